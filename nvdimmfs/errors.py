@@ -1,0 +1,29 @@
+"""The one exception of the model: what the kernel would have returned, and why."""
+
+from __future__ import annotations
+
+import errno
+
+
+class KernelError(Exception):
+    """A refusal with the errno that Linux gives.
+
+    The model raises it, `nvdimmfs.fuse` turns it into the reply.  Any other exception is a bug.
+
+    Attributes:
+        errno: a value of the `errno` module.
+        reason: one line for a log or a trace; the kernel's caller never sees it.
+    """
+
+    def __init__(self, number: int, reason: str = "") -> None:
+        super().__init__(number, reason)
+        self.errno = number
+        self.reason = reason
+
+    @property
+    def code(self) -> str:
+        """The errno's name, for example `EBUSY`."""
+        return errno.errorcode.get(self.errno, str(self.errno))
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.reason}" if self.reason else self.code

@@ -1,0 +1,30 @@
+"""A tree of nodes, as the kernel's kernfs keeps one: directories, attributes, symbolic links, binary files.
+
+It knows no device and no FUSE: a unit test reads and writes its nodes directly.
+"""
+
+from nvdimmfs.kernfs.node import (
+    ATTRIBUTE_SIZE,
+    Attribute,
+    AttributeOps,
+    BinaryFile,
+    Bytes,
+    Directory,
+    Listener,
+    Node,
+    Symlink,
+    Tree,
+)
+
+__all__ = [
+    "ATTRIBUTE_SIZE",
+    "Attribute",
+    "AttributeOps",
+    "BinaryFile",
+    "Bytes",
+    "Directory",
+    "Listener",
+    "Node",
+    "Symlink",
+    "Tree",
+]
