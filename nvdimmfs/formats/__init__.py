@@ -1,0 +1,1 @@
+"""On-media formats: bytes to frozen values and back, without any I/O."""

@@ -1,0 +1,1 @@
+"""The hardware: sparse bytes that persist, in memory or in a file."""

@@ -1,0 +1,108 @@
+"""A medium in a sparse file of the host."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+from nvdimmfs.media.base import Media, MediaError
+
+#: Zeros are written this many bytes at a time.
+_ZEROS = bytes(1024 * 1024)
+
+
+class FileMedia(Media):
+    """A sparse file whose bytes outlive the process: after write() a kill -9 takes nothing back.
+
+    Args:
+        path: the file; made, sparse, when it is missing or empty.
+        size: its size in bytes.  MediaError when the file has another, is no regular file, or is in use as a medium
+            elsewhere: two engines on one file would destroy each other's data.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], size: int) -> None:
+        self.path = Path(path)
+        self._size = size
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._claim()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.require_range(offset, length)
+        data = os.pread(self._fd, length, offset)
+        if len(data) == length:
+            return data
+        return self._read_rest(data, offset, length)
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        self.require_range(offset, len(data))
+        written = os.pwrite(self._fd, data, offset)
+        while written < len(data):
+            written += os.pwrite(self._fd, memoryview(data)[written:], offset + written)
+
+    def zero(self, offset: int, length: int) -> None:
+        """Overwrite with zeros what the file stores of the range; holes stay holes."""
+        self.require_range(offset, length)
+        end = offset + length
+        while offset < end:
+            start = self._next_data(offset)
+            if start is None or start >= end:
+                return
+            stop = min(end, os.lseek(self._fd, start, os.SEEK_HOLE))
+            for position in range(start, stop, len(_ZEROS)):
+                self.write(position, memoryview(_ZEROS)[: stop - position])
+            offset = stop
+
+    def flush(self) -> None:
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _claim(self) -> None:
+        """Make sure that the file is ours and has the right size."""
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise MediaError(f"{self.path} is not a regular file")
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MediaError(f"{self.path} is in use as a medium elsewhere") from None
+        present = os.fstat(self._fd).st_size
+        if present == 0:
+            os.ftruncate(self._fd, self._size)
+        elif present != self._size:
+            raise MediaError(f"{self.path} has {present} bytes, but {self._size} are wanted")
+
+    def _read_rest(self, data: bytes, offset: int, length: int) -> bytes:
+        """Go on after a short read: the host returns at most 2 GiB at once."""
+        pieces = [data]
+        done = len(data)
+        while done < length:
+            piece = os.pread(self._fd, length - done, offset + done)
+            if not piece:
+                raise OSError(errno.EIO, "the file became shorter while in use", str(self.path))
+            pieces.append(piece)
+            done += len(piece)
+        return b"".join(pieces)
+
+    def _next_data(self, offset: int) -> int | None:
+        """Where the file next stores bytes, from `offset` on; None when only a hole follows."""
+        try:
+            return os.lseek(self._fd, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return None
+            raise

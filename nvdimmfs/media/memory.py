@@ -1,0 +1,99 @@
+"""A medium in this process's memory."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+
+from nvdimmfs.media.base import Media
+
+#: Bytes that one write brings into memory at least: small beside a BTT's 16 KiB log, large beside Python's overhead.
+CHUNK_SIZE = 16 * 1024
+
+
+class MemoryMedia(Media):
+    """Sparse memory: a petabyte costs nothing until bytes are written, and zeroed chunks are given back."""
+
+    def __init__(self, size: int) -> None:
+        if size < 0:
+            raise ValueError(f"a medium cannot have {size} bytes")
+        self._size = size
+        self._chunks: dict[int, bytearray] = {}
+        self._order: list[int] = []  # the keys of _chunks, sorted, so that zero() finds what lies in a range
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @property
+    def resident(self) -> int:
+        """Bytes of memory that the contents take up."""
+        return len(self._chunks) * CHUNK_SIZE
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.require_range(offset, length)
+        pieces: list[bytes | memoryview] = []
+        for index, start, end in _split(offset, length):
+            chunk = self._chunks.get(index)
+            pieces.append(bytes(end - start) if chunk is None else memoryview(chunk)[start:end])
+        return b"".join(pieces)
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        self.require_range(offset, len(data))
+        view = memoryview(data)
+        done = 0
+        for index, start, end in _split(offset, len(data)):
+            self._chunk(index)[start:end] = view[done : done + end - start]
+            done += end - start
+
+    def zero(self, offset: int, length: int) -> None:
+        self.require_range(offset, length)
+        if not length:
+            return
+        first, skip = divmod(offset, CHUNK_SIZE)
+        last, keep = divmod(offset + length, CHUNK_SIZE)
+        if first == last:
+            self._wipe(first, skip, keep)
+            return
+        if skip:
+            self._wipe(first, skip, CHUNK_SIZE)
+            first += 1
+        if keep:
+            self._wipe(last, 0, keep)
+        self._drop(first, last)
+
+    def flush(self) -> None:
+        """Nothing: memory is as persistent as this medium gets."""
+
+    def close(self) -> None:
+        self._chunks.clear()
+        self._order.clear()
+
+    def _chunk(self, index: int) -> bytearray:
+        chunk = self._chunks.get(index)
+        if chunk is None:
+            chunk = self._chunks[index] = bytearray(CHUNK_SIZE)
+            self._order.insert(bisect_left(self._order, index), index)
+        return chunk
+
+    def _wipe(self, index: int, start: int, end: int) -> None:
+        chunk = self._chunks.get(index)
+        if chunk is not None:
+            chunk[start:end] = bytes(end - start)
+
+    def _drop(self, first: int, last: int) -> None:
+        """Forget the chunks from `first` up to, not including, `last`."""
+        low, high = bisect_left(self._order, first), bisect_left(self._order, last)
+        for index in self._order[low:high]:
+            del self._chunks[index]
+        del self._order[low:high]
+
+
+def _split(offset: int, length: int) -> Iterator[tuple[int, int, int]]:
+    """The chunks under a range: index, first byte and end within the chunk."""
+    end = offset + length
+    while offset < end:
+        index, start = divmod(offset, CHUNK_SIZE)
+        stop = min(CHUNK_SIZE, start + end - offset)
+        yield index, start, stop
+        offset += stop - start
