@@ -1,0 +1,1 @@
+"""The driver core: devices, drivers, buses, classes, modules and uevents.  It knows no nvdimm."""

@@ -1,0 +1,154 @@
+"""Attributes declared beside their show and store, and the groups that put them into a directory.
+
+@attribute("read_only")
+def read_only(region: RegionDevice) -> str:
+    return "1" if region.read_only else "0"
+
+@read_only.on_store
+def _store_read_only(region: RegionDevice, data: bytes) -> None:
+    region.read_only = parse_bool(data)
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+import attrs
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.kernfs import Attribute, Directory
+
+
+class HasSystem(Protocol):
+    """Anything with attributes: it leads to the system whose work a store may have queued."""
+
+    @property
+    def system(self) -> Settling:
+        """The system it belongs to."""
+
+
+class Settling(Protocol):
+    """What runs queued work."""
+
+    def attribute_read(self) -> None:
+        """User space looked at an attribute."""
+
+    def catch_up(self) -> None:
+        """Finish what was left to the background."""
+
+    def settle(self) -> None:
+        """Run queued work until there is none."""
+
+
+SubjectT = TypeVar("SubjectT", bound=HasSystem)
+SubjectT_contra = TypeVar("SubjectT_contra", bound=HasSystem, contravariant=True)
+
+
+class KernelAttribute(Generic[SubjectT_contra]):
+    """One attribute of one kind of subject, shared by all subjects of that kind.
+
+    Attributes:
+        name: the file's name.
+        permissions: mode bits when a group does not decide otherwise.
+    """
+
+    __slots__ = ("_show", "_store", "doc", "name", "permissions")
+
+    def __init__(
+        self,
+        name: str,
+        permissions: int,
+        show: Callable[[SubjectT_contra], str] | None,
+        store: Callable[[SubjectT_contra, bytes], None] | None,
+    ) -> None:
+        self.name = name
+        self.permissions = permissions
+        self.doc = (show or store).__doc__ or ""
+        self._show = show
+        self._store = store
+
+    def on_store(self, function: Callable[[SubjectT_contra, bytes], None]) -> Callable[[SubjectT_contra, bytes], None]:
+        """Declare what a write does; the file becomes writable for its owner."""
+        self._store = function
+        self.permissions |= 0o200
+        return function
+
+    def show(self, subject: SubjectT_contra) -> bytes:
+        """The content.  EIO when the attribute has no show and somebody changed its mode bits."""
+        if self._show is None:
+            raise KernelError(errno.EIO, f"{self.name} cannot be read")
+        subject.system.attribute_read()
+        return self._show(subject).encode("latin-1")
+
+    def store(self, subject: SubjectT_contra, data: bytes) -> None:
+        """Take a write, then let everything that it set in motion come to rest.  EIO as for `show`."""
+        if self._store is None:
+            raise KernelError(errno.EIO, f"{self.name} cannot be written")
+        subject.system.catch_up()
+        try:
+            self._store(subject, data)
+        finally:
+            subject.system.settle()
+
+
+def attribute(name: str, permissions: int = 0o444) -> Callable[[Callable[[SubjectT], str]], KernelAttribute[SubjectT]]:
+    """Declare an attribute by its show; `on_store` of the result makes it writable."""
+
+    def declare(show: Callable[[SubjectT], str]) -> KernelAttribute[SubjectT]:
+        return KernelAttribute(name, permissions, show, None)
+
+    return declare
+
+
+def write_only_attribute(
+    name: str,
+) -> Callable[[Callable[[SubjectT, bytes], None]], KernelAttribute[SubjectT]]:
+    """Declare an attribute that can only be written (0200), by its store."""
+
+    def declare(store: Callable[[SubjectT, bytes], None]) -> KernelAttribute[SubjectT]:
+        return KernelAttribute(name, 0o200, None, store)
+
+    return declare
+
+
+def constant(name: str, text: str, permissions: int = 0o444) -> KernelAttribute[HasSystem]:
+    """An attribute that always reads the same."""
+
+    def show(_subject: HasSystem) -> str:
+        return text
+
+    return KernelAttribute(name, permissions, show, None)
+
+
+def _always(_subject: HasSystem, candidate: KernelAttribute[SubjectT]) -> int:
+    return candidate.permissions
+
+
+@attrs.frozen
+class AttributeGroup(Generic[SubjectT_contra]):
+    """Attributes that come and go together.
+
+    Attributes:
+        attributes: the table.
+        name: a directory of that name holds them; none: the subject's own directory.
+        visible: mode bits of an attribute for this subject, 0 for "not there" (the kernel's is_visible).
+    """
+
+    attributes: tuple[KernelAttribute[SubjectT_contra], ...]
+    name: str | None = None
+    visible: Callable[[SubjectT_contra, KernelAttribute[SubjectT_contra]], int] = _always
+
+    def create(self, directory: Directory, subject: SubjectT_contra) -> None:
+        """Make the files in `directory`."""
+        place = directory.directory(self.name) if self.name else directory
+        for candidate in self.attributes:
+            permissions = self.visible(subject, candidate)
+            if permissions:
+                place.add(Attribute(candidate.name, permissions, candidate, subject))
+
+    def remove(self, directory: Directory) -> None:
+        """Take a named group away again."""
+        assert self.name, "only a group with a directory of its own is removed before its subject"
+        directory.remove(self.name)

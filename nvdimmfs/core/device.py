@@ -1,0 +1,228 @@
+"""Devices: their directory, their links, their life from registration to release."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self
+
+import attrs
+
+from nvdimmfs.core.attribute import AttributeGroup, attribute
+from nvdimmfs.core.power import POWER_GROUP
+from nvdimmfs.core.system import System
+from nvdimmfs.core.uevent import Action, parse_synthetic
+from nvdimmfs.kernfs import Directory, Symlink
+
+if TYPE_CHECKING:
+    from nvdimmfs.core.driver import Bus, Driver
+
+
+@attrs.frozen
+class DeviceNumber:
+    """A major and minor number, and which kind of node has it.
+
+    Attributes:
+        kind: `block` or `char`, as in /sys/dev.
+    """
+
+    kind: str
+    major: int
+    minor: int
+
+    def __str__(self) -> str:
+        return f"{self.major}:{self.minor}"
+
+
+class Class:
+    """A device class: the directory /sys/class/<name> with a link to each member."""
+
+    def __init__(self, system: System, name: str) -> None:
+        self.system = system
+        self.name = name
+        self.directory = system.directory("class").add(Directory(name))
+
+
+class Device:
+    """A device in the tree.
+
+    A subclass sets the class attributes, extends `groups` and `uevent_variables`, and undoes its numbering in
+    `release`.
+
+    Attributes:
+        device_type: DEVTYPE in uevents; None for none.
+        has_power: whether power management gives it a power/ directory.
+        bus: the bus that matches it with drivers; None for a class device.
+        device_class: the class it belongs to; None for a bus device.
+        driver: the driver it is bound to, also while that driver's probe runs.
+        number: device number for `dev` and /sys/dev; None for none.
+        dead: it is on its way out: no driver may bind any more.
+    """
+
+    device_type: str | None = None
+    has_power: bool = True
+
+    def __init__(self, system: System, name: str, parent: Device | None) -> None:
+        self.system = system
+        self.name = name
+        self.parent = parent
+        self.bus: Bus | None = None
+        self.device_class: Class | None = None
+        self.driver: Driver | None = None
+        self.number: DeviceNumber | None = None
+        self.dead = False
+        self.children: list[Device] = []
+        self._directory: Directory | None = None
+        self._managed: list[Callable[[], None]] = []
+
+    @property
+    def directory(self) -> Directory:
+        """The device's directory in sysfs; only while it is registered."""
+        assert self._directory is not None, f"{self.name} is not registered"
+        return self._directory
+
+    @property
+    def registered(self) -> bool:
+        return self._directory is not None
+
+    def groups(self) -> tuple[AttributeGroup[Self], ...]:
+        """The attribute groups of this kind of device."""
+        return ()
+
+    def uevent_variables(self) -> list[tuple[str, str]]:
+        """KEY, VALUE pairs in the kernel's order (dev_uevent, drivers/base/core.c, Linux 6.1)."""
+        variables: list[tuple[str, str]] = []
+        if self.number:
+            variables += [
+                ("MAJOR", str(self.number.major)),
+                ("MINOR", str(self.number.minor)),
+                ("DEVNAME", self.name),
+            ]
+        if self.device_type:
+            variables.append(("DEVTYPE", self.device_type))
+        if self.driver:
+            variables.append(("DRIVER", self.driver.name))
+        return variables
+
+    def release(self) -> None:
+        """The last reference is gone: give back numbers and claims."""
+
+    def manage(self, undo: Callable[[], None]) -> None:
+        """Run `undo` when the driver's probe fails or the driver is unbound (the kernel's devm)."""
+        self._managed.append(undo)
+
+    def release_managed(self, mark: int = 0) -> None:
+        """Undo what was managed since `mark` (see `managed_mark`), last first."""
+        while len(self._managed) > mark:
+            self._managed.pop()()
+
+    @property
+    def managed_mark(self) -> int:
+        return len(self._managed)
+
+    def add(self) -> None:
+        """Register: make the directory with its files and links, announce it, offer it to the drivers."""
+        self._directory = self._place().add(Directory(self.name))
+        if self.parent:
+            self.parent.children.append(self)
+        self._create_files()
+        self._create_links()
+        self.send_uevent(Action.ADD)
+        if self.bus:
+            self.bus.device_added(self)
+
+    def unregister(self) -> None:
+        """Unbind, announce, take the directory away, release."""
+        self.dead = True
+        self._remove_links()
+        if self.bus:
+            self.bus.device_removed(self)
+        self.send_uevent(Action.REMOVE)
+        directory = self.directory
+        place = directory.parent
+        assert place is not None
+        place.remove(self.name)
+        if self._has_glue and not place.children and place.parent:
+            place.parent.remove(place.name)
+        self._directory = None
+        if self.parent:
+            self.parent.children.remove(self)
+        self.release_managed()
+        self.release()
+
+    def send_uevent(self, action: Action, extra: tuple[tuple[str, str], ...] = ()) -> None:
+        """Tell user space, when the device belongs to a bus or class (others stay silent)."""
+        subsystem = self.bus or self.device_class
+        if subsystem is None:
+            return
+        devpath = self.directory.path.removeprefix(self.system.sys.path)
+        variables = (*extra, *self.uevent_variables())
+        self.system.emit_uevent(action, devpath, subsystem.name, variables)
+
+    @property
+    def _has_glue(self) -> bool:
+        """A class device below a device of another kind gets a directory named after its class between them."""
+        return bool(self.device_class and self.parent and self.parent.device_class is None)
+
+    def _place(self) -> Directory:
+        if self.parent is None and self.device_class:
+            return self.system.directory(f"devices/virtual/{self.device_class.name}")
+        if self.parent is None:
+            return self.system.directory("devices")
+        if self._has_glue and self.device_class:
+            return self.parent.directory.directory(self.device_class.name)
+        return self.parent.directory
+
+    def _create_files(self) -> None:
+        DEVICE_GROUP.create(self.directory, self)
+        for group in self.groups():
+            group.create(self.directory, self)
+        if self.has_power:
+            POWER_GROUP.create(self.directory, self)
+
+    def _create_links(self) -> None:
+        if self.device_class:
+            self.directory.add(Symlink("subsystem", self.device_class.directory))
+            self.device_class.directory.add(Symlink(self.name, self.directory))
+            if self.parent:
+                self.directory.add(Symlink("device", self.parent.directory))
+        if self.bus:
+            self.bus.devices.add(Symlink(self.name, self.directory))
+            self.directory.add(Symlink("subsystem", self.bus.directory))
+        if self.number:
+            self.system.directory(f"dev/{self.number.kind}").add(Symlink(str(self.number), self.directory))
+
+    def _remove_links(self) -> None:
+        if self.number:
+            self.system.directory(f"dev/{self.number.kind}").remove(str(self.number))
+        if self.device_class:
+            self.device_class.directory.remove(self.name)
+
+
+@attribute("uevent")
+def uevent(device: Device) -> str:
+    """The variables of the device's uevents, a line each; a device of no bus and class has none."""
+    if device.bus is None and device.device_class is None:
+        return ""
+    return "".join(f"{key}={value}\n" for key, value in device.uevent_variables())
+
+
+@uevent.on_store
+def _store_uevent(device: Device, data: bytes) -> None:
+    """Send a synthetic uevent.  EINVAL for an unknown action."""
+    action, extra = parse_synthetic(data)
+    device.send_uevent(action, extra)
+
+
+@attribute("dev")
+def dev(device: Device) -> str:
+    """The device number, major:minor."""
+    return f"{device.number}\n"
+
+
+def _visible(device: Device, candidate: object) -> int:
+    if candidate is dev:
+        return 0o444 if device.number else 0
+    return 0o644
+
+
+DEVICE_GROUP: AttributeGroup[Device] = AttributeGroup((uevent, dev), visible=_visible)

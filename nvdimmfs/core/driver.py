@@ -1,0 +1,228 @@
+"""Drivers and buses: matching, probing, binding and unbinding."""
+
+from __future__ import annotations
+
+import errno
+
+from nvdimmfs.core.attribute import AttributeGroup, attribute, write_only_attribute
+from nvdimmfs.core.device import Device
+from nvdimmfs.core.module import Module
+from nvdimmfs.core.parse import line
+from nvdimmfs.core.system import System
+from nvdimmfs.core.uevent import Action, parse_synthetic
+from nvdimmfs.errors import KernelError
+from nvdimmfs.kernfs import Directory, Symlink
+
+
+class Driver:
+    """A driver on a bus.
+
+    A subclass says what it matches and what probe and remove do.
+
+    Attributes:
+        name: the directory below the bus's drivers/.
+        module: the module it lives in.
+        bind_attributes: whether user space may bind and unbind.
+    """
+
+    name: str
+    bind_attributes: bool = True
+
+    def __init__(self, bus: Bus, module: Module) -> None:
+        self.system = bus.system
+        self.bus = bus
+        self.module = module
+        self.devices: list[Device] = []
+        self.directory = bus.drivers.add(Directory(self.name))
+        DRIVER_GROUP.create(self.directory, self)
+        if self.bind_attributes:
+            BIND_GROUP.create(self.directory, self)
+        self.create_files()
+        self.directory.add(Symlink("module", module.directory))
+        module.directory.directory("drivers").add(Symlink(f"{bus.name}:{self.name}", self.directory))
+        bus.register(self)
+
+    def create_files(self) -> None:
+        """Make attribute files that only this kind of driver has."""
+
+    def matches(self, device: Device) -> bool:
+        """Whether the driver can handle this kind of device."""
+        raise NotImplementedError
+
+    def probe(self, device: Device) -> None:
+        """Take the device into service; `KernelError` refuses it."""
+
+    def remove(self, device: Device) -> None:
+        """Take the device out of service; what `Device.manage` noted is undone afterwards."""
+
+    def attach(self) -> None:
+        """Try every device of the bus that has no driver yet, as at registration."""
+        for device in list(self.bus.members.values()):
+            if device.driver is None and self.matches(device):
+                self.bus.try_probe(self, device)
+
+
+class Bus:
+    """A bus: devices on one side, drivers on the other.
+
+    Attributes:
+        members: the registered devices by name.
+        directory: /sys/bus/<name>.
+        autoprobe: offer new devices to the drivers.
+    """
+
+    def __init__(self, system: System, name: str) -> None:
+        self.system = system
+        self.name = name
+        self.autoprobe = True
+        self.members: dict[str, Device] = {}
+        self.directory = system.directory("bus").add(Directory(name))
+        self.devices = self.directory.add(Directory("devices"))
+        self.drivers = self.directory.add(Directory("drivers"))
+        self._drivers: list[Driver] = []
+        BUS_GROUP.create(self.directory, self)
+
+    def call_probe(self, driver: Driver, device: Device) -> None:
+        """Run a driver's probe; a bus may do more around it."""
+        driver.probe(device)
+
+    def call_remove(self, driver: Driver, device: Device) -> None:
+        """Run a driver's remove; a bus may do more around it."""
+        driver.remove(device)
+
+    def register(self, driver: Driver) -> None:
+        """Take a driver into the list of those that are asked, and let it look at what is there."""
+        self._drivers.append(driver)
+        if self.autoprobe:
+            driver.attach()
+
+    def device_added(self, device: Device) -> None:
+        """Enter a new device and offer it to the drivers."""
+        self.members[device.name] = device
+        if self.autoprobe:
+            self.offer(device)
+
+    def device_removed(self, device: Device) -> None:
+        """Unbind a leaving device and forget it."""
+        self.devices.remove(device.name)
+        if device.driver:
+            self.unbind(device)
+        del self.members[device.name]
+
+    def offer(self, device: Device) -> None:
+        """Try the drivers that match until one takes the device; refusals are not reported."""
+        for driver in self._drivers:
+            if driver.matches(device) and self.try_probe(driver, device):
+                return
+
+    def try_probe(self, driver: Driver, device: Device) -> bool:
+        """Probe and say whether it worked."""
+        try:
+            self.bind(driver, device)
+        except KernelError:
+            return False
+        return True
+
+    def bind(self, driver: Driver, device: Device) -> None:
+        """Probe a device with a driver.
+
+        ENODEV when the device is leaving, EBUSY when it has a driver, else what the probe says
+        (drivers/base/dd.c, Linux 6.1; up to 5.7 every refusal read ENODEV).
+        """
+        if device.dead or not device.registered:
+            raise KernelError(errno.ENODEV, f"{device.name} is leaving")
+        if device.driver:
+            raise KernelError(errno.EBUSY, f"{device.name} is bound to {device.driver.name}")
+        mark = device.managed_mark
+        self._link(driver, device)
+        try:
+            self.call_probe(driver, device)
+        except KernelError:
+            device.release_managed(mark)
+            self._unlink(driver, device)
+            raise
+        driver.devices.append(device)
+        device.send_uevent(Action.BIND)
+
+    def unbind(self, device: Device) -> None:
+        """Take the driver off a device."""
+        driver = device.driver
+        assert driver is not None
+        self.call_remove(driver, device)
+        device.release_managed()
+        driver.devices.remove(device)
+        self._unlink(driver, device)
+        device.send_uevent(Action.UNBIND)
+
+    def find(self, data: bytes) -> Device:
+        """The device that was named in a write.  ENODEV when there is none."""
+        name = line(data)
+        device = self.members.get(name)
+        if device is None:
+            raise KernelError(errno.ENODEV, f"no device {name!r} on bus {self.name}")
+        return device
+
+    def _link(self, driver: Driver, device: Device) -> None:
+        device.driver = driver
+        driver.directory.add(Symlink(device.name, device.directory))
+        device.directory.add(Symlink("driver", driver.directory))
+
+    def _unlink(self, driver: Driver, device: Device) -> None:
+        device.directory.remove("driver")
+        driver.directory.remove(device.name)
+        device.driver = None
+
+
+@write_only_attribute("bind")
+def bind(driver: Driver, data: bytes) -> None:
+    """Probe the named device.  ENODEV: no such device or not for this driver; else as `Bus.bind`."""
+    device = driver.bus.find(data)
+    if not driver.matches(device):
+        raise KernelError(errno.ENODEV, f"{driver.name} does not handle {device.name}")
+    driver.bus.bind(driver, device)
+
+
+@write_only_attribute("unbind")
+def unbind(driver: Driver, data: bytes) -> None:
+    """Take the driver off the named device.  ENODEV when it is not bound to this driver."""
+    device = driver.bus.find(data)
+    if device.driver is not driver:
+        raise KernelError(errno.ENODEV, f"{device.name} is not bound to {driver.name}")
+    driver.bus.unbind(device)
+
+
+@write_only_attribute("uevent")
+def driver_uevent(_driver: Driver, data: bytes) -> None:
+    """Ask for a synthetic uevent; nobody listens to a driver's.  EINVAL for an unknown action."""
+    parse_synthetic(data)
+
+
+@write_only_attribute("uevent")
+def bus_uevent(_bus: Bus, data: bytes) -> None:
+    """Ask for a synthetic uevent; nobody listens to a bus's.  EINVAL for an unknown action."""
+    parse_synthetic(data)
+
+
+@attribute("drivers_autoprobe")
+def drivers_autoprobe(bus: Bus) -> str:
+    """Whether new devices are offered to the drivers."""
+    return f"{int(bus.autoprobe)}\n"
+
+
+@drivers_autoprobe.on_store
+def _store_drivers_autoprobe(bus: Bus, data: bytes) -> None:
+    """Off when the first character is 0, on for anything else."""
+    bus.autoprobe = data[:1] != b"0"
+
+
+@write_only_attribute("drivers_probe")
+def drivers_probe(bus: Bus, data: bytes) -> None:
+    """Offer the named device to the drivers.  ENODEV for an unknown one; a refusal is no error."""
+    device = bus.find(data)
+    if device.driver is None and not device.dead:
+        bus.offer(device)
+
+
+DRIVER_GROUP: AttributeGroup[Driver] = AttributeGroup((driver_uevent,))
+BIND_GROUP: AttributeGroup[Driver] = AttributeGroup((bind, unbind))
+BUS_GROUP: AttributeGroup[Bus] = AttributeGroup((drivers_probe, drivers_autoprobe, bus_uevent))

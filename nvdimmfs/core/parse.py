@@ -1,0 +1,97 @@
+"""How the kernel reads what was written to a file.
+
+A store is handed the bytes of one write(2).  The kernel appends a NUL and mostly treats them as a C string, so
+whatever follows the first NUL does not count.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import uuid
+
+from nvdimmfs.errors import KernelError
+
+_DIGITS = {
+    8: re.compile(rb"[0-7]+"),
+    10: re.compile(rb"[0-9]+"),
+    16: re.compile(rb"[0-9a-fA-F]+"),
+}
+_UUID = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+#: Length of a UUID's text (UUID_STRING_LEN, include/linux/uuid.h).
+UUID_TEXT_LENGTH = 36
+
+_TRUE = (b"y", b"Y", b"t", b"T", b"1")
+_FALSE = (b"n", b"N", b"f", b"F", b"0")
+
+
+def c_string(data: bytes) -> bytes:
+    """The bytes before the first NUL."""
+    return data.partition(b"\0")[0]
+
+
+def line(data: bytes) -> str:
+    """The C string without one trailing newline: what sysfs_streq compares (lib/string_helpers.c, Linux 6.1)."""
+    return c_string(data).removesuffix(b"\n").decode("latin-1")
+
+
+def parse_unsigned(data: bytes, bits: int = 64) -> int:
+    """A number as kstrtoull reads it with base 0 (lib/kstrtox.c, Linux 6.1).
+
+    One leading `+`, a prefix `0x` (hexadecimal) or `0` (octal), digits, one trailing newline; nothing else.
+    EINVAL for anything else, ERANGE past `bits`.
+    """
+    text = c_string(data).removesuffix(b"\n").removeprefix(b"+")
+    base = 10
+    if text[:2].lower() == b"0x" and _DIGITS[16].match(text, 2):
+        base, text = 16, text[2:]
+    elif text.startswith(b"0") and text != b"0":
+        base = 8
+    if not _DIGITS[base].fullmatch(text):
+        raise KernelError(errno.EINVAL, "not an unsigned number")
+    value = int(text, base)
+    if value >> bits:
+        raise KernelError(errno.ERANGE, f"more than {bits} bits")
+    return value
+
+
+def parse_bool(data: bytes) -> bool:
+    """A truth value as kstrtobool reads it: by its first character, two for on and off (lib/kstrtox.c, Linux 6.1).
+
+    EINVAL for anything else.
+    """
+    if data.startswith(_TRUE):
+        return True
+    if data.startswith(_FALSE):
+        return False
+    second = data[1:2]
+    if data[:1] in (b"o", b"O"):
+        if second in (b"n", b"N"):
+            return True
+        if second in (b"f", b"F"):
+            return False
+    raise KernelError(errno.EINVAL, "not a truth value")
+
+
+def parse_uuid(data: bytes) -> uuid.UUID:
+    """A UUID as uuid_parse reads it: 36 characters, whatever follows is ignored (lib/uuid.c, since Linux 5.8).
+
+    EINVAL for anything else.
+    """
+    text = data[:UUID_TEXT_LENGTH]
+    if not _UUID.fullmatch(text):
+        raise KernelError(errno.EINVAL, "not a UUID")
+    return uuid.UUID(text.decode("ascii"))
+
+
+def select_list(choices: tuple[int, ...], current: int) -> str:
+    """Choices in one line, the current one in brackets, each followed by a space (drivers/nvdimm/core.c, Linux 6.1)."""
+    return "".join(f"[{choice}] " if choice == current else f"{choice} " for choice in choices) + "\n"
+
+
+def select(data: bytes, choices: tuple[int, ...]) -> int:
+    """The choice that was written.  EINVAL when it is none of them."""
+    value = parse_unsigned(data)
+    if value not in choices:
+        raise KernelError(errno.EINVAL, f"{value} is none of {choices}")
+    return value

@@ -1,0 +1,104 @@
+"""The running system: the sysfs tree's standing directories, queued work, uevents, device numbers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from nvdimmfs.core.uevent import Action, Uevent, UeventListener
+from nvdimmfs.kernfs import Directory, Tree
+
+#: The model has no clock: what the kernel finishes in the background is done, at the latest, when user space has read
+#: so many attributes.  On the reference machine, a walk through one region still saw the state before (17 reads), one
+#: that had read a device first and came by way of another region did not (over 60).
+BACKGROUND_READS = 40
+
+
+class System:
+    """What every device, driver and bus shares.
+
+    Attributes:
+        tree: the nodes; its root holds `sys`, `dev` and `proc`.
+        sys: /sys.
+        dev: /dev.
+        proc: /proc.
+        settling: queued work is running, that is, nobody waits for what is done now.
+    """
+
+    def __init__(self) -> None:
+        self.tree = Tree()
+        root = self.tree.root
+        self.sys = root.add(Directory("sys", 0o555))
+        self.dev = root.add(Directory("dev"))
+        self.proc = root.add(Directory("proc", 0o555))
+        for path in ("block", "bus", "class", "dev/block", "dev/char", "devices", "module"):
+            self.directory(path)
+        self._work: deque[Callable[[], None]] = deque()
+        self._background: deque[Callable[[], None]] = deque()
+        self._reads_left = 0
+        self._rest_listeners: list[Callable[[], None]] = []
+        self.settling = False
+        self._uevent_listeners: list[UeventListener] = []
+        self._uevent_sequence = 0
+
+    def directory(self, path: str) -> Directory:
+        """The directory at a path below /sys, made with all that leads to it."""
+        place = self.sys
+        for name in path.split("/"):
+            place = place.directory(name)
+        return place
+
+    def schedule(self, work: Callable[[], None]) -> None:
+        """Do this once the store at hand is done: the kernel's asynchronous (un)registration."""
+        self._work.append(work)
+
+    def settle(self) -> None:
+        """Run queued work, and what that queues, until there is none."""
+        self.settling = True
+        try:
+            while self._work:
+                self._work.popleft()()
+        finally:
+            self.settling = False
+
+    def finish_later(self, work: Callable[[], None]) -> None:
+        """Do this in the background: user space sees the state before it for a short while."""
+        self._background.append(work)
+        self._reads_left = BACKGROUND_READS
+
+    def catch_up(self) -> None:
+        """Finish what was left to the background."""
+        while self._background:
+            self._background.popleft()()
+
+    def attribute_read(self) -> None:
+        """User space looked at an attribute: time passes."""
+        if not self._background:
+            return
+        self._reads_left -= 1
+        if self._reads_left == 0:
+            self.catch_up()
+
+    def rest(self) -> None:
+        """User space wrote nothing for a while, so that whatever the kernel does in the background is done.
+
+        The model has no clock: a front end that has one calls this after a tenth of a second without a write.
+        """
+        self.catch_up()
+        for listener in self._rest_listeners:
+            listener()
+
+    def on_rest(self, listener: Callable[[], None]) -> None:
+        """Call `listener` each time that the system comes to rest."""
+        self._rest_listeners.append(listener)
+
+    def listen(self, listener: UeventListener) -> None:
+        """Send every uevent from now on to `listener`."""
+        self._uevent_listeners.append(listener)
+
+    def emit_uevent(self, action: Action, devpath: str, subsystem: str, variables: tuple[tuple[str, str], ...]) -> None:
+        """Send one message to everybody who listens."""
+        self._uevent_sequence += 1
+        event = Uevent(action, devpath, subsystem, variables, self._uevent_sequence)
+        for listener in self._uevent_listeners:
+            listener.uevent(event)

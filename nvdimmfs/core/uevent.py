@@ -1,0 +1,81 @@
+"""Uevents: what the kernel tells user space about devices that come, go and change."""
+
+from __future__ import annotations
+
+import enum
+import errno
+import re
+from typing import Protocol
+
+import attrs
+
+from nvdimmfs.core.parse import UUID_TEXT_LENGTH, parse_uuid
+from nvdimmfs.errors import KernelError
+
+
+class Action(enum.Enum):
+    """What happened (lib/kobject_uevent.c, Linux 6.1)."""
+
+    ADD = "add"
+    REMOVE = "remove"
+    CHANGE = "change"
+    MOVE = "move"
+    ONLINE = "online"
+    OFFLINE = "offline"
+    BIND = "bind"
+    UNBIND = "unbind"
+
+
+@attrs.frozen
+class Uevent:
+    """One message.
+
+    Attributes:
+        action: what happened.
+        devpath: the device's directory below /sys, with a leading slash.
+        subsystem: the bus or class.
+        variables: the other KEY, VALUE pairs, in the kernel's order.
+        sequence: counts up from 1 (SEQNUM).
+    """
+
+    action: Action
+    devpath: str
+    subsystem: str
+    variables: tuple[tuple[str, str], ...]
+    sequence: int
+
+
+class UeventListener(Protocol):
+    """Who receives uevents (udev, in life)."""
+
+    def uevent(self, event: Uevent) -> None:
+        """One message, in order."""
+
+
+_ARGUMENT = re.compile(rb" ([0-9A-Za-z]+)=([0-9A-Za-z]+)")
+
+
+def parse_synthetic(data: bytes) -> tuple[Action, tuple[tuple[str, str], ...]]:
+    """What a write to a `uevent` file asks for: an action, then perhaps a UUID and KEY=VALUE words.
+
+    The variables are the ones that the kernel adds to such an event.  EINVAL for anything else
+    (kobject_synth_uevent, lib/kobject_uevent.c, Linux 6.1).
+    """
+    text = data[:-1] if data[-1:] in (b"\n", b"\0") else data
+    word, space, arguments = text.partition(b" ")
+    try:
+        action = Action(word.decode("latin-1"))
+    except ValueError:
+        raise KernelError(errno.EINVAL, "unknown uevent action") from None
+    if not space:
+        return action, (("SYNTH_UUID", "0"),)
+    parse_uuid(arguments)
+    variables = [("SYNTH_UUID", arguments[:UUID_TEXT_LENGTH].decode("ascii"))]
+    position = UUID_TEXT_LENGTH
+    while position < len(arguments):
+        match = _ARGUMENT.match(arguments, position)
+        if match is None or arguments[match.end() : match.end() + 1] not in (b"", b" "):
+            raise KernelError(errno.EINVAL, "incorrect uevent action arguments")
+        variables.append((f"SYNTH_ARG_{match[1].decode('ascii')}", match[2].decode("ascii")))
+        position = match.end()
+    return action, tuple(variables)
