@@ -1,0 +1,212 @@
+"""A plain PC's memory map, and the resources that Linux makes of it at boot.
+
+The map is that of a small q35 machine: RAM up to 2 GiB, a hole for devices below 4 GiB, the rest of the RAM from
+4 GiB upward.  memmap= turns parts of it into persistent memory, or names addresses at which there is nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.mm.e820 import E820Entry, E820Table, E820Type
+from nvdimmfs.mm.resource import Intersection, Resource, ResourceDescriptor, ResourceFlag, iomem_root
+from nvdimmfs.mm.units import GIB, KIB, MIB, PAGE_SIZE, align_up
+
+#: RAM of a machine that does not say otherwise.
+DEFAULT_RAM = 4 * GIB
+
+#: The least RAM that a kernel and the map below have room in.
+MINIMUM_RAM = 128 * MIB
+
+#: Physical addresses have 52 bits at most (x86-64 with five levels of page tables).
+PHYSICAL_BITS = 52
+
+_LOW_RAM_LIMIT = 2 * GIB
+_HIGH_RAM_START = 4 * GIB
+_ACPI_TABLES_SIZE = 136 * KIB
+
+_RESERVED_BY_FIRMWARE = (
+    (0x9FC00, 0xA0000),  # extended BIOS data area
+    (0xF0000, 0x100000),  # BIOS
+    (0xB0000000, 0xC0000000),  # PCI configuration space
+    (0xFED1C000, 0xFED20000),  # chipset registers
+    (0xFFFC0000, 0x100000000),  # flash
+)
+
+_ROMS = (
+    ("Video ROM", 0xC0000, 0xC9BFF),
+    ("System ROM", 0xF0000, 0xFFFFF),
+)
+
+_DEVICES = (
+    ("PCI Bus 0000:00", 0xA0000, 0xBFFFF),
+    ("PCI Bus 0000:00", 0x80000000, 0xAFFFFFFF),
+    ("PCI Bus 0000:00", 0xC0000000, 0xFEBFFFFF),
+    ("0000:00:01.0", 0xFD000000, 0xFDFFFFFF),  # the frame buffer
+    ("IOAPIC 0", 0xFEC00000, 0xFEC003FF),
+    ("HPET 0", 0xFED00000, 0xFED003FF),
+    ("Local APIC", 0xFEE00000, 0xFEE00FFF),
+)
+
+#: Where an x86-64 kernel lies that is not relocated; sizes as of Debian's 6.1.
+_KERNEL_IMAGE = (
+    ("Kernel code", 0x1000000, 0x1E01D31),
+    ("Kernel rodata", 0x2000000, 0x28EAFFF),
+    ("Kernel data", 0x2A00000, 0x2C4897F),
+    ("Kernel bss", 0x3310000, 0x43FFFFF),
+)
+
+_NAMES: dict[int, str] = {
+    E820Type.RAM: "System RAM",
+    E820Type.RESERVED_KERN: "System RAM",
+    E820Type.ACPI: "ACPI Tables",
+    E820Type.NVS: "ACPI Non-volatile Storage",
+    E820Type.UNUSABLE: "Unusable memory",
+    E820Type.PRAM: "Persistent Memory (legacy)",
+    E820Type.PMEM: "Persistent Memory",
+    E820Type.RESERVED: "Reserved",
+    E820Type.SOFT_RESERVED: "Soft Reserved",
+}
+
+_DESCRIPTORS: dict[int, ResourceDescriptor] = {
+    E820Type.ACPI: ResourceDescriptor.ACPI_TABLES,
+    E820Type.NVS: ResourceDescriptor.ACPI_NV_STORAGE,
+    E820Type.PMEM: ResourceDescriptor.PERSISTENT_MEMORY,
+    E820Type.PRAM: ResourceDescriptor.PERSISTENT_MEMORY_LEGACY,
+    E820Type.RESERVED: ResourceDescriptor.RESERVED,
+    E820Type.SOFT_RESERVED: ResourceDescriptor.SOFT_RESERVED,
+}
+
+#: Kinds that a driver may claim: they are not marked busy and enter the tree after the busy ones.
+_LEFT_TO_DRIVERS = frozenset({E820Type.RESERVED, E820Type.SOFT_RESERVED, E820Type.PRAM, E820Type.PMEM})
+
+
+def boot_table(memmap: str, ram: int = DEFAULT_RAM) -> E820Table:
+    """The sanitised table of a machine with `ram` bytes of RAM that is started with memmap=`memmap`.
+
+    KernelPanic where the kernel panics; ValueError for less than `MINIMUM_RAM`.
+    """
+    table = user_table(memmap, ram)
+    # The kernel never uses the first page, nor takes what it finds between 640 KiB and 1 MiB for RAM (trim_bios_range).
+    table.convert(0, PAGE_SIZE, E820Type.RAM, E820Type.RESERVED)
+    table.remove(0xA0000, 0x60000, E820Type.RAM)
+    table.sanitise()
+    return table
+
+
+def user_table(memmap: str, ram: int = DEFAULT_RAM) -> E820Table:
+    """That table before the kernel takes the odd bits of the first megabyte out of it.  KernelPanic, ValueError."""
+    if ram < MINIMUM_RAM:
+        raise ValueError(f"{ram} bytes of RAM are less than {MINIMUM_RAM // MIB} MiB")
+    table = _firmware_table(ram)
+    table.sanitise()
+    table.apply(memmap)
+    return table
+
+
+def build_iomem(memmap: str, ram: int = DEFAULT_RAM) -> Resource:
+    """The resource tree of such a machine, before any driver.  KernelPanic, ValueError."""
+    return iomem_of(boot_table(memmap, ram))
+
+
+def iomem_of(table: E820Table) -> Resource:
+    """The resource tree that the kernel makes of a sanitised table (e820__reserve_resources and ..._late)."""
+    root = iomem_root((1 << PHYSICAL_BITS) - 1)
+    for name, start, end in _ROMS:
+        _try_insert(root, Resource(name, start, end, ResourceFlag.MEM | ResourceFlag.BUSY))
+    resources = [_resource(entry) for entry in table.entries]
+    for resource in resources:
+        if resource.busy:
+            _try_insert(root, resource)
+    for name, start, end in _KERNEL_IMAGE:
+        _insert_within_ram(root, Resource(name, start, end, ResourceFlag.SYSTEM_RAM | ResourceFlag.BUSY))
+    for name, start, end in _DEVICES:
+        _try_insert(root, Resource(name, start, end, _device_flags(name)))
+    for resource in resources:
+        if not resource.busy:
+            _insert_expanded(root, resource)
+    for entry in table.entries:
+        if entry.type == E820Type.RAM:
+            _pad_ram(root, entry.end)
+    return root
+
+
+def installed_memory(ram: int) -> tuple[tuple[int, int], ...]:
+    """(first, end) addresses at which a machine with `ram` bytes of memory has it."""
+    low_end = min(ram, _LOW_RAM_LIMIT)
+    high = (_HIGH_RAM_START, _HIGH_RAM_START + ram - low_end)
+    return ((0, low_end), high) if ram > low_end else ((0, low_end),)
+
+
+def _firmware_table(ram: int) -> E820Table:
+    table = E820Table()
+    (_, low_end), *high = installed_memory(ram)
+    table.add(0, 0x9FC00, E820Type.RAM)
+    table.add(MIB, low_end - _ACPI_TABLES_SIZE - MIB, E820Type.RAM)
+    table.add(low_end - _ACPI_TABLES_SIZE, _ACPI_TABLES_SIZE, E820Type.RESERVED)
+    for start, end in _RESERVED_BY_FIRMWARE:
+        table.add(start, end - start, E820Type.RESERVED)
+    for start, end in high:
+        table.add(start, end - start, E820Type.RAM)
+    return table
+
+
+def _device_flags(name: str) -> ResourceFlag:
+    """What PCI only hands out may be claimed; the rest is in use."""
+    return ResourceFlag.MEM if name.startswith(("PCI Bus", "0000:")) else ResourceFlag.MEM | ResourceFlag.BUSY
+
+
+def _resource(entry: E820Entry) -> Resource:
+    flags = ResourceFlag.SYSTEM_RAM if _NAMES.get(entry.type) == "System RAM" else ResourceFlag.MEM
+    if entry.start < MIB or entry.type not in _LEFT_TO_DRIVERS:
+        flags |= ResourceFlag.BUSY
+    name = _NAMES.get(entry.type, "Unknown E820 type")
+    desc = _DESCRIPTORS.get(entry.type, ResourceDescriptor.NONE)
+    return Resource(name, entry.start, entry.end - 1, flags, desc)
+
+
+def _try_insert(root: Resource, resource: Resource) -> None:
+    """Insert what fits; the kernel goes on without what does not."""
+    with contextlib.suppress(KernelError):
+        root.insert(resource)
+
+
+def _insert_within_ram(root: Resource, resource: Resource) -> None:
+    """Insert a part of the kernel's image where there is RAM for it (a kernel loads elsewhere when there is none)."""
+    if root.intersects(resource.start, resource.size) is Intersection.INTERSECTS:
+        _try_insert(root, resource)
+
+
+def _insert_expanded(root: Resource, resource: Resource) -> None:
+    """Insert a resource, grown to hold whatever it would overlap in part (insert_resource_expand_to_fit)."""
+    if resource.end > root.end:
+        return
+    while True:
+        try:
+            root.insert(resource)
+        except KernelError:
+            partial = [child for child in root.children if child.start <= resource.end and child.end >= resource.start]
+            resource.start = min(resource.start, partial[0].start)
+            resource.end = max(resource.end, partial[-1].end)
+        else:
+            return
+
+
+def _pad_ram(root: Resource, start: int) -> None:
+    """Keep devices off the rest of the last RAM module, as the kernel guesses its size ("RAM buffer")."""
+    end = align_up(start, _ram_alignment(start))
+    for child in list(root.children):
+        if child.end < start or child.start >= end:
+            continue
+        if child.start > start:
+            _try_insert(root, Resource("RAM buffer", start, child.start - 1, ResourceFlag.MEM | ResourceFlag.BUSY))
+        start = child.end + 1
+    if start < end:
+        _try_insert(root, Resource("RAM buffer", start, end - 1, ResourceFlag.MEM | ResourceFlag.BUSY))
+
+
+def _ram_alignment(address: int) -> int:
+    if address < MIB:
+        return 64 * KIB
+    return MIB if address < 16 * MIB else 64 * MIB

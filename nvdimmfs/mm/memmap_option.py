@@ -1,0 +1,160 @@
+"""What a command line accepts for memmap=: what the kernel honours in full, and nothing else.
+
+The kernel says nothing when it cannot read an entry, and panics when it cannot use the result.  `check_memmap` refuses
+both with one line, and accepts the rest: any alignment, hexadecimal and octal numbers, suffixes in either case, ranges
+that touch or overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nvdimmfs.mm.e820 import (
+    SEPARATORS,
+    E820Table,
+    E820Type,
+    KernelPanic,
+    MemmapEntry,
+    parse_entry,
+    scan_number,
+    scan_size,
+)
+from nvdimmfs.mm.firmware import DEFAULT_RAM, PHYSICAL_BITS, user_table
+from nvdimmfs.mm.intervals import IntervalSet
+
+#: Bytes of the kernel's command line, the final NUL among them (COMMAND_LINE_SIZE, asm/setup.h); more is cut off.
+COMMAND_LINE_SIZE = 2048
+
+_DIGITS = "0123456789"
+_EXAMPLE = "write SIZE!START, for example 512M!4G"
+_OPERATORS = " ".join([*SEPARATORS, "%"])
+
+
+class MemmapError(ValueError):
+    """A memmap= text that the kernel would not honour as written; str() is one line that says why."""
+
+
+def check_memmap(text: str, ram: int = DEFAULT_RAM) -> None:
+    """Refuse (MemmapError) what a kernel on a machine with `ram` bytes of RAM would drop, ignore or panic on.
+
+    An empty text is fine: it asks for nothing.
+    """
+    if not text:
+        return
+    if len("memmap=") + len(text) >= COMMAND_LINE_SIZE:
+        raise MemmapError(f"memmap is {len(text)} bytes long; the kernel's command line ends at {COMMAND_LINE_SIZE}")
+    entries = list(_entries(text))
+    for index, (column, entry) in enumerate(entries):
+        problem = _problem(entry, first=index == 0)
+        if problem:
+            raise MemmapError(f"memmap entry {index + 1} {entry.text!r} (column {column}): {problem}")
+    _check_result(text, ram, [entry for _, entry in entries])
+
+
+def _entries(text: str) -> Iterator[tuple[int, MemmapEntry]]:
+    """Each entry with the column, from 1, that it begins at."""
+    column = 1
+    for part in text.split(","):
+        yield column, parse_entry(part)
+        column += len(part) + 1
+
+
+def _problem(entry: MemmapEntry, *, first: bool) -> str | None:
+    """What is wrong with an entry by itself."""
+    if not entry.text:
+        return f"it is empty; {_EXAMPLE}, and one comma between entries"
+    if entry.operator == "exactmap":
+        return _exactmap_problem(entry, first=first)
+    if entry.text[0] not in _DIGITS:
+        return f"it does not begin with a size; {_EXAMPLE}"
+    if not entry.operator:
+        return _missing_operator(entry)
+    tail = entry.text[len(_size_text(entry)) + 1 :]
+    if not tail or tail[0] not in _DIGITS:
+        return f"there is no start after {entry.operator!r}; {_EXAMPLE}"
+    if entry.operator == "%" and (problem := _conversion_problem(tail)):
+        return problem
+    if entry.rest:
+        return f"unexpected {entry.rest[0]!r} {_octal_hint(entry.rest)}after the start; {_EXAMPLE}"
+    return _range_problem(scan_size(entry.text)[0], scan_size(tail)[0])
+
+
+def _exactmap_problem(entry: MemmapEntry, *, first: bool) -> str | None:
+    if entry.rest:
+        return f"unexpected {entry.rest[0]!r} after exactmap; put a comma between"
+    if not first:
+        return "exactmap forgets the entries before it; put it first"
+    return None
+
+
+def _missing_operator(entry: MemmapEntry) -> str:
+    if entry.rest:
+        hint = _octal_hint(entry.rest)
+        return f"unexpected {entry.rest[0]!r} {hint}after the size, where one of {_OPERATORS} belongs; {_EXAMPLE}"
+    return f"there is a size but no start, which would take away all RAM above it; {_EXAMPLE}"
+
+
+def _octal_hint(rest: str) -> str:
+    return "(a number that begins with 0 is octal) " if rest[0] in "89" else ""
+
+
+def _size_text(entry: MemmapEntry) -> str:
+    """The part of an entry before its operator."""
+    return entry.text[: len(entry.text) - len(scan_size(entry.text)[1])]
+
+
+def _conversion_problem(tail: str) -> str | None:
+    """What is wrong with the kinds of a `%` entry, from the start on."""
+    rest = scan_size(tail)[1]
+    for sign in "-+":
+        if rest.startswith(sign):
+            value, after = scan_number(rest[1:])
+            if after == rest[1:]:
+                return f"there is no type after {sign!r}; write SIZE%START-OLD+NEW, for example 1G%4G-1+12"
+            if value >> 32:
+                return f"type {value} does not fit into 32 bits"
+            rest = after
+    if rest:
+        return f"unexpected {rest[0]!r} after the start; write SIZE%START-OLD+NEW, for example 1G%4G-1+12"
+    return None
+
+
+def _range_problem(size: int, start: int) -> str | None:
+    if not size:
+        return f"it is 0 bytes long; {_EXAMPLE}"
+    if start + size > 1 << PHYSICAL_BITS:
+        return f"it ends at {start + size:#x}; physical addresses end at {1 << PHYSICAL_BITS:#x} (4P)"
+    return None
+
+
+def _check_result(text: str, ram: int, entries: list[MemmapEntry]) -> None:
+    """Refuse what is only wrong as a whole."""
+    try:
+        table = user_table(text, ram)
+    except KernelPanic as error:
+        raise MemmapError(f"memmap {text!r}: the kernel would panic ({error}); give it two ranges or more") from error
+    if not table.total(E820Type.RAM):
+        raise MemmapError(f"memmap {text!r} leaves no System RAM; add some, for example 2G@1M")
+    if any(entry.operator == "%" for entry in entries):
+        return  # which changes on purpose what other entries said
+    for number, entry in enumerate(entries, 1):
+        winner = _overriding(table, entry)
+        if winner is not None:
+            raise MemmapError(
+                f"memmap entry {number} {entry.text!r}: a part of it is of type {winner}, which overrides type"
+                f" {entry.kind}; choose another range"
+            )
+
+
+def _overriding(table: E820Table, entry: MemmapEntry) -> int | None:
+    """The kind of memory that took a part of an entry's range from it."""
+    if entry.kind == E820Type.NOTHING:
+        return None
+    rest = IntervalSet([(entry.start, entry.start + entry.size)])
+    for found in table.entries:
+        if found.type == entry.kind:
+            rest.remove(found.start, found.end)
+    taken = rest.span
+    if taken is None:
+        return None
+    return next((found.type for found in table.entries if found.start <= taken[0] < found.end), None)

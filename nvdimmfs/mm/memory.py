@@ -1,0 +1,283 @@
+"""The memory of one machine: resources, zones, sections and the page maps of its devices."""
+
+from __future__ import annotations
+
+import bisect
+import errno
+from collections.abc import Iterator
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.mm.address_space import AddressSpace
+from nvdimmfs.mm.firmware import DEFAULT_RAM, build_iomem
+from nvdimmfs.mm.intervals import IntervalSet
+from nvdimmfs.mm.kernel import KERNEL_6_1, ConflictRule, Kernel, RamRule
+from nvdimmfs.mm.memremap import DevPagemap, PagemapState, check_altmap
+from nvdimmfs.mm.page import Pages
+from nvdimmfs.mm.ram import RamPool
+from nvdimmfs.mm.resource import Intersection, Resource, ResourceFlag, iomem_text
+from nvdimmfs.mm.sparse import SparseMemory
+from nvdimmfs.mm.units import PAGE_SHIFT, PAGES_PER_SECTION, SECTION_SIZE, Range, align_down, align_up, pages
+from nvdimmfs.mm.zone import Zone, device_zone, ram_zones
+from nvdimmfs.mm.zoneinfo import zoneinfo_text
+
+#: The ranges of a machine that does not say otherwise.
+DEFAULT_MEMMAP = "512M!4G,256M!6G"
+
+
+class Memory:
+    """What a kernel knows of a machine's physical memory.
+
+    Attributes:
+        iomem: the root of the resource tree.
+        kernel: whose rules hold.
+        space: where memory and struct pages are mapped.
+        ram_bytes: System RAM; fixed at boot.
+        max_pfn: the frame after the last one of RAM; device memory does not move it.
+        zones: of each node, in the order of /proc/zoneinfo.
+        pagemaps: the registrations, live and dying, oldest first.
+        sparse: the sections.
+        pages: page frames, struct pages and addresses, one into the other.
+    """
+
+    def __init__(self, iomem: Resource, kernel: Kernel = KERNEL_6_1, nodes: int = 1) -> None:
+        """Boot with the given resources on `nodes` nodes; all RAM is on node 0.
+
+        ENOMEM when the RAM does not even hold its own memmap.
+        """
+        self.iomem = iomem
+        self.kernel = kernel
+        ram = list(iomem.matching(ResourceFlag.SYSTEM_RAM))
+        memory = [child.end for child in iomem.children if child.name != "Reserved"]
+        self.space = AddressSpace.of(kernel, max(memory, default=0))
+        self.ram_bytes = sum(resource.size for resource in ram)
+        self._pool = RamPool((resource.start, resource.end + 1) for resource in ram)
+        ram_pfns = [(align_up(r.start, 1 << PAGE_SHIFT) >> PAGE_SHIFT, (r.end + 1) >> PAGE_SHIFT) for r in ram]
+        ram_pfns = [(first, end) for first, end in ram_pfns if first < end]
+        self._ram = IntervalSet(ram_pfns)
+        self.max_pfn = max((end for _, end in ram_pfns), default=0)
+        for resource in ram:
+            for child in resource.children:
+                self._pool.reserve(child.start, child.end + 1)
+        self.sparse = SparseMemory(ram_pfns, self._pool, whole_sections=kernel.rounds_out)
+        self.zones = {nid: [*ram_zones(nid, ram_pfns if nid == 0 else []), device_zone(nid)] for nid in range(nodes)}
+        for zone in self.zones[0]:
+            zone.managed = self._free_pages(zone)
+        self.pagemaps: list[DevPagemap] = []
+        self._mapped: list[tuple[int, int, DevPagemap]] = []
+        self._next_failure: int | None = None
+        self.pages = Pages(self)
+
+    @classmethod
+    def boot(
+        cls, memmap: str = DEFAULT_MEMMAP, ram: int = DEFAULT_RAM, kernel: Kernel = KERNEL_6_1, nodes: int = 1
+    ) -> Memory:
+        """A plain PC with `ram` bytes of memory, booted with memmap=`memmap`.  KernelPanic, ValueError."""
+        return cls(build_iomem(memmap, ram), kernel, nodes)
+
+    # Resources
+
+    def request_region(self, start: int, size: int, name: str) -> Resource:
+        """Reserve a range for one user (request_mem_region).  EBUSY."""
+        return self.iomem.request(start, size, name)
+
+    def release_region(self, start: int, size: int) -> None:
+        """Give back exactly what `request_region` reserved."""
+        self.iomem.release(start, size)
+
+    def iomem_text(self, privileged: bool = True) -> str:
+        """/proc/iomem."""
+        return iomem_text(self.iomem, privileged)
+
+    # RAM and zones
+
+    @property
+    def ram_free(self) -> int:
+        """RAM that a memmap could be allocated in: without the kernel's image and the memmap of the RAM itself."""
+        return self._pool.free_bytes
+
+    def device_zone(self, nid: int = 0) -> Zone:
+        """A node's ZONE_DEVICE."""
+        return self.zones[nid][-1]
+
+    def zoneinfo_text(self) -> str:
+        """/proc/zoneinfo."""
+        return zoneinfo_text(self.zones, self._free_pages)
+
+    # Device memory
+
+    def memremap_pages(self, pagemap: DevPagemap, nid: int = 0) -> int:
+        """Give a range struct pages, in the node's ZONE_DEVICE, and return its address in the direct map.
+
+        In the order of Linux 6.1, for each range: no range, EINVAL; an altmap for another range than the
+        first, EINVAL; its first or last page registered, ENOMEM; System RAM in it, ENXIO; beyond what can
+        be addressed, EINVAL; an altmap that does not begin with the range or is larger, EINVAL; not
+        2 MiB aligned, EINVAL; a subsection populated, EEXIST; no room for the memmap, ENOMEM.  Nothing is
+        left behind after a failure.  A node below 0 means node 0.
+        """
+        assert pagemap.state is PagemapState.IDLE, "registered already"
+        try:
+            return self._register(pagemap, max(nid, 0))
+        except KernelError as error:
+            if self.kernel.failure_errno is None:
+                raise
+            raise KernelError(self.kernel.failure_errno, error.reason) from error
+
+    def memunmap_pages(self, pagemap: DevPagemap) -> bool:
+        """End a registration; True when it is gone at once.
+
+        While somebody holds a reference the page map is dying: nobody gets a new one, and its pages
+        stay until `put_dev_pagemap` has brought back the last one.
+        """
+        assert pagemap.state is PagemapState.LIVE, "not registered"
+        pagemap.state = PagemapState.DYING
+        pagemap.refs -= 1 + self._page_refs(pagemap)
+        return self._finish(pagemap)
+
+    def find_pagemap(self, pfn: int) -> DevPagemap | None:
+        """The page map, live or dying, that a page frame belongs to."""
+        index = bisect.bisect_right(self._mapped, pfn, key=lambda entry: entry[0]) - 1
+        if index < 0 or pfn >= self._mapped[index][1]:
+            return None
+        return self._mapped[index][2]
+
+    def get_dev_pagemap(self, pfn: int) -> DevPagemap | None:
+        """The live page map of a page frame, with a reference to it; None when there is none."""
+        pagemap = self.find_pagemap(pfn)
+        if pagemap is None or pagemap.state is not PagemapState.LIVE:
+            return None
+        pagemap.refs += 1
+        return pagemap
+
+    def put_dev_pagemap(self, pagemap: DevPagemap) -> None:
+        """Drop a reference; the last one of a dying page map removes it."""
+        assert pagemap.refs > 0, "no reference is held"
+        pagemap.refs -= 1
+        if pagemap.state is PagemapState.DYING:
+            self._finish(pagemap)
+
+    def is_ram(self, pfn: int) -> bool:
+        """Whether a page frame is System RAM."""
+        return pfn in self._ram
+
+    def initialised(self, first: int, end: int) -> Iterator[tuple[int, int, DevPagemap | None]]:
+        """The page frames from `first` to before `end` with an initialised struct page, in order.
+
+        Each part comes as first and end pfn and the page map that it belongs to; RAM belongs to none.
+        """
+        parts: list[tuple[int, int, DevPagemap | None]] = [
+            (low, high, None) for low, high in self._ram.within(first, end)
+        ]
+        for low, high, pagemap in self._mapped:
+            skipped = pagemap.altmap.offset if pagemap.altmap and low == pagemap.range.first_pfn else 0
+            a, b = max(low + skipped, first), min(high, end)
+            if a < b:
+                parts.append((a, b, pagemap))
+        yield from sorted(parts, key=lambda part: part[0])
+
+    # Fault injection
+
+    def fail_next_registration(self, number: int) -> None:
+        """Make the next `memremap_pages` fail with an errno, before it does anything."""
+        self._next_failure = number
+
+    def fail_next_altmap_allocation(self) -> None:
+        """Make the next allocation through an altmap fail, so that its registration is ENOMEM."""
+        self.sparse.fail_next_altmap_allocation = True
+
+    # How it is done
+
+    def _register(self, pagemap: DevPagemap, nid: int) -> int:
+        number, self._next_failure = self._next_failure, None
+        if number is not None:
+            raise KernelError(number, "failure injected")
+        if not pagemap.ranges:
+            raise KernelError(errno.EINVAL, "nr_range must be specified")
+        pagemap.nid = nid
+        try:
+            for index in range(len(pagemap.ranges)):
+                self._add_range(pagemap, index)
+        except KernelError:
+            self._remove_ranges(pagemap)
+            raise
+        pagemap.state = PagemapState.LIVE
+        pagemap.refs = 1 + self._page_refs(pagemap)
+        self.pagemaps.append(pagemap)
+        return self.space.phys_to_virt(pagemap.range.start)
+
+    def _add_range(self, pagemap: DevPagemap, index: int) -> None:
+        what = pagemap.ranges[index]
+        altmap = pagemap.altmap
+        if altmap and index:
+            raise KernelError(errno.EINVAL, "altmap not supported for multiple ranges")
+        self._check_conflict(what)
+        if self._is_linear_ram(what):
+            return
+        if what.size <= 0 or what.start < 0 or what.end >= self.space.physical_end:
+            raise KernelError(errno.EINVAL, f"{what} is beyond the addressable range")
+        first, end = self._widened(what)
+        if altmap:
+            check_altmap(altmap, first, end - first)
+            altmap.reset()
+        if not self.kernel.rounds_out and (what.start | what.size) % self.kernel.granularity:
+            raise KernelError(errno.EINVAL, f"{what} is misaligned")
+        compound = pagemap.compound if self.kernel.shares_tail_pages else 0
+        pagemap.memmaps.append(self.sparse.add(first, end, altmap, compound))
+        self.zones[pagemap.nid][-1].grow(first, end)
+        bisect.insort(self._mapped, (what.first_pfn, what.end_pfn, pagemap), key=lambda entry: entry[0])
+
+    def _check_conflict(self, what: Range) -> None:
+        """Refuse a range that meets a live registration, as far as the kernel looks."""
+        rule = self.kernel.conflicts
+        if rule is ConflictRule.ENDS and any(self._is_live(address) for address in (what.start, what.end)):
+            raise KernelError(errno.ENOMEM, "Conflicting mapping in same section")
+        if rule is ConflictRule.SECTIONS:
+            first, end = align_down(what.start, SECTION_SIZE), align_up(what.end + 1, SECTION_SIZE)
+            if any(low < pages(end) and pages(first) < high for low, high, _ in self._mapped):
+                raise KernelError(errno.EBUSY, f"{what} collides with another mapping")
+
+    def _is_live(self, address: int) -> bool:
+        pagemap = self.find_pagemap(pages(address))
+        return pagemap is not None and pagemap.state is PagemapState.LIVE
+
+    def _is_linear_ram(self, what: Range) -> bool:
+        """Whether a range is RAM, which needs no registration in the kernels that allow it.  ENXIO."""
+        if self.kernel.ram is RamRule.UNCHECKED:
+            return False
+        found = self.iomem.intersects(what.start, what.size)
+        if found is Intersection.INTERSECTS and self.kernel.ram is RamRule.LINEAR:
+            return True
+        if found is not Intersection.DISJOINT:
+            kind = "mixed" if found is Intersection.MIXED else "ram"
+            raise KernelError(errno.ENXIO, f"attempted on {kind} region {what}")
+        return False
+
+    def _widened(self, what: Range) -> tuple[int, int]:
+        """First and end pfn of what is really added for a range."""
+        if not self.kernel.rounds_out:
+            return what.first_pfn, what.end_pfn
+        return align_down(what.first_pfn, PAGES_PER_SECTION), align_up(what.end_pfn, PAGES_PER_SECTION)
+
+    def _page_refs(self, pagemap: DevPagemap) -> int:
+        return sum(pagemap.pfn_len(index) for index in range(len(pagemap.memmaps)))
+
+    def _finish(self, pagemap: DevPagemap) -> bool:
+        if pagemap.refs:
+            return False
+        self._remove_ranges(pagemap)
+        self.pagemaps.remove(pagemap)
+        pagemap.state = PagemapState.IDLE
+        return True
+
+    def _remove_ranges(self, pagemap: DevPagemap) -> None:
+        for index, memmap in enumerate(pagemap.memmaps):
+            self.sparse.remove(memmap, pagemap.altmap if index == 0 else None)
+        pagemap.memmaps.clear()
+        self._mapped = [entry for entry in self._mapped if entry[2] is not pagemap]
+        if self.kernel.device_zone_shrinks:
+            others = (other for _, _, other in self._mapped if other.nid == pagemap.nid)
+            self.device_zone(pagemap.nid).shrink_to(self._widened(what) for other in others for what in other.ranges)
+
+    def _free_pages(self, zone: Zone) -> int:
+        if not zone.populated:
+            return 0  # its span may have RAM in between
+        return pages(self._pool.free_within(zone.start_pfn << PAGE_SHIFT, zone.end_pfn << PAGE_SHIFT))

@@ -1,0 +1,100 @@
+"""Registering a memmap for a range of device memory (mm/memremap.c; register_dev_memmap in the RFC)."""
+
+from __future__ import annotations
+
+import enum
+import errno
+
+import attrs
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.mm.altmap import VmemAltmap
+from nvdimmfs.mm.sparse import Memmap
+from nvdimmfs.mm.units import Range
+
+
+class MemoryType(enum.IntEnum):
+    """What device memory is used for (enum memory_type, include/linux/memremap.h)."""
+
+    FS_DAX = 3
+    GENERIC = 4
+
+
+class PagemapState(enum.Enum):
+    """The life of a registration."""
+
+    IDLE = "idle"
+    LIVE = "live"
+    DYING = "dying"
+    """Unmapped by its owner, and waiting for the last reference to its pages."""
+
+
+@attrs.define(eq=False)
+class DevPagemap:
+    """Ranges of device memory that have, or are to have, struct pages (struct dev_pagemap).
+
+    Attributes:
+        ranges: physical addresses; mostly one range.  Only the first may use the altmap.
+        type: FS_DAX for a disk, GENERIC for a device dax.
+        altmap: frames of the range that hold its memmap; None for a memmap in RAM.
+        vmemmap_shift: log2 of the pages of a compound page; 0 for plain pages.
+        owner: the device that maps it; for those who look at it.
+        state: see PagemapState.
+        refs: 1 for the owner while it is live, one for each page (or compound page), and those of
+            `Memory.get_dev_pagemap`.
+        memmaps: of each range, while it is registered.
+        nid: the node whose ZONE_DEVICE it is in.
+    """
+
+    ranges: tuple[Range, ...]
+    type: MemoryType = MemoryType.FS_DAX
+    altmap: VmemAltmap | None = None
+    vmemmap_shift: int = attrs.field(default=0)
+    owner: str = ""
+    state: PagemapState = attrs.field(default=PagemapState.IDLE, init=False)
+    refs: int = attrs.field(default=0, init=False)
+    memmaps: list[Memmap] = attrs.field(factory=list, init=False, repr=False)
+    nid: int = attrs.field(default=0, init=False)
+
+    @vmemmap_shift.validator
+    def _check_shift(self, _attribute: object, value: int) -> None:
+        if value and value < 7:
+            raise ValueError("the struct pages of a compound page fill at least two pages")
+
+    @property
+    def range(self) -> Range:
+        """The first range."""
+        return self.ranges[0]
+
+    @property
+    def compound(self) -> int:
+        """Pages of each compound page; 0 for plain pages."""
+        return 1 << self.vmemmap_shift if self.vmemmap_shift else 0
+
+    def pfn_first(self, index: int = 0) -> int:
+        """The first page of a range that has an initialised struct page: behind the altmap."""
+        offset = self.altmap.offset if self.altmap and index == 0 else 0
+        return self.ranges[index].first_pfn + offset
+
+    def pfn_len(self, index: int = 0) -> int:
+        """How many pages, or compound pages, a range has."""
+        return (self.ranges[index].end_pfn - self.pfn_first(index)) >> self.vmemmap_shift
+
+    def owns(self, pfn: int) -> bool:
+        """Whether a page frame is in one of the ranges, the altmap's frames included."""
+        return any(r.first_pfn <= pfn < r.end_pfn for r in self.ranges)
+
+    def pfn_valid(self, pfn: int) -> bool:
+        """Whether the page's struct page is initialised (pgmap_pfn_valid)."""
+        return any(self.pfn_first(i) <= pfn < r.end_pfn for i, r in enumerate(self.ranges))
+
+    @property
+    def ram_bytes(self) -> int:
+        """RAM that its memmap takes now."""
+        return sum(memmap.ram_bytes for memmap in self.memmaps)
+
+
+def check_altmap(altmap: VmemAltmap, first_pfn: int, nr_pages: int) -> None:
+    """EINVAL unless the altmap begins with the range and lies within it (__add_pages, mm/memory_hotplug.c)."""
+    if altmap.base_pfn != first_pfn or altmap.offset > nr_pages:
+        raise KernelError(errno.EINVAL, "memory add fail, invalid altmap")

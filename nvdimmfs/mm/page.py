@@ -1,0 +1,185 @@
+"""Page frames, struct pages and addresses, one into the other, for one machine."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import attrs
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.mm.memremap import DevPagemap, PagemapState
+from nvdimmfs.mm.sparse import MemmapRun, Place
+from nvdimmfs.mm.units import PAGE_SHIFT, PAGE_SIZE, STRUCT_PAGE_SIZE
+from nvdimmfs.mm.zone import Zone
+
+if TYPE_CHECKING:
+    from nvdimmfs.mm.memory import Memory
+
+
+@attrs.frozen
+class PageInfo:
+    """All there is to say about one page frame.
+
+    Attributes:
+        pfn: its number.
+        physical: its address.
+        virtual: its address in the direct map (page_address).
+        page: the virtual address of its struct page (pfn_to_page), mapped or not.
+        valid: whether the struct page is mapped (pfn_valid).
+        online: whether it is RAM that the page allocator knows (pfn_to_online_page).
+        initialised: whether the struct page was ever written: not in holes, nor before a device's first page.
+        zone: the zone it belongs to; None without one.
+        pagemap: the registration of device memory that it belongs to.
+        place: where its struct page lies; None when it is not mapped.
+        struct_page: the physical address of its struct page; None when it is not mapped.
+    """
+
+    pfn: int
+    physical: int
+    virtual: int
+    page: int
+    valid: bool
+    online: bool
+    initialised: bool
+    zone: Zone | None
+    pagemap: DevPagemap | None
+    place: Place | None
+    struct_page: int | None
+
+
+@attrs.frozen
+class PageSegment:
+    """Consecutive pages whose translations are linear, so that any number of them costs the same.
+
+    Attributes:
+        pfns: the page frames.
+        pages: virtual addresses of their struct pages.
+        addresses: virtual addresses of their contents.
+        struct_pages: physical addresses of their struct pages; where the tails of compound pages share memory
+            they repeat, and are not given.
+        place: where the struct pages lie.
+        pagemap: the registration of device memory; None for RAM.
+    """
+
+    pfns: range
+    pages: range
+    addresses: range
+    struct_pages: range | None
+    place: Place
+    pagemap: DevPagemap | None
+
+
+class Pages:
+    """The translations of a machine.  Addresses that cannot be of the kind asked for are EINVAL."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._space = memory.space
+
+    def pfn_to_page(self, pfn: int) -> int:
+        """The virtual address of a page's struct page, whether there is one or not."""
+        self._check_pfn(pfn)
+        return self._space.pfn_to_page(pfn)
+
+    def page_to_pfn(self, page: int) -> int:
+        """The page of a struct page."""
+        pfn = self._space.page_to_pfn(page)
+        if pfn is None:
+            raise KernelError(errno.EINVAL, f"{page:#x} is not the address of a struct page")
+        return pfn
+
+    def page_address(self, page: int) -> int:
+        """The virtual address of the contents of a struct page's page."""
+        return self._space.phys_to_virt(self.page_to_pfn(page) << PAGE_SHIFT)
+
+    def virt_to_page(self, virtual: int) -> int:
+        """The struct page of the page that an address of the direct map is in."""
+        return self._space.pfn_to_page(self.virt_to_phys(virtual) >> PAGE_SHIFT)
+
+    def phys_to_virt(self, physical: int) -> int:
+        """The direct map's address."""
+        self._check_pfn(physical >> PAGE_SHIFT)
+        return self._space.phys_to_virt(physical)
+
+    def virt_to_phys(self, virtual: int) -> int:
+        """The physical address behind an address of the direct map."""
+        physical = self._space.virt_to_phys(virtual)
+        if physical is None:
+            raise KernelError(errno.EINVAL, f"{virtual:#x} is not in the direct map")
+        return physical
+
+    def pfn_valid(self, pfn: int) -> bool:
+        """Whether a struct page is mapped for a page frame, initialised or not."""
+        return self._memory.sparse.is_valid(pfn)
+
+    def pfn_to_online_page(self, pfn: int) -> int | None:
+        """The struct page of a page frame of RAM; None for device memory and for what does not exist."""
+        if not self._memory.sparse.is_online(pfn):
+            return None
+        pagemap = self._memory.find_pagemap(pfn)
+        if pagemap is not None and pagemap.state is PagemapState.LIVE:
+            return None
+        return self._space.pfn_to_page(pfn)
+
+    def page_zone(self, pfn: int) -> Zone | None:
+        """The zone of a page frame that has an initialised struct page."""
+        pagemap = self._memory.find_pagemap(pfn)
+        if pagemap is not None:
+            return self._memory.device_zone(pagemap.nid) if pagemap.pfn_valid(pfn) else None
+        if not self._memory.is_ram(pfn):
+            return None
+        return next(zone for zone in self._memory.zones[0] if zone.populated and pfn in zone)
+
+    def struct_page_location(self, pfn: int) -> int | None:
+        """The physical address of a page frame's struct page; None when none is mapped."""
+        run = self._run(pfn)
+        return run.location(pfn) if run else None
+
+    def describe(self, pfn: int) -> PageInfo:
+        """All of the above for one page frame."""
+        self._check_pfn(pfn)
+        run = self._run(pfn)
+        zone = self.page_zone(pfn)
+        return PageInfo(
+            pfn=pfn,
+            physical=pfn << PAGE_SHIFT,
+            virtual=self._space.phys_to_virt(pfn << PAGE_SHIFT),
+            page=self._space.pfn_to_page(pfn),
+            valid=self.pfn_valid(pfn),
+            online=self.pfn_to_online_page(pfn) is not None,
+            initialised=zone is not None,
+            zone=zone,
+            pagemap=self._memory.find_pagemap(pfn),
+            place=run.place if run else None,
+            struct_page=run.location(pfn) if run else None,
+        )
+
+    def segments(self, first: int, end: int) -> Iterator[PageSegment]:
+        """The initialised pages from `first` to before `end`, in order, in as few segments as there are pieces.
+
+        A petabyte in one piece is one segment; its ranges are indexed, searched and iterated as lists are.
+        """
+        for low, high, pagemap in self._memory.initialised(first, end):
+            for run in self._memory.sparse.runs_within(low, high):
+                yield from self._linear(run, max(low, run.first_pfn), min(high, run.end_pfn), pagemap)
+
+    def _linear(self, run: MemmapRun, low: int, high: int, pagemap: DevPagemap | None) -> Iterator[PageSegment]:
+        for a, b, struct_pages in run.linear(low, high):
+            page, address = self._space.pfn_to_page(a), self._space.phys_to_virt(a << PAGE_SHIFT)
+            yield PageSegment(
+                pfns=range(a, b),
+                pages=range(page, page + (b - a) * STRUCT_PAGE_SIZE, STRUCT_PAGE_SIZE),
+                addresses=range(address, address + (b - a) * PAGE_SIZE, PAGE_SIZE),
+                struct_pages=struct_pages,
+                place=run.place,
+                pagemap=pagemap,
+            )
+
+    def _run(self, pfn: int) -> MemmapRun | None:
+        return next(iter(self._memory.sparse.runs_within(pfn, pfn + 1)), None)
+
+    def _check_pfn(self, pfn: int) -> None:
+        if not 0 <= pfn < self._space.physical_end >> PAGE_SHIFT:
+            raise KernelError(errno.EINVAL, f"pfn {pfn:#x} is beyond the addressable range")

@@ -1,0 +1,197 @@
+"""Where a pfn or dax device puts its parts, as one pure function for every kernel.
+
+    start      +4K          +8K                      dataoff                       end_trunc
+      | unused | info block | memmap (mode pmem) ... | data, npfns pages ......... | unused |
+
+Offsets count from the start of the namespace, or from behind `start_pad` where a kernel has one (4.6 to 5.2).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+import attrs
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.pfn import PfnMode
+from nvdimmfs.mm.altmap import VmemAltmap
+from nvdimmfs.mm.kernel import INFO_BLOCK_RESERVE, KERNEL_6_1, CapacityCheck, Collisions, Kernel, LayoutRules
+from nvdimmfs.mm.resource import Intersection, Resource
+from nvdimmfs.mm.units import (
+    PAGE_SIZE,
+    SECTION_SIZE,
+    STRUCT_PAGE_SIZE,
+    Range,
+    align_down,
+    align_up,
+    pages,
+)
+
+_WORD = 1 << 64
+
+
+@attrs.frozen
+class Neighbourhood:
+    """What lies around a namespace, for the kernels that pad it away from what shares its sections.
+
+    Attributes:
+        iomem: the resource tree, to find System RAM.
+        region_conflict: whether a range (start, size) meets a region of the bus other than the namespace's own.
+    """
+
+    iomem: Resource
+    region_conflict: Callable[[int, int], bool] = lambda _start, _size: False
+
+
+@attrs.frozen
+class PfnLayout:
+    """The layout of one pfn or dax device; what the info block records, in bytes except `npfns`.
+
+    Attributes:
+        start, size: of the namespace.
+        mode: where the memmap lies.
+        align: the align attribute, as it goes into the info block.
+        start_pad: unused bytes before everything else.
+        dataoff: offset of the data.
+        npfns: pages of data.
+        end_trunc: unused bytes at the end.
+        minor: version_minor of the info block.
+    """
+
+    start: int
+    size: int
+    mode: PfnMode
+    align: int
+    start_pad: int
+    dataoff: int
+    npfns: int
+    end_trunc: int
+    minor: int
+
+    @property
+    def range(self) -> Range:
+        """What is registered as device memory: everything but the padding."""
+        return Range(self.start + self.start_pad, self.start + self.size - 1 - self.end_trunc)
+
+    @property
+    def data(self) -> Range:
+        """The part for the user."""
+        return Range.sized(self.range.start + self.dataoff, self.data_size)
+
+    @property
+    def data_size(self) -> int:
+        """What the size attribute shows."""
+        return self.size - self.start_pad - self.end_trunc - self.dataoff
+
+    @property
+    def memmap_size(self) -> int:
+        """Bytes set aside for the memmap within the namespace; 0 in mode ram."""
+        return self.dataoff - INFO_BLOCK_RESERVE if self.mode is PfnMode.PMEM else 0
+
+
+def lay_out(
+    start: int,
+    size: int,
+    align: int,
+    mode: PfnMode,
+    kernel: Kernel = KERNEL_6_1,
+    *,
+    dax: bool = False,
+    neighbourhood: Neighbourhood | None = None,
+) -> PfnLayout:
+    """Lay out a namespace of `size` bytes at physical address `start` (nd_pfn_init when there is no info block).
+
+    `align` is the align attribute, in bytes; `dax` tells a dax device from a pfn device.
+
+    In this order: too small or badly aligned for the kernel, ENODEV or (since 5.7) EINVAL; mode none, ENXIO;
+    nothing left for data, ENXIO.  A read-only region is the caller's to refuse, before this.
+    """
+    rules = kernel.layout
+    if size < rules.minimum_size:
+        raise KernelError(errno.ENODEV, f"{size} bytes are less than a section")
+    if start % rules.start_alignment:
+        raise KernelError(rules.start_errno, f"start {start:#x} is not aligned to {rules.start_alignment:#x}")
+    start_pad, end_trunc = _padding(rules, start, size, align, neighbourhood)
+    mapped = size - start_pad - (0 if rules.memmap_counts_end else end_trunc)
+    dataoff = _data_offset(rules, start + start_pad, mapped, align, mode, dax=dax)
+    _check_capacity(rules, size, dataoff, start_pad, end_trunc)
+    # A 64 bit number, which wraps where a kernel does not check the capacity.
+    npfns = pages((size - dataoff - start_pad - end_trunc) % _WORD)
+    return PfnLayout(start, size, mode, align, start_pad, dataoff, npfns, end_trunc, rules.minor)
+
+
+def altmap_for(layout: PfnLayout, kernel: Kernel = KERNEL_6_1) -> VmemAltmap | None:
+    """The page frames for the memmap of a device in mode pmem (__nvdimm_setup_pfn); None in mode ram.
+
+    The base is rounded down to what the kernel adds memory in; the frames skipped so count as reserved.
+    EINVAL when the layout leaves no room for the info block.
+    """
+    if layout.dataoff < INFO_BLOCK_RESERVE:
+        raise KernelError(errno.EINVAL, "the data would overlap the info block")
+    if layout.mode is not PfnMode.PMEM:
+        return None
+    first_pfn = layout.range.first_pfn
+    base_pfn = align_down(first_pfn, pages(kernel.granularity)) if kernel.layout.aligns_address else first_pfn
+    return VmemAltmap(
+        base_pfn=base_pfn,
+        end_pfn=pages(layout.range.end),
+        reserve=pages(INFO_BLOCK_RESERVE) + first_pfn - base_pfn,
+        free=pages(layout.memmap_size),
+        skips_reserve=kernel.altmap_skips_reserve,
+    )
+
+
+def _padding(
+    rules: LayoutRules, start: int, size: int, align: int, neighbourhood: Neighbourhood | None
+) -> tuple[int, int]:
+    """start_pad and end_trunc."""
+    end = start + size
+    if rules.collisions is Collisions.IGNORED:
+        return 0, end % max(align, rules.minimum_alignment_pmem) if rules.trims_end else 0
+    start_pad = end_trunc = 0
+    head = start % SECTION_SIZE
+    tail = align_up(end, SECTION_SIZE) - end
+    if _collides(rules, neighbourhood, start - head, size + head):
+        start_pad = align_up(start, SECTION_SIZE) - start
+    if _collides(rules, neighbourhood, start, size + tail):
+        end_trunc = end % SECTION_SIZE
+    if rules.trims_end and (end_trunc or end % align):
+        end_trunc = end - min(align_down(end, SECTION_SIZE), align_down(end, align))
+    return start_pad, end_trunc
+
+
+def _collides(rules: LayoutRules, neighbourhood: Neighbourhood | None, start: int, size: int) -> bool:
+    """Whether a namespace, widened to whole sections, takes in somebody else."""
+    if neighbourhood is None:
+        return False
+    if neighbourhood.iomem.intersects(start, size) is Intersection.MIXED:
+        return True
+    return rules.collisions is Collisions.SYSTEM_RAM_AND_REGIONS and neighbourhood.region_conflict(start, size)
+
+
+def _data_offset(rules: LayoutRules, start: int, size: int, align: int, mode: PfnMode, *, dax: bool) -> int:
+    """Offset of the data from `start`, for a memmap of `size` bytes of pages.  ENXIO in a mode without layout."""
+    used = INFO_BLOCK_RESERVE + (rules.dax_reserve if dax else 0)
+    alignment = rules.minimum_alignment_ram
+    if mode is PfnMode.PMEM and rules.mode_pmem:
+        npfns = align_up((size - INFO_BLOCK_RESERVE) // PAGE_SIZE, rules.memmap_pages)
+        used += align_up(npfns * STRUCT_PAGE_SIZE, rules.memmap_size)
+        alignment = rules.minimum_alignment_pmem
+    elif mode is not PfnMode.RAM:
+        raise KernelError(errno.ENXIO, f"mode {mode.name.lower()} has no layout")
+    if rules.uses_align:
+        alignment = max(alignment, align)
+    origin = start if rules.aligns_address else 0
+    return align_up(origin + used, alignment) - origin
+
+
+def _check_capacity(rules: LayoutRules, size: int, dataoff: int, start_pad: int, end_trunc: int) -> None:
+    unused = {
+        CapacityCheck.NONE: -dataoff,
+        CapacityCheck.OFFSET: 0,
+        CapacityCheck.OFFSET_AND_END: end_trunc,
+        CapacityCheck.OFFSET_AND_PADS: start_pad + end_trunc,
+    }[rules.capacity]
+    if dataoff + unused >= size:
+        raise KernelError(errno.ENXIO, f"{size} bytes leave nothing after the first {dataoff}")

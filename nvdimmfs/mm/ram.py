@@ -1,0 +1,68 @@
+"""Physical RAM, as far as memmaps draw on it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+
+import attrs
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.mm.intervals import IntervalSet
+from nvdimmfs.mm.units import PAGE_SIZE, PMD_SIZE, align_down, align_up
+
+
+@attrs.frozen
+class Piece:
+    """`size` bytes of physical memory from address `start` on."""
+
+    start: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """The address after the last byte."""
+        return self.start + self.size
+
+
+class RamPool:
+    """The free RAM of a machine: whole pages, given out from the highest address down."""
+
+    def __init__(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """`ranges` are start and end, the latter not included; partial pages are dropped."""
+        self._free = IntervalSet((align_up(start, PAGE_SIZE), align_down(end, PAGE_SIZE)) for start, end in ranges)
+
+    @property
+    def free_bytes(self) -> int:
+        return self._free.count
+
+    def free_within(self, start: int, end: int) -> int:
+        """Free bytes from address `start` to before `end`."""
+        return sum(high - low for low, high in self._free.within(start, end))
+
+    def reserve(self, start: int, end: int) -> None:
+        """Keep addresses from `start` to before `end` from ever being given out."""
+        self._free.remove(align_down(start, PAGE_SIZE), align_up(end, PAGE_SIZE))
+
+    def take(self, size: int) -> tuple[Piece, ...]:
+        """Draw `size` bytes, a multiple of the page size: 2 MiB blocks while there are any, then single pages.
+
+        ENOMEM when so much is not free; nothing is drawn then.
+        """
+        if size > self._free.count:
+            raise KernelError(errno.ENOMEM, f"{size} bytes wanted, {self._free.count} free")
+        pieces: list[Piece] = []
+        for block in (PMD_SIZE, PAGE_SIZE):
+            for low, high in reversed(list(self._free)):
+                low, high = align_up(low, block), align_down(high, block)
+                taken = min(align_down(size, block), high - low)
+                if taken > 0:
+                    pieces.append(Piece(high - taken, taken))
+                    self._free.remove(high - taken, high)
+                    size -= taken
+        return tuple(pieces)
+
+    def give_back(self, pieces: Iterable[Piece]) -> None:
+        """Take back what `take` gave out."""
+        for piece in pieces:
+            self._free.add(piece.start, piece.end)

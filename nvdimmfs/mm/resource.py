@@ -1,0 +1,241 @@
+"""The tree of physical address ranges and who owns them: /proc/iomem (kernel/resource.c, Linux 6.1)."""
+
+from __future__ import annotations
+
+import enum
+import errno
+from collections.abc import Iterator
+
+import attrs
+
+from nvdimmfs.errors import KernelError
+
+#: Deeper levels of the tree are shown at this indentation (MAX_IORES_LEVEL).
+MAX_SHOWN_DEPTH = 5
+
+
+class ResourceFlag(enum.Flag):
+    """What a resource is (include/linux/ioport.h)."""
+
+    MEM = enum.auto()
+    SYSRAM = enum.auto()
+    BUSY = enum.auto()
+    SYSTEM_RAM = MEM | SYSRAM
+
+
+class ResourceDescriptor(enum.IntEnum):
+    """IORES_DESC_*: what a memory resource is used for (include/linux/ioport.h)."""
+
+    NONE = 0
+    CRASH_KERNEL = 1
+    ACPI_TABLES = 2
+    ACPI_NV_STORAGE = 3
+    PERSISTENT_MEMORY = 4
+    PERSISTENT_MEMORY_LEGACY = 5
+    DEVICE_PRIVATE_MEMORY = 6
+    RESERVED = 7
+    SOFT_RESERVED = 8
+
+
+class Intersection(enum.Enum):
+    """How a range meets the resources of one kind (REGION_* of include/linux/mm.h).
+
+    INTERSECTS is also the answer when the rest of the range belongs to nobody.
+    """
+
+    DISJOINT = enum.auto()
+    INTERSECTS = enum.auto()
+    MIXED = enum.auto()
+
+
+@attrs.define(eq=False)
+class Resource:
+    """A range of addresses with a name, and the ranges within it.
+
+    Attributes:
+        start, end: addresses, both included.
+        flags: a resource that is not BUSY lets others be requested within it.
+        desc: the kind of memory, for those who look for one kind.
+        children: resources within this one, in address order, none overlapping another.
+    """
+
+    name: str
+    start: int
+    end: int
+    flags: ResourceFlag = ResourceFlag.MEM
+    desc: ResourceDescriptor = ResourceDescriptor.NONE
+    parent: Resource | None = attrs.field(default=None, repr=False)
+    children: list[Resource] = attrs.field(factory=list, repr=False)
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start + 1
+
+    @property
+    def busy(self) -> bool:
+        return ResourceFlag.BUSY in self.flags
+
+    def insert(self, new: Resource) -> Resource:
+        """Put a resource below this one, taking in those that it covers (insert_resource).
+
+        EBUSY when it covers one only in part, or leaves this resource.
+        """
+        parent = self
+        while True:
+            conflict = parent._conflict(new)
+            if conflict is None:
+                return parent._adopt(new)
+            if conflict is parent:
+                raise _busy(new, parent)
+            if not _holds_more_than(conflict, new):
+                break
+            parent = conflict
+        covered = [child for child in parent.children if _overlap(child, new)]
+        for child in covered:
+            if child.start < new.start or child.end > new.end:
+                raise _busy(new, child)
+        for child in covered:
+            parent.children.remove(child)
+        for child in covered:
+            new._adopt(child)
+        return parent._adopt(new)
+
+    def request(self, start: int, size: int, name: str) -> Resource:
+        """Reserve a range for one user, as a busy resource (request_mem_region).
+
+        What stands in the way is descended into while it is not busy, so that a driver may own
+        a part of "Persistent Memory (legacy)".  EBUSY when it is busy, or covers the range in part.
+        """
+        parent = self
+        while True:
+            kind = parent.flags & ResourceFlag.SYSTEM_RAM
+            new = Resource(name, start, start + size - 1, kind | ResourceFlag.BUSY, parent.desc)
+            conflict = parent._conflict(new)
+            if conflict is None:
+                return parent._adopt(new)
+            if conflict is parent or conflict.busy:
+                raise _busy(new, conflict)
+            parent = conflict
+
+    def release(self, start: int, size: int) -> None:
+        """Give back a range that `request` reserved; it must be exactly one (release_mem_region)."""
+        end = start + size - 1
+        holder = self
+        while True:
+            inside = next((child for child in holder.children if child.start <= start and child.end >= end), None)
+            if inside is None:
+                raise LookupError(f"nobody holds {start:#x}-{end:#x}")
+            if not inside.busy:
+                holder = inside
+                continue
+            if (inside.start, inside.end) != (start, end):
+                raise LookupError(f"{start:#x}-{end:#x} is only a part of {inside}")
+            inside.detach()
+            return
+
+    def detach(self) -> None:
+        """Take this resource, and what is below it, out of the tree (release_resource)."""
+        assert self.parent is not None, "the root stays"
+        self.parent.children.remove(self)
+        self.parent = None
+
+    def intersects(
+        self,
+        start: int,
+        size: int,
+        flags: ResourceFlag = ResourceFlag.SYSTEM_RAM,
+        desc: ResourceDescriptor = ResourceDescriptor.NONE,
+    ) -> Intersection:
+        """Whether a range meets resources with all of `flags` (and of kind `desc`): region_intersects."""
+        end = start + size - 1
+        matching = other = False
+        for child in self.children:
+            if child.start > end or child.end < start:
+                continue
+            if child.matches(flags, desc):
+                matching = True
+                continue
+            inner = [
+                resource
+                for _, resource in child.walk()
+                if resource.start <= end and resource.end >= start and resource.matches(flags, desc)
+            ]
+            matching = matching or bool(inner)
+            other = other or not _covered(max(start, child.start), min(end, child.end), inner)
+        if not matching:
+            return Intersection.DISJOINT
+        return Intersection.MIXED if other else Intersection.INTERSECTS
+
+    def matches(self, flags: ResourceFlag, desc: ResourceDescriptor = ResourceDescriptor.NONE) -> bool:
+        """Whether the resource has all of `flags` and is of kind `desc` (NONE: of any)."""
+        return flags in self.flags and desc in (ResourceDescriptor.NONE, self.desc)
+
+    def matching(self, flags: ResourceFlag, desc: ResourceDescriptor = ResourceDescriptor.NONE) -> Iterator[Resource]:
+        """The resources of a kind in address order, without those below one of them (walk_iomem_res_desc)."""
+        for child in self.children:
+            if child.matches(flags, desc):
+                yield child
+            else:
+                yield from child.matching(flags, desc)
+
+    def walk(self, depth: int = 0) -> Iterator[tuple[int, Resource]]:
+        """Everything below, parents before children, in address order, with its depth from 0."""
+        for child in self.children:
+            yield depth, child
+            yield from child.walk(depth + 1)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.start:#x}-{self.end:#x}"
+
+    def _conflict(self, new: Resource) -> Resource | None:
+        """Who forbids `new` as a child of this: this itself when it does not fit, or a child."""
+        if new.end < new.start or new.start < self.start or new.end > self.end:
+            return self
+        return next((child for child in self.children if _overlap(child, new)), None)
+
+    def _adopt(self, new: Resource) -> Resource:
+        index = next((i for i, child in enumerate(self.children) if child.start > new.end), len(self.children))
+        self.children.insert(index, new)
+        new.parent = self
+        return new
+
+
+def iomem_root(end: int) -> Resource:
+    """The root of an empty tree up to the last address that the processor can form ("PCI mem" in the kernel)."""
+    return Resource("PCI mem", 0, end)
+
+
+def iomem_text(root: Resource, privileged: bool = True) -> str:
+    """The tree as /proc/iomem shows it; to a reader without CAP_SYS_ADMIN every address is 0."""
+    width = 4 if root.end < 0x10000 else 8
+    lines = []
+    for depth, resource in root.walk():
+        start, end = (resource.start, resource.end) if privileged else (0, 0)
+        indent = "  " * min(depth, MAX_SHOWN_DEPTH)
+        lines.append(f"{indent}{start:0{width}x}-{end:0{width}x} : {resource.name}\n")
+    return "".join(lines)
+
+
+def _overlap(one: Resource, other: Resource) -> bool:
+    return one.start <= other.end and other.start <= one.end
+
+
+def _holds_more_than(outer: Resource, inner: Resource) -> bool:
+    """Whether `outer` covers `inner` and something else too."""
+    covers = outer.start <= inner.start and outer.end >= inner.end
+    return covers and (outer.start, outer.end) != (inner.start, inner.end)
+
+
+def _covered(start: int, end: int, resources: list[Resource]) -> bool:
+    """Whether the resources, in address order, leave no gap from `start` to `end`."""
+    for resource in resources:
+        if resource.start > start:
+            return False
+        start = max(start, resource.end + 1)
+        if start > end:
+            return True
+    return False
+
+
+def _busy(new: Resource, conflict: Resource) -> KernelError:
+    return KernelError(errno.EBUSY, f"{new} conflicts with {conflict}")

@@ -1,0 +1,77 @@
+"""Sizes that memory is counted in on x86-64, and ranges of addresses."""
+
+from __future__ import annotations
+
+import attrs
+
+#: Bits of an address within a page (arch/x86/include/asm/page_types.h).
+PAGE_SHIFT = 12
+PAGE_SIZE = 1 << PAGE_SHIFT
+
+#: What one section of sparse memory spans: 128 MiB (arch/x86/include/asm/sparsemem.h).
+SECTION_SIZE = 1 << 27
+PAGES_PER_SECTION = SECTION_SIZE >> PAGE_SHIFT
+
+#: The smallest part of a section that device memory may be added in, since Linux 5.3 (include/linux/mmzone.h).
+SUBSECTION_SIZE = 1 << 21
+PAGES_PER_SUBSECTION = SUBSECTION_SIZE >> PAGE_SHIFT
+
+#: What one entry of a page middle directory maps, and so the block in which a section's memmap is allocated.
+PMD_SIZE = 1 << 21
+PAGES_PER_PMD = PMD_SIZE >> PAGE_SHIFT
+
+#: sizeof(struct page) in every kernel that this package knows.
+STRUCT_PAGE_SIZE = 64
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+TIB = 1 << 40
+PIB = 1 << 50
+
+
+@attrs.frozen
+class Range:
+    """Physical addresses from `start` to `end`, both included, as the kernel's struct range has them."""
+
+    start: int
+    end: int
+
+    @classmethod
+    def sized(cls, start: int, size: int) -> Range:
+        """The `size` bytes from `start` on."""
+        return cls(start, start + size - 1)
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start + 1
+
+    @property
+    def first_pfn(self) -> int:
+        return self.start >> PAGE_SHIFT
+
+    @property
+    def end_pfn(self) -> int:
+        """The pfn after the last one."""
+        return (self.end + 1) >> PAGE_SHIFT
+
+    def __contains__(self, address: int) -> bool:
+        return self.start <= address <= self.end
+
+    def __str__(self) -> str:
+        return f"{self.start:#x}-{self.end:#x}"
+
+
+def align_down(value: int, alignment: int) -> int:
+    """The multiple of `alignment` at or below `value`."""
+    return value - value % alignment
+
+
+def align_up(value: int, alignment: int) -> int:
+    """The multiple of `alignment` at or above `value`."""
+    return -(-value // alignment) * alignment
+
+
+def pages(size: int) -> int:
+    """How many whole pages `size` bytes hold (the kernel's PHYS_PFN)."""
+    return size >> PAGE_SHIFT

@@ -1,0 +1,85 @@
+"""Zones of page frames: DMA, DMA32, Normal, Movable and Device, one of each a node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+#: Where the zones of RAM end, as pfns: 16 MiB, 4 GiB, nowhere (arch/x86/mm/init.c).
+MAX_DMA_PFN = (16 << 20) >> 12
+MAX_DMA32_PFN = (4 << 30) >> 12
+
+
+@attrs.define(eq=False)
+class Zone:
+    """Page frames that are managed in one way.
+
+    Attributes:
+        name: as /proc/zoneinfo shows it.
+        nid: the node.
+        start_pfn: the first frame spanned; 0 while nothing is.
+        spanned: frames from the first to the last, holes counted too.
+        present: frames that exist; always 0 for device memory, which the page allocator never sees.
+        managed: frames that the page allocator has.
+    """
+
+    name: str
+    nid: int = 0
+    start_pfn: int = 0
+    spanned: int = 0
+    present: int = 0
+    managed: int = 0
+
+    @property
+    def end_pfn(self) -> int:
+        """The frame after the last one spanned."""
+        return self.start_pfn + self.spanned
+
+    @property
+    def populated(self) -> bool:
+        """Whether the page allocator has to do with it (populated_zone)."""
+        return self.present > 0
+
+    def __contains__(self, pfn: int) -> bool:
+        return self.start_pfn <= pfn < self.end_pfn
+
+    def grow(self, first: int, end: int) -> None:
+        """Span the frames from `first` to before `end` as well (resize_zone_range)."""
+        if not self.spanned:
+            self.start_pfn, self.spanned = first, end - first
+            return
+        start = min(self.start_pfn, first)
+        self.spanned = max(self.end_pfn, end) - start
+        self.start_pfn = start
+
+    def shrink_to(self, remaining: Iterable[tuple[int, int]]) -> None:
+        """Span no more than the given ranges (shrink_zone_span)."""
+        self.start_pfn = self.spanned = 0
+        for first, end in remaining:
+            self.grow(first, end)
+
+
+def ram_zones(nid: int, ram: Sequence[tuple[int, int]]) -> list[Zone]:
+    """The zones of a node's RAM, given as first and end pfn of each range; Movable among them, which is empty.
+
+    A zone spans what the node spans of it, holes included (calculate_node_totalpages, mm/page_alloc.c).
+    `managed` is left for who knows the reservations.
+    """
+    node_first = min((first for first, _ in ram), default=0)
+    node_end = max((end for _, end in ram), default=0)
+    zones = []
+    for name, low, high in (
+        ("DMA", 0, MAX_DMA_PFN),
+        ("DMA32", MAX_DMA_PFN, MAX_DMA32_PFN),
+        ("Normal", MAX_DMA32_PFN, node_end),
+    ):
+        start, end = max(low, node_first), min(high, node_end)
+        present = sum(max(0, min(end, b) - max(start, a)) for a, b in ram)
+        zones.append(Zone(name, nid, start, end - start, present) if present else Zone(name, nid))
+    return [*zones, Zone("Movable", nid)]
+
+
+def device_zone(nid: int) -> Zone:
+    """A node's empty ZONE_DEVICE."""
+    return Zone("Device", nid)

@@ -1,0 +1,182 @@
+"""/proc/zoneinfo (zoneinfo_show_print in mm/vmstat.c, Linux 6.1).
+
+The spans, present and managed counts, watermarks, protection and free pages are worked out from the machine's memory.
+Counters that only a running system moves (page cache, anonymous memory, allocations per node) show a machine on which
+nothing runs: 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from nvdimmfs.mm.units import MIB, PAGE_SHIFT, PAGE_SIZE
+from nvdimmfs.mm.zone import Zone
+
+#: /proc/sys/vm/lowmem_reserve_ratio: 1/n of the zones above is kept from those who could use them.
+LOWMEM_RESERVE_RATIO = {"DMA": 256, "DMA32": 256, "Normal": 32, "Movable": 0, "Device": 0}
+
+#: Pages of a page block, and how many blocks of each zone transparent huge pages want free (mm/khugepaged.c).
+_PAGES_PER_BLOCK = 512
+_BLOCKS_KEPT_FREE = 2 + 3 * 3
+
+_NODE_COUNTERS = (
+    "nr_inactive_anon",
+    "nr_active_anon",
+    "nr_inactive_file",
+    "nr_active_file",
+    "nr_unevictable",
+    "nr_slab_reclaimable",
+    "nr_slab_unreclaimable",
+    "nr_isolated_anon",
+    "nr_isolated_file",
+    "workingset_nodes",
+    "workingset_refault_anon",
+    "workingset_refault_file",
+    "workingset_activate_anon",
+    "workingset_activate_file",
+    "workingset_restore_anon",
+    "workingset_restore_file",
+    "workingset_nodereclaim",
+    "nr_anon_pages",
+    "nr_mapped",
+    "nr_file_pages",
+    "nr_dirty",
+    "nr_writeback",
+    "nr_writeback_temp",
+    "nr_shmem",
+    "nr_shmem_hugepages",
+    "nr_shmem_pmdmapped",
+    "nr_file_hugepages",
+    "nr_file_pmdmapped",
+    "nr_anon_transparent_hugepages",
+    "nr_vmscan_write",
+    "nr_vmscan_immediate_reclaim",
+    "nr_dirtied",
+    "nr_written",
+    "nr_throttled_written",
+    "nr_kernel_misc_reclaimable",
+    "nr_foll_pin_acquired",
+    "nr_foll_pin_released",
+    "nr_kernel_stack",
+    "nr_page_table_pages",
+    "nr_sec_page_table_pages",
+    "nr_swapcached",
+    "pgpromote_success",
+    "pgpromote_candidate",
+)
+
+_IDLE_ZONE_COUNTERS = (
+    "nr_zone_inactive_anon",
+    "nr_zone_active_anon",
+    "nr_zone_inactive_file",
+    "nr_zone_active_file",
+    "nr_zone_unevictable",
+    "nr_zone_write_pending",
+    "nr_mlock",
+    "nr_bounce",
+    "nr_zspages",
+    "nr_free_cma",
+    "numa_hit",
+    "numa_miss",
+    "numa_foreign",
+    "numa_interleave",
+    "numa_local",
+    "numa_other",
+)
+
+
+def zoneinfo_text(nodes: Mapping[int, Sequence[Zone]], free_pages: Callable[[Zone], int]) -> str:
+    """The file's text; `free_pages` counts the free pages of a zone."""
+    every_zone = [zone for zones in nodes.values() for zone in zones]
+    reserve = _min_free_pages(every_zone)
+    managed = sum(zone.managed for zone in every_zone)
+    lines: list[str] = []
+    for zones in nodes.values():
+        first_populated = next((zone for zone in zones if zone.populated), None)
+        for index, zone in enumerate(zones):
+            lines.append(f"Node {zone.nid}, zone {zone.name:>8}")
+            if zone is first_populated:
+                lines.append("  per-node stats")
+                lines += [_counter(name, 0) for name in _NODE_COUNTERS]
+            marks = _watermarks(zone, reserve, managed)
+            free = free_pages(zone)
+            lines += _summary(zone, free, marks, _protection(zones, index))
+            if zone.populated:
+                lines += _details(zone, free, marks)
+    return "".join(line + "\n" for line in lines)
+
+
+def _summary(zone: Zone, free: int, marks: tuple[int, int, int], protection: Sequence[int]) -> list[str]:
+    numbers = {
+        "boost": 0,
+        "min": marks[0],
+        "low": marks[1],
+        "high": marks[2],
+        "spanned": zone.spanned,
+        "present": zone.present,
+        "managed": zone.managed,
+        "cma": 0,
+    }
+    return [
+        f"  pages free     {free}",
+        *(f"        {name:<8} {number}" for name, number in numbers.items()),
+        f"        protection: ({', '.join(map(str, protection))})",
+    ]
+
+
+def _details(zone: Zone, free: int, marks: tuple[int, int, int]) -> list[str]:
+    """What a populated zone shows besides: its counters, and the page lists of the one processor."""
+    batch = _batch(zone)
+    return [
+        _counter("nr_free_pages", free),
+        *(_counter(name, 0) for name in _IDLE_ZONE_COUNTERS),
+        "  pagesets",
+        "    cpu: 0",
+        "              count: 0",
+        f"              high:  {max(marks[1], 4 * batch)}",
+        f"              batch: {batch}",
+        f"  vm stats threshold: {_stat_threshold(zone)}",
+        "  node_unreclaimable:  0",
+        f"  start_pfn:           {zone.start_pfn}",
+    ]
+
+
+def _counter(name: str, value: int) -> str:
+    return f"      {name:<12} {value}"
+
+
+def _min_free_pages(zones: Sequence[Zone]) -> int:
+    """What vm.min_free_kbytes comes to, in pages, with transparent huge pages on (set_recommended_min_free_kbytes)."""
+    populated = [zone for zone in zones if zone.populated]
+    recommended = _PAGES_PER_BLOCK * len(populated) * _BLOCKS_KEPT_FREE
+    return min(recommended, sum(zone.managed for zone in populated) // 20)
+
+
+def _watermarks(zone: Zone, reserve: int, managed: int) -> tuple[int, int, int]:
+    """Pages below which the zone is short: min, low and high, for its share of the reserve (setup_per_zone_wmarks)."""
+    minimum = reserve * zone.managed // managed if managed else 0
+    step = max(minimum // 4, zone.managed // 1000)
+    return minimum, minimum + step, minimum + 2 * step
+
+
+def _protection(zones: Sequence[Zone], index: int) -> list[int]:
+    """Pages kept from allocations that could be served by a zone above (setup_per_zone_lowmem_reserve)."""
+    ratio = LOWMEM_RESERVE_RATIO[zones[index].name]
+    protection = []
+    above = 0
+    for other, zone in enumerate(zones):
+        above += zone.managed if other > index else 0
+        protection.append(above // ratio if ratio and zones[index].managed else 0)
+    return protection
+
+
+def _batch(zone: Zone) -> int:
+    """Pages moved to a processor's list at once (zone_batchsize)."""
+    quarter = max(1, min(zone.managed >> 10, MIB // PAGE_SIZE) // 4)
+    return max(1, (1 << (quarter + quarter // 2).bit_length() - 1) - 1)
+
+
+def _stat_threshold(zone: Zone) -> int:
+    """How far a processor's counters may drift (calculate_normal_threshold, mm/vmstat.c)."""
+    blocks_of_128_mib = zone.managed >> (27 - PAGE_SHIFT)
+    return min(125, 2 * (1 + blocks_of_128_mib.bit_length()))
