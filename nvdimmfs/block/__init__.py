@@ -1,0 +1,1 @@
+"""Block devices: the disks that drivers put in front of persistent memory."""

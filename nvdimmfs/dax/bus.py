@@ -1,0 +1,68 @@
+"""The dax bus and what its drivers have beyond others: ids that user space adds and removes."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+from nvdimmfs.core.attribute import AttributeGroup, write_only_attribute
+from nvdimmfs.core.device import Device
+from nvdimmfs.core.driver import Bus, Driver
+from nvdimmfs.core.module import Module
+from nvdimmfs.core.parse import line
+from nvdimmfs.core.system import System
+from nvdimmfs.errors import KernelError
+
+_NAME = re.compile(r"dax(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
+
+
+class DaxBus(Bus):
+    """The bus type dax."""
+
+    def __init__(self, system: System) -> None:
+        super().__init__(system, "dax")
+
+
+class DaxDriver(Driver):
+    """A driver on the dax bus.
+
+    Attributes:
+        match_always: takes every device; else only those whose names were written to new_id.
+        ids: the names that were written to new_id.
+    """
+
+    match_always = False
+
+    def __init__(self, bus: Bus, module: Module) -> None:
+        self.ids: set[str] = set()
+        super().__init__(bus, module)
+
+    def create_files(self) -> None:
+        ID_GROUP.create(self.directory, self)
+
+    def matches(self, device: Device) -> bool:
+        return self.match_always or device.name in self.ids
+
+
+def _device_name(data: bytes) -> str:
+    """The dax device that was named.  EINVAL for anything but daxX.Y."""
+    name = line(data)
+    if not _NAME.fullmatch(name):
+        raise KernelError(errno.EINVAL, f"{name!r} is no dax device's name")
+    return name
+
+
+@write_only_attribute("new_id")
+def new_id(driver: DaxDriver, data: bytes) -> None:
+    """Let the driver take the named device, now and when it appears.  EINVAL for anything but daxX.Y."""
+    driver.ids.add(_device_name(data))
+    driver.attach()
+
+
+@write_only_attribute("remove_id")
+def remove_id(driver: DaxDriver, data: bytes) -> None:
+    """Take back what new_id allowed; a bound device stays bound.  EINVAL for anything but daxX.Y."""
+    driver.ids.discard(_device_name(data))
+
+
+ID_GROUP: AttributeGroup[DaxDriver] = AttributeGroup((new_id, remove_id))

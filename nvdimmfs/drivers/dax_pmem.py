@@ -1,0 +1,45 @@
+"""The driver that hands a namespace's data to the dax bus."""
+
+from __future__ import annotations
+
+from nvdimmfs.core.device import Device
+from nvdimmfs.core.driver import Bus
+from nvdimmfs.core.module import Module
+from nvdimmfs.dax.device import DaxLayer, DaxRegion, DevDax
+from nvdimmfs.drivers.pagemap import pfn_pagemap
+from nvdimmfs.media.base import MediaWindow
+from nvdimmfs.nd.dax import DaxDevice
+from nvdimmfs.nd.device import DeviceType
+from nvdimmfs.nd.driver import NdDriver
+from nvdimmfs.nd.probe import common_probe, reserve, reserved
+
+
+class DaxPmemDriver(NdDriver):
+    """dax_pmem: the dax devices of an nvdimm bus."""
+
+    name = "dax_pmem"
+    device_types = frozenset({DeviceType.DAX_PMEM})
+
+    def __init__(self, bus: Bus, module: Module, layer: DaxLayer) -> None:
+        self._layer = layer
+        super().__init__(bus, module)
+
+    def probe(self, device: Device) -> None:
+        """Own what lies before the data, and register a device on the dax bus for the data.
+
+        Errors as `nd.probe.common_probe` and `PageMapPersonality.set_up`; EBUSY; ENOMEM when the data is not aligned.
+        What the dax bus then does with the device is its own affair.
+        """
+        assert isinstance(device, DaxDevice)
+        namespace = common_probe(device)
+        with reserved(namespace):
+            _, block = device.set_up()
+            pagemap = pfn_pagemap(device, namespace, block)
+        reserve(device, namespace, block.dataoff)
+        start = pagemap.range.start + block.dataoff
+        size = pagemap.range.end + 1 - start
+        region = DaxRegion(device, device.region.id, start, size, block.align, device.target_node)
+        data = MediaWindow(namespace.media, start - namespace.start, size)
+        dev_dax = DevDax(self._layer, region, namespace.id, pagemap, data)
+        dev_dax.add()
+        device.manage(dev_dax.unregister)

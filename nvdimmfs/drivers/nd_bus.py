@@ -1,0 +1,18 @@
+"""The driver of the root devices ndbusN; user space cannot unbind it."""
+
+from __future__ import annotations
+
+from nvdimmfs.core.device import Device
+from nvdimmfs.nd.device import DeviceType
+from nvdimmfs.nd.driver import NdDriver
+
+
+class NdBusDriver(NdDriver):
+    """nd_bus: takes every root device."""
+
+    name = "nd_bus"
+    device_types = frozenset({DeviceType.BUS})
+    bind_attributes = False
+
+    def probe(self, device: Device) -> None:
+        """There is nothing to do: the provider adds the bus's children."""

@@ -1,0 +1,145 @@
+"""The driver that puts a disk in front of a namespace: as it is, behind a BTT, or behind a pfn info block."""
+
+from __future__ import annotations
+
+import errno
+from typing import Self
+
+from nvdimmfs.block.badblocks import Badblocks
+from nvdimmfs.block.disk import BlockLayer, Disk
+from nvdimmfs.block.queue import QueueLimits
+from nvdimmfs.core.attribute import AttributeGroup, attribute
+from nvdimmfs.core.device import Device
+from nvdimmfs.core.driver import Bus
+from nvdimmfs.core.module import Module
+from nvdimmfs.core.parse import parse_bool
+from nvdimmfs.drivers.btt import Btt, BttConfig
+from nvdimmfs.drivers.pagemap import map_pages, pfn_pagemap, raw_pagemap
+from nvdimmfs.errors import KernelError
+from nvdimmfs.kernfs import Bytes
+from nvdimmfs.media.base import MediaWindow
+from nvdimmfs.mm.units import PAGE_SIZE
+from nvdimmfs.nd.btt import BttDevice
+from nvdimmfs.nd.device import DeviceType, NdDevice
+from nvdimmfs.nd.driver import NdDriver
+from nvdimmfs.nd.namespace import NamespaceDevice
+from nvdimmfs.nd.pfn import PfnDevice
+from nvdimmfs.nd.probe import common_probe, detect, reserve, reserved
+from nvdimmfs.nd.region import RegionDevice
+from nvdimmfs.nd.seeds import PERSONALITIES
+
+
+class PmemDisk(Disk):
+    """A disk that is the memory itself: user space can map it."""
+
+    def __init__(self, layer: BlockLayer, name: str, parent: NdDevice, data: Bytes, *, page_mapped: bool) -> None:
+        limits = QueueLimits(physical_block_size=PAGE_SIZE, dax=page_mapped, write_cache=True)
+        super().__init__(layer, name, parent, data, limits, Badblocks())
+        self.cache_flushed = True
+
+    def groups(self) -> tuple[AttributeGroup[Self], ...]:
+        return (*super().groups(), DAX_GROUP)
+
+
+@attribute("write_cache")
+def write_cache(disk: PmemDisk) -> str:
+    """Whether a flush writes the processor's caches back."""
+    return f"{int(disk.cache_flushed)}\n"
+
+
+@write_cache.on_store
+def _store_write_cache(disk: PmemDisk, data: bytes) -> None:
+    """EINVAL for anything but a truth value."""
+    disk.cache_flushed = parse_bool(data)
+
+
+DAX_GROUP: AttributeGroup[PmemDisk] = AttributeGroup((write_cache,), name="dax")
+
+
+class NdPmemDriver(NdDriver):
+    """nd_pmem: namespaces, and the btt and pfn devices that claim them."""
+
+    name = "nd_pmem"
+    device_types = frozenset({DeviceType.NAMESPACE_IO, DeviceType.NAMESPACE_PMEM})
+
+    def __init__(self, bus: Bus, module: Module, layer: BlockLayer) -> None:
+        self._layer = layer
+        self._disks: dict[NdDevice, Disk] = {}
+        super().__init__(bus, module)
+
+    def probe(self, device: Device) -> None:
+        """Errors as `nd.probe.common_probe`, then as the device's kind has them (nd_pmem_probe, Linux 6.1)."""
+        namespace = common_probe(device)
+        if isinstance(device, BttDevice):
+            self._attach_btt(device, namespace)
+        elif isinstance(device, PfnDevice):
+            self._attach_pfn(device, namespace)
+        else:
+            self._attach_namespace(namespace)
+
+    def revalidate_region(self, device: NdDevice) -> None:
+        """The disk follows its region."""
+        disk = self._disks[device]
+        disk.read_only = _region_of(device).read_only
+
+    def _attach_namespace(self, namespace: NamespaceDevice) -> None:
+        """A plain disk, unless an info block says that the namespace is something else.
+
+        ENXIO: a personality was found and is on its way.  EOPNOTSUPP: one was found that does not suit.
+        """
+        with reserved(namespace):
+            for personality in PERSONALITIES:
+                if detect(personality, namespace):
+                    raise KernelError(errno.ENXIO, f"{namespace.name} holds a {personality.kind} info block")
+        reserve(namespace, namespace, namespace.size)
+        if namespace.page_mapped:
+            map_pages(namespace, namespace.region.memory, raw_pagemap(namespace), namespace.numa_node)
+        name, data = namespace.disk_name, namespace.media
+        self._add_disk(namespace, PmemDisk(self._layer, name, namespace, data, page_mapped=namespace.page_mapped))
+
+    def _attach_pfn(self, pfn: PfnDevice, namespace: NamespaceDevice) -> None:
+        """A disk over the data behind the info block; errors as `PageMapPersonality.set_up` and `map_pages`."""
+        with reserved(namespace):
+            _, block = pfn.set_up()
+            pagemap = pfn_pagemap(pfn, namespace, block)
+        reserve(pfn, namespace, namespace.size)
+        map_pages(pfn, namespace.region.memory, pagemap, pfn.numa_node)
+        data_start = block.start_pad + block.dataoff
+        data = MediaWindow(namespace.media, data_start, namespace.size - data_start - block.end_trunc)
+        self._add_disk(pfn, PmemDisk(self._layer, namespace.disk_name, pfn, data, page_mapped=True))
+
+    def _attach_btt(self, btt: BttDevice, namespace: NamespaceDevice) -> None:
+        """A disk over the translated sectors.
+
+        ENODEV without uuid or sector size; EBUSY; ENXIO below 16 MiB of arena; ENOMEM for whatever is wrong with the
+        layout on media.
+        """
+        if btt.uuid is None or not btt.sector_size:
+            raise KernelError(errno.ENODEV, f"{btt.name} has no uuid or no sector size")
+        reserve(btt, namespace, namespace.size)
+        config = BttConfig(
+            uuid=btt.uuid,
+            lbasize=btt.sector_size,
+            parent_uuid=namespace.parent_uuid,
+            read_only=btt.region.read_only,
+        )
+        data = Btt.attach(namespace.media, config)
+        btt.size = data.size
+        limits = QueueLimits(logical_block_size=data.sector_size, physical_block_size=data.sector_size)
+        self._add_disk(btt, Disk(self._layer, namespace.disk_name, btt, data, limits, None))
+
+    def _add_disk(self, device: NdDevice, disk: Disk) -> None:
+        disk.read_only = _region_of(device).read_only
+        disk.add()
+        self._disks[device] = disk
+
+        def remove() -> None:
+            del self._disks[device]
+            disk.unregister()
+
+        device.manage(remove)
+
+
+def _region_of(device: NdDevice) -> RegionDevice:
+    assert isinstance(device.parent, RegionDevice), "only a region's children are bound to this driver"
+    return device.parent

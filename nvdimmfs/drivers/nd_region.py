@@ -1,0 +1,44 @@
+"""The region driver: makes a region's namespaces and seeds appear, and vanish."""
+
+from __future__ import annotations
+
+from nvdimmfs.core.device import Device
+from nvdimmfs.nd.device import DeviceType
+from nvdimmfs.nd.driver import NdDriver
+from nvdimmfs.nd.namespace import NamespaceDevice
+from nvdimmfs.nd.region import Kind, RegionData, RegionDevice
+from nvdimmfs.nd.seeds import PERSONALITIES, create_seed
+
+
+class NdRegionDriver(NdDriver):
+    """nd_region: bound to a region, it holds everything that is made of the region."""
+
+    name = "nd_region"
+    device_types = frozenset({DeviceType.REGION_PMEM})
+
+    def probe(self, device: Device) -> None:
+        """Register the namespaces and the first seeds.
+
+        The kernel probes the namespace in a worker while it makes the seeds, and a personality that the probe finds
+        on media takes the lowest free number like a seed.  Who comes first is left to the scheduler.  On Linux 6.1
+        with one processor the worker did in 69 of 76 trials; but the seeds did in all of 12 in which the last thing
+        done to a region was to bind another one, and nothing was done for a third of a second since.
+        """
+        assert isinstance(device, RegionDevice)
+        namespace = NamespaceDevice(device, 0, device.start, device.size)
+        device.data = RegionData(active=1, count=1)
+        device.seeds[Kind.NAMESPACE] = namespace
+        if device.parent.bus.workers_asleep:
+            namespace.schedule_add()
+        else:
+            namespace.add()
+        for personality in PERSONALITIES:
+            create_seed(device, personality)
+
+    def remove(self, device: Device) -> None:
+        """Unregister every child; the seeds are gone with them."""
+        assert isinstance(device, RegionDevice)
+        for child in list(device.children):
+            child.unregister()
+        device.seeds = dict.fromkeys(Kind)
+        device.data = None

@@ -1,0 +1,89 @@
+"""BTT devices: a namespace behind a block translation table, whose sectors are written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+from typing import Self
+
+from nvdimmfs.core.attribute import AttributeGroup, attribute, constant
+from nvdimmfs.core.parse import select, select_list
+from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.btt import BTT_1_1, BttInfoBlock, arena_is_valid
+from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE
+from nvdimmfs.nd.claim import MIN_CLAIM_SIZE, Personality, namespace_attribute, uuid_attribute
+from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType
+from nvdimmfs.nd.namespace import ClaimClass
+from nvdimmfs.nd.region import Kind, RegionDevice
+
+#: Sector sizes; what exceeds 512 or 4096 is metadata for each sector (drivers/nvdimm/btt_devs.c, Linux 6.1).
+SECTOR_SIZES = (512, 520, 528, 4096, 4104, 4160, 4224)
+
+
+class BttDevice(Personality):
+    """A btt device.
+
+    Attributes:
+        sector_size: bytes of a sector with its metadata; 0 before it is set.
+        size: bytes of the disk while bound.
+    """
+
+    device_type = "nd_btt"
+    kind = Kind.BTT
+    claim_classes = frozenset({ClaimClass.BTT})
+
+    def __init__(self, region: RegionDevice) -> None:
+        super().__init__(region)
+        self.sector_size = 0
+        self.size = 0
+
+    @property
+    def modalias_type(self) -> DeviceType:
+        return self.region.nstype
+
+    def reset(self) -> None:
+        super().reset()
+        self.sector_size = 0
+
+    def adopt(self) -> None:
+        """Take uuid and sector size from the first info block.  ENXIO below 16 MiB, ENODEV without a good block."""
+        namespace = self.namespace
+        assert namespace is not None, "only called with a namespace"
+        if namespace.size < MIN_CLAIM_SIZE:
+            raise KernelError(errno.ENXIO, f"{namespace.name} is smaller than 16 MiB")
+        raw = namespace.media.read(BTT_1_1.initial_offset, INFO_BLOCK_SIZE)
+        if not arena_is_valid(raw, namespace.parent_uuid):
+            raise KernelError(errno.ENODEV, f"no BTT on {namespace.name}")
+        block = BttInfoBlock.from_bytes(raw)
+        if (block.version_major, block.version_minor) != (BTT_1_1.major, BTT_1_1.minor):
+            raise KernelError(errno.ENODEV, "a BTT of another version")
+        self.uuid = block.uuid
+        self.sector_size = block.external_lbasize
+
+    def groups(self) -> tuple[AttributeGroup[Self], ...]:
+        return (BTT_GROUP, ND_DEVICE_GROUP, NUMA_GROUP)
+
+
+@attribute("sector_size")
+def sector_size(btt: BttDevice) -> str:
+    """The sector sizes to choose from, the chosen one in brackets."""
+    return select_list(SECTOR_SIZES, btt.sector_size)
+
+
+@sector_size.on_store
+def _store_sector_size(btt: BttDevice, data: bytes) -> None:
+    """EBUSY while bound, EINVAL for a size that is not offered."""
+    btt.require_unbound()
+    btt.sector_size = select(data, SECTOR_SIZES)
+
+
+@attribute("size")
+def size(btt: BttDevice) -> str:
+    """Bytes of the disk.  ENXIO unless bound."""
+    if btt.driver is None:
+        raise KernelError(errno.ENXIO, f"{btt.name} is not bound")
+    return f"{btt.size}\n"
+
+
+BTT_GROUP: AttributeGroup[BttDevice] = AttributeGroup(
+    (sector_size, namespace_attribute, uuid_attribute, size, constant("log_zero_flags", "Y\n"))
+)

@@ -1,0 +1,139 @@
+"""The nvdimm bus: the bus type nd, its root devices ndbusN, and the control devices ndctlN."""
+
+from __future__ import annotations
+
+import errno
+from typing import Self
+
+from nvdimmfs.core.attribute import AttributeGroup, attribute
+from nvdimmfs.core.device import Class, Device, DeviceNumber
+from nvdimmfs.core.driver import Bus, Driver
+from nvdimmfs.core.module import Module
+from nvdimmfs.core.numbering import Numbering
+from nvdimmfs.core.system import System
+from nvdimmfs.errors import KernelError
+from nvdimmfs.mm.memory import Memory
+from nvdimmfs.nd.device import DeviceType, NdDevice
+from nvdimmfs.nd.region import RegionDevice
+from nvdimmfs.nd.seeds import advance_seeds
+
+#: Major number of ndctlN; the kernel gives it out at boot, this is what the reference machine got.
+NDCTL_MAJOR = 246
+
+
+class NdBus(Bus):
+    """The bus type nd.
+
+    Attributes:
+        memory: the machine's physical memory.
+        bus_numbering: the N of ndbusN.
+        region_numbering: the N of regionN, over all buses.
+        workers_asleep: what is left to the kernel's workers will begin late, see `drivers.nd_region`.
+    """
+
+    def __init__(self, system: System, memory: Memory) -> None:
+        super().__init__(system, "nd")
+        self.memory = memory
+        self.nd_class = Class(system, "nd")
+        self.bus_numbering = Numbering()
+        self.region_numbering = Numbering()
+        self.workers_asleep = False
+        self._bound_a_region = False
+        system.on_rest(self._rest)
+
+    def call_probe(self, driver: Driver, device: Device) -> None:
+        """Probe; a device that came up, or whose info block is one we must not touch, was a seed no longer.
+
+        EOPNOTSUPP counts since Linux 5.7 (nvdimm_bus_probe, drivers/nvdimm/bus.c).
+        """
+        try:
+            driver.probe(device)
+        except KernelError as refusal:
+            if refusal.errno == errno.EOPNOTSUPP:
+                _advance(device)
+            raise
+        _advance(device)
+        if isinstance(device, RegionDevice):
+            device.parent.provider_module.pins += 1
+            self._bound_a_region, self.workers_asleep = True, False
+
+    def call_remove(self, driver: Driver, device: Device) -> None:
+        driver.remove(device)
+        if isinstance(device, RegionDevice):
+            device.parent.provider_module.pins -= 1
+            self._bound_a_region, self.workers_asleep = False, False
+
+    def _rest(self) -> None:
+        self.workers_asleep = self._bound_a_region
+
+
+def _advance(device: Device) -> None:
+    if isinstance(device.parent, RegionDevice) and isinstance(device, NdDevice):
+        advance_seeds(device.parent, device)
+
+
+class NvdimmBus(NdDevice):
+    """A root device ndbusN: one source of persistent memory.
+
+    Attributes:
+        id: the N.
+        provider: what announced the memory, `e820` for memmap=.
+        provider_module: the module that stays loaded while a region is bound.
+        memory: the machine's physical memory.
+        region_numbering: shared by all buses.
+    """
+
+    bus: NdBus
+
+    def __init__(self, nd_bus: NdBus, parent: Device, provider: str, provider_module: Module) -> None:
+        self.id = nd_bus.bus_numbering.allocate()
+        super().__init__(nd_bus.system, f"ndbus{self.id}", parent)
+        self.bus = nd_bus
+        self.provider = provider
+        self.provider_module = provider_module
+        self.memory = nd_bus.memory
+        self.region_numbering = nd_bus.region_numbering
+
+    @property
+    def modalias_type(self) -> DeviceType:
+        return DeviceType.BUS
+
+    def groups(self) -> tuple[AttributeGroup[Self], ...]:
+        return (NVDIMM_BUS_GROUP, FIRMWARE_GROUP)
+
+    def release(self) -> None:
+        self.bus.bus_numbering.free(self.id)
+
+
+class NdctlDevice(Device):
+    """The control device of a bus, for ioctls."""
+
+    has_power = False
+
+    def __init__(self, nvdimm_bus: NvdimmBus) -> None:
+        super().__init__(nvdimm_bus.system, f"ndctl{nvdimm_bus.id}", nvdimm_bus)
+        self.device_class = nvdimm_bus.bus.nd_class
+        self.number = DeviceNumber("char", NDCTL_MAJOR, nvdimm_bus.id)
+
+
+@attribute("commands")
+def commands(_bus: NvdimmBus) -> str:
+    """The ioctl commands that the bus itself answers, each followed by a space; none on legacy platforms."""
+    return "\n"
+
+
+@attribute("wait_probe")
+def wait_probe(_bus: NvdimmBus) -> str:
+    """Reads 1 once all probing has come to rest, which here it always has."""
+    return "1\n"
+
+
+@attribute("provider")
+def provider(bus: NvdimmBus) -> str:
+    """Who announced the memory."""
+    return f"{bus.provider}\n"
+
+
+NVDIMM_BUS_GROUP: AttributeGroup[NvdimmBus] = AttributeGroup((commands, wait_probe, provider))
+#: Empty where the platform cannot activate firmware; the directory is there all the same (Linux 6.1).
+FIRMWARE_GROUP: AttributeGroup[NvdimmBus] = AttributeGroup((), name="firmware")

@@ -1,0 +1,140 @@
+"""Personalities (btt, pfn, dax) and the namespaces that they claim."""
+
+from __future__ import annotations
+
+import errno
+import uuid
+from typing import ClassVar
+
+from nvdimmfs.core.attribute import attribute
+from nvdimmfs.core.parse import c_string, parse_uuid
+from nvdimmfs.errors import KernelError
+from nvdimmfs.nd.device import NdDevice
+from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
+from nvdimmfs.nd.region import Kind, RegionDevice
+
+#: A personality needs at least this much (SZ_16M in nd_namespace_store, drivers/nvdimm/claim.c, Linux 6.1), bytes.
+MIN_CLAIM_SIZE = 16 << 20
+#: What the kernel's isspace() accepts: ASCII white space and the no-break space (lib/ctype.c).
+_WHITE_SPACE = b" \t\n\v\f\r\xa0"
+
+
+class Personality(NdDevice):
+    """A device that gives a namespace another face: BTT, pfn or dax.
+
+    Attributes:
+        kind: which of the three.
+        claim_classes: the holder classes it may claim besides "none".
+        region: the region it stands in.
+        id: the number after the dot, lowest free first.
+        namespace: the namespace it claims.
+        uuid: what will be, or is, in the info block.
+    """
+
+    kind: ClassVar[Kind]
+    claim_classes: ClassVar[frozenset[ClaimClass]]
+    parent: RegionDevice
+
+    def __init__(self, region: RegionDevice) -> None:
+        self.id = region.numbering[self.kind].allocate()
+        super().__init__(region.system, f"{self.kind}{region.id}.{self.id}", region)
+        self.bus = region.bus
+        self.region = region
+        self.numa_node = region.numa_node
+        self.target_node = region.target_node
+        self.namespace: NamespaceDevice | None = None
+        self.uuid: uuid.UUID | None = None
+
+    @property
+    def is_seed(self) -> bool:
+        return self.region.seeds[self.kind] is self
+
+    def attach(self, namespace: NamespaceDevice) -> None:
+        """Claim a namespace.  EBUSY when another personality has it."""
+        if namespace.claim:
+            raise KernelError(errno.EBUSY, f"{namespace.name} is claimed by {namespace.claim.name}")
+        namespace.claim = self
+        self.namespace = namespace
+
+    def detach(self) -> None:
+        """Let go of the namespace, if there is one."""
+        if self.namespace:
+            self.namespace.claim = None
+            self.namespace = None
+
+    def adopt(self) -> None:
+        """Take the configuration from the namespace's info block; any refusal means that there is none to take."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Forget the configuration; the namespace is let go already."""
+        self.uuid = None
+
+    def release(self) -> None:
+        self.detach()
+        self.region.numbering[self.kind].free(self.id)
+
+    def require_unbound(self) -> None:
+        """EBUSY while a driver is bound: the configuration is in use."""
+        if self.driver:
+            raise KernelError(errno.EBUSY, f"{self.name} is bound to {self.driver.name}")
+
+
+@attribute("uuid")
+def uuid_attribute(personality: Personality) -> str:
+    """The UUID of the info block; empty before it is set."""
+    return f"{personality.uuid or ''}\n"
+
+
+@uuid_attribute.on_store
+def _store_uuid(personality: Personality, data: bytes) -> None:
+    """EBUSY while bound, EINVAL for anything but a UUID."""
+    personality.require_unbound()
+    personality.uuid = parse_uuid(data)
+
+
+@attribute("namespace")
+def namespace_attribute(personality: Personality) -> str:
+    """The claimed namespace; empty for none."""
+    return f"{personality.namespace.name if personality.namespace else ''}\n"
+
+
+@namespace_attribute.on_store
+def _store_namespace(personality: Personality, data: bytes) -> None:
+    """Claim the named namespace, or let go with an empty line.
+
+    In this order (nd_namespace_store, drivers/nvdimm/claim.c, Linux 6.1): EBUSY while bound; EINVAL unless the name
+    begins with "namespace"; EBUSY when a namespace is claimed already; ENODEV when the region has no such namespace;
+    EBUSY when its holder class is for another kind; ENXIO below 16 MiB; EBUSY when another personality has it.
+    """
+    personality.require_unbound()
+    name = c_string(data).rstrip(_WHITE_SPACE)
+    if not name:
+        _let_go(personality)
+        return
+    if not name.startswith(b"namespace"):
+        raise KernelError(errno.EINVAL, f"{name!r} is no namespace's name")
+    if personality.namespace:
+        raise KernelError(errno.EBUSY, f"{personality.name} claims {personality.namespace.name}")
+    namespace = _find_namespace(personality.region, name.decode("latin-1"))
+    if namespace.claim_class is not ClaimClass.NONE and namespace.claim_class not in personality.claim_classes:
+        raise KernelError(errno.EBUSY, f"{namespace.name} is reserved for {namespace.claim_class.value}")
+    if namespace.size < MIN_CLAIM_SIZE:
+        raise KernelError(errno.ENXIO, f"{namespace.name} is smaller than 16 MiB")
+    personality.attach(namespace)
+
+
+def _let_go(personality: Personality) -> None:
+    """Release the claim; the seed starts afresh, any other device has served its purpose and vanishes."""
+    personality.detach()
+    if personality.is_seed:
+        personality.reset()
+    else:
+        personality.schedule_unregister()
+
+
+def _find_namespace(region: RegionDevice, name: str) -> NamespaceDevice:
+    for child in region.children:
+        if child.name == name and isinstance(child, NamespaceDevice):
+            return child
+    raise KernelError(errno.ENODEV, f"{region.name} has no {name}")

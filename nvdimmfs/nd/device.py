@@ -1,0 +1,88 @@
+"""What all devices on an nvdimm bus have in common."""
+
+from __future__ import annotations
+
+import enum
+
+from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
+from nvdimmfs.core.device import Device
+
+#: "No node": the node is not known (include/linux/numa.h).
+NUMA_NO_NODE = -1
+
+
+class DeviceType(enum.IntEnum):
+    """The N of a modalias nd:tN (include/uapi/linux/ndctl.h, Linux 6.1)."""
+
+    BUS = 0
+    DIMM = 1
+    REGION_PMEM = 2
+    NAMESPACE_IO = 4
+    NAMESPACE_PMEM = 5
+    DAX_PMEM = 7
+
+
+class NdDevice(Device):
+    """A device on an nvdimm bus.
+
+    Attributes:
+        numa_node: the node that is online and nearest.
+        target_node: the node the memory would form if it were onlined; NUMA_NO_NODE hides the attribute.
+    """
+
+    has_power = False
+    numa_node: int = NUMA_NO_NODE
+    target_node: int = NUMA_NO_NODE
+
+    @property
+    def modalias_type(self) -> DeviceType:
+        """Which drivers may want it."""
+        raise NotImplementedError
+
+    def uevent_variables(self) -> list[tuple[str, str]]:
+        return [*super().uevent_variables(), ("MODALIAS", f"nd:t{self.modalias_type}")]
+
+    def schedule_add(self) -> None:
+        """Register once the work at hand is done, as nd_device_register does."""
+        self.system.schedule(self.add)
+
+    def schedule_unregister(self) -> None:
+        """Unregister once the work at hand is done; from now on no driver may bind."""
+        if self.dead:
+            return
+        self.dead = True
+        self.system.schedule(self.unregister)
+
+
+@attribute("modalias")
+def modalias(device: NdDevice) -> str:
+    """What modprobe needs to find a driver."""
+    return f"nd:t{device.modalias_type}\n"
+
+
+@attribute("devtype")
+def devtype(device: NdDevice) -> str:
+    """The device type's name."""
+    return f"{device.device_type}\n"
+
+
+@attribute("numa_node")
+def numa_node(device: NdDevice) -> str:
+    """The NUMA node, -1 for none."""
+    return f"{device.numa_node}\n"
+
+
+@attribute("target_node")
+def target_node(device: NdDevice) -> str:
+    """The node that the memory would form.  Since Linux 5.7."""
+    return f"{device.target_node}\n"
+
+
+def _numa_visible(device: NdDevice, candidate: KernelAttribute[NdDevice]) -> int:
+    if candidate is target_node and device.target_node == NUMA_NO_NODE:
+        return 0
+    return candidate.permissions
+
+
+ND_DEVICE_GROUP: AttributeGroup[NdDevice] = AttributeGroup((modalias, devtype))
+NUMA_GROUP: AttributeGroup[NdDevice] = AttributeGroup((numa_node, target_node), visible=_numa_visible)

@@ -1,0 +1,25 @@
+"""Drivers of devices on an nvdimm bus."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from nvdimmfs.core.device import Device
+from nvdimmfs.core.driver import Driver
+from nvdimmfs.nd.device import DeviceType, NdDevice
+
+
+class NdDriver(Driver):
+    """A driver that matches by device type.
+
+    Attributes:
+        device_types: the N of the modaliases nd:tN that it handles.
+    """
+
+    device_types: ClassVar[frozenset[DeviceType]]
+
+    def matches(self, device: Device) -> bool:
+        return isinstance(device, NdDevice) and device.modalias_type in self.device_types
+
+    def revalidate_region(self, device: NdDevice) -> None:
+        """The region of a bound device became read-only or writable."""

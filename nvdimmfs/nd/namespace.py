@@ -1,0 +1,170 @@
+"""Namespaces: the parts of a region that are put to use."""
+
+from __future__ import annotations
+
+import enum
+import errno
+import uuid
+from typing import TYPE_CHECKING, Self
+
+from nvdimmfs.core.attribute import AttributeGroup, attribute
+from nvdimmfs.core.parse import line, parse_bool
+from nvdimmfs.errors import KernelError
+from nvdimmfs.media.base import Media, MediaWindow
+from nvdimmfs.mm.resource import Intersection
+from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType, NdDevice
+from nvdimmfs.nd.region import Kind, RegionDevice
+
+if TYPE_CHECKING:
+    from nvdimmfs.nd.claim import Personality
+
+
+class ClaimClass(enum.Enum):
+    """What a namespace may be claimed by; the value is what holder_class reads."""
+
+    NONE = ""
+    BTT = "btt"
+    PFN = "pfn"
+    DAX = "dax"
+
+
+class NamespaceDevice(NdDevice):
+    """A namespace that spans its whole region: nd_namespace_io, the kind without labels.
+
+    Attributes:
+        region: the region it lies in.
+        id: the number after the dot.
+        start: first physical address.
+        size: bytes.
+        media: its bytes.
+        claim: the personality that holds it.
+        claim_class: the kind of personality that may claim it.
+        force_raw: neither look for info blocks nor map with struct page at the next probe.
+    """
+
+    device_type = "nd_namespace_io"
+    parent: RegionDevice
+
+    def __init__(self, region: RegionDevice, number: int, start: int, size: int) -> None:
+        super().__init__(region.system, f"{Kind.NAMESPACE}{region.id}.{number}", region)
+        self.bus = region.bus
+        self.region = region
+        self.id = number
+        self.start = start
+        self.size = size
+        self.media: Media = MediaWindow(region.media, start - region.start, size)
+        self.numa_node = region.numa_node
+        self.target_node = region.target_node
+        self.claim: Personality | None = None
+        self.claim_class = ClaimClass.NONE
+        self.force_raw = False
+
+    @property
+    def modalias_type(self) -> DeviceType:
+        return self.region.nstype
+
+    @property
+    def end(self) -> int:
+        """Last physical address."""
+        return self.start + self.size - 1
+
+    @property
+    def parent_uuid(self) -> uuid.UUID:
+        """What info blocks on this namespace name as their parent: nothing, where no label gives it a uuid."""
+        return uuid.UUID(int=0)
+
+    @property
+    def page_mapped(self) -> bool:
+        """Whether its raw form is mapped with struct page (pmem_should_map_pages, Linux 6.1)."""
+        return self.region.page_mapped and not self.force_raw and not self._mixed_with_ram
+
+    @property
+    def _mixed_with_ram(self) -> bool:
+        found = self.region.memory.iomem.intersects(self.start, self.size)
+        return found is Intersection.MIXED
+
+    @property
+    def disk_name(self) -> str:
+        """The block device's name: pmemX, pmemX.Y from the second namespace on, with an s behind a BTT."""
+        number = f".{self.id}" if self.id else ""
+        suffix = "s" if self.claim and self.claim.kind is Kind.BTT else ""
+        return f"pmem{self.region.id}{number}{suffix}"
+
+    def groups(self) -> tuple[AttributeGroup[Self], ...]:
+        return (ND_DEVICE_GROUP, NAMESPACE_GROUP, NUMA_GROUP)
+
+
+@attribute("nstype")
+def nstype(namespace: NamespaceDevice) -> str:
+    """The device type number."""
+    return f"{namespace.region.nstype}\n"
+
+
+@attribute("size")
+def size(namespace: NamespaceDevice) -> str:
+    """Bytes."""
+    return f"{namespace.size}\n"
+
+
+#: What `mode` reads for each kind of claim.
+_CLAIMED_MODE = {Kind.BTT: "safe", Kind.PFN: "memory", Kind.DAX: "dax"}
+
+
+@attribute("mode")
+def mode(namespace: NamespaceDevice) -> str:
+    """How the namespace is, or would be, used: safe (BTT), memory (with struct page), dax or raw.  Since Linux 4.5."""
+    if namespace.claim:
+        return f"{_CLAIMED_MODE[namespace.claim.kind]}\n"
+    return "memory\n" if namespace.page_mapped else "raw\n"
+
+
+@attribute("holder")
+def holder(namespace: NamespaceDevice) -> str:
+    """The personality that claims it; empty for none."""
+    return f"{namespace.claim.name if namespace.claim else ''}\n"
+
+
+@attribute("holder_class")
+def holder_class(namespace: NamespaceDevice) -> str:
+    """The kind of personality that may claim it; empty for any.  Since Linux 4.15."""
+    return f"{namespace.claim_class.value}\n"
+
+
+@holder_class.on_store
+def _store_holder_class(namespace: NamespaceDevice, data: bytes) -> None:
+    """EBUSY while bound or claimed, EINVAL for an unknown class.
+
+    ENXIO where no label can keep it; the class holds all the same until the region is unbound.
+    """
+    if namespace.driver or namespace.claim:
+        raise KernelError(errno.EBUSY, f"{namespace.name} is in use")
+    try:
+        namespace.claim_class = ClaimClass(line(data))
+    except ValueError:
+        raise KernelError(errno.EINVAL, "not a holder class") from None
+    raise KernelError(errno.ENXIO, f"{namespace.name} has no label")
+
+
+@attribute("resource", 0o400)
+def resource(namespace: NamespaceDevice) -> str:
+    """First physical address.  ENXIO without an allocation."""
+    if namespace.size == 0:
+        raise KernelError(errno.ENXIO, f"{namespace.name} is empty")
+    return f"{namespace.start:#x}\n"
+
+
+@attribute("force_raw")
+def force_raw(namespace: NamespaceDevice) -> str:
+    """Whether the next probe ignores info blocks."""
+    return f"{int(namespace.force_raw)}\n"
+
+
+@force_raw.on_store
+def _store_force_raw(namespace: NamespaceDevice, data: bytes) -> None:
+    """Taken at any time, also while bound or claimed.  EINVAL for anything but a truth value."""
+    namespace.force_raw = parse_bool(data)
+
+
+NAMESPACE_GROUP: AttributeGroup[NamespaceDevice] = AttributeGroup(
+    (nstype, size, mode, holder, holder_class, resource, force_raw)
+)

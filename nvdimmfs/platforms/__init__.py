@@ -1,0 +1,1 @@
+"""Where buses come from: platforms that announce persistent memory, and the machine that holds it all."""

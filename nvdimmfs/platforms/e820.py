@@ -1,0 +1,56 @@
+"""Legacy persistent memory: ranges that memmap= marks, announced by the platform device e820_pmem."""
+
+from __future__ import annotations
+
+from nvdimmfs.core.device import Device
+from nvdimmfs.core.driver import Driver
+from nvdimmfs.core.module import Module
+from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
+from nvdimmfs.nd.bus import NdBus, NdctlDevice, NvdimmBus
+from nvdimmfs.nd.region import RegionDevice
+from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
+from nvdimmfs.platforms.storage import Storage
+
+#: The node that all legacy ranges are said to lie on.
+NODE = 0
+
+
+class E820PmemDriver(Driver):
+    """e820_pmem: makes an nvdimm bus with a region for each range."""
+
+    name = "e820_pmem"
+
+    def __init__(self, bus: PlatformBus, module: Module, nd_bus: NdBus, storage: Storage) -> None:
+        self._nd_bus = nd_bus
+        self._storage = storage
+        self._nvdimm_buses: dict[Device, NvdimmBus] = {}
+        super().__init__(bus, module)
+
+    def matches(self, device: Device) -> bool:
+        return isinstance(device, PlatformDevice) and (device.driver_override or device.name) == self.name
+
+    def probe(self, device: Device) -> None:
+        """One root device, and a region for each legacy range in address order."""
+        nvdimm_bus = NvdimmBus(self._nd_bus, device, "e820", self.module)
+        nvdimm_bus.add()
+        NdctlDevice(nvdimm_bus).add()
+        self._nvdimm_buses[device] = nvdimm_bus
+        for resource in legacy_ranges(self._nd_bus.memory.iomem):
+            self._add_region(nvdimm_bus, resource)
+
+    def remove(self, device: Device) -> None:
+        """Unregister everything, regions first."""
+        nvdimm_bus = self._nvdimm_buses.pop(device)
+        for child in reversed(list(nvdimm_bus.children)):
+            child.unregister()
+        nvdimm_bus.unregister()
+
+    def _add_region(self, nvdimm_bus: NvdimmBus, resource: Resource) -> None:
+        number = self._nd_bus.region_numbering.allocate()
+        media = self._storage.media(resource.start, resource.size)
+        RegionDevice(nvdimm_bus, number, resource.start, resource.size, media, page_mapped=True, node=NODE).add()
+
+
+def legacy_ranges(iomem: Resource) -> list[Resource]:
+    """The ranges that memmap= marked, in address order, at whatever depth of the tree they ended up."""
+    return list(iomem.matching(ResourceFlag.MEM, ResourceDescriptor.PERSISTENT_MEMORY_LEGACY))

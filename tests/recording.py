@@ -1,0 +1,434 @@
+"""Recordings of a real kernel's answers: what they hold, and the compact text they are kept as.
+
+`tests/recordings/README.md` describes the text.  `load` and `dumps` are each other's inverse.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeAlias, TypedDict
+
+import attrs
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+#: The format's version, the header's "recording".
+FORMAT = 1
+
+UNSTABLE: Json = {"unstable": True}
+
+
+class Row(TypedDict, total=False):
+    """One node of a dumped subtree: a link has `link`, a file `size` and, when readable, `data` or `errno`."""
+
+    path: str
+    mode: str
+    size: int
+    link: str
+    data: str
+    errno: str
+    unstable: bool
+
+
+class Call(TypedDict, total=False):
+    """One question: `op` and its arguments.  Text is latin-1, one character a byte; paths are relative to /sys."""
+
+    op: str
+    path: str
+    data: str
+    skip: list[str]
+    depth: int
+    dev: str
+    offset: int
+    length: int
+    hex: str
+    seconds: float
+
+
+class Answer(TypedDict, total=False):
+    """What the kernel answered: `errno` alone, or what the question asks for."""
+
+    errno: str
+    data: str
+    wrote: int
+    names: list[str]
+    link: str
+    mode: str
+    size: int
+    rows: list[Row]
+    hex: str
+
+
+@attrs.frozen
+class Step:
+    """A question and its answer; an unstable one differed between two runs on the same kernel."""
+
+    call: Call
+    answer: Answer
+    unstable: bool = False
+
+
+@attrs.frozen
+class Header:
+    """Where a recording comes from.
+
+    Attributes:
+        machine: what it was made of, for example `{"memmap": "512M!4G,256M!6G", "memory": "4G"}`.
+        kernel: `uname -r`.
+        note: what the story is about.
+    """
+
+    machine: dict[str, str]
+    kernel: str
+    note: str = ""
+
+
+@attrs.frozen
+class Recording:
+    """One story, from a freshly booted machine on."""
+
+    header: Header
+    steps: tuple[Step, ...]
+
+
+def load(path: Path) -> Recording:
+    """Read a recording.  ValueError when the file is not one."""
+    return loads(path.read_text(encoding="ascii"))
+
+
+def loads(text: str) -> Recording:
+    """Decode a recording's text.  ValueError when it is not one."""
+    lines = text.splitlines()
+    first = json.loads(lines[0])
+    if first.get("recording") != FORMAT:
+        raise ValueError(f"a recording of format {FORMAT} was expected")
+    header = Header(first["machine"], first["kernel"], first.get("note", ""))
+    decoder = _Decoder(first.get("skips", []))
+    return Recording(header, tuple(decoder.steps(lines[1:])))
+
+
+def dumps(recording: Recording) -> str:
+    """Encode a recording as text, one step or changed row a line."""
+    encoder = _Encoder()
+    lines = [line for step in recording.steps for line in encoder.lines(step)]
+    header: dict[str, Json] = {
+        "recording": FORMAT,
+        "machine": {**recording.header.machine},
+        "kernel": recording.header.kernel,
+        "note": recording.header.note,
+    }
+    if encoder.skips:
+        header["skips"] = [[*skip] for skip in encoder.skips]
+    return "".join(line + "\n" for line in [_compact(header), *lines])
+
+
+def tree_order(path: str) -> list[str]:
+    """Sort key for the rows of a dump: a directory, then what it holds by name."""
+    return path.split("/")
+
+
+def pack(digits: str) -> str:
+    """Hexadecimal bytes with long runs of one byte written as `00*512`."""
+    runs = re.compile(r"((?:[0-9a-f]{2})*?)(?:([0-9a-f]{2})\2{15,}|$)")
+    words: list[str] = []
+    position = 0
+    while position < len(digits):
+        match = runs.match(digits, position)
+        if match is None:
+            raise ValueError("an even number of lower-case hexadecimal digits was expected")
+        literal, repeated = match[1], match[2]
+        words += [literal] if literal else []
+        if repeated:
+            words.append(f"{repeated}*{(len(match[0]) - len(literal)) // 2}")
+        position = match.end()
+    return " ".join(words)
+
+
+def unpack(words: str) -> str:
+    """What `pack` packed."""
+    parts = (word.partition("*") for word in words.split())
+    return "".join(digits * int(count or 1) for digits, _, count in parts)
+
+
+class _Known:
+    """What a reader of the story knows of the tree: every row that was told and not taken back."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        self.names: dict[str, list[str]] = {}
+
+    def expected(self, call: Call) -> dict[str, Row]:
+        """The rows that a dump would hold if nothing had changed, in the dump's order."""
+        base, skip, depth = call["path"], call.get("skip", []), call.get("depth")
+        deepest = None if depth is None else base.count("/") + depth
+        inside = [
+            path
+            for path in self.rows
+            if (path == base or path.startswith(base + "/"))
+            and (deepest is None or path.count("/") <= deepest)
+            and not any(word in path for word in skip)
+        ]
+        return {path: self.rows[path] for path in sorted(inside, key=tree_order)}
+
+    def forget(self, gone: str) -> None:
+        """A node went away with all that it held."""
+        for path in [path for path in self.rows if path == gone or path.startswith(gone + "/")]:
+            del self.rows[path]
+
+
+class _Encoder:
+    def __init__(self) -> None:
+        self.known = _Known()
+        self.skips: list[list[str]] = []
+
+    def lines(self, step: Step) -> Iterator[str]:
+        call, answer = step.call, step.answer
+        words: list[Json] = [call["op"], *self._arguments(call)]
+        if call["op"] != "sleep" and (call["op"] != "dump" or "errno" in answer):
+            words.append(self._answer(call, answer))
+        if step.unstable:
+            words.append(UNSTABLE)
+        yield _compact(words)
+        for change in self._changes(call, answer.get("rows", [])):
+            yield " " + _compact(change)
+
+    def _arguments(self, call: Call) -> list[Json]:
+        match call["op"]:
+            case "write":
+                return [call["path"], call["data"]]
+            case "read" | "ls" | "readlink" | "stat":
+                return [call["path"]]
+            case "dump":
+                return [call["path"], self._scope(call)]
+            case "pread":
+                return [call["dev"], call["offset"], call["length"]]
+            case "pwrite":
+                return [call["dev"], call["offset"], pack(call["hex"])]
+            case "sleep":
+                return [call["seconds"]]
+            case other:
+                raise ValueError(f"a recording holds no {other!r} step")
+
+    def _scope(self, call: Call) -> Json:
+        scope: dict[str, Json] = {}
+        if "depth" in call:
+            scope["depth"] = call["depth"]
+        if "skip" in call:
+            if call["skip"] not in self.skips:
+                self.skips.append(call["skip"])
+            scope["skip"] = self.skips.index(call["skip"])
+        return scope
+
+    def _answer(self, call: Call, answer: Answer) -> Json:
+        if "errno" in answer:
+            return {"errno": answer["errno"]}
+        match call["op"]:
+            case "write" | "pwrite":
+                return answer["wrote"]
+            case "read":
+                return answer["data"]
+            case "readlink":
+                return answer["link"]
+            case "stat":
+                return [answer["mode"], answer["size"]]
+            case "pread":
+                return pack(answer["hex"])
+            case _:
+                return self._names(call["path"], answer["names"])
+
+    def _names(self, path: str, names: list[str]) -> Json:
+        before = self.known.names.get(path)
+        self.known.names[path] = names
+        if before is None:
+            return [*names]
+        change: dict[str, Json] = {}
+        if new := [name for name in names if name not in before]:
+            change["+"] = [*new]
+        if gone := [name for name in before if name not in names]:
+            change["-"] = [*gone]
+        return change
+
+    def _changes(self, call: Call, rows: list[Row]) -> Iterator[Json]:
+        if call["op"] != "dump" or not rows:
+            return
+        base = call["path"]
+        here = {row["path"]: row for row in rows}
+        top = ""
+        for path in self.known.expected(call):
+            if path in here or (top and path.startswith(top + "/")):
+                continue
+            top = path
+            self.known.forget(path)
+            yield {_relative(path, base): None}
+        for path, row in here.items():
+            before = self.known.rows.get(path)
+            if before != row:
+                yield _row_words(_relative(path, base), before, row)
+            self.known.rows[path] = row
+
+
+class _Decoder:
+    def __init__(self, skips: list[list[str]]) -> None:
+        self.known = _Known()
+        self.skips = skips
+
+    def steps(self, lines: list[str]) -> Iterator[Step]:
+        position = 0
+        while position < len(lines):
+            end = position + 1
+            while end < len(lines) and lines[end].startswith(" "):
+                end += 1
+            yield self._step(json.loads(lines[position]), [json.loads(line) for line in lines[position + 1 : end]])
+            position = end
+
+    def _step(self, words: list[Json], changes: list[Json]) -> Step:
+        unstable = words[-1] == UNSTABLE
+        if unstable:
+            words = words[:-1]
+        call, rest = self._call(words)
+        if rest and isinstance(rest[0], dict) and "errno" in rest[0]:
+            return Step(call, {"errno": str(rest[0]["errno"])}, unstable)
+        if call["op"] == "dump":
+            return Step(call, {"rows": self._rows(call, changes)}, unstable)
+        return Step(call, self._answer(call, rest), unstable)
+
+    def _call(self, words: list[Json]) -> tuple[Call, list[Json]]:
+        """The question, and what is left of the line: the answer."""
+        match words:
+            case ["write", str(path), str(data), *rest]:
+                return {"op": "write", "path": path, "data": data}, rest
+            case [("read" | "ls" | "readlink" | "stat") as op, str(path), *rest]:
+                return {"op": op, "path": path}, rest
+            case ["dump", str(path), dict(scope), *rest]:
+                call: Call = {"op": "dump", "path": path}
+                if isinstance(depth := scope.get("depth"), int):
+                    call["depth"] = depth
+                if isinstance(skip := scope.get("skip"), int):
+                    call["skip"] = self.skips[skip]
+                return call, rest
+            case ["pread", str(dev), int(offset), int(length), *rest]:
+                return {"op": "pread", "dev": dev, "offset": offset, "length": length}, rest
+            case ["pwrite", str(dev), int(offset), str(packed), *rest]:
+                return {"op": "pwrite", "dev": dev, "offset": offset, "hex": unpack(packed)}, rest
+            case ["sleep", (int() | float()) as seconds]:
+                return {"op": "sleep", "seconds": seconds}, []
+        raise ValueError(f"not a step: {words}")
+
+    def _answer(self, call: Call, rest: list[Json]) -> Answer:
+        match call["op"], rest:
+            case (("write" | "pwrite"), [int(count)]):
+                return {"wrote": count}
+            case "read", [str(data)]:
+                return {"data": data}
+            case "readlink", [str(target)]:
+                return {"link": target}
+            case "stat", [[str(mode), int(size)]]:
+                return {"mode": mode, "size": size}
+            case "pread", [str(packed)]:
+                return {"hex": unpack(packed)}
+            case "ls", [list(names)]:
+                return {"names": self._learn_names(call["path"], _strings(names))}
+            case "ls", [dict(change)]:
+                gone = _strings(change.get("-", []))
+                kept = [name for name in self.known.names[call["path"]] if name not in gone]
+                return {"names": self._learn_names(call["path"], sorted(kept + _strings(change.get("+", []))))}
+            case "sleep", []:
+                return {}
+        raise ValueError(f"not an answer to {call['op']}: {rest}")
+
+    def _learn_names(self, path: str, names: list[str]) -> list[str]:
+        self.known.names[path] = names
+        return names
+
+    def _rows(self, call: Call, changes: list[Json]) -> list[Row]:
+        for change in changes:
+            self._learn(call["path"], change)
+        return list(self.known.expected(call).values())
+
+    def _learn(self, base: str, change: Json) -> None:
+        match change:
+            case [str(name), str(mode), *rest]:
+                path = _absolute(name, base)
+                self.known.rows[path] = _full_row(path, mode, rest)
+            case dict():
+                for name, content in change.items():
+                    path = _absolute(name, base)
+                    if content is None:
+                        self.known.forget(path)
+                    else:
+                        self.known.rows[path] = _with_content(self.known.rows[path], content)
+            case _:
+                raise ValueError(f"not a row: {change}")
+
+
+def _row_words(name: str, before: Row | None, row: Row) -> Json:
+    """A row as JSON: only its content when nothing else differs from the row known before."""
+    content = _content(row)
+    if before is not None and content is not None and _content(before) is not None and _shape(before) == _shape(row):
+        return {name: content}
+    words: list[Json] = [name, row["mode"]]
+    if "size" in row:
+        words.append(row["size"])
+    if content is not None:
+        words.append(content)
+    if row.get("unstable"):
+        words.append(UNSTABLE)
+    return words
+
+
+def _full_row(path: str, mode: str, rest: list[Json]) -> Row:
+    row: Row = {"path": path, "mode": mode}
+    if rest and rest[-1] == UNSTABLE:
+        row["unstable"] = True
+        rest = rest[:-1]
+    if rest and isinstance(rest[0], int):
+        row["size"] = rest[0]
+        rest = rest[1:]
+    return _with_content(row, rest[0]) if rest else row
+
+
+def _with_content(row: Row, content: Json) -> Row:
+    new = _shape(row)
+    if isinstance(content, dict):
+        new["errno"] = str(content["errno"])
+    elif row["mode"].startswith("l"):
+        new["link"] = str(content)
+    else:
+        new["data"] = str(content)
+    return new
+
+
+def _content(row: Row) -> Json:
+    if "errno" in row:
+        return {"errno": row["errno"]}
+    return row.get("link", row.get("data"))
+
+
+def _shape(row: Row) -> Row:
+    """The row without its content."""
+    shape = row.copy()
+    shape.pop("link", None)
+    shape.pop("data", None)
+    shape.pop("errno", None)
+    return shape
+
+
+def _relative(path: str, base: str) -> str:
+    return path[len(base) + 1 :] or "."
+
+
+def _absolute(name: str, base: str) -> str:
+    return base if name == "." else f"{base}/{name}"
+
+
+def _strings(values: Json) -> list[str]:
+    if not isinstance(values, Iterable):
+        raise TypeError(f"not a list of names: {values}")
+    return [str(value) for value in values]
+
+
+def _compact(value: Json) -> str:
+    return json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,400 @@
+#!/usr/bin/env python3
+"""Ask a tree what a recording asked a real kernel, and say where the answers differ.
+
+    for difference in replay(load(path), Mounted(root, dev)).differences: print(difference)
+
+`Mounted` asks with system calls below a mount, `InProcess` asks a `kernfs.Tree` directly; both answer alike.
+A recording is one story: replay it from its start on a fresh machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import re
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import attrs
+from recording import Answer, Call, Header, Recording, Row, Step, load
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, BinaryFile, Directory, Node, Symlink
+
+__all__ = ["Difference", "Header", "InProcess", "Mounted", "Recording", "Report", "Tree", "load", "replay"]
+
+#: As many links as Linux follows in one path (MAXSYMLINKS, include/linux/namei.h).
+MAX_LINKS = 40
+
+#: More than any attribute holds.
+READ_LENGTH = 65536
+
+DEVICE_NUMBER = re.compile(r"\d+:\d+\n")
+DEVICE_LINES = re.compile(r"^(?:MAJOR|MINOR|DISKSEQ)=.*\n", re.MULTILINE)
+
+#: A UUID that nobody chose: those of the stories begin with 0000 or have -1111-2222-3333- inside.
+RANDOM_UUID = re.compile(
+    r"\b(?!0000|[0-9a-f]{8}-1111-2222-3333)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"
+)
+
+
+class Tree(Protocol):
+    """What can be asked.  Paths start in /sys, nodes are names in /dev; a refusal is an OSError or a KernelError."""
+
+    def read(self, path: str) -> bytes:
+        """A file's whole content."""
+
+    def write(self, path: str, data: bytes) -> int:
+        """One open and one write(2): how many bytes it took."""
+
+    def names(self, path: str) -> list[str]:
+        """What a directory holds, in any order."""
+
+    def readlink(self, path: str) -> str:
+        """A symbolic link's text."""
+
+    def lstat(self, path: str) -> tuple[int, int]:
+        """st_mode and st_size, the last component's link not followed."""
+
+    def pread(self, node: str, offset: int, length: int) -> bytes:
+        """Bytes of a block device."""
+
+    def rest(self, seconds: float) -> None:
+        """Let time pass."""
+
+    def pwrite(self, node: str, offset: int, data: bytes) -> int:
+        """Write to a block device and wait until the bytes are there."""
+
+
+@attrs.frozen
+class Mounted:
+    """A tree behind system calls.
+
+    Attributes:
+        root: where /sys is.
+        dev: where /dev is.
+    """
+
+    root: Path
+    dev: Path = Path("/dev")
+
+    def read(self, path: str) -> bytes:
+        fd = os.open(self.root / path, os.O_RDONLY)
+        try:
+            return os.read(fd, READ_LENGTH)
+        finally:
+            os.close(fd)
+
+    def write(self, path: str, data: bytes) -> int:
+        fd = os.open(self.root / path, os.O_WRONLY)
+        try:
+            return os.write(fd, data)
+        finally:
+            os.close(fd)
+
+    def names(self, path: str) -> list[str]:
+        return [child.name for child in (self.root / path).iterdir()]
+
+    def readlink(self, path: str) -> str:
+        return os.readlink(self.root / path)  # noqa: PTH115  # the text as it stands
+
+    def lstat(self, path: str) -> tuple[int, int]:
+        status = os.lstat(self.root / path)
+        return status.st_mode, status.st_size
+
+    def pread(self, node: str, offset: int, length: int) -> bytes:
+        fd = os.open(self.dev / node, os.O_RDONLY)
+        try:
+            return os.pread(fd, length, offset)
+        finally:
+            os.close(fd)
+
+    def rest(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def pwrite(self, node: str, offset: int, data: bytes) -> int:
+        fd = os.open(self.dev / node, os.O_WRONLY)
+        try:
+            count = os.pwrite(fd, data, offset)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        return count
+
+
+@attrs.frozen
+class InProcess:
+    """A tree of kernfs nodes, asked as a virtual file system layer would.
+
+    Attributes:
+        root: the directory that stands for /sys.
+        dev: the directory that stands for /dev.
+        come_to_rest: finishes what the system does in the background.
+    """
+
+    root: Directory
+    dev: Directory
+    come_to_rest: Callable[[], None]
+
+    def read(self, path: str) -> bytes:
+        node = self._opened(path, 0o444)
+        if isinstance(node, Attribute):
+            return node.show()
+        if isinstance(node, BinaryFile):
+            return node.data.read(0, min(READ_LENGTH, node.size))
+        raise KernelError(errno.EISDIR, path)
+
+    def write(self, path: str, data: bytes) -> int:
+        node = self._opened(path, 0o222)
+        if isinstance(node, Attribute):
+            return node.store(data)
+        if isinstance(node, BinaryFile):
+            return _write_bytes(node, 0, data)
+        raise KernelError(errno.EISDIR, path)
+
+    def names(self, path: str) -> list[str]:
+        node = self._resolve(self.root, path)
+        if not isinstance(node, Directory):
+            raise KernelError(errno.ENOTDIR, path)
+        return list(node.children)
+
+    def readlink(self, path: str) -> str:
+        node = self._resolve(self.root, path, follow_last=False)
+        if not isinstance(node, Symlink):
+            raise KernelError(errno.EINVAL, path)
+        return node.text
+
+    def lstat(self, path: str) -> tuple[int, int]:
+        node = self._resolve(self.root, path, follow_last=False)
+        if isinstance(node, Attribute):
+            return node.mode, ATTRIBUTE_SIZE
+        return node.mode, node.size if isinstance(node, BinaryFile) else 0
+
+    def pread(self, node: str, offset: int, length: int) -> bytes:
+        file = self._device(node)
+        fitting = min(length, file.size - offset)
+        return file.data.read(offset, fitting) if fitting > 0 else b""
+
+    def rest(self, seconds: float) -> None:
+        """However long: what the system does in the background is done afterwards."""
+        assert seconds > 0
+        self.come_to_rest()
+
+    def pwrite(self, node: str, offset: int, data: bytes) -> int:
+        file = self._device(node)
+        count = _write_bytes(file, offset, data)
+        file.data.flush()
+        return count
+
+    def _opened(self, path: str, permission: int) -> Node:
+        """The node, if some of the permission bits are set: without any, even root may not open an attribute."""
+        node = self._resolve(self.root, path)
+        if isinstance(node, Directory) and permission == 0o222:
+            raise KernelError(errno.EISDIR, path)
+        if not node.mode & permission:
+            raise KernelError(errno.EACCES, path)
+        return node
+
+    def _device(self, name: str) -> BinaryFile:
+        node = self._resolve(self.dev, name)
+        if not isinstance(node, BinaryFile):
+            raise KernelError(errno.EISDIR, name)
+        return node
+
+    def _resolve(self, base: Directory, path: str, follow_last: bool = True, links: int = 0) -> Node:
+        """Walk a path; a link's text is followed from where the link stands."""
+        node: Node = base
+        names = [name for name in path.split("/") if name not in {"", "."}]
+        for position, name in enumerate(names):
+            if not isinstance(node, Directory):
+                raise KernelError(errno.ENOTDIR, path)
+            if name == "..":
+                node = node.parent or node
+                continue
+            child = node.children.get(name)
+            if child is None:
+                raise KernelError(errno.ENOENT, path)
+            if isinstance(child, Symlink) and (follow_last or position < len(names) - 1):
+                if links == MAX_LINKS:
+                    raise KernelError(errno.ELOOP, path)
+                child = self._resolve(node, child.text, links=links + 1)
+            node = child
+        return node
+
+
+@attrs.frozen
+class Difference:
+    """One answer that is not the recorded one; None stands for a row that is not there.
+
+    Attributes:
+        number: the step's place in the story, from 1.
+        question: what was asked.
+    """
+
+    number: int
+    question: str
+    recorded: Answer | Row | None
+    here: Answer | Row | None
+
+    def __str__(self) -> str:
+        return f"step {self.number}: {self.question}\n    kernel {self.recorded}\n    here   {self.here}"
+
+
+@attrs.frozen
+class Report:
+    """How a replay went; every row of a dump counts as one answer."""
+
+    total: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def same(self) -> int:
+        return self.total - len(self.differences)
+
+
+def replay(recording: Recording, tree: Tree) -> Report:
+    """Ask every question of the story in order and compare what can be compared."""
+    total = 0
+    differences: list[Difference] = []
+    for number, step in enumerate(recording.steps, 1):
+        here = ask(step.call, tree)
+        for question, recorded, got in _answers(step, here):
+            total += 1
+            if recorded != got:
+                differences.append(Difference(number, question, recorded, got))
+    return Report(total, tuple(differences))
+
+
+def ask(call: Call, tree: Tree) -> Answer:
+    """Put one question to the tree."""
+    try:
+        return _ask(call, tree)
+    except (OSError, KernelError) as error:
+        return {"errno": _error_name(error)}
+
+
+def _ask(call: Call, tree: Tree) -> Answer:
+    match call["op"]:
+        case "read":
+            return {"data": tree.read(call["path"]).decode("latin-1")}
+        case "write":
+            return {"wrote": tree.write(call["path"], call["data"].encode("latin-1"))}
+        case "ls":
+            return {"names": sorted(tree.names(call["path"]))}
+        case "readlink":
+            return {"link": tree.readlink(call["path"])}
+        case "stat":
+            mode, size = tree.lstat(call["path"])
+            return {"mode": stat.filemode(mode), "size": size}
+        case "dump":
+            return {"rows": list(_dump(call["path"], call, call.get("depth"), tree))}
+        case "pread":
+            return {"hex": tree.pread(_device_name(call), call["offset"], call["length"]).hex()}
+        case "pwrite":
+            return {"wrote": tree.pwrite(_device_name(call), call["offset"], bytes.fromhex(call["hex"]))}
+        case "sleep":
+            tree.rest(call["seconds"])
+            return {}
+        case other:
+            raise ValueError(f"a recording holds no {other!r} step")
+
+
+def _dump(path: str, call: Call, depth: int | None, tree: Tree) -> Iterator[Row]:
+    """A node and, if it is a directory, all below it by name, without what the question skips."""
+    if any(word in path for word in call.get("skip", [])):
+        return
+    mode, size = tree.lstat(path)
+    row: Row = {"path": path, "mode": stat.filemode(mode)}
+    if stat.S_ISLNK(mode):
+        row["link"] = tree.readlink(path)
+    elif stat.S_ISREG(mode):
+        row["size"] = size
+        if mode & 0o444:
+            content = ask({"op": "read", "path": path}, tree)
+            row = {**row, **content}  # type: ignore[typeddict-unknown-key]  # an answer to "read" is a row's data or errno
+    yield row
+    if stat.S_ISDIR(mode) and depth != 0:
+        deeper = None if depth is None else depth - 1
+        for name in sorted(tree.names(path)):
+            yield from _dump(f"{path}/{name}", call, deeper, tree)
+
+
+def _answers(step: Step, here: Answer) -> Iterator[tuple[str, Answer | Row | None, Answer | Row | None]]:
+    """(question, recorded, here) for every answer of a step that is to be compared."""
+    call, recorded = step.call, step.answer
+    if step.unstable or call["op"] == "sleep":
+        return
+    if call["op"] == "dump" and "rows" in recorded:
+        kernel = {row["path"]: row for row in recorded["rows"]}
+        rows = {row["path"]: row for row in here.get("rows", [])}
+        for path in sorted(kernel.keys() | rows.keys()):
+            if path in kernel and kernel[path].get("unstable"):
+                continue
+            yield f"dump {path}", _portable_row(kernel.get(path)), _portable_row(rows.get(path))
+        return
+    yield _question(call), _portable_answer(call, recorded), _portable_answer(call, here)
+
+
+def _question(call: Call) -> str:
+    words = [call["op"], call.get("path", call.get("dev", ""))]
+    if "data" in call:
+        words.append(repr(call["data"]))
+    words += [f"{name}={call[name]}" for name in ("offset", "length") if name in call]
+    return " ".join(words)
+
+
+def _portable_row(row: Row | None) -> Row | None:
+    return {**row, "data": _portable(row["path"], row["data"])} if row and "data" in row else row
+
+
+def _portable_answer(call: Call, answer: Answer) -> Answer:
+    return {**answer, "data": _portable(call["path"], answer["data"])} if "data" in answer else answer
+
+
+def _portable(path: str, data: str) -> str:
+    """A file's content without what the host or chance gave: device numbers and random UUIDs."""
+    name = path.rpartition("/")[2]
+    if name == "dev" and DEVICE_NUMBER.fullmatch(data):
+        return "<major:minor>"
+    data = RANDOM_UUID.sub("<uuid>", data)
+    return DEVICE_LINES.sub("", data) if name == "uevent" else data
+
+
+def _device_name(call: Call) -> str:
+    return call["dev"].removeprefix("/dev/")
+
+
+def _error_name(error: OSError | KernelError) -> str:
+    return errno.errorcode.get(error.errno or 0, str(error.errno))
+
+
+def _write_bytes(file: BinaryFile, offset: int, data: bytes) -> int:
+    """Write what fits.  ENOSPC when nothing does, as for a block device."""
+    fitting = data[: max(0, file.size - offset)]
+    if data and not fitting:
+        raise KernelError(errno.ENOSPC, f"{file.name} ends before {offset}")
+    file.data.write(offset, fitting)
+    return len(fitting)
+
+
+def main() -> int:
+    """Replay a recording on a mounted machine: the exit status is 0 when every answer is the recorded one."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("root", type=Path, help="where /sys is")
+    parser.add_argument("recording", type=Path)
+    parser.add_argument("--dev", type=Path, default=Path("/dev"), help="where /dev is")
+    options = parser.parse_args()
+    report = replay(load(options.recording), Mounted(options.root, options.dev))
+    for difference in report.differences:
+        print(difference)
+    print(f"{options.recording.name}: {report.same}/{report.total} agree")
+    return 1 if report.differences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
