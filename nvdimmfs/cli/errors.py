@@ -1,0 +1,44 @@
+"""How a command says that it cannot do what it was asked."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+
+#: Exit statuses: what was asked for did not work; it was not asked for in a way that could work.
+FAILED = 1
+MISUSED = 2
+
+
+class CommandError(Exception):
+    """A command gives up; the message is one line for a person.
+
+    Attributes:
+        status: the exit status, `FAILED` or `MISUSED`.
+    """
+
+    def __init__(self, message: str, status: int = FAILED) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def one_line(error: BaseException) -> str:
+    """Any exception in one line for a person.  One that nobody foresaw is called a bug, with its place."""
+    if isinstance(error, CommandError):
+        return str(error)
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        return f"{error.filename}: {reason}" if error.filename else reason
+    if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        return one_line(error.exceptions[0])
+    message = " ".join(str(error).split())
+    return f"a bug in nvdimmfs: {type(error).__name__}: {message} ({_origin(error.__traceback__)})"
+
+
+def _origin(frames: TracebackType | None) -> str:
+    """The file and line in which an exception came up."""
+    if frames is None:
+        return "nowhere"
+    while frames.tb_next is not None:
+        frames = frames.tb_next
+    return f"{frames.tb_frame.f_code.co_filename.rpartition(os.sep)[2]}:{frames.tb_lineno}"

@@ -1,0 +1,101 @@
+"""The `nvdimmfs` command: finds the sub-command's module and runs it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn, Protocol, cast
+
+from nvdimmfs import __version__
+from nvdimmfs.cli.errors import FAILED, MISUSED, CommandError, one_line
+
+#: Exit statuses of a shell's kind: 128 and the number of the signal (SIGINT, SIGPIPE).
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+
+class Command(NamedTuple):
+    """A sub-command: its name, the module that does it, what it does in one line."""
+
+    name: str
+    module: str
+    summary: str
+
+
+#: Every sub-command.  A module is loaded when its command is called, no sooner.
+COMMANDS = (
+    Command("mount", "nvdimmfs.cli.mount", "mount a machine with persistent memory"),
+    Command("umount", "nvdimmfs.cli.umount", "unmount it and wait until its daemon has ended"),
+)
+
+
+class CommandModule(Protocol):
+    """What the module of a sub-command offers."""
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the arguments."""
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do it and return the exit status, or raise `CommandError`."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message} (see {self.prog} --help)", MISUSED)
+
+
+class CommandParser(Parser):
+    """A sub-command's parser.  It loads the command's module once it is clear that the command is called."""
+
+    command: Command | None = None
+
+    def parse_known_args(  # type: ignore[override]  # the overloads differ in the namespace's type alone
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        if self.command is not None:
+            module = cast("CommandModule", importlib.import_module(self.command.module))
+            self.set_defaults(run=module.run)
+            module.configure(self)
+            self.command = None
+        return super().parse_known_args(args, namespace)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status.
+
+    Args:
+        argv: the arguments without the program's name; those of the process when None.
+    """
+    try:
+        status = _run(argv)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is for nobody
+        return PIPE_CLOSED
+    except Exception as error:
+        print(f"nvdimmfs: {one_line(error)}", file=sys.stderr)
+        return error.status if isinstance(error, CommandError) else FAILED
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+    status: int = arguments.run(arguments)
+    return status
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="nvdimmfs", description="Linux's libnvdimm in user space, as a mount.")
+    parser.add_argument("--version", action="version", version=f"nvdimmfs {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=CommandParser)
+    for command in COMMANDS:
+        own = commands.add_parser(command.name, help=command.summary, description=f"{command.summary.capitalize()}.")
+        own.command = command
+    return parser

@@ -1,0 +1,179 @@
+"""The inodes of a mount: nodes that the kernel knows by number, with what only a file system has to say of them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterator
+
+import attrs
+from pyfuse3 import ROOT_INODE, EntryAttributes, FUSEError, InodeT
+
+from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, BinaryFile, Directory, Node, Tree
+
+#: How long the kernel may keep names and attributes, in seconds.  Long, because `KernelCache` takes back what changes:
+#: stat(2) of a known file then costs 7 microseconds instead of 140.
+CACHE_TIMEOUT = 86_400.0
+
+#: st_blksize: sysfs gives the page size (PAGE_SIZE, fs/kernfs/mount.c, Linux 6.1).
+BLOCK_SIZE = 4096
+
+#: st_blocks counts in these units, whatever st_blksize says (stat(2)).
+STAT_BLOCK = 512
+
+
+@attrs.define(eq=False)
+class Inode:
+    """A node as the kernel sees it.
+
+    Attributes:
+        node: what it stands for; it outlives the node's removal for as long as the kernel holds it.
+        uid, gid: the owner; chown(2) may change it.
+        atime_ns, mtime_ns, ctime_ns: when it was first looked up, as kernfs has it, or what utimensat(2) set.
+            What else moves them is O_TRUNC, and a write to a device's bytes.
+        lookups: how often the kernel was told of it and has not forgotten it yet.
+        xattrs: extended attributes that somebody set.
+        entry: the attributes in FUSE's form; None when they have to be put together anew.
+    """
+
+    node: Node
+    uid: int
+    gid: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    lookups: int = 0
+    xattrs: dict[bytes, bytes] = attrs.field(factory=dict)
+    entry: EntryAttributes | None = None
+
+    @property
+    def removed(self) -> bool:
+        """Whether the node has left the tree."""
+        return self.node.parent is None and self.node.ino != ROOT_INODE
+
+    def changed(self) -> None:
+        """Its attributes were changed: ctime is now."""
+        self.ctime_ns = time.time_ns()
+        self.entry = None
+
+    def modified(self) -> None:
+        """Its content was changed, or said to be: mtime and ctime are now."""
+        self.changed()
+        self.mtime_ns = self.ctime_ns
+
+
+class Inodes:
+    """The inodes that the kernel may ask about, by number.
+
+    Args:
+        tree: whose nodes they are.
+        cache_timeout: how long the kernel may keep names and attributes, in seconds.
+    """
+
+    def __init__(self, tree: Tree, cache_timeout: float) -> None:
+        self._cache_timeout = cache_timeout
+        self._uid = os.getuid()
+        self._gid = os.getgid()
+        self._inodes: dict[InodeT, Inode] = {}
+        self.of(tree.root).lookups = 1  # the mount itself holds the root and never forgets it
+
+    def __getitem__(self, number: InodeT) -> Inode:
+        """The inode of that number.  ESTALE for one that the kernel was not told of or has forgotten."""
+        inode = self._inodes.get(number)
+        if inode is None:
+            raise FUSEError(errno.ESTALE)
+        return inode
+
+    def __len__(self) -> int:
+        return len(self._inodes)
+
+    def directory(self, number: InodeT) -> Directory:
+        """The directory with that inode number.  ENOTDIR, ESTALE."""
+        node = self[number].node
+        if not isinstance(node, Directory):
+            raise FUSEError(errno.ENOTDIR)
+        return node
+
+    def of(self, node: Node) -> Inode:
+        """The inode of a node, made when this is the first to be heard of it."""
+        inode = self._inodes.get(node.ino)
+        if inode is None:
+            now = time.time_ns()
+            inode = Inode(node, self._uid, self._gid, now, now, now)
+            self._inodes[node.ino] = inode
+        return inode
+
+    def entry(self, inode: Inode) -> EntryAttributes:
+        """What stat(2) shows of an inode."""
+        if inode.entry is None:
+            inode.entry = self._make_entry(inode)
+        return inode.entry
+
+    def outdate(self, node: Node) -> Inode | None:
+        """Put a node's attributes together anew when they are next asked for; the inode if the kernel holds it."""
+        inode = self._inodes.get(node.ino)
+        if inode is None:
+            return None
+        inode.entry = None
+        return inode if inode.lookups else None
+
+    def discard(self, node: Node) -> None:
+        """Drop the inode of a node that leaves the tree, unless the kernel still holds it."""
+        inode = self._inodes.get(node.ino)
+        if inode is not None and not inode.lookups:
+            del self._inodes[node.ino]
+
+    def forget(self, number: InodeT, lookups: int) -> None:
+        """The kernel takes back so many lookups.  What it no longer holds and the tree no longer has is dropped."""
+        inode = self._inodes.get(number)
+        if inode is None:
+            return
+        inode.lookups -= lookups
+        if inode.lookups <= 0 and inode.removed:
+            del self._inodes[number]
+
+    def _make_entry(self, inode: Inode) -> EntryAttributes:
+        node = inode.node
+        entry = EntryAttributes()
+        entry.st_ino = node.ino
+        entry.st_mode = node.mode
+        entry.st_nlink = _link_count(node)
+        entry.st_uid = inode.uid
+        entry.st_gid = inode.gid
+        entry.st_size = file_size(node)
+        entry.st_blksize = BLOCK_SIZE
+        entry.st_blocks = entry.st_size // STAT_BLOCK if isinstance(node, BinaryFile) else 0
+        entry.st_atime_ns = inode.atime_ns
+        entry.st_mtime_ns = inode.mtime_ns
+        entry.st_ctime_ns = inode.ctime_ns
+        entry.entry_timeout = self._cache_timeout
+        entry.attr_timeout = self._cache_timeout
+        return entry
+
+
+def file_size(node: Node) -> int:
+    """st_size: a page for an attribute, 0 for directories and links, as in sysfs.
+
+    A binary file that was removed is empty: that is how Linux shows a block device that has vanished.
+    """
+    if isinstance(node, Attribute):
+        return ATTRIBUTE_SIZE
+    if isinstance(node, BinaryFile) and node.parent is not None:
+        return node.size
+    return 0
+
+
+def subtree(node: Node) -> Iterator[Node]:
+    """The node and everything below it, parents first."""
+    yield node
+    if isinstance(node, Directory):
+        for child in node:
+            yield from subtree(child)
+
+
+def _link_count(node: Node) -> int:
+    """st_nlink: 2 and the number of subdirectories for a directory, else 1 (fs/kernfs/inode.c, Linux 6.1)."""
+    if not isinstance(node, Directory):
+        return 1
+    return 2 + sum(isinstance(child, Directory) for child in node)

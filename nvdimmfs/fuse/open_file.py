@@ -1,0 +1,166 @@
+"""Open files: attributes, the bytes of devices, directories."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from typing import Protocol
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.fuse.inode import file_size
+from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Node
+
+#: What poll(2) answers for files that never block (DEFAULT_POLLMASK, include/linux/poll.h, Linux 6.1).
+ALWAYS_READY = select.POLLIN | select.POLLOUT | select.POLLRDNORM | select.POLLWRNORM
+
+#: What poll(2) adds when an attribute was notified since it was last read (kernfs_generic_poll, fs/kernfs/file.c).
+#: POLLERR reaches also those who asked for no event at all, as ndctl does.
+NOTIFIED = select.POLLERR | select.POLLPRI
+
+#: Nothing was read yet; no number of notifications equals it.
+_NEVER = -1
+
+
+class OpenFile(Protocol):
+    """What an open file can be asked for.  A refusal is a `KernelError`."""
+
+    @property
+    def direct(self) -> bool:
+        """Whether reads and writes come here one by one, past the kernel's page cache."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """At most `size` bytes from `offset` on; fewer at the end of the file."""
+
+    def write(self, offset: int, data: bytes) -> int:
+        """Take a write and return how many bytes of it count."""
+
+    def sync(self) -> None:
+        """fsync(2)."""
+
+    def ready(self) -> int:
+        """The events that poll(2) reports."""
+
+
+class OpenAttribute:
+    """An attribute that somebody has open, with the habits of the kernel's seq_file (fs/seq_file.c, Linux 6.1).
+
+    A read at offset 0 asks the attribute; reads that go on where the last one ended serve the rest of that answer,
+    however the attribute changes meanwhile; a read anywhere else asks anew.  An answer once given stays readable when
+    the device vanishes, everything else is ENODEV then.
+
+    Opening one for reading or writing without any bit of its mode that allows it is EACCES, for root too; sysfs wants
+    it so (KERNFS_ROOT_EXTRA_OPEN_PERM_CHECK).  O_DIRECT is EINVAL, and a removed attribute ENODEV.
+    """
+
+    direct = True
+
+    def __init__(self, attribute: Attribute[object], flags: int) -> None:
+        if attribute.parent is None:
+            raise KernelError(errno.ENODEV, f"{attribute.name} was removed")
+        access = flags & os.O_ACCMODE
+        if access != os.O_RDONLY and not attribute.mode & 0o222:
+            raise KernelError(errno.EACCES, f"{attribute.path} is not writable")
+        if access != os.O_WRONLY and not attribute.mode & 0o444:
+            raise KernelError(errno.EACCES, f"{attribute.path} is not readable")
+        if flags & os.O_DIRECT:
+            raise KernelError(errno.EINVAL, "no O_DIRECT")
+        self.attribute = attribute
+        self._position = 0
+        self._rest = b""
+        self._events_seen = _NEVER
+
+    def read(self, offset: int, size: int) -> bytes:
+        if offset == 0 or offset != self._position:
+            self._ask(offset)
+        elif not self._rest and self.attribute.parent is None:
+            raise KernelError(errno.ENODEV, f"{self.attribute.name} was removed")
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        self._position = offset + len(piece)
+        return piece
+
+    def write(self, offset: int, data: bytes) -> int:  # noqa: ARG002  # kernfs hands every write to the store whole
+        return self.attribute.store(data)
+
+    def sync(self) -> None:
+        """Nothing to do."""
+
+    def ready(self) -> int:
+        if self.attribute.parent is None or self._events_seen != self.attribute.events:
+            return ALWAYS_READY | NOTIFIED
+        return ALWAYS_READY
+
+    def _ask(self, offset: int) -> None:
+        self._position, self._rest = 0, b""
+        if self.attribute.parent is not None:
+            self._events_seen = self.attribute.events
+        self._rest = self.attribute.show()[offset:]
+
+
+class OpenBinaryFile:
+    """The bytes of a device, as open block devices behave (block/fops.c, Linux 6.1).
+
+    Reads end at the device's end; a write that starts there or behind is ENOSPC, one that crosses it is cut.  Once the
+    device has vanished there is nothing to read, a write is ENOSPC and fsync(2) EIO; opening it anew is ENXIO.
+    What the host refuses (its disk is full, its medium fails) keeps the host's errno.
+    """
+
+    direct = False
+
+    def __init__(self, node: BinaryFile) -> None:
+        if node.parent is None:
+            raise KernelError(errno.ENXIO, f"{node.name} was removed")
+        self.node = node
+
+    def read(self, offset: int, size: int) -> bytes:
+        length = min(size, file_size(self.node) - offset)
+        if length <= 0:
+            return b""
+        try:
+            return self.node.data.read(offset, length)
+        except OSError as failure:
+            raise _refused_by_host(failure) from failure
+
+    def write(self, offset: int, data: bytes) -> int:
+        room = file_size(self.node) - offset
+        if room <= 0:
+            raise KernelError(errno.ENOSPC, f"{self.node.name} ends at {file_size(self.node)}")
+        piece = data[:room]
+        try:
+            self.node.data.write(offset, piece)
+        except OSError as failure:
+            raise _refused_by_host(failure) from failure
+        return len(piece)
+
+    def sync(self) -> None:
+        if self.node.parent is None:
+            raise KernelError(errno.EIO, f"{self.node.name} was removed")
+        try:
+            self.node.data.flush()
+        except OSError as failure:
+            raise _refused_by_host(failure) from failure
+
+    def ready(self) -> int:
+        return ALWAYS_READY
+
+
+class OpenDirectory:
+    """A directory that somebody lists.
+
+    The names are those of the moment in which a listing starts, so that changes meanwhile make it neither skip nor
+    repeat one.  Of what leaves the directory before it is told nothing is told.
+    """
+
+    def __init__(self, directory: Directory) -> None:
+        self.directory = directory
+        self._nodes: list[Node] = []
+
+    def listing(self, start: int) -> list[Node]:
+        """The nodes of one listing, in a fixed order; a new one when `start` is 0."""
+        if start == 0:
+            self._nodes = list(self.directory)
+        return self._nodes
+
+
+def _refused_by_host(failure: OSError) -> KernelError:
+    return KernelError(failure.errno or errno.EIO, f"the host says: {failure.strerror or failure}")

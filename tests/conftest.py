@@ -1,0 +1,77 @@
+"""Fixtures that every tier may use."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mounting
+import pytest
+
+
+class LogWatch:
+    """Warnings and errors that a test has not announced make it fail."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        self._caplog = caplog
+        self._announced: list[re.Pattern[str]] = []
+
+    def expect(self, pattern: str) -> None:
+        """Announce a message; the test fails as well when it does not come."""
+        self._announced.append(re.compile(pattern))
+
+    def check(self) -> None:
+        loud = [record for record in self._caplog.get_records("call") if record.levelno >= logging.WARNING]
+        messages = [record.getMessage() for record in loud]
+        unexpected = [text for text in messages if not any(pattern.search(text) for pattern in self._announced)]
+        missing = [each.pattern for each in self._announced if not any(map(each.search, messages))]
+        assert not unexpected, f"unexpected in the log: {unexpected}"
+        assert not missing, f"missing from the log: {missing}"
+
+
+@pytest.fixture(autouse=True)
+def log_watch(caplog: pytest.LogCaptureFixture) -> Iterator[LogWatch]:
+    """Fail a test that logs a warning or an error; `log_watch.expect(pattern)` announces one."""
+    watch = LogWatch(caplog)
+    yield watch
+    watch.check()
+
+
+@pytest.fixture(scope="session")
+def fuse() -> None:
+    """Skip where nothing can be mounted."""
+    reason = mounting.why_not()
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def new_mount(fuse: None, tmp_path: Path) -> Iterator[Callable[..., mounting.Mount]]:
+    """Make mounts; each is unmounted and its daemon gone in the end.  A daemon that warned of something fails the test.
+
+    `new_mount()` serves the toy tree, `new_mount(mounting.MACHINE, "--memmap", ...)` a machine.
+    """
+    made: list[mounting.Mount] = []
+
+    def make(program: tuple[str, ...] = mounting.TOY, *options: str | Path) -> mounting.Mount:
+        number = len(made)
+        directory = tmp_path / f"mount-{number}"
+        directory.mkdir()
+        mount = mounting.Mount(program, directory, tmp_path / f"log-{number}")
+        made.append(mount)
+        mount.start(*options)
+        return mount
+
+    yield make
+    for mount in made:
+        mount.dispose()
+    for mount in made:
+        assert mount.log_may_be_loud or not mount.loud_lines(), mount.log.read_text()
+
+
+@pytest.fixture
+def mount(new_mount: Callable[..., mounting.Mount]) -> mounting.Mount:
+    """A mount of the toy tree."""
+    return new_mount()

@@ -1,0 +1,133 @@
+"""Real mounts for tests: made by the real command line, and gone afterwards whatever happened."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+
+ROOT = Path(__file__).resolve().parent.parent
+MACHINE = (sys.executable, "-m", "nvdimmfs")
+TOY = (sys.executable, str(ROOT / "tests" / "toy.py"))
+DAEMON_XATTR = "user.nvdimmfs.daemon"
+MNT_DETACH = 2
+
+#: No command here takes longer, in seconds; one that does hangs.
+PATIENCE = 30
+
+
+def environment() -> dict[str, str]:
+    """The tests' own, with this checkout's package in front."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def command(*argv: str | Path, **options) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    options = {"cwd": "/", "env": environment(), "capture_output": True, "text": True, "timeout": PATIENCE} | options
+    return subprocess.run(argv, check=False, **options)
+
+
+def why_not() -> str | None:
+    """Why nothing can be mounted here; None when it can."""
+    try:
+        device = os.open("/dev/fuse", os.O_RDWR)
+    except OSError as error:
+        return f"/dev/fuse cannot be used: {error.strerror}"
+    try:
+        if os.geteuid() != 0:
+            return None if shutil.which("fusermount3") else "fusermount3 is missing, and this is not root"
+        return _try_to_mount(device)
+    finally:
+        os.close(device)
+
+
+def _try_to_mount(device: int) -> str | None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    place = Path(os.environ.get("TMPDIR", "/tmp"), f"nvdimmfs-try-{os.getpid()}")
+    place.mkdir()
+    try:
+        options = f"fd={device},rootmode=40000,user_id=0,group_id=0"
+        if libc.mount(b"try", os.fsencode(place), b"fuse", 0, options.encode()):
+            return f"mount(2) is refused: {os.strerror(ctypes.get_errno())}"
+        libc.umount2(os.fsencode(place), MNT_DETACH)
+        return None
+    finally:
+        place.rmdir()
+
+
+def is_mounted(directory: Path) -> bool:
+    return any(line.split()[4] == str(directory) for line in Path("/proc/self/mountinfo").read_text().splitlines())
+
+
+@attrs.define(eq=False)
+class Mount:
+    """A mount, and how to get rid of it.
+
+    Attributes:
+        program: the command line, up to the sub-command.
+        directory: where it is mounted.
+        log: the daemon's log.
+        daemon: a descriptor of the daemon, which stays its own when its id is given out again.
+        pid: the daemon's id.
+    """
+
+    program: tuple[str, ...]
+    directory: Path
+    log: Path
+    daemon: int = -1
+    pid: int = 0
+    log_may_be_loud: bool = False
+
+    def start(self, *options: str | Path) -> None:
+        """`nvdimmfs mount`, which must succeed in silence."""
+        done = command(*self.program, "mount", self.directory, "--log", self.log, *options)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        self.find_daemon()
+
+    def find_daemon(self) -> None:
+        self.pid = int(os.getxattr(self.directory, DAEMON_XATTR).split()[0])
+        self.daemon = os.pidfd_open(self.pid)
+
+    def umount(self, *options: str) -> subprocess.CompletedProcess[str]:
+        return command(*self.program, "umount", self.directory, *options)
+
+    def sh(self, script: str) -> subprocess.CompletedProcess[str]:
+        """A shell in the mount's root."""
+        return command("sh", "-c", script, cwd=self.directory)
+
+    def kill(self, number: int) -> None:
+        """Send the daemon a signal."""
+        signal.pidfd_send_signal(self.daemon, number)
+
+    def has_ended(self, patience: float = PATIENCE) -> bool:
+        """Wait for the daemon's end."""
+        poll = select.poll()
+        poll.register(self.daemon, select.POLLIN)
+        return bool(poll.poll(patience * 1000))
+
+    def dispose(self) -> None:
+        """Leave neither a mount nor a process behind."""
+        if self.daemon >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                self.kill(signal.SIGKILL)
+            self.has_ended()
+            os.close(self.daemon)
+            self.daemon = -1
+        if is_mounted(self.directory):
+            libc = ctypes.CDLL(None, use_errno=True)
+            if libc.umount2(os.fsencode(self.directory), MNT_DETACH):
+                command("fusermount3", "-u", "-z", self.directory)
+
+    def loud_lines(self) -> list[str]:
+        """Warnings, errors and tracebacks in the daemon's log."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [line for line in lines if any(word in line for word in ("WARNING", "ERROR", "CRITICAL", "Traceback"))]
