@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
         media=None if arguments.media is None else absolute(arguments.media),
         cache=not arguments.no_cache,
     )
+    if request.media is None:
+        _warn_of_missing_memory(request)
     require_free(request.mountpoint)
     try:
         require_fuse()
@@ -127,6 +130,20 @@ def _checked_memmap(memmap: str, ram: int) -> str:
     except MemmapError as error:
         raise CommandError(str(error), MISUSED) from None
     return memmap
+
+
+def _warn_of_missing_memory(request: MountRequest) -> None:
+    """Say which ranges will forget what is written to them, and what would help."""
+    from nvdimmfs.mm.firmware import memory_reaching, without_memory
+    from nvdimmfs.mm.units import GIB
+
+    for missing in without_memory(request.memmap, request.ram):
+        needed = -(-memory_reaching(missing.end) // GIB)
+        print(
+            f"nvdimmfs: warning: the machine has no memory at {missing}: it reads as zeros and forgets what is written;"
+            f" --ram {needed}G or --media FOLDER gives it bytes",
+            file=sys.stderr,
+        )
 
 
 def _size(text: str, option: str) -> int:

@@ -11,7 +11,7 @@ import contextlib
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.e820 import E820Entry, E820Table, E820Type
 from nvdimmfs.mm.resource import Intersection, Resource, ResourceDescriptor, ResourceFlag, iomem_root
-from nvdimmfs.mm.units import GIB, KIB, MIB, PAGE_SIZE, align_up
+from nvdimmfs.mm.units import GIB, KIB, MIB, PAGE_SIZE, Range, align_up
 
 #: RAM of a machine that does not say otherwise.
 DEFAULT_RAM = 4 * GIB
@@ -137,6 +137,22 @@ def installed_memory(ram: int) -> tuple[tuple[int, int], ...]:
     low_end = min(ram, _LOW_RAM_LIMIT)
     high = (_HIGH_RAM_START, _HIGH_RAM_START + ram - low_end)
     return ((0, low_end), high) if ram > low_end else ((0, low_end),)
+
+
+def without_memory(memmap: str, ram: int) -> list[Range]:
+    """The ranges that memmap= calls persistent memory, at least in part, where the machine has no memory."""
+    entries = [entry for entry in user_table(memmap, ram).entries if entry.type == E820Type.PRAM]
+    memory = installed_memory(ram)
+    return [
+        Range(entry.start, entry.end - 1)
+        for entry in entries
+        if not any(first <= entry.start and entry.end <= end for first, end in memory)
+    ]
+
+
+def memory_reaching(address: int) -> int:
+    """How much memory must be installed for the machine to have some at an address from 4 GiB on, in bytes."""
+    return _LOW_RAM_LIMIT + address + 1 - _HIGH_RAM_START
 
 
 def _firmware_table(ram: int) -> E820Table:
