@@ -4,14 +4,17 @@ It knows no device.  `nvdimmfs.mm.memory.Memory` is the whole of one machine's m
 that the same things have in Linux:
 
 * `resource`: the tree behind /proc/iomem (kernel/resource.c);
-* `e820`: memmap= and the firmware's memory map (arch/x86/kernel/e820.c);
-* `zone`: zones and /proc/zoneinfo (mm/page_alloc.c, mm/vmstat.c);
+* `e820`, `firmware`, `memmap_option`: memmap=, the machine that it is given to, and what a command line accepts of it;
+* `zone`, `zoneinfo`: zones and /proc/zoneinfo (mm/page_alloc.c, mm/vmstat.c);
 * `altmap`: where a memmap in the range itself is allocated (mm/sparse-vmemmap.c);
+* `ram`: where a memmap in RAM is allocated;
 * `sparse`: which sections are populated and with what (mm/sparse.c, arch/x86/mm/init_64.c);
-* `memremap`: registering a range's memmap (mm/memremap.c);
-* `page`: pfns, struct pages and addresses, one into the other;
+* `memremap`: a range's registration (mm/memremap.c);
+* `address_space`, `page`: pfns, struct pages and addresses, one into the other;
+* `pfn_t`: pfns with flags, for memory that may have no struct page;
 * `pfn_layout`: where a pfn or dax device puts its parts (drivers/nvdimm/pfn_devs.c);
-* `kernel`: what differs between kernel versions, as data.
+* `kernel`: what differs between kernel versions, as data;
+* `units`, `intervals`: sizes, ranges and sets of them.
 
 No cost grows with the size of a range: everything is arithmetic over intervals.
 """

@@ -250,11 +250,11 @@ KERNEL_4_15 = Kernel(
 KERNEL_4_20 = Kernel(
     name="4.20",
     release="4.20.0",
-    layout=_TRIMMED_LAYOUT,
+    layout=attrs.evolve(_TRIMMED_LAYOUT, dax_reserve=128 * KIB),
     ram=RamRule.LINEAR,
 )
 
-KERNEL_5_2 = attrs.evolve(KERNEL_4_20, name="5.2", release="5.2.1", ram=RamRule.REFUSED)
+KERNEL_5_2 = Kernel(name="5.2", release="5.2.1", layout=_TRIMMED_LAYOUT)
 
 #: Subsections: ranges are 2 MiB aligned and no longer padded.
 KERNEL_5_7 = Kernel(

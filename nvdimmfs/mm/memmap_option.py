@@ -21,9 +21,13 @@ from nvdimmfs.mm.e820 import (
 )
 from nvdimmfs.mm.firmware import DEFAULT_RAM, PHYSICAL_BITS, user_table
 from nvdimmfs.mm.intervals import IntervalSet
+from nvdimmfs.mm.units import MIB
 
 #: Bytes of the kernel's command line, the final NUL among them (COMMAND_LINE_SIZE, asm/setup.h); more is cut off.
 COMMAND_LINE_SIZE = 2048
+
+#: System RAM without which a kernel does not start.
+LEAST_SYSTEM_RAM = 64 * MIB
 
 _DIGITS = "0123456789"
 _EXAMPLE = "write SIZE!START, for example 512M!4G"
@@ -133,8 +137,14 @@ def _check_result(text: str, ram: int, entries: list[MemmapEntry]) -> None:
         table = user_table(text, ram)
     except KernelPanic as error:
         raise MemmapError(f"memmap {text!r}: the kernel would panic ({error}); give it two ranges or more") from error
-    if not table.total(E820Type.RAM):
-        raise MemmapError(f"memmap {text!r} leaves no System RAM; add some, for example 2G@1M")
+    left = table.total(E820Type.RAM)
+    if left < LEAST_SYSTEM_RAM:
+        raise MemmapError(
+            f"memmap {text!r} leaves {left // MIB} MiB of System RAM, and a kernel needs {LEAST_SYSTEM_RAM // MIB};"
+            " take less, or give the machine more"
+        )
+    if not any(entry.type == E820Type.RAM and entry.start < MIB for entry in table.entries):
+        raise MemmapError(f"memmap {text!r} leaves no RAM below 1 MiB, without which a PC does not start; begin at 1M")
     if any(entry.operator == "%" for entry in entries):
         return  # which changes on purpose what other entries said
     for number, entry in enumerate(entries, 1):

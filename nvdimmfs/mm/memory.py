@@ -33,7 +33,7 @@ class Memory:
         space: where memory and struct pages are mapped.
         ram_bytes: System RAM; fixed at boot.
         max_pfn: the frame after the last one of RAM; device memory does not move it.
-        zones: of each node, in the order of /proc/zoneinfo.
+        zones: of each node, in the order of /proc/zoneinfo; a node appears with its first memory.
         pagemaps: the registrations, live and dying, oldest first.
         sparse: the sections.
         pages: page frames, struct pages and addresses, one into the other.
@@ -59,7 +59,7 @@ class Memory:
             for child in resource.children:
                 self._pool.reserve(child.start, child.end + 1)
         self.sparse = SparseMemory(ram_pfns, self._pool, whole_sections=kernel.rounds_out)
-        self.zones = {nid: [*ram_zones(nid, ram_pfns if nid == 0 else []), device_zone(nid)] for nid in range(nodes)}
+        self.zones = {nid: _zones(nid, ram_pfns if nid == 0 else []) for nid in range(nodes)}
         for zone in self.zones[0]:
             zone.managed = self._free_pages(zone)
         self.pagemaps: list[DevPagemap] = []
@@ -111,8 +111,11 @@ class Memory:
         In the order of Linux 6.1, for each range: no range, EINVAL; an altmap for another range than the
         first, EINVAL; its first or last page registered, ENOMEM; System RAM in it, ENXIO; beyond what can
         be addressed, EINVAL; an altmap that does not begin with the range or is larger, EINVAL; not
-        2 MiB aligned, EINVAL; a subsection populated, EEXIST; no room for the memmap, ENOMEM.  Nothing is
-        left behind after a failure.  A node below 0 means node 0.
+        2 MiB aligned, EINVAL; a subsection populated, EEXIST; no room for the memmap, ENOMEM.  A node
+        below 0 means node 0.
+
+        Nothing is left behind after a failure.  (A real 6.1 kernel keeps the sections below the one that
+        failed, with their memmap, for ever: after an ENOMEM it has no memory left to run with.)
         """
         assert pagemap.state is PagemapState.IDLE, "registered already"
         try:
@@ -193,6 +196,7 @@ class Memory:
         if not pagemap.ranges:
             raise KernelError(errno.EINVAL, "nr_range must be specified")
         pagemap.nid = nid
+        self.zones.setdefault(nid, _zones(nid, []))
         try:
             for index in range(len(pagemap.ranges)):
                 self._add_range(pagemap, index)
@@ -222,7 +226,7 @@ class Memory:
             raise KernelError(errno.EINVAL, f"{what} is misaligned")
         compound = pagemap.compound if self.kernel.shares_tail_pages else 0
         pagemap.memmaps.append(self.sparse.add(first, end, altmap, compound))
-        self.zones[pagemap.nid][-1].grow(first, end)
+        self.device_zone(pagemap.nid).grow(first, end)
         bisect.insort(self._mapped, (what.first_pfn, what.end_pfn, pagemap), key=lambda entry: entry[0])
 
     def _check_conflict(self, what: Range) -> None:
@@ -281,3 +285,8 @@ class Memory:
         if not zone.populated:
             return 0  # its span may have RAM in between
         return pages(self._pool.free_within(zone.start_pfn << PAGE_SHIFT, zone.end_pfn << PAGE_SHIFT))
+
+
+def _zones(nid: int, ram: list[tuple[int, int]]) -> list[Zone]:
+    """All zones of a node, with the RAM given as pfns."""
+    return [*ram_zones(nid, ram), device_zone(nid)]

@@ -152,7 +152,8 @@ def _padding(
     start_pad = end_trunc = 0
     head = start % SECTION_SIZE
     tail = align_up(end, SECTION_SIZE) - end
-    if _collides(rules, neighbourhood, start - head, size + head):
+    widened = size + head if rules.collisions is Collisions.SYSTEM_RAM_AND_REGIONS else size
+    if _collides(rules, neighbourhood, start - head, widened):
         start_pad = align_up(start, SECTION_SIZE) - start
     if _collides(rules, neighbourhood, start, size + tail):
         end_trunc = end % SECTION_SIZE

@@ -201,7 +201,7 @@ kinds = st.sampled_from([1, 2, 3, 7, 12, 128, 0xEFFFFFFF])
 entry_lists = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 12), kinds), min_size=2, max_size=10)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(entry_lists)
 def test_the_highest_type_wins_every_byte_and_persistent_ranges_split_at_every_boundary(entries):
     e820 = E820Table([E820Entry(*entry) for entry in entries])
@@ -295,6 +295,8 @@ def test_other_kinds_have_their_names():
         "64M!4G,64M!4160M",
         "1G!4G,1G!4608M",
         "1P!4G",
+        "64K!0",
+        "1G!1M",
         "64M$1G",
         "1G@8G",
         "1G%4G-1+12",
@@ -332,7 +334,10 @@ def test_what_the_kernel_honours_is_accepted(memmap):
         ("exactmap", "would panic .Invalid user supplied memory map."),
         ("exactmapx,1G@0", "unexpected 'x' after exactmap"),
         ("1G!4G,exactmap", "forgets the entries before it"),
-        ("exactmap,1G!4G,1G!6G", "leaves no System RAM"),
+        ("exactmap,1G!4G,1G!6G", "leaves 0 MiB of System RAM, and a kernel needs 64"),
+        ("2G!1M,2G!4G", "leaves 0 MiB of System RAM"),
+        ("640K!0", "leaves no RAM below 1 MiB"),  # a real kernel did not come up
+        ("1G!0", "leaves no RAM below 1 MiB"),
         ("1G%4G-", "no type after '-'"),
         ("1G%4G+", "no type after '[+]'"),
         ("1G%4G-1+12x", "unexpected 'x' after the start"),
@@ -356,7 +361,7 @@ def accepted(memmap):
     return True
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.text(alphabet="0123456789xKMGTPEkmg!@#$%+-,ac ", max_size=24))
 def test_what_is_accepted_has_every_persistent_byte_that_it_asks_for(memmap):
     if not accepted(memmap):

@@ -263,6 +263,7 @@ flags = st.sets(st.sampled_from([PfnFlag.SG_CHAIN, PfnFlag.SG_LAST, PfnFlag.DEV,
 )
 
 
+@settings(deadline=None)
 @given(st.integers(0, (1 << 40) - 1), flags, st.sampled_from([RFC_ENCODING, MAINLINE_ENCODING]))
 def test_a_pfn_t_survives_its_64_bits(pfn, chosen, encoding):
     value = PfnT(pfn, chosen)
@@ -307,7 +308,7 @@ def test_kmap_reaches_ranges_without_pages(memory):
     assert kmap.kmap_atomic_pfn_t(without_page) is None
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 50), st.integers(0, 20)), max_size=15))
 def test_intervals_are_a_set(steps):
     intervals, members = IntervalSet(), set()
