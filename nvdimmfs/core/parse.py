@@ -12,6 +12,9 @@ import uuid
 
 from nvdimmfs.errors import KernelError
 
+#: What the kernel's isspace() accepts: ASCII white space and the no-break space (lib/ctype.c).
+WHITE_SPACE = b" \t\n\v\f\r\xa0"
+
 _DIGITS = {
     8: re.compile(rb"[0-7]+"),
     10: re.compile(rb"[0-9]+"),

@@ -143,6 +143,8 @@ class DevDax(Device):
     def add(self) -> None:
         super().add()
         self.system.dev.add(BinaryFile(self.name, 0o600, DevDaxBytes(self)))
+        if not self.region.size:
+            return
         mapping = DaxMapping(self)
         if self.system.settling:
             # Initialising the struct pages takes its time.  Who bound the driver has waited for it; of a device that

@@ -62,11 +62,13 @@ class Btt:
     Attributes:
         sector_size: bytes of a sector, 512 or 4096.
         nlba: sectors.
+        initial_offset: bytes of the namespace before the first arena.
     """
 
-    def __init__(self, media: Media, arenas: list[Arena], sector_size: int) -> None:
+    def __init__(self, media: Media, arenas: list[Arena], sector_size: int, initial_offset: int) -> None:
         self._media = media
         self._arenas = arenas
+        self.initial_offset = initial_offset
         self._starts = [arena.layout.external_lba_start for arena in arenas]
         self.sector_size = sector_size
         self.nlba = sum(arena.layout.external_nlba for arena in arenas)
@@ -97,7 +99,7 @@ class Btt:
             raise KernelError(errno.ENOMEM, "the region is read-only and holds no BTT")
         if arenas is None:
             arenas = _create(namespace, config)
-        return cls(media, arenas, sector_size_of(config.lbasize))
+        return cls(media, arenas, sector_size_of(config.lbasize), config.version.initial_offset)
 
     @property
     def size(self) -> int:

@@ -19,7 +19,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Bytes
 from nvdimmfs.media.base import MediaWindow
 from nvdimmfs.mm.units import PAGE_SIZE
-from nvdimmfs.nd.btt import BttDevice
+from nvdimmfs.nd.btt import BttDevice, btt_version
 from nvdimmfs.nd.device import DeviceType, NdDevice
 from nvdimmfs.nd.driver import NdDriver
 from nvdimmfs.nd.namespace import NamespaceDevice
@@ -121,6 +121,7 @@ class NdPmemDriver(NdDriver):
             uuid=btt.uuid,
             lbasize=btt.sector_size,
             parent_uuid=namespace.parent_uuid,
+            version=btt_version(namespace),
             read_only=btt.region.read_only,
         )
         data = Btt.attach(namespace.media, config)

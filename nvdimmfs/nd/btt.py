@@ -8,11 +8,11 @@ from typing import Self
 from nvdimmfs.core.attribute import AttributeGroup, attribute, constant
 from nvdimmfs.core.parse import select, select_list
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.btt import BTT_1_1, BttInfoBlock, arena_is_valid
+from nvdimmfs.formats.btt import BTT_1_1, BTT_2_0, BttInfoBlock, BttVersion, arena_is_valid
 from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE
 from nvdimmfs.nd.claim import MIN_CLAIM_SIZE, Personality, namespace_attribute, uuid_attribute
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType
-from nvdimmfs.nd.namespace import ClaimClass
+from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
 from nvdimmfs.nd.region import Kind, RegionDevice
 
 #: Sector sizes; what exceeds 512 or 4096 is metadata for each sector (drivers/nvdimm/btt_devs.c, Linux 6.1).
@@ -29,7 +29,7 @@ class BttDevice(Personality):
 
     device_type = "nd_btt"
     kind = Kind.BTT
-    claim_classes = frozenset({ClaimClass.BTT})
+    claim_classes = frozenset({ClaimClass.BTT, ClaimClass.BTT2})
 
     def __init__(self, region: RegionDevice) -> None:
         super().__init__(region)
@@ -50,17 +50,23 @@ class BttDevice(Personality):
         assert namespace is not None, "only called with a namespace"
         if namespace.size < MIN_CLAIM_SIZE:
             raise KernelError(errno.ENXIO, f"{namespace.name} is smaller than 16 MiB")
-        raw = namespace.media.read(BTT_1_1.initial_offset, INFO_BLOCK_SIZE)
+        version = btt_version(namespace)
+        raw = namespace.media.read(version.initial_offset, INFO_BLOCK_SIZE)
         if not arena_is_valid(raw, namespace.parent_uuid):
             raise KernelError(errno.ENODEV, f"no BTT on {namespace.name}")
         block = BttInfoBlock.from_bytes(raw)
-        if (block.version_major, block.version_minor) != (BTT_1_1.major, BTT_1_1.minor):
+        if (block.version_major, block.version_minor) != (version.major, version.minor):
             raise KernelError(errno.ENODEV, "a BTT of another version")
         self.uuid = block.uuid
         self.sector_size = block.external_lbasize
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (BTT_GROUP, ND_DEVICE_GROUP, NUMA_GROUP)
+
+
+def btt_version(namespace: NamespaceDevice) -> BttVersion:
+    """The version of the BTT that a namespace may hold, by its holder class (nd_btt_version, Linux 6.1)."""
+    return BTT_2_0 if namespace.claim_class is ClaimClass.BTT2 else BTT_1_1
 
 
 @attribute("sector_size")

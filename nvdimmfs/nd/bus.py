@@ -28,6 +28,7 @@ class NdBus(Bus):
         memory: the machine's physical memory.
         bus_numbering: the N of ndbusN.
         region_numbering: the N of regionN, over all buses.
+        dimm_numbering: the N of nmemN, over all buses.
         workers_asleep: what is left to the kernel's workers will begin late, see `drivers.nd_region`.
     """
 
@@ -37,6 +38,7 @@ class NdBus(Bus):
         self.nd_class = Class(system, "nd")
         self.bus_numbering = Numbering()
         self.region_numbering = Numbering()
+        self.dimm_numbering = Numbering()
         self.workers_asleep = False
         self._bound_a_region = False
         system.on_rest(self._rest)

@@ -7,7 +7,7 @@ import uuid
 from typing import ClassVar
 
 from nvdimmfs.core.attribute import attribute
-from nvdimmfs.core.parse import c_string, parse_uuid
+from nvdimmfs.core.parse import WHITE_SPACE, c_string, parse_uuid
 from nvdimmfs.errors import KernelError
 from nvdimmfs.nd.device import NdDevice
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
@@ -15,8 +15,6 @@ from nvdimmfs.nd.region import Kind, RegionDevice
 
 #: A personality needs at least this much (SZ_16M in nd_namespace_store, drivers/nvdimm/claim.c, Linux 6.1), bytes.
 MIN_CLAIM_SIZE = 16 << 20
-#: What the kernel's isspace() accepts: ASCII white space and the no-break space (lib/ctype.c).
-_WHITE_SPACE = b" \t\n\v\f\r\xa0"
 
 
 class Personality(NdDevice):
@@ -108,7 +106,7 @@ def _store_namespace(personality: Personality, data: bytes) -> None:
     EBUSY when its holder class is for another kind; ENXIO below 16 MiB; EBUSY when another personality has it.
     """
     personality.require_unbound()
-    name = c_string(data).rstrip(_WHITE_SPACE)
+    name = c_string(data).rstrip(WHITE_SPACE)
     if not name:
         _let_go(personality)
         return

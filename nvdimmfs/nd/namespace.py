@@ -20,29 +20,40 @@ if TYPE_CHECKING:
 
 
 class ClaimClass(enum.Enum):
-    """What a namespace may be claimed by; the value is what holder_class reads."""
+    """What a namespace may be claimed by."""
 
-    NONE = ""
-    BTT = "btt"
+    NONE = "none"
+    BTT = "btt 1.1"
+    BTT2 = "btt 2.0"
     PFN = "pfn"
     DAX = "dax"
+    UNKNOWN = "unknown"
+
+
+#: What holder_class reads for each class.
+_SHOWN_CLASS = {
+    ClaimClass.NONE: "",
+    ClaimClass.BTT: "btt",
+    ClaimClass.BTT2: "btt",
+    ClaimClass.PFN: "pfn",
+    ClaimClass.DAX: "dax",
+    ClaimClass.UNKNOWN: "<unknown>",
+}
 
 
 class NamespaceDevice(NdDevice):
-    """A namespace that spans its whole region: nd_namespace_io, the kind without labels.
+    """A namespace of either kind.
 
     Attributes:
         region: the region it lies in.
         id: the number after the dot.
         start: first physical address.
         size: bytes.
-        media: its bytes.
         claim: the personality that holds it.
         claim_class: the kind of personality that may claim it.
         force_raw: neither look for info blocks nor map with struct page at the next probe.
     """
 
-    device_type = "nd_namespace_io"
     parent: RegionDevice
 
     def __init__(self, region: RegionDevice, number: int, start: int, size: int) -> None:
@@ -52,12 +63,16 @@ class NamespaceDevice(NdDevice):
         self.id = number
         self.start = start
         self.size = size
-        self.media: Media = MediaWindow(region.media, start - region.start, size)
         self.numa_node = region.numa_node
         self.target_node = region.target_node
         self.claim: Personality | None = None
         self.claim_class = ClaimClass.NONE
         self.force_raw = False
+
+    @property
+    def media(self) -> Media:
+        """Its bytes."""
+        return MediaWindow(self.region.media, self.start - self.region.start, self.size)
 
     @property
     def modalias_type(self) -> DeviceType:
@@ -72,6 +87,11 @@ class NamespaceDevice(NdDevice):
     def parent_uuid(self) -> uuid.UUID:
         """What info blocks on this namespace name as their parent: nothing, where no label gives it a uuid."""
         return uuid.UUID(int=0)
+
+    @property
+    def logical_block_size(self) -> int:
+        """Bytes of a sector of its disk."""
+        return 512
 
     @property
     def page_mapped(self) -> bool:
@@ -90,8 +110,33 @@ class NamespaceDevice(NdDevice):
         suffix = "s" if self.claim and self.claim.kind is Kind.BTT else ""
         return f"pmem{self.region.id}{number}{suffix}"
 
+    def require_idle(self) -> None:
+        """EBUSY while a driver is bound or a personality holds it."""
+        if self.driver or self.claim:
+            raise KernelError(errno.EBUSY, f"{self.name} is in use")
+
+    def require_ready(self) -> None:
+        """Refuse a driver what is not fit for it, beyond what holds for every namespace."""
+
+    def btt_class(self) -> ClaimClass:
+        """Which BTT the holder class `btt` stands for."""
+        return ClaimClass.BTT
+
+    def update_labels(self) -> None:
+        """Write what changed to the labels.  ENXIO where there is none to write to."""
+        raise KernelError(errno.ENXIO, f"{self.name} has no label")
+
+
+class NamespaceIo(NamespaceDevice):
+    """A namespace that fills its region, without labels."""
+
+    device_type = "nd_namespace_io"
+
+    def __init__(self, region: RegionDevice) -> None:
+        super().__init__(region, 0, region.start, region.size)
+
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
-        return (ND_DEVICE_GROUP, NAMESPACE_GROUP, NUMA_GROUP)
+        return (ND_DEVICE_GROUP, NAMESPACE_GROUP, FIXED_SIZE_GROUP, NUMA_GROUP)
 
 
 @attribute("nstype")
@@ -127,22 +172,28 @@ def holder(namespace: NamespaceDevice) -> str:
 @attribute("holder_class")
 def holder_class(namespace: NamespaceDevice) -> str:
     """The kind of personality that may claim it; empty for any.  Since Linux 4.15."""
-    return f"{namespace.claim_class.value}\n"
+    return f"{_SHOWN_CLASS[namespace.claim_class]}\n"
 
 
 @holder_class.on_store
 def _store_holder_class(namespace: NamespaceDevice, data: bytes) -> None:
-    """EBUSY while bound or claimed, EINVAL for an unknown class.
+    """EBUSY while bound or claimed, EINVAL for an unknown class, ENXIO when its DIMMs' labels are of several versions.
 
-    ENXIO where no label can keep it; the class holds all the same until the region is unbound.
+    ENXIO, too, where no label can keep it; the class holds all the same until the region is unbound.
     """
-    if namespace.driver or namespace.claim:
-        raise KernelError(errno.EBUSY, f"{namespace.name} is in use")
-    try:
-        namespace.claim_class = ClaimClass(line(data))
-    except ValueError:
-        raise KernelError(errno.EINVAL, "not a holder class") from None
-    raise KernelError(errno.ENXIO, f"{namespace.name} has no label")
+    namespace.require_idle()
+    match line(data):
+        case "":
+            namespace.claim_class = ClaimClass.NONE
+        case "btt":
+            namespace.claim_class = namespace.btt_class()
+        case "pfn":
+            namespace.claim_class = ClaimClass.PFN
+        case "dax":
+            namespace.claim_class = ClaimClass.DAX
+        case _:
+            raise KernelError(errno.EINVAL, "not a holder class")
+    namespace.update_labels()
 
 
 @attribute("resource", 0o400)
@@ -166,5 +217,6 @@ def _store_force_raw(namespace: NamespaceDevice, data: bytes) -> None:
 
 
 NAMESPACE_GROUP: AttributeGroup[NamespaceDevice] = AttributeGroup(
-    (nstype, size, mode, holder, holder_class, resource, force_raw)
+    (nstype, mode, holder, holder_class, resource, force_raw)
 )
+FIXED_SIZE_GROUP: AttributeGroup[NamespaceDevice] = AttributeGroup((size,))

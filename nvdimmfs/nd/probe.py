@@ -22,7 +22,8 @@ def common_probe(device: Device) -> NamespaceDevice:
 
     In this order (nvdimm_namespace_common_probe, drivers/nvdimm/namespace_devs.c, Linux 6.1): for a personality,
     ENODEV without namespace and EBUSY while the namespace itself is bound; for a namespace, ENXIO while claimed;
-    ENODEV below a page; EOPNOTSUPP when it is to be mapped with struct page and is not aligned to 2 MiB.
+    EACCES when one of its DIMMs is locked; ENODEV below a page; EOPNOTSUPP when it is to be mapped with struct page
+    and is not aligned to 2 MiB; ENODEV when it should have a uuid and has none.
     """
     if isinstance(device, Personality):
         namespace = _claimed_namespace(device)
@@ -31,10 +32,13 @@ def common_probe(device: Device) -> NamespaceDevice:
         namespace = device
         if namespace.claim:
             raise KernelError(errno.ENXIO, f"{namespace.name} is claimed by {namespace.claim.name}")
+    if any(mapping.dimm.locked for mapping in namespace.region.mappings):
+        raise KernelError(errno.EACCES, f"a DIMM of {namespace.name} is locked")
     if namespace.size < MIN_NAMESPACE_SIZE:
         raise KernelError(errno.ENODEV, f"{namespace.name} is too small")
     if device is namespace and namespace.page_mapped and (namespace.start | (namespace.end + 1)) % SUBSECTION_SIZE:
         raise KernelError(errno.EOPNOTSUPP, f"{namespace.name} is not aligned to 2 MiB")
+    namespace.require_ready()
     return namespace
 
 

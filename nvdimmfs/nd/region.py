@@ -12,11 +12,14 @@ from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
 from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.parse import parse_bool, parse_unsigned
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.interleave import InterleaveSet
 from nvdimmfs.media.base import Media
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.units import PAGE_SIZE
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType, NdDevice
+from nvdimmfs.nd.dpa import DpaWindow
 from nvdimmfs.nd.driver import NdDriver
+from nvdimmfs.nd.mapping import Mapping
 
 if TYPE_CHECKING:
     from nvdimmfs.nd.bus import NvdimmBus
@@ -42,42 +45,67 @@ class RegionData:
     count: int
 
 
+@attrs.frozen
+class RegionDescription:
+    """What a platform says of a region when it registers it.
+
+    Attributes:
+        start: first physical address.
+        size: bytes.
+        media: the bytes themselves.
+        mappings: the DIMMs that it is spread over, by position; none on legacy platforms.
+        interleave_set: what labels on its DIMMs are recognised by; None without one.
+        page_mapped: raw namespaces are mapped with struct page (legacy platforms).
+        volatile: the memory forgets.
+        persistence_domain: `cpu_cache`, `memory_controller`, or None when the platform does not say.
+        numa_node: the node that is online and nearest.
+        target_node: the node that the memory would form.
+    """
+
+    start: int
+    size: int
+    media: Media
+    mappings: tuple[Mapping, ...] = ()
+    interleave_set: InterleaveSet | None = None
+    page_mapped: bool = False
+    volatile: bool = False
+    persistence_domain: str | None = None
+    numa_node: int = 0
+    target_node: int = 0
+
+
 class RegionDevice(NdDevice):
     """A range of system physical addresses.
 
     Attributes:
         id: the N of regionN, unique over all buses.
-        start: first physical address.
-        size: bytes.
-        media: the bytes themselves.
+        description: what the platform said of it.
+        start, size, media, mappings, page_mapped: as described.
         memory: the physical memory it lies in.
-        page_mapped: raw namespaces are mapped with struct page (legacy platforms).
-        mappings: how many DIMMs it is spread over.
-        read_only: nothing may be written.
+        read_only: nothing may be written; from the start when a DIMM is not armed.
         align: what namespaces are allocated in multiples of, bytes.
         seeds: per kind, the device that user space configures next; None while the region is not bound.
         data: None while the region is not bound.
     """
 
-    device_type = "nd_pmem"
     parent: NvdimmBus
 
-    def __init__(
-        self, bus_device: NvdimmBus, number: int, start: int, size: int, media: Media, *, page_mapped: bool, node: int
-    ) -> None:
+    def __init__(self, bus_device: NvdimmBus, number: int, description: RegionDescription) -> None:
         super().__init__(bus_device.system, f"region{number}", bus_device)
         self.bus = bus_device.bus
         self.id = number
-        self.start = start
-        self.size = size
-        self.media = media
+        self.description = description
+        self.device_type = "nd_volatile" if description.volatile else "nd_pmem"
+        self.start = description.start
+        self.size = description.size
+        self.media = description.media
+        self.mappings = description.mappings
         self.memory: Memory = bus_device.memory
-        self.page_mapped = page_mapped
-        self.mappings = 0
-        self.read_only = False
-        self.numa_node = node
-        self.target_node = node
-        self.align = _default_align(size, max(1, self.mappings))
+        self.page_mapped = description.page_mapped
+        self.read_only = any(mapping.dimm.unarmed for mapping in self.mappings)
+        self.numa_node = description.numa_node
+        self.target_node = description.target_node
+        self.align = _default_align(self.size, max(1, len(self.mappings)))
         self.numbering = {kind: Numbering() for kind in Kind}
         self.seeds: dict[Kind, NdDevice | None] = dict.fromkeys(Kind)
         self.data: RegionData | None = None
@@ -88,7 +116,9 @@ class RegionDevice(NdDevice):
 
     @property
     def nstype(self) -> DeviceType:
-        """The type of the region's namespaces: without labels there is one, and it fills the region."""
+        """The type of the region's namespaces: labels divide it up, without them one namespace fills it."""
+        if any(mapping.dimm.labeling for mapping in self.mappings):
+            return DeviceType.NAMESPACE_PMEM
         return DeviceType.NAMESPACE_IO
 
     @property
@@ -96,8 +126,21 @@ class RegionDevice(NdDevice):
         """Last physical address."""
         return self.start + self.size - 1
 
+    def window(self, mapping: Mapping) -> DpaWindow:
+        """A DIMM's part of the region."""
+        return DpaWindow(mapping.start, mapping.size, self.align // len(self.mappings))
+
+    def allocatable(self) -> int:
+        """Bytes of the largest namespace that could be made now (nd_region_allocatable_dpa, Linux 6.1)."""
+        least = 0
+        for mapping in self.mappings:
+            data = mapping.dimm.data
+            extent = data.dpa.largest_extent(self.window(mapping)) if data else 0
+            least = min(filter(None, (least, extent)), default=0)
+        return least * len(self.mappings)
+
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
-        return (ND_DEVICE_GROUP, REGION_GROUP, NUMA_GROUP)
+        return (ND_DEVICE_GROUP, REGION_GROUP, NUMA_GROUP, MAPPING_GROUP)
 
     def release(self) -> None:
         self.parent.region_numbering.free(self.id)
@@ -124,7 +167,7 @@ def align(region: RegionDevice) -> str:
 def _store_align(region: RegionDevice, data: bytes) -> None:
     """EINVAL unless each DIMM's share is a power of two of at least a page and the whole fits the region."""
     value = parse_unsigned(data)
-    share, remainder = divmod(value, max(1, region.mappings))
+    share, remainder = divmod(value, max(1, len(region.mappings)))
     if remainder or share < PAGE_SIZE or share & (share - 1) or value > region.size:
         raise KernelError(errno.EINVAL, f"{value} bytes cannot be an alignment")
     region.align = value
@@ -139,7 +182,7 @@ def nstype(region: RegionDevice) -> str:
 @attribute("mappings")
 def mappings(region: RegionDevice) -> str:
     """How many DIMMs the range is spread over; 0 on legacy platforms."""
-    return f"{region.mappings}\n"
+    return f"{len(region.mappings)}\n"
 
 
 def _seed_attribute(kind: Kind) -> KernelAttribute[RegionDevice]:
@@ -166,10 +209,51 @@ def _store_read_only(region: RegionDevice, data: bytes) -> None:
             child.driver.revalidate_region(child)
 
 
+@attribute("set_cookie")
+def set_cookie(region: RegionDevice) -> str:
+    """What labels on the interleave set's DIMMs are recognised by; it depends on the labels' version."""
+    cookies = region.description.interleave_set
+    assert cookies is not None, "visible only with an interleave set"
+    data = region.mappings[0].dimm.data if region.mappings else None
+    first = data is None or data.labels.is_version_1_1
+    return f"{cookies.cookie1 if first else cookies.cookie2:#x}\n"
+
+
+@attribute("available_size")
+def available_size(region: RegionDevice) -> str:
+    """Bytes that no namespace owns; 0 while a DIMM is disabled."""
+    available = 0
+    for mapping in region.mappings:
+        data = mapping.dimm.data
+        if data is None:
+            return "0\n"
+        available += data.dpa.available(region.window(mapping))
+    return f"{available}\n"
+
+
 @attribute("max_available_extent")
-def max_available_extent(_region: RegionDevice) -> str:
+def max_available_extent(region: RegionDevice) -> str:
     """The largest namespace that could be made now, bytes: none where no label can describe it.  Since Linux 4.20."""
-    return "0\n"
+    return f"{region.allocatable()}\n"
+
+
+@attribute("deep_flush")
+def deep_flush(region: RegionDevice) -> str:
+    """Whether writing 1 flushes the memory controllers' buffers.  Since Linux 4.15."""
+    return f"{int(_has_flush_hints(region))}\n"
+
+
+@deep_flush.on_store
+def _store_deep_flush(_region: RegionDevice, data: bytes) -> None:
+    """EINVAL for anything but a true value; nothing here waits in a buffer."""
+    if not parse_bool(data):
+        raise KernelError(errno.EINVAL, "only 1 means something")
+
+
+@attribute("persistence_domain")
+def persistence_domain(region: RegionDevice) -> str:
+    """Up to where data must get to survive a power cut.  Since Linux 4.15."""
+    return f"{region.description.persistence_domain or ''}\n"
 
 
 @attribute("init_namespaces")
@@ -194,6 +278,25 @@ def resource(region: RegionDevice) -> str:
     return f"{region.start:#x}\n"
 
 
+def _has_flush_hints(region: RegionDevice) -> bool:
+    return any(mapping.dimm.flush_hints for mapping in region.mappings)
+
+
+def _region_visible(region: RegionDevice, candidate: KernelAttribute[RegionDevice]) -> int:
+    """region_visible, drivers/nvdimm/region_devs.c, Linux 6.1."""
+    if candidate is deep_flush:
+        if not region.mappings:
+            return 0
+        return 0o644 if _has_flush_hints(region) else 0o444
+    if candidate is persistence_domain:
+        return candidate.permissions if region.description.persistence_domain else 0
+    if candidate is available_size and region.nstype is DeviceType.NAMESPACE_PMEM:
+        return candidate.permissions
+    if candidate in (set_cookie, available_size):
+        return candidate.permissions if region.description.interleave_set else 0
+    return candidate.permissions
+
+
 REGION_GROUP: AttributeGroup[RegionDevice] = AttributeGroup(
     (
         size,
@@ -202,9 +305,34 @@ REGION_GROUP: AttributeGroup[RegionDevice] = AttributeGroup(
         mappings,
         *map(_seed_attribute, Kind),
         read_only,
+        set_cookie,
+        available_size,
         max_available_extent,
         init_namespaces,
         badblocks,
         resource,
-    )
+        deep_flush,
+        persistence_domain,
+    ),
+    visible=_region_visible,
 )
+
+#: The most DIMMs of a region that have an attribute (REGION_MAPPING, drivers/nvdimm/region_devs.c, Linux 6.1).
+MAX_MAPPINGS = 32
+
+
+def _mapping_attribute(position: int) -> KernelAttribute[RegionDevice]:
+    def show(region: RegionDevice) -> str:
+        mapping = region.mappings[position]
+        return f"{mapping.dimm.name},{mapping.start},{mapping.size},{mapping.position}\n"
+
+    show.__doc__ = f"The DIMM at place {position}, first address and bytes on it, and its position in the set."
+    return KernelAttribute(f"mapping{position}", 0o444, show, None)
+
+
+def _mapping_visible(region: RegionDevice, candidate: KernelAttribute[RegionDevice]) -> int:
+    return candidate.permissions if candidate in _MAPPINGS[: len(region.mappings)] else 0
+
+
+_MAPPINGS = tuple(map(_mapping_attribute, range(MAX_MAPPINGS)))
+MAPPING_GROUP: AttributeGroup[RegionDevice] = AttributeGroup(_MAPPINGS, visible=_mapping_visible)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from nvdimmfs.nd.btt import BttDevice
 from nvdimmfs.nd.claim import Personality
 from nvdimmfs.nd.dax import DaxDevice
-from nvdimmfs.nd.device import NdDevice
+from nvdimmfs.nd.device import DeviceType, NdDevice
+from nvdimmfs.nd.namespace_pmem import NamespacePmem
 from nvdimmfs.nd.pfn import PfnDevice
-from nvdimmfs.nd.region import RegionDevice
+from nvdimmfs.nd.region import Kind, RegionDevice
 
 #: In the order in which a region gets its first seeds (nd_region_probe, drivers/nvdimm/region.c, Linux 6.1).
 PERSONALITIES: tuple[type[Personality], ...] = (BttDevice, PfnDevice, DaxDevice)
@@ -21,9 +22,20 @@ def create_seed(region: RegionDevice, personality: type[Personality]) -> None:
 
 
 def advance_seeds(region: RegionDevice, device: NdDevice) -> None:
-    """A child of the region came up: replace it if it was the seed.
+    """A child of the region came up: replace it, and the namespace that it claims, if it was the seed."""
+    namespace: NdDevice | None = device
+    if isinstance(device, Personality):
+        namespace = device.namespace
+        if device.is_seed:
+            create_seed(region, type(device))
+    if namespace and region.seeds[Kind.NAMESPACE] is namespace:
+        _create_namespace_seed(region)
 
-    A region without labels never gets a second namespace, so its namespace seed stays for ever.
-    """
-    if isinstance(device, Personality) and device.is_seed:
-        create_seed(region, type(device))
+
+def _create_namespace_seed(region: RegionDevice) -> None:
+    """A region without labels never gets a second namespace, so its namespace seed stays for ever."""
+    if region.nstype is not DeviceType.NAMESPACE_PMEM:
+        return
+    seed = NamespacePmem(region)
+    region.seeds[Kind.NAMESPACE] = seed
+    seed.schedule_add()

@@ -7,7 +7,7 @@ from nvdimmfs.core.driver import Driver
 from nvdimmfs.core.module import Module
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
 from nvdimmfs.nd.bus import NdBus, NdctlDevice, NvdimmBus
-from nvdimmfs.nd.region import RegionDevice
+from nvdimmfs.nd.region import RegionDescription, RegionDevice
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.storage import Storage
 
@@ -48,7 +48,10 @@ class E820PmemDriver(Driver):
     def _add_region(self, nvdimm_bus: NvdimmBus, resource: Resource) -> None:
         number = self._nd_bus.region_numbering.allocate()
         media = self._storage.media(resource.start, resource.size)
-        RegionDevice(nvdimm_bus, number, resource.start, resource.size, media, page_mapped=True, node=NODE).add()
+        description = RegionDescription(
+            resource.start, resource.size, media, page_mapped=True, numa_node=NODE, target_node=NODE
+        )
+        RegionDevice(nvdimm_bus, number, description).add()
 
 
 def legacy_ranges(iomem: Resource) -> list[Resource]:

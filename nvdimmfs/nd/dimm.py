@@ -1,0 +1,172 @@
+"""DIMMs: memory modules with a label area that says which namespaces live on them."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Self
+
+import attrs
+
+from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
+from nvdimmfs.core.device import DeviceNumber
+from nvdimmfs.errors import KernelError
+from nvdimmfs.media.base import Media
+from nvdimmfs.nd.device import ND_DEVICE_GROUP, DeviceType, NdDevice
+from nvdimmfs.nd.dpa import DpaSpace
+from nvdimmfs.nd.label import LabelArea, label_id
+
+if TYPE_CHECKING:
+    from nvdimmfs.nd.bus import NvdimmBus
+
+#: Major number of nmemN; the kernel gives it out at boot, this is what the reference machine got.
+DIMM_MAJOR = 245
+
+
+@attrs.frozen
+class DimmDescription:
+    """What a platform says of a DIMM when it registers it.
+
+    Attributes:
+        commands: the ioctl commands that it takes, by name, in the order of their numbers.
+        label_area: the label area's bytes; None without one.
+        unarmed: it would not save its data; its regions are read-only.
+        locked: it is locked, and so is its capacity.
+        flush_hints: it has addresses that flush the memory controller's buffers.
+        security: the security state's word; None when it has no security.
+        frozen: no security operation is taken until the next boot.
+    """
+
+    commands: tuple[str, ...] = ()
+    label_area: Media | None = None
+    unarmed: bool = False
+    locked: bool = False
+    flush_hints: bool = False
+    security: str | None = None
+    frozen: bool = False
+
+
+@attrs.define(eq=False)
+class DimmData:
+    """What a bound DIMM knows: its labels, and who owns which part of it (struct nvdimm_drvdata)."""
+
+    labels: LabelArea
+    dpa: DpaSpace = attrs.Factory(DpaSpace)
+
+
+class DimmDevice(NdDevice):
+    """A DIMM.
+
+    Attributes:
+        id: the N of nmemN, unique over all buses.
+        description: what the platform said of it.
+        labeling: it has labels, so that regions on it are divided up by them; stays once it is set.
+        data: None while the DIMM is not bound, or has no label area.
+        busy: how many bound regions use it.
+    """
+
+    device_type = "nvdimm"
+    parent: NvdimmBus
+
+    def __init__(self, nvdimm_bus: NvdimmBus, description: DimmDescription) -> None:
+        self.id = nvdimm_bus.bus.dimm_numbering.allocate()
+        super().__init__(nvdimm_bus.system, f"nmem{self.id}", nvdimm_bus)
+        self.bus = nvdimm_bus.bus
+        self.number = DeviceNumber("char", DIMM_MAJOR, self.id)
+        self.description = description
+        self.labeling = False
+        self.locked = description.locked
+        self.data: DimmData | None = None
+        self.busy = 0
+
+    @property
+    def modalias_type(self) -> DeviceType:
+        return DeviceType.DIMM
+
+    @property
+    def unarmed(self) -> bool:
+        return self.description.unarmed
+
+    @property
+    def flush_hints(self) -> bool:
+        return self.description.flush_hints
+
+    def activate(self) -> None:
+        """Read the label area and give the namespaces that it names their extents (nvdimm_probe, Linux 6.1).
+
+        A DIMM that cannot read labels comes up without; ENXIO when labels are needed to tell namespaces apart.
+        EACCES when it is locked, EBUSY when two labels claim the same part of it.
+        """
+        if "get_data" not in self.description.commands:
+            if self.labeling:
+                raise KernelError(errno.ENXIO, f"{self.name} cannot read its labels any more")
+            return
+        if self.description.locked:
+            raise KernelError(errno.EACCES, f"{self.name} is locked")
+        if self.description.label_area is None:
+            raise KernelError(errno.ENXIO, f"{self.name} has no label area")
+        data = DimmData(LabelArea(self.description.label_area))
+        for label in data.labels.active():
+            data.dpa.allocate(label_id(label.uuid), label.dpa, label.rawsize)
+        self.data = data
+        self.labeling = self.labeling or data.labels.index is not None
+
+    def deactivate(self) -> None:
+        """Forget what was read."""
+        self.data = None
+
+    def groups(self) -> tuple[AttributeGroup[Self], ...]:
+        return (ND_DEVICE_GROUP, DIMM_GROUP, DIMM_FIRMWARE_GROUP)
+
+    def release(self) -> None:
+        self.parent.bus.dimm_numbering.free(self.id)
+
+
+@attribute("state")
+def state(dimm: DimmDevice) -> str:
+    """Whether a bound region uses the DIMM."""
+    return "active\n" if dimm.busy else "idle\n"
+
+
+@attribute("flags")
+def flags(dimm: DimmDevice) -> str:
+    """`label` when it has labels, `lock` when it is locked, each followed by a space."""
+    return f"{'label ' if dimm.labeling else ''}{'lock ' if dimm.locked else ''}\n"
+
+
+@attribute("commands")
+def commands(dimm: DimmDevice) -> str:
+    """The ioctl commands that it takes, each followed by a space."""
+    return "".join(f"{command} " for command in dimm.description.commands) + "\n"
+
+
+@attribute("available_slots")
+def available_slots(dimm: DimmDevice) -> str:
+    """Labels that can still be written; one is held back for updates.  ENXIO without a label area that was read."""
+    if dimm.data is None:
+        raise KernelError(errno.ENXIO, f"{dimm.name} has no labels")
+    return f"{dimm.data.labels.available_slots}\n"
+
+
+@attribute("security", 0o644)
+def security(dimm: DimmDevice) -> str:
+    """The security state."""
+    return f"{dimm.description.security}\n"
+
+
+@attribute("frozen")
+def frozen(dimm: DimmDevice) -> str:
+    """Whether security operations are refused until the next boot."""
+    return f"{int(dimm.description.frozen)}\n"
+
+
+def _dimm_visible(dimm: DimmDevice, candidate: KernelAttribute[DimmDevice]) -> int:
+    if candidate in (security, frozen) and dimm.description.security is None:
+        return 0
+    return candidate.permissions
+
+
+DIMM_GROUP: AttributeGroup[DimmDevice] = AttributeGroup(
+    (state, flags, commands, available_slots, security, frozen), visible=_dimm_visible
+)
+#: Empty where the platform cannot activate firmware; the directory is there all the same (Linux 6.1).
+DIMM_FIRMWARE_GROUP: AttributeGroup[DimmDevice] = AttributeGroup((), name="firmware")

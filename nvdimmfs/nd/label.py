@@ -1,0 +1,282 @@
+"""The labels of a DIMM while its driver is bound, and those of a region's part of it (drivers/nvdimm/label.c, 6.1).
+
+The area is read once, when the driver binds.  From then on memory is what counts and every change goes to the media at
+once, in an order that can be cut off anywhere: the label to a free slot, then the index block that is not current.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Collection, Iterable
+from uuid import UUID
+
+import attrs
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.btt import next_seq
+from nvdimmfs.formats.label import (
+    LABEL_SIZE_1_1,
+    IndexBlock,
+    LabelAreaLayout,
+    NamespaceLabel,
+    find_current_index,
+    initial_index,
+    label_is_valid,
+)
+from nvdimmfs.media.base import Media
+
+#: ndctl 76 sets the bits of slots in words of this many bits, those after the last slot included.
+_BITMAP_WORD = 64
+
+
+def label_id(uuid: UUID) -> str:
+    """The name of a namespace's DPA resources (nd_label_gen_id)."""
+    return f"pmem-{uuid}"
+
+
+class LabelArea:
+    """A DIMM's label area as its driver knows it from binding on (struct nvdimm_drvdata); making one only reads.
+
+    ENXIO when the area is too small for two index blocks and two labels (nd_label_data_init).
+
+    Attributes:
+        media: the area; its size is the config size.
+        layout: where things lie in it.  Without a valid index block it is that of the version that Linux will write.
+    """
+
+    def __init__(self, media: Media) -> None:
+        self.media = media
+        smallest = LabelAreaLayout.of(media.size, LABEL_SIZE_1_1)
+        if not smallest.index_size:
+            raise KernelError(errno.ENXIO, f"a label area of {media.size} bytes is too small for two labels")
+        head = media.read(0, 2 * smallest.index_size)
+        self.layout, self._current = find_current_index(head, media.size)
+        self._index: IndexBlock | None = None
+        self._staged_seq = 0
+        self._labels: dict[int, NamespaceLabel] = {}
+        if self._current is not None:
+            start = self.layout.index_offsets[self._current]
+            self._index = IndexBlock.from_bytes(head[start : start + self.layout.index_size])
+            self._staged_seq = self._index.seq
+            self._labels = self._read_labels(self._index)
+
+    @property
+    def index(self) -> IndexBlock | None:
+        """The current index block; None while the area has no valid one, so no labels."""
+        return self._index
+
+    @property
+    def current(self) -> int | None:
+        """Where the current index block lies, 0 or 1; None for no labels (ns_current, -1)."""
+        return self._current
+
+    @property
+    def nfree(self) -> int:
+        """Free slots; those of a new area while it has no index block (nd_label_nfree)."""
+        return self._index.nfree if self._index else self.layout.nslot
+
+    @property
+    def available_slots(self) -> int:
+        """What the attribute shows: one slot stays free, so that a label can be replaced."""
+        return max(0, self.nfree - 1)
+
+    @property
+    def is_version_1_1(self) -> bool:
+        """Whether labels carry the interleave set's first cookie; without an index block they do not.
+
+        (nd_region_interleave_set_cookie)
+        """
+        return self._index is not None and self._index.version == (1, 1)
+
+    def active(self) -> list[NamespaceLabel]:
+        """The valid labels in the order of their slots (nd_label_active)."""
+        return [self._labels[slot] for slot in sorted(self._labels)]
+
+    def initialise(self) -> None:
+        """Give the area both index blocks, if it has no valid one (init_labels).
+
+        The version is that of `layout`, 1.2.  ENXIO where that does not fit.
+        """
+        if self._index:
+            return
+        if not self.layout.index_size:
+            raise KernelError(
+                errno.ENXIO, f"a label area of {self.layout.config_size} bytes is too small for labels 1.2"
+            )
+        blocks = [initial_index(self.layout, which) for which in (0, 1)]
+        for offset, block in zip(self.layout.index_offsets, blocks, strict=True):
+            self.media.write(offset, block.to_bytes(self.layout.index_size))
+        self._current, self._index = 0, blocks[0]
+        # Linux counts on from the block that it will replace, and that has a smaller number in a new area.
+        self._staged_seq = blocks[1].seq
+
+    def write(self, label: NamespaceLabel, replaced: Collection[int] = ()) -> NamespaceLabel:
+        """Put a label into the lowest free slot, free others, write the index (__pmem_label_update).
+
+        Args:
+            label: what `slot` says does not matter.
+            replaced: the slots that it makes free.
+
+        Returns:
+            The label as it is on media.  ENXIO without an index block or a free slot; then nothing was written.
+        """
+        index = self._index
+        slot = index.first_free if index else None
+        if index is None or slot is None:
+            raise KernelError(errno.ENXIO, "no free slot in the label area" if index else "the label area has no index")
+        data = attrs.evolve(label, slot=slot).to_bytes(self.layout.label_size)
+        self.media.write(self.layout.slot_offset(slot), data)
+        self._write_index(index.nslot, (index.free | _bits(replaced)) & ~_bits([slot]))
+        self._forget(replaced)
+        written = self._labels[slot] = NamespaceLabel.from_bytes(data)
+        return written
+
+    def free(self, slots: Collection[int]) -> None:
+        """Make slots free and write the index, even when there are none (del_labels).  Without an index, nothing."""
+        if self._index is None:
+            return
+        self._write_index(self._index.nslot, self._index.free | _bits(slots))
+        self._forget(slots)
+
+    def _read_labels(self, index: IndexBlock) -> dict[int, NamespaceLabel]:
+        labels = {}
+        for slot in index.used():
+            data = self.media.read(self.layout.slot_offset(slot), self.layout.label_size)
+            if label_is_valid(data, slot):
+                labels[slot] = NamespaceLabel.from_bytes(data)
+        return labels
+
+    def _write_index(self, nslot: int, free: int) -> None:
+        """Replace the index block that is not current, and let it be current (nd_label_write_index)."""
+        assert self._current is not None, "callers have an index"
+        following = 1 - self._current
+        index = IndexBlock.new(self.layout, following, next_seq(self._staged_seq), nslot, free)
+        self.media.write(self.layout.index_offsets[following], index.to_bytes(self.layout.index_size))
+        self._current, self._index, self._staged_seq = following, index, index.seq
+
+    def _forget(self, slots: Iterable[int]) -> None:
+        for slot in slots:
+            self._labels.pop(slot, None)
+
+
+class MappingLabels:
+    """The labels that a region tracks on one of its DIMMs (nd_mapping->labels).
+
+    Several regions may lie on one DIMM.  Each starts with all the DIMM's labels and keeps those of its namespaces.
+    Entries without a label are room for one.
+    """
+
+    def __init__(self, area: LabelArea) -> None:
+        """Track all active labels (init_active_labels)."""
+        self.area = area
+        self._labels: dict[int, NamespaceLabel] = {label.slot: label for label in area.active()}
+        self._slots: dict[UUID, list[int]] = {}
+        for slot, label in self._labels.items():
+            self._slots.setdefault(label.uuid, []).append(slot)
+        self._outdated: set[int] = set()
+        self._vacant = 0
+
+    @property
+    def entries(self) -> int:
+        """How many entries there are, with a label or without.  While there are none, no uuid can be changed."""
+        return len(self._labels) + self._vacant
+
+    @property
+    def labels(self) -> list[NamespaceLabel]:
+        """The labels tracked; those found on media in the order of their slots, as regions are scanned."""
+        return list(self._labels.values())
+
+    def with_uuid(self, uuid: UUID) -> list[NamespaceLabel]:
+        """The labels of a namespace: one, or what a broken area holds."""
+        return [self._labels[slot] for slot in self._slots.get(uuid, ())]
+
+    def keep(self, uuids: Iterable[UUID]) -> None:
+        """Go on with the first label of each of these namespaces only (end of scan_labels)."""
+        kept = [self.with_uuid(uuid)[0] for uuid in uuids]
+        self.clear()
+        for label in kept:
+            self._track(label)
+
+    def clear(self) -> None:
+        """Track nothing (nd_mapping_free_labels)."""
+        self._labels.clear()
+        self._slots.clear()
+        self._outdated.clear()
+        self._vacant = 0
+
+    def mark_outdated(self, uuid: UUID) -> None:
+        """Let the next write replace these labels: the namespace gets another uuid (ND_LABEL_REAP)."""
+        self._outdated.update(self._slots.get(uuid, ()))
+
+    def prepare(self, count: int) -> None:
+        """Have room for `count` labels in all, and an initialised area (init_labels).
+
+        Args:
+            count: how many DPA resources of namespaces the DIMM has, those of other regions included.
+        """
+        self._vacant += max(0, count - self.entries)
+        self.area.initialise()
+
+    def write(self, label: NamespaceLabel) -> NamespaceLabel:
+        """Write a label and free those that it replaces: of the same uuid, and outdated ones (__pmem_label_update).
+
+        ENXIO without an index block, a free slot, or, with the label written, room to track it.
+        """
+        replaced = self._outdated.union(self._slots.get(label.uuid, ()))
+        written = self.area.write(label, replaced)
+        self._drop(replaced)
+        if not self._vacant:
+            raise KernelError(errno.ENXIO, f"no room to track the label in slot {written.slot}")
+        self._vacant -= 1
+        self._track(written)
+        return written
+
+    def delete(self, uuid: UUID) -> None:
+        """Free the labels of a namespace (del_labels).
+
+        The index is written even when there are none; without an index nothing happens.
+        """
+        if self.area.index is None:
+            return
+        slots = set(self._slots.get(uuid, ()))
+        self.area.free(slots)
+        self._drop(slots)
+        if not self._labels:
+            self.clear()
+
+    def _track(self, label: NamespaceLabel) -> None:
+        self._labels[label.slot] = label
+        self._slots.setdefault(label.uuid, []).append(label.slot)
+
+    def _drop(self, slots: Collection[int]) -> None:
+        for slot in slots:
+            label = self._labels.pop(slot)
+            siblings = self._slots[label.uuid]
+            siblings.remove(slot)
+            if not siblings:
+                del self._slots[label.uuid]
+        self._outdated.difference_update(slots)
+        self._vacant += len(slots)
+
+
+def init_label_area(media: Media, label_size: int = LABEL_SIZE_1_1) -> None:
+    """Make a label area empty as `ndctl init-labels` does (76; version 1.1 unless --label-version says 1.2).
+
+    It writes both index blocks and no slot.  What stands after the bitmap stays, and counts in the checksum.
+    ENXIO when the area is too small.
+    """
+    layout = LabelAreaLayout.of(media.size, label_size)
+    if not layout.index_size:
+        raise KernelError(errno.ENXIO, f"a label area of {media.size} bytes is too small for two labels")
+    bits = -(-layout.nslot // _BITMAP_WORD) * _BITMAP_WORD
+    for which, offset in enumerate(layout.index_offsets):
+        after = IndexBlock.from_bytes(media.read(offset, layout.index_size)).free >> bits
+        block = attrs.evolve(initial_index(layout, which), free=after << bits | (1 << bits) - 1)
+        media.write(offset, block.to_bytes(layout.index_size))
+
+
+def _bits(slots: Iterable[int]) -> int:
+    bits = 0
+    for slot in slots:
+        bits |= 1 << slot
+    return bits

@@ -1,0 +1,116 @@
+"""Finding a region's namespaces: what its DIMMs' labels add up to (scan_labels, namespace_devs.c, Linux 6.1)."""
+
+from __future__ import annotations
+
+import errno
+import uuid
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.interleave import InterleaveSet
+from nvdimmfs.formats.label import NamespaceLabel
+from nvdimmfs.nd.label import MappingLabels
+from nvdimmfs.nd.mapping import Mapping
+from nvdimmfs.nd.namespace_pmem import NamespacePmem, claim_class_of
+from nvdimmfs.nd.region import RegionDevice
+
+
+def scan(region: RegionDevice) -> list[NamespacePmem]:
+    """The namespaces of a region in the kernel's order, or one without size when there is none.
+
+    ENODEV when labels contradict each other: a uuid twice, one that is missing on a DIMM, extents outside of the
+    region.  Labels with another interleave set's cookie are not ours and do not count.
+    """
+    first = region.mappings[0]
+    found: dict[uuid.UUID, list[NamespaceLabel]] = {}
+    for label in _tracked(first).labels:
+        if not first.start <= label.dpa <= first.end:
+            continue
+        if label.uuid in found:
+            raise KernelError(errno.ENODEV, f"conflicting extents for {label.uuid}")
+        chosen = _choose(region, label)
+        if chosen:
+            found[label.uuid] = chosen
+    if not found:
+        _tracked(first).clear()
+        return [NamespacePmem(region)]
+    for mapping in region.mappings:
+        _tracked(mapping).keep(reversed(found))
+    return _register_in_order(region, found)
+
+
+def _tracked(mapping: Mapping) -> MappingLabels:
+    if mapping.labels is None:
+        raise KernelError(errno.ENODEV, f"{mapping.dimm.name} is disabled")
+    return mapping.labels
+
+
+def _choose(region: RegionDevice, label: NamespaceLabel) -> list[NamespaceLabel]:
+    """A namespace's label on each DIMM; none when the label is not of this interleave set."""
+    interleave_set = region.description.interleave_set
+    cookie = _cookie(region, interleave_set) if interleave_set else 0
+    if interleave_set is None or cookie == 0:
+        raise KernelError(errno.ENODEV, f"{region.name} has no interleave set cookie")
+    if label.isetcookie not in (cookie, interleave_set.altcookie):
+        return []
+    for position in range(len(region.mappings)):
+        if not any(_has_label(region, label.uuid, key, position) for key in (cookie, interleave_set.altcookie)):
+            raise KernelError(errno.ENODEV, f"no label of {label.uuid} for position {position}")
+    chosen = [_tracked(mapping).with_uuid(label.uuid)[:1] for mapping in region.mappings]
+    for mapping, labels in zip(region.mappings, chosen, strict=True):
+        if not labels or not _within(labels[0], mapping):
+            raise KernelError(errno.ENODEV, f"no label of {label.uuid} that suits {mapping.dimm.name}")
+    if not any(labels[0].position == 0 for labels in chosen):
+        raise KernelError(errno.ENODEV, f"no label of {label.uuid} is the first")
+    return [labels[0] for labels in chosen]
+
+
+def _cookie(region: RegionDevice, interleave_set: InterleaveSet) -> int:
+    data = region.mappings[0].dimm.data
+    return interleave_set.cookie1 if data and data.labels.is_version_1_1 else interleave_set.cookie2
+
+
+def _has_label(region: RegionDevice, identity: uuid.UUID, cookie: int, position: int) -> bool:
+    """Whether some DIMM has the label for a position, and none before it has two (has_uuid_at_pos)."""
+    interleave_set = region.description.interleave_set
+    assert interleave_set is not None, "the caller looked"
+    for mapping in region.mappings:
+        candidates = [
+            label
+            for label in _tracked(mapping).with_uuid(identity)
+            if label.isetcookie == cookie and label.has_type(interleave_set.type_guid)
+        ]
+        for count, label in enumerate(candidates):
+            if count:
+                return False
+            if label.nlabel == len(region.mappings) and label.position == position:
+                return True
+    return False
+
+
+def _within(label: NamespaceLabel, mapping: Mapping) -> bool:
+    start, end = label.dpa, label.dpa + label.rawsize
+    return mapping.start <= start <= mapping.end and mapping.start < end <= mapping.end + 1
+
+
+def _register_in_order(region: RegionDevice, found: dict[uuid.UUID, list[NamespaceLabel]]) -> list[NamespacePmem]:
+    """Namespaces with their numbers given out in the kernel's order.
+
+    It compares start addresses as strings of bytes, and x86-64 keeps the least significant byte first (cmp_dpa).
+    """
+
+    def key(labels: list[NamespaceLabel]) -> bytes:
+        offset = (labels[0].dpa - region.mappings[0].start) * len(region.mappings)
+        return (region.start + offset).to_bytes(8, "little")
+
+    return [_namespace(region, labels) for labels in sorted(found.values(), key=key)]
+
+
+def _namespace(region: RegionDevice, labels: list[NamespaceLabel]) -> NamespacePmem:
+    first = next(label for label in labels if label.position == 0)
+    namespace = NamespacePmem(region)
+    namespace.uuid = first.uuid
+    namespace.alt_name = first.name.partition(b"\0")[0]
+    namespace.sector_size = first.lbasize
+    namespace.claim_class = claim_class_of(first)
+    namespace.place(sum(label.rawsize for label in labels))
+    return namespace

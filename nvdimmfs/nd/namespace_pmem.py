@@ -1,0 +1,283 @@
+"""Labelled namespaces: parts of a region that labels on its DIMMs describe."""
+
+from __future__ import annotations
+
+import errno
+import uuid
+from collections.abc import Iterator
+from typing import Self
+
+from nvdimmfs.core.attribute import AttributeGroup, attribute
+from nvdimmfs.core.parse import WHITE_SPACE, c_string, parse_unsigned, parse_uuid, select, select_list
+from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.info_block import NULL_UUID
+from nvdimmfs.formats.label import BTT2_GUID, BTT_GUID, DAX_GUID, LABEL_NAME_SIZE, PFN_GUID, LabelFlag, NamespaceLabel
+from nvdimmfs.nd.btt import BttDevice
+from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP
+from nvdimmfs.nd.dimm import DimmData
+from nvdimmfs.nd.label import MappingLabels, label_id
+from nvdimmfs.nd.mapping import Mapping
+from nvdimmfs.nd.namespace import NAMESPACE_GROUP, ClaimClass, NamespaceDevice
+from nvdimmfs.nd.pfn import PfnDevice
+from nvdimmfs.nd.region import Kind, RegionDevice
+
+#: Sector sizes that a label can ask for (pmem_lbasize_supported, drivers/nvdimm/namespace_devs.c, Linux 6.1).
+SECTOR_SIZES = (512, 4096)
+
+#: What a label of version 1.2 says of the personality that its namespace is for.
+_ABSTRACTIONS = {
+    ClaimClass.NONE: NULL_UUID,
+    ClaimClass.BTT: BTT_GUID,
+    ClaimClass.BTT2: BTT2_GUID,
+    ClaimClass.PFN: PFN_GUID,
+    ClaimClass.DAX: DAX_GUID,
+    ClaimClass.UNKNOWN: NULL_UUID,
+}
+_CLASSES = {guid: claim_class for claim_class, guid in _ABSTRACTIONS.items() if guid != NULL_UUID}
+
+
+def claim_class_of(label: NamespaceLabel) -> ClaimClass:
+    """The kind of personality that a label reserves its namespace for; labels 1.1 reserve nothing."""
+    if label.abstraction_guid in (None, NULL_UUID):
+        return ClaimClass.NONE
+    return _CLASSES.get(label.abstraction_guid, ClaimClass.UNKNOWN)
+
+
+class NamespacePmem(NamespaceDevice):
+    """A namespace that labels describe; without a size it waits to be configured.
+
+    Attributes:
+        uuid: what its labels are recognised by.
+        alt_name: a name for people, at most 63 bytes.
+        sector_size: bytes of a sector; 0 before it is chosen.
+    """
+
+    device_type = "nd_namespace_pmem"
+
+    def __init__(self, region: RegionDevice) -> None:
+        super().__init__(region, region.numbering[Kind.NAMESPACE].allocate(), region.start, 0)
+        self.uuid: uuid.UUID | None = None
+        self.alt_name = b""
+        self.sector_size = 0
+
+    @property
+    def parent_uuid(self) -> uuid.UUID:
+        return self.uuid or NULL_UUID
+
+    @property
+    def logical_block_size(self) -> int:
+        return 4096 if self.sector_size == 4096 else 512
+
+    def require_ready(self) -> None:
+        if self.uuid is None:
+            raise KernelError(errno.ENODEV, f"{self.name} has no uuid")
+
+    def btt_class(self) -> ClaimClass:
+        """BTT 1.1 for labels 1.1, 2.0 for labels 1.2 or yet to be written; ENXIO when the DIMMs differ."""
+        found = set()
+        for mapping in self.region.mappings:
+            data = mapping.dimm.data
+            if data is None:
+                return ClaimClass.BTT
+            if data.labels.index is None:
+                found.add("none yet")
+            else:
+                found.add("1.1" if data.labels.is_version_1_1 else "1.2")
+        if len(found) > 1:
+            raise KernelError(errno.ENXIO, "the DIMMs' labels are of several versions")
+        return ClaimClass.BTT if found <= {"1.1"} else ClaimClass.BTT2
+
+    def place(self, size: int) -> None:
+        """Lie where the label's extent on the first DIMM says, with `size` bytes."""
+        mapping = self.region.mappings[0]
+        extents = self._extents(mapping) if size else []
+        self.size = size if extents else 0
+        offset = (extents[0] - mapping.start) * len(self.region.mappings) if extents else 0
+        self.start = self.region.start + offset
+
+    def update_labels(self) -> None:
+        """Write labels to all DIMMs, or delete them once the namespace is empty.
+
+        While it is bound or claimed, and before it has a uuid, there is nothing to write.
+        """
+        if self.driver or self.claim or self.uuid is None:
+            return
+        if self.size == 0:
+            for mapping in self.region.mappings:
+                _labels(mapping).delete(self.uuid)
+            return
+        for position, mapping in enumerate(self.region.mappings):
+            _labels(mapping).prepare(sum(1 for _ in _data(mapping).dpa))
+            self._write_label(mapping, position, LabelFlag.UPDATING)
+        for position, mapping in enumerate(self.region.mappings):
+            self._write_label(mapping, position, LabelFlag(0))
+
+    def release(self) -> None:
+        self.region.numbering[Kind.NAMESPACE].free(self.id)
+
+    def groups(self) -> tuple[AttributeGroup[Self], ...]:
+        return (ND_DEVICE_GROUP, NAMESPACE_GROUP, PMEM_GROUP, NUMA_GROUP)
+
+    def _extents(self, mapping: Mapping) -> list[int]:
+        """Where its extents on a DIMM start."""
+        data = mapping.dimm.data
+        return [resource.start for resource in data.dpa.named(label_id(self.parent_uuid))] if data else []
+
+    def _write_label(self, mapping: Mapping, position: int, flags: LabelFlag) -> None:
+        interleave_set = self.region.description.interleave_set
+        assert interleave_set is not None, "labels are on interleave sets only"
+        assert self.uuid is not None, "a label has the namespace's uuid"
+        data = _data(mapping)
+        resource = data.dpa.named(label_id(self.uuid))[0]
+        label = NamespaceLabel(
+            uuid=self.uuid,
+            name=self.alt_name,
+            flags=flags,
+            nlabel=len(self.region.mappings),
+            position=position,
+            isetcookie=interleave_set.cookie1 if data.labels.is_version_1_1 else interleave_set.cookie2,
+            lbasize=self.sector_size,
+            dpa=resource.start,
+            rawsize=resource.size,
+            type_guid=interleave_set.type_guid,
+            abstraction_guid=_ABSTRACTIONS[self.claim_class],
+        )
+        _labels(mapping).write(label)
+
+
+def _data(mapping: Mapping) -> DimmData:
+    """ENXIO while the DIMM is disabled."""
+    if mapping.dimm.data is None:
+        raise KernelError(errno.ENXIO, f"{mapping.dimm.name} is disabled")
+    return mapping.dimm.data
+
+
+def _labels(mapping: Mapping) -> MappingLabels:
+    """ENXIO while the DIMM is disabled."""
+    if mapping.labels is None or mapping.dimm.data is None:
+        raise KernelError(errno.ENXIO, f"{mapping.dimm.name} is disabled")
+    return mapping.labels
+
+
+@attribute("size")
+def size(namespace: NamespacePmem) -> str:
+    """Bytes; 0 before it is configured."""
+    return f"{namespace.size}\n"
+
+
+@size.on_store
+def _store_size(namespace: NamespacePmem, data: bytes) -> None:
+    """Grow or shrink; 0 deletes the namespace, and it vanishes unless it is the seed or the region's first.
+
+    In this order (size_store, drivers/nvdimm/namespace_devs.c, Linux 6.1): EINVAL or ERANGE for no number; EBUSY in
+    use; ENXIO without uuid; EINVAL unless a multiple of the region's align; ENXIO while a DIMM is disabled; ENOSPC.
+    """
+    wanted = parse_unsigned(data)
+    namespace.require_idle()
+    _resize(namespace, wanted)
+    namespace.update_labels()
+    if wanted == 0:
+        namespace.uuid = None
+
+
+def _resize(namespace: NamespacePmem, wanted: int) -> None:
+    region, mappings = namespace.region, namespace.region.mappings
+    if namespace.uuid is None or not mappings:
+        raise KernelError(errno.ENXIO, f"{namespace.name} has no uuid or no DIMMs")
+    if wanted % region.align:
+        raise KernelError(errno.EINVAL, f"{wanted} is no multiple of {region.align}")
+    name = label_id(namespace.uuid)
+    allocated = sum(_data(mapping).dpa.allocated(name) for mapping in mappings)
+    if wanted > region.allocatable() + allocated:
+        raise KernelError(errno.ENOSPC, f"{region.name} has no room for {wanted} bytes")
+    if wanted == allocated:
+        return
+    share, owned = wanted // len(mappings), allocated // len(mappings)
+    for mapping in mappings:
+        dpa = _data(mapping).dpa
+        if share < owned:
+            dpa.shrink(name, owned - share)
+        else:
+            dpa.grow(region.window(mapping), name, share - owned)
+    namespace.place(share * len(mappings))
+    if wanted == 0 and namespace.id and region.seeds[Kind.NAMESPACE] is not namespace:
+        namespace.schedule_unregister()
+
+
+@attribute("uuid")
+def uuid_attribute(namespace: NamespacePmem) -> str:
+    """What its labels are recognised by; empty before it is set."""
+    return f"{namespace.uuid or ''}\n"
+
+
+@uuid_attribute.on_store
+def _store_uuid(namespace: NamespacePmem, data: bytes) -> None:
+    """EBUSY while in use; EINVAL for no UUID, or for one that the bus has already; EBUSY when labels are missing."""
+    namespace.require_idle()
+    identity = parse_uuid(data)
+    if identity in _identities(namespace):
+        raise KernelError(errno.EINVAL, f"{identity} is taken")
+    if namespace.uuid is not None:
+        _rename(namespace, namespace.uuid, identity)
+    namespace.uuid = identity
+    namespace.update_labels()
+
+
+def _rename(namespace: NamespacePmem, old: uuid.UUID, new: uuid.UUID) -> None:
+    """Let the extents go by the new name, and the next labels replace the old ones."""
+    mappings = namespace.region.mappings
+    if not all(mapping.labels for mapping in mappings):
+        raise KernelError(errno.EBUSY, f"{namespace.name} has no labels to replace")
+    for mapping in mappings:
+        _data(mapping).dpa.rename(label_id(old), label_id(new))
+        _labels(mapping).mark_outdated(old)
+
+
+def _identities(namespace: NamespacePmem) -> Iterator[uuid.UUID]:
+    """The uuids of the bus's namespaces, btt and pfn devices; those of dax devices do not count (Linux 6.1)."""
+    for region in namespace.region.parent.children:
+        for child in region.children:
+            if isinstance(child, NamespacePmem | BttDevice | PfnDevice) and child.uuid:
+                yield child.uuid
+
+
+@attribute("alt_name")
+def alt_name(namespace: NamespacePmem) -> str:
+    """A name for people."""
+    return f"{namespace.alt_name.decode('latin-1')}\n"
+
+
+@alt_name.on_store
+def _store_alt_name(namespace: NamespacePmem, data: bytes) -> None:
+    """EBUSY while in use, EINVAL past 63 bytes."""
+    namespace.require_idle()
+    name = c_string(data).strip(WHITE_SPACE)
+    if len(name) >= LABEL_NAME_SIZE:
+        raise KernelError(errno.EINVAL, f"a name of {len(name)} bytes does not fit a label")
+    namespace.alt_name = name
+    namespace.update_labels()
+
+
+@attribute("sector_size")
+def sector_size(namespace: NamespacePmem) -> str:
+    """The sector sizes to choose from, the chosen one in brackets."""
+    return select_list(SECTOR_SIZES, namespace.sector_size)
+
+
+@sector_size.on_store
+def _store_sector_size(namespace: NamespacePmem, data: bytes) -> None:
+    """EBUSY while in use, EINVAL for a size that is not offered."""
+    namespace.require_idle()
+    namespace.sector_size = select(data, SECTOR_SIZES)
+    namespace.update_labels()
+
+
+@attribute("dpa_extents")
+def dpa_extents(namespace: NamespacePmem) -> str:
+    """In how many pieces it lies on its DIMMs: one on each."""
+    if namespace.uuid is None:
+        return "0\n"
+    return f"{sum(len(namespace._extents(mapping)) for mapping in namespace.region.mappings)}\n"
+
+
+PMEM_GROUP: AttributeGroup[NamespacePmem] = AttributeGroup((size, uuid_attribute, alt_name, sector_size, dpa_extents))
