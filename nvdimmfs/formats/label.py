@@ -7,6 +7,7 @@ of the two index blocks is replaced by one that says so.  Wherever that is cut o
 from __future__ import annotations
 
 import enum
+import functools
 import struct
 from collections.abc import Iterator
 from uuid import UUID
@@ -55,6 +56,8 @@ _SEQ_MASK = 3
 
 _LABEL = struct.Struct("<16s64sIHHQQQQI")
 _LABEL_EXTENSION = struct.Struct("<B3x16s16s")
+_LABEL_SLOT = struct.Struct("<I")
+_LABEL_SLOT_OFFSET = 120
 _LABEL_CHECKSUM_OFFSET = LABEL_SIZE_1_2 - 8
 
 _CHECKSUM = struct.Struct("<Q")
@@ -216,6 +219,12 @@ class IndexBlock:
         return (1 << self.nslot) - 1
 
 
+@functools.lru_cache(maxsize=16)
+def _guid(data: bytes) -> UUID:
+    """A GUID on media.  There are a handful of them, on thousands of labels."""
+    return UUID(bytes_le=data)
+
+
 def _padded_name(name: bytes) -> bytes:
     return name[:LABEL_NAME_SIZE].ljust(LABEL_NAME_SIZE, b"\0")
 
@@ -282,7 +291,7 @@ class NamespaceLabel:
         align, type_guid, abstraction_guid = 0, None, None
         if len(data) >= LABEL_SIZE_1_2:
             align, *guids = _LABEL_EXTENSION.unpack_from(data, _LABEL.size)
-            type_guid, abstraction_guid = (UUID(bytes_le=guid) for guid in guids)
+            type_guid, abstraction_guid = map(_guid, guids)
         return cls(
             uuid=UUID(bytes=own),
             name=name,
@@ -306,7 +315,8 @@ class NamespaceLabel:
 
 def label_is_valid(data: bytes, slot: int) -> bool:
     """Whether a slot that is in use holds a label (slot_valid): it names its slot, and 1.2 has the right checksum."""
-    if NamespaceLabel.from_bytes(data).slot != slot:
+    (stored,) = _LABEL_SLOT.unpack_from(data, _LABEL_SLOT_OFFSET)
+    if stored != slot:
         return False
     return len(data) < LABEL_SIZE_1_2 or _checksum_ok(data, _LABEL_CHECKSUM_OFFSET)
 
@@ -329,7 +339,11 @@ def find_current_index(head: bytes, config_size: int) -> tuple[LabelAreaLayout, 
 
 
 def index_is_valid(block: bytes, which: int, layout: LabelAreaLayout) -> bool:
-    """Whether a block of `index_size` bytes is an area's index block 0 or 1 (__nd_label_validate)."""
+    """Whether a block of `index_size` bytes is an area's index block 0 or 1 (__nd_label_validate).
+
+    Linux 6.1 also takes a block that counts up to four slots more than its bitmap has bits, if they fit into the area,
+    and then reads past the bitmap's end.
+    """
     index = IndexBlock.from_bytes(block)
     if index.signature != INDEX_SIGNATURE or _label_size_of(index) != layout.label_size:
         return False
@@ -339,6 +353,8 @@ def index_is_valid(block: bytes, which: int, layout: LabelAreaLayout) -> bool:
     if (index.myoff, index.otheroff, index.labeloff) != (offsets[which], offsets[1 - which], layout.slot_offset(0)):
         return False
     if not INDEX_HEADER_SIZE <= index.mysize <= layout.index_size:
+        return False
+    if index.nslot > 8 * (layout.index_size - INDEX_HEADER_SIZE):
         return False
     return layout.slot_offset(index.nslot) <= layout.config_size
 

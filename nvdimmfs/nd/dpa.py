@@ -15,6 +15,8 @@ import attrs
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.units import align_down, align_up
 
+_ADDRESSES = 1 << 64
+
 
 @attrs.define(eq=False)
 class DpaResource:
@@ -76,12 +78,15 @@ class DpaSpace:
         return sum(resource.size for resource in self.named(name))
 
     def allocate(self, name: str, start: int, size: int) -> DpaResource:
-        """Take an extent.  EBUSY when part of it is taken, or it is empty."""
-        new = DpaResource(name, start, start + size - 1)
+        """Take an extent.  EBUSY when part of it is taken, or it ends before it starts.
+
+        Ends wrap (struct resource, Linux 6.1): no bytes at address 0 are all addresses there are.
+        """
+        new = DpaResource(name, start, (start + size - 1) % _ADDRESSES)
         index = bisect.bisect_left(self._resources, start, key=lambda resource: resource.start)
         before = self._resources[index - 1] if index else None
         after = self._resources[index] if index < len(self._resources) else None
-        if size <= 0 or (before and before.end >= start) or (after and after.start <= new.end):
+        if new.end < start or (before and before.end >= start) or (after and after.start <= new.end):
             raise KernelError(errno.EBUSY, f"{name} cannot have {size} bytes at {start:#x}")
         self._resources.insert(index, new)
         return new

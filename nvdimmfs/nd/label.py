@@ -53,12 +53,14 @@ class LabelArea:
         self.layout, self._current = find_current_index(head, media.size)
         self._index: IndexBlock | None = None
         self._staged_seq = 0
-        self._labels: dict[int, NamespaceLabel] = {}
+        # What memory holds in each slot: the valid labels found, and what was written since, free slots included.
+        self._slots: dict[int, NamespaceLabel] = {}
+        self._slots_of: dict[UUID, set[int]] = {}
         if self._current is not None:
             start = self.layout.index_offsets[self._current]
             self._index = IndexBlock.from_bytes(head[start : start + self.layout.index_size])
             self._staged_seq = self._index.seq
-            self._labels = self._read_labels(self._index)
+            self._read_labels(self._index)
 
     @property
     def index(self) -> IndexBlock | None:
@@ -90,7 +92,16 @@ class LabelArea:
 
     def active(self) -> list[NamespaceLabel]:
         """The valid labels in the order of their slots (nd_label_active)."""
-        return [self._labels[slot] for slot in sorted(self._labels)]
+        used = self._index.used() if self._index else ()
+        return [self._slots[slot] for slot in used if slot in self._slots]
+
+    def __getitem__(self, slot: int) -> NamespaceLabel:
+        """What memory holds in a slot: a label that is active, or was until the slot became free."""
+        return self._slots[slot]
+
+    def slots_of(self, uuid: UUID) -> frozenset[int]:
+        """The slots in which memory holds labels of a namespace, free ones included."""
+        return frozenset(self._slots_of.get(uuid, ()))
 
     def initialise(self) -> None:
         """Give the area both index blocks, if it has no valid one (init_labels).
@@ -127,36 +138,41 @@ class LabelArea:
         data = attrs.evolve(label, slot=slot).to_bytes(self.layout.label_size)
         self.media.write(self.layout.slot_offset(slot), data)
         self._write_index(index.nslot, (index.free | _bits(replaced)) & ~_bits([slot]))
-        self._forget(replaced)
-        written = self._labels[slot] = NamespaceLabel.from_bytes(data)
-        return written
+        return self._remember(NamespaceLabel.from_bytes(data))
 
     def free(self, slots: Collection[int]) -> None:
         """Make slots free and write the index, even when there are none (del_labels).  Without an index, nothing."""
         if self._index is None:
             return
         self._write_index(self._index.nslot, self._index.free | _bits(slots))
-        self._forget(slots)
 
-    def _read_labels(self, index: IndexBlock) -> dict[int, NamespaceLabel]:
-        labels = {}
+    def _read_labels(self, index: IndexBlock) -> None:
         for slot in index.used():
             data = self.media.read(self.layout.slot_offset(slot), self.layout.label_size)
             if label_is_valid(data, slot):
-                labels[slot] = NamespaceLabel.from_bytes(data)
-        return labels
+                self._remember(NamespaceLabel.from_bytes(data))
+
+    def _remember(self, label: NamespaceLabel) -> NamespaceLabel:
+        before = self._slots.get(label.slot)
+        if before:
+            self._slots_of[before.uuid].discard(label.slot)
+        self._slots[label.slot] = label
+        self._slots_of.setdefault(label.uuid, set()).add(label.slot)
+        return label
 
     def _write_index(self, nslot: int, free: int) -> None:
         """Replace the index block that is not current, and let it be current (nd_label_write_index)."""
         assert self._current is not None, "callers have an index"
         following = 1 - self._current
         index = IndexBlock.new(self.layout, following, next_seq(self._staged_seq), nslot, free)
-        self.media.write(self.layout.index_offsets[following], index.to_bytes(self.layout.index_size))
+        offset, data = self.layout.index_offsets[following], index.to_bytes(self.layout.index_size)
+        try:
+            self.media.write(offset, data)
+        except OSError:
+            # What the host let through counts for whoever reads next.  Less than all of it is no valid block.
+            if self.media.read(offset, len(data)) != data:
+                raise
         self._current, self._index, self._staged_seq = following, index, index.seq
-
-    def _forget(self, slots: Iterable[int]) -> None:
-        for slot in slots:
-            self._labels.pop(slot, None)
 
 
 class MappingLabels:
@@ -164,49 +180,47 @@ class MappingLabels:
 
     Several regions may lie on one DIMM.  Each starts with all the DIMM's labels and keeps those of its namespaces.
     Entries without a label are room for one.
+
+    An entry stands for a slot, not for what was in it once.  A region without namespaces lets go of the labels on its
+    first DIMM only, and on the others its entries stay while other regions free the slots and use them again.
     """
 
     def __init__(self, area: LabelArea) -> None:
         """Track all active labels (init_active_labels)."""
         self.area = area
-        self._labels: dict[int, NamespaceLabel] = {label.slot: label for label in area.active()}
-        self._slots: dict[UUID, list[int]] = {}
-        for slot, label in self._labels.items():
-            self._slots.setdefault(label.uuid, []).append(slot)
+        self._slots = {label.slot: None for label in area.active()}
         self._outdated: set[int] = set()
         self._vacant = 0
 
     @property
     def entries(self) -> int:
         """How many entries there are, with a label or without.  While there are none, no uuid can be changed."""
-        return len(self._labels) + self._vacant
+        return len(self._slots) + self._vacant
 
     @property
     def labels(self) -> list[NamespaceLabel]:
         """The labels tracked; those found on media in the order of their slots, as regions are scanned."""
-        return list(self._labels.values())
+        return [self.area[slot] for slot in self._slots]
 
     def with_uuid(self, uuid: UUID) -> list[NamespaceLabel]:
-        """The labels of a namespace: one, or what a broken area holds."""
-        return [self._labels[slot] for slot in self._slots.get(uuid, ())]
+        """The labels of a namespace: one, or what a broken area holds, in the order of their slots."""
+        return [self.area[slot] for slot in sorted(self._slots_of(uuid))]
 
     def keep(self, uuids: Iterable[UUID]) -> None:
         """Go on with the first label of each of these namespaces only (end of scan_labels)."""
-        kept = [self.with_uuid(uuid)[0] for uuid in uuids]
+        kept = [min(self._slots_of(uuid)) for uuid in uuids]
         self.clear()
-        for label in kept:
-            self._track(label)
+        self._slots.update(dict.fromkeys(kept))
 
     def clear(self) -> None:
         """Track nothing (nd_mapping_free_labels)."""
-        self._labels.clear()
         self._slots.clear()
         self._outdated.clear()
         self._vacant = 0
 
     def mark_outdated(self, uuid: UUID) -> None:
         """Let the next write replace these labels: the namespace gets another uuid (ND_LABEL_REAP)."""
-        self._outdated.update(self._slots.get(uuid, ()))
+        self._outdated |= self._slots_of(uuid)
 
     def prepare(self, count: int) -> None:
         """Have room for `count` labels in all, and an initialised area (init_labels).
@@ -220,15 +234,17 @@ class MappingLabels:
     def write(self, label: NamespaceLabel) -> NamespaceLabel:
         """Write a label and free those that it replaces: of the same uuid, and outdated ones (__pmem_label_update).
 
+        Linux 6.1 also frees the slot just written, and so loses the label, if an entry was left behind there.
+
         ENXIO without an index block, a free slot, or, with the label written, room to track it.
         """
-        replaced = self._outdated.union(self._slots.get(label.uuid, ()))
+        replaced = self._outdated | self._slots_of(label.uuid)
         written = self.area.write(label, replaced)
-        self._drop(replaced)
+        self._drop(replaced | {written.slot})
         if not self._vacant:
             raise KernelError(errno.ENXIO, f"no room to track the label in slot {written.slot}")
         self._vacant -= 1
-        self._track(written)
+        self._slots[written.slot] = None
         return written
 
     def delete(self, uuid: UUID) -> None:
@@ -238,25 +254,22 @@ class MappingLabels:
         """
         if self.area.index is None:
             return
-        slots = set(self._slots.get(uuid, ()))
+        slots = self._slots_of(uuid)
         self.area.free(slots)
         self._drop(slots)
-        if not self._labels:
+        if not self._slots:
             self.clear()
 
-    def _track(self, label: NamespaceLabel) -> None:
-        self._labels[label.slot] = label
-        self._slots.setdefault(label.uuid, []).append(label.slot)
+    def _slots_of(self, uuid: UUID) -> set[int]:
+        return {slot for slot in self.area.slots_of(uuid) if slot in self._slots}
 
-    def _drop(self, slots: Collection[int]) -> None:
+    def _drop(self, slots: Iterable[int]) -> None:
+        """Entries lose their labels and become room."""
         for slot in slots:
-            label = self._labels.pop(slot)
-            siblings = self._slots[label.uuid]
-            siblings.remove(slot)
-            if not siblings:
-                del self._slots[label.uuid]
+            if slot in self._slots:
+                del self._slots[slot]
+                self._vacant += 1
         self._outdated.difference_update(slots)
-        self._vacant += len(slots)
 
 
 def init_label_area(media: Media, label_size: int = LABEL_SIZE_1_1) -> None:
