@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 
 from nvdimmfs.core.parse import c_string
 from nvdimmfs.errors import KernelError
@@ -26,6 +27,13 @@ class Badblocks:
     def overlaps(self, sector: int, count: int) -> bool:
         """Whether any of the sectors is bad."""
         return any(start < sector + count and sector < start + length for start, length in self._entries)
+
+    def between(self, first: int, end: int) -> Iterator[tuple[int, int]]:
+        """(first, count) of the bad ranges in [first, end), cut to it."""
+        for start, length in self._entries:
+            cut, cut_end = max(start, first), min(start + length, end)
+            if cut < cut_end:
+                yield cut, cut_end - cut
 
     def set(self, sector: int, count: int) -> None:
         """Mark sectors bad.  ENOSPC when the list is full."""

@@ -87,7 +87,8 @@ class Disk(Device):
         return (DISK_GROUP, QUEUE_GROUP, INTEGRITY_GROUP, TRACE_GROUP)
 
     def uevent_variables(self) -> list[tuple[str, str]]:
-        return [*super().uevent_variables(), ("DISKSEQ", str(self.sequence))]
+        sequence = [("DISKSEQ", str(self.sequence))] if diskseq.exists_in(self.system.kernel) else []
+        return [*super().uevent_variables(), *sequence]
 
     def add(self) -> None:
         self.bdi.add()
@@ -103,6 +104,11 @@ class Disk(Device):
         self.system.directory("block").remove(self.name)
         super().unregister()
         self.bdi.unregister()
+
+    def clear_badblocks(self, sector: int, count: int) -> None:
+        """Sectors were written, and are good again."""
+        if self.badblocks is not None:
+            self.badblocks.clear(sector, count)
 
     def release(self) -> None:
         assert self.number is not None
@@ -132,7 +138,7 @@ class DiskBytes:
         if self._disk.badblocks:
             first = -(-offset // SECTOR_SIZE)
             end = (offset + len(data)) // SECTOR_SIZE
-            self._disk.badblocks.clear(first, max(0, end - first))
+            self._disk.clear_badblocks(first, max(0, end - first))
         self._disk.data.write(offset, data)
 
     def flush(self) -> None:
@@ -158,13 +164,13 @@ def ro(disk: Disk) -> str:
     return f"{int(disk.read_only)}\n"
 
 
-@attribute("diskseq")
+@attribute("diskseq", since="5.15")
 def diskseq(disk: Disk) -> str:
-    """A number that no other disk has or had.  Since Linux 5.15."""
+    """A number that no other disk has or had."""
     return f"{disk.sequence}\n"
 
 
-@attribute("badblocks")
+@attribute("badblocks", since="4.5")
 def badblocks(disk: Disk) -> str:
     """Ranges of sectors that cannot be read, a line each."""
     return disk.badblocks.show() if disk.badblocks is not None else ""
@@ -199,7 +205,7 @@ DISK_GROUP: AttributeGroup[Disk] = AttributeGroup(
         constant("events_async", ""),
         constant("events_poll_msecs", "-1\n", 0o644),
         constant("ext_range", "256\n"),
-        constant("hidden", "0\n"),
+        constant("hidden", "0\n", since="4.15"),
         constant("inflight", f"{0:8} {0:8}\n"),
         constant("range", "0\n"),
         constant("removable", "0\n"),

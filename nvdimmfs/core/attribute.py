@@ -7,6 +7,8 @@ def read_only(region: RegionDevice) -> str:
 @read_only.on_store
 def _store_read_only(region: RegionDevice, data: bytes) -> None:
     region.read_only = parse_bool(data)
+
+An attribute says itself since which kernel it exists, as `@attribute("align", since="5.7")`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,10 @@ import attrs
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, Directory
+from nvdimmfs.mm.kernel import Kernel
+
+#: What a file loses that becomes root's alone.
+_FOR_EVERYBODY = 0o044
 
 
 class HasSystem(Protocol):
@@ -31,6 +37,10 @@ class HasSystem(Protocol):
 
 class Settling(Protocol):
     """What runs queued work."""
+
+    @property
+    def kernel(self) -> Kernel:
+        """Which kernel it is."""
 
     def attribute_read(self) -> None:
         """User space looked at an attribute."""
@@ -52,9 +62,11 @@ class KernelAttribute(Generic[SubjectT_contra]):
     Attributes:
         name: the file's name.
         permissions: mode bits when a group does not decide otherwise.
+        since: the first kernel that has it; None for all.
+        private_since: the first kernel that lets only root read it; None for none, or for all.
     """
 
-    __slots__ = ("_show", "_store", "doc", "name", "permissions")
+    __slots__ = ("_show", "_store", "doc", "name", "permissions", "private_since", "since")
 
     def __init__(
         self,
@@ -62,9 +74,14 @@ class KernelAttribute(Generic[SubjectT_contra]):
         permissions: int,
         show: Callable[[SubjectT_contra], str] | None,
         store: Callable[[SubjectT_contra, bytes], None] | None,
+        *,
+        since: str | None = None,
+        private_since: str | None = None,
     ) -> None:
         self.name = name
         self.permissions = permissions
+        self.since = since
+        self.private_since = private_since
         self.doc = (show or store).__doc__ or ""
         self._show = show
         self._store = store
@@ -74,6 +91,18 @@ class KernelAttribute(Generic[SubjectT_contra]):
         self._store = function
         self.permissions |= 0o200
         return function
+
+    def exists_in(self, kernel: Kernel) -> bool:
+        """Whether a kernel has it."""
+        return self.since is None or kernel.has(self.since)
+
+    def permissions_in(self, kernel: Kernel, permissions: int) -> int:
+        """What becomes of mode bits in a kernel; 0 where it does not have the attribute."""
+        if not permissions or not self.exists_in(kernel):
+            return 0
+        if self.private_since and not kernel.has(self.private_since):
+            return permissions | _FOR_EVERYBODY
+        return permissions
 
     def show(self, subject: SubjectT_contra) -> bytes:
         """The content.  EIO when the attribute has no show and somebody changed its mode bits."""
@@ -93,11 +122,13 @@ class KernelAttribute(Generic[SubjectT_contra]):
             subject.system.settle()
 
 
-def attribute(name: str, permissions: int = 0o444) -> Callable[[Callable[[SubjectT], str]], KernelAttribute[SubjectT]]:
+def attribute(
+    name: str, permissions: int = 0o444, *, since: str | None = None, private_since: str | None = None
+) -> Callable[[Callable[[SubjectT], str]], KernelAttribute[SubjectT]]:
     """Declare an attribute by its show; `on_store` of the result makes it writable."""
 
     def declare(show: Callable[[SubjectT], str]) -> KernelAttribute[SubjectT]:
-        return KernelAttribute(name, permissions, show, None)
+        return KernelAttribute(name, permissions, show, None, since=since, private_since=private_since)
 
     return declare
 
@@ -113,13 +144,13 @@ def write_only_attribute(
     return declare
 
 
-def constant(name: str, text: str, permissions: int = 0o444) -> KernelAttribute[HasSystem]:
+def constant(name: str, text: str, permissions: int = 0o444, *, since: str | None = None) -> KernelAttribute[HasSystem]:
     """An attribute that always reads the same."""
 
     def show(_subject: HasSystem) -> str:
         return text
 
-    return KernelAttribute(name, permissions, show, None)
+    return KernelAttribute(name, permissions, show, None, since=since)
 
 
 def _always(_subject: HasSystem, candidate: KernelAttribute[SubjectT]) -> int:
@@ -134,17 +165,22 @@ class AttributeGroup(Generic[SubjectT_contra]):
         attributes: the table.
         name: a directory of that name holds them; none: the subject's own directory.
         visible: mode bits of an attribute for this subject, 0 for "not there" (the kernel's is_visible).
+        since: the first kernel that has the group; None for all.
     """
 
     attributes: tuple[KernelAttribute[SubjectT_contra], ...]
     name: str | None = None
     visible: Callable[[SubjectT_contra, KernelAttribute[SubjectT_contra]], int] = _always
+    since: str | None = None
 
     def create(self, directory: Directory, subject: SubjectT_contra) -> None:
-        """Make the files in `directory`."""
+        """Make the files in `directory`, as far as the subject's kernel has them."""
+        kernel = subject.system.kernel
+        if self.since and not kernel.has(self.since):
+            return
         place = directory.directory(self.name) if self.name else directory
         for candidate in self.attributes:
-            permissions = self.visible(subject, candidate)
+            permissions = candidate.permissions_in(kernel, self.visible(subject, candidate))
             if permissions:
                 place.add(Attribute(candidate.name, permissions, candidate, subject))
 

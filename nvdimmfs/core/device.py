@@ -50,7 +50,6 @@ class Device:
 
     Attributes:
         device_type: DEVTYPE in uevents; None for none.
-        has_power: whether power management gives it a power/ directory.
         bus: the bus that matches it with drivers; None for a class device.
         device_class: the class it belongs to; None for a bus device.
         driver: the driver it is bound to, also while that driver's probe runs.
@@ -59,7 +58,6 @@ class Device:
     """
 
     device_type: str | None = None
-    has_power: bool = True
 
     def __init__(self, system: System, name: str, parent: Device | None) -> None:
         self.system = system
@@ -83,6 +81,11 @@ class Device:
     @property
     def registered(self) -> bool:
         return self._directory is not None
+
+    @property
+    def has_power(self) -> bool:
+        """Whether power management gives it a power/ directory."""
+        return True
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         """The attribute groups of this kind of device."""

@@ -127,7 +127,7 @@ class Bus:
         """Probe a device with a driver.
 
         ENODEV when the device is leaving, EBUSY when it has a driver, else what the probe says
-        (drivers/base/dd.c, Linux 6.1; up to 5.7 every refusal read ENODEV).
+        (drivers/base/dd.c, Linux 6.1).
         """
         if device.dead or not device.registered:
             raise KernelError(errno.ENODEV, f"{device.name} is leaving")
@@ -142,7 +142,7 @@ class Bus:
             self._unlink(driver, device)
             raise
         driver.devices.append(device)
-        device.send_uevent(Action.BIND)
+        self._announce(device, Action.BIND)
 
     def unbind(self, device: Device) -> None:
         """Take the driver off a device."""
@@ -152,7 +152,7 @@ class Bus:
         device.release_managed()
         driver.devices.remove(device)
         self._unlink(driver, device)
-        device.send_uevent(Action.UNBIND)
+        self._announce(device, Action.UNBIND)
 
     def find(self, data: bytes) -> Device:
         """The device that was named in a write.  ENODEV when there is none."""
@@ -161,6 +161,10 @@ class Bus:
         if device is None:
             raise KernelError(errno.ENODEV, f"no device {name!r} on bus {self.name}")
         return device
+
+    def _announce(self, device: Device, action: Action) -> None:
+        if self.system.kernel.devices.bind_uevents:
+            device.send_uevent(action)
 
     def _link(self, driver: Driver, device: Device) -> None:
         device.driver = driver
@@ -175,11 +179,20 @@ class Bus:
 
 @write_only_attribute("bind")
 def bind(driver: Driver, data: bytes) -> None:
-    """Probe the named device.  ENODEV: no such device or not for this driver; else as `Bus.bind`."""
+    """Probe the named device.  ENODEV: no such device or not for this driver; else as `Bus.bind`.
+
+    Older kernels have one errno for every refusal.
+    """
     device = driver.bus.find(data)
     if not driver.matches(device):
         raise KernelError(errno.ENODEV, f"{driver.name} does not handle {device.name}")
-    driver.bus.bind(driver, device)
+    try:
+        driver.bus.bind(driver, device)
+    except KernelError as refusal:
+        number = driver.system.kernel.devices.bind_errno
+        if number is None:
+            raise
+        raise KernelError(number, refusal.reason) from refusal
 
 
 @write_only_attribute("unbind")

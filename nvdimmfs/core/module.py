@@ -42,7 +42,7 @@ class Module:
         self.directory = system.directory("module").add(Directory(name))
         self.holders = self.directory.add(Directory("holders"))
         MODULE_GROUP.create(self.directory, self)
-        if parameters:
+        if any(parameter.exists_in(system.kernel) for parameter in parameters):
             AttributeGroup(parameters, name="parameters").create(self.directory, self)
         for used in uses:
             used.holders.add(Symlink(name, self.directory))

@@ -21,6 +21,7 @@ _DIGITS = {
     16: re.compile(rb"[0-9a-fA-F]+"),
 }
 _UUID = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+_SEPARATED_UUID = re.compile(rb"(?:[0-9a-fA-F]{2}[-:\n\0]?){16}")
 #: Length of a UUID's text (UUID_STRING_LEN, include/linux/uuid.h).
 UUID_TEXT_LENGTH = 36
 
@@ -85,6 +86,17 @@ def parse_uuid(data: bytes) -> uuid.UUID:
     if not _UUID.fullmatch(text):
         raise KernelError(errno.EINVAL, "not a UUID")
     return uuid.UUID(text.decode("ascii"))
+
+
+def parse_separated_uuid(data: bytes) -> uuid.UUID:
+    """A UUID as nd_uuid_parse read it: pairs of digits, with or without a `-`, `:`, newline or NUL after each.
+
+    Whatever follows the sixteenth is ignored; EINVAL for anything else (drivers/nvdimm/core.c, up to Linux 5.7).
+    """
+    found = _SEPARATED_UUID.match(data)
+    if not found:
+        raise KernelError(errno.EINVAL, "not a UUID")
+    return uuid.UUID(re.sub(rb"[^0-9a-fA-F]", b"", found[0]).decode("ascii"))
 
 
 def select_list(choices: tuple[int, ...], current: int) -> str:

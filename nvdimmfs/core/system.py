@@ -5,19 +5,40 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from attrs import frozen
+
 from nvdimmfs.core.uevent import Action, Uevent, UeventListener
 from nvdimmfs.kernfs import Directory, Tree
+from nvdimmfs.mm.kernel import KERNEL_6_1, Kernel
 
 #: The model has no clock: what the kernel finishes in the background is done, at the latest, when user space has read
 #: so many attributes.  On the reference machine, a walk through one region still saw the state before (17 reads), one
 #: that had read a device first and came by way of another region did not (over 60).
 BACKGROUND_READS = 40
 
+#: The time, in seconds, in which the kernel does what it leaves to the background, unless it says how long it takes.
+REST = 0.15
+
+
+@frozen
+class LongWork:
+    """What takes the kernel long.
+
+    Attributes:
+        writes: it is done when user space has written so often since the system came up, or
+        seconds: after so many seconds without a write.
+    """
+
+    writes: int
+    seconds: float
+    work: Callable[[], None]
+
 
 class System:
     """What every device, driver and bus shares.
 
     Attributes:
+        kernel: whose answers it gives.
         tree: the nodes; its root holds `sys`, `dev` and `proc`.
         sys: /sys.
         dev: /dev.
@@ -25,7 +46,8 @@ class System:
         settling: queued work is running, that is, nobody waits for what is done now.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: Kernel = KERNEL_6_1) -> None:
+        self.kernel = kernel
         self.tree = Tree()
         root = self.tree.root
         self.sys = root.add(Directory("sys", 0o555))
@@ -36,6 +58,8 @@ class System:
         self._work: deque[Callable[[], None]] = deque()
         self._background: deque[Callable[[], None]] = deque()
         self._reads_left = 0
+        self._writes = 0
+        self._long_work: list[LongWork] = []
         self._rest_listeners: list[Callable[[], None]] = []
         self.settling = False
         self._uevent_listeners: list[UeventListener] = []
@@ -66,10 +90,16 @@ class System:
         self._background.append(work)
         self._reads_left = BACKGROUND_READS
 
+    def finish_after(self, writes: int, seconds: float, work: Callable[[], None]) -> None:
+        """Do this once user space has written to so many attributes, or to none for so many seconds."""
+        self._long_work.append(LongWork(self._writes + writes, seconds, work))
+
     def catch_up(self) -> None:
-        """Finish what was left to the background."""
+        """User space writes to an attribute: finish what was left to the background."""
         while self._background:
             self._background.popleft()()
+        self._writes += 1
+        self._finish([long for long in self._long_work if long.writes <= self._writes])
 
     def attribute_read(self) -> None:
         """User space looked at an attribute: time passes."""
@@ -79,11 +109,17 @@ class System:
         if self._reads_left == 0:
             self.catch_up()
 
-    def rest(self) -> None:
-        """User space wrote nothing for a while, so that whatever the kernel does in the background is done.
+    def _finish(self, due: list[LongWork]) -> None:
+        for long in due:
+            self._long_work.remove(long)
+            long.work()
 
-        The model has no clock: a front end that has one calls this after a tenth of a second without a write.
+    def rest(self, seconds: float = REST) -> None:
+        """User space wrote nothing for so long, so that what the kernel does in the background meanwhile is done.
+
+        The model has no clock: a front end that has one calls this.
         """
+        self._finish([long for long in self._long_work if long.seconds <= seconds])
         self.catch_up()
         for listener in self._rest_listeners:
             listener()

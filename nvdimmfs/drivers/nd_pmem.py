@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Self
 
-from nvdimmfs.block.badblocks import Badblocks
+from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks
 from nvdimmfs.block.disk import BlockLayer, Disk
 from nvdimmfs.block.queue import QueueLimits
 from nvdimmfs.core.attribute import AttributeGroup, attribute
@@ -16,7 +16,6 @@ from nvdimmfs.core.parse import parse_bool
 from nvdimmfs.drivers.btt import Btt, BttConfig
 from nvdimmfs.drivers.pagemap import map_pages, pfn_pagemap, raw_pagemap
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Bytes
 from nvdimmfs.media.base import MediaWindow
 from nvdimmfs.mm.units import PAGE_SIZE
 from nvdimmfs.nd.btt import BttDevice, btt_version
@@ -26,16 +25,33 @@ from nvdimmfs.nd.namespace import NamespaceDevice
 from nvdimmfs.nd.pfn import PfnDevice
 from nvdimmfs.nd.probe import common_probe, detect, reserve, reserved
 from nvdimmfs.nd.region import RegionDevice
-from nvdimmfs.nd.seeds import PERSONALITIES
+from nvdimmfs.nd.seeds import personalities
 
 
 class PmemDisk(Disk):
     """A disk that is the memory itself: user space can map it."""
 
-    def __init__(self, layer: BlockLayer, name: str, parent: NdDevice, data: Bytes, *, page_mapped: bool) -> None:
+    def __init__(
+        self, layer: BlockLayer, parent: NdDevice, namespace: NamespaceDevice, window: MediaWindow, *, page_mapped: bool
+    ) -> None:
+        """`window`: the part of the namespace that the disk is."""
         limits = QueueLimits(physical_block_size=PAGE_SIZE, dax=page_mapped, write_cache=True)
-        super().__init__(layer, name, parent, data, limits, Badblocks())
+        super().__init__(layer, namespace.disk_name, parent, window, limits, Badblocks())
         self.cache_flushed = True
+        self._region = namespace.region
+        #: The disk's first sector, counted from the region's start.
+        self._first = (namespace.start - namespace.region.start + window.start) // SECTOR_SIZE
+        self._inherit_badblocks()
+
+    def _inherit_badblocks(self) -> None:
+        """What the region knows to be bad is bad from the start (nvdimm_badblocks_populate, Linux 6.1)."""
+        assert self.badblocks is not None
+        for sector, count in self._region.badblocks.between(self._first, self._first + self.data.size // SECTOR_SIZE):
+            self.badblocks.set(sector - self._first, count)
+
+    def clear_badblocks(self, sector: int, count: int) -> None:
+        super().clear_badblocks(sector, count)
+        self._region.badblocks.clear(self._first + sector, count)
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (*super().groups(), DAX_GROUP)
@@ -53,7 +69,7 @@ def _store_write_cache(disk: PmemDisk, data: bytes) -> None:
     disk.cache_flushed = parse_bool(data)
 
 
-DAX_GROUP: AttributeGroup[PmemDisk] = AttributeGroup((write_cache,), name="dax")
+DAX_GROUP: AttributeGroup[PmemDisk] = AttributeGroup((write_cache,), name="dax", since="4.13")
 
 
 class NdPmemDriver(NdDriver):
@@ -88,25 +104,34 @@ class NdPmemDriver(NdDriver):
         ENXIO: a personality was found and is on its way.  EOPNOTSUPP: one was found that does not suit.
         """
         with reserved(namespace):
-            for personality in PERSONALITIES:
+            for personality in personalities(self.system.kernel):
                 if detect(personality, namespace):
                     raise KernelError(errno.ENXIO, f"{namespace.name} holds a {personality.kind} info block")
         reserve(namespace, namespace, namespace.size)
         if namespace.page_mapped:
             map_pages(namespace, namespace.region.memory, raw_pagemap(namespace), namespace.numa_node)
-        name, data = namespace.disk_name, namespace.media
-        self._add_disk(namespace, PmemDisk(self._layer, name, namespace, data, page_mapped=namespace.page_mapped))
+        window = MediaWindow(namespace.media, 0, namespace.size)
+        disk = PmemDisk(self._layer, namespace, namespace, window, page_mapped=namespace.page_mapped)
+        self._add_disk(namespace, disk)
 
     def _attach_pfn(self, pfn: PfnDevice, namespace: NamespaceDevice) -> None:
-        """A disk over the data behind the info block; errors as `PageMapPersonality.set_up` and `map_pages`."""
+        """A disk over the data behind the info block; errors as `PageMapPersonality.set_up` and `map_pages`.
+
+        Linux 4.5 does not notice when there is no room for data, and makes a disk of 16 EiB that crashes whoever reads
+        it; here that is ENXIO, as in the kernels that notice.
+        """
         with reserved(namespace):
             _, block = pfn.set_up()
             pagemap = pfn_pagemap(pfn, namespace, block)
         reserve(pfn, namespace, namespace.size)
         map_pages(pfn, namespace.region.memory, pagemap, pfn.numa_node)
         data_start = block.start_pad + block.dataoff
-        data = MediaWindow(namespace.media, data_start, namespace.size - data_start - block.end_trunc)
-        self._add_disk(pfn, PmemDisk(self._layer, namespace.disk_name, pfn, data, page_mapped=True))
+        size = namespace.size - data_start - block.end_trunc
+        if size < 0:
+            raise KernelError(errno.ENXIO, f"{namespace.name} has no room for data")
+        data = MediaWindow(namespace.media, data_start, size)
+        parent = namespace if self.system.kernel.devices.pfn_disk_below_namespace else pfn
+        self._add_disk(pfn, PmemDisk(self._layer, parent, namespace, data, page_mapped=True))
 
     def _attach_btt(self, btt: BttDevice, namespace: NamespaceDevice) -> None:
         """A disk over the translated sectors.

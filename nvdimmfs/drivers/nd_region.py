@@ -12,7 +12,7 @@ from nvdimmfs.nd.driver import NdDriver
 from nvdimmfs.nd.label_scan import scan
 from nvdimmfs.nd.namespace import NamespaceDevice, NamespaceIo
 from nvdimmfs.nd.region import Kind, RegionData, RegionDevice
-from nvdimmfs.nd.seeds import PERSONALITIES, create_seed
+from nvdimmfs.nd.seeds import create_seed, personalities
 
 
 class NdRegionDriver(NdDriver):
@@ -35,13 +35,19 @@ class NdRegionDriver(NdDriver):
         _claim_dimms(device)
         namespaces = _namespaces(device)
         device.data = RegionData(active=len(namespaces), count=len(namespaces))
-        device.seeds[Kind.NAMESPACE] = namespaces[0]
+        seed, *more = namespaces
+        # The worker mostly gets its turn when the next namespace, or the first seed, is allocated.  So with more than
+        # one namespace the first is probed before it is the seed, and its coming up makes no new one.
+        if not more:
+            device.seeds[Kind.NAMESPACE] = seed
         for namespace in namespaces:
             if device.parent.bus.workers_asleep:
                 namespace.schedule_add()
             else:
                 namespace.add()
-        for personality in PERSONALITIES:
+        if more:
+            device.seeds[Kind.NAMESPACE] = seed
+        for personality in personalities(self.system.kernel):
             create_seed(device, personality)
 
     def remove(self, device: Device) -> None:

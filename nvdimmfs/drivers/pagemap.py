@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-
 from nvdimmfs.core.device import Device
-from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.pfn import PfnInfoBlock, PfnMode
-from nvdimmfs.mm.altmap import VmemAltmap
+from nvdimmfs.formats.pfn import PfnInfoBlock
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap, MemoryType
-from nvdimmfs.mm.units import PAGE_SHIFT, PAGE_SIZE, PAGES_PER_SUBSECTION, Range, align_down, pages
+from nvdimmfs.mm.pfn_layout import PfnLayout, altmap_for
+from nvdimmfs.mm.units import PAGE_SHIFT, PAGE_SIZE, Range
 from nvdimmfs.nd.namespace import NamespaceDevice
-from nvdimmfs.nd.pfn import INFO_BLOCK_RESERVE, PageMapPersonality
+from nvdimmfs.nd.pfn import PageMapPersonality
 
 
 def raw_pagemap(namespace: NamespaceDevice) -> DevPagemap:
@@ -21,23 +18,20 @@ def raw_pagemap(namespace: NamespaceDevice) -> DevPagemap:
 
 
 def pfn_pagemap(personality: PageMapPersonality, namespace: NamespaceDevice, block: PfnInfoBlock) -> DevPagemap:
-    """The range and the altmap that an info block stands for.
-
-    EINVAL when the memmap is in RAM and the data overlaps the info block (__nvdimm_setup_pfn, Linux 6.1).
-    """
-    whole = Range(namespace.start + block.start_pad, namespace.end - block.end_trunc)
-    if block.mode == PfnMode.RAM:
-        if block.dataoff < INFO_BLOCK_RESERVE:
-            raise KernelError(errno.EINVAL, "the data overlaps the info block")
-        return DevPagemap((whole,), owner=personality.name)
-    base = align_down(whole.first_pfn, PAGES_PER_SUBSECTION)
-    altmap = VmemAltmap(
-        base_pfn=base,
-        end_pfn=pages(whole.end),
-        reserve=pages(INFO_BLOCK_RESERVE) + whole.first_pfn - base,
-        free=pages(block.dataoff - INFO_BLOCK_RESERVE),
+    """The range and the altmap that an info block stands for; errors as `mm.pfn_layout.altmap_for`."""
+    layout = PfnLayout(
+        start=namespace.start,
+        size=namespace.size,
+        mode=personality.mode,
+        align=block.align,
+        start_pad=block.start_pad,
+        dataoff=block.dataoff,
+        npfns=block.npfns,
+        end_trunc=block.end_trunc,
+        minor=block.version_minor,
     )
-    return DevPagemap((whole,), altmap=altmap, owner=personality.name)
+    altmap = altmap_for(layout, namespace.region.memory.kernel)
+    return DevPagemap((layout.range,), altmap=altmap, owner=personality.name)
 
 
 def for_device_dax(pagemap: DevPagemap, align: int) -> None:

@@ -23,6 +23,9 @@ INFO_BLOCK_OFFSET = 4096
 LEGACY_PAGE_SIZE = 4096
 LEGACY_PAGE_STRUCT_SIZE = 64
 
+#: The newest minor version (nd_pfn_init, drivers/nvdimm/pfn_devs.c, since Linux 5.4).
+NEWEST_MINOR = 4
+
 _FIELDS = struct.Struct("<16s16s16sIHHQQIIIIIH")
 
 
@@ -114,16 +117,24 @@ class PfnInfoBlock:
             page_struct_size=page_struct_size,
         )
 
-    def upgraded(self) -> PfnInfoBlock:
+    def upgraded(self, known: int = NEWEST_MINOR) -> PfnInfoBlock:
         """The block as a reader understands it: fields younger than its minor version get the value they stood for.
 
-        An `align` of 0 means that the block did not record one (nd_pfn_validate, drivers/nvdimm/pfn_devs.c, 6.1).
+        So do those that the reader does not know: `known` is the newest minor version that it does.  An `align` of 0
+        means that the block did not record one (nd_pfn_validate, drivers/nvdimm/pfn_devs.c, 6.1).
         """
         block = self
-        if self.version_minor < 1:
+        minor = min(self.version_minor, known)
+        if minor < 1:
             block = attrs.evolve(block, start_pad=0, end_trunc=0)
-        if self.version_minor < 2:
+        if minor < 2:
             block = attrs.evolve(block, align=0)
-        if self.version_minor < 4:
+        if minor < 4:
             block = attrs.evolve(block, page_size=LEGACY_PAGE_SIZE, page_struct_size=LEGACY_PAGE_STRUCT_SIZE)
         return block
+
+    def trimmed(self) -> PfnInfoBlock:
+        """The block as the kernels that write its minor version leave it: younger fields are zero."""
+        if self.version_minor >= NEWEST_MINOR:
+            return self
+        return attrs.evolve(self.upgraded(), page_size=0, page_struct_size=0)

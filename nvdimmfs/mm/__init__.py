@@ -13,7 +13,9 @@ that the same things have in Linux:
 * `address_space`, `page`: pfns, struct pages and addresses, one into the other;
 * `pfn_t`: pfns with flags, for memory that may have no struct page;
 * `pfn_layout`: where a pfn or dax device puts its parts (drivers/nvdimm/pfn_devs.c);
-* `kernel`: what differs between kernel versions, as data;
+* `kernel`, `layout_rules`, `device_rules`: what differs between kernel versions, each thing one entry of data;
+* `differences`: what such an entry is;
+* `describe`, `translate`: all of that in words, for the debug folder;
 * `units`, `intervals`: sizes, ranges and sets of them.
 
 No cost grows with the size of a range: everything is arithmetic over intervals.

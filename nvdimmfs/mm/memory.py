@@ -179,13 +179,18 @@ class Memory:
 
     # Fault injection
 
-    def fail_next_registration(self, number: int) -> None:
-        """Make the next `memremap_pages` fail with an errno, before it does anything."""
+    @property
+    def next_failure(self) -> int | None:
+        """The errno that the next `memremap_pages` will fail with; None when it may succeed."""
+        return self._next_failure
+
+    def fail_next_registration(self, number: int | None) -> None:
+        """Make the next `memremap_pages` fail with an errno, before it does anything; None takes that back."""
         self._next_failure = number
 
-    def fail_next_altmap_allocation(self) -> None:
-        """Make the next allocation through an altmap fail, so that its registration is ENOMEM."""
-        self.sparse.fail_next_altmap_allocation = True
+    def fail_next_altmap_allocation(self, armed: bool = True) -> None:
+        """Make the next allocation through an altmap fail, so that its registration is ENOMEM, or take that back."""
+        self.sparse.fail_next_altmap_allocation = armed
 
     # How it is done
 

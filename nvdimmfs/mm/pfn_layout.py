@@ -16,7 +16,8 @@ import attrs
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.pfn import PfnMode
 from nvdimmfs.mm.altmap import VmemAltmap
-from nvdimmfs.mm.kernel import INFO_BLOCK_RESERVE, KERNEL_6_1, CapacityCheck, Collisions, Kernel, LayoutRules
+from nvdimmfs.mm.kernel import INFO_BLOCK_RESERVE, KERNEL_6_1, Kernel
+from nvdimmfs.mm.layout_rules import CapacityCheck, Collisions, LayoutRules
 from nvdimmfs.mm.resource import Intersection, Resource
 from nvdimmfs.mm.units import (
     PAGE_SIZE,
@@ -125,11 +126,15 @@ def altmap_for(layout: PfnLayout, kernel: Kernel = KERNEL_6_1) -> VmemAltmap | N
     """The page frames for the memmap of a device in mode pmem (__nvdimm_setup_pfn); None in mode ram.
 
     The base is rounded down to what the kernel adds memory in; the frames skipped so count as reserved.
-    EINVAL when the layout leaves no room for the info block.
+    EINVAL when the layout leaves no room for the info block; ENXIO in a mode without layout.
     """
+    if layout.mode is PfnMode.NONE:
+        raise KernelError(errno.ENXIO, "no mode is set")
     if layout.dataoff < INFO_BLOCK_RESERVE:
         raise KernelError(errno.EINVAL, "the data would overlap the info block")
-    if layout.mode is not PfnMode.PMEM:
+    if layout.mode is PfnMode.RAM:
+        if kernel.layout.ram_offset_is_fixed and layout.dataoff != INFO_BLOCK_RESERVE:
+            raise KernelError(errno.EINVAL, f"the data begins at {layout.dataoff:#x}, not behind the info block")
         return None
     first_pfn = layout.range.first_pfn
     base_pfn = align_down(first_pfn, pages(kernel.granularity)) if kernel.layout.aligns_address else first_pfn

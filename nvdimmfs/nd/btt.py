@@ -82,7 +82,7 @@ def _store_sector_size(btt: BttDevice, data: bytes) -> None:
     btt.sector_size = select(data, SECTOR_SIZES)
 
 
-@attribute("size")
+@attribute("size", since="4.9")
 def size(btt: BttDevice) -> str:
     """Bytes of the disk.  ENXIO unless bound."""
     if btt.driver is None:
@@ -91,5 +91,5 @@ def size(btt: BttDevice) -> str:
 
 
 BTT_GROUP: AttributeGroup[BttDevice] = AttributeGroup(
-    (sector_size, namespace_attribute, uuid_attribute, size, constant("log_zero_flags", "Y\n"))
+    (sector_size, namespace_attribute, uuid_attribute, size, constant("log_zero_flags", "Y\n", since="4.15"))
 )

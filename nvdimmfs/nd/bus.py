@@ -100,6 +100,11 @@ class NvdimmBus(NdDevice):
     def modalias_type(self) -> DeviceType:
         return DeviceType.BUS
 
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The ioctl commands that the bus itself answers, in the order of their numbers; none on legacy platforms."""
+        return ()
+
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (NVDIMM_BUS_GROUP, FIRMWARE_GROUP)
 
@@ -110,18 +115,20 @@ class NvdimmBus(NdDevice):
 class NdctlDevice(Device):
     """The control device of a bus, for ioctls."""
 
-    has_power = False
-
     def __init__(self, nvdimm_bus: NvdimmBus) -> None:
         super().__init__(nvdimm_bus.system, f"ndctl{nvdimm_bus.id}", nvdimm_bus)
         self.device_class = nvdimm_bus.bus.nd_class
         self.number = DeviceNumber("char", NDCTL_MAJOR, nvdimm_bus.id)
 
+    @property
+    def has_power(self) -> bool:
+        return self.system.kernel.devices.power_directories
+
 
 @attribute("commands")
-def commands(_bus: NvdimmBus) -> str:
-    """The ioctl commands that the bus itself answers, each followed by a space; none on legacy platforms."""
-    return "\n"
+def commands(bus: NvdimmBus) -> str:
+    """The ioctl commands that the bus itself answers, each followed by a space."""
+    return "".join(f"{command} " for command in bus.commands) + "\n"
 
 
 @attribute("wait_probe")
@@ -138,4 +145,4 @@ def provider(bus: NvdimmBus) -> str:
 
 NVDIMM_BUS_GROUP: AttributeGroup[NvdimmBus] = AttributeGroup((commands, wait_probe, provider))
 #: Empty where the platform cannot activate firmware; the directory is there all the same (Linux 6.1).
-FIRMWARE_GROUP: AttributeGroup[NvdimmBus] = AttributeGroup((), name="firmware")
+FIRMWARE_GROUP: AttributeGroup[NvdimmBus] = AttributeGroup((), name="firmware", since="6.1")

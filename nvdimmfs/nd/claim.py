@@ -7,7 +7,7 @@ import uuid
 from typing import ClassVar
 
 from nvdimmfs.core.attribute import attribute
-from nvdimmfs.core.parse import WHITE_SPACE, c_string, parse_uuid
+from nvdimmfs.core.parse import WHITE_SPACE, c_string
 from nvdimmfs.errors import KernelError
 from nvdimmfs.nd.device import NdDevice
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
@@ -88,7 +88,7 @@ def uuid_attribute(personality: Personality) -> str:
 def _store_uuid(personality: Personality, data: bytes) -> None:
     """EBUSY while bound, EINVAL for anything but a UUID."""
     personality.require_unbound()
-    personality.uuid = parse_uuid(data)
+    personality.uuid = personality.parse_uuid(data)
 
 
 @attribute("namespace")

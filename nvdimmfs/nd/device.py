@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
+import uuid
 
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
 from nvdimmfs.core.device import Device
+from nvdimmfs.core.parse import parse_separated_uuid, parse_uuid
 
 #: "No node": the node is not known (include/linux/numa.h).
 NUMA_NO_NODE = -1
@@ -30,14 +32,26 @@ class NdDevice(Device):
         target_node: the node the memory would form if it were onlined; NUMA_NO_NODE hides the attribute.
     """
 
-    has_power = False
     numa_node: int = NUMA_NO_NODE
     target_node: int = NUMA_NO_NODE
+
+    @property
+    def has_power(self) -> bool:
+        return self.system.kernel.devices.power_directories
 
     @property
     def modalias_type(self) -> DeviceType:
         """Which drivers may want it."""
         raise NotImplementedError
+
+    @property
+    def shows_node(self) -> bool:
+        """Whether the attributes of its NUMA nodes are there."""
+        return True
+
+    def parse_uuid(self, data: bytes) -> uuid.UUID:
+        """A UUID that was written, in the form that the kernel takes.  EINVAL."""
+        return parse_separated_uuid(data) if self.system.kernel.devices.uuid_separators else parse_uuid(data)
 
     def uevent_variables(self) -> list[tuple[str, str]]:
         return [*super().uevent_variables(), ("MODALIAS", f"nd:t{self.modalias_type}")]
@@ -72,14 +86,14 @@ def numa_node(device: NdDevice) -> str:
     return f"{device.numa_node}\n"
 
 
-@attribute("target_node")
+@attribute("target_node", since="5.7")
 def target_node(device: NdDevice) -> str:
-    """The node that the memory would form.  Since Linux 5.7."""
+    """The node that the memory would form."""
     return f"{device.target_node}\n"
 
 
 def _numa_visible(device: NdDevice, candidate: KernelAttribute[NdDevice]) -> int:
-    if candidate is target_node and device.target_node == NUMA_NO_NODE:
+    if not device.shows_node or (candidate is target_node and device.target_node == NUMA_NO_NODE):
         return 0
     return candidate.permissions
 

@@ -96,7 +96,12 @@ class NamespaceDevice(NdDevice):
     @property
     def page_mapped(self) -> bool:
         """Whether its raw form is mapped with struct page (pmem_should_map_pages, Linux 6.1)."""
-        return self.region.page_mapped and not self.force_raw and not self._mixed_with_ram
+        rules = self.system.kernel.devices
+        if not self.region.page_mapped or not rules.raw_pagemap:
+            return False
+        if self.force_raw and rules.force_raw_is_not_mapped:
+            return False
+        return not (rules.mixed_is_not_mapped and self._mixed_with_ram)
 
     @property
     def _mixed_with_ram(self) -> bool:
@@ -105,10 +110,21 @@ class NamespaceDevice(NdDevice):
 
     @property
     def disk_name(self) -> str:
-        """The block device's name: pmemX, pmemX.Y from the second namespace on, with an s behind a BTT."""
-        number = f".{self.id}" if self.id else ""
-        suffix = "s" if self.claim and self.claim.kind is Kind.BTT else ""
+        """The block device's name: pmemX, pmemX.Y from the second namespace on, with an s behind a BTT.
+
+        Older kernels add an m for struct pages.
+        """
+        rules = self.system.kernel.devices
+        number = f".{self.id}" if self.id and rules.disk_numbers else ""
+        unclaimed = "memory" if self.page_mapped else "raw"
+        suffix = rules.disk_suffixes.get(self.claim.kind.value if self.claim else unclaimed, "")
         return f"pmem{self.region.id}{number}{suffix}"
+
+    def unregister(self) -> None:
+        """Take it away; a disk below it that is its claim's goes first."""
+        if self.children and self.claim and self.claim.driver:
+            self.claim.driver.bus.unbind(self.claim)
+        super().unregister()
 
     def require_idle(self) -> None:
         """EBUSY while a driver is bound or a personality holds it."""
@@ -155,9 +171,9 @@ def size(namespace: NamespaceDevice) -> str:
 _CLAIMED_MODE = {Kind.BTT: "safe", Kind.PFN: "memory", Kind.DAX: "dax"}
 
 
-@attribute("mode")
+@attribute("mode", since="4.5")
 def mode(namespace: NamespaceDevice) -> str:
-    """How the namespace is, or would be, used: safe (BTT), memory (with struct page), dax or raw.  Since Linux 4.5."""
+    """How the namespace is, or would be, used: safe (BTT), memory (with struct page), dax or raw."""
     if namespace.claim:
         return f"{_CLAIMED_MODE[namespace.claim.kind]}\n"
     return "memory\n" if namespace.page_mapped else "raw\n"
@@ -169,9 +185,9 @@ def holder(namespace: NamespaceDevice) -> str:
     return f"{namespace.claim.name if namespace.claim else ''}\n"
 
 
-@attribute("holder_class")
+@attribute("holder_class", since="4.15")
 def holder_class(namespace: NamespaceDevice) -> str:
-    """The kind of personality that may claim it; empty for any.  Since Linux 4.15."""
+    """The kind of personality that may claim it; empty for any."""
     return f"{_SHOWN_CLASS[namespace.claim_class]}\n"
 
 
@@ -196,7 +212,7 @@ def _store_holder_class(namespace: NamespaceDevice, data: bytes) -> None:
     namespace.update_labels()
 
 
-@attribute("resource", 0o400)
+@attribute("resource", 0o400, private_since="4.15")
 def resource(namespace: NamespaceDevice) -> str:
     """First physical address.  ENXIO without an allocation."""
     if namespace.size == 0:

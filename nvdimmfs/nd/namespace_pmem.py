@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Self
 
 from nvdimmfs.core.attribute import AttributeGroup, attribute
-from nvdimmfs.core.parse import WHITE_SPACE, c_string, parse_unsigned, parse_uuid, select, select_list
+from nvdimmfs.core.parse import WHITE_SPACE, c_string, parse_unsigned, select, select_list
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.info_block import NULL_UUID
 from nvdimmfs.formats.label import BTT2_GUID, BTT_GUID, DAX_GUID, LABEL_NAME_SIZE, PFN_GUID, LabelFlag, NamespaceLabel
@@ -128,7 +128,9 @@ class NamespacePmem(NamespaceDevice):
         assert interleave_set is not None, "labels are on interleave sets only"
         assert self.uuid is not None, "a label has the namespace's uuid"
         data = _data(mapping)
-        resource = data.dpa.named(label_id(self.uuid))[0]
+        resource = next(iter(data.dpa.named(label_id(self.uuid))), None)
+        if resource is None:
+            raise KernelError(errno.ENXIO, f"{self.name} has nothing on {mapping.dimm.name}")
         label = NamespaceLabel(
             uuid=self.uuid,
             name=self.alt_name,
@@ -214,7 +216,7 @@ def uuid_attribute(namespace: NamespacePmem) -> str:
 def _store_uuid(namespace: NamespacePmem, data: bytes) -> None:
     """EBUSY while in use; EINVAL for no UUID, or for one that the bus has already; EBUSY when labels are missing."""
     namespace.require_idle()
-    identity = parse_uuid(data)
+    identity = namespace.parse_uuid(data)
     if identity in _identities(namespace):
         raise KernelError(errno.EINVAL, f"{identity} is taken")
     if namespace.uuid is not None:
@@ -226,7 +228,7 @@ def _store_uuid(namespace: NamespacePmem, data: bytes) -> None:
 def _rename(namespace: NamespacePmem, old: uuid.UUID, new: uuid.UUID) -> None:
     """Let the extents go by the new name, and the next labels replace the old ones."""
     mappings = namespace.region.mappings
-    if not all(mapping.labels for mapping in mappings):
+    if not all(_labels(mapping).entries for mapping in mappings):
         raise KernelError(errno.EBUSY, f"{namespace.name} has no labels to replace")
     for mapping in mappings:
         _data(mapping).dpa.rename(label_id(old), label_id(new))

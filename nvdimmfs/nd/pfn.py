@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import errno
 import uuid
+from collections.abc import Callable
 from typing import ClassVar, Self
 
+import attrs
+
 from nvdimmfs.core.attribute import AttributeGroup, attribute
-from nvdimmfs.core.parse import c_string, select, select_list
+from nvdimmfs.core.parse import c_string, parse_unsigned, select, select_list
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE, checksum_ok
+from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE, NULL_UUID, checksum_ok
 from nvdimmfs.formats.pfn import DAX_SIGNATURE, INFO_BLOCK_OFFSET, PFN_SIGNATURE, PfnInfoBlock, PfnMode
-from nvdimmfs.mm.pfn_layout import lay_out
-from nvdimmfs.mm.units import GIB, PAGE_SIZE, PMD_SIZE, STRUCT_PAGE_SIZE, SUBSECTION_SIZE
+from nvdimmfs.mm.device_rules import AlignRule, Fit
+from nvdimmfs.mm.pfn_layout import Neighbourhood, PfnLayout, lay_out
+from nvdimmfs.mm.units import GIB, PAGE_SIZE, PMD_SIZE, SECTION_SIZE, STRUCT_PAGE_SIZE, SUBSECTION_SIZE
 from nvdimmfs.nd.claim import Personality, namespace_attribute, uuid_attribute
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
@@ -73,13 +77,17 @@ class PageMapPersonality(Personality):
         """
         if self.uuid is None or self.namespace is None:
             raise KernelError(errno.ENODEV, f"{self.name} has no uuid or no namespace")
+        rules = self.system.kernel.info_block
         try:
-            self.info_block = self.validate()
+            block = self.validate()
         except KernelError as refusal:
-            if refusal.errno != errno.ENODEV:
+            if refusal.errno not in rules.overwritten:
                 raise
-            self.info_block = self._initialise(self.namespace, self.uuid)
-        return self.namespace, self.info_block
+            block = self._initialise(self.namespace, self.uuid)
+        if rules.sets_mode:
+            self.mode = PfnMode(block.mode)
+        self.info_block = block
+        return self.namespace, block
 
     def validate(self) -> PfnInfoBlock:
         """Read the info block and check it, in the kernel's order (nd_pfn_validate, Linux 6.1).
@@ -88,23 +96,28 @@ class PageMapPersonality(Personality):
 
         ENODEV: no block of this kind, checksum wrong, another parent, or another uuid than the device's.
         ENXIO: a mode that is neither ram nor pmem.  EOPNOTSUPP: settings that differ from the device's, or that do
-        not suit this machine or this namespace.
+        not suit this machine or this namespace.  `InfoBlockRules` says what other kernels look at, and with which
+        errno.
         """
         namespace = self.namespace
         assert namespace is not None, "only called with a namespace"
+        kernel = self.system.kernel
         raw = namespace.media.read(INFO_BLOCK_OFFSET, INFO_BLOCK_SIZE)
-        if not raw.startswith(self.signature) or not checksum_ok(raw):
+        if namespace.size < kernel.layout.minimum_size or not raw.startswith(self.signature) or not checksum_ok(raw):
             raise KernelError(errno.ENODEV, f"no info block on {namespace.name}")
         block = PfnInfoBlock.from_bytes(raw)
-        if block.parent_uuid != namespace.parent_uuid:
+        if kernel.info_block.has_parent and block.parent_uuid != namespace.parent_uuid:
             raise KernelError(errno.ENODEV, "the info block belongs to another namespace")
-        block = block.upgraded()
+        block = block.upgraded(kernel.layout.minor)
         if block.mode not in (PfnMode.RAM, PfnMode.PMEM):
             raise KernelError(errno.ENXIO, f"info block with mode {block.mode}")
+        if block.mode == PfnMode.PMEM and kernel.info_block.pmem_errno:
+            raise KernelError(kernel.info_block.pmem_errno, "info block with mode pmem")
         align = block.align or _alignment_of(block.dataoff)
-        self._check_machine(block, align)
+        if kernel.info_block.has_page_size:
+            self._check_machine(block, align)
         self._adopt_or_compare(block, align)
-        _check_fit(block, align, namespace)
+        self._check_fit(block, align, namespace)
         return block
 
     def _check_machine(self, block: PfnInfoBlock, align: int) -> None:
@@ -114,24 +127,39 @@ class PageMapPersonality(Personality):
             raise KernelError(errno.EOPNOTSUPP, f"alignment {align} is not supported")
 
     def _adopt_or_compare(self, block: PfnInfoBlock, align: int) -> None:
+        rules = self.system.kernel.info_block
         if self.uuid is None:
             self.uuid = block.uuid
-            self.align = align
-            self.mode = PfnMode(block.mode)
+            if rules.settings_errno is not None:
+                self.align = align
+                self.mode = PfnMode(block.mode)
             return
         if self.uuid != block.uuid:
-            raise KernelError(errno.ENODEV, "the info block has another uuid")
-        if self.align != align or self.mode != block.mode:
-            raise KernelError(errno.EOPNOTSUPP, "the info block has the same uuid and other settings")
+            raise KernelError(rules.uuid_errno, "the info block has another uuid")
+        if rules.settings_errno is not None and (self.align != align or self.mode != block.mode):
+            raise KernelError(rules.settings_errno, "the info block has the same uuid and other settings")
+
+    def _check_fit(self, block: PfnInfoBlock, align: int, namespace: NamespaceDevice) -> None:
+        """Whether the block suits the place where the namespace lies now."""
+        rules = self.system.kernel.info_block
+        # Kernels that do not take the alignment from the block check the device's own.
+        place = _Place(namespace, block, self.align if rules.settings_errno is None else align)
+        for check in rules.fit:
+            if check.fit is Fit.OFFSET_IS_POWER_OF_TWO:
+                self.align = _alignment_of(block.dataoff)  # whether it is one or not
+            if not _FITS[check.fit](place):
+                raise KernelError(check.errno, f"not so: {check.fit.value}")
 
     def _initialise(self, namespace: NamespaceDevice, identity: uuid.UUID) -> PfnInfoBlock:
         if self.region.read_only:
             raise KernelError(errno.ENXIO, f"{self.region.name} is read-only")
-        layout = lay_out(namespace.start, namespace.size, self.align, self.mode)
+        rules = self.system.kernel.info_block
+        layout = self._layout(namespace)
         block = PfnInfoBlock(
             signature=self.signature,
             uuid=identity,
-            parent_uuid=namespace.parent_uuid,
+            parent_uuid=namespace.parent_uuid if rules.has_parent else NULL_UUID,
+            version_minor=layout.minor,
             dataoff=layout.dataoff,
             npfns=layout.npfns,
             mode=self.mode,
@@ -141,8 +169,20 @@ class PageMapPersonality(Personality):
             page_size=PAGE_SIZE,
             page_struct_size=STRUCT_PAGE_SIZE,
         )
-        namespace.media.write(INFO_BLOCK_OFFSET, block.to_bytes())
+        if rules.is_written:
+            namespace.media.write(INFO_BLOCK_OFFSET, block.trimmed().to_bytes())
         return block
+
+    def _layout(self, namespace: NamespaceDevice) -> PfnLayout:
+        return lay_out(
+            namespace.start,
+            namespace.size,
+            self.align,
+            self.mode,
+            self.system.kernel,
+            dax=self.kind is Kind.DAX,
+            neighbourhood=Neighbourhood(self.region.memory.iomem, self.region.meets_another),
+        )
 
 
 class PfnDevice(PageMapPersonality):
@@ -163,19 +203,38 @@ def _alignment_of(offset: int) -> int:
     return 1 << (offset.bit_length() - 1) if offset else 1 << 63
 
 
-def _check_fit(block: PfnInfoBlock, align: int, namespace: NamespaceDevice) -> None:
-    """EOPNOTSUPP when the block does not suit the place where the namespace lies now."""
-    start = namespace.start + block.start_pad
-    data = start + block.dataoff
-    end = namespace.end + 1 - block.end_trunc
-    if align > namespace.size:
-        raise KernelError(errno.EOPNOTSUPP, "alignment exceeds capacity")
-    if block.dataoff >= namespace.size:
-        raise KernelError(errno.EOPNOTSUPP, "the data would start behind the namespace's end")
-    if data % align or block.dataoff % PAGE_SIZE:
-        raise KernelError(errno.EOPNOTSUPP, "the data's start is not aligned")
-    if start % SUBSECTION_SIZE or end % SUBSECTION_SIZE:
-        raise KernelError(errno.EOPNOTSUPP, "the mapped range is not aligned to 2 MiB")
+@attrs.frozen
+class _Place:
+    """Where an info block puts things in its namespace."""
+
+    namespace: NamespaceDevice
+    block: PfnInfoBlock
+    align: int
+
+    @property
+    def start(self) -> int:
+        return self.namespace.start + self.block.start_pad
+
+    @property
+    def data(self) -> int:
+        return self.start + self.block.dataoff
+
+    @property
+    def end(self) -> int:
+        return self.namespace.end + 1 - self.block.end_trunc
+
+
+#: What each check comes down to (nd_pfn_validate, drivers/nvdimm/pfn_devs.c).
+_FITS: dict[Fit, Callable[[_Place], bool]] = {
+    Fit.START_ON_SECTION: lambda place: place.start % SECTION_SIZE == 0,
+    Fit.DATA_ON_SECTION: lambda place: place.data % SECTION_SIZE == 0,
+    Fit.ALIGN_WITHIN_SIZE: lambda place: place.align <= place.namespace.size,
+    Fit.OFFSET_WITHIN_SIZE: lambda place: place.block.dataoff < place.namespace.size,
+    Fit.OFFSET_IS_POWER_OF_TWO: lambda place: place.block.dataoff >= PAGE_SIZE and place.block.dataoff.bit_count() == 1,
+    Fit.OFFSET_ALIGNED: lambda place: place.block.dataoff % place.align == 0 and place.block.dataoff % PAGE_SIZE == 0,
+    Fit.DATA_ALIGNED: lambda place: place.data % place.align == 0 and place.block.dataoff % PAGE_SIZE == 0,
+    Fit.RANGE_ON_SUBSECTION: lambda place: place.start % SUBSECTION_SIZE == 0 and place.end % SUBSECTION_SIZE == 0,
+}
 
 
 @attribute("mode")
@@ -186,7 +245,7 @@ def mode(pfn: PageMapPersonality) -> str:
 
 @mode.on_store
 def _store_mode(pfn: PageMapPersonality, data: bytes) -> None:
-    """EBUSY while bound; EINVAL for an unknown word.
+    """EBUSY while bound; EINVAL for an unknown word; ENOTTY for pmem before Linux 4.5.
 
     The kernel compares all but the last byte written, so that a newline may end the word: prefixes count as the
     whole, and any single byte means pmem (mode_store, drivers/nvdimm/pfn_devs.c, Linux 6.1).
@@ -197,40 +256,54 @@ def _store_mode(pfn: PageMapPersonality, data: bytes) -> None:
     for choice in (PfnMode.PMEM, PfnMode.RAM, PfnMode.NONE):
         word = choice.name.lower().encode("ascii")
         if written in ((word + b"\n\0")[:compared], (word + b"\0")[:compared]):
-            pfn.mode = choice
+            _set_mode(pfn, choice)
             return
     raise KernelError(errno.EINVAL, "neither none, ram nor pmem")
 
 
-@attribute("align")
+def _set_mode(pfn: PageMapPersonality, choice: PfnMode) -> None:
+    refusal = pfn.system.kernel.devices.mode_pmem_errno
+    if choice is PfnMode.PMEM and refusal:
+        raise KernelError(refusal, "the memmap cannot live in the namespace")
+    pfn.mode = choice
+
+
+@attribute("align", since="4.5")
 def align_attribute(pfn: PageMapPersonality) -> str:
-    """What the data's start is aligned to, bytes.  Since Linux 4.5; hexadecimal up to 4.9."""
-    return f"{pfn.align}\n"
+    """What the data's start is aligned to, bytes; older kernels print it in hexadecimal."""
+    return f"{pfn.align:{pfn.system.kernel.devices.align_format}}\n"
 
 
 @align_attribute.on_store
 def _store_align(pfn: PageMapPersonality, data: bytes) -> None:
-    """EBUSY while bound, EINVAL for an alignment that is not supported."""
+    """EBUSY while bound, EINVAL for an alignment that is not supported; older kernels take more, see `AlignRule`."""
+    if pfn.system.kernel.devices.align_rule is AlignRule.LISTED:
+        pfn.require_unbound()
+        pfn.align = select(data, SUPPORTED_ALIGNMENTS)
+        return
+    value = parse_unsigned(data)
+    if value.bit_count() != 1 or not PAGE_SIZE <= value <= GIB:
+        raise KernelError(errno.EINVAL, f"{value} is no power of two from a page to 1 GiB")
     pfn.require_unbound()
-    pfn.align = select(data, SUPPORTED_ALIGNMENTS)
+    pfn.align = value
 
 
-@attribute("supported_alignments")
+@attribute("supported_alignments", since="4.15")
 def supported_alignments(_pfn: PageMapPersonality) -> str:
-    """The alignments to choose from.  Since Linux 4.15."""
+    """The alignments to choose from."""
     return select_list(SUPPORTED_ALIGNMENTS, 0)
 
 
-@attribute("resource", 0o400)
+@attribute("resource", 0o400, since="4.6", private_since="4.15")
 def resource(pfn: PageMapPersonality) -> str:
-    """Physical address of the data.  ENXIO unless bound.  Since Linux 4.6."""
+    """Physical address of the data.  ENXIO unless bound."""
     namespace, block = pfn.bound_info_block()
     return f"{namespace.start + block.start_pad + block.dataoff:#x}\n"
 
 
-@attribute("size")
+@attribute("size", since="4.6")
 def size(pfn: PageMapPersonality) -> str:
-    """Bytes of data.  ENXIO unless bound.  Since Linux 4.6."""
+    """Bytes of data.  ENXIO unless bound."""
     namespace, block = pfn.bound_info_block()
     return f"{namespace.size - block.start_pad - block.end_trunc - block.dataoff}\n"
 

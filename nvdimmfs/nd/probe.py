@@ -8,13 +8,9 @@ from contextlib import contextmanager
 
 from nvdimmfs.core.device import Device
 from nvdimmfs.errors import KernelError
-from nvdimmfs.mm.units import PAGE_SIZE, SUBSECTION_SIZE
 from nvdimmfs.nd.claim import Personality
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
 from nvdimmfs.nd.pfn import INFO_BLOCK_RESERVE
-
-#: The smallest namespace a driver takes, bytes (ND_MIN_NAMESPACE_SIZE, since Linux 4.20).
-MIN_NAMESPACE_SIZE = PAGE_SIZE
 
 
 def common_probe(device: Device) -> NamespaceDevice:
@@ -34,9 +30,10 @@ def common_probe(device: Device) -> NamespaceDevice:
             raise KernelError(errno.ENXIO, f"{namespace.name} is claimed by {namespace.claim.name}")
     if any(mapping.dimm.locked for mapping in namespace.region.mappings):
         raise KernelError(errno.EACCES, f"a DIMM of {namespace.name} is locked")
-    if namespace.size < MIN_NAMESPACE_SIZE:
+    rules = namespace.system.kernel.devices
+    if namespace.size < rules.minimum_namespace_size:
         raise KernelError(errno.ENODEV, f"{namespace.name} is too small")
-    if device is namespace and namespace.page_mapped and (namespace.start | (namespace.end + 1)) % SUBSECTION_SIZE:
+    if device is namespace and namespace.page_mapped and (namespace.start | (namespace.end + 1)) % rules.raw_alignment:
         raise KernelError(errno.EOPNOTSUPP, f"{namespace.name} is not aligned to 2 MiB")
     namespace.require_ready()
     return namespace
@@ -65,7 +62,8 @@ def reserved(namespace: NamespaceDevice, size: int = INFO_BLOCK_RESERVE) -> Iter
 def reserve(device: Device, namespace: NamespaceDevice, size: int) -> None:
     """Own the start of the namespace's addresses as long as the device is bound.  EBUSY."""
     memory = namespace.region.memory
-    memory.request_region(namespace.start, size, namespace.name)
+    owner = device if namespace.system.kernel.devices.memory_named_after_device else namespace
+    memory.request_region(namespace.start, size, owner.name)
     device.manage(lambda: memory.release_region(namespace.start, size))
 
 

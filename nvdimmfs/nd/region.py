@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
+from nvdimmfs.block.badblocks import Badblocks
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
 from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.parse import parse_bool, parse_unsigned
@@ -57,6 +58,7 @@ class RegionDescription:
         interleave_set: what labels on its DIMMs are recognised by; None without one.
         page_mapped: raw namespaces are mapped with struct page (legacy platforms).
         volatile: the memory forgets.
+        badblocks: (first, count) of sectors that cannot be read.
         persistence_domain: `cpu_cache`, `memory_controller`, or None when the platform does not say.
         numa_node: the node that is online and nearest.
         target_node: the node that the memory would form.
@@ -69,6 +71,7 @@ class RegionDescription:
     interleave_set: InterleaveSet | None = None
     page_mapped: bool = False
     volatile: bool = False
+    badblocks: tuple[tuple[int, int], ...] = ()
     persistence_domain: str | None = None
     numa_node: int = 0
     target_node: int = 0
@@ -82,6 +85,7 @@ class RegionDevice(NdDevice):
         description: what the platform said of it.
         start, size, media, mappings, page_mapped: as described.
         memory: the physical memory it lies in.
+        badblocks: sectors of 512 bytes that cannot be read.
         read_only: nothing may be written; from the start when a DIMM is not armed.
         align: what namespaces are allocated in multiples of, bytes.
         seeds: per kind, the device that user space configures next; None while the region is not bound.
@@ -102,6 +106,9 @@ class RegionDevice(NdDevice):
         self.mappings = description.mappings
         self.memory: Memory = bus_device.memory
         self.page_mapped = description.page_mapped
+        self.badblocks = Badblocks()
+        for sector, count in description.badblocks:
+            self.badblocks.set(sector, count)
         self.read_only = any(mapping.dimm.unarmed for mapping in self.mappings)
         self.numa_node = description.numa_node
         self.target_node = description.target_node
@@ -126,6 +133,10 @@ class RegionDevice(NdDevice):
         """Last physical address."""
         return self.start + self.size - 1
 
+    @property
+    def shows_node(self) -> bool:
+        return not self.page_mapped or self.system.kernel.devices.legacy_shows_node
+
     def window(self, mapping: Mapping) -> DpaWindow:
         """A DIMM's part of the region."""
         return DpaWindow(mapping.start, mapping.size, self.align // len(self.mappings))
@@ -138,6 +149,11 @@ class RegionDevice(NdDevice):
             extent = data.dpa.largest_extent(self.window(mapping)) if data else 0
             least = min(filter(None, (least, extent)), default=0)
         return least * len(self.mappings)
+
+    def meets_another(self, start: int, size: int) -> bool:
+        """Whether a range of addresses meets another region of the bus (nd_region_conflict, Linux 5.2)."""
+        others = (child for child in self.parent.children if isinstance(child, RegionDevice) and child is not self)
+        return any(other.start < start + size and start <= other.end for other in others)
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (ND_DEVICE_GROUP, REGION_GROUP, NUMA_GROUP, MAPPING_GROUP)
@@ -157,9 +173,9 @@ def size(region: RegionDevice) -> str:
     return f"{region.size}\n"
 
 
-@attribute("align")
+@attribute("align", since="5.7")
 def align(region: RegionDevice) -> str:
-    """What space is allocated in multiples of.  Since Linux 5.7."""
+    """What space is allocated in multiples of."""
     return f"{region.align:#x}\n"
 
 
@@ -191,7 +207,7 @@ def _seed_attribute(kind: Kind) -> KernelAttribute[RegionDevice]:
         return f"{seed.name}\n" if seed else "\n"
 
     show.__doc__ = f"The {kind} that user space configures next; empty while the region is not bound."
-    return KernelAttribute(f"{kind}_seed", 0o444, show, None)
+    return KernelAttribute(f"{kind}_seed", 0o444, show, None, since="4.9" if kind is Kind.DAX else None)
 
 
 @attribute("read_only")
@@ -204,6 +220,8 @@ def read_only(region: RegionDevice) -> str:
 def _store_read_only(region: RegionDevice, data: bytes) -> None:
     """Takes effect on the children's disks at once.  EINVAL for anything but a truth value."""
     region.read_only = parse_bool(data)
+    if not region.system.kernel.devices.read_only_reaches_disks:
+        return
     for child in region.children:
         if isinstance(child, NdDevice) and isinstance(child.driver, NdDriver):
             child.driver.revalidate_region(child)
@@ -231,15 +249,15 @@ def available_size(region: RegionDevice) -> str:
     return f"{available}\n"
 
 
-@attribute("max_available_extent")
+@attribute("max_available_extent", since="4.20")
 def max_available_extent(region: RegionDevice) -> str:
-    """The largest namespace that could be made now, bytes: none where no label can describe it.  Since Linux 4.20."""
+    """The largest namespace that could be made now, bytes: none where no label can describe it."""
     return f"{region.allocatable()}\n"
 
 
-@attribute("deep_flush")
+@attribute("deep_flush", since="4.15")
 def deep_flush(region: RegionDevice) -> str:
-    """Whether writing 1 flushes the memory controllers' buffers.  Since Linux 4.15."""
+    """Whether writing 1 flushes the memory controllers' buffers."""
     return f"{int(_has_flush_hints(region))}\n"
 
 
@@ -250,9 +268,9 @@ def _store_deep_flush(_region: RegionDevice, data: bytes) -> None:
         raise KernelError(errno.EINVAL, "only 1 means something")
 
 
-@attribute("persistence_domain")
+@attribute("persistence_domain", since="4.15")
 def persistence_domain(region: RegionDevice) -> str:
-    """Up to where data must get to survive a power cut.  Since Linux 4.15."""
+    """Up to where data must get to survive a power cut."""
     return f"{region.description.persistence_domain or ''}\n"
 
 
@@ -264,17 +282,17 @@ def init_namespaces(region: RegionDevice) -> str:
     return f"{region.data.active}/{region.data.count}\n"
 
 
-@attribute("badblocks")
+@attribute("badblocks", since="4.15")
 def badblocks(region: RegionDevice) -> str:
-    """Ranges of sectors that cannot be read, a line each.  ENXIO while the region is not bound.  Since Linux 4.15."""
+    """Ranges of sectors that cannot be read, a line each.  ENXIO while the region is not bound."""
     if region.driver is None:
         raise KernelError(errno.ENXIO, f"{region.name} is not bound")
-    return ""
+    return region.badblocks.show()
 
 
-@attribute("resource", 0o400)
+@attribute("resource", 0o400, since="4.15")
 def resource(region: RegionDevice) -> str:
-    """First physical address.  Since Linux 4.15."""
+    """First physical address."""
     return f"{region.start:#x}\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nvdimmfs.mm.kernel import Kernel
 from nvdimmfs.nd.btt import BttDevice
 from nvdimmfs.nd.claim import Personality
 from nvdimmfs.nd.dax import DaxDevice
@@ -12,6 +13,11 @@ from nvdimmfs.nd.region import Kind, RegionDevice
 
 #: In the order in which a region gets its first seeds (nd_region_probe, drivers/nvdimm/region.c, Linux 6.1).
 PERSONALITIES: tuple[type[Personality], ...] = (BttDevice, PfnDevice, DaxDevice)
+
+
+def personalities(kernel: Kernel) -> tuple[type[Personality], ...]:
+    """Those that a kernel has."""
+    return tuple(kind for kind in PERSONALITIES if kind is not DaxDevice or kernel.devices.has_dax)
 
 
 def create_seed(region: RegionDevice, personality: type[Personality]) -> None:
@@ -26,7 +32,7 @@ def advance_seeds(region: RegionDevice, device: NdDevice) -> None:
     namespace: NdDevice | None = device
     if isinstance(device, Personality):
         namespace = device.namespace
-        if device.is_seed:
+        if device.is_seed and device.kind in region.system.kernel.devices.advancing_seeds:
             create_seed(region, type(device))
     if namespace and region.seeds[Kind.NAMESPACE] is namespace:
         _create_namespace_seed(region)

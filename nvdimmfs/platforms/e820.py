@@ -7,6 +7,7 @@ from nvdimmfs.core.driver import Driver
 from nvdimmfs.core.module import Module
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
 from nvdimmfs.nd.bus import NdBus, NdctlDevice, NvdimmBus
+from nvdimmfs.nd.device import NUMA_NO_NODE
 from nvdimmfs.nd.region import RegionDescription, RegionDevice
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.storage import Storage
@@ -35,7 +36,8 @@ class E820PmemDriver(Driver):
         nvdimm_bus.add()
         NdctlDevice(nvdimm_bus).add()
         self._nvdimm_buses[device] = nvdimm_bus
-        for resource in legacy_ranges(self._nd_bus.memory.iomem):
+        rules = self.system.kernel.devices
+        for resource in legacy_ranges(self._nd_bus.memory.iomem, nested=rules.legacy_ranges_are_nested):
             self._add_region(nvdimm_bus, resource)
 
     def remove(self, device: Device) -> None:
@@ -48,12 +50,17 @@ class E820PmemDriver(Driver):
     def _add_region(self, nvdimm_bus: NvdimmBus, resource: Resource) -> None:
         number = self._nd_bus.region_numbering.allocate()
         media = self._storage.media(resource.start, resource.size)
+        node = NODE if self.system.kernel.devices.legacy_has_node else NUMA_NO_NODE
         description = RegionDescription(
-            resource.start, resource.size, media, page_mapped=True, numa_node=NODE, target_node=NODE
+            resource.start, resource.size, media, page_mapped=True, numa_node=node, target_node=node
         )
         RegionDevice(nvdimm_bus, number, description).add()
 
 
-def legacy_ranges(iomem: Resource) -> list[Resource]:
-    """The ranges that memmap= marked, in address order, at whatever depth of the tree they ended up."""
-    return list(iomem.matching(ResourceFlag.MEM, ResourceDescriptor.PERSISTENT_MEMORY_LEGACY))
+def legacy_ranges(iomem: Resource, *, nested: bool = True) -> list[Resource]:
+    """The ranges that memmap= marked, in address order, at whatever depth of the tree they ended up.
+
+    Without `nested`, only those that are in no other resource.
+    """
+    found = iomem.matching(ResourceFlag.MEM, ResourceDescriptor.PERSISTENT_MEMORY_LEGACY)
+    return [resource for resource in found if nested or resource.parent is iomem]

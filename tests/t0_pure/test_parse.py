@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvdimmfs.core.numbering import Numbering
-from nvdimmfs.core.parse import line, parse_bool, parse_unsigned, parse_uuid, select_list
+from nvdimmfs.core.parse import line, parse_bool, parse_separated_uuid, parse_unsigned, parse_uuid, select_list
 from nvdimmfs.core.uevent import Action, parse_synthetic
 from nvdimmfs.errors import KernelError
 
@@ -155,3 +155,17 @@ def test_the_lowest_free_number_is_given_out(moves):
 
 def test_uuids_are_written_in_lower_case():
     assert str(uuid.UUID(IDENTITY.upper())) == IDENTITY
+
+
+@given(st.uuids(), st.lists(st.sampled_from([b"", b"-", b":", b"\n", b"\0"]), min_size=16, max_size=16))
+def test_an_older_kernel_takes_pairs_of_digits_with_or_without_separators(value, separators):
+    pairs = [value.hex[i : i + 2].encode() for i in range(0, 32, 2)]
+    text = b"".join(pair + separator for pair, separator in zip(pairs, separators, strict=True))
+    assert parse_separated_uuid(text + b"whatever") == value
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b"0" * 31, b"00--" + b"0" * 30, b" " + b"0" * 32, b"g" * 32, b"0 " * 16])
+def test_an_older_kernel_takes_nothing_else_for_a_uuid(text):
+    with pytest.raises(KernelError) as refusal:
+        parse_separated_uuid(text)
+    assert refusal.value.errno == errno.EINVAL
