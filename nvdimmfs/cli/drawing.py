@@ -1,0 +1,234 @@
+"""What a drawing of a machine's persistent memory consists of, whatever it is drawn with.
+
+The machine says what lies where in the file `layout` of its debug folder (`nvdimmfs.platforms.layout`).  A drawing is a
+list of bars.  A namespace is one bar; when it is a BTT of several arenas, arenas that are divided alike are one segment
+of it, and each kind of arena has a bar of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from nvdimmfs.cli.sizes import exact_size, rough_size
+
+#: As the machine writes it: JSON, checked by `require_layout`.
+Document = Mapping[str, Any]
+
+FORMAT = "nvdimmfs layout"
+VERSION = 1
+
+#: The kinds of segment beside those of the document: a run of arenas, a part of a region without namespace, slots.
+ARENAS = "arenas"
+FREE = "free"
+MIXED_SLOTS = "mixed_slots"
+
+#: A label area of more parts than these is shown in less detail.
+MOST_PARTS_OF_A_LABEL_AREA = 24
+
+#: What each kind of segment is called.
+WORDS = {
+    "idle": "not in use",
+    "raw": "raw bytes",
+    "data": "data",
+    "start_pad": "start padding",
+    "info": "info block",
+    "memmap": "memmap",
+    "padding": "alignment padding",
+    "end_trunc": "end truncation",
+    "map": "map",
+    "log": "log",
+    "info_copy": "info block copy",
+    "unused": "unused",
+    "index": "index block",
+    FREE: "no namespace",
+}
+
+
+class Segment(NamedTuple):
+    """A piece of a bar: bytes of one kind from physical address `start` on."""
+
+    kind: str
+    name: str
+    start: int
+    size: int
+
+
+class Bar(NamedTuple):
+    """A range and its segments, which fill it.
+
+    Attributes:
+        title: what it is.
+        notes: what else is to be said of it, in a few words each.
+        start: first physical address.
+        size: bytes.
+        segments: in address order.
+        detail: it shows a segment of the bar before it.
+    """
+
+    title: str
+    notes: tuple[str, ...]
+    start: int
+    size: int
+    segments: tuple[Segment, ...]
+    detail: bool = False
+
+    @property
+    def last(self) -> int:
+        """The last physical address."""
+        return self.start + self.size - 1
+
+
+class Part(NamedTuple):
+    """A part of a namespace or of a label area, as the document has it."""
+
+    kind: str
+    start: int
+    size: int
+    arena: int | None
+    slots: int | None
+
+
+def is_layout(document: object) -> bool:
+    """Whether a JSON value is a layout of a version that is understood here."""
+    return isinstance(document, dict) and (document.get("format"), document.get("version")) == (FORMAT, VERSION)
+
+
+def bars_of(document: Document) -> list[Bar]:
+    """All bars: region by region, then the DIMMs' label areas."""
+    regions = (bar for region in document["regions"] for bar in _region_bars(region))
+    return [*regions, *(_dimm_bar(dimm) for dimm in document["dimms"])]
+
+
+def _region_bars(region: Document) -> Iterator[Bar]:
+    """One for each namespace and for what has none, in address order."""
+    free = [(part["start"], [_free_bar(region, part)]) for part in region["free"]]
+    used = [(namespace["start"], _namespace_bars(region, namespace)) for namespace in region["namespaces"]]
+    for _, bars in sorted([*free, *used], key=lambda entry: entry[0]):
+        yield from bars
+
+
+def _free_bar(region: Document, part: Document) -> Bar:
+    segment = Segment(FREE, WORDS[FREE], part["start"], part["size"])
+    return Bar(region["name"], ("no namespace",), part["start"], part["size"], (segment,))
+
+
+def _namespace_bars(region: Document, namespace: Document) -> list[Bar]:
+    parts = _parts(namespace)
+    title = f"{namespace['name']} in {region['name']}"
+    place = namespace["start"], namespace["size"]
+    runs = _alike_arenas(parts)
+    if len({part.arena for part in parts if part.arena is not None}) < 2:
+        return [Bar(title, _notes(namespace), *place, tuple(map(_segment, parts)))]
+    outside = [_segment(part) for part in parts if part.arena is None]
+    arenas = [_arenas_segment(run) for run in runs]
+    segments = tuple(sorted([*outside, *arenas], key=lambda segment: segment.start))
+    return [Bar(title, _notes(namespace), *place, segments), *(_arena_bar(run) for run in runs)]
+
+
+def _dimm_bar(dimm: Document) -> Bar:
+    """A label area.  One in which labels and free slots alternate too often is shown without their order."""
+    parts = _parts(dimm)
+    if len(parts) > MOST_PARTS_OF_A_LABEL_AREA:
+        slots = [part for part in parts if part.slots is not None]
+        size = sum(part.size for part in slots)
+        mixed = Part(MIXED_SLOTS, slots[0].start, size, None, sum(part.slots or 0 for part in slots))
+        parts = sorted([*(part for part in parts if part.slots is None), mixed], key=lambda part: part.start)
+    notes = (f"labels {dimm['version']}", f"room for {dimm['available_slots']} more")
+    title = f"label area of {dimm['name']}"
+    return Bar(title, notes if dimm["version"] else ("no labels",), 0, dimm["size"], tuple(map(_segment, parts)))
+
+
+def _notes(namespace: Document) -> tuple[str, ...]:
+    """Who uses it, as what, and what its struct pages cost."""
+    if namespace["driver"] is None:
+        return ("bound to no driver",)
+    notes = [f"{namespace['device']} bound to {namespace['driver']}"]
+    if namespace["disk"]:
+        notes.append(f"dev/{namespace['disk']}")
+    if "mode" in namespace:
+        notes += [f"mode {namespace['mode']}", f"align {exact_size(namespace['align'])}"]
+    if "sector_size" in namespace:
+        notes.append(f"sectors of {namespace['sector_size']} bytes")
+    struct_pages = namespace["struct_pages"]
+    if struct_pages is None:
+        return (*notes, "no struct pages")
+    places = [f"{exact_size(size)} in {place}" for place, size in struct_pages.items() if size]
+    return (*notes, f"struct pages: {' and '.join(places) or 'those of the RAM around it'}")
+
+
+def _segment(part: Part) -> Segment:
+    return Segment(part.kind, _name(part), part.start, part.size)
+
+
+def _name(part: Part) -> str:
+    if part.slots is None:
+        return WORDS.get(part.kind, part.kind)
+    if part.kind == MIXED_SLOTS:
+        return f"{part.slots} slots, some free"
+    return _count(part.slots, "label" if part.kind == "labels" else "free slot")
+
+
+def _parts(holder: Document) -> list[Part]:
+    names = ("kind", "start", "size", "arena", "slots")
+    return [Part(*(part.get(name) for name in names)) for part in holder["parts"]]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _alike_arenas(parts: Iterable[Part]) -> list[list[list[Part]]]:
+    """The arenas, each as its parts, grouped with those after it that are divided in the same way."""
+    in_arenas = (part for part in parts if part.arena is not None)
+    arenas = [list(members) for _, members in itertools.groupby(in_arenas, key=lambda part: part.arena)]
+    return [list(alike) for _, alike in itertools.groupby(arenas, key=_shape)]
+
+
+def _shape(arena: Sequence[Part]) -> list[tuple[str, int, int]]:
+    return [(part.kind, part.start - arena[0].start, part.size) for part in arena]
+
+
+def _end(arena: Sequence[Part]) -> int:
+    return arena[-1].start + arena[-1].size
+
+
+def _arenas_segment(run: Sequence[Sequence[Part]]) -> Segment:
+    start = run[0][0].start
+    return Segment(ARENAS, _arenas_name(run), start, _end(run[-1]) - start)
+
+
+def _arenas_name(run: Sequence[Sequence[Part]]) -> str:
+    first, last = run[0][0].arena, run[-1][0].arena
+    return f"arena {first}" if first == last else f"arenas {first} to {last}"
+
+
+def _arena_bar(run: Sequence[Sequence[Part]]) -> Bar:
+    """The first arena of a run that are all like it."""
+    arena = run[0]
+    start = arena[0].start
+    size = _end(arena) - start
+    notes = () if len(run) == 1 else (f"the first of {len(run)} of {rough_size(size)} each",)
+    return Bar(_arenas_name(run), notes, start, size, tuple(map(_segment, arena)), detail=True)
+
+
+def shares(sizes: Sequence[int], width: int, least: int) -> list[int]:
+    """Divide `width` into whole numbers in proportion to the sizes, none below `least`, as long as there is room.
+
+    What the small ones get too much is taken from the large ones, in proportion again.
+    """
+    small: set[int] = set()
+    while True:
+        left = width - least * len(small)
+        total = sum(size for index, size in enumerate(sizes) if index not in small) or 1
+        found = {index for index, size in enumerate(sizes) if index not in small and size * left < least * total}
+        if not found:
+            break
+        small |= found
+    edges = [0]
+    given = 0
+    for index, size in enumerate(sizes):
+        given += 0 if index in small else size
+        edges.append(given * left // total)
+    return [least if i in small else edges[i + 1] - edges[i] for i in range(len(sizes))]

@@ -1,0 +1,168 @@
+"""A machine's memory in words: the texts of the debug folder.
+
+Each is a pure function of `Memory`.  What a petabyte is made of takes as many lines as what a section is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from nvdimmfs.mm.memory import Memory
+from nvdimmfs.mm.memremap import DevPagemap, MemoryType
+from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
+from nvdimmfs.mm.sparse import Memmap, MemmapRun, Place, SparseMemory
+from nvdimmfs.mm.units import PAGE_SHIFT, PAGES_PER_SECTION, PAGES_PER_SUBSECTION, Range
+from nvdimmfs.mm.zone import Zone
+
+#: Stands where there is nothing to say.
+NOTHING = "-"
+
+_FLAG_WORDS = {ResourceFlag.MEM: "mem", ResourceFlag.SYSRAM: "sysram", ResourceFlag.BUSY: "busy"}
+_TYPE_WORDS = {MemoryType.FS_DAX: "fs_dax", MemoryType.GENERIC: "generic"}
+
+
+def zones_text(memory: Memory) -> str:
+    """Every zone of every node: the page frames it spans, and how many it spans, has present and manages."""
+    rows = [_zone_row(zone) for zones in memory.zones.values() for zone in zones]
+    return _table(("node", "zone", "pfns", "physical", "spanned", "present", "managed"), rows)
+
+
+def sections_text(memory: Memory) -> str:
+    """The device memory that is populated in sparse memory, a line for each run that was populated in one way.
+
+    A run is of whole sections (128 MiB), or of a part of one, in subsections (2 MiB).
+    """
+    runs = sorted(_device_runs(memory), key=lambda entry: entry[0].first_pfn)
+    rows = [
+        (_pfns(run.first_pfn, run.end_pfn), _sections(run), _populated(run), _place_word(run.place), pagemap.owner)
+        for run, pagemap in runs
+    ]
+    return _table(("pfns", "sections", "populated", "struct pages", "owner"), rows)
+
+
+def memmap_text(memory: Memory) -> str:
+    """One line of key=value pairs for each registered range, in the order of addresses; nothing when there is none."""
+    ranges = [(what, pagemap, index) for pagemap in memory.pagemaps for index, what in enumerate(pagemap.ranges)]
+    lines = [_memmap_line(memory, *entry) for entry in sorted(ranges, key=lambda entry: entry[0].start)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def resources_text(memory: Memory) -> str:
+    """The resource tree with what /proc/iomem does not show of it: flags and descriptors."""
+    return "".join(f"{'  ' * depth}{_resource_words(resource)}\n" for depth, resource in memory.iomem.walk())
+
+
+def ram_text(memory: Memory) -> str:
+    """Where the System RAM went, in bytes.  `total` is the sum of the others.
+
+    `memmap_ram` are the struct pages of the RAM itself, there since boot; `memmap_devices` are those that device memory
+    has in RAM; `reserved` is the kernel's image, and pages that are RAM in part only.
+    """
+    boot = sum(piece.size for run in memory.sparse.boot.runs for piece in run.pieces)
+    devices = sum(pagemap.ram_bytes for pagemap in memory.pagemaps)
+    facts = {
+        "total": memory.ram_bytes,
+        "free": memory.ram_free,
+        "memmap_devices": devices,
+        "memmap_ram": boot,
+        "reserved": memory.ram_bytes - memory.ram_free - devices - boot,
+    }
+    return facts_text(facts.items())
+
+
+def facts_text(facts: Iterable[tuple[str, object]]) -> str:
+    """A fact a line, `key: value`."""
+    return "".join(f"{key}: {value}\n" for key, value in facts)
+
+
+def _zone_row(zone: Zone) -> tuple[str, ...]:
+    counts = (str(zone.spanned), str(zone.present), str(zone.managed))
+    if not zone.spanned:
+        return (str(zone.nid), zone.name, NOTHING, NOTHING, *counts)
+    physical = Range(zone.start_pfn << PAGE_SHIFT, (zone.end_pfn << PAGE_SHIFT) - 1)
+    return (str(zone.nid), zone.name, _pfns(zone.start_pfn, zone.end_pfn), str(physical), *counts)
+
+
+def _device_runs(memory: Memory) -> Iterator[tuple[MemmapRun, DevPagemap]]:
+    for pagemap in memory.pagemaps:
+        for memmap in pagemap.memmaps:
+            yield from ((run, pagemap) for run in memmap.runs)
+
+
+def _sections(run: MemmapRun) -> str:
+    """The numbers of the sections, as /sys/devices/system/memory would count them."""
+    first, last = run.first_pfn // PAGES_PER_SECTION, (run.end_pfn - 1) // PAGES_PER_SECTION
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _populated(run: MemmapRun) -> str:
+    pages = run.end_pfn - run.first_pfn
+    if pages % PAGES_PER_SECTION:
+        whole = PAGES_PER_SECTION // PAGES_PER_SUBSECTION
+        return f"{pages // PAGES_PER_SUBSECTION} of {whole} subsections"
+    count = pages // PAGES_PER_SECTION
+    return f"{count} section{'s' if count > 1 else ''}"
+
+
+def _place_word(place: Place) -> str:
+    return {Place.BOOT: "ram, since boot", Place.RAM: "ram", Place.PMEM: "pmem"}[place]
+
+
+def _memmap_line(memory: Memory, what: Range, pagemap: DevPagemap, index: int) -> str:
+    altmap = pagemap.altmap if index == 0 else None
+    facts = {
+        "pfns": _pfns(what.first_pfn, what.end_pfn),
+        "owner": pagemap.owner,
+        "type": _TYPE_WORDS[pagemap.type],
+        "node": pagemap.nid,
+        "state": pagemap.state.value,
+        "refs": pagemap.refs,
+        "compound": pagemap.compound or 1,
+        "first_page": f"{pagemap.pfn_first(index):#x}",
+        "memmap": ",".join(_memmap_places(memory.sparse, pagemap.memmaps[index])) or NOTHING,
+        "altmap": NOTHING,
+    }
+    if altmap:
+        counts = {"reserve": altmap.reserve, "free": altmap.free, "align": altmap.align, "alloc": altmap.alloc}
+        facts["altmap"] = f"base:{altmap.base_pfn:#x}," + ",".join(f"{key}:{count}" for key, count in counts.items())
+    return " ".join(f"{key}={value}" for key, value in facts.items())
+
+
+def _memmap_places(sparse: SparseMemory, memmap: Memmap) -> Iterator[str]:
+    """Where struct pages lie, in the order of the pages that they describe."""
+    for run in memmap.runs:
+        yield from (f"{run.place.value}:{Range.sized(piece.start, piece.size)}" for piece in run.pieces)
+        if run.place is Place.BOOT:
+            yield from _boot_places(sparse, run.first_pfn, run.end_pfn)
+
+
+def _boot_places(sparse: SparseMemory, first: int, end: int) -> Iterator[str]:
+    """The parts of the memmap made at boot that describe the pages from `first` to before `end`."""
+    for run in sparse.runs_within(first, end):
+        for _, _, struct_pages in run.linear(max(first, run.first_pfn), min(end, run.end_pfn)):
+            if struct_pages is not None:
+                yield f"{Place.BOOT.value}:{Range(struct_pages.start, struct_pages.stop - 1)}"
+
+
+def _resource_words(resource: Resource) -> str:
+    words = [word for flag, word in _FLAG_WORDS.items() if flag in resource.flags]
+    if resource.desc is not ResourceDescriptor.NONE:
+        words.append(f"desc={resource.desc.name.lower()}")
+    return f"{resource.start:08x}-{resource.end:08x} : {resource.name} ({' '.join(words)})"
+
+
+def _pfns(first: int, end: int) -> str:
+    return f"{first:#x}-{end - 1:#x}"
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Columns side by side, as wide as what they hold; those of numbers alone are aligned at the right."""
+    columns = [(head, *cells) for head, *cells in zip(header, *rows, strict=True)]
+    lines = zip(*map(_aligned, columns), strict=True)
+    return "".join("  ".join(line).rstrip() + "\n" for line in lines)
+
+
+def _aligned(column: tuple[str, ...]) -> list[str]:
+    width = max(map(len, column))
+    numbers = len(column) > 1 and all(cell.isdecimal() for cell in column[1:])
+    return [cell.rjust(width) if numbers else cell.ljust(width) for cell in column]

@@ -1,0 +1,137 @@
+"""Questions about one page, and everything there is to say about it.
+
+A question names the page in one of four ways: `pfn 0x100000`, `phys 0x100000000`, `virt 0xffff888100000000` (an address
+of the direct map) or `page 0xffffea0004000000` (the address of its struct page).  A bare number is an address: of the
+upper half of the address space, which the kernel has for itself, a virtual one, and then a struct page's if it lies
+among them; else a physical one.  Numbers are decimal, or hexadecimal after 0x.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+
+import attrs
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.mm.address_space import AddressSpace
+from nvdimmfs.mm.describe import NOTHING, facts_text
+from nvdimmfs.mm.memory import Memory
+from nvdimmfs.mm.page import PageInfo
+from nvdimmfs.mm.pfn_t import PfnFlag, PfnT
+from nvdimmfs.mm.resource import Resource, ResourceDescriptor
+from nvdimmfs.mm.sparse import Place
+from nvdimmfs.mm.units import PAGE_SHIFT, PAGE_SIZE
+
+#: The least address that the kernel has for itself (Documentation/x86/x86_64/mm.rst).
+_UPPER_HALF = 1 << 63
+_WORD = 1 << 64
+
+_PERSISTENT = (ResourceDescriptor.PERSISTENT_MEMORY, ResourceDescriptor.PERSISTENT_MEMORY_LEGACY)
+
+_QUESTION = re.compile(r"\s*(?:(pfn|phys|virt|page)\s+)?(0[xX][0-9a-fA-F]+|[0-9]+)\s*")
+
+
+@attrs.frozen
+class PageQuestion:
+    """Which page is asked about.
+
+    Attributes:
+        kind: `pfn`, `phys`, `virt` or `page`.
+        number: the page frame or the address.
+    """
+
+    kind: str
+    number: int
+
+    @classmethod
+    def parse(cls, text: str, space: AddressSpace) -> PageQuestion:
+        """Read a question.  EINVAL when it is none."""
+        found = _QUESTION.fullmatch(text)
+        if found is None:
+            raise KernelError(errno.EINVAL, f"{text!r} is not pfn, phys, virt or page and a number")
+        digits = found[2]
+        number = int(digits, 16) if digits[:2] in ("0x", "0X") else int(digits)
+        if number >= _WORD:
+            raise KernelError(errno.EINVAL, f"{digits} has more than 64 bits")
+        return cls(found[1] or _kind_of_address(number, space), number)
+
+    def pfn(self, space: AddressSpace) -> int:
+        """The page frame.  ENXIO when the number names none."""
+        pfn = self._named(space)
+        if pfn is None or pfn >= space.physical_end >> PAGE_SHIFT:
+            raise KernelError(errno.ENXIO, f"{self} names no page")
+        return pfn
+
+    def _named(self, space: AddressSpace) -> int | None:
+        if self.kind == "pfn":
+            return self.number
+        if self.kind == "page":
+            return space.page_to_pfn(self.number)
+        physical = self.number if self.kind == "phys" else space.virt_to_phys(self.number)
+        return None if physical is None else physical >> PAGE_SHIFT
+
+    @property
+    def offset(self) -> int:
+        """How far into its page the address points."""
+        return self.number % PAGE_SIZE if self.kind in ("phys", "virt") else 0
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.number:#x}"
+
+
+def translation_text(memory: Memory, question: PageQuestion) -> str:
+    """All there is to say about the page, a fact a line.  ENXIO when the question names none."""
+    found = memory.pages.describe(question.pfn(memory.space))
+    device = found.pagemap.owner if found.pagemap else NOTHING
+    resource = _owner(memory.iomem, found.physical)
+    facts: dict[str, object] = {
+        "query": question,
+        "pfn": f"{found.pfn:#x}",
+        "physical": f"{found.physical:#x}",
+        "virtual": f"{found.virtual:#x}",
+        "page": f"{found.page:#x}",
+        "offset": f"{question.offset:#x}",
+        "pfn_valid": int(found.valid),
+        "pfn_to_online_page": f"{found.page:#x}" if found.online else NOTHING,
+        "initialised": int(found.initialised),
+        "zone": found.zone.name if found.zone else NOTHING,
+        "node": found.zone.nid if found.zone else NOTHING,
+        "device": device,
+        "resource": resource.name if resource else NOTHING,
+        "struct_page_in": _place(found),
+        "struct_page_physical": NOTHING if found.struct_page is None else f"{found.struct_page:#x}",
+        "pfn_t": _flags_text(_pfn_t(found, resource)),
+    }
+    return facts_text(facts.items())
+
+
+def _kind_of_address(number: int, space: AddressSpace) -> str:
+    if number < _UPPER_HALF:
+        return "phys"
+    return "virt" if space.page_to_pfn(number) is None else "page"
+
+
+def _owner(iomem: Resource, address: int) -> Resource | None:
+    """The innermost resource that an address is in."""
+    holders = [resource for _, resource in iomem.walk() if resource.start <= address <= resource.end]
+    return holders[-1] if holders else None
+
+
+def _place(found: PageInfo) -> str:
+    """RAM is RAM, whenever the struct page came there."""
+    if found.place is None:
+        return NOTHING
+    return "pmem" if found.place is Place.PMEM else "ram"
+
+
+def _pfn_t(found: PageInfo, resource: Resource | None) -> PfnT:
+    """What a driver would hand out: persistent memory is DEV, and MAP as well where its struct page can be used."""
+    if found.pagemap is None and (resource is None or resource.desc not in _PERSISTENT):
+        return PfnT(found.pfn)
+    return PfnT(found.pfn, PfnFlag.DEV | PfnFlag.MAP if found.initialised else PfnFlag.DEV)
+
+
+def _flags_text(pfn: PfnT) -> str:
+    """The flags by name."""
+    return " ".join(str(flag.name) for flag in PfnFlag if flag in pfn.flags) or NOTHING

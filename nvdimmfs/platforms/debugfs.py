@@ -1,0 +1,143 @@
+"""The debug folder, sys/kernel/debug/nvdimmfs: what the engine knows, and ways to make it fail.
+
+A real kernel has no such folder; nothing else in the tree depends on it, and reading it changes nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Callable
+
+import attrs
+
+from nvdimmfs.core.parse import line, parse_bool
+from nvdimmfs.core.system import System
+from nvdimmfs.errors import KernelError
+from nvdimmfs.kernfs import Attribute, Directory
+from nvdimmfs.mm import describe
+from nvdimmfs.mm.memory import Memory
+from nvdimmfs.mm.translate import PageQuestion, translation_text
+from nvdimmfs.nd.bus import NdBus
+from nvdimmfs.platforms.layout import layout_json
+
+#: Mode bits of debugfs's root: what it shows is for its owner (DEFAULT_MODE, fs/debugfs/inode.c, Linux 6.1).
+DEBUGFS_PERMISSIONS = 0o700
+
+#: What disarms `fail_registration`, and what it reads when nothing is armed.
+NOT_ARMED = "none"
+
+_TRANSLATE_USAGE = "query: none; write pfn N, phys N, virt N or page N (a bare number is an address), then read\n"
+
+_ERRNO_NUMBER = re.compile(r"-?[0-9]+")
+
+#: Errnos by name, and their names, where there are two the kernel's (include/uapi/asm-generic/errno.h).
+_ERRNOS = {name: getattr(errno, name) for name in dir(errno) if name.startswith("E")}
+_ERRNO_NAMES = {**errno.errorcode, errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EDEADLK: "EDEADLK", errno.EAGAIN: "EAGAIN"}
+
+
+@attrs.define(eq=False)
+class Debugger:
+    """What the folder's files are about.
+
+    Attributes:
+        memory: the machine's physical memory.
+        nd_bus: the devices on it.
+        question: what was last written to `translate`.
+    """
+
+    memory: Memory
+    nd_bus: NdBus
+    question: PageQuestion | None = None
+
+
+@attrs.frozen
+class DebugFile:
+    """A file of the folder.  Unlike sysfs attributes it does not count as a look at the machine: no time passes."""
+
+    text: Callable[[Debugger], str]
+    write: Callable[[Debugger, bytes], None] | None = None
+
+    @property
+    def permissions(self) -> int:
+        return 0o644 if self.write else 0o444
+
+    def show(self, debugger: Debugger) -> bytes:
+        return self.text(debugger).encode()
+
+    def store(self, debugger: Debugger, data: bytes) -> None:
+        """EIO for a file that cannot be written."""
+        if self.write is None:
+            raise KernelError(errno.EIO, "cannot be written")
+        self.write(debugger, data)
+
+
+def create_debug_files(system: System, memory: Memory, nd_bus: NdBus) -> None:
+    """Make the folder."""
+    debugfs = system.directory("kernel").add(Directory("debug", DEBUGFS_PERMISSIONS))
+    folder = debugfs.directory("nvdimmfs")
+    debugger = Debugger(memory, nd_bus)
+    for name, file in DEBUG_FILES.items():
+        folder.add(Attribute(name, file.permissions, file, debugger))
+
+
+def _show_translate(debugger: Debugger) -> str:
+    """The page that was last asked about, as it is now."""
+    if debugger.question is None:
+        return _TRANSLATE_USAGE
+    return translation_text(debugger.memory, debugger.question)
+
+
+def _store_translate(debugger: Debugger, data: bytes) -> None:
+    """Ask about a page, see `mm.translate`.  EINVAL for anything else, ENXIO when there can be no such page.
+
+    A question that is refused leaves the last one in place.
+    """
+    space = debugger.memory.space
+    question = PageQuestion.parse(line(data), space)
+    question.pfn(space)
+    debugger.question = question
+
+
+def _show_fail_registration(debugger: Debugger) -> str:
+    """The errno that the next registration fails with, by name."""
+    number = debugger.memory.next_failure
+    return f"{NOT_ARMED if number is None else _ERRNO_NAMES[number]}\n"
+
+
+def _store_fail_registration(debugger: Debugger, data: bytes) -> None:
+    """Arm it with an errno, by name or number, or disarm it with `none` or 0.  EINVAL for anything else."""
+    debugger.memory.fail_next_registration(_parse_errno(line(data).strip()))
+
+
+def _show_fail_altmap(debugger: Debugger) -> str:
+    """Whether the next allocation from an altmap fails."""
+    return f"{int(debugger.memory.sparse.fail_next_altmap_allocation)}\n"
+
+
+def _store_fail_altmap(debugger: Debugger, data: bytes) -> None:
+    """Arm or disarm it.  EINVAL for anything but a truth value."""
+    debugger.memory.fail_next_altmap_allocation(parse_bool(data))
+
+
+def _parse_errno(text: str) -> int | None:
+    """The number of an errno; None for none."""
+    number = abs(int(text)) if _ERRNO_NUMBER.fullmatch(text) else _ERRNOS.get(text)
+    if text == NOT_ARMED or number == 0:
+        return None
+    if number not in _ERRNO_NAMES:
+        raise KernelError(errno.EINVAL, f"{text!r} is no errno")
+    return number
+
+
+DEBUG_FILES = {
+    "zones": DebugFile(lambda debugger: describe.zones_text(debugger.memory)),
+    "sections": DebugFile(lambda debugger: describe.sections_text(debugger.memory)),
+    "memmap": DebugFile(lambda debugger: describe.memmap_text(debugger.memory)),
+    "resources": DebugFile(lambda debugger: describe.resources_text(debugger.memory)),
+    "ram": DebugFile(lambda debugger: describe.ram_text(debugger.memory)),
+    "layout": DebugFile(lambda debugger: layout_json(debugger.nd_bus)),
+    "translate": DebugFile(_show_translate, _store_translate),
+    "fail_registration": DebugFile(_show_fail_registration, _store_fail_registration),
+    "fail_altmap": DebugFile(_show_fail_altmap, _store_fail_altmap),
+}

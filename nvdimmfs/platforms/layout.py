@@ -1,0 +1,301 @@
+"""What lies where in the machine's persistent memory, byte by byte, as it is in use now.
+
+Each namespace is cut into parts without gap or overlap.  Only what is bound is taken apart: of a namespace without
+driver nobody but its owner knows what the bytes mean.  `layout_json` is the file `layout` of the debug folder, and
+what `nvdimmfs show` draws.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from nvdimmfs.block.disk import Disk
+from nvdimmfs.core.device import Device
+from nvdimmfs.dax.device import DevDax
+from nvdimmfs.drivers.btt import Btt
+from nvdimmfs.formats.btt import ArenaLayout
+from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE
+from nvdimmfs.formats.pfn import PfnInfoBlock, PfnMode
+from nvdimmfs.mm.memory import Memory
+from nvdimmfs.mm.memremap import DevPagemap
+from nvdimmfs.mm.sparse import Place
+from nvdimmfs.nd.btt import BttDevice
+from nvdimmfs.nd.bus import NdBus
+from nvdimmfs.nd.dimm import DimmDevice
+from nvdimmfs.nd.label import LabelArea
+from nvdimmfs.nd.namespace import NamespaceDevice
+from nvdimmfs.nd.pfn import INFO_BLOCK_RESERVE, PageMapPersonality
+from nvdimmfs.nd.region import RegionDevice
+
+#: The version of the document; it grows when a program that reads it would misunderstand a newer one.
+DOCUMENT_VERSION = 1
+
+
+class PartKind(enum.StrEnum):
+    """What a part of a namespace holds."""
+
+    IDLE = "idle"
+    """Nobody has bound the namespace."""
+    RAW = "raw"
+    """Bytes, not mapped with struct page."""
+    DATA = "data"
+    """Bytes for the user: pages with struct page, or a BTT's blocks."""
+    START_PAD = "start_pad"
+    INFO = "info"
+    """The info block, and what is set aside with it."""
+    MEMMAP = "memmap"
+    """Struct pages of this namespace."""
+    PADDING = "padding"
+    """Set aside for the memmap and not used, or lost to alignment."""
+    END_TRUNC = "end_trunc"
+    MAP = "map"
+    LOG = "log"
+    INFO_COPY = "info_copy"
+    UNUSED = "unused"
+    """Too small a rest for a BTT, or before its first arena; the rest of a label area."""
+    INDEX = "index"
+    LABELS = "labels"
+    """Slots of a label area that hold labels."""
+    FREE_SLOTS = "free_slots"
+
+
+@attrs.frozen
+class Part:
+    """`size` bytes from physical address `start` on, or from the start of a label area.
+
+    Attributes:
+        kind, start, size: as said.
+        arena: which arena of a BTT it is of, from 0.
+        slots: how many slots of a label area it is.
+    """
+
+    kind: PartKind
+    start: int
+    size: int
+    arena: int | None = None
+    slots: int | None = None
+
+    @property
+    def end(self) -> int:
+        """The address after the last byte."""
+        return self.start + self.size
+
+
+def layout_json(nd_bus: NdBus) -> str:
+    """The whole machine, as one JSON object in one line.
+
+    `dimms`, those with labels: `name`, `version` of the labels, `labels` and `available_slots` (how many), and the
+    `parts` of the label area, whose `size` it is; `slots` in a part counts them.
+
+    `regions`, in address order: `name`, `bus`, `provider`, `start`, `size`, `free` (ranges without a namespace) and
+    `namespaces`.  Of a namespace: `name`, `start`, `size`; `device` and `driver` that put it into service, `disk` (a
+    name in /dev), `mode`, `align`, `sector_size` as far as they apply; `struct_pages`: bytes of memmap in `ram` and in
+    `pmem`, null without struct pages; `parts`: `kind` (`PartKind`), `start`, `size`, in a BTT `arena`.
+    Numbers are bytes and physical addresses.
+    """
+    regions = sorted(
+        (device for device in nd_bus.members.values() if isinstance(device, RegionDevice)),
+        key=lambda region: (region.start, region.id),
+    )
+    dimms = sorted(
+        (device for device in nd_bus.members.values() if isinstance(device, DimmDevice)), key=lambda dimm: dimm.id
+    )
+    memory = nd_bus.memory
+    document = {
+        "format": "nvdimmfs layout",
+        "version": DOCUMENT_VERSION,
+        "kernel": memory.kernel.name,
+        "ram": {"total": memory.ram_bytes, "free": memory.ram_free},
+        "regions": [_region(region) for region in regions],
+        "dimms": [_dimm(dimm, dimm.data.labels) for dimm in dimms if dimm.data],
+    }
+    return json.dumps(document) + "\n"
+
+
+def namespaces_of(region: RegionDevice) -> list[NamespaceDevice]:
+    """The namespaces of a region that have a size, in address order."""
+    found = [child for child in region.children if isinstance(child, NamespaceDevice) and child.size]
+    return sorted(found, key=lambda namespace: namespace.start)
+
+
+def parts_of(namespace: NamespaceDevice) -> list[Part]:
+    """A namespace's parts, in address order; they fill it exactly."""
+    device = _holder(namespace)
+    if device is None:
+        return [Part(PartKind.IDLE, namespace.start, namespace.size)]
+    if isinstance(device, PageMapPersonality) and device.info_block:
+        return _page_map_parts(namespace, device.info_block)
+    btt = _btt_of(namespace)
+    if btt:
+        return list(_btt_parts(namespace, btt))
+    kind = PartKind.DATA if _pagemap(namespace) else PartKind.RAW
+    return [Part(kind, namespace.start, namespace.size)]
+
+
+def label_parts_of(labels: LabelArea) -> list[Part]:
+    """The parts of a label area in order; they fill it exactly.  Slots next to each other that are alike are one."""
+    area = labels.layout
+    if labels.index is None:
+        return [Part(PartKind.UNUSED, 0, area.config_size)]
+    parts = [Part(PartKind.INDEX, offset, area.index_size) for offset in area.index_offsets]
+    used = set(labels.index.used())
+    for taken, run in itertools.groupby(range(labels.index.nslot), key=used.__contains__):
+        slots = list(run)
+        kind = PartKind.LABELS if taken else PartKind.FREE_SLOTS
+        size = len(slots) * area.label_size
+        parts.append(Part(kind, area.slot_offset(slots[0]), size, slots=len(slots)))
+    rest = area.config_size - parts[-1].end
+    return [*parts, Part(PartKind.UNUSED, parts[-1].end, rest)] if rest else parts
+
+
+def _dimm(dimm: DimmDevice, labels: LabelArea) -> dict[str, object]:
+    return {
+        "name": dimm.name,
+        "version": ".".join(map(str, labels.index.version)) if labels.index else None,
+        "size": labels.layout.config_size,
+        "labels": len(labels.active()),
+        "available_slots": labels.available_slots,
+        "parts": [_part(part) for part in label_parts_of(labels)],
+    }
+
+
+def _region(region: RegionDevice) -> dict[str, object]:
+    namespaces = namespaces_of(region)
+    return {
+        "name": region.name,
+        "bus": region.parent.name,
+        "provider": region.parent.provider,
+        "start": region.start,
+        "size": region.size,
+        "free": [{"start": start, "size": size} for start, size in _free(region, namespaces)],
+        "namespaces": [_namespace(namespace) for namespace in namespaces],
+    }
+
+
+def _free(region: RegionDevice, namespaces: Iterable[NamespaceDevice]) -> Iterator[tuple[int, int]]:
+    """Start and size of what no namespace has."""
+    start = region.start
+    for namespace in namespaces:
+        if start < namespace.start:
+            yield start, namespace.start - start
+        start = namespace.start + namespace.size
+    if start < region.start + region.size:
+        yield start, region.start + region.size - start
+
+
+def _namespace(namespace: NamespaceDevice) -> dict[str, object]:
+    device = _holder(namespace)
+    described: dict[str, object] = {
+        "name": namespace.name,
+        "start": namespace.start,
+        "size": namespace.size,
+        "device": device.name if device else None,
+        "driver": device.driver.name if device and device.driver else None,
+        "disk": _node_name(namespace),
+        "struct_pages": _struct_pages(namespace),
+    }
+    if isinstance(device, PageMapPersonality) and device.info_block:
+        described |= {"mode": PfnMode(device.info_block.mode).name.lower(), "align": device.align}
+    if isinstance(device, BttDevice):
+        described["sector_size"] = device.sector_size
+    described["parts"] = [_part(part) for part in parts_of(namespace)]
+    return described
+
+
+def _part(part: Part) -> dict[str, object]:
+    numbers = {"start": part.start, "size": part.size, "arena": part.arena, "slots": part.slots}
+    return {"kind": part.kind} | {name: number for name, number in numbers.items() if number is not None}
+
+
+def _holder(namespace: NamespaceDevice) -> Device | None:
+    """The bound device that puts a namespace into service: the namespace itself or what claims it."""
+    device: Device = namespace.claim or namespace
+    return device if device.driver else None
+
+
+def _node_name(namespace: NamespaceDevice) -> str | None:
+    """The name in /dev of the disk or the dax device that the namespace has become."""
+    return next((child.name for child in _below(namespace) if isinstance(child, Disk | DevDax)), None)
+
+
+def _btt_of(namespace: NamespaceDevice) -> Btt | None:
+    disks = (child.data for child in _below(namespace) if isinstance(child, Disk))
+    return next((data for data in disks if isinstance(data, Btt)), None)
+
+
+def _below(namespace: NamespaceDevice) -> list[Device]:
+    """What stands below the namespace and what claims it; up to 4.4 a pfn device's disk is the namespace's child."""
+    return [*namespace.children, *(namespace.claim.children if namespace.claim else ())]
+
+
+def _pagemap(namespace: NamespaceDevice) -> DevPagemap | None:
+    """The registration of a namespace's pages."""
+    memory: Memory = namespace.region.memory
+    return next((found for found in memory.pagemaps if namespace.start <= found.range.start <= namespace.end), None)
+
+
+def _struct_pages(namespace: NamespaceDevice) -> dict[str, int] | None:
+    pagemap = _pagemap(namespace)
+    if pagemap is None:
+        return None
+    in_pmem = sum(size for _, size in _memmap_pieces(pagemap))
+    return {"ram": pagemap.ram_bytes, "pmem": in_pmem}
+
+
+def _memmap_pieces(pagemap: DevPagemap) -> Iterator[tuple[int, int]]:
+    """Start and size of each piece of persistent memory that holds struct pages."""
+    for memmap in pagemap.memmaps:
+        for run in memmap.runs:
+            if run.place is Place.PMEM:
+                yield from ((piece.start, piece.size) for piece in run.pieces)
+
+
+def _page_map_parts(namespace: NamespaceDevice, block: PfnInfoBlock) -> list[Part]:
+    """As the info block says; the memmap where it really is."""
+    start = namespace.start + block.start_pad
+    end = namespace.end + 1
+    parts = [Part(PartKind.DATA, namespace.start, namespace.size)]
+    parts = _laid_over(parts, PartKind.START_PAD, namespace.start, start)
+    parts = _laid_over(parts, PartKind.PADDING, start, start + block.dataoff)
+    parts = _laid_over(parts, PartKind.INFO, start, start + INFO_BLOCK_RESERVE)
+    parts = _laid_over(parts, PartKind.END_TRUNC, end - block.end_trunc, end)
+    pagemap = _pagemap(namespace)
+    for piece_start, size in _memmap_pieces(pagemap) if pagemap else ():
+        parts = _laid_over(parts, PartKind.MEMMAP, piece_start, piece_start + size)
+    return parts
+
+
+def _laid_over(parts: list[Part], kind: PartKind, start: int, end: int) -> list[Part]:
+    """The parts, with another one in place of whatever was from `start` to before `end`."""
+    before = [Part(part.kind, part.start, min(part.end, start) - part.start) for part in parts if part.start < start]
+    after = [Part(part.kind, max(part.start, end), part.end - max(part.start, end)) for part in parts if part.end > end]
+    return [*before, Part(kind, start, end - start), *after] if start < end else parts
+
+
+def _btt_parts(namespace: NamespaceDevice, btt: Btt) -> Iterator[Part]:
+    origin = namespace.start + btt.initial_offset
+    position = namespace.start
+    for number, arena in enumerate(btt.layouts):
+        for kind, offset, size in _arena_parts(arena):
+            if position < origin + offset:
+                yield Part(PartKind.UNUSED, position, origin + offset - position)
+            yield Part(kind, origin + offset, size, number)
+            position = origin + offset + size
+    if position < namespace.end + 1:
+        yield Part(PartKind.UNUSED, position, namespace.end + 1 - position)
+
+
+def _arena_parts(arena: ArenaLayout) -> tuple[tuple[PartKind, int, int], ...]:
+    """Kind, offset from the first arena, and size."""
+    return (
+        (PartKind.INFO, arena.infooff, INFO_BLOCK_SIZE),
+        (PartKind.DATA, arena.dataoff, arena.mapoff - arena.dataoff),
+        (PartKind.MAP, arena.mapoff, arena.logoff - arena.mapoff),
+        (PartKind.LOG, arena.logoff, arena.info2off - arena.logoff),
+        (PartKind.INFO_COPY, arena.info2off, INFO_BLOCK_SIZE),
+    )

@@ -1,0 +1,217 @@
+"""Whatever is bound and unbound in whatever order through sysfs, the page engine keeps its books."""
+
+import errno
+from itertools import pairwise, product
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from poke import DEBUG, ND, Hands
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.mm.intervals import IntervalSet
+from nvdimmfs.mm.sparse import Place
+from nvdimmfs.mm.units import GIB, KIB, MIB, PAGE_SHIFT, pages
+
+#: Neighbours within sections, of each other and of RAM; ranges apart from everything; one that RAM cannot describe.
+RANGES = "64M!4G,64M!4160M,96M!4224M,256M!5G,130M!5400M,2G!8G,2050M!16G,6T!1T"
+REGIONS = 8
+
+#: What a step may be answered.  Anything else is a bug.
+REFUSALS = {errno.EBUSY, errno.EEXIST, errno.EINVAL, errno.ENODEV, errno.ENOMEM, errno.ENXIO, errno.EOPNOTSUPP}
+
+ALIGNMENTS = (4 * KIB, 2 * MIB, GIB)
+
+WAYS = [
+    *(
+        (kind, {"mode": mode, "align": align})
+        for kind, mode, align in product(("pfn", "dax"), ("pmem", "ram"), ALIGNMENTS)
+    ),
+    ("raw", {}),
+    ("force_raw", {}),
+    ("btt", {"sector_size": 512}),
+]
+
+ways = st.sampled_from(WAYS)
+regions = st.integers(0, REGIONS - 1)
+uses = st.tuples(st.just("use"), regions, ways)
+steps = st.one_of(
+    uses,
+    uses,
+    uses,
+    st.tuples(st.just("unbind"), regions, st.none()),
+    st.tuples(st.just("region"), regions, st.none()),
+    st.tuples(st.just("fail"), st.sampled_from(["fail_registration", "fail_altmap"]), st.none()),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(steps, min_size=4, max_size=12), st.sampled_from([512 * MIB, 4 * GIB]))
+def test_the_books_are_kept_whatever_is_bound_and_unbound(chosen, ram):
+    hands = Hands.on(RANGES, ram)
+    everything = IntervalSet()
+    check(hands, everything)
+    for verb, what, way in chosen:
+        try:
+            take(hands, verb, what, way)
+        except KernelError as refusal:
+            if refusal.errno not in REFUSALS:
+                raise
+        hands.machine.system.rest()
+        check(hands, everything)
+    for number in range(REGIONS):
+        if hands.driver_of(f"region{number}"):
+            hands.write(f"{ND}/drivers/nd_region/unbind", f"region{number}")
+    check(hands, everything)
+    assert not hands.memory.pagemaps
+    assert not list(hands.memory.sparse.hot)
+    assert hands.facts("ram")["memmap_devices"] == "0"
+
+
+def take(hands, verb, what, way):
+    if verb == "fail":
+        hands.write(f"{DEBUG}/{what}", "1" if what == "fail_altmap" else "ENOMEM")
+    elif verb == "region":
+        bound = hands.driver_of(f"region{what}")
+        hands.write(f"{ND}/drivers/nd_region/{'unbind' if bound else 'bind'}", f"region{what}")
+    elif verb == "unbind":
+        release(hands, what)
+    elif hands.driver_of(f"region{what}"):
+        release(hands, what)
+        use(hands, what, *way)
+
+
+def use(hands, number, kind, config):
+    namespace = f"namespace{number}.0"
+    if kind not in ("raw", "force_raw"):
+        hands.bring_up(number, kind, **config)
+        return
+    hands.write(f"{hands.device(namespace)}/force_raw", str(int(kind == "force_raw")))
+    hands.bind(namespace)
+
+
+def release(hands, number):
+    """Unbind what uses the namespace, and have it let go of it."""
+    for kind in ("btt", "pfn", "dax"):
+        for name in hands.names(f"{kind}{number}."):
+            if name in hands.names(name):  # it may be gone by now: letting go removes devices
+                hands.unbind(name)
+                hands.write(f"{hands.device(name)}/namespace", "\n")
+    for name in hands.names(f"namespace{number}."):
+        hands.unbind(name)
+
+
+def check(hands, everything):
+    memory = hands.memory
+    check_ranges(memory, everything)
+    check_struct_pages(memory)
+    check_altmaps(memory)
+    check_ram(hands)
+    check_translations(memory)
+    check_layout(hands)
+
+
+def check_ranges(memory, everything):
+    """A page belongs to one page map at most; what is mapped is what is populated, and what the zone has spanned."""
+    ranges = sorted((r.first_pfn, r.end_pfn, pagemap) for pagemap in memory.pagemaps for r in pagemap.ranges)
+    assert all(end <= start for (_, end, _), (start, _, _) in pairwise(ranges))
+    assert IntervalSet((first, end) for first, end, _ in ranges) == memory.sparse.hot
+    for first, end, pagemap in ranges:
+        everything.add(first, end)
+        assert memory.find_pagemap(first) is memory.find_pagemap(end - 1) is pagemap
+        assert not memory.is_ram(first)
+    zone = memory.device_zone()
+    assert (zone.start_pfn, zone.end_pfn) == (everything.span or (0, 0))  # by 6.1 it does not shrink
+    assert (zone.present, zone.managed) == (0, 0)
+
+
+def check_struct_pages(memory):
+    """No address holds two struct pages, or a struct page and something else that is in use."""
+    pieces = [piece for run in memory.sparse.boot.runs for piece in run.pieces]
+    for pagemap in memory.pagemaps:
+        for run in pagemap.memmaps[0].runs:
+            pieces += run.pieces
+            assert sum(piece.size for piece in run.pieces) >= needed(run)
+            if run.place is Place.PMEM:
+                low, high = pagemap.range.start + 8 * KIB, pagemap.pfn_first() << PAGE_SHIFT
+                assert all(low <= piece.start < piece.end <= high for piece in run.pieces)
+            else:
+                assert all(memory.is_ram(pages(piece.start)) for piece in run.pieces)
+    taken = IntervalSet((piece.start, piece.end) for piece in pieces)
+    assert taken.count == sum(piece.size for piece in pieces)
+
+
+def needed(run):
+    if run.place is Place.BOOT:
+        return 0
+    count = run.end_pfn - run.first_pfn
+    return 2 * 4096 * count // run.compound if run.compound else 64 * count
+
+
+def check_altmaps(memory):
+    """What was set aside was given out, lost to alignment, or is there."""
+    for pagemap in memory.pagemaps:
+        altmap = pagemap.altmap
+        if altmap is None:
+            continue
+        given = sum(memmap.altmap_pfns for memmap in pagemap.memmaps)
+        assert altmap.alloc == given
+        assert altmap.reserve + altmap.alloc + altmap.align + altmap.available == altmap.offset
+        assert pagemap.pfn_first() == altmap.base_pfn + altmap.offset
+
+
+def check_ram(hands):
+    """RAM is free, or holds struct pages, or was never there to be had."""
+    facts = {name: int(number) for name, number in hands.facts("ram").items()}
+    memory = hands.memory
+    drawn = sum(
+        piece.size
+        for pagemap in memory.pagemaps
+        for run in pagemap.memmaps[0].runs
+        if run.place is Place.RAM
+        for piece in run.pieces
+    )
+    assert facts["memmap_devices"] == drawn
+    assert facts["free"] + drawn + facts["memmap_ram"] + facts["reserved"] == facts["total"] == memory.ram_bytes
+    assert 40 * MIB < facts["reserved"] < 48 * MIB  # the kernel's image
+
+
+def check_translations(memory):
+    """At both ends of everything, each way leads back."""
+    translate = memory.pages
+    ends = {end for pagemap in memory.pagemaps for end in (pagemap.range.first_pfn, pagemap.range.end_pfn)}
+    ends |= {pagemap.pfn_first() for pagemap in memory.pagemaps}
+    for pfn in {end + step for end in ends for step in (-1, 0, 1)}:
+        found = translate.describe(pfn)
+        assert translate.page_to_pfn(found.page) == pfn
+        assert translate.virt_to_page(found.virtual) == found.page
+        assert translate.page_address(found.page) == found.virtual
+        assert found.initialised <= found.valid == (found.struct_page is not None)
+        assert found.initialised == (memory.is_ram(pfn) or bool(found.pagemap and found.pagemap.pfn_valid(pfn)))
+        assert not (found.online and found.pagemap)
+
+
+def check_layout(hands):
+    """Parts fill their namespaces, and have the sizes that sysfs shows."""
+    for region in hands.layout()["regions"]:
+        position = region["start"]
+        ranges = [*region["namespaces"], *region["free"]]
+        for each in sorted(ranges, key=lambda each: each["start"]):
+            assert each["start"] == position
+            position += each["size"]
+        assert position == region["start"] + region["size"]
+        for namespace in region["namespaces"]:
+            check_parts(hands, namespace)
+
+
+def check_parts(hands, namespace):
+    position = namespace["start"]
+    sizes = dict.fromkeys(("data", "memmap"), 0)
+    for part in namespace["parts"]:
+        assert part["start"] == position
+        assert part["size"] > 0
+        position += part["size"]
+        sizes[part["kind"]] = sizes.get(part["kind"], 0) + part["size"]
+    assert position == namespace["start"] + namespace["size"]
+    assert sizes["memmap"] == (namespace["struct_pages"] or {"pmem": 0})["pmem"]
+    if (namespace["device"] or "").startswith(("pfn", "dax")):
+        assert sizes["data"] == int(hands.read(f"{hands.device(namespace['device'])}/size"))

@@ -1,0 +1,324 @@
+"""`nvdimmfs show`: the same layout as text, in colour, for programs, and as a picture."""
+
+import errno
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+from xml.etree import ElementTree
+
+import mounting
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from poke import Hands
+
+from nvdimmfs.cli.drawing import Bar, Segment, bars_of, shares
+from nvdimmfs.cli.drawing_svg import MONO_WIDTH, SANS_WIDTH, WIDTH, draw_svg
+from nvdimmfs.cli.drawing_text import draw_plain
+from nvdimmfs.cli.main import main
+from nvdimmfs.cli.show import LAYOUT
+from nvdimmfs.formats.label import IndexBlock
+from nvdimmfs.media.memory import MemoryMedia
+from nvdimmfs.mm.units import GIB, KIB, MIB
+from nvdimmfs.nd.label import LabelArea, init_label_area
+from nvdimmfs.platforms.layout import label_parts_of
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture
+def hands():
+    hands = Hands.on("512M!4G,256M!6G")
+    hands.bring_up(0, "pfn", mode="pmem")
+    hands.bring_up(1, "btt", sector_size=4096)
+    return hands
+
+
+def pretend_mount(hands, directory):
+    """A folder that looks like a mounted machine to who reads the layout."""
+    file = directory / LAYOUT
+    file.parent.mkdir(parents=True)
+    file.write_text(hands.debug("layout"))
+    return str(directory)
+
+
+# Text
+
+
+def test_two_namespaces_as_text(hands, tmp_path, capsys):
+    assert main(["show", pretend_mount(hands, tmp_path)]) == 0
+    assert capsys.readouterr().out == (
+        "namespace0.0 in region0: 512 MiB\n"
+        "  pfn0.0 bound to nd_pmem; dev/pmem0; mode pmem; align 2 MiB;\n"
+        "  struct pages: 8 MiB in pmem\n"
+        "0x100000000                                                          0x11fffffff\n"
+        "|i.M===========================================================================|\n"
+        "   i   0x100000000  +0x0          8 KiB  info block\n"
+        "   .   0x100002000  +0x2000    2040 KiB  alignment padding\n"
+        "   M   0x100200000  +0x200000     8 MiB  memmap\n"
+        "   =   0x100a00000  +0xa00000   502 MiB  data\n"
+        "\n"
+        "namespace1.0 in region1: 256 MiB\n"
+        "  btt1.0 bound to nd_pmem; dev/pmem1s; sectors of 4096 bytes; no struct pages\n"
+        "0x180000000                                                          0x18fffffff\n"
+        "|xi=========================================================================mli|\n"
+        "   x   0x180000000  +0x0             4 KiB  unused\n"
+        "   i   0x180001000  +0x1000          4 KiB  info block\n"
+        "   =   0x180002000  +0x2000     261860 KiB  data, about 256 MiB\n"
+        "   m   0x18ffbb000  +0xffbb000     256 KiB  map\n"
+        "   l   0x18fffb000  +0xfffb000      16 KiB  log\n"
+        "   i   0x18ffff000  +0xffff000       4 KiB  info block copy\n"
+    )
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_no_line_is_wider_than_the_terminal(width):
+    hands = Hands.on("512M!4G,2050M!8G,4T!1T")
+    hands.bring_up(0, "pfn", mode="ram")
+    hands.bring_up(1, "dax", mode="pmem", align=GIB)
+    hands.bring_up(2, "btt", sector_size=512)
+    lines = draw_plain(bars_of(hands.layout()), width).splitlines()
+    assert all(len(line) == width for line in lines if line.startswith("|"))
+    assert all(len(line) <= max(width, 80) for line in lines)
+
+
+def test_arenas_that_are_alike_are_drawn_once():
+    hands = Hands.on("4T!1T")
+    hands.bring_up(0, "btt", sector_size=512)
+    whole, first, last = bars_of(hands.layout())
+    assert [segment.name for segment in whole.segments] == ["unused", "arenas 0 to 6", "arena 7"]
+    assert (first.title, last.title, first.detail, last.detail) == ("arenas 0 to 6", "arena 7", True, True)
+    assert [segment.kind for segment in first.segments] == ["info", "data", "map", "log", "info_copy"]
+    for bar in (whole, first, last):
+        assert sum(segment.size for segment in bar.segments) == bar.size
+
+
+def test_what_nobody_uses_is_drawn_too():
+    hands = Hands.on("512M!4G,3M!6G,256M!7G")
+    hands.write("bus/nd/drivers/nd_region/unbind", "region2")
+    used, idle, free = bars_of(hands.layout())
+    assert [bar.segments[0].name for bar in (used, idle, free)] == ["data", "not in use", "no namespace"]
+    assert idle.notes == ("bound to no driver",)
+    assert free.title == "region2"
+
+
+def test_a_machine_without_persistent_memory(tmp_path, capsys):
+    assert main(["show", pretend_mount(Hands.on(""), tmp_path)]) == 0
+    assert capsys.readouterr().out == "no persistent memory\n"
+
+
+def label_area(*slots):
+    """A DIMM's entry in the layout, with labels in some slots."""
+    media = MemoryMedia(128 * KIB)
+    init_label_area(media, 256)
+    layout = LabelArea(media).layout
+    free = (1 << layout.nslot) - 1 & ~sum(1 << slot for slot in slots)
+    index = IndexBlock.new(layout, which=0, seq=3, nslot=layout.nslot, free=free)
+    media.write(0, index.to_bytes(layout.index_size))
+    described = [
+        {"kind": part.kind.value, "start": part.start, "size": part.size, "arena": None, "slots": part.slots}
+        for part in label_parts_of(LabelArea(media))
+    ]
+    return {"name": "nmem0", "version": "1.2", "size": 128 * KIB, "available_slots": 500, "parts": described}
+
+
+def test_label_areas_have_their_slots_in_runs():
+    (bar,) = bars_of({"regions": [], "dimms": [label_area(0, 1, 2, 5)]})
+    assert [(segment.name, segment.size) for segment in bar.segments] == [
+        ("index block", 256),
+        ("index block", 256),
+        ("3 labels", 768),
+        ("2 free slots", 512),
+        ("1 label", 256),
+        ("504 free slots", 504 * 256),
+    ]
+    assert bar.notes == ("labels 1.2", "room for 500 more")
+
+
+def test_a_label_area_in_tatters_is_shown_without_the_order_of_its_slots():
+    (bar,) = bars_of({"regions": [], "dimms": [label_area(*range(0, 510, 2))]})
+    assert [segment.name for segment in bar.segments] == ["index block", "index block", "510 slots, some free"]
+
+
+@settings(max_examples=200)
+@given(st.lists(st.integers(1, 1 << 60), min_size=1, max_size=12), st.integers(80, 1000), st.integers(1, 5))
+def test_shares_fill_the_width_and_nobody_gets_less_than_the_least(sizes, width, least):
+    found = shares(sizes, width, least)
+    assert sum(found) == width
+    assert min(found) >= least
+    fair = [size * width / sum(sizes) for size in sizes]
+    for share, wanted in zip(found, fair, strict=True):
+        assert abs(share - wanted) <= least * len(sizes) + 1
+
+
+# On a terminal
+
+
+def on_a_terminal(*arguments, **environment):
+    """What a command writes to a terminal of 80 columns."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*mounting.MACHINE, *arguments],
+        stdout=theirs,
+        env=mounting.environment() | {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"} | environment,
+    )
+    os.close(theirs)
+    written = b""
+    while select.select([ours], [], [], mounting.PATIENCE)[0]:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError as error:
+            if error.errno != errno.EIO:  # which says that the other end is closed
+                raise
+            break
+        written += piece
+    os.close(ours)
+    assert process.wait(mounting.PATIENCE) == 0
+    return written.decode().replace("\r\n", "\n")
+
+
+def test_a_terminal_gets_colours_and_the_same_words(hands, tmp_path, monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    directory = pretend_mount(hands, tmp_path)
+    written = on_a_terminal("show", directory)
+    assert "\x1b[30;42m" in written
+    bare = re.sub(r"\x1b\[[0-9;]*m", "", written)
+    plain = draw_plain(bars_of(hands.layout()))
+    row = re.compile(r"^ +(\S) +(0x.*)$", re.MULTILINE)
+    assert row.findall(bare) == row.findall(plain)
+    assert all(len(line) <= 80 for line in bare.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("options", "environment"), [(("--no-color",), {}), ((), {"NO_COLOR": "1"}), ((), {"TERM": "dumb"})]
+)
+def test_who_wants_no_colour_gets_plain_text(hands, tmp_path, options, environment):
+    written = on_a_terminal("show", pretend_mount(hands, tmp_path), *options, **environment)
+    assert written == draw_plain(bars_of(hands.layout()))
+
+
+# For programs
+
+
+def test_json_is_what_the_machine_says(hands, tmp_path, capsys):
+    assert main(["show", pretend_mount(hands, tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == hands.layout()
+
+
+# The picture
+
+
+def picture(bars):
+    return ElementTree.fromstring(draw_svg(bars))
+
+
+def texts(root):
+    """Each text with the rectangle that it takes at most: left, top, right, bottom."""
+    for element in root.iter(f"{SVG}text"):
+        classes = element.get("class").split()
+        size = {"title": 16, "name": 13, "small": 12}[classes[0]]
+        width = len(element.text) * size * (MONO_WIDTH if "number" in classes else SANS_WIDTH)
+        x, y = float(element.get("x")), float(element.get("y"))
+        left = x - width if element.get("text-anchor") == "end" else x
+        yield element.text, (left, y - size * 0.8, left + width, y + size * 0.2)
+
+
+def check_picture(root):
+    """Everything is inside, and no label meets another."""
+    height = float(root.get("height"))
+    assert root.get("viewBox") == f"0 0 {WIDTH} {height:g}"
+    found = list(texts(root))
+    for text, (left, top, right, bottom) in found:
+        assert 0 <= left < right <= WIDTH, text
+        assert 0 <= top < bottom <= height, text
+    for index, (one, a) in enumerate(found):
+        for other, b in found[index + 1 :]:
+            assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1], (one, other)
+    for element in root.iter(f"{SVG}rect"):
+        x, width = float(element.get("x")), float(element.get("width"))
+        assert x >= 0
+        assert x + width <= WIDTH + 0.01
+
+
+def test_the_picture_says_what_the_text_says(hands, tmp_path, capsys):
+    file = tmp_path / "picture.svg"
+    assert main(["show", pretend_mount(hands, tmp_path / "machine"), "--svg", str(file)]) == 0
+    assert capsys.readouterr().out == ""
+    root = ElementTree.parse(file).getroot()
+    check_picture(root)
+    words = [text for text, _ in texts(root)]
+    for wanted in ("namespace0.0 in region0: 512 MiB", "memmap", "2040 KiB", "0x100a00000", "0x18fffffff", "log"):
+        assert wanted in words
+    segments = [element for element in root.iter(f"{SVG}rect") if element.get("class") == "segment"]
+    assert len(segments) == 10
+    assert f"memmap: {8 * MIB} bytes at 0x100200000" in [segment.find(f"{SVG}title").text for segment in segments]
+
+
+def test_the_picture_needs_nothing_from_elsewhere_and_follows_light_and_dark(hands):
+    text = draw_svg(bars_of(hands.layout()))
+    assert "prefers-color-scheme: dark" in text
+    assert re.findall(r"https?://[^\"<]*", text) == ["http://www.w3.org/2000/svg"]
+    assert not re.search(r"@import|@font-face|url\(|<script|<image", text)
+
+
+names = st.sampled_from(["info block", "alignment padding", "end truncation", "arenas 0 to 2046", "data"])
+kinds = st.sampled_from(["info", "padding", "data", "memmap", "something new"])
+
+
+@st.composite
+def some_bars(draw):
+    start = position = draw(st.sampled_from([0, 4 * GIB, 1 << 51]))
+    segments = []
+    for size in draw(st.lists(st.integers(1, 1 << 50), min_size=1, max_size=14)):
+        segments.append(Segment(draw(kinds), draw(names), position, size))
+        position += size
+    notes = tuple(draw(st.lists(st.sampled_from(["mode pmem", "struct pages: 16384 MiB in pmem"]), max_size=9)))
+    return Bar("namespace10.12 in region10", notes, start, position - start, tuple(segments), draw(st.booleans()))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(some_bars(), min_size=1, max_size=3))
+def test_labels_never_meet_whatever_is_drawn(bars):
+    check_picture(picture(bars))
+    assert draw_plain(bars).count("\n") > len(bars)
+
+
+# What cannot be drawn
+
+
+def refusal(capsys, *arguments):
+    status = main(["show", *arguments])
+    done = capsys.readouterr()
+    assert (done.out, done.err.count("\n")) == ("", 1)
+    return status, done.err.removeprefix("nvdimmfs: ").strip()
+
+
+def test_what_is_no_machine_is_one_line(tmp_path, capsys):
+    directory = str(tmp_path)
+    assert refusal(capsys, directory) == (1, f"{directory} is not a mount of nvdimmfs")
+    assert refusal(capsys, f"{directory}/none") == (1, f"{directory}/none does not exist")
+    file = tmp_path / "file"
+    file.touch()
+    assert refusal(capsys, str(file)) == (1, f"{file} is not a mount of nvdimmfs")
+
+
+@pytest.mark.parametrize("text", ["", "not json", "[]", '{"format": "nvdimmfs layout", "version": 2}'])
+def test_another_version_is_one_line(tmp_path, capsys, text):
+    file = tmp_path / LAYOUT
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    status, line = refusal(capsys, str(tmp_path))
+    assert (status, "another version" in line) == (1, True)
+
+
+def test_a_file_that_cannot_be_written_is_one_line(hands, tmp_path, capsys):
+    target = tmp_path / "none" / "picture.svg"
+    status, line = refusal(capsys, pretend_mount(hands, tmp_path / "machine"), "--svg", str(target))
+    assert (status, line) == (1, f"{target}: No such file or directory")
+
+
+def test_two_answers_at_once_are_too_many(tmp_path, capsys):
+    assert refusal(capsys, str(tmp_path), "--json", "--svg", "x")[0] == 2
