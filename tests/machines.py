@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.mm.e820 import memparse
 from nvdimmfs.platforms.machine import Machine
 
 
 def boot(description: Mapping[str, str]) -> Machine:
-    """The machine of a recording's header: its ranges and how much memory is installed."""
+    """The machine of a recording's header: a machine file, or legacy ranges and how much memory is installed."""
+    if name := description.get("machine"):
+        return Machine.described(load_machine(name))
     memory, _ = memparse(description.get("memory", "4G"))
     return Machine.legacy(description["memmap"], memory)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import attrs
@@ -79,7 +78,7 @@ class Bug:
         raise ZeroDivisionError("a bug on purpose")
 
     def store(self, subject: object, data: bytes) -> None:
-        raise KernelError(-5, "no such errno")
+        raise KeyError("a bug on purpose")
 
 
 @attrs.define
@@ -204,11 +203,11 @@ class ToyMachine:
         self.tree = toy_tree()
         self.system = self
 
-    def rest(self) -> None:
+    def rest(self, *_seconds: float) -> None:
         """Nothing is left to the background."""
 
     @classmethod
-    def legacy(cls, memmap: str, ram: int, media: Path | None = None) -> ToyMachine:
+    def described(cls, *_description: object) -> ToyMachine:
         return cls()
 
     def close(self) -> None:

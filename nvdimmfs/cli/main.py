@@ -29,6 +29,10 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("mount", "nvdimmfs.cli.mount", "mount a machine with persistent memory"),
     Command("umount", "nvdimmfs.cli.umount", "unmount it and wait until its daemon has ended"),
+    Command("show", "nvdimmfs.cli.show", "draw what lies where in its persistent memory"),
+    Command("plan", "nvdimmfs.cli.plan", "say what the struct pages of persistent memory cost"),
+    Command("machine", "nvdimmfs.cli.machine", "list, draw and check machines"),
+    Command("record", "nvdimmfs.cli.record", "make a machine file of the machine that this runs on"),
 )
 
 

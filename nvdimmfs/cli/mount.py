@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -16,12 +17,15 @@ from nvdimmfs.cli import log as logs
 from nvdimmfs.cli.daemon import leave_behind
 from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.mount_table import absolute, require_free
+from nvdimmfs.cli.sizes import parse_size
 from nvdimmfs.fuse.requirements import MountError, require_fuse
+
+if TYPE_CHECKING:  # loaded when a machine is described
+    from nvdimmfs.machine_file.model import MachineDescription
 
 log = logging.getLogger(__name__)
 
 DEFAULT_MEMMAP = "512M!4G,256M!6G"
-DEFAULT_RAM = "4G"
 
 
 @attrs.frozen
@@ -29,8 +33,7 @@ class MountRequest:
     """What is to be mounted, and how; all paths are absolute."""
 
     mountpoint: Path
-    memmap: str
-    ram: int
+    machine: MachineDescription
     media: Path | None
     cache: bool
 
@@ -39,13 +42,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("directory", metavar="DIR", help="an empty directory to mount on")
     parser.add_argument(
-        "--memmap",
-        metavar="RANGES",
-        default=DEFAULT_MEMMAP,
-        help="legacy persistent memory, size!start, as on the Linux command line (default: %(default)s)",
+        "--machine",
+        metavar="NAME|FILE",
+        help="a name from `nvdimmfs machine list`, or a machine file; the options below change parts of it",
     )
     parser.add_argument(
-        "--ram", metavar="SIZE", default=DEFAULT_RAM, help="the machine's memory (default: %(default)s)"
+        "--memmap",
+        metavar="RANGES",
+        help="legacy persistent memory, size!start, as on the Linux command line "
+        f"(default without --machine: {DEFAULT_MEMMAP})",
+    )
+    parser.add_argument("--ram", metavar="SIZE", help="the machine's memory (default without --machine: 4G)")
+    parser.add_argument(
+        "--kernel",
+        metavar="RELEASE",
+        help="whose answers it gives: 6.1, or an older one, 4.5, 4.3 or rfc, as far as struct pages and pfn devices go "
+        "(default: 6.1)",
     )
     parser.add_argument(
         "--media", metavar="FOLDER", help="keep the bytes in files in this folder (default: in memory, lost at the end)"
@@ -59,16 +71,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Mount.  Returns once the mount answers; in the foreground, once it has ended."""
-    ram = _size(arguments.ram, "--ram")
     request = MountRequest(
         mountpoint=absolute(arguments.directory),
-        memmap=_checked_memmap(arguments.memmap, ram),
-        ram=ram,
+        machine=_machine(arguments),
         media=None if arguments.media is None else absolute(arguments.media),
         cache=not arguments.no_cache,
     )
-    if request.media is None:
-        _warn_of_missing_memory(request)
     require_free(request.mountpoint)
     try:
         require_fuse()
@@ -79,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _serve_in_foreground(request, log_file)
     (logs.log_to_system if log_file is None else logs.log_to_stderr)()
     leave_behind(lambda on_ready: _serve(request, on_ready), stderr=log_file)
+    _warn_of_missing_memory(request)
     return 0
 
 
@@ -86,6 +95,7 @@ def _serve_in_foreground(request: MountRequest, log_file: int | None) -> int:
     if log_file is not None:
         os.dup2(log_file, 2)
     logs.log_to_stderr()
+    _warn_of_missing_memory(request)
     _serve(request, lambda: log.info("mounted on %s; Ctrl-C unmounts", request.mountpoint))
     return 0
 
@@ -99,6 +109,7 @@ def _serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
     """Build the machine and serve its tree.  Loads what that needs only now: half of the start-up time is imports."""
     from nvdimmfs.media.base import MediaError
     from nvdimmfs.platforms.machine import Machine
+    from nvdimmfs.platforms.new_machine import NewMachineError
 
     try:
         from nvdimmfs.fuse.mount import serve
@@ -106,8 +117,8 @@ def _serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
         raise CommandError(f"the FUSE library cannot be loaded: {error}") from None
 
     try:
-        machine = Machine.legacy(request.memmap, request.ram, request.media)
-    except MediaError as error:
+        machine = Machine.described(request.machine, request.media)
+    except (MediaError, NewMachineError) as error:
         raise CommandError(str(error)) from None
     with contextlib.closing(machine):
         try:
@@ -122,14 +133,41 @@ def _serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
             raise CommandError(str(error)) from None
 
 
-def _checked_memmap(memmap: str, ram: int) -> str:
+def _machine(arguments: argparse.Namespace) -> MachineDescription:
+    """The machine asked for, with what the other options change of it."""
+    from nvdimmfs.machine_file.model import MachineDescription
+
+    machine = MachineDescription(memmap=DEFAULT_MEMMAP)
+    if arguments.machine is not None:
+        from nvdimmfs.cli.machine import described
+
+        machine = described(arguments.machine)
+    if arguments.ram is not None:
+        machine = attrs.evolve(machine, ram=parse_size(arguments.ram, "--ram"))
+    if arguments.kernel is not None:
+        machine = attrs.evolve(machine, kernel=_checked_kernel(arguments.kernel))
+    if arguments.memmap is not None:
+        machine = attrs.evolve(machine, memmap=arguments.memmap)
+    if machine.memmap:
+        _check_memmap(machine.memmap, machine.ram)
+    return machine
+
+
+def _check_memmap(memmap: str, ram: int) -> None:
     from nvdimmfs.mm.memmap_option import MemmapError, check_memmap
 
     try:
         check_memmap(memmap, ram)
     except MemmapError as error:
         raise CommandError(str(error), MISUSED) from None
-    return memmap
+
+
+def _checked_kernel(name: str) -> str:
+    from nvdimmfs.mm.kernel import EMULATED_KERNELS
+
+    if name not in EMULATED_KERNELS:
+        raise CommandError(f"--kernel {name}: not one of {', '.join(EMULATED_KERNELS)}", MISUSED)
+    return name
 
 
 def _warn_of_missing_memory(request: MountRequest) -> None:
@@ -137,20 +175,12 @@ def _warn_of_missing_memory(request: MountRequest) -> None:
     from nvdimmfs.mm.firmware import memory_reaching, without_memory
     from nvdimmfs.mm.units import GIB
 
-    for missing in without_memory(request.memmap, request.ram):
+    if request.media is not None:
+        return
+    for missing in without_memory(request.machine.memmap, request.machine.ram):
         needed = -(-memory_reaching(missing.end) // GIB)
         print(
             f"nvdimmfs: warning: the machine has no memory at {missing}: it reads as zeros and forgets what is written;"
             f" --ram {needed}G or --media FOLDER gives it bytes",
             file=sys.stderr,
         )
-
-
-def _size(text: str, option: str) -> int:
-    """A number of bytes, as the kernel's command line has them."""
-    from nvdimmfs.mm.e820 import scan_size
-
-    size, rest = scan_size(text)
-    if rest or not size:
-        raise CommandError(f"{option} {text}: not a size such as 4G", MISUSED)
-    return size

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nvdimmfs.block.disk import BlockLayer
 from nvdimmfs.core.attribute import constant
+from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
 from nvdimmfs.core.system import System
 from nvdimmfs.dax.device import DaxLayer
@@ -15,14 +16,21 @@ from nvdimmfs.drivers.nd_bus import NdBusDriver
 from nvdimmfs.drivers.nd_pmem import NdPmemDriver
 from nvdimmfs.drivers.nd_region import NdRegionDriver
 from nvdimmfs.drivers.nvdimm import NvdimmDriver
+from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Tree
+from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.mm.firmware import installed_memory
+from nvdimmfs.mm.kernel import KERNEL_6_1, KERNELS, Kernel
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.bus import NdBus
+from nvdimmfs.platforms.debugfs import create_debug_files
 from nvdimmfs.platforms.e820 import E820PmemDriver, legacy_ranges
+from nvdimmfs.platforms.new_machine import Hands, NewMachineError
+from nvdimmfs.platforms.nfit import NfitPlatform, parent_device
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.procfs import create_proc_files
 from nvdimmfs.platforms.storage import FolderStorage, MemoryStorage, Storage
+from nvdimmfs.platforms.unreadable import UnreadableAttributes, make_unreadable
 
 
 class Machine:
@@ -35,30 +43,75 @@ class Machine:
     """
 
     def __init__(self, memory: Memory, storage: Storage) -> None:
-        self.system = System()
+        self.system = System(memory.kernel)
         self.memory = memory
         self.storage = storage
         self._platform_bus = PlatformBus(self.system)
         self._nd_bus = NdBus(self.system, memory)
         self._load_modules()
         create_proc_files(self.system, memory)
+        create_debug_files(self.system, memory, self._nd_bus)
 
     @classmethod
-    def legacy(cls, memmap: str, ram: int, media: Path | None = None) -> Machine:
+    def legacy(cls, memmap: str, ram: int, media: Path | None = None, kernel: Kernel = KERNEL_6_1) -> Machine:
         """A machine with `ram` bytes of memory, booted with memmap=<memmap>.
 
         Args:
             memmap: ranges as on the kernel's command line.
             ram: bytes of System RAM.
             media: the folder that keeps the bytes; None keeps them in memory.
+            kernel: what it runs.
         """
-        storage = FolderStorage(media) if media else MemoryStorage(installed_memory(ram))
-        machine = cls(Memory.boot(memmap, ram), storage)
-        if legacy_ranges(machine.memory.iomem):
+        return cls.described(MachineDescription(memmap=memmap, ram=ram, kernel=kernel.name), media)
+
+    @classmethod
+    def described(cls, description: MachineDescription, media: Path | None = None) -> Machine:
+        """The machine of a machine file; `media` as for `legacy`."""
+        kernel = KERNELS[description.kernel]
+        memory = Memory.boot(description.memmap, description.ram, kernel)
+        ranges = [(range_.start, range_.end) for bus in description.buses for range_ in bus.ranges]
+        storage = FolderStorage(media) if media else MemoryStorage((*installed_memory(description.ram), *ranges))
+        machine = cls(memory, storage)
+        if legacy_ranges(memory.iomem) or kernel.devices.legacy_device_is_always_there:
             PlatformDevice(machine._platform_bus, "e820_pmem").add()
+        machine._add_nfit_buses(description)
         machine.system.settle()
         machine.system.rest()
+        machine._use_for_the_first_time(description)
         return machine
+
+    def _use_for_the_first_time(self, description: MachineDescription) -> None:
+        hands = Hands(self.system)
+        if self.storage.is_new:
+            hands.set_up(description.personalities)
+        refusals = {}
+        for unreadable in description.unreadable:
+            try:
+                attribute = hands.attribute(unreadable.path)
+            except KernelError:
+                raise NewMachineError(f"unreadable: /sys/{unreadable.path} is not there") from None
+            refusals[attribute.path] = unreadable.errno
+            make_unreadable(attribute, unreadable.errno)
+        if refusals:
+            self.system.tree.subscribe(UnreadableAttributes(refusals))
+
+    def _add_nfit_buses(self, description: MachineDescription) -> None:
+        if not description.buses:
+            return
+        module = Module(self.system, "nfit", 86016, (self._libnvdimm,))
+        platform = NfitPlatform(self._nd_bus, module, self.storage)
+        known: dict[str, Device] = {"platform": self._platform_bus.root}
+        for bus in description.buses:
+            platform.add(self._parent_device(bus.parent, known), bus)
+
+    def _parent_device(self, path: str, known: dict[str, Device]) -> Device:
+        """The device that a bus belongs to: a platform device, or one of the firmware's tree."""
+        names = path.removeprefix("devices/").split("/")
+        if names[0] != "platform":
+            return parent_device(self.system, path, known)
+        device = PlatformDevice(self._platform_bus, names[1])
+        device.add()
+        return device
 
     @property
     def tree(self) -> Tree:
@@ -72,17 +125,20 @@ class Machine:
     def _load_modules(self) -> None:
         """Load what a distribution loads for persistent memory.  Sizes are those of the reference machine."""
         system, nd_bus = self.system, self._nd_bus
-        libnvdimm = Module(system, "libnvdimm", 204800, parameters=(constant("key_revalidate", "Y\n"),))
+        libnvdimm = Module(system, "libnvdimm", 204800, parameters=(constant("key_revalidate", "Y\n", since="5.0"),))
+        self._libnvdimm = libnvdimm
         nd_e820 = Module(system, "nd_e820", 16384, (libnvdimm,))
         nd_btt = Module(system, "nd_btt", 32768, (libnvdimm,))
         nd_pmem = Module(system, "nd_pmem", 24576, (nd_btt, libnvdimm))
-        dax_pmem = Module(system, "dax_pmem", 16384, (libnvdimm,))
-        device_dax = Module(system, "device_dax", 20480)
-        dax_layer = DaxLayer(system, self.memory)
         NdBusDriver(nd_bus, libnvdimm)
         NvdimmDriver(nd_bus, libnvdimm)
         NdRegionDriver(nd_bus, libnvdimm)
         NdPmemDriver(nd_bus, nd_pmem, BlockLayer(system))
-        DaxPmemDriver(nd_bus, dax_pmem, dax_layer)
-        DeviceDaxDriver(dax_layer.bus, device_dax)
+        if self.memory.kernel.devices.has_dax:
+            self._load_dax_modules()
         E820PmemDriver(self._platform_bus, nd_e820, nd_bus, self.storage)
+
+    def _load_dax_modules(self) -> None:
+        layer = DaxLayer(self.system, self.memory)
+        DaxPmemDriver(self._nd_bus, Module(self.system, "dax_pmem", 16384, (self._libnvdimm,)), layer)
+        DeviceDaxDriver(layer.bus, Module(self.system, "device_dax", 20480))

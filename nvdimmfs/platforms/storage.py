@@ -7,17 +7,27 @@ import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+from nvdimmfs.formats.label import LABEL_SIZE_1_1, LABEL_SIZE_1_2
+from nvdimmfs.machine_file.model import LabelArea
 from nvdimmfs.media.base import Media, MediaError
 from nvdimmfs.media.file import FileMedia
 from nvdimmfs.media.memory import MemoryMedia
 from nvdimmfs.media.populated import PopulatedMedia
+from nvdimmfs.nd.label import init_label_area
+
+#: Bytes of a label in each version of the format.
+LABEL_SIZES_BY_VERSION = {"1.1": LABEL_SIZE_1_1, "1.2": LABEL_SIZE_1_2}
 
 
 class Storage(ABC):
     """Gives the medium behind a physical range; the same range gets the same medium as long as the storage is open."""
 
+    #: Nothing was kept here before.
+    is_new = True
+
     def __init__(self) -> None:
         self._media: dict[tuple[int, int], Media] = {}
+        self._label_areas: dict[str, Media] = {}
 
     def media(self, start: int, size: int) -> Media:
         """The medium of `size` bytes behind a physical address."""
@@ -25,6 +35,22 @@ class Storage(ABC):
         if key not in self._media:
             self._media[key] = self.create(start, size)
         return self._media[key]
+
+    def label_area(self, name: str, description: LabelArea) -> Media:
+        """A DIMM's label area, with its first bytes written if it is new."""
+        if name in self._label_areas:
+            return self._label_areas[name]
+        media, is_new = self.create_label_area(name, description.size)
+        self._label_areas[name] = media
+        if is_new and description.initialised:
+            init_label_area(media, LABEL_SIZES_BY_VERSION[description.initialised])
+        elif is_new:
+            media.write(0, description.first_bytes())
+        return media
+
+    @abstractmethod
+    def create_label_area(self, name: str, size: int) -> tuple[Media, bool]:
+        """Open a label area, and say whether it is new."""
 
     @abstractmethod
     def create(self, start: int, size: int) -> Media:
@@ -36,6 +62,10 @@ class Storage(ABC):
             _, media = self._media.popitem()
             media.flush()
             media.close()
+        while self._label_areas:
+            _, area = self._label_areas.popitem()
+            area.flush()
+            area.close()
 
 
 class MemoryStorage(Storage):
@@ -58,6 +88,9 @@ class MemoryStorage(Storage):
         media = MemoryMedia(size)
         return media if populated == ((0, size),) else PopulatedMedia(media, populated)
 
+    def create_label_area(self, name: str, size: int) -> tuple[Media, bool]:  # noqa: ARG002  # memory needs no names
+        return MemoryMedia(size), True
+
 
 class FolderStorage(Storage):
     """A sparse file a range, named after its first and last address, in a folder that one machine at a time uses."""
@@ -78,9 +111,15 @@ class FolderStorage(Storage):
             raise MediaError(
                 f"{folder}: in use by another machine; unmount it first or choose another folder"
             ) from error
+        self.is_new = not any(folder.glob("*.img"))
 
     def create(self, start: int, size: int) -> Media:
         return FileMedia(self.folder / f"pmem-{start:x}-{start + size - 1:x}.img", size)
+
+    def create_label_area(self, name: str, size: int) -> tuple[Media, bool]:
+        path = self.folder / f"labels-{name}.img"
+        is_new = not path.exists()
+        return FileMedia(path, size), is_new
 
     def close(self) -> None:
         super().close()

@@ -19,7 +19,7 @@ FLOORS = (
     {"core"},
     {"block", "dax"},
     {"nd"},
-    {"drivers"},
+    {"drivers", "machine_file"},
     {"platforms"},
     {"fuse"},
     {"cli"},

@@ -1,0 +1,114 @@
+"""`nvdimmfs machine`: what machines there are, what they look like, and what is wrong with a machine file."""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import json
+import sys
+from collections.abc import Callable
+
+import attrs
+
+from nvdimmfs.cli.errors import FAILED, MISUSED, CommandError
+from nvdimmfs.machine_file.files import MachineFileError, load_machine, machines
+from nvdimmfs.machine_file.model import MachineDescription
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = _action(actions, "list", _list, "name the machines that come with nvdimmfs, a line each")
+    _offer_json(listing)
+    showing = _action(actions, "show", _show, "draw a machine")
+    showing.add_argument("machine", metavar="NAME|FILE", help="a name from `machine list`, or a machine file")
+    _offer_json(showing)
+    checking = _action(actions, "check", _check, "say what is wrong with machine files, a line for each thing")
+    checking.add_argument("machines", metavar="FILE", nargs="+", help="a machine file, or the name of a machine")
+    _action(actions, "schema", _schema, "print the JSON Schema of machine files, for editors")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what was asked and return the exit status."""
+    act: Callable[[argparse.Namespace], int] = arguments.act
+    return act(arguments)
+
+
+def described(name_or_path: str) -> MachineDescription:
+    """The machine of a --machine argument.  What is wrong with its file goes to stderr; CommandError counts it."""
+    try:
+        return load_machine(name_or_path)
+    except MachineFileError as error:
+        if len(error.lines) == 1:
+            raise CommandError(error.lines[0], MISUSED) from None
+        _complain(error.lines)
+        raise CommandError(f"{name_or_path}: {len(error.lines)} mistakes", MISUSED) from None
+
+
+def _action(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    act: Callable[[argparse.Namespace], int],
+    summary: str,
+) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=summary, description=f"{summary[:1].upper()}{summary[1:]}.")
+    parser.set_defaults(act=act)
+    return parser
+
+
+def _offer_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    descriptions = [described(name) for name in machines()]
+    if arguments.json:
+        _print_json([{"name": machine.name, "description": machine.description} for machine in descriptions])
+        return 0
+    width = max((len(machine.name) for machine in descriptions), default=0)
+    for machine in descriptions:
+        print(f"{machine.name:<{width}}  {machine.description}")
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    machine = described(arguments.machine)
+    if arguments.json:
+        _print_json(attrs.asdict(machine, value_serializer=_plain))
+        return 0
+    from nvdimmfs.machine_file.drawing import drawing
+
+    print(drawing(machine), end="")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    status = 0
+    for name_or_path in arguments.machines:
+        try:
+            load_machine(name_or_path)
+        except MachineFileError as error:
+            _complain(error.lines)
+            status = FAILED
+    return status
+
+
+def _schema(_: argparse.Namespace) -> int:
+    from nvdimmfs.machine_file.schema import schema_text
+
+    print(schema_text(), end="")
+    return 0
+
+
+def _complain(lines: list[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+def _plain(_: object, __: object, value: object) -> object:
+    """What JSON can say of a value."""
+    return value.value if isinstance(value, enum.Enum) else value
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,172 @@
+"""What a machine must be like to make sense: everything that the shape of a file cannot say.
+
+`problems` gives the key path of each thing that cannot be, and what would be right.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+
+import attrs
+
+from nvdimmfs.machine_file.dimm_checks import Problem, dimm_problems
+from nvdimmfs.machine_file.model import (
+    BusDescription,
+    MachineDescription,
+    PersonalityDescription,
+    PersonalityKind,
+)
+from nvdimmfs.machine_file.range_checks import choice_problem, range_problems, uuid_problem
+from nvdimmfs.machine_file.values import plain_size, shown
+from nvdimmfs.mm.e820 import E820Type
+from nvdimmfs.mm.firmware import DEFAULT_RAM, MINIMUM_RAM, installed_memory, user_table
+from nvdimmfs.mm.kernel import EMULATED_KERNELS
+from nvdimmfs.mm.memmap_option import MemmapError, check_memmap
+from nvdimmfs.mm.units import GIB, MIB, PAGE_SIZE, align_up
+
+#: Sector sizes of a btt; alignments of a pfn or dax device (drivers/nvdimm/btt_devs.c and pfn_devs.c, Linux 6.1).
+BTT_SECTOR_SIZES = (512, 520, 528, 4096, 4104, 4160, 4224)
+ALIGNMENTS = (PAGE_SIZE, 2 * MIB, GIB)
+
+_NAMESPACE = re.compile(r"namespace[0-9]+\.[0-9]+")
+_PROVIDER = re.compile(r"[!-.0-~]+")
+
+
+def problems(machine: MachineDescription) -> Iterator[Problem]:
+    """Everything that is wrong with a completed machine."""
+    yield from _machine(machine)
+    yield from _memory(machine)
+    parents: dict[str, str] = {}
+    for index, bus in enumerate(machine.buses):
+        path = f"bus[{index}]"
+        yield from _bus(bus, path)
+        if bus.parent in parents:
+            yield f"{path}.parent", f'"{bus.parent}" is the parent of {parents[bus.parent]}, too; name another device'
+        parents.setdefault(bus.parent, path)
+    yield from _unique_uuids(machine)
+
+
+def _machine(machine: MachineDescription) -> Iterator[Problem]:
+    for key in ("name", "description"):
+        text: str = getattr(machine, key)
+        if not text.isprintable():
+            yield key, f"{shown(text)} has characters that cannot be printed; leave them out"
+    if machine.kernel not in EMULATED_KERNELS:
+        yield "kernel", f'"{machine.kernel}" is not emulated; there are {", ".join(EMULATED_KERNELS)}'
+    if not machine.memmap and not machine.buses:
+        yield "", 'there is no persistent memory; add a [[bus]], or write memmap = "512M!4G" for a legacy machine'
+    if machine.ram < MINIMUM_RAM:
+        yield "ram", f"{plain_size(machine.ram)} is too little; the least is {plain_size(MINIMUM_RAM)}"
+    for index, personality in enumerate(machine.personalities):
+        yield from _personality(personality, f"personality[{index}]")
+    for index, unreadable in enumerate(machine.unreadable):
+        path = f"unreadable[{index}]"
+        if not _is_relative(unreadable.path):
+            yield (
+                f"{path}.path",
+                f'"{unreadable.path}" is not a path below /sys; write for example bus/nd/devices/nmem0/state',
+            )
+        if unreadable.errno not in errno.errorcode.values():
+            yield f"{path}.errno", f'"{unreadable.errno}" is not the name of an errno; write for example EIO'
+
+
+def _is_relative(path: str) -> bool:
+    return path.isprintable() and all(part not in ("", ".", "..") for part in path.split("/"))
+
+
+def _personality(personality: PersonalityDescription, path: str) -> Iterator[Problem]:
+    if not _NAMESPACE.fullmatch(personality.namespace):
+        yield f"{path}.namespace", f'"{personality.namespace}" is not the name of a namespace such as namespace0.0'
+    yield from uuid_problem(personality.uuid, f"{path}.uuid")
+    if personality.kind is PersonalityKind.BTT:
+        yield from choice_problem(personality.sector_size, BTT_SECTOR_SIZES, f"{path}.sector_size")
+    else:
+        yield from choice_problem(personality.align, ALIGNMENTS, f"{path}.align")
+
+
+def _unique_uuids(machine: MachineDescription) -> Iterator[Problem]:
+    seen: dict[str, str] = {}
+    for path, text in _uuids(machine):
+        first = seen.setdefault(text.lower(), path)
+        if first != path:
+            yield path, f'"{text}" is that of {first.removesuffix(".uuid")}, too; no two may be the same'
+
+
+def _uuids(machine: MachineDescription) -> Iterator[tuple[str, str]]:
+    for bus_index, bus in enumerate(machine.buses):
+        for range_index, range_ in enumerate(bus.ranges):
+            for index, namespace in enumerate(range_.namespaces):
+                yield f"bus[{bus_index}].range[{range_index}].namespace[{index}].uuid", namespace.uuid
+    for index, personality in enumerate(machine.personalities):
+        yield f"personality[{index}].uuid", personality.uuid
+
+
+@attrs.frozen
+class _Span:
+    """Physical addresses that something occupies."""
+
+    start: int
+    end: int
+    owner: str
+
+    def __str__(self) -> str:
+        return f"{self.owner} ({self.start:#x}-{self.end - 1:#x})"
+
+
+def _memory(machine: MachineDescription) -> Iterator[Problem]:
+    """Nothing may lie on top of anything else."""
+    occupied = [_Span(start, end, "RAM") for start, end in _ram(machine)]
+    if machine.memmap:
+        try:
+            check_memmap(machine.memmap, max(machine.ram, MINIMUM_RAM))
+        except MemmapError as error:
+            yield "memmap", str(error)
+        else:
+            occupied += _legacy(machine)
+    for bus_index, bus in enumerate(machine.buses):
+        for range_index, range_ in enumerate(bus.ranges):
+            path = f"bus[{bus_index}].range[{range_index}]"
+            if range_.start < 0 or range_.size <= 0:
+                continue
+            span = _Span(range_.start, range_.end, path)
+            in_the_way = next((other for other in occupied if other.start < span.end and span.start < other.end), None)
+            if in_the_way is not None:
+                yield (
+                    f"{path}.start",
+                    f"{span.start:#x}-{span.end - 1:#x} overlaps {in_the_way}; {_way_out(in_the_way)}",
+                )
+            occupied.append(span)
+
+
+def _ram(machine: MachineDescription) -> tuple[tuple[int, int], ...]:
+    return installed_memory(machine.ram) if machine.ram >= MINIMUM_RAM else installed_memory(DEFAULT_RAM)[:1]
+
+
+def _legacy(machine: MachineDescription) -> Iterator[_Span]:
+    try:
+        table = user_table(machine.memmap, machine.ram)
+    except ValueError:
+        return
+    for entry in table.entries:
+        if entry.type == E820Type.PRAM:
+            yield _Span(entry.start, entry.end, "memmap")
+
+
+def _way_out(span: _Span) -> str:
+    hint = f"start at {align_up(span.end, GIB):#x}, or leave start out"
+    return f"{hint}, or give the machine less ram" if span.owner == "RAM" else hint
+
+
+def _bus(bus: BusDescription, path: str) -> Iterator[Problem]:
+    if not _PROVIDER.fullmatch(bus.provider):
+        yield f"{path}.provider", f'"{bus.provider}" is not a word such as ACPI.NFIT or nfit_test.0'
+    elif not _is_relative(bus.parent) or not bus.parent.startswith("devices/"):
+        yield f"{path}.parent", f'"{bus.parent}" is not a device such as devices/platform/nfit_test.0'
+    if bus.hw_error_scrub > 1:
+        yield f"{path}.hw_error_scrub", f"{bus.hw_error_scrub} is neither 0 nor 1"
+    if bus.revision >= 1 << 8:
+        yield f"{path}.revision", f"{bus.revision} is too large; the most is 255"
+    yield from dimm_problems(bus, path)
+    yield from range_problems(bus, path)

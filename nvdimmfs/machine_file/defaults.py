@@ -1,0 +1,214 @@
+"""What a machine file leaves out, where it depends on the rest of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import attrs
+
+from nvdimmfs.machine_file.interleave import swapped
+from nvdimmfs.machine_file.model import (
+    ACPI_PARENT,
+    ACPI_PROVIDER,
+    PLATFORM_FOLDER,
+    TO_BE_CHOSEN,
+    BusDescription,
+    DimmDescription,
+    MachineDescription,
+    MappingDescription,
+    NamespaceDescription,
+    RangeDescription,
+)
+from nvdimmfs.mm.e820 import E820Type
+from nvdimmfs.mm.firmware import installed_memory, user_table
+from nvdimmfs.mm.units import GIB, PAGE_SIZE, align_up
+
+#: Devices below 4 GiB and, from there, at least these lie below any range that chooses its own start.
+_LOWEST_START = 4 * GIB
+
+#: Serial number of QEMU's first NVDIMM (hw/mem/nvdimm.c, QEMU 7.2), whose handle is 1.
+_FIRST_SERIAL = 0x123456
+
+#: Bytes that an interleave set takes from one DIMM before it goes on to the next.
+_LINE_SIZE = PAGE_SIZE
+
+
+def completed(machine: MachineDescription) -> MachineDescription:
+    """The machine with everything filled in that was left out.
+
+    What cannot be known stays `TO_BE_CHOSEN`; `checks.problems` names it.
+    """
+    addresses = _Addresses(machine)
+    return attrs.evolve(machine, buses=tuple(_bus(bus, addresses) for bus in machine.buses))
+
+
+def abridged(machine: MachineDescription) -> MachineDescription:
+    """A completed machine without what `completed` would choose anyway, as far as a reader does not miss it."""
+    for change in (_without_parents, _without_names, _without_indexes, _without_offsets, _without_places):
+        shorter = attrs.evolve(machine, buses=tuple(change(bus) for bus in machine.buses))
+        if completed(shorter) == completed(machine):
+            machine = shorter
+    return machine
+
+
+def _without_parents(bus: BusDescription) -> BusDescription:
+    return attrs.evolve(bus, parent="")
+
+
+def _without_names(bus: BusDescription) -> BusDescription:
+    return attrs.evolve(bus, dimms=tuple(attrs.evolve(dimm, name="") for dimm in bus.dimms))
+
+
+def _without_indexes(bus: BusDescription) -> BusDescription:
+    return attrs.evolve(bus, ranges=tuple(attrs.evolve(range_, range_index=TO_BE_CHOSEN) for range_ in bus.ranges))
+
+
+def _without_offsets(bus: BusDescription) -> BusDescription:
+    return _remapped(bus, lambda mapping: attrs.evolve(mapping, position=TO_BE_CHOSEN, region_offset=TO_BE_CHOSEN))
+
+
+def _without_places(bus: BusDescription) -> BusDescription:
+    return _remapped(bus, lambda mapping: attrs.evolve(mapping, dpa=TO_BE_CHOSEN, size=TO_BE_CHOSEN))
+
+
+def _remapped(bus: BusDescription, change: Callable[[MappingDescription], MappingDescription]) -> BusDescription:
+    ranges = (attrs.evolve(range_, mappings=tuple(map(change, range_.mappings))) for range_ in bus.ranges)
+    return attrs.evolve(bus, ranges=tuple(ranges))
+
+
+class _Addresses:
+    """Hands out physical addresses, always upward."""
+
+    def __init__(self, machine: MachineDescription) -> None:
+        taken = [_LOWEST_START, *(end for _, end in installed_memory(machine.ram)), *_memmap_ends(machine)]
+        self._next = max(taken)
+
+    def choose(self) -> int:
+        """The next multiple of 1 GiB."""
+        return align_up(self._next, GIB)
+
+    def take(self, end: int) -> None:
+        """Nothing below `end` is free any more."""
+        self._next = max(self._next, end)
+
+
+def _memmap_ends(machine: MachineDescription) -> Iterator[int]:
+    """Where persistent memory of the command line ends; nothing if that cannot be read."""
+    if not machine.memmap:
+        return
+    try:
+        table = user_table(machine.memmap, machine.ram)
+    except ValueError:
+        return
+    for entry in table.entries:
+        if entry.type == E820Type.PRAM:
+            yield entry.end
+
+
+def _bus(bus: BusDescription, addresses: _Addresses) -> BusDescription:
+    dimms = tuple(_identified(bus.dimms))
+    ranges = tuple(_ranges(bus.ranges, dimms, addresses))
+    return attrs.evolve(
+        bus,
+        parent=bus.parent or (ACPI_PARENT if bus.provider == ACPI_PROVIDER else f"{PLATFORM_FOLDER}/{bus.provider}"),
+        dimms=tuple(_sized(dimm, ranges) for dimm in dimms),
+        ranges=ranges,
+    )
+
+
+def _identified(dimms: Iterable[DimmDescription]) -> Iterator[DimmDescription]:
+    handle = 0
+    for dimm in dimms:
+        handle = handle + 1 if dimm.handle == TO_BE_CHOSEN else dimm.handle
+        serial = dimm.serial
+        if serial == TO_BE_CHOSEN:
+            serial = swapped((_FIRST_SERIAL + handle - 1) % (1 << 32), 4)
+        yield attrs.evolve(dimm, handle=handle, name=dimm.name or f"{handle:#x}", serial=serial)
+
+
+def _sized(dimm: DimmDescription, ranges: Iterable[RangeDescription]) -> DimmDescription:
+    """A DIMM that does not say how large it is ends where the last range ends in it."""
+    if dimm.size != TO_BE_CHOSEN:
+        return dimm
+    mappings = (mapping for range_ in ranges for mapping in range_.mappings if mapping.dimm == dimm.name)
+    return attrs.evolve(dimm, size=max((mapping.dpa + mapping.size for mapping in mappings), default=0))
+
+
+def _ranges(
+    ranges: Iterable[RangeDescription], dimms: tuple[DimmDescription, ...], addresses: _Addresses
+) -> Iterator[RangeDescription]:
+    used: dict[str, int] = {}
+    capacity = {dimm.name: dimm.size for dimm in dimms}
+    index = 0
+    for range_ in ranges:
+        mappings = _placed(_shared_out(range_, used, capacity))
+        for mapping in mappings:
+            used[mapping.dimm] = max(used.get(mapping.dimm, 0), mapping.dpa + mapping.size)
+        start = addresses.choose() if range_.start == TO_BE_CHOSEN else range_.start
+        size = _total(mappings) if range_.size == TO_BE_CHOSEN else range_.size
+        addresses.take(start + size)
+        chosen = 0 if range_.kind.is_virtual else index + 1
+        range_index = chosen if range_.range_index == TO_BE_CHOSEN else range_.range_index
+        index = max(index, range_index)
+        yield attrs.evolve(
+            range_,
+            start=start,
+            size=size,
+            range_index=range_index,
+            mappings=mappings,
+            namespaces=tuple(_lined_up(range_.namespaces, start)),
+        )
+
+
+def _total(mappings: tuple[MappingDescription, ...]) -> int:
+    """The size of a range that is as large as its mappings."""
+    if not mappings or any(mapping.size == TO_BE_CHOSEN for mapping in mappings):
+        return TO_BE_CHOSEN
+    return sum(mapping.size for mapping in mappings)
+
+
+def _shared_out(
+    range_: RangeDescription, used: dict[str, int], capacity: dict[str, int]
+) -> tuple[MappingDescription, ...]:
+    """The mappings of a range with DPA and size."""
+    mappings = [
+        attrs.evolve(mapping, dpa=used.get(mapping.dimm, 0)) if mapping.dpa == TO_BE_CHOSEN else mapping
+        for mapping in range_.mappings
+    ]
+    share = _share(range_, mappings, capacity)
+    return tuple(attrs.evolve(mapping, size=share) if mapping.size == TO_BE_CHOSEN else mapping for mapping in mappings)
+
+
+def _share(range_: RangeDescription, mappings: list[MappingDescription], capacity: dict[str, int]) -> int:
+    """What each mapping without a size of its own gets."""
+    without = [mapping for mapping in mappings if mapping.size == TO_BE_CHOSEN]
+    if not without:
+        return TO_BE_CHOSEN
+    if range_.size != TO_BE_CHOSEN:
+        rest = range_.size - sum(mapping.size for mapping in mappings if mapping.size != TO_BE_CHOSEN)
+        return max(rest, 0) // len(without)
+    left = [capacity.get(mapping.dimm, TO_BE_CHOSEN) - mapping.dpa for mapping in without]
+    return min(left) if min(left) > 0 else TO_BE_CHOSEN
+
+
+def _placed(mappings: tuple[MappingDescription, ...]) -> tuple[MappingDescription, ...]:
+    """The mappings with their positions and region offsets."""
+    offsets = sorted(mapping.region_offset for mapping in mappings)
+    positions = [
+        offsets.index(mapping.region_offset) if TO_BE_CHOSEN not in offsets else order
+        for order, mapping in enumerate(mappings)
+    ]
+    return tuple(_in_place(mapping, position) for mapping, position in zip(mappings, positions, strict=True))
+
+
+def _in_place(mapping: MappingDescription, position: int) -> MappingDescription:
+    position = position if mapping.position == TO_BE_CHOSEN else mapping.position
+    offset = position * _LINE_SIZE if mapping.region_offset == TO_BE_CHOSEN else mapping.region_offset
+    return attrs.evolve(mapping, position=position, region_offset=offset)
+
+
+def _lined_up(namespaces: Iterable[NamespaceDescription], start: int) -> Iterator[NamespaceDescription]:
+    for namespace in namespaces:
+        placed = attrs.evolve(namespace, start=start) if namespace.start == TO_BE_CHOSEN else namespace
+        start = max(start, placed.start + placed.size)
+        yield placed

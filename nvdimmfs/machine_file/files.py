@@ -1,0 +1,134 @@
+"""Machine files: TOML that describes a machine with persistent memory.
+
+`load_machine` takes the name of a machine that comes with this package, or the path of a file.  The classes are those
+of `nvdimmfs.machine_file.model`, and docs/machines.md explains them to users.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import attrs
+
+from nvdimmfs.machine_file.checks import problems
+from nvdimmfs.machine_file.defaults import completed
+from nvdimmfs.machine_file.model import DimmDescription, MachineDescription
+from nvdimmfs.machine_file.reader import NotAMachine, read_machine
+from nvdimmfs.machine_file.values import printable
+
+SUFFIX = ".toml"
+
+#: Where the machines are in an installed package, and where in a clone of the repository, beside the package.
+_INSTALLED = "machines"
+_IN_THE_REPOSITORY = "mountpoint-fixtures"
+
+#: No machine needs more; whatever is larger is not one.
+_LARGEST_FILE = 16 << 20
+
+
+class MachineFileError(ValueError):
+    """A machine file that cannot be used.
+
+    Attributes:
+        lines: what is wrong, a line each, with the file and the place in it.
+    """
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+def load_machine(name_or_path: str | Path) -> MachineDescription:
+    """The machine of that name, or that file's, checked, with everything filled in that it leaves out.
+
+    A text without a slash and without .toml is a name.  MachineFileError.
+    """
+    if isinstance(name_or_path, str) and is_name(name_or_path):
+        file = machines().get(name_or_path)
+        if file is None:
+            known = ", ".join(machines()) or "none"
+            hint = f"there are {known}; or write a path such as ./{name_or_path}"
+            raise MachineFileError([f"{name_or_path}: there is no such machine; {hint}"])
+        return parse_machine(file.read_text(), str(file), name_or_path)
+    path = Path(name_or_path)
+    return parse_machine(_text_of(path), str(path), path.stem, path.parent)
+
+
+def is_name(text: str) -> bool:
+    """Whether a text names a machine of this package rather than a file."""
+    return "/" not in text and not text.endswith(SUFFIX)
+
+
+def machines() -> dict[str, Traversable]:
+    """The machines that come with this package, by name, in alphabetical order."""
+    files = {
+        file.name.removesuffix(SUFFIX): file
+        for file in (_folder().iterdir() if _folder().is_dir() else ())
+        if file.name.endswith(SUFFIX)
+    }
+    return dict(sorted(files.items()))
+
+
+def parse_machine(text: str, file: str, name: str = "", folder: Path | None = None) -> MachineDescription:
+    """The machine that a text describes, checked and completed.
+
+    Args:
+        text: TOML.
+        file: what complaints call the text.
+        name: the machine's name if the text gives none.
+        folder: what paths in the text are relative to; the working directory when None.
+
+    Raises:
+        MachineFileError: with all that is wrong.
+    """
+    try:
+        machine = read_machine(text)
+    except NotAMachine as error:
+        raise MachineFileError(_lines(file, error.complaints)) from None
+    machine = completed(_named(machine, name, folder or Path()))
+    complaints = list(problems(machine))
+    if complaints:
+        raise MachineFileError(_lines(file, complaints))
+    return machine
+
+
+def _folder() -> Traversable:
+    """Where the machines are."""
+    package = importlib.resources.files("nvdimmfs")
+    installed = package.joinpath(_INSTALLED)
+    return installed if installed.is_dir() else Path(str(package)).parent / _IN_THE_REPOSITORY
+
+
+def _text_of(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_FILE + 1)
+        if len(data) > _LARGEST_FILE:
+            raise MachineFileError([f"{path}: larger than {_LARGEST_FILE >> 20} MiB; that is not a machine"])
+        return data.decode()
+    except OSError as error:
+        raise MachineFileError([f"{path}: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        raise MachineFileError(
+            [f"{path}: not a text in UTF-8: byte {error.start} is {error.object[error.start]:#04x}"]
+        ) from None
+
+
+def _lines(file: str, complaints: list[tuple[str, str]]) -> list[str]:
+    return [
+        printable(" ".join(f"{file}: {path}{': ' if path else ''}{message}".split())) for path, message in complaints
+    ]
+
+
+def _named(machine: MachineDescription, name: str, folder: Path) -> MachineDescription:
+    """With its name, and with the paths of label files as seen from here."""
+    buses = tuple(attrs.evolve(bus, dimms=tuple(_found(dimm, folder) for dimm in bus.dimms)) for bus in machine.buses)
+    return attrs.evolve(machine, name=machine.name or name, buses=buses)
+
+
+def _found(dimm: DimmDescription, folder: Path) -> DimmDescription:
+    if not dimm.label.file:
+        return dimm
+    return attrs.evolve(dimm, label=attrs.evolve(dimm.label, file=str(folder / dimm.label.file)))

@@ -1,0 +1,543 @@
+"""What a machine file says: the classes that a machine with persistent memory is described with.
+
+A machine has buses, a bus has DIMMs and ranges of system physical addresses, a range is interleaved over mappings of
+DIMMs.  The classes are those of a file: whatever was left out there has its default here, and where the default
+depends on the rest of the machine, `defaults.completed` has filled it in by the time `load_machine`
+returns.  The kinds of numbers (`Size`, `Hexadecimal`, ...) say how a file writes them; to the type checker all are int.
+
+Terms are those of ACPI 6.4, section 5.2.25 (NFIT), and of drivers/acpi/nfit and drivers/nvdimm in Linux 6.1.  Numbers
+of identification (vendor, serial, ...) are written as sysfs shows them, which is in the byte order of the SPD: QEMU's
+vendor 0x8086 reads as 0x8680.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import attrs
+
+from nvdimmfs.mm.units import GIB, KIB
+
+#: Bytes: an integer, or a text with one of the suffixes K M G T P E (powers of 1024).
+Size = Annotated[int, "size"]
+
+#: A physical address, or one within a DIMM; written as a size is, but shown in hexadecimal.
+Address = Annotated[int, "address"]
+
+#: A number that everybody writes in hexadecimal; the second part says how many bits it has.
+Hexadecimal16 = Annotated[int, "hexadecimal", 16]
+Hexadecimal32 = Annotated[int, "hexadecimal", 32]
+Hexadecimal64 = Annotated[int, "hexadecimal", 64]
+
+#: Likewise, where -1 says that it is not known.
+MaybeHexadecimal8 = Annotated[int, "hexadecimal or -1", 8]
+MaybeHexadecimal16 = Annotated[int, "hexadecimal or -1", 16]
+
+#: A number of something.
+Count = Annotated[int, "count"]
+
+#: A NUMA node, from 0 upward; -1 is none.
+Node = Annotated[int, "node"]
+
+#: A number that may be negative.
+Number = Annotated[int, "number"]
+
+#: "Left out", for a number whose default depends on the rest of the machine; `completed` leaves none behind.
+TO_BE_CHOSEN = -1
+
+#: Bytes of a label area that does not say otherwise, and the least that hold two index blocks and two labels.
+DEFAULT_LABEL_AREA = 128 * KIB
+MINIMUM_LABEL_AREA = 1 * KIB
+
+#: Mappings that a region can have (ND_MAX_MAPPINGS, include/linux/libnvdimm.h, Linux 6.1).
+MAXIMUM_MAPPINGS = 32
+
+#: Where the kernel puts the bus of the ACPI driver (drivers/acpi/nfit), below /sys.
+ACPI_PARENT = "devices/LNXSYSTM:00/LNXSYBUS:00/ACPI0012:00"
+PLATFORM_FOLDER = "devices/platform"
+ACPI_PROVIDER = "ACPI.NFIT"
+
+#: Commands of a DIMM, in the order of their numbers (include/uapi/linux/ndctl.h); the first has number 1.
+DIMM_COMMANDS = (
+    "smart",
+    "smart_thresh",
+    "flags",
+    "get_size",
+    "get_data",
+    "set_data",
+    "effect_size",
+    "effect_log",
+    "vendor",
+    "cmd_call",
+)
+
+#: Commands of a bus, likewise.
+BUS_COMMANDS: dict[str, int] = {"ars_cap": 1, "ars_start": 2, "ars_status": 3, "clear_error": 4, "cmd_call": 10}
+
+_T = TypeVar("_T")
+
+
+def section(key: str) -> tuple[Any, ...]:
+    """An array of tables, which a file spells in the singular: [[bus]]."""
+    sections: tuple[Any, ...] = attrs.field(default=(), metadata={"key": key})
+    return sections
+
+
+class DimmFlag(enum.Enum):
+    """A word of nmemN/nfit/flags: what the platform reports about a DIMM (NFIT memory device state flags)."""
+
+    SAVE_FAIL = "save_fail"
+    RESTORE_FAIL = "restore_fail"
+    FLUSH_FAIL = "flush_fail"
+    NOT_ARMED = "not_armed"
+    SMART_EVENT = "smart_event"
+    MAP_FAIL = "map_fail"
+    SMART_NOTIFY = "smart_notify"
+
+
+class DimmCommand(enum.Enum):
+    """A word of nmemN/commands."""
+
+    SMART = "smart"
+    SMART_THRESH = "smart_thresh"
+    FLAGS = "flags"
+    GET_SIZE = "get_size"
+    GET_DATA = "get_data"
+    SET_DATA = "set_data"
+    EFFECT_SIZE = "effect_size"
+    EFFECT_LOG = "effect_log"
+    VENDOR = "vendor"
+    CMD_CALL = "cmd_call"
+
+    @property
+    def number(self) -> int:
+        """ND_CMD_..., the bit of the command mask."""
+        return DIMM_COMMANDS.index(self.value) + 1
+
+
+class BusCommand(enum.Enum):
+    """A word of ndbusN/commands."""
+
+    ARS_CAP = "ars_cap"
+    ARS_START = "ars_start"
+    ARS_STATUS = "ars_status"
+    CLEAR_ERROR = "clear_error"
+    CMD_CALL = "cmd_call"
+
+    @property
+    def number(self) -> int:
+        """ND_CMD_..., the bit of the command mask."""
+        return BUS_COMMANDS[self.value]
+
+
+class Security(enum.Enum):
+    """What nmemN/security shows; NONE: the DIMM has no security, and there is neither that file nor `frozen`."""
+
+    NONE = "none"
+    DISABLED = "disabled"
+    UNLOCKED = "unlocked"
+    LOCKED = "locked"
+    OVERWRITE = "overwrite"
+
+
+class RangeKind(enum.Enum):
+    """The kind of a range (ACPI 6.4, table 5.132).
+
+    PMEM and the persistent virtual kinds become nd_pmem regions, the volatile ones nd_volatile regions.  Only PMEM
+    enters /proc/iomem.
+    """
+
+    PMEM = "pmem"
+    VOLATILE = "volatile"
+    VOLATILE_DISK = "volatile-disk"
+    VOLATILE_CD = "volatile-cd"
+    PERSISTENT_DISK = "persistent-disk"
+    PERSISTENT_CD = "persistent-cd"
+
+    @property
+    def is_virtual(self) -> bool:
+        """A RAM disk of the firmware: no DIMM is behind it, and its range index is 0."""
+        return self not in (RangeKind.PMEM, RangeKind.VOLATILE)
+
+    @property
+    def is_volatile(self) -> bool:
+        """Whether its region is an nd_volatile one."""
+        return self in (RangeKind.VOLATILE, RangeKind.VOLATILE_DISK, RangeKind.VOLATILE_CD)
+
+
+class PersistenceDomain(enum.Enum):
+    """How far a store must get to outlive a loss of power (NFIT platform capabilities); NONE: the NFIT does not say."""
+
+    NONE = "none"
+    MEMORY_CONTROLLER = "memory_controller"
+    CPU_CACHE = "cpu_cache"
+
+
+class FirmwareActivation(enum.Enum):
+    """What ndbusN/firmware/capability shows; NONE: there is no such folder."""
+
+    NONE = "none"
+    QUIESCE = "quiesce"
+    LIVE = "live"
+
+
+class PersonalityKind(enum.Enum):
+    """A device that claims a namespace."""
+
+    BTT = "btt"
+    PFN = "pfn"
+    DAX = "dax"
+
+
+class MemmapLocation(enum.Enum):
+    """Where a pfn or dax device keeps its struct pages; the words of its `mode` attribute."""
+
+    RAM = "ram"
+    PMEM = "pmem"
+
+
+@attrs.frozen
+class LabelArea:
+    """The label area of a DIMM, and what is in it when the machine is new.
+
+    At most one of `initialised`, `text`, `hex` and `file` is given; with none the area is full of zeros, and after
+    `text`, `hex` and `file` zeros follow.
+
+    Attributes:
+        size: bytes; 0 is a DIMM without a label area.
+        initialised: the version of empty index blocks, "1.1" or "1.2", as `ndctl init-labels` writes them.
+        text: text at the beginning of the area.
+        hex: bytes at the beginning of the area, two hexadecimal digits each; blanks between them do not count.
+        file: a file with the area's bytes, relative to the machine file.
+    """
+
+    size: Size = DEFAULT_LABEL_AREA
+    initialised: str = ""
+    text: str = ""
+    hex: str = ""
+    file: str = ""
+
+    def first_bytes(self) -> bytes:
+        """What `text`, `hex` or `file` put at the beginning; empty for `initialised` and for zeros.  OSError."""
+        if self.file:
+            return Path(self.file).read_bytes()
+        return bytes.fromhex(self.hex) if self.hex else self.text.encode()
+
+
+@attrs.frozen
+class DimmDescription:
+    """A DIMM.  The kernel calls the DIMMs of a bus nmemN in the order of their handles.
+
+    Attributes:
+        name: what ranges call it; by default its handle, for example "0x1".
+        handle: the NFIT device handle, unique on its bus; by default one more than that of the DIMM before it, from 1.
+        size: bytes of the DIMM, mapped or not; by default as far as ranges reach into it.
+        phys_id: the SMBIOS handle.
+        vendor: vendor ID of the module; 0x8680 is Intel.
+        device: device ID of the module.
+        rev_id: revision of the module.
+        subsystem_vendor: vendor ID of its controller.
+        subsystem_device: device ID of its controller.
+        subsystem_rev_id: revision of its controller.
+        serial: serial number; it goes into the interleave-set cookies.  By default one that QEMU would give.
+        manufacturing_location: where it was made; -1, with the date: the NFIT does not say.
+        manufacturing_date: when it was made, week and year as packed decimal numbers in the SPD.
+        format: region format interface code; 0x0301 is byte addressable, energy backed.
+        control_region: whether the NFIT has its control region.  Without one, nothing identifies the DIMM, and no
+            range can use it.
+        family: command family: 0 Intel, 1 and 2 HPE, 3 Microsoft, 4 Hyper-V; -1 is none that the kernel knows.
+        dsm_mask: functions of that family that the kernel lets through, a bit each.
+        commands: commands that the DIMM answers.
+        flags: what the platform reports about it; with not_armed, regions on it are read-only.
+        flush_hints: flush hint addresses; regions over a DIMM with any can be flushed deeply.
+        label: its label area.
+        security: state of its security.
+        frozen: whether its security is frozen until the next reset.
+        locked: whether it refuses to have its labels read, so that it cannot be enabled (the word `lock` of `flags`).
+        dirty_shutdown: unclean shutdowns that it counted; -1: it does not count them, and the file is not there.
+    """
+
+    name: str = ""
+    handle: Hexadecimal32 = TO_BE_CHOSEN
+    size: Size = TO_BE_CHOSEN
+    phys_id: Hexadecimal16 = 0
+    vendor: Hexadecimal16 = 0x8680
+    device: Hexadecimal16 = 0x0100
+    rev_id: Hexadecimal16 = 0x0100
+    subsystem_vendor: Hexadecimal16 = 0
+    subsystem_device: Hexadecimal16 = 0
+    subsystem_rev_id: Hexadecimal16 = 0
+    serial: Hexadecimal32 = TO_BE_CHOSEN
+    manufacturing_location: MaybeHexadecimal8 = -1
+    manufacturing_date: MaybeHexadecimal16 = -1
+    format: Hexadecimal16 = 0x0301
+    control_region: bool = True
+    family: Number = 0
+    dsm_mask: Hexadecimal64 = 0x70
+    commands: tuple[DimmCommand, ...] = (
+        DimmCommand.GET_SIZE,
+        DimmCommand.GET_DATA,
+        DimmCommand.SET_DATA,
+        DimmCommand.CMD_CALL,
+    )
+    flags: tuple[DimmFlag, ...] = ()
+    flush_hints: Count = 0
+    label: LabelArea = LabelArea()
+    security: Security = Security.NONE
+    frozen: bool = False
+    locked: bool = False
+    dirty_shutdown: Number = -1
+
+    @property
+    def command_mask(self) -> int:
+        """The commands as the kernel keeps them: bit ND_CMD_... for each."""
+        return sum(1 << command.number for command in set(self.commands))
+
+    @property
+    def has_manufacturing(self) -> bool:
+        """Whether the NFIT says where and when it was made; both numbers are in nfit/id then."""
+        return self.manufacturing_date >= 0
+
+    @property
+    def identifier(self) -> str:
+        """What nmemN/nfit/id shows."""
+        if not self.has_manufacturing:
+            return f"{self.vendor:04x}-{self.serial:08x}"
+        made = f"{self.manufacturing_location:02x}-{self.manufacturing_date:04x}"
+        return f"{self.vendor:04x}-{made}-{self.serial:08x}"
+
+
+@attrs.frozen
+class MappingDescription:
+    """The part of a DIMM that a range is interleaved over.  In a file it may be just the DIMM's name.
+
+    Attributes:
+        dimm: the name of a DIMM on the same bus.
+        dpa: the first address within the DIMM; by default the first that no range before this one uses.
+        size: bytes of the DIMM; by default an equal share of the range, or all that is left of the DIMM.
+        position: place in the interleave set, from 0; by default the order of the region offsets if they are given,
+            else that of the list.
+        region_offset: where in the range the DIMM's first line lies (NFIT region offset); it goes into the cookies.
+            By default 4 KiB times the position, and 0 with one DIMM.
+    """
+
+    dimm: str
+    dpa: Address = TO_BE_CHOSEN
+    size: Size = TO_BE_CHOSEN
+    position: Number = TO_BE_CHOSEN
+    region_offset: Address = TO_BE_CHOSEN
+
+
+@attrs.frozen
+class BadBlocks:
+    """Sectors of 512 bytes that cannot be read.
+
+    Attributes:
+        sector: the first, counted from the start of the range.
+        count: how many.
+    """
+
+    sector: Count
+    count: Count = 1
+
+
+@attrs.frozen
+class NamespaceDescription:
+    """A namespace that labels define when the machine is new.  Its DIMMs' label areas must be initialised.
+
+    Attributes:
+        uuid: its UUID.
+        size: bytes, over all DIMMs of the range.
+        start: its first physical address; by default the first that no namespace before this one uses.
+        alt_name: its name, up to 63 bytes.
+        sector_size: 512 or 4096; 0: the label does not say.
+        holder_class: the kind of device that alone may claim it; empty: any.
+    """
+
+    uuid: str
+    size: Size
+    start: Address = TO_BE_CHOSEN
+    alt_name: str = ""
+    sector_size: Count = 0
+    holder_class: str = ""
+
+
+@attrs.frozen
+class RangeDescription:
+    """A range of system physical addresses.  The kernel makes a region of it, in the order of the file.
+
+    Attributes:
+        start: its first physical address; by default the first multiple of 1 GiB above RAM and all ranges before it.
+        size: bytes; by default those of its mappings.
+        kind: the kind of memory.
+        range_index: the NFIT's number for it, unique on its bus, from 1; by default one more than the largest before.
+            Virtual kinds have 0.
+        numa_node: the node it is near to.
+        target_node: the node it would be as System RAM; -1 is none, and the file is not there.
+        read_only: whether its region begins as read-only; a DIMM that is not armed makes it so anyway.
+        cookie: what region set_cookie shows, whichever version the labels have; 0: computed from DIMMs and offsets.
+        mappings: the DIMMs it is interleaved over, in the order in which the NFIT lists them (mapping0, mapping1, ...).
+        namespaces: namespaces that labels define.
+        badblocks: sectors that cannot be read.
+    """
+
+    start: Address = TO_BE_CHOSEN
+    size: Size = TO_BE_CHOSEN
+    kind: RangeKind = RangeKind.PMEM
+    range_index: Number = TO_BE_CHOSEN
+    numa_node: Node = 0
+    target_node: Node = 0
+    read_only: bool = False
+    cookie: Hexadecimal64 = 0
+    mappings: tuple[MappingDescription, ...] = section("dimms")
+    namespaces: tuple[NamespaceDescription, ...] = section("namespace")
+    badblocks: tuple[BadBlocks, ...] = ()
+
+    @property
+    def end(self) -> int:
+        """The address after the last byte."""
+        return self.start + self.size
+
+
+@attrs.frozen
+class BusDescription:
+    """An nvdimm bus.  The kernel calls them ndbusN in the order of the file.
+
+    Attributes:
+        provider: what the bus calls its provider: ACPI.NFIT, nfit_test.0.
+        parent: the sysfs folder of the device that the bus belongs to, without /sys.  By default the ACPI device for
+            ACPI.NFIT, else a platform device named as the provider.
+        revision: revision of the NFIT.
+        commands: commands that the bus answers; with all of ars_cap, ars_start, ars_status it has nfit/scrub.
+        dsm_mask: functions of the NFIT root device that the kernel lets through, a bit each.
+        hw_error_scrub: whether a memory error starts a full scrub: 0 or 1.
+        scrubs: scrubs that have been completed.
+        scrubbing: whether one runs; then nfit/scrub ends in "+".
+        persistence_domain: how far a store must get to outlive a loss of power; regions show it.
+        firmware_activation: whether and how the bus activates the DIMMs' firmware.
+        test_dimms: handles of the devices that nfit_test adds beside the bus to inject failures (nfit_test_dimm).
+        dimms: its DIMMs.
+        ranges: its ranges.
+    """
+
+    provider: str = ACPI_PROVIDER
+    parent: str = ""
+    revision: Count = 1
+    commands: tuple[BusCommand, ...] = (BusCommand.CMD_CALL,)
+    dsm_mask: Hexadecimal64 = 0
+    hw_error_scrub: Count = 0
+    scrubs: Count = 0
+    scrubbing: bool = False
+    persistence_domain: PersistenceDomain = PersistenceDomain.NONE
+    firmware_activation: FirmwareActivation = FirmwareActivation.NONE
+    test_dimms: tuple[Hexadecimal32, ...] = ()
+    dimms: tuple[DimmDescription, ...] = section("dimm")
+    ranges: tuple[RangeDescription, ...] = section("range")
+
+    @property
+    def command_mask(self) -> int:
+        """The commands as the kernel keeps them: bit ND_CMD_... for each."""
+        return sum(1 << command.number for command in set(self.commands))
+
+    def dimm(self, name: str) -> DimmDescription:
+        """The DIMM of a name; KeyError."""
+        return _first(self.dimms, lambda dimm: dimm.name == name, name)
+
+    def is_read_only(self, range_: RangeDescription) -> bool:
+        """Whether the region of one of its ranges begins as read-only, which a DIMM that is not armed makes it, too."""
+        return range_.read_only or any(
+            DimmFlag.NOT_ARMED in self.dimm(mapping.dimm).flags for mapping in range_.mappings
+        )
+
+    @property
+    def dimms_by_handle(self) -> tuple[DimmDescription, ...]:
+        """The DIMMs in the order in which the kernel numbers them."""
+        return tuple(sorted(self.dimms, key=lambda dimm: dimm.handle))
+
+
+@attrs.frozen
+class PersonalityDescription:
+    """A btt, pfn or dax device whose info block is on a namespace when the machine is new.
+
+    Attributes:
+        namespace: the namespace that it claims, by its sysfs name: namespace0.0.
+        kind: the kind of device.
+        uuid: its UUID.
+        memmap: where a pfn or dax device keeps its struct pages.
+        align: alignment of a pfn or dax device, bytes.
+        sector_size: bytes of a btt's sector, metadata included.
+    """
+
+    namespace: str
+    kind: PersonalityKind
+    uuid: str
+    memmap: MemmapLocation = MemmapLocation.PMEM
+    align: Size = 0x200000
+    sector_size: Count = 4096
+
+
+@attrs.frozen
+class UnreadableAttribute:
+    """An attribute that fails to be read.
+
+    Attributes:
+        path: the file, without /sys; links are followed: bus/nd/devices/nmem0/nfit/dirty_shutdown.
+        errno: the name of the errno that a read gets: EIO.
+    """
+
+    path: str
+    errno: str
+
+
+@attrs.frozen
+class MachineDescription:
+    """A machine.
+
+    Attributes:
+        name: a short name; by default the file's.
+        description: what it is good for.
+        kernel: the Linux version that it runs.
+        ram: bytes of System RAM: up to 2 GiB from 0 on, the rest from 4 GiB upward.
+        memmap: ranges of that RAM that are persistent memory of a legacy machine, as on the kernel's command line:
+            "512M!4G,256M!6G".
+        buses: its NFIT buses.
+        personalities: btt, pfn and dax devices that are there from the beginning.
+        unreadable: attributes that fail to be read.
+    """
+
+    name: str = ""
+    description: str = ""
+    kernel: str = "6.1"
+    ram: Size = 4 * GIB
+    memmap: str = ""
+    buses: tuple[BusDescription, ...] = section("bus")
+    personalities: tuple[PersonalityDescription, ...] = section("personality")
+    unreadable: tuple[UnreadableAttribute, ...] = section("unreadable")
+
+
+#: Every class of a file, from the machine down.
+CLASSES: tuple[type[Any], ...] = (
+    MachineDescription,
+    BusDescription,
+    DimmDescription,
+    LabelArea,
+    RangeDescription,
+    MappingDescription,
+    NamespaceDescription,
+    BadBlocks,
+    PersonalityDescription,
+    UnreadableAttribute,
+)
+
+for _class in CLASSES:
+    attrs.resolve_types(_class, globals(), include_extras=True)
+
+
+def _first(items: tuple[_T, ...], accepts: Callable[[_T], bool], name: str) -> _T:
+    for item in items:
+        if accepts(item):
+            return item
+    raise KeyError(name)

@@ -1,0 +1,182 @@
+"""From TOML to the classes of the model, with every complaint in a line."""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import tomllib
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, get_args, get_origin
+
+import attrs
+import cattrs
+from cattrs.errors import (
+    AttributeValidationNote,
+    ClassValidationError,
+    ForbiddenExtraKeysError,
+    IterableValidationError,
+    IterableValidationNote,
+)
+from cattrs.gen import make_dict_structure_fn, override
+
+from nvdimmfs.machine_file.model import MachineDescription, MappingDescription
+from nvdimmfs.machine_file.values import number_kind, shown
+
+
+class NotAMachine(Exception):  # noqa: N818  # it is what the text is not
+    """The text does not describe a machine.
+
+    Attributes:
+        complaints: key path ("" for the file as a whole) and what is wrong there.
+    """
+
+    def __init__(self, complaints: list[tuple[str, str]]) -> None:
+        super().__init__(complaints)
+        self.complaints = complaints
+
+
+def read_machine(text: str) -> MachineDescription:
+    """The machine as the text has it, nothing filled in.  NotAMachine."""
+    try:
+        document = tomllib.loads(text)
+    except ValueError as error:  # TOML's own, or Python's of a number with thousands of digits
+        raise NotAMachine([("", f"not TOML: {error}")]) from None
+    except RecursionError:
+        raise NotAMachine([("", "not a machine: tables and lists are nested too deeply")]) from None
+    try:
+        return _CONVERTER.structure(document, MachineDescription)
+    except ClassValidationError as error:
+        raise NotAMachine(list(_complaints(error, ""))) from None
+
+
+def key_of(field: attrs.Attribute[Any]) -> str:
+    """What a file calls a field."""
+    key: str = field.metadata.get("key", field.name)
+    return key
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(detailed_validation=True, forbid_extra_keys=True)
+    converter.register_structure_hook(str, _read_text)
+    converter.register_structure_hook(bool, _read_truth)
+    converter.register_structure_hook(enum.Enum, _read_word)
+    converter.register_structure_hook_func(_is_number, _read_number)
+    converter.register_structure_hook_factory(_is_list, lambda type_: _lists(converter, type_))
+    converter.register_structure_hook_factory(attrs.has, lambda class_: _tables(converter, class_))
+    return converter
+
+
+def _read_text(value: object, _: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f'{shown(value)} is not a text; put it in quotes: "..."')
+    return value
+
+
+def _read_truth(value: object, _: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{shown(value)} is neither true nor false")
+    return value
+
+
+def _is_number(type_: object) -> bool:
+    return get_origin(type_) is Annotated
+
+
+def _is_list(type_: object) -> bool:
+    return get_origin(type_) is tuple
+
+
+def _read_word(value: object, type_: type[enum.Enum]) -> enum.Enum:
+    words = {member.value: member for member in type_}
+    if not isinstance(value, str) or value not in words:
+        raise ValueError(f"{shown(value)} is none of {', '.join(words)}")
+    return words[value]
+
+
+def _read_number(value: object, type_: object) -> int:
+    kind = number_kind(type_)
+    assert kind is not None
+    return kind.read(value)
+
+
+def _lists(converter: cattrs.Converter, type_: object) -> Callable[[object, object], tuple[object, ...]]:
+    """Reads lists, and does not take a text for a list of its letters."""
+    element = get_args(type_)[0]
+
+    def read(value: object, _: object) -> tuple[object, ...]:
+        if not isinstance(value, list):
+            raise ValueError(f"{shown(value)} is not a list; write {_list_example(element)}")
+        return tuple(converter.structure(value, list[element]))  # type: ignore[valid-type]
+
+    return read
+
+
+def _list_example(element: object) -> str:
+    if isinstance(element, type) and attrs.has(element) and element is not MappingDescription:
+        return "a table of its own for each, [[...]]"
+    return '["...", "..."]' if number_kind(element) is None else "[0x0, 0x1]"
+
+
+def _tables(converter: cattrs.Converter, class_: type[Any]) -> Callable[[object, object], object]:
+    """Reads tables, in which some fields have other names than in the class."""
+    renamed = {field.name: override(rename=key_of(field)) for field in attrs.fields(class_)}
+    read_table = make_dict_structure_fn(class_, converter, _cattrs_forbid_extra_keys=True, **renamed)  # type: ignore[arg-type]
+
+    def read(value: object, type_: object) -> object:
+        if class_ is MappingDescription and isinstance(value, str):
+            return MappingDescription(value)
+        if not isinstance(value, dict):
+            raise ValueError(f"{shown(value)} is not a table; write {_table_example(class_)}")
+        return read_table(value, type_)
+
+    return read
+
+
+def _table_example(class_: type[Any]) -> str:
+    if class_ is MappingDescription:
+        return 'the name of a DIMM, or { dimm = "...", dpa = "16M" }'
+    return "{ " + f"{attrs.fields(class_)[0].name} = ..." + " }"
+
+
+def _complaints(error: BaseException, path: str) -> Iterator[tuple[str, str]]:
+    """What cattrs found, one by one, with the place in the file's own words."""
+    if isinstance(error, ClassValidationError):
+        located, elsewhere = error.group_exceptions()
+        for inner, note in located:
+            yield from _complaints(inner, _joined(path, _key(error.cl, note)))
+        for inner in elsewhere:
+            yield from _complaints(inner, path)
+    elif isinstance(error, IterableValidationError):
+        located_items, elsewhere = error.group_exceptions()
+        for inner, item in located_items:
+            yield from _complaints(inner, f"{path}[{_index(item)}]")
+        for inner in elsewhere:
+            yield from _complaints(inner, path)
+    elif isinstance(error, ForbiddenExtraKeysError):
+        for key in sorted(error.extra_fields):
+            yield _joined(path, key), f"there is no such key{_suggestion(key, error.cl)}"
+    elif isinstance(error, KeyError):
+        yield path, "it is missing"
+    else:
+        yield path, str(error)
+
+
+def _key(class_: type[Any], note: AttributeValidationNote) -> str:
+    return key_of(getattr(attrs.fields(class_), note.name))
+
+
+def _index(note: IterableValidationNote) -> int | str:
+    return note.index
+
+
+def _joined(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _suggestion(key: str, class_: type[Any]) -> str:
+    known = [key_of(field) for field in attrs.fields(class_)]
+    close = difflib.get_close_matches(key, known, 1)
+    return f"; do you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
+
+
+_CONVERTER = _converter()

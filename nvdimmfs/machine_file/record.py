@@ -1,0 +1,211 @@
+"""From the sysfs of a machine to its description.
+
+What sysfs does not show stays at its default: the bytes of label areas, sizes of DIMMs beyond what is mapped, region
+offsets (`cookie` keeps what follows from them).  What cannot be read keeps its errno, unless it is the state of the
+machine that makes it fail: an emulated machine in that state fails likewise.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+
+import attrs
+
+from nvdimmfs.machine_file.defaults import completed
+from nvdimmfs.machine_file.model import (
+    BusDescription,
+    MachineDescription,
+    MemmapLocation,
+    PersonalityDescription,
+    PersonalityKind,
+    RangeDescription,
+    UnreadableAttribute,
+)
+from nvdimmfs.machine_file.record_bus import labelled_namespaces, recorded_bus
+from nvdimmfs.machine_file.sysfs import AttributeReader, Sysfs
+from nvdimmfs.machine_file.values import plain_size
+from nvdimmfs.mm.firmware import DEFAULT_RAM, MINIMUM_RAM
+from nvdimmfs.mm.units import GIB, MIB, align_down, align_up
+
+_DEVICES = "bus/nd/devices"
+_MEMORY = "devices/system/memory"
+_LEGACY_PROVIDER = "e820"
+_ACPI_PROVIDER = "ACPI.NFIT"
+
+#: RAM of an emulated machine: up to 2 GiB, then from 4 GiB upward.
+_LOW_RAM_LIMIT = 2 * GIB
+_HIGH_RAM_START = 4 * GIB
+
+_PERSONALITY = re.compile(r"(btt|pfn|dax)[0-9]+\.[0-9]+")
+_CHOSEN = re.compile(r"\[([0-9]+)\]")
+
+#: Files that fail while the device is not bound, or empty, or of a family that the kernel does not know.
+_STATE_DEPENDENT = re.compile(
+    r"(btt|pfn|dax|namespace)[0-9.]+/(size|resource)"
+    r"|region[0-9]+/(init_namespaces|badblocks)"
+    r"|nmem[0-9]+/(available_slots|nfit/(family|dsm_mask))"
+)
+
+#: Folders of a device that hold attributes of its own, and a file that waits rather than tells.
+_ATTRIBUTE_FOLDERS = ("nfit", "firmware")
+_WAITS = "wait_probe"
+
+
+@attrs.frozen
+class Recording:
+    """A machine as its sysfs shows it.
+
+    Attributes:
+        machine: its description, completed.
+        remarks: what whoever uses it should know, a line each.
+    """
+
+    machine: MachineDescription
+    remarks: tuple[str, ...]
+
+
+def record_machine(sysfs: Sysfs) -> Recording:
+    """The machine of a sysfs.  ValueError when there is no nvdimm bus in it."""
+    reader = AttributeReader(sysfs)
+    folders = [
+        folder for name in sysfs.numbered(_DEVICES, "ndbus") if (folder := sysfs.real(f"{_DEVICES}/{name}")) is not None
+    ]
+    if not folders:
+        raise ValueError(f"no nvdimm bus in {_DEVICES}: the machine has no persistent memory, or its driver is missing")
+    legacy = [folder for folder in folders if reader.text(f"{folder}/provider") == _LEGACY_PROVIDER]
+    # The kernel numbers regions over all buses; an emulated machine has its legacy bus last.
+    in_order = [folder for folder in folders if folder not in legacy] + legacy
+    buses = tuple(recorded_bus(reader, folder) for folder in in_order)
+    memory = tuple(_legacy_ranges(buses[len(in_order) - len(legacy) :]))
+    nfit = buses[: len(in_order) - len(legacy)]
+    machine = MachineDescription(
+        ram=_ram(reader, nfit, memory),
+        memmap=",".join(f"{plain_size(range_.size)}!{plain_size(range_.start)}" for range_ in memory),
+        buses=nfit,
+        personalities=tuple(_personalities(reader, in_order)),
+        unreadable=tuple(_unreadable(reader, folders)),
+    )
+    return Recording(completed(machine), tuple(_remarks(reader, nfit, in_order == folders)))
+
+
+def _legacy_ranges(buses: tuple[BusDescription, ...]) -> Iterator[RangeDescription]:
+    """The ranges of legacy buses; those whose address is secret follow each other from 4 GiB on."""
+    start = _HIGH_RAM_START
+    for range_ in (range_ for bus in buses for range_ in bus.ranges if range_.size > 0):
+        placed = attrs.evolve(range_, start=align_up(start, GIB)) if range_.start < 0 else range_
+        start = max(start, placed.end)
+        yield placed
+
+
+def _ram(reader: AttributeReader, buses: tuple[BusDescription, ...], memory: tuple[RangeDescription, ...]) -> int:
+    """System RAM as far as an emulated machine has room for it below its ranges."""
+    known = _memory_blocks(reader)
+    ram = known + sum(range_.size for range_ in memory) if known else DEFAULT_RAM
+    lowest = min((range_.start for bus in buses for range_ in bus.ranges if range_.start >= 0), default=None)
+    if lowest is not None:
+        high = max(lowest - _HIGH_RAM_START, 0)
+        ram = min(ram, min(lowest, _LOW_RAM_LIMIT) + high)
+    return max(align_down(ram, MIB), MINIMUM_RAM)
+
+
+def _memory_blocks(reader: AttributeReader) -> int:
+    """Bytes of RAM by the blocks in which it could be unplugged; 0 when sysfs does not have them."""
+    try:
+        size = int(reader.text(f"{_MEMORY}/block_size_bytes") or "", 16)
+    except ValueError:
+        return 0
+    return size * len(reader.sysfs.numbered(_MEMORY, "memory"))
+
+
+def _personalities(reader: AttributeReader, buses: list[str]) -> Iterator[PersonalityDescription]:
+    """The btt, pfn and dax devices that are bound, so that their info blocks are on media."""
+    regions = [f"{bus}/{name}" for bus in buses for name in reader.sysfs.numbered(bus, "region")]
+    for number, region in enumerate(regions):
+        names = _names_when_new(reader, region, number)
+        for device in reader.sysfs.names(region):
+            match = _PERSONALITY.fullmatch(device)
+            folder = f"{region}/{device}"
+            if match is None or not reader.sysfs.is_link(f"{folder}/driver"):
+                continue
+            namespace = names.get(reader.text(f"{folder}/namespace") or "")
+            if namespace is not None:
+                yield _personality(reader, folder, namespace, PersonalityKind(match[1]))
+
+
+def _names_when_new(reader: AttributeReader, region: str, number: int) -> dict[str, str]:
+    """What a region's namespaces are called now, and what they will be called when a new machine numbers them."""
+    folders = labelled_namespaces(reader, region)
+    names = [folder.rpartition("/")[2] for folder in folders] or reader.sysfs.numbered(region, "namespace")
+    return {name: f"namespace{number}.{index}" for index, name in enumerate(names)}
+
+
+def _personality(reader: AttributeReader, folder: str, namespace: str, kind: PersonalityKind) -> PersonalityDescription:
+    uuid = reader.text(f"{folder}/uuid") or ""
+    if kind is PersonalityKind.BTT:
+        chosen = _CHOSEN.search(reader.text(f"{folder}/sector_size") or "")
+        return PersonalityDescription(namespace, kind, uuid, sector_size=int(chosen[1]) if chosen else 4096)
+    memmap = MemmapLocation.RAM if reader.text(f"{folder}/mode") == "ram" else MemmapLocation.PMEM
+    return PersonalityDescription(namespace, kind, uuid, memmap, align=reader.number(f"{folder}/align", 2 * MIB))
+
+
+def _unreadable(reader: AttributeReader, buses: list[str]) -> Iterator[UnreadableAttribute]:
+    """What fails to be read although nothing in the machine's state explains it."""
+    for bus in buses:
+        for device in _devices(reader.sysfs, bus):
+            name = device.rpartition("/")[2]
+            for attribute in _attributes(reader.sysfs, device):
+                number = _errno(reader.sysfs, f"{device}/{attribute}")
+                if number == errno.ENXIO and _STATE_DEPENDENT.fullmatch(f"{name}/{attribute}"):
+                    continue
+                if number in (errno.EACCES, errno.EPERM):
+                    reader.forbidden.add(f"{device}/{attribute}")
+                elif number:
+                    code = errno.errorcode.get(number, "EIO")
+                    yield UnreadableAttribute(f"{_DEVICES}/{name}/{attribute}", code)
+
+
+def _devices(sysfs: Sysfs, bus: str) -> Iterator[str]:
+    """The folders of a bus and the devices on it."""
+    yield bus
+    for prefix in ("nmem", "region"):
+        for name in sysfs.numbered(bus, prefix):
+            device = f"{bus}/{name}"
+            yield device
+            for kind in ("namespace", "btt", "pfn", "dax"):
+                yield from (f"{device}/{inner}" for inner in sysfs.numbered(device, kind))
+
+
+def _attributes(sysfs: Sysfs, device: str) -> Iterator[str]:
+    for name in sysfs.names(device):
+        path = f"{device}/{name}"
+        if sysfs.is_link(path) or name == _WAITS:
+            continue
+        if not sysfs.is_folder(path):
+            yield name
+        elif name in _ATTRIBUTE_FOLDERS:
+            yield from (f"{name}/{inner}" for inner in sysfs.names(path) if not sysfs.is_folder(f"{path}/{inner}"))
+
+
+def _errno(sysfs: Sysfs, path: str) -> int:
+    """What a read fails with; 0 when it does not."""
+    try:
+        sysfs.read(path)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+def _remarks(reader: AttributeReader, nfit: tuple[BusDescription, ...], in_order: bool) -> Iterator[str]:
+    yield "Made by nvdimmfs record.  Label areas, and DIMMs beyond what ranges use of them, are not in sysfs."
+    if not in_order:
+        yield "The legacy bus came first on the recorded machine; here it comes last."
+    for bus in nfit:
+        if bus.provider != _ACPI_PROVIDER and "nfit" not in bus.provider:
+            yield f"{bus.provider} is not an NFIT bus; it is described as if it were one."
+    secret = sorted({path.rpartition("/")[2] for path in reader.forbidden})
+    if "resource" in secret:
+        yield "Only root may read where a range starts (resource): these addresses were chosen."
+    elif secret:
+        yield f"Only root may read {', '.join(secret)}."

@@ -1,0 +1,276 @@
+"""From the sysfs folder of an nvdimm bus to its description."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterator
+from typing import TypeVar
+
+import attrs
+
+from nvdimmfs.formats.interleave import InterleaveSet
+from nvdimmfs.machine_file.defaults import completed
+from nvdimmfs.machine_file.interleave import interleave_set
+from nvdimmfs.machine_file.model import (
+    DEFAULT_LABEL_AREA,
+    MINIMUM_LABEL_AREA,
+    TO_BE_CHOSEN,
+    BadBlocks,
+    BusCommand,
+    BusDescription,
+    DimmCommand,
+    DimmDescription,
+    DimmFlag,
+    FirmwareActivation,
+    LabelArea,
+    MachineDescription,
+    MappingDescription,
+    NamespaceDescription,
+    PersistenceDomain,
+    RangeDescription,
+    RangeKind,
+    Security,
+)
+from nvdimmfs.machine_file.sysfs import AttributeReader
+
+#: What a region's nstype is when labels define its namespaces (ND_DEVICE_NAMESPACE_PMEM, include/uapi/linux/ndctl.h).
+LABELLED = 5
+
+_MAPPING = re.compile(r"(nmem[0-9]+),([0-9]+),([0-9]+)(?:,([0-9]+))?")
+_LARGEST_LABEL_AREA = 1 << 27
+_INDEX_HEADER = 72
+_INDEX_UNIT = 256
+
+#: Bytes of a label by version; the kernel takes areas without labels for those of 1.2.
+_LABEL_SIZES = {"": 256, "1.1": 128, "1.2": 256}
+
+_WordT = TypeVar("_WordT", bound=enum.Enum)
+
+
+def recorded_bus(reader: AttributeReader, folder: str) -> BusDescription:
+    """The bus of a folder below /sys, such as devices/platform/nfit_test.0/ndbus0."""
+    parent = folder.rpartition("/")[0]
+    dimm_names = reader.sysfs.numbered(folder, "nmem")
+    dimms = _with_handles([_dimm(reader, f"{folder}/{name}") for name in dimm_names])
+    names = {sysfs_name: dimm.name for sysfs_name, dimm in zip(dimm_names, dimms, strict=True)}
+    regions = [f"{folder}/{name}" for name in reader.sysfs.numbered(folder, "region")]
+    scrub = reader.text(f"{folder}/nfit/scrub") or "0"
+    bus = BusDescription(
+        provider=reader.text(f"{folder}/provider") or "unknown",
+        parent=parent,
+        revision=reader.number(f"{folder}/nfit/revision", 1),
+        commands=_words(reader, f"{folder}/commands", BusCommand),
+        dsm_mask=reader.number(f"{folder}/nfit/dsm_mask", 0),
+        hw_error_scrub=reader.number(f"{folder}/nfit/hw_error_scrub", 0),
+        scrubs=int(scrub.rstrip("+")) if scrub.rstrip("+").isdecimal() else 0,
+        scrubbing=scrub.endswith("+"),
+        persistence_domain=_persistence_domain(reader, regions),
+        firmware_activation=_one_word(reader, f"{folder}/firmware/capability", FirmwareActivation),
+        test_dimms=tuple(_test_dimms(reader, parent)),
+        dimms=tuple(dimms),
+        ranges=tuple(_range(reader, region, names) for region in regions),
+    )
+    bus = _with_cookies(_with_flush_hints(bus, reader, regions), reader, regions)
+    return _with_label_sizes(bus, reader, [f"{folder}/{name}" for name in dimm_names])
+
+
+def _words(reader: AttributeReader, path: str, kind: type[_WordT]) -> tuple[_WordT, ...]:
+    """The words of an attribute that the model knows."""
+    known = {member.value: member for member in kind}
+    return tuple(known[word] for word in reader.words(path) if word in known)
+
+
+def _one_word(reader: AttributeReader, path: str, kind: type[_WordT]) -> _WordT:
+    """The word of an attribute; "none" when there is no such file."""
+    return next(iter(_words(reader, path, kind)), kind("none"))
+
+
+def _persistence_domain(reader: AttributeReader, regions: list[str]) -> PersistenceDomain:
+    domains = (_one_word(reader, f"{region}/persistence_domain", PersistenceDomain) for region in regions)
+    return next((domain for domain in domains if domain is not PersistenceDomain.NONE), PersistenceDomain.NONE)
+
+
+def _test_dimms(reader: AttributeReader, parent: str) -> Iterator[int]:
+    folder = f"{parent}/nfit_test_dimm"
+    for name in reader.sysfs.numbered(folder, "test_dimm"):
+        yield reader.number(f"{folder}/{name}/handle", 0)
+
+
+def _dimm(reader: AttributeReader, folder: str) -> DimmDescription:
+    nfit = f"{folder}/nfit"
+    control_region = "vendor" in reader.sysfs.names(nfit)
+    commands = _words(reader, f"{folder}/commands", DimmCommand)
+    flags = reader.words(f"{folder}/flags")
+    location, date = _manufacturing(reader.text(f"{nfit}/id") or "")
+    return DimmDescription(
+        handle=reader.number(f"{nfit}/handle", TO_BE_CHOSEN),
+        phys_id=reader.number(f"{nfit}/phys_id", 0),
+        vendor=reader.number(f"{nfit}/vendor", 0),
+        device=reader.number(f"{nfit}/device", 0),
+        rev_id=reader.number(f"{nfit}/rev_id", 0),
+        subsystem_vendor=reader.number(f"{nfit}/subsystem_vendor", 0),
+        subsystem_device=reader.number(f"{nfit}/subsystem_device", 0),
+        subsystem_rev_id=reader.number(f"{nfit}/subsystem_rev_id", 0),
+        serial=reader.number(f"{nfit}/serial", TO_BE_CHOSEN),
+        manufacturing_location=location,
+        manufacturing_date=date,
+        format=reader.number(f"{nfit}/format", 0),
+        control_region=control_region,
+        family=reader.number(f"{nfit}/family", -1),
+        dsm_mask=reader.number(f"{nfit}/dsm_mask", 0),
+        commands=commands,
+        flags=_words(reader, f"{nfit}/flags", DimmFlag),
+        label=LabelArea(
+            size=DEFAULT_LABEL_AREA if DimmCommand.GET_SIZE in commands else 0,
+            initialised="1.1" if "label" in flags else "",
+        ),
+        security=_one_word(reader, f"{folder}/security", Security),
+        frozen=reader.number(f"{folder}/frozen", 0) == 1,
+        locked="lock" in flags,
+        dirty_shutdown=reader.number(f"{nfit}/dirty_shutdown", -1),
+    )
+
+
+def _with_handles(dimms: list[DimmDescription]) -> list[DimmDescription]:
+    """The DIMMs, named by their handles; where sysfs has none, by their numbers."""
+    if any(dimm.handle == TO_BE_CHOSEN for dimm in dimms):
+        dimms = [attrs.evolve(dimm, handle=number) for number, dimm in enumerate(dimms, 1)]
+    return [attrs.evolve(dimm, name=f"{dimm.handle:#x}") for dimm in dimms]
+
+
+def _manufacturing(identifier: str) -> tuple[int, int]:
+    """Location and date from nfit/id: vendor-location-date-serial."""
+    parts = identifier.split("-")
+    if len(parts) != 4:  # without them there are two
+        return -1, -1
+    try:
+        return int(parts[1], 16), int(parts[2], 16)
+    except ValueError:
+        return -1, -1
+
+
+def _with_label_sizes(bus: BusDescription, reader: AttributeReader, folders: list[str]) -> BusDescription:
+    """The bus, whose label areas are as large as the free slots in them suggest."""
+    dimms = []
+    for dimm, folder in zip(bus.dimms, folders, strict=True):
+        free = reader.number(f"{folder}/available_slots", -1)
+        if dimm.label.size and free >= 0:
+            label_size = _LABEL_SIZES[dimm.label.initialised]
+            dimm = attrs.evolve(dimm, label=attrs.evolve(dimm.label, size=_label_area_size(free + 1, label_size)))
+        dimms.append(dimm)
+    return attrs.evolve(bus, dimms=tuple(dimms))
+
+
+def _label_area_size(slots: int, label_size: int) -> int:
+    """The usual size if so many of its slots may be free, else the least power of two that has so many."""
+    if _slots(DEFAULT_LABEL_AREA, label_size) // 2 < slots <= _slots(DEFAULT_LABEL_AREA, label_size):
+        return DEFAULT_LABEL_AREA
+    size = MINIMUM_LABEL_AREA
+    while size < _LARGEST_LABEL_AREA and _slots(size, label_size) < slots:
+        size *= 2
+    return size
+
+
+def _slots(size: int, label_size: int) -> int:
+    """Slots beside two index blocks, each a header and a bit a slot in units of 256 bytes (drivers/nvdimm/label.c)."""
+    index = _INDEX_UNIT * -(-(_INDEX_HEADER + -(-size // label_size // 8)) // _INDEX_UNIT)
+    return (size - 2 * index) // label_size
+
+
+def _range(reader: AttributeReader, folder: str, names: dict[str, str]) -> RangeDescription:
+    count = reader.number(f"{folder}/mappings", 0)
+    range_index = reader.number(f"{folder}/nfit/range_index", TO_BE_CHOSEN)
+    is_volatile = reader.text(f"{folder}/devtype") == "nd_volatile"
+    return RangeDescription(
+        start=reader.number(f"{folder}/resource", TO_BE_CHOSEN),
+        size=reader.number(f"{folder}/size", TO_BE_CHOSEN),
+        kind=_kind(is_volatile=is_volatile, is_virtual=range_index == 0),
+        range_index=range_index,
+        numa_node=reader.number(f"{folder}/numa_node", 0),
+        target_node=reader.number(f"{folder}/target_node", -1),
+        read_only=reader.number(f"{folder}/read_only", 0) == 1,
+        mappings=tuple(_mappings(reader, folder, count, names)),
+        namespaces=tuple(_namespaces(reader, folder)),
+        badblocks=tuple(_badblocks(reader.text(f"{folder}/badblocks") or "")),
+    )
+
+
+def _kind(*, is_volatile: bool, is_virtual: bool) -> RangeKind:
+    """The kind of a range.  sysfs does not tell disks from CDs."""
+    if is_virtual:
+        return RangeKind.VOLATILE_CD if is_volatile else RangeKind.PERSISTENT_DISK
+    return RangeKind.VOLATILE if is_volatile else RangeKind.PMEM
+
+
+def _mappings(reader: AttributeReader, folder: str, count: int, names: dict[str, str]) -> Iterator[MappingDescription]:
+    for index in range(count):
+        match = _MAPPING.fullmatch(reader.text(f"{folder}/mapping{index}") or "")
+        if match is not None and match[1] in names:
+            position = TO_BE_CHOSEN if match[4] is None else int(match[4])
+            yield MappingDescription(names[match[1]], dpa=int(match[2]), size=int(match[3]), position=position)
+
+
+def _badblocks(text: str) -> Iterator[BadBlocks]:
+    for line in text.splitlines():
+        sector, _, count = line.partition(" ")
+        if sector.isdecimal() and count.isdecimal():
+            yield BadBlocks(int(sector), int(count))
+
+
+def labelled_namespaces(reader: AttributeReader, region: str) -> list[str]:
+    """The folders of a region's namespaces that labels define, in the order in which the kernel numbers them."""
+    if reader.number(f"{region}/nstype", 0) != LABELLED:
+        return []
+    folders = [f"{region}/{name}" for name in reader.sysfs.numbered(region, "namespace")]
+    present = [folder for folder in folders if reader.text(f"{folder}/uuid") and reader.number(f"{folder}/size", 0) > 0]
+    return sorted(present, key=lambda folder: reader.number(f"{folder}/resource", 0))
+
+
+def _namespaces(reader: AttributeReader, region: str) -> Iterator[NamespaceDescription]:
+    for folder in labelled_namespaces(reader, region):
+        chosen = re.search(r"\[([0-9]+)\]", reader.text(f"{folder}/sector_size") or "")
+        holder_class = reader.text(f"{folder}/holder_class") or ""
+        yield NamespaceDescription(
+            uuid=reader.text(f"{folder}/uuid") or "",
+            size=reader.number(f"{folder}/size", 0),
+            start=reader.number(f"{folder}/resource", TO_BE_CHOSEN),
+            alt_name=reader.text(f"{folder}/alt_name") or "",
+            sector_size=int(chosen[1]) if chosen else 0,
+            holder_class=holder_class if holder_class in ("btt", "pfn", "dax") else "",
+        )
+
+
+def _with_flush_hints(bus: BusDescription, reader: AttributeReader, regions: list[str]) -> BusDescription:
+    """The bus, whose DIMMs have flush hints if a region over them can be flushed deeply."""
+    flushed = {
+        mapping.dimm
+        for range_, region in zip(bus.ranges, regions, strict=True)
+        if reader.number(f"{region}/deep_flush", 0) == 1
+        for mapping in range_.mappings
+    }
+    dimms = (attrs.evolve(dimm, flush_hints=int(dimm.name in flushed)) for dimm in bus.dimms)
+    return attrs.evolve(bus, dimms=tuple(dimms))
+
+
+def _with_cookies(bus: BusDescription, reader: AttributeReader, regions: list[str]) -> BusDescription:
+    """The bus, with cookies where DIMMs and default offsets do not give what sysfs shows, and the labels' version."""
+    (whole,) = completed(MachineDescription(buses=(bus,))).buses
+    ranges, second_version = [], set()
+    for range_, complete, region in zip(bus.ranges, whole.ranges, regions, strict=True):
+        shown = reader.number(f"{region}/set_cookie", 0)
+        members = interleave_set(whole, complete)
+        if shown == members.cookie2:
+            second_version |= {mapping.dimm for mapping in range_.mappings}
+        read_only = range_.read_only and not bus.is_read_only(attrs.evolve(range_, read_only=False))
+        ranges.append(attrs.evolve(range_, cookie=_unexplained(shown, members), read_only=read_only))
+    dimms = tuple(_of_version_1_2(dimm) if dimm.name in second_version else dimm for dimm in bus.dimms)
+    return attrs.evolve(bus, ranges=tuple(ranges), dimms=dimms)
+
+
+def _unexplained(cookie: int, members: InterleaveSet) -> int:
+    return 0 if cookie in (members.cookie1, members.cookie2) else cookie
+
+
+def _of_version_1_2(dimm: DimmDescription) -> DimmDescription:
+    return attrs.evolve(dimm, label=attrs.evolve(dimm.label, initialised="1.2")) if dimm.label.initialised else dimm

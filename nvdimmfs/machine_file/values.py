@@ -1,0 +1,133 @@
+"""The numbers of a machine file: how they are written, read, and shown."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, get_args, get_origin
+
+import attrs
+
+#: Powers of 1024 that may follow a number.
+_SUFFIXES = "KMGTPE"
+
+#: Digits of a number; what is longer does not fit into 64 bits.
+_DIGITS = "0x[0-9a-f]{1,30}|0|[1-9][0-9]{0,30}"
+_SIZE = re.compile(rf"({_DIGITS})([{_SUFFIXES}]?)", re.ASCII | re.IGNORECASE)
+_NUMBER = re.compile(_DIGITS, re.ASCII | re.IGNORECASE)
+
+#: Physical addresses and sizes fit into 64 bits; what the machine makes of them is for the checks.
+_WORD = 1 << 64
+
+#: A value that is longer is not repeated in full in a complaint.
+_LONGEST_VALUE = 40
+
+
+@attrs.frozen
+class NumberKind:
+    """How a number is written.
+
+    Attributes:
+        name: what a complaint calls it.
+        article: "a" or "an".
+        example: what would be right.
+        minimum: the least that it may be.
+        limit: the first number that is too large.
+        suffixes: whether a text with a suffix such as 512M is taken, too.
+        hexadecimal: whether it is shown in hexadecimal.
+    """
+
+    name: str
+    example: str
+    minimum: int = 0
+    limit: int = _WORD
+    article: str = "a"
+    suffixes: bool = False
+    hexadecimal: bool = False
+
+    def read(self, value: object) -> int:
+        """The number; `ValueError` says what is wrong and what would be right."""
+        number = self._number(value)
+        if number is None:
+            raise ValueError(f"{shown(value)} is not {self.article} {self.name}; write for example {self.example}")
+        if number < self.minimum:
+            raise ValueError(f"{shown(value)} is too small; the least is {self.show(self.minimum)}")
+        if number >= self.limit:
+            raise ValueError(f"{shown(value)} is too large; the most is {self.show(self.limit - 1)}")
+        return number
+
+    def _number(self, value: object) -> int | None:
+        if isinstance(value, bool):
+            return None
+        if isinstance(value, int):
+            return value
+        if not isinstance(value, str):
+            return None
+        if self.suffixes:
+            return parse_size(value)
+        return int(value, 0) if self.hexadecimal and _NUMBER.fullmatch(value) else None
+
+    def show(self, number: int) -> str:
+        """The number as a file has it."""
+        if self.hexadecimal:
+            return f"{number:#x}" if number >= 0 else str(number)
+        return show_size(number) if self.suffixes else str(number)
+
+
+_KINDS: dict[tuple[object, ...], NumberKind] = {
+    ("size",): NumberKind("size", '"512M" or 536870912', suffixes=True),
+    ("address",): NumberKind("address", '0x100000000 or "4G"', article="an", suffixes=True, hexadecimal=True),
+    ("hexadecimal", 16): NumberKind("number", "0x8680", 0, 1 << 16, hexadecimal=True),
+    ("hexadecimal", 32): NumberKind("number", "0x101", 0, 1 << 32, hexadecimal=True),
+    ("hexadecimal", 64): NumberKind("number", "0x3a0", 0, 1 << 64, hexadecimal=True),
+    ("hexadecimal or -1", 8): NumberKind("number", "0xa", -1, 1 << 8, hexadecimal=True),
+    ("hexadecimal or -1", 16): NumberKind("number", "0x7e0", -1, 1 << 16, hexadecimal=True),
+    ("count",): NumberKind("number", "8", 0, 1 << 32),
+    ("node",): NumberKind("node", "1 (-1 is none)", -1, 1 << 10),
+    ("number",): NumberKind("number", "1", -1, 1 << 31),
+}
+
+
+def number_kind(type_: object) -> NumberKind | None:
+    """How a field of this type is written; None unless it is one of the model's numbers."""
+    if get_origin(type_) is not Annotated:
+        return None
+    return _KINDS[get_args(type_)[1:]]
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes of a text such as 512M or 0x20000000; None when it is not a size."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        return None
+    power = _SUFFIXES.index(match[2].upper()) + 1 if match[2] else 0
+    return int(match[1], 0) << 10 * power
+
+
+def show_size(number: int) -> str:
+    """Bytes with the largest suffix that divides them, quoted if there is one: "512M", 8192 as "8K", 520 as 520."""
+    if number <= 0:
+        return str(number)
+    power = min((number & -number).bit_length() // 10 * 10, 10 * len(_SUFFIXES))
+    power = next(p for p in range(power, -1, -10) if number % (1 << p) == 0)
+    return f'"{number >> power}{_SUFFIXES[power // 10 - 1]}"' if power else str(number)
+
+
+def plain_size(number: int) -> str:
+    """Bytes as a person reads them: 512M."""
+    return show_size(number).strip('"')
+
+
+def shown(value: Any) -> str:  # noqa: ANN401  # whatever a file says
+    """A value as a complaint repeats it, shortened."""
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "a list"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return printable(text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 4]}..." + text[-1])
+
+
+def printable(text: str) -> str:
+    """A text that does nothing to a terminal: what cannot be printed is escaped."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -1,0 +1,521 @@
+"""How each mistake in a machine file is named: where it is, and what would be right."""
+
+from __future__ import annotations
+
+import pytest
+
+from nvdimmfs.machine_file.files import MachineFileError, load_machine, parse_machine
+
+TWO_DIMMS = """
+[[bus]]
+
+[[bus.dimm]]
+name = "A"
+size = "1G"
+label = { initialised = "1.1" }
+
+[[bus.dimm]]
+name = "B"
+size = "1G"
+label = { initialised = "1.1" }
+"""
+
+UUID = "01234567-89ab-cdef-0123-456789abcdef"
+
+SHORTHANDS = {
+    "TWO DIMMS": TWO_DIMMS,
+    "TWO BLANK DIMMS": TWO_DIMMS.replace('"1.1"', '""'),
+    "1025 LETTERS": "x" * 1025,
+}
+
+#: Files with a mistake each, and the line that names it.
+WRONG_SHAPE = r"""
+[[bus]]
+[[bus.dimm]]
+[[bus.dimm]]
+[[bus.dimm]]
+size = "12Q"
+=> bus[0].dimm[2].size: "12Q" is not a size; write for example "512M" or 536870912
+
+ram = true
+=> ram: true is not a size; write for example "512M" or 536870912
+
+ram = 1.5
+=> ram: 1.5 is not a size; write for example "512M" or 536870912
+
+ram = -5
+=> ram: -5 is too small; the least is 0
+
+bus = 3
+=> bus: 3 is not a list; write a table of its own for each, [[...]]
+
+bus = [3]
+=> bus[0]: 3 is not a table; write { provider = ... }
+
+[[bus]]
+provider = 3
+=> bus[0].provider: 3 is not a text; put it in quotes: "..."
+
+[[bus]]
+commands = "cmd_call"
+=> bus[0].commands: "cmd_call" is not a list; write ["...", "..."]
+
+[[bus]]
+scrubbing = 1
+=> bus[0].scrubbing: 1 is neither true nor false
+
+[[bus]]
+test_dimms = 1
+=> bus[0].test_dimms: 1 is not a list; write [0x0, 0x1]
+
+[[bus]]
+size = "1G"
+=> bus[0].size: there is no such key; there are provider, parent, revision, commands, dsm_mask, hw_error_scrub,
+   scrubs, scrubbing, persistence_domain, firmware_activation, test_dimms, dimm, range
+
+[[bus]]
+[[bus.dimms]]
+=> bus[0].dimms: there is no such key; do you mean dimm?
+
+[[bus]]
+[[bus.dimm]]
+vendor = 0x12345
+=> bus[0].dimm[0].vendor: 74565 is too large; the most is 0xffff
+
+[[bus]]
+[[bus.dimm]]
+vendor = "intel"
+=> bus[0].dimm[0].vendor: "intel" is not a number; write for example 0x8680
+
+[[bus]]
+[[bus.range]]
+start = "x"
+=> bus[0].range[0].start: "x" is not an address; write for example 0x100000000 or "4G"
+
+[[bus]]
+[[bus.range]]
+kind = "ram"
+=> bus[0].range[0].kind: "ram" is none of pmem, volatile, volatile-disk, volatile-cd, persistent-disk,
+   persistent-cd
+
+[[bus]]
+[[bus.range]]
+dimms = [7]
+=> bus[0].range[0].dimms[0]: 7 is not a table; write the name of a DIMM, or { dimm = "...", dpa = "16M" }
+
+[[unreadable]]
+errno = 'EIO'
+=> unreadable[0].path: it is missing
+"""
+
+CONTRADICTIONS = r"""
+kernel = "6.9"
+memmap = "1G!4G"
+=> kernel: "6.9" is not emulated; there are rfc, 4.3, 4.5, 6.1
+
+ram = "64M"
+[[bus]]
+=> ram: 64M is too little; the least is 128M
+
+memmap = "1G"
+=> memmap: memmap entry 1 '1G' (column 1): there is a size but no start, which would take away all RAM above it;
+   write SIZE!START, for example 512M!4G
+
+name = "a\u001bb"
+[[bus]]
+=> name: "a\u001bb" has characters that cannot be printed; leave them out
+
+[[bus]]
+[[bus]]
+=> bus[1].parent: "devices/LNXSYSTM:00/LNXSYBUS:00/ACPI0012:00" is the parent of bus[0], too; name another
+   device
+
+[[bus]]
+provider = "a b"
+=> bus[0].provider: "a b" is not a word such as ACPI.NFIT or nfit_test.0
+
+[[bus]]
+parent = "../etc"
+=> bus[0].parent: "../etc" is not a device such as devices/platform/nfit_test.0
+
+[[bus]]
+hw_error_scrub = 2
+=> bus[0].hw_error_scrub: 2 is neither 0 nor 1
+
+[[bus]]
+revision = 256
+=> bus[0].revision: 256 is too large; the most is 255
+
+[[bus]]
+[[bus.dimm]]
+handle = 3
+[[bus.dimm]]
+handle = 3
+=> bus[0].dimm[1].handle: 0x3 is that of bus[0].dimm[0], too; a handle names one DIMM of a bus
+
+[[bus]]
+[[bus.dimm]]
+name = "A"
+[[bus.dimm]]
+name = "A"
+=> bus[0].dimm[1].name: "A" is that of bus[0].dimm[0], too; ranges could not tell them apart
+
+[[bus]]
+[[bus.dimm]]
+manufacturing_date = 0x1837
+=> bus[0].dimm[0].manufacturing_date: the NFIT has both manufacturing_location and manufacturing_date, or
+   neither; write both
+
+[[bus]]
+[[bus.dimm]]
+frozen = true
+=> bus[0].dimm[0].frozen: there is no security that could be frozen; write security = "disabled"
+
+[[bus]]
+[[bus.dimm]]
+label = { size = 512 }
+=> bus[0].dimm[0].label.size: 512 bytes do not hold two index blocks and labels; write 0 for none, or at least
+   1K
+
+[[bus]]
+[[bus.dimm]]
+label = { text = "a", hex = "00" }
+=> bus[0].dimm[0].label: text and hex exclude each other; keep one
+
+[[bus]]
+[[bus.dimm]]
+label = { initialised = "2.0" }
+=> bus[0].dimm[0].label.initialised: "2.0" is not a version of labels; there are "1.1" and "1.2"
+
+[[bus]]
+[[bus.dimm]]
+label = { size = 0, initialised = "1.1" }
+=> bus[0].dimm[0].label.initialised: there is no label area to initialise; give it a size
+
+[[bus]]
+[[bus.dimm]]
+label = { hex = "4e4" }
+=> bus[0].dimm[0].label.hex: not bytes in hexadecimal; write for example "4e 41 4d 45"
+
+[[bus]]
+[[bus.dimm]]
+label = { file = "nowhere" }
+=> bus[0].dimm[0].label.file: "nowhere" is not a file; the path is relative to the machine file
+
+[[bus]]
+[[bus.dimm]]
+label = { size = "1K", text = "1025 LETTERS" }
+=> bus[0].dimm[0].label.text: its 1025 bytes do not fit into a label area of 1024; make the area larger
+
+[[bus]]
+[[bus.range]]
+=> bus[0].range[0].size: it is missing; give the range a size, or its DIMMs
+
+[[bus]]
+[[bus.range]]
+size = 5000
+=> bus[0].range[0].size: 5000 is not a multiple of 4 KiB; write for example 4096
+
+[[bus]]
+[[bus.range]]
+start = 0x180000800
+size = "1M"
+=> bus[0].range[0].start: 0x180000800 is not a multiple of 4 KiB; write for example 0x180001000
+
+[[bus]]
+[[bus.range]]
+start = "3P"
+size = "2P"
+=> bus[0].range[0].start: it ends at 0x14000000000000; physical addresses end at 0x10000000000000 (4P)
+
+[[bus]]
+[[bus.range]]
+start = "5G"
+size = "1G"
+=> bus[0].range[0].start: 0x140000000-0x17fffffff overlaps RAM (0x100000000-0x17fffffff); start at 0x180000000,
+   or leave start out, or give the machine less ram
+
+memmap = "1G!8G"
+[[bus]]
+[[bus.range]]
+start = "8G"
+size = "1G"
+=> bus[0].range[0].start: 0x200000000-0x23fffffff overlaps memmap (0x200000000-0x23fffffff); start at
+   0x240000000, or leave start out
+
+[[bus]]
+[[bus.range]]
+size = "1G"
+[[bus.range]]
+start = "6G"
+size = "1M"
+=> bus[0].range[1].start: 0x180000000-0x1800fffff overlaps bus[0].range[0] (0x180000000-0x1bfffffff); start at
+   0x1c0000000, or leave start out
+
+[[bus]]
+[[bus.range]]
+range_index = 0
+size = "1M"
+=> bus[0].range[0].range_index: 0 does not name a range; write 1 to 65535
+
+[[bus]]
+[[bus.range]]
+kind = "volatile-cd"
+range_index = 2
+size = "1M"
+=> bus[0].range[0].range_index: 2 is for ranges with DIMMs; a volatile-cd has 0
+
+[[bus]]
+[[bus.range]]
+size = "1M"
+[[bus.range]]
+range_index = 1
+size = "1M"
+=> bus[0].range[1].range_index: 1 is that of bus[0].range[0], too; no two of a bus may have the same
+
+TWO DIMMS
+[[bus.range]]
+kind = "volatile-cd"
+dimms = ["A"]
+=> bus[0].range[0].dimms: a volatile-cd is made by the firmware and has no DIMMs; leave them out
+
+TWO DIMMS
+[[bus.range]]
+size = "1G"
+dimms = ["C"]
+=> bus[0].range[0].dimms[0]: there is no DIMM "C" on this bus; there are A, B
+
+[[bus]]
+[[bus.dimm]]
+name = "socket0"
+[[bus.range]]
+size = "1G"
+dimms = ["soket0"]
+=> bus[0].range[0].dimms[0]: there is no DIMM "soket0" on this bus; do you mean "socket0"?
+
+[[bus]]
+[[bus.range]]
+size = "1G"
+dimms = ["A"]
+=> bus[0].range[0].dimms[0]: there is no DIMM "A" on this bus; add a [[bus.dimm]]
+
+[[bus]]
+[[bus.dimm]]
+control_region = false
+[[bus.range]]
+size = "1G"
+dimms = ["0x1"]
+=> bus[0].range[0].dimms[0]: the DIMM "0x1" has no control region, so that no range can use it
+
+TWO DIMMS
+[[bus.range]]
+size = "3G"
+dimms = [{ dimm = "A", size = "1G" }, { dimm = "B", size = "1G" }]
+=> bus[0].range[0].size: 3221225472 bytes are not what its DIMMs have, 2147483648; leave size out, or write that
+
+TWO DIMMS
+[[bus.range]]
+size = "2G"
+dimms = ["A"]
+=> bus[0].range[0].dimms[0]: it ends at 0x80000000, and the DIMM "A" at 0x40000000; take less, or a larger DIMM
+
+TWO DIMMS
+[[bus.range]]
+dimms = [{ dimm = "A", dpa = 0x800 , size = "1M" }]
+=> bus[0].range[0].dimms[0].dpa: 0x800 is not a multiple of 4 KiB; write for example 0x1000
+
+TWO DIMMS
+[[bus.range]]
+size = "1M"
+dimms = ["A"]
+[[bus.range]]
+dimms = [{ dimm = "A", dpa = 0, size = "2M" }]
+=> bus[0].range[1].dimms[0]: it overlaps bus[0].range[0].dimms[0] on the DIMM "A"; dpa 0x100000 is free of that
+
+TWO DIMMS
+[[bus.range]]
+dimms = [{ dimm = "A", position = 1 }, { dimm = "B", region_offset = 0x2000 }]
+=> bus[0].range[0].dimms[0].position: 1 is not its place by region_offset, 0; leave one of the two out
+
+TWO DIMMS
+[[bus.range]]
+dimms = [{ dimm = "A", region_offset = 1 }, { dimm = "B", region_offset = 1 }]
+=> bus[0].range[0].dimms: two have the same region_offset; it is what orders them, so give each another
+
+TWO DIMMS
+[[bus.range]]
+badblocks = [{ sector = 2097152 }]
+dimms = ["A"]
+=> bus[0].range[0].badblocks[0]: it is not within the range's 2097152 sectors
+
+TWO BLANK DIMMS
+[[bus.range]]
+dimms = ["A"]
+[[bus.range.namespace]]
+uuid = "01234567-89ab-cdef-0123-456789abcdef"
+size = "1M"
+=> bus[0].range[0].namespace: the label area of the DIMM "A" is not initialised; write label = { initialised =
+   "1.1" }
+
+TWO DIMMS
+[[bus.range]]
+dimms = ["A"]
+[[bus.range.namespace]]
+uuid = "01234567-89ab-cdef-0123-456789abcdef"
+size = "2G"
+=> bus[0].range[0].namespace[0].size: it does not fit; there are 1073741824 bytes
+
+TWO DIMMS
+[[bus.range]]
+dimms = ["A"]
+[[bus.range.namespace]]
+uuid = "x"
+size = "1G"
+=> bus[0].range[0].namespace[0].uuid: "x" is not a UUID such as 01234567-89ab-cdef-0123-456789abcdef
+
+TWO DIMMS
+[[bus.range]]
+dimms = ["A"]
+[[bus.range.namespace]]
+uuid = "01234567-89ab-cdef-0123-456789abcdef"
+size = "1G"
+sector_size = 520
+=> bus[0].range[0].namespace[0].sector_size: 520 is none of 0, 512, 4096
+
+memmap = "1G!4G"
+[[personality]]
+namespace = "pmem0"
+kind = "pfn"
+uuid = "01234567-89ab-cdef-0123-456789abcdef"
+=> personality[0].namespace: "pmem0" is not the name of a namespace such as namespace0.0
+
+memmap = "1G!4G"
+[[personality]]
+namespace = "namespace0.0"
+kind = "dax"
+align = 8192
+uuid = "01234567-89ab-cdef-0123-456789abcdef"
+=> personality[0].align: 8192 is none of 4096, 2097152, 1073741824
+
+memmap = "1G!4G"
+[[unreadable]]
+path = "/sys/x"
+errno = "EIO"
+=> unreadable[0].path: "/sys/x" is not a path below /sys; write for example bus/nd/devices/nmem0/state
+
+memmap = "1G!4G"
+[[unreadable]]
+path = "x"
+errno = "EOOPS"
+=> unreadable[0].errno: "EOOPS" is not the name of an errno; write for example EIO
+"""
+
+
+def mistakes(text):
+    """The pairs of a file and what is wrong with it."""
+    return [mistake(case) for case in text.strip().split("\n\n")]
+
+
+def mistake(case):
+    file, _, line = case.rpartition("=> ")
+    for name, content in SHORTHANDS.items():
+        file = file.replace(name, content)
+    return file, " ".join(line.split())
+
+
+def complaints(text):
+    with pytest.raises(MachineFileError) as caught:
+        parse_machine(text, "test.toml")
+    return caught.value.lines
+
+
+def complaint(text):
+    (line,) = complaints(text)
+    return line.removeprefix("test.toml: ")
+
+
+@pytest.mark.parametrize(("text", "line"), mistakes(WRONG_SHAPE))
+def test_a_value_of_the_wrong_shape_is_named_with_what_would_be_right(text, line):
+    assert complaint(text) == line
+
+
+def test_an_empty_file_is_no_machine():
+    assert complaint("").startswith("there is no persistent memory; add a [[bus]], or write memmap = ")
+
+
+def test_what_is_not_toml_is_named_with_its_place():
+    assert complaint("ram = = 3") == "not TOML: Invalid value (at line 1, column 7)"
+
+
+def test_all_mistakes_of_a_file_are_told_at_once():
+    lines = complaints('nam = "x"\nram = []\n[[bus]]\nprovider = 3\n[[bus.dimm]]\nsize = "12Q"\nflags = ["armed"]')
+    assert [line.split(":")[1].strip() for line in lines] == [
+        "ram",
+        "bus[0].provider",
+        "bus[0].dimm[0].size",
+        "bus[0].dimm[0].flags[0]",
+        "nam",
+    ]
+
+
+def test_all_contradictions_of_a_file_are_told_at_once():
+    lines = complaints(
+        'kernel = "2.4"\nram = "1M"\n[[bus]]\n[[bus.dimm]]\nhandle = 1\nfrozen = true\n[[bus.dimm]]\nhandle = 1'
+    )
+    assert [line.split(":")[1].strip() for line in lines] == [
+        "kernel",
+        "ram",
+        "bus[0].dimm[0].frozen",
+        "bus[0].dimm[1].handle",
+    ]
+
+
+@pytest.mark.parametrize(("text", "line"), mistakes(CONTRADICTIONS))
+def test_what_contradicts_itself_is_named_with_what_would_be_right(text, line):
+    assert complaint(text) == line
+
+
+def test_two_dimms_of_a_set_need_serial_numbers_of_their_own():
+    text = TWO_DIMMS.replace('size = "1G"', 'size = "1G"\nserial = 7') + '[[bus.range]]\ndimms = ["A", "B"]'
+    assert complaint(text) == (
+        'bus[0].range[0].dimms[1]: the DIMMs "A" and "B" have the same serial number; give each its own'
+    )
+
+
+def test_a_range_has_no_more_than_32_dimms():
+    text = "[[bus]]\n" + "[[bus.dimm]]\n" * 33 + '[[bus.range]]\nsize = "132K"\ndimms = ["0x1"'
+    text += "".join(f', "{handle:#x}"' for handle in range(2, 34)) + "]"
+    assert complaint(text) == "bus[0].range[0].dimms: 33 are too many; the kernel takes 32"
+
+
+def test_no_two_uuids_are_the_same():
+    text = (
+        TWO_DIMMS + '[[bus.range]]\ndimms = ["A"]\n' + f'[[bus.range.namespace]]\nuuid = "{UUID}"\nsize = "16M"\n' * 2
+    )
+    assert complaint(text) == (
+        f'bus[0].range[0].namespace[1].uuid: "{UUID}" is that of bus[0].range[0].namespace[0], too;'
+        " no two may be the same"
+    )
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(MachineFileError) as caught:
+        load_machine(tmp_path / "nowhere.toml")
+    assert caught.value.lines == [f"{tmp_path}/nowhere.toml: No such file or directory"]
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "x.toml").write_bytes(b"ram = \xff")
+    with pytest.raises(MachineFileError) as caught:
+        load_machine(tmp_path / "x.toml")
+    assert caught.value.lines == [f"{tmp_path}/x.toml: not a text in UTF-8: byte 6 is 0xff"]
+
+
+def test_an_unknown_name_is_told_the_names_that_there_are():
+    with pytest.raises(MachineFileError, match="nosuch: there is no such machine; there are e820, nfit_test, "):
+        load_machine("nosuch")
+
+
+def test_a_complaint_does_nothing_to_the_terminal():
+    assert complaint('[[bus]]\n"\\u001b[31m" = 1\n').startswith("bus[0].\\x1b[31m: there is no such key")
+    assert complaint('ram = "\\u009b31m\\n"').startswith('ram: "\\x9b31m\\n" is not a size')

@@ -1,0 +1,140 @@
+"""Whatever is made of labelled namespaces through sysfs, nothing is shared, nothing is lost, and labels say it all."""
+
+import contextlib
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+import attrs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from poke import ND, Hands
+from replay import InProcess
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.machine_file.files import load_machine
+from nvdimmfs.mm.units import MIB
+from nvdimmfs.nd.device import DeviceType
+from nvdimmfs.platforms.machine import Machine
+
+DESCRIPTION = load_machine("qemu-nfit-labelled")
+#: What namespaces can have of each region: whole multiples of 16 MiB.
+REGIONS = {0: 240 * MIB, 1: 496 * MIB}
+
+
+@attrs.frozen
+class Namespace:
+    """What a label says."""
+
+    uuid: str
+    alt_name: str
+    sector_size: str
+    size: int
+
+
+def boot(folder: Path) -> Hands:
+    machine = Machine.described(DESCRIPTION, folder)
+    return Hands(machine, InProcess(machine.system.sys, machine.system.dev, machine.system.rest))
+
+
+def namespaces(hands: Hands, region: int) -> dict[str, Namespace]:
+    """A region's configured namespaces, by name."""
+    found = {}
+    for name in hands.names(f"namespace{region}."):
+        path = hands.device(name)
+        size = int(hands.read(f"{path}/size"))
+        if size:
+            words = (hands.read(f"{path}/{word}").strip() for word in ("uuid", "alt_name", "sector_size"))
+            found[name] = Namespace(*words, size)
+    return found
+
+
+def check(hands: Hands) -> None:
+    for region, total in REGIONS.items():
+        found = namespaces(hands, region)
+        free = int(hands.read(f"{hands.device(f'region{region}')}/available_size"))
+        assert free + sum(namespace.size for namespace in found.values()) == total
+        resources = [int(hands.read(f"{hands.device(name)}/resource"), 0) for name in found]
+        extents = sorted(zip(resources, (namespace.size for namespace in found.values()), strict=True))
+        assert all(start + size <= following for (start, size), (following, _) in pairwise(extents))
+
+
+def cycle(hands: Hands, region: int) -> None:
+    """Unbind and bind the region: all is read back from the labels."""
+    for verb in ("unbind", "bind"):
+        hands.write(f"{ND}/drivers/nd_region/{verb}", f"region{region}")
+    hands.machine.system.rest()
+
+
+def create(hands: Hands, region: int, number: int, size: int) -> None:
+    """Configure and bind the seed, so that there is a new one."""
+    seed = hands.read(f"{hands.device(f'region{region}')}/namespace_seed").strip()
+    path = hands.device(seed)
+    hands.unbind(seed)
+    hands.write(f"{path}/uuid", f"{number + 1:08x}-0000-4000-8000-000000000000\n")
+    hands.write(f"{path}/size", f"{size}\n")
+    hands.bind(seed)
+
+
+def change(hands: Hands, region: int, number: int, attribute: str, value: object) -> None:
+    """Write an attribute of one of the region's namespaces, unbound."""
+    names = sorted(namespaces(hands, region)) or hands.names(f"namespace{region}.")
+    name = names[number % len(names)]
+    hands.unbind(name)
+    hands.write(f"{hands.device(name)}/{attribute}", f"{value}\n")
+
+
+sizes = st.integers(0, 160).map(lambda size: size * MIB)
+regions = st.sampled_from(sorted(REGIONS))
+numbers = st.integers(0, 30)
+creations = st.tuples(st.just("create"), regions, numbers, sizes)
+steps = st.one_of(
+    creations,
+    creations,
+    st.tuples(st.just("size"), regions, numbers, sizes),
+    st.tuples(st.just("alt_name"), regions, numbers, st.sampled_from(["", "scratch", "x" * 63])),
+    st.tuples(st.just("sector_size"), regions, numbers, st.sampled_from([512, 4096, 520])),
+    st.tuples(st.just("uuid"), regions, numbers, numbers.map(lambda number: f"{number + 1:032x}")),
+    st.tuples(st.just("cycle"), regions, numbers, st.none()),
+)
+
+
+def take(hands: Hands, verb: str, region: int, number: int, value: object) -> None:
+    if verb == "create":
+        create(hands, region, number, int(str(value)))
+    elif verb == "cycle":
+        cycle(hands, region)
+    else:
+        change(hands, region, number, verb, value)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(steps, min_size=4, max_size=14))
+def test_namespaces_share_nothing_and_come_back_after_power_loss(chosen):
+    with tempfile.TemporaryDirectory() as folder:
+        hands = boot(Path(folder))
+        for step in chosen:
+            with contextlib.suppress(KernelError):
+                take(hands, *step)
+            check(hands)
+        before = {region: sorted(map(attrs.astuple, namespaces(hands, region).values())) for region in REGIONS}
+        for region in REGIONS:
+            cycle(hands, region)
+        check(hands)
+        assert before == {r: sorted(map(attrs.astuple, namespaces(hands, r).values())) for r in REGIONS}
+        hands.machine.close()
+        hands = boot(Path(folder))
+        check(hands)
+        assert before == {r: sorted(map(attrs.astuple, namespaces(hands, r).values())) for r in REGIONS}
+        hands.machine.close()
+
+
+def test_a_namespace_is_gone_for_good_at_size_0(tmp_path):
+    hands = boot(tmp_path)
+    create(hands, 0, 1, 32 * MIB)
+    assert [namespace.size for namespace in namespaces(hands, 0).values()] == [32 * MIB]
+    change(hands, 0, 0, "size", 0)
+    cycle(hands, 0)
+    assert namespaces(hands, 0) == {}
+    assert hands.read(f"{hands.device('region0')}/nstype") == f"{DeviceType.NAMESPACE_PMEM}\n"
+    hands.machine.close()

@@ -1,0 +1,120 @@
+"""What a machine file puts on media, and what it makes fail."""
+
+import errno
+
+import pytest
+from poke import Hands
+from replay import InProcess
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.machine_file.files import parse_machine
+from nvdimmfs.media.base import MediaError
+from nvdimmfs.mm.units import MIB
+from nvdimmfs.platforms.machine import Machine
+from nvdimmfs.platforms.new_machine import NewMachineError
+
+LABELLED = """
+[[bus]]
+[[bus.dimm]]
+size = "256M"
+label = { initialised = "1.2" }
+[[bus.dimm]]
+size = "256M"
+label = { initialised = "1.2" }
+[[bus.range]]
+start = "8G"
+dimms = ["0x1", "0x2"]
+badblocks = [{ sector = 65536, count = 4 }]
+[[bus.range.namespace]]
+uuid = "11111111-2222-4333-8444-555555555555"
+size = "32M"
+alt_name = "first"
+sector_size = 512
+[[bus.range.namespace]]
+uuid = "21111111-2222-4333-8444-555555555555"
+size = "64M"
+holder_class = "pfn"
+"""
+
+LEGACY = """
+memmap = "256M!4G,256M!5G"
+[[personality]]
+namespace = "namespace0.0"
+kind = "pfn"
+uuid = "31111111-2222-4333-8444-555555555555"
+[[personality]]
+namespace = "namespace1.0"
+kind = "btt"
+uuid = "41111111-2222-4333-8444-555555555555"
+sector_size = 520
+"""
+
+
+def boot(text, folder=None):
+    machine = Machine.described(parse_machine(text, "machine.toml"), folder)
+    return Hands(machine, InProcess(machine.system.sys, machine.system.dev, machine.system.rest))
+
+
+def test_labels_define_namespaces():
+    hands = boot(LABELLED)
+    facts = [
+        [hands.read(f"bus/nd/devices/namespace0.{number}/{name}").strip() for name in ("alt_name", "size", "resource")]
+        for number in (0, 1)
+    ]
+    assert facts == [["first", str(32 * MIB), "0x200000000"], ["", str(64 * MIB), "0x202000000"]]
+    assert hands.read("bus/nd/devices/namespace0.1/holder_class") == "pfn\n"
+
+
+def test_bad_blocks_of_a_range_are_those_of_the_disk_there():
+    hands = boot(LABELLED)
+    assert hands.read("bus/nd/devices/region0/badblocks") == "65536 4\n"
+    # The second namespace begins at sector 65536 of the region, and waits for a pfn device.
+    assert hands.driver_of("namespace0.0") == "nd_pmem"
+    assert hands.read("block/pmem0/badblocks") == ""
+    hands.unbind("namespace0.1")
+    hands.write("bus/nd/devices/namespace0.1/holder_class", "")
+    hands.bind("namespace0.1")
+    disk = next(name for name in hands.sysfs.names("block") if name != "pmem0")
+    assert hands.read(f"block/{disk}/badblocks") == "0 4\n"
+    with pytest.raises(KernelError) as refusal:
+        hands.sysfs.pread(disk, 0, 512)
+    assert refusal.value.errno == errno.EIO
+    hands.sysfs.pwrite(disk, 0, bytes(1024))
+    assert hands.read("bus/nd/devices/region0/badblocks") == "65538 2\n"
+
+
+def test_personalities_are_there_at_the_first_boot_and_stay(tmp_path):
+    for _ in range(2):
+        hands = boot(LEGACY, tmp_path)
+        assert hands.driver_of("pfn0.0") == "nd_pmem"
+        assert hands.read("bus/nd/devices/pfn0.0/uuid") == "31111111-2222-4333-8444-555555555555\n"
+        assert hands.driver_of("btt1.0") == "nd_pmem"
+        assert hands.read("bus/nd/devices/btt1.0/sector_size").split()[1] == "[520]"
+        assert hands.sysfs.names("block") == ["pmem0", "pmem1s"]
+        hands.machine.close()
+
+
+def test_what_cannot_be_put_on_media_is_one_line():
+    with pytest.raises(NewMachineError, match=r"no pfn on namespace1\.0: ENXIO: "):
+        boot(LEGACY.replace("256M!5G", "2M!5G").replace('"btt"', '"pfn"').replace("sector_size = 520", ""))
+
+
+def test_an_unreadable_attribute_stays_so_when_its_device_comes_back():
+    hands = boot(LEGACY + '[[unreadable]]\npath = "bus/nd/devices/btt1.0/size"\nerrno = "EIO"\n')
+    for _ in range(2):
+        with pytest.raises(KernelError) as refusal:
+            hands.read("bus/nd/devices/btt1.0/size")
+        assert refusal.value.errno == errno.EIO
+        for verb in ("unbind", "bind"):
+            hands.write(f"bus/nd/drivers/nd_region/{verb}", "region1")
+
+
+def test_an_unreadable_attribute_must_be_there():
+    with pytest.raises(NewMachineError, match="unreadable: /sys/bus/nd/devices/nmem9/size is not there"):
+        boot(LEGACY + '[[unreadable]]\npath = "bus/nd/devices/nmem9/size"\nerrno = "EIO"\n')
+
+
+def test_a_folder_of_media_belongs_to_one_machine(tmp_path):
+    boot(LABELLED, tmp_path)
+    with pytest.raises(MediaError, match="in use by another machine"):
+        boot(LABELLED, tmp_path)
