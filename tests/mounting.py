@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import select
 import shutil
 import signal
@@ -65,7 +66,10 @@ def _try_to_mount(device: int) -> str | None:
 
 
 def is_mounted(directory: Path) -> bool:
-    return any(line.split()[4] == str(directory) for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    """Whether the mount table has it; blanks are written in octal there."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    octal = re.compile(r"\\([0-7]{3})")
+    return any(octal.sub(lambda match: chr(int(match[1], 8)), line.split(" ")[4]) == str(directory) for line in lines)
 
 
 @attrs.define(eq=False)
@@ -88,9 +92,9 @@ class Mount:
     log_may_be_loud: bool = False
 
     def start(self, *options: str | Path) -> None:
-        """`nvdimmfs mount`, which must succeed in silence."""
+        """`nvdimmfs mount`, which must succeed."""
         done = command(*self.program, "mount", self.directory, "--log", self.log, *options)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
         self.find_daemon()
 
     def find_daemon(self) -> None:
@@ -115,7 +119,10 @@ class Mount:
         return bool(poll.poll(patience * 1000))
 
     def dispose(self) -> None:
-        """Leave neither a mount nor a process behind."""
+        """Leave neither a mount nor a process behind, however far things went."""
+        if self.daemon < 0 and is_mounted(self.directory):
+            with contextlib.suppress(OSError):
+                self.find_daemon()
         if self.daemon >= 0:
             with contextlib.suppress(ProcessLookupError):
                 self.kill(signal.SIGKILL)

@@ -15,8 +15,9 @@ from nvdimmfs.fuse.kernel_cache import KernelCache
 
 log = logging.getLogger(__name__)
 
-#: Errors up to this number travel through FUSE (MAX_ERRNO is 4095, but libfuse refuses more than 999).
-_LARGEST_ERRNO = 999
+#: Errors up to this number travel through FUSE (fuse_dev_do_write, fs/fuse/dev.c, Linux 6.1).  Those above are the
+#: kernel's own, such as ENOTSUPP; a reply that carries one is dropped, and its client waits for ever.
+_LARGEST_ERRNO = 511
 
 
 class Bordered(Protocol):

@@ -30,9 +30,10 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REQUESTS_AT_A_TIME = 1 << 30
 
 
-#: So long after the last write to an attribute the system has come to rest, in seconds.  The kernel, asked again after
-#: 0.3 s, had always finished what a write had left to the background; after 0.05 s, not always.
-REST = 0.15
+#: So long after the last write to an attribute, or the mount, the system comes to rest, in seconds.  The kernel, asked
+#: again after 0.3 s, had always finished what a write had left to the background, and after 0.05 s not always; what
+#: takes it long, such as a scrub, took up to four seconds.
+RESTS = (0.15, 4.0)
 
 
 def serve(
@@ -41,7 +42,7 @@ def serve(
     *,
     cache: bool = True,
     on_ready: Callable[[], None] = lambda: None,
-    on_rest: Callable[[], None] = lambda: None,
+    on_rest: Callable[[float], None] = lambda _seconds: None,
 ) -> None:
     """Mount a tree and answer for it until it is unmounted, or one of `STOP_SIGNALS` says to.
 
@@ -53,7 +54,7 @@ def serve(
         mountpoint: an absolute path.
         cache: whether the kernel may keep names and attributes.
         on_ready: called once, when the mount answers.
-        on_rest: called each time that attributes were written and then, for `REST`, were not.
+        on_rest: called each time that attributes were written and then, for as many seconds as it is given, were not.
 
     Raises:
         MountError: the kernel or the helper refuses.
@@ -62,7 +63,7 @@ def serve(
 
 
 async def _serve(
-    tree: Tree, mountpoint: Path, cache: bool, on_ready: Callable[[], None], on_rest: Callable[[], None]
+    tree: Tree, mountpoint: Path, cache: bool, on_ready: Callable[[], None], on_rest: Callable[[float], None]
 ) -> None:
     started = trio.Event()
     operations = Operations(tree, cache=cache, started=started.set)
@@ -74,7 +75,8 @@ async def _serve(
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(_stop_on, signals, operations)
         nursery.start_soon(_announce, started, on_ready)
-        nursery.start_soon(_rest, operations, on_rest)
+        for seconds in RESTS:
+            nursery.start_soon(_rest, operations, seconds, on_rest)
         await pyfuse3.main(max_tasks=_REQUESTS_AT_A_TIME)
         nursery.cancel_scope.cancel()
 
@@ -108,18 +110,20 @@ async def _stop_on(signals: AsyncIterator[int], operations: Operations) -> None:
         pyfuse3.terminate()
 
 
-async def _rest(operations: Operations, on_rest: Callable[[], None]) -> None:
+async def _rest(operations: Operations, seconds: float, on_rest: Callable[[float], None]) -> None:
+    operations.stored_at = trio.current_time()
     while True:
-        await operations.stored.wait()
-        while trio.current_time() < operations.stored_at + REST:  # noqa: ASYNC110  # each write moves the goal
-            await trio.sleep_until(operations.stored_at + REST)
-        operations.stored = trio.Event()
+        while trio.current_time() < operations.stored_at + seconds:  # noqa: ASYNC110  # each write moves the goal
+            await trio.sleep_until(operations.stored_at + seconds)
+        rested_from = operations.stored_at
         try:
-            on_rest()
+            on_rest(seconds)
         except Exception:
             log.exception("a bug in nvdimmfs: coming to rest")
         if operations.kernel_cache.outdated:
             await operations.kernel_cache.forget_outdated()
+        if operations.stored_at == rested_from:
+            await operations.stored.park()
 
 
 async def _announce(started: trio.Event, on_ready: Callable[[], None]) -> None:

@@ -94,7 +94,7 @@ class OpenAttribute:
         self._position, self._rest = 0, b""
         if self.attribute.parent is not None:
             self._events_seen = self.attribute.events
-        self._rest = self.attribute.show()[offset:]
+        self._rest = bytes(self.attribute.show())[offset:]
 
 
 class OpenBinaryFile:

@@ -23,6 +23,11 @@ import pytest
 import toy
 from mounting import MACHINE, PATIENCE, TOY, Mount, command, is_mounted
 
+from nvdimmfs.fuse import requirements
+
+#: Ranges that the default machine has memory for, so that there is nothing to warn of.
+QUIET = ("--memmap", "512M!4G")
+
 ONE_LINE = re.compile(r"nvdimmfs: [^\n]+\n")
 
 
@@ -120,7 +125,7 @@ def test_a_second_mount_in_the_same_place(mount):
 
 def test_a_log_that_cannot_be_written(fuse, tmp_path):
     (tmp_path / "m").mkdir()
-    done = command(*TOY, "mount", tmp_path / "m", "--log", tmp_path / "missing" / "log")
+    done = command(*TOY, "mount", tmp_path / "m", "--log", tmp_path / "missing" / "log", *QUIET)
     assert refusal(done) == f"{tmp_path}/missing/log: No such file or directory"
     assert not is_mounted(tmp_path / "m")
 
@@ -158,6 +163,31 @@ def test_without_fusermount3_only_root_can_mount(fuse, tmp_path):
     assert refusal(done).startswith("fusermount3 is missing")
 
 
+def test_the_helper_is_asked_for_only_when_it_is_needed(monkeypatch, tmp_path):
+    monkeypatch.setattr(requirements, "FUSE_DEVICE", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(requirements.MountError, match="fusermount3 is missing"):
+        requirements.require_fuse()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    requirements.require_fuse()
+
+
+@pytest.mark.parametrize("set_user_id", [False, True])
+def test_only_a_privileged_helper_opens_what_the_user_may_not(monkeypatch, tmp_path, set_user_id):
+    helper = tmp_path / "fusermount3"
+    helper.touch()
+    helper.chmod(0o4755 if set_user_id else 0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda path, mode: path == str(helper))
+    monkeypatch.setattr(requirements, "FUSE_DEVICE", tmp_path)
+    if set_user_id:
+        requirements.require_fuse()
+    else:
+        with pytest.raises(requirements.MountError, match="no permission to use"):
+            requirements.require_fuse()
+
+
 # Mount and unmount
 
 
@@ -190,7 +220,7 @@ def test_mount_holds_no_pipe_of_the_callers(planned_mount, tmp_path):
     """`$(nvdimmfs mount DIR)` ends with the command, not with the daemon, and so does a terminal."""
     mount = planned_mount
     control, terminal = pty.openpty()
-    shell = f"x=$({' '.join(TOY)} mount {mount.directory} --log {mount.log}); echo done $x"
+    shell = f"x=$({' '.join(TOY)} mount {mount.directory} --log {mount.log} 2>&1 {' '.join(QUIET)}); echo done $x"
     done = subprocess.run(
         ["sh", "-c", shell],
         stdin=terminal,
@@ -240,7 +270,7 @@ def test_a_name_with_blanks_and_other_letters(planned_mount, tmp_path):
 def test_a_relative_directory(planned_mount, tmp_path):
     mount = planned_mount
     done = command(*TOY, "mount", "m", "--log", "log", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     mount.find_daemon()
     assert mount.log.exists()
     assert command(*TOY, "umount", "m", cwd=tmp_path).returncode == 0
@@ -324,7 +354,7 @@ def foreground(planned_mount):
     """A server in the foreground that has just said that it is mounted, and its mount."""
     mount = planned_mount
     server = subprocess.Popen(
-        [*TOY, "mount", mount.directory, "--foreground"],
+        [*TOY, "mount", mount.directory, "--foreground", *QUIET],
         stderr=subprocess.PIPE,
         text=True,
         env=mounting.environment(),
@@ -417,9 +447,9 @@ def test_a_shell_pokes_it(mount, script, output):
         ("rm sys/plain/value", "Operation not permitted"),
         ("rmdir sys/devices/zero", "Operation not permitted"),
         ("mv sys/plain/value sys/plain/new", "Operation not permitted"),
-        ("ln -s x sys/new", "Operation not permitted"),
-        ("ln sys/plain/value sys/new", "Operation not permitted"),
-        ("mkfifo sys/new", "Operation not permitted"),
+        ("ln -s x sys/plain/new", "Operation not permitted"),
+        ("ln sys/plain/value sys/plain/new", "Operation not permitted"),
+        ("mkfifo sys/plain/new", "Operation not permitted"),
         ("cat sys/nothing", "No such file or directory"),
         ("cat sys/plain/value/x", "Not a directory"),
     ],
@@ -461,6 +491,13 @@ def test_a_bug_gives_eio_and_the_mount_lives_on(mount):
     log = mount.log.read_text()
     assert log.count("Traceback") == 1
     assert "a bug on purpose" in log
+
+
+@pytest.mark.parametrize("number", [0, 511, 512, 524, 4095])
+def test_no_errno_makes_a_client_wait_for_ever(mount, number):
+    mount.log_may_be_loud = True
+    done = mount.sh(f"echo {number} | timeout 5 tee sys/plain/refusal")
+    assert ("Unknown error 511" if number == 511 else "Input/output error") in done.stderr
 
 
 # Many at a time
@@ -637,3 +674,83 @@ def test_a_vanished_device_is_empty(mount):
             assert new.read(6) == bytes(6)
     finally:
         os.close(fd)
+
+
+# A machine
+
+
+def test_a_machine_is_mounted(new_mount):
+    mount = new_mount(MACHINE)
+    assert sorted(each.name for each in mount.directory.iterdir()) == ["dev", "proc", "sys"]
+    done = mount.sh("cat sys/bus/nd/devices/pfn0.0/mode; ls dev; grep -c 'Persistent Memory (legacy)' proc/iomem")
+    assert (done.stdout, done.stderr) == ("none\npmem0\npmem1\n2\n", "")
+
+
+def test_the_ranges_of_memmap_are_the_regions(new_mount):
+    mount = new_mount(MACHINE, "--memmap", "64M!4G,128M!0x140000000", "--ram", "8G")
+    done = mount.sh("cat sys/bus/nd/devices/region*/size")
+    assert done.stdout == f"{64 << 20}\n{128 << 20}\n"
+
+
+def test_a_described_machine_is_mounted(new_mount):
+    mount = new_mount(MACHINE, "--machine", "nfit_test")
+    done = mount.sh("cat sys/bus/nd/devices/ndbus*/provider; ls sys/bus/nd/devices | grep -c nmem; ls dev")
+    assert (done.stdout, done.stderr) == ("nfit_test.0\nnfit_test.1\n6\npmem0\npmem1\npmem2\npmem3\n", "")
+
+
+@pytest.mark.parametrize("machine", ["no-such-machine", "nothing.toml"])
+def test_a_machine_that_is_not_there(machine, tmp_path):
+    assert machine in refusal(cli("mount", tmp_path, "--machine", machine), status=2)
+
+
+def test_a_namespace_outlives_kill_9(new_mount, tmp_path):
+    options = ("--machine", "qemu-nfit-labelled", "--media", tmp_path / "media")
+    mount = new_mount(MACHINE, *options)
+    namespace = "sys/bus/nd/devices/namespace1.0"
+    done = mount.sh(
+        f"echo 11111111-2222-4333-8444-555555555555 >{namespace}/uuid; echo kept >{namespace}/alt_name;"
+        f"echo 67108864 >{namespace}/size; echo namespace1.0 >sys/bus/nd/drivers/nd_pmem/bind; ls dev"
+    )
+    assert (done.stdout, done.stderr) == ("pmem1\n", "")
+    mount.kill(signal.SIGKILL)
+    assert mount.has_ended()
+    again = new_mount(MACHINE, *options)
+    assert again.sh(f"cat {namespace}/size {namespace}/alt_name").stdout == "67108864\nkept\n"
+
+
+def test_media_keep_the_bytes(new_mount, tmp_path):
+    folder = tmp_path / "media"
+    for expected, text in (("\0" * 5, "first"), ("first", "other")):
+        mount = new_mount(MACHINE, "--media", folder)
+        pmem = mount.directory / "dev/pmem0"
+        fd = os.open(pmem, os.O_RDWR)
+        assert os.pread(fd, 5, 4096).decode() == expected
+        assert os.pwrite(fd, text.encode(), 4096) == 5
+        os.close(fd)
+        done = mount.umount()
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_media_survive_kill_9(new_mount, tmp_path):
+    mount = new_mount(MACHINE, "--media", tmp_path / "media")
+    fd = os.open(mount.directory / "dev/pmem0", os.O_WRONLY)
+    assert os.pwrite(fd, b"bytes", 4096) == 5
+    mount.kill(signal.SIGKILL)
+    assert mount.has_ended()
+    with contextlib.suppress(OSError):
+        os.close(fd)
+    again = new_mount(MACHINE, "--media", tmp_path / "media")
+    assert again.sh("dd if=dev/pmem0 bs=4096 skip=1 count=1 status=none | head -c 5").stdout == "bytes"
+
+
+def test_media_belong_to_one_machine_at_a_time(new_mount, tmp_path):
+    new_mount(MACHINE, "--media", tmp_path / "media")
+    (tmp_path / "m").mkdir()
+    assert "in use" in refusal(cli("mount", tmp_path / "m", "--media", tmp_path / "media"))
+    assert not is_mounted(tmp_path / "m")
+
+
+def test_media_must_be_a_folder(fuse, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "m").mkdir()
+    assert str(tmp_path / "file") in refusal(cli("mount", tmp_path / "m", "--media", tmp_path / "file"))
