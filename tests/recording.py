@@ -147,6 +147,32 @@ def pack(digits: str) -> str:
     return " ".join(words)
 
 
+def pack_text(text: str) -> Json:
+    """Text as it is, or, when one character repeats for long, its parts with such runs as `[character, count]`."""
+    parts: list[Json] = []
+    position = 0
+    for run in re.finditer(r"(.)\1{63,}", text, re.DOTALL):
+        if run.start() > position:
+            parts.append(text[position : run.start()])
+        parts.append([run[1], len(run[0])])
+        position = run.end()
+    if not parts:
+        return text
+    return [*parts, text[position:]] if position < len(text) else parts
+
+
+def unpack_text(packed: Json) -> str:
+    """What `pack_text` packed."""
+    match packed:
+        case str(text):
+            return text
+        case [str(character), int(count)]:
+            return character * count
+        case list(parts):
+            return "".join(unpack_text(part) for part in parts)
+    raise ValueError(f"not a text: {packed}")
+
+
 def unpack(words: str) -> str:
     """What `pack` packed."""
     parts = (word.partition("*") for word in words.split())
@@ -198,7 +224,7 @@ class _Encoder:
     def _arguments(self, call: Call) -> list[Json]:
         match call["op"]:
             case "write":
-                return [call["path"], call["data"]]
+                return [call["path"], pack_text(call["data"])]
             case "read" | "ls" | "readlink" | "stat":
                 return [call["path"]]
             case "dump":
@@ -229,7 +255,7 @@ class _Encoder:
             case "write" | "pwrite":
                 return answer["wrote"]
             case "read":
-                return answer["data"]
+                return pack_text(answer["data"])
             case "readlink":
                 return answer["link"]
             case "stat":
@@ -298,8 +324,8 @@ class _Decoder:
     def _call(self, words: list[Json]) -> tuple[Call, list[Json]]:
         """The question, and what is left of the line: the answer."""
         match words:
-            case ["write", str(path), str(data), *rest]:
-                return {"op": "write", "path": path, "data": data}, rest
+            case ["write", str(path), (str() | list()) as data, *rest]:
+                return {"op": "write", "path": path, "data": unpack_text(data)}, rest
             case [("read" | "ls" | "readlink" | "stat") as op, str(path), *rest]:
                 return {"op": op, "path": path}, rest
             case ["dump", str(path), dict(scope), *rest]:
@@ -321,8 +347,8 @@ class _Decoder:
         match call["op"], rest:
             case (("write" | "pwrite"), [int(count)]):
                 return {"wrote": count}
-            case "read", [str(data)]:
-                return {"data": data}
+            case "read", [(str() | list()) as data]:
+                return {"data": unpack_text(data)}
             case "readlink", [str(target)]:
                 return {"link": target}
             case "stat", [[str(mode), int(size)]]:

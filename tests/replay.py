@@ -207,8 +207,9 @@ class InProcess:
         return node
 
     def _resolve(self, base: Directory, path: str, follow_last: bool = True, links: int = 0) -> Node:
-        """Walk a path; a link's text is followed from where the link stands."""
+        """Walk a path; a link's text is followed from where the link stands, and a last slash asks for a directory."""
         node: Node = base
+        follow_last = follow_last or path.endswith("/")
         names = [name for name in path.split("/") if name not in {"", "."}]
         for position, name in enumerate(names):
             if not isinstance(node, Directory):
@@ -224,6 +225,8 @@ class InProcess:
                     raise KernelError(errno.ELOOP, path)
                 child = self._resolve(node, child.text, links=links + 1)
             node = child
+        if path.endswith("/") and not isinstance(node, Directory):
+            raise KernelError(errno.ENOTDIR, path)
         return node
 
 
