@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nvdimmfs.core.device import Device
+from nvdimmfs.nd.bus import NdctlDevice, NvdimmBus
 from nvdimmfs.nd.device import DeviceType
 from nvdimmfs.nd.driver import NdDriver
 
@@ -15,4 +16,8 @@ class NdBusDriver(NdDriver):
     bind_attributes = False
 
     def probe(self, device: Device) -> None:
-        """There is nothing to do: the provider adds the bus's children."""
+        """Make the control device; the provider adds the bus's other children."""
+        assert isinstance(device, NvdimmBus)
+        control = NdctlDevice(device)
+        control.add()
+        device.manage(control.unregister)

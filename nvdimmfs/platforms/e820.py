@@ -6,8 +6,8 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Driver
 from nvdimmfs.core.module import Module
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
-from nvdimmfs.nd.bus import NdBus, NdctlDevice, NvdimmBus
-from nvdimmfs.nd.device import NUMA_NO_NODE
+from nvdimmfs.nd.bus import NdBus, NvdimmBus
+from nvdimmfs.nd.device import NUMA_NO_NODE, NdDevice
 from nvdimmfs.nd.region import RegionDescription, RegionDevice
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.storage import Storage
@@ -34,7 +34,6 @@ class E820PmemDriver(Driver):
         """One root device, and a region for each legacy range in address order."""
         nvdimm_bus = NvdimmBus(self._nd_bus, device, "e820", self.module)
         nvdimm_bus.add()
-        NdctlDevice(nvdimm_bus).add()
         self._nvdimm_buses[device] = nvdimm_bus
         rules = self.system.kernel.devices
         for resource in legacy_ranges(self._nd_bus.memory.iomem, nested=rules.legacy_ranges_are_nested):
@@ -44,7 +43,8 @@ class E820PmemDriver(Driver):
         """Unregister everything, regions first."""
         nvdimm_bus = self._nvdimm_buses.pop(device)
         for child in reversed(list(nvdimm_bus.children)):
-            child.unregister()
+            if isinstance(child, NdDevice):  # the control device goes with the bus's driver
+                child.unregister()
         nvdimm_bus.unregister()
 
     def _add_region(self, nvdimm_bus: NvdimmBus, resource: Resource) -> None:

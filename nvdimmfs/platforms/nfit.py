@@ -16,7 +16,7 @@ from nvdimmfs.machine_file import model
 from nvdimmfs.machine_file.interleave import interleave_set
 from nvdimmfs.media.base import Media
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
-from nvdimmfs.nd.bus import NdBus, NdctlDevice, NvdimmBus
+from nvdimmfs.nd.bus import NdBus, NvdimmBus
 from nvdimmfs.nd.device import NUMA_NO_NODE
 from nvdimmfs.nd.dimm import DimmDescription, DimmDevice
 from nvdimmfs.nd.mapping import Mapping
@@ -327,7 +327,6 @@ class NfitPlatform:
         """DIMMs by their handles, then regions in the table's order."""
         bus = NfitBus(self._nd_bus, parent, self._module, table)
         bus.add()
-        NdctlDevice(bus).add()
         if table.scrubbing:
             bus.start_scrub()
         for number, handle_value in enumerate(table.test_dimms):
