@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.module import Module
 from nvdimmfs.dax.device import DaxLayer, DaxRegion, DevDax
 from nvdimmfs.drivers.pagemap import pfn_pagemap
+from nvdimmfs.errors import KernelError
 from nvdimmfs.media.base import MediaWindow
 from nvdimmfs.nd.dax import DaxDevice
 from nvdimmfs.nd.device import DeviceType
@@ -27,7 +30,8 @@ class DaxPmemDriver(NdDriver):
     def probe(self, device: Device) -> None:
         """Own what lies before the data, and register a device on the dax bus for the data.
 
-        Errors as `nd.probe.common_probe` and `PageMapPersonality.set_up`; EBUSY; ENOMEM when the data is not aligned.
+        Errors as `nd.probe.common_probe` and `PageMapPersonality.set_up`; EBUSY; ENOMEM when the data is not aligned,
+        or the padding in the info block leaves less than nothing for it.
         What the dax bus then does with the device is its own affair.
         """
         assert isinstance(device, DaxDevice)
@@ -38,6 +42,8 @@ class DaxPmemDriver(NdDriver):
         reserve(device, namespace, block.dataoff)
         start = pagemap.range.start + block.dataoff
         size = pagemap.range.end + 1 - start
+        if size < 0:
+            raise KernelError(errno.ENOMEM, f"{device.name} has no room for data")
         region = DaxRegion(device, device.region.id, start, size, block.align, device.target_node)
         data = MediaWindow(namespace.media, start - namespace.start, size)
         dev_dax = DevDax(self._layer, region, namespace.id, pagemap, data)
