@@ -13,6 +13,7 @@ from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import BinaryFile, Bytes, Directory, Symlink
+from nvdimmfs.mm.units import PAGE_SIZE, align_down, align_up
 
 #: Major number of disks without one of their own (BLOCK_EXT_MAJOR, include/uapi/linux/major.h).
 BLOCK_EXT_MAJOR = 259
@@ -105,6 +106,17 @@ class Disk(Device):
         super().unregister()
         self.bdi.unregister()
 
+    @property
+    def block_size(self) -> int:
+        """Bytes that the page cache writes at least: the largest power of two, up to a page, that divides the disk.
+
+        From the logical block size upward (set_init_blocksize, block/bdev.c, Linux 6.1).
+        """
+        size = self.limits.logical_block_size
+        while size < PAGE_SIZE and self.data.size % (2 * size) == 0:
+            size *= 2
+        return size
+
     def clear_badblocks(self, sector: int, count: int) -> None:
         """Sectors were written, and are good again."""
         if self.badblocks is not None:
@@ -132,9 +144,20 @@ class DiskBytes:
         return self._disk.data.read(offset, length)
 
     def write(self, offset: int, data: bytes) -> None:
-        """EPERM when the disk is read-only.  Whole bad sectors become good by being written."""
+        """EPERM when the disk is read-only.  Bad sectors become good by being written.
+
+        The page cache writes whole blocks, and reads the rest of a block that is not written as a whole: EIO when
+        there are bad sectors in that.
+        """
         if self._disk.read_only:
             raise KernelError(errno.EPERM, f"{self._disk.name} is read-only")
+        end = offset + len(data)
+        first_block, end_of_blocks = align_down(offset, self._disk.block_size), align_up(end, self._disk.block_size)
+        before, after = offset - first_block, end_of_blocks - end
+        if before or after:
+            whole = bytearray(self.read(first_block, end_of_blocks - first_block))
+            whole[before : before + len(data)] = data
+            offset, data = first_block, bytes(whole)
         if self._disk.badblocks:
             first = -(-offset // SECTOR_SIZE)
             end = (offset + len(data)) // SECTOR_SIZE
