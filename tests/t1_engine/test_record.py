@@ -9,13 +9,14 @@ from pathlib import Path
 
 import attrs
 import pytest
+from golden import lines
 from recording import load
 
 from nvdimmfs.cli.main import main
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, Directory, Symlink
 from nvdimmfs.machine_file.checks import problems
-from nvdimmfs.machine_file.files import load_machine, parse_machine
+from nvdimmfs.machine_file.files import load_machine, machines, parse_machine
 from nvdimmfs.machine_file.model import (
     LabelArea,
     MemmapLocation,
@@ -24,6 +25,7 @@ from nvdimmfs.machine_file.model import (
 )
 from nvdimmfs.machine_file.record import record_machine
 from nvdimmfs.machine_file.sysfs import MountedSysfs, Sysfs
+from nvdimmfs.machine_file.writer import machine_text
 from nvdimmfs.platforms.machine import Machine
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
@@ -334,6 +336,14 @@ def test_a_tree_of_nonsense_gives_no_traceback(tmp_path, capsys):
             path.write_bytes(b"\xff\x00nonsense, 1,2,3 \n\n")
     assert main(["record", "--root", str(tmp_path)]) == 1
     assert "correct by hand" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", machines())
+def test_a_machine_made_of_a_recorded_one_shows_the_same_tree(name):
+    machine = Machine.described(load_machine(name))
+    recorded = record_machine(EngineSysfs(machine.system.sys)).machine
+    again = Machine.described(parse_machine(machine_text(recorded), "recorded.toml"))
+    assert list(lines(again)) == list(lines(machine))
 
 
 def test_record_of_an_emulated_legacy_machine_gives_its_memmap():
