@@ -6,17 +6,22 @@ import errno
 from typing import Self
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks
-from nvdimmfs.block.queue import INTEGRITY_GROUP, QUEUE_GROUP, TRACE_GROUP, QueueLimits
+from nvdimmfs.block.queue import INTEGRITY_GROUP, QUEUE_GROUP, QueueLimits, QueueSettings
+from nvdimmfs.block.trace import TRACE_GROUP, Trace
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, constant
 from nvdimmfs.core.device import Class, Device, DeviceNumber
 from nvdimmfs.core.numbering import Numbering
+from nvdimmfs.core.parse import parse_unsigned, scan_signed
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import BinaryFile, Bytes, Directory, Symlink
-from nvdimmfs.mm.units import PAGE_SIZE, align_down, align_up
+from nvdimmfs.mm.units import KIB, PAGE_SIZE, align_down, align_up
 
 #: Major number of disks without one of their own (BLOCK_EXT_MAJOR, include/uapi/linux/major.h).
 BLOCK_EXT_MAJOR = 259
+#: Bytes to read ahead unless the disk says otherwise (VM_READAHEAD_PAGES, include/linux/mm.h).
+DEFAULT_READ_AHEAD = 128 * KIB
+PERCENT = 100
 
 
 class BlockLayer:
@@ -25,6 +30,7 @@ class BlockLayer:
     Attributes:
         disk_class: /sys/class/block.
         disk_sequence: DISKSEQ of the newest disk; never used twice.
+        min_ratios: percent of the dirty pages that all disks together are sure of.
     """
 
     def __init__(self, system: System) -> None:
@@ -33,18 +39,49 @@ class BlockLayer:
         self.bdi_class = Class(system, "bdi")
         self.minors = Numbering()
         self.disk_sequence = 0
+        self.min_ratios = 0
 
 
 class BackingDeviceInfo(Device):
-    """What writeback knows of a disk: /sys/class/bdi."""
+    """What writeback knows of a disk: /sys/class/bdi.
+
+    Attributes:
+        read_ahead_pages: pages to read ahead.
+        min_ratio: percent of the dirty pages that the disk is sure of.
+        max_ratio: percent of the dirty pages that it may have.
+    """
 
     def __init__(self, layer: BlockLayer, disk: Disk) -> None:
         super().__init__(layer.system, str(disk.number), None)
         self.device_class = layer.bdi_class
-        self.disk = disk
+        self.layer = layer
+        self.read_ahead_pages = DEFAULT_READ_AHEAD // PAGE_SIZE
+        self.min_ratio = 0
+        self.max_ratio = 100
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (BDI_GROUP,)
+
+    @property
+    def read_ahead_kb(self) -> int:
+        """KiB to read ahead: whole pages, what is set beyond them does not count."""
+        return self.read_ahead_pages * (PAGE_SIZE // KIB)
+
+    @read_ahead_kb.setter
+    def read_ahead_kb(self, value: int) -> None:
+        self.read_ahead_pages = value // (PAGE_SIZE // KIB)
+
+    def set_min_ratio(self, ratio: int) -> None:
+        """EINVAL past its own max_ratio, and when more would leave nothing that no disk is sure of."""
+        total = self.layer.min_ratios + ratio - self.min_ratio
+        if ratio > self.max_ratio or (ratio >= self.min_ratio and total >= PERCENT):
+            raise KernelError(errno.EINVAL, "more than there is")
+        self.layer.min_ratios = total
+        self.min_ratio = ratio
+
+    def unregister(self) -> None:
+        self.set_min_ratio(0)
+        super().unregister()
 
 
 class Disk(Device):
@@ -55,8 +92,8 @@ class Disk(Device):
         limits: what its driver declared.
         badblocks: sectors that cannot be read; None when the driver keeps no list.
         read_only: writes are refused with EPERM.
-        settings: what was written to the queue's switches.
-        write_cache: what was written to queue/write_cache.
+        settings: what was written to the queue's files.
+        trace: how its requests are traced; None when they are not.
     """
 
     device_type = "disk"
@@ -80,8 +117,8 @@ class Disk(Device):
         self.limits = limits
         self.badblocks = badblocks
         self.read_only = False
-        self.settings: dict[str, int] = {}
-        self.write_cache: str | None = None
+        self.settings = QueueSettings(write_cache=limits.write_cache)
+        self.trace: Trace | None = None
         self.bdi = BackingDeviceInfo(layer, self)
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
@@ -206,6 +243,20 @@ def _store_badblocks(disk: Disk, data: bytes) -> None:
     disk.badblocks.store(data)
 
 
+@attribute("events_poll_msecs")
+def events_poll_msecs(_disk: Disk) -> str:
+    """How often the disk is asked for events: as often as the system's default says, and it has none."""
+    return "-1\n"
+
+
+@events_poll_msecs.on_store
+def _store_events_poll_msecs(_disk: Disk, data: bytes) -> None:
+    """EINVAL for no number and for one below -1, then ENODEV: the disk has no events."""
+    if scan_signed(data) < -1:
+        raise KernelError(errno.EINVAL, "neither a time nor -1")
+    raise KernelError(errno.ENODEV, "the disk has no events")
+
+
 def _disk_visible(disk: Disk, candidate: KernelAttribute[Disk]) -> int:
     if candidate is badblocks and disk.badblocks is None:
         return 0
@@ -221,12 +272,12 @@ DISK_GROUP: AttributeGroup[Disk] = AttributeGroup(
         ro,
         diskseq,
         badblocks,
+        events_poll_msecs,
         constant("alignment_offset", "0\n"),
         constant("capability", "0\n"),
         constant("discard_alignment", "0\n"),
         constant("events", ""),
         constant("events_async", ""),
-        constant("events_poll_msecs", "-1\n", 0o644),
         constant("ext_range", "256\n"),
         constant("hidden", "0\n", since="4.15"),
         constant("inflight", f"{0:8} {0:8}\n"),
@@ -241,14 +292,47 @@ DISK_GROUP: AttributeGroup[Disk] = AttributeGroup(
 @attribute("read_ahead_kb")
 def read_ahead_kb(bdi: BackingDeviceInfo) -> str:
     """KiB to read ahead: the same value as in the disk's queue."""
-    return f"{bdi.disk.settings.get('read_ahead_kb', 128)}\n"
+    return f"{bdi.read_ahead_kb}\n"
+
+
+@read_ahead_kb.on_store
+def _store_read_ahead_kb(bdi: BackingDeviceInfo, data: bytes) -> None:
+    """What is no whole page is cut off.  EINVAL for anything but a decimal number, ERANGE past 64 bits."""
+    bdi.read_ahead_kb = parse_unsigned(data, base=10)
+
+
+@attribute("min_ratio")
+def min_ratio(bdi: BackingDeviceInfo) -> str:
+    """Percent of the dirty pages that the disk is sure of."""
+    return f"{bdi.min_ratio}\n"
+
+
+@min_ratio.on_store
+def _store_min_ratio(bdi: BackingDeviceInfo, data: bytes) -> None:
+    """EINVAL for anything but a decimal number, ERANGE past 32 bits; then as `set_min_ratio`."""
+    bdi.set_min_ratio(parse_unsigned(data, bits=32, base=10))
+
+
+@attribute("max_ratio")
+def max_ratio(bdi: BackingDeviceInfo) -> str:
+    """Percent of the dirty pages that the disk may have."""
+    return f"{bdi.max_ratio}\n"
+
+
+@max_ratio.on_store
+def _store_max_ratio(bdi: BackingDeviceInfo, data: bytes) -> None:
+    """EINVAL for anything but a decimal number, past 100 and below min_ratio; ERANGE past 32 bits."""
+    ratio = parse_unsigned(data, bits=32, base=10)
+    if not bdi.min_ratio <= ratio <= PERCENT:
+        raise KernelError(errno.EINVAL, "not between min_ratio and 100")
+    bdi.max_ratio = ratio
 
 
 BDI_GROUP: AttributeGroup[BackingDeviceInfo] = AttributeGroup(
     (
         read_ahead_kb,
-        constant("max_ratio", "100\n", 0o644),
-        constant("min_ratio", "0\n", 0o644),
+        max_ratio,
+        min_ratio,
         constant("stable_pages_required", "0\n"),
     )
 )

@@ -1,22 +1,37 @@
-"""The attributes of a disk that describe its request queue and what the block layer adds to every disk.
+"""The attributes of a disk that describe its request queue and the integrity of its data.
 
-Nothing here schedules anything: the disks of persistent memory take requests directly, so these files report what
-the driver declared, and remember what is written to the plain switches among them.
+Nothing here schedules anything: the disks of persistent memory take bios directly and have no queue of requests.  So
+these files report what the driver declared, remember what is written to switches, and refuse what only a queue of
+requests could do (block/blk-sysfs.c, Linux 6.1).
 """
 
 from __future__ import annotations
 
 import errno
+import re
 from typing import TYPE_CHECKING
 
 import attrs
 
-from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, constant
-from nvdimmfs.core.parse import parse_unsigned
+from nvdimmfs.core.attribute import AttributeGroup, HasSystem, KernelAttribute, attribute, constant
+from nvdimmfs.core.parse import c_string, parse_signed, parse_unsigned
 from nvdimmfs.errors import KernelError
+from nvdimmfs.mm.units import KIB, PAGE_SIZE
 
 if TYPE_CHECKING:
     from nvdimmfs.block.disk import Disk
+
+#: KiB of the largest request that the queue passes on at the start (BLK_DEF_MAX_SECTORS).
+DEFAULT_MAX_SECTORS_KB = 1280
+#: KiB of the largest request that the driver takes: no limit but that of the number of sectors.
+MAX_HW_SECTORS_KB = (1 << 31) - 1
+#: Nanoseconds that writeback throttling aims at, for disks that rotate and those that do not (block/blk-wbt.c).
+ROTATING_LATENCY = 75_000_000
+SOLID_LATENCY = 2_000_000
+
+#: Switches of a queue that are off at the start; a write of a number is remembered and nothing else.
+_SWITCHES = ("add_random", "iostats", "rotational", "stable_writes")
+_DIGITS = re.compile(rb"[0-9]*")
 
 
 @attrs.frozen
@@ -28,7 +43,6 @@ class QueueLimits:
         physical_block_size: bytes that are written at once.
         dax: user space can map the media directly.
         write_cache: written data needs a flush to be durable.
-        max_sectors_kb: KiB of the largest request; 2147483647 for "any".
     """
 
     logical_block_size: int = 512
@@ -37,27 +51,142 @@ class QueueLimits:
     write_cache: bool = False
 
 
-#: Switches of a queue with their value at the start; a write of a number is remembered and nothing else.
-_SWITCHES = {
-    "add_random": 0,
-    "iostats": 0,
-    "nomerges": 0,
-    "read_ahead_kb": 128,
-    "rotational": 0,
-    "rq_affinity": 0,
-    "stable_writes": 0,
-}
+@attrs.define
+class QueueSettings:
+    """What was written to the files of one queue.
+
+    Attributes:
+        write_cache: flushes are sent to the disk.
+        switches: names of the plain switches that are on.
+        nomerges: 0 for all ways to merge requests, 1 for the simple ones, 2 for none.
+        rq_affinity: 0 to complete a request anywhere, 1 in the group of CPUs that sent it, 2 on the CPU itself.
+        max_sectors_kb: KiB of the largest request.
+        latency: nanoseconds that writeback throttling aims at; None until it is asked for.
+        integrity: names of the integrity switches that are on.
+    """
+
+    write_cache: bool
+    switches: set[str] = attrs.Factory(set)
+    nomerges: int = 0
+    rq_affinity: int = 0
+    max_sectors_kb: int = DEFAULT_MAX_SECTORS_KB
+    latency: int | None = None
+    integrity: set[str] = attrs.Factory(set)
 
 
-def _switch(name: str, default: int) -> KernelAttribute[Disk]:
+def _parse_setting(data: bytes) -> int:
+    """A decimal number of 32 bits.  EINVAL for anything else, also for one that is too large."""
+    try:
+        return parse_unsigned(data, bits=32, base=10)
+    except KernelError as refusal:
+        raise KernelError(errno.EINVAL, refusal.reason) from refusal
+
+
+def _turn(switches: set[str], name: str, *, on: bool) -> None:
+    if on:
+        switches.add(name)
+    else:
+        switches.discard(name)
+
+
+def _switch(name: str) -> KernelAttribute[Disk]:
     def show(disk: Disk) -> str:
-        return f"{disk.settings.get(name, default)}\n"
+        return f"{int(name in disk.settings.switches)}\n"
 
     def store(disk: Disk, data: bytes) -> None:
-        disk.settings[name] = parse_unsigned(data, bits=32)
+        _turn(disk.settings.switches, name, on=bool(_parse_setting(data)))
 
-    show.__doc__ = "Remembered, without effect on a disk that takes requests directly."
+    show.__doc__ = "Remembered, without effect on a disk that takes bios directly.  EINVAL for anything but a number."
     return KernelAttribute(name, 0o644, show, store)
+
+
+def _only_for_requests(name: str, text: str) -> KernelAttribute[HasSystem]:
+    """A setting that only a queue of requests has: it reads always the same, and any write is EINVAL."""
+    setting = constant(name, text)
+
+    @setting.on_store
+    def store(_subject: HasSystem, _data: bytes) -> None:
+        raise KernelError(errno.EINVAL, f"{name} is for queues of requests")
+
+    return setting
+
+
+@attribute("read_ahead_kb")
+def read_ahead_kb(disk: Disk) -> str:
+    """KiB to read ahead: the same value as in the disk's backing device info."""
+    return f"{disk.bdi.read_ahead_kb}\n"
+
+
+@read_ahead_kb.on_store
+def _store_read_ahead_kb(disk: Disk, data: bytes) -> None:
+    """What is no whole page is cut off.  EINVAL for anything but a number of 32 bits."""
+    disk.bdi.read_ahead_kb = _parse_setting(data)
+
+
+@attribute("nomerges")
+def nomerges(disk: Disk) -> str:
+    """How many ways to merge requests are turned off."""
+    return f"{disk.settings.nomerges}\n"
+
+
+@nomerges.on_store
+def _store_nomerges(disk: Disk, data: bytes) -> None:
+    """2 turns off all, any other number but 0 all but the simple ones.  EINVAL for anything but a number."""
+    value = _parse_setting(data)
+    disk.settings.nomerges = value if value in {0, 2} else 1
+
+
+@attribute("rq_affinity")
+def rq_affinity(disk: Disk) -> str:
+    """How near to the CPU that sent it a request is completed."""
+    return f"{disk.settings.rq_affinity}\n"
+
+
+@rq_affinity.on_store
+def _store_rq_affinity(disk: Disk, data: bytes) -> None:
+    """A number above 2 is taken and changes nothing.  EINVAL for anything but a number."""
+    value = _parse_setting(data)
+    if value in {0, 1, 2}:
+        disk.settings.rq_affinity = value
+
+
+@attribute("max_sectors_kb")
+def max_sectors_kb(disk: Disk) -> str:
+    """KiB of the largest request."""
+    return f"{disk.settings.max_sectors_kb}\n"
+
+
+@max_sectors_kb.on_store
+def _store_max_sectors_kb(disk: Disk, data: bytes) -> None:
+    """EINVAL for less than a page and for more than the driver takes."""
+    value = _parse_setting(data)
+    if not PAGE_SIZE // KIB <= value <= MAX_HW_SECTORS_KB:
+        raise KernelError(errno.EINVAL, "less than a page or more than the driver takes")
+    disk.settings.max_sectors_kb = value
+
+
+@attribute("discard_max_bytes")
+def discard_max_bytes(_disk: Disk) -> str:
+    """Bytes of the largest discard: there is none."""
+    return "0\n"
+
+
+@discard_max_bytes.on_store
+def _store_discard_max_bytes(_disk: Disk, data: bytes) -> None:
+    """EINVAL for anything but 0: the disk has no granularity of discards that a number could be a multiple of."""
+    if _parse_setting(data):
+        raise KernelError(errno.EINVAL, "the disk does not discard")
+
+
+@attribute("scheduler")
+def scheduler(_disk: Disk) -> str:
+    """What puts requests in order: nothing."""
+    return "none\n"
+
+
+@scheduler.on_store
+def _store_scheduler(_disk: Disk, _data: bytes) -> None:
+    """Any name is taken, and none is looked up (elv_iosched_store, block/elevator.c, Linux 6.1)."""
 
 
 @attribute("dax")
@@ -93,33 +222,52 @@ def minimum_io_size(disk: Disk) -> str:
 @attribute("write_cache")
 def write_cache(disk: Disk) -> str:
     """Whether written data needs a flush to be durable."""
-    default = "write back" if disk.limits.write_cache else "write through"
-    return f"{disk.write_cache or default}\n"
+    return "write back\n" if disk.settings.write_cache else "write through\n"
 
 
 @write_cache.on_store
 def _store_write_cache(disk: Disk, data: bytes) -> None:
-    """EINVAL for anything but the three words that the kernel knows."""
-    for word, meaning in (
-        (b"write back", "write back"),
-        (b"write through", "write through"),
-        (b"none", "write through"),
-    ):
-        if data.startswith(word):
-            disk.write_cache = meaning
-            return
-    raise KernelError(errno.EINVAL, "neither write back nor write through")
+    """The beginning decides.  EINVAL for none of the three words, and for write back without a cache to flush."""
+    if data.startswith(b"write back"):
+        if not disk.limits.write_cache:
+            raise KernelError(errno.EINVAL, "the driver declared no write cache")
+        disk.settings.write_cache = True
+    elif data.startswith((b"write through", b"none")):
+        disk.settings.write_cache = False
+    else:
+        raise KernelError(errno.EINVAL, "neither write back nor write through")
 
 
-@attribute("wbt_lat_usec", 0o644)
-def wbt_lat_usec(_disk: Disk) -> str:
-    """EINVAL: a disk that takes requests directly has no writeback throttling."""
-    raise KernelError(errno.EINVAL, "no writeback throttling")
+@attribute("wbt_lat_usec")
+def wbt_lat_usec(disk: Disk) -> str:
+    """Microseconds that writeback throttling aims at.  EINVAL until a write has set it up."""
+    if disk.settings.latency is None:
+        raise KernelError(errno.EINVAL, "no writeback throttling")
+    return f"{disk.settings.latency // 1000}\n"
+
+
+@wbt_lat_usec.on_store
+def _store_wbt_lat_usec(disk: Disk, data: bytes) -> None:
+    """0 turns it off, -1 asks for the default.  EINVAL for anything but a decimal number, ERANGE past 64 bits."""
+    value = parse_signed(data, base=10)
+    if value < -1:
+        raise KernelError(errno.EINVAL, "less than the default's -1")
+    if value == -1:
+        disk.settings.latency = ROTATING_LATENCY if "rotational" in disk.settings.switches else SOLID_LATENCY
+    else:
+        # The kernel does not notice when the nanoseconds do not fit.
+        disk.settings.latency = value * 1000 % (1 << 64)
 
 
 QUEUE_GROUP: AttributeGroup[Disk] = AttributeGroup(
     (
-        *(_switch(name, default) for name, default in _SWITCHES.items()),
+        *(_switch(name) for name in _SWITCHES),
+        read_ahead_kb,
+        nomerges,
+        rq_affinity,
+        max_sectors_kb,
+        discard_max_bytes,
+        scheduler,
         dax,
         hw_sector_size,
         logical_block_size,
@@ -127,25 +275,22 @@ QUEUE_GROUP: AttributeGroup[Disk] = AttributeGroup(
         minimum_io_size,
         write_cache,
         wbt_lat_usec,
+        _only_for_requests("io_poll", "0\n"),
+        _only_for_requests("io_poll_delay", "0\n"),
+        _only_for_requests("nr_requests", "128\n"),
         constant("chunk_sectors", "0\n"),
         constant("discard_granularity", "0\n"),
-        constant("discard_max_bytes", "0\n", 0o644),
         constant("discard_max_hw_bytes", "0\n"),
         constant("discard_zeroes_data", "0\n"),
         constant("dma_alignment", "511\n"),
         constant("fua", "0\n"),
-        constant("io_poll", "0\n", 0o644),
-        constant("io_poll_delay", "0\n", 0o644),
         constant("max_discard_segments", "1\n"),
-        constant("max_hw_sectors_kb", "2147483647\n"),
+        constant("max_hw_sectors_kb", f"{MAX_HW_SECTORS_KB}\n"),
         constant("max_integrity_segments", "0\n"),
-        constant("max_sectors_kb", "1280\n", 0o644),
         constant("max_segment_size", "65536\n"),
         constant("max_segments", "128\n"),
-        constant("nr_requests", "128\n", 0o644),
         constant("nr_zones", "0\n"),
         constant("optimal_io_size", "0\n"),
-        constant("scheduler", "none\n", 0o644),
         constant("virt_boundary_mask", "0\n"),
         constant("write_same_max_bytes", "0\n"),
         constant("write_zeroes_max_bytes", "0\n"),
@@ -156,25 +301,29 @@ QUEUE_GROUP: AttributeGroup[Disk] = AttributeGroup(
     name="queue",
 )
 
+
+def _integrity_switch(name: str) -> KernelAttribute[Disk]:
+    def show(disk: Disk) -> str:
+        return f"{int(name in disk.settings.integrity)}\n"
+
+    def store(disk: Disk, data: bytes) -> None:
+        digits = _DIGITS.match(c_string(data))
+        assert digits, "the pattern matches no digits, too"
+        # What simple_strtoul makes of it wraps around at 64 bits (block/blk-integrity.c).
+        _turn(disk.settings.integrity, name, on=int(digits[0] or b"0") % (1 << 64) != 0)
+
+    show.__doc__ = "Remembered: the number that a write begins with, 0 where it begins with none.  Nothing is refused."
+    return KernelAttribute(name, 0o644, show, store)
+
+
 INTEGRITY_GROUP: AttributeGroup[Disk] = AttributeGroup(
     (
         constant("device_is_integrity_capable", "0\n"),
         constant("format", "none\n"),
         constant("protection_interval_bytes", "0\n"),
-        constant("read_verify", "0\n", 0o644),
+        _integrity_switch("read_verify"),
         constant("tag_size", "0\n"),
-        constant("write_generate", "0\n", 0o644),
+        _integrity_switch("write_generate"),
     ),
     name="integrity",
-)
-
-TRACE_GROUP: AttributeGroup[Disk] = AttributeGroup(
-    (
-        constant("act_mask", "disabled\n", 0o644),
-        constant("enable", "0\n", 0o644),
-        constant("end_lba", "disabled\n", 0o644),
-        constant("pid", "disabled\n", 0o644),
-        constant("start_lba", "disabled\n", 0o644),
-    ),
-    name="trace",
 )

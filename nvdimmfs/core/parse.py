@@ -20,6 +20,7 @@ _DIGITS = {
     10: re.compile(rb"[0-9]+"),
     16: re.compile(rb"[0-9a-fA-F]+"),
 }
+_LEADING_NUMBER = re.compile(rb"(-?)([0-9]+)")
 _UUID = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _SEPARATED_UUID = re.compile(rb"(?:[0-9a-fA-F]{2}[-:\n\0]?){16}")
 #: Length of a UUID's text (UUID_STRING_LEN, include/linux/uuid.h).
@@ -39,24 +40,56 @@ def line(data: bytes) -> str:
     return c_string(data).removesuffix(b"\n").decode("latin-1")
 
 
-def parse_unsigned(data: bytes, bits: int = 64) -> int:
-    """A number as kstrtoull reads it with base 0 (lib/kstrtox.c, Linux 6.1).
+def _without_prefix(text: bytes) -> tuple[int, bytes]:
+    """The base that a number's prefix says, and what is left of it."""
+    if text[:2].lower() == b"0x" and _DIGITS[16].match(text, 2):
+        return 16, text[2:]
+    return (8 if text.startswith(b"0") and text != b"0" else 10), text
 
-    One leading `+`, a prefix `0x` (hexadecimal) or `0` (octal), digits, one trailing newline; nothing else.
-    EINVAL for anything else, ERANGE past `bits`.
+
+def parse_unsigned(data: bytes, bits: int = 64, base: int = 0) -> int:
+    """A number as kstrtoull reads it with base 0 or 10 (lib/kstrtox.c, Linux 6.1).
+
+    One leading `+`, digits, one trailing newline; nothing else.  With base 0, a prefix `0x` makes it hexadecimal and
+    a prefix `0` octal.  EINVAL for anything else, ERANGE past `bits`.
     """
     text = c_string(data).removesuffix(b"\n").removeprefix(b"+")
-    base = 10
-    if text[:2].lower() == b"0x" and _DIGITS[16].match(text, 2):
-        base, text = 16, text[2:]
-    elif text.startswith(b"0") and text != b"0":
-        base = 8
+    if base == 0:
+        base, text = _without_prefix(text)
     if not _DIGITS[base].fullmatch(text):
         raise KernelError(errno.EINVAL, "not an unsigned number")
     value = int(text, base)
     if value >> bits:
         raise KernelError(errno.ERANGE, f"more than {bits} bits")
     return value
+
+
+def parse_signed(data: bytes, bits: int = 64, base: int = 0) -> int:
+    """A number as kstrtoll reads it: as `parse_unsigned`, or a `-` and such a number without a sign of its own.
+
+    EINVAL for anything else, ERANGE past `bits` (lib/kstrtox.c, Linux 6.1).
+    """
+    negative = data.startswith(b"-")
+    if negative and data[1:2] == b"+":
+        raise KernelError(errno.EINVAL, "a number has one sign")
+    value = parse_unsigned(data.removeprefix(b"-"), base=base)
+    if negative:
+        value = -value
+    if not -(1 << (bits - 1)) <= value < 1 << (bits - 1):
+        raise KernelError(errno.ERANGE, f"more than {bits} bits with the sign")
+    return value
+
+
+def scan_signed(data: bytes) -> int:
+    """A number as sscanf finds it for `%ld`: behind white space, and whatever follows it is ignored.
+
+    What does not fit wraps around at 64 bits.  EINVAL where no number is (lib/vsprintf.c, Linux 6.1).
+    """
+    found = _LEADING_NUMBER.match(c_string(data).lstrip(WHITE_SPACE))
+    if not found:
+        raise KernelError(errno.EINVAL, "no number")
+    value = -int(found[2]) if found[1] else int(found[2])
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def parse_bool(data: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Self
 
 from nvdimmfs.core.attribute import AttributeGroup, attribute
@@ -9,6 +10,8 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.parse import c_string
 from nvdimmfs.core.system import System
+from nvdimmfs.errors import KernelError
+from nvdimmfs.mm.units import PAGE_SIZE
 
 
 class PlatformBus(Bus):
@@ -57,7 +60,12 @@ def driver_override(device: PlatformDevice) -> str:
 
 @driver_override.on_store
 def _store_driver_override(device: PlatformDevice, data: bytes) -> None:
-    """An empty line takes the restriction away."""
+    """An empty line takes the restriction away.  EINVAL when the name and a newline would not fit into a page.
+
+    Whatever was written counts, also behind a newline or NUL (driver_set_override, drivers/base/driver.c, Linux 6.1).
+    """
+    if len(data) >= PAGE_SIZE - 1:
+        raise KernelError(errno.EINVAL, "the answer to a read would not fit into a page")
     device.driver_override = c_string(data).partition(b"\n")[0].decode("latin-1") or None
 
 

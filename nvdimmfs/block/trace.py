@@ -1,0 +1,104 @@
+"""The attributes of a disk that set up the tracing of its requests (kernel/trace/blktrace.c, Linux 6.1).
+
+Nobody reads the trace; its settings are kept.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import attrs
+
+from nvdimmfs.block.badblocks import SECTOR_SIZE
+from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
+from nvdimmfs.core.parse import WHITE_SPACE, c_string, parse_unsigned
+from nvdimmfs.errors import KernelError
+
+if TYPE_CHECKING:
+    from nvdimmfs.block.disk import Disk
+
+#: What can be traced, in the order of the bits of `act_mask`.
+_ACTIONS = (
+    *("read", "write", "flush", "sync", "queue", "requeue", "issue", "complete"),
+    *("fs", "pc", "notify", "ahead", "meta", "discard", "drv_data", "fua"),
+)
+_BITS = {"act_mask": 16, "pid": 32, "start_lba": 64, "end_lba": 64}
+
+
+@attrs.define
+class Trace:
+    """The settings of a trace that is under way.
+
+    Attributes:
+        values: the numbers by the name of their file.
+    """
+
+    values: dict[str, int]
+
+    @classmethod
+    def of_everything(cls, disk: Disk) -> Trace:
+        """All actions of all processes in all sectors: what a trace begins with."""
+        sectors = disk.data.size // SECTOR_SIZE
+        return cls({"act_mask": (1 << 16) - 1, "pid": 0, "start_lba": 0, "end_lba": sectors})
+
+
+@attribute("enable")
+def enable(disk: Disk) -> str:
+    """Whether requests are traced."""
+    return f"{int(disk.trace is not None)}\n"
+
+
+@enable.on_store
+def _store_enable(disk: Disk, data: bytes) -> None:
+    """A trace that is under way keeps its settings.  EINVAL for anything but a number."""
+    if not _parse_number(data):
+        disk.trace = None
+    elif disk.trace is None:
+        disk.trace = Trace.of_everything(disk)
+
+
+def _setting(name: str) -> KernelAttribute[Disk]:
+    def show(disk: Disk) -> str:
+        if disk.trace is None:
+            return "disabled\n"
+        value = disk.trace.values[name]
+        return f"{_action_names(value) if name == 'act_mask' else value}\n"
+
+    def store(disk: Disk, data: bytes) -> None:
+        value = _parse_actions(data) if name == "act_mask" else _parse_number(data)
+        if disk.trace is None:
+            disk.trace = Trace.of_everything(disk)
+        disk.trace.values[name] = value % (1 << _BITS[name])
+
+    show.__doc__ = "What is traced; a write starts the trace.  EINVAL for what is no number, and for unknown actions."
+    return KernelAttribute(name, 0o644, show, store)
+
+
+def _parse_number(data: bytes) -> int:
+    """A number of 64 bits.  EINVAL for anything else, also for one that is too large."""
+    try:
+        return parse_unsigned(data)
+    except KernelError as refusal:
+        raise KernelError(errno.EINVAL, refusal.reason) from refusal
+
+
+def _parse_actions(data: bytes) -> int:
+    """A number, or names of actions with commas between them.  EINVAL for a name that there is not."""
+    try:
+        return parse_unsigned(data)
+    except KernelError:
+        names = c_string(data).strip(WHITE_SPACE).decode("latin-1").lower().split(",")
+    mask = 0
+    for name in filter(None, names):
+        if name not in _ACTIONS:
+            raise KernelError(errno.EINVAL, f"{name} is no action")
+        mask |= 1 << _ACTIONS.index(name)
+    return mask
+
+
+def _action_names(mask: int) -> str:
+    return ",".join(name for bit, name in enumerate(_ACTIONS) if mask >> bit & 1)
+
+
+TRACE_GROUP: AttributeGroup[Disk] = AttributeGroup((enable, *(_setting(name) for name in _BITS)), name="trace")
