@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # loaded when a machine is described
 log = logging.getLogger(__name__)
 
 DEFAULT_MEMMAP = "512M!4G,256M!6G"
+#: What a machine can do without.
+MODULES = ("nd_e820",)
 
 
 @attrs.frozen
@@ -35,6 +37,7 @@ class MountRequest:
     mountpoint: Path
     machine: MachineDescription
     media: Path | None
+    blacklist: tuple[str, ...]
     cache: bool
 
 
@@ -63,6 +66,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--media", metavar="FOLDER", help="keep the bytes in files in this folder (default: in memory, lost at the end)"
     )
     parser.add_argument(
+        "--blacklist",
+        metavar="MODULE",
+        action="append",
+        choices=MODULES,
+        default=[],
+        help=f"do not load a module at boot, as modprobe.blacklist=: {', '.join(MODULES)}; "
+        "sys/kernel/debug/nvdimmfs/modules loads it later",
+    )
+    parser.add_argument(
         "--foreground", action="store_true", help="do not leave a daemon behind: serve, and log to stderr"
     )
     parser.add_argument("--no-cache", action="store_true", help="let the kernel cache no names and attributes")
@@ -75,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         mountpoint=absolute(arguments.directory),
         machine=_machine(arguments),
         media=None if arguments.media is None else absolute(arguments.media),
+        blacklist=tuple(arguments.blacklist),
         cache=not arguments.no_cache,
     )
     require_free(request.mountpoint)
@@ -117,7 +130,7 @@ def _serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
         raise CommandError(f"the FUSE library cannot be loaded: {error}") from None
 
     try:
-        machine = Machine.described(request.machine, request.media)
+        machine = Machine.described(request.machine, request.media, request.blacklist)
     except (MediaError, NewMachineError) as error:
         raise CommandError(str(error)) from None
     with contextlib.closing(machine):

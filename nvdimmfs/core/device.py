@@ -144,7 +144,7 @@ class Device:
         place = directory.parent
         assert place is not None
         place.remove(self.name)
-        if self._has_glue and not place.children and place.parent:
+        if self._has_glue and not place.children and place.parent is not None:
             place.parent.remove(place.name)
         self._directory = None
         if self.parent:
@@ -163,17 +163,18 @@ class Device:
 
     @property
     def _has_glue(self) -> bool:
-        """A class device below a device of another kind gets a directory named after its class between them."""
-        return bool(self.device_class and self.parent and self.parent.device_class is None)
+        """A class device gets a directory named after its class between it and what is above it.
+
+        Not below a device of a class, though.
+        """
+        return bool(self.device_class and (self.parent is None or self.parent.device_class is None))
 
     def _place(self) -> Directory:
-        if self.parent is None and self.device_class:
-            return self.system.directory(f"devices/virtual/{self.device_class.name}")
-        if self.parent is None:
-            return self.system.directory("devices")
-        if self._has_glue and self.device_class:
-            return self.parent.directory.directory(self.device_class.name)
-        return self.parent.directory
+        if self.parent:
+            above = self.parent.directory
+        else:
+            above = self.system.directory("devices/virtual" if self.device_class else "devices")
+        return above.directory(self.device_class.name) if self._has_glue and self.device_class else above
 
     def _create_files(self) -> None:
         DEVICE_GROUP.create(self.directory, self)

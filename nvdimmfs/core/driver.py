@@ -55,6 +55,14 @@ class Driver:
     def remove(self, device: Device) -> None:
         """Take the device out of service; what `Device.manage` noted is undone afterwards."""
 
+    def unregister(self) -> None:
+        """Let go of every device, the last bound first, and vanish."""
+        self.bus.forget(self)
+        for device in reversed(list(self.devices)):
+            self.bus.unbind(device)
+        self.module.directory.directory("drivers").remove(f"{self.bus.name}:{self.name}")
+        self.bus.drivers.remove(self.name)
+
     def attach(self) -> None:
         """Try every device of the bus that has no driver yet, as at registration."""
         for device in list(self.bus.members.values()):
@@ -95,6 +103,10 @@ class Bus:
         self._drivers.append(driver)
         if self.autoprobe:
             driver.attach()
+
+    def forget(self, driver: Driver) -> None:
+        """Ask a driver no more."""
+        self._drivers.remove(driver)
 
     def device_added(self, device: Device) -> None:
         """Enter a new device and offer it to the drivers."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from nvdimmfs.core.attribute import (
     AttributeGroup,
     HasSystem,
@@ -12,6 +14,7 @@ from nvdimmfs.core.attribute import (
 )
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import parse_synthetic
+from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Directory, Symlink
 
 
@@ -51,6 +54,14 @@ class Module:
     def reference_count(self) -> int:
         """Modules that use this one plus its pins."""
         return len(self.holders.children) + self.pins
+
+    def unload(self) -> None:
+        """Take it away; its drivers are gone already.  EAGAIN while something needs it (delete_module(2))."""
+        if self.reference_count:
+            raise KernelError(errno.EAGAIN, f"{self.name} is in use")
+        for used in self.uses:
+            used.holders.remove(self.name)
+        self.system.directory("module").remove(self.name)
 
 
 @attribute("coresize")

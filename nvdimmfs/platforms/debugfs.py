@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -20,6 +20,7 @@ from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.translate import PageQuestion, translation_text
 from nvdimmfs.nd.bus import NdBus
 from nvdimmfs.platforms.layout import layout_json
+from nvdimmfs.platforms.modules import LoadableModule
 
 #: Mode bits of debugfs's root: what it shows is for its owner (DEFAULT_MODE, fs/debugfs/inode.c, Linux 6.1).
 DEBUGFS_PERMISSIONS = 0o700
@@ -43,11 +44,13 @@ class Debugger:
     Attributes:
         memory: the machine's physical memory.
         nd_bus: the devices on it.
+        modules: those that can be loaded and unloaded.
         question: what was last written to `translate`.
     """
 
     memory: Memory
     nd_bus: NdBus
+    modules: Sequence[LoadableModule] = ()
     question: PageQuestion | None = None
 
 
@@ -72,11 +75,11 @@ class DebugFile:
         self.write(debugger, data)
 
 
-def create_debug_files(system: System, memory: Memory, nd_bus: NdBus) -> None:
+def create_debug_files(system: System, memory: Memory, nd_bus: NdBus, modules: Sequence[LoadableModule] = ()) -> None:
     """Make the folder."""
     debugfs = system.directory("kernel").add(Directory("debug", DEBUGFS_PERMISSIONS))
     folder = debugfs.directory("nvdimmfs")
-    debugger = Debugger(memory, nd_bus)
+    debugger = Debugger(memory, nd_bus, modules)
     for name, file in DEBUG_FILES.items():
         folder.add(Attribute(name, file.permissions, file, debugger))
 
@@ -120,6 +123,23 @@ def _store_fail_altmap(debugger: Debugger, data: bytes) -> None:
     debugger.memory.fail_next_altmap_allocation(parse_bool(data))
 
 
+def _show_modules(debugger: Debugger) -> str:
+    """A module a line: its name, and whether it is loaded, with the number of its references."""
+    return "".join(f"{module.name}: {module.state}\n" for module in debugger.modules)
+
+
+def _store_modules(debugger: Debugger, data: bytes) -> None:
+    """`load NAME` or `unload NAME`.  EINVAL for anything else; else as modprobe(8) would fail."""
+    verb, _, name = line(data).strip().partition(" ")
+    module = next((module for module in debugger.modules if module.name == name), None)
+    if module is None or verb not in ("load", "unload"):
+        raise KernelError(errno.EINVAL, f"neither load nor unload and the name of a module: {data!r}")
+    if verb == "load":
+        module.load()
+    else:
+        module.unload()
+
+
 def _parse_errno(text: str) -> int | None:
     """The number of an errno; None for none."""
     number = abs(int(text)) if _ERRNO_NUMBER.fullmatch(text) else _ERRNOS.get(text)
@@ -139,5 +159,6 @@ DEBUG_FILES = {
     "layout": DebugFile(lambda debugger: layout_json(debugger.nd_bus)),
     "translate": DebugFile(_show_translate, _store_translate),
     "fail_registration": DebugFile(_show_fail_registration, _store_fail_registration),
+    "modules": DebugFile(_show_modules, _store_modules),
     "fail_altmap": DebugFile(_show_fail_altmap, _store_fail_altmap),
 }

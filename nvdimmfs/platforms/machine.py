@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from nvdimmfs.block.disk import BlockLayer
@@ -25,6 +26,7 @@ from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.bus import NdBus
 from nvdimmfs.platforms.debugfs import create_debug_files
 from nvdimmfs.platforms.e820 import E820PmemDriver, legacy_ranges
+from nvdimmfs.platforms.modules import LoadableModule
 from nvdimmfs.platforms.new_machine import Hands, NewMachineError
 from nvdimmfs.platforms.nfit import NfitPlatform, parent_device
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
@@ -42,15 +44,15 @@ class Machine:
         storage: the bytes of its persistent memory.
     """
 
-    def __init__(self, memory: Memory, storage: Storage) -> None:
+    def __init__(self, memory: Memory, storage: Storage, blacklist: Collection[str] = ()) -> None:
         self.system = System(memory.kernel)
         self.memory = memory
         self.storage = storage
+        self.system.directory("devices/virtual")
         self._platform_bus = PlatformBus(self.system)
         self._nd_bus = NdBus(self.system, memory)
-        self._load_modules()
+        self._load_modules(blacklist)
         create_proc_files(self.system, memory)
-        create_debug_files(self.system, memory, self._nd_bus)
 
     @classmethod
     def legacy(cls, memmap: str, ram: int, media: Path | None = None, kernel: Kernel = KERNEL_6_1) -> Machine:
@@ -65,13 +67,15 @@ class Machine:
         return cls.described(MachineDescription(memmap=memmap, ram=ram, kernel=kernel.name), media)
 
     @classmethod
-    def described(cls, description: MachineDescription, media: Path | None = None) -> Machine:
-        """The machine of a machine file; `media` as for `legacy`."""
+    def described(
+        cls, description: MachineDescription, media: Path | None = None, blacklist: Collection[str] = ()
+    ) -> Machine:
+        """The machine of a machine file; `media` as for `legacy`; `blacklist`: modules that are not loaded at boot."""
         kernel = KERNELS[description.kernel]
         memory = Memory.boot(description.memmap, description.ram, kernel)
         ranges = [(range_.start, range_.end) for bus in description.buses for range_ in bus.ranges]
         storage = FolderStorage(media) if media else MemoryStorage((*installed_memory(description.ram), *ranges))
-        machine = cls(memory, storage)
+        machine = cls(memory, storage, blacklist)
         if legacy_ranges(memory.iomem) or kernel.devices.legacy_device_is_always_there:
             PlatformDevice(machine._platform_bus, "e820_pmem").add()
         machine._add_nfit_buses(description)
@@ -122,12 +126,11 @@ class Machine:
         """Flush and close the media; the machine cannot be used afterwards."""
         self.storage.close()
 
-    def _load_modules(self) -> None:
+    def _load_modules(self, blacklist: Collection[str]) -> None:
         """Load what a distribution loads for persistent memory.  Sizes are those of the reference machine."""
         system, nd_bus = self.system, self._nd_bus
         libnvdimm = Module(system, "libnvdimm", 204800, parameters=(constant("key_revalidate", "Y\n", since="5.0"),))
         self._libnvdimm = libnvdimm
-        nd_e820 = Module(system, "nd_e820", 16384, (libnvdimm,))
         nd_btt = Module(system, "nd_btt", 32768, (libnvdimm,))
         nd_pmem = Module(system, "nd_pmem", 24576, (nd_btt, libnvdimm))
         NdBusDriver(nd_bus, libnvdimm)
@@ -136,7 +139,13 @@ class Machine:
         NdPmemDriver(nd_bus, nd_pmem, BlockLayer(system))
         if self.memory.kernel.devices.has_dax:
             self._load_dax_modules()
-        E820PmemDriver(self._platform_bus, nd_e820, nd_bus, self.storage)
+        nd_e820 = LoadableModule(system, "nd_e820", 16384, (libnvdimm,), self._legacy_driver)
+        if nd_e820.name not in blacklist:
+            nd_e820.load()
+        create_debug_files(system, self.memory, nd_bus, (nd_e820,))
+
+    def _legacy_driver(self, module: Module) -> E820PmemDriver:
+        return E820PmemDriver(self._platform_bus, module, self._nd_bus, self.storage)
 
     def _load_dax_modules(self) -> None:
         layer = DaxLayer(self.system, self.memory)
