@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import enum
 import errno
+import operator
 from collections.abc import Iterator
 
 import attrs
@@ -90,13 +92,12 @@ class Resource:
             if not _holds_more_than(conflict, new):
                 break
             parent = conflict
-        covered = [child for child in parent.children if _overlap(child, new)]
+        covered = list(parent._meeting(new.start, new.end))
         for child in covered:
             if child.start < new.start or child.end > new.end:
                 raise _busy(new, child)
         for child in covered:
-            parent.children.remove(child)
-        for child in covered:
+            child.detach()
             new._adopt(child)
         return parent._adopt(new)
 
@@ -122,8 +123,8 @@ class Resource:
         end = start + size - 1
         holder = self
         while True:
-            inside = next((child for child in holder.children if child.start <= start and child.end >= end), None)
-            if inside is None:
+            inside = next(holder._meeting(start, end), None)
+            if inside is None or inside.start > start or inside.end < end:
                 raise LookupError(f"nobody holds {start:#x}-{end:#x}")
             if not inside.busy:
                 holder = inside
@@ -136,7 +137,8 @@ class Resource:
     def detach(self) -> None:
         """Take this resource, and what is below it, out of the tree (release_resource)."""
         assert self.parent is not None, "the root stays"
-        self.parent.children.remove(self)
+        children = self.parent.children
+        del children[bisect.bisect_left(children, self.start, key=_start)]
         self.parent = None
 
     def intersects(
@@ -149,9 +151,7 @@ class Resource:
         """Whether a range meets resources with all of `flags` (and of kind `desc`): region_intersects."""
         end = start + size - 1
         matching = other = False
-        for child in self.children:
-            if child.start > end or child.end < start:
-                continue
+        for child in self._meeting(start, end):
             if child.matches(flags, desc):
                 matching = True
                 continue
@@ -191,11 +191,19 @@ class Resource:
         """Who forbids `new` as a child of this: this itself when it does not fit, or a child."""
         if new.end < new.start or new.start < self.start or new.end > self.end:
             return self
-        return next((child for child in self.children if _overlap(child, new)), None)
+        return next(self._meeting(new.start, new.end), None)
+
+    def _meeting(self, start: int, end: int) -> Iterator[Resource]:
+        """The children that a range meets: as none overlaps another, their ends are in order like their starts."""
+        children = self.children
+        for index in range(bisect.bisect_left(children, start, key=_end), len(children)):
+            child = children[index]
+            if child.start > end:
+                return
+            yield child
 
     def _adopt(self, new: Resource) -> Resource:
-        index = next((i for i, child in enumerate(self.children) if child.start > new.end), len(self.children))
-        self.children.insert(index, new)
+        self.children.insert(bisect.bisect_left(self.children, new.start, key=_start), new)
         new.parent = self
         return new
 
@@ -216,8 +224,8 @@ def iomem_text(root: Resource, privileged: bool = True) -> str:
     return "".join(lines)
 
 
-def _overlap(one: Resource, other: Resource) -> bool:
-    return one.start <= other.end and other.start <= one.end
+_start = operator.attrgetter("start")
+_end = operator.attrgetter("end")
 
 
 def _holds_more_than(outer: Resource, inner: Resource) -> bool:
