@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import bisect
 import errno
+import itertools
+import operator
 from collections.abc import Iterator
 
 import attrs
@@ -60,22 +62,47 @@ class _Gap:
     after: DpaResource | None
 
 
+@attrs.define
+class _Taken:
+    """What extents take of a window.
+
+    Attributes:
+        busy: bytes, in whole multiples of the window's alignment.
+        leaving: how many extents begin in the window and, aligned, end behind it.
+    """
+
+    busy: int = 0
+    leaving: int = 0
+
+
 class DpaSpace:
-    """The extents of one DIMM, in address order, none overlapping another."""
+    """The extents of one DIMM, in address order, none overlapping another.
+
+    A DIMM may hold ten thousand namespaces, and to make one more should cost what the first one did.  So extents are
+    found by name and by bisection, free space is looked for behind those that have some, and how much of a window is
+    taken is kept, not counted.
+    """
 
     def __init__(self) -> None:
         self._resources: list[DpaResource] = []
+        self._named: dict[str, list[DpaResource]] = {}
+        # Those with free space right behind them; the last of all counts.
+        self._followed: list[DpaResource] = []
+        self._taken: dict[DpaWindow, _Taken] = {}
 
     def __iter__(self) -> Iterator[DpaResource]:
         return iter(self._resources)
 
+    def __len__(self) -> int:
+        return len(self._resources)
+
     def named(self, name: str) -> list[DpaResource]:
         """The extents of one label."""
-        return [resource for resource in self._resources if resource.name == name]
+        return list(self._named.get(name, ()))
 
     def allocated(self, name: str) -> int:
         """Bytes that a label owns."""
-        return sum(resource.size for resource in self.named(name))
+        return sum(resource.size for resource in self._named.get(name, ()))
 
     def allocate(self, name: str, start: int, size: int) -> DpaResource:
         """Take an extent.  EBUSY when part of it is taken, or it ends before it starts.
@@ -83,31 +110,38 @@ class DpaSpace:
         Ends wrap (struct resource, Linux 6.1): no bytes at address 0 are all addresses there are.
         """
         new = DpaResource(name, start, (start + size - 1) % _ADDRESSES)
-        index = bisect.bisect_left(self._resources, start, key=lambda resource: resource.start)
+        index = bisect.bisect_left(self._resources, start, key=_start)
         before = self._resources[index - 1] if index else None
         after = self._resources[index] if index < len(self._resources) else None
         if new.end < start or (before and before.end >= start) or (after and after.start <= new.end):
             raise KernelError(errno.EBUSY, f"{name} cannot have {size} bytes at {start:#x}")
         self._resources.insert(index, new)
+        bisect.insort(self._named.setdefault(name, []), new, key=_start)
+        self._count(new, 1)
+        self._look_behind(before)
+        self._look_behind(new)
         return new
 
     def rename(self, old: str, new: str) -> None:
         """Give a label's extents to another."""
-        for resource in self.named(old):
+        resources = self._named.pop(old, [])
+        for resource in resources:
             resource.name = new
+        if resources:
+            self._named[new] = sorted([*self._named.get(new, ()), *resources], key=_start)
 
     def shrink(self, name: str, size: int) -> None:
         """Free `size` bytes of a label from the end (scan_free)."""
         while size:
-            owned = self.named(name)
+            owned = self._named.get(name)
             if not owned:
                 return
             last = owned[-1]
             if size < last.size:
-                last.end -= size
+                self._resize(last, last.start, last.end - size)
                 return
             size -= last.size
-            self._resources.remove(last)
+            self._remove(last)
 
     def grow(self, window: DpaWindow, name: str, size: int) -> None:
         """Give a label `size` bytes more, next to what it has, else where they first fit (scan_allocate).
@@ -119,9 +153,9 @@ class DpaSpace:
         if gap is None:
             self._allocate_at_start(window, name, size)
         elif gap.after and gap.after.name == name:
-            gap.after.start -= size
+            self._resize(gap.after, gap.after.start - size, gap.after.end)
         elif gap.before and gap.before.name == name:
-            gap.before.end += size
+            self._resize(gap.before, gap.before.start, gap.before.end + size)
         else:
             self.allocate(name, gap.start, size)
 
@@ -133,19 +167,14 @@ class DpaSpace:
 
     def available(self, window: DpaWindow) -> int:
         """Free bytes in a window, in whole multiples of its alignment (nd_pmem_available_dpa)."""
-        busy = 0
-        for resource in self._resources:
-            start = align_down(resource.start, window.align)
-            end = align_up(resource.end + 1, window.align) - 1
-            if window.start <= start < window.end:
-                if end > window.end:
-                    return 0
-                busy += end - start + 1
-            elif window.start <= end <= window.end:
-                busy += end - start + 1
-            elif start < window.start < end:
-                busy += window.size
-        return align_down(window.size - busy, window.align) if busy < window.size else 0
+        taken = self._taken.get(window)
+        if taken is None:
+            taken = self._taken[window] = _Taken()
+            for resource in self._resources:
+                _count(taken, window, resource, 1)
+        if taken.leaving or taken.busy >= window.size:
+            return 0
+        return align_down(window.size - taken.busy, window.align)
 
     def largest_extent(self, window: DpaWindow) -> int:
         """The most that one allocation in a window can get, bytes (nd_pmem_max_contiguous_dpa)."""
@@ -162,45 +191,106 @@ class DpaSpace:
 
     def _gaps(self, window: DpaWindow, name: str, size: int) -> Iterator[_Gap]:
         """The gaps in which the label may have `size` bytes, in the order in which the kernel looks."""
-        owned = self.named(name)
+        owned = self._named.get(name)
         existing = owned[-1] if owned else None
-        inside = [resource for resource in self._resources if _overlaps(resource, window)]
-        for resource, start, end in self._between(window, inside):
+        for resource, start, end in self._between(window):
             first = align_up(start, window.align)
             last = align_down(end + 1, window.align) - 1
             if first >= last or last - first + 1 < size:
                 continue
             if existing and first != existing.end + 1 and last != existing.start - 1:
                 continue
-            before = next((other for other in inside if other.end == start - 1), None)
+            before = resource if resource.end == start - 1 else None
             after = resource if end == resource.start - 1 else self._next(resource)
             yield _Gap(first, last - first + 1, before, after)
 
-    def _between(self, window: DpaWindow, inside: list[DpaResource]) -> Iterator[tuple[DpaResource, int, int]]:
+    def _between(self, window: DpaWindow) -> Iterator[tuple[DpaResource, int, int]]:
         """Free space at the window's start, between its extents and at its end, with the extent it was found at."""
-        for position, resource in enumerate(inside):
-            if position == 0 and resource.start > window.start:
-                yield resource, window.start, resource.start - 1
+        first = self._first_inside(window)
+        if first is None:
+            return
+        if first.start > window.start:
+            yield first, window.start, first.start - 1
+        index = bisect.bisect_left(self._followed, first.start, key=_start)
+        for resource in itertools.islice(self._followed, index, None):
+            if resource.start > window.end:
+                return
             following = self._next(resource)
             end = min(window.end, following.start - 1) if following else window.end
             yield resource, resource.end + 1, end
 
     def _free(self, window: DpaWindow) -> Iterator[tuple[int, int]]:
         """Free space in a window, cut to its alignment; a window with nothing in it is free as it is."""
-        inside = [resource for resource in self._resources if _overlaps(resource, window)]
-        if not inside:
+        if self._first_inside(window) is None:
             yield window.start, window.end
             return
-        for _, start, end in self._between(window, inside):
+        for _, start, end in self._between(window):
             first = align_up(start, window.align)
             last = align_down(end + 1, window.align) - 1
             if first < last:
                 yield first, last
 
+    def _first_inside(self, window: DpaWindow) -> DpaResource | None:
+        index = bisect.bisect_left(self._resources, window.start, key=_end)
+        first = self._resources[index] if index < len(self._resources) else None
+        return first if first and first.start <= window.end else None
+
     def _next(self, resource: DpaResource) -> DpaResource | None:
-        index = self._resources.index(resource) + 1
+        index = bisect.bisect_right(self._resources, resource.start, key=_start)
         return self._resources[index] if index < len(self._resources) else None
 
+    def _resize(self, resource: DpaResource, start: int, end: int) -> None:
+        """Move an extent's ends, as far as the neighbours'."""
+        self._count(resource, -1)
+        resource.start, resource.end = start, end
+        self._count(resource, 1)
+        index = bisect.bisect_left(self._resources, start, key=_start)
+        self._look_behind(self._resources[index - 1] if index else None)
+        self._look_behind(resource)
 
-def _overlaps(resource: DpaResource, window: DpaWindow) -> bool:
-    return resource.start <= window.end and resource.end >= window.start
+    def _remove(self, resource: DpaResource) -> None:
+        self._count(resource, -1)
+        index = bisect.bisect_left(self._resources, resource.start, key=_start)
+        del self._resources[index]
+        owned = self._named[resource.name]
+        owned.remove(resource)
+        if not owned:
+            del self._named[resource.name]
+        place = bisect.bisect_left(self._followed, resource.start, key=_start)
+        if place < len(self._followed) and self._followed[place] is resource:
+            del self._followed[place]
+        self._look_behind(self._resources[index - 1] if index else None)
+
+    def _look_behind(self, resource: DpaResource | None) -> None:
+        """Note whether there is free space right behind an extent."""
+        if resource is None:
+            return
+        following = self._next(resource)
+        free = following is None or following.start > resource.end + 1
+        place = bisect.bisect_left(self._followed, resource.start, key=_start)
+        noted = place < len(self._followed) and self._followed[place] is resource
+        if free and not noted:
+            self._followed.insert(place, resource)
+        elif noted and not free:
+            del self._followed[place]
+
+    def _count(self, resource: DpaResource, sign: int) -> None:
+        for window, taken in self._taken.items():
+            _count(taken, window, resource, sign)
+
+
+def _count(taken: _Taken, window: DpaWindow, resource: DpaResource, sign: int) -> None:
+    """Add an extent to what is taken of a window, or with -1 take it off (nd_pmem_available_dpa)."""
+    start = align_down(resource.start, window.align)
+    end = align_up(resource.end + 1, window.align) - 1
+    if window.start <= start < window.end:
+        taken.busy += sign * (end - start + 1)
+        taken.leaving += sign * (end > window.end)
+    elif window.start <= end <= window.end:
+        taken.busy += sign * (end - start + 1)
+    elif start < window.start < end:
+        taken.busy += sign * window.size
+
+
+_start = operator.attrgetter("start")
+_end = operator.attrgetter("end")

@@ -107,7 +107,7 @@ class NamespacePmem(NamespaceDevice):
                 _labels(mapping).delete(self.uuid)
             return
         for position, mapping in enumerate(self.region.mappings):
-            _labels(mapping).prepare(sum(1 for _ in _data(mapping).dpa))
+            _labels(mapping).prepare(len(_data(mapping).dpa))
             self._write_label(mapping, position, LabelFlag.UPDATING)
         for position, mapping in enumerate(self.region.mappings):
             self._write_label(mapping, position, LabelFlag(0))
