@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from typing import Self
+from uuid import UUID
 
 from nvdimmfs.core.attribute import AttributeGroup, attribute
 from nvdimmfs.core.device import Class, Device, DeviceNumber
@@ -83,6 +85,7 @@ class NvdimmBus(NdDevice):
         provider_module: the module that stays loaded while a region is bound.
         memory: the machine's physical memory.
         region_numbering: shared by all buses.
+        identities: how many of its registered devices have a uuid, see `nd.identity`.
     """
 
     bus: NdBus
@@ -95,6 +98,7 @@ class NvdimmBus(NdDevice):
         self.provider_module = provider_module
         self.memory = nd_bus.memory
         self.region_numbering = nd_bus.region_numbering
+        self.identities: Counter[UUID] = Counter()
 
     @property
     def modalias_type(self) -> DeviceType:

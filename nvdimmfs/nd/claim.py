@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import uuid
 from typing import ClassVar
 
 from nvdimmfs.core.attribute import attribute
 from nvdimmfs.core.parse import WHITE_SPACE, c_string
 from nvdimmfs.errors import KernelError
 from nvdimmfs.nd.device import NdDevice
+from nvdimmfs.nd.identity import Identified
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
 from nvdimmfs.nd.region import Kind, RegionDevice
 
@@ -17,7 +17,7 @@ from nvdimmfs.nd.region import Kind, RegionDevice
 MIN_CLAIM_SIZE = 16 << 20
 
 
-class Personality(NdDevice):
+class Personality(Identified, NdDevice):
     """A device that gives a namespace another face: BTT, pfn or dax.
 
     Attributes:
@@ -41,7 +41,6 @@ class Personality(NdDevice):
         self.numa_node = region.numa_node
         self.target_node = region.target_node
         self.namespace: NamespaceDevice | None = None
-        self.uuid: uuid.UUID | None = None
 
     @property
     def is_seed(self) -> bool:
@@ -132,7 +131,7 @@ def _let_go(personality: Personality) -> None:
 
 
 def _find_namespace(region: RegionDevice, name: str) -> NamespaceDevice:
-    for child in region.children:
-        if child.name == name and isinstance(child, NamespaceDevice):
-            return child
+    device = region.parent.bus.members.get(name)
+    if isinstance(device, NamespaceDevice) and device.region is region:
+        return device
     raise KernelError(errno.ENODEV, f"{region.name} has no {name}")

@@ -16,6 +16,7 @@ class DaxDevice(PageMapPersonality):
     kind = Kind.DAX
     claim_classes = frozenset({ClaimClass.DAX})
     signature = DAX_SIGNATURE
+    claims_uuid = False  # Linux 6.1 looks at namespaces, btt and pfn devices (is_uuid_busy, namespace_devs.c)
 
     @property
     def modalias_type(self) -> DeviceType:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import uuid
-from collections.abc import Iterator
 from typing import Self
 
 from nvdimmfs.core.attribute import AttributeGroup, attribute
@@ -12,13 +11,12 @@ from nvdimmfs.core.parse import WHITE_SPACE, c_string, parse_unsigned, select, s
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.info_block import NULL_UUID
 from nvdimmfs.formats.label import BTT2_GUID, BTT_GUID, DAX_GUID, LABEL_NAME_SIZE, PFN_GUID, LabelFlag, NamespaceLabel
-from nvdimmfs.nd.btt import BttDevice
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP
 from nvdimmfs.nd.dimm import DimmData
+from nvdimmfs.nd.identity import Identified
 from nvdimmfs.nd.label import MappingLabels, label_id
 from nvdimmfs.nd.mapping import Mapping
 from nvdimmfs.nd.namespace import NAMESPACE_GROUP, ClaimClass, NamespaceDevice
-from nvdimmfs.nd.pfn import PfnDevice
 from nvdimmfs.nd.region import Kind, RegionDevice
 
 #: Sector sizes that a label can ask for (pmem_lbasize_supported, drivers/nvdimm/namespace_devs.c, Linux 6.1).
@@ -43,7 +41,7 @@ def claim_class_of(label: NamespaceLabel) -> ClaimClass:
     return _CLASSES.get(label.abstraction_guid, ClaimClass.UNKNOWN)
 
 
-class NamespacePmem(NamespaceDevice):
+class NamespacePmem(Identified, NamespaceDevice):
     """A namespace that labels describe; without a size it waits to be configured.
 
     Attributes:
@@ -56,7 +54,6 @@ class NamespacePmem(NamespaceDevice):
 
     def __init__(self, region: RegionDevice) -> None:
         super().__init__(region, region.numbering[Kind.NAMESPACE].allocate(), region.start, 0)
-        self.uuid: uuid.UUID | None = None
         self.alt_name = b""
         self.sector_size = 0
 
@@ -217,7 +214,7 @@ def _store_uuid(namespace: NamespacePmem, data: bytes) -> None:
     """EBUSY while in use; EINVAL for no UUID, or for one that the bus has already; EBUSY when labels are missing."""
     namespace.require_idle()
     identity = namespace.parse_uuid(data)
-    if identity in _identities(namespace):
+    if namespace.region.parent.identities[identity]:
         raise KernelError(errno.EINVAL, f"{identity} is taken")
     if namespace.uuid is not None:
         _rename(namespace, namespace.uuid, identity)
@@ -233,14 +230,6 @@ def _rename(namespace: NamespacePmem, old: uuid.UUID, new: uuid.UUID) -> None:
     for mapping in mappings:
         _data(mapping).dpa.rename(label_id(old), label_id(new))
         _labels(mapping).mark_outdated(old)
-
-
-def _identities(namespace: NamespacePmem) -> Iterator[uuid.UUID]:
-    """The uuids of the bus's namespaces, btt and pfn devices; those of dax devices do not count (Linux 6.1)."""
-    for region in namespace.region.parent.children:
-        for child in region.children:
-            if isinstance(child, NamespacePmem | BttDevice | PfnDevice) and child.uuid:
-                yield child.uuid
 
 
 @attribute("alt_name")
