@@ -20,6 +20,9 @@ FORMAT = 1
 
 UNSTABLE: Json = {"unstable": True}
 
+#: Seconds that a story waits after each write unless it says otherwise.
+SETTLE = 0.05
+
 
 class Row(TypedDict, total=False):
     """One node of a dumped subtree: a link has `link`, a file `size` and, when readable, `data` or `errno`."""
@@ -79,11 +82,13 @@ class Header:
         machine: what it was made of, for example `{"memmap": "512M!4G,256M!6G", "memory": "4G"}`.
         kernel: `uname -r`.
         note: what the story is about.
+        settle: seconds that the tree was left alone after each write.
     """
 
     machine: dict[str, str]
     kernel: str
     note: str = ""
+    settle: float = SETTLE
 
 
 @attrs.frozen
@@ -105,7 +110,7 @@ def loads(text: str) -> Recording:
     first = json.loads(lines[0])
     if first.get("recording") != FORMAT:
         raise ValueError(f"a recording of format {FORMAT} was expected")
-    header = Header(first["machine"], first["kernel"], first.get("note", ""))
+    header = Header(first["machine"], first["kernel"], first.get("note", ""), first.get("settle", SETTLE))
     decoder = _Decoder(first.get("skips", []))
     return Recording(header, tuple(decoder.steps(lines[1:])))
 
@@ -120,6 +125,8 @@ def dumps(recording: Recording) -> str:
         "kernel": recording.header.kernel,
         "note": recording.header.note,
     }
+    if recording.header.settle != SETTLE:
+        header["settle"] = recording.header.settle
     if encoder.skips:
         header["skips"] = [[*skip] for skip in encoder.skips]
     return "".join(line + "\n" for line in [_compact(header), *lines])

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 import attrs
-from recording import Answer, Call, Header, Recording, Row, Step, load
+from recording import SETTLE, Answer, Call, Header, Recording, Row, Step, load
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, BinaryFile, Directory, Node, Symlink
@@ -261,11 +261,17 @@ class Report:
 
 
 def replay(recording: Recording, tree: Tree) -> Report:
-    """Ask every question of the story in order and compare what can be compared."""
+    """Ask every question of the story in order and compare what can be compared.
+
+    A story that waited longer than usual after its writes is replayed with as much rest.
+    """
+    settle = recording.header.settle
     total = 0
     differences: list[Difference] = []
     for number, step in enumerate(recording.steps, 1):
         here = ask(step.call, tree)
+        if step.call["op"] == "write" and settle > SETTLE:
+            tree.rest(settle)
         for question, recorded, got in _answers(step, here):
             total += 1
             if recorded != got:
