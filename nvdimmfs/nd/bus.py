@@ -45,6 +45,15 @@ class NdBus(Bus):
         self._bound_a_region = False
         system.on_rest(self._rest)
 
+    def device_added(self, device: Device) -> None:
+        """Enter and offer it; a new region is probed by a worker itself, which leaves the others asleep meanwhile."""
+        if not isinstance(device, RegionDevice):
+            super().device_added(device)
+            return
+        self.workers_asleep = True
+        super().device_added(device)
+        self.workers_asleep = False
+
     def call_probe(self, driver: Driver, device: Device) -> None:
         """Probe; a device that came up, or whose info block is one we must not touch, was a seed no longer.
 

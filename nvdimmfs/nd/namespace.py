@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 from nvdimmfs.core.attribute import AttributeGroup, attribute
 from nvdimmfs.core.parse import line, parse_bool
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.info_block import NULL_UUID
 from nvdimmfs.media.base import Media, MediaWindow
 from nvdimmfs.mm.resource import Intersection
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType, NdDevice
@@ -86,7 +87,7 @@ class NamespaceDevice(NdDevice):
     @property
     def parent_uuid(self) -> uuid.UUID:
         """What info blocks on this namespace name as their parent: nothing, where no label gives it a uuid."""
-        return uuid.UUID(int=0)
+        return NULL_UUID
 
     @property
     def logical_block_size(self) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+import errno
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from nvdimmfs.block.disk import BlockLayer
@@ -19,7 +21,7 @@ from nvdimmfs.drivers.nd_region import NdRegionDriver
 from nvdimmfs.drivers.nvdimm import NvdimmDriver
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Tree
-from nvdimmfs.machine_file.model import MachineDescription
+from nvdimmfs.machine_file.model import MachineDescription, UnreadableAttribute
 from nvdimmfs.mm.firmware import installed_memory
 from nvdimmfs.mm.kernel import KERNEL_6_1, KERNELS, Kernel
 from nvdimmfs.mm.memory import Memory
@@ -71,29 +73,40 @@ class Machine:
         cls, description: MachineDescription, media: Path | None = None, blacklist: Collection[str] = ()
     ) -> Machine:
         """The machine of a machine file; `media` as for `legacy`; `blacklist`: modules that are not loaded at boot."""
-        kernel = KERNELS[description.kernel]
-        memory = Memory.boot(description.memmap, description.ram, kernel)
         ranges = [(range_.start, range_.end) for bus in description.buses for range_ in bus.ranges]
         storage = FolderStorage(media) if media else MemoryStorage((*installed_memory(description.ram), *ranges))
+        with contextlib.ExitStack() as failed:
+            failed.callback(storage.close)
+            if storage.is_new and description.personalities:
+                # Put on media by a machine that is then forgotten, so that this one finds them as any other boot would.
+                Hands(cls._booted(description, storage).system).set_up(description.personalities)
+                storage.is_new = False
+            machine = cls._booted(description, storage, blacklist)
+            machine._make_unreadable(description.unreadable)
+            failed.pop_all()
+        return machine
+
+    @classmethod
+    def _booted(cls, description: MachineDescription, storage: Storage, blacklist: Collection[str] = ()) -> Machine:
+        kernel = KERNELS[description.kernel]
+        memory = Memory.boot(description.memmap, description.ram, kernel)
         machine = cls(memory, storage, blacklist)
         if legacy_ranges(memory.iomem) or kernel.devices.legacy_device_is_always_there:
             PlatformDevice(machine._platform_bus, "e820_pmem").add()
         machine._add_nfit_buses(description)
         machine.system.settle()
         machine.system.rest()
-        machine._use_for_the_first_time(description)
         return machine
 
-    def _use_for_the_first_time(self, description: MachineDescription) -> None:
+    def _make_unreadable(self, attributes: Iterable[UnreadableAttribute]) -> None:
         hands = Hands(self.system)
-        if self.storage.is_new:
-            hands.set_up(description.personalities)
         refusals = {}
-        for unreadable in description.unreadable:
+        for unreadable in attributes:
             try:
                 attribute = hands.attribute(unreadable.path)
-            except KernelError:
-                raise NewMachineError(f"unreadable: /sys/{unreadable.path} is not there") from None
+            except KernelError as refusal:
+                what = "is not an attribute" if refusal.errno == errno.EISDIR else "is not there"
+                raise NewMachineError(f"unreadable: /sys/{unreadable.path} {what}") from None
             refusals[attribute.path] = unreadable.errno
             make_unreadable(attribute, unreadable.errno)
         if refusals:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import uuid
 from collections.abc import Iterable, Mapping
 
@@ -9,6 +10,7 @@ from attrs import frozen
 
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.info_block import NULL_UUID
 from nvdimmfs.formats.interleave import InterleaveSet
 from nvdimmfs.formats.label import BTT2_GUID, BTT_GUID, DAX_GUID, PFN_GUID, PMEM_RANGE_GUID, NamespaceLabel
 from nvdimmfs.kernfs import Attribute, Directory, Symlink
@@ -23,9 +25,8 @@ from nvdimmfs.machine_file.model import (
 from nvdimmfs.media.base import Media
 from nvdimmfs.nd.label import LabelArea
 
-#: The namespace type that a label says, for each kind of device that alone may claim it; a btt's depends on the labels.
-_HOLDERS = {"pfn": PFN_GUID, "dax": DAX_GUID}
-_NOBODY = uuid.UUID(int=0)
+#: The type that a label gives a namespace that one kind of device alone may claim; a btt's depends on the labels.
+_HOLDERS = {"": NULL_UUID, "pfn": PFN_GUID, "dax": DAX_GUID}
 
 
 class NewMachineError(Exception):
@@ -39,20 +40,15 @@ def write_labels(bus: BusDescription, areas: Mapping[str, Media]) -> None:
         bus: the bus, completed.
         areas: the label areas, initialised, by the names of their DIMMs.
     """
-    opened = {name: LabelArea(media) for name, media in areas.items() if any(_labelled(bus, name))}
-    for range_ in bus.ranges:
+    labelled = [range_ for range_ in bus.ranges if range_.namespaces]
+    dimms = {mapping.dimm for range_ in labelled for mapping in range_.mappings}
+    opened = {dimm: LabelArea(areas[dimm]) for dimm in dimms}
+    for range_ in labelled:
         members = interleave_set(bus, range_)
         for namespace in range_.namespaces:
             for position, mapping in enumerate(range_.mappings):
                 area = opened[mapping.dimm]
                 area.write(_label(area, range_, namespace, members, position))
-
-
-def _labelled(bus: BusDescription, dimm: str) -> Iterable[RangeDescription]:
-    """The ranges over a DIMM in which there are namespaces."""
-    for range_ in bus.ranges:
-        if range_.namespaces and any(mapping.dimm == dimm for mapping in range_.mappings):
-            yield range_
 
 
 def _label(
@@ -70,12 +66,8 @@ def _label(
         dpa=range_.mappings[position].dpa + (namespace.start - range_.start) // ways,
         rawsize=namespace.size // ways,
         type_guid=PMEM_RANGE_GUID,
-        abstraction_guid=_HOLDERS.get(namespace.holder_class, _btt_guid(old) if namespace.holder_class else _NOBODY),
+        abstraction_guid=_HOLDERS.get(namespace.holder_class, BTT_GUID if old else BTT2_GUID),
     )
-
-
-def _btt_guid(old: bool) -> uuid.UUID:
-    return BTT_GUID if old else BTT2_GUID
 
 
 @frozen
@@ -85,20 +77,14 @@ class Hands:
     system: System
 
     def set_up(self, personalities: Iterable[PersonalityDescription]) -> None:
-        """Put info blocks on media and bind the regions again, as if the machine had booted with them there."""
-        regions = []
+        """Put info blocks on media, by binding devices."""
         for personality in personalities:
             try:
-                regions.append(self._set_up(personality))
+                self._set_up(personality)
             except KernelError as refusal:
                 raise NewMachineError(f"no {personality.kind.value} on {personality.namespace}: {refusal}") from None
-        for region in dict.fromkeys(regions):
-            for verb in ("unbind", "bind"):
-                self._write(f"bus/nd/drivers/nd_region/{verb}", region)
-        self.system.rest()
 
-    def _set_up(self, personality: PersonalityDescription) -> str:
-        """Make a personality, and give the name of its region."""
+    def _set_up(self, personality: PersonalityDescription) -> None:
         number, _, _ = personality.namespace.removeprefix("namespace").partition(".")
         region, kind = f"region{number}", personality.kind.value
         device = "bus/nd/devices"
@@ -109,23 +95,25 @@ class Hands:
             self._write(f"{device}/{seed}/{name}", value)
         driver = "dax_pmem" if personality.kind is PersonalityKind.DAX else "nd_pmem"
         self._write(f"bus/nd/drivers/{driver}/bind", seed)
-        return region
 
     def _directory(self, path: str) -> Directory:
-        """The directory at a path below /sys, links followed."""
+        """The directory at a path below /sys, links followed.  ENOENT, ENOTDIR."""
         place = self.system.sys
         for name in path.split("/"):
             node = place.find(name)
-            place_or_link = node.target if isinstance(node, Symlink) else node
-            assert isinstance(place_or_link, Directory), f"{path} leads through directories"
-            place = place_or_link
+            if isinstance(node, Symlink):
+                node = node.target
+            if not isinstance(node, Directory):
+                raise KernelError(errno.ENOTDIR, f"{node.path} is not a directory")
+            place = node
         return place
 
     def attribute(self, path: str) -> Attribute[object]:
-        """The attribute at a path below /sys, links followed.  ENOENT."""
+        """The attribute at a path below /sys, links followed.  ENOENT, ENOTDIR; EISDIR when it is none."""
         folder, _, name = path.rpartition("/")
         node = self._directory(folder).find(name)
-        assert isinstance(node, Attribute), f"{path} is an attribute"
+        if not isinstance(node, Attribute):
+            raise KernelError(errno.EISDIR, f"{path} is not an attribute")
         return node
 
     def _read(self, path: str) -> str:
