@@ -188,17 +188,15 @@ class DiskBytes:
         """
         if self._disk.read_only:
             raise KernelError(errno.EPERM, f"{self._disk.name} is read-only")
-        end = offset + len(data)
-        first_block, end_of_blocks = align_down(offset, self._disk.block_size), align_up(end, self._disk.block_size)
+        end, block_size = offset + len(data), self._disk.block_size
+        first_block, end_of_blocks = align_down(offset, block_size), align_up(end, block_size)
         before, after = offset - first_block, end_of_blocks - end
         if before or after:
             whole = bytearray(self.read(first_block, end_of_blocks - first_block))
             whole[before : before + len(data)] = data
             offset, data = first_block, bytes(whole)
         if self._disk.badblocks:
-            first = -(-offset // SECTOR_SIZE)
-            end = (offset + len(data)) // SECTOR_SIZE
-            self._disk.clear_badblocks(first, max(0, end - first))
+            self._disk.clear_badblocks(offset // SECTOR_SIZE, len(data) // SECTOR_SIZE)
         self._disk.data.write(offset, data)
 
     def flush(self) -> None:
