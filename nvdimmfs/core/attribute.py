@@ -45,8 +45,8 @@ class Settling(Protocol):
     def attribute_read(self) -> None:
         """User space looked at an attribute."""
 
-    def catch_up(self) -> None:
-        """Finish what was left to the background."""
+    def attribute_written(self) -> None:
+        """User space is about to write to an attribute."""
 
     def settle(self) -> None:
         """Run queued work until there is none."""
@@ -115,7 +115,7 @@ class KernelAttribute(Generic[SubjectT_contra]):
         """Take a write, then let everything that it set in motion come to rest.  EIO as for `show`."""
         if self._store is None:
             raise KernelError(errno.EIO, f"{self.name} cannot be written")
-        subject.system.catch_up()
+        subject.system.attribute_written()
         try:
             self._store(subject, data)
         finally:

@@ -94,10 +94,14 @@ class System:
         """Do this once user space has written to so many attributes, or to none for so many seconds."""
         self._long_work.append(LongWork(self._writes + writes, seconds, work))
 
-    def catch_up(self) -> None:
-        """User space writes to an attribute: finish what was left to the background."""
+    def _catch_up(self) -> None:
+        """Finish what was left to the background."""
         while self._background:
             self._background.popleft()()
+
+    def attribute_written(self) -> None:
+        """User space is about to write to an attribute: time has passed."""
+        self._catch_up()
         self._writes += 1
         self._finish([long for long in self._long_work if long.writes <= self._writes])
 
@@ -107,7 +111,7 @@ class System:
             return
         self._reads_left -= 1
         if self._reads_left == 0:
-            self.catch_up()
+            self._catch_up()
 
     def _finish(self, due: list[LongWork]) -> None:
         for long in due:
@@ -120,7 +124,7 @@ class System:
         The model has no clock: a front end that has one calls this.
         """
         self._finish([long for long in self._long_work if long.seconds <= seconds])
-        self.catch_up()
+        self._catch_up()
         for listener in self._rest_listeners:
             listener()
 
