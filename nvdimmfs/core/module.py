@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-
 from nvdimmfs.core.attribute import (
     AttributeGroup,
     HasSystem,
@@ -14,7 +12,6 @@ from nvdimmfs.core.attribute import (
 )
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import parse_synthetic
-from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Directory, Symlink
 
 
@@ -56,9 +53,8 @@ class Module:
         return len(self.holders.children) + self.pins
 
     def unload(self) -> None:
-        """Take it away; its drivers are gone already.  EAGAIN while something needs it (delete_module(2))."""
-        if self.reference_count:
-            raise KernelError(errno.EAGAIN, f"{self.name} is in use")
+        """Take it away; nothing needs it, and its drivers are gone already."""
+        assert not self.reference_count, f"{self.name} is in use"
         for used in self.uses:
             used.holders.remove(self.name)
         self.system.directory("module").remove(self.name)
