@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import attrs
 
+from nvdimmfs.machine_file.defaults import legacy_entries
 from nvdimmfs.machine_file.dimm_checks import Problem, dimm_problems
 from nvdimmfs.machine_file.model import (
     BusDescription,
@@ -20,8 +21,7 @@ from nvdimmfs.machine_file.model import (
 )
 from nvdimmfs.machine_file.range_checks import choice_problem, range_problems, uuid_problem
 from nvdimmfs.machine_file.values import plain_size, shown
-from nvdimmfs.mm.e820 import E820Type
-from nvdimmfs.mm.firmware import DEFAULT_RAM, MINIMUM_RAM, installed_memory, user_table
+from nvdimmfs.mm.firmware import DEFAULT_RAM, MINIMUM_RAM, installed_memory
 from nvdimmfs.mm.kernel import EMULATED_KERNELS
 from nvdimmfs.mm.memmap_option import MemmapError, check_memmap
 from nvdimmfs.mm.units import GIB, MIB, PAGE_SIZE, align_up
@@ -145,13 +145,8 @@ def _ram(machine: MachineDescription) -> tuple[tuple[int, int], ...]:
 
 
 def _legacy(machine: MachineDescription) -> Iterator[_Span]:
-    try:
-        table = user_table(machine.memmap, machine.ram)
-    except ValueError:
-        return
-    for entry in table.entries:
-        if entry.type == E820Type.PRAM:
-            yield _Span(entry.start, entry.end, "memmap")
+    for entry in legacy_entries(machine):
+        yield _Span(entry.start, entry.end, "memmap")
 
 
 def _way_out(span: _Span) -> str:

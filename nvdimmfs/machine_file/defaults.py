@@ -19,7 +19,7 @@ from nvdimmfs.machine_file.model import (
     NamespaceDescription,
     RangeDescription,
 )
-from nvdimmfs.mm.e820 import E820Type
+from nvdimmfs.mm.e820 import E820Entry, E820Type
 from nvdimmfs.mm.firmware import installed_memory, user_table
 from nvdimmfs.mm.units import GIB, PAGE_SIZE, align_up
 
@@ -80,7 +80,11 @@ class _Addresses:
     """Hands out physical addresses, always upward."""
 
     def __init__(self, machine: MachineDescription) -> None:
-        taken = [_LOWEST_START, *(end for _, end in installed_memory(machine.ram)), *_memmap_ends(machine)]
+        taken = [
+            _LOWEST_START,
+            *(end for _, end in installed_memory(machine.ram)),
+            *(entry.end for entry in legacy_entries(machine)),
+        ]
         self._next = max(taken)
 
     def choose(self) -> int:
@@ -92,8 +96,8 @@ class _Addresses:
         self._next = max(self._next, end)
 
 
-def _memmap_ends(machine: MachineDescription) -> Iterator[int]:
-    """Where persistent memory of the command line ends; nothing if that cannot be read."""
+def legacy_entries(machine: MachineDescription) -> Iterator[E820Entry]:
+    """Persistent memory of the command line; nothing if that cannot be read."""
     if not machine.memmap:
         return
     try:
@@ -102,7 +106,7 @@ def _memmap_ends(machine: MachineDescription) -> Iterator[int]:
         return
     for entry in table.entries:
         if entry.type == E820Type.PRAM:
-            yield entry.end
+            yield entry
 
 
 def _bus(bus: BusDescription, addresses: _Addresses) -> BusDescription:
