@@ -163,7 +163,17 @@ def _machine(arguments: argparse.Namespace) -> MachineDescription:
         machine = attrs.evolve(machine, memmap=arguments.memmap)
     if machine.memmap:
         _check_memmap(machine.memmap, machine.ram)
+    if arguments.machine is not None:
+        _check_changed(machine, arguments.machine)
     return machine
+
+
+def _check_changed(machine: MachineDescription, name: str) -> None:
+    """That the options have made nothing impossible of a described machine, such as RAM on top of a range."""
+    from nvdimmfs.machine_file.checks import problems
+
+    for path, complaint in problems(machine):
+        raise CommandError(f"--machine {name} with these options: {path}: {complaint}", MISUSED)
 
 
 def _check_memmap(memmap: str, ram: int) -> None:

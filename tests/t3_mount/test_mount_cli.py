@@ -703,6 +703,10 @@ def test_a_machine_that_is_not_there(machine, tmp_path):
     assert machine in refusal(cli("mount", tmp_path, "--machine", machine), status=2)
 
 
+def test_options_that_a_machine_cannot_have(tmp_path):
+    assert "ram" in refusal(cli("mount", tmp_path, "--machine", "nfit_test", "--ram", "16G"), status=2).lower()
+
+
 def test_a_namespace_outlives_kill_9(new_mount, tmp_path):
     options = ("--machine", "qemu-nfit-labelled", "--media", tmp_path / "media")
     mount = new_mount(MACHINE, *options)
