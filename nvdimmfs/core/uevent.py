@@ -44,6 +44,17 @@ class Uevent:
     variables: tuple[tuple[str, str], ...]
     sequence: int
 
+    @property
+    def properties(self) -> dict[str, str]:
+        """All KEY, VALUE pairs in the order in which they are sent (kobject_uevent_env, lib/kobject_uevent.c, 6.1)."""
+        return {
+            "ACTION": self.action.value,
+            "DEVPATH": self.devpath,
+            "SUBSYSTEM": self.subsystem,
+            **dict(self.variables),
+            "SEQNUM": str(self.sequence),
+        }
+
 
 class UeventListener(Protocol):
     """Who receives uevents (udev, in life)."""

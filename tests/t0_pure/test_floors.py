@@ -21,7 +21,7 @@ FLOORS = (
     {"nd"},
     {"drivers", "machine_file"},
     {"platforms"},
-    {"fuse"},
+    {"fuse", "sandbox"},
     {"cli"},
 )
 LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor}

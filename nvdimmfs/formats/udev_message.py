@@ -1,0 +1,150 @@
+"""Messages that tell user space of devices: the kernel's own, and udev's to those who listen through libudev.
+
+Both carry the properties of an event, KEY=VALUE words that each end in NUL.  Numbers are in the host's byte order where
+nothing else is said: a message never leaves the host.
+
+The kernel's (kobject_uevent_env, lib/kobject_uevent.c, Linux 6.1):
+
+    action@devpath NUL
+    ACTION=...  DEVPATH=...  SUBSYSTEM=...  more  SEQNUM=...        at most 2048 bytes
+
+udev's (struct monitor_netlink_header, src/libsystemd/sd-device/device-monitor.c, systemd 252):
+
+     0  8  "libudev" NUL
+     8  4  0xfeedcafe, big-endian
+    12  4  bytes of this header
+    16  4  where the properties are, from the message's start
+    20  4  bytes of properties
+    24  4  hash of SUBSYSTEM, big-endian
+    28  4  hash of DEVTYPE, big-endian; 0 without one
+    32  8  which tags there may be, a Bloom filter, big-endian; 0 without tags
+
+A listener's socket filter compares the hashes, so that what does not interest it never wakes it.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Mapping
+
+#: How a message begins that udev sent, 8 bytes.
+PREFIX = b"libudev\0"
+
+#: Tells the layout's version apart (UDEV_MONITOR_MAGIC).
+MAGIC = 0xFEEDCAFE
+
+#: How many bytes of properties the kernel has room for (UEVENT_BUFFER_SIZE, include/linux/kobject.h, Linux 6.1).
+PROPERTIES_SIZE = 2048
+
+_HOST_FIELDS = struct.Struct("=3I")
+_FILTER_FIELDS = struct.Struct(">IIQ")
+_MAGIC = struct.Struct(">I")
+_HEADER_SIZE = len(PREFIX) + _MAGIC.size + _HOST_FIELDS.size + _FILTER_FIELDS.size
+
+_MASK = 0xFFFFFFFF
+#: The multiplier and the shift of MurmurHash2.
+_MULTIPLIER = 0x5BD1E995
+_SHIFT = 24
+
+#: A Bloom filter's bits, and how many bits of the hash choose one of them.
+_BLOOM_BITS = 64
+_BLOOM_SHIFTS = (0, 6, 12, 18)
+
+
+def kernel_message(properties: Mapping[str, str]) -> bytes:
+    """The message that the kernel sends.
+
+    Args:
+        properties: ACTION, DEVPATH and the others, in the order in which they are sent.
+
+    Raises:
+        ValueError: one that cannot be sent, or that the kernel would have no room for.
+    """
+    words = _words(properties)
+    if len(words) > PROPERTIES_SIZE:
+        raise ValueError(f"{len(words)} bytes of properties are more than {PROPERTIES_SIZE}")
+    return f"{properties['ACTION']}@{properties['DEVPATH']}\0".encode("latin-1") + words
+
+
+def parse_kernel_message(message: bytes) -> dict[str, str]:
+    """The properties of a kernel's message.  ValueError when it is none."""
+    head, nul, words = message.partition(b"\0")
+    if not nul or b"@/" not in head:
+        raise ValueError(f"no kernel's message begins with {head[:80]!r}")
+    return _properties(words)
+
+
+def udev_message(properties: Mapping[str, str]) -> bytes:
+    """The message that udev sends.
+
+    Args:
+        properties: ACTION, DEVPATH, SUBSYSTEM, SEQNUM (libudev drops an event that lacks one of them) and the others.
+            TAGS, when there are any, are between colons, as in `:seat:systemd:`.
+
+    Raises:
+        ValueError: one that cannot be sent.
+    """
+    words = _words(properties)
+    devtype, tags = properties.get("DEVTYPE"), properties.get("TAGS", "")
+    filters = _FILTER_FIELDS.pack(
+        string_hash(properties["SUBSYSTEM"]), string_hash(devtype) if devtype else 0, tag_bloom(tags.split(":"))
+    )
+    return b"".join(
+        (PREFIX, _MAGIC.pack(MAGIC), _HOST_FIELDS.pack(_HEADER_SIZE, _HEADER_SIZE, len(words)), filters, words)
+    )
+
+
+def parse_udev_message(message: bytes) -> dict[str, str]:
+    """The properties of udev's message.  ValueError when it is none."""
+    if not message.startswith(PREFIX) or len(message) < _HEADER_SIZE:
+        raise ValueError(f"no message of udev begins with {message[:80]!r}")
+    (magic,) = _MAGIC.unpack_from(message, len(PREFIX))
+    if magic != MAGIC:
+        raise ValueError(f"a message of another version: magic {magic:#x}")
+    _, offset, length = _HOST_FIELDS.unpack_from(message, len(PREFIX) + _MAGIC.size)
+    if offset + length > len(message):
+        raise ValueError(f"{length} bytes of properties at {offset} do not fit into {len(message)}")
+    return _properties(message[offset : offset + length])
+
+
+def string_hash(text: str) -> int:
+    """What a listener's socket filter compares instead of the text, 32 bits."""
+    return murmur_hash2(text.encode("latin-1"))
+
+
+def tag_bloom(tags: list[str]) -> int:
+    """A Bloom filter of 64 bits: every tag sets up to four, chosen by its hash; empty tags count for nothing."""
+    bloom = 0
+    for tag in filter(None, tags):
+        number = string_hash(tag)
+        for shift in _BLOOM_SHIFTS:
+            bloom |= 1 << (number >> shift) % _BLOOM_BITS
+    return bloom
+
+
+def murmur_hash2(data: bytes, seed: int = 0) -> int:
+    """MurmurHash2 of 32 bits, words in the host's byte order (Austin Appleby, who put it into the public domain)."""
+    result = (seed ^ len(data)) & _MASK
+    whole = len(data) & ~3
+    for position in range(0, whole, 4):
+        word = int.from_bytes(data[position : position + 4], sys.byteorder) * _MULTIPLIER & _MASK
+        word = (word ^ word >> _SHIFT) * _MULTIPLIER & _MASK
+        result = result * _MULTIPLIER & _MASK ^ word
+    if rest := data[whole:]:
+        result = (result ^ int.from_bytes(rest, "little")) * _MULTIPLIER & _MASK
+    result = (result ^ result >> 13) * _MULTIPLIER & _MASK
+    return result ^ result >> 15
+
+
+def _words(properties: Mapping[str, str]) -> bytes:
+    """The properties as they are sent.  ValueError when a listener would read something else."""
+    for key, value in properties.items():
+        if not key or "=" in key or "\0" in key + value:
+            raise ValueError(f"{key!r}={value!r} is no property")
+    return "".join(f"{key}={value}\0" for key, value in properties.items()).encode("latin-1")
+
+
+def _properties(words: bytes) -> dict[str, str]:
+    pairs = (word.partition("=") for word in words.decode("latin-1").split("\0") if word)
+    return {key: value for key, _, value in pairs}
