@@ -13,7 +13,7 @@ from types import ModuleType
 import attrs
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Attribute, AttributeOps, BinaryFile, Directory, Symlink, Tree
+from nvdimmfs.kernfs import Attribute, AttributeOps, BinaryFile, Directory, FileKind, Files, FileTable, Symlink, Tree
 
 DISK_SIZE = 1 << 20
 
@@ -106,10 +106,9 @@ class Hotplug:
 
     def add(self, name: str) -> None:
         device = self.devices.add(Directory(name))
-        device.add(Attribute("name", 0o444, Value(name), None))
-        device.add(Attribute("value", 0o644, Value("0"), None))
-        power = device.add(Directory("power"))
-        power.add(Attribute("control", 0o644, Value("auto"), None))
+        power = FileTable({"control": FileKind(0o644, Value("auto"))})
+        files = {"name": FileKind(0o444, Value(name)), "value": FileKind(0o644, Value("0")), "power": power}
+        device.fill_later(Files(FileTable(files), None))
         self.links.add(Symlink(name, device))
         self.dev.add(BinaryFile(name, 0o600, Disk(DISK_SIZE)))
 

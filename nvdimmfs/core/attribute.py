@@ -14,13 +14,14 @@ An attribute says itself since which kernel it exists, as `@attribute("align", s
 from __future__ import annotations
 
 import errno
+import functools
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 import attrs
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Attribute, Directory
+from nvdimmfs.kernfs import Directory, FileKind, Files, FileTable, joined
 from nvdimmfs.mm.kernel import Kernel
 
 #: What a file loses that becomes root's alone.
@@ -153,38 +154,64 @@ def constant(name: str, text: str, permissions: int = 0o444, *, since: str | Non
     return KernelAttribute(name, permissions, show, None, since=since)
 
 
-def _always(_subject: HasSystem, candidate: KernelAttribute[SubjectT]) -> int:
-    return candidate.permissions
-
-
-@attrs.frozen
+@attrs.frozen(eq=False)
 class AttributeGroup(Generic[SubjectT_contra]):
     """Attributes that come and go together.
 
     Attributes:
         attributes: the table.
         name: a directory of that name holds them; none: the subject's own directory.
-        visible: mode bits of an attribute for this subject, 0 for "not there" (the kernel's is_visible).
+        visible: mode bits of an attribute for this subject, 0 for "not there" (the kernel's is_visible); None: all are
+            there with the permissions that they declare.
         since: the first kernel that has the group; None for all.
     """
 
     attributes: tuple[KernelAttribute[SubjectT_contra], ...]
     name: str | None = None
-    visible: Callable[[SubjectT_contra, KernelAttribute[SubjectT_contra]], int] = _always
+    visible: Callable[[SubjectT_contra, KernelAttribute[SubjectT_contra]], int] | None = None
     since: str | None = None
+    _tables: dict[tuple[str, tuple[int, ...]], FileTable[SubjectT_contra]] = attrs.field(
+        factory=dict, init=False, repr=False
+    )
+
+    def files(self, subject: SubjectT_contra) -> FileTable[SubjectT_contra]:
+        """The files that the subject's directory has of the group now, as far as the subject's kernel has them.
+
+        Which they are is asked here and now, whenever they will be made: what the kernel shows does not change later.
+        """
+        modes = tuple(self.visible(subject, candidate) for candidate in self.attributes) if self.visible else ()
+        kernel = subject.system.kernel
+        table = self._tables.get((kernel.name, modes))
+        if table is None:
+            table = self._table(kernel, modes or tuple(candidate.permissions for candidate in self.attributes))
+            self._tables[kernel.name, modes] = table
+        return table
 
     def create(self, directory: Directory, subject: SubjectT_contra) -> None:
-        """Make the files in `directory`, as far as the subject's kernel has them."""
-        kernel = subject.system.kernel
+        """Give `directory` the files."""
+        create_files(directory, subject, (self,))
+
+    def _table(self, kernel: Kernel, modes: tuple[int, ...]) -> FileTable[SubjectT_contra]:
         if self.since and not kernel.has(self.since):
-            return
-        place = directory.directory(self.name) if self.name else directory
-        for candidate in self.attributes:
-            permissions = candidate.permissions_in(kernel, self.visible(subject, candidate))
-            if permissions:
-                place.add(Attribute(candidate.name, permissions, candidate, subject))
+            return FileTable({})
+        files = {
+            candidate.name: FileKind(permissions, candidate)
+            for candidate, mode in zip(self.attributes, modes, strict=True)
+            if (permissions := candidate.permissions_in(kernel, mode))
+        }
+        return FileTable({self.name: FileTable(files)} if self.name else files)
 
     def remove(self, directory: Directory) -> None:
         """Take a named group away again."""
         assert self.name, "only a group with a directory of its own is removed before its subject"
         directory.remove(self.name)
+
+
+def create_files(directory: Directory, subject: SubjectT, groups: tuple[AttributeGroup[SubjectT], ...]) -> None:
+    """Give `directory` the files of several groups, all about one subject."""
+    table = _joined(tuple(group.files(subject) for group in groups))
+    directory.fill_later(Files(table, subject))
+
+
+#: Ten thousand devices with the same files have them from one table.
+_joined = functools.cache(joined)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from nvdimmfs.core.attribute import AttributeGroup, attribute
-from nvdimmfs.core.power import POWER_GROUP
+from nvdimmfs.core.attribute import AttributeGroup, attribute, create_files
+from nvdimmfs.core.power import POWER_GROUP, DevicePower
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action, parse_synthetic
 from nvdimmfs.kernfs import Directory, Symlink
@@ -71,6 +71,7 @@ class Device:
         self.children: list[Device] = []
         self._directory: Directory | None = None
         self._managed: list[Callable[[], None]] = []
+        self._power: DevicePower | None = None
 
     @property
     def directory(self) -> Directory:
@@ -86,6 +87,12 @@ class Device:
     def has_power(self) -> bool:
         """Whether power management gives it a power/ directory."""
         return True
+
+    @property
+    def power(self) -> DevicePower:
+        """What power management was told about it."""
+        self._power = self._power or DevicePower()
+        return self._power
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         """The attribute groups of this kind of device."""
@@ -127,7 +134,8 @@ class Device:
         self._directory = self._place().add(Directory(self.name))
         if self.parent:
             self.parent.children.append(self)
-        self._create_files()
+        power = (POWER_GROUP,) if self.has_power else ()
+        create_files(self._directory, self, (DEVICE_GROUP, *self.groups(), *power))
         self._create_links()
         self.send_uevent(Action.ADD)
         if self.bus:
@@ -144,7 +152,7 @@ class Device:
         place = directory.parent
         assert place is not None
         place.remove(self.name)
-        if self._has_glue and not place.children and place.parent is not None:
+        if self._has_glue and place.is_empty and place.parent is not None:
             place.parent.remove(place.name)
         self._directory = None
         if self.parent:
@@ -175,13 +183,6 @@ class Device:
         else:
             above = self.system.directory("devices/virtual" if self.device_class else "devices")
         return above.directory(self.device_class.name) if self._has_glue and self.device_class else above
-
-    def _create_files(self) -> None:
-        DEVICE_GROUP.create(self.directory, self)
-        for group in self.groups():
-            group.create(self.directory, self)
-        if self.has_power:
-            POWER_GROUP.create(self.directory, self)
 
     def _create_links(self) -> None:
         if self.device_class:

@@ -6,13 +6,13 @@ As in drivers/base/power/sysfs.c, Linux 6.1.
 from __future__ import annotations
 
 import errno
+from typing import Protocol
 
 import attrs
 
-from nvdimmfs.core.attribute import AttributeGroup, HasSystem, Settling, attribute, constant
+from nvdimmfs.core.attribute import AttributeGroup, HasSystem, attribute, constant
 from nvdimmfs.core.parse import line
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Directory
 
 
 @attrs.define(eq=False)
@@ -20,91 +20,87 @@ class DevicePower:
     """What power management was told about one device.
 
     Attributes:
-        system: the system of the device.
         runtime_allowed: user space lets it sleep while the machine runs, if it ever could.
         async_suspend: it may suspend at the same time as other devices.
     """
 
-    system: Settling
     runtime_allowed: bool = True
     async_suspend: bool = False
 
 
+class HasPower(HasSystem, Protocol):
+    """A device that takes part in power management."""
+
+    @property
+    def power(self) -> DevicePower:
+        """What was told about it."""
+
+
 @attribute("control")
-def control(power: DevicePower) -> str:
+def control(device: HasPower) -> str:
     """`auto` when the device may sleep, `on` when user space forbade it."""
-    return "auto\n" if power.runtime_allowed else "on\n"
+    return "auto\n" if device.power.runtime_allowed else "on\n"
 
 
 @control.on_store
-def _store_control(power: DevicePower, data: bytes) -> None:
+def _store_control(device: HasPower, data: bytes) -> None:
     """EINVAL for anything but the two words."""
     word = line(data)
     if word not in {"auto", "on"}:
         raise KernelError(errno.EINVAL, "neither auto nor on")
-    power.runtime_allowed = word == "auto"
+    device.power.runtime_allowed = word == "auto"
 
 
 @attribute("async")
-def async_suspend(power: DevicePower) -> str:
+def async_suspend(device: HasPower) -> str:
     """Whether it may suspend at the same time as other devices."""
-    return "enabled\n" if power.async_suspend else "disabled\n"
+    return "enabled\n" if device.power.async_suspend else "disabled\n"
 
 
 @async_suspend.on_store
-def _store_async_suspend(power: DevicePower, data: bytes) -> None:
+def _store_async_suspend(device: HasPower, data: bytes) -> None:
     """EINVAL for anything but the two words."""
     word = line(data)
     if word not in {"enabled", "disabled"}:
         raise KernelError(errno.EINVAL, "neither enabled nor disabled")
-    power.async_suspend = word == "enabled"
+    device.power.async_suspend = word == "enabled"
 
 
 @attribute("runtime_enabled")
-def runtime_enabled(power: DevicePower) -> str:
+def runtime_enabled(device: HasPower) -> str:
     """No driver here enables it; user space can forbid it on top of that."""
-    return "disabled\n" if power.runtime_allowed else "disabled & forbidden\n"
+    return "disabled\n" if device.power.runtime_allowed else "disabled & forbidden\n"
 
 
 @attribute("runtime_usage")
-def runtime_usage(power: DevicePower) -> str:
+def runtime_usage(device: HasPower) -> str:
     """How many want the device awake: user space, when it forbade sleeping."""
-    return f"{int(not power.runtime_allowed)}\n"
+    return f"{int(not device.power.runtime_allowed)}\n"
 
 
 @attribute("autosuspend_delay_ms")
-def autosuspend_delay_ms(_power: DevicePower) -> str:
+def autosuspend_delay_ms(_device: HasPower) -> str:
     """EIO: the device does not use autosuspend."""
     raise KernelError(errno.EIO, "the device does not use autosuspend")
 
 
 @autosuspend_delay_ms.on_store
-def _store_autosuspend_delay_ms(_power: DevicePower, _data: bytes) -> None:
+def _store_autosuspend_delay_ms(_device: HasPower, _data: bytes) -> None:
     """EIO, whatever is written: the device does not use autosuspend."""
     raise KernelError(errno.EIO, "the device does not use autosuspend")
 
 
-class PowerGroup:
-    """The directory's attributes, with what they remember of a device."""
-
-    _attributes: AttributeGroup[DevicePower] = AttributeGroup(
-        (
-            autosuspend_delay_ms,
-            async_suspend,
-            control,
-            constant("runtime_active_kids", "0\n"),
-            constant("runtime_active_time", "0\n"),
-            runtime_enabled,
-            constant("runtime_status", "unsupported\n"),
-            constant("runtime_suspended_time", "0\n"),
-            runtime_usage,
-        ),
-        name="power",
-    )
-
-    def create(self, directory: Directory, device: HasSystem) -> None:
-        """Make power/ in the directory of a device that is being registered."""
-        self._attributes.create(directory, DevicePower(device.system))
-
-
-POWER_GROUP = PowerGroup()
+POWER_GROUP: AttributeGroup[HasPower] = AttributeGroup(
+    (
+        autosuspend_delay_ms,
+        async_suspend,
+        control,
+        constant("runtime_active_kids", "0\n"),
+        constant("runtime_active_time", "0\n"),
+        runtime_enabled,
+        constant("runtime_status", "unsupported\n"),
+        constant("runtime_suspended_time", "0\n"),
+        runtime_usage,
+    ),
+    name="power",
+)

@@ -165,10 +165,10 @@ def file_size(node: Node) -> int:
 
 
 def subtree(node: Node) -> Iterator[Node]:
-    """The node and everything below it, parents first."""
+    """The node and everything below it that somebody may have seen, parents first."""
     yield node
     if isinstance(node, Directory):
-        for child in node:
+        for child in node.made:
             yield from subtree(child)
 
 
@@ -176,4 +176,4 @@ def _link_count(node: Node) -> int:
     """st_nlink: 2 and the number of subdirectories for a directory, else 1 (fs/kernfs/inode.c, Linux 6.1)."""
     if not isinstance(node, Directory):
         return 1
-    return 2 + sum(isinstance(child, Directory) for child in node)
+    return 2 + node.subdirectories

@@ -97,6 +97,9 @@ class Operations(pyfuse3.Operations):
         """A node has appeared."""
         self.kernel_cache.added(directory, node)
 
+    def made(self, directory: Directory, node: Node) -> None:
+        """The kernel remembers nothing of a node that nobody has seen."""
+
     def removed(self, directory: Directory, node: Node) -> None:
         """A node leaves."""
         self.kernel_cache.removed(directory, node)
@@ -122,7 +125,7 @@ class Operations(pyfuse3.Operations):
     @answered
     def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
         """ENOENT is not cached, so that names may appear at any time."""
-        node = self.inodes.directory(parent_inode).children.get(name.decode(errors="surrogateescape"))
+        node = self.inodes.directory(parent_inode).get(name.decode(errors="surrogateescape"))
         if node is None:
             raise FUSEError(errno.ENOENT)
         inode = self.inodes.of(node)

@@ -3,12 +3,14 @@
 It knows no device and no FUSE: a unit test reads and writes its nodes directly.
 """
 
+from nvdimmfs.kernfs.files import FileKind, Files, FileTable, joined
 from nvdimmfs.kernfs.node import (
     ATTRIBUTE_SIZE,
     Attribute,
     AttributeOps,
     BinaryFile,
     Bytes,
+    Contents,
     Directory,
     Listener,
     Node,
@@ -22,9 +24,14 @@ __all__ = [
     "AttributeOps",
     "BinaryFile",
     "Bytes",
+    "Contents",
     "Directory",
+    "FileKind",
+    "FileTable",
+    "Files",
     "Listener",
     "Node",
     "Symlink",
     "Tree",
+    "joined",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from nvdimmfs.errors import KernelError
@@ -45,14 +45,32 @@ class Bytes(Protocol):
         """Return once everything written would survive a power cut."""
 
 
+class Contents(Protocol):
+    """Nodes that a directory has although nobody made them yet, see `Directory.fill_later`."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """What the nodes are called, in their order."""
+
+    @property
+    def directories(self) -> int:
+        """How many of them are directories."""
+
+    def make(self) -> Iterable[Node]:
+        """The nodes, now that somebody looks."""
+
+
 class Listener(Protocol):
     """Who wants to hear of changes to the tree (a FUSE mount that caches names, for example)."""
 
     def added(self, directory: Directory, node: Node) -> None:
         """`node` has appeared in `directory`."""
 
+    def made(self, directory: Directory, node: Node) -> None:
+        """Somebody is about to see `node`, which `directory` has had for a while: nothing has changed."""
+
     def removed(self, directory: Directory, node: Node) -> None:
-        """`node`, with everything below it, has left `directory`."""
+        """`node` has left `directory`, with everything below it; of that, nobody has seen what is not made."""
 
     def notified(self, attribute: Attribute[object]) -> None:
         """The attribute's value changed in a way that wakes poll(2)."""
@@ -64,17 +82,23 @@ class Node:
     Attributes:
         name: the last component of the path.
         mode: st_mode, type and permission bits; chmod may change the latter.
-        ino: inode number, unique for the life of the tree and never given out twice.
         parent: the directory it stands in; None for the root and for a node that was removed.
     """
 
-    __slots__ = ("ino", "mode", "name", "parent")
+    __slots__ = ("_ino", "mode", "name", "parent")
 
     def __init__(self, name: str, mode: int) -> None:
         self.name = name
         self.mode = mode
-        self.ino = 0
+        self._ino = 0
         self.parent: Directory | None = None
+
+    @property
+    def ino(self) -> int:
+        """Inode number, unique for the life of the tree and never given out twice; 0 if nobody asked while it stood."""
+        if not self._ino and self.parent is not None:
+            self._ino = self.parent.tree.next_ino()
+        return self._ino
 
     @property
     def path(self) -> str:
@@ -130,14 +154,23 @@ class Attribute(Node, Generic[SubjectT]):
 
 
 class Symlink(Node):
-    """A relative link to another node of the tree; its text is fixed when it is made, as in sysfs."""
+    """A relative link to another node of the tree, which leaves the tree after it."""
 
-    __slots__ = ("target", "text")
+    __slots__ = ("_text", "target")
 
     def __init__(self, name: str, target: Node) -> None:
         super().__init__(name, stat.S_IFLNK | 0o777)
         self.target = target
-        self.text = ""
+        self._text = ""
+
+    @property
+    def text(self) -> str:
+        """Where it leads, put together when it is first read.  ENOENT if it was removed before that."""
+        if not self._text:
+            if self.parent is None:
+                raise KernelError(errno.ENOENT, f"{self.name} was removed")
+            self._text = _relative_path(self.parent, self.target)
+        return self._text
 
 
 class BinaryFile(Node):
@@ -155,41 +188,87 @@ class BinaryFile(Node):
 
 
 class Directory(Node):
-    """A node that holds others, in the order in which they came."""
+    """A node that holds others, in the order in which they came.
 
-    __slots__ = ("children", "tree")
+    A machine of ten thousand namespaces has more than a million attributes, and hardly any of them is ever looked at.
+    So a directory may know nodes by description only (`fill_later`).  It makes them, all at once, when one of them is
+    looked up or all are listed.  Nobody can tell: names, their order and the number of directories are those that it
+    would have if the nodes had been made in the first place.
+    """
+
+    __slots__ = ("_nodes", "_unmade", "subdirectories", "tree")
 
     tree: Tree
 
+    #: How many of its nodes are directories, made or not.
+    subdirectories: int
+
     def __init__(self, name: str, permissions: int = 0o755) -> None:
         super().__init__(name, stat.S_IFDIR | permissions)
-        self.children: dict[str, Node] = {}
+        # By name.  What is not made yet has its place in the order, too, under a key that cannot be a name.
+        self._nodes: dict[str, Node | Contents] = {}
+        self._unmade: tuple[Contents, ...] = ()
+        self.subdirectories = 0
+
+    @property
+    def children(self) -> Mapping[str, Node]:
+        """The nodes by name."""
+        self._make()
+        return self._nodes  # type: ignore[return-value]  # all are made
+
+    @property
+    def made(self) -> Iterator[Node]:
+        """The nodes that somebody may have seen."""
+        return (node for node in self._nodes.values() if isinstance(node, Node))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no nodes, made or not."""
+        return not self._nodes
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.children.values())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._nodes or self._awaits(name)
+
+    def get(self, name: str) -> Node | None:
+        """The node of that name, if there is one."""
+        if name not in self._nodes and self._awaits(name):
+            self._make()
+        return self._nodes.get(name)  # type: ignore[return-value]  # under a name there is a node
 
     def add(self, node: NodeT) -> NodeT:
         """Put a node here and return it.  EEXIST when the name is taken."""
-        if node.name in self.children:
-            raise KernelError(errno.EEXIST, f"{self.path}/{node.name} exists already")
-        node.ino = self.tree.next_ino()
-        node.parent = self
-        if isinstance(node, Directory):
-            node.tree = self.tree
-        if isinstance(node, Symlink):
-            node.text = _relative_path(self, node.target)
-        self.children[node.name] = node
+        self._require_free(node.name)
+        self._enter(node)
+        self.subdirectories += isinstance(node, Directory)
         self.tree.added(self, node)
         return node
 
+    def fill_later(self, contents: Contents) -> None:
+        """Have more nodes, which are made when somebody looks.  EEXIST when one of the names is taken."""
+        if self._nodes:
+            for name in contents.names:
+                self._require_free(name)
+        if contents.names:
+            self._nodes[f"/{len(self._unmade)}"] = contents
+            self._unmade += (contents,)
+            self.subdirectories += contents.directories
+
     def remove(self, name: str) -> None:
         """Take a node and everything below it out of the tree.  ENOENT when there is none."""
-        node = self.children.pop(name, None)
+        node = self.get(name)
         if node is None:
             raise KernelError(errno.ENOENT, f"{self.path}/{name} does not exist")
+        del self._nodes[name]
+        self.subdirectories -= isinstance(node, Directory)
         self.tree.removed(self, node)
         _detach(node)
 
     def directory(self, name: str) -> Directory:
         """The directory of that name, made when it is not there yet."""
-        node = self.children.get(name)
+        node = self.get(name)
         if isinstance(node, Directory):
             return node
         return self.add(Directory(name))
@@ -200,14 +279,45 @@ class Directory(Node):
         for name in filter(None, path.split("/")):
             if not isinstance(node, Directory):
                 raise KernelError(errno.ENOTDIR, f"{node.path} is not a directory")
-            child = node.children.get(name)
+            child = node.get(name)
             if child is None:
                 raise KernelError(errno.ENOENT, f"{node.path}/{name} does not exist")
             node = child
         return node
 
-    def __iter__(self) -> Iterator[Node]:
-        return iter(self.children.values())
+    def clear(self) -> None:
+        """Hold nothing any more: it has left the tree."""
+        self._nodes, self._unmade, self.subdirectories = {}, (), 0
+
+    def _require_free(self, name: str) -> None:
+        if name in self:
+            raise KernelError(errno.EEXIST, f"{self.path}/{name} exists already")
+
+    def _awaits(self, name: str) -> bool:
+        """Whether a node of that name is not made yet."""
+        return bool(self._unmade) and any(name in contents.names for contents in self._unmade)
+
+    def _make(self) -> None:
+        """Make what is not made yet, each node in its place."""
+        if not self._unmade:
+            return
+        places, self._nodes, self._unmade = self._nodes, {}, ()
+        made: list[Node] = []
+        for node in places.values():
+            if isinstance(node, Node):
+                self._nodes[node.name] = node
+                continue
+            for new in node.make():
+                self._enter(new)
+                made.append(new)
+        for new in made:
+            self.tree.made(self, new)
+
+    def _enter(self, node: Node) -> None:
+        self._nodes[node.name] = node
+        node.parent = self
+        if isinstance(node, Directory):
+            node.tree = self.tree
 
 
 class Tree:
@@ -218,7 +328,7 @@ class Tree:
         self._listeners: list[Listener] = []
         self.root = Directory("")
         self.root.tree = self
-        self.root.ino = self.next_ino()
+        self.root._ino = self.next_ino()
 
     def next_ino(self) -> int:
         """An inode number that no node had before."""
@@ -232,6 +342,10 @@ class Tree:
         for listener in self._listeners:
             listener.added(directory, node)
 
+    def made(self, directory: Directory, node: Node) -> None:
+        for listener in self._listeners:
+            listener.made(directory, node)
+
     def removed(self, directory: Directory, node: Node) -> None:
         for listener in self._listeners:
             listener.removed(directory, node)
@@ -243,9 +357,9 @@ class Tree:
 
 def _detach(node: Node) -> None:
     if isinstance(node, Directory):
-        for child in node:
+        for child in node.made:
             _detach(child)
-        node.children.clear()
+        node.clear()
     node.parent = None
 
 

@@ -88,7 +88,7 @@ class Hands:
         number, _, _ = personality.namespace.removeprefix("namespace").partition(".")
         region, kind = f"region{number}", personality.kind.value
         device = "bus/nd/devices"
-        if "driver" in self._directory(f"{device}/{personality.namespace}").children:
+        if "driver" in self._directory(f"{device}/{personality.namespace}"):
             self._write(f"{device}/{personality.namespace}/driver/unbind", personality.namespace)
         seed = self._read(f"{device}/{region}/{kind}_seed")
         for name, value in _settings(personality).items():

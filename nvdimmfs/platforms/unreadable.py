@@ -49,6 +49,10 @@ class UnreadableAttributes:
         if name is not None and isinstance(node, Attribute):
             make_unreadable(node, name)
 
+    def made(self, directory: Directory, node: Node) -> None:
+        """Catch an attribute that has come back, and is only now looked at."""
+        self.added(directory, node)
+
     def removed(self, directory: Directory, node: Node) -> None:
         """What is gone is not read."""
 

@@ -664,6 +664,23 @@ def test_what_the_kernel_never_saw_need_not_be_forgotten(ask):
     assert [what for what, *_ in ask.kernel.forgotten] == []
 
 
+def test_making_files_that_were_there_makes_the_kernel_forget_nothing(ask):
+    device = ask.inode("sys/devices/zero")
+    assert ask.stat("sys/devices/zero").st_nlink == 3
+    ask.read("sys/devices/zero/power/control")
+    assert ask.kernel.forgotten == []
+    assert ask("getattr", device, CONTEXT).st_nlink == 3
+
+
+def test_files_that_were_made_but_never_seen_need_not_be_forgotten(ask):
+    devices, device = ask.inode("sys/devices"), ask.inode("sys/devices/zero")
+    assert ask.errno("lookup", device, b"nothing", CONTEXT) == errno.ENOENT
+    ask.inode("sys/devices/zero/value")
+    ask.write("sys/hotplug", b"remove zero")
+    names = [call[1:] for call in ask.kernel.forgotten if call[0] == "name"]
+    assert names == [(devices, b"zero"), (device, b"value")]
+
+
 def test_a_removal_is_forgotten_name_by_name_from_the_top(ask):
     devices, device = ask.inode("sys/devices"), ask.inode("sys/devices/zero")
     ask.inode("sys/devices/zero/value")

@@ -1,0 +1,220 @@
+"""Files that a directory has before anybody made them: nobody can tell them from those that were made at once."""
+
+import errno
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.kernfs import Attribute, Directory, FileKind, Files, FileTable, Tree, joined
+
+
+class Plain:
+    """Shows its subject."""
+
+    def show(self, subject):
+        return str(subject).encode()
+
+    def store(self, subject, data):
+        subject.append(data)
+
+
+class Witness:
+    """Writes down what it hears."""
+
+    def __init__(self):
+        self.heard = []
+
+    def added(self, directory, node):
+        self.heard.append(("added", node.path))
+
+    def made(self, directory, node):
+        self.heard.append(("made", node.path))
+
+    def removed(self, directory, node):
+        self.heard.append(("removed", node.path))
+
+    def notified(self, attribute):
+        self.heard.append(("notified", attribute.path))
+
+
+def table(*names, **directories):
+    """Attributes, and directories of attributes."""
+    files = {name: FileKind(0o644, Plain()) for name in names}
+    return FileTable(files | {name: table(*inner) for name, inner in directories.items()})
+
+
+@pytest.fixture
+def device():
+    """A directory with a node of each kind that is not made yet."""
+    directory = Tree().root.add(Directory("device"))
+    directory.fill_later(Files(table("size", "mode", power=["control"], firmware=[]), "subject"))
+    return directory
+
+
+def test_a_file_is_made_when_it_is_looked_up_with_all_others(device):
+    assert list(device.made) == []
+    size = device.find("size")
+    assert isinstance(size, Attribute)
+    assert (size.mode & 0o777, size.show(), size.path) == (0o644, b"subject", "/device/size")
+    assert [node.name for node in device.made] == ["size", "mode", "power", "firmware"]
+    assert device.find("size") is size
+
+
+def test_what_is_in_a_directory_is_made_when_that_is_looked_at(device):
+    power = device.find("power")
+    assert list(power.made) == []
+    assert power.find("control").show() == b"subject"
+
+
+def test_asking_what_there_is_makes_nothing(device):
+    assert "size" in device
+    assert "power" in device
+    assert "nothing" not in device
+    assert not device.is_empty
+    assert device.get("nothing") is None
+    assert device.subdirectories == 2
+    assert list(device.made) == []
+
+
+def test_a_directory_without_files_is_empty_and_one_with_files_is_not():
+    root = Tree().root
+    root.fill_later(Files(table(), None))
+    assert root.is_empty
+    root.fill_later(Files(table("a"), None))
+    assert not root.is_empty
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda directory: directory.add(Attribute("size", 0o444, Plain(), None)),
+        lambda directory: directory.fill_later(Files(table("new", "size"), None)),
+        lambda directory: joined([table("size"), table("size")]),
+        lambda directory: joined([table("power"), table(power=["control"])]),
+        lambda directory: joined([table(power=["control"]), table(power=["control"])]),
+    ],
+)
+def test_a_name_is_taken_although_its_file_is_not_made(device, take):
+    with pytest.raises(KernelError) as refusal:
+        take(device)
+    assert refusal.value.errno == errno.EEXIST
+    assert [node.name for node in device] == ["size", "mode", "power", "firmware"]
+
+
+def test_tables_are_joined_and_their_directories_too():
+    directory = Tree().root
+    directory.fill_later(Files(joined([table("a", nfit=["x"]), table("b", nfit=["y"], power=[])]), None))
+    assert [node.name for node in directory] == ["a", "nfit", "b", "power"]
+    assert [node.name for node in directory.find("nfit")] == ["x", "y"]
+
+
+def test_a_file_can_be_removed_before_it_is_made(device):
+    device.remove("power")
+    assert "power" not in device
+    assert device.subdirectories == 1
+    with pytest.raises(KernelError) as refusal:
+        device.remove("power")
+    assert refusal.value.errno == errno.ENOENT
+
+
+def test_a_directory_leaves_with_files_that_nobody_looked_at(device):
+    tree, witness = device.tree, Witness()
+    tree.subscribe(witness)
+    tree.root.remove("device")
+    assert witness.heard == [("removed", "/device")]
+    assert list(device) == []
+    assert "size" not in device
+    assert device.get("size") is None
+
+
+def test_listeners_hear_that_files_are_made_but_not_that_they_came(device):
+    witness = Witness()
+    device.tree.subscribe(witness)
+    device.find("mode")
+    device.find("size")
+    assert witness.heard == [("made", f"/device/{name}") for name in ("size", "mode", "power", "firmware")]
+
+
+def test_a_listener_can_look_at_the_directory_whose_files_it_hears_of(device):
+    class Curious(Witness):
+        def made(self, directory, node):
+            super().made(directory, node)
+            assert directory.find(node.name) is node
+
+    curious = Curious()
+    device.tree.subscribe(curious)
+    assert len(device.children) == len(curious.heard) == 4
+
+
+def test_an_inode_number_is_given_out_once_and_only_to_who_asks(device):
+    tree = device.tree
+    first = tree.next_ino()
+    numbers = [node.ino for node in (device, *device, *device.find("power"))]
+    assert numbers == list(range(first + 1, first + 7))
+    assert [node.ino for node in (device, *device)] == numbers[:5]
+    kept = device.find("size")
+    tree.root.remove("device")
+    assert kept.ino in numbers
+    again = tree.root.directory("device").add(Attribute("size", 0o444, Plain(), None))
+    assert again.ino not in numbers
+
+
+NAMES = "abcdef"
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.sampled_from(NAMES), st.booleans()),
+        st.tuples(st.just("fill"), st.lists(st.sampled_from(NAMES), unique=True, max_size=3), st.booleans()),
+        st.tuples(st.sampled_from(["remove", "look"]), st.sampled_from(NAMES), st.none()),
+        st.tuples(st.just("list"), st.none(), st.none()),
+    ),
+    max_size=12,
+)
+
+
+@given(STEPS)
+def test_nobody_can_tell_files_that_are_not_made_from_those_that_are(steps):
+    """The same steps, once with files described and once with all made at once."""
+    lazy, eager = Tree().root, Tree().root
+    for verb, what, as_directory in steps:
+        answers = [take_step(root, verb, what, as_directory, now) for root, now in ((lazy, False), (eager, True))]
+        assert answers[0] == answers[1]
+        assert lazy.subdirectories == eager.subdirectories == count_directories(eager)
+        assert lazy.is_empty == eager.is_empty
+        assert [name in lazy for name in NAMES] == [name in eager for name in NAMES]
+    assert [(node.name, node.mode) for node in lazy] == [(node.name, node.mode) for node in eager]
+
+
+def count_directories(root):
+    return sum(isinstance(node, Directory) for node in root)
+
+
+def take_step(root, verb, what, as_directory, now):
+    """What a step answers: names, or an errno."""
+    try:
+        if verb == "add":
+            root.add(Directory(what) if as_directory else Attribute(what, 0o644, Plain(), None))
+        elif verb == "fill":
+            fill(root, table(**{name: [] for name in what}) if as_directory else table(*what), now)
+        elif verb == "remove":
+            root.remove(what)
+        elif verb == "look":
+            return root.find(what).mode
+        else:
+            return [node.name for node in itertools.islice(root, len(NAMES))]
+    except KernelError as refusal:
+        return refusal.errno
+    return None
+
+
+def fill(root, files, now):
+    contents = Files(files, None)
+    if not now:
+        root.fill_later(contents)
+        return
+    if any(name in root for name in contents.names):
+        raise KernelError(errno.EEXIST, "taken")
+    for node in contents.make():
+        root.add(node)
