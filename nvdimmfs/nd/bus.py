@@ -15,7 +15,9 @@ from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.memory import Memory
+from nvdimmfs.nd.command import BusCommand, Outcome, command_mask
 from nvdimmfs.nd.device import DeviceType, NdDevice
+from nvdimmfs.nd.dimm import DIMM_MAJOR, DimmDevice
 from nvdimmfs.nd.region import RegionDevice
 from nvdimmfs.nd.seeds import advance_seeds
 
@@ -44,6 +46,16 @@ class NdBus(Bus):
         self.workers_asleep = False
         self._bound_a_region = False
         system.on_rest(self._rest)
+
+    def character_device(self, number: DeviceNumber) -> NvdimmBus | DimmDevice | None:
+        """Whose ioctls a character device takes: a bus's (ndctlN) or a DIMM's (nmemN); None for other numbers."""
+        kinds: dict[int, tuple[str, type[NvdimmBus | DimmDevice]]]
+        kinds = {NDCTL_MAJOR: ("ndbus", NvdimmBus), DIMM_MAJOR: ("nmem", DimmDevice)}
+        if number.kind != "char" or number.major not in kinds:
+            return None
+        prefix, kind = kinds[number.major]
+        device = self.members.get(f"{prefix}{number.minor}")
+        return device if isinstance(device, kind) else None
 
     def device_added(self, device: Device) -> None:
         """Enter and offer it; a new region is probed by a worker itself, which leaves the others asleep meanwhile."""
@@ -117,6 +129,40 @@ class NvdimmBus(NdDevice):
     def commands(self) -> tuple[str, ...]:
         """The ioctl commands that the bus itself answers, in the order of their numbers; none on legacy platforms."""
         return ()
+
+    @property
+    def command_mask(self) -> int:
+        """The same commands, a bit each."""
+        return command_mask(BusCommand, self.commands)
+
+    @property
+    def families(self) -> frozenset[int]:
+        """The families of functions that a CALL of the bus may name (bus_family_mask)."""
+        return frozenset()
+
+    @property
+    def dimm_families(self) -> frozenset[int]:
+        """The families of functions that a CALL of one of its DIMMs may name (dimm_family_mask)."""
+        return frozenset()
+
+    def clear_to_send(self, dimm: DimmDevice | None, function: int, argument: bytearray) -> None:
+        """Refuse a command that is not to come from user space, or not now; a `KernelError` does.
+
+        Args:
+            dimm: the DIMM that is asked; None: the bus.
+            function: the command, or the function of a CALL.
+            argument: the ioctl's argument.
+        """
+
+    def control(self, dimm: DimmDevice | None, command: int, argument: bytearray) -> Outcome:  # noqa: ARG002
+        """Execute a command: read its inputs in `argument`, and put its outputs there (nd_desc->ndctl).
+
+        Args:
+            dimm: the DIMM that is asked; None: the bus.
+            command: its number, one of those in the device's `command_mask`.
+            argument: inputs and room for outputs.
+        """
+        raise KernelError(errno.ENOTTY, f"{self.name} has no commands")
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (NVDIMM_BUS_GROUP, FIRMWARE_GROUP)

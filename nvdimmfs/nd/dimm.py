@@ -10,8 +10,9 @@ import attrs
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
 from nvdimmfs.core.device import DeviceNumber
 from nvdimmfs.errors import KernelError
-from nvdimmfs.media.base import Media
+from nvdimmfs.nd.command import DimmCommand, command_mask
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, DeviceType, NdDevice
+from nvdimmfs.nd.dimm_labels import DimmLabels
 from nvdimmfs.nd.dpa import DpaSpace
 from nvdimmfs.nd.label import LabelArea, label_id
 
@@ -28,18 +29,14 @@ class DimmDescription:
 
     Attributes:
         commands: the ioctl commands that it takes, by name, in the order of their numbers.
-        label_area: the label area's bytes; None without one.
         unarmed: it would not save its data; its regions are read-only.
-        locked: it is locked, and so is its capacity.
         flush_hints: it has addresses that flush the memory controller's buffers.
         security: the security state's word; None when it has no security.
         frozen: no security operation is taken until the next boot.
     """
 
     commands: tuple[str, ...] = ()
-    label_area: Media | None = None
     unarmed: bool = False
-    locked: bool = False
     flush_hints: bool = False
     security: str | None = None
     frozen: bool = False
@@ -60,6 +57,7 @@ class DimmDevice(NdDevice):
         id: the N of nmemN, unique over all buses.
         description: what the platform said of it.
         labeling: it has labels, so that regions on it are divided up by them; stays once it is set.
+        locked: it said so when it was last asked for its labels.
         data: None while the DIMM is not bound, or has no label area.
         busy: how many bound regions use it.
     """
@@ -74,7 +72,7 @@ class DimmDevice(NdDevice):
         self.number = DeviceNumber("char", DIMM_MAJOR, self.id)
         self.description = description
         self.labeling = False
-        self.locked = description.locked
+        self.locked = False
         self.data: DimmData | None = None
         self.busy = 0
 
@@ -100,15 +98,31 @@ class DimmDevice(NdDevice):
             if self.labeling:
                 raise KernelError(errno.ENXIO, f"{self.name} cannot read its labels any more")
             return
-        if self.description.locked:
-            raise KernelError(errno.EACCES, f"{self.name} is locked")
-        if self.description.label_area is None:
-            raise KernelError(errno.ENXIO, f"{self.name} has no label area")
-        data = DimmData(LabelArea(self.description.label_area))
+        self.locked = False
+        data = DimmData(self._read_labels())
         for label in data.labels.active():
             data.dpa.allocate(label_id(label.uuid), label.dpa, label.rawsize)
         self.data = data
         self.labeling = self.labeling or data.labels.index is not None
+
+    def _read_labels(self) -> LabelArea:
+        """Ask for the size of the label area, then for what is in it.
+
+        A DIMM that refuses the size with EACCES is locked, but has labels that can be read; one that refuses those,
+        too, is not to be used.
+        """
+        try:
+            labels = DimmLabels(self)
+            self.locked = labels.locked
+            return LabelArea(labels)
+        except KernelError as refusal:
+            self.locked = self.locked or refusal.errno == errno.EACCES
+            raise
+
+    @property
+    def command_mask(self) -> int:
+        """The ioctl commands that it takes, a bit each."""
+        return command_mask(DimmCommand, self.description.commands)
 
     def deactivate(self) -> None:
         """Forget what was read."""

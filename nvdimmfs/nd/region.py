@@ -150,6 +150,11 @@ class RegionDevice(NdDevice):
             least = min(filter(None, (least, extent)), default=0)
         return least * len(self.mappings)
 
+    def notify_badblocks(self) -> None:
+        """Wake whoever polls `badblocks`, which nobody does while the region is not bound."""
+        if self.driver:
+            self.notify("badblocks")
+
     def meets_another(self, start: int, size: int) -> bool:
         """Whether a range of addresses meets another region of the bus (nd_region_conflict, Linux 5.2)."""
         others = (child for child in self.parent.children if isinstance(child, RegionDevice) and child is not self)

@@ -131,6 +131,11 @@ class Machine:
         return device
 
     @property
+    def nd_bus(self) -> NdBus:
+        """The bus type nd, which finds the device that an ioctl is for."""
+        return self._nd_bus
+
+    @property
     def tree(self) -> Tree:
         """The tree whose root holds sys, dev and proc."""
         return self.system.tree

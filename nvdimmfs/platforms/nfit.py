@@ -11,17 +11,19 @@ from nvdimmfs.core.module import Module
 from nvdimmfs.core.parse import parse_unsigned
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Attribute
 from nvdimmfs.machine_file import model
 from nvdimmfs.machine_file.interleave import interleave_set
 from nvdimmfs.media.base import Media
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
 from nvdimmfs.nd.bus import NdBus, NvdimmBus
+from nvdimmfs.nd.command import Outcome
 from nvdimmfs.nd.device import NUMA_NO_NODE
 from nvdimmfs.nd.dimm import DimmDescription, DimmDevice
 from nvdimmfs.nd.mapping import Mapping
 from nvdimmfs.nd.region import RegionDescription, RegionDevice
 from nvdimmfs.platforms.new_machine import write_labels
+from nvdimmfs.platforms.nfit_command import INTEL_FAMILY, Receiver, acpi_nfit_ctl, clear_to_send
+from nvdimmfs.platforms.nfit_labels import LabelFirmware
 from nvdimmfs.platforms.storage import Storage
 
 #: How long it takes to scrub a range.  On the test platform a tool that waits 50 ms after each write, and looks around
@@ -47,6 +49,7 @@ class NfitBus(NvdimmBus):
         self.hw_error_scrub = table.hw_error_scrub
         self.scrubs = table.scrubs
         self.scrubbing = table.scrubbing
+        self._receiver = Receiver(LabelFirmware(None), False, table.command_mask, 0, {0: table.dsm_mask})
 
     def start_scrub(self) -> None:
         """Look for errors in all ranges; it is done after a while."""
@@ -57,13 +60,29 @@ class NfitBus(NvdimmBus):
     def _end_scrub(self) -> None:
         self.scrubbing = False
         self.scrubs += 1
-        attribute = self.directory.find("nfit/scrub")
-        assert isinstance(attribute, Attribute), "a bus that scrubs shows it"
-        attribute.notify()
+        self.notify("nfit/scrub")
 
     @property
     def commands(self) -> tuple[str, ...]:
         return tuple(command.value for command in sorted(set(self.table.commands), key=lambda command: command.number))
+
+    @property
+    def families(self) -> frozenset[int]:
+        return frozenset({0} if self.table.firmware_activation is model.FirmwareActivation.NONE else {0, 1})
+
+    @property
+    def dimm_families(self) -> frozenset[int]:
+        """Those of its DIMMs; that of Intel counts only if the last DIMM is of it (acpi_nfit_add_dimm, Linux 6.1)."""
+        families = [dimm.family for dimm in self.table.dimms_by_handle]
+        return frozenset(family for family in families if family > INTEL_FAMILY or family == families[-1] >= 0)
+
+    def clear_to_send(self, dimm: DimmDevice | None, function: int, argument: bytearray) -> None:
+        """EBUSY to start a scrub while the kernel scrubs; EOPNOTSUPP for functions that only the kernel calls."""
+        clear_to_send(dimm is not None, function, argument, scrubbing=self.scrubbing)
+
+    def control(self, dimm: DimmDevice | None, command: int, argument: bytearray) -> Outcome:
+        """EINVAL, ENOTTY and ENXIO as `acpi_nfit_ctl`."""
+        return acpi_nfit_ctl(dimm.receiver if isinstance(dimm, NfitDimm) else self._receiver, command, argument)
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (*super().groups(), NFIT_BUS_GROUP)
@@ -129,11 +148,22 @@ class NfitDimm(DimmDevice):
     Attributes:
         table: what the machine file says of the DIMM.
         in_use: a range lies on it.
+        receiver: what it does with commands.
     """
 
-    def __init__(self, bus: NfitBus, table: model.DimmDescription, description: DimmDescription) -> None:
+    def __init__(
+        self, bus: NfitBus, table: model.DimmDescription, description: DimmDescription, label_area: Media | None
+    ) -> None:
         super().__init__(bus, description)
         self.table = table
+        self.receiver = Receiver(
+            LabelFirmware(label_area, locked=table.locked),
+            is_dimm=True,
+            commands=table.command_mask,
+            family=table.family,
+            functions={table.family: table.dsm_mask},
+            named_methods=table.locked or table.family != INTEL_FAMILY,
+        )
         self.in_use = any(mapping.dimm == table.name for range_ in bus.table.ranges for mapping in range_.mappings)
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
@@ -347,14 +377,12 @@ class NfitPlatform:
             commands=tuple(
                 command.value for command in sorted(set(table.commands), key=lambda command: command.number)
             ),
-            label_area=label_area,
             unarmed=model.DimmFlag.NOT_ARMED in table.flags,
-            locked=table.locked,
             flush_hints=table.flush_hints > 0,
             security=None if table.security is model.Security.NONE else table.security.value,
             frozen=table.frozen,
         )
-        dimm = NfitDimm(bus, table, description)
+        dimm = NfitDimm(bus, table, description, label_area)
         dimm.add()
         return dimm
 

@@ -1,0 +1,88 @@
+"""What the bus does around CLEAR_ERROR, by which user space has bad memory made good (drivers/nvdimm/bus.c, 6.1)."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import Self
+
+import attrs
+
+from nvdimmfs.block.badblocks import SECTOR_SIZE
+from nvdimmfs.errors import KernelError
+from nvdimmfs.nd.btt import BttDevice
+from nvdimmfs.nd.bus import NvdimmBus
+from nvdimmfs.nd.device import NdDevice
+from nvdimmfs.nd.namespace import NamespaceDevice
+from nvdimmfs.nd.pfn import PfnDevice
+from nvdimmfs.nd.region import RegionDevice
+
+_U64_MASK = (1 << 64) - 1
+
+
+@attrs.frozen
+class ClearError:
+    """The argument of CLEAR_ERROR (struct nd_cmd_clear_error).
+
+    Attributes:
+        address: first physical address.
+        length: bytes to clear.
+        status: what the firmware says.
+        cleared: bytes that it cleared.
+    """
+
+    address: int
+    length: int
+    status: int
+    cleared: int
+
+    @classmethod
+    def from_bytes(cls, data: bytes | bytearray) -> Self:
+        return cls(*_LAYOUT.unpack_from(data))
+
+
+_LAYOUT = struct.Struct("<QQI4xQ")
+
+
+def refuse_behind_drivers(bus: NvdimmBus, argument: bytearray) -> None:
+    """EBUSY when a namespace with a driver lies in the range: its disk clears errors (nd_ns_forget_poison_check).
+
+    The range is as long as user space says that something was cleared, which nothing was yet.
+    """
+    command = ClearError.from_bytes(argument)
+    last = (command.address + command.cleared - 1) & _U64_MASK
+    for region in bus.children:
+        for device in region.children:
+            namespace = _namespace_behind(device) if isinstance(device, NdDevice) else None
+            if namespace and command.address <= namespace.start and namespace.start + namespace.size - 1 <= last:
+                raise KernelError(errno.EBUSY, f"{namespace.name} is in use")
+
+
+def _namespace_behind(device: NdDevice) -> NamespaceDevice | None:
+    """The namespace of a device with a driver; dax devices do not count."""
+    if device.driver is None:
+        return None
+    if isinstance(device, BttDevice):
+        return device.namespace
+    if isinstance(device, PfnDevice):
+        return device.namespace
+    return device if isinstance(device, NamespaceDevice) else None
+
+
+def account_cleared(bus: NvdimmBus, argument: bytearray) -> None:
+    """Forget errors that the firmware cleared (nvdimm_account_cleared_poison)."""
+    command = ClearError.from_bytes(argument)
+    forget_errors(bus, command.address, command.cleared)
+
+
+def forget_errors(bus: NvdimmBus, address: int, length: int) -> None:
+    """Whole sectors of a region's range are good again; a range that leaves a region does not count there."""
+    sectors = length // SECTOR_SIZE
+    if not sectors:
+        return
+    for region in bus.children:
+        if not isinstance(region, RegionDevice):
+            continue
+        if region.start <= address and address + length - 1 <= region.end:
+            region.badblocks.clear((address - region.start) // SECTOR_SIZE, sectors)
+            region.notify_badblocks()

@@ -1,0 +1,84 @@
+"""A DIMM's label area as the kernel gets at it: by the DIMM's own commands (drivers/nvdimm/dimm_devs.c, Linux 6.1)."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import TYPE_CHECKING
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.media.base import Media
+from nvdimmfs.nd.command import DimmCommand
+
+if TYPE_CHECKING:
+    from nvdimmfs.nd.dimm import DimmDevice
+
+#: GET_SIZE: status, size of the area, longest transfer.
+_SIZE = struct.Struct("<III")
+#: GET_DATA: offset, length, status; then the data.
+_GET = struct.Struct("<II4x")
+#: SET_DATA: offset, length; then the data and the status.
+_SET = struct.Struct("<II")
+_STATUS = struct.Struct("<4x")
+
+
+class DimmLabels(Media):
+    """The label area as a medium; every access is one or more commands to the DIMM.
+
+    A command that the DIMM refuses is a `KernelError`, also when this is made: it asks for the area's size
+    (nvdimm_init_nsarea).  ENXIO without an area, EIO when the DIMM reports a failure.
+
+    Attributes:
+        locked: the DIMM said that it is locked, and still told the size.
+        max_transfer: bytes that one command moves at most.
+    """
+
+    def __init__(self, dimm: DimmDevice) -> None:
+        self._dimm = dimm
+        argument = bytearray(_SIZE.size)
+        outcome = dimm.parent.control(dimm, DimmCommand.GET_SIZE, argument)
+        self.locked = outcome.status == -errno.EACCES
+        if outcome.status < 0 and not self.locked:
+            raise KernelError(-outcome.status, f"{dimm.name} does not tell the size of its label area")
+        status_size: tuple[int, int, int] = _SIZE.unpack(argument)
+        _, self._size, self.max_transfer = status_size
+        if not self._size or not self.max_transfer:
+            raise KernelError(errno.ENXIO, f"{dimm.name} has no label area")
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.require_range(offset, length)
+        return b"".join(
+            self._send(DimmCommand.GET_DATA, _GET.pack(first, count) + bytes(count))[_GET.size :]
+            for first, count in self._transfers(offset, length)
+        )
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        self.require_range(offset, len(data))
+        for first, count in self._transfers(offset, len(data)):
+            piece = bytes(data[first - offset : first - offset + count])
+            self._send(DimmCommand.SET_DATA, _SET.pack(first, count) + piece + _STATUS.pack())
+
+    def zero(self, offset: int, length: int) -> None:
+        self.write(offset, bytes(length))
+
+    def flush(self) -> None:
+        """Nothing: a DIMM keeps what it took."""
+
+    def close(self) -> None:
+        """Nothing: the area belongs to the DIMM."""
+
+    def _transfers(self, offset: int, length: int) -> list[tuple[int, int]]:
+        """(offset, length) of each command's share."""
+        end = offset + length
+        return [(first, min(self.max_transfer, end - first)) for first in range(offset, end, self.max_transfer)]
+
+    def _send(self, command: DimmCommand, argument: bytes) -> bytes:
+        buffer = bytearray(argument)
+        outcome = self._dimm.parent.control(self._dimm, command, buffer)
+        if outcome.status < 0:
+            raise KernelError(-outcome.status, f"{self._dimm.name} fails {command.name}")
+        return bytes(buffer)

@@ -1,0 +1,171 @@
+"""ioctls on ndctlN and nmemN: the way of an argument from user memory to the provider and back (bus.c, Linux 6.1).
+
+The kernel looks at user memory in several steps, and refuses between them.  So an ioctl is a generator: it asks for
+memory as the kernel does, and whoever has the caller's memory answers.
+
+    steps = nd_ioctl(dimm, request, writable=True)
+    step = next(steps)
+    while True:
+        match step:
+            case CopyIn(offset, length): step = steps.send(memory[offset : offset + length])
+            case CopyOut(offset, data): ...; step = steps.send(b"")
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Generator
+from typing import TypeAlias
+
+import attrs
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.nd.bus import NvdimmBus
+from nvdimmfs.nd.clear_error import account_cleared, refuse_behind_drivers
+from nvdimmfs.nd.command import (
+    BUS_FORMATS,
+    CALL,
+    DIMM_FORMATS,
+    PACKAGE_SIZE,
+    U32_MASK,
+    UNKNOWN_SIZE,
+    BusCommand,
+    CommandFormat,
+    DimmCommand,
+    Package,
+)
+from nvdimmfs.nd.dimm import DimmDevice
+
+#: Bytes of inputs, and of outputs, in which the sizes of fields are looked for (ND_CMD_MAX_ENVELOPE).
+MAX_ENVELOPE = 256
+
+#: An argument is never longer, in bytes (ND_IOCTL_MAX_BUFLEN, include/linux/libnvdimm.h).
+MAX_ARGUMENT = 4 << 20
+
+#: The largest families of DIMMs and of buses (NVDIMM_FAMILY_MAX and NVDIMM_BUS_FAMILY_MAX, include/uapi/linux/ndctl.h).
+MAX_DIMM_FAMILY = 5
+MAX_BUS_FAMILY = 1
+
+#: Commands for which a device must be open for writing.  The kernel compares numbers and does not look at the kind of
+#: device, so that a DIMM's GET_SIZE is among them, which has the number of a bus's CLEAR_ERROR.
+_WRITING = {DimmCommand.VENDOR, DimmCommand.SET_DATA, BusCommand.ARS_START, BusCommand.CLEAR_ERROR, CALL}
+
+
+@attrs.frozen
+class CopyIn:
+    """Read `length` bytes of user memory, `offset` bytes from where the ioctl's argument points.
+
+    Send the bytes, or throw KernelError(EFAULT).
+    """
+
+    offset: int
+    length: int
+
+
+@attrs.frozen
+class CopyOut:
+    """Write `data` to user memory, `offset` bytes from where the ioctl's argument points.
+
+    Send anything, or throw KernelError(EFAULT).
+    """
+
+    offset: int
+    data: bytes
+
+
+Steps: TypeAlias = Generator[CopyIn | CopyOut, bytes, int]
+
+
+def nd_ioctl(device: NvdimmBus | DimmDevice, request: int, writable: bool) -> Steps:
+    """Answer an ioctl (nd_ioctl and __nd_ioctl, drivers/nvdimm/bus.c, Linux 6.1).
+
+    ENXIO when the device is gone or a size cannot be told, EFAULT, EINVAL for a family of functions that the bus does
+    not have and for arguments of more than 4 MiB, ENOTTY for a command that the device does not have, EPERM for one
+    that needs a device open for writing, EBUSY for labels of a DIMM in use, ENOMEM, and what the provider says.
+
+    Args:
+        device: the bus of an ndctlN, or the DIMM.
+        request: the ioctl's number; only its low byte counts.
+        writable: the device was opened for more than reading.
+
+    Returns:
+        The ioctl's result.
+    """
+    dimm = device if isinstance(device, DimmDevice) else None
+    bus = device.parent if isinstance(device, DimmDevice) else device
+    if not device.registered:
+        raise KernelError(errno.ENXIO, f"{device.name} is gone")
+    command = function = request & 0xFF
+    if command == CALL:
+        package = Package.from_bytes((yield CopyIn(0, PACKAGE_SIZE)))
+        _check_family(bus, dimm, package.family)
+        function = package.function & U32_MASK
+    layout = (DIMM_FORMATS if dimm else BUS_FORMATS).get(command)
+    if layout is None or not device.command_mask >> command & 1:
+        raise KernelError(errno.ENOTTY, f"{device.name} has no command {command}")
+    if command in _WRITING and not writable:
+        raise KernelError(errno.EPERM, f"{device.name} is open for reading only")
+    length = yield from _measure(layout)
+    argument = bytearray((yield CopyIn(0, length)))
+    try:
+        result = _send(bus, dimm, command, function, argument)
+    finally:
+        bus.system.settle()
+    yield CopyOut(0, bytes(argument))
+    return result
+
+
+def _check_family(bus: NvdimmBus, dimm: DimmDevice | None, family: int) -> None:
+    families, largest = (bus.dimm_families, MAX_DIMM_FAMILY) if dimm else (bus.families, MAX_BUS_FAMILY)
+    if family > largest or family not in families:
+        raise KernelError(errno.EINVAL, f"{bus.name} has no functions of family {family}")
+
+
+def _measure(layout: CommandFormat) -> Generator[CopyIn | CopyOut, bytes, int]:
+    """Bytes of the argument.  The first 256 of its inputs and of its outputs are read to find that out."""
+    inputs, outputs = bytearray(MAX_ENVELOPE), bytearray(MAX_ENVELOPE)
+    in_length = out_length = 0
+    for index in range(len(layout.inputs)):
+        size = layout.input_size(index, inputs)
+        if size == UNKNOWN_SIZE:
+            raise KernelError(errno.ENXIO, f"no size for input {index}")
+        copied = min(max(0, MAX_ENVELOPE - in_length), size)
+        if copied:
+            inputs[in_length : in_length + copied] = yield CopyIn(in_length, copied)
+        in_length = (in_length + size) & U32_MASK
+    for index in range(len(layout.outputs)):
+        size = layout.output_size(index, inputs, outputs)
+        if size == UNKNOWN_SIZE:
+            raise KernelError(errno.EFAULT, f"no size for output {index}")
+        copied = min(max(0, MAX_ENVELOPE - out_length), size)
+        if copied:
+            outputs[out_length : out_length + copied] = yield CopyIn(in_length + out_length, copied)
+        out_length = (out_length + size) & U32_MASK
+    length = in_length + out_length
+    if length > MAX_ARGUMENT:
+        raise KernelError(errno.EINVAL, f"an argument of {length} bytes")
+    if not length:
+        raise KernelError(errno.ENOMEM, "an argument of no bytes")
+    return length
+
+
+def _send(bus: NvdimmBus, dimm: DimmDevice | None, command: int, function: int, argument: bytearray) -> int:
+    """Let the provider work on the argument, unless it is not the time for that."""
+    _clear_to_send(bus, dimm, function, argument)
+    outcome = bus.control(dimm, command, argument)
+    if dimm is None and command == BusCommand.CLEAR_ERROR and outcome.status >= 0:
+        account_cleared(bus, argument)
+    return outcome.result
+
+
+def _clear_to_send(bus: NvdimmBus, dimm: DimmDevice | None, function: int, argument: bytearray) -> None:
+    """Refuse what has to wait (nd_cmd_clear_to_send).
+
+    Linux 6.1 asks with the number of the function where a CALL carries one, so that CALLs of functions that have the
+    number of such a command are refused, too.
+    """
+    bus.clear_to_send(dimm, function, argument)
+    if dimm is None and function == BusCommand.CLEAR_ERROR:
+        refuse_behind_drivers(bus, argument)
+    if dimm and function == DimmCommand.SET_DATA and dimm.busy:
+        raise KernelError(errno.EBUSY, f"{dimm.name} is in use: its labels belong to the kernel")

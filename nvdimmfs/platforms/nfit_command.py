@@ -1,0 +1,232 @@
+"""From the kernel's commands to the firmware's functions and back (acpi_nfit_ctl, drivers/acpi/nfit/core.c, 6.1)."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import Protocol
+
+import attrs
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.nd.command import (
+    BUS_FORMATS,
+    CALL,
+    DIMM_FORMATS,
+    FIRMWARE_SIZE_OFFSET,
+    PACKAGE_SIZE,
+    U32_MASK,
+    BusCommand,
+    CommandFormat,
+    DimmCommand,
+    Outcome,
+    Package,
+)
+
+#: The largest function that the kernel lets through (NVDIMM_CMD_MAX, drivers/acpi/nfit/nfit.h).
+MAX_FUNCTION = 31
+
+#: The family whose functions have the numbers and arguments of the commands (NVDIMM_FAMILY_INTEL).
+INTEL_FAMILY = 0
+
+_SIGN = 1 << 31
+_U32 = struct.Struct("<I")
+_LOW_HALF = 0xFFFF
+
+#: What firmware says of a locked DIMM: in the upper half of GET_SIZE's status (ND_CONFIG_LOCKED), or as the status of
+#: the methods _LSR and _LSW (ACPI_LABELS_LOCKED).
+CONFIG_LOCKED = 1 << 16
+LABELS_LOCKED = 3
+
+#: Statuses of ARS commands (drivers/acpi/nfit/nfit.h): nothing there to scrub, a scrub runs; done, running, none since
+#: boot, interrupted.
+ARS_CAP_NONE = 1
+ARS_START_BUSY = 6
+ARS_DONE = 0
+ARS_BUSY = 1 << 16
+ARS_NONE = 2 << 16
+ARS_INTERRUPTED = 3 << 16
+
+#: Upper half of ARS_CAP's status: volatile and persistent memory can be scrubbed (include/uapi/linux/ndctl.h).
+ARS_SCRUBS = 3 << 16
+
+#: ARS_STATUS is long enough for its flags, in which a bit says that there was more than it can hold.
+_ARS_WITH_FLAGS = 40
+_ARS_FLAGS = struct.Struct("<H")
+_ARS_FLAGS_OFFSET = 42
+_ARS_OVERFLOW = 1
+
+
+class Firmware(Protocol):
+    """What answers the functions of one device: a DIMM's, or the root device's."""
+
+    def evaluate(self, family: int, function: int, payload: bytes) -> bytes | None:
+        """Execute a function (_DSM, or _LSI, _LSR and _LSW, whose arguments are the same).
+
+        Args:
+            family: whose function.
+            function: its number.
+            payload: its arguments.
+
+        Returns:
+            Its outputs, status first; None when it fails altogether.
+        """
+
+
+@attrs.frozen
+class Receiver:
+    """Who is asked, a DIMM or the bus, and what it is known to answer.
+
+    Attributes:
+        firmware: executes functions; None: there is no device for it.
+        is_dimm: whether it is a DIMM.
+        commands: the commands that it takes, a bit each.
+        family: of a DIMM, whose functions it has; negative for none.
+        functions: by family, those that the kernel lets through in a CALL, a bit each.
+        named_methods: labels are read by the methods that ACPI names, not by functions of the family.
+    """
+
+    firmware: Firmware | None
+    is_dimm: bool
+    commands: int
+    family: int
+    functions: dict[int, int]
+    named_methods: bool = False
+
+    @property
+    def formats(self) -> dict[int, CommandFormat]:
+        return DIMM_FORMATS if self.is_dimm else BUS_FORMATS
+
+
+def acpi_nfit_ctl(receiver: Receiver, command: int, argument: bytearray) -> Outcome:
+    """Execute a command by asking firmware.
+
+    EINVAL when firmware fails or the argument is none, ENOTTY for commands and functions that the receiver does not
+    have, ENXIO when the answer does not fit.
+    """
+    if command == CALL and len(argument) < PACKAGE_SIZE:
+        raise KernelError(errno.EINVAL, "too short for a package")
+    package = Package.from_bytes(argument) if command == CALL else None
+    function = _function(receiver, command, package)
+    if receiver.firmware is None:
+        raise KernelError(errno.ENOTTY, "no device in the firmware's tree")
+    layout = receiver.formats.get(command)
+    if layout is None or not receiver.commands >> command & 1:
+        raise KernelError(errno.ENOTTY, f"no command {command}")
+    if package:
+        return _call(receiver, receiver.firmware, package, function, argument)
+    length = sum(layout.input_size(index, argument) for index in range(len(layout.inputs))) & U32_MASK
+    answer = receiver.firmware.evaluate(max(receiver.family, INTEL_FAMILY), command, bytes(argument[:length]))
+    if answer is None:
+        raise KernelError(errno.EINVAL, f"the firmware does not execute command {command}")
+    return _take_answer(receiver, command, layout, argument, length, answer)
+
+
+def clear_to_send(is_dimm: bool, function: int, argument: bytearray, *, scrubbing: bool) -> None:
+    """EBUSY to scrub while the kernel scrubs, EOPNOTSUPP for functions of a bus's other families.
+
+    The kernel means to keep security and activation of firmware to itself, too.  But what it is told is the function,
+    where it looks for CALL, and so it only ever finds functions that happen to have the number of CALL
+    (acpi_nfit_clear_to_send).
+    """
+    if is_dimm:
+        return
+    if function == CALL and len(argument) >= PACKAGE_SIZE and Package.from_bytes(argument).family:
+        raise KernelError(errno.EOPNOTSUPP, "a function for the kernel alone")
+    if function == BusCommand.ARS_START and scrubbing:
+        raise KernelError(errno.EBUSY, "the kernel scrubs")
+
+
+def _function(receiver: Receiver, command: int, package: Package | None) -> int:
+    """The number of the function; what a package says is a signed number, and if negative, an error (cmd_to_func)."""
+    if package is None:
+        return command
+    if receiver.is_dimm and package.family != receiver.family:
+        raise KernelError(errno.ENOTTY, f"no functions of family {package.family}")
+    if any(package.reserved):
+        raise KernelError(errno.EINVAL, "what is reserved is not zero")
+    function = package.function & U32_MASK
+    if function & _SIGN:
+        raise KernelError(2 * _SIGN - function, "a negative function")
+    return function
+
+
+def _call(receiver: Receiver, firmware: Firmware, package: Package, function: int, argument: bytearray) -> Outcome:
+    functions = receiver.functions.get(package.family, 0)
+    if function > MAX_FUNCTION or not functions >> function & 1:
+        raise KernelError(errno.ENOTTY, f"no function {function}")
+    outputs = PACKAGE_SIZE + package.size_in
+    if outputs > len(argument):
+        raise KernelError(errno.EINVAL, "the payload is longer than the argument")
+    answer = firmware.evaluate(package.family, function, bytes(argument[PACKAGE_SIZE:outputs]))
+    if answer is None:
+        raise KernelError(errno.EINVAL, f"the firmware does not execute function {function}")
+    _U32.pack_into(argument, FIRMWARE_SIZE_OFFSET, len(answer))
+    returned = min(len(answer), package.size_out)
+    argument[outputs : outputs + returned] = answer[:returned]
+    return Outcome()
+
+
+def _take_answer(
+    receiver: Receiver, command: int, layout: CommandFormat, argument: bytearray, inputs: int, answer: bytes
+) -> Outcome:
+    """Put the firmware's answer behind the inputs, field by field, as far as it goes."""
+    taken = 0
+    for index in range(len(layout.outputs)):
+        size = layout.output_size(index, argument, answer, len(answer) - taken)
+        if taken + size > len(answer):
+            break
+        if inputs + taken + size > len(argument):
+            raise KernelError(errno.ENXIO, f"field {index} of the answer does not fit")
+        argument[inputs + taken : inputs + taken + size] = answer[taken : taken + size]
+        taken += size
+    if not taken:
+        raise KernelError(errno.ENXIO, "no answer")
+    (status,) = _U32.unpack_from(answer)
+    translate = _translate_dimm_status if receiver.is_dimm else _translate_bus_status
+    return Outcome(len(argument) - inputs - taken, translate(receiver, command, status, argument))
+
+
+def _translate_dimm_status(receiver: Receiver, command: int, status: int, _argument: bytearray) -> int:
+    """What a DIMM's status means (xlat_nvdimm_status)."""
+    if command == DimmCommand.GET_SIZE and not receiver.named_methods and status & CONFIG_LOCKED:
+        return -errno.EACCES
+    labels = command in (DimmCommand.GET_DATA, DimmCommand.SET_DATA)
+    if labels and receiver.named_methods and status == LABELS_LOCKED:
+        return -errno.EACCES
+    return -errno.EIO if status else 0
+
+
+def _translate_bus_status(_receiver: Receiver, command: int, status: int, argument: bytearray) -> int:
+    """What a bus's status means (xlat_bus_status); may be the number of bytes that were cleared."""
+    failed = status & _LOW_HALF
+    match command:
+        case BusCommand.ARS_CAP:
+            if failed == ARS_CAP_NONE:
+                return -errno.ENOTTY
+            if failed:
+                return -errno.EIO
+            return 0 if status & ARS_SCRUBS else -errno.ENOTTY
+        case BusCommand.ARS_START:
+            if failed == ARS_START_BUSY:
+                return -errno.EBUSY
+            return -errno.EIO if failed else 0
+        case BusCommand.ARS_STATUS:
+            return _translate_ars_status(status, argument)
+        case BusCommand.CLEAR_ERROR:
+            length, cleared = struct.unpack_from("<8xQ8xQ", argument)
+            if failed or not cleared:
+                return -errno.EIO
+            return int(cleared) if length > cleared else 0
+    return -errno.EIO if status else 0
+
+
+def _translate_ars_status(status: int, argument: bytearray) -> int:
+    if status & _LOW_HALF:
+        return -errno.EIO
+    if status == ARS_INTERRUPTED:
+        (length,) = _U32.unpack_from(argument, _U32.size)
+        (flags,) = _ARS_FLAGS.unpack_from(argument, _ARS_FLAGS_OFFSET) if length >= _ARS_WITH_FLAGS else (0,)
+        return -errno.ENOSPC if flags & _ARS_OVERFLOW else 0
+    known = {ARS_DONE: 0, ARS_BUSY: -errno.EBUSY, ARS_NONE: -errno.EAGAIN}
+    return known.get(status, -errno.EIO)

@@ -1,0 +1,163 @@
+"""Recordings of ioctls (tests/recordings/ioctl): questions to a kernel and its answers, asked of the engine.
+
+`ask_ioctls.py` put the same questions to the real kernel.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+from ask_ioctls import from_hex, to_hex
+from machines import boot
+
+from nvdimmfs.core.device import DeviceNumber
+from nvdimmfs.errors import KernelError
+from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Symlink
+from nvdimmfs.nd.ioctl import CopyIn, CopyOut, Steps, nd_ioctl
+from nvdimmfs.platforms.machine import Machine
+
+Question = dict[str, Any]
+Answer = dict[str, Any]
+
+
+@attrs.define
+class UserMemory:
+    """The memory of a process, from where an ioctl's argument points to where it ends.
+
+    Attributes:
+        data: what is in it.
+        constant: it cannot be written.
+    """
+
+    data: bytearray
+    constant: bool = False
+
+    def run(self, steps: Steps) -> int:
+        """Give an ioctl what it asks for, to its end."""
+        try:
+            step = next(steps)
+            while True:
+                step = self._take(steps, step)
+        except StopIteration as end:
+            return int(end.value)
+
+    def _take(self, steps: Steps, step: CopyIn | CopyOut) -> CopyIn | CopyOut:
+        length = step.length if isinstance(step, CopyIn) else len(step.data)
+        end = step.offset + length
+        if end > len(self.data) or (self.constant and isinstance(step, CopyOut)):
+            return steps.throw(KernelError(errno.EFAULT))
+        if isinstance(step, CopyIn):
+            return steps.send(bytes(self.data[step.offset : end]))
+        self.data[step.offset : end] = step.data
+        return steps.send(b"")
+
+
+@attrs.frozen
+class Asker:
+    """Asks a machine what was asked of the kernel."""
+
+    machine: Machine
+
+    def ask(self, question: Question) -> Answer:
+        kind = next(kind for kind in ("ioctl", "write", "read", "pread", "pwrite", "sleep") if kind in question)
+        try:
+            answer: Answer = getattr(self, f"_{kind}")(question)
+        except KernelError as refusal:
+            return {"errno": refusal.code}
+        return answer
+
+    def _ioctl(self, question: Question) -> Answer:
+        memory = UserMemory(bytearray(from_hex(question.get("memory", ""))), question.get("constant", False))
+        before = bytes(memory.data)
+        device = self.machine.nd_bus.character_device(self._number(question["ioctl"]))
+        if device is None:
+            return {"errno": "ENOENT"}
+        try:
+            result: Answer = {"result": memory.run(nd_ioctl(device, question["request"], question.get("open") != "r"))}
+        except KernelError as refusal:
+            result = {"errno": refusal.code} if refusal.errno in errno.errorcode else {"result": -refusal.errno}
+        return result if memory.data == before else result | {"memory": to_hex(bytes(memory.data))}
+
+    def _number(self, name: str) -> DeviceNumber:
+        where = "class/nd" if name.startswith("ndctl") else "bus/nd/devices"
+        try:
+            text = self._attribute(f"{where}/{name}/dev").show().decode()
+        except KernelError:
+            return DeviceNumber("char", 0, 0)
+        major, _, minor = text.strip().partition(":")
+        return DeviceNumber("char", int(major), int(minor))
+
+    def _write(self, question: Question) -> Answer:
+        path, data = self._resolve(question["write"]), self._resolve(question["data"])
+        try:
+            return {"wrote": self._attribute(path).store(data.encode("latin-1"))}
+        finally:
+            self.machine.system.rest(0.1)
+
+    def _read(self, question: Question) -> Answer:
+        return {"data": self._attribute(self._resolve(question["read"])).show().decode("latin-1")}
+
+    def _pread(self, question: Question) -> Answer:
+        return {"hex": to_hex(self._disk(question["pread"]).data.read(question["offset"], question["length"]))}
+
+    def _pwrite(self, question: Question) -> Answer:
+        data = from_hex(question["hex"])
+        self._disk(question["pwrite"]).data.write(question["offset"], data)
+        return {"wrote": len(data)}
+
+    def _sleep(self, question: Question) -> Answer:
+        self.machine.system.rest(question["sleep"])
+        return {}
+
+    def _disk(self, name: str) -> BinaryFile:
+        node = self.machine.system.dev.find(name)
+        assert isinstance(node, BinaryFile)
+        return node
+
+    def _attribute(self, path: str) -> Attribute[object]:
+        *folders, name = path.split("/")
+        place = self.machine.system.sys
+        for folder in folders:
+            node = place.find(folder)
+            node = node.target if isinstance(node, Symlink) else node
+            assert isinstance(node, Directory)
+            place = node
+        found = place.find(name)
+        assert isinstance(found, Attribute)
+        return found
+
+    def _resolve(self, text: str) -> str:
+        text = re.sub(r"\{region of (\w+)\}", lambda match: self._region_of(match[1]), text)
+        return re.sub(r"\{seed of (\w+)\}", lambda match: self._seed_of(match[1]), text)
+
+    def _seed_of(self, dimm: str) -> str:
+        seed = self._attribute(f"bus/nd/devices/{self._region_of(dimm)}/namespace_seed")
+        return seed.show().decode().strip()
+
+    def _region_of(self, dimm: str) -> str:
+        devices = self.machine.system.directory("bus/nd/devices")
+        for name in devices.children:
+            if not name.startswith("region") or self._attribute(f"bus/nd/devices/{name}/mappings").show() == b"0\n":
+                continue
+            if self._attribute(f"bus/nd/devices/{name}/mapping0").show().startswith(f"{dimm},".encode()):
+                return name
+        raise LookupError(dimm)
+
+
+def differences(story: Path) -> Iterator[str]:
+    """Tell a story to a machine of its own; what it answers otherwise, a line each."""
+    header, *lines = (json.loads(line) for line in story.read_text(encoding="ascii").splitlines())
+    machine = boot(header["machine"])
+    asker = Asker(machine)
+    for number, question in enumerate(lines, 2):
+        expected = question.pop("answer")
+        answer = asker.ask(question)
+        if answer != expected:
+            yield f"line {number}: {question}: {answer} instead of {expected}"
+    machine.close()
