@@ -13,8 +13,8 @@ from nvdimmfs.mm.kernel import KERNEL_6_1, Kernel
 
 #: The model has no clock: what the kernel finishes in the background is done, at the latest, when user space has read
 #: so many attributes.  On the reference machine, a walk through one region still saw the state before (17 reads), one
-#: that had read a device first and came by way of another region did not (over 60).
-BACKGROUND_READS = 40
+#: that had read a device first and came by way of the bus did not (27).
+BACKGROUND_READS = 22
 
 #: The time, in seconds, in which the kernel does what it leaves to the background, unless it says how long it takes.
 REST = 0.15
