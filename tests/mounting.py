@@ -20,6 +20,7 @@ MACHINE = (sys.executable, "-m", "nvdimmfs")
 TOY = (sys.executable, str(ROOT / "tests" / "toy.py"))
 DAEMON_XATTR = "user.nvdimmfs.daemon"
 MNT_DETACH = 2
+ONE_LINE = re.compile(r"nvdimmfs: [^\n]+\n")
 
 #: No command here takes longer, in seconds; one that does hangs.
 PATIENCE = 30
@@ -35,6 +36,19 @@ def command(*argv: str | Path, **options) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     options = {"cwd": "/", "env": environment(), "capture_output": True, "text": True, "timeout": PATIENCE} | options
     return subprocess.run(argv, check=False, **options)
+
+
+def cli(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
+    """Run `nvdimmfs`."""
+    return command(*MACHINE, *arguments, **options)
+
+
+def refusal(done: subprocess.CompletedProcess[str], status: int = 1) -> str:
+    """The one line of a command that failed as commands should."""
+    assert done.returncode == status, done.stderr
+    assert done.stdout == ""
+    assert ONE_LINE.fullmatch(done.stderr), done.stderr
+    return done.stderr.removeprefix("nvdimmfs: ").strip()
 
 
 def why_not() -> str | None:

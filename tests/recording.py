@@ -83,17 +83,20 @@ class Header:
         kernel: `uname -r`.
         note: what the story is about.
         settle: seconds that the tree was left alone after each write.
+        after: the story in the same folder that this one goes on from: the same machine, booted again, with what that
+            story left in its persistent memory.
     """
 
     machine: dict[str, str]
     kernel: str
     note: str = ""
     settle: float = SETTLE
+    after: str = ""
 
 
 @attrs.frozen
 class Recording:
-    """One story, from a freshly booted machine on."""
+    """One story, from the boot of a machine on."""
 
     header: Header
     steps: tuple[Step, ...]
@@ -110,7 +113,9 @@ def loads(text: str) -> Recording:
     first = json.loads(lines[0])
     if first.get("recording") != FORMAT:
         raise ValueError(f"a recording of format {FORMAT} was expected")
-    header = Header(first["machine"], first["kernel"], first.get("note", ""), first.get("settle", SETTLE))
+    header = Header(
+        first["machine"], first["kernel"], first.get("note", ""), first.get("settle", SETTLE), first.get("after", "")
+    )
     decoder = _Decoder(first.get("skips", []))
     return Recording(header, tuple(decoder.steps(lines[1:])))
 
@@ -127,6 +132,8 @@ def dumps(recording: Recording) -> str:
     }
     if recording.header.settle != SETTLE:
         header["settle"] = recording.header.settle
+    if recording.header.after:
+        header["after"] = recording.header.after
     if encoder.skips:
         header["skips"] = [[*skip] for skip in encoder.skips]
     return "".join(line + "\n" for line in [_compact(header), *lines])

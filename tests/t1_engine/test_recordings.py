@@ -4,16 +4,27 @@ from pathlib import Path
 
 import pytest
 from machines import boot
-from replay import InProcess, load, replay
+from replay import InProcess, Report, load, replay
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 STORIES = sorted(RECORDINGS.rglob("*.recording"))
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: str(story.relative_to(RECORDINGS).with_suffix("")))
-def test_every_answer_is_the_recorded_one(story):
-    recording = load(story)
-    machine = boot(recording.header.machine)
-    report = replay(recording, InProcess(machine.system.sys, machine.system.dev, machine.system.rest))
+def test_every_answer_is_the_recorded_one(story: Path, tmp_path: Path) -> None:
+    before = load(story).header.after
+    if before:
+        tell(story.with_stem(before), media=tmp_path)
+    report = tell(story, media=tmp_path if before else None)
     assert not report.differences, "\n".join(str(difference) for difference in report.differences[:5])
     assert report.total > 0
+
+
+def tell(story: Path, media: Path | None) -> Report:
+    """Boot the story's machine, replay the story, and shut the machine down."""
+    recording = load(story)
+    machine = boot(recording.header.machine, media)
+    try:
+        return replay(recording, InProcess(machine.system.sys, machine.system.dev, machine.system.rest))
+    finally:
+        machine.close()

@@ -21,27 +21,12 @@ from pathlib import Path
 import mounting
 import pytest
 import toy
-from mounting import MACHINE, PATIENCE, TOY, Mount, command, is_mounted
+from mounting import MACHINE, PATIENCE, TOY, Mount, cli, command, is_mounted, refusal
 
 from nvdimmfs.fuse import requirements
 
 #: Ranges that the default machine has memory for, so that there is nothing to warn of.
 QUIET = ("--memmap", "512M!4G")
-
-ONE_LINE = re.compile(r"nvdimmfs: [^\n]+\n")
-
-
-def cli(*arguments, **options):
-    return command(*MACHINE, *arguments, **options)
-
-
-def refusal(done, status=1):
-    """The one line of a command that failed as commands should."""
-    assert done.returncode == status, done.stderr
-    assert done.stdout == ""
-    assert ONE_LINE.fullmatch(done.stderr), done.stderr
-    return done.stderr.removeprefix("nvdimmfs: ").strip()
-
 
 # The command line by itself
 
@@ -705,56 +690,3 @@ def test_a_machine_that_is_not_there(machine, tmp_path):
 
 def test_options_that_a_machine_cannot_have(tmp_path):
     assert "ram" in refusal(cli("mount", tmp_path, "--machine", "nfit_test", "--ram", "16G"), status=2).lower()
-
-
-def test_a_namespace_outlives_kill_9(new_mount, tmp_path):
-    options = ("--machine", "qemu-nfit-labelled", "--media", tmp_path / "media")
-    mount = new_mount(MACHINE, *options)
-    namespace = "sys/bus/nd/devices/namespace1.0"
-    done = mount.sh(
-        f"echo 11111111-2222-4333-8444-555555555555 >{namespace}/uuid; echo kept >{namespace}/alt_name;"
-        f"echo 67108864 >{namespace}/size; echo namespace1.0 >sys/bus/nd/drivers/nd_pmem/bind; ls dev"
-    )
-    assert (done.stdout, done.stderr) == ("pmem1\n", "")
-    mount.kill(signal.SIGKILL)
-    assert mount.has_ended()
-    again = new_mount(MACHINE, *options)
-    assert again.sh(f"cat {namespace}/size {namespace}/alt_name").stdout == "67108864\nkept\n"
-
-
-def test_media_keep_the_bytes(new_mount, tmp_path):
-    folder = tmp_path / "media"
-    for expected, text in (("\0" * 5, "first"), ("first", "other")):
-        mount = new_mount(MACHINE, "--media", folder)
-        pmem = mount.directory / "dev/pmem0"
-        fd = os.open(pmem, os.O_RDWR)
-        assert os.pread(fd, 5, 4096).decode() == expected
-        assert os.pwrite(fd, text.encode(), 4096) == 5
-        os.close(fd)
-        done = mount.umount()
-        assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_media_survive_kill_9(new_mount, tmp_path):
-    mount = new_mount(MACHINE, "--media", tmp_path / "media")
-    fd = os.open(mount.directory / "dev/pmem0", os.O_WRONLY)
-    assert os.pwrite(fd, b"bytes", 4096) == 5
-    mount.kill(signal.SIGKILL)
-    assert mount.has_ended()
-    with contextlib.suppress(OSError):
-        os.close(fd)
-    again = new_mount(MACHINE, "--media", tmp_path / "media")
-    assert again.sh("dd if=dev/pmem0 bs=4096 skip=1 count=1 status=none | head -c 5").stdout == "bytes"
-
-
-def test_media_belong_to_one_machine_at_a_time(new_mount, tmp_path):
-    new_mount(MACHINE, "--media", tmp_path / "media")
-    (tmp_path / "m").mkdir()
-    assert "in use" in refusal(cli("mount", tmp_path / "m", "--media", tmp_path / "media"))
-    assert not is_mounted(tmp_path / "m")
-
-
-def test_media_must_be_a_folder(fuse, tmp_path):
-    (tmp_path / "file").touch()
-    (tmp_path / "m").mkdir()
-    assert str(tmp_path / "file") in refusal(cli("mount", tmp_path / "m", "--media", tmp_path / "file"))
