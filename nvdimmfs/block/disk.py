@@ -8,13 +8,13 @@ from typing import Self
 from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks
 from nvdimmfs.block.queue import INTEGRITY_GROUP, QUEUE_GROUP, QueueLimits, QueueSettings
 from nvdimmfs.block.trace import TRACE_GROUP, Trace
-from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, constant
+from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, constant, create_files
 from nvdimmfs.core.device import Class, Device, DeviceNumber
 from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.parse import parse_unsigned, scan_signed
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import BinaryFile, Bytes, Directory, Symlink
+from nvdimmfs.kernfs import BinaryFile, Bytes, Symlink
 from nvdimmfs.mm.units import KIB, PAGE_SIZE, align_down, align_up
 
 #: Major number of disks without one of their own (BLOCK_EXT_MAJOR, include/uapi/linux/major.h).
@@ -131,8 +131,7 @@ class Disk(Device):
     def add(self) -> None:
         self.bdi.add()
         super().add()
-        for name in ("holders", "slaves"):
-            self.directory.add(Directory(name))
+        create_files(self.directory, self, STACKING_GROUPS)
         self.directory.add(Symlink("bdi", self.bdi.directory))
         self.system.directory("block").add(Symlink(self.name, self.directory))
         self.system.dev.add(BinaryFile(self.name, 0o600, DiskBytes(self)))
@@ -285,6 +284,8 @@ DISK_GROUP: AttributeGroup[Disk] = AttributeGroup(
     ),
     visible=_disk_visible,
 )
+#: Where disks that are made of others would have links, in both directions.
+STACKING_GROUPS: tuple[AttributeGroup[Disk], ...] = tuple(AttributeGroup((), name) for name in ("holders", "slaves"))
 
 
 @attribute("read_ahead_kb")

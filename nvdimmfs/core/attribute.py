@@ -14,9 +14,8 @@ An attribute says itself since which kernel it exists, as `@attribute("align", s
 from __future__ import annotations
 
 import errno
-import functools
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 
@@ -170,28 +169,15 @@ class AttributeGroup(Generic[SubjectT_contra]):
     name: str | None = None
     visible: Callable[[SubjectT_contra, KernelAttribute[SubjectT_contra]], int] | None = None
     since: str | None = None
-    _tables: dict[tuple[str, tuple[int, ...]], FileTable[SubjectT_contra]] = attrs.field(
-        factory=dict, init=False, repr=False
-    )
 
-    def files(self, subject: SubjectT_contra) -> FileTable[SubjectT_contra]:
-        """The files that the subject's directory has of the group now, as far as the subject's kernel has them.
+    def modes(self, subject: SubjectT_contra) -> tuple[int, ...]:
+        """The mode bits of each attribute for this subject."""
+        if self.visible is None:
+            return tuple(candidate.permissions for candidate in self.attributes)
+        return tuple([self.visible(subject, candidate) for candidate in self.attributes])
 
-        Which they are is asked here and now, whenever they will be made: what the kernel shows does not change later.
-        """
-        modes = tuple(self.visible(subject, candidate) for candidate in self.attributes) if self.visible else ()
-        kernel = subject.system.kernel
-        table = self._tables.get((kernel.name, modes))
-        if table is None:
-            table = self._table(kernel, modes or tuple(candidate.permissions for candidate in self.attributes))
-            self._tables[kernel.name, modes] = table
-        return table
-
-    def create(self, directory: Directory, subject: SubjectT_contra) -> None:
-        """Give `directory` the files."""
-        create_files(directory, subject, (self,))
-
-    def _table(self, kernel: Kernel, modes: tuple[int, ...]) -> FileTable[SubjectT_contra]:
+    def files(self, kernel: Kernel, modes: tuple[int, ...]) -> FileTable[SubjectT_contra]:
+        """The files of the group in a kernel that go with these modes."""
         if self.since and not kernel.has(self.since):
             return FileTable({})
         files = {
@@ -201,17 +187,30 @@ class AttributeGroup(Generic[SubjectT_contra]):
         }
         return FileTable({self.name: FileTable(files)} if self.name else files)
 
+    def create(self, directory: Directory, subject: SubjectT_contra) -> None:
+        """Give `directory` the files that the subject has of the group."""
+        create_files(directory, subject, (self,))
+
     def remove(self, directory: Directory) -> None:
         """Take a named group away again."""
         assert self.name, "only a group with a directory of its own is removed before its subject"
         directory.remove(self.name)
 
 
+#: The files of the same groups, in the same kernel and with the same modes, are the same: ten thousand devices share
+#: a table.
+_tables: dict[tuple[object, ...], FileTable[Any]] = {}
+
+
 def create_files(directory: Directory, subject: SubjectT, groups: tuple[AttributeGroup[SubjectT], ...]) -> None:
-    """Give `directory` the files of several groups, all about one subject."""
-    table = _joined(tuple(group.files(subject) for group in groups))
+    """Give `directory` the files of several groups, all about one subject, as far as its kernel has them.
+
+    Which they are is asked here and now, whenever they will be made: what the kernel shows does not change later.
+    """
+    kernel = subject.system.kernel
+    varying = [group.modes(subject) for group in groups if group.visible]
+    key = (kernel.name, groups, *varying)
+    table = _tables.get(key)
+    if table is None:
+        table = _tables[key] = joined(group.files(kernel, group.modes(subject)) for group in groups)
     directory.fill_later(Files(table, subject))
-
-
-#: Ten thousand devices with the same files have them from one table.
-_joined = functools.cache(joined)

@@ -72,7 +72,7 @@ class Files(Generic[SubjectT]):
 
     @property
     def names(self) -> Collection[str]:
-        return self.table.entries.keys()
+        return self.table.entries
 
     @property
     def directories(self) -> int:

@@ -196,7 +196,7 @@ class Directory(Node):
     would have if the nodes had been made in the first place.
     """
 
-    __slots__ = ("_nodes", "_unmade", "subdirectories", "tree")
+    __slots__ = ("_awaited", "_nodes", "subdirectories", "tree")
 
     tree: Tree
 
@@ -207,7 +207,8 @@ class Directory(Node):
         super().__init__(name, stat.S_IFDIR | permissions)
         # By name.  What is not made yet has its place in the order, too, under a key that cannot be a name.
         self._nodes: dict[str, Node | Contents] = {}
-        self._unmade: tuple[Contents, ...] = ()
+        # The names of what is not made yet.
+        self._awaited: Collection[str] = ()
         self.subdirectories = 0
 
     @property
@@ -230,11 +231,11 @@ class Directory(Node):
         return iter(self.children.values())
 
     def __contains__(self, name: str) -> bool:
-        return name in self._nodes or self._awaits(name)
+        return name in self._nodes or name in self._awaited
 
     def get(self, name: str) -> Node | None:
         """The node of that name, if there is one."""
-        if name not in self._nodes and self._awaits(name):
+        if name not in self._nodes and name in self._awaited:
             self._make()
         return self._nodes.get(name)  # type: ignore[return-value]  # under a name there is a node
 
@@ -242,19 +243,21 @@ class Directory(Node):
         """Put a node here and return it.  EEXIST when the name is taken."""
         self._require_free(node.name)
         self._enter(node)
-        self.subdirectories += isinstance(node, Directory)
+        if isinstance(node, Directory):
+            self.subdirectories += 1
         self.tree.added(self, node)
         return node
 
     def fill_later(self, contents: Contents) -> None:
         """Have more nodes, which are made when somebody looks.  EEXIST when one of the names is taken."""
-        if self._nodes:
-            for name in contents.names:
-                self._require_free(name)
-        if contents.names:
-            self._nodes[f"/{len(self._unmade)}"] = contents
-            self._unmade += (contents,)
-            self.subdirectories += contents.directories
+        if not contents.names:
+            return
+        for name in contents.names if self._nodes else ():
+            self._require_free(name)
+        first = next(iter(contents.names))
+        self._nodes[f"/{first}"] = contents
+        self._awaited = (*self._awaited, *contents.names) if self._awaited else contents.names
+        self.subdirectories += contents.directories
 
     def remove(self, name: str) -> None:
         """Take a node and everything below it out of the tree.  ENOENT when there is none."""
@@ -262,7 +265,8 @@ class Directory(Node):
         if node is None:
             raise KernelError(errno.ENOENT, f"{self.path}/{name} does not exist")
         del self._nodes[name]
-        self.subdirectories -= isinstance(node, Directory)
+        if isinstance(node, Directory):
+            self.subdirectories -= 1
         self.tree.removed(self, node)
         _detach(node)
 
@@ -287,21 +291,17 @@ class Directory(Node):
 
     def clear(self) -> None:
         """Hold nothing any more: it has left the tree."""
-        self._nodes, self._unmade, self.subdirectories = {}, (), 0
+        self._nodes, self._awaited, self.subdirectories = {}, (), 0
 
     def _require_free(self, name: str) -> None:
-        if name in self:
+        if name in self._nodes or name in self._awaited:
             raise KernelError(errno.EEXIST, f"{self.path}/{name} exists already")
-
-    def _awaits(self, name: str) -> bool:
-        """Whether a node of that name is not made yet."""
-        return bool(self._unmade) and any(name in contents.names for contents in self._unmade)
 
     def _make(self) -> None:
         """Make what is not made yet, each node in its place."""
-        if not self._unmade:
+        if not self._awaited:
             return
-        places, self._nodes, self._unmade = self._nodes, {}, ()
+        places, self._nodes, self._awaited = self._nodes, {}, ()
         made: list[Node] = []
         for node in places.values():
             if isinstance(node, Node):
