@@ -8,7 +8,7 @@ from typing import Self
 from nvdimmfs.core.attribute import AttributeGroup, attribute, constant
 from nvdimmfs.core.parse import select, select_list
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.btt import BTT_1_1, BTT_2_0, BttInfoBlock, BttVersion, arena_is_valid
+from nvdimmfs.formats.btt import BTT_1_1, BTT_2_0, BTT_SIGNATURE, BttInfoBlock, BttVersion, arena_is_valid
 from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE
 from nvdimmfs.nd.claim import MIN_CLAIM_SIZE, Personality, namespace_attribute, uuid_attribute
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType
@@ -29,6 +29,7 @@ class BttDevice(Personality):
 
     device_type = "nd_btt"
     kind = Kind.BTT
+    signature = BTT_SIGNATURE
     claim_classes = frozenset({ClaimClass.BTT, ClaimClass.BTT2})
 
     def __init__(self, region: RegionDevice) -> None:
@@ -43,6 +44,10 @@ class BttDevice(Personality):
     def reset(self) -> None:
         super().reset()
         self.sector_size = 0
+
+    @classmethod
+    def info_offset(cls, namespace: NamespaceDevice) -> int:
+        return btt_version(namespace).initial_offset
 
     def adopt(self) -> None:
         """Take uuid and sector size from the first info block.  ENXIO below 16 MiB, ENODEV without a good block."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 from nvdimmfs.core.attribute import attribute
 from nvdimmfs.core.parse import WHITE_SPACE, c_string
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE
 from nvdimmfs.nd.device import NdDevice
 from nvdimmfs.nd.identity import Identified
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
@@ -22,6 +23,7 @@ class Personality(Identified, NdDevice):
 
     Attributes:
         kind: which of the three.
+        signature: the first bytes of its info block.
         claim_classes: the holder classes it may claim besides "none".
         region: the region it stands in.
         id: the number after the dot, lowest free first.
@@ -30,6 +32,7 @@ class Personality(Identified, NdDevice):
     """
 
     kind: ClassVar[Kind]
+    signature: ClassVar[bytes]
     claim_classes: ClassVar[frozenset[ClaimClass]]
     parent: RegionDevice
 
@@ -58,6 +61,19 @@ class Personality(Identified, NdDevice):
         if self.namespace:
             self.namespace.claim = None
             self.namespace = None
+
+    @classmethod
+    def info_offset(cls, namespace: NamespaceDevice) -> int:
+        """Where in a namespace the (first) info block lies, bytes."""
+        raise NotImplementedError
+
+    @classmethod
+    def is_signed(cls, namespace: NamespaceDevice) -> bool:
+        """Whether the signature of such an info block is on the namespace; without it there is nothing to adopt."""
+        offset = cls.info_offset(namespace)
+        if namespace.size < offset + INFO_BLOCK_SIZE:
+            return False
+        return namespace.media.read(offset, len(cls.signature)) == cls.signature
 
     def adopt(self) -> None:
         """Take the configuration from the namespace's info block; any refusal means that there is none to take."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import uuid
 from collections.abc import Callable
-from typing import ClassVar, Self
+from typing import Self
 
 import attrs
 
@@ -37,13 +37,10 @@ class PageMapPersonality(Personality):
     """What pfn and dax devices have in common.
 
     Attributes:
-        signature: the first 16 bytes of the info block.
         mode: where the memmap lives.
         align: of the data's start, bytes.
         info_block: what governs the namespace while bound.
     """
-
-    signature: ClassVar[bytes]
 
     def __init__(self, region: RegionDevice) -> None:
         super().__init__(region)
@@ -64,6 +61,10 @@ class PageMapPersonality(Personality):
         if self.driver is None or self.namespace is None or self.info_block is None:
             raise KernelError(errno.ENXIO, f"{self.name} is not bound")
         return self.namespace, self.info_block
+
+    @classmethod
+    def info_offset(cls, namespace: NamespaceDevice) -> int:  # noqa: ARG003  # the same in all
+        return INFO_BLOCK_OFFSET
 
     def adopt(self) -> None:
         """Take uuid, align and mode from the info block; refusals as `validate`."""

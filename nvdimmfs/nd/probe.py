@@ -76,6 +76,8 @@ def detect(personality: type[Personality], namespace: NamespaceDevice) -> bool:
         return False
     if namespace.claim_class is not ClaimClass.NONE and namespace.claim_class not in personality.claim_classes:
         return False
+    if not personality.is_signed(namespace):
+        return False
     candidate = personality(namespace.region)
     candidate.attach(namespace)
     try:
