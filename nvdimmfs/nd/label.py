@@ -7,7 +7,7 @@ once, in an order that can be cut off anywhere: the label to a free slot, then t
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
 
 import attrs
@@ -131,14 +131,25 @@ class LabelArea:
         Returns:
             The label as it is on media.  ENXIO without an index block or a free slot; then nothing was written.
         """
+        written = self._write_slot(label)
         index = self._index
-        slot = index.first_free if index else None
-        if index is None or slot is None:
-            raise KernelError(errno.ENXIO, "no free slot in the label area" if index else "the label area has no index")
-        data = attrs.evolve(label, slot=slot).to_bytes(self.layout.label_size)
-        self.media.write(self.layout.slot_offset(slot), data)
-        self._write_index(index.nslot, (index.free | _bits(replaced)) & ~_bits([slot]))
-        return self._remember(NamespaceLabel.from_bytes(data))
+        assert index is not None, "it has named the slot"
+        self._write_index(index.nslot, (index.free | _bits(replaced)) & ~_bits([written.slot]))
+        return self._remember(written)
+
+    def write_new(self, labels: Sequence[NamespaceLabel]) -> None:
+        """Write labels that replace none; the area ends as it does when one is written after the other.
+
+        A machine may begin with hundreds of labels on a DIMM.  All but the last two index blocks would be written over
+        before anybody reads them, so that those are not written.  ENXIO as for `write`.
+        """
+        for label in labels[:-2]:
+            written = self._remember(self._write_slot(label))
+            index = self._index
+            assert index is not None, "it has named the slot"
+            self._turn_to(self._next_index(index.nslot, index.free & ~_bits([written.slot])))
+        for label in labels[-2:]:
+            self.write(label)
 
     def free(self, slots: Collection[int]) -> None:
         """Make slots free and write the index, even when there are none (del_labels).  Without an index, nothing."""
@@ -160,19 +171,35 @@ class LabelArea:
         self._slots_of.setdefault(label.uuid, set()).add(label.slot)
         return label
 
+    def _write_slot(self, label: NamespaceLabel) -> NamespaceLabel:
+        """Write a label to the lowest free slot, and return it as it is there.  ENXIO."""
+        slot = self._index.first_free if self._index else None
+        if slot is None:
+            raise KernelError(errno.ENXIO, f"the label area has no {'free slot' if self._index else 'index'}")
+        data = attrs.evolve(label, slot=slot).to_bytes(self.layout.label_size)
+        self.media.write(self.layout.slot_offset(slot), data)
+        return NamespaceLabel.from_bytes(data)
+
     def _write_index(self, nslot: int, free: int) -> None:
         """Replace the index block that is not current, and let it be current (nd_label_write_index)."""
-        assert self._current is not None, "callers have an index"
-        following = 1 - self._current
-        index = IndexBlock.new(self.layout, following, next_seq(self._staged_seq), nslot, free)
-        offset, data = self.layout.index_offsets[following], index.to_bytes(self.layout.index_size)
+        index = self._next_index(nslot, free)
+        data = index.to_bytes(self.layout.index_size)
         try:
-            self.media.write(offset, data)
+            self.media.write(index.myoff, data)
         except OSError:
             # What the host let through counts for whoever reads next.  Less than all of it is no valid block.
-            if self.media.read(offset, len(data)) != data:
+            if self.media.read(index.myoff, len(data)) != data:
                 raise
-        self._current, self._index, self._staged_seq = following, index, index.seq
+        self._turn_to(index)
+
+    def _next_index(self, nslot: int, free: int) -> IndexBlock:
+        """What replaces the index block that is not current."""
+        assert self._current is not None, "callers have an index"
+        return IndexBlock.new(self.layout, 1 - self._current, next_seq(self._staged_seq), nslot, free)
+
+    def _turn_to(self, index: IndexBlock) -> None:
+        self._current = self.layout.index_offsets.index(index.myoff)
+        self._index, self._staged_seq = index, index.seq
 
 
 class MappingLabels:

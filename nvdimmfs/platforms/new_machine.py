@@ -43,12 +43,15 @@ def write_labels(bus: BusDescription, areas: Mapping[str, Media]) -> None:
     labelled = [range_ for range_ in bus.ranges if range_.namespaces]
     dimms = {mapping.dimm for range_ in labelled for mapping in range_.mappings}
     opened = {dimm: LabelArea(areas[dimm]) for dimm in dimms}
+    labels: dict[str, list[NamespaceLabel]] = {dimm: [] for dimm in dimms}
     for range_ in labelled:
         members = interleave_set(bus, range_)
         for namespace in range_.namespaces:
             for position, mapping in enumerate(range_.mappings):
-                area = opened[mapping.dimm]
-                area.write(_label(area, range_, namespace, members, position))
+                label = _label(opened[mapping.dimm], range_, namespace, members, position)
+                labels[mapping.dimm].append(label)
+    for dimm, area in opened.items():
+        area.write_new(labels[dimm])
 
 
 def _label(

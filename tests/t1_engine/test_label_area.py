@@ -32,6 +32,7 @@ from label_model import (
     update,
 )
 
+from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.info_block import NULL_UUID
 from nvdimmfs.formats.interleave import InterleavedDimm, InterleaveSet
 from nvdimmfs.formats.label import (
@@ -468,3 +469,27 @@ class TestDamage:
             use(media)
         else:
             assert len(content) < 768
+
+
+@pytest.mark.parametrize("label_size", [LABEL_SIZE_1_1, LABEL_SIZE_1_2])
+@given(before=st.integers(0, 3), count=st.integers(0, 7))
+def test_labels_written_together_leave_what_labels_written_one_by_one_do(label_size, before, count):
+    labels = [a_label(number) for number in range(1, before + count + 1)]
+    areas = [LabelArea(new_media(label_size, CONFIG_SIZE)) for _ in range(2)]
+    for label in labels:
+        areas[0].write(label)
+    for label in labels[:before]:
+        areas[1].write(label)
+    areas[1].write_new(labels[before:])
+    for _ in range(2):
+        assert areas[0].media.read(0, CONFIG_SIZE) == areas[1].media.read(0, CONFIG_SIZE)
+        assert areas[0].active() == areas[1].active() == LabelArea(areas[1].media).active()
+        assert areas[0].write(a_label(99)) == areas[1].write(a_label(99))
+
+
+@pytest.mark.parametrize("missing", ["index", "free slot"])
+def test_labels_written_together_need_a_slot_each(missing):
+    area = LabelArea(new_media(None if missing == "index" else LABEL_SIZE_1_2))
+    with pytest.raises(KernelError, match=missing) as refused:
+        area.write_new([a_label(number) for number in range(area.nfree + 1)])
+    assert refused.value.errno == errno.ENXIO
