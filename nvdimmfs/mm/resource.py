@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import enum
 import errno
+import itertools
 import operator
 from collections.abc import Iterator
 
@@ -84,7 +85,7 @@ class Resource:
         """
         parent = self
         while True:
-            conflict = parent._conflict(new)
+            conflict = parent._conflict(new.start, new.end)
             if conflict is None:
                 return parent._adopt(new)
             if conflict is parent:
@@ -107,16 +108,13 @@ class Resource:
         What stands in the way is descended into while it is not busy, so that a driver may own
         a part of "Persistent Memory (legacy)".  EBUSY when it is busy, or covers the range in part.
         """
-        parent = self
-        while True:
-            kind = parent.flags & ResourceFlag.SYSTEM_RAM
-            new = Resource(name, start, start + size - 1, kind | ResourceFlag.BUSY, parent.desc)
-            conflict = parent._conflict(new)
-            if conflict is None:
-                return parent._adopt(new)
+        parent, end = self, start + size - 1
+        while conflict := parent._conflict(start, end):
             if conflict is parent or conflict.busy:
-                raise _busy(new, conflict)
+                raise _busy(f"{name} {start:#x}-{end:#x}", conflict)
             parent = conflict
+        kind = parent.flags & ResourceFlag.SYSTEM_RAM
+        return parent._adopt(Resource(name, start, end, kind | ResourceFlag.BUSY, parent.desc))
 
     def release(self, start: int, size: int) -> None:
         """Give back a range that `request` reserved; it must be exactly one (release_mem_region)."""
@@ -187,20 +185,26 @@ class Resource:
     def __str__(self) -> str:
         return f"{self.name} {self.start:#x}-{self.end:#x}"
 
-    def _conflict(self, new: Resource) -> Resource | None:
-        """Who forbids `new` as a child of this: this itself when it does not fit, or a child."""
-        if new.end < new.start or new.start < self.start or new.end > self.end:
+    def _conflict(self, start: int, end: int) -> Resource | None:
+        """Who forbids a child with these addresses: this itself when it does not fit, or a child."""
+        if end < start or start < self.start or end > self.end:
             return self
-        return next(self._meeting(new.start, new.end), None)
+        index = self._first_ending_from(start)
+        return self.children[index] if index < len(self.children) and self.children[index].start <= end else None
 
     def _meeting(self, start: int, end: int) -> Iterator[Resource]:
-        """The children that a range meets: as none overlaps another, their ends are in order like their starts."""
-        children = self.children
-        for index in range(bisect.bisect_left(children, start, key=_end), len(children)):
-            child = children[index]
+        """The children that a range meets."""
+        for child in itertools.islice(self.children, self._first_ending_from(start), None):
             if child.start > end:
                 return
             yield child
+
+    def _first_ending_from(self, start: int) -> int:
+        """The index of the first child that does not end before an address.
+
+        As none overlaps another, their ends are in order like their starts.
+        """
+        return bisect.bisect_left(self.children, start, key=_end)
 
     def _adopt(self, new: Resource) -> Resource:
         self.children.insert(bisect.bisect_left(self.children, new.start, key=_start), new)
@@ -245,5 +249,5 @@ def _covered(start: int, end: int, resources: list[Resource]) -> bool:
     return False
 
 
-def _busy(new: Resource, conflict: Resource) -> KernelError:
+def _busy(new: object, conflict: Resource) -> KernelError:
     return KernelError(errno.EBUSY, f"{new} conflicts with {conflict}")
