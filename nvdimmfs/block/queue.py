@@ -66,12 +66,12 @@ class QueueSettings:
     """
 
     write_cache: bool
-    switches: set[str] = attrs.Factory(set)
+    switches: frozenset[str] = frozenset()
     nomerges: int = 0
     rq_affinity: int = 0
     max_sectors_kb: int = DEFAULT_MAX_SECTORS_KB
     latency: int | None = None
-    integrity: set[str] = attrs.Factory(set)
+    integrity: frozenset[str] = frozenset()
 
 
 def _parse_setting(data: bytes) -> int:
@@ -82,11 +82,8 @@ def _parse_setting(data: bytes) -> int:
         raise KernelError(errno.EINVAL, refusal.reason) from refusal
 
 
-def _turn(switches: set[str], name: str, *, on: bool) -> None:
-    if on:
-        switches.add(name)
-    else:
-        switches.discard(name)
+def _turned(switches: frozenset[str], name: str, *, on: bool) -> frozenset[str]:
+    return switches | {name} if on else switches - {name}
 
 
 def _switch(name: str) -> KernelAttribute[Disk]:
@@ -94,7 +91,8 @@ def _switch(name: str) -> KernelAttribute[Disk]:
         return f"{int(name in disk.settings.switches)}\n"
 
     def store(disk: Disk, data: bytes) -> None:
-        _turn(disk.settings.switches, name, on=bool(_parse_setting(data)))
+        settings = disk.settings
+        settings.switches = _turned(settings.switches, name, on=bool(_parse_setting(data)))
 
     show.__doc__ = "Remembered, without effect on a disk that takes bios directly.  EINVAL for anything but a number."
     return KernelAttribute(name, 0o644, show, store)
@@ -310,7 +308,8 @@ def _integrity_switch(name: str) -> KernelAttribute[Disk]:
         digits = _DIGITS.match(c_string(data))
         assert digits, "the pattern matches no digits, too"
         # What simple_strtoul makes of it wraps around at 64 bits (block/blk-integrity.c).
-        _turn(disk.settings.integrity, name, on=int(digits[0] or b"0") % (1 << 64) != 0)
+        on = int(digits[0] or b"0") % (1 << 64) != 0
+        disk.settings.integrity = _turned(disk.settings.integrity, name, on=on)
 
     show.__doc__ = "Remembered: the number that a write begins with, 0 where it begins with none.  Nothing is refused."
     return KernelAttribute(name, 0o644, show, store)
