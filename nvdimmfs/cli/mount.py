@@ -20,6 +20,7 @@ from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.mount_table import absolute, require_free
 from nvdimmfs.cli.sizes import parse_size
 from nvdimmfs.fuse.requirements import MountError, require_fuse
+from nvdimmfs.platforms.module_files import BOOT_MODULES
 
 if TYPE_CHECKING:  # loaded when a machine is described
     from nvdimmfs.machine_file.model import MachineDescription
@@ -27,8 +28,6 @@ if TYPE_CHECKING:  # loaded when a machine is described
 log = logging.getLogger(__name__)
 
 DEFAULT_MEMMAP = "512M!4G,256M!6G"
-#: What a machine can do without.
-MODULES = ("nd_e820",)
 
 
 @attrs.frozen
@@ -70,9 +69,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--blacklist",
         metavar="MODULE",
         action="append",
-        choices=MODULES,
+        choices=BOOT_MODULES,
         default=[],
-        help=f"do not load a module at boot, as modprobe.blacklist=: {', '.join(MODULES)}; "
+        help=f"do not load a module at boot, as modprobe.blacklist=: {', '.join(BOOT_MODULES)}; "
         "sys/kernel/debug/nvdimmfs/modules loads it later",
     )
     parser.add_argument(

@@ -41,6 +41,11 @@ class Class:
         self.name = name
         self.directory = system.directory("class").add(Directory(name))
 
+    def unregister(self) -> None:
+        """Vanish; it has no members any more."""
+        assert self.directory.is_empty, f"class {self.name} has members"
+        self.system.directory("class").remove(self.name)
+
 
 class Device:
     """A device in the tree.

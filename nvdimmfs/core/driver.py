@@ -23,10 +23,12 @@ class Driver:
         name: the directory below the bus's drivers/.
         module: the module it lives in.
         bind_attributes: whether user space may bind and unbind.
+        shows_module: whether it and its module are linked; the ACPI bus forgets to say whose its drivers are.
     """
 
     name: str
     bind_attributes: bool = True
+    shows_module: bool = True
 
     def __init__(self, bus: Bus, module: Module) -> None:
         self.system = bus.system
@@ -38,9 +40,15 @@ class Driver:
         if self.bind_attributes:
             BIND_GROUP.create(self.directory, self)
         self.create_files()
-        self.directory.add(Symlink("module", module.directory))
-        module.directory.directory("drivers").add(Symlink(f"{bus.name}:{self.name}", self.directory))
+        if self.shows_module:
+            self.directory.add(Symlink("module", module.directory))
+            module.directory.directory("drivers").add(Symlink(self._name_in_module, self.directory))
+        module.at_exit(self.unregister)
         bus.register(self)
+
+    @property
+    def _name_in_module(self) -> str:
+        return f"{self.bus.name}:{self.name}"
 
     def create_files(self) -> None:
         """Make attribute files that only this kind of driver has."""
@@ -56,11 +64,12 @@ class Driver:
         """Take the device out of service; what `Device.manage` noted is undone afterwards."""
 
     def unregister(self) -> None:
-        """Let go of every device, the last bound first, and vanish."""
+        """Let go of every device, the last bound first, and vanish: when the module is unloaded."""
         self.bus.forget(self)
         for device in reversed(list(self.devices)):
             self.bus.unbind(device)
-        self.module.directory.directory("drivers").remove(f"{self.bus.name}:{self.name}")
+        if self.shows_module:
+            self.module.directory.directory("drivers").remove(self._name_in_module)
         self.bus.drivers.remove(self.name)
 
     def attach(self) -> None:
@@ -89,6 +98,12 @@ class Bus:
         self.drivers = self.directory.add(Directory("drivers"))
         self._drivers: list[Driver] = []
         BUS_GROUP.create(self.directory, self)
+
+    def unregister(self) -> None:
+        """Vanish; nothing is on the bus any more."""
+        assert not self.members, f"there are devices on bus {self.name}"
+        assert not self._drivers, f"bus {self.name} has drivers"
+        self.system.directory("bus").remove(self.name)
 
     def call_probe(self, driver: Driver, device: Device) -> None:
         """Run a driver's probe; a bus may do more around it."""

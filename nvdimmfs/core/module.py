@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable, Iterable
+
+import attrs
+
 from nvdimmfs.core.attribute import (
     AttributeGroup,
-    HasSystem,
     KernelAttribute,
     attribute,
     constant,
     write_only_attribute,
 )
+from nvdimmfs.core.parse import parse_bool
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import parse_synthetic
+from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Directory, Symlink
 
 
@@ -22,7 +28,10 @@ class Module:
         name: as lsmod prints it.
         core_size: bytes of code and data, as the reference kernel prints them.
         uses: the modules whose symbols it needs; each shows it as a holder.
+        users: the names of the modules that use this one, the last that came first.
+        taint: a letter for each thing that is not as the kernel's makers like it: `O` out of tree, `E` not signed.
         pins: further references, such as one for every enabled region on the bus provider.
+        switched: the parameters that were written, and what they are now.
         directory: /sys/module/<name>.
     """
 
@@ -32,32 +41,59 @@ class Module:
         name: str,
         core_size: int,
         uses: tuple[Module, ...] = (),
-        parameters: tuple[KernelAttribute[HasSystem], ...] = (),
+        parameters: tuple[KernelAttribute[Module], ...] = (),
+        taint: str = "",
     ) -> None:
         self.system = system
         self.name = name
         self.core_size = core_size
         self.uses = uses
+        self.taint = taint
         self.pins = 0
+        self.switched: dict[str, bool] = {}
         self.directory = system.directory("module").add(Directory(name))
         self.holders = self.directory.add(Directory("holders"))
+        self.users: list[str] = []
+        self._undo: list[Callable[[], None]] = []
         MODULE_GROUP.create(self.directory, self)
         if any(parameter.exists_in(system.kernel) for parameter in parameters):
             AttributeGroup(parameters, name="parameters").create(self.directory, self)
         for used in uses:
             used.holders.add(Symlink(name, self.directory))
+            used.users.insert(0, name)
 
     @property
     def reference_count(self) -> int:
         """Modules that use this one plus its pins."""
-        return len(self.holders.children) + self.pins
+        return len(self.users) + self.pins
+
+    def at_exit(self, undo: Callable[[], None]) -> None:
+        """Run `undo` when the module is unloaded."""
+        self._undo.append(undo)
 
     def unload(self) -> None:
-        """Take it away; nothing needs it, and its drivers are gone already."""
+        """Undo what it did, last first, and take it away.  Nothing may need it."""
         assert not self.reference_count, f"{self.name} is in use"
+        while self._undo:
+            self._undo.pop()()
         for used in self.uses:
             used.holders.remove(self.name)
+            used.users.remove(self.name)
         self.system.directory("module").remove(self.name)
+
+
+def boolean_parameter(name: str, value: bool, *, since: str | None = None) -> KernelAttribute[Module]:
+    """A parameter that can be switched while the module is loaded; it begins as `value`."""
+
+    def show(module: Module) -> str:
+        """Y or N."""
+        return f"{'Y' if module.switched.get(name, value) else 'N'}\n"
+
+    def store(module: Module, data: bytes) -> None:
+        """EINVAL for anything but a truth value."""
+        module.switched[name] = parse_bool(data)
+
+    return KernelAttribute(name, 0o644, show, store, since=since)
 
 
 @attribute("coresize")
@@ -72,6 +108,12 @@ def refcnt(module: Module) -> str:
     return f"{module.reference_count}\n"
 
 
+@attribute("taint")
+def taint(module: Module) -> str:
+    """What is not as it should be with it, a letter each."""
+    return f"{module.taint}\n"
+
+
 @write_only_attribute("uevent")
 def uevent(_module: Module, data: bytes) -> None:
     """Ask for a synthetic uevent; a module's has no listeners here.  EINVAL for an unknown action."""
@@ -79,5 +121,101 @@ def uevent(_module: Module, data: bytes) -> None:
 
 
 MODULE_GROUP: AttributeGroup[Module] = AttributeGroup(
-    (coresize, constant("initsize", "0\n"), constant("initstate", "live\n"), refcnt, constant("taint", "\n"), uevent)
+    (coresize, constant("initsize", "0\n"), constant("initstate", "live\n"), refcnt, taint, uevent)
 )
+
+
+@attrs.frozen
+class ModuleDescription:
+    """A module that the kernel could load.
+
+    Attributes:
+        name: as modprobe(8) knows it.
+        size: bytes of code and data.
+        init: what it does when it is loaded; what must be undone afterwards it hands to `Module.at_exit`.
+        uses: the modules whose symbols it needs.
+        parameters: the files of its folder parameters/.
+        taint: as `Module.taint`.
+    """
+
+    name: str
+    size: int
+    init: Callable[[Module], None]
+    uses: tuple[str, ...] = ()
+    parameters: tuple[KernelAttribute[Module], ...] = ()
+    taint: str = ""
+
+
+class Modules:
+    """All modules of a machine, loaded or not.
+
+    Attributes:
+        known: what could be loaded, by name.
+        loaded: what is, by name, in the order in which it came.
+    """
+
+    def __init__(self, system: System, known: Iterable[ModuleDescription]) -> None:
+        self._system = system
+        self.known = {description.name: description for description in known}
+        self.loaded: dict[str, Module] = {}
+
+    def load(self, name: str) -> None:
+        """Load one module, as init_module(2) does (kernel/module/main.c, Linux 6.1).
+
+        ENOENT for an unknown module and when one that it uses is not loaded ("unknown symbol"), EEXIST when it is
+        loaded; else as its `init` refuses.
+        """
+        description = self.known.get(name)
+        if description is None:
+            raise KernelError(errno.ENOENT, f"there is no module {name}")
+        if name in self.loaded:
+            raise KernelError(errno.EEXIST, f"{name} is loaded")
+        for used in description.uses:
+            if used not in self.loaded:
+                raise KernelError(errno.ENOENT, f"{name} needs {used}, which is not loaded")
+        self._system.attribute_written()
+        uses = tuple(self.loaded[used] for used in description.uses)
+        module = Module(self._system, name, description.size, uses, description.parameters, description.taint)
+        try:
+            description.init(module)
+        except KernelError:
+            module.unload()
+            raise
+        self.loaded[name] = module
+        self._system.settle()
+
+    def unload(self, name: str) -> None:
+        """Unload one module, as delete_module(2) does with O_NONBLOCK.
+
+        ENOENT when it is not loaded, EAGAIN while something refers to it.
+        """
+        module = self.loaded.get(name)
+        if module is None:
+            raise KernelError(errno.ENOENT, f"{name} is not loaded")
+        if module.reference_count:
+            raise KernelError(errno.EAGAIN, f"{name} is in use")
+        self._system.attribute_written()
+        module.unload()
+        del self.loaded[name]
+        self._system.settle()
+
+    def probe(self, name: str) -> None:
+        """Load a module after those that it needs, unless it is loaded: what modprobe(8) does.  ENOENT as `load`."""
+        if name in self.loaded:
+            return
+        for used in self.known[name].uses if name in self.known else ():
+            self.probe(used)
+        self.load(name)
+
+    def proc_text(self) -> str:
+        """/proc/modules, the last that came first (m_show, kernel/module/procfs.c, Linux 6.1).
+
+        Where a module lies is shown as the kernel shows it to everybody but root: not.
+        """
+        return "".join(_proc_line(module) for module in reversed(self.loaded.values()))
+
+
+def _proc_line(module: Module) -> str:
+    users = "".join(f"{user}," for user in module.users) or "-"
+    tainted = f" ({module.taint})" if module.taint else ""
+    return f"{module.name} {module.core_size} {module.reference_count} {users} Live 0x{0:016x}{tainted}\n"

@@ -132,6 +132,10 @@ class System:
         """Call `listener` each time that the system comes to rest."""
         self._rest_listeners.append(listener)
 
+    def not_on_rest(self, listener: Callable[[], None]) -> None:
+        """Call `listener` no more."""
+        self._rest_listeners.remove(listener)
+
     def listen(self, listener: UeventListener) -> None:
         """Send every uevent from now on to `listener`."""
         self._uevent_listeners.append(listener)

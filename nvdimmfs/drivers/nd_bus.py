@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nvdimmfs.core.device import Device
 from nvdimmfs.nd.bus import NdctlDevice, NvdimmBus
-from nvdimmfs.nd.device import DeviceType
+from nvdimmfs.nd.device import DeviceType, NdDevice
 from nvdimmfs.nd.driver import NdDriver
 
 
@@ -21,3 +21,9 @@ class NdBusDriver(NdDriver):
         control = NdctlDevice(device)
         control.add()
         device.manage(control.unregister)
+
+    def remove(self, device: Device) -> None:
+        """Unregister everything that the provider added; the control device goes last."""
+        for child in list(device.children):
+            if isinstance(child, NdDevice):
+                child.unregister()

@@ -57,6 +57,11 @@ class NdBus(Bus):
         device = self.members.get(f"{prefix}{number.minor}")
         return device if isinstance(device, kind) else None
 
+    def unregister(self) -> None:
+        super().unregister()
+        self.nd_class.unregister()
+        self.system.not_on_rest(self._rest)
+
     def device_added(self, device: Device) -> None:
         """Enter and offer it; a new region is probed by a worker itself, which leaves the others asleep meanwhile."""
         if not isinstance(device, RegionDevice):

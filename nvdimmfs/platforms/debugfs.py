@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import attrs
 
@@ -18,9 +18,8 @@ from nvdimmfs.kernfs import Attribute, Directory
 from nvdimmfs.mm import describe
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.translate import PageQuestion, translation_text
-from nvdimmfs.nd.bus import NdBus
+from nvdimmfs.platforms.kernel_modules import PersistentMemory
 from nvdimmfs.platforms.layout import layout_json
-from nvdimmfs.platforms.modules import LoadableModule
 
 #: Mode bits of debugfs's root: what it shows is for its owner (DEFAULT_MODE, fs/debugfs/inode.c, Linux 6.1).
 DEBUGFS_PERMISSIONS = 0o700
@@ -43,14 +42,12 @@ class Debugger:
 
     Attributes:
         memory: the machine's physical memory.
-        nd_bus: the devices on it.
-        modules: those that can be loaded and unloaded.
+        persistent_memory: its modules and what they have brought up.
         question: what was last written to `translate`.
     """
 
     memory: Memory
-    nd_bus: NdBus
-    modules: Sequence[LoadableModule] = ()
+    persistent_memory: PersistentMemory
     question: PageQuestion | None = None
 
 
@@ -75,11 +72,11 @@ class DebugFile:
         self.write(debugger, data)
 
 
-def create_debug_files(system: System, memory: Memory, nd_bus: NdBus, modules: Sequence[LoadableModule] = ()) -> None:
+def create_debug_files(system: System, memory: Memory, persistent_memory: PersistentMemory) -> None:
     """Make the folder."""
     debugfs = system.directory("kernel").add(Directory("debug", DEBUGFS_PERMISSIONS))
     folder = debugfs.directory("nvdimmfs")
-    debugger = Debugger(memory, nd_bus, modules)
+    debugger = Debugger(memory, persistent_memory)
     for name, file in DEBUG_FILES.items():
         folder.add(Attribute(name, file.permissions, file, debugger))
 
@@ -125,19 +122,21 @@ def _store_fail_altmap(debugger: Debugger, data: bytes) -> None:
 
 def _show_modules(debugger: Debugger) -> str:
     """A module a line: its name, and whether it is loaded, with the number of its references."""
-    return "".join(f"{module.name}: {module.state}\n" for module in debugger.modules)
+    modules = debugger.persistent_memory.modules
+    loaded = {name: f"loaded {module.reference_count}" for name, module in modules.loaded.items()}
+    return "".join(f"{name}: {loaded.get(name, 'not loaded')}\n" for name in modules.known)
 
 
 def _store_modules(debugger: Debugger, data: bytes) -> None:
-    """`load NAME` or `unload NAME`.  EINVAL for anything else; else as modprobe(8) would fail."""
+    """`load NAME` or `unload NAME`.  EINVAL for anything else; else as `Modules.load` and `Modules.unload`."""
     verb, _, name = line(data).strip().partition(" ")
-    module = next((module for module in debugger.modules if module.name == name), None)
-    if module is None or verb not in ("load", "unload"):
-        raise KernelError(errno.EINVAL, f"neither load nor unload and the name of a module: {data!r}")
-    if verb == "load":
-        module.load()
+    modules = debugger.persistent_memory.modules
+    if verb == "load" and name:
+        modules.load(name)
+    elif verb == "unload" and name:
+        modules.unload(name)
     else:
-        module.unload()
+        raise KernelError(errno.EINVAL, f"neither load nor unload and the name of a module: {data!r}")
 
 
 def _parse_errno(text: str) -> int | None:
@@ -156,7 +155,7 @@ DEBUG_FILES = {
     "memmap": DebugFile(lambda debugger: describe.memmap_text(debugger.memory)),
     "resources": DebugFile(lambda debugger: describe.resources_text(debugger.memory)),
     "ram": DebugFile(lambda debugger: describe.ram_text(debugger.memory)),
-    "layout": DebugFile(lambda debugger: layout_json(debugger.nd_bus)),
+    "layout": DebugFile(lambda debugger: layout_json(debugger.memory, debugger.persistent_memory.nd_bus)),
     "translate": DebugFile(_show_translate, _store_translate),
     "fail_registration": DebugFile(_show_fail_registration, _store_fail_registration),
     "modules": DebugFile(_show_modules, _store_modules),

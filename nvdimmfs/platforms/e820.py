@@ -7,7 +7,7 @@ from nvdimmfs.core.driver import Driver
 from nvdimmfs.core.module import Module
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
 from nvdimmfs.nd.bus import NdBus, NvdimmBus
-from nvdimmfs.nd.device import NUMA_NO_NODE, NdDevice
+from nvdimmfs.nd.device import NUMA_NO_NODE
 from nvdimmfs.nd.region import RegionDescription, RegionDevice
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.storage import Storage
@@ -24,28 +24,19 @@ class E820PmemDriver(Driver):
     def __init__(self, bus: PlatformBus, module: Module, nd_bus: NdBus, storage: Storage) -> None:
         self._nd_bus = nd_bus
         self._storage = storage
-        self._nvdimm_buses: dict[Device, NvdimmBus] = {}
         super().__init__(bus, module)
 
     def matches(self, device: Device) -> bool:
-        return isinstance(device, PlatformDevice) and (device.driver_override or device.name) == self.name
+        return isinstance(device, PlatformDevice) and device.suits(self.name)
 
     def probe(self, device: Device) -> None:
         """One root device, and a region for each legacy range in address order."""
         nvdimm_bus = NvdimmBus(self._nd_bus, device, "e820", self.module)
         nvdimm_bus.add()
-        self._nvdimm_buses[device] = nvdimm_bus
+        device.manage(nvdimm_bus.unregister)
         rules = self.system.kernel.devices
         for resource in legacy_ranges(self._nd_bus.memory.iomem, nested=rules.legacy_ranges_are_nested):
             self._add_region(nvdimm_bus, resource)
-
-    def remove(self, device: Device) -> None:
-        """Unregister everything, regions first."""
-        nvdimm_bus = self._nvdimm_buses.pop(device)
-        for child in reversed(list(nvdimm_bus.children)):
-            if isinstance(child, NdDevice):  # the control device goes with the bus's driver
-                child.unregister()
-        nvdimm_bus.unregister()
 
     def _add_region(self, nvdimm_bus: NvdimmBus, resource: Resource) -> None:
         number = self._nd_bus.region_numbering.allocate()

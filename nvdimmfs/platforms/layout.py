@@ -86,7 +86,7 @@ class Part:
         return self.start + self.size
 
 
-def layout_json(nd_bus: NdBus) -> str:
+def layout_json(memory: Memory, nd_bus: NdBus | None) -> str:
     """The whole machine, as one JSON object in one line.
 
     `dimms`, those with labels: `name`, `version` of the labels, `labels` and `available_slots` (how many), and the
@@ -98,14 +98,12 @@ def layout_json(nd_bus: NdBus) -> str:
     `pmem`, null without struct pages; `parts`: `kind` (`PartKind`), `start`, `size`, in a BTT `arena`.
     Numbers are bytes and physical addresses.
     """
+    devices = nd_bus.members.values() if nd_bus else ()
     regions = sorted(
-        (device for device in nd_bus.members.values() if isinstance(device, RegionDevice)),
+        (device for device in devices if isinstance(device, RegionDevice)),
         key=lambda region: (region.start, region.id),
     )
-    dimms = sorted(
-        (device for device in nd_bus.members.values() if isinstance(device, DimmDevice)), key=lambda dimm: dimm.id
-    )
-    memory = nd_bus.memory
+    dimms = sorted((device for device in devices if isinstance(device, DimmDevice)), key=lambda dimm: dimm.id)
     document = {
         "format": "nvdimmfs layout",
         "version": DOCUMENT_VERSION,

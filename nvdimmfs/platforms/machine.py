@@ -7,30 +7,21 @@ import errno
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from nvdimmfs.block.disk import BlockLayer
-from nvdimmfs.core.attribute import constant
 from nvdimmfs.core.device import Device
-from nvdimmfs.core.module import Module
 from nvdimmfs.core.system import System
-from nvdimmfs.dax.device import DaxLayer
-from nvdimmfs.drivers.dax_pmem import DaxPmemDriver
-from nvdimmfs.drivers.device_dax import DeviceDaxDriver
-from nvdimmfs.drivers.nd_bus import NdBusDriver
-from nvdimmfs.drivers.nd_pmem import NdPmemDriver
-from nvdimmfs.drivers.nd_region import NdRegionDriver
-from nvdimmfs.drivers.nvdimm import NvdimmDriver
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Tree
-from nvdimmfs.machine_file.model import MachineDescription, UnreadableAttribute
+from nvdimmfs.machine_file.model import BusDescription, MachineDescription, UnreadableAttribute
 from nvdimmfs.mm.firmware import installed_memory
 from nvdimmfs.mm.kernel import KERNEL_6_1, KERNELS, Kernel
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.bus import NdBus
+from nvdimmfs.platforms.acpi_bus import AcpiBus, AcpiDevice
 from nvdimmfs.platforms.debugfs import create_debug_files
-from nvdimmfs.platforms.e820 import E820PmemDriver, legacy_ranges
-from nvdimmfs.platforms.modules import LoadableModule
+from nvdimmfs.platforms.e820 import legacy_ranges
+from nvdimmfs.platforms.kernel_modules import PersistentMemory
 from nvdimmfs.platforms.new_machine import Hands, NewMachineError
-from nvdimmfs.platforms.nfit import NfitPlatform, parent_device
+from nvdimmfs.platforms.nfit import Firmware, firmware_parent
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.procfs import create_proc_files
 from nvdimmfs.platforms.storage import FolderStorage, MemoryStorage, Storage
@@ -44,17 +35,22 @@ class Machine:
         system: its sysfs, uevents and queued work.
         memory: its physical memory.
         storage: the bytes of its persistent memory.
+        persistent_memory: the modules for it.
     """
 
-    def __init__(self, memory: Memory, storage: Storage, blacklist: Collection[str] = ()) -> None:
+    def __init__(self, memory: Memory, storage: Storage, buses: Iterable[BusDescription] = ()) -> None:
+        """`buses`: what the firmware, or the test platform, lists."""
         self.system = System(memory.kernel)
         self.memory = memory
         self.storage = storage
         self.system.directory("devices/virtual")
-        self._platform_bus = PlatformBus(self.system)
-        self._nd_bus = NdBus(self.system, memory)
-        self._load_modules(blacklist)
-        create_proc_files(self.system, memory)
+        tables = {bus.parent.rpartition("/")[2]: bus for bus in buses}
+        platform_bus, acpi_bus = PlatformBus(self.system), AcpiBus(self.system)
+        self.persistent_memory = PersistentMemory(
+            self.system, memory, Firmware(storage, tables), platform_bus, acpi_bus
+        )
+        create_debug_files(self.system, memory, self.persistent_memory)
+        create_proc_files(self.system, memory, self.persistent_memory.modules)
 
     @classmethod
     def legacy(cls, memmap: str, ram: int, media: Path | None = None, kernel: Kernel = KERNEL_6_1) -> Machine:
@@ -90,13 +86,23 @@ class Machine:
     def _booted(cls, description: MachineDescription, storage: Storage, blacklist: Collection[str] = ()) -> Machine:
         kernel = KERNELS[description.kernel]
         memory = Memory.boot(description.memmap, description.ram, kernel)
-        machine = cls(memory, storage, blacklist)
-        if legacy_ranges(memory.iomem) or kernel.devices.legacy_device_is_always_there:
-            PlatformDevice(machine._platform_bus, "e820_pmem").add()
-        machine._add_nfit_buses(description)
+        machine = cls(memory, storage, description.buses)
+        machine._announce(description.buses)
+        machine.persistent_memory.boot(blacklist)
         machine.system.settle()
         machine.system.rest()
         return machine
+
+    def _announce(self, buses: Iterable[BusDescription]) -> None:
+        """Add the devices that the firmware tells of; those of the test platform are its module's."""
+        platform_bus, acpi_bus = self.persistent_memory.platform_bus, self.persistent_memory.acpi_bus
+        if legacy_ranges(self.memory.iomem) or self.memory.kernel.devices.legacy_device_is_always_there:
+            PlatformDevice(platform_bus, "e820_pmem").add()
+        known: dict[str, Device] = {"platform": platform_bus.root}
+        for bus in buses:
+            device = bus.parent.rpartition("/")[2]
+            if device not in self.persistent_memory.test_platforms:
+                AcpiDevice(acpi_bus, device, firmware_parent(self.system, bus.parent, known)).add()
 
     def _make_unreadable(self, attributes: Iterable[UnreadableAttribute]) -> None:
         hands = Hands(self.system)
@@ -112,28 +118,10 @@ class Machine:
         if refusals:
             self.system.tree.subscribe(UnreadableAttributes(refusals))
 
-    def _add_nfit_buses(self, description: MachineDescription) -> None:
-        if not description.buses:
-            return
-        module = Module(self.system, "nfit", 86016, (self._libnvdimm,))
-        platform = NfitPlatform(self._nd_bus, module, self.storage)
-        known: dict[str, Device] = {"platform": self._platform_bus.root}
-        for bus in description.buses:
-            platform.add(self._parent_device(bus.parent, known), bus)
-
-    def _parent_device(self, path: str, known: dict[str, Device]) -> Device:
-        """The device that a bus belongs to: a platform device, or one of the firmware's tree."""
-        names = path.removeprefix("devices/").split("/")
-        if names[0] != "platform":
-            return parent_device(self.system, path, known)
-        device = PlatformDevice(self._platform_bus, names[1])
-        device.add()
-        return device
-
     @property
-    def nd_bus(self) -> NdBus:
-        """The bus type nd, which finds the device that an ioctl is for."""
-        return self._nd_bus
+    def nd_bus(self) -> NdBus | None:
+        """The bus type nd, which finds the device that an ioctl is for; None while libnvdimm is not loaded."""
+        return self.persistent_memory.nd_bus
 
     @property
     def tree(self) -> Tree:
@@ -143,29 +131,3 @@ class Machine:
     def close(self) -> None:
         """Flush and close the media; the machine cannot be used afterwards."""
         self.storage.close()
-
-    def _load_modules(self, blacklist: Collection[str]) -> None:
-        """Load what a distribution loads for persistent memory.  Sizes are those of the reference machine."""
-        system, nd_bus = self.system, self._nd_bus
-        libnvdimm = Module(system, "libnvdimm", 204800, parameters=(constant("key_revalidate", "Y\n", since="5.0"),))
-        self._libnvdimm = libnvdimm
-        nd_btt = Module(system, "nd_btt", 32768, (libnvdimm,))
-        nd_pmem = Module(system, "nd_pmem", 24576, (nd_btt, libnvdimm))
-        NdBusDriver(nd_bus, libnvdimm)
-        NvdimmDriver(nd_bus, libnvdimm)
-        NdRegionDriver(nd_bus, libnvdimm)
-        NdPmemDriver(nd_bus, nd_pmem, BlockLayer(system))
-        if self.memory.kernel.devices.has_dax:
-            self._load_dax_modules()
-        nd_e820 = LoadableModule(system, "nd_e820", 16384, (libnvdimm,), self._legacy_driver)
-        if nd_e820.name not in blacklist:
-            nd_e820.load()
-        create_debug_files(system, self.memory, nd_bus, (nd_e820,))
-
-    def _legacy_driver(self, module: Module) -> E820PmemDriver:
-        return E820PmemDriver(self._platform_bus, module, self._nd_bus, self.storage)
-
-    def _load_dax_modules(self) -> None:
-        layer = DaxLayer(self.system, self.memory)
-        DaxPmemDriver(self._nd_bus, Module(self.system, "dax_pmem", 16384, (self._libnvdimm,)), layer)
-        DeviceDaxDriver(layer.bus, Module(self.system, "device_dax", 20480))

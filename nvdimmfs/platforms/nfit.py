@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 from typing import Self
 
+import attrs
+
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, write_only_attribute
 from nvdimmfs.core.device import Class, Device
 from nvdimmfs.core.module import Module
@@ -41,12 +43,14 @@ class NfitBus(NvdimmBus):
     Attributes:
         table: what the machine file says of the bus.
         hw_error_scrub: 1 when an error makes the bus scrub the whole range.
+        resources: what physical memory is called because of the bus.
     """
 
     def __init__(self, nd_bus: NdBus, parent: Device, module: Module, table: model.BusDescription) -> None:
         super().__init__(nd_bus, parent, table.provider, module)
         self.table = table
         self.hw_error_scrub = table.hw_error_scrub
+        self.resources: list[Resource] = []
         self.scrubs = table.scrubs
         self.scrubbing = table.scrubbing
         self._receiver = Receiver(LabelFirmware(None), False, table.command_mask, 0, {0: table.dsm_mask})
@@ -58,6 +62,8 @@ class NfitBus(NvdimmBus):
         self.system.finish_after(ranges * SCRUB_WRITES, ranges * SCRUB_SECONDS, self._end_scrub)
 
     def _end_scrub(self) -> None:
+        if self.dead:  # the bus went meanwhile, and its scrub with it
+            return
         self.scrubbing = False
         self.scrubs += 1
         self.notify("nfit/scrub")
@@ -338,39 +344,71 @@ def lock_dimm(_dimm: TestDimm, data: bytes) -> None:
 TEST_DIMM_GROUP: AttributeGroup[TestDimm] = AttributeGroup((test_handle, fail_cmd, fail_cmd_code, lock_dimm))
 
 
+@attrs.frozen
+class Firmware:
+    """What the platform lists and the bytes behind it, whether or not a driver is there to read it.
+
+    Attributes:
+        storage: the bytes.
+        tables: what is listed, by the name of the device that it belongs to.
+    """
+
+    storage: Storage
+    tables: dict[str, model.BusDescription]
+    _labelled: set[str] = attrs.field(factory=set, init=False)
+
+    def label_areas(self, table: model.BusDescription) -> dict[str, Media]:
+        """The label areas of a bus's DIMMs, by name.
+
+        The first time, on new media, the labels that the machine file asks for are written to them.
+        """
+        areas = {
+            dimm.name: self.storage.label_area(label_area_name(table, dimm), dimm.label)
+            for dimm in table.dimms
+            if dimm.label.size
+        }
+        if self.storage.is_new and table.parent not in self._labelled:
+            write_labels(table, areas)
+        self._labelled.add(table.parent)
+        return areas
+
+    def forget(self, table: model.BusDescription) -> None:
+        """Lose all bytes of a bus: its memory was the driver's own and is free again."""
+        for dimm in table.dimms:
+            self.storage.forget_label_area(label_area_name(table, dimm))
+        for range_ in table.ranges:
+            self.storage.forget(range_.start, range_.size)
+
+
+def label_area_name(table: model.BusDescription, dimm: model.DimmDescription) -> str:
+    """What the storage calls a DIMM's label area."""
+    return f"{table.provider}-{dimm.handle:x}"
+
+
 class NfitPlatform:
     """Registers a bus with everything that its table lists."""
 
-    def __init__(self, nd_bus: NdBus, module: Module, storage: Storage) -> None:
+    def __init__(self, nd_bus: NdBus, module: Module, firmware: Firmware) -> None:
         self._nd_bus = nd_bus
         self._module = module
-        self._storage = storage
-        self._test_dimms = 0
-        self._class: Class | None = None
-
-    def _test_class(self) -> Class:
-        """The class of the test platform's DIMMs; other platforms do not have it."""
-        self._class = self._class or Class(self._nd_bus.system, "nfit_test_dimm")
-        return self._class
+        self._firmware = firmware
 
     def add(self, parent: Device, table: model.BusDescription) -> None:
-        """DIMMs by their handles, then regions in the table's order."""
+        """DIMMs by their handles, then regions in the table's order; all of it goes with the parent's driver."""
         bus = NfitBus(self._nd_bus, parent, self._module, table)
         bus.add()
+        parent.manage(lambda: self._remove(bus))
         if table.scrubbing:
             bus.start_scrub()
-        for number, handle_value in enumerate(table.test_dimms):
-            TestDimm(self._test_class(), parent, self._test_dimms + number, handle_value).add()
-        self._test_dimms += len(table.test_dimms)
-        areas = {dimm.name: self._label_area(bus, dimm) for dimm in table.dimms if dimm.label.size}
-        if self._storage.is_new:
-            write_labels(table, areas)
+        areas = self._firmware.label_areas(table)
         dimms = {dimm.name: self._add_dimm(bus, dimm, areas.get(dimm.name)) for dimm in table.dimms_by_handle}
         for range_ in table.ranges:
             self._add_region(bus, range_, dimms)
 
-    def _label_area(self, bus: NfitBus, table: model.DimmDescription) -> Media:
-        return self._storage.label_area(f"{bus.table.provider}-{table.handle:x}", table.label)
+    def _remove(self, bus: NfitBus) -> None:
+        bus.unregister()
+        while bus.resources:
+            bus.resources.pop().detach()
 
     def _add_dimm(self, bus: NfitBus, table: model.DimmDescription, label_area: Media | None) -> NfitDimm:
         description = DimmDescription(
@@ -388,7 +426,7 @@ class NfitPlatform:
 
     def _add_region(self, bus: NfitBus, range_: model.RangeDescription, dimms: dict[str, NfitDimm]) -> None:
         if range_.kind is model.RangeKind.PMEM:
-            self._insert_resource(range_)
+            bus.resources.append(self._insert_resource(range_))
         mappings = tuple(
             Mapping(dimms[mapping.dimm], mapping.dpa, mapping.size, mapping.position) for mapping in range_.mappings
         )
@@ -396,7 +434,7 @@ class NfitPlatform:
         description = RegionDescription(
             start=range_.start,
             size=range_.size,
-            media=self._storage.media(range_.start, range_.size),
+            media=self._firmware.storage.media(range_.start, range_.size),
             mappings=mappings,
             interleave_set=interleave_set(bus.table, range_),
             volatile=range_.kind.is_volatile,
@@ -410,10 +448,10 @@ class NfitPlatform:
         region.read_only = region.read_only or range_.read_only
         region.add()
 
-    def _insert_resource(self, range_: model.RangeDescription) -> None:
+    def _insert_resource(self, range_: model.RangeDescription) -> Resource:
         iomem = self._nd_bus.memory.iomem
         end = range_.start + range_.size - 1
-        iomem.insert(
+        return iomem.insert(
             Resource("Persistent Memory", range_.start, end, ResourceFlag.MEM, ResourceDescriptor.PERSISTENT_MEMORY)
         )
 
@@ -422,15 +460,14 @@ class FirmwareDevice(Device):
     """A device of the firmware's tree, on the way to a bus."""
 
 
-def parent_device(system: System, path: str, known: dict[str, Device]) -> Device:
-    """The device at a path below /sys/devices, made with all that leads to it."""
+def firmware_parent(system: System, path: str, known: dict[str, Device]) -> Device | None:
+    """What a path below /sys leads through before its last name, made where it is not known; None for nothing."""
     parent: Device | None = None
     names = path.removeprefix("devices/").split("/")
-    for depth in range(1, len(names) + 1):
+    for depth in range(1, len(names)):
         key = "/".join(names[:depth])
         if key not in known:
             known[key] = FirmwareDevice(system, names[depth - 1], parent)
             known[key].add()
         parent = known[key]
-    assert parent is not None, "a path has at least one name"
     return parent

@@ -31,25 +31,38 @@ class PlatformDevice(Device):
     """A device that the platform's code announced.
 
     Attributes:
+        kind: what drivers know it by: its name without the number.
         driver_override: the only driver that may bind; None for any.
     """
 
-    def __init__(self, bus: PlatformBus, name: str) -> None:
-        super().__init__(bus.system, name, bus.root)
+    def __init__(self, bus: PlatformBus, name: str, number: int | None = None) -> None:
+        """`number`: which of several devices of the name it is; None where there is only one."""
+        super().__init__(bus.system, name if number is None else f"{name}.{number}", bus.root)
         self.bus = bus
+        self.kind = name
         self.driver_override: str | None = None
+
+    @classmethod
+    def named(cls, bus: PlatformBus, name: str) -> PlatformDevice:
+        """The device with a name such as `nfit_test.0`, or without a number."""
+        kind, _, number = name.rpartition(".")
+        return cls(bus, kind, int(number)) if number.isdecimal() and kind else cls(bus, name)
+
+    def suits(self, driver: str) -> bool:
+        """Whether the driver of that name may have it."""
+        return (self.driver_override or self.kind) == driver
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (PLATFORM_GROUP,)
 
     def uevent_variables(self) -> list[tuple[str, str]]:
-        return [*super().uevent_variables(), ("MODALIAS", f"platform:{self.name}")]
+        return [*super().uevent_variables(), ("MODALIAS", f"platform:{self.kind}")]
 
 
 @attribute("modalias")
 def modalias(device: PlatformDevice) -> str:
     """What modprobe needs to find a driver."""
-    return f"platform:{device.name}\n"
+    return f"platform:{device.kind}\n"
 
 
 @attribute("driver_override")

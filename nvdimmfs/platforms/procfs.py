@@ -1,4 +1,4 @@
-"""The files of /proc that show physical memory."""
+"""The files of /proc that show physical memory and modules."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import attrs
 
+from nvdimmfs.core.module import Modules
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute
@@ -17,17 +18,18 @@ from nvdimmfs.mm.memory import Memory
 class ProcFile:
     """A file of /proc: read only, made anew at each read."""
 
-    text: Callable[[Memory], str]
+    text: Callable[[], str]
 
-    def show(self, memory: Memory) -> bytes:
-        return self.text(memory).encode("ascii")
+    def show(self, _subject: object) -> bytes:
+        return self.text().encode("ascii")
 
-    def store(self, _memory: Memory, _data: bytes) -> None:
+    def store(self, _subject: object, _data: bytes) -> None:
         """EIO: nothing in /proc here can be written."""
         raise KernelError(errno.EIO, "cannot be written")
 
 
-def create_proc_files(system: System, memory: Memory) -> None:
-    """Make iomem and zoneinfo."""
-    for name, text in (("iomem", Memory.iomem_text), ("zoneinfo", Memory.zoneinfo_text)):
-        system.proc.add(Attribute(name, 0o444, ProcFile(text), memory))
+def create_proc_files(system: System, memory: Memory, modules: Modules) -> None:
+    """Make iomem, modules and zoneinfo."""
+    texts = {"iomem": memory.iomem_text, "modules": modules.proc_text, "zoneinfo": memory.zoneinfo_text}
+    for name, text in texts.items():
+        system.proc.add(Attribute(name, 0o444, ProcFile(text), system))

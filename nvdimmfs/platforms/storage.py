@@ -48,6 +48,24 @@ class Storage(ABC):
             media.write(0, description.first_bytes())
         return media
 
+    def forget(self, start: int, size: int) -> None:
+        """Lose what a range holds: it is all zeros when it is asked for again."""
+        media = self._media.pop((start, size), None)
+        if media:
+            media.zero(0, size)
+            media.close()
+
+    def forget_label_area(self, name: str) -> None:
+        """Lose what a label area holds: it is new when it is asked for again."""
+        area = self._label_areas.pop(name, None)
+        if area:
+            area.close()
+            self.remove_label_area(name)
+
+    @abstractmethod
+    def remove_label_area(self, name: str) -> None:
+        """Take away a closed label area."""
+
     @abstractmethod
     def create_label_area(self, name: str, size: int) -> tuple[Media, bool]:
         """Open a label area, and say whether it is new."""
@@ -91,6 +109,9 @@ class MemoryStorage(Storage):
     def create_label_area(self, name: str, size: int) -> tuple[Media, bool]:  # noqa: ARG002  # memory needs no names
         return MemoryMedia(size), True
 
+    def remove_label_area(self, name: str) -> None:
+        """It went when it was closed."""
+
 
 class FolderStorage(Storage):
     """A sparse file a range, named after its first and last address, in a folder that one machine at a time uses."""
@@ -117,9 +138,15 @@ class FolderStorage(Storage):
         return FileMedia(self.folder / f"pmem-{start:x}-{start + size - 1:x}.img", size)
 
     def create_label_area(self, name: str, size: int) -> tuple[Media, bool]:
-        path = self.folder / f"labels-{name}.img"
+        path = self._label_path(name)
         is_new = not path.exists()
         return FileMedia(path, size), is_new
+
+    def remove_label_area(self, name: str) -> None:
+        self._label_path(name).unlink()
+
+    def _label_path(self, name: str) -> Path:
+        return self.folder / f"labels-{name}.img"
 
     def close(self) -> None:
         super().close()

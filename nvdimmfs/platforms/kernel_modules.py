@@ -1,0 +1,174 @@
+"""What the modules for persistent memory do when they are loaded and unloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+import attrs
+
+from nvdimmfs.block.disk import BlockLayer
+from nvdimmfs.core.attribute import KernelAttribute, constant
+from nvdimmfs.core.device import Class
+from nvdimmfs.core.module import Module, ModuleDescription, Modules, boolean_parameter
+from nvdimmfs.core.system import System
+from nvdimmfs.dax.device import DaxLayer
+from nvdimmfs.drivers.dax_pmem import DaxPmemDriver
+from nvdimmfs.drivers.device_dax import DeviceDaxDriver
+from nvdimmfs.drivers.kmem import KmemDriver
+from nvdimmfs.drivers.nd_bus import NdBusDriver
+from nvdimmfs.drivers.nd_pmem import NdPmemDriver
+from nvdimmfs.drivers.nd_region import NdRegionDriver
+from nvdimmfs.drivers.nvdimm import NvdimmDriver
+from nvdimmfs.machine_file.model import PLATFORM_FOLDER
+from nvdimmfs.mm.memory import Memory
+from nvdimmfs.nd.bus import NdBus
+from nvdimmfs.platforms.acpi_bus import AcpiBus
+from nvdimmfs.platforms.e820 import E820PmemDriver
+from nvdimmfs.platforms.module_files import BOOT_MODULES, DAX_MODULES, STOCK_MODULES, TEST_MODULES, ModuleFile
+from nvdimmfs.platforms.nfit import Firmware
+from nvdimmfs.platforms.nfit_driver import NfitDriver, NfitTestDriver
+from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
+
+#: The parameters of each module and what they are by default.
+_PARAMETERS: Mapping[str, tuple[KernelAttribute[Module], ...]] = {
+    "libnvdimm": (constant("key_revalidate", "Y\n", since="5.0"),),
+    "nfit": (
+        boolean_parameter("force_enable_dimms", False),
+        constant("disable_vendor_specific", "N\n"),
+        constant("override_dsm_mask", "0\n"),
+        constant("default_dsm_family", "-1\n"),
+        boolean_parameter("no_init_ars", False),
+        constant("force_labels", "N\n"),
+    ),
+}
+
+
+@attrs.define(eq=False)
+class PersistentMemory:
+    """What the modules work on, and what they bring up.
+
+    Attributes:
+        system, memory: the machine's.
+        firmware: what the platforms list, and the bytes of all persistent memory.
+        platform_bus, acpi_bus: where the platforms' devices are.
+        modules: all modules that the machine could load.
+    """
+
+    system: System
+    memory: Memory
+    firmware: Firmware
+    platform_bus: PlatformBus
+    acpi_bus: AcpiBus
+    modules: Modules = attrs.field(init=False)
+    _blocks: BlockLayer = attrs.field(init=False)
+    _dax: DaxLayer | None = attrs.field(init=False, default=None)
+    _nd_bus: NdBus | None = attrs.field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        self._blocks = BlockLayer(self.system)
+        if self.memory.kernel.devices.has_dax:
+            self._dax = DaxLayer(self.system, self.memory)
+        self.modules = Modules(self.system, map(self._description, self.module_files))
+
+    @property
+    def module_files(self) -> tuple[ModuleFile, ...]:
+        """The modules' files, in the order of modules.order."""
+        files = TEST_MODULES if self.test_platforms else STOCK_MODULES
+        return tuple(file for file in files if self._dax or file.name not in DAX_MODULES)
+
+    @property
+    def test_platforms(self) -> list[str]:
+        """The devices that `nfit_test` makes."""
+        return [name for name, table in self.firmware.tables.items() if table.parent.startswith(f"{PLATFORM_FOLDER}/")]
+
+    @property
+    def nd_bus(self) -> NdBus | None:
+        """The nvdimm bus, while libnvdimm is loaded."""
+        return self._nd_bus
+
+    def boot(self, blacklist: Collection[str]) -> None:
+        """Load what a distribution loads for the devices that are there, what they are announced by first."""
+        for name in self._wanted():
+            if name not in blacklist:
+                self.modules.probe(name)
+
+    def _wanted(self) -> list[str]:
+        announced = {
+            "nd_e820": "e820_pmem" in self.platform_bus.members,
+            "nfit": bool(self.acpi_bus.members),
+            "nfit_test": bool(self.test_platforms),
+        }
+        return [name for name in BOOT_MODULES if name in self.modules.known and announced.get(name, True)]
+
+    def _description(self, file: ModuleFile) -> ModuleDescription:
+        return ModuleDescription(
+            file.name, file.size, self._inits[file.name], file.info.depends, _PARAMETERS.get(file.name, ()), file.taint
+        )
+
+    @property
+    def _inits(self) -> Mapping[str, Callable[[Module], None]]:
+        return {
+            "libnvdimm": self._libnvdimm,
+            "nd_btt": _nothing,
+            "nd_pmem": self._nd_pmem,
+            "nd_e820": self._nd_e820,
+            "dax_pmem": self._dax_pmem,
+            "device_dax": self._device_dax,
+            "kmem": self._kmem,
+            "nfit": self._nfit,
+            "nfit_test_iomap": _nothing,
+            "nfit_test": self._nfit_test,
+        }
+
+    def _libnvdimm(self, module: Module) -> None:
+        nd_bus = self._nd_bus = NdBus(self.system, self.memory)
+        module.at_exit(self._end_libnvdimm)
+        NdBusDriver(nd_bus, module)
+        NvdimmDriver(nd_bus, module)
+        NdRegionDriver(nd_bus, module)
+
+    def _end_libnvdimm(self) -> None:
+        self._loaded_nd_bus.unregister()
+        self._nd_bus = None
+
+    @property
+    def _loaded_nd_bus(self) -> NdBus:
+        assert self._nd_bus, "whoever needs libnvdimm is loaded after it"
+        return self._nd_bus
+
+    @property
+    def _dax_layer(self) -> DaxLayer:
+        assert self._dax, "a kernel without the dax bus has no modules for it"
+        return self._dax
+
+    def _nd_pmem(self, module: Module) -> None:
+        NdPmemDriver(self._loaded_nd_bus, module, self._blocks)
+
+    def _nd_e820(self, module: Module) -> None:
+        E820PmemDriver(self.platform_bus, module, self._loaded_nd_bus, self.firmware.storage)
+
+    def _dax_pmem(self, module: Module) -> None:
+        DaxPmemDriver(self._loaded_nd_bus, module, self._dax_layer)
+
+    def _device_dax(self, module: Module) -> None:
+        DeviceDaxDriver(self._dax_layer.bus, module)
+
+    def _kmem(self, module: Module) -> None:
+        KmemDriver(self._dax_layer.bus, module)
+
+    def _nfit(self, module: Module) -> None:
+        NfitDriver(self.acpi_bus, module, self._loaded_nd_bus, self.firmware)
+
+    def _nfit_test(self, module: Module) -> None:
+        """The test platform's devices belong to the module, too (nfit_test_init, test/nfit.c, Linux 6.1)."""
+        device_class = Class(self.system, "nfit_test_dimm")
+        module.at_exit(device_class.unregister)
+        for device_name in self.test_platforms:
+            device = PlatformDevice.named(self.platform_bus, device_name)
+            device.add()
+            module.at_exit(device.unregister)
+        NfitTestDriver(self.platform_bus, module, self._loaded_nd_bus, self.firmware, device_class)
+
+
+def _nothing(_module: Module) -> None:
+    """The module only lends its code to others."""

@@ -1,0 +1,105 @@
+"""The modules for persistent memory as files: where they lie, how large they are, what needs what.
+
+Read off Debian's kernel 6.1.0-56-amd64, whose modules answered the recordings, and off the modules that
+tools/testing/nvdimm builds beside it.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from nvdimmfs.formats.elf_module import ModuleInfo
+
+
+@attrs.frozen
+class ModuleFile:
+    """A module's file.
+
+    Attributes:
+        info: what it says of itself.
+        folder: where it lies below /lib/modules/RELEASE.
+        size: bytes of code and data once it is loaded.
+    """
+
+    info: ModuleInfo
+    folder: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @property
+    def path(self) -> str:
+        """Below /lib/modules/RELEASE."""
+        return f"{self.folder}/{self.name}.ko"
+
+    @property
+    def taint(self) -> str:
+        """What it does to the kernel: `O` out of tree, `E` not signed."""
+        return "" if self.info.intree else "OE"
+
+
+_LIBNVDIMM = ModuleInfo("libnvdimm", (), ("nd:t1*", "nd:t2*"), (("key_revalidate", "bool"),))
+_ND_BTT = ModuleInfo("nd_btt", ("libnvdimm",), ("nd:tND_DEVICE_BTT*",))
+_ND_PMEM = ModuleInfo("nd_pmem", ("libnvdimm", "nd_btt"), ("nd:t5*", "nd:t4*", "pmem"))
+_ND_E820 = ModuleInfo("nd_e820", ("libnvdimm",), ("platform:e820_pmem*",))
+_DAX_PMEM = ModuleInfo("dax_pmem", ("libnvdimm",), ("nd:t7*",))
+_DEVICE_DAX = ModuleInfo("device_dax", (), ("dax:t0*",))
+_KMEM = ModuleInfo("kmem", (), ("dax:t0*",))
+_NFIT = ModuleInfo(
+    "nfit",
+    ("libnvdimm",),
+    ("acpi*:ACPI0012:*",),
+    (
+        ("force_enable_dimms", "bool"),
+        ("disable_vendor_specific", "bool"),
+        ("override_dsm_mask", "ulong"),
+        ("default_dsm_family", "int"),
+        ("no_init_ars", "bool"),
+        ("force_labels", "bool"),
+    ),
+)
+
+_KMEM_FILE = ModuleFile(_KMEM, "kernel/drivers/dax", 16384)
+
+#: Those that come with the kernel, in the order of its modules.order.
+STOCK_MODULES = (
+    ModuleFile(_NFIT, "kernel/drivers/acpi/nfit", 73728),
+    ModuleFile(_DEVICE_DAX, "kernel/drivers/dax", 20480),
+    _KMEM_FILE,
+    ModuleFile(_DAX_PMEM, "kernel/drivers/dax", 16384),
+    ModuleFile(_LIBNVDIMM, "kernel/drivers/nvdimm", 204800),
+    ModuleFile(_ND_PMEM, "kernel/drivers/nvdimm", 24576),
+    ModuleFile(_ND_BTT, "kernel/drivers/nvdimm", 32768),
+    ModuleFile(_ND_E820, "kernel/drivers/nvdimm", 16384),
+)
+
+_IOMAP = "nfit_test_iomap"
+
+
+def _test_module(info: ModuleInfo, size: int, depends: tuple[str, ...] | None = None) -> ModuleFile:
+    depends = info.depends if depends is None else depends
+    return ModuleFile(attrs.evolve(info, depends=depends, intree=False), "extra", size)
+
+
+#: Those of a kernel that is tested with `nfit_test`, which stands below the others and above them.
+TEST_MODULES = (
+    _KMEM_FILE,
+    _test_module(ModuleInfo(_IOMAP), 28672),
+    _test_module(_LIBNVDIMM, 204800, (_IOMAP,)),
+    _test_module(_NFIT, 73728, ("libnvdimm", _IOMAP)),
+    _test_module(_ND_BTT, 32768),
+    _test_module(_ND_PMEM, 24576, ("libnvdimm", _IOMAP, "nd_btt")),
+    _test_module(_ND_E820, 16384),
+    _test_module(_DEVICE_DAX, 20480, (_IOMAP,)),
+    _test_module(_DAX_PMEM, 20480, ("libnvdimm", _IOMAP)),
+    _test_module(ModuleInfo("nfit_test"), 49152, ("libnvdimm", "nfit", _IOMAP, "nd_pmem", "device_dax", "dax_pmem")),
+)
+
+#: Those that device dax needs; the oldest kernels have none of them.
+DAX_MODULES = frozenset({"dax_pmem", "device_dax", "kmem"})
+
+#: What a distribution loads by itself, in this order: what announces the memory, then what drives it.  What a module
+#: needs comes with it.
+BOOT_MODULES = ("nd_e820", "nfit", "nfit_test", "nd_pmem", "dax_pmem", "device_dax")

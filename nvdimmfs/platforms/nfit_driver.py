@@ -1,0 +1,70 @@
+"""The drivers that read an NFIT: of the real one, and of the kernel's own test platform."""
+
+from __future__ import annotations
+
+from nvdimmfs.core.device import Class, Device
+from nvdimmfs.core.driver import Driver
+from nvdimmfs.core.module import Module
+from nvdimmfs.nd.bus import NdBus
+from nvdimmfs.platforms.acpi_bus import AcpiBus, AcpiDevice
+from nvdimmfs.platforms.nfit import Firmware, NfitPlatform, TestDimm
+from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
+
+
+class NfitDriver(Driver):
+    """nfit: makes an nvdimm bus of what the firmware lists."""
+
+    name = "nfit"
+    shows_module = False
+
+    def __init__(self, bus: AcpiBus, module: Module, nd_bus: NdBus, firmware: Firmware) -> None:
+        self._firmware = firmware
+        self._platform = NfitPlatform(nd_bus, module, firmware)
+        super().__init__(bus, module)
+
+    def matches(self, device: Device) -> bool:
+        return isinstance(device, AcpiDevice) and device.name in self._firmware.tables
+
+    def probe(self, device: Device) -> None:
+        """One root device with everything that the table lists; it goes when the driver does."""
+        self._platform.add(device, self._firmware.tables[device.name])
+
+
+class NfitTestDriver(Driver):
+    """nfit_test: the test platform, whose DIMMs and memory are made when it is probed, and lost afterwards."""
+
+    name = "nfit_test"
+
+    def __init__(
+        self, bus: PlatformBus, module: Module, nd_bus: NdBus, firmware: Firmware, device_class: Class
+    ) -> None:
+        self._firmware = firmware
+        self._class = device_class
+        self._platform = NfitPlatform(nd_bus, module, firmware)
+        super().__init__(bus, module)
+
+    def matches(self, device: Device) -> bool:
+        return (
+            isinstance(device, PlatformDevice)
+            and device.driver_override in (None, self.name)
+            and device.name in self._firmware.tables
+        )
+
+    def probe(self, device: Device) -> None:
+        """A device for each DIMM's failures, then as the real driver."""
+        table = self._firmware.tables[device.name]
+        device.manage(lambda: self._firmware.forget(table))
+        for number, handle in enumerate(table.test_dimms, self._first_number(device.name)):
+            dimm = TestDimm(self._class, device, number, handle)
+            dimm.add()
+            device.manage(dimm.unregister)
+        self._platform.add(device, table)
+
+    def _first_number(self, device: str) -> int:
+        """The test DIMMs are numbered through all platforms, whether they are there or not."""
+        first = 0
+        for name, table in self._firmware.tables.items():
+            if name == device:
+                break
+            first += len(table.test_dimms)
+        return first
