@@ -16,6 +16,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, AttributeOps, BinaryFile, Directory, FileKind, Files, FileTable, Symlink, Tree
 
 DISK_SIZE = 1 << 20
+BLOCK_SIZE = 512
 
 
 @attrs.define
@@ -110,7 +111,7 @@ class Hotplug:
         files = {"name": FileKind(0o444, Value(name)), "value": FileKind(0o644, Value("0")), "power": power}
         device.fill_later(Files(FileTable(files), None))
         self.links.add(Symlink(name, device))
-        self.dev.add(BinaryFile(name, 0o600, Disk(DISK_SIZE)))
+        self.dev.add(BinaryFile(name, 0o600, Disk(DISK_SIZE), BLOCK_SIZE))
 
     def remove(self, name: str) -> None:
         self.dev.remove(name)

@@ -134,7 +134,7 @@ class Disk(Device):
         create_files(self.directory, self, STACKING_GROUPS)
         self.directory.add(Symlink("bdi", self.bdi.directory))
         self.system.directory("block").add(Symlink(self.name, self.directory))
-        self.system.dev.add(BinaryFile(self.name, 0o600, DiskBytes(self)))
+        self.system.dev.add(BinaryFile(self.name, 0o600, DiskBytes(self), self.limits.logical_block_size))
 
     def unregister(self) -> None:
         self.system.dev.remove(self.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import errno
 import os
 import re
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nvdimmfs.cli.errors import CommandError
-from nvdimmfs.fuse.identity import FILE_SYSTEM_TYPE
+from nvdimmfs.fuse.identity import FILE_SYSTEM_TYPE, answer_in_time
 
 _MOUNT_TABLE = Path("/proc/self/mountinfo")
 
@@ -58,24 +59,45 @@ def require_free(directory: Path) -> None:
         raise CommandError(f"{directory} is not empty")
 
 
-def is_stale(mount: Mount) -> bool:
-    """Whether the daemon of a mount was killed: "Transport endpoint is not connected"."""
+class State(enum.Enum):
+    """How the daemon of a mount is."""
+
+    ALIVE = b"alive"
+    KILLED = b"killed"
+    SILENT = b"silent"
+
+
+def state_of(mount: Mount) -> State:
+    """Ask the daemon of a mount for something that nobody else remembers."""
     try:
-        os.statvfs(mount.mountpoint)
+        return State(answer_in_time(lambda: _state_when_asked(mount.mountpoint)))
+    except TimeoutError:
+        return State.SILENT
+
+
+def _state_when_asked(mountpoint: Path) -> bytes:
+    """Whether there is a daemon, from whoever may wait for its answer."""
+    try:
+        os.statvfs(mountpoint)
     except OSError as error:
-        return error.errno == errno.ENOTCONN
-    return False
+        if error.errno == errno.ENOTCONN:
+            return State.KILLED.value
+    return State.ALIVE.value
 
 
 def _occupied(mount: Mount) -> str:
-    if mount.ours and is_stale(mount):
-        return (
-            f"{mount.mountpoint} is a stale mount, left by a daemon that was killed "
-            f"(Transport endpoint is not connected): clean it up with `nvdimmfs umount {mount.mountpoint}`"
-        )
-    if mount.ours:
-        return f"{mount.mountpoint} is already a mount of nvdimmfs"
-    return f"{mount.mountpoint} is already a mount point (of {mount.type})"
+    if not mount.ours:
+        return f"{mount.mountpoint} is already a mount point (of {mount.type})"
+    match state_of(mount):
+        case State.KILLED:
+            return (
+                f"{mount.mountpoint} is a stale mount, left by a daemon that was killed "
+                f"(Transport endpoint is not connected): clean it up with `nvdimmfs umount {mount.mountpoint}`"
+            )
+        case State.SILENT:
+            return f"{mount.mountpoint} is already a mount of nvdimmfs, and its daemon does not answer"
+        case State.ALIVE:
+            return f"{mount.mountpoint} is already a mount of nvdimmfs"
 
 
 def _parse(line: str) -> Mount:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nvdimmfs.cli.drawing import Document, bars_of, is_layout
 from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.fuse.identity import daemon_of
 
 #: Where a mounted machine says what lies where.
 LAYOUT = "sys/kernel/debug/nvdimmfs/layout"
@@ -54,7 +55,10 @@ def _print(document: Document, *, plain: bool) -> None:
 def _read_layout(directory: str) -> Document:
     """What the machine says.  CommandError when there is no machine, or none that this command understands."""
     try:
+        daemon_of(Path(directory))
         text = Path(directory, LAYOUT).read_text(encoding="utf-8")
+    except TimeoutError:
+        raise CommandError(f"the daemon of {directory} does not answer: it is stopped, or hangs") from None
     except OSError as error:
         raise CommandError(_why_not(directory, error)) from None
     try:

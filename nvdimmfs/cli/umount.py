@@ -17,8 +17,7 @@ from nvdimmfs.cli.mount_table import absolute, mount_at
 from nvdimmfs.fuse.identity import daemon_of
 from nvdimmfs.fuse.requirements import MOUNT_HELPER
 
-#: How long a daemon may take to say who it is, in seconds, and how long to write out its media and end.
-ANSWER_PATIENCE = 2.0
+#: How long a daemon may take to write out its media and end, in seconds.
 END_PATIENCE = 60.0
 
 #: Flags of umount2(2) (include/uapi/linux/mount.h): now, even if it is in use; never follow a link.
@@ -41,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         _unmount(mountpoint, lazy=True)
         return 0
     try:
-        process = daemon_of(mountpoint, ANSWER_PATIENCE)
+        process = daemon_of(mountpoint)
     except TimeoutError:
         _unmount(mountpoint, lazy=False)
         raise CommandError(f"{mountpoint} is unmounted, but its daemon does not answer and may still run") from None

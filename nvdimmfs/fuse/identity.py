@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +17,9 @@ DAEMON_XATTR = "user.nvdimmfs.daemon"
 SUBTYPE = "nvdimmfs"
 FILE_SYSTEM_TYPE = f"fuse.{SUBTYPE}"
 
+#: How long a daemon may take to answer, in seconds, before it is said to hang.
+ANSWER_PATIENCE = 2.0
+
 #: How long a killed child may take to end, in seconds.
 _KILL_PATIENCE = 1.0
 
@@ -25,31 +29,40 @@ def own_identity() -> bytes:
     return f"{os.getpid()} {_pid_namespace()}".encode()
 
 
-def daemon_of(mountpoint: Path, patience: float) -> int | None:
+def daemon_of(mountpoint: Path) -> int | None:
     """The id of the process that serves a mount.  None when it has died, or lives in another pid namespace.
 
-    TimeoutError when it does not answer within `patience` seconds.  A process of its own asks: whoever waits for a
+    TimeoutError when it does not answer.
+    """
+    answer = answer_in_time(lambda: os.getxattr(mountpoint, DAEMON_XATTR))
+    number, _, namespace = answer.decode(errors="replace").partition(" ")
+    return int(number) if number.isdecimal() and namespace == _pid_namespace() else None
+
+
+def answer_in_time(question: Callable[[], bytes], patience: float = ANSWER_PATIENCE) -> bytes:
+    """What `question` returns, or nothing when it fails with OSError.
+
+    TimeoutError when that takes longer than `patience` seconds.  A process of its own asks: whoever waits for a
     daemon that is stopped can only be killed, and keeps the mount busy until then.
     """
     read_end, write_end = os.pipe()
     asking = os.fork()
     if asking == 0:
-        _ask(mountpoint, write_end)
+        _ask(question, write_end)
     os.close(write_end)
     with os.fdopen(read_end, "rb") as answers:
         answered, _, _ = select.select([answers], [], [], patience)
         answer = answers.read() if answered else b""
     _end(asking)
     if not answered:
-        raise TimeoutError(f"{mountpoint} does not answer")
-    number, _, namespace = answer.decode(errors="replace").partition(" ")
-    return int(number) if number.isdecimal() and namespace == _pid_namespace() else None
+        raise TimeoutError
+    return answer
 
 
-def _ask(mountpoint: Path, tell: int) -> NoReturn:
+def _ask(question: Callable[[], bytes], tell: int) -> NoReturn:
     """In the process that asks: pass on the answer, or nothing."""
     try:
-        os.write(tell, os.getxattr(mountpoint, DAEMON_XATTR))
+        os.write(tell, question())
     finally:
         os._exit(0)
 

@@ -23,7 +23,7 @@ import trio
 from pyfuse3 import InodeT
 
 from nvdimmfs.fuse.inode import Inodes, subtree
-from nvdimmfs.kernfs import BinaryFile, Directory, Node
+from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Node
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,13 @@ class KernelCache:
             self._leaves(leaving)
         if isinstance(node, Directory):
             self._attributes_changed(directory)
+
+    def size_moved(self, attribute: Attribute[object]) -> None:
+        """The kernel takes an attribute for larger than it is: somebody wrote far behind its end.
+
+        The next write with O_APPEND would be farther still, and EFBIG in the end.
+        """
+        self._later(self._kernel.forget_attributes, attribute.ino)
 
     async def forget_outdated(self) -> None:
         """Return once the kernel remembers nothing that is untrue."""

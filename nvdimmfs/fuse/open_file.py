@@ -50,7 +50,8 @@ class OpenAttribute:
     the device vanishes, everything else is ENODEV then.
 
     Opening one for reading or writing without any bit of its mode that allows it is EACCES, for root too; sysfs wants
-    it so (KERNFS_ROOT_EXTRA_OPEN_PERM_CHECK).  O_DIRECT is EINVAL, and a removed attribute ENODEV.
+    it so (KERNFS_ROOT_EXTRA_OPEN_PERM_CHECK).  The fourth access mode, 3, is for ioctls alone, and nothing is asked.
+    O_DIRECT is EINVAL, and a removed attribute ENODEV.
     """
 
     direct = True
@@ -59,9 +60,9 @@ class OpenAttribute:
         if attribute.parent is None:
             raise KernelError(errno.ENODEV, f"{attribute.name} was removed")
         access = flags & os.O_ACCMODE
-        if access != os.O_RDONLY and not attribute.mode & 0o222:
+        if access in (os.O_WRONLY, os.O_RDWR) and not attribute.mode & 0o222:
             raise KernelError(errno.EACCES, f"{attribute.path} is not writable")
-        if access != os.O_WRONLY and not attribute.mode & 0o444:
+        if access in (os.O_RDONLY, os.O_RDWR) and not attribute.mode & 0o444:
             raise KernelError(errno.EACCES, f"{attribute.path} is not readable")
         if flags & os.O_DIRECT:
             raise KernelError(errno.EINVAL, "no O_DIRECT")
@@ -102,20 +103,23 @@ class OpenBinaryFile:
 
     Reads end at the device's end; a write that starts there or behind is ENOSPC, one that crosses it is cut.  Once the
     device has vanished there is nothing to read, a write is ENOSPC and fsync(2) EIO; opening it anew is ENXIO.
+    With O_DIRECT, an offset or a length within a block is EINVAL; where the caller's memory lies nobody tells.
     What the host refuses (its disk is full, its medium fails) keeps the host's errno.
     """
 
     direct = False
 
-    def __init__(self, node: BinaryFile) -> None:
+    def __init__(self, node: BinaryFile, flags: int) -> None:
         if node.parent is None:
             raise KernelError(errno.ENXIO, f"{node.name} was removed")
         self.node = node
+        self._unit = node.block_size if flags & os.O_DIRECT else 1
 
     def read(self, offset: int, size: int) -> bytes:
         length = min(size, file_size(self.node) - offset)
         if length <= 0:
             return b""
+        self._check_alignment(offset, length)
         try:
             return self.node.data.read(offset, length)
         except OSError as failure:
@@ -126,6 +130,7 @@ class OpenBinaryFile:
         if room <= 0:
             raise KernelError(errno.ENOSPC, f"{self.node.name} ends at {file_size(self.node)}")
         piece = data[:room]
+        self._check_alignment(offset, len(piece))
         try:
             self.node.data.write(offset, piece)
         except OSError as failure:
@@ -142,6 +147,11 @@ class OpenBinaryFile:
 
     def ready(self) -> int:
         return ALWAYS_READY
+
+    def _check_alignment(self, offset: int, length: int) -> None:
+        """EINVAL unless both are multiples of what the open file's requests are made of."""
+        if offset % self._unit or length % self._unit:
+            raise KernelError(errno.EINVAL, f"{length} bytes at {offset} are no whole blocks of {self._unit}")
 
 
 class OpenDirectory:

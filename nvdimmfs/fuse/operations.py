@@ -34,13 +34,15 @@ from nvdimmfs.fuse.identity import DAEMON_XATTR, own_identity
 from nvdimmfs.fuse.inode import BLOCK_SIZE, CACHE_TIMEOUT, Inodes
 from nvdimmfs.fuse.kernel_cache import Kernel, KernelCache, MountedKernel
 from nvdimmfs.fuse.open_file import OpenAttribute, OpenBinaryFile, OpenDirectory, OpenFile
-from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Node, Symlink, Tree
+from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, BinaryFile, Directory, Node, Symlink, Tree
 
 #: Longest name (NAME_MAX, include/uapi/linux/limits.h); statfs(2) tells it.
 NAME_MAX = 255
 
 #: Namespaces of extended attributes that kernfs stores (kernfs_xattr_handlers, fs/kernfs/inode.c, Linux 6.1).
 _STORED_XATTRS = (b"trusted.", b"security.")
+#: ... and those that it knows.
+_XATTR_NAMESPACES = (*_STORED_XATTRS, b"user.")
 
 
 class Operations(pyfuse3.Operations):
@@ -238,11 +240,13 @@ class Operations(pyfuse3.Operations):
     @answered
     def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         opened = self._files[fh]
-        if isinstance(opened, OpenBinaryFile):
-            self.inodes[opened.node.ino].modified()
-        else:
+        if isinstance(opened, OpenAttribute):
             self.stored_at = trio.current_time()
             self.stored.unpark_all()
+            if off > ATTRIBUTE_SIZE:
+                self.kernel_cache.size_moved(opened.attribute)
+        elif isinstance(opened, OpenBinaryFile):
+            self.inodes[opened.node.ino].modified()
         return opened.write(off, buf)
 
     @answered
@@ -356,6 +360,7 @@ class Operations(pyfuse3.Operations):
 
     @answered
     def setxattr(self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext) -> None:
+        _check_xattr_name(name)
         if not name.startswith(_STORED_XATTRS):
             raise FUSEError(errno.ENOTSUP)
         self.inodes[inode].xattrs[name] = value
@@ -365,7 +370,8 @@ class Operations(pyfuse3.Operations):
         """user.* has never been set, whereas other namespaces do not exist; only the root knows `DAEMON_XATTR`."""
         if inode == pyfuse3.ROOT_INODE and name == DAEMON_XATTR.encode():
             return own_identity()
-        if not name.startswith((*_STORED_XATTRS, b"user.")):
+        _check_xattr_name(name)
+        if not name.startswith(_XATTR_NAMESPACES):
             raise FUSEError(errno.ENOTSUP)
         value = self.inodes[inode].xattrs.get(name)
         if value is None:
@@ -380,15 +386,22 @@ class Operations(pyfuse3.Operations):
 
     @answered
     def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
+        _check_xattr_name(name)
         if not name.startswith(_STORED_XATTRS):
             raise FUSEError(errno.ENOTSUP)
         if self.inodes[inode].xattrs.pop(name, None) is None:
             raise FUSEError(errno.ENODATA)
 
 
+def _check_xattr_name(name: XAttrNameT) -> None:
+    """EINVAL for a namespace without a name in it."""
+    if name in _XATTR_NAMESPACES:
+        raise FUSEError(errno.EINVAL)
+
+
 def _opened(node: Node, flags: FlagT) -> OpenFile:
     if isinstance(node, Attribute):
         return OpenAttribute(node, flags)
     if isinstance(node, BinaryFile):
-        return OpenBinaryFile(node)
+        return OpenBinaryFile(node, flags)
     raise FUSEError(errno.EINVAL)

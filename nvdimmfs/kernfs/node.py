@@ -174,13 +174,19 @@ class Symlink(Node):
 
 
 class BinaryFile(Node):
-    """A file over bytes of a fixed size, such as a block device in dev/."""
+    """A file over bytes of a fixed size, such as a block device in dev/.
 
-    __slots__ = ("data",)
+    Attributes:
+        data: the bytes.
+        block_size: what offset and length of a request that bypasses the page cache are multiples of.
+    """
 
-    def __init__(self, name: str, permissions: int, data: Bytes) -> None:
+    __slots__ = ("block_size", "data")
+
+    def __init__(self, name: str, permissions: int, data: Bytes, block_size: int = 1) -> None:
         super().__init__(name, stat.S_IFREG | permissions)
         self.data = data
+        self.block_size = block_size
 
     @property
     def size(self) -> int:

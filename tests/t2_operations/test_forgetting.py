@@ -21,6 +21,13 @@ def test_a_read_makes_the_kernel_forget_nothing(ask):
     assert ask.kernel.forgotten == []
 
 
+def test_a_write_far_behind_the_end_makes_the_kernel_forget_the_size(ask):
+    ask.write("sys/plain/value", b"x", offset=4096)
+    assert ask.kernel.forgotten == []
+    ask.write("sys/plain/value", b"x", offset=1 << 40)
+    assert ask.kernel.forgotten == [("attributes", ask.inode("sys/plain/value"))]
+
+
 def test_what_the_kernel_never_saw_need_not_be_forgotten(ask):
     ask.write("sys/hotplug", b"replace zero")
     assert [what for what, *_ in ask.kernel.forgotten] == []

@@ -25,6 +25,8 @@ from asking import CONTEXT, NOTIFIED, READY, ROOT
         ("write-only", os.O_RDONLY, errno.EACCES),
         ("write-only", os.O_WRONLY, 0),
         ("write-only", os.O_RDWR, errno.EACCES),
+        ("constant", os.O_ACCMODE, 0),
+        ("write-only", os.O_ACCMODE, 0),
         ("value", os.O_RDONLY | os.O_DIRECT, errno.EINVAL),
         ("write-only", os.O_RDONLY | os.O_DIRECT, errno.EACCES),
     ],
@@ -170,6 +172,18 @@ def test_a_device_ends_where_it_ends(ask):
     handle = ask.open("dev/zero", os.O_WRONLY)
     for offset in (size, size + 5000):
         assert ask.errno("write", handle, offset, b"x") == errno.ENOSPC
+
+
+@pytest.mark.parametrize(("offset", "length"), [(1, 512), (0, 511), (256, 512), (512, 100)])
+def test_without_the_page_cache_a_device_takes_whole_blocks(ask, offset, length):
+    handle = ask.open("dev/zero", os.O_RDWR | os.O_DIRECT)
+    assert ask.errno("read", handle, offset, length) == errno.EINVAL
+    assert ask.errno("write", handle, offset, bytes(length)) == errno.EINVAL
+    assert len(ask("read", handle, 512, 1024)) == 1024
+    assert ask("write", handle, 512, bytes(1024)) == 1024
+    # What begins behind the end is none of its business.
+    assert ask("read", handle, toy.DISK_SIZE + 1, 511) == b""
+    assert ask.errno("write", handle, toy.DISK_SIZE + 1, b"x") == errno.ENOSPC
 
 
 def test_a_bad_sector_and_a_full_host_keep_their_errno(ask):

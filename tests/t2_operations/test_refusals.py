@@ -68,6 +68,14 @@ def test_other_xattrs_are_refused(ask, name, of_get, of_set):
     assert ask.errno("removexattr", inode, name, CONTEXT) == of_set
 
 
+@pytest.mark.parametrize("name", [b"user.", b"trusted.", b"security."])
+def test_an_xattr_needs_a_name(ask, name):
+    inode = ask.inode("sys/plain/value")
+    assert ask.errno("getxattr", inode, name, CONTEXT) == errno.EINVAL
+    assert ask.errno("setxattr", inode, name, b"v", CONTEXT) == errno.EINVAL
+    assert ask.errno("removexattr", inode, name, CONTEXT) == errno.EINVAL
+
+
 def test_the_root_names_its_daemon_and_nothing_else_does(ask):
     name = identity.DAEMON_XATTR.encode()
     assert ask("getxattr", ROOT, name, CONTEXT).split()[0] == str(os.getpid()).encode()

@@ -4,7 +4,7 @@ import json
 import signal
 
 import pytest
-from mounting import MACHINE, command
+from mounting import MACHINE, command, refusal
 
 ND = "sys/bus/nd"
 DEBUG = "sys/kernel/debug/nvdimmfs"
@@ -62,3 +62,10 @@ def test_a_machine_whose_daemon_was_killed_is_one_line(machine):
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "nvdimmfs umount" in done.stderr
+
+
+def test_a_machine_whose_daemon_is_stopped_is_one_line(machine):
+    machine.kill(signal.SIGSTOP)
+    assert refusal(show(machine)) == f"the daemon of {machine.directory} does not answer: it is stopped, or hangs"
+    machine.kill(signal.SIGCONT)
+    assert show(machine).returncode == 0

@@ -1,8 +1,11 @@
 """`nvdimmfs mount --media`: the bytes, and all that is made of them, outlive the mount."""
 
 import contextlib
+import itertools
+import mmap
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,9 @@ RECORDINGS = Path(__file__).parent.parent / "recordings"
 
 #: What a recording's header says of its machine, as options of `mount`.
 OPTIONS = {"machine": "--machine", "memmap": "--memmap", "memory": "--ram"}
+
+#: How many sectors are written in turns until the daemon is killed.
+SECTORS = 7
 
 
 @pytest.mark.parametrize(
@@ -67,6 +73,44 @@ def test_media_survive_kill_9(new_mount, tmp_path):
         os.close(fd)
     again = new_mount(MACHINE, "--media", tmp_path / "media")
     assert again.sh("dd if=dev/pmem0 bs=4096 skip=1 count=1 status=none | head -c 5").stdout == "bytes"
+
+
+def test_no_sector_of_a_btt_is_lost_or_torn_by_kill_9(new_mount, tmp_path):
+    """Sectors are written over and over until the daemon is killed: each holds its last write, or the one at work."""
+    options = ("--memmap", "32M!4G", "--media", tmp_path / "media")
+    mount = new_mount(MACHINE, *options)
+    btt = "sys/bus/nd/devices/btt0.0"
+    done = mount.sh(
+        "echo namespace0.0 >sys/bus/nd/drivers/nd_pmem/unbind;"
+        f"echo 00000000-1111-2222-3333-000000000001 >{btt}/uuid; echo 512 >{btt}/sector_size;"
+        f"echo namespace0.0 >{btt}/namespace; echo btt0.0 >sys/bus/nd/drivers/nd_pmem/bind; ls dev"
+    )
+    assert (done.stdout, done.stderr) == ("pmem0s\n", "")
+    fd = os.open(mount.directory / "dev/pmem0s", os.O_WRONLY | os.O_DIRECT)
+    killer = threading.Timer(0.3, mount.kill, [signal.SIGKILL])
+    killer.start()
+    started: list[int] = []
+    with pytest.raises(OSError, match=r"Transport endpoint|Software caused"):
+        overwrite(fd, started)
+    killer.join()
+    with contextlib.suppress(OSError):
+        os.close(fd)
+    assert mount.has_ended()
+    completed = {number % SECTORS: number for number in started[:-1]}
+    again = new_mount(MACHINE, *options)
+    with (again.directory / "dev/pmem0s").open("rb") as disk:
+        for sector in range(SECTORS):
+            (found,) = {int.from_bytes(disk.read(4), "little") for _ in range(128)}
+            assert found == completed.get(sector, 0) or (found == started[-1] and found % SECTORS == sector)
+
+
+def overwrite(fd: int, started: list[int]) -> None:
+    """Write some sectors in turns, each full of its turn's number, which is in `started` before."""
+    with mmap.mmap(-1, 512) as page:
+        for number in itertools.count():
+            started.append(number)
+            page[:] = number.to_bytes(4, "little") * 128
+            os.pwritev(fd, [page], 512 * (number % SECTORS))
 
 
 def test_media_belong_to_one_machine_at_a_time(new_mount, tmp_path):

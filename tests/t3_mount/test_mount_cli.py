@@ -294,6 +294,13 @@ def test_a_stopped_daemon_is_unmounted_all_the_same(mount):
     assert not is_mounted(mount.directory)
 
 
+def test_a_second_mount_in_the_place_of_a_stopped_daemon(mount):
+    mount.kill(signal.SIGSTOP)
+    said = refusal(cli("mount", mount.directory))
+    assert said == f"{mount.directory} is already a mount of nvdimmfs, and its daemon does not answer"
+    mount.kill(signal.SIGCONT)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_unmounts(mount, number):
     mount.kill(number)
@@ -452,6 +459,26 @@ def test_a_write_of_5000_bytes_counts_4096(mount):
         assert os.write(fd, b"") == 0
     finally:
         os.close(fd)
+
+
+def test_a_write_far_behind_the_end_leaves_the_file_as_long_as_it_was(mount):
+    path = mount.directory / "sys/plain/long"
+    fd = os.open(path, os.O_WRONLY)
+    assert os.pwrite(fd, b"x", (1 << 63) - 2) == 1
+    os.close(fd)
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        assert os.write(fd, b"xx") == 2
+        assert os.fstat(fd).st_size == 4096
+    finally:
+        os.close(fd)
+
+
+def test_nothing_can_be_executed(mount):
+    program = mount.directory / "sys/plain/constant"
+    program.chmod(0o755)
+    with pytest.raises(PermissionError):
+        subprocess.run([program], check=False)
 
 
 def test_system_calls_that_sysfs_does_not_know(mount):
@@ -669,6 +696,17 @@ def test_a_machine_is_mounted(new_mount):
     assert sorted(each.name for each in mount.directory.iterdir()) == ["dev", "proc", "sys"]
     done = mount.sh("cat sys/bus/nd/devices/pfn0.0/mode; ls dev; grep -c 'Persistent Memory (legacy)' proc/iomem")
     assert (done.stdout, done.stderr) == ("none\npmem0\npmem1\n2\n", "")
+
+
+def test_two_machines_side_by_side_know_nothing_of_each_other(new_mount):
+    one, two = new_mount(MACHINE, *QUIET), new_mount(MACHINE, *QUIET)
+    pmem = "dev/pmem0"
+    assert one.sh(f"printf one | dd of={pmem} conv=notrunc status=none").stderr == ""
+    assert two.sh(f"head -c 3 {pmem} | od -An -tx1").stdout == " 00 00 00\n"
+    assert two.sh("echo namespace0.0 > sys/bus/nd/drivers/nd_pmem/unbind; ls dev").stdout == ""
+    assert one.sh(f"ls dev; head -c 3 {pmem}").stdout == "pmem0\none"
+    assert one.umount().returncode == 0
+    assert two.sh("cat sys/bus/nd/devices/namespace0.0/size").stdout == f"{512 << 20}\n"
 
 
 def test_the_ranges_of_memmap_are_the_regions(new_mount):
