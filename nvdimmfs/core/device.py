@@ -40,10 +40,12 @@ class Class:
         self.system = system
         self.name = name
         self.directory = system.directory("class").add(Directory(name))
+        system.announce(Action.ADD, self.directory, "class")
 
     def unregister(self) -> None:
         """Vanish; it has no members any more."""
         assert self.directory.is_empty, f"class {self.name} has members"
+        self.system.announce(Action.REMOVE, self.directory, "class")
         self.system.directory("class").remove(self.name)
 
 

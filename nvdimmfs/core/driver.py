@@ -45,6 +45,7 @@ class Driver:
             module.directory.directory("drivers").add(Symlink(self._name_in_module, self.directory))
         module.at_exit(self.unregister)
         bus.register(self)
+        self.system.announce(Action.ADD, self.directory, "drivers")
 
     @property
     def _name_in_module(self) -> str:
@@ -70,6 +71,7 @@ class Driver:
             self.bus.unbind(device)
         if self.shows_module:
             self.module.directory.directory("drivers").remove(self._name_in_module)
+        self.system.announce(Action.REMOVE, self.directory, "drivers")
         self.bus.drivers.remove(self.name)
 
     def attach(self) -> None:
@@ -98,11 +100,13 @@ class Bus:
         self.drivers = self.directory.add(Directory("drivers"))
         self._drivers: list[Driver] = []
         BUS_GROUP.create(self.directory, self)
+        system.announce(Action.ADD, self.directory, "bus")
 
     def unregister(self) -> None:
         """Vanish; nothing is on the bus any more."""
         assert not self.members, f"there are devices on bus {self.name}"
         assert not self._drivers, f"bus {self.name} has drivers"
+        self.system.announce(Action.REMOVE, self.directory, "bus")
         self.system.directory("bus").remove(self.name)
 
     def call_probe(self, driver: Driver, device: Device) -> None:
@@ -232,15 +236,17 @@ def unbind(driver: Driver, data: bytes) -> None:
 
 
 @write_only_attribute("uevent")
-def driver_uevent(_driver: Driver, data: bytes) -> None:
-    """Ask for a synthetic uevent; nobody listens to a driver's.  EINVAL for an unknown action."""
-    parse_synthetic(data)
+def driver_uevent(driver: Driver, data: bytes) -> None:
+    """Send a synthetic uevent.  EINVAL for an unknown action."""
+    action, extra = parse_synthetic(data)
+    driver.system.announce(action, driver.directory, "drivers", extra)
 
 
 @write_only_attribute("uevent")
-def bus_uevent(_bus: Bus, data: bytes) -> None:
-    """Ask for a synthetic uevent; nobody listens to a bus's.  EINVAL for an unknown action."""
-    parse_synthetic(data)
+def bus_uevent(bus: Bus, data: bytes) -> None:
+    """Send a synthetic uevent.  EINVAL for an unknown action."""
+    action, extra = parse_synthetic(data)
+    bus.system.announce(action, bus.directory, "bus", extra)
 
 
 @attribute("drivers_autoprobe")

@@ -16,7 +16,7 @@ from nvdimmfs.core.attribute import (
 )
 from nvdimmfs.core.parse import parse_bool
 from nvdimmfs.core.system import System
-from nvdimmfs.core.uevent import parse_synthetic
+from nvdimmfs.core.uevent import Action, parse_synthetic
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Directory, Symlink
 
@@ -79,6 +79,7 @@ class Module:
         for used in self.uses:
             used.holders.remove(self.name)
             used.users.remove(self.name)
+        self.system.announce(Action.REMOVE, self.directory, "module")
         self.system.directory("module").remove(self.name)
 
 
@@ -115,9 +116,10 @@ def taint(module: Module) -> str:
 
 
 @write_only_attribute("uevent")
-def uevent(_module: Module, data: bytes) -> None:
-    """Ask for a synthetic uevent; a module's has no listeners here.  EINVAL for an unknown action."""
-    parse_synthetic(data)
+def uevent(module: Module, data: bytes) -> None:
+    """Send a synthetic uevent.  EINVAL for an unknown action."""
+    action, extra = parse_synthetic(data)
+    module.system.announce(action, module.directory, "module", extra)
 
 
 MODULE_GROUP: AttributeGroup[Module] = AttributeGroup(
@@ -182,6 +184,7 @@ class Modules:
             module.unload()
             raise
         self.loaded[name] = module
+        self._system.announce(Action.ADD, module.directory, "module")
         self._system.settle()
 
     def unload(self, name: str) -> None:

@@ -140,6 +140,12 @@ class System:
         """Send every uevent from now on to `listener`."""
         self._uevent_listeners.append(listener)
 
+    def announce(
+        self, action: Action, directory: Directory, subsystem: str, variables: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        """Send the message of what is no device: a module, a driver, a bus or a class."""
+        self.emit_uevent(action, directory.path.removeprefix(self.sys.path), subsystem, variables)
+
     def emit_uevent(self, action: Action, devpath: str, subsystem: str, variables: tuple[tuple[str, str], ...]) -> None:
         """Send one message to everybody who listens."""
         self._uevent_sequence += 1

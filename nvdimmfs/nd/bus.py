@@ -58,8 +58,8 @@ class NdBus(Bus):
         return device if isinstance(device, kind) else None
 
     def unregister(self) -> None:
-        super().unregister()
         self.nd_class.unregister()
+        super().unregister()
         self.system.not_on_rest(self._rest)
 
     def device_added(self, device: Device) -> None:

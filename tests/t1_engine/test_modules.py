@@ -238,6 +238,75 @@ def test_a_scrub_ends_with_its_bus():
     assert hands.read(f"{ND}/devices/ndbus0/nfit/scrub") == "0+\n"
 
 
+class Witness:
+    def __init__(self):
+        self.seen = []
+
+    def uevent(self, event):
+        self.seen.append(f"{event.action.value}@{event.devpath} {event.subsystem}")
+
+
+def told(hands, text):
+    """The uevents of one load or unload."""
+    witness = Witness()
+    hands.machine.system.listen(witness)
+    hands.write(MODULES, f"{text}\n")
+    seen, witness.seen = witness.seen, []
+    return seen
+
+
+def test_uevents_tell_of_modules_drivers_buses_and_classes_in_the_kernels_order():
+    """As Linux 6.1 told them to a listener while rmmod and modprobe ran."""
+    hands = boot("nd_e820", "nd_pmem", "dax_pmem", "device_dax", machine=attrs.evolve(LEGACY, memmap="512M!4G"))
+    assert told(hands, "load libnvdimm") == [
+        "add@/bus/nd bus",
+        "add@/class/nd class",
+        "add@/bus/nd/drivers/nd_bus drivers",
+        "add@/bus/nd/drivers/nvdimm drivers",
+        "add@/bus/nd/drivers/nd_region drivers",
+        "add@/module/libnvdimm module",
+    ]
+    assert told(hands, "load nd_btt") == ["add@/module/nd_btt module"]
+    assert told(hands, "load nd_pmem") == ["add@/bus/nd/drivers/nd_pmem drivers", "add@/module/nd_pmem module"]
+    assert told(hands, "unload nd_pmem") == [
+        "remove@/bus/nd/drivers/nd_pmem drivers",
+        "remove@/module/nd_pmem module",
+    ]
+    assert told(hands, "unload nd_btt") == ["remove@/module/nd_btt module"]
+    hands.write(MODULES, "load nd_e820\n")
+    disable_regions(hands)
+    bus = "/devices/platform/e820_pmem/ndbus0"
+    assert told(hands, "unload nd_e820") == [
+        f"remove@{bus}/region0 nd",
+        f"remove@{bus}/nd/ndctl0 nd",
+        f"unbind@{bus} nd",
+        f"remove@{bus} nd",
+        "unbind@/devices/platform/e820_pmem platform",
+        "remove@/bus/platform/drivers/e820_pmem drivers",
+        "remove@/module/nd_e820 module",
+    ]
+    assert told(hands, "unload libnvdimm") == [
+        "remove@/bus/nd/drivers/nd_region drivers",
+        "remove@/bus/nd/drivers/nvdimm drivers",
+        "remove@/bus/nd/drivers/nd_bus drivers",
+        "remove@/class/nd class",
+        "remove@/bus/nd bus",
+        "remove@/module/libnvdimm module",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "subsystem"), [("bus/nd/drivers/nd_pmem", "drivers"), ("bus/nd", "bus"), ("module/nd_pmem", "module")]
+)
+def test_a_synthetic_uevent_of_what_is_no_device(path, subsystem):
+    hands = boot()
+    witness = Witness()
+    hands.machine.system.listen(witness)
+    hands.write(f"{path}/uevent", "change")
+    assert witness.seen == [f"change@/{path} {subsystem}"]
+    assert hands.refused(f"{path}/uevent", "nonsense") == errno.EINVAL
+
+
 def test_parameters_that_can_be_switched():
     hands = boot(machine=load_machine("qemu-nfit"))
     parameter = "module/nfit/parameters/no_init_ars"
