@@ -1,11 +1,33 @@
 """Kernel modules as files: ELF objects that tell modprobe(8), modinfo(8) and depmod(8) what they are.
 
-There is no code in them: no kernel could run them.
+There is no code in them: no kernel could run them.  They have the section .modinfo, texts `key=value` each with a NUL;
+the names that they lend to others, as NUL-terminated texts in __ksymtab_strings; and those that they borrow, as
+undefined symbols.  (ELF: System V ABI, AMD64 supplement; sections of a module: include/linux/export.h and moduleinfo.h,
+Linux 6.1.)
 """
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterable
+
 import attrs
+
+_FILE_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+_SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
+_SYMBOL = struct.Struct("<IBBHQQ")
+
+#: ELF, 64 bits, little-endian, version 1.
+_IDENTIFICATION = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+_RELOCATABLE = 1
+_X86_64 = 62
+_GLOBAL = 1 << 4
+
+_PROGBITS = 1
+_SYMTAB = 2
+_STRTAB = 3
+_ALLOC = 2
+_ALIGN = 8
 
 
 @attrs.frozen
@@ -14,7 +36,8 @@ class ModuleInfo:
 
     Attributes:
         name: as modprobe(8) knows it.
-        depends: the modules that it needs, in the order in which its file names them.
+        imports: the modules that it needs, in the order in which its file names them, each with a symbol that it takes
+            from there.
         aliases: the modaliases that it is loaded for.
         parameters: names and types of its parameters.
         intree: built with the kernel, and not beside it.
@@ -22,8 +45,100 @@ class ModuleInfo:
     """
 
     name: str
-    depends: tuple[str, ...] = ()
+    imports: tuple[tuple[str, str], ...] = ()
     aliases: tuple[str, ...] = ()
     parameters: tuple[tuple[str, str], ...] = ()
     intree: bool = True
     license: str = "GPL v2"
+
+    @property
+    def depends(self) -> tuple[str, ...]:
+        """The names of the modules that it needs."""
+        return tuple(module for module, _ in self.imports)
+
+
+@attrs.frozen
+class _Section:
+    name: str
+    kind: int
+    data: bytes
+    flags: int = 0
+    link: int = 0
+    first_global: int = 0
+    entry_size: int = 0
+
+
+def elf_module(info: ModuleInfo, vermagic: str, exports: Iterable[str] = ()) -> bytes:
+    """A module's file.
+
+    Args:
+        info: what it says of itself.
+        vermagic: the kernel that it is for: a release and the options that matter.
+        exports: the symbols that others may take from it.
+    """
+    names, symbols = _symbols([symbol for _, symbol in info.imports])
+    sections = [
+        _Section("", 0, b""),
+        _Section(".modinfo", _PROGBITS, _modinfo(info, vermagic), _ALLOC),
+        _Section("__ksymtab_strings", _PROGBITS, _texts(exports), _ALLOC),
+        _Section(".strtab", _STRTAB, names),
+        _Section(".symtab", _SYMTAB, symbols, link=3, first_global=1, entry_size=_SYMBOL.size),
+    ]
+    section_names = _texts(["", *(section.name for section in sections[1:]), ".shstrtab"])
+    return _elf([*sections, _Section(".shstrtab", _STRTAB, section_names)], section_names)
+
+
+def _modinfo(info: ModuleInfo, vermagic: str) -> bytes:
+    return _texts(
+        [
+            f"license={info.license}",
+            *(f"alias={alias}" for alias in info.aliases),
+            *(f"parmtype={name}:{kind}" for name, kind in info.parameters),
+            f"depends={','.join(info.depends)}",
+            "retpoline=Y",
+            *(["intree=Y"] if info.intree else []),
+            f"name={info.name}",
+            f"vermagic={vermagic}",
+        ]
+    )
+
+
+def _texts(texts: Iterable[str]) -> bytes:
+    return b"".join(text.encode("ascii") + b"\0" for text in texts)
+
+
+def _symbols(undefined: list[str]) -> tuple[bytes, bytes]:
+    """The tables of names and of symbols; the first of each is empty."""
+    names = b"\0"
+    symbols = bytes(_SYMBOL.size)
+    for name in undefined:
+        symbols += _SYMBOL.pack(len(names), _GLOBAL, 0, 0, 0, 0)
+        names += name.encode("ascii") + b"\0"
+    return names, symbols
+
+
+def _elf(sections: list[_Section], section_names: bytes) -> bytes:
+    """The file: its header, the sections' bytes, the sections' headers."""
+    body = bytearray(_FILE_HEADER.size)
+    headers = b""
+    name = 0
+    for section in sections:
+        body += bytes(-len(body) % _ALIGN)
+        headers += _SECTION_HEADER.pack(
+            name,
+            section.kind,
+            section.flags,
+            0,
+            len(body) if section.kind else 0,
+            len(section.data),
+            section.link,
+            section.first_global,
+            _ALIGN if section.kind else 0,
+            section.entry_size,
+        )
+        body += section.data
+        name = section_names.index(b"\0", name) + 1
+    body += bytes(-len(body) % _ALIGN)
+    counts = (_FILE_HEADER.size, 0, 0, _SECTION_HEADER.size, len(sections), len(sections) - 1)
+    _FILE_HEADER.pack_into(body, 0, _IDENTIFICATION, _RELOCATABLE, _X86_64, 1, 0, 0, len(body), 0, *counts)
+    return bytes(body) + headers

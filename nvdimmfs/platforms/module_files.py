@@ -41,15 +41,19 @@ class ModuleFile:
 
 
 _LIBNVDIMM = ModuleInfo("libnvdimm", (), ("nd:t1*", "nd:t2*"), (("key_revalidate", "bool"),))
-_ND_BTT = ModuleInfo("nd_btt", ("libnvdimm",), ("nd:tND_DEVICE_BTT*",))
-_ND_PMEM = ModuleInfo("nd_pmem", ("libnvdimm", "nd_btt"), ("nd:t5*", "nd:t4*", "pmem"))
-_ND_E820 = ModuleInfo("nd_e820", ("libnvdimm",), ("platform:e820_pmem*",))
-_DAX_PMEM = ModuleInfo("dax_pmem", ("libnvdimm",), ("nd:t7*",))
+_ND_BTT = ModuleInfo("nd_btt", (("libnvdimm", "nd_sb_checksum"),), ("nd:tND_DEVICE_BTT*",))
+_ND_PMEM = ModuleInfo(
+    "nd_pmem",
+    (("libnvdimm", "__nd_driver_register"), ("nd_btt", "nvdimm_namespace_attach_btt")),
+    ("nd:t5*", "nd:t4*", "pmem"),
+)
+_ND_E820 = ModuleInfo("nd_e820", (("libnvdimm", "nvdimm_bus_register"),), ("platform:e820_pmem*",))
+_DAX_PMEM = ModuleInfo("dax_pmem", (("libnvdimm", "__nd_driver_register"),), ("nd:t7*",))
 _DEVICE_DAX = ModuleInfo("device_dax", (), ("dax:t0*",))
 _KMEM = ModuleInfo("kmem", (), ("dax:t0*",))
 _NFIT = ModuleInfo(
     "nfit",
-    ("libnvdimm",),
+    (("libnvdimm", "nvdimm_bus_register"),),
     ("acpi*:ACPI0012:*",),
     (
         ("force_enable_dimms", "bool"),
@@ -75,26 +79,49 @@ STOCK_MODULES = (
     ModuleFile(_ND_E820, "kernel/drivers/nvdimm", 16384),
 )
 
+#: The module that puts itself between the others and the kernel's memory, and a function of its for each who calls one.
 _IOMAP = "nfit_test_iomap"
+_WRAPPED = {
+    "libnvdimm": "__wrap_devm_memremap",
+    "nfit": "__wrap_acpi_evaluate_dsm",
+    "nd_pmem": "__wrap_devm_memremap_pages",
+    "device_dax": "__wrap_devm_memremap_pages",
+    "dax_pmem": "__wrap___devm_request_region",
+}
 
 
-def _test_module(info: ModuleInfo, size: int, depends: tuple[str, ...] | None = None) -> ModuleFile:
-    depends = info.depends if depends is None else depends
-    return ModuleFile(attrs.evolve(info, depends=depends, intree=False), "extra", size)
+def _test_module(info: ModuleInfo, size: int) -> ModuleFile:
+    """The module as it is built for tests: what it calls of `nfit_test_iomap` stands behind libnvdimm."""
+    imports = info.imports
+    if info.name in _WRAPPED:
+        imports = (*imports[:1], (_IOMAP, _WRAPPED[info.name]), *imports[1:])
+    return ModuleFile(attrs.evolve(info, imports=imports, intree=False), "extra", size)
 
+
+_NFIT_TEST = ModuleInfo(
+    "nfit_test",
+    (
+        ("libnvdimm", "libnvdimm_test"),
+        ("nfit", "acpi_nfit_test"),
+        (_IOMAP, "nfit_test_setup"),
+        ("nd_pmem", "pmem_test"),
+        ("device_dax", "device_dax_test"),
+        ("dax_pmem", "dax_pmem_test"),
+    ),
+)
 
 #: Those of a kernel that is tested with `nfit_test`, which stands below the others and above them.
 TEST_MODULES = (
     _KMEM_FILE,
     _test_module(ModuleInfo(_IOMAP), 28672),
-    _test_module(_LIBNVDIMM, 204800, (_IOMAP,)),
-    _test_module(_NFIT, 73728, ("libnvdimm", _IOMAP)),
+    _test_module(_LIBNVDIMM, 204800),
+    _test_module(_NFIT, 73728),
     _test_module(_ND_BTT, 32768),
-    _test_module(_ND_PMEM, 24576, ("libnvdimm", _IOMAP, "nd_btt")),
+    _test_module(_ND_PMEM, 24576),
     _test_module(_ND_E820, 16384),
-    _test_module(_DEVICE_DAX, 20480, (_IOMAP,)),
-    _test_module(_DAX_PMEM, 20480, ("libnvdimm", _IOMAP)),
-    _test_module(ModuleInfo("nfit_test"), 49152, ("libnvdimm", "nfit", _IOMAP, "nd_pmem", "device_dax", "dax_pmem")),
+    _test_module(_DEVICE_DAX, 20480),
+    _test_module(_DAX_PMEM, 20480),
+    _test_module(_NFIT_TEST, 49152),
 )
 
 #: Those that device dax needs; the oldest kernels have none of them.

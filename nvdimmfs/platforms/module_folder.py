@@ -1,0 +1,131 @@
+"""/lib/modules/RELEASE: the modules' files and the lists that depmod(8) makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import attrs
+
+from nvdimmfs.formats.elf_module import elf_module
+from nvdimmfs.formats.kmod_index import Entry, write_index
+from nvdimmfs.platforms.module_files import ModuleFile
+
+#: What follows the release in the reference kernel's vermagic.
+VERMAGIC_OPTIONS = "SMP preempt mod_unload modversions "
+
+#: What persistent memory needs and the reference kernel has built in.
+BUILTIN_PATHS = ("kernel/drivers/dax/dax.ko",)
+_BUILTIN_MODINFO = b"dax.license=GPL v2\0dax.file=drivers/dax/dax\0"
+
+
+def write_module_folder(folder: Path, files: Sequence[ModuleFile], release: str) -> None:
+    """Fill a folder as a kernel's package and depmod(8) leave /lib/modules/RELEASE.
+
+    Besides the modules themselves there is what libkmod looks into (`modules.*.bin`, `modules.softdep`,
+    `modules.builtin.modinfo`, `modules.devname`) and the same as text.
+
+    Args:
+        folder: made where it is not there.
+        files: the modules, in the order of modules.order: of two for one alias, the first is tried first.
+        release: the kernel's release, as uname -r prints it.
+    """
+    for file in files:
+        path = folder / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(elf_module(file.info, f"{release} {VERMAGIC_OPTIONS}", exports_of(file.name, files)))
+    for name, data in _lists(_Catalogue(files)).items():
+        (folder / name).write_bytes(data)
+
+
+def exports_of(name: str, files: Iterable[ModuleFile]) -> list[str]:
+    """The symbols that others take from a module, each once."""
+    taken = (symbol for file in files for module, symbol in file.info.imports if module == name)
+    return list(dict.fromkeys(taken))
+
+
+@attrs.frozen
+class _Catalogue:
+    """All modules, and what depmod finds out about them.
+
+    Attributes:
+        files: by their place, which is their priority.
+    """
+
+    files: Sequence[ModuleFile]
+
+    def dependencies(self) -> list[str]:
+        """A line for each module: its path, then all that it needs, directly or not, users before what they use."""
+        rank = self._users_first()
+        by_name = {file.name: file for file in self.files}
+        lines = []
+        for file in self.files:
+            needed = sorted(self._needed(file, by_name), key=lambda name: rank[name])
+            lines.append(" ".join([f"{file.path}:", *(by_name[name].path for name in needed)]))
+        return lines
+
+    def _needed(self, file: ModuleFile, by_name: dict[str, ModuleFile]) -> set[str]:
+        needed = set(file.info.depends)
+        for name in file.info.depends:
+            needed |= self._needed(by_name[name], by_name)
+        return needed
+
+    def _users_first(self) -> dict[str, int]:
+        """A topological order: of those that nobody is left to use, the last that was found is next."""
+        users = {file.name: 0 for file in self.files}
+        for file in self.files:
+            for name in file.info.depends:
+                users[name] += 1
+        depends = {file.name: file.info.depends for file in self.files}
+        unused = [name for name, count in users.items() if not count]
+        rank: dict[str, int] = {}
+        while unused:
+            name = unused.pop()
+            rank[name] = len(rank)
+            for used in depends[name]:
+                users[used] -= 1
+                if not users[used]:
+                    unused.append(used)
+        return rank
+
+    def aliases(self) -> list[Entry]:
+        """The modaliases and whom they stand for."""
+        return [Entry(alias, file.name, place) for place, file in enumerate(self.files) for alias in file.info.aliases]
+
+    def symbols(self) -> list[Entry]:
+        """The symbols and where they are."""
+        return [
+            Entry(f"symbol:{symbol}", file.name, place)
+            for place, file in enumerate(self.files)
+            for symbol in exports_of(file.name, self.files)
+        ]
+
+
+def _lists(catalogue: _Catalogue) -> dict[str, bytes]:
+    lines = catalogue.dependencies()
+    names = [file.name for file in catalogue.files]
+    dependencies = [Entry(name, line, place) for place, (name, line) in enumerate(zip(names, lines, strict=True))]
+    builtin = [Entry(Path(path).stem, "") for path in BUILTIN_PATHS]
+    return {
+        "modules.order": _text(file.path for file in catalogue.files),
+        "modules.dep": _text(lines),
+        "modules.dep.bin": write_index(dependencies),
+        "modules.alias": _text(_alias_lines(catalogue.aliases())),
+        "modules.alias.bin": write_index(catalogue.aliases()),
+        "modules.symbols": _text(_alias_lines(catalogue.symbols())),
+        "modules.symbols.bin": write_index(catalogue.symbols()),
+        "modules.softdep": b"",
+        "modules.devname": b"",
+        "modules.builtin": _text(BUILTIN_PATHS),
+        "modules.builtin.bin": write_index(builtin),
+        "modules.builtin.modinfo": _BUILTIN_MODINFO,
+        "modules.builtin.alias.bin": write_index([]),
+    }
+
+
+def _alias_lines(entries: Iterable[Entry]) -> list[str]:
+    return [f"alias {entry.key} {entry.value}" for entry in entries]
+
+
+def _text(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode("ascii")
