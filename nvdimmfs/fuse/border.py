@@ -54,9 +54,9 @@ def answered(
         except FUSEError:
             raise
         except KernelError as refusal:
-            raise _translated(self, handler.__name__, refusal) from None
+            raise _translated(self, handler.__name__.lstrip("_"), refusal) from None
         except Exception as bug:
-            raise _reported(self, handler.__name__, bug) from None
+            raise _reported(self, handler.__name__.lstrip("_"), bug) from None
         finally:
             if self.kernel_cache.outdated:
                 await self.kernel_cache.forget_outdated()

@@ -9,10 +9,13 @@ from typing import Protocol
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.fuse.inode import file_size
-from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Node
+from nvdimmfs.kernfs import Attribute, BinaryFile, Channel, Directory, Node
 
 #: What poll(2) answers for files that never block (DEFAULT_POLLMASK, include/linux/poll.h, Linux 6.1).
 ALWAYS_READY = select.POLLIN | select.POLLOUT | select.POLLRDNORM | select.POLLWRNORM
+
+#: What poll(2) answers for a channel without news.
+_WRITABLE = select.POLLOUT | select.POLLWRNORM
 
 #: What poll(2) adds when an attribute was notified since it was last read (kernfs_generic_poll, fs/kernfs/file.c).
 #: POLLERR reaches also those who asked for no event at all, as ndctl does.
@@ -66,7 +69,7 @@ class OpenAttribute:
             raise KernelError(errno.EACCES, f"{attribute.path} is not readable")
         if flags & os.O_DIRECT:
             raise KernelError(errno.EINVAL, "no O_DIRECT")
-        self.attribute = attribute
+        self.node = attribute
         self._position = 0
         self._rest = b""
         self._events_seen = _NEVER
@@ -74,28 +77,28 @@ class OpenAttribute:
     def read(self, offset: int, size: int) -> bytes:
         if offset == 0 or offset != self._position:
             self._ask(offset)
-        elif not self._rest and self.attribute.parent is None:
-            raise KernelError(errno.ENODEV, f"{self.attribute.name} was removed")
+        elif not self._rest and self.node.parent is None:
+            raise KernelError(errno.ENODEV, f"{self.node.name} was removed")
         piece, self._rest = self._rest[:size], self._rest[size:]
         self._position = offset + len(piece)
         return piece
 
     def write(self, offset: int, data: bytes) -> int:  # noqa: ARG002  # kernfs hands every write to the store whole
-        return self.attribute.store(data)
+        return self.node.store(data)
 
     def sync(self) -> None:
         """Nothing to do."""
 
     def ready(self) -> int:
-        if self.attribute.parent is None or self._events_seen != self.attribute.events:
+        if self.node.parent is None or self._events_seen != self.node.events:
             return ALWAYS_READY | NOTIFIED
         return ALWAYS_READY
 
     def _ask(self, offset: int) -> None:
         self._position, self._rest = 0, b""
-        if self.attribute.parent is not None:
-            self._events_seen = self.attribute.events
-        self._rest = bytes(self.attribute.show())[offset:]
+        if self.node.parent is not None:
+            self._events_seen = self.node.events
+        self._rest = bytes(self.node.show())[offset:]
 
 
 class OpenBinaryFile:
@@ -152,6 +155,39 @@ class OpenBinaryFile:
         """EINVAL unless both are multiples of what the open file's requests are made of."""
         if offset % self._unit or length % self._unit:
             raise KernelError(errno.EINVAL, f"{length} bytes at {offset} are no whole blocks of {self._unit}")
+
+
+class OpenChannel:
+    """A channel that somebody has open: each read gives one message, or what did not fit of the last one.
+
+    Offsets mean nothing.  poll(2) tells of a message; a read that finds none is at the end of the file.
+    """
+
+    direct = True
+
+    def __init__(self, node: Channel) -> None:
+        if node.parent is None:
+            raise KernelError(errno.ENODEV, f"{node.name} was removed")
+        self.node = node
+        self.session = node.open_session(node)
+        self._rest = b""
+
+    def read(self, offset: int, size: int) -> bytes:  # noqa: ARG002  # messages come in their order
+        message = self._rest or self.session.read()
+        self._rest = message[size:]
+        return message[:size]
+
+    def write(self, offset: int, data: bytes) -> int:  # noqa: ARG002
+        self.session.write(data)
+        return len(data)
+
+    def sync(self) -> None:
+        """Nothing to do."""
+
+    def ready(self) -> int:
+        if self._rest or self.session.has_news:
+            return ALWAYS_READY
+        return _WRITABLE
 
 
 class OpenDirectory:

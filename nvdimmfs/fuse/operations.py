@@ -33,8 +33,9 @@ from nvdimmfs.fuse.border import answered
 from nvdimmfs.fuse.identity import DAEMON_XATTR, own_identity
 from nvdimmfs.fuse.inode import BLOCK_SIZE, CACHE_TIMEOUT, Inodes
 from nvdimmfs.fuse.kernel_cache import Kernel, KernelCache, MountedKernel
-from nvdimmfs.fuse.open_file import OpenAttribute, OpenBinaryFile, OpenDirectory, OpenFile
-from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, BinaryFile, Directory, Node, Symlink, Tree
+from nvdimmfs.fuse.open_file import OpenAttribute, OpenBinaryFile, OpenChannel, OpenDirectory, OpenFile
+from nvdimmfs.fuse.sessions import Sessions
+from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, BinaryFile, Channel, Directory, Node, Symlink, Tree
 
 #: Longest name (NAME_MAX, include/uapi/linux/limits.h); statfs(2) tells it.
 NAME_MAX = 255
@@ -65,6 +66,7 @@ class Operations(pyfuse3.Operations):
         strict: keep unexpected exceptions in `bugs`, for tests that want none.
 
     Attributes:
+        sessions: the open channels.
         stored: where who waits for the next write to an attribute is parked.
         stored_at: when an attribute was written last, on trio's clock.
     """
@@ -83,6 +85,7 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.inodes = Inodes(tree, CACHE_TIMEOUT if cache else 0.0)
         self.kernel_cache = KernelCache(self.inodes, kernel or MountedKernel())
+        self.sessions = Sessions()
         self.bugs: list[Exception] | None = [] if strict else None
         self.stored = trio.lowlevel.ParkingLot()
         self.stored_at = 0.0
@@ -106,12 +109,12 @@ class Operations(pyfuse3.Operations):
         """A node leaves."""
         self.kernel_cache.removed(directory, node)
 
-    def notified(self, attribute: Attribute[object]) -> None:
-        """Wake whoever waits in poll(2) for an attribute.
+    def notified(self, node: Node) -> None:
+        """Wake whoever waits in poll(2) for a file.
 
         In the request that notifies, not after it: this takes no lock, and who wakes asks again.
         """
-        for handle in self._pollers.pop(attribute.ino, {}).values():
+        for handle in self._pollers.pop(node.ino, {}).values():
             try:
                 handle.notify()
             except OSError as failure:
@@ -229,6 +232,8 @@ class Operations(pyfuse3.Operations):
         opened = _opened(target.node, flags)
         if flags & os.O_TRUNC:
             target.modified()
+        if isinstance(opened, OpenChannel):
+            self.sessions.opened(opened.session)
         handle = next(self._numbers)
         self._files[handle] = opened
         return FileInfo(fh=handle, direct_io=opened.direct, keep_cache=False)
@@ -237,16 +242,26 @@ class Operations(pyfuse3.Operations):
     def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         return self._files[fh].read(off, size)
 
+    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        """Answered once every sandbox has acted on what a store changed: then the nodes in its /dev are there."""
+        try:
+            return await self._write(fh, off, buf)
+        finally:
+            if self.sessions.behind and isinstance(self._files.get(fh), OpenAttribute):
+                await self.sessions.catch_up()
+
     @answered
-    def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+    def _write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         opened = self._files[fh]
         if isinstance(opened, OpenAttribute):
             self.stored_at = trio.current_time()
             self.stored.unpark_all()
             if off > ATTRIBUTE_SIZE:
-                self.kernel_cache.size_moved(opened.attribute)
+                self.kernel_cache.size_moved(opened.node)
         elif isinstance(opened, OpenBinaryFile):
             self.inodes[opened.node.ino].modified()
+        elif isinstance(opened, OpenChannel):
+            self.sessions.spoke()
         return opened.write(off, buf)
 
     @answered
@@ -261,8 +276,10 @@ class Operations(pyfuse3.Operations):
     @answered
     def release(self, fh: FileHandleT) -> None:
         opened = self._files.pop(fh, None)
-        if isinstance(opened, OpenAttribute):
-            self._stop_polling(opened.attribute.ino, fh)
+        if isinstance(opened, OpenChannel):
+            self.sessions.closed(opened.session)
+        if isinstance(opened, OpenAttribute | OpenChannel):
+            self._stop_polling(opened.node.ino, fh)
 
     @answered
     def poll(
@@ -404,4 +421,6 @@ def _opened(node: Node, flags: FlagT) -> OpenFile:
         return OpenAttribute(node, flags)
     if isinstance(node, BinaryFile):
         return OpenBinaryFile(node, flags)
+    if isinstance(node, Channel):
+        return OpenChannel(node)
     raise FUSEError(errno.EINVAL)

@@ -3,6 +3,7 @@
 It knows no device and no FUSE: a unit test reads and writes its nodes directly.
 """
 
+from nvdimmfs.kernfs.channel import Channel, Session
 from nvdimmfs.kernfs.files import FileKind, Files, FileTable, joined
 from nvdimmfs.kernfs.node import (
     ATTRIBUTE_SIZE,
@@ -24,6 +25,7 @@ __all__ = [
     "AttributeOps",
     "BinaryFile",
     "Bytes",
+    "Channel",
     "Contents",
     "Directory",
     "FileKind",
@@ -31,6 +33,7 @@ __all__ = [
     "Files",
     "Listener",
     "Node",
+    "Session",
     "Symlink",
     "Tree",
     "joined",

@@ -72,8 +72,8 @@ class Listener(Protocol):
     def removed(self, directory: Directory, node: Node) -> None:
         """`node` has left `directory`, with everything below it; of that, nobody has seen what is not made."""
 
-    def notified(self, attribute: Attribute[object]) -> None:
-        """The attribute's value changed in a way that wakes poll(2)."""
+    def notified(self, node: Node) -> None:
+        """What can be read changed in a way that wakes poll(2)."""
 
 
 class Node:
@@ -150,7 +150,7 @@ class Attribute(Node, Generic[SubjectT]):
         """Wake whoever polls the file (the kernel's sysfs_notify)."""
         self.events += 1
         if self.parent is not None:
-            self.parent.tree.notified(self)  # type: ignore[arg-type]  # a listener asks nothing of the subject
+            self.parent.tree.notified(self)
 
 
 class Symlink(Node):
@@ -344,6 +344,10 @@ class Tree:
         """Tell `listener` of every change from now on."""
         self._listeners.append(listener)
 
+    def unsubscribe(self, listener: Listener) -> None:
+        """Tell `listener` nothing any more."""
+        self._listeners.remove(listener)
+
     def added(self, directory: Directory, node: Node) -> None:
         for listener in self._listeners:
             listener.added(directory, node)
@@ -356,9 +360,9 @@ class Tree:
         for listener in self._listeners:
             listener.removed(directory, node)
 
-    def notified(self, attribute: Attribute[object]) -> None:
+    def notified(self, node: Node) -> None:
         for listener in self._listeners:
-            listener.notified(attribute)
+            listener.notified(node)
 
 
 def _detach(node: Node) -> None:

@@ -56,7 +56,7 @@ class UnreadableAttributes:
     def removed(self, directory: Directory, node: Node) -> None:
         """What is gone is not read."""
 
-    def notified(self, attribute: Attribute[object]) -> None:
+    def notified(self, node: Node) -> None:
         """Who polls and reads again is refused again."""
 
 
