@@ -110,7 +110,8 @@ class Disk(Device):
         super().__init__(layer.system, name, parent)
         self.layer = layer
         self.device_class = layer.disk_class
-        self.number = DeviceNumber("block", BLOCK_EXT_MAJOR, layer.minors.allocate())
+        self._minor = layer.minors.allocate()
+        self.number = DeviceNumber("block", BLOCK_EXT_MAJOR, self._minor)
         layer.disk_sequence += 1
         self.sequence = layer.disk_sequence
         self.data = data
@@ -159,8 +160,7 @@ class Disk(Device):
             self.badblocks.clear(sector, count)
 
     def release(self) -> None:
-        assert self.number is not None
-        self.layer.minors.free(self.number.minor)
+        self.layer.minors.free(self._minor)
 
 
 class DiskBytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
@@ -11,6 +12,7 @@ from nvdimmfs.core.attribute import AttributeGroup, attribute, create_files
 from nvdimmfs.core.power import POWER_GROUP, DevicePower
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action, parse_synthetic
+from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Directory, Symlink
 
 if TYPE_CHECKING:
@@ -201,13 +203,35 @@ class Device:
             self.bus.devices.add(Symlink(self.name, self.directory))
             self.directory.add(Symlink("subsystem", self.bus.directory))
         if self.number:
-            self.system.directory(f"dev/{self.number.kind}").add(Symlink(str(self.number), self.directory))
+            self._enter_number(self.number)
 
     def _remove_links(self) -> None:
         if self.number:
-            self.system.directory(f"dev/{self.number.kind}").remove(str(self.number))
+            self._strike_number(self.number)
         if self.device_class:
             self.device_class.directory.remove(self.name)
+
+    def renumber(self, number: DeviceNumber) -> None:
+        """Go by another number from now on, for the sake of a node that stands for the device.
+
+        EBUSY when another device has that number.
+        """
+        assert self.number is not None, f"{self.name} has no node"
+        if number == self.number:
+            return
+        if number in self.system.numbered:
+            raise KernelError(errno.EBUSY, f"{number} is {self.system.numbered[number].name}'s")
+        self._strike_number(self.number)
+        self.number = number
+        self._enter_number(number)
+
+    def _enter_number(self, number: DeviceNumber) -> None:
+        self.system.directory(f"dev/{number.kind}").add(Symlink(str(number), self.directory))
+        self.system.numbered[number] = self
+
+    def _strike_number(self, number: DeviceNumber) -> None:
+        self.system.directory(f"dev/{number.kind}").remove(str(number))
+        del self.system.numbered[number]
 
 
 @attribute("uevent")

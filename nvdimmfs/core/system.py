@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
 from nvdimmfs.core.uevent import Action, Uevent, UeventListener
 from nvdimmfs.kernfs import Directory, Tree
 from nvdimmfs.mm.kernel import KERNEL_6_1, Kernel
+
+if TYPE_CHECKING:
+    from nvdimmfs.core.device import Device, DeviceNumber
 
 #: The model has no clock: what the kernel finishes in the background is done, at the latest, when user space has read
 #: so many attributes.  On the reference machine, a walk through one region still saw the state before (17 reads), one
@@ -44,6 +48,7 @@ class System:
         dev: /dev.
         proc: /proc.
         settling: queued work is running, that is, nobody waits for what is done now.
+        numbered: the devices that have a device number, by it.
     """
 
     def __init__(self, kernel: Kernel = KERNEL_6_1) -> None:
@@ -55,6 +60,7 @@ class System:
         self.proc = root.add(Directory("proc", 0o555))
         for path in ("block", "bus", "class", "dev/block", "dev/char", "devices", "module"):
             self.directory(path)
+        self.numbered: dict[DeviceNumber, Device] = {}
         self._work: deque[Callable[[], None]] = deque()
         self._background: deque[Callable[[], None]] = deque()
         self._reads_left = 0
@@ -139,6 +145,10 @@ class System:
     def listen(self, listener: UeventListener) -> None:
         """Send every uevent from now on to `listener`."""
         self._uevent_listeners.append(listener)
+
+    def stop_listening(self, listener: UeventListener) -> None:
+        """Send it no more."""
+        self._uevent_listeners.remove(listener)
 
     def announce(
         self, action: Action, directory: Directory, subsystem: str, variables: tuple[tuple[str, str], ...] = ()

@@ -132,7 +132,8 @@ class DevDax(Device):
         self.region = region
         self.pagemap = pagemap
         self.data = data
-        self.number = DeviceNumber("char", DAX_MAJOR, layer.minors.allocate())
+        self._minor = layer.minors.allocate()
+        self.number = DeviceNumber("char", DAX_MAJOR, self._minor)
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (DEV_DAX_GROUP,)
@@ -160,8 +161,7 @@ class DevDax(Device):
         super().unregister()
 
     def release(self) -> None:
-        assert self.number is not None
-        self.layer.minors.free(self.number.minor)
+        self.layer.minors.free(self._minor)
 
 
 class DevDaxBytes:
