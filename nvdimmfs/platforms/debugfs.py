@@ -14,10 +14,11 @@ import attrs
 from nvdimmfs.core.parse import line, parse_bool
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Attribute, Directory
+from nvdimmfs.kernfs import Attribute, Channel, Directory
 from nvdimmfs.mm import describe
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.translate import PageQuestion, translation_text
+from nvdimmfs.platforms.control import ControlSession
 from nvdimmfs.platforms.kernel_modules import PersistentMemory
 from nvdimmfs.platforms.layout import layout_json
 
@@ -79,6 +80,12 @@ def create_debug_files(system: System, memory: Memory, persistent_memory: Persis
     debugger = Debugger(memory, persistent_memory)
     for name, file in DEBUG_FILES.items():
         folder.add(Attribute(name, file.permissions, file, debugger))
+    modules_file = DEBUG_FILES["modules"]
+
+    def change_module(verb: str, name: str) -> None:
+        modules_file.store(debugger, f"{verb} {name}".encode())
+
+    folder.add(Channel("control", 0o600, lambda channel: ControlSession(system, channel, change_module)))
 
 
 def _show_translate(debugger: Debugger) -> str:

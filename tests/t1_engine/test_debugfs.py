@@ -15,6 +15,7 @@ from nvdimmfs.mm.memremap import DevPagemap
 from nvdimmfs.mm.units import GIB, KIB, MIB, PIB, TIB, Range
 
 FILES = {
+    "control": 0o600,
     "zones": 0o444,
     "sections": 0o444,
     "memmap": 0o444,

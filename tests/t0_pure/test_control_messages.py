@@ -1,0 +1,72 @@
+"""The messages between a sandbox and its machine."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nvdimmfs.formats.control import (
+    ControlError,
+    Copied,
+    CopyOut,
+    DeviceEvent,
+    Done,
+    Fault,
+    Ioctl,
+    Message,
+    Watch,
+    decode,
+    encode,
+)
+
+NUMBERS = st.integers(0, 2**64)
+MESSAGES = st.one_of(
+    st.builds(Ioctl, NUMBERS, NUMBERS, NUMBERS, st.booleans()),
+    st.builds(CopyOut, NUMBERS, st.binary()),
+    st.builds(Copied, st.binary()),
+    st.just(Fault()),
+    st.builds(Watch, st.lists(st.text()).map(tuple)),
+    st.builds(DeviceEvent, NUMBERS, st.lists(st.tuples(st.text(), st.text())).map(tuple)),
+)
+
+
+@given(MESSAGES)
+def test_a_message_survives_the_way(message):
+    assert decode(encode(message)) == message
+
+
+def test_a_message_is_one_json_object_with_its_kind():
+    assert json.loads(encode(Done(7))) == {"Done": {"sequence": 7}}
+    assert json.loads(encode(Copied(b"\xff\0"))) == {"Copied": {"data": "/wA="}}
+
+
+@given(st.one_of(st.binary(), st.sampled_from(sorted(Message.kinds)).map(lambda kind: f'{{"{kind}":{{}}}}'.encode())))
+def test_anything_else_is_refused(data):
+    try:
+        assert decode(data) == Fault()
+    except ControlError:
+        pass
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "[]",
+        "null",
+        '{"Message":{}}',
+        '{"Load":{"name":3}}',
+        '{"Load":{"name":"nd_e820","more":1}}',
+        '{"Done":{"sequence":true}}',
+        '{"Done":{"sequence":1.5}}',
+        '{"Copied":{"data":"*"}}',
+        '{"Copied":{"data":null}}',
+        '{"Load":{"name":"nd_e820"},"Fault":{}}',
+        '{"DeviceEvent":{"sequence":1,"properties":[["a"]]}}',
+        "[" * 100_000,
+    ],
+)
+def test_mistakes_are_refused(text):
+    with pytest.raises(ControlError):
+        decode(text.encode())

@@ -1,0 +1,196 @@
+"""The control channel, as a sandbox uses it, without a mount."""
+
+import errno
+import struct
+
+import pytest
+from machines import boot
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.formats import control
+from nvdimmfs.kernfs import Attribute, Channel
+
+LEGACY = {"memmap": "512M!4G,256M!6G"}
+DIMMS = {"machine": "qemu-nfit"}
+
+#: ND_IOCTL_GET_CONFIG_SIZE and ND_IOCTL_GET_CONFIG_DATA (include/uapi/linux/ndctl.h).
+GET_CONFIG_SIZE = 0xC00C4E04
+GET_CONFIG_DATA = 0xC00C4E05
+
+
+class Sandbox:
+    """One end of a session."""
+
+    def __init__(self, machine):
+        self.machine = machine
+        self.sys = machine.system.sys
+        channel = self.sys.find("kernel/debug/nvdimmfs/control")
+        assert isinstance(channel, Channel)
+        self.session = channel.open_session(channel)
+
+    def say(self, message):
+        self.session.write(control.encode(message))
+        return self.hear()
+
+    def hear(self):
+        data = self.session.read()
+        return control.decode(data) if data else None
+
+    def events(self):
+        return list(iter(self.hear, None))
+
+    def write(self, path, text):
+        place = self.sys
+        *folders, name = path.split("/")
+        for folder in folders:
+            place = place.find(folder)
+            place = getattr(place, "target", place)
+        attribute = place.find(name)
+        assert isinstance(attribute, Attribute)
+        attribute.store(text.encode())
+
+    def number(self, kind, name):
+        (number,) = (n for n, device in self.machine.system.numbered.items() if (n.kind, device.name) == (kind, name))
+        return number.major, number.minor
+
+
+@pytest.fixture
+def legacy():
+    return Sandbox(boot(LEGACY))
+
+
+@pytest.fixture
+def dimms():
+    return Sandbox(boot(DIMMS))
+
+
+def test_an_ioctl_is_a_conversation(dimms):
+    memory = bytearray(12)
+    answer = dimms.say(control.Ioctl(*dimms.number("char", "nmem0"), GET_CONFIG_SIZE, writable=True))
+    while not isinstance(answer, control.Result):
+        if isinstance(answer, control.CopyIn):
+            answer = dimms.say(control.Copied(bytes(memory[answer.offset : answer.offset + answer.length])))
+        else:
+            memory[answer.offset : answer.offset + len(answer.data)] = answer.data
+            answer = dimms.say(control.Copied(b""))
+    status, size, _ = struct.unpack("=III", memory)
+    assert (answer.value, status, size) == (0, 0, 128 << 10)
+
+
+def test_a_long_argument_comes_in_pieces(dimms):
+    """Of 128 KiB of labels."""
+    length = 128 << 10
+    memory = bytearray(struct.pack("=III", 0, length, 0) + bytes(length))
+    pieces = []
+    answer = dimms.say(control.Ioctl(*dimms.number("char", "nmem0"), GET_CONFIG_DATA, writable=True))
+    while isinstance(answer, control.CopyIn | control.CopyOut):
+        if isinstance(answer, control.CopyIn):
+            pieces.append(answer.length)
+            answer = dimms.say(control.Copied(bytes(memory[answer.offset : answer.offset + answer.length])))
+        else:
+            pieces.append(len(answer.data))
+            memory[answer.offset : answer.offset + len(answer.data)] = answer.data
+            answer = dimms.say(control.Copied(b""))
+    assert isinstance(answer, control.Result)
+    assert max(pieces) <= 1 << 16
+    assert sum(pieces) > 2 * length
+
+
+def test_memory_that_is_not_there_is_efault(dimms):
+    number = dimms.number("char", "nmem0")
+    assert isinstance(dimms.say(control.Ioctl(*number, GET_CONFIG_SIZE, writable=True)), control.CopyIn)
+    refused = dimms.say(control.Fault())
+    assert isinstance(refused, control.Refused)
+    assert refused.errno == errno.EFAULT
+
+
+@pytest.mark.parametrize("machine", [LEGACY, DIMMS])
+def test_what_takes_no_ioctl_says_so(machine):
+    sandbox = Sandbox(boot(machine))
+    refused = sandbox.say(control.Ioctl(*sandbox.number("char", "ndctl0"), GET_CONFIG_SIZE, writable=True))
+    assert refused.errno == errno.ENOTTY
+
+
+def test_an_unknown_number_is_no_device(legacy):
+    assert legacy.say(control.Ioctl(1, 3, GET_CONFIG_SIZE, writable=True)).errno == errno.ENODEV
+
+
+@pytest.mark.parametrize(
+    "message",
+    [control.Fault(), control.Copied(b"x"), control.Done(1), control.Result(0), control.CopyIn(0, 1)],
+    ids=lambda message: type(message).__name__,
+)
+def test_what_nobody_asked_for_is_refused(legacy, message):
+    assert legacy.say(message).errno == errno.EINVAL
+
+
+def test_more_than_was_asked_for_is_refused_and_ends_the_call(dimms):
+    asked = dimms.say(control.Ioctl(*dimms.number("char", "nmem0"), GET_CONFIG_SIZE, writable=True))
+    assert dimms.say(control.Copied(bytes(asked.length + 1))).errno == errno.EINVAL
+    assert dimms.say(control.Copied(bytes(asked.length))).errno == errno.EINVAL
+
+
+def test_garbage_is_refused(legacy):
+    with pytest.raises(KernelError) as refusal:
+        legacy.session.write(b"garbage")
+    assert refusal.value.errno == errno.EINVAL
+
+
+def test_a_device_goes_by_the_number_of_its_node(legacy):
+    old = legacy.number("block", "pmem0")
+    assert legacy.say(control.Renumber("block", *old, 7, 5)) == control.Result(0)
+    assert legacy.sys.find("block").find("pmem0").target.find("dev").show() == b"7:5\n"
+    assert "7:5" in legacy.sys.find("dev/block")
+    assert f"{old[0]}:{old[1]}" not in legacy.sys.find("dev/block")
+    assert b"MAJOR=7\nMINOR=5\n" in legacy.sys.find("block").find("pmem0").target.find("uevent").show()
+    other = legacy.number("block", "pmem1")
+    assert legacy.say(control.Renumber("block", *other, 7, 5)).errno == errno.EBUSY
+    assert legacy.number("block", "pmem1") == other
+
+
+def test_a_renumbered_device_gives_its_own_number_back(legacy):
+    old = legacy.number("block", "pmem0")
+    legacy.say(control.Renumber("block", *old, 7, 5))
+    legacy.write("bus/nd/drivers/nd_pmem/unbind", "namespace0.0")
+    legacy.write("bus/nd/drivers/nd_pmem/bind", "namespace0.0")
+    assert legacy.number("block", "pmem0") == old
+
+
+def test_modules_come_and_go(legacy):
+    assert legacy.say(control.Load("nd_e820")).errno == errno.EEXIST
+    assert legacy.say(control.Unload("no_such")).errno == errno.EINVAL
+
+
+def test_a_watcher_hears_of_devices_and_others_wait_for_it(legacy):
+    assert legacy.say(control.Watch(())) is None
+    assert not legacy.session.is_behind
+    legacy.write("bus/nd/drivers/nd_pmem/unbind", "namespace0.0")
+    assert legacy.session.is_behind
+    events = [event.properties for event in legacy.events()]
+    removed = [dict(properties) for properties in events if ("DEVNAME", "pmem0") in properties]
+    assert [(event["ACTION"], event["SUBSYSTEM"]) for event in removed] == [("remove", "block")]
+    assert legacy.say(control.Done(len(events))) is None
+    assert not legacy.session.is_behind
+
+
+def test_a_watcher_hears_of_entries(legacy):
+    legacy.say(control.Watch(("", "devices/virtual")))
+    for namespace in ("namespace0.0", "namespace1.0"):
+        legacy.write("bus/nd/drivers/nd_pmem/unbind", namespace)
+    gone = [event for event in legacy.events() if isinstance(event, control.EntryEvent)]
+    assert [(event.path, event.present) for event in gone] == [("devices/virtual/bdi", False)]
+    legacy.write("bus/nd/drivers/nd_pmem/bind", "namespace0.0")
+    come = [event for event in legacy.events() if isinstance(event, control.EntryEvent)]
+    assert [(event.path, event.present) for event in come] == [("devices/virtual/bdi", True)]
+
+
+@pytest.mark.parametrize(("folder", "number"), [("no/such", errno.ENOENT), ("bus/nd/uevent", errno.ENOTDIR)])
+def test_only_folders_are_watched(legacy, folder, number):
+    assert legacy.say(control.Watch((folder,))).errno == number
+
+
+def test_nobody_waits_for_a_watcher_that_has_gone(legacy):
+    legacy.say(control.Watch(()))
+    legacy.session.close()
+    legacy.write("bus/nd/drivers/nd_pmem/unbind", "namespace0.0")
+    assert legacy.events() == []
