@@ -13,11 +13,11 @@ import syslog
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-def log_to_stderr() -> None:
-    """Everything from INFO on, line by line."""
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Everything from a level on, line by line."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(_FORMAT))
-    _use(handler, logging.INFO)
+    _use(handler, level)
 
 
 def log_to_system() -> None:

@@ -15,19 +15,16 @@ from typing import TYPE_CHECKING
 import attrs
 
 from nvdimmfs.cli import log as logs
+from nvdimmfs.cli import machine_options
 from nvdimmfs.cli.daemon import leave_behind
-from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.errors import CommandError
 from nvdimmfs.cli.mount_table import absolute, require_free
-from nvdimmfs.cli.sizes import parse_size
 from nvdimmfs.fuse.requirements import MountError, require_fuse
-from nvdimmfs.platforms.module_files import BOOT_MODULES
 
 if TYPE_CHECKING:  # loaded when a machine is described
     from nvdimmfs.machine_file.model import MachineDescription
 
 log = logging.getLogger(__name__)
-
-DEFAULT_MEMMAP = "512M!4G,256M!6G"
 
 
 @attrs.frozen
@@ -44,36 +41,7 @@ class MountRequest:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("directory", metavar="DIR", help="an empty directory to mount on")
-    parser.add_argument(
-        "--machine",
-        metavar="NAME|FILE",
-        help="a name from `nvdimmfs machine list`, or a machine file; the options below change parts of it",
-    )
-    parser.add_argument(
-        "--memmap",
-        metavar="RANGES",
-        help="legacy persistent memory, size!start, as on the Linux command line "
-        f"(default without --machine: {DEFAULT_MEMMAP})",
-    )
-    parser.add_argument("--ram", metavar="SIZE", help="the machine's memory (default without --machine: 4G)")
-    parser.add_argument(
-        "--kernel",
-        metavar="RELEASE",
-        help="whose answers it gives: 6.1, or an older one, 4.5, 4.3 or rfc, as far as struct pages and pfn devices go "
-        "(default: 6.1)",
-    )
-    parser.add_argument(
-        "--media", metavar="FOLDER", help="keep the bytes in files in this folder (default: in memory, lost at the end)"
-    )
-    parser.add_argument(
-        "--blacklist",
-        metavar="MODULE",
-        action="append",
-        choices=BOOT_MODULES,
-        default=[],
-        help=f"do not load a module at boot, as modprobe.blacklist=: {', '.join(BOOT_MODULES)}; "
-        "sys/kernel/debug/nvdimmfs/modules loads it later",
-    )
+    machine_options.configure(parser)
     parser.add_argument(
         "--foreground", action="store_true", help="do not leave a daemon behind: serve, and log to stderr"
     )
@@ -85,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Mount.  Returns once the mount answers; in the foreground, once it has ended."""
     request = MountRequest(
         mountpoint=absolute(arguments.directory),
-        machine=_machine(arguments),
+        machine=machine_options.machine(arguments),
         media=None if arguments.media is None else absolute(arguments.media),
         blacklist=tuple(arguments.blacklist),
         cache=not arguments.no_cache,
@@ -99,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.foreground:
         return _serve_in_foreground(request, log_file)
     (logs.log_to_system if log_file is None else logs.log_to_stderr)()
-    leave_behind(lambda on_ready: _serve(request, on_ready), stderr=log_file)
+    leave_behind(lambda on_ready: serve(request, on_ready), stderr=log_file)
     _warn_of_missing_memory(request)
     return 0
 
@@ -109,7 +77,7 @@ def _serve_in_foreground(request: MountRequest, log_file: int | None) -> int:
         os.dup2(log_file, 2)
     logs.log_to_stderr()
     _warn_of_missing_memory(request)
-    _serve(request, lambda: log.info("mounted on %s; Ctrl-C unmounts", request.mountpoint))
+    serve(request, lambda: log.info("mounted on %s; Ctrl-C unmounts", request.mountpoint))
     return 0
 
 
@@ -118,14 +86,14 @@ def _opened_log(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
-def _serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
+def serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
     """Build the machine and serve its tree.  Loads what that needs only now: half of the start-up time is imports."""
     from nvdimmfs.media.base import MediaError
     from nvdimmfs.platforms.machine import Machine
     from nvdimmfs.platforms.new_machine import NewMachineError
 
     try:
-        from nvdimmfs.fuse.mount import serve
+        from nvdimmfs.fuse.mount import serve as serve_tree
     except ImportError as error:
         raise CommandError(f"the FUSE library cannot be loaded: {error}") from None
 
@@ -136,7 +104,7 @@ def _serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
         raise CommandError(str(error)) from None
     with contextlib.closing(machine):
         try:
-            serve(
+            serve_tree(
                 machine.tree,
                 request.mountpoint,
                 cache=request.cache,
@@ -160,53 +128,6 @@ def _everything_stays() -> Iterator[None]:
         gc.freeze()
     finally:
         gc.enable()
-
-
-def _machine(arguments: argparse.Namespace) -> MachineDescription:
-    """The machine asked for, with what the other options change of it."""
-    from nvdimmfs.machine_file.model import MachineDescription
-
-    machine = MachineDescription(memmap=DEFAULT_MEMMAP)
-    if arguments.machine is not None:
-        from nvdimmfs.cli.machine import described
-
-        machine = described(arguments.machine)
-    if arguments.ram is not None:
-        machine = attrs.evolve(machine, ram=parse_size(arguments.ram, "--ram"))
-    if arguments.kernel is not None:
-        machine = attrs.evolve(machine, kernel=_checked_kernel(arguments.kernel))
-    if arguments.memmap is not None:
-        machine = attrs.evolve(machine, memmap=arguments.memmap)
-    if machine.memmap:
-        _check_memmap(machine.memmap, machine.ram)
-    if arguments.machine is not None:
-        _check_changed(machine, arguments.machine)
-    return machine
-
-
-def _check_changed(machine: MachineDescription, name: str) -> None:
-    """That the options have made nothing impossible of a described machine, such as RAM on top of a range."""
-    from nvdimmfs.machine_file.checks import problems
-
-    for path, complaint in problems(machine):
-        raise CommandError(f"--machine {name} with these options: {path}: {complaint}", MISUSED)
-
-
-def _check_memmap(memmap: str, ram: int) -> None:
-    from nvdimmfs.mm.memmap_option import MemmapError, check_memmap
-
-    try:
-        check_memmap(memmap, ram)
-    except MemmapError as error:
-        raise CommandError(str(error), MISUSED) from None
-
-
-def _checked_kernel(name: str) -> str:
-    from nvdimmfs.mm.kernel import EMULATED_KERNELS
-
-    if name not in EMULATED_KERNELS:
-        raise CommandError(f"--kernel {name}: not one of {', '.join(EMULATED_KERNELS)}", MISUSED)
-    return name
 
 
 def _warn_of_missing_memory(request: MountRequest) -> None:

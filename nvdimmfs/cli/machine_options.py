@@ -1,0 +1,98 @@
+"""The options that say which machine is meant; several commands take them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+import attrs
+
+from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.sizes import parse_size
+from nvdimmfs.platforms.module_files import BOOT_MODULES
+
+if TYPE_CHECKING:  # loaded when a machine is described
+    from nvdimmfs.machine_file.model import MachineDescription
+
+DEFAULT_MEMMAP = "512M!4G,256M!6G"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "--machine",
+        metavar="NAME|FILE",
+        help="a name from `nvdimmfs machine list`, or a machine file; the options below change parts of it",
+    )
+    parser.add_argument(
+        "--memmap",
+        metavar="RANGES",
+        help="legacy persistent memory, size!start, as on the Linux command line "
+        f"(default without --machine: {DEFAULT_MEMMAP})",
+    )
+    parser.add_argument("--ram", metavar="SIZE", help="the machine's memory (default without --machine: 4G)")
+    parser.add_argument(
+        "--kernel",
+        metavar="RELEASE",
+        help="whose answers it gives: 6.1, or an older one, 4.5, 4.3 or rfc, as far as struct pages and pfn devices go "
+        "(default: 6.1)",
+    )
+    parser.add_argument(
+        "--media", metavar="FOLDER", help="keep the bytes in files in this folder (default: in memory, lost at the end)"
+    )
+    parser.add_argument(
+        "--blacklist",
+        metavar="MODULE",
+        action="append",
+        choices=BOOT_MODULES,
+        default=[],
+        help=f"do not load a module at boot, as modprobe.blacklist=: {', '.join(BOOT_MODULES)}; "
+        "sys/kernel/debug/nvdimmfs/modules loads it later",
+    )
+
+
+def machine(arguments: argparse.Namespace) -> MachineDescription:
+    """The machine asked for, with what the other options change of it."""
+    from nvdimmfs.machine_file.model import MachineDescription
+
+    wanted = MachineDescription(memmap=DEFAULT_MEMMAP)
+    if arguments.machine is not None:
+        from nvdimmfs.cli.machine import described
+
+        wanted = described(arguments.machine)
+    if arguments.ram is not None:
+        wanted = attrs.evolve(wanted, ram=parse_size(arguments.ram, "--ram"))
+    if arguments.kernel is not None:
+        wanted = attrs.evolve(wanted, kernel=_checked_kernel(arguments.kernel))
+    if arguments.memmap is not None:
+        wanted = attrs.evolve(wanted, memmap=arguments.memmap)
+    if wanted.memmap:
+        _check_memmap(wanted.memmap, wanted.ram)
+    if arguments.machine is not None:
+        _check_changed(wanted, arguments.machine)
+    return wanted
+
+
+def _check_changed(machine: MachineDescription, name: str) -> None:
+    """That the options have made nothing impossible of a described machine, such as RAM on top of a range."""
+    from nvdimmfs.machine_file.checks import problems
+
+    for path, complaint in problems(machine):
+        raise CommandError(f"--machine {name} with these options: {path}: {complaint}", MISUSED)
+
+
+def _check_memmap(memmap: str, ram: int) -> None:
+    from nvdimmfs.mm.memmap_option import MemmapError, check_memmap
+
+    try:
+        check_memmap(memmap, ram)
+    except MemmapError as error:
+        raise CommandError(str(error), MISUSED) from None
+
+
+def _checked_kernel(name: str) -> str:
+    from nvdimmfs.mm.kernel import EMULATED_KERNELS
+
+    if name not in EMULATED_KERNELS:
+        raise CommandError(f"--kernel {name}: not one of {', '.join(EMULATED_KERNELS)}", MISUSED)
+    return name
