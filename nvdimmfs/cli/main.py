@@ -29,6 +29,8 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("mount", "nvdimmfs.cli.mount", "mount a machine with persistent memory"),
     Command("umount", "nvdimmfs.cli.umount", "unmount it and wait until its daemon has ended"),
+    Command("run", "nvdimmfs.cli.run", "run a command on a machine with persistent memory, found in /sys and /dev"),
+    Command("doctor", "nvdimmfs.cli.doctor", "say what this host allows, and what would help"),
     Command("show", "nvdimmfs.cli.show", "draw what lies where in its persistent memory"),
     Command("plan", "nvdimmfs.cli.plan", "say what the struct pages of persistent memory cost"),
     Command("machine", "nvdimmfs.cli.machine", "list, draw and check machines"),

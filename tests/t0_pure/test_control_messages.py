@@ -1,5 +1,6 @@
 """The messages between a sandbox and its machine."""
 
+import contextlib
 import json
 
 import pytest
@@ -43,10 +44,8 @@ def test_a_message_is_one_json_object_with_its_kind():
 
 @given(st.one_of(st.binary(), st.sampled_from(sorted(Message.kinds)).map(lambda kind: f'{{"{kind}":{{}}}}'.encode())))
 def test_anything_else_is_refused(data):
-    try:
+    with contextlib.suppress(ControlError):
         assert decode(data) == Fault()
-    except ControlError:
-        pass
 
 
 @pytest.mark.parametrize(

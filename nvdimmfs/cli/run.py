@@ -1,0 +1,93 @@
+"""`nvdimmfs run`: a command that finds a machine with persistent memory where it looks for one."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from nvdimmfs.cli import log as logs
+from nvdimmfs.cli import machine_options
+from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.mount import MountRequest, serve
+from nvdimmfs.cli.mount_table import absolute
+from nvdimmfs.fuse.requirements import MountError, require_fuse
+from nvdimmfs.sandbox.command import CommandNotStartedError
+from nvdimmfs.sandbox.errors import SandboxError
+from nvdimmfs.sandbox.sandbox import Serve, Wish, run_sandbox
+
+#: Where the sandbox's network comes from.
+PRIVATE = "private"
+HOST = "host"
+
+#: Options that make a machine; with --attach it is there already.
+_MACHINE_OPTIONS = ("machine", "memmap", "ram", "kernel", "media", "blacklist")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    machine_options.configure(parser)
+    parser.add_argument("--attach", metavar="DIR", help="use the machine that is mounted on DIR instead of a new one")
+    parser.add_argument(
+        "--net",
+        choices=(PRIVATE, HOST),
+        default=PRIVATE,
+        help="the command's network: one of its own without connections, in which it hears uevents, or the host's, "
+        "without them (default: private)",
+    )
+    parser.add_argument("command", metavar="COMMAND", help="what to run; put -- before it")
+    parser.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="its arguments")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command, and end as it ends: with its status, or by its signal."""
+    logs.log_to_stderr(logging.WARNING)
+    wish = Wish(
+        command=[arguments.command, *arguments.arguments],
+        serve=None if arguments.attach else _server(arguments),
+        attach=None if arguments.attach is None else _mounted(arguments),
+        own_network=arguments.net == PRIVATE,
+    )
+    try:
+        ending = run_sandbox(wish)
+    except CommandNotStartedError as failure:
+        raise CommandError(str(failure), failure.status) from None
+    except SandboxError as failure:
+        raise CommandError(str(failure)) from None
+    if os.WIFSIGNALED(ending):
+        _end_by(os.WTERMSIG(ending))
+    return os.waitstatus_to_exitcode(ending)
+
+
+def _server(arguments: argparse.Namespace) -> Serve:
+    try:
+        require_fuse()
+    except MountError as error:
+        raise CommandError(str(error)) from None
+    machine = machine_options.machine(arguments)
+    media = None if arguments.media is None else absolute(arguments.media)
+    blacklist = tuple(arguments.blacklist)
+
+    def serve_machine(mountpoint: Path, on_ready: Callable[[], None]) -> None:
+        serve(MountRequest(mountpoint, machine, media, blacklist, cache=True), on_ready)
+
+    return serve_machine
+
+
+def _mounted(arguments: argparse.Namespace) -> Path:
+    for option in _MACHINE_OPTIONS:
+        if getattr(arguments, option):
+            raise CommandError(f"--attach: the machine is there already, --{option} cannot change it", MISUSED)
+    return absolute(arguments.attach)
+
+
+def _end_by(number: int) -> None:
+    """End by the signal that ended the command, so that whoever waits sees the same; without a core dump."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if number != signal.SIGKILL:
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)

@@ -1,0 +1,134 @@
+"""System calls that Python 3.11 does not offer.  Each raises OSError with the kernel's errno."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from pathlib import Path
+
+from attrs import frozen
+
+# Flags of unshare(2) (include/uapi/linux/sched.h).
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+# Flags of mount(2) and umount2(2) (include/uapi/linux/mount.h, include/linux/fs.h).
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_SLAVE = 0x80000
+MNT_DETACH = 0x2
+UMOUNT_NOFOLLOW = 0x8
+
+# Operations of prctl(2) (include/uapi/linux/prctl.h).
+PR_SET_PDEATHSIG = 1
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@frozen
+class SystemCallNumbers:
+    """Numbers of the calls that a C library may lack, or that a filter looks at, on one architecture.
+
+    Attributes:
+        audit_arch: what seccomp(2) calls the architecture (include/uapi/linux/audit.h).
+    """
+
+    audit_arch: int
+    seccomp: int
+    ioctl: int
+    init_module: int
+    finit_module: int
+    delete_module: int
+
+
+#: From asm/unistd.h.  A 64-bit kernel also runs the 32-bit programs of its family.
+X86_64 = SystemCallNumbers(0xC000003E, 317, 16, 175, 313, 176)
+I386 = SystemCallNumbers(0x40000003, 354, 54, 128, 350, 129)
+AARCH64 = SystemCallNumbers(0xC00000B7, 277, 29, 105, 273, 106)
+ARM = SystemCallNumbers(0x40000028, 383, 54, 128, 379, 129)
+RISCV64 = SystemCallNumbers(0xC00000F3, 277, 29, 105, 273, 106)
+
+#: What each machine runs, its own architecture first.
+FAMILIES = {"x86_64": (X86_64, I386), "aarch64": (AARCH64, ARM), "riscv64": (RISCV64,)}
+
+
+def family() -> tuple[SystemCallNumbers, ...]:
+    """The architectures of this machine's programs.  ENOSYS when they are not known here."""
+    machine = platform.machine()
+    if machine not in FAMILIES:
+        raise OSError(38, f"system calls of {machine} are not known, only those of {', '.join(FAMILIES)}")
+    return FAMILIES[machine]
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces that the flags name for new ones."""
+    _check(_LIBC.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def mount(source: Path | str, target: Path | str, kind: str = "", flags: int = 0, options: str = "") -> None:
+    """Mount a file system."""
+    words = (os.fsencode(source), os.fsencode(target), kind.encode() or None)
+    _check(_LIBC.mount(*words, ctypes.c_ulong(flags), options.encode() or None), str(target))
+
+
+def bind(source: Path | str, target: Path | str) -> None:
+    """Show a file or a directory, with what is mounted below, in another place."""
+    mount(source, target, flags=MS_BIND | MS_REC)
+
+
+def umount(target: Path | str) -> None:
+    """Take the topmost mount off, however busy it is."""
+    _check(_LIBC.umount2(os.fsencode(target), ctypes.c_int(MNT_DETACH | UMOUNT_NOFOLLOW)), str(target))
+
+
+def die_with_parent(signal: int) -> None:
+    """Get that signal when the parent ends."""
+    _check(_LIBC.prctl(ctypes.c_int(PR_SET_PDEATHSIG), ctypes.c_ulong(signal), 0, 0, 0), "prctl")
+
+
+def seccomp(operation: int, flags: int, arguments: object) -> int:
+    """Do a seccomp operation on what ctypes takes as a pointer."""
+    number = family()[0].seccomp
+    return _check(_LIBC.syscall(ctypes.c_long(number), operation, flags, arguments), "seccomp")
+
+
+class _IoVec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+def read_memory(process: int, address: int, length: int) -> bytes:
+    """Another process's memory.  EFAULT unless all of it is there and may be read."""
+    buffer = ctypes.create_string_buffer(length)
+    _copy(_LIBC.process_vm_readv, process, buffer, address, length)
+    return buffer.raw
+
+
+def write_memory(process: int, address: int, data: bytes) -> None:
+    """Change another process's memory.  EFAULT unless all of it is there and may be written."""
+    buffer = ctypes.create_string_buffer(data, len(data))
+    _copy(_LIBC.process_vm_writev, process, buffer, address, len(data))
+
+
+def _copy(
+    call: ctypes._NamedFuncPointer, process: int, buffer: ctypes.Array[ctypes.c_char], address: int, length: int
+) -> None:
+    own = _IoVec(ctypes.cast(buffer, ctypes.c_void_p), length)
+    theirs = _IoVec(ctypes.c_void_p(address), length)
+    call.restype = ctypes.c_ssize_t
+    one = ctypes.c_ulong(1)
+    copied = _check(call(process, ctypes.byref(own), one, ctypes.byref(theirs), one, ctypes.c_ulong(0)), "memory")
+    if copied != length:
+        raise OSError(14, os.strerror(14))
+
+
+def _check(answer: int, what: str) -> int:
+    if answer == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+    return answer

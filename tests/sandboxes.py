@@ -1,0 +1,77 @@
+"""Sandboxes for tests: commands under `nvdimmfs run`, and why there can be none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import mounting
+
+#: A command in a sandbox takes no longer than this, in seconds.
+PATIENCE = 60
+
+
+def why_not() -> str | None:
+    """Why nothing can be run here; None when it can."""
+    reason = mounting.why_not()
+    if reason:
+        return reason
+    done = run("true")
+    return None if done.returncode == 0 else done.stderr.strip()
+
+
+def run(*command: str | Path, options: tuple[str | Path, ...] = (), **more) -> subprocess.CompletedProcess[str]:
+    """Run a command on a machine and wait for it."""
+    return mounting.command(*mounting.MACHINE, "run", *options, "--", *command, **({"timeout": PATIENCE} | more))
+
+
+def sh(script: str, *options: str | Path, **more) -> subprocess.CompletedProcess[str]:
+    """Run a shell script on a machine, which must succeed silently."""
+    done = run("sh", "-ec", script, options=options, **more)
+    assert (done.returncode, done.stderr) == (0, ""), f"{done.stdout}\n{done.stderr}"
+    return done
+
+
+def start(*command: str | Path, options: tuple[str | Path, ...] = (), **more) -> subprocess.Popen[str]:
+    """Start a command on a machine."""
+    argv = (*mounting.MACHINE, "run", *options, "--", *command)
+    defaults = {"cwd": "/", "env": mounting.environment(), "text": True, "stdout": subprocess.PIPE}
+    return subprocess.Popen(argv, **(defaults | more))
+
+
+def eventually(what: Callable[[], bool], patience: float = PATIENCE) -> bool:
+    """Wait until something is so."""
+    end = time.monotonic() + patience
+    while not what():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def processes_with(word: str) -> list[int]:
+    """The processes that have a word in their environment."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                environment = (folder / "environ").read_bytes()
+            except OSError:
+                continue
+            if word.encode() in environment:
+                found.append(int(folder.name))
+    return found
+
+
+def has(tool: str) -> bool:
+    """Whether a tool is installed."""
+    return shutil.which(tool) is not None
+
+
+def is_root() -> bool:
+    """Whether this is root, outside of any user namespace."""
+    return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == ["0", "0", str(2**32 - 1)]

@@ -1,0 +1,298 @@
+"""`nvdimmfs run`: the command's view, and its life."""
+
+import os
+import re
+import signal
+import uuid
+from pathlib import Path
+
+import mounting
+import pytest
+import sandboxes
+from sandboxes import eventually, processes_with, run, sh, start
+
+pytestmark = pytest.mark.usefixtures("sandbox")
+
+TWO_RANGES = ("--memmap", "512M!4G,256M!6G", "--ram", "8G")
+
+
+@pytest.fixture(scope="session")
+def sandbox():
+    reason = sandboxes.why_not()
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def tag():
+    """A word in the environment of everything that a test starts; none of it may be left in the end."""
+    word = f"NVDIMMFS_TEST={uuid.uuid4()}"
+    yield word
+    left = processes_with(word)
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+    assert not left
+
+
+def tagged(word):
+    name, _, value = word.partition("=")
+    return mounting.environment() | {name: value}
+
+
+def names(folder):
+    return {entry.name for entry in Path(folder).iterdir()}
+
+
+# How it begins and ends
+
+
+@pytest.mark.parametrize(("script", "status"), [("true", 0), ("exit 3", 3), ("exit 255", 255)])
+def test_the_status_is_the_commands(script, status):
+    done = run("sh", "-c", script, options=TWO_RANGES)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1])
+def test_it_ends_by_the_signal_that_ended_the_command(number):
+    assert run("sh", "-c", f"kill -{int(number)} $$").returncode == -number
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "words"),
+    [("no-such-command", 127, "No such file or directory"), ("/etc/passwd", 126, "Permission denied")],
+)
+def test_a_command_that_cannot_be_run(command, status, words):
+    done = run(command)
+    assert (done.returncode, done.stderr) == (status, f"nvdimmfs: cannot run {command}: {words}\n")
+
+
+def test_input_arguments_folder_and_environment_pass_through(tmp_path):
+    done = run(
+        "sh",
+        "-c",
+        'cat; pwd; echo "$WORD" "$1"',
+        "sh",
+        "a b",
+        cwd=tmp_path,
+        input="from outside\n",
+        env=mounting.environment() | {"WORD": "word"},
+    )
+    assert done.stdout == f"from outside\n{tmp_path}\nword a b\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT])
+def test_signals_are_passed_on(number, tag):
+    script = f"trap 'echo caught; exit 7' {int(number)}; echo ready; while :; do sleep 0.05; done"
+    process = start("sh", "-c", script, env=tagged(tag))
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=sandboxes.PATIENCE)[0] == "caught\n"
+    assert process.returncode == 7
+
+
+def test_nothing_outlives_the_command(tag):
+    run("sh", "-c", "setsid sleep 1000 & nohup sleep 1001 >/dev/null 2>&1 & exit 0", env=tagged(tag))
+    assert processes_with(tag) == []
+
+
+def test_nothing_outlives_the_supervisor(tag):
+    process = start("sh", "-c", "echo ready; exec sleep 1000", env=tagged(tag))
+    assert process.stdout.readline() == "ready\n"
+    process.kill()
+    process.communicate()
+    assert eventually(lambda: not processes_with(tag))
+
+
+def test_a_machine_that_cannot_be_made_says_so():
+    done = run("true", options=("--media", "/proc/nowhere"))
+    assert done.returncode == 1
+    assert re.fullmatch(r"nvdimmfs: .*/proc/nowhere.*\n", done.stderr)
+
+
+def test_a_sandbox_in_a_sandbox_says_so():
+    done = run(*mounting.MACHINE, "run", "--", "true")
+    assert (done.returncode, done.stderr) == (1, "nvdimmfs: this is a sandbox already: call the command as it is\n")
+
+
+# What the command sees
+
+
+def test_nodes_have_the_numbers_that_sysfs_tells():
+    script = """
+        for node in ndctl0 nmem0 nmem1; do
+            stat -c '%F %Hr:%Lr' /dev/$node
+            find /sys/devices -path "*/$node/dev" -exec cat {} +
+        done
+        readlink -f /sys/dev/char/$(stat -c %Hr:%Lr /dev/ndctl0)/device
+    """
+    lines = sh(script, "--machine", "qemu-nfit").stdout.splitlines()
+    for kind, number in zip(lines[0:6:2], lines[1:6:2], strict=True):
+        assert kind == f"character special file {number}"
+    assert lines[6] == "/sys/devices/LNXSYSTM:00/LNXSYBUS:00/ACPI0012:00/ndbus0"
+
+
+def test_the_nodes_end_at_once():
+    assert sh("cat /dev/ndctl0 | wc -c").stdout == "0\n"
+
+
+def test_the_machine_is_seen_and_the_rest_is_the_hosts():
+    script = "ls /sys/bus/nd/devices; echo -; ls /sys/class; echo -; ls /sys/devices; echo -; ls /sys"
+    nd, classes, devices, top = (part.split() for part in sh(script, *TWO_RANGES).stdout.split("-\n"))
+    assert {"namespace0.0", "region1", "ndbus0"} < set(nd)
+    assert {"nd", "block", *names("/sys/class")} <= set(classes)
+    assert names("/sys/devices") <= set(devices)
+    assert names("/sys") <= set(top)
+
+
+def test_persistent_memory_of_the_host_is_invisible():
+    """Its buses, classes, disks and modules are the machine's alone."""
+    script = "ls /sys/class/nd /sys/block /sys/bus/dax/devices; echo -; ls /dev; echo -; ls /sys/bus/nd/devices"
+    listed, nodes, nd = (part.split() for part in sh(script, "--memmap", "64M!4G").stdout.split("-\n"))
+    assert [word for word in listed if not word.endswith(":")] == ["pmem0", "ndctl0"]
+    assert sorted(word for word in nodes if word.startswith(("pmem", "nmem", "ndctl", "dax"))) == ["ndctl0", "pmem0"]
+    assert nd == ["btt0.0", "dax0.0", "namespace0.0", "ndbus0", "pfn0.0", "region0"]
+
+
+def test_proc_is_the_machines():
+    script = "cat /proc/iomem /proc/self/comm; grep -c '' /proc/zoneinfo; echo /proc/[0-9]*"
+    out = sh(script, *TWO_RANGES).stdout
+    assert "100000000-11fffffff : Persistent Memory (legacy)" in out
+    assert "\ncat\n" in out
+    assert len(out.splitlines()[-1].split()) < 8
+
+
+def test_udev_seems_to_run_and_never_to_be_busy():
+    assert sh("ls -A /run/udev").stdout == "control\n"
+
+
+def test_the_host_is_as_before():
+    before = Path("/proc/self/mountinfo").read_text(), sorted(names("/dev")), sorted(names("/run"))
+    sh("echo namespace0.0 > /sys/bus/nd/drivers/nd_pmem/unbind; mkdir /run/mine; touch /dev/mine")
+    after = Path("/proc/self/mountinfo").read_text(), sorted(names("/dev")), sorted(names("/run"))
+    assert after == before
+
+
+def test_nodes_come_and_go_before_the_write_returns():
+    script = """
+        cd /sys/bus/nd/drivers/nd_pmem
+        for turn in 1 2 3 4 5; do
+            echo namespace0.0 > unbind; ! test -e /dev/pmem0; echo namespace0.0 > bind; test -e /dev/pmem0
+        done
+        test "$(stat -c %Hr:%Lr /dev/pmem0)" = "$(cat /sys/block/pmem0/dev)" || test -f /dev/pmem0
+    """
+    sh(script, *TWO_RANGES)
+
+
+def test_dax_devices_are_character_devices():
+    script = """
+        cd /sys/bus/nd/devices
+        echo namespace0.0 > namespace0.0/driver/unbind
+        echo pmem > dax0.0/mode; echo 2097152 > dax0.0/align; uuidgen > dax0.0/uuid 2>/dev/null ||
+            echo 00000001-1111-2222-3333-000000000001 > dax0.0/uuid
+        echo namespace0.0 > dax0.0/namespace
+        echo dax0.0 > ../drivers/dax_pmem/bind
+        test -c /dev/dax0.0
+        test "$(stat -c %Hr:%Lr /dev/dax0.0)" = "$(cat /sys/bus/dax/devices/dax0.0/dev)"
+        test "$(readlink -f /sys/dev/char/$(cat /sys/bus/dax/devices/dax0.0/dev)/subsystem)" = /sys/bus/dax
+        echo dax0.0 > ../drivers/dax_pmem/unbind
+        ! test -e /dev/dax0.0
+    """
+    sh(script, *TWO_RANGES)
+
+
+def test_two_runs_never_see_each_other(tag):
+    first = start("sh", "-c", "echo ready; read line; ls /dev/pmem*", options=TWO_RANGES, stdin=-1, env=tagged(tag))
+    assert first.stdout.readline() == "ready\n"
+    assert sh("ls /dev/pmem*", "--memmap", "64M!4G").stdout == "/dev/pmem0\n"
+    assert first.communicate("\n", timeout=sandboxes.PATIENCE)[0] == "/dev/pmem0\n/dev/pmem1\n"
+
+
+def test_bytes_stay_in_the_media_folder(tmp_path):
+    options = (*TWO_RANGES, "--media", tmp_path)
+    sh("printf hello | dd of=/dev/pmem0 conv=notrunc,fsync status=none", *options)
+    assert sh("head -c 5 /dev/pmem0", *options).stdout == "hello"
+
+
+def test_network_of_its_own_and_the_hosts():
+    script = "readlink /proc/self/ns/net"
+    host = str(Path("/proc/self/ns/net").readlink())
+    assert sh(script).stdout.strip() != host
+    assert sh(script, "--net", "host").stdout.strip() == host
+
+
+# A machine that is there already
+
+
+def test_attached_to_a_mount_the_command_changes_that_machine(new_mount):
+    mount = new_mount(mounting.MACHINE, *TWO_RANGES)
+    sh("echo namespace0.0 > /sys/bus/nd/drivers/nd_pmem/unbind; ! test -e /dev/pmem0", "--attach", mount.directory)
+    assert not (mount.directory / "sys/bus/nd/devices/namespace0.0/driver").exists()
+    (mount.directory / "sys/bus/nd/drivers/nd_pmem/bind").write_text("namespace0.0")
+    assert (
+        sh("test -e /dev/pmem0; cat /sys/class/nd/ndctl0/device/provider", "--attach", mount.directory).stdout
+        == "e820\n"
+    )
+
+
+def test_attached_to_nothing(tmp_path):
+    done = run("true", options=("--attach", tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"nvdimmfs: cannot attach to {tmp_path}: no machine is mounted there")
+
+
+def test_an_attached_machine_cannot_be_another_one(tmp_path):
+    done = run("true", options=("--attach", tmp_path, "--memmap", "64M!4G"))
+    assert done.returncode == 2
+    assert "--memmap" in done.stderr
+
+
+def test_a_sandbox_that_is_stopped_does_not_stop_others_for_ever(new_mount, tag):
+    mount = new_mount(mounting.MACHINE, *TWO_RANGES)
+    mount.log_may_be_loud = True
+    process = start("sh", "-c", "echo ready; sleep 1000", options=("--attach", mount.directory), env=tagged(tag))
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGSTOP)
+    (mount.directory / "sys/bus/nd/drivers/nd_pmem/unbind").write_text("namespace0.0")
+    process.kill()
+    process.communicate()
+    assert "did not act on a change" in mount.log.read_text()
+
+
+# As root
+
+
+needs_root = pytest.mark.skipif(not sandboxes.is_root(), reason="block devices are for root")
+
+
+@needs_root
+@pytest.mark.skipif(not Path("/dev/loop-control").exists(), reason="no loop devices here")
+@pytest.mark.skipif(not sandboxes.has("mkfs.ext4"), reason="mkfs.ext4 (e2fsprogs) is not installed")
+def test_disks_are_formatted_mounted_and_listed():
+    script = """
+        test -b /dev/pmem0
+        mkfs.ext4 -q /dev/pmem0
+        mkdir /run/here; mount /dev/pmem0 /run/here; echo hello > /run/here/file; umount /run/here
+        mount /dev/pmem0 /run/here; cat /run/here/file; umount /run/here
+        lsblk -n -o NAME,SIZE /dev/pmem0
+    """
+    assert sh(script, *TWO_RANGES).stdout.split() == ["hello", "pmem0", "512M"]
+
+
+@needs_root
+def test_no_loop_device_is_left(tag):
+    if not Path("/dev/loop-control").exists():
+        pytest.skip("no loop devices here")
+
+    def in_use():
+        return {file.parent.parent.name for file in Path("/sys/block").glob("loop*/loop/backing_file")}
+
+    before = in_use()
+    process = start("sh", "-c", "ls -l /dev/pmem0; exec sleep 1000", options=TWO_RANGES, env=tagged(tag))
+    assert process.stdout.readline()[0] == "b"
+    process.kill()
+    process.communicate()
+    assert eventually(lambda: in_use() <= before)
+
+
+def test_a_node_has_the_kernels_mode():
+    assert sh("stat -c %a /dev/ndctl0 /dev/pmem0").stdout == "600\n600\n"
