@@ -24,7 +24,7 @@ import attrs
 from recording import SETTLE, Answer, Call, Header, Recording, Row, Step, load
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, BinaryFile, Directory, Node, Symlink
+from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, BinaryFile, Channel, Directory, Node, Symlink
 
 __all__ = ["Difference", "Header", "InProcess", "Mounted", "Recording", "Report", "Tree", "load", "replay"]
 
@@ -147,6 +147,8 @@ class InProcess:
             return node.show()
         if isinstance(node, BinaryFile):
             return node.data.read(0, min(READ_LENGTH, node.size))
+        if isinstance(node, Channel):
+            return node.open_session(node).read()
         raise KernelError(errno.EISDIR, path)
 
     def write(self, path: str, data: bytes) -> int:

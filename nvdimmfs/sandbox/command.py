@@ -30,8 +30,8 @@ _ENDED = struct.Struct("=ci")
 #: struct ucred (unix(7)).
 _CREDENTIALS = struct.Struct("=3i")
 
-#: Signals that Python sets up in its own way, or that a parent may ignore; the command gets the defaults back.
-_PYTHONS_SIGNALS = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)
+#: Signals that Python ignores and a command does not.
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 #: What a shell reports when there is no such command, and when it may not be run (POSIX, 2.8.2).
 NOT_FOUND = 127
@@ -124,8 +124,7 @@ def _be_first_process(
     """In the first process: start the command, reap what loses its parent, end when the command ends."""
     try:
         syscalls.die_with_parent(signal.SIGKILL)
-        for number in _PYTHONS_SIGNALS:
-            signal.signal(number, signal.SIG_DFL)  # which a first process ignores
+        _forget_signals()
         _show_processes(machine)
         command = os.fork()
         if command == 0:
@@ -138,6 +137,14 @@ def _be_first_process(
                 break
     finally:
         os._exit(0)
+
+
+def _forget_signals() -> None:
+    """Have no handlers, as after execve(2); the first process of a namespace then ignores what others send it."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)) or number in _IGNORED_BY_PYTHON:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _show_processes(machine: Path) -> None:

@@ -16,7 +16,7 @@ from nvdimmfs.sandbox.command import start
 from nvdimmfs.sandbox.errors import SandboxError, step
 from nvdimmfs.sandbox.link import CHANNEL, MachineLink
 from nvdimmfs.sandbox.nodes import Nodes
-from nvdimmfs.sandbox.supervisor import Supervisor
+from nvdimmfs.sandbox.supervisor import Supervisor, caught_signals
 from nvdimmfs.sandbox.sysfs import is_merged, persistent_memory
 from nvdimmfs.sandbox.uevents import UeventSender
 from nvdimmfs.sandbox.views import MergedView, kept, replace_folder
@@ -83,8 +83,9 @@ def run_sandbox(wish: Wish) -> int:
         supervisor.make_nodes(MACHINE / "sys")
         os.environ.update(ENVIRONMENT)
         namespaces.unshare_process_ids()
+        signals = stack.enter_context(caught_signals())
         command = start(wish.command, MACHINE, directory)
-        ending = supervisor.keep(command)
+        ending = supervisor.keep(command, signals)
         os.waitpid(command.init, 0)
         return ending
 

@@ -76,25 +76,30 @@ class Supervisor:
         """Hear from now on of devices and entries."""
         self._link.watch(tuple(self._view.folders))
 
-    def keep(self, command: RunningCommand) -> int:
-        """Do all that until the command has ended; return how it ended, as wait(2) tells."""
+    def keep(self, command: RunningCommand, signals: int) -> int:
+        """Do all that until the command has ended; return how it ended, as wait(2) tells.
+
+        Args:
+            command: it runs already.
+            signals: what `caught_signals` gave before it did.
+        """
+        listener = command.listener.fileno()
         poll = select.poll()
-        with _signals() as signals:
-            for descriptor in (signals, command.reports, command.listener.fileno(), self._link.fileno()):
-                poll.register(descriptor, select.POLLIN)
-            while True:
-                ready = dict(poll.poll())
-                if signals in ready:
-                    _pass_on(signals, command)
-                if self._link.fileno() in ready:
-                    self._act()
-                if ready.get(command.listener.fileno(), 0) & select.POLLIN:
-                    self._calls.answer(command.listener)
-                elif command.listener.fileno() in ready:
-                    poll.unregister(command.listener.fileno())  # nobody is left who is filtered
-                if command.reports in ready:
-                    ending = command.ending()
-                    return signal.SIGKILL if ending is None else ending
+        for descriptor in (signals, command.reports, listener, self._link.fileno()):
+            poll.register(descriptor, select.POLLIN)
+        while True:
+            ready = dict(poll.poll())
+            if signals in ready:
+                _pass_on(signals, command)
+            if self._link.fileno() in ready:
+                self._act()
+            if ready.get(listener, 0) & select.POLLIN:
+                self._calls.answer(command.listener)
+            elif listener in ready:
+                poll.unregister(listener)  # nobody is left who is filtered
+            if command.reports in ready:
+                ending = command.ending()
+                return signal.SIGKILL if ending is None else ending
 
     def _act(self) -> None:
         sequence = 0
@@ -162,12 +167,13 @@ def _in_foreground() -> bool:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[int]:
-    """A descriptor that reads a byte for each signal, its number."""
+def caught_signals() -> Iterator[int]:
+    """Catch what is to be passed on: gives a descriptor that reads a byte for each signal, its number."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
-    before = {number: signal.signal(number, lambda *_: None) for number in _PASSED_ON}
+    caught = [number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda *_: None) for number in caught}
     old = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         yield reader

@@ -158,19 +158,15 @@ def test_the_helper_is_asked_for_only_when_it_is_needed(monkeypatch, tmp_path):
     requirements.require_fuse()
 
 
-@pytest.mark.parametrize("set_user_id", [False, True])
-def test_only_a_privileged_helper_opens_what_the_user_may_not(monkeypatch, tmp_path, set_user_id):
+def test_the_helper_does_not_open_what_the_user_may_not(monkeypatch, tmp_path):
     helper = tmp_path / "fusermount3"
     helper.touch()
-    helper.chmod(0o4755 if set_user_id else 0o755)
+    helper.chmod(0o4755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(os, "access", lambda path, mode: path == str(helper))
     monkeypatch.setattr(requirements, "FUSE_DEVICE", tmp_path)
-    if set_user_id:
+    with pytest.raises(requirements.MountError, match=r"no permission to use .* chmod 666"):
         requirements.require_fuse()
-    else:
-        with pytest.raises(requirements.MountError, match="no permission to use"):
-            requirements.require_fuse()
 
 
 # Mount and unmount
