@@ -20,8 +20,8 @@ def why_not() -> str | None:
     reason = mounting.why_not()
     if reason:
         return reason
-    done = run("true")
-    return None if done.returncode == 0 else done.stderr.strip()
+    done = mounting.command(*mounting.MACHINE, "doctor")
+    return "; ".join(line for line in done.stdout.splitlines() if line.startswith("NO")) or None
 
 
 def run(*command: str | Path, options: tuple[str | Path, ...] = (), **more) -> subprocess.CompletedProcess[str]:

@@ -6,6 +6,7 @@ When the first process ends, the kernel ends whatever the command has left behin
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -22,10 +23,14 @@ from nvdimmfs.sandbox.errors import SandboxError
 #: Files of /proc that the machine has its own of.
 MACHINE_FILES = ("iomem", "zoneinfo", "modules")
 
-#: How the command's child reports: it runs, it could not be started and why, it ended and how.
-_STARTED = b"s"
+#: How the new processes report over a socket: one goes on (with a descriptor), or it failed; an errno and words follow.
+_GOES_ON = b"+"
 _FAILED = struct.Struct("=ci")
-_ENDED = struct.Struct("=ci")
+_FAILED_MARK = b"-"
+_LONGEST_REPORT = 4096
+
+#: How the first process reports that the command has ended: its wait status.
+_ENDED = struct.Struct("=i")
 
 #: struct ucred (unix(7)).
 _CREDENTIALS = struct.Struct("=3i")
@@ -62,7 +67,7 @@ class RunningCommand:
     def ending(self) -> int | None:
         """How it ended, as wait(2) tells; None when that is not known: it was killed from outside."""
         report = os.read(self.reports, _ENDED.size)
-        return _ENDED.unpack(report)[1] if len(report) == _ENDED.size else None
+        return int(_ENDED.unpack(report)[0]) if len(report) == _ENDED.size else None
 
 
 def start(argv: Sequence[str], machine: Path, directory: Path) -> RunningCommand:
@@ -90,20 +95,27 @@ def start(argv: Sequence[str], machine: Path, directory: Path) -> RunningCommand
 
 def _started(init: int, name: str, socket_: socket.socket, reports: int) -> RunningCommand:
     room = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(_CREDENTIALS.size)
-    message, ancillary, _, _ = socket_.recvmsg(_FAILED.size, room, socket.MSG_CMSG_CLOEXEC)
-    if message != _STARTED:
-        number = _FAILED.unpack(message)[1] if message else 0
-        raise CommandNotStartedError(name, number)
+    message, ancillary, _, _ = socket_.recvmsg(_LONGEST_REPORT, room, socket.MSG_CMSG_CLOEXEC)
+    if message != _GOES_ON:
+        raise _failure(name, message)
     received = {kind: data for _, kind, data in ancillary}
     (listener,) = struct.unpack("=i", received[socket.SCM_RIGHTS])
     process, _, _ = _CREDENTIALS.unpack(received[socket.SCM_CREDENTIALS])
     # It waits until its process is held by a descriptor, so that the id is still its own.
     running = RunningCommand(init, os.pidfd_open(process), seccomp.Listener(listener), reports)
-    socket_.send(_STARTED)
-    failure = socket_.recv(_FAILED.size)
+    socket_.send(_GOES_ON)
+    failure = socket_.recv(_LONGEST_REPORT)
     if failure:
-        raise CommandNotStartedError(name, _FAILED.unpack(failure)[1])
+        raise _failure(name, failure)
     return running
+
+
+def _failure(name: str, report: bytes) -> CommandNotStartedError:
+    if not report:
+        return CommandNotStartedError(f"cannot run {name}: its process was killed")
+    _, number = _FAILED.unpack_from(report)
+    status = NOT_FOUND if number == errno.ENOENT else NOT_EXECUTABLE
+    return CommandNotStartedError(f"cannot run {name}: {report[_FAILED.size :].decode(errors='replace')}", status)
 
 
 class CommandNotStartedError(SandboxError):
@@ -113,9 +125,9 @@ class CommandNotStartedError(SandboxError):
         status: what a shell would return.
     """
 
-    def __init__(self, name: str, number: int) -> None:
-        super().__init__(f"cannot run {name}: {os.strerror(number) if number else 'its process was killed'}")
-        self.status = NOT_FOUND if number == 2 else NOT_EXECUTABLE
+    def __init__(self, message: str, status: int = NOT_EXECUTABLE) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def _be_first_process(
@@ -133,10 +145,17 @@ def _be_first_process(
         while True:
             process, status = os.wait()
             if process == command:
-                os.write(report, _ENDED.pack(b"e", status))
+                os.write(report, _ENDED.pack(status))
                 break
+    except Exception as failure:
+        _report(socket_, 0, f"{type(failure).__name__}: {failure}")
     finally:
         os._exit(0)
+
+
+def _report(socket_: socket.socket, number: int, words: str) -> None:
+    with contextlib.suppress(OSError):
+        socket_.send(_FAILED.pack(_FAILED_MARK, number) + words.encode(errors="replace")[: _LONGEST_REPORT // 2])
 
 
 def _forget_signals() -> None:
@@ -152,22 +171,22 @@ def _show_processes(machine: Path) -> None:
     with contextlib.suppress(PermissionError):
         syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
     for name in MACHINE_FILES:
-        source = machine / "proc" / name
-        if source.exists():
-            syscalls.bind(source, f"/proc/{name}")
+        source, target = machine / "proc" / name, Path("/proc", name)
+        if source.exists() and target.exists():  # a kernel without modules has no list of them
+            syscalls.bind(source, target)
 
 
 def _be_command(argv: Sequence[str], directory: Path, socket_: socket.socket) -> NoReturn:
     """In the command's process: filter, tell the supervisor, become the command."""
     try:
         listener = seccomp.install_filter()
-        socket.send_fds(socket_, [_STARTED], [listener])
+        socket.send_fds(socket_, [_GOES_ON], [listener])
         os.close(listener)
-        socket_.recv(len(_STARTED))
+        socket_.recv(len(_GOES_ON))
         with contextlib.suppress(OSError):
             os.chdir(directory)
         os.execvp(argv[0], list(argv))  # noqa: S606  # what was asked for
     except OSError as failure:
-        socket_.send(_FAILED.pack(b"f", failure.errno or 0))
+        _report(socket_, failure.errno or 0, failure.strerror or str(failure))
     finally:
         os._exit(NOT_FOUND)
