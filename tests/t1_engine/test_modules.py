@@ -7,6 +7,9 @@ import pytest
 from poke import DEBUG, ND, Hands
 from replay import InProcess
 
+from nvdimmfs.core.module import ModuleDescription, Modules
+from nvdimmfs.core.system import System
+from nvdimmfs.errors import KernelError
 from nvdimmfs.machine_file.files import load_machine, parse_machine
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.mm.kernel import KERNELS
@@ -177,6 +180,25 @@ def test_a_load_that_lacks_something_leaves_nothing_behind():
     for name in ("nd_btt", "nd_pmem", "nd_e820", "dax_pmem", "nfit"):
         assert hands.refused(MODULES, f"load {name}\n") == errno.ENOENT
     assert hands.snapshot() == before
+
+
+def test_a_module_that_refuses_to_start_takes_back_what_it_did():
+    system = System()
+    steps = []
+
+    def init(module):
+        module.at_exit(lambda: steps.append("first undone"))
+        module.at_exit(lambda: steps.append("second undone"))
+        raise KernelError(errno.ENODEV, "no hardware")
+
+    known = [ModuleDescription("below", 4096, lambda _: None), ModuleDescription("above", 8192, init, ("below",))]
+    modules = Modules(system, known)
+    with pytest.raises(KernelError) as refusal:
+        modules.probe("above")
+    assert refusal.value.errno == errno.ENODEV
+    assert steps == ["second undone", "first undone"]
+    assert modules.proc_text() == "below 4096 0 - Live 0x0000000000000000\n"
+    assert [node.name for node in system.sys.find("module")] == ["below"]
 
 
 def test_an_nfit_that_goes_takes_its_resources_with_it_and_keeps_its_bytes():
