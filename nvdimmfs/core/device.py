@@ -62,6 +62,7 @@ class Device:
         bus: the bus that matches it with drivers; None for a class device.
         device_class: the class it belongs to; None for a bus device.
         driver: the driver it is bound to, also while that driver's probe runs.
+        children: those registered below it, in that order.
         number: device number for `dev` and /sys/dev; None for none.
         dead: it is on its way out: no driver may bind any more.
     """
@@ -77,7 +78,7 @@ class Device:
         self.driver: Driver | None = None
         self.number: DeviceNumber | None = None
         self.dead = False
-        self.children: list[Device] = []
+        self.children: dict[Device, None] = {}
         self._directory: Directory | None = None
         self._managed: list[Callable[[], None]] = []
         self._power: DevicePower | None = None
@@ -142,7 +143,7 @@ class Device:
         """Register: make the directory with its files and links, announce it, offer it to the drivers."""
         self._directory = self._place().add(Directory(self.name))
         if self.parent:
-            self.parent.children.append(self)
+            self.parent.children[self] = None
         power = (POWER_GROUP,) if self.has_power else ()
         create_files(self._directory, self, (DEVICE_GROUP, *self.groups(), *power))
         self._create_links()
@@ -165,7 +166,7 @@ class Device:
             place.parent.remove(place.name)
         self._directory = None
         if self.parent:
-            self.parent.children.remove(self)
+            del self.parent.children[self]
         self.release_managed()
         self.release()
 

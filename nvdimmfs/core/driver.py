@@ -22,6 +22,7 @@ class Driver:
     Attributes:
         name: the directory below the bus's drivers/.
         module: the module it lives in.
+        devices: what is bound to it, in the order of binding.
         bind_attributes: whether user space may bind and unbind.
         shows_module: whether it and its module are linked; the ACPI bus forgets to say whose its drivers are.
     """
@@ -34,7 +35,7 @@ class Driver:
         self.system = bus.system
         self.bus = bus
         self.module = module
-        self.devices: list[Device] = []
+        self.devices: dict[Device, None] = {}
         self.directory = bus.drivers.add(Directory(self.name))
         DRIVER_GROUP.create(self.directory, self)
         if self.bind_attributes:
@@ -172,7 +173,7 @@ class Bus:
             device.release_managed(mark)
             self._unlink(driver, device)
             raise
-        driver.devices.append(device)
+        driver.devices[device] = None
         self._announce(device, Action.BIND)
 
     def unbind(self, device: Device) -> None:
@@ -181,7 +182,7 @@ class Bus:
         assert driver is not None
         self.call_remove(driver, device)
         device.release_managed()
-        driver.devices.remove(device)
+        del driver.devices[device]
         self._unlink(driver, device)
         self._announce(device, Action.UNBIND)
 
