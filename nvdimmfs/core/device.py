@@ -173,7 +173,7 @@ class Device:
     def send_uevent(self, action: Action, extra: tuple[tuple[str, str], ...] = ()) -> None:
         """Tell user space, when the device belongs to a bus or class (others stay silent)."""
         subsystem = self.bus or self.device_class
-        if subsystem is None:
+        if subsystem is None or self.system.skips_uevent():
             return
         devpath = self.directory.path.removeprefix(self.system.sys.path)
         variables = (*extra, *self.uevent_variables())

@@ -156,6 +156,13 @@ class System:
         """Send the message of what is no device: a module, a driver, a bus or a class."""
         self.emit_uevent(action, directory.path.removeprefix(self.sys.path), subsystem, variables)
 
+    def skips_uevent(self) -> bool:
+        """Count a uevent that nobody would hear, and so need not be put together.  False when somebody listens."""
+        if self._uevent_listeners:
+            return False
+        self._uevent_sequence += 1
+        return True
+
     def emit_uevent(self, action: Action, devpath: str, subsystem: str, variables: tuple[tuple[str, str], ...]) -> None:
         """Send one message to everybody who listens."""
         self._uevent_sequence += 1

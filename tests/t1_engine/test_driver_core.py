@@ -59,6 +59,22 @@ def test_uevents_tell_of_a_bind_in_the_kernels_order(machine, write):
     assert witness.seen == [("add", "259:0"), ("add", "pmem0"), ("bind", "pfn0.0"), ("add", "pfn0.1")]
 
 
+def test_uevents_are_counted_whether_anybody_listens():
+    """SEQNUM tells a listener how many it has missed."""
+    heard = []
+    for missed in (0, 3):
+        machine = boot({"memmap": "64M!4G"})
+        numbers = []
+        listener = type("Numbers", (), {"uevent": lambda self, event, numbers=numbers: numbers.append(event.sequence)})
+        for step in range(4):
+            if step == missed:
+                machine.system.listen(listener())
+            machine.system.sys.find(f"{REGION}/uevent").store(b"change")
+        heard.append(numbers)
+    assert len(heard[0]) == 4
+    assert heard[1] == heard[0][3:]
+
+
 def test_a_synthetic_uevent_carries_what_was_written(machine, write):
     events = []
     machine.system.listen(type("All", (), {"uevent": lambda self, event: events.append(event)})())
