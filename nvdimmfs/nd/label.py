@@ -158,10 +158,17 @@ class LabelArea:
         self._write_index(self._index.nslot, self._index.free | _bits(slots))
 
     def _read_labels(self, index: IndexBlock) -> None:
-        for slot in index.used():
-            data = self.media.read(self.layout.slot_offset(slot), self.layout.label_size)
-            if label_is_valid(data, slot):
-                self._remember(NamespaceLabel.from_bytes(data))
+        """Read the slots in use, with what lies between them: one by one, each would be a command to the DIMM."""
+        used = list(index.used())
+        if not used:
+            return
+        first = self.layout.slot_offset(used[0])
+        data = self.media.read(first, self.layout.slot_offset(used[-1] + 1) - first)
+        for slot in used:
+            start = self.layout.slot_offset(slot) - first
+            label = data[start : start + self.layout.label_size]
+            if label_is_valid(label, slot):
+                self._remember(NamespaceLabel.from_bytes(label))
 
     def _remember(self, label: NamespaceLabel) -> NamespaceLabel:
         before = self._slots.get(label.slot)
