@@ -453,6 +453,11 @@ class BusDescription:
         )
 
     @property
+    def is_test_platform(self) -> bool:
+        """Whether `nfit_test` makes its parent: no other platform device has an NFIT."""
+        return self.parent.startswith(f"{PLATFORM_FOLDER}/")
+
+    @property
     def dimms_by_handle(self) -> tuple[DimmDescription, ...]:
         """The DIMMs in the order in which the kernel numbers them."""
         return tuple(sorted(self.dimms, key=lambda dimm: dimm.handle))

@@ -19,12 +19,11 @@ from nvdimmfs.drivers.nd_bus import NdBusDriver
 from nvdimmfs.drivers.nd_pmem import NdPmemDriver
 from nvdimmfs.drivers.nd_region import NdRegionDriver
 from nvdimmfs.drivers.nvdimm import NvdimmDriver
-from nvdimmfs.machine_file.model import PLATFORM_FOLDER
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.bus import NdBus
 from nvdimmfs.platforms.acpi_bus import AcpiBus
 from nvdimmfs.platforms.e820 import E820PmemDriver
-from nvdimmfs.platforms.module_files import BOOT_MODULES, DAX_MODULES, STOCK_MODULES, TEST_MODULES, ModuleFile
+from nvdimmfs.platforms.module_files import BOOT_MODULES, ModuleFile, modules_of_kernel
 from nvdimmfs.platforms.nfit import Firmware
 from nvdimmfs.platforms.nfit_driver import NfitDriver, NfitTestDriver
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
@@ -73,13 +72,12 @@ class PersistentMemory:
     @property
     def module_files(self) -> tuple[ModuleFile, ...]:
         """The modules' files, in the order of modules.order."""
-        files = TEST_MODULES if self.test_platforms else STOCK_MODULES
-        return tuple(file for file in files if self._dax or file.name not in DAX_MODULES)
+        return modules_of_kernel(test=bool(self.test_platforms), dax=self._dax is not None)
 
     @property
     def test_platforms(self) -> list[str]:
         """The devices that `nfit_test` makes."""
-        return [name for name, table in self.firmware.tables.items() if table.parent.startswith(f"{PLATFORM_FOLDER}/")]
+        return [name for name, table in self.firmware.tables.items() if table.is_test_platform]
 
     @property
     def nd_bus(self) -> NdBus | None:

@@ -125,7 +125,18 @@ TEST_MODULES = (
 )
 
 #: Those that device dax needs; the oldest kernels have none of them.
-DAX_MODULES = frozenset({"dax_pmem", "device_dax", "kmem"})
+_DAX_MODULES = frozenset({"dax_pmem", "device_dax", "kmem"})
+
+
+def modules_of_kernel(*, test: bool, dax: bool) -> tuple[ModuleFile, ...]:
+    """All modules of a kernel, in the order of its modules.order.
+
+    Args:
+        test: it is tested with `nfit_test`.
+        dax: it has device dax.
+    """
+    return tuple(file for file in (TEST_MODULES if test else STOCK_MODULES) if dax or file.name not in _DAX_MODULES)
+
 
 #: What a distribution loads by itself, in this order: what announces the memory, then what drives it.  What a module
 #: needs comes with it.

@@ -3,11 +3,14 @@
 import shutil
 import subprocess
 
+import attrs
 import pytest
 
 from nvdimmfs.formats.kmod_index import read_index
+from nvdimmfs.machine_file.files import load_machine
+from nvdimmfs.platforms.machine import Machine
 from nvdimmfs.platforms.module_files import STOCK_MODULES, TEST_MODULES
-from nvdimmfs.platforms.module_folder import write_module_folder
+from nvdimmfs.platforms.module_folder import described_modules, write_module_folder
 
 RELEASE = "6.1.0-56-amd64"
 
@@ -52,6 +55,17 @@ def test_every_module_is_in_the_index_of_dependencies(tmp_path, files):
     assert set(entries) == {file.name for file in files}
     assert sorted(entries.values()) == sorted((folder / "modules.dep").read_text().splitlines())
     assert all((folder / path.rstrip(":")).is_file() for line in entries.values() for path in line.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "kernel"), [("e820", "6.1"), ("nfit_test", "6.1"), ("qemu-nfit", "6.1"), ("e820", "4.3")]
+)
+def test_the_folder_of_a_machine_has_the_modules_that_it_can_load(name, kernel):
+    description = attrs.evolve(load_machine(name), kernel=kernel)
+    machine = Machine.described(description)
+    names = [file.name for file in described_modules(description)]
+    assert names == list(machine.persistent_memory.modules.known)
+    machine.close()
 
 
 def test_modprobe_loads_what_nfit_test_needs_in_the_kernels_order(tmp_path, kmod):
