@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Container
+from collections.abc import Callable, Container
 from pathlib import PurePath
 
 from attrs import frozen
@@ -48,12 +48,14 @@ class Calls:
         link: the machine.
         devices: the numbers of the machine's character devices.
         proc: an open /proc in which the callers are.
+        act: acts on what the machine has told; a caller finds the nodes of what a module has brought.
     """
 
-    def __init__(self, link: MachineLink, devices: Container[NodeNumber], proc: int) -> None:
+    def __init__(self, link: MachineLink, devices: Container[NodeNumber], proc: int, act: Callable[[], None]) -> None:
         self._link = link
         self._devices = devices
         self._proc = proc
+        self._act = act
 
     def answer(self, listener: Listener) -> None:
         """Take the next call and answer it."""
@@ -74,8 +76,11 @@ class Calls:
         if notification.call == "ioctl":
             return self._ioctl(listener, notification)
         if notification.call == "delete_module":
-            return self._link.unload(self._name(notification))
-        return self._link.load(self._module(notification))
+            value = self._link.unload(self._name(notification))
+        else:
+            value = self._link.load(self._module(notification))
+        self._act()
+        return value
 
     def _ioctl(self, listener: Listener, notification: Notification) -> int | None:
         descriptor, request, address, *_ = notification.arguments

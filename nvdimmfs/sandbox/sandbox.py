@@ -15,6 +15,7 @@ from nvdimmfs.sandbox import namespaces, syscalls
 from nvdimmfs.sandbox.command import start
 from nvdimmfs.sandbox.errors import SandboxError, step
 from nvdimmfs.sandbox.link import CHANNEL, MachineLink
+from nvdimmfs.sandbox.modules import show_modules
 from nvdimmfs.sandbox.nodes import Nodes
 from nvdimmfs.sandbox.supervisor import Supervisor, caught_signals
 from nvdimmfs.sandbox.sysfs import is_merged, persistent_memory
@@ -74,6 +75,8 @@ def run_sandbox(wish: Wish) -> int:
         if wish.serve is not None:
             stack.enter_context(_served(wish.serve))
         link = stack.enter_context(contextlib.closing(_linked()))
+        with step("make /lib/modules anew"):
+            show_modules(MACHINE, OWN_FOLDER / "modules")
         view = _make_sysfs(hidden)
         nodes = Nodes(Path("/dev"), MACHINE / "dev", TERMINALS, loop_control)
         stack.callback(nodes.remove_all)

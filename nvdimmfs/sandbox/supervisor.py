@@ -57,7 +57,7 @@ class Supervisor:
         self._view = view
         self._uevents = uevents
         self._characters: set[NodeNumber] = set()
-        self._calls = Calls(link, self._characters, proc)
+        self._calls = Calls(link, self._characters, proc, self._act)
 
     def make_nodes(self, sys: Path) -> None:
         """Make the nodes of the devices that are there already.

@@ -300,3 +300,68 @@ def test_no_loop_device_is_left(tag):
 
 def test_a_node_has_the_kernels_mode():
     assert sh("stat -c %a /dev/ndctl0 /dev/pmem0").stdout == "600\n600\n"
+
+
+# Modules
+
+needs_kmod = pytest.mark.skipif(not sandboxes.has("modprobe"), reason="modprobe (kmod) is not installed")
+needs_ndctl = pytest.mark.skipif(not sandboxes.has("ndctl"), reason="ndctl is not installed")
+
+
+@needs_kmod
+def test_modprobe_changes_the_machine_and_not_the_host():
+    script = """
+        for n in /sys/bus/nd/devices/namespace*; do
+            if test -e $n/driver; then echo ${n##*/} > $n/driver/unbind; fi
+        done
+        for r in /sys/bus/nd/devices/region*; do echo ${r##*/} > $r/driver/unbind; done
+        modprobe -r nfit_test
+        ls /sys/bus/nd/devices /sys/module
+        modprobe nfit_test
+        test -c /dev/ndctl0; test -c /dev/nmem5; test -e /dev/pmem0
+        ls /sys/module | grep -c '^nfit_test'
+    """
+    out = sh(script, "--machine", "nfit_test").stdout
+    left, _, after = out.partition("/sys/module:\n")
+    assert left.split() == ["/sys/bus/nd/devices:"]
+    assert after.split() == ["libnvdimm", "nd_btt", "nfit_test_iomap", "2"]
+    assert not Path("/sys/module/nfit_test").exists()
+
+
+@needs_kmod
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("modprobe -r nd_pmem", "Module nd_pmem is in use"),
+        ("modprobe no_such_module", "Module no_such_module not found"),
+        ("modprobe -r no_such_module", "Module no_such_module not found"),
+    ],
+)
+def test_modprobe_hears_why_not(command, words):
+    done = run("sh", "-c", command, options=("--machine", "nfit_test"))
+    assert done.returncode != 0
+    assert words in done.stderr
+
+
+@needs_kmod
+def test_modinfo_knows_the_machines_modules():
+    out = sh("modinfo -F depends nd_pmem; modinfo -F alias nd_e820; modprobe -R nd:t4").stdout
+    assert out.split() == ["libnvdimm,nd_btt", "platform:e820_pmem*", "nd_pmem"]
+
+
+# ndctl
+
+
+@needs_ndctl
+def test_labels_are_written_by_ioctl():
+    script = """
+        exec 2>&1
+        ndctl disable-region all
+        ndctl init-labels all
+        ndctl enable-region all
+        ndctl create-namespace -r region1 -m raw -s 64M
+        ndctl list -N | grep -c uuid
+    """
+    out = sh(script, "--machine", "qemu-nfit").stdout
+    assert "initialized 2 nmems" in out
+    assert out.endswith("\n1\n")

@@ -1,0 +1,39 @@
+"""/lib/modules inside a sandbox: the modules of the machine, where modprobe(8) and libkmod look for them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nvdimmfs.platforms.module_files import STOCK_MODULES, TEST_MODULES, ModuleFile
+from nvdimmfs.platforms.module_folder import write_module_folder
+from nvdimmfs.sandbox import syscalls
+from nvdimmfs.sandbox.views import replace_folder
+
+#: Where the kernel's package puts modules.
+MODULES = Path("/lib/modules")
+
+#: The machine's list of its modules, below its mount.
+_LIST = "sys/kernel/debug/nvdimmfs/modules"
+
+
+def show_modules(machine: Path, scratch: Path) -> None:
+    """Put the machine's modules where those of the host are, for the release that uname(2) tells.
+
+    Args:
+        machine: the machine's mount.
+        scratch: where the files may be written.
+    """
+    write_module_folder(scratch / os.uname().release, _files(machine), os.uname().release)
+    if not MODULES.is_dir():
+        # A folder can only be covered, so the one above is made anew, with this in it.
+        replace_folder(MODULES.parent.resolve(), lambda name: name != MODULES.name)
+        MODULES.mkdir()
+    syscalls.bind(scratch, MODULES)
+
+
+def _files(machine: Path) -> tuple[ModuleFile, ...]:
+    """Those of a kernel that is tested with `nfit_test`, or a distribution's, whichever the machine runs."""
+    names = {line.partition(":")[0] for line in (machine / _LIST).read_text().splitlines()}
+    tested = {file.name for file in TEST_MODULES} <= names
+    return TEST_MODULES if tested else STOCK_MODULES
