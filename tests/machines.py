@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import attrs
+
 from nvdimmfs.machine_file.files import load_machine
+from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.mm.e820 import memparse
 from nvdimmfs.platforms.machine import Machine
 
@@ -18,6 +21,13 @@ def boot(description: Mapping[str, str], media: Path | None = None) -> Machine:
         media: the folder that keeps the bytes of its persistent memory; None keeps them in memory.
     """
     if name := description.get("machine"):
-        return Machine.described(load_machine(name), media)
+        machine = load_machine(name)
+        return Machine.described(_reversed(machine) if description.get("regions") == "reversed" else machine, media)
     memory, _ = memparse(description.get("memory", "4G"))
     return Machine.legacy(description["memmap"], memory, media)
+
+
+def _reversed(machine: MachineDescription) -> MachineDescription:
+    """The same machine with its regions numbered from the last range on: the kernel has them register side by side."""
+    buses = tuple(attrs.evolve(bus, ranges=bus.ranges[::-1]) for bus in machine.buses)
+    return attrs.evolve(machine, buses=buses)

@@ -13,6 +13,7 @@ from nvdimmfs.core.device import Class, Device, DeviceNumber
 from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.parse import parse_unsigned, scan_signed
 from nvdimmfs.core.system import System
+from nvdimmfs.core.uevent import Action
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import BinaryFile, Bytes, Symlink
 from nvdimmfs.mm.units import KIB, PAGE_SIZE, align_down, align_up
@@ -140,8 +141,16 @@ class Disk(Device):
     def unregister(self) -> None:
         self.system.dev.remove(self.name)
         self.system.directory("block").remove(self.name)
-        super().unregister()
+        self.directory.remove("bdi")
         self.bdi.unregister()
+        super().unregister()
+
+    def set_read_only(self, read_only: bool) -> None:
+        """Refuse writes, or take them again, and tell user space when that is new (set_disk_ro, block/genhd.c, 6.1)."""
+        if read_only == self.read_only:
+            return
+        self.read_only = read_only
+        self.send_uevent(Action.CHANGE, (("DISK_RO", str(int(read_only))),))
 
     @property
     def block_size(self) -> int:

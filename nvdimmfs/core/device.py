@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from nvdimmfs.core.attribute import AttributeGroup, attribute, create_files
+from nvdimmfs.core.kobject import KernelObject
 from nvdimmfs.core.power import POWER_GROUP, DevicePower
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action, parse_synthetic
@@ -42,12 +43,13 @@ class Class:
         self.system = system
         self.name = name
         self.directory = system.directory("class").add(Directory(name))
-        system.announce(Action.ADD, self.directory, "class")
+        self.kobject = KernelObject(system, self.directory, "class")
+        self.kobject.added()
 
     def unregister(self) -> None:
         """Vanish; it has no members any more."""
         assert self.directory.is_empty, f"class {self.name} has members"
-        self.system.announce(Action.REMOVE, self.directory, "class")
+        self.kobject.released()
         self.system.directory("class").remove(self.name)
 
 
@@ -62,8 +64,9 @@ class Device:
         bus: the bus that matches it with drivers; None for a class device.
         device_class: the class it belongs to; None for a bus device.
         driver: the driver it is bound to, also while that driver's probe runs.
-        children: those registered below it, in that order.
+        children: those registered below it, in the order of `line_up`.
         number: device number for `dev` and /sys/dev; None for none.
+        being_bound: it is bound, and user space will be told.
         dead: it is on its way out: no driver may bind any more.
     """
 
@@ -77,6 +80,7 @@ class Device:
         self.device_class: Class | None = None
         self.driver: Driver | None = None
         self.number: DeviceNumber | None = None
+        self.being_bound = False
         self.dead = False
         self.children: dict[Device, None] = {}
         self._directory: Directory | None = None
@@ -151,6 +155,14 @@ class Device:
         if self.bus:
             self.bus.device_added(self)
 
+    def line_up(self) -> None:
+        """Stand behind its siblings: a parent has its children in the order in which they were through with their
+        first probe (device_add, drivers/base/core.c, Linux 6.1).
+        """
+        if self.parent and self.registered:
+            del self.parent.children[self]
+            self.parent.children[self] = None
+
     def unregister(self) -> None:
         """Unbind, announce, take the directory away, release."""
         self.dead = True
@@ -171,13 +183,16 @@ class Device:
         self.release()
 
     def send_uevent(self, action: Action, extra: tuple[tuple[str, str], ...] = ()) -> None:
-        """Tell user space, when the device belongs to a bus or class (others stay silent)."""
+        """Tell user space, when the device belongs to a bus or class (others stay silent).
+
+        Nobody need load a driver for what was just unbound: that is told without MODALIAS (zap_modalias_env,
+        lib/kobject_uevent.c, Linux 6.1).
+        """
         subsystem = self.bus or self.device_class
         if subsystem is None or self.system.skips_uevent():
             return
-        devpath = self.directory.path.removeprefix(self.system.sys.path)
-        variables = (*extra, *self.uevent_variables())
-        self.system.emit_uevent(action, devpath, subsystem.name, variables)
+        own = (each for each in self.uevent_variables() if action is not Action.UNBIND or each[0] != "MODALIAS")
+        self.system.emit_uevent(action, self.system.devpath(self.directory), subsystem.name, (*extra, *own))
 
     @property
     def _has_glue(self) -> bool:

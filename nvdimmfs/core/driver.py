@@ -6,6 +6,7 @@ import errno
 
 from nvdimmfs.core.attribute import AttributeGroup, attribute, write_only_attribute
 from nvdimmfs.core.device import Device
+from nvdimmfs.core.kobject import KernelObject
 from nvdimmfs.core.module import Module
 from nvdimmfs.core.parse import line
 from nvdimmfs.core.system import System
@@ -37,6 +38,7 @@ class Driver:
         self.module = module
         self.devices: dict[Device, None] = {}
         self.directory = bus.drivers.add(Directory(self.name))
+        self.kobject = KernelObject(self.system, self.directory, "drivers")
         DRIVER_GROUP.create(self.directory, self)
         if self.bind_attributes:
             BIND_GROUP.create(self.directory, self)
@@ -46,7 +48,7 @@ class Driver:
             module.directory.directory("drivers").add(Symlink(self._name_in_module, self.directory))
         module.at_exit(self.unregister)
         bus.register(self)
-        self.system.announce(Action.ADD, self.directory, "drivers")
+        self.kobject.added()
 
     @property
     def _name_in_module(self) -> str:
@@ -72,7 +74,7 @@ class Driver:
             self.bus.unbind(device)
         if self.shows_module:
             self.module.directory.directory("drivers").remove(self._name_in_module)
-        self.system.announce(Action.REMOVE, self.directory, "drivers")
+        self.kobject.released()
         self.bus.drivers.remove(self.name)
 
     def attach(self) -> None:
@@ -97,17 +99,18 @@ class Bus:
         self.autoprobe = True
         self.members: dict[str, Device] = {}
         self.directory = system.directory("bus").add(Directory(name))
+        self.kobject = KernelObject(system, self.directory, "bus")
+        self.kobject.added()
         self.devices = self.directory.add(Directory("devices"))
         self.drivers = self.directory.add(Directory("drivers"))
         self._drivers: list[Driver] = []
         BUS_GROUP.create(self.directory, self)
-        system.announce(Action.ADD, self.directory, "bus")
 
     def unregister(self) -> None:
         """Vanish; nothing is on the bus any more."""
         assert not self.members, f"there are devices on bus {self.name}"
         assert not self._drivers, f"bus {self.name} has drivers"
-        self.system.announce(Action.REMOVE, self.directory, "bus")
+        self.kobject.released()
         self.system.directory("bus").remove(self.name)
 
     def call_probe(self, driver: Driver, device: Device) -> None:
@@ -132,7 +135,7 @@ class Bus:
         """Enter a new device and offer it to the drivers."""
         self.members[device.name] = device
         if self.autoprobe:
-            self.offer(device)
+            self.offer_new(device)
 
     def device_removed(self, device: Device) -> None:
         """Unbind a leaving device and forget it."""
@@ -140,6 +143,25 @@ class Bus:
         if device.driver:
             self.unbind(device)
         del self.members[device.name]
+
+    def offer_new(self, device: Device) -> None:
+        """Offer a new device to the drivers, but not before user space knows that the one above it works.
+
+        In Linux a worker does, and waits for the parent's lock, which whoever binds the parent holds.
+        """
+        if _being_bound(device.parent):
+            self.system.schedule(lambda: self._offer_new(device))
+        else:
+            self._offer_new(device)
+
+    def _offer_new(self, device: Device) -> None:
+        if not device.registered or device.dead or device.driver:
+            return
+        self.offer(device)
+        if device.being_bound:
+            self.system.schedule(device.line_up)
+        else:
+            device.line_up()
 
     def offer(self, device: Device) -> None:
         """Try the drivers that match until one takes the device; refusals are not reported."""
@@ -165,7 +187,7 @@ class Bus:
             raise KernelError(errno.ENODEV, f"{device.name} is leaving")
         if device.driver:
             raise KernelError(errno.EBUSY, f"{device.name} is bound to {device.driver.name}")
-        mark = device.managed_mark
+        mark, scheduled = device.managed_mark, self.system.scheduled
         self._link(driver, device)
         try:
             self.call_probe(driver, device)
@@ -174,7 +196,7 @@ class Bus:
             self._unlink(driver, device)
             raise
         driver.devices[device] = None
-        self._announce(device, Action.BIND)
+        self._announce_bind(device, queued=self.system.scheduled > scheduled)
 
     def unbind(self, device: Device) -> None:
         """Take the driver off a device."""
@@ -184,7 +206,7 @@ class Bus:
         device.release_managed()
         del driver.devices[device]
         self._unlink(driver, device)
-        self._announce(device, Action.UNBIND)
+        self._tell(device, Action.UNBIND)
 
     def find(self, data: bytes) -> Device:
         """The device that was named in a write.  ENODEV when there is none."""
@@ -194,8 +216,26 @@ class Bus:
             raise KernelError(errno.ENODEV, f"no device {name!r} on bus {self.name}")
         return device
 
-    def _announce(self, device: Device, action: Action) -> None:
-        if self.system.kernel.devices.bind_uevents:
+    def _announce_bind(self, device: Device, *, queued: bool) -> None:
+        """Tell of it: at once, or after the work that the probe has `queued` and what is above the device.
+
+        Linux has workers register the devices that a probe found or made.  In the recordings they mostly have told of
+        those before the probe's caller tells of the bound device.
+        """
+        if not queued and not _being_bound(device.parent):
+            self._tell(device, Action.BIND)
+            return
+
+        def tell() -> None:
+            device.being_bound = False
+            if device.driver:
+                self._tell(device, Action.BIND)
+
+        device.being_bound = True
+        self.system.schedule(tell)
+
+    def _tell(self, device: Device, action: Action) -> None:
+        if device.registered and self.system.kernel.devices.bind_uevents:
             device.send_uevent(action)
 
     def _link(self, driver: Driver, device: Device) -> None:
@@ -207,6 +247,10 @@ class Bus:
         device.directory.remove("driver")
         driver.directory.remove(device.name)
         device.driver = None
+
+
+def _being_bound(device: Device | None) -> bool:
+    return device is not None and (device.being_bound or _being_bound(device.parent))
 
 
 @write_only_attribute("bind")
@@ -239,15 +283,13 @@ def unbind(driver: Driver, data: bytes) -> None:
 @write_only_attribute("uevent")
 def driver_uevent(driver: Driver, data: bytes) -> None:
     """Send a synthetic uevent.  EINVAL for an unknown action."""
-    action, extra = parse_synthetic(data)
-    driver.system.announce(action, driver.directory, "drivers", extra)
+    driver.kobject.send_uevent(*parse_synthetic(data))
 
 
 @write_only_attribute("uevent")
 def bus_uevent(bus: Bus, data: bytes) -> None:
     """Send a synthetic uevent.  EINVAL for an unknown action."""
-    action, extra = parse_synthetic(data)
-    bus.system.announce(action, bus.directory, "bus", extra)
+    bus.kobject.send_uevent(*parse_synthetic(data))
 
 
 @attribute("drivers_autoprobe")

@@ -14,9 +14,10 @@ from nvdimmfs.core.attribute import (
     constant,
     write_only_attribute,
 )
+from nvdimmfs.core.kobject import KernelObject
 from nvdimmfs.core.parse import parse_bool
 from nvdimmfs.core.system import System
-from nvdimmfs.core.uevent import Action, parse_synthetic
+from nvdimmfs.core.uevent import parse_synthetic
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Directory, Symlink
 
@@ -52,6 +53,7 @@ class Module:
         self.pins = 0
         self.switched: dict[str, bool] = {}
         self.directory = system.directory("module").add(Directory(name))
+        self.kobject = KernelObject(system, self.directory, "module")
         self.holders = self.directory.add(Directory("holders"))
         self.users: list[str] = []
         self._undo: list[Callable[[], None]] = []
@@ -79,7 +81,7 @@ class Module:
         for used in self.uses:
             used.holders.remove(self.name)
             used.users.remove(self.name)
-        self.system.announce(Action.REMOVE, self.directory, "module")
+        self.kobject.released()
         self.system.directory("module").remove(self.name)
 
 
@@ -118,8 +120,7 @@ def taint(module: Module) -> str:
 @write_only_attribute("uevent")
 def uevent(module: Module, data: bytes) -> None:
     """Send a synthetic uevent.  EINVAL for an unknown action."""
-    action, extra = parse_synthetic(data)
-    module.system.announce(action, module.directory, "module", extra)
+    module.kobject.send_uevent(*parse_synthetic(data))
 
 
 MODULE_GROUP: AttributeGroup[Module] = AttributeGroup(
@@ -184,7 +185,7 @@ class Modules:
             module.unload()
             raise
         self.loaded[name] = module
-        self._system.announce(Action.ADD, module.directory, "module")
+        module.kobject.added()
         self._system.settle()
 
     def unload(self, name: str) -> None:

@@ -49,6 +49,7 @@ class System:
         proc: /proc.
         settling: queued work is running, that is, nobody waits for what is done now.
         numbered: the devices that have a device number, by it.
+        scheduled: how much work has ever been queued.
     """
 
     def __init__(self, kernel: Kernel = KERNEL_6_1) -> None:
@@ -68,6 +69,7 @@ class System:
         self._long_work: list[LongWork] = []
         self._rest_listeners: list[Callable[[], None]] = []
         self.settling = False
+        self.scheduled = 0
         self._uevent_listeners: list[UeventListener] = []
         self._uevent_sequence = 0
 
@@ -81,6 +83,14 @@ class System:
     def schedule(self, work: Callable[[], None]) -> None:
         """Do this once the store at hand is done: the kernel's asynchronous (un)registration."""
         self._work.append(work)
+        self.scheduled += 1
+
+    def after_work(self, work: Callable[[], None]) -> None:
+        """Do this now, or once all that is queued is done."""
+        if self._work:
+            self.schedule(work)
+        else:
+            work()
 
     def settle(self) -> None:
         """Run queued work, and what that queues, until there is none."""
@@ -142,6 +152,10 @@ class System:
         """Call `listener` no more."""
         self._rest_listeners.remove(listener)
 
+    def devpath(self, directory: Directory) -> str:
+        """A directory's path below /sys, with a leading slash, as uevents have it."""
+        return directory.path.removeprefix(self.sys.path)
+
     def listen(self, listener: UeventListener) -> None:
         """Send every uevent from now on to `listener`."""
         self._uevent_listeners.append(listener)
@@ -149,12 +163,6 @@ class System:
     def stop_listening(self, listener: UeventListener) -> None:
         """Send it no more."""
         self._uevent_listeners.remove(listener)
-
-    def announce(
-        self, action: Action, directory: Directory, subsystem: str, variables: tuple[tuple[str, str], ...] = ()
-    ) -> None:
-        """Send the message of what is no device: a module, a driver, a bus or a class."""
-        self.emit_uevent(action, directory.path.removeprefix(self.sys.path), subsystem, variables)
 
     def skips_uevent(self) -> bool:
         """Count a uevent that nobody would hear, and so need not be put together.  False when somebody listens."""

@@ -95,8 +95,7 @@ class NdPmemDriver(NdDriver):
 
     def revalidate_region(self, device: NdDevice) -> None:
         """The disk follows its region."""
-        disk = self._disks[device]
-        disk.read_only = _region_of(device).read_only
+        self._disks[device].set_read_only(_region_of(device).read_only)
 
     def _attach_namespace(self, namespace: NamespaceDevice) -> None:
         """A plain disk, unless an info block says that the namespace is something else.
@@ -155,8 +154,8 @@ class NdPmemDriver(NdDriver):
         self._add_disk(btt, Disk(self._layer, namespace.disk_name, btt, data, limits, None))
 
     def _add_disk(self, device: NdDevice, disk: Disk) -> None:
-        disk.read_only = _region_of(device).read_only
         disk.add()
+        disk.set_read_only(_region_of(device).read_only)
         self._disks[device] = disk
 
         def remove() -> None:

@@ -62,13 +62,13 @@ class NdBus(Bus):
         super().unregister()
         self.system.not_on_rest(self._rest)
 
-    def device_added(self, device: Device) -> None:
-        """Enter and offer it; a new region is probed by a worker itself, which leaves the others asleep meanwhile."""
+    def offer_new(self, device: Device) -> None:
+        """As any bus; but a new region is probed by a worker itself, which leaves the others asleep meanwhile."""
         if not isinstance(device, RegionDevice):
-            super().device_added(device)
+            super().offer_new(device)
             return
         self.workers_asleep = True
-        super().device_added(device)
+        self.offer(device)
         self.workers_asleep = False
 
     def call_probe(self, driver: Driver, device: Device) -> None:

@@ -56,7 +56,7 @@ def test_uevents_tell_of_a_bind_in_the_kernels_order(machine, write):
     write(f"{REGION}/pfn0.0/namespace", "namespace0.0")
     machine.system.listen(witness)
     write("bus/nd/drivers/nd_pmem/bind", "pfn0.0")
-    assert witness.seen == [("add", "259:0"), ("add", "pmem0"), ("bind", "pfn0.0"), ("add", "pfn0.1")]
+    assert witness.seen == [("add", "259:0"), ("add", "pmem0"), ("add", "pfn0.1"), ("bind", "pfn0.0")]
 
 
 def test_uevents_are_counted_whether_anybody_listens():

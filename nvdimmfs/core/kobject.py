@@ -1,0 +1,37 @@
+"""What user space hears of besides devices: buses, classes, drivers and modules."""
+
+from __future__ import annotations
+
+from nvdimmfs.core.system import System
+from nvdimmfs.core.uevent import Action
+from nvdimmfs.kernfs import Directory
+
+
+class KernelObject:
+    """The uevents of an object that is no device (struct kobject, include/linux/kobject.h, Linux 6.1).
+
+    Attributes:
+        subsystem: what SUBSYSTEM says: the set that it belongs to, such as `drivers`.
+    """
+
+    def __init__(self, system: System, directory: Directory, subsystem: str) -> None:
+        self.subsystem = subsystem
+        self._system = system
+        self._devpath = system.devpath(directory)
+        self._told: set[Action] = set()
+
+    def send_uevent(self, action: Action, extra: tuple[tuple[str, str], ...] = ()) -> None:
+        """Tell user space."""
+        self._told.add(action)
+        self._system.emit_uevent(action, self._devpath, self.subsystem, extra)
+
+    def added(self) -> None:
+        """It is there, and works: that is told last of all that its coming has set in motion."""
+        self._system.after_work(lambda: self.send_uevent(Action.ADD))
+
+    def released(self) -> None:
+        """It goes.  That is told if its coming was, and once: whether or not it was told because somebody wrote so to
+        `uevent` (kobject_cleanup, lib/kobject.c, Linux 6.1).
+        """
+        if Action.ADD in self._told and Action.REMOVE not in self._told:
+            self.send_uevent(Action.REMOVE)

@@ -1,0 +1,55 @@
+"""What a real Linux 6.1 told of while its sysfs was written to, asked of the engine."""
+
+from pathlib import Path
+
+import pytest
+from machines import boot
+from replay import InProcess
+from uevent_story import Event, load
+
+from nvdimmfs.errors import KernelError
+
+RECORDINGS = Path(__file__).parent.parent / "recordings/uevents"
+STORIES = sorted(RECORDINGS.glob("*.uevents"))
+MODULES = "kernel/debug/nvdimmfs/modules"
+
+
+class Listener:
+    def __init__(self):
+        self.events = []
+
+    def uevent(self, event):
+        self.events.append(Event.of(event.properties))
+
+    def take(self):
+        taken, self.events = self.events, []
+        return taken
+
+
+def do(sysfs, done):
+    """A step's answer."""
+    try:
+        match done:
+            case ["write", path, text]:
+                return sysfs.write(path, text.encode("latin-1"))
+            case [verb, module]:
+                sysfs.write(MODULES, f"{verb} {module}\n".encode())
+                return 0
+    except KernelError as refusal:
+        return refusal.code
+
+
+@pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
+def test_every_event_is_told_as_the_kernel_told_it(path):
+    story = load(path)
+    machine = boot(story.machine)
+    sysfs = InProcess(machine.system.sys, machine.system.dev, machine.system.rest)
+    listener = Listener()
+    machine.system.listen(listener)
+    for number, step in enumerate(story.steps, 1):
+        answer = do(sysfs, step.done)
+        machine.system.rest()
+        told, recorded = (step.comparable(events) for events in (listener.take(), step.events))
+        assert answer == step.answer, f"step {number}: {step.done}"
+        assert [*map(str, told)] == [*map(str, recorded)], f"step {number}: {step.done}"
+    assert any(step.events for step in story.steps)
