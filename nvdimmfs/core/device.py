@@ -14,7 +14,7 @@ from nvdimmfs.core.power import POWER_GROUP, DevicePower
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action, parse_synthetic
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Directory, Symlink
+from nvdimmfs.kernfs import Attribute, Directory, Symlink
 
 if TYPE_CHECKING:
     from nvdimmfs.core.driver import Bus, Driver
@@ -181,6 +181,12 @@ class Device:
             del self.parent.children[self]
         self.release_managed()
         self.release()
+
+    def notify(self, name: str) -> None:
+        """Wake whoever polls one of the device's attributes (sysfs_notify, fs/sysfs/file.c, Linux 6.1)."""
+        file = self.directory.find(name)
+        assert isinstance(file, Attribute), f"{file.path} is no attribute"
+        file.notify()
 
     def send_uevent(self, action: Action, extra: tuple[tuple[str, str], ...] = ()) -> None:
         """Tell user space, when the device belongs to a bus or class (others stay silent).

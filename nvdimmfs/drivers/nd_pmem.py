@@ -6,7 +6,7 @@ import errno
 from typing import Self
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks
-from nvdimmfs.block.disk import BlockLayer, Disk
+from nvdimmfs.block.disk import BlockLayer, Disk, badblocks
 from nvdimmfs.block.queue import QueueLimits
 from nvdimmfs.core.attribute import AttributeGroup, attribute
 from nvdimmfs.core.device import Device
@@ -50,8 +50,13 @@ class PmemDisk(Disk):
             self.badblocks.set(sector - self._first, count)
 
     def clear_badblocks(self, sector: int, count: int) -> None:
+        """Who polls the list hears of it (pmem_clear_poison, drivers/nvdimm/pmem.c, Linux 6.1)."""
+        if self.badblocks is None or not self.badblocks.overlaps(sector, count):
+            return
         super().clear_badblocks(sector, count)
-        self._region.badblocks.clear(self._first + sector, count)
+        if badblocks.exists_in(self.system.kernel):
+            self.notify(badblocks.name)
+        self._region.clear_badblocks(self._first + sector, count)
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (*super().groups(), DAX_GROUP)

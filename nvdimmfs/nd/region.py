@@ -77,6 +77,10 @@ class RegionDescription:
     target_node: int = 0
 
 
+#: The bus's command that makes a bad sector good (ND_CMD_CLEAR_ERROR, include/uapi/linux/ndctl.h, Linux 6.1).
+CLEAR_ERROR = "clear_error"
+
+
 class RegionDevice(NdDevice):
     """A range of system physical addresses.
 
@@ -120,6 +124,17 @@ class RegionDevice(NdDevice):
     @property
     def modalias_type(self) -> DeviceType:
         return DeviceType.REGION_PMEM
+
+    def clear_badblocks(self, sector: int, count: int) -> None:
+        """Sectors were written, and are good again; who polls the list hears of it while the region is bound.
+
+        Only where the bus clears errors: a legacy platform pretends to, and accounts for nothing
+        (nvdimm_clear_poison and nvdimm_clear_badblocks_region, drivers/nvdimm/bus.c, Linux 6.1).
+        """
+        self.badblocks.clear(sector, count)
+        clears = CLEAR_ERROR in self.parent.commands and badblocks.exists_in(self.system.kernel)
+        if clears and self.data is not None:
+            self.notify(badblocks.name)
 
     @property
     def nstype(self) -> DeviceType:

@@ -1,0 +1,25 @@
+"""What a real kernel's sysfs answered to poll(2), select(2) and epoll(7), asked of a mount."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mounting
+import poll_probe
+import pytest
+
+RECORDING = Path(__file__).parent.parent / "recordings/poll/e820.answers"
+ANSWERS = dict(line.split(": ", 1) for line in RECORDING.read_text().splitlines())
+
+
+@pytest.fixture
+def answers(new_mount):
+    mount = new_mount(mounting.MACHINE, "--memmap", "512M!4G,256M!6G", "--ram", "4G")
+    words = [sys.executable, poll_probe.__file__, mount.directory / "sys", mount.directory / "dev"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return dict(line.split(": ", 1) for line in done.stdout.splitlines())
+
+
+def test_every_answer_is_the_kernels(answers):
+    assert answers == ANSWERS
