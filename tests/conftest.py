@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mounting
 import pytest
+import sandboxes
 
 
 class LogWatch:
@@ -43,6 +44,14 @@ def log_watch(caplog: pytest.LogCaptureFixture) -> Iterator[LogWatch]:
 def fuse() -> None:
     """Skip where nothing can be mounted."""
     reason = mounting.why_not()
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> None:
+    """Skip where no command can be run on a machine."""
+    reason = sandboxes.why_not()
     if reason:
         pytest.skip(reason)
 

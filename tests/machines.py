@@ -12,6 +12,14 @@ from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.mm.e820 import memparse
 from nvdimmfs.platforms.machine import Machine
 
+#: What a recording's header says of its machine, as options of the command line.
+OPTIONS = {"machine": "--machine", "memmap": "--memmap", "memory": "--ram"}
+
+
+def options(description: Mapping[str, str]) -> list[str]:
+    """The machine of a recording's header, as options of the command line."""
+    return [word for name, value in description.items() for word in (OPTIONS[name], value)]
+
 
 def boot(description: Mapping[str, str], media: Path | None = None) -> Machine:
     """The machine of a recording's header: a machine file, or legacy ranges and how much memory is installed.

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
 import attrs
 
@@ -49,6 +49,7 @@ class Call(TypedDict, total=False):
     length: int
     hex: str
     seconds: float
+    argv: list[str]
 
 
 class Answer(TypedDict, total=False):
@@ -63,6 +64,9 @@ class Answer(TypedDict, total=False):
     size: int
     rows: list[Row]
     hex: str
+    rc: int
+    stdout: str
+    stderr: str
 
 
 @attrs.frozen
@@ -85,6 +89,8 @@ class Header:
         settle: seconds that the tree was left alone after each write.
         after: the story in the same folder that this one goes on from: the same machine, booted again, with what that
             story left in its persistent memory.
+        programs: those that the story runs, each with its version.
+        without: the machine file with which the story makes sense when its programs are left out; empty when none is.
     """
 
     machine: dict[str, str]
@@ -92,6 +98,8 @@ class Header:
     note: str = ""
     settle: float = SETTLE
     after: str = ""
+    programs: dict[str, str] = attrs.Factory(dict)
+    without: str = ""
 
 
 @attrs.frozen
@@ -101,23 +109,47 @@ class Recording:
     header: Header
     steps: tuple[Step, ...]
 
+    def without_programs(self) -> Recording:
+        """The story for who cannot run programs.  ValueError when it makes no sense then."""
+        if not self.header.programs:
+            return self
+        if not self.header.without:
+            raise ValueError("a story about programs")
+        header = attrs.evolve(self.header, machine={"machine": self.header.without})
+        return Recording(header, tuple(step for step in self.steps if step.call["op"] != "run"))
+
 
 def load(path: Path) -> Recording:
     """Read a recording.  ValueError when the file is not one."""
     return loads(path.read_text(encoding="ascii"))
 
 
+def load_header(path: Path) -> Header:
+    """Read where a recording comes from.  ValueError when the file is not one."""
+    with path.open(encoding="ascii") as lines:
+        return _header(json.loads(lines.readline()))
+
+
 def loads(text: str) -> Recording:
     """Decode a recording's text.  ValueError when it is not one."""
     lines = text.splitlines()
     first = json.loads(lines[0])
+    decoder = _Decoder(first.get("skips", []))
+    return Recording(_header(first), tuple(decoder.steps(lines[1:])))
+
+
+def _header(first: dict[str, Any]) -> Header:
     if first.get("recording") != FORMAT:
         raise ValueError(f"a recording of format {FORMAT} was expected")
-    header = Header(
-        first["machine"], first["kernel"], first.get("note", ""), first.get("settle", SETTLE), first.get("after", "")
+    return Header(
+        first["machine"],
+        first["kernel"],
+        first.get("note", ""),
+        first.get("settle", SETTLE),
+        first.get("after", ""),
+        first.get("programs", {}),
+        first.get("without", ""),
     )
-    decoder = _Decoder(first.get("skips", []))
-    return Recording(header, tuple(decoder.steps(lines[1:])))
 
 
 def dumps(recording: Recording) -> str:
@@ -134,6 +166,10 @@ def dumps(recording: Recording) -> str:
         header["settle"] = recording.header.settle
     if recording.header.after:
         header["after"] = recording.header.after
+    if recording.header.programs:
+        header["programs"] = {**recording.header.programs}
+    if recording.header.without:
+        header["without"] = recording.header.without
     if encoder.skips:
         header["skips"] = [[*skip] for skip in encoder.skips]
     return "".join(line + "\n" for line in [_compact(header), *lines])
@@ -249,6 +285,8 @@ class _Encoder:
                 return [call["dev"], call["offset"], pack(call["hex"])]
             case "sleep":
                 return [call["seconds"]]
+            case "run":
+                return [[*call["argv"]]]
             case other:
                 raise ValueError(f"a recording holds no {other!r} step")
 
@@ -276,6 +314,8 @@ class _Encoder:
                 return [answer["mode"], answer["size"]]
             case "pread":
                 return pack(answer["hex"])
+            case "run":
+                return {"rc": answer["rc"], "stdout": answer["stdout"], "stderr": answer["stderr"]}
             case _:
                 return self._names(call["path"], answer["names"])
 
@@ -355,6 +395,8 @@ class _Decoder:
                 return {"op": "pwrite", "dev": dev, "offset": offset, "hex": unpack(packed)}, rest
             case ["sleep", (int() | float()) as seconds]:
                 return {"op": "sleep", "seconds": seconds}, []
+            case ["run", list(argv), *rest]:
+                return {"op": "run", "argv": _strings(argv)}, rest
         raise ValueError(f"not a step: {words}")
 
     def _answer(self, call: Call, rest: list[Json]) -> Answer:
@@ -377,6 +419,8 @@ class _Decoder:
                 return {"names": self._learn_names(call["path"], sorted(kept + _strings(change.get("+", []))))}
             case "sleep", []:
                 return {}
+            case "run", [{"rc": int(status), "stdout": str(output), "stderr": str(errors)}]:
+                return {"rc": status, "stdout": output, "stderr": errors}
         raise ValueError(f"not an answer to {call['op']}: {rest}")
 
     def _learn_names(self, path: str, names: list[str]) -> list[str]:

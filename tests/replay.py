@@ -10,10 +10,13 @@ A recording is one story: replay it from its start on a fresh machine.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import json
 import os
 import re
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +24,7 @@ from pathlib import Path
 from typing import Protocol
 
 import attrs
-from recording import SETTLE, Answer, Call, Header, Recording, Row, Step, load
+from recording import SETTLE, Answer, Call, Header, Json, Recording, Row, Step, load
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, BinaryFile, Channel, Directory, Node, Symlink
@@ -69,6 +72,9 @@ class Tree(Protocol):
 
     def pwrite(self, node: str, offset: int, data: bytes) -> int:
         """Write to a block device and wait until the bytes are there."""
+
+    def run(self, argv: list[str]) -> tuple[int, str, str]:
+        """Run a program: its exit status and what it printed to stdout and stderr."""
 
 
 @attrs.frozen
@@ -125,6 +131,10 @@ class Mounted:
         finally:
             os.close(fd)
         return count
+
+    def run(self, argv: list[str]) -> tuple[int, str, str]:
+        done = subprocess.run(argv, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        return done.returncode, done.stdout, done.stderr
 
 
 @attrs.frozen
@@ -192,6 +202,10 @@ class InProcess:
         count = _write_bytes(file, offset, data)
         file.data.flush()
         return count
+
+    def run(self, argv: list[str]) -> tuple[int, str, str]:
+        """No program can see this tree."""
+        raise KernelError(errno.ENOEXEC, argv[0])
 
     def _opened(self, path: str, permission: int) -> Node:
         """The node, if some of the permission bits are set: without any, even root may not open an attribute."""
@@ -311,6 +325,9 @@ def _ask(call: Call, tree: Tree) -> Answer:
         case "sleep":
             tree.rest(call["seconds"])
             return {}
+        case "run":
+            status, output, errors = tree.run(call["argv"])
+            return {"rc": status, "stdout": output, "stderr": errors}
         case other:
             raise ValueError(f"a recording holds no {other!r} step")
 
@@ -352,6 +369,8 @@ def _answers(step: Step, here: Answer) -> Iterator[tuple[str, Answer | Row | Non
 
 
 def _question(call: Call) -> str:
+    if call["op"] == "run":
+        return " ".join(call["argv"])
     words = [call["op"], call.get("path", call.get("dev", ""))]
     if "data" in call:
         words.append(repr(call["data"]))
@@ -364,6 +383,8 @@ def _portable_row(row: Row | None) -> Row | None:
 
 
 def _portable_answer(call: Call, answer: Answer) -> Answer:
+    if "stdout" in answer:
+        return {"rc": answer["rc"], "stdout": _portable_output(answer["stdout"])}
     return {**answer, "data": _portable(call["path"], answer["data"])} if "data" in answer else answer
 
 
@@ -374,6 +395,23 @@ def _portable(path: str, data: str) -> str:
         return "<major:minor>"
     data = RANDOM_UUID.sub("<uuid>", data)
     return DEVICE_LINES.sub("", data) if name == "uevent" else data
+
+
+def _portable_output(text: str) -> str:
+    """What a program printed: JSON in a form of its own, as the order of lists follows that of directories."""
+    with contextlib.suppress(ValueError):  # it is not JSON
+        text = json.dumps(_in_order(json.loads(text)))
+    return RANDOM_UUID.sub("<uuid>", text)
+
+
+def _in_order(value: Json) -> Json:
+    """JSON with its lists and objects sorted; UUIDs by chance must not decide how."""
+    match value:
+        case dict():
+            return {name: _in_order(value[name]) for name in sorted(value)}
+        case list():
+            return sorted(map(_in_order, value), key=lambda each: RANDOM_UUID.sub("<uuid>", json.dumps(each)))
+    return value
 
 
 def _device_name(call: Call) -> str:

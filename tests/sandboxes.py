@@ -67,6 +67,11 @@ def processes_with(word: str) -> list[int]:
     return found
 
 
+def version(tool: str) -> str:
+    """What a tool says of its version; empty when it is not installed."""
+    return mounting.command(tool, "--version").stdout.strip() if has(tool) else ""
+
+
 def has(tool: str) -> bool:
     """Whether a tool is installed."""
     return shutil.which(tool) is not None

@@ -8,14 +8,12 @@ import signal
 import threading
 from pathlib import Path
 
+import machines
 import pytest
 from mounting import MACHINE, cli, is_mounted, refusal
 from replay import Mounted, load, replay
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
-
-#: What a recording's header says of its machine, as options of `mount`.
-OPTIONS = {"machine": "--machine", "memmap": "--memmap", "memory": "--ram"}
 
 #: How many sectors are written in turns until the daemon is killed.
 SECTORS = 7
@@ -27,9 +25,8 @@ SECTORS = 7
 def test_a_second_mount_finds_what_a_second_boot_finds(new_mount, tmp_path, story):
     again = load(story)
     before = load(story.with_stem(again.header.after))
-    options = [word for name, value in again.header.machine.items() for word in (OPTIONS[name], value)]
     for recording in (before, again):
-        mount = new_mount(MACHINE, *options, "--media", tmp_path / "media")
+        mount = new_mount(MACHINE, *machines.options(again.header.machine), "--media", tmp_path / "media")
         report = replay(recording, Mounted(mount.directory / "sys", mount.directory / "dev"))
         assert not report.differences, "\n".join(str(difference) for difference in report.differences[:5])
         mount.umount()

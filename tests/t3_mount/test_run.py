@@ -16,13 +16,6 @@ pytestmark = pytest.mark.usefixtures("sandbox")
 TWO_RANGES = ("--memmap", "512M!4G,256M!6G", "--ram", "8G")
 
 
-@pytest.fixture(scope="session")
-def sandbox():
-    reason = sandboxes.why_not()
-    if reason:
-        pytest.skip(reason)
-
-
 @pytest.fixture
 def tag():
     """A word in the environment of everything that a test starts; none of it may be left in the end."""

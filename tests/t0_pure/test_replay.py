@@ -1,0 +1,82 @@
+"""Recordings that run programs: how they are kept, and which answers count as the same."""
+
+import json
+
+import attrs
+import pytest
+from recording import Header, Recording, Step, dumps, loads
+from replay import InProcess, replay
+
+from nvdimmfs.kernfs import Directory
+
+CALL = {"op": "run", "argv": ["ndctl", "list", "-R"]}
+HEADER = Header({"machine": "qemu-nfit"}, "6.1", programs={"ndctl": "76.1"}, without="qemu-nfit-labelled")
+DRAWN = "c0ffee00-aaaa-bbbb-cccc-000000000000"
+DRAWN_TOO = "d00d0000-1234-bbbb-cccc-000000000000"
+CHOSEN = "00000001-aaaa-bbbb-cccc-000000000000"
+
+
+@attrs.frozen
+class Printing(InProcess):
+    """A tree on which every program prints the same."""
+
+    answer: tuple[int, str, str]
+
+    def run(self, argv):
+        return self.answer
+
+
+def recorded(status, output):
+    return Recording(HEADER, (Step(CALL, {"rc": status, "stdout": output, "stderr": "recorded words"}),))
+
+
+def agree(kernel, here):
+    tree = Printing(Directory("sys"), Directory("dev"), lambda: None, (*here, "words that nobody compares"))
+    return not replay(recorded(*kernel), tree).differences
+
+
+def test_a_program_survives_the_text():
+    story = recorded(237, '[{"dev":"region0"}]\n')
+    assert loads(dumps(story)) == story
+
+
+@pytest.mark.parametrize(
+    ("kernel", "here"),
+    [
+        ("", ""),
+        ("plain words\n", "plain words\n"),
+        ('[{"a":1,"b":[2,3]},{"a":4}]', '[ {"a":4}, {"b":[3,2], "a":1} ]'),
+        (json.dumps({"uuid": DRAWN}), json.dumps({"uuid": DRAWN_TOO})),
+        (
+            json.dumps([{"uuid": DRAWN, "n": 1}, {"uuid": CHOSEN}]),
+            json.dumps([{"uuid": CHOSEN}, {"n": 1, "uuid": DRAWN_TOO}]),
+        ),
+    ],
+)
+def test_output_is_the_same_whatever_its_order_and_its_random_uuids(kernel, here):
+    assert agree((0, kernel), (0, here))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "here"),
+    [
+        ((0, "x"), (1, "x")),
+        ((0, ""), (0, "x")),
+        ((0, '[{"a":1}]'), (0, '[{"a":1},{"a":1}]')),
+        ((0, json.dumps({"uuid": CHOSEN})), (0, json.dumps({"uuid": DRAWN}))),
+    ],
+)
+def test_other_output_is_a_difference(kernel, here):
+    assert not agree(kernel, here)
+
+
+def test_a_story_without_its_programs_is_told_on_another_machine():
+    write = Step({"op": "read", "path": "x"}, {"data": "y"})
+    story = Recording(HEADER, (*recorded(0, "").steps, write)).without_programs()
+    assert story.steps == (write,)
+    assert story.header.machine == {"machine": "qemu-nfit-labelled"}
+
+
+def test_a_story_about_programs_makes_no_sense_without_them():
+    with pytest.raises(ValueError, match="a story about programs"):
+        Recording(Header({}, "6.1", programs={"ndctl": "76.1"}), ()).without_programs()
