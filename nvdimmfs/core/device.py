@@ -182,9 +182,9 @@ class Device:
         self.release_managed()
         self.release()
 
-    def notify(self, name: str) -> None:
+    def notify(self, path: str) -> None:
         """Wake whoever polls one of the device's attributes (sysfs_notify, fs/sysfs/file.c, Linux 6.1)."""
-        file = self.directory.find(name)
+        file = self.directory.find(path)
         assert isinstance(file, Attribute), f"{file.path} is no attribute"
         file.notify()
 

@@ -8,7 +8,6 @@ import uuid
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.parse import parse_separated_uuid, parse_uuid
-from nvdimmfs.kernfs import Attribute
 
 #: "No node": the node is not known (include/linux/numa.h).
 NUMA_NO_NODE = -1
@@ -56,12 +55,6 @@ class NdDevice(Device):
 
     def uevent_variables(self) -> list[tuple[str, str]]:
         return [*super().uevent_variables(), ("MODALIAS", f"nd:t{self.modalias_type}")]
-
-    def notify(self, path: str) -> None:
-        """Wake whoever polls one of its attributes (sysfs_notify)."""
-        attribute = self.directory.find(path)
-        assert isinstance(attribute, Attribute), f"{path} can be polled"
-        attribute.notify()
 
     def schedule_add(self) -> None:
         """Register once the work at hand is done, as nd_device_register does."""

@@ -132,9 +132,8 @@ class RegionDevice(NdDevice):
         (nvdimm_clear_poison and nvdimm_clear_badblocks_region, drivers/nvdimm/bus.c, Linux 6.1).
         """
         self.badblocks.clear(sector, count)
-        clears = CLEAR_ERROR in self.parent.commands and badblocks.exists_in(self.system.kernel)
-        if clears and self.data is not None:
-            self.notify(badblocks.name)
+        if CLEAR_ERROR in self.parent.commands:
+            self.notify_badblocks()
 
     @property
     def nstype(self) -> DeviceType:
@@ -167,8 +166,8 @@ class RegionDevice(NdDevice):
 
     def notify_badblocks(self) -> None:
         """Wake whoever polls `badblocks`, which nobody does while the region is not bound."""
-        if self.driver:
-            self.notify("badblocks")
+        if self.driver and badblocks.exists_in(self.system.kernel):
+            self.notify(badblocks.name)
 
     def meets_another(self, start: int, size: int) -> bool:
         """Whether a range of addresses meets another region of the bus (nd_region_conflict, Linux 5.2)."""
