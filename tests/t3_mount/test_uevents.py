@@ -121,3 +121,28 @@ def test_a_machine_tells_of_its_disk(way):
 @pytest.mark.parametrize("more", [{"A=B": "c"}, {"A": "b\0c"}, {"A": "x" * PROPERTIES_SIZE}])
 def test_what_cannot_be_sent_is_refused(more):
     assert listen("user", [monitor()], [event("add", 1, REGION | more)]) == {"refused": errno.EINVAL}
+
+
+#: Sends an event where it stands, as nobody if it is root.
+TRESPASSER = """
+import os
+from nvdimmfs.errors import KernelError
+from nvdimmfs.sandbox.uevents import UeventSender
+if os.geteuid() == 0:
+    os.setresuid(65534, 65534, 65534)
+with UeventSender() as sender:
+    try:
+        sender.send({"ACTION": "add", "DEVPATH": "/devices/x", "SUBSYSTEM": "nd", "SEQNUM": "1"})
+    except KernelError as refusal:
+        print(refusal)
+"""
+
+
+def test_elsewhere_nobody_may_send():
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", TRESPASSER], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "EPERM: uevents cannot be sent: Operation not permitted; it takes a network namespace of one's own\n"
+    )
