@@ -23,9 +23,8 @@ from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.bus import NdBus
 from nvdimmfs.platforms.acpi_bus import AcpiBus
 from nvdimmfs.platforms.e820 import E820PmemDriver
+from nvdimmfs.platforms.firmware import Firmware
 from nvdimmfs.platforms.module_files import BOOT_MODULES, ModuleFile, modules_of_kernel
-from nvdimmfs.platforms.nfit import Firmware
-from nvdimmfs.platforms.nfit_driver import NfitDriver, NfitTestDriver
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 
 #: The parameters of each module and what they are by default.
@@ -155,10 +154,14 @@ class PersistentMemory:
         KmemDriver(self._dax_layer.bus, module)
 
     def _nfit(self, module: Module) -> None:
+        from nvdimmfs.platforms.nfit_driver import NfitDriver  # its code is loaded with the module, as others need none
+
         NfitDriver(self.acpi_bus, module, self._loaded_nd_bus, self.firmware)
 
     def _nfit_test(self, module: Module) -> None:
         """The test platform's devices belong to the module, too (nfit_test_init, test/nfit.c, Linux 6.1)."""
+        from nvdimmfs.platforms.nfit_driver import NfitTestDriver
+
         device_class = Class(self.system, "nfit_test_dimm")
         module.at_exit(device_class.unregister)
         for device_name in self.test_platforms:

@@ -19,9 +19,9 @@ from nvdimmfs.nd.bus import NdBus
 from nvdimmfs.platforms.acpi_bus import AcpiBus, AcpiDevice
 from nvdimmfs.platforms.debugfs import create_debug_files
 from nvdimmfs.platforms.e820 import legacy_ranges
+from nvdimmfs.platforms.firmware import Firmware, firmware_parent
 from nvdimmfs.platforms.kernel_modules import PersistentMemory
 from nvdimmfs.platforms.new_machine import Hands, NewMachineError
-from nvdimmfs.platforms.nfit import Firmware, firmware_parent
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.procfs import create_proc_files
 from nvdimmfs.platforms.storage import FolderStorage, MemoryStorage, Storage

@@ -5,13 +5,10 @@ from __future__ import annotations
 import errno
 from typing import Self
 
-import attrs
-
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, write_only_attribute
 from nvdimmfs.core.device import Class, Device
 from nvdimmfs.core.module import Module
 from nvdimmfs.core.parse import parse_unsigned
-from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.machine_file import model
 from nvdimmfs.machine_file.interleave import interleave_set
@@ -23,10 +20,9 @@ from nvdimmfs.nd.device import NUMA_NO_NODE
 from nvdimmfs.nd.dimm import DimmDescription, DimmDevice
 from nvdimmfs.nd.mapping import Mapping
 from nvdimmfs.nd.region import RegionDescription, RegionDevice
-from nvdimmfs.platforms.new_machine import write_labels
+from nvdimmfs.platforms.firmware import Firmware
 from nvdimmfs.platforms.nfit_command import INTEL_FAMILY, Receiver, acpi_nfit_ctl, clear_to_send
 from nvdimmfs.platforms.nfit_labels import LabelFirmware
-from nvdimmfs.platforms.storage import Storage
 
 #: How long it takes to scrub a range.  On the test platform a tool that waits 50 ms after each write, and looks around
 #: in between, saw the bus with two ranges still at it after 44 writes and done after 71, that with one done by 44.
@@ -344,47 +340,6 @@ def lock_dimm(_dimm: TestDimm, data: bytes) -> None:
 TEST_DIMM_GROUP: AttributeGroup[TestDimm] = AttributeGroup((test_handle, fail_cmd, fail_cmd_code, lock_dimm))
 
 
-@attrs.frozen
-class Firmware:
-    """What the platform lists and the bytes behind it, whether or not a driver is there to read it.
-
-    Attributes:
-        storage: the bytes.
-        tables: what is listed, by the name of the device that it belongs to.
-    """
-
-    storage: Storage
-    tables: dict[str, model.BusDescription]
-    _labelled: set[str] = attrs.field(factory=set, init=False)
-
-    def label_areas(self, table: model.BusDescription) -> dict[str, Media]:
-        """The label areas of a bus's DIMMs, by name.
-
-        The first time, on new media, the labels that the machine file asks for are written to them.
-        """
-        areas = {
-            dimm.name: self.storage.label_area(label_area_name(table, dimm), dimm.label)
-            for dimm in table.dimms
-            if dimm.label.size
-        }
-        if self.storage.is_new and table.parent not in self._labelled:
-            write_labels(table, areas)
-        self._labelled.add(table.parent)
-        return areas
-
-    def forget(self, table: model.BusDescription) -> None:
-        """Lose all bytes of a bus: its memory was the driver's own and is free again."""
-        for dimm in table.dimms:
-            self.storage.forget_label_area(label_area_name(table, dimm))
-        for range_ in table.ranges:
-            self.storage.forget(range_.start, range_.size)
-
-
-def label_area_name(table: model.BusDescription, dimm: model.DimmDescription) -> str:
-    """What the storage calls a DIMM's label area."""
-    return f"{table.provider}-{dimm.handle:x}"
-
-
 class NfitPlatform:
     """Registers a bus with everything that its table lists."""
 
@@ -454,20 +409,3 @@ class NfitPlatform:
         return iomem.insert(
             Resource("Persistent Memory", range_.start, end, ResourceFlag.MEM, ResourceDescriptor.PERSISTENT_MEMORY)
         )
-
-
-class FirmwareDevice(Device):
-    """A device of the firmware's tree, on the way to a bus."""
-
-
-def firmware_parent(system: System, path: str, known: dict[str, Device]) -> Device | None:
-    """What a path below /sys leads through before its last name, made where it is not known; None for nothing."""
-    parent: Device | None = None
-    names = path.removeprefix("devices/").split("/")
-    for depth in range(1, len(names)):
-        key = "/".join(names[:depth])
-        if key not in known:
-            known[key] = FirmwareDevice(system, names[depth - 1], parent)
-            known[key].add()
-        parent = known[key]
-    return parent

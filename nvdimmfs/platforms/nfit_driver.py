@@ -7,7 +7,8 @@ from nvdimmfs.core.driver import Driver
 from nvdimmfs.core.module import Module
 from nvdimmfs.nd.bus import NdBus
 from nvdimmfs.platforms.acpi_bus import AcpiBus, AcpiDevice
-from nvdimmfs.platforms.nfit import Firmware, NfitPlatform, TestDimm
+from nvdimmfs.platforms.firmware import Firmware
+from nvdimmfs.platforms.nfit import NfitPlatform, TestDimm
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 
 
