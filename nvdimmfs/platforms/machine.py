@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -77,6 +78,7 @@ class Machine:
                 # Put on media by a machine that is then forgotten, so that this one finds them as any other boot would.
                 Hands(cls._booted(description, storage).system).set_up(description.personalities)
                 storage.is_new = False
+                gc.collect(0)  # forgotten also where nobody looks for garbage while a machine boots
             machine = cls._booted(description, storage, blacklist)
             machine._make_unreadable(description.unreadable)
             failed.pop_all()

@@ -1,11 +1,13 @@
 """What a machine file puts on media, and what it makes fail."""
 
 import errno
+import gc
 
 import pytest
 from poke import Hands
 from replay import InProcess
 
+from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.machine_file.files import parse_machine
 from nvdimmfs.media.base import MediaError
@@ -131,3 +133,20 @@ def test_a_folder_of_media_belongs_to_one_machine(tmp_path):
     boot(LABELLED, tmp_path)
     with pytest.raises(MediaError, match="in use by another machine"):
         boot(LABELLED, tmp_path)
+
+
+def test_the_machine_that_put_info_blocks_on_media_is_forgotten():
+    """Also while nobody looks for garbage, as when a daemon boots."""
+    gc.collect()
+    before = count_systems()
+    gc.disable()
+    try:
+        hands = boot(LEGACY)
+        assert count_systems() == before + 1
+    finally:
+        gc.enable()
+    assert hands.machine
+
+
+def count_systems():
+    return sum(isinstance(thing, System) for thing in gc.get_objects())
