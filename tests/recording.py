@@ -24,6 +24,10 @@ UNSTABLE: Json = {"unstable": True}
 SETTLE = 0.05
 
 
+#: What is kept of each zone in /proc/zoneinfo.
+ZONE_FACTS = frozenset({"spanned", "present", "start_pfn:"})
+
+
 class Row(TypedDict, total=False):
     """One node of a dumped subtree: a link has `link`, a file `size` and, when readable, `data` or `errno`."""
 
@@ -173,6 +177,34 @@ def dumps(recording: Recording) -> str:
     if encoder.skips:
         header["skips"] = [[*skip] for skip in encoder.skips]
     return "".join(line + "\n" for line in [_compact(header), *lines])
+
+
+def shorten(path: str, content: str) -> str:
+    """What of a file's content is kept of it: all, but of /proc/iomem and /proc/zoneinfo what memory has to do with.
+
+    Of iomem the System RAM and the persistent memory, with all below them but the kernel's own image; of zoneinfo each
+    zone's size and place.
+    """
+    match path.rpartition("/")[2]:
+        case "iomem":
+            return "".join(_memory(content.splitlines(keepends=True)))
+        case "zoneinfo":
+            return "".join(_zones(content.splitlines(keepends=True)))
+    return content
+
+
+def _memory(lines: list[str]) -> Iterator[str]:
+    is_memory = False
+    for line in lines:
+        _, _, owner = line.partition(" : ")
+        if not line.startswith(" "):
+            is_memory = owner.startswith(("System RAM", "Persistent Memory"))
+        if is_memory and not owner.startswith("Kernel "):
+            yield line
+
+
+def _zones(lines: list[str]) -> Iterator[str]:
+    return (line for line in lines if line.startswith("Node ") or line.strip().partition(" ")[0] in ZONE_FACTS)
 
 
 def tree_order(path: str) -> list[str]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Protocol
 
 import attrs
-from recording import SETTLE, Answer, Call, Header, Json, Recording, Row, Step, load
+from recording import SETTLE, Answer, Call, Header, Json, Recording, Row, Step, load, shorten
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, BinaryFile, Channel, Directory, Node, Symlink
@@ -389,11 +389,11 @@ def _portable_answer(call: Call, answer: Answer) -> Answer:
 
 
 def _portable(path: str, data: str) -> str:
-    """A file's content without what the host or chance gave: device numbers and random UUIDs."""
+    """A file's content without what the host or chance gave: device numbers, random UUIDs, the host's own memory."""
     name = path.rpartition("/")[2]
     if name == "dev" and DEVICE_NUMBER.fullmatch(data):
         return "<major:minor>"
-    data = RANDOM_UUID.sub("<uuid>", data)
+    data = RANDOM_UUID.sub("<uuid>", shorten(path, data))
     return DEVICE_LINES.sub("", data) if name == "uevent" else data
 
 
