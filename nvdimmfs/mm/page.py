@@ -124,10 +124,15 @@ class Pages:
         return self._space.pfn_to_page(pfn)
 
     def page_zone(self, pfn: int) -> Zone | None:
-        """The zone of a page frame that has an initialised struct page."""
+        """The zone of a page frame that has an initialised struct page.
+
+        In kernels that know whole sections only, two ranges may share one, and the range that brought it takes it away:
+        then a page map has pages without any struct page.
+        """
         pagemap = self._memory.find_pagemap(pfn)
         if pagemap is not None:
-            return self._memory.device_zone(pagemap.nid) if pagemap.pfn_valid(pfn) else None
+            has_page = pagemap.pfn_valid(pfn) and self.pfn_valid(pfn)
+            return self._memory.device_zone(pagemap.nid) if has_page else None
         if not self._memory.is_ram(pfn):
             return None
         return next(zone for zone in self._memory.zones[0] if zone.populated and pfn in zone)
