@@ -213,7 +213,7 @@ class DeviceRules(Rules):
     disk_suffixes = Difference(
         "What a disk's name ends with, by what is behind it",
         "nvdimm_namespace_disk_name, drivers/nvdimm/namespace_devs.c",
-        {"rfc": {"btt": "s", "pfn": "m"}, "4.3": {"btt": "s", "pfn": "m", "memory": "m"}, "4.9": {"btt": "s"}},
+        {"rfc": {"btt": "s", "pfn": "m"}, "4.3": {"btt": "s", "pfn": "m", "memory": "m"}, "4.5": {"btt": "s"}},
         show=_suffixes,
     )
     disk_numbers = Difference(

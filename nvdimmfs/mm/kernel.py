@@ -96,6 +96,11 @@ class Kernel(Rules):
             "5.2": RamRule.REFUSED,
         },
     )
+    ram_within_sections = Difference(
+        "System RAM counts for that anywhere in the sections that the range is in",
+        "devm_memremap_pages, kernel/memremap.c; memremap_pages, mm/memremap.c",
+        {"rfc": False, "4.5": True, "5.7": False},
+    )
     conflicts = Difference(
         "Registering a range that meets another one: what is looked at (sections EBUSY, ends ENOMEM)",
         "devm_memremap_pages, kernel/memremap.c; register_dev_memmap in the RFC",

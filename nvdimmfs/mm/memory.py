@@ -252,7 +252,8 @@ class Memory:
         """Whether a range is RAM, which needs no registration in the kernels that allow it.  ENXIO."""
         if self.kernel.ram is RamRule.UNCHECKED:
             return False
-        found = self.iomem.intersects(what.start, what.size)
+        searched = _sections(what) if self.kernel.ram_within_sections else what
+        found = self.iomem.intersects(searched.start, searched.size)
         if found is Intersection.INTERSECTS and self.kernel.ram is RamRule.LINEAR:
             return True
         if found is not Intersection.DISJOINT:
@@ -290,6 +291,12 @@ class Memory:
         if not zone.populated:
             return 0  # its span may have RAM in between
         return pages(self._pool.free_within(zone.start_pfn << PAGE_SHIFT, zone.end_pfn << PAGE_SHIFT))
+
+
+def _sections(what: Range) -> Range:
+    """The whole sections that a range is in."""
+    start = align_down(what.start, SECTION_SIZE)
+    return Range.sized(start, align_up(what.end + 1, SECTION_SIZE) - start)
 
 
 def _zones(nid: int, ram: list[tuple[int, int]]) -> list[Zone]:

@@ -481,7 +481,7 @@ def test_the_arenas_of_a_large_btt():
     [
         ("rfc", "pmem", ["memmap", "padding", "data"], "pmem0m"),  # its altmap began at the info block
         ("4.3", "ram", ["info", "data"], "pmem0m"),
-        ("4.5", "pmem", ["info", "padding", "memmap", "data"], "pmem0m"),
+        ("4.5", "pmem", ["info", "padding", "memmap", "data"], "pmem0"),
         ("6.1", "pmem", ["info", "padding", "memmap", "data"], "pmem0"),
     ],
 )

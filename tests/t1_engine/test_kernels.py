@@ -152,7 +152,7 @@ def test_the_rfc_never_binds_mode_ram_for_its_own_check_fails(boot):
     assert host.reason("pfn0.0") == ("ENODEV", "EINVAL")
 
 
-@pytest.mark.parametrize("memmap", ["64M!4G", "512M!4160M"])
+@pytest.mark.parametrize("memmap", ["64M!16G", "512M!16448M"])
 @pytest.mark.parametrize(("kernel", "mode"), [("rfc", "pmem"), ("4.3", "ram")])
 def test_before_4_5_it_takes_128_mib_at_a_multiple_of_128_mib(boot, kernel, mode, memmap):
     host = boot(kernel, memmap)
@@ -357,6 +357,19 @@ def test_4_5_has_no_room_in_its_memmap_for_a_part_of_a_section(boot):
     assert not host.machine.memory.pagemaps
 
 
+@pytest.mark.parametrize("memmap", ["64M!4G", "512M!4160M"])
+def test_4_5_maps_nothing_that_shares_a_section_with_ram(boot, memmap):
+    host = boot("4.5", memmap)
+    assert host.disks() == set()
+    assert host.reason("namespace0.0") == ("ENODEV", "ENXIO")
+    pfn = host.prepare()
+    for mode in ("ram", "pmem"):
+        host.write(f"{pfn}/mode", mode)
+        host.media.write(4096, bytes(4096))
+        assert host.reason("pfn0.0") == ("ENODEV", "ENXIO")
+    assert boot("4.3", memmap).disks() == {"pmem0m"}
+
+
 def test_4_5_with_no_room_for_data_is_refused(boot):
     host = boot("4.5", "512M!4G")
     host.write(f"{BUS}/region0/pfn0.0/align", "0x40000000")
@@ -387,9 +400,9 @@ def test_the_newer_bind_says_what_the_matter_is(boot):
 
 @pytest.mark.parametrize(
     ("kernel", "raw", "claimed"),
-    [("rfc", "pmem0", "pmem0m"), ("4.3", "pmem0m", "pmem0m"), ("4.5", "pmem0m", "pmem0m"), ("6.1", "pmem0", "pmem0")],
+    [("rfc", "pmem0", "pmem0m"), ("4.3", "pmem0m", "pmem0m"), ("4.5", "pmem0", "pmem0"), ("6.1", "pmem0", "pmem0")],
 )
-def test_the_name_of_a_disk_tells_of_struct_pages_in_older_kernels(boot, kernel, raw, claimed):
+def test_the_name_of_a_disk_tells_of_struct_pages_before_4_5(boot, kernel, raw, claimed):
     host = boot(kernel)
     assert host.disks() == {raw}
     host.prepare("pmem" if kernel != "4.3" else "ram")
@@ -518,8 +531,8 @@ def test_a_namespace_below_4_mib_was_too_small(boot):
 
 
 def test_a_misaligned_raw_namespace_was_mapped(boot):
-    assert boot("4.5", "65M!4G").disks() == {"pmem0m"}
-    assert boot("6.1", "65M!4G").disks() == set()
+    assert boot("4.5", "65M!16G").disks() == {"pmem0"}
+    assert boot("6.1", "65M!16G").disks() == set()
 
 
 def test_an_older_disk_does_not_follow_its_region(boot):
