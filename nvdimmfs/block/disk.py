@@ -164,7 +164,7 @@ class Disk(Device):
         return size
 
     def clear_badblocks(self, sector: int, count: int) -> None:
-        """Sectors were written, and are good again."""
+        """Bad sectors are about to be written, and good again.  EIO when the disk cannot make them good."""
         if self.badblocks is not None:
             self.badblocks.clear(sector, count)
 
@@ -203,7 +203,7 @@ class DiskBytes:
             whole = bytearray(self.read(first_block, end_of_blocks - first_block))
             whole[before : before + len(data)] = data
             offset, data = first_block, bytes(whole)
-        if self._disk.badblocks:
+        if self._bad(offset, len(data)):
             self._disk.clear_badblocks(offset // SECTOR_SIZE, len(data) // SECTOR_SIZE)
         self._disk.data.write(offset, data)
 

@@ -183,7 +183,11 @@ class Device:
         self.release()
 
     def notify(self, path: str) -> None:
-        """Wake whoever polls one of the device's attributes (sysfs_notify, fs/sysfs/file.c, Linux 6.1)."""
+        """Wake whoever polls one of the device's attributes (sysfs_notify, fs/sysfs/file.c, Linux 6.1).
+
+        Args:
+            path: from the device's directory on.
+        """
         file = self.directory.find(path)
         assert isinstance(file, Attribute), f"{file.path} is no attribute"
         file.notify()

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import define
 
 from nvdimmfs.core.uevent import Action, Uevent, UeventListener
 from nvdimmfs.kernfs import Directory, Tree
@@ -24,18 +24,25 @@ BACKGROUND_READS = 22
 REST = 0.15
 
 
-@frozen
+@define(eq=False)
 class LongWork:
     """What takes the kernel long.
 
     Attributes:
         writes: it is done when user space has written so often since the system came up, or
-        seconds: after so many seconds without a write.
+        seconds: after so many seconds without a write,
+        since: counted from when nothing had been written for so many seconds.
     """
 
     writes: int
     seconds: float
+    since: float
     work: Callable[[], None]
+
+    @property
+    def due(self) -> float:
+        """How many seconds nothing is written until it is done."""
+        return self.since + self.seconds
 
 
 class System:
@@ -67,6 +74,7 @@ class System:
         self._reads_left = 0
         self._writes = 0
         self._long_work: list[LongWork] = []
+        self._rested = 0.0
         self._rest_listeners: list[Callable[[], None]] = []
         self.settling = False
         self.scheduled = 0
@@ -108,7 +116,7 @@ class System:
 
     def finish_after(self, writes: int, seconds: float, work: Callable[[], None]) -> None:
         """Do this once user space has written to so many attributes, or to none for so many seconds."""
-        self._long_work.append(LongWork(self._writes + writes, seconds, work))
+        self._long_work.append(LongWork(self._writes + writes, seconds, self._rested, work))
 
     def _catch_up(self) -> None:
         """Finish what was left to the background."""
@@ -119,7 +127,15 @@ class System:
         """User space is about to write to an attribute: time has passed."""
         self._catch_up()
         self._writes += 1
-        self._finish([long for long in self._long_work if long.writes <= self._writes])
+        self.disturb()
+        for long in [long for long in self._long_work if long.writes <= self._writes]:
+            self._finish(long)
+
+    def disturb(self) -> None:
+        """User space did something that is no write, but after which the system has to come to rest again."""
+        self._rested = 0.0
+        for long in self._long_work:
+            long.since = 0.0
 
     def attribute_read(self) -> None:
         """User space looked at an attribute: time passes."""
@@ -129,17 +145,21 @@ class System:
         if self._reads_left == 0:
             self._catch_up()
 
-    def _finish(self, due: list[LongWork]) -> None:
-        for long in due:
-            self._long_work.remove(long)
-            long.work()
+    def _finish(self, long: LongWork) -> None:
+        self._long_work.remove(long)
+        long.work()
+        self.settle()
 
     def rest(self, seconds: float = REST) -> None:
-        """User space wrote nothing for so long, so that what the kernel does in the background meanwhile is done.
+        """Nobody wrote or disturbed for so long, so that what the kernel does in the background meanwhile is done.
 
         The model has no clock: a front end that has one calls this.
         """
-        self._finish([long for long in self._long_work if long.seconds <= seconds])
+        while due := [long for long in self._long_work if long.due <= seconds]:
+            first = min(due, key=lambda long: long.due)
+            self._rested = max(self._rested, first.due)
+            self._finish(first)
+        self._rested = max(self._rested, seconds)
         self._catch_up()
         for listener in self._rest_listeners:
             listener()

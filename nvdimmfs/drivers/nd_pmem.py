@@ -19,6 +19,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.media.base import MediaWindow
 from nvdimmfs.mm.units import PAGE_SIZE
 from nvdimmfs.nd.btt import BttDevice, btt_version
+from nvdimmfs.nd.clear_error import clear_poison
 from nvdimmfs.nd.device import DeviceType, NdDevice
 from nvdimmfs.nd.driver import NdDriver
 from nvdimmfs.nd.namespace import NamespaceDevice
@@ -38,25 +39,35 @@ class PmemDisk(Disk):
         limits = QueueLimits(physical_block_size=PAGE_SIZE, dax=page_mapped, write_cache=True)
         super().__init__(layer, namespace.disk_name, parent, window, limits, Badblocks())
         self.cache_flushed = True
-        self._region = namespace.region
-        #: The disk's first sector, counted from the region's start.
-        self._first = (namespace.start - namespace.region.start + window.start) // SECTOR_SIZE
-        self._inherit_badblocks()
+        self._nvdimm_bus = namespace.region.parent
+        self._start = namespace.start + window.start
+        self.populate_badblocks()
 
-    def _inherit_badblocks(self) -> None:
-        """What the region knows to be bad is bad from the start (nvdimm_badblocks_populate, Linux 6.1)."""
-        assert self.badblocks is not None
-        for sector, count in self._region.badblocks.between(self._first, self._first + self.data.size // SECTOR_SIZE):
-            self.badblocks.set(sector - self._first, count)
+    def populate_badblocks(self) -> None:
+        """Add what the bus knows to be bad."""
+        assert self.badblocks is not None, "it has a list"
+        self._nvdimm_bus.badrange.populate(self.badblocks, self._start, self._start + self.data.size - 1)
 
     def clear_badblocks(self, sector: int, count: int) -> None:
-        """Who polls the list hears of it (pmem_clear_poison, drivers/nvdimm/pmem.c, Linux 6.1)."""
-        if self.badblocks is None or not self.badblocks.overlaps(sector, count):
-            return
-        super().clear_badblocks(sector, count)
+        """Have the platform clear them (pmem_clear_poison, Linux 6.1).  EIO when it does not clear them all."""
+        length = count * SECTOR_SIZE
+        try:
+            cleared = clear_poison(self._nvdimm_bus, self._start + sector * SECTOR_SIZE, length)
+        except KernelError as refusal:
+            raise KernelError(errno.EIO, f"{self.name}: bad blocks stay: {refusal}") from None
+        super().clear_badblocks(sector, cleared // SECTOR_SIZE)
+        self._notify_badblocks()
+        if cleared < length:
+            raise KernelError(errno.EIO, f"{self.name}: some bad blocks stay")
+
+    def revalidate_poison(self) -> None:
+        """Add what the bus has come to know, and wake whoever polls the list."""
+        self.populate_badblocks()
+        self._notify_badblocks()
+
+    def _notify_badblocks(self) -> None:
         if badblocks.exists_in(self.system.kernel):
             self.notify(badblocks.name)
-        self._region.clear_badblocks(self._first + sector, count)
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (*super().groups(), DAX_GROUP)
@@ -97,6 +108,12 @@ class NdPmemDriver(NdDriver):
             self._attach_pfn(device, namespace)
         else:
             self._attach_namespace(namespace)
+
+    def revalidate_poison(self, device: NdDevice) -> None:
+        """Its disk knows as well, if it is one over plain memory."""
+        disk = self._disks[device]
+        if isinstance(disk, PmemDisk):
+            disk.revalidate_poison()
 
     def revalidate_region(self, device: NdDevice) -> None:
         """The disk follows its region."""

@@ -35,6 +35,7 @@ class NdRegionDriver(NdDriver):
         """
         assert isinstance(device, RegionDevice)
         _claim_dimms(device)
+        device.reset_badblocks()
         namespaces = _namespaces(device)
         device.data = RegionData(active=len(namespaces), count=len(namespaces))
         seed, *more = namespaces

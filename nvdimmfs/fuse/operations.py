@@ -68,7 +68,7 @@ class Operations(pyfuse3.Operations):
     Attributes:
         sessions: the open channels.
         stored: where who waits for the next write to an attribute is parked.
-        stored_at: when an attribute was written last, on trio's clock.
+        stored_at: when an attribute was written, or something said on a channel, last, on trio's clock.
     """
 
     supports_dot_lookup = False  # for NFS export only
@@ -253,9 +253,10 @@ class Operations(pyfuse3.Operations):
     @answered
     def _write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         opened = self._files[fh]
-        if isinstance(opened, OpenAttribute):
+        if isinstance(opened, OpenAttribute | OpenChannel):
             self.stored_at = trio.current_time()
             self.stored.unpark_all()
+        if isinstance(opened, OpenAttribute):
             if off > ATTRIBUTE_SIZE:
                 self.kernel_cache.size_moved(opened.node)
         elif isinstance(opened, OpenBinaryFile):

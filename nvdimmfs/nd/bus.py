@@ -15,9 +15,11 @@ from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.memory import Memory
+from nvdimmfs.nd.badrange import Badrange
 from nvdimmfs.nd.command import BusCommand, Outcome, command_mask
 from nvdimmfs.nd.device import DeviceType, NdDevice
 from nvdimmfs.nd.dimm import DIMM_MAJOR, DimmDevice
+from nvdimmfs.nd.firmware import FIRMWARE_GROUP, BusActivation
 from nvdimmfs.nd.region import RegionDevice
 from nvdimmfs.nd.seeds import advance_seeds
 
@@ -112,6 +114,8 @@ class NvdimmBus(NdDevice):
         memory: the machine's physical memory.
         region_numbering: shared by all buses.
         identities: how many of its registered devices have a uuid, see `nd.identity`.
+        badrange: physical addresses that are known to be bad.
+        activation: how firmware of its DIMMs is activated; None where it is not.
     """
 
     bus: NdBus
@@ -125,6 +129,8 @@ class NvdimmBus(NdDevice):
         self.memory = nd_bus.memory
         self.region_numbering = nd_bus.region_numbering
         self.identities: Counter[UUID] = Counter()
+        self.badrange = Badrange()
+        self.activation: BusActivation | None = None
 
     @property
     def modalias_type(self) -> DeviceType:
@@ -134,6 +140,11 @@ class NvdimmBus(NdDevice):
     def commands(self) -> tuple[str, ...]:
         """The ioctl commands that the bus itself answers, in the order of their numbers; none on legacy platforms."""
         return ()
+
+    @property
+    def has_control(self) -> bool:
+        """Whether it has a provider that commands can be sent to; legacy platforms have none."""
+        return False
 
     @property
     def command_mask(self) -> int:
@@ -208,5 +219,3 @@ def provider(bus: NvdimmBus) -> str:
 
 
 NVDIMM_BUS_GROUP: AttributeGroup[NvdimmBus] = AttributeGroup((commands, wait_probe, provider))
-#: Empty where the platform cannot activate firmware; the directory is there all the same (Linux 6.1).
-FIRMWARE_GROUP: AttributeGroup[NvdimmBus] = AttributeGroup((), name="firmware", since="6.1")

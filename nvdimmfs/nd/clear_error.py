@@ -12,6 +12,7 @@ from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.errors import KernelError
 from nvdimmfs.nd.btt import BttDevice
 from nvdimmfs.nd.bus import NvdimmBus
+from nvdimmfs.nd.command import BusCommand, Outcome
 from nvdimmfs.nd.device import NdDevice
 from nvdimmfs.nd.namespace import NamespaceDevice
 from nvdimmfs.nd.pfn import PfnDevice
@@ -70,19 +71,48 @@ def _namespace_behind(device: NdDevice) -> NamespaceDevice | None:
 
 
 def account_cleared(bus: NvdimmBus, argument: bytearray) -> None:
-    """Forget errors that the firmware cleared (nvdimm_account_cleared_poison)."""
+    """Forget errors that the firmware cleared (nvdimm_account_cleared_poison).
+
+    A region's sectors are good again if the range does not leave the region.
+    """
     command = ClearError.from_bytes(argument)
-    forget_errors(bus, command.address, command.cleared)
-
-
-def forget_errors(bus: NvdimmBus, address: int, length: int) -> None:
-    """Whole sectors of a region's range are good again; a range that leaves a region does not count there."""
+    address, length = command.address, command.cleared
+    if length:
+        bus.badrange.forget(address, length)
     sectors = length // SECTOR_SIZE
-    if not sectors:
-        return
-    for region in bus.children:
-        if not isinstance(region, RegionDevice):
-            continue
-        if region.start <= address and address + length - 1 <= region.end:
+    for region in bus.children if sectors else ():
+        if isinstance(region, RegionDevice) and region.start <= address and address + length - 1 <= region.end:
             region.badblocks.clear((address - region.start) // SECTOR_SIZE, sectors)
             region.notify_badblocks()
+
+
+def clear_poison(bus: NvdimmBus, address: int, length: int) -> int:
+    """Have the platform clear errors before memory is written (nvdimm_clear_poison).
+
+    ENXIO for a range that is no multiple of what it clears at once, and what the commands are refused with.
+
+    Returns:
+        Bytes that were cleared; all of them where there is no platform to ask.
+    """
+    if not bus.has_control:
+        return length
+    capability = bytearray(_CAPABILITY.size)
+    _CAPABILITY.pack_into(capability, 0, address, length, 0)
+    _require(bus.control(None, BusCommand.ARS_CAP, capability))
+    _, _, unit = _CAPABILITY.unpack(capability)
+    if unit.bit_count() != 1 or (address | length) % unit:
+        raise KernelError(errno.ENXIO, f"errors are cleared {unit} bytes at a time")
+    argument = bytearray(_LAYOUT.size)
+    _LAYOUT.pack_into(argument, 0, address, length, 0, 0)
+    _require(bus.control(None, BusCommand.CLEAR_ERROR, argument))
+    account_cleared(bus, argument)
+    return ClearError.from_bytes(argument).cleared
+
+
+#: The argument of ARS_CAP: address, length, status and longest ARS status, the unit in which errors are cleared.
+_CAPABILITY = struct.Struct("<QQ8xI4x")
+
+
+def _require(outcome: Outcome) -> None:
+    if outcome.status < 0:
+        raise KernelError(-outcome.status, "the platform refuses")

@@ -14,6 +14,7 @@ from nvdimmfs.nd.command import DimmCommand, command_mask
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, DeviceType, NdDevice
 from nvdimmfs.nd.dimm_labels import DimmLabels
 from nvdimmfs.nd.dpa import DpaSpace
+from nvdimmfs.nd.firmware import DIMM_FIRMWARE_GROUP, DimmActivation
 from nvdimmfs.nd.label import LabelArea, label_id
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class DimmDevice(NdDevice):
         locked: it said so when it was last asked for its labels.
         data: None while the DIMM is not bound, or has no label area.
         busy: how many bound regions use it.
+        activation: how its firmware is activated; None where it is not.
     """
 
     device_type = "nvdimm"
@@ -75,6 +77,7 @@ class DimmDevice(NdDevice):
         self.locked = False
         self.data: DimmData | None = None
         self.busy = 0
+        self.activation: DimmActivation | None = None
 
     @property
     def modalias_type(self) -> DeviceType:
@@ -124,6 +127,15 @@ class DimmDevice(NdDevice):
         """The ioctl commands that it takes, a bit each."""
         return command_mask(DimmCommand, self.description.commands)
 
+    def security_state(self) -> str | None:
+        """The security state's word; None when it has no security."""
+        return self.description.security
+
+    @property
+    def frozen(self) -> bool:
+        """Whether no security operation is taken until the next boot."""
+        return self.description.frozen
+
     def deactivate(self) -> None:
         """Forget what was read."""
         self.data = None
@@ -164,13 +176,13 @@ def available_slots(dimm: DimmDevice) -> str:
 @attribute("security", 0o644)
 def security(dimm: DimmDevice) -> str:
     """The security state."""
-    return f"{dimm.description.security}\n"
+    return f"{dimm.security_state()}\n"
 
 
 @attribute("frozen")
 def frozen(dimm: DimmDevice) -> str:
     """Whether security operations are refused until the next boot."""
-    return f"{int(dimm.description.frozen)}\n"
+    return f"{int(dimm.frozen)}\n"
 
 
 def _dimm_visible(dimm: DimmDevice, candidate: KernelAttribute[DimmDevice]) -> int:
@@ -182,5 +194,3 @@ def _dimm_visible(dimm: DimmDevice, candidate: KernelAttribute[DimmDevice]) -> i
 DIMM_GROUP: AttributeGroup[DimmDevice] = AttributeGroup(
     (state, flags, commands, available_slots, security, frozen), visible=_dimm_visible
 )
-#: Empty where the platform cannot activate firmware; the directory is there all the same (Linux 6.1).
-DIMM_FIRMWARE_GROUP: AttributeGroup[DimmDevice] = AttributeGroup((), name="firmware")

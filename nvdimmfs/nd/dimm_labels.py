@@ -36,14 +36,21 @@ class DimmLabels(Media):
     def __init__(self, dimm: DimmDevice) -> None:
         self._dimm = dimm
         argument = bytearray(_SIZE.size)
-        outcome = dimm.parent.control(dimm, DimmCommand.GET_SIZE, argument)
-        self.locked = outcome.status == -errno.EACCES
-        if outcome.status < 0 and not self.locked:
-            raise KernelError(-outcome.status, f"{dimm.name} does not tell the size of its label area")
+        refusal = self._refusal_of_size(argument)
+        self.locked = refusal == errno.EACCES
+        if refusal and not self.locked:
+            raise KernelError(refusal, f"{dimm.name} does not tell the size of its label area")
         status_size: tuple[int, int, int] = _SIZE.unpack(argument)
         _, self._size, self.max_transfer = status_size
         if not self._size or not self.max_transfer:
             raise KernelError(errno.ENXIO, f"{dimm.name} has no label area")
+
+    def _refusal_of_size(self, argument: bytearray) -> int:
+        """Ask for the size; the errno when that fails.  It may be told all the same."""
+        try:
+            return -self._dimm.parent.control(self._dimm, DimmCommand.GET_SIZE, argument).status
+        except KernelError as refusal:
+            return refusal.errno
 
     @property
     def size(self) -> int:
@@ -52,7 +59,7 @@ class DimmLabels(Media):
     def read(self, offset: int, length: int) -> bytes:
         self.require_range(offset, length)
         return b"".join(
-            self._send(DimmCommand.GET_DATA, _GET.pack(first, count) + bytes(count))[_GET.size :]
+            self._get(_GET.pack(first, count) + bytes(count))[_GET.size :]
             for first, count in self._transfers(offset, length)
         )
 
@@ -60,7 +67,7 @@ class DimmLabels(Media):
         self.require_range(offset, len(data))
         for first, count in self._transfers(offset, len(data)):
             piece = bytes(data[first - offset : first - offset + count])
-            self._send(DimmCommand.SET_DATA, _SET.pack(first, count) + piece + _STATUS.pack())
+            self._send(DimmCommand.SET_DATA, bytearray(_SET.pack(first, count) + piece + _STATUS.pack()))
 
     def zero(self, offset: int, length: int) -> None:
         self.write(offset, bytes(length))
@@ -76,9 +83,15 @@ class DimmLabels(Media):
         end = offset + length
         return [(first, min(self.max_transfer, end - first)) for first in range(offset, end, self.max_transfer)]
 
-    def _send(self, command: DimmCommand, argument: bytes) -> bytes:
+    def _get(self, argument: bytes) -> bytes:
+        """What a command read.  When it says that it left something out, that counts as an errno."""
         buffer = bytearray(argument)
-        outcome = self._dimm.parent.control(self._dimm, command, buffer)
+        if left_out := self._send(DimmCommand.GET_DATA, buffer):
+            raise KernelError(left_out, f"{self._dimm.name} leaves out {left_out} bytes")
+        return bytes(buffer)
+
+    def _send(self, command: DimmCommand, argument: bytearray) -> int:
+        outcome = self._dimm.parent.control(self._dimm, command, argument)
         if outcome.status < 0:
             raise KernelError(-outcome.status, f"{self._dimm.name} fails {command.name}")
-        return bytes(buffer)
+        return outcome.result

@@ -21,5 +21,8 @@ class NdDriver(Driver):
     def matches(self, device: Device) -> bool:
         return isinstance(device, NdDevice) and device.modalias_type in self.device_types
 
+    def revalidate_poison(self, device: NdDevice) -> None:
+        """The bus of a bound device knows of more bad addresses than before."""
+
     def revalidate_region(self, device: NdDevice) -> None:
         """The region of a bound device became read-only or writable."""

@@ -107,6 +107,7 @@ def nd_ioctl(device: NvdimmBus | DimmDevice, request: int, writable: bool) -> St
         raise KernelError(errno.EPERM, f"{device.name} is open for reading only")
     length = yield from _measure(layout)
     argument = bytearray((yield CopyIn(0, length)))
+    bus.system.disturb()
     try:
         result = _send(bus, dimm, command, function, argument)
     finally:

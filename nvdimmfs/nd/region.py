@@ -58,7 +58,6 @@ class RegionDescription:
         interleave_set: what labels on its DIMMs are recognised by; None without one.
         page_mapped: raw namespaces are mapped with struct page (legacy platforms).
         volatile: the memory forgets.
-        badblocks: (first, count) of sectors that cannot be read.
         persistence_domain: `cpu_cache`, `memory_controller`, or None when the platform does not say.
         numa_node: the node that is online and nearest.
         target_node: the node that the memory would form.
@@ -71,14 +70,9 @@ class RegionDescription:
     interleave_set: InterleaveSet | None = None
     page_mapped: bool = False
     volatile: bool = False
-    badblocks: tuple[tuple[int, int], ...] = ()
     persistence_domain: str | None = None
     numa_node: int = 0
     target_node: int = 0
-
-
-#: The bus's command that makes a bad sector good (ND_CMD_CLEAR_ERROR, include/uapi/linux/ndctl.h, Linux 6.1).
-CLEAR_ERROR = "clear_error"
 
 
 class RegionDevice(NdDevice):
@@ -89,7 +83,7 @@ class RegionDevice(NdDevice):
         description: what the platform said of it.
         start, size, media, mappings, page_mapped: as described.
         memory: the physical memory it lies in.
-        badblocks: sectors of 512 bytes that cannot be read.
+        badblocks: sectors of 512 bytes that are known to be bad since the region was bound.
         read_only: nothing may be written; from the start when a DIMM is not armed.
         align: what namespaces are allocated in multiples of, bytes.
         seeds: per kind, the device that user space configures next; None while the region is not bound.
@@ -111,8 +105,6 @@ class RegionDevice(NdDevice):
         self.memory: Memory = bus_device.memory
         self.page_mapped = description.page_mapped
         self.badblocks = Badblocks()
-        for sector, count in description.badblocks:
-            self.badblocks.set(sector, count)
         self.read_only = any(mapping.dimm.unarmed for mapping in self.mappings)
         self.numa_node = description.numa_node
         self.target_node = description.target_node
@@ -124,16 +116,6 @@ class RegionDevice(NdDevice):
     @property
     def modalias_type(self) -> DeviceType:
         return DeviceType.REGION_PMEM
-
-    def clear_badblocks(self, sector: int, count: int) -> None:
-        """Sectors were written, and are good again; who polls the list hears of it while the region is bound.
-
-        Only where the bus clears errors: a legacy platform pretends to, and accounts for nothing
-        (nvdimm_clear_poison and nvdimm_clear_badblocks_region, drivers/nvdimm/bus.c, Linux 6.1).
-        """
-        self.badblocks.clear(sector, count)
-        if CLEAR_ERROR in self.parent.commands:
-            self.notify_badblocks()
 
     @property
     def nstype(self) -> DeviceType:
@@ -163,6 +145,21 @@ class RegionDevice(NdDevice):
             extent = data.dpa.largest_extent(self.window(mapping)) if data else 0
             least = min(filter(None, (least, extent)), default=0)
         return least * len(self.mappings)
+
+    def reset_badblocks(self) -> None:
+        """Begin a list with what the bus knows."""
+        self.badblocks = Badblocks()
+        self.parent.badrange.populate(self.badblocks, self.start, self.end)
+
+    def revalidate_poison(self) -> None:
+        """Add what the bus has come to know, here and in whatever is bound below (nd_region_notify)."""
+        if self.driver is None:
+            return
+        self.parent.badrange.populate(self.badblocks, self.start, self.end)
+        self.notify_badblocks()
+        for child in self.children:
+            if isinstance(child, NdDevice) and isinstance(child.driver, NdDriver):
+                child.driver.revalidate_poison(child)
 
     def notify_badblocks(self) -> None:
         """Wake whoever polls `badblocks`, which nobody does while the region is not bound."""

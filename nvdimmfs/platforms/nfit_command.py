@@ -57,6 +57,11 @@ _ARS_FLAGS_OFFSET = 42
 _ARS_OVERFLOW = 1
 
 
+#: What QEMU's firmware says of functions that it does not have, and of arguments that make no sense.
+UNSUPPORTED = 1
+INVALID = 3
+
+
 class Firmware(Protocol):
     """What answers the functions of one device: a DIMM's, or the root device's."""
 

@@ -8,7 +8,10 @@ from nvdimmfs.core.module import Module
 from nvdimmfs.nd.bus import NdBus
 from nvdimmfs.platforms.acpi_bus import AcpiBus, AcpiDevice
 from nvdimmfs.platforms.firmware import Firmware
-from nvdimmfs.platforms.nfit import NfitPlatform, TestDimm
+from nvdimmfs.platforms.nfit_platform import NfitPlatform
+from nvdimmfs.platforms.nfit_test import TestedDimms
+from nvdimmfs.platforms.nfit_test_dimm import TestDimm
+from nvdimmfs.platforms.nfit_test_update import Activations
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 
 
@@ -41,6 +44,7 @@ class NfitTestDriver(Driver):
     ) -> None:
         self._firmware = firmware
         self._class = device_class
+        self._activations = Activations(bus.system)
         self._platform = NfitPlatform(nd_bus, module, firmware)
         super().__init__(bus, module)
 
@@ -55,11 +59,12 @@ class NfitTestDriver(Driver):
         """A device for each DIMM's failures, then as the real driver."""
         table = self._firmware.tables[device.name]
         device.manage(lambda: self._firmware.forget(table))
-        for number, handle in enumerate(table.test_dimms, self._first_number(device.name)):
-            dimm = TestDimm(self._class, device, number, handle)
-            dimm.add()
-            device.manage(dimm.unregister)
-        self._platform.add(device, table)
+        tested = TestedDimms(self.system, table, self._activations)
+        for number, dimm in enumerate(tested.by_handle.values(), self._first_number(device.name)):
+            test_dimm = TestDimm(self._class, device, number, dimm)
+            test_dimm.add()
+            device.manage(test_dimm.unregister)
+        self._platform.add(device, table, tested)
 
     def _first_number(self, device: str) -> int:
         """The test DIMMs are numbered through all platforms, whether they are there or not."""

@@ -6,15 +6,12 @@ import struct
 
 from nvdimmfs.media.base import Media
 from nvdimmfs.nd.command import DimmCommand
-from nvdimmfs.platforms.nfit_command import LABELS_LOCKED
+from nvdimmfs.platforms.nfit_command import INVALID, LABELS_LOCKED, UNSUPPORTED
 
 #: Bytes of labels that one function moves: what is left of the page that QEMU shares with its firmware.
 MAX_TRANSFER = 4076
 
-#: Statuses: done, a function that it does not have, arguments that make no sense.
 _SUCCESS = 0
-_UNSUPPORTED = 1
-_INVALID = 3
 
 _STATUS = struct.Struct("<I")
 _SIZE = struct.Struct("<III")
@@ -36,7 +33,7 @@ class LabelFirmware:
     def evaluate(self, family: int, function: int, payload: bytes) -> bytes | None:  # noqa: ARG002  # all the same here
         """As `nfit_command.Firmware`; what is missing in the payload counts as zeros."""
         if self.area is None or function not in _LABEL_FUNCTIONS:
-            return _STATUS.pack(_UNSUPPORTED)
+            return _STATUS.pack(UNSUPPORTED)
         if function == DimmCommand.GET_SIZE:
             return _SIZE.pack(_SUCCESS, self.area.size, MAX_TRANSFER)
         if self.locked:
@@ -44,7 +41,7 @@ class LabelFirmware:
         offset, length = _RANGE.unpack(payload[: _RANGE.size].ljust(_RANGE.size, b"\0"))
         # No bytes at all stop QEMU itself (nvdimm_validate_rw_label_data): they are refused here.
         if not 0 < length <= MAX_TRANSFER or offset + length > self.area.size:
-            return _STATUS.pack(_INVALID)
+            return _STATUS.pack(INVALID)
         if function == DimmCommand.GET_DATA:
             return _STATUS.pack(_SUCCESS) + self.area.read(offset, length)
         self.area.write(offset, payload[_RANGE.size :][:length].ljust(length, b"\0"))

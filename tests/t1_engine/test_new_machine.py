@@ -17,6 +17,7 @@ from nvdimmfs.platforms.new_machine import NewMachineError
 
 LABELLED = """
 [[bus]]
+commands = ["ars_cap", "ars_start", "ars_status", "clear_error"]
 [[bus.dimm]]
 size = "256M"
 label = { initialised = "1.2" }

@@ -1,8 +1,11 @@
 """Which attributes the kernel notifies of, and when."""
 
+import errno
+
 import pytest
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
+from nvdimmfs.errors import KernelError
 from nvdimmfs.machine_file.files import parse_machine
 from nvdimmfs.platforms.machine import Machine
 
@@ -52,8 +55,7 @@ def boot(text):
 @pytest.mark.parametrize(
     ("text", "heard"),
     [
-        (CLEARING, ["pmem0/badblocks", "region0/badblocks"]),
-        (NOT_CLEARING, ["pmem0/badblocks"]),
+        (CLEARING, ["region0/badblocks", "pmem0/badblocks"]),
         (LEGACY, ["pmem0/badblocks"]),
     ],
 )
@@ -70,3 +72,12 @@ def test_bad_blocks_that_become_good(text, heard):
     assert listener.take() == heard
     disk.data.write(BAD, PAGE)
     assert listener.take() == []
+
+
+def test_bad_blocks_that_the_bus_cannot_clear_stay():
+    """pmem_do_write gives up when nvdimm_clear_poison is refused its ARS_CAP (drivers/nvdimm, Linux 6.1)."""
+    machine, listener = boot(NOT_CLEARING)
+    disk = machine.system.dev.find("pmem0")
+    with pytest.raises(KernelError) as refusal:
+        disk.data.write(BAD, PAGE)
+    assert (refusal.value.errno, listener.take()) == (errno.EIO, [])

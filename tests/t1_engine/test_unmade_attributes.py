@@ -48,7 +48,8 @@ def test_a_file_that_nobody_looked_at_is_notified():
     witness = Witness()
     machine.tree.subscribe(witness)
     machine.system.rest(60.0)
-    assert sorted(path.rpartition("/ndbus")[2] for path in witness.notified_paths) == ["0/nfit/scrub", "1/nfit/scrub"]
+    scrubs = [path for path in witness.notified_paths if path.endswith("/scrub")]
+    assert sorted(path.rpartition("/ndbus")[2] for path in scrubs) == ["0/nfit/scrub", "1/nfit/scrub"]
 
 
 class Subject:

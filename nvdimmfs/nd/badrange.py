@@ -1,0 +1,77 @@
+"""Ranges of physical addresses that are bad, as a list of what was reported (drivers/nvdimm/badrange.c, Linux 6.1)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import attrs
+
+from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks
+from nvdimmfs.errors import KernelError
+
+#: The length of what is forgotten is kept in as many bits, and what overflows is lost.
+_LENGTH_MASK = 0xFFFF_FFFF
+
+
+@attrs.define
+class _Entry:
+    start: int
+    length: int
+
+    @property
+    def last(self) -> int:
+        return self.start + self.length - 1
+
+
+class Badrange:
+    """Bad ranges in the order in which they were reported.  They may overlap."""
+
+    def __init__(self) -> None:
+        self._entries: list[_Entry] = []
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """(address, bytes) of each."""
+        return ((entry.start, entry.length) for entry in self._entries)
+
+    def add(self, start: int, length: int) -> None:
+        """A range is bad.  One that begins where another does replaces it."""
+        for entry in self._entries:
+            if entry.start == start:
+                entry.length = length
+                return
+        self._entries.append(_Entry(start, length))
+
+    def forget(self, start: int, length: int) -> None:
+        """A range is good again.  What is left behind a hole goes to the end of the list."""
+        length &= _LENGTH_MASK
+        last = start + length - 1
+        kept: list[_Entry] = []
+        split: list[_Entry] = []
+        for entry in self._entries:
+            if entry.last < start or entry.start > last:
+                kept.append(entry)
+                continue
+            if entry.start < start:
+                kept.append(_Entry(entry.start, start - entry.start))
+            if entry.last > last:
+                (split if entry.start < start else kept).append(_Entry(last + 1, entry.last - last))
+        self._entries = kept + split
+
+    def within(self, start: int, last: int) -> Iterator[tuple[int, int]]:
+        """(address, bytes) of those that meet [start, last], cut to it."""
+        for entry in self._entries:
+            first, end = max(entry.start, start), min(entry.last, last)
+            if first <= end:
+                yield first, end - first + 1
+
+    def populate(self, badblocks: Badblocks, start: int, last: int) -> None:
+        """Mark all sectors of [start, last] that are touched as bad (nvdimm_badblocks_populate).
+
+        Those that the list has no room for are left out: reading them fails all the same.
+        """
+        for address, length in self.within(start, last):
+            first = (address - start) // SECTOR_SIZE
+            end = -(-(address - start + length) // SECTOR_SIZE)
+            with contextlib.suppress(KernelError):
+                badblocks.set(first, end - first)

@@ -1,0 +1,108 @@
+"""Registers the buses of an NFIT with all that their tables list (drivers/acpi/nfit/core.c, Linux 6.1)."""
+
+from __future__ import annotations
+
+from nvdimmfs.block.badblocks import SECTOR_SIZE
+from nvdimmfs.core.device import Device
+from nvdimmfs.core.module import Module
+from nvdimmfs.machine_file import model
+from nvdimmfs.machine_file.interleave import interleave_set
+from nvdimmfs.media.base import Media
+from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
+from nvdimmfs.nd.bus import NdBus
+from nvdimmfs.nd.device import NUMA_NO_NODE
+from nvdimmfs.nd.dimm import DimmDescription
+from nvdimmfs.nd.mapping import Mapping
+from nvdimmfs.nd.region import RegionDescription
+from nvdimmfs.platforms.firmware import Firmware
+from nvdimmfs.platforms.nfit import NfitBus, NfitDimm, NfitRegion
+from nvdimmfs.platforms.nfit_scrub import Request
+from nvdimmfs.platforms.nfit_test import NfitTestBus, NfitTestDimm, TestedDimms
+
+
+class NfitPlatform:
+    """Registers a bus with everything that its table lists."""
+
+    def __init__(self, nd_bus: NdBus, module: Module, firmware: Firmware) -> None:
+        self._nd_bus = nd_bus
+        self._module = module
+        self._firmware = firmware
+
+    def add(self, parent: Device, table: model.BusDescription, tested: TestedDimms | None = None) -> None:
+        """DIMMs by their handles, then regions in the table's order; all of it goes with the parent's driver.
+
+        Args:
+            parent: the device that the bus belongs to.
+            table: what is listed.
+            tested: the DIMMs as the test platform knows them; None for other platforms.
+        """
+        if tested:
+            bus: NfitBus = NfitTestBus(self._nd_bus, parent, self._module, table, tested)
+        else:
+            bus = NfitBus(self._nd_bus, parent, self._module, table)
+        bus.add()
+        parent.manage(lambda: self._remove(bus))
+        areas = self._firmware.label_areas(table)
+        dimms = {dimm.name: self._add_dimm(bus, dimm, areas.get(dimm.name)) for dimm in table.dimms_by_handle}
+        for range_ in table.ranges:
+            self._add_region(bus, range_, dimms)
+        if table.scrubbing:
+            bus.scrub.request(Request.LONG)
+
+    def _remove(self, bus: NfitBus) -> None:
+        bus.unregister()
+        while bus.resources:
+            bus.resources.pop().detach()
+
+    def _add_dimm(self, bus: NfitBus, table: model.DimmDescription, label_area: Media | None) -> NfitDimm:
+        description = DimmDescription(
+            commands=tuple(
+                command.value for command in sorted(set(table.commands), key=lambda command: command.number)
+            ),
+            unarmed=model.DimmFlag.NOT_ARMED in table.flags,
+            flush_hints=table.flush_hints > 0,
+            security=None if table.security is model.Security.NONE else table.security.value,
+            frozen=table.frozen,
+        )
+        if isinstance(bus, NfitTestBus):
+            dimm: NfitDimm = NfitTestDimm(bus, table, description, label_area)
+        else:
+            dimm = NfitDimm(bus, table, description, label_area)
+        dimm.add()
+        return dimm
+
+    def _add_region(self, bus: NfitBus, range_: model.RangeDescription, dimms: dict[str, NfitDimm]) -> None:
+        if range_.kind is model.RangeKind.PMEM:
+            bus.resources.append(self._insert_resource(range_))
+        mappings = tuple(
+            Mapping(dimms[mapping.dimm], mapping.dpa, mapping.size, mapping.position) for mapping in range_.mappings
+        )
+        for bad in range_.badblocks:
+            known = (range_.start + bad.sector * SECTOR_SIZE, bad.count * SECTOR_SIZE)
+            bus.ars.errors.add(*known)
+            bus.badrange.add(*known)
+        domain = bus.table.persistence_domain
+        description = RegionDescription(
+            start=range_.start,
+            size=range_.size,
+            media=self._firmware.storage.media(range_.start, range_.size),
+            mappings=mappings,
+            interleave_set=interleave_set(bus.table, range_),
+            volatile=range_.kind.is_volatile,
+            persistence_domain=None if domain is model.PersistenceDomain.NONE else domain.value,
+            numa_node=range_.numa_node,
+            target_node=range_.target_node if range_.target_node >= 0 else NUMA_NO_NODE,
+        )
+        number = self._nd_bus.region_numbering.allocate()
+        region = NfitRegion(bus, number, description, range_.range_index)
+        region.read_only = region.read_only or range_.read_only
+        region.add()
+        if not range_.kind.is_virtual:
+            bus.scrub.add(region)
+
+    def _insert_resource(self, range_: model.RangeDescription) -> Resource:
+        iomem = self._nd_bus.memory.iomem
+        end = range_.start + range_.size - 1
+        return iomem.insert(
+            Resource("Persistent Memory", range_.start, end, ResourceFlag.MEM, ResourceDescriptor.PERSISTENT_MEMORY)
+        )

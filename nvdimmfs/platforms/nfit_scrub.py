@@ -1,0 +1,171 @@
+"""The kernel's scrubbing of a bus: one range after the other, then what was found is told (core.c, Linux 6.1)."""
+
+from __future__ import annotations
+
+import enum
+import errno
+import struct
+from collections.abc import Callable
+
+import attrs
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.nd.bus import NvdimmBus
+from nvdimmfs.nd.command import BusCommand
+from nvdimmfs.nd.region import RegionDevice
+from nvdimmfs.platforms.nfit_ars import SCRUB_SECONDS, SCRUB_WRITES
+
+#: ARS_CAP: address, length; longest ARS status.
+_CAPABILITY = struct.Struct("<QQ4xI8x")
+#: ARS_START: address, length, kind, flags.
+_START = struct.Struct("<QQHB13x")
+#: ARS_STATUS: length of all, address and length of the range, number of records; a record's address and length.
+_STATUS = struct.Struct("<4xIQQ20xI")
+_RECORD = struct.Struct("<8xQQ")
+
+#: The kinds of memory, and the flag by which known errors are told without looking for new ones (uapi/linux/ndctl.h).
+_VOLATILE = 1
+_PERSISTENT = 2
+_RETURN_PREVIOUS = 2
+
+#: Bytes that a status must have before its records; four less than there are, as some firmware does not count those of
+#: the status word.
+_LEAST = 44
+
+
+class Request(enum.Enum):
+    """What is to be done with a range: short, if known errors are enough (ARS_REQ_SHORT, ARS_REQ_LONG)."""
+
+    SHORT = _RETURN_PREVIOUS
+    LONG = 0
+
+
+@attrs.define(eq=False)
+class _Range:
+    """A range that can be scrubbed (struct nfit_spa)."""
+
+    region: RegionDevice
+    requests: set[Request] = attrs.Factory(set)
+
+
+class Scrub:
+    """The work that scrubs a bus, and its state.
+
+    Attributes:
+        busy: it is at it, or will be soon.
+        count: how often it was done with all ranges.
+    """
+
+    def __init__(self, bus: NvdimmBus, count: int, on_done: Callable[[], None]) -> None:
+        """`on_done`: called each time that all ranges are done."""
+        self._bus = bus
+        self._on_done = on_done
+        self._ranges: list[_Range] = []
+        self._current: _Range | None = None
+        self._longest = 0
+        self._pending = False
+        self._fresh = True
+        self.busy = False
+        self.count = count
+
+    def add(self, region: RegionDevice) -> None:
+        """Scrub a region, too, if its bus can (acpi_nfit_init_ars)."""
+        argument = bytearray(_CAPABILITY.size)
+        _CAPABILITY.pack_into(argument, 0, region.start, region.size, 0)
+        if self._send(BusCommand.ARS_CAP, argument) < 0:
+            return
+        *_, longest = _CAPABILITY.unpack(argument)
+        self._longest = max(self._longest, longest)
+        self._ranges.append(_Range(region))
+
+    def request(self, kind: Request) -> None:
+        """Scrub all ranges, beginning at once (acpi_nfit_ars_rescan).
+
+        EBUSY when each waits for that already, ENOTTY when there are none.
+        """
+        idle = [range_ for range_ in self._ranges if kind not in range_.requests]
+        for range_ in idle:
+            range_.requests.add(kind)
+        if idle:
+            self.busy = True
+            if not self._pending:
+                self._pending = True
+                self._bus.system.schedule(self._work)
+            return
+        raise KernelError(errno.EBUSY if self._ranges else errno.ENOTTY, "nothing that could be scrubbed")
+
+    def _work(self) -> None:
+        """See what was found, and go on with the next range (acpi_nfit_scrub)."""
+        self._pending = False
+        if self._bus.dead:  # the bus went meanwhile, and its scrub with it
+            return
+        status = bytearray(self._longest)
+        found = self._send(BusCommand.ARS_STATUS, status)
+        if found == -errno.EBUSY:
+            self._work_later()
+            return
+        if found >= 0:
+            self._take_records(status)
+        self._complete(status)
+        if self._start_next():
+            self._work_later()
+            return
+        self.busy = False
+        self.count += 1
+        self._on_done()
+
+    def _work_later(self) -> None:
+        self._pending = True
+        self._bus.system.finish_after(SCRUB_WRITES, SCRUB_SECONDS, self._work)
+
+    def _send(self, command: BusCommand, argument: bytearray) -> int:
+        """Send a command; a negative errno when it failed."""
+        try:
+            return self._bus.control(None, command, argument).status
+        except KernelError as refusal:
+            return -refusal.errno
+
+    def _take_records(self, status: bytearray) -> None:
+        """Believe a status once: it tells the same until the next scrub, whatever was cleared meanwhile."""
+        length, _, _, count = _STATUS.unpack_from(status)
+        if length < _LEAST or not self._fresh:
+            return
+        self._fresh = False
+        for number in range(count):
+            if length < _LEAST + (number + 1) * _RECORD.size:
+                return
+            self._bus.badrange.add(*_RECORD.unpack_from(status, _STATUS.size + number * _RECORD.size))
+
+    def _complete(self, status: bytearray) -> None:
+        """Tell the region that was scrubbed, if the status is about it (ars_complete)."""
+        if self._current is None:
+            return
+        region = self._current.region
+        _, address, length, _ = _STATUS.unpack_from(status)
+        if address < region.start + region.size <= address + length:
+            self._current = None
+            region.revalidate_poison()
+
+    def _start_next(self) -> bool:
+        """Start with the first range that waits, and put it last; whether there is more to come."""
+        for range_ in list(self._ranges):
+            kind = next((kind for kind in Request if kind in range_.requests), None)
+            if kind is None:
+                continue
+            refusal = self._send(BusCommand.ARS_START, self._start_argument(range_.region, kind))
+            if refusal == -errno.EBUSY:
+                return True
+            self._ranges.remove(range_)
+            if refusal < 0:
+                continue
+            self._fresh = True
+            range_.requests.remove(kind)
+            self._current = range_
+            self._ranges.append(range_)
+            return True
+        return False
+
+    @staticmethod
+    def _start_argument(region: RegionDevice, kind: Request) -> bytearray:
+        memory = _VOLATILE if region.description.volatile else _PERSISTENT
+        return bytearray(_START.pack(region.start, region.size, memory, kind.value))

@@ -1,0 +1,103 @@
+"""DIMMs of the kernel's test platform, and a device for each to make it fail (tools/testing/nvdimm/test, Linux 6.1)."""
+
+from __future__ import annotations
+
+import errno
+from typing import Self
+
+import attrs
+
+from nvdimmfs.core.attribute import AttributeGroup, attribute, write_only_attribute
+from nvdimmfs.core.device import Class, Device
+from nvdimmfs.core.parse import parse_signed
+from nvdimmfs.platforms.nfit_test_health import Health
+from nvdimmfs.platforms.nfit_test_security import Security
+from nvdimmfs.platforms.nfit_test_update import FirmwareUpdate
+
+_U64_MASK = (1 << 64) - 1
+_INT_SIGN = 1 << 31
+
+#: The handles of all DIMMs, by number.
+HANDLES = (0x0, 0x1, 0x100, 0x101, 0x1000, 0x10000, 0x10001)
+
+#: Only so many of them have functions (NUM_DCR).
+DIMMS_WITH_FUNCTIONS = 5
+
+
+@attrs.define(eq=False)
+class TestedDimm:
+    """What the test platform knows of a DIMM.
+
+    Attributes:
+        handle: which DIMM.
+        fail_cmd: functions that fail, a bit each.
+        fail_cmd_code: what they return; 0: EIO, as a negative number.
+    """
+
+    __test__ = False  # its name does not make it a test
+
+    handle: int
+    health: Health
+    update: FirmwareUpdate
+    security: Security
+    fail_cmd: int = 0
+    fail_cmd_code: int = 0
+
+    def result(self, function: int, result: int) -> int:
+        """What a function returns that would have returned `result` (override_return_code)."""
+        if not self.fail_cmd >> function & 1:
+            return result
+        return self.fail_cmd_code or -errno.EIO
+
+
+class TestDimm(Device):
+    """The device to make a DIMM fail."""
+
+    __test__ = False  # its name does not make it a test
+
+    def __init__(self, device_class: Class, parent: Device, number: int, tested: TestedDimm) -> None:
+        super().__init__(parent.system, f"test_dimm{number}", parent)
+        self.device_class = device_class
+        self.tested = tested
+
+    def groups(self) -> tuple[AttributeGroup[Self], ...]:
+        return (TEST_DIMM_GROUP,)
+
+
+@attribute("fail_cmd")
+def fail_cmd(dimm: TestDimm) -> str:
+    """The functions that fail, a bit each."""
+    return f"{dimm.tested.fail_cmd:#x}\n"
+
+
+@fail_cmd.on_store
+def _store_fail_cmd(dimm: TestDimm, data: bytes) -> None:
+    """EINVAL for no number, ERANGE past 64 bits with a sign."""
+    dimm.tested.fail_cmd = parse_signed(data) & _U64_MASK
+
+
+@attribute("fail_cmd_code")
+def fail_cmd_code(dimm: TestDimm) -> str:
+    """What they return; 0 stands for -EIO."""
+    return f"{dimm.tested.fail_cmd_code}\n"
+
+
+@fail_cmd_code.on_store
+def _store_fail_cmd_code(dimm: TestDimm, data: bytes) -> None:
+    """EINVAL for no number, ERANGE past 64 bits with a sign; of these the lower 32 count."""
+    dimm.tested.fail_cmd_code = (parse_signed(data) + _INT_SIGN) % (2 * _INT_SIGN) - _INT_SIGN
+
+
+@attribute("handle")
+def handle(dimm: TestDimm) -> str:
+    """The NFIT device handle."""
+    return f"{dimm.tested.handle:#x}\n"
+
+
+@write_only_attribute("lock_dimm")
+def lock_dimm(dimm: TestDimm, _data: bytes) -> None:
+    """Lock the DIMM, whatever is written, as if it had a passphrase and had just been reset."""
+    dimm.tested.security.lock()
+
+
+TEST_DIMM_GROUP: AttributeGroup[TestDimm] = AttributeGroup((fail_cmd, fail_cmd_code, handle, lock_dimm))
