@@ -18,6 +18,9 @@ import attrs
 ROOT = Path(__file__).resolve().parent.parent
 MACHINE = (sys.executable, "-m", "nvdimmfs")
 TOY = (sys.executable, str(ROOT / "tests" / "toy.py"))
+#: Ranges that the default machine has memory for, so that there is nothing to warn of.
+QUIET = ("--memmap", "512M!4G")
+
 DAEMON_XATTR = "user.nvdimmfs.daemon"
 MNT_DETACH = 2
 ONE_LINE = re.compile(r"nvdimmfs: [^\n]+\n")

@@ -1,0 +1,152 @@
+"""The command line, and what cannot be mounted."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import mounting
+import pytest
+from mounting import MACHINE, QUIET, TOY, cli, command, is_mounted, refusal
+
+from nvdimmfs.fuse import requirements
+
+# The command line by itself
+
+
+def test_version():
+    done = cli("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"nvdimmfs \d+\.\d+\.\d+\n", done.stdout)
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("mount", "--help"), ("umount", "--help")])
+def test_help(arguments):
+    done = cli(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage: nvdimmfs" in done.stdout
+
+
+def test_help_into_a_closed_pipe_is_silent():
+    done = command("sh", "-c", f"{MACHINE[0]} -m nvdimmfs --help | true")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("mount",), ("umount",), ("frobnicate",), ("mount", "--frobnicate", "x"), ("mount", "a", "b"), ("umount", "")],
+)
+def test_misuse_is_one_line(arguments, tmp_path):
+    refusal(cli(*arguments, cwd=tmp_path), status=1 if arguments == ("umount", "") else 2)
+
+
+def test_nothing_heavy_is_loaded_before_it_is_needed():
+    script = (
+        "import sys; sys.argv[1:] = ['umount', '/']; from nvdimmfs.cli.main import main; main(); print(*sys.modules)"
+    )
+    loaded = command(MACHINE[0], "-c", script).stdout.split()
+    assert "nvdimmfs.cli.umount" in loaded
+    assert not {"pyfuse3", "trio", "attrs", "nvdimmfs.cli.mount"} & set(loaded)
+
+
+# What cannot be mounted
+
+
+@pytest.mark.parametrize("sub_command", ["mount", "umount"])
+def test_a_missing_directory(sub_command, tmp_path):
+    assert refusal(cli(sub_command, tmp_path / "missing")) == f"{tmp_path / 'missing'} does not exist"
+
+
+def test_a_file_is_no_directory(tmp_path):
+    (tmp_path / "file").touch()
+    assert refusal(cli("mount", tmp_path / "file")) == f"{tmp_path / 'file'} is not a directory"
+
+
+def test_a_directory_that_is_not_empty(tmp_path):
+    (tmp_path / "file").touch()
+    assert refusal(cli("mount", tmp_path)) == f"{tmp_path} is not empty"
+
+
+@pytest.mark.parametrize("memmap", ["512M!", "512M@4G@", "banana", "512M!4G,", "0!4G", "512M"])
+def test_a_memmap_that_the_kernel_would_not_honour(memmap, tmp_path):
+    assert "memmap" in refusal(cli("mount", tmp_path, "--memmap", memmap), status=2)
+
+
+@pytest.mark.parametrize("ram", ["", "0", "4Q", "-1", "G", "4 G"])
+def test_ram_that_is_no_size(ram, tmp_path):
+    assert "--ram" in refusal(cli("mount", tmp_path, f"--ram={ram}"), status=2)
+
+
+def test_a_mount_of_something_else(fuse):
+    assert refusal(cli("mount", "/proc")) == "/proc is already a mount point (of proc)"
+    assert refusal(cli("umount", "/proc")) == "/proc is a mount of proc, not of nvdimmfs"
+
+
+def test_what_is_not_mounted(tmp_path):
+    assert refusal(cli("umount", tmp_path)) == f"{tmp_path} is not mounted"
+
+
+def test_a_second_mount_in_the_same_place(mount):
+    assert refusal(cli("mount", mount.directory)) == f"{mount.directory} is already a mount of nvdimmfs"
+    assert (mount.directory / "sys/plain/value").read_text() == "hello\n"
+
+
+def test_a_log_that_cannot_be_written(fuse, tmp_path):
+    (tmp_path / "m").mkdir()
+    done = command(*TOY, "mount", tmp_path / "m", "--log", tmp_path / "missing" / "log", *QUIET)
+    assert refusal(done) == f"{tmp_path}/missing/log: No such file or directory"
+    assert not is_mounted(tmp_path / "m")
+
+
+def in_private_namespace(*commands):
+    """Shell lines to run where mounts are nobody else's."""
+    if os.geteuid() != 0 or command("unshare", "-m", "true").returncode:
+        pytest.skip("needs a mount namespace of its own")
+    return command("unshare", "-m", "sh", "-ec", "\n".join(commands))
+
+
+def test_without_dev_fuse(fuse, tmp_path):
+    done = in_private_namespace("mount -t tmpfs none /dev", f"exec {' '.join(MACHINE)} mount {tmp_path}")
+    assert refusal(done).startswith("/dev/fuse is missing: ")
+
+
+def as_nobody(*argv, **options):
+    """Run a command as a user without any rights, if that user can run Python at all."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be somebody else")
+    options |= {"user": 65534, "group": 65534, "extra_groups": []}
+    try:
+        usable = command(MACHINE[0], "-c", "import nvdimmfs.cli.mount", **options).returncode == 0
+    except PermissionError:
+        usable = False
+    if not usable:
+        pytest.skip("another user may not run this Python")
+    return command(*argv, **options)
+
+
+def test_without_fusermount3_only_root_can_mount(fuse, tmp_path):
+    tmp_path.chmod(0o777)
+    environment = mounting.environment() | {"PATH": str(tmp_path)}
+    done = as_nobody(*MACHINE, "mount", tmp_path, env=environment)
+    assert refusal(done).startswith("fusermount3 is missing")
+
+
+def test_the_helper_is_asked_for_only_when_it_is_needed(monkeypatch, tmp_path):
+    monkeypatch.setattr(requirements, "FUSE_DEVICE", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(requirements.MountError, match="fusermount3 is missing"):
+        requirements.require_fuse()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    requirements.require_fuse()
+
+
+def test_the_helper_does_not_open_what_the_user_may_not(monkeypatch, tmp_path):
+    helper = tmp_path / "fusermount3"
+    helper.touch()
+    helper.chmod(0o4755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda path, mode: path == str(helper))
+    monkeypatch.setattr(requirements, "FUSE_DEVICE", tmp_path)
+    with pytest.raises(requirements.MountError, match=r"no permission to use .* chmod 666"):
+        requirements.require_fuse()
