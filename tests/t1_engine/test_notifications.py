@@ -1,17 +1,23 @@
 """Which attributes the kernel notifies of, and when."""
 
 import errno
+import struct
 
 import pytest
+from ioctl_stories import Asker
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.errors import KernelError
-from nvdimmfs.machine_file.files import parse_machine
+from nvdimmfs.machine_file.files import load_machine, parse_machine
 from nvdimmfs.platforms.machine import Machine
 
 BAD_SECTOR = 64
 BAD, GOOD = BAD_SECTOR * SECTOR_SIZE, 0
 PAGE = bytes(8 * SECTOR_SIZE)
+
+#: ND_IOCTL_CALL, and the function that makes a DIMM of the test platform ill.
+ND_IOCTL_CALL = 0xC0404E0A
+SMART_INJECT = 18
 
 NFIT = """
 [[bus]]
@@ -81,3 +87,34 @@ def test_bad_blocks_that_the_bus_cannot_clear_stay():
     with pytest.raises(KernelError) as refusal:
         disk.data.write(BAD, PAGE)
     assert (refusal.value.errno, listener.take()) == (errno.EIO, [])
+
+
+def test_a_dimm_that_is_not_well_says_so_when_its_health_is_set():
+    """Health that passes a threshold is told by nfit/flags (smart_notify, tools/testing/nvdimm/test/nfit.c, 6.1)."""
+    asker = Asker(Machine.described(load_machine("nfit_test")))
+    listener = Listener()
+    asker.machine.system.tree.subscribe(listener)
+    assert asker.ask(inject_media_temperature(23 * 16))["result"] == 0
+    assert listener.take() == []
+    assert asker.ask(inject_media_temperature(40 * 16))["result"] == 0
+    assert listener.take() == ["nfit/flags"]
+
+
+def inject_media_temperature(value):
+    """The ioctl by which nmem0 is as warm as somebody wants, in sixteenths of a degree."""
+    package = struct.pack("<QQII40x", 0, SMART_INJECT, 15, 4)
+    payload = struct.pack("<QBHBBBB", 1, 1, value, 0, 0, 0, 0)
+    return {"ioctl": "nmem0", "request": ND_IOCTL_CALL, "memory": (package + payload + bytes(4)).hex()}
+
+
+def test_a_scrub_tells_who_waits_for_it():
+    """Those who poll a region and its disk hear of a range that was scrubbed, those who poll the bus of the end."""
+    machine = Machine.described(load_machine("nfit_test"))
+    machine.system.rest(60.0)
+    listener = Listener()
+    machine.system.tree.subscribe(listener)
+    machine.system.sys.find("devices/platform/nfit_test.0/ndbus0/nfit/scrub").store(b"1")
+    machine.system.rest(1.0)
+    assert listener.take() == ["region0/badblocks", "pmem0/badblocks"]
+    machine.system.rest(2.0)
+    assert listener.take() == ["region1/badblocks", "pmem1/badblocks", "nfit/scrub"]
