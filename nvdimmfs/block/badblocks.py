@@ -35,6 +35,10 @@ class Badblocks:
             if cut < cut_end:
                 yield cut, cut_end - cut
 
+    def first_between(self, first: int, end: int) -> tuple[int, int] | None:
+        """(first, count) of the first entry that meets [first, end), not cut to it (badblocks_check)."""
+        return next((entry for entry in self._entries if entry[0] < end and first < sum(entry)), None)
+
     def set(self, sector: int, count: int) -> None:
         """Mark sectors bad.  ENOSPC when the list is full."""
         merged = _union([*self._entries, (sector, count)])

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import attrs
 
-from nvdimmfs.drivers.btt_arena import Arena, Badblocks, NamespaceIO
+from nvdimmfs.drivers.btt_arena import Arena
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.btt import (
     ARENA_MAX_SIZE,
@@ -25,6 +25,7 @@ from nvdimmfs.formats.btt import (
 )
 from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE, NULL_UUID
 from nvdimmfs.media.base import Media
+from nvdimmfs.nd.namespace_io import BadRanges, NamespaceIO
 
 
 @attrs.frozen(kw_only=True)
@@ -74,7 +75,7 @@ class Btt:
         self.nlba = sum(arena.layout.external_nlba for arena in arenas)
 
     @classmethod
-    def attach(cls, media: Media, config: BttConfig, badblocks: Badblocks | None = None) -> Btt:
+    def attach(cls, media: Media, config: BttConfig, badblocks: BadRanges | None = None) -> Btt:
         """The disk of a namespace, with the errnos that bind(2)ing nd_pmem gives (nvdimm_namespace_attach_btt).
 
         ENXIO when less than 16 MiB follow the initial offset, ENOMEM for every other failure.
@@ -87,7 +88,7 @@ class Btt:
             raise KernelError(errno.ENOMEM, f"no BTT: {error}") from error
 
     @classmethod
-    def open(cls, media: Media, config: BttConfig, badblocks: Badblocks | None = None) -> Btt:
+    def open(cls, media: Media, config: BttConfig, badblocks: BadRanges | None = None) -> Btt:
         """Use the layout on media, or make one when the first info block is not valid (btt_init).
 
         A failure has the errno of the kernel's inner function: ENODEV, ENXIO, EIO, EFAULT; ENOMEM when a layout is

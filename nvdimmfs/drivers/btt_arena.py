@@ -11,7 +11,6 @@ import errno
 import itertools
 import struct
 from collections.abc import Iterator
-from typing import Protocol
 from uuid import UUID
 
 import attrs
@@ -34,7 +33,7 @@ from nvdimmfs.formats.btt import (
     newer_entry,
     next_seq,
 )
-from nvdimmfs.media.base import Media
+from nvdimmfs.nd.namespace_io import NamespaceIO
 
 #: The log group that writes use: the first.  The kernel takes the CPU's number modulo the lanes; this is one CPU.
 LANE = 0
@@ -44,70 +43,6 @@ _LOG_HALF = LOG_ENTRY_SIZE // 2
 
 _MAP_ENTRY = struct.Struct("<I")
 _U32 = 0xFFFF_FFFF
-
-
-class Badblocks(Protocol):
-    """The ranges of a namespace that cannot be read, in bytes from the namespace's start."""
-
-    def overlaps(self, offset: int, length: int) -> bool:
-        """Whether a 512-byte sector in the range is bad."""
-
-    def clear(self, offset: int, length: int) -> bool:
-        """Try to make the range good, both multiples of 512; whether all of it is."""
-
-
-@attrs.frozen
-class NamespaceIO:
-    """A namespace as its BTT sees it: the kernel's rw_bytes (nsio_rw_bytes, drivers/nvdimm/claim.c).
-
-    Attributes:
-        media: the namespace.
-        initial_offset: bytes before the first arena; all offsets below count from there.
-        badblocks: which parts are bad; None for none, ever.
-    """
-
-    media: Media
-    initial_offset: int
-    badblocks: Badblocks | None = None
-
-    def is_bad(self, offset: int, length: int) -> bool:
-        """Whether a known bad sector lies in the range."""
-        return self.badblocks is not None and self.badblocks.overlaps(self.initial_offset + offset, length)
-
-    def read(self, offset: int, length: int) -> bytes:
-        """EFAULT outside of the namespace, EIO where it is bad."""
-        self._require_range(offset, length)
-        if self.is_bad(offset, length):
-            raise KernelError(errno.EIO, f"{length} bytes at {offset} of the BTT are bad")
-        return self.media.read(self.initial_offset + offset, length)
-
-    def write(self, offset: int, data: bytes | memoryview, *, atomic: bool = False) -> None:
-        """As read; a bad range is cleared first, unless the caller cannot wait.  The bytes are written in any case."""
-        self._require_range(offset, len(data))
-        good = self._make_good(offset, len(data), atomic=atomic)
-        self.media.write(self.initial_offset + offset, data)
-        if not good:
-            raise KernelError(errno.EIO, f"{len(data)} bytes at {offset} of the BTT stay bad")
-
-    def zero(self, offset: int, length: int) -> None:
-        """As writing zeros."""
-        self._require_range(offset, length)
-        good = self._make_good(offset, length, atomic=False)
-        self.media.zero(self.initial_offset + offset, length)
-        if not good:
-            raise KernelError(errno.EIO, f"{length} bytes at {offset} of the BTT stay bad")
-
-    def _require_range(self, offset: int, length: int) -> None:
-        if self.initial_offset + offset + length > self.media.size:
-            raise KernelError(errno.EFAULT, f"{length} bytes at {offset} of the BTT are outside of its namespace")
-
-    def _make_good(self, offset: int, length: int, *, atomic: bool) -> bool:
-        if self.badblocks is None or not self.is_bad(offset, length):
-            return True
-        start = self.initial_offset + offset
-        if atomic or start % 512 or length % 512:
-            return False
-        return self.badblocks.clear(start, length)
 
 
 @attrs.frozen
@@ -188,7 +123,7 @@ class Arena:
         if self._free is None:
             self._free = self._recover(self._read_log_group())  # This may change the map.
         # The map's entries are read ahead, except where one of them may turn out to be unreadable.
-        step = count if self._namespace.badblocks is None else 1
+        step = 1 if self._namespace.badblocks else count
         for first in range(0, count, step):
             for index, raw in enumerate(self._read_map(premap + first, step), first):
                 self._write_sector(premap + index, raw, data[index * size : (index + 1) * size])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import Self
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks
@@ -23,6 +24,7 @@ from nvdimmfs.nd.clear_error import clear_poison
 from nvdimmfs.nd.device import DeviceType, NdDevice
 from nvdimmfs.nd.driver import NdDriver
 from nvdimmfs.nd.namespace import NamespaceDevice
+from nvdimmfs.nd.namespace_io import NamespaceBadblocks
 from nvdimmfs.nd.pfn import PfnDevice
 from nvdimmfs.nd.probe import common_probe, detect, reserve, reserved
 from nvdimmfs.nd.region import RegionDevice
@@ -97,6 +99,7 @@ class NdPmemDriver(NdDriver):
     def __init__(self, bus: Bus, module: Module, layer: BlockLayer) -> None:
         self._layer = layer
         self._disks: dict[NdDevice, Disk] = {}
+        self._revalidations: dict[NdDevice, Callable[[], None]] = {}
         super().__init__(bus, module)
 
     def probe(self, device: Device) -> None:
@@ -110,10 +113,8 @@ class NdPmemDriver(NdDriver):
             self._attach_namespace(namespace)
 
     def revalidate_poison(self, device: NdDevice) -> None:
-        """Its disk knows as well, if it is one over plain memory."""
-        disk = self._disks[device]
-        if isinstance(disk, PmemDisk):
-            disk.revalidate_poison()
+        """Whoever reads the memory knows as well: its disk, or its BTT."""
+        self._revalidations[device]()
 
     def revalidate_region(self, device: NdDevice) -> None:
         """The disk follows its region."""
@@ -133,7 +134,7 @@ class NdPmemDriver(NdDriver):
             map_pages(namespace, namespace.region.memory, raw_pagemap(namespace), namespace.numa_node)
         window = MediaWindow(namespace.media, 0, namespace.size)
         disk = PmemDisk(self._layer, namespace, namespace, window, page_mapped=namespace.page_mapped)
-        self._add_disk(namespace, disk)
+        self._add_disk(namespace, disk, disk.revalidate_poison)
 
     def _attach_pfn(self, pfn: PfnDevice, namespace: NamespaceDevice) -> None:
         """A disk over the data behind the info block; errors as `PageMapPersonality.set_up` and `map_pages`.
@@ -152,7 +153,8 @@ class NdPmemDriver(NdDriver):
             raise KernelError(errno.ENXIO, f"{namespace.name} has no room for data")
         data = MediaWindow(namespace.media, data_start, size)
         parent = namespace if self.system.kernel.devices.pfn_disk_below_namespace else pfn
-        self._add_disk(pfn, PmemDisk(self._layer, parent, namespace, data, page_mapped=True))
+        disk = PmemDisk(self._layer, parent, namespace, data, page_mapped=True)
+        self._add_disk(pfn, disk, disk.revalidate_poison)
 
     def _attach_btt(self, btt: BttDevice, namespace: NamespaceDevice) -> None:
         """A disk over the translated sectors.
@@ -170,18 +172,22 @@ class NdPmemDriver(NdDriver):
             version=btt_version(namespace),
             read_only=btt.region.read_only,
         )
-        data = Btt.attach(namespace.media, config)
+        badblocks = NamespaceBadblocks(namespace)
+        data = Btt.attach(namespace.media, config, badblocks)
         btt.size = data.size
         limits = QueueLimits(logical_block_size=data.sector_size, physical_block_size=data.sector_size)
-        self._add_disk(btt, Disk(self._layer, namespace.disk_name, btt, data, limits, None))
+        disk = Disk(self._layer, namespace.disk_name, btt, data, limits, None)
+        self._add_disk(btt, disk, badblocks.populate)
 
-    def _add_disk(self, device: NdDevice, disk: Disk) -> None:
+    def _add_disk(self, device: NdDevice, disk: Disk, revalidate_poison: Callable[[], None]) -> None:
         disk.add()
         disk.set_read_only(_region_of(device).read_only)
         self._disks[device] = disk
+        self._revalidations[device] = revalidate_poison
 
         def remove() -> None:
             del self._disks[device]
+            del self._revalidations[device]
             disk.unregister()
 
         device.manage(remove)

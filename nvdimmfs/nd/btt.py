@@ -9,10 +9,10 @@ from nvdimmfs.core.attribute import AttributeGroup, attribute, constant
 from nvdimmfs.core.parse import select, select_list
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.btt import BTT_1_1, BTT_2_0, BTT_SIGNATURE, BttInfoBlock, BttVersion, arena_is_valid
-from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE
 from nvdimmfs.nd.claim import MIN_CLAIM_SIZE, Personality, namespace_attribute, uuid_attribute
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
+from nvdimmfs.nd.namespace_io import read_info_block
 from nvdimmfs.nd.region import Kind, RegionDevice
 
 #: Sector sizes; what exceeds 512 or 4096 is metadata for each sector (drivers/nvdimm/btt_devs.c, Linux 6.1).
@@ -50,13 +50,16 @@ class BttDevice(Personality):
         return btt_version(namespace).initial_offset
 
     def adopt(self) -> None:
-        """Take uuid and sector size from the first info block.  ENXIO below 16 MiB, ENODEV without a good block."""
+        """Take uuid and sector size from the first info block.
+
+        ENXIO below 16 MiB and for a block that cannot be read, ENODEV without a good one.
+        """
         namespace = self.namespace
         assert namespace is not None, "only called with a namespace"
         if namespace.size < MIN_CLAIM_SIZE:
             raise KernelError(errno.ENXIO, f"{namespace.name} is smaller than 16 MiB")
         version = btt_version(namespace)
-        raw = namespace.media.read(version.initial_offset, INFO_BLOCK_SIZE)
+        raw = read_info_block(namespace, version.initial_offset)
         if not arena_is_valid(raw, namespace.parent_uuid):
             raise KernelError(errno.ENODEV, f"no BTT on {namespace.name}")
         block = BttInfoBlock.from_bytes(raw)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.errors import KernelError
-from nvdimmfs.nd.btt import BttDevice
-from nvdimmfs.nd.bus import NvdimmBus
+from nvdimmfs.nd.claim import Personality
 from nvdimmfs.nd.command import BusCommand, Outcome
 from nvdimmfs.nd.device import NdDevice
 from nvdimmfs.nd.namespace import NamespaceDevice
-from nvdimmfs.nd.pfn import PfnDevice
-from nvdimmfs.nd.region import RegionDevice
+from nvdimmfs.nd.region import Kind, RegionDevice
+
+if TYPE_CHECKING:
+    from nvdimmfs.nd.bus import NvdimmBus
 
 _U64_MASK = (1 << 64) - 1
 
@@ -63,10 +64,8 @@ def _namespace_behind(device: NdDevice) -> NamespaceDevice | None:
     """The namespace of a device with a driver; dax devices do not count."""
     if device.driver is None:
         return None
-    if isinstance(device, BttDevice):
-        return device.namespace
-    if isinstance(device, PfnDevice):
-        return device.namespace
+    if isinstance(device, Personality):
+        return device.namespace if device.kind is not Kind.DAX else None
     return device if isinstance(device, NamespaceDevice) else None
 
 

@@ -12,17 +12,29 @@ from typing import Self
 
 import attrs
 
+from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.core.attribute import AttributeGroup, attribute
 from nvdimmfs.core.parse import c_string, parse_unsigned, select, select_list
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE, NULL_UUID, checksum_ok
+from nvdimmfs.formats.info_block import NULL_UUID, checksum_ok
 from nvdimmfs.formats.pfn import DAX_SIGNATURE, INFO_BLOCK_OFFSET, PFN_SIGNATURE, PfnInfoBlock, PfnMode
+from nvdimmfs.media.base import MediaWindow
 from nvdimmfs.mm.device_rules import AlignRule, Fit
 from nvdimmfs.mm.pfn_layout import Neighbourhood, PfnLayout, lay_out
-from nvdimmfs.mm.units import GIB, PAGE_SIZE, PMD_SIZE, SECTION_SIZE, STRUCT_PAGE_SIZE, SUBSECTION_SIZE
+from nvdimmfs.mm.units import (
+    GIB,
+    PAGE_SIZE,
+    PMD_SIZE,
+    SECTION_SIZE,
+    STRUCT_PAGE_SIZE,
+    SUBSECTION_SIZE,
+    align_down,
+    align_up,
+)
 from nvdimmfs.nd.claim import Personality, namespace_attribute, uuid_attribute
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
+from nvdimmfs.nd.namespace_io import enabled, read_info_block
 from nvdimmfs.nd.region import Kind, RegionDevice
 
 #: What is set aside for info blocks at the start of a namespace, bytes (nd_info_block_reserve, since Linux 5.7).
@@ -85,6 +97,8 @@ class PageMapPersonality(Personality):
             if refusal.errno not in rules.overwritten:
                 raise
             block = self._initialise(self.namespace, self.uuid)
+        else:
+            self._clear_memmap_errors(self.namespace, block.dataoff)
         if rules.sets_mode:
             self.mode = PfnMode(block.mode)
         self.info_block = block
@@ -96,14 +110,14 @@ class PageMapPersonality(Personality):
         A device without uuid takes uuid, align and mode from the block.
 
         ENODEV: no block of this kind, checksum wrong, another parent, or another uuid than the device's.
-        ENXIO: a mode that is neither ram nor pmem.  EOPNOTSUPP: settings that differ from the device's, or that do
-        not suit this machine or this namespace.  `InfoBlockRules` says what other kernels look at, and with which
-        errno.
+        ENXIO: a block that cannot be read, or a mode that is neither ram nor pmem.  EOPNOTSUPP: settings that differ
+        from the device's, or that do not suit this machine or this namespace.  `InfoBlockRules` says what other kernels
+        look at, and with which errno.
         """
         namespace = self.namespace
         assert namespace is not None, "only called with a namespace"
         kernel = self.system.kernel
-        raw = namespace.media.read(INFO_BLOCK_OFFSET, INFO_BLOCK_SIZE)
+        raw = read_info_block(namespace, INFO_BLOCK_OFFSET)
         if namespace.size < kernel.layout.minimum_size or not raw.startswith(self.signature) or not checksum_ok(raw):
             raise KernelError(errno.ENODEV, f"no info block on {namespace.name}")
         block = PfnInfoBlock.from_bytes(raw)
@@ -170,9 +184,31 @@ class PageMapPersonality(Personality):
             page_size=PAGE_SIZE,
             page_struct_size=STRUCT_PAGE_SIZE,
         )
+        self._clear_memmap_errors(namespace, block.dataoff)
         if rules.is_written:
             namespace.media.write(INFO_BLOCK_OFFSET, block.trimmed().to_bytes())
         return block
+
+    def _clear_memmap_errors(self, namespace: NamespaceDevice, dataoff: int) -> None:
+        """Zero the pages of a memmap on media that are bad, so that they are good (nd_pfn_clear_memmap_errors, 6.1).
+
+        Linux counts sectors from the region's start and takes them for the namespace's, so that in any other than a
+        region's first namespace it finds none or the wrong ones.  It clears whole entries of the list, and EFAULT is
+        for one that reaches into the data.  Where an error stays, Linux tries for ever, and here that is EIO.
+        """
+        if self.mode is not PfnMode.PMEM:
+            return
+        io = attrs.evolve(enabled(namespace), media=MediaWindow(namespace.media, 0, dataoff))
+        bad, first, end = self.region.badblocks, INFO_BLOCK_RESERVE // SECTOR_SIZE, dataoff // SECTOR_SIZE
+        while entry := bad.first_between(first, end):
+            sector, count = entry
+            start = align_down(self.region.start + sector * SECTOR_SIZE - namespace.start, PAGE_SIZE)
+            if start < 0:
+                raise KernelError(errno.EFAULT, "the error lies before the namespace")
+            for page in range(start, start + align_up(count * SECTOR_SIZE, PAGE_SIZE), PAGE_SIZE):
+                io.zero(page, PAGE_SIZE)
+            if bad.first_between(first, end) == entry:
+                raise KernelError(errno.EIO, f"{namespace.name}: errors in the memmap stay")
 
     def _layout(self, namespace: NamespaceDevice) -> PfnLayout:
         return lay_out(

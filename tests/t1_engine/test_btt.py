@@ -456,6 +456,9 @@ class FakeBadblocks:
         self.bad = set(bad)
         self.stubborn = stubborn
 
+    def __bool__(self) -> bool:
+        return bool(self.bad)
+
     def overlaps(self, offset: int, length: int) -> bool:
         return not self.bad.isdisjoint(range(offset // 512, (offset + length - 1) // 512 + 1))
 
