@@ -33,6 +33,8 @@ _LOOP_CONFIGURE = 0x4C0A
 _LO_FLAGS_AUTOCLEAR = 4
 _LO_FLAGS_DIRECT_IO = 16
 _LOOP_MAJOR = 7
+#: Makes a block device read-only or not (include/uapi/linux/fs.h).
+_BLKROSET = 0x125D
 #: struct loop_config: the file, the block size, struct loop_info64 of which only the flags are set, what is reserved.
 _LOOP_CONFIG = struct.Struct("=II52xI176x64x")
 
@@ -91,6 +93,7 @@ class LoopNode:
     def remove(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             self.place.unlink()
+        _make_writable(self.loop)
         os.close(self.loop)
 
 
@@ -203,6 +206,13 @@ def _configured(place: Path, backing: int) -> int:
     try:
         flags = _LO_FLAGS_DIRECT_IO | _LO_FLAGS_AUTOCLEAR
         fcntl.ioctl(claim, _LOOP_CONFIGURE, _LOOP_CONFIG.pack(backing, _SECTOR_SIZE, flags))
+        _make_writable(claim)
         return os.open(place, os.O_RDWR | os.O_CLOEXEC)
     finally:
         os.close(claim)
+
+
+def _make_writable(loop: int) -> None:
+    """A loop device that somebody made read-only stays so for whoever has it next, if they do not change it."""
+    with contextlib.suppress(PermissionError):  # where that is for others to decide
+        fcntl.ioctl(loop, _BLKROSET, struct.pack("i", 0))

@@ -276,6 +276,19 @@ def test_disks_are_formatted_mounted_and_listed():
 
 
 @needs_root
+@pytest.mark.skipif(not Path("/dev/loop-control").exists(), reason="no loop devices here")
+@pytest.mark.skipif(not sandboxes.has("blockdev"), reason="blockdev (util-linux) is not installed")
+def test_a_new_disk_does_not_inherit_that_it_is_read_only():
+    # The loop device that is free first is the one that was given back last.
+    script = """
+        blockdev --setro /dev/pmem0; blockdev --getro /dev/pmem0
+        cd /sys/bus/nd/drivers/nd_pmem; echo namespace0.0 > unbind; echo namespace0.0 > bind
+        blockdev --getro /dev/pmem0
+    """
+    assert sh(script, *TWO_RANGES).stdout.split() == ["1", "0"]
+
+
+@needs_root
 def test_no_loop_device_is_left(tag):
     if not Path("/dev/loop-control").exists():
         pytest.skip("no loop devices here")
