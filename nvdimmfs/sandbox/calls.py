@@ -14,7 +14,7 @@ from attrs import frozen
 from nvdimmfs.formats.control import Ioctl
 from nvdimmfs.sandbox import syscalls
 from nvdimmfs.sandbox.link import MachineLink
-from nvdimmfs.sandbox.nodes import NodeNumber
+from nvdimmfs.sandbox.node import NodeNumber
 from nvdimmfs.sandbox.seccomp import Listener, Notification
 
 #: Bytes of a module's name at most, with its end (MODULE_NAME_LEN, include/linux/module.h, 64-bit).

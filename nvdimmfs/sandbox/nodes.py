@@ -9,64 +9,22 @@ that file.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
-import stat
 import struct
 import termios
 from pathlib import Path
-from typing import Protocol
 
-from attrs import define, frozen
+from attrs import define
 
 from nvdimmfs.sandbox import syscalls
+from nvdimmfs.sandbox.loops import LoopDevices
+from nvdimmfs.sandbox.node import NODE_MODE, Node, NodeNumber
 from nvdimmfs.sandbox.views import hide
 
 #: Requests on the master end of a pseudoterminal (include/uapi/asm-generic/ioctls.h).
 _TIOCGPTN = 0x80045430
 _TIOCSPTLCK = 0x40045431
-
-# Loop devices: requests, flags, their major number (include/uapi/linux/loop.h, include/uapi/linux/major.h).
-_LOOP_CTL_GET_FREE = 0x4C82
-_LOOP_CONFIGURE = 0x4C0A
-_LO_FLAGS_AUTOCLEAR = 4
-_LO_FLAGS_DIRECT_IO = 16
-_LOOP_MAJOR = 7
-#: Makes a block device read-only or not (include/uapi/linux/fs.h).
-_BLKROSET = 0x125D
-#: struct loop_config: the file, the block size, struct loop_info64 of which only the flags are set, what is reserved.
-_LOOP_CONFIG = struct.Struct("=II52xI176x64x")
-
-#: How often a loop device that was free may be taken by somebody else before this one takes it.
-_LOOP_TRIES = 32
-
-#: Bytes of a logical block.
-_SECTOR_SIZE = 512
-
-#: Mode of the nodes, as the kernel makes them.
-_MODE = 0o600
-
-
-@frozen
-class NodeNumber:
-    """What st_rdev says of a node."""
-
-    major: int
-    minor: int
-
-
-class Node(Protocol):
-    """A node in /dev.
-
-    Attributes:
-        number: what stat(2) tells; None for a plain file.
-    """
-
-    number: NodeNumber | None
-
-    def remove(self) -> None:
-        """Take it away."""
 
 
 @define(eq=False)
@@ -80,21 +38,6 @@ class TerminalNode:
     def remove(self) -> None:
         hide(self.place)
         os.close(self.master)
-
-
-@define(eq=False)
-class LoopNode:
-    """A disk that is a block device."""
-
-    place: Path
-    number: NodeNumber | None
-    loop: int
-
-    def remove(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self.place.unlink()
-        _make_writable(self.loop)
-        os.close(self.loop)
 
 
 @define(eq=False)
@@ -115,14 +58,14 @@ class Nodes:
         dev: the sandbox's /dev.
         files: the machine's, in its mount.
         terminals: a devpts of one's own.
-        loop_control: an open /dev/loop-control; None to make no block devices.
+        loops: what makes block devices; None to make none.
     """
 
-    def __init__(self, dev: Path, files: Path, terminals: Path, loop_control: int | None) -> None:
+    def __init__(self, dev: Path, files: Path, terminals: Path, loops: LoopDevices | None) -> None:
         self._dev = dev
         self._files = files
         self._terminals = terminals
-        self._loop_control = loop_control
+        self._loops = loops
         self._nodes: dict[str, Node] = {}
 
     def add(self, name: str, *, block: bool) -> NodeNumber | None:
@@ -154,7 +97,7 @@ class Nodes:
         fcntl.ioctl(master, _TIOCSPTLCK, bytes(4))
         _never_wait(master)
         slave = self._terminals / str(minor)
-        slave.chmod(_MODE)
+        slave.chmod(NODE_MODE)
         place = self._dev / name
         place.touch()
         syscalls.bind(slave, place)
@@ -163,9 +106,9 @@ class Nodes:
 
     def _disk(self, name: str) -> Node:
         place = self._dev / name
-        if self._loop_control is not None:
+        if self._loops is not None:
             with contextlib.suppress(OSError):
-                return _loop_over(self._files / name, place, self._loop_control)
+                return self._loops.over(self._files / name, place)
         place.touch()
         syscalls.bind(self._files / name, place)
         return FileNode(place)
@@ -177,42 +120,3 @@ def _never_wait(terminal: int) -> None:
     settings[3] &= ~(termios.ICANON | termios.ECHO | termios.ISIG)
     settings[6][termios.VMIN] = settings[6][termios.VTIME] = 0
     termios.tcsetattr(terminal, termios.TCSANOW, settings)
-
-
-def _loop_over(file: Path, place: Path, control: int) -> LoopNode:
-    """A loop device over a file.  It bypasses the page cache of the file: the engine changes that behind its back."""
-    backing = os.open(file, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        for _ in range(_LOOP_TRIES):
-            minor = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
-            os.mknod(place, stat.S_IFBLK | _MODE, os.makedev(_LOOP_MAJOR, minor))
-            try:
-                return LoopNode(place, NodeNumber(_LOOP_MAJOR, minor), _configured(place, backing))
-            except OSError as failure:
-                place.unlink()
-                if failure.errno != errno.EBUSY:  # somebody else was quicker
-                    raise
-        raise OSError(errno.EBUSY, "somebody else takes every free loop device")
-    finally:
-        os.close(backing)
-
-
-def _configured(place: Path, backing: int) -> int:
-    """Open a loop device that is free and give it its file.  It is free again when the last who has it open closes it.
-
-    While it is open for this process alone, nobody else can take it.
-    """
-    claim = os.open(place, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
-    try:
-        flags = _LO_FLAGS_DIRECT_IO | _LO_FLAGS_AUTOCLEAR
-        fcntl.ioctl(claim, _LOOP_CONFIGURE, _LOOP_CONFIG.pack(backing, _SECTOR_SIZE, flags))
-        _make_writable(claim)
-        return os.open(place, os.O_RDWR | os.O_CLOEXEC)
-    finally:
-        os.close(claim)
-
-
-def _make_writable(loop: int) -> None:
-    """A loop device that somebody made read-only stays so for whoever has it next, if they do not change it."""
-    with contextlib.suppress(PermissionError):  # where that is for others to decide
-        fcntl.ioctl(loop, _BLKROSET, struct.pack("i", 0))

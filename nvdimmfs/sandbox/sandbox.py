@@ -15,6 +15,7 @@ from nvdimmfs.sandbox import namespaces, syscalls
 from nvdimmfs.sandbox.command import start
 from nvdimmfs.sandbox.errors import SandboxError, step
 from nvdimmfs.sandbox.link import CHANNEL, MachineLink
+from nvdimmfs.sandbox.loops import LoopDevices
 from nvdimmfs.sandbox.modules import show_modules
 from nvdimmfs.sandbox.nodes import Nodes
 from nvdimmfs.sandbox.supervisor import Supervisor, caught_signals
@@ -68,7 +69,7 @@ def run_sandbox(wish: Wish) -> int:
     with contextlib.ExitStack() as stack:
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, proc)
-        loop_control = _loop_control() if namespaces.is_privileged() and wish.serve else None
+        loops = LoopDevices.of_host() if namespaces.is_privileged() and wish.serve else None
         hidden = persistent_memory(Path("/sys"))
         namespaces.enter(own_network=wish.own_network)
         _make_folders(None if wish.attach is None else stack.enter_context(_kept_machine(wish.attach)))
@@ -78,7 +79,7 @@ def run_sandbox(wish: Wish) -> int:
         with step("make /lib/modules anew"):
             show_modules(MACHINE, OWN_FOLDER / "modules")
         view = _make_sysfs(hidden)
-        nodes = Nodes(Path("/dev"), MACHINE / "dev", TERMINALS, loop_control)
+        nodes = Nodes(Path("/dev"), MACHINE / "dev", TERMINALS, loops)
         stack.callback(nodes.remove_all)
         uevents = stack.enter_context(UeventSender()) if wish.own_network else None
         supervisor = Supervisor(link, nodes, view, proc, uevents)
@@ -91,14 +92,6 @@ def run_sandbox(wish: Wish) -> int:
         ending = supervisor.keep(command, signals)
         os.waitpid(command.init, 0)
         return ending
-
-
-def _loop_control() -> int | None:
-    """What makes loop devices; None where there is none, or not for this process."""
-    try:
-        return os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return None
 
 
 def _make_folders(attached: Path | None) -> None:

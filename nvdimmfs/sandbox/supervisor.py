@@ -15,7 +15,8 @@ from nvdimmfs.formats.control import DeviceEvent, EntryEvent
 from nvdimmfs.sandbox.calls import Calls
 from nvdimmfs.sandbox.command import RunningCommand
 from nvdimmfs.sandbox.link import MachineLink
-from nvdimmfs.sandbox.nodes import NodeNumber, Nodes
+from nvdimmfs.sandbox.node import NodeNumber
+from nvdimmfs.sandbox.nodes import Nodes
 from nvdimmfs.sandbox.uevents import UeventSender
 from nvdimmfs.sandbox.views import MergedView
 
