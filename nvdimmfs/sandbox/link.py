@@ -8,6 +8,7 @@ from typing import Protocol
 
 from nvdimmfs.formats import control
 from nvdimmfs.formats.control import CopyIn, CopyOut, DeviceEvent, EntryEvent, Message
+from nvdimmfs.sandbox.errors import step
 
 #: Where the channel is, below the mount.
 CHANNEL = "sys/kernel/debug/nvdimmfs/control"
@@ -51,12 +52,13 @@ class MachineLink:
         os.write(self._events, control.encode(control.Watch(directories)))
 
     def events(self) -> list[DeviceEvent | EntryEvent]:
-        """What has happened."""
+        """What has happened.  SandboxError when the machine has gone."""
         found = []
-        while data := os.read(self._events, _ROOM):
-            event = control.decode(data)
-            assert isinstance(event, DeviceEvent | EntryEvent), event
-            found.append(event)
+        with step("hear from the machine", "its process has ended, or it was unmounted"):
+            while data := os.read(self._events, _ROOM):
+                event = control.decode(data)
+                assert isinstance(event, DeviceEvent | EntryEvent), event
+                found.append(event)
         return found
 
     def done(self, sequence: int) -> None:

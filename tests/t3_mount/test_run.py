@@ -96,6 +96,16 @@ def test_nothing_outlives_the_supervisor(tag):
     assert eventually(lambda: not processes_with(tag))
 
 
+def test_it_ends_when_the_machine_is_killed(tag):
+    process = start("sh", "-c", "echo ready; exec sleep 1000", env=tagged(tag), stderr=-1)
+    assert process.stdout.readline() == "ready\n"
+    machine, _ = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(machine), signal.SIGKILL)
+    _, words = process.communicate(timeout=sandboxes.PATIENCE)
+    assert process.returncode == 1
+    assert words.startswith("nvdimmfs: cannot hear from the machine: ")
+
+
 def test_a_machine_that_cannot_be_made_says_so():
     done = run("true", options=("--media", "/proc/nowhere"))
     assert done.returncode == 1
