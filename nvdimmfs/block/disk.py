@@ -95,6 +95,7 @@ class Disk(Device):
         read_only: writes are refused with EPERM.
         settings: what was written to the queue's files.
         trace: how its requests are traced; None when they are not.
+        has_front: a block device of the host stands before it, whose page cache and read-only flag count instead.
     """
 
     device_type = "disk"
@@ -121,6 +122,7 @@ class Disk(Device):
         self.read_only = False
         self.settings = QueueSettings(write_cache=limits.write_cache)
         self.trace: Trace | None = None
+        self.has_front = False
         self.bdi = BackingDeviceInfo(layer, self)
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
@@ -151,6 +153,11 @@ class Disk(Device):
             return
         self.read_only = read_only
         self.send_uevent(Action.CHANGE, (("DISK_RO", str(int(read_only))),))
+
+    def renumber(self, number: DeviceNumber) -> None:
+        """Go by the number of the block device that stands before it from now on."""
+        super().renumber(number)
+        self.has_front = True
 
     @property
     def block_size(self) -> int:
@@ -194,18 +201,24 @@ class DiskBytes:
         The page cache writes whole blocks, and reads the rest of a block that is not written as a whole: EIO when
         there are bad sectors in that.
         """
+        if not self._disk.has_front:
+            offset, data = self._through_page_cache(offset, data)
+        if self._bad(offset, len(data)):
+            self._disk.clear_badblocks(offset // SECTOR_SIZE, len(data) // SECTOR_SIZE)
+        self._disk.data.write(offset, data)
+
+    def _through_page_cache(self, offset: int, data: bytes) -> tuple[int, bytes]:
+        """The whole blocks that are written when somebody writes `data` at `offset`."""
         if self._disk.read_only:
             raise KernelError(errno.EPERM, f"{self._disk.name} is read-only")
         end, block_size = offset + len(data), self._disk.block_size
         first_block, end_of_blocks = align_down(offset, block_size), align_up(end, block_size)
         before, after = offset - first_block, end_of_blocks - end
-        if before or after:
-            whole = bytearray(self.read(first_block, end_of_blocks - first_block))
-            whole[before : before + len(data)] = data
-            offset, data = first_block, bytes(whole)
-        if self._bad(offset, len(data)):
-            self._disk.clear_badblocks(offset // SECTOR_SIZE, len(data) // SECTOR_SIZE)
-        self._disk.data.write(offset, data)
+        if not before and not after:
+            return offset, data
+        whole = bytearray(self.read(first_block, end_of_blocks - first_block))
+        whole[before : before + len(data)] = data
+        return first_block, bytes(whole)
 
     def flush(self) -> None:
         self._disk.data.flush()

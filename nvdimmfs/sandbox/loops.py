@@ -23,6 +23,8 @@ _LOOP_CONFIGURE = 0x4C0A
 _LO_FLAGS_AUTOCLEAR = 4
 _LO_FLAGS_DIRECT_IO = 16
 _LOOP_MAJOR = 7
+#: Sets whether a block device may be written to (include/uapi/linux/fs.h).
+_BLKROSET = 0x125D
 #: struct loop_config: the file, the block size, struct loop_info64 of which only the flags are set, what is reserved.
 _LOOP_CONFIG = struct.Struct("=II52xI176x64x")
 
@@ -79,10 +81,15 @@ class LoopDevices:
             return None
         return cls(control, {entry.name for entry in Path("/sys/block").glob("loop*")})
 
-    def over(self, file: Path, place: Path) -> LoopNode:
+    def over(self, file: Path, place: Path, *, read_only: bool) -> LoopNode:
         """A block device with the bytes of a file.
 
         It bypasses the page cache of the file: the engine changes that behind its back.
+
+        Args:
+            file: the bytes.
+            place: where the node is to be.
+            read_only: whether the device refuses writes, until somebody allows them (blockdev(8)).
         """
         backing = os.open(file, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -96,6 +103,8 @@ class LoopDevices:
                     if failure.errno != errno.EBUSY:  # somebody else was quicker
                         raise
                     continue
+                if read_only:
+                    fcntl.ioctl(loop, _BLKROSET, struct.pack("=i", 1))
                 spare = None if f"loop{minor}" in self.hosts else self.control
                 return LoopNode(place, NodeNumber(_LOOP_MAJOR, minor), loop, spare)
             raise OSError(errno.EBUSY, "somebody else takes every free loop device")

@@ -56,14 +56,14 @@ class Nodes:
 
     Args:
         dev: the sandbox's /dev.
-        files: the machine's, in its mount.
+        machine: its mount.
         terminals: a devpts of one's own.
         loops: what makes block devices; None to make none.
     """
 
-    def __init__(self, dev: Path, files: Path, terminals: Path, loops: LoopDevices | None) -> None:
+    def __init__(self, dev: Path, machine: Path, terminals: Path, loops: LoopDevices | None) -> None:
         self._dev = dev
-        self._files = files
+        self._machine = machine
         self._terminals = terminals
         self._loops = loops
         self._nodes: dict[str, Node] = {}
@@ -108,9 +108,10 @@ class Nodes:
         place = self._dev / name
         if self._loops is not None:
             with contextlib.suppress(OSError):
-                return self._loops.over(self._files / name, place)
+                read_only = (self._machine / "sys/block" / name / "ro").read_text() == "1\n"
+                return self._loops.over(self._machine / "dev" / name, place, read_only=read_only)
         place.touch()
-        syscalls.bind(self._files / name, place)
+        syscalls.bind(self._machine / "dev" / name, place)
         return FileNode(place)
 
 

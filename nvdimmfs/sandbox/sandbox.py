@@ -79,7 +79,7 @@ def run_sandbox(wish: Wish) -> int:
         with step("make /lib/modules anew"):
             show_modules(MACHINE, OWN_FOLDER / "modules")
         view = _make_sysfs(hidden)
-        nodes = Nodes(Path("/dev"), MACHINE / "dev", TERMINALS, loops)
+        nodes = Nodes(Path("/dev"), MACHINE, TERMINALS, loops)
         stack.callback(nodes.remove_all)
         uevents = stack.enter_context(UeventSender()) if wish.own_network else None
         supervisor = Supervisor(link, nodes, view, proc, uevents)

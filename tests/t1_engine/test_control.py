@@ -197,3 +197,17 @@ def test_nobody_waits_for_a_watcher_that_has_gone(legacy):
     legacy.session.close()
     legacy.write("bus/nd/drivers/nd_pmem/unbind", "namespace0.0")
     assert legacy.events() == []
+
+
+def test_a_disk_with_a_block_device_before_it_takes_sectors_as_they_come():
+    """The page cache in front has written what it had to, and its read-only flag has been asked."""
+    sandbox = Sandbox(boot({"machine": "nfit_test"}))
+    (disk,) = (device for device in sandbox.machine.system.numbered.values() if device.name == "pmem0")
+    file = sandbox.machine.system.dev.find("pmem0").data
+    disk.badblocks.set(1, 2)
+    disk.read_only = True
+    with pytest.raises(KernelError):
+        file.write(512, bytes(512))
+    sandbox.say(control.Renumber("block", *sandbox.number("block", "pmem0"), 7, 5))
+    file.write(512, bytes(512))
+    assert disk.badblocks.show() == "2 1\n"

@@ -381,3 +381,16 @@ def test_labels_are_written_by_ioctl():
     out = sh(script, "--machine", "qemu-nfit").stdout
     assert "initialized 2 nmems" in out
     assert out.endswith("\n1\n")
+
+
+@needs_root
+@pytest.mark.skipif(not Path("/dev/loop-control").exists(), reason="no loop devices here")
+@pytest.mark.skipif(not sandboxes.has("blockdev"), reason="blockdev (util-linux) is not installed")
+def test_a_disk_of_a_read_only_region_is_read_only_until_that_is_changed():
+    script = """
+        cat /sys/block/pmem2/ro; blockdev --getro /dev/pmem2
+        ! dd if=/dev/zero of=/dev/pmem2 bs=4k count=1 2> /dev/null
+        blockdev --setrw /dev/pmem2
+        dd if=/dev/zero of=/dev/pmem2 bs=4k count=1 conv=fsync status=none
+    """
+    assert sh(script, "--machine", "nfit_test").stdout == "1\n1\n"
