@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -40,7 +41,13 @@ def start(*command: str | Path, options: tuple[str | Path, ...] = (), **more) ->
     """Start a command on a machine."""
     argv = (*mounting.MACHINE, "run", *options, "--", *command)
     defaults = {"cwd": "/", "env": mounting.environment(), "text": True, "stdout": subprocess.PIPE}
+    defaults["preexec_fn"] = _heed_interrupts
     return subprocess.Popen(argv, **(defaults | more))
+
+
+def _heed_interrupts() -> None:
+    """As a shell would not: it lets what it starts in the background ignore them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def eventually(what: Callable[[], bool], patience: float = PATIENCE) -> bool:

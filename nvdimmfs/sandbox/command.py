@@ -35,6 +35,19 @@ _ENDED = struct.Struct("=i")
 #: struct ucred (unix(7)).
 _CREDENTIALS = struct.Struct("=3i")
 
+#: Signals that the command gets when its supervisor gets them, which has them blocked.
+PASSED_ON = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGWINCH,
+    signal.SIGCONT,
+)
+
 #: Signals that Python ignores and a command does not.
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
@@ -160,10 +173,10 @@ def _report(socket_: socket.socket, number: int, words: str) -> None:
 
 def _forget_signals() -> None:
     """Have no handlers, as after execve(2); the first process of a namespace then ignores what others send it."""
-    signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)) or number in _IGNORED_BY_PYTHON:
             signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
 
 
 def _show_processes(machine: Path) -> None:

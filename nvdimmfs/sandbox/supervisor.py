@@ -12,8 +12,9 @@ from pathlib import Path
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.control import DeviceEvent, EntryEvent
+from nvdimmfs.sandbox import syscalls
 from nvdimmfs.sandbox.calls import Calls
-from nvdimmfs.sandbox.command import RunningCommand
+from nvdimmfs.sandbox.command import PASSED_ON, RunningCommand
 from nvdimmfs.sandbox.link import MachineLink
 from nvdimmfs.sandbox.node import NodeNumber
 from nvdimmfs.sandbox.nodes import Nodes
@@ -21,22 +22,6 @@ from nvdimmfs.sandbox.uevents import UeventSender
 from nvdimmfs.sandbox.views import MergedView
 
 log = logging.getLogger(__name__)
-
-#: Signals that the command gets when the supervisor gets them.
-_PASSED_ON = (
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGALRM,
-    signal.SIGWINCH,
-    signal.SIGCONT,
-)
-
-#: Those that a terminal sends to the command as well.
-_FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH)
 
 
 class Supervisor:
@@ -148,39 +133,19 @@ class Supervisor:
 
 
 def _pass_on(signals: int, command: RunningCommand) -> None:
-    for number in os.read(signals, 64):
-        if number in _PASSED_ON and not (number in _FROM_TERMINAL and _in_foreground()):
-            command.send(number)
-
-
-def _in_foreground() -> bool:
-    """Whether the terminal sends its signals to this process, and so to the command."""
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(terminal)
+    """Give the command what came.  What the terminal sends it sends to the command as well."""
+    for caught in syscalls.read_signals(signals):
+        if not caught.from_kernel:
+            command.send(caught.number)
 
 
 @contextlib.contextmanager
 def caught_signals() -> Iterator[int]:
-    """Catch what is to be passed on: gives a descriptor that reads a byte for each signal, its number."""
-    reader, writer = os.pipe()
-    os.set_blocking(reader, False)
-    os.set_blocking(writer, False)
-    caught = [number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, lambda *_: None) for number in caught}
-    old = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    """Keep what is to be passed on from doing anything else: gives a descriptor that reads it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+    descriptor = syscalls.signal_descriptor(PASSED_ON)
     try:
-        yield reader
+        yield descriptor
     finally:
-        signal.set_wakeup_fd(old)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(reader)
-        os.close(writer)
+        os.close(descriptor)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

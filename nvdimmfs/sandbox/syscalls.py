@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 from attrs import frozen
@@ -27,6 +29,13 @@ UMOUNT_NOFOLLOW = 0x8
 
 # Operations of prctl(2) (include/uapi/linux/prctl.h).
 PR_SET_PDEATHSIG = 1
+
+# struct signalfd_siginfo: the number and the code; who has sent it, else (include/uapi/linux/signalfd.h).
+_SIGNAL = struct.Struct("=I4xi116x")
+#: The code of what the kernel itself sends (include/uapi/asm-generic/siginfo.h).
+_SI_KERNEL = 0x80
+#: Bytes of the C library's set of signals, of which the kernel looks at the first eight.
+_SIGNAL_SET_SIZE = 128
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -85,6 +94,33 @@ def bind(source: Path | str, target: Path | str) -> None:
 def umount(target: Path | str) -> None:
     """Take the topmost mount off, however busy it is."""
     _check(_LIBC.umount2(os.fsencode(target), ctypes.c_int(MNT_DETACH | UMOUNT_NOFOLLOW)), str(target))
+
+
+@frozen
+class CaughtSignal:
+    """A signal that was read instead of being handled.
+
+    Attributes:
+        number: which.
+        from_kernel: the kernel sent it, as when a key is pressed on the terminal, and not a process.
+    """
+
+    number: int
+    from_kernel: bool
+
+
+def signal_descriptor(numbers: Iterable[int]) -> int:
+    """A descriptor that reads these signals; they have to be blocked.  Close it as any other."""
+    mask = ctypes.c_uint64(sum(1 << number - 1 for number in numbers))
+    room = ctypes.create_string_buffer(_SIGNAL_SET_SIZE)
+    ctypes.memmove(room, ctypes.byref(mask), ctypes.sizeof(mask))
+    return _check(_LIBC.signalfd(-1, room, os.O_NONBLOCK | os.O_CLOEXEC), "signalfd")
+
+
+def read_signals(descriptor: int) -> list[CaughtSignal]:
+    """The signals that have come."""
+    data = os.read(descriptor, 16 * _SIGNAL.size)
+    return [CaughtSignal(number, code == _SI_KERNEL) for number, code in _SIGNAL.iter_unpack(data)]
 
 
 def die_with_parent(signal: int) -> None:
