@@ -6,6 +6,7 @@ import errno
 from typing import Self
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks
+from nvdimmfs.block.partition import STATISTICS, Partition
 from nvdimmfs.block.queue import INTEGRITY_GROUP, QUEUE_GROUP, QueueLimits, QueueSettings
 from nvdimmfs.block.trace import TRACE_GROUP, Trace
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, constant, create_files
@@ -15,6 +16,7 @@ from nvdimmfs.core.parse import parse_unsigned, scan_signed
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.partition_table import Sectors, partitions_of
 from nvdimmfs.kernfs import BinaryFile, Bytes, Symlink
 from nvdimmfs.mm.units import KIB, PAGE_SIZE, align_down, align_up
 
@@ -32,6 +34,7 @@ class BlockLayer:
         disk_class: /sys/class/block.
         disk_sequence: DISKSEQ of the newest disk; never used twice.
         min_ratios: percent of the dirty pages that all disks together are sure of.
+        disks: by name, in the order in which they came.
     """
 
     def __init__(self, system: System) -> None:
@@ -41,6 +44,19 @@ class BlockLayer:
         self.minors = Numbering()
         self.disk_sequence = 0
         self.min_ratios = 0
+        self.disks: dict[str, Disk] = {}
+
+    def proc_text(self) -> str:
+        """What /proc/partitions shows: sizes in KiB; empty without disks (show_partition, block/genhd.c, Linux 6.1)."""
+        devices: list[Disk | Partition] = []
+        for disk in self.disks.values():
+            devices += [disk, *disk.partitions]
+        lines = [
+            f"{device.number.major:4}  {device.number.minor:7} {device.data.size // KIB:10} {device.name}\n"
+            for device in devices
+            if device.data.size and device.number
+        ]
+        return f"major minor  #blocks  name\n\n{''.join(lines)}" if lines else ""
 
 
 class BackingDeviceInfo(Device):
@@ -95,6 +111,7 @@ class Disk(Device):
         read_only: writes are refused with EPERM.
         settings: what was written to the queue's files.
         trace: how its requests are traced; None when they are not.
+        partitions: in the order of their numbers.
         has_front: a block device of the host stands before it, whose page cache and read-only flag count instead.
     """
 
@@ -122,6 +139,7 @@ class Disk(Device):
         self.read_only = False
         self.settings = QueueSettings(write_cache=limits.write_cache)
         self.trace: Trace | None = None
+        self.partitions: list[Partition] = []
         self.has_front = False
         self.bdi = BackingDeviceInfo(layer, self)
 
@@ -129,8 +147,11 @@ class Disk(Device):
         return (DISK_GROUP, QUEUE_GROUP, INTEGRITY_GROUP, TRACE_GROUP)
 
     def uevent_variables(self) -> list[tuple[str, str]]:
-        sequence = [("DISKSEQ", str(self.sequence))] if diskseq.exists_in(self.system.kernel) else []
-        return [*super().uevent_variables(), *sequence]
+        return [*super().uevent_variables(), *self.sequence_variables()]
+
+    def sequence_variables(self) -> list[tuple[str, str]]:
+        """What tells the disk from others that had its name or number before."""
+        return [("DISKSEQ", str(self.sequence))] if diskseq.exists_in(self.system.kernel) else []
 
     def add(self) -> None:
         self.bdi.add()
@@ -138,9 +159,30 @@ class Disk(Device):
         create_files(self.directory, self, STACKING_GROUPS)
         self.directory.add(Symlink("bdi", self.bdi.directory))
         self.system.directory("block").add(Symlink(self.name, self.directory))
-        self.system.dev.add(BinaryFile(self.name, 0o600, DiskBytes(self), self.limits.logical_block_size))
+        whole = DiskBytes(self)
+        self.system.dev.add(BinaryFile(self.name, 0o600, whole, self.limits.logical_block_size))
+        self.layer.disks[self.name] = self
+        self._add_partitions(whole)
+
+    def _add_partitions(self, whole: DiskBytes) -> None:
+        try:
+            entries = partitions_of(Sectors(whole.read, whole.size, self.limits.logical_block_size))
+        except KernelError:  # its table cannot be read
+            return
+        for entry in entries:
+            number = DeviceNumber("block", BLOCK_EXT_MAJOR, self.layer.minors.allocate())
+            partition = Partition(self, whole, entry, number)
+            self.partitions.append(partition)
+            partition.add()
+
+    def _drop_partitions(self) -> None:
+        for partition in self.partitions:
+            partition.unregister()
+        self.partitions.clear()
 
     def unregister(self) -> None:
+        self._drop_partitions()
+        del self.layer.disks[self.name]
         self.system.dev.remove(self.name)
         self.system.directory("block").remove(self.name)
         self.directory.remove("bdi")
@@ -203,6 +245,10 @@ class DiskBytes:
         """
         if not self._disk.has_front:
             offset, data = self._through_page_cache(offset, data)
+        self.write_sectors(offset, data)
+
+    def write_sectors(self, offset: int, data: bytes) -> None:
+        """Write whole sectors, whoever has seen to it that they are."""
         if self._bad(offset, len(data)):
             self._disk.clear_badblocks(offset // SECTOR_SIZE, len(data) // SECTOR_SIZE)
         self._disk.data.write(offset, data)
@@ -282,9 +328,6 @@ def _disk_visible(disk: Disk, candidate: KernelAttribute[Disk]) -> int:
     return candidate.permissions
 
 
-#: Eleven, then seventeen counters since Linux 5.5: nothing counts requests here.
-_STATISTICS = " ".join(f"{0:8}" for _ in range(17))
-
 DISK_GROUP: AttributeGroup[Disk] = AttributeGroup(
     (
         size,
@@ -302,7 +345,7 @@ DISK_GROUP: AttributeGroup[Disk] = AttributeGroup(
         constant("inflight", f"{0:8} {0:8}\n"),
         constant("range", "0\n"),
         constant("removable", "0\n"),
-        constant("stat", f"{_STATISTICS}\n"),
+        constant("stat", f"{STATISTICS}\n"),
     ),
     visible=_disk_visible,
 )

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.core.attribute import AttributeGroup, HasSystem, KernelAttribute, attribute, constant
 from nvdimmfs.core.parse import c_string, parse_signed, parse_unsigned
 from nvdimmfs.errors import KernelError
-from nvdimmfs.mm.units import KIB, PAGE_SIZE
+from nvdimmfs.mm.units import KIB, PAGE_SIZE, align_down
 
 if TYPE_CHECKING:
     from nvdimmfs.block.disk import Disk
 
 #: KiB of the largest request that the queue passes on at the start (BLK_DEF_MAX_SECTORS).
 DEFAULT_MAX_SECTORS_KB = 1280
-#: KiB of the largest request that the driver takes: no limit but that of the number of sectors.
-MAX_HW_SECTORS_KB = (1 << 31) - 1
+#: Sectors of the largest request that a driver takes: no limit but that of their number.
+_MAX_SECTORS = (1 << 32) - 1
 #: Nanoseconds that writeback throttling aims at, for disks that rotate and those that do not (block/blk-wbt.c).
 ROTATING_LATENCY = 75_000_000
 SOLID_LATENCY = 2_000_000
@@ -49,6 +50,11 @@ class QueueLimits:
     physical_block_size: int = 512
     dax: bool = False
     write_cache: bool = False
+
+    @property
+    def max_hw_sectors_kb(self) -> int:
+        """KiB of the largest request that the driver takes, in whole blocks (blk_queue_logical_block_size, 6.1)."""
+        return align_down(_MAX_SECTORS, self.logical_block_size // SECTOR_SIZE) * SECTOR_SIZE // KIB
 
 
 @attrs.define
@@ -158,9 +164,15 @@ def max_sectors_kb(disk: Disk) -> str:
 def _store_max_sectors_kb(disk: Disk, data: bytes) -> None:
     """EINVAL for less than a page and for more than the driver takes."""
     value = _parse_setting(data)
-    if not PAGE_SIZE // KIB <= value <= MAX_HW_SECTORS_KB:
+    if not PAGE_SIZE // KIB <= value <= disk.limits.max_hw_sectors_kb:
         raise KernelError(errno.EINVAL, "less than a page or more than the driver takes")
     disk.settings.max_sectors_kb = value
+
+
+@attribute("max_hw_sectors_kb")
+def max_hw_sectors_kb(disk: Disk) -> str:
+    """KiB of the largest request that the driver takes."""
+    return f"{disk.limits.max_hw_sectors_kb}\n"
 
 
 @attribute("discard_max_bytes")
@@ -283,7 +295,7 @@ QUEUE_GROUP: AttributeGroup[Disk] = AttributeGroup(
         constant("dma_alignment", "511\n"),
         constant("fua", "0\n"),
         constant("max_discard_segments", "1\n"),
-        constant("max_hw_sectors_kb", f"{MAX_HW_SECTORS_KB}\n"),
+        max_hw_sectors_kb,
         constant("max_integrity_segments", "0\n"),
         constant("max_segment_size", "65536\n"),
         constant("max_segments", "128\n"),

@@ -6,17 +6,32 @@ Nobody reads the trace; its settings are kept.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
-from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
+from nvdimmfs.core.attribute import AttributeGroup, HasSystem, KernelAttribute, attribute
 from nvdimmfs.core.parse import WHITE_SPACE, c_string, parse_unsigned
 from nvdimmfs.errors import KernelError
 
 if TYPE_CHECKING:
-    from nvdimmfs.block.disk import Disk
+    from nvdimmfs.kernfs import Bytes
+
+
+class Traced(HasSystem, Protocol):
+    """What has requests: a disk or a partition.
+
+    Attributes:
+        trace: how they are traced; None when they are not.
+    """
+
+    trace: Trace | None
+
+    @property
+    def data(self) -> Bytes:
+        """Its bytes."""
+
 
 #: What can be traced, in the order of the bits of `act_mask`.
 _ACTIONS = (
@@ -37,20 +52,20 @@ class Trace:
     values: dict[str, int]
 
     @classmethod
-    def of_everything(cls, disk: Disk) -> Trace:
+    def of_everything(cls, disk: Traced) -> Trace:
         """All actions of all processes in all sectors: what a trace begins with."""
         sectors = disk.data.size // SECTOR_SIZE
         return cls({"act_mask": (1 << 16) - 1, "pid": 0, "start_lba": 0, "end_lba": sectors})
 
 
 @attribute("enable")
-def enable(disk: Disk) -> str:
+def enable(disk: Traced) -> str:
     """Whether requests are traced."""
     return f"{int(disk.trace is not None)}\n"
 
 
 @enable.on_store
-def _store_enable(disk: Disk, data: bytes) -> None:
+def _store_enable(disk: Traced, data: bytes) -> None:
     """A trace that is under way keeps its settings.  EINVAL for anything but a number."""
     if not _parse_number(data):
         disk.trace = None
@@ -58,14 +73,14 @@ def _store_enable(disk: Disk, data: bytes) -> None:
         disk.trace = Trace.of_everything(disk)
 
 
-def _setting(name: str) -> KernelAttribute[Disk]:
-    def show(disk: Disk) -> str:
+def _setting(name: str) -> KernelAttribute[Traced]:
+    def show(disk: Traced) -> str:
         if disk.trace is None:
             return "disabled\n"
         value = disk.trace.values[name]
         return f"{_action_names(value) if name == 'act_mask' else value}\n"
 
-    def store(disk: Disk, data: bytes) -> None:
+    def store(disk: Traced, data: bytes) -> None:
         value = _parse_actions(data) if name == "act_mask" else _parse_number(data)
         if disk.trace is None:
             disk.trace = Trace.of_everything(disk)
@@ -101,4 +116,4 @@ def _action_names(mask: int) -> str:
     return ",".join(name for bit, name in enumerate(_ACTIONS) if mask >> bit & 1)
 
 
-TRACE_GROUP: AttributeGroup[Disk] = AttributeGroup((enable, *(_setting(name) for name in _BITS)), name="trace")
+TRACE_GROUP: AttributeGroup[Traced] = AttributeGroup((enable, *(_setting(name) for name in _BITS)), name="trace")

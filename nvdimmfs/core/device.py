@@ -61,6 +61,7 @@ class Device:
 
     Attributes:
         device_type: DEVTYPE in uevents; None for none.
+        names_its_parent: a device of a class has a link `device` to what is above it.
         bus: the bus that matches it with drivers; None for a class device.
         device_class: the class it belongs to; None for a bus device.
         driver: the driver it is bound to, also while that driver's probe runs.
@@ -71,6 +72,7 @@ class Device:
     """
 
     device_type: str | None = None
+    names_its_parent: bool = True
 
     def __init__(self, system: System, name: str, parent: Device | None) -> None:
         self.system = system
@@ -223,7 +225,7 @@ class Device:
         if self.device_class:
             self.directory.add(Symlink("subsystem", self.device_class.directory))
             self.device_class.directory.add(Symlink(self.name, self.directory))
-            if self.parent:
+            if self.parent and self.names_its_parent:
                 self.directory.add(Symlink("device", self.parent.directory))
         if self.bus:
             self.bus.devices.add(Symlink(self.name, self.directory))

@@ -50,6 +50,7 @@ class PersistentMemory:
         firmware: what the platforms list, and the bytes of all persistent memory.
         platform_bus, acpi_bus: where the platforms' devices are.
         modules: all modules that the machine could load.
+        blocks: the disks.
     """
 
     system: System
@@ -58,12 +59,12 @@ class PersistentMemory:
     platform_bus: PlatformBus
     acpi_bus: AcpiBus
     modules: Modules = attrs.field(init=False)
-    _blocks: BlockLayer = attrs.field(init=False)
+    blocks: BlockLayer = attrs.field(init=False)
     _dax: DaxLayer | None = attrs.field(init=False, default=None)
     _nd_bus: NdBus | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
-        self._blocks = BlockLayer(self.system)
+        self.blocks = BlockLayer(self.system)
         if self.memory.kernel.devices.has_dax:
             self._dax = DaxLayer(self.system, self.memory)
         self.modules = Modules(self.system, map(self._description, self.module_files))
@@ -139,7 +140,7 @@ class PersistentMemory:
         return self._dax
 
     def _nd_pmem(self, module: Module) -> None:
-        NdPmemDriver(self._loaded_nd_bus, module, self._blocks)
+        NdPmemDriver(self._loaded_nd_bus, module, self.blocks)
 
     def _nd_e820(self, module: Module) -> None:
         E820PmemDriver(self.platform_bus, module, self._loaded_nd_bus, self.firmware.storage)

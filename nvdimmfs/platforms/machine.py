@@ -51,7 +51,7 @@ class Machine:
             self.system, memory, Firmware(storage, tables), platform_bus, acpi_bus
         )
         create_debug_files(self.system, memory, self.persistent_memory)
-        create_proc_files(self.system, memory, self.persistent_memory.modules)
+        create_proc_files(self.system, memory, self.persistent_memory.modules, self.persistent_memory.blocks)
 
     @classmethod
     def legacy(cls, memmap: str, ram: int, media: Path | None = None, kernel: Kernel = KERNEL_6_1) -> Machine:

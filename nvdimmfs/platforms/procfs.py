@@ -1,4 +1,4 @@
-"""The files of /proc that show physical memory and modules."""
+"""The files of /proc that show physical memory, modules and disks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import attrs
 
+from nvdimmfs.block.disk import BlockLayer
 from nvdimmfs.core.module import Modules
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
@@ -28,8 +29,13 @@ class ProcFile:
         raise KernelError(errno.EIO, "cannot be written")
 
 
-def create_proc_files(system: System, memory: Memory, modules: Modules) -> None:
-    """Make iomem, modules and zoneinfo."""
-    texts = {"iomem": memory.iomem_text, "modules": modules.proc_text, "zoneinfo": memory.zoneinfo_text}
+def create_proc_files(system: System, memory: Memory, modules: Modules, blocks: BlockLayer) -> None:
+    """Make iomem, modules, partitions and zoneinfo."""
+    texts = {
+        "iomem": memory.iomem_text,
+        "modules": modules.proc_text,
+        "partitions": blocks.proc_text,
+        "zoneinfo": memory.zoneinfo_text,
+    }
     for name, text in texts.items():
         system.proc.add(Attribute(name, 0o444, ProcFile(text), system))
