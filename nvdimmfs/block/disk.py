@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from typing import Self
+
+import attrs
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks
 from nvdimmfs.block.partition import STATISTICS, Partition
@@ -16,7 +19,7 @@ from nvdimmfs.core.parse import parse_unsigned, scan_signed
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.partition_table import Sectors, partitions_of
+from nvdimmfs.formats.partition_table import MOST_PARTITIONS, PartitionEntry, Sectors, partitions_of
 from nvdimmfs.kernfs import BinaryFile, Bytes, Symlink
 from nvdimmfs.mm.units import KIB, PAGE_SIZE, align_down, align_up
 
@@ -111,7 +114,6 @@ class Disk(Device):
         read_only: writes are refused with EPERM.
         settings: what was written to the queue's files.
         trace: how its requests are traced; None when they are not.
-        partitions: in the order of their numbers.
         has_front: a block device of the host stands before it, whose page cache and read-only flag count instead.
     """
 
@@ -139,7 +141,7 @@ class Disk(Device):
         self.read_only = False
         self.settings = QueueSettings(write_cache=limits.write_cache)
         self.trace: Trace | None = None
-        self.partitions: list[Partition] = []
+        self._partitions: dict[int, Partition] = {}
         self.has_front = False
         self.bdi = BackingDeviceInfo(layer, self)
 
@@ -159,26 +161,77 @@ class Disk(Device):
         create_files(self.directory, self, STACKING_GROUPS)
         self.directory.add(Symlink("bdi", self.bdi.directory))
         self.system.directory("block").add(Symlink(self.name, self.directory))
-        whole = DiskBytes(self)
-        self.system.dev.add(BinaryFile(self.name, 0o600, whole, self.limits.logical_block_size))
+        self.system.dev.add(BinaryFile(self.name, 0o600, DiskBytes(self), self.limits.logical_block_size))
         self.layer.disks[self.name] = self
-        self._add_partitions(whole)
+        self._add_partitions(self._table())
 
-    def _add_partitions(self, whole: DiskBytes) -> None:
+    @property
+    def partitions(self) -> list[Partition]:
+        """In the order of their numbers."""
+        return [self._partitions[number] for number in sorted(self._partitions)]
+
+    def read_partitions_again(self) -> None:
+        """Drop all partitions and make those that the table tells of now (bdev_disk_changed, Linux 6.1)."""
+        self._drop_partitions()
+        entries = self._table()
+        if entries:
+            self.send_uevent(Action.CHANGE)
+        self._add_partitions(entries)
+
+    def add_partition(self, number: int, start: int, count: int) -> None:
+        """Make a partition that no table need tell of; nobody checks whether it ends within the disk.
+
+        EBUSY where there is one, or one of that number; EINVAL for a number that none can have.
+        """
+        self._require_room(start, count)
+        if number >= MOST_PARTITIONS:
+            raise KernelError(errno.EINVAL, f"a disk has no partition {number}")
+        if number in self._partitions:
+            raise KernelError(errno.EBUSY, f"there is a partition {number}")
+        self._add_partitions([PartitionEntry(number, start, count)])
+
+    def resize_partition(self, number: int, start: int, count: int) -> None:
+        """Let a partition end elsewhere.  ENXIO without one, EINVAL where it does not start, EBUSY where another is."""
+        partition = self._partition(number)
+        if start != partition.entry.start:
+            raise KernelError(errno.EINVAL, f"{partition.name} starts at {partition.entry.start}")
+        self._require_room(start, count, but=number)
+        partition.entry = attrs.evolve(partition.entry, count=count)
+
+    def delete_partition(self, number: int) -> None:
+        """Take a partition away; what the table tells does not matter.  ENXIO when there is none."""
+        self._partition(number).unregister()
+        del self._partitions[number]
+
+    def _partition(self, number: int) -> Partition:
+        if number not in self._partitions:
+            raise KernelError(errno.ENXIO, f"there is no partition {number}")
+        return self._partitions[number]
+
+    def _require_room(self, start: int, count: int, but: int = 0) -> None:
+        for entry in (partition.entry for partition in self.partitions if partition.entry.number != but):
+            if start < entry.start + entry.count and entry.start < start + count:
+                raise KernelError(errno.EBUSY, f"partition {entry.number} is there")
+
+    def _table(self) -> list[PartitionEntry]:
+        """What the table on the disk tells; nothing when it cannot be read."""
+        whole = DiskBytes(self)
         try:
-            entries = partitions_of(Sectors(whole.read, whole.size, self.limits.logical_block_size))
-        except KernelError:  # its table cannot be read
-            return
+            return partitions_of(Sectors(whole.read, whole.size, self.limits.logical_block_size))
+        except KernelError:
+            return []
+
+    def _add_partitions(self, entries: Iterable[PartitionEntry]) -> None:
         for entry in entries:
             number = DeviceNumber("block", BLOCK_EXT_MAJOR, self.layer.minors.allocate())
-            partition = Partition(self, whole, entry, number)
-            self.partitions.append(partition)
+            partition = Partition(self, DiskBytes(self), entry, number)
+            self._partitions[entry.number] = partition
             partition.add()
 
     def _drop_partitions(self) -> None:
         for partition in self.partitions:
             partition.unregister()
-        self.partitions.clear()
+        self._partitions.clear()
 
     def unregister(self) -> None:
         self._drop_partitions()

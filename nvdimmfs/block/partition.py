@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Self
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.block.trace import TRACE_GROUP, Trace
 from nvdimmfs.core.attribute import AttributeGroup, attribute, constant, create_files
 from nvdimmfs.core.device import Device, DeviceNumber
+from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.partition_table import PartitionEntry
 from nvdimmfs.kernfs import BinaryFile
 
@@ -22,6 +24,7 @@ class Partition(Device):
         parent: the disk.
         entry: where it is.
         data: its bytes.
+        read_only: writes to it are refused, whatever the disk says.
         trace: how its requests are traced; None when they are not.
         has_front: as that of its disk.
     """
@@ -36,6 +39,7 @@ class Partition(Device):
         self.number = number
         self.entry = entry
         self.data = PartitionBytes(self, whole)
+        self.read_only = False
         self.trace: Trace | None = None
         self.has_front = False
         self._minor = number.minor
@@ -82,7 +86,9 @@ class PartitionBytes:
         return self._whole.read(self._start + offset, length)
 
     def write(self, offset: int, data: bytes) -> None:
-        """Errors as of the disk."""
+        """EPERM when the partition is read-only; else as of the disk."""
+        if self._partition.read_only and not self._partition.has_front:
+            raise KernelError(errno.EPERM, f"{self._partition.name} is read-only")
         write = self._whole.write_sectors if self._partition.has_front else self._whole.write
         write(self._start + offset, data)
 
@@ -110,8 +116,8 @@ def size(device: Partition) -> str:
 
 @attribute("ro")
 def ro(device: Partition) -> str:
-    """Whether writes are refused: those to the disk."""
-    return f"{int(device.parent.read_only)}\n"
+    """Whether writes are refused."""
+    return f"{int(device.read_only or device.parent.read_only)}\n"
 
 
 @attribute("alignment_offset")

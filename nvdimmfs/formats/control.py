@@ -40,18 +40,24 @@ class Message:
 
 @attrs.frozen
 class Ioctl(Message):
-    """Somebody calls ioctl(2) on a character device.
+    """Somebody calls ioctl(2) on a device.
 
     Attributes:
+        kind: char or block.
         major, minor: the device's number.
         request: what is asked for, all 32 bits.
+        argument: the address that the call was given.
         writable: whether the file was opened for writing.
+        privileged: whether the caller may administer the system (CAP_SYS_ADMIN).
     """
 
+    kind: str
     major: int
     minor: int
     request: int
+    argument: int
     writable: bool
+    privileged: bool
 
 
 @attrs.frozen

@@ -17,8 +17,7 @@ import errno
 from collections.abc import Generator
 from typing import TypeAlias
 
-import attrs
-
+from nvdimmfs.core.user_memory import CopyIn, CopyOut
 from nvdimmfs.errors import KernelError
 from nvdimmfs.nd.bus import NvdimmBus
 from nvdimmfs.nd.clear_error import account_cleared, refuse_behind_drivers
@@ -49,28 +48,6 @@ MAX_BUS_FAMILY = 1
 #: Commands for which a device must be open for writing.  The kernel compares numbers and does not look at the kind of
 #: device, so that a DIMM's GET_SIZE is among them, which has the number of a bus's CLEAR_ERROR.
 _WRITING = {DimmCommand.VENDOR, DimmCommand.SET_DATA, BusCommand.ARS_START, BusCommand.CLEAR_ERROR, CALL}
-
-
-@attrs.frozen
-class CopyIn:
-    """Read `length` bytes of user memory, `offset` bytes from where the ioctl's argument points.
-
-    Send the bytes, or throw KernelError(EFAULT).
-    """
-
-    offset: int
-    length: int
-
-
-@attrs.frozen
-class CopyOut:
-    """Write `data` to user memory, `offset` bytes from where the ioctl's argument points.
-
-    Send anything, or throw KernelError(EFAULT).
-    """
-
-    offset: int
-    data: bytes
 
 
 Steps: TypeAlias = Generator[CopyIn | CopyOut, bytes, int]

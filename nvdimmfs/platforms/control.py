@@ -6,16 +6,20 @@ import errno
 from collections import deque
 from collections.abc import Callable, Generator
 
+from nvdimmfs.block.disk import Disk
+from nvdimmfs.block.ioctl import block_ioctl
+from nvdimmfs.block.partition import Partition
 from nvdimmfs.core.device import Device, DeviceNumber
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action, Uevent
+from nvdimmfs.core.user_memory import CopyIn, CopyOut
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
 from nvdimmfs.formats.control import Message
 from nvdimmfs.kernfs import Channel, Directory, Node
 from nvdimmfs.nd.bus import NdctlDevice, NvdimmBus
 from nvdimmfs.nd.dimm import DimmDevice
-from nvdimmfs.nd.ioctl import CopyIn, CopyOut, nd_ioctl
+from nvdimmfs.nd.ioctl import nd_ioctl
 
 #: Bytes of the caller's memory that one message carries; a FUSE request of a message must hold them in base64.
 PIECE = 1 << 16
@@ -102,7 +106,9 @@ class ControlSession:
 
     def _conversation(self, call: control.Ioctl) -> Conversation:
         """ENOTTY for what takes no ioctls, ENODEV for what is gone."""
-        device = self._device(DeviceNumber("char", call.major, call.minor))
+        device = self._device(DeviceNumber(call.kind, call.major, call.minor))
+        if isinstance(device, Disk | Partition):
+            return block_ioctl(device, call.request, call.argument, privileged=call.privileged)
         target = device.parent if isinstance(device, NdctlDevice) else device
         if not isinstance(target, NvdimmBus | DimmDevice):
             raise KernelError(errno.ENOTTY, f"{device.name} takes no ioctl")

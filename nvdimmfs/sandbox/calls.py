@@ -14,8 +14,9 @@ from attrs import frozen
 from nvdimmfs.formats.control import Ioctl
 from nvdimmfs.sandbox import syscalls
 from nvdimmfs.sandbox.link import MachineLink
+from nvdimmfs.sandbox.namespaces import CAP_SYS_ADMIN
 from nvdimmfs.sandbox.node import NodeNumber
-from nvdimmfs.sandbox.seccomp import Listener, Notification
+from nvdimmfs.sandbox.seccomp import BLKROSET, BLKRRPART, Listener, Notification
 
 #: Bytes of a module's name at most, with its end (MODULE_NAME_LEN, include/linux/module.h, 64-bit).
 _MODULE_NAME_LENGTH = 56
@@ -46,12 +47,14 @@ class Calls:
 
     Args:
         link: the machine.
-        devices: the numbers of the machine's character devices.
+        devices: the kinds and numbers of the machine's nodes.
         proc: an open /proc in which the callers are.
         act: acts on what the machine has told; a caller finds the nodes of what a module has brought.
     """
 
-    def __init__(self, link: MachineLink, devices: Container[NodeNumber], proc: int, act: Callable[[], None]) -> None:
+    def __init__(
+        self, link: MachineLink, devices: Container[tuple[str, NodeNumber]], proc: int, act: Callable[[], None]
+    ) -> None:
         self._link = link
         self._devices = devices
         self._proc = proc
@@ -85,25 +88,51 @@ class Calls:
     def _ioctl(self, listener: Listener, notification: Notification) -> int | None:
         descriptor, request, address, *_ = notification.arguments
         descriptor &= _WORD
-        number, flags = self._file(notification.thread, descriptor)
-        if number not in self._devices or not listener.still_waits(notification):
+        kind, number = self._file(notification.thread, descriptor)
+        if (kind, number) not in self._devices or not listener.still_waits(notification):
             return None
-        writable = flags & os.O_ACCMODE != os.O_RDONLY
-        call = Ioctl(number.major, number.minor, request & _WORD, writable)
-        return self._link.ioctl(call, CallerMemory(notification.thread, address))
+        flags = int(self._field(f"{notification.thread}/fdinfo/{descriptor}", "flags"), 8)
+        capabilities = int(self._field(f"{notification.thread}/status", "CapEff"), 16)
+        call = Ioctl(
+            kind,
+            number.major,
+            number.minor,
+            request & _WORD,
+            address,
+            writable=flags & os.O_ACCMODE != os.O_RDONLY,
+            privileged=bool(capabilities >> CAP_SYS_ADMIN & 1),
+        )
+        if kind == "block" and call.request == BLKRRPART:
+            self._sync(f"{notification.thread}/fd/{descriptor}")
+        value = self._link.ioctl(call, CallerMemory(notification.thread, address))
+        if kind == "block":
+            self._act()
+            if call.request == BLKROSET and value == 0:
+                return None  # the block device before the disk has to know as well
+        return value
 
-    def _file(self, thread: int, descriptor: int) -> tuple[NodeNumber, int]:
-        """The device number and the flags of an open file; of something else the number is nobody's."""
+    def _sync(self, path: str) -> None:
+        """Let the machine have what was written to the block device before the disk, such as a new table."""
+        device = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
+        try:
+            os.fsync(device)
+        finally:
+            os.close(device)
+
+    def _file(self, thread: int, descriptor: int) -> tuple[str, NodeNumber]:
+        """The kind and the device number of an open file; of something else the number is nobody's."""
         try:
             status = os.stat(f"{thread}/fd/{descriptor}", dir_fd=self._proc)
-            information = os.open(f"{thread}/fdinfo/{descriptor}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
         except OSError:
-            return NodeNumber(-1, -1), 0
-        with os.fdopen(information) as lines:
-            flags = next((int(line.split()[1], 8) for line in lines if line.startswith("flags:")), 0)
-        if not stat.S_ISCHR(status.st_mode):
-            return NodeNumber(-1, -1), 0
-        return NodeNumber(os.major(status.st_rdev), os.minor(status.st_rdev)), flags
+            return "", NodeNumber(-1, -1)
+        kind = {stat.S_IFCHR: "char", stat.S_IFBLK: "block"}.get(stat.S_IFMT(status.st_mode), "")
+        return kind, NodeNumber(os.major(status.st_rdev), os.minor(status.st_rdev))
+
+    def _field(self, path: str, name: str) -> str:
+        """A field of a file of /proc; 0 when it is not there."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
+        with os.fdopen(descriptor) as lines:
+            return next((line.split()[1] for line in lines if line.startswith(f"{name}:")), "0")
 
     def _name(self, notification: Notification) -> str:
         """The name that delete_module(2) is given."""

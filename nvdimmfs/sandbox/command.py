@@ -21,7 +21,7 @@ from nvdimmfs.sandbox import seccomp, syscalls
 from nvdimmfs.sandbox.errors import SandboxError
 
 #: Files of /proc that the machine has its own of.
-MACHINE_FILES = ("iomem", "zoneinfo", "modules")
+MACHINE_FILES = ("iomem", "zoneinfo", "modules", "partitions")
 
 #: How the new processes report over a socket: one goes on (with a descriptor), or it failed; an errno and words follow.
 _GOES_ON = b"+"

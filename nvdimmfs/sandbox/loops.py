@@ -28,9 +28,6 @@ _BLKROSET = 0x125D
 #: struct loop_config: the file, the block size, struct loop_info64 of which only the flags are set, what is reserved.
 _LOOP_CONFIG = struct.Struct("=II52xI176x64x")
 
-#: Bytes of a logical block.
-_SECTOR_SIZE = 512
-
 #: How often a loop device that was free may be taken by somebody else before this one takes it.
 _TRIES = 32
 
@@ -81,7 +78,7 @@ class LoopDevices:
             return None
         return cls(control, {entry.name for entry in Path("/sys/block").glob("loop*")})
 
-    def over(self, file: Path, place: Path, *, read_only: bool) -> LoopNode:
+    def over(self, file: Path, place: Path, block_size: int, *, read_only: bool) -> LoopNode:
         """A block device with the bytes of a file.
 
         It bypasses the page cache of the file: the engine changes that behind its back.
@@ -89,6 +86,7 @@ class LoopDevices:
         Args:
             file: the bytes.
             place: where the node is to be.
+            block_size: bytes of a logical block; a power of two (EINVAL).
             read_only: whether the device refuses writes, until somebody allows them (blockdev(8)).
         """
         backing = os.open(file, os.O_RDWR | os.O_CLOEXEC)
@@ -97,7 +95,7 @@ class LoopDevices:
                 minor = fcntl.ioctl(self.control, _LOOP_CTL_GET_FREE)
                 os.mknod(place, stat.S_IFBLK | NODE_MODE, os.makedev(_LOOP_MAJOR, minor))
                 try:
-                    loop = _configured(place, backing)
+                    loop = _configured(place, backing, block_size)
                 except OSError as failure:
                     place.unlink()
                     if failure.errno != errno.EBUSY:  # somebody else was quicker
@@ -112,7 +110,7 @@ class LoopDevices:
             os.close(backing)
 
 
-def _configured(place: Path, backing: int) -> int:
+def _configured(place: Path, backing: int, block_size: int) -> int:
     """Open a loop device that is free and give it its file.
 
     While it is open for this process alone, nobody else can take it.
@@ -120,7 +118,7 @@ def _configured(place: Path, backing: int) -> int:
     claim = os.open(place, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
     try:
         flags = _LO_FLAGS_DIRECT_IO | _LO_FLAGS_AUTOCLEAR
-        fcntl.ioctl(claim, _LOOP_CONFIGURE, _LOOP_CONFIG.pack(backing, _SECTOR_SIZE, flags))
+        fcntl.ioctl(claim, _LOOP_CONFIGURE, _LOOP_CONFIG.pack(backing, block_size, flags))
         return os.open(place, os.O_RDWR | os.O_CLOEXEC)
     finally:
         os.close(claim)

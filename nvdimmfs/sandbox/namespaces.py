@@ -12,7 +12,7 @@ from nvdimmfs.sandbox import syscalls
 from nvdimmfs.sandbox.errors import SandboxError, step
 
 #: The capability that mounting and unsharing need (CAP_SYS_ADMIN, include/uapi/linux/capability.h).
-_CAP_SYS_ADMIN = 21
+CAP_SYS_ADMIN = 21
 
 #: Where a host may forbid user namespaces, with the value that allows them and what to do about it.
 _USER_NAMESPACE_SETTINGS = {
@@ -32,7 +32,7 @@ def is_privileged() -> bool:
     for line in Path("/proc/self/status").read_text().splitlines():
         key, _, value = line.partition(":")
         if key == "CapEff":
-            return bool(int(value, 16) >> _CAP_SYS_ADMIN & 1)
+            return bool(int(value, 16) >> CAP_SYS_ADMIN & 1)
     return False
 
 

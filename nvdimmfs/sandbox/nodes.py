@@ -108,8 +108,11 @@ class Nodes:
         place = self._dev / name
         if self._loops is not None:
             with contextlib.suppress(OSError):
-                read_only = (self._machine / "sys/block" / name / "ro").read_text() == "1\n"
-                return self._loops.over(self._machine / "dev" / name, place, read_only=read_only)
+                disk = (self._machine / "sys/class/block" / name).resolve()
+                queue = disk if (disk / "queue").exists() else disk.parent  # a partition has its disk's
+                block_size = int((queue / "queue/logical_block_size").read_text())
+                read_only = (disk / "ro").read_text() == "1\n"
+                return self._loops.over(self._machine / "dev" / name, place, block_size, read_only=read_only)
         place.touch()
         syscalls.bind(self._machine / "dev" / name, place)
         return FileNode(place)

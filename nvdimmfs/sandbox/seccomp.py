@@ -1,7 +1,8 @@
 """Handing chosen system calls of a command to somebody else: a filter, and a listener (seccomp_unotify(2)).
 
 The filter lets everything pass but three calls that change the kernel's modules, and ioctl(2) with a request of type
-'N', that of libnvdimm.  So it costs the command nothing elsewhere.
+'N', that of libnvdimm, or one that changes a disk's partitions or its read-only flag.  So it costs the command nothing
+elsewhere.
 """
 
 from __future__ import annotations
@@ -19,6 +20,12 @@ from nvdimmfs.sandbox.syscalls import SystemCallNumbers
 
 #: The type byte of libnvdimm's ioctls (ND_IOCTL, include/uapi/linux/ndctl.h).
 ND_IOCTL = ord("N")
+
+# Requests on block devices (include/uapi/linux/fs.h, include/uapi/linux/blkpg.h).
+BLKROSET = 0x125D
+BLKRRPART = 0x125F
+BLKPG = 0x1269
+BLOCK_REQUESTS = (BLKROSET, BLKRRPART, BLKPG)
 
 # Operations and flags of seccomp(2), and a filter's answers (include/uapi/linux/seccomp.h).
 _SET_MODE_FILTER = 1
@@ -105,11 +112,14 @@ def _program(family: Iterable[SystemCallNumbers]) -> Iterator[bytes]:
 def _architecture(numbers: SystemCallNumbers) -> Iterator[bytes]:
     # The last two answer; every jump is counted from the instruction after it.
     yield _INSTRUCTION.pack(_LOAD_WORD, 0, 0, _AT_CALL)
-    yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 7, 0, numbers.init_module)
-    yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 6, 0, numbers.finit_module)
-    yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 5, 0, numbers.delete_module)
-    yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 0, 5, numbers.ioctl)
+    whole = len(BLOCK_REQUESTS)
+    yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 7 + whole, 0, numbers.init_module)
+    yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 6 + whole, 0, numbers.finit_module)
+    yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 5 + whole, 0, numbers.delete_module)
+    yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 0, 5 + whole, numbers.ioctl)
     yield _INSTRUCTION.pack(_LOAD_WORD, 0, 0, _AT_SECOND_ARGUMENT)
+    for left, request in enumerate(reversed(BLOCK_REQUESTS)):
+        yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 2 + whole - left, 0, request)
     yield _INSTRUCTION.pack(_SHIFT_RIGHT, 0, 0, 8)
     yield _INSTRUCTION.pack(_AND, 0, 0, 0xFF)
     yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 0, 1, ND_IOCTL)

@@ -42,8 +42,8 @@ class Supervisor:
         self._nodes = nodes
         self._view = view
         self._uevents = uevents
-        self._characters: set[NodeNumber] = set()
-        self._calls = Calls(link, self._characters, proc, self._act)
+        self._known: set[tuple[str, NodeNumber]] = set()
+        self._calls = Calls(link, self._known, proc, self._act)
 
     def make_nodes(self, sys: Path) -> None:
         """Make the nodes of the devices that are there already.
@@ -115,8 +115,8 @@ class Supervisor:
         if properties["ACTION"] == "add":
             number = self._make_node(kind, name, number)
         elif properties["ACTION"] == "remove":
+            self._known.discard((kind, self._nodes.number(name) or number))
             self._nodes.remove(name)
-            self._characters.discard(number)
         else:
             number = self._nodes.number(name) or number
         properties |= {"MAJOR": str(number.major), "MINOR": str(number.minor)}
@@ -127,8 +127,7 @@ class Supervisor:
         if new is None:
             return number
         self._link.renumber(kind, (number.major, number.minor), (new.major, new.minor))
-        if kind == "char":
-            self._characters.add(new)
+        self._known.add((kind, new))
         return new
 
 

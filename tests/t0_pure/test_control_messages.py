@@ -23,7 +23,7 @@ from nvdimmfs.formats.control import (
 
 NUMBERS = st.integers(0, 2**64)
 MESSAGES = st.one_of(
-    st.builds(Ioctl, NUMBERS, NUMBERS, NUMBERS, st.booleans()),
+    st.builds(Ioctl, st.text(), NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.booleans(), st.booleans()),
     st.builds(CopyOut, NUMBERS, st.binary()),
     st.builds(Copied, st.binary()),
     st.just(Fault()),

@@ -18,6 +18,10 @@ GET_CONFIG_SIZE = 0xC00C4E04
 GET_CONFIG_DATA = 0xC00C4E05
 
 
+def ioctl(number, request):
+    return control.Ioctl("char", *number, request, argument=0, writable=True, privileged=True)
+
+
 class Sandbox:
     """One end of a session."""
 
@@ -66,7 +70,7 @@ def dimms():
 
 def test_an_ioctl_is_a_conversation(dimms):
     memory = bytearray(12)
-    answer = dimms.say(control.Ioctl(*dimms.number("char", "nmem0"), GET_CONFIG_SIZE, writable=True))
+    answer = dimms.say(ioctl(dimms.number("char", "nmem0"), GET_CONFIG_SIZE))
     while not isinstance(answer, control.Result):
         if isinstance(answer, control.CopyIn):
             answer = dimms.say(control.Copied(bytes(memory[answer.offset : answer.offset + answer.length])))
@@ -82,7 +86,7 @@ def test_a_long_argument_comes_in_pieces(dimms):
     length = 128 << 10
     memory = bytearray(struct.pack("=III", 0, length, 0) + bytes(length))
     pieces = []
-    answer = dimms.say(control.Ioctl(*dimms.number("char", "nmem0"), GET_CONFIG_DATA, writable=True))
+    answer = dimms.say(ioctl(dimms.number("char", "nmem0"), GET_CONFIG_DATA))
     while isinstance(answer, control.CopyIn | control.CopyOut):
         if isinstance(answer, control.CopyIn):
             pieces.append(answer.length)
@@ -98,7 +102,7 @@ def test_a_long_argument_comes_in_pieces(dimms):
 
 def test_memory_that_is_not_there_is_efault(dimms):
     number = dimms.number("char", "nmem0")
-    assert isinstance(dimms.say(control.Ioctl(*number, GET_CONFIG_SIZE, writable=True)), control.CopyIn)
+    assert isinstance(dimms.say(ioctl(number, GET_CONFIG_SIZE)), control.CopyIn)
     refused = dimms.say(control.Fault())
     assert isinstance(refused, control.Refused)
     assert refused.errno == errno.EFAULT
@@ -107,12 +111,12 @@ def test_memory_that_is_not_there_is_efault(dimms):
 @pytest.mark.parametrize("machine", [LEGACY, DIMMS])
 def test_what_takes_no_ioctl_says_so(machine):
     sandbox = Sandbox(boot(machine))
-    refused = sandbox.say(control.Ioctl(*sandbox.number("char", "ndctl0"), GET_CONFIG_SIZE, writable=True))
+    refused = sandbox.say(ioctl(sandbox.number("char", "ndctl0"), GET_CONFIG_SIZE))
     assert refused.errno == errno.ENOTTY
 
 
 def test_an_unknown_number_is_no_device(legacy):
-    assert legacy.say(control.Ioctl(1, 3, GET_CONFIG_SIZE, writable=True)).errno == errno.ENODEV
+    assert legacy.say(ioctl((1, 3), GET_CONFIG_SIZE)).errno == errno.ENODEV
 
 
 @pytest.mark.parametrize(
@@ -125,7 +129,7 @@ def test_what_nobody_asked_for_is_refused(legacy, message):
 
 
 def test_more_than_was_asked_for_is_refused_and_ends_the_call(dimms):
-    asked = dimms.say(control.Ioctl(*dimms.number("char", "nmem0"), GET_CONFIG_SIZE, writable=True))
+    asked = dimms.say(ioctl(dimms.number("char", "nmem0"), GET_CONFIG_SIZE))
     assert dimms.say(control.Copied(bytes(asked.length + 1))).errno == errno.EINVAL
     assert dimms.say(control.Copied(bytes(asked.length))).errno == errno.EINVAL
 

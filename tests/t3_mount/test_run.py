@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 import uuid
 from pathlib import Path
 
@@ -316,6 +317,31 @@ def test_no_loop_device_is_left(tag):
 
 def test_a_node_has_the_kernels_mode():
     assert sh("stat -c %a /dev/ndctl0 /dev/pmem0").stdout == "600\n600\n"
+
+
+REREAD = """
+import fcntl, os, struct, sys
+disk = os.open("/dev/pmem0", os.O_RDWR)
+table = bytes(446) + struct.pack("<4xB3xII", 0x83, 2048, 20480)
+os.pwrite(disk, table.ljust(510, bytes(1)) + bytes((0x55, 0xAA)), 0)
+fcntl.ioctl(disk, 0x125F)
+"""
+
+
+@needs_root
+@pytest.mark.skipif(not Path("/dev/loop-control").exists(), reason="no loop devices here")
+@pytest.mark.skipif(not sandboxes.has("mkfs.ext4"), reason="mkfs.ext4 (e2fsprogs) is not installed")
+def test_partitions_are_found_and_mounted():
+    script = f"""
+        {sys.executable} -c '{REREAD}'
+        test "$(stat -c %Hr:%Lr /dev/pmem0p1)" = "$(cat /sys/block/pmem0/pmem0p1/dev)"
+        mkfs.ext4 -q -b 4096 /dev/pmem0p1; mkdir /run/here; mount /dev/pmem0p1 /run/here; umount /run/here
+        lsblk -n -l -o NAME,TYPE /dev/pmem0
+        if test -e /proc/partitions; then tail -n +3 /proc/partitions | sed 's/.* //' | tr '\n' ' '; fi
+        echo namespace0.0 > /sys/bus/nd/drivers/nd_pmem/unbind
+        ! test -e /dev/pmem0p1
+    """
+    assert sh(script, "--memmap", "512M!4G").stdout.split() == ["pmem0", "disk", "pmem0p1", "part", "pmem0", "pmem0p1"]
 
 
 # Modules
