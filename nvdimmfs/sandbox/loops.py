@@ -48,9 +48,15 @@ class LoopNode:
     loop: int
     spare: int | None
 
+    def set_read_only(self, *, read_only: bool) -> None:
+        """Let it refuse writes, or take them."""
+        _set_read_only(self.loop, read_only=read_only)
+
     def remove(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             self.place.unlink()
+        with contextlib.suppress(OSError):
+            _set_read_only(self.loop, read_only=False)
         os.close(self.loop)
         if self.spare is not None:
             with contextlib.suppress(OSError):  # somebody has it mounted still
@@ -101,8 +107,7 @@ class LoopDevices:
                     if failure.errno != errno.EBUSY:  # somebody else was quicker
                         raise
                     continue
-                if read_only:
-                    fcntl.ioctl(loop, _BLKROSET, struct.pack("=i", 1))
+                _set_read_only(loop, read_only=read_only)
                 spare = None if f"loop{minor}" in self.hosts else self.control
                 return LoopNode(place, NodeNumber(_LOOP_MAJOR, minor), loop, spare)
             raise OSError(errno.EBUSY, "somebody else takes every free loop device")
@@ -122,3 +127,8 @@ def _configured(place: Path, backing: int, block_size: int) -> int:
         return os.open(place, os.O_RDWR | os.O_CLOEXEC)
     finally:
         os.close(claim)
+
+
+def _set_read_only(loop: int, *, read_only: bool) -> None:
+    """Let a device refuse writes or not.  The flag stays with it when its file goes, for whoever has it next."""
+    fcntl.ioctl(loop, _BLKROSET, struct.pack("=i", read_only))

@@ -18,7 +18,7 @@ from pathlib import Path
 from attrs import define
 
 from nvdimmfs.sandbox import syscalls
-from nvdimmfs.sandbox.loops import LoopDevices
+from nvdimmfs.sandbox.loops import LoopDevices, LoopNode
 from nvdimmfs.sandbox.node import NODE_MODE, Node, NodeNumber
 from nvdimmfs.sandbox.views import hide
 
@@ -79,6 +79,12 @@ class Nodes:
         """The number of a node; None when there is none, or it has none."""
         node = self._nodes.get(name)
         return node.number if node else None
+
+    def set_read_only(self, name: str, *, read_only: bool) -> None:
+        """The machine has changed whether a disk may be written to.  What is a file is refused by the machine."""
+        node = self._nodes.get(name)
+        if isinstance(node, LoopNode):
+            node.set_read_only(read_only=read_only)
 
     def remove(self, name: str) -> None:
         """Take a node away, if it is there."""

@@ -119,6 +119,8 @@ class Supervisor:
             self._nodes.remove(name)
         else:
             number = self._nodes.number(name) or number
+            if "DISK_RO" in properties:
+                self._nodes.set_read_only(name, read_only=properties["DISK_RO"] == "1")
         properties |= {"MAJOR": str(number.major), "MINOR": str(number.minor)}
 
     def _make_node(self, kind: str, name: str, number: NodeNumber) -> NodeNumber:

@@ -420,3 +420,18 @@ def test_a_disk_of_a_read_only_region_is_read_only_until_that_is_changed():
         dd if=/dev/zero of=/dev/pmem2 bs=4k count=1 conv=fsync status=none
     """
     assert sh(script, "--machine", "nfit_test").stdout == "1\n1\n"
+
+
+@needs_root
+@pytest.mark.skipif(not Path("/dev/loop-control").exists(), reason="no loop devices here")
+@pytest.mark.skipif(not sandboxes.has("blockdev"), reason="blockdev (util-linux) is not installed")
+def test_a_disk_follows_its_region():
+    script = """
+        region=/sys/bus/nd/devices/region0/read_only
+        for value in 1 0; do
+            echo $value > $region
+            until test $(blockdev --getro /dev/pmem0) = $value; do sleep 0.01; done
+            blockdev --getro /dev/pmem0
+        done
+    """
+    assert sh(script, "--memmap", "512M!4G").stdout == "1\n0\n"
