@@ -90,6 +90,11 @@ class InfoBlockRules(Rules):
         "nd_pfn_init, drivers/nvdimm/pmem.c of the RFC's patch 7, which forgot to",
         {"rfc": False, "4.3": True},
     )
+    clears_memmap_errors = Difference(
+        "A bind clears bad blocks in a memmap on media",
+        "nd_pfn_clear_memmap_errors, drivers/nvdimm/pfn_devs.c",
+        {"rfc": False, "4.20": True},
+    )
     has_parent = Difference(
         "The namespace's uuid is written into the block and compared (else zeros, unchecked)",
         _VALIDATE,

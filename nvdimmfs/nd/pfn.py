@@ -196,7 +196,7 @@ class PageMapPersonality(Personality):
         region's first namespace it finds none or the wrong ones.  It clears whole entries of the list, and EFAULT is
         for one that reaches into the data.  Where an error stays, Linux tries for ever, and here that is EIO.
         """
-        if self.mode is not PfnMode.PMEM:
+        if self.mode is not PfnMode.PMEM or not self.system.kernel.info_block.clears_memmap_errors:
             return
         io = attrs.evolve(enabled(namespace), media=MediaWindow(namespace.media, 0, dataoff))
         bad, first, end = self.region.badblocks, INFO_BLOCK_RESERVE // SECTOR_SIZE, dataoff // SECTOR_SIZE

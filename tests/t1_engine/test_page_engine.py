@@ -4,7 +4,7 @@ import errno
 from itertools import pairwise, product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from poke import DEBUG, ND, Hands
 
@@ -61,6 +61,7 @@ def test_the_books_are_kept_whatever_is_bound_and_unbound(chosen, ram):
 
 @settings(max_examples=30, deadline=None)
 @given(steps(WAYS_WITHOUT_DAX), machines)
+@example([("unbind", 0, None), ("use", 0, ("pfn", {"mode": "pmem", "align": GIB}))], 512 * MIB)  # a memmap past the end
 def test_4_5_keeps_its_books(chosen, ram):
     keep_books(Hands.on(RANGES, ram, "4.5"), chosen)
 
