@@ -27,7 +27,7 @@ import attrs
 from recording import SETTLE, Answer, Call, Header, Json, Recording, Row, Step, load, shorten
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, BinaryFile, Channel, Directory, Node, Symlink
+from nvdimmfs.kernfs import Attribute, BinaryFile, Channel, Directory, Node, Symlink
 
 __all__ = ["Difference", "Header", "InProcess", "Mounted", "Recording", "Report", "Tree", "load", "replay"]
 
@@ -184,7 +184,7 @@ class InProcess:
     def lstat(self, path: str) -> tuple[int, int]:
         node = self._resolve(self.root, path, follow_last=False)
         if isinstance(node, Attribute):
-            return node.mode, ATTRIBUTE_SIZE
+            return node.mode, node.size
         return node.mode, node.size if isinstance(node, BinaryFile) else 0
 
     def pread(self, node: str, offset: int, length: int) -> bytes:

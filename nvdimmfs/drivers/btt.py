@@ -63,12 +63,13 @@ class Btt:
     Attributes:
         sector_size: bytes of a sector, 512 or 4096.
         nlba: sectors.
+        arenas: its arenas, in order.
         initial_offset: bytes of the namespace before the first arena.
     """
 
     def __init__(self, media: Media, arenas: list[Arena], sector_size: int, initial_offset: int) -> None:
         self._media = media
-        self._arenas = arenas
+        self.arenas = arenas
         self.initial_offset = initial_offset
         self._starts = [arena.layout.external_lba_start for arena in arenas]
         self.sector_size = sector_size
@@ -110,7 +111,7 @@ class Btt:
     @property
     def layouts(self) -> list[ArenaLayout]:
         """Where the arenas' parts are."""
-        return [arena.layout for arena in self._arenas]
+        return [arena.layout for arena in self.arenas]
 
     def read_sectors(self, lba: int, count: int) -> bytes:
         """The contents of `count` sectors."""
@@ -160,7 +161,7 @@ class Btt:
         while count:
             if not 0 <= lba < self.nlba:
                 raise KernelError(errno.EIO, f"the disk has no sector {lba}")
-            arena = self._arenas[bisect_right(self._starts, lba) - 1]
+            arena = self.arenas[bisect_right(self._starts, lba) - 1]
             premap = lba - arena.layout.external_lba_start
             part = min(count, arena.layout.external_nlba - premap)
             yield arena, premap, part
@@ -214,8 +215,8 @@ def _create(namespace: NamespaceIO, config: BttConfig) -> list[Arena]:
     """
     rawsize = namespace.media.size - config.version.initial_offset
     sector_size = sector_size_of(config.lbasize)
-    layouts = arena_layouts(rawsize, config.lbasize, config.arena_size)
+    layouts = arena_layouts(rawsize, config.lbasize, config.arena_size, config.version)
     arenas = [Arena(layout, namespace, sector_size) for layout in layouts]
     for arena in arenas:
-        arena.write_layout(config.uuid, config.parent_uuid, config.version)
+        arena.write_layout(config.uuid, config.parent_uuid)
     return arenas

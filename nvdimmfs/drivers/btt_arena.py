@@ -25,7 +25,6 @@ from nvdimmfs.formats.btt import (
     MAP_LBA_MASK,
     MAP_NORMAL,
     ArenaLayout,
-    BttVersion,
     LogEntry,
     MapEntry,
     initial_log,
@@ -67,22 +66,23 @@ class Arena:
 
     Attributes:
         layout: where its parts are.
+        log_index: which two slots of a log group are in use.
     """
 
     def __init__(self, layout: ArenaLayout, namespace: NamespaceIO, sector_size: int) -> None:
         self.layout = layout
         self._namespace = namespace
         self._sector_size = sector_size
-        self._slots = (0, 1)
+        self.log_index = (0, 1)
         self._free: FreeBlock | None = None
 
-    def write_layout(self, uuid: UUID, parent_uuid: UUID, version: BttVersion) -> None:
+    def write_layout(self, uuid: UUID, parent_uuid: UUID) -> None:
         """Make the arena on media: map, log, info block copy, info block, in this order (btt_arena_write_layout)."""
         layout = self.layout
         self._namespace.zero(layout.mapoff, layout.logoff - layout.mapoff)
         self._namespace.zero(layout.logoff, layout.info2off - layout.logoff)
         self._namespace.write(layout.logoff, initial_log(layout.external_nlba, layout.nfree))
-        block = layout.to_info_block(uuid, parent_uuid, version).to_bytes()
+        block = layout.to_info_block(uuid, parent_uuid).to_bytes()
         self._namespace.write(layout.info2off, block)
         self._namespace.write(layout.infooff, block)
         self._free = self._recover(self._read_log_group())
@@ -94,7 +94,7 @@ class Arena:
         """
         layout = self.layout
         log = self._namespace.read(layout.logoff, layout.nfree * LOG_GROUP_SIZE)
-        self._slots = log_slots(log)
+        self.log_index = log_slots(log)
         self._free = self._recover(log[:LOG_GROUP_SIZE])
         fresh = initial_log(layout.external_nlba, layout.nfree)
         if log[LOG_GROUP_SIZE:] == fresh[LOG_GROUP_SIZE:]:
@@ -174,7 +174,7 @@ class Arena:
 
     def _recover(self, group: bytes) -> FreeBlock:
         """Finish a lane's last write and say what it may write next (btt_freelist_init)."""
-        entries = [LogEntry.from_bytes(group[slot * LOG_ENTRY_SIZE :][:LOG_ENTRY_SIZE]) for slot in self._slots]
+        entries = [LogEntry.from_bytes(group[slot * LOG_ENTRY_SIZE :][:LOG_ENTRY_SIZE]) for slot in self.log_index]
         newer = newer_entry(entries[0].seq, entries[1].seq)
         entry = entries[newer]
         old, new = entry.old_map & MAP_LBA_MASK, entry.new_map & MAP_LBA_MASK
@@ -224,7 +224,7 @@ class Arena:
 
     def _write_log(self, sub: int, entry: LogEntry) -> None:
         """Write an entry of the lane in two halves, the one with the sequence number last (__btt_log_write)."""
-        offset = self.layout.logoff + LANE * LOG_GROUP_SIZE + self._slots[sub] * LOG_ENTRY_SIZE
+        offset = self.layout.logoff + LANE * LOG_GROUP_SIZE + self.log_index[sub] * LOG_ENTRY_SIZE
         data = entry.to_bytes()
         self._namespace.write(offset, data[:_LOG_HALF], atomic=True)
         self._namespace.write(offset + _LOG_HALF, data[_LOG_HALF:], atomic=True)

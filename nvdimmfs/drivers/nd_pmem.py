@@ -15,8 +15,10 @@ from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.module import Module
 from nvdimmfs.core.parse import parse_bool
 from nvdimmfs.drivers.btt import Btt, BttConfig
+from nvdimmfs.drivers.btt_debugfs import show_arenas
 from nvdimmfs.drivers.pagemap import map_pages, pfn_pagemap, raw_pagemap
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernfs import Directory
 from nvdimmfs.media.base import MediaWindow
 from nvdimmfs.mm.units import PAGE_SIZE
 from nvdimmfs.nd.btt import BttDevice, btt_version
@@ -96,8 +98,10 @@ class NdPmemDriver(NdDriver):
     name = "nd_pmem"
     device_types = frozenset({DeviceType.NAMESPACE_IO, DeviceType.NAMESPACE_PMEM})
 
-    def __init__(self, bus: Bus, module: Module, layer: BlockLayer) -> None:
+    def __init__(self, bus: Bus, module: Module, layer: BlockLayer, btt_folder: Directory) -> None:
+        """`btt_folder`: where BTTs are shown in debugfs."""
         self._layer = layer
+        self._btt_folder = btt_folder
         self._disks: dict[NdDevice, Disk] = {}
         self._revalidations: dict[NdDevice, Callable[[], None]] = {}
         super().__init__(bus, module)
@@ -178,6 +182,8 @@ class NdPmemDriver(NdDriver):
         limits = QueueLimits(logical_block_size=data.sector_size, physical_block_size=data.sector_size)
         disk = Disk(self._layer, namespace.disk_name, btt, data, limits, None)
         self._add_disk(btt, disk, badblocks.populate)
+        show_arenas(self._btt_folder, btt.name, data, self.system.kernel)
+        btt.manage(lambda: self._btt_folder.remove(btt.name))
 
     def _add_disk(self, device: NdDevice, disk: Disk, revalidate_poison: Callable[[], None]) -> None:
         disk.add()

@@ -195,9 +195,10 @@ class ArenaLayout:
     Attributes:
         infooff: the arena's start and its info block.
         size: bytes up to the next arena, or up to the end of the last one's parts.
-        nextoff: bytes from this arena to the next, 0 in the last, as on media.
+        nextoff: 0 in the last arena; else of a new one the bytes to the next, of one found on media where that starts.
         external_lba_start: the disk's sectors in the arenas before this one.
         flags: of the info block.
+        version_major, version_minor: of the info block.
     """
 
     infooff: int
@@ -214,6 +215,8 @@ class ArenaLayout:
     logoff: int
     info2off: int
     flags: int = 0
+    version_major: int = BTT_1_1.major
+    version_minor: int = BTT_1_1.minor
 
     @classmethod
     def from_info_block(cls, info: BttInfoBlock, infooff: int, external_lba_start: int) -> ArenaLayout:
@@ -221,7 +224,7 @@ class ArenaLayout:
         return cls(
             infooff=infooff,
             size=info.nextoff or info.info2off + BTT_PAGE_SIZE,
-            nextoff=info.nextoff,
+            nextoff=infooff + info.nextoff if info.nextoff else 0,
             external_lba_start=external_lba_start,
             external_lbasize=info.external_lbasize,
             external_nlba=info.external_nlba,
@@ -233,15 +236,17 @@ class ArenaLayout:
             logoff=infooff + info.logoff,
             info2off=infooff + info.info2off,
             flags=info.flags,
+            version_major=info.version_major,
+            version_minor=info.version_minor,
         )
 
-    def to_info_block(self, uuid: UUID, parent_uuid: UUID, version: BttVersion) -> BttInfoBlock:
+    def to_info_block(self, uuid: UUID, parent_uuid: UUID) -> BttInfoBlock:
         """The info block of a new arena (btt_arena_write_layout)."""
         return BttInfoBlock(
             uuid=uuid,
             parent_uuid=parent_uuid,
-            version_major=version.major,
-            version_minor=version.minor,
+            version_major=self.version_major,
+            version_minor=self.version_minor,
             external_lbasize=self.external_lbasize,
             external_nlba=self.external_nlba,
             internal_lbasize=self.internal_lbasize,
@@ -256,7 +261,13 @@ class ArenaLayout:
 
 
 def arena_layout(
-    size: int, lbasize: int, *, infooff: int = 0, external_lba_start: int = 0, nextoff: int = 0
+    size: int,
+    lbasize: int,
+    *,
+    infooff: int = 0,
+    external_lba_start: int = 0,
+    nextoff: int = 0,
+    version: BttVersion = BTT_1_1,
 ) -> ArenaLayout:
     """How a new arena of `size` bytes is divided (alloc_arena).
 
@@ -266,6 +277,7 @@ def arena_layout(
         infooff: where the arena starts, as in `ArenaLayout`.
         external_lba_start: the disk's sectors before it.
         nextoff: bytes to the next arena, 0 in the last.
+        version: of the format.
     """
     internal_lbasize = _round_up(lbasize, INTERNAL_LBASIZE_ALIGNMENT)
     log_size = _round_up(DEFAULT_NFREE * LOG_GROUP_SIZE, BTT_PAGE_SIZE)
@@ -291,16 +303,21 @@ def arena_layout(
         mapoff=mapoff,
         logoff=logoff,
         info2off=logoff + log_size,
+        version_major=version.major,
+        version_minor=version.minor,
     )
 
 
-def arena_layouts(rawsize: int, lbasize: int, max_size: int = ARENA_MAX_SIZE) -> Iterator[ArenaLayout]:
+def arena_layouts(
+    rawsize: int, lbasize: int, max_size: int = ARENA_MAX_SIZE, version: BttVersion = BTT_1_1
+) -> Iterator[ArenaLayout]:
     """The arenas of a new BTT, in order (create_arenas).
 
     Args:
         rawsize: bytes from the first arena to the end of the namespace; a rest below 16 MiB stays unused.
         lbasize: bytes of a sector with its metadata.
         max_size: bytes of all arenas but the last; Linux knows only ARENA_MAX_SIZE.
+        version: of the format.
     """
     infooff = external_lba_start = 0
     while (remaining := rawsize - infooff) >= ARENA_MIN_SIZE:
@@ -311,6 +328,7 @@ def arena_layouts(rawsize: int, lbasize: int, max_size: int = ARENA_MAX_SIZE) ->
             infooff=infooff,
             external_lba_start=external_lba_start,
             nextoff=size if remaining - size >= ARENA_MIN_SIZE else 0,
+            version=version,
         )
         yield layout
         infooff += size

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import attrs
 from pyfuse3 import ROOT_INODE, EntryAttributes, FUSEError, InodeT
 
-from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, BinaryFile, Directory, Node, Tree
+from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Node, Tree
 
 #: How long the kernel may keep names and attributes, in seconds.  Long, because `KernelCache` takes back what changes:
 #: stat(2) of a known file then costs 7 microseconds instead of 140.
@@ -158,7 +158,7 @@ def file_size(node: Node) -> int:
     A binary file that was removed is empty: that is how Linux shows a block device that has vanished.
     """
     if isinstance(node, Attribute):
-        return ATTRIBUTE_SIZE
+        return node.size
     if isinstance(node, BinaryFile) and node.parent is not None:
         return node.size
     return 0

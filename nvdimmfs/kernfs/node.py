@@ -121,9 +121,12 @@ class Attribute(Node, Generic[SubjectT]):
         ops: what reading and writing mean.
         subject: the object (mostly a device) that `ops` is asked about.
         events: how often `notify` was called; poll(2) compares it with what a reader has seen.
+        size: st_size, the same for all of a kind.
     """
 
     __slots__ = ("events", "ops", "subject")
+
+    size = ATTRIBUTE_SIZE
 
     def __init__(self, name: str, permissions: int, ops: AttributeOps[SubjectT], subject: SubjectT) -> None:
         super().__init__(name, stat.S_IFREG | permissions)

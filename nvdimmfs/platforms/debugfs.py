@@ -11,19 +11,17 @@ from collections.abc import Callable
 
 import attrs
 
+from nvdimmfs.core.debugfs import debugfs
 from nvdimmfs.core.parse import line, parse_bool
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Attribute, Channel, Directory
+from nvdimmfs.kernfs import Attribute, Channel
 from nvdimmfs.mm import describe
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.translate import PageQuestion, translation_text
 from nvdimmfs.platforms.control import ControlSession
 from nvdimmfs.platforms.kernel_modules import PersistentMemory
 from nvdimmfs.platforms.layout import layout_json
-
-#: Mode bits of debugfs's root: what it shows is for its owner (DEFAULT_MODE, fs/debugfs/inode.c, Linux 6.1).
-DEBUGFS_PERMISSIONS = 0o700
 
 #: What disarms `fail_registration`, and what it reads when nothing is armed.
 NOT_ARMED = "none"
@@ -75,8 +73,7 @@ class DebugFile:
 
 def create_debug_files(system: System, memory: Memory, persistent_memory: PersistentMemory) -> None:
     """Make the folder."""
-    debugfs = system.directory("kernel").add(Directory("debug", DEBUGFS_PERMISSIONS))
-    folder = debugfs.directory("nvdimmfs")
+    folder = debugfs(system).directory("nvdimmfs")
     debugger = Debugger(memory, persistent_memory)
     for name, file in DEBUG_FILES.items():
         folder.add(Attribute(name, file.permissions, file, debugger))

@@ -8,6 +8,7 @@ import attrs
 
 from nvdimmfs.block.disk import BlockLayer
 from nvdimmfs.core.attribute import KernelAttribute, constant
+from nvdimmfs.core.debugfs import debugfs
 from nvdimmfs.core.device import Class
 from nvdimmfs.core.module import Module, ModuleDescription, Modules, boolean_parameter
 from nvdimmfs.core.system import System
@@ -19,6 +20,7 @@ from nvdimmfs.drivers.nd_bus import NdBusDriver
 from nvdimmfs.drivers.nd_pmem import NdPmemDriver
 from nvdimmfs.drivers.nd_region import NdRegionDriver
 from nvdimmfs.drivers.nvdimm import NvdimmDriver
+from nvdimmfs.kernfs import Directory
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.bus import NdBus
 from nvdimmfs.platforms.acpi_bus import AcpiBus
@@ -39,6 +41,9 @@ _PARAMETERS: Mapping[str, tuple[KernelAttribute[Module], ...]] = {
         constant("force_labels", "N\n"),
     ),
 }
+
+#: Where nd_btt shows its arenas in debugfs (nd_btt_init, drivers/nvdimm/btt.c).
+_BTT_FOLDER = "btt"
 
 
 @attrs.define(eq=False)
@@ -107,7 +112,7 @@ class PersistentMemory:
     def _inits(self) -> Mapping[str, Callable[[Module], None]]:
         return {
             "libnvdimm": self._libnvdimm,
-            "nd_btt": _nothing,
+            "nd_btt": self._nd_btt,
             "nd_pmem": self._nd_pmem,
             "nd_e820": self._nd_e820,
             "dax_pmem": self._dax_pmem,
@@ -139,8 +144,13 @@ class PersistentMemory:
         assert self._dax, "a kernel without the dax bus has no modules for it"
         return self._dax
 
+    def _nd_btt(self, module: Module) -> None:
+        folder = debugfs(self.system)
+        folder.add(Directory(_BTT_FOLDER))
+        module.at_exit(lambda: folder.remove(_BTT_FOLDER))
+
     def _nd_pmem(self, module: Module) -> None:
-        NdPmemDriver(self._loaded_nd_bus, module, self.blocks)
+        NdPmemDriver(self._loaded_nd_bus, module, self.blocks, debugfs(self.system).directory(_BTT_FOLDER))
 
     def _nd_e820(self, module: Module) -> None:
         E820PmemDriver(self.platform_bus, module, self._loaded_nd_bus, self.firmware.storage)

@@ -14,6 +14,9 @@ from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap
 from nvdimmfs.mm.units import GIB, KIB, MIB, PIB, TIB, Range
 
+MODULES = f"{DEBUG}/modules"
+BTT_FOLDER = "btt"
+
 FILES = {
     "zones": 0o444,
     "sections": 0o444,
@@ -501,3 +504,35 @@ def test_a_petabyte_is_a_few_lines():
     assert sum(size for _, _, size in parts(hands)) == PIB
     assert all(len(hands.debug(name).splitlines()) < 40 for name in FILES)
     assert hands.ask(f"phys {PIB:#x}")["struct_page_in"] == "pmem"
+
+
+class TestDebugfsOfBtts:
+    """sys/kernel/debug/btt; what is in it, recordings/e820/btt-debugfs tells."""
+
+    def test_it_comes_and_goes_with_the_module(self):
+        hands = Hands.on("64M!4G")
+        assert BTT_FOLDER in hands.sysfs.names("kernel/debug")
+        hands.unbind("namespace0.0")
+        for name in ("dax_pmem", "nd_pmem", "nd_btt"):
+            hands.write(MODULES, f"unload {name}\n")
+        assert BTT_FOLDER not in hands.sysfs.names("kernel/debug")
+
+    def test_new_arenas_tell_the_distance_and_found_ones_the_place_of_the_next(self):
+        hands = Hands.on("1025G!4G", ram=2 * TIB)
+        btt = hands.bring_up(0, "btt", sector_size=4096)
+        assert self.next_arenas(hands, btt) == [512 * GIB, 512 * GIB, 0]
+        hands.unbind(btt)
+        hands.bind(btt)
+        assert self.next_arenas(hands, btt) == [512 * GIB, 1024 * GIB, 0]
+
+    def next_arenas(self, hands, btt):
+        folder = f"kernel/debug/btt/{btt}"
+        arenas = sorted(hands.sysfs.names(folder))
+        return [int(hands.read(f"{folder}/{arena}/nextoff"), 16) for arena in arenas]
+
+    def test_older_kernels_know_one_padding_only(self):
+        hands = Hands.on("512M!4G", kernel="4.5")
+        btt = hands.bring_up(0, "btt", sector_size=4096)
+        files = hands.sysfs.names(f"kernel/debug/btt/{btt}/arena0")
+        assert "logoff" in files
+        assert not {"log_index_0", "log_index_1"} & {*files}
