@@ -19,7 +19,7 @@ from nvdimmfs.sandbox.loops import LoopDevices
 from nvdimmfs.sandbox.modules import show_modules
 from nvdimmfs.sandbox.nodes import Nodes
 from nvdimmfs.sandbox.supervisor import Supervisor, caught_signals
-from nvdimmfs.sandbox.sysfs import is_merged, persistent_memory
+from nvdimmfs.sandbox.sysfs import FILE_SYSTEMS, is_merged, persistent_memory
 from nvdimmfs.sandbox.uevents import UeventSender
 from nvdimmfs.sandbox.views import MergedView, kept, replace_folder
 
@@ -128,7 +128,7 @@ def _make_sysfs(hidden: frozenset[str]) -> MergedView:
     """A /sys of one's own."""
     with step("make /sys anew"), kept(Path("/sys")) as host:
         syscalls.mount("none", "/sys", "tmpfs", options="mode=555")
-        view = MergedView(host, MACHINE / "sys", Path("/sys"), is_merged, hidden)
+        view = MergedView(host, MACHINE / "sys", Path("/sys"), is_merged, hidden, FILE_SYSTEMS)
         view.build()
         return view
 

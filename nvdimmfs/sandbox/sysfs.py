@@ -10,6 +10,10 @@ _MERGED = frozenset(
     {"bus", "class", "devices", "devices/platform", "devices/virtual", "firmware", "kernel", "kernel/debug"}
 )
 
+#: Folders that are file systems of their own, and their names in /proc/mounts: who does not find debugfs there mounts
+#: the host's over it.
+FILE_SYSTEMS = {"kernel/debug": "debugfs"}
+
 #: The firmware's tree of devices, which persistent memory is a part of.
 _FIRMWARE_TREE = "devices/LNXSYSTM:00"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from attrs import Factory, define
@@ -84,6 +84,7 @@ class MergedView:
         place: where it appears, an empty folder.
         is_merged: whether a folder that both have, by its path, has entries of both.  Else it is the machine's alone.
         hidden: paths that the host has and that must not be seen.
+        file_systems: merged folders that look like a file system's mount point, and what /proc/mounts calls that.
         folders: the merged folders, by path; "" is the whole.
     """
 
@@ -92,6 +93,7 @@ class MergedView:
     place: Path
     is_merged: Callable[[str], bool]
     hidden: frozenset[str]
+    file_systems: Mapping[str, str] = Factory(dict)
     folders: list[str] = Factory(list)
 
     def build(self) -> None:
@@ -111,7 +113,11 @@ class MergedView:
             path = f"{folder}/{name}" if folder else name
             if name not in own and path in self.hidden:
                 continue
-            if name in hosts and self._has_both(path, own=name in own):
+            if path in self.file_systems:
+                (self.place / path).mkdir()
+                syscalls.mount(self.file_systems[path], self.place / path, "tmpfs", options="mode=700")
+                self._merge(path)
+            elif name in hosts and self._has_both(path, own=name in own):
                 (self.place / path).mkdir()
                 self._merge(path)
             else:

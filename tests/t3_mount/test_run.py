@@ -344,6 +344,17 @@ def test_partitions_are_found_and_mounted():
     assert sh(script, "--memmap", "512M!4G").stdout.split() == ["pmem0", "disk", "pmem0p1", "part", "pmem0", "pmem0p1"]
 
 
+def test_debugfs_has_what_the_btt_driver_shows():
+    script = """
+        grep -o '^debugfs /sys/kernel/debug' /proc/mounts
+        cd /sys/bus/nd/devices; echo namespace0.0 > ../drivers/nd_pmem/unbind
+        echo 4096 > btt0.0/sector_size; echo 00001111-1111-2222-3333-000000000001 > btt0.0/uuid
+        echo namespace0.0 > btt0.0/namespace; echo btt0.0 > ../drivers/nd_pmem/bind
+        cat /sys/kernel/debug/btt/btt0.0/arena0/nfree
+    """
+    assert sh(script, *TWO_RANGES).stdout.splitlines() == ["debugfs /sys/kernel/debug", "256"]
+
+
 # Modules
 
 needs_kmod = pytest.mark.skipif(not sandboxes.has("modprobe"), reason="modprobe (kmod) is not installed")
