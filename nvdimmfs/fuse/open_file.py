@@ -129,9 +129,16 @@ class OpenBinaryFile:
             raise _refused_by_host(failure) from failure
 
     def write(self, offset: int, data: bytes) -> int:
-        room = file_size(self.node) - offset
+        return self._write(offset, data, file_size(self.node))
+
+    def write_late(self, offset: int, data: bytes) -> int:
+        """As `write`, although the device is about to vanish."""
+        return self._write(offset, data, self.node.size)
+
+    def _write(self, offset: int, data: bytes, size: int) -> int:
+        room = size - offset
         if room <= 0:
-            raise KernelError(errno.ENOSPC, f"{self.node.name} ends at {file_size(self.node)}")
+            raise KernelError(errno.ENOSPC, f"{self.node.name} ends at {size}")
         piece = data[:room]
         self._check_alignment(offset, len(piece))
         try:

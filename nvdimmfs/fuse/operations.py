@@ -94,6 +94,7 @@ class Operations(pyfuse3.Operations):
         self._files: dict[FileHandleT, OpenFile] = {}
         self._directories: dict[FileHandleT, OpenDirectory] = {}
         self._pollers: dict[InodeT, dict[FileHandleT, PollHandle]] = {}
+        self._leaving: set[BinaryFile] = set()
         tree.subscribe(self)
 
     # What the tree tells
@@ -108,6 +109,8 @@ class Operations(pyfuse3.Operations):
     def removed(self, directory: Directory, node: Node) -> None:
         """A node leaves."""
         self.kernel_cache.removed(directory, node)
+        if isinstance(node, BinaryFile):
+            self._leaving.add(node)
 
     def notified(self, node: Node) -> None:
         """Wake whoever waits in poll(2) for a file.
@@ -243,12 +246,18 @@ class Operations(pyfuse3.Operations):
         return self._files[fh].read(off, size)
 
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
-        """Answered once every sandbox has acted on what a store changed: then the nodes in its /dev are there."""
+        """Answered once every sandbox has acted on what a store changed: then the nodes in its /dev are there.
+
+        Until then, a disk that goes takes what a sandbox has still in the page cache of its block device: as when the
+        kernel removes a disk, which writes its page cache back first (del_gendisk, block/genhd.c, Linux 6.1).
+        """
         try:
             return await self._write(fh, off, buf)
         finally:
             if self.sessions.behind and isinstance(self._files.get(fh), OpenAttribute):
                 await self.sessions.catch_up()
+            if not self.sessions.behind:
+                self._leaving.clear()
 
     @answered
     def _write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
@@ -261,6 +270,8 @@ class Operations(pyfuse3.Operations):
                 self.kernel_cache.size_moved(opened.node)
         elif isinstance(opened, OpenBinaryFile):
             self.inodes[opened.node.ino].modified()
+            if opened.node in self._leaving and self.sessions.behind:
+                return opened.write_late(off, buf)
         elif isinstance(opened, OpenChannel):
             self.sessions.spoke()
         return opened.write(off, buf)

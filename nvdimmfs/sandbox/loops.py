@@ -57,6 +57,8 @@ class LoopNode:
             self.place.unlink()
         with contextlib.suppress(OSError):
             _set_read_only(self.loop, read_only=False)
+        with contextlib.suppress(OSError):  # the machine's disk has gone, but takes what is on its way
+            os.fsync(self.loop)
         os.close(self.loop)
         if self.spare is not None:
             with contextlib.suppress(OSError):  # somebody has it mounted still

@@ -300,6 +300,18 @@ def test_a_new_disk_does_not_inherit_that_it_is_read_only():
 
 
 @needs_root
+@pytest.mark.skipif(not Path("/dev/loop-control").exists(), reason="no loop devices here")
+def test_what_was_written_is_on_the_media_when_the_disk_goes():
+    script = """
+        cd /sys/bus/nd/drivers/nd_pmem
+        printf hello | dd of=/dev/pmem0 bs=4k seek=16 status=none
+        echo namespace0.0 > unbind; echo namespace0.0 > bind
+        dd if=/dev/pmem0 bs=4k skip=16 count=1 status=none | head -c 5
+    """
+    assert sh(script, *TWO_RANGES).stdout == "hello"
+
+
+@needs_root
 def test_no_loop_device_is_left(tag):
     if not Path("/dev/loop-control").exists():
         pytest.skip("no loop devices here")
