@@ -14,6 +14,9 @@ from nvdimmfs.sandbox.errors import SandboxError, step
 #: The capability that mounting and unsharing need (CAP_SYS_ADMIN, include/uapi/linux/capability.h).
 CAP_SYS_ADMIN = 21
 
+#: What uid_map says outside of any user namespace: all users are themselves.
+_ALL_USERS = ["0", "0", str(2**32 - 1)]
+
 #: Where a host may forbid user namespaces, with the value that allows them and what to do about it.
 _USER_NAMESPACE_SETTINGS = {
     "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": ("0", "kernel.apparmor_restrict_unprivileged_userns=0"),
@@ -34,6 +37,11 @@ def is_privileged() -> bool:
         if key == "CapEff":
             return bool(int(value, 16) >> CAP_SYS_ADMIN & 1)
     return False
+
+
+def may_make_nodes() -> bool:
+    """Whether this process may make device nodes: in a user namespace nobody may."""
+    return is_privileged() and Path("/proc/self/uid_map").read_text().split() == _ALL_USERS
 
 
 def user_namespace_remedy() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -21,7 +22,7 @@ from nvdimmfs.sandbox.nodes import Nodes
 from nvdimmfs.sandbox.supervisor import Supervisor, caught_signals
 from nvdimmfs.sandbox.sysfs import FILE_SYSTEMS, is_merged, persistent_memory
 from nvdimmfs.sandbox.uevents import UeventSender
-from nvdimmfs.sandbox.views import MergedView, kept, replace_folder
+from nvdimmfs.sandbox.views import MergedView, hide, kept, replace_folder
 
 #: Where the machine's mount is inside the sandbox, and the terminals that stand for its character devices.
 OWN_FOLDER = Path("/run/nvdimmfs")
@@ -30,6 +31,9 @@ TERMINALS = OWN_FOLDER / "nodes"
 
 #: Nodes of the host's own persistent memory, by how their names begin.
 _NODES_OF_PERSISTENT_MEMORY = ("pmem", "ndctl", "nmem", "dax")
+
+#: What makes terminals (include/uapi/linux/major.h, drivers/tty/pty.c).
+_PTMX = os.makedev(5, 2)
 
 #: libsystemd takes only a real sysfs for one, unless it is told not to look (ENVIRONMENT.md of systemd).
 ENVIRONMENT = {"SYSTEMD_DEVICE_VERIFY_SYSFS": "0"}
@@ -106,8 +110,20 @@ def _make_folders(attached: Path | None) -> None:
         if attached is not None:
             syscalls.bind(attached, MACHINE)
         replace_folder(Path("/dev"), lambda name: not name.startswith(_NODES_OF_PERSISTENT_MEMORY))
+        _make_ptmx(Path("/dev/ptmx"))
         options = "newinstance,ptmxmode=0666,mode=600"
         syscalls.mount("devpts", TERMINALS, "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, options)
+
+
+def _make_ptmx(place: Path) -> None:
+    """Let new terminals appear in /dev/pts: ptmx looks for them beside itself, which a mount of it is not."""
+    if namespaces.may_make_nodes():
+        hide(place)
+        os.mknod(place, stat.S_IFCHR, _PTMX)
+        place.chmod(0o666)
+    elif os.access(place.with_name("pts") / place.name, os.R_OK | os.W_OK):
+        hide(place)
+        place.symlink_to(f"pts/{place.name}")
 
 
 @contextlib.contextmanager

@@ -221,6 +221,15 @@ def test_bytes_stay_in_the_media_folder(tmp_path):
     assert sh("head -c 5 /dev/pmem0", *options).stdout == "hello"
 
 
+@pytest.mark.skipif(
+    not sandboxes.is_root() and not os.access("/dev/pts/ptmx", os.R_OK | os.W_OK), reason="no new terminals here"
+)
+def test_new_terminals_can_be_made():
+    ask = "import os; master, slave = os.openpty(); os.write(slave, b'hello')"
+    program = f"{ask}; print(os.read(master, 5), os.ttyname(slave))"
+    assert re.fullmatch(r"b'hello' /dev/pts/\d+\n", run(sys.executable, "-c", program).stdout)
+
+
 def test_network_of_its_own_and_the_hosts():
     script = "readlink /proc/self/ns/net"
     host = str(Path("/proc/self/ns/net").readlink())
