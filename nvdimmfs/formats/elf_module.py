@@ -17,6 +17,9 @@ _FILE_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 
+#: Bytes of the header that every file begins with.
+FILE_HEADER_SIZE = _FILE_HEADER.size
+
 #: ELF, 64 bits, little-endian, version 1.
 _IDENTIFICATION = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
 _RELOCATABLE = 1
@@ -86,6 +89,34 @@ def elf_module(info: ModuleInfo, vermagic: str, exports: Iterable[str] = ()) -> 
     ]
     section_names = _texts(["", *(section.name for section in sections[1:]), ".shstrtab"])
     return _elf([*sections, _Section(".shstrtab", _STRTAB, section_names)], section_names)
+
+
+def module_name(image: bytes) -> str:
+    """The name that a module's file gives itself.  ValueError for what is no module, or not whole."""
+    if len(image) < _FILE_HEADER.size:
+        raise ValueError("too short for an ELF object")
+    header = _FILE_HEADER.unpack_from(image)
+    identification, kind, machine, headers_at = header[0], header[1], header[2], header[6]
+    header_size, count, names_index = header[11:]
+    if identification[:4] != _IDENTIFICATION[:4] or (kind, machine) != (_RELOCATABLE, _X86_64):
+        raise ValueError("no ELF object of this architecture")
+    if header_size != _SECTION_HEADER.size or headers_at + count * header_size > len(image) or names_index >= count:
+        raise ValueError("the sections' headers are not there")
+    table = image[headers_at : headers_at + count * header_size]
+    sections = [(fields[0], image[fields[4] : fields[4] + fields[5]]) for fields in _SECTION_HEADER.iter_unpack(table)]
+    names = sections[names_index][1]
+    for name_at, content in sections:
+        if names[name_at:].partition(b"\0")[0] == b".modinfo":
+            return _name_of(content)
+    raise ValueError("no section .modinfo")
+
+
+def _name_of(modinfo: bytes) -> str:
+    for text in modinfo.split(b"\0"):
+        key, _, value = text.partition(b"=")
+        if key == b"name":
+            return value.decode("ascii")
+    raise ValueError("no name")
 
 
 def _modinfo(info: ModuleInfo, vermagic: str) -> bytes:

@@ -10,6 +10,7 @@ from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.ioctl import block_ioctl
 from nvdimmfs.block.partition import Partition
 from nvdimmfs.core.device import Device, DeviceNumber
+from nvdimmfs.core.module import Modules
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action, Uevent
 from nvdimmfs.core.user_memory import CopyIn, CopyOut
@@ -34,13 +35,13 @@ class ControlSession:
     Args:
         system: the machine's.
         channel: what was opened.
-        change_module: does a verb, load or unload, to the module of a name.
+        modules: those that can be loaded and unloaded.
     """
 
-    def __init__(self, system: System, channel: Channel, change_module: Callable[[str, str], None]) -> None:
+    def __init__(self, system: System, channel: Channel, modules: Modules) -> None:
         self._system = system
         self._channel = channel
-        self._change_module = change_module
+        self._modules = modules
         self._answers: deque[bytes] = deque()
         self._ioctl: IoctlCall | None = None
         self._watcher: Watcher | None = None
@@ -84,10 +85,10 @@ class ControlSession:
             case control.Fault() if self._ioctl:
                 return self._ioctl.fault()
             case control.Load(name):
-                self._change_module("load", name)
+                self._modules.load(name)
                 return control.Result(0)
             case control.Unload(name):
-                self._change_module("unload", name)
+                self._modules.unload(name)
                 return control.Result(0)
             case control.Renumber():
                 self._renumber(said)

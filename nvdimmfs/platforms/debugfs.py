@@ -77,12 +77,8 @@ def create_debug_files(system: System, memory: Memory, persistent_memory: Persis
     debugger = Debugger(memory, persistent_memory)
     for name, file in DEBUG_FILES.items():
         folder.add(Attribute(name, file.permissions, file, debugger))
-    modules_file = DEBUG_FILES["modules"]
-
-    def change_module(verb: str, name: str) -> None:
-        modules_file.store(debugger, f"{verb} {name}".encode())
-
-    folder.add(Channel("control", 0o600, lambda channel: ControlSession(system, channel, change_module)))
+    modules = persistent_memory.modules
+    folder.add(Channel("control", 0o600, lambda channel: ControlSession(system, channel, modules)))
 
 
 def _show_translate(debugger: Debugger) -> str:

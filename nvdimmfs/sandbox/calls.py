@@ -4,42 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-import stat
 from collections.abc import Callable, Container
-from pathlib import PurePath
-
-from attrs import frozen
 
 from nvdimmfs.formats.control import Ioctl
-from nvdimmfs.sandbox import syscalls
+from nvdimmfs.sandbox.caller import Caller, CallerMemory, OpenFile
 from nvdimmfs.sandbox.link import MachineLink
+from nvdimmfs.sandbox.module_calls import ModuleCalls
 from nvdimmfs.sandbox.namespaces import CAP_SYS_ADMIN
 from nvdimmfs.sandbox.node import NodeNumber
 from nvdimmfs.sandbox.seccomp import BLKROSET, BLKRRPART, Listener, Notification
 
-#: Bytes of a module's name at most, with its end (MODULE_NAME_LEN, include/linux/module.h, 64-bit).
-_MODULE_NAME_LENGTH = 56
-
-#: The largest module image that is looked into for its name.
-_LARGEST_IMAGE = 64 << 20
-
 _WORD = 0xFFFFFFFF
-_PAGE = 4096
-
-
-@frozen
-class CallerMemory:
-    """The memory of a thread that waits for an answer, from an address on."""
-
-    thread: int
-    address: int
-
-    def read(self, offset: int, length: int) -> bytes:
-        return syscalls.read_memory(self.thread, self.address + offset, length)
-
-    def write(self, offset: int, data: bytes) -> None:
-        syscalls.write_memory(self.thread, self.address + offset, data)
 
 
 class Calls:
@@ -48,25 +23,39 @@ class Calls:
     Args:
         link: the machine.
         devices: the kinds and numbers of the machine's nodes.
+        terminals: the file system (st_dev) of its character devices; the host's terminals have numbers alike.
         proc: an open /proc in which the callers are.
         act: acts on what the machine has told; a caller finds the nodes of what a module has brought.
     """
 
     def __init__(
-        self, link: MachineLink, devices: Container[tuple[str, NodeNumber]], proc: int, act: Callable[[], None]
+        self,
+        link: MachineLink,
+        devices: Container[tuple[str, NodeNumber]],
+        terminals: int,
+        proc: int,
+        act: Callable[[], None],
     ) -> None:
         self._link = link
         self._devices = devices
+        self._terminals = terminals
         self._proc = proc
         self._act = act
+        modules = ModuleCalls(link)
+        self._module_calls = {
+            "delete_module": modules.delete_module,
+            "init_module": modules.init_module,
+            "finit_module": modules.finit_module,
+        }
 
     def answer(self, listener: Listener) -> None:
         """Take the next call and answer it."""
         notification = listener.receive()
         if notification is None:
             return
+        caller = Caller(notification.thread, self._proc, lambda: listener.still_waits(notification))
         try:
-            value = self._value(listener, notification)
+            value = self._value(caller, notification)
         except OSError as failure:
             value = -(failure.errno or errno.EIO)
         if value is None:
@@ -74,85 +63,47 @@ class Calls:
         else:
             listener.answer(notification, value)
 
-    def _value(self, listener: Listener, notification: Notification) -> int | None:
+    def _value(self, caller: Caller, notification: Notification) -> int | None:
         """What the call returns, an errno negative; None to have the kernel do it."""
         if notification.call == "ioctl":
-            return self._ioctl(listener, notification)
-        if notification.call == "delete_module":
-            value = self._link.unload(self._name(notification))
-        else:
-            value = self._link.load(self._module(notification))
+            return self._ioctl(caller, notification.arguments)
+        value = self._module_calls[notification.call](caller, notification.arguments)
         self._act()
         return value
 
-    def _ioctl(self, listener: Listener, notification: Notification) -> int | None:
-        descriptor, request, address, *_ = notification.arguments
-        descriptor &= _WORD
-        kind, number = self._file(notification.thread, descriptor)
-        if (kind, number) not in self._devices or not listener.still_waits(notification):
+    def _ioctl(self, caller: Caller, arguments: tuple[int, ...]) -> int | None:
+        descriptor, request, address, *_ = arguments
+        file = caller.file(descriptor & _WORD)
+        if file is None or not self._is_machines(file):
             return None
-        flags = int(self._field(f"{notification.thread}/fdinfo/{descriptor}", "flags"), 8)
-        capabilities = int(self._field(f"{notification.thread}/status", "CapEff"), 16)
         call = Ioctl(
-            kind,
-            number.major,
-            number.minor,
+            file.kind,
+            file.number.major,
+            file.number.minor,
             request & _WORD,
             address,
-            writable=flags & os.O_ACCMODE != os.O_RDONLY,
-            privileged=bool(capabilities >> CAP_SYS_ADMIN & 1),
+            writable=file.is_writable,
+            privileged=caller.has_capability(CAP_SYS_ADMIN),
         )
-        if kind == "block" and call.request == BLKRRPART:
-            self._sync(f"{notification.thread}/fd/{descriptor}")
-        value = self._link.ioctl(call, CallerMemory(notification.thread, address))
-        if kind == "block":
+        if file.kind == "block" and call.request == BLKRRPART:
+            self._sync(caller, file)
+        value = self._link.ioctl(call, CallerMemory(caller, address))
+        if file.kind == "block":
             self._act()
             if call.request == BLKROSET and value == 0:
                 return None  # the block device before the disk has to know as well
         return value
 
-    def _sync(self, path: str) -> None:
+    def _is_machines(self, file: OpenFile) -> bool:
+        """Whether it is a device of the machine's."""
+        if file.kind == "char" and file.status.st_dev != self._terminals:
+            return False
+        return (file.kind, file.number) in self._devices
+
+    def _sync(self, caller: Caller, file: OpenFile) -> None:
         """Let the machine have what was written to the block device before the disk, such as a new table."""
-        device = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
+        device = caller.open(file)
         try:
             os.fsync(device)
         finally:
             os.close(device)
-
-    def _file(self, thread: int, descriptor: int) -> tuple[str, NodeNumber]:
-        """The kind and the device number of an open file; of something else the number is nobody's."""
-        try:
-            status = os.stat(f"{thread}/fd/{descriptor}", dir_fd=self._proc)
-        except OSError:
-            return "", NodeNumber(-1, -1)
-        kind = {stat.S_IFCHR: "char", stat.S_IFBLK: "block"}.get(stat.S_IFMT(status.st_mode), "")
-        return kind, NodeNumber(os.major(status.st_rdev), os.minor(status.st_rdev))
-
-    def _field(self, path: str, name: str) -> str:
-        """A field of a file of /proc; 0 when it is not there."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
-        with os.fdopen(descriptor) as lines:
-            return next((line.split()[1] for line in lines if line.startswith(f"{name}:")), "0")
-
-    def _name(self, notification: Notification) -> str:
-        """The name that delete_module(2) is given."""
-        memory = CallerMemory(notification.thread, notification.arguments[0])
-        name = bytearray()
-        while b"\0" not in name and len(name) < _MODULE_NAME_LENGTH:
-            rest_of_page = _PAGE - (memory.address + len(name)) % _PAGE
-            name += memory.read(len(name), min(_MODULE_NAME_LENGTH - len(name), rest_of_page))
-        return name.partition(b"\0")[0].decode("latin-1")
-
-    def _module(self, notification: Notification) -> str:
-        """The module that is to be loaded: by the name of its file, or by what its image says."""
-        first, size, *_ = notification.arguments
-        if notification.call == "finit_module":
-            path = os.readlink(f"{notification.thread}/fd/{first & _WORD}", dir_fd=self._proc)
-            return PurePath(path).name.partition(".")[0].replace("-", "_")
-        if size > _LARGEST_IMAGE:
-            raise OSError(errno.ENOEXEC, os.strerror(errno.ENOEXEC))
-        image = CallerMemory(notification.thread, first).read(0, size)
-        match = re.search(rb"\0name=([A-Za-z0-9_-]+)\0", image)
-        if match is None:
-            raise OSError(errno.ENOEXEC, os.strerror(errno.ENOEXEC))
-        return match[1].decode("ascii")

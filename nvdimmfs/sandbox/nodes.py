@@ -68,6 +68,11 @@ class Nodes:
         self._loops = loops
         self._nodes: dict[str, Node] = {}
 
+    @property
+    def terminals(self) -> int:
+        """The file system (st_dev) of the character devices."""
+        return self._terminals.stat().st_dev
+
     def add(self, name: str, *, block: bool) -> NodeNumber | None:
         """Make a node and return its number; None when it has none of its own."""
         self.remove(name)

@@ -31,6 +31,7 @@ BLOCK_REQUESTS = (BLKROSET, BLKRRPART, BLKPG)
 _SET_MODE_FILTER = 1
 _GET_ACTION_AVAILABLE = 2
 _FLAG_NEW_LISTENER = 0x8
+_FLAG_WAIT_KILLABLE = 0x20
 _RETURN_ALLOW = 0x7FFF0000
 _RETURN_NOTIFY = 0x7FC00000
 
@@ -96,6 +97,12 @@ def install_filter() -> int:
         _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
     whole = Program(len(program) // _INSTRUCTION.size, ctypes.cast(instructions, ctypes.c_void_p))
+    try:
+        # A call that has been taken is not to be called again because of a signal.
+        return syscalls.seccomp(_SET_MODE_FILTER, _FLAG_NEW_LISTENER | _FLAG_WAIT_KILLABLE, ctypes.byref(whole))
+    except OSError as failure:
+        if failure.errno != errno.EINVAL:  # before Linux 5.19
+            raise
     return syscalls.seccomp(_SET_MODE_FILTER, _FLAG_NEW_LISTENER, ctypes.byref(whole))
 
 

@@ -163,6 +163,7 @@ def test_a_renumbered_device_gives_its_own_number_back(legacy):
 def test_modules_come_and_go(legacy):
     assert legacy.say(control.Load("nd_e820")).errno == errno.EEXIST
     assert legacy.say(control.Unload("no_such")).errno == errno.ENOENT
+    assert legacy.say(control.Unload(" device_dax\n")).errno == errno.ENOENT
     assert legacy.say(control.Unload("device_dax")) == control.Result(0)
     assert legacy.say(control.Unload("device_dax")).errno == errno.ENOENT
     assert legacy.say(control.Load("device_dax")) == control.Result(0)

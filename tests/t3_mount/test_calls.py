@@ -1,0 +1,43 @@
+"""System calls of careless, unlucky and hostile callers in a sandbox: answered as by the kernel, or survived."""
+
+import json
+import platform
+import sys
+from pathlib import Path
+
+import machines
+import mounting
+import pytest
+from sandboxes import run
+
+pytestmark = pytest.mark.usefixtures("sandbox")
+
+RECORDINGS = Path(__file__).parent.parent / "recordings" / "calls"
+ASK = mounting.ROOT / "tests" / "ask_calls.py"
+STORM = mounting.ROOT / "tests" / "storm.py"
+
+NFIT = ("--machine", "qemu-nfit")
+
+
+def python(*arguments, options=NFIT):
+    """A Python program in a sandbox, which must succeed; nothing is told on stderr, by it or by the sandbox."""
+    done = run(sys.executable, *arguments, options=options)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def host():
+    """What of the host a call that went astray would change."""
+    modules = Path("/proc/modules")
+    return modules.read_text() if modules.exists() else "", sorted(Path("/sys/module").iterdir())
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the calls' numbers are those of x86-64")
+@pytest.mark.parametrize("topic", ["modules", "ioctls"])
+def test_calls_are_answered_as_by_the_kernel(topic):
+    first, *kernel = map(json.loads, (RECORDINGS / f"{topic}.jsonl").read_text().splitlines())
+    before = host()
+    here = [json.loads(line) for line in python(ASK, topic, options=machines.options(first["machine"])).splitlines()]
+    assert [question for question, _ in here] == [question for question, _ in kernel]
+    assert [pair for pair in zip(kernel, here, strict=True) if pair[0] != pair[1]] == []
+    assert host() == before
