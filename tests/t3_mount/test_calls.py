@@ -41,3 +41,11 @@ def test_calls_are_answered_as_by_the_kernel(topic):
     assert [question for question, _ in here] == [question for question, _ in kernel]
     assert [pair for pair in zip(kernel, here, strict=True) if pair[0] != pair[1]] == []
     assert host() == before
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the calls' numbers are those of x86-64")
+@pytest.mark.parametrize("kind", ["crowd", "killed", "interrupted", "closing", "protecting", "modules"])
+def test_a_storm_of_calls_is_survived(kind):
+    before = host()
+    assert python(STORM, kind) == "done\n"
+    assert host() == before

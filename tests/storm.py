@@ -1,0 +1,199 @@
+"""Callers of ioctl(2) that come in crowds, die, are interrupted, or pull away what they stand on; run in a sandbox.
+
+    python3 storm.py crowd|killed|interrupted|closing|protecting|modules
+
+It prints `done` when every answer was one that the kernel gives, and the machine still answers in the end.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import random
+import signal
+import struct
+import sys
+import threading
+from pathlib import Path
+
+PAGE = 4096
+
+# ioctls of a DIMM (include/uapi/linux/ndctl.h): the label area's size, its bytes.
+GET_SIZE = 0xC00C4E04
+GET_DATA = 0xC00C4E05
+
+# System calls of x86-64 (asm/unistd_64.h).
+DELETE_MODULE, FINIT_MODULE = 176, 313
+
+#: Bytes that one GET_DATA asks for: more than one message carries.
+LENGTH = 100_000
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def size_of(file):
+    return bytes(fcntl.ioctl(file, GET_SIZE, bytes(12)))
+
+
+def get_data(file, argument):
+    """Ask for many bytes at once: 0, or the errno."""
+    struct.pack_into("=II", argument, 0, 0, LENGTH)
+    return ctypes.get_errno() if libc.ioctl(file, ctypes.c_ulong(GET_DATA), argument) == -1 else 0
+
+
+def room():
+    return ctypes.create_string_buffer(12 + LENGTH)
+
+
+def everybody(children):
+    """Wait for children that must have ended well."""
+    for child in children:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def in_child(work):
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return child
+
+
+def in_threads(*works):
+    """Do them at the same time; what goes wrong in one goes wrong here."""
+    failures = []
+
+    def guarded(work):
+        try:
+            work()
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def crowd(file):
+    """Three hundred at once, two threads each."""
+    expected = size_of(file)
+
+    def ask():
+        for _ in range(3):
+            assert size_of(file) == expected
+
+    everybody([in_child(lambda: in_threads(ask, ask)) for _ in range(300)])
+
+
+def killed(file):
+    """In the middle of a call, whatever the middle is: they never stop calling."""
+    for turn in range(60):
+        reader, writer = os.pipe()
+
+        def call_for_ever(writer=writer, turn=turn):
+            argument = room()
+            for count in range(1 << 30):
+                if count == turn % 4:
+                    os.write(writer, b"x")
+                get_data(file, argument)
+
+        child = in_child(call_for_ever)
+        os.read(reader, 1)
+        os.kill(child, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        os.close(reader)
+        os.close(writer)
+
+
+def interrupted(file):
+    """By a signal every half millisecond, whose handler lets calls go on."""
+    caught = []
+    signal.signal(signal.SIGALRM, lambda *_: caught.append(1))
+    signal.siginterrupt(signal.SIGALRM, False)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    argument = room()
+    while len(caught) < 200:
+        assert get_data(file, argument) == 0
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def closing(_file):
+    """While another thread closes the descriptor, or makes another file of it."""
+    null = os.open("/dev/null", os.O_RDWR)
+    number = os.dup(null)
+    stop = threading.Event()
+
+    def change():
+        while not stop.is_set():
+            dimm = os.open("/dev/nmem0", os.O_RDWR)
+            os.dup2(dimm, number)
+            os.close(dimm)
+            os.dup2(null, number)
+
+    def call():
+        argument = room()
+        answers = [get_data(number, argument) for _ in range(300)]
+        stop.set()
+        assert set(answers) <= {0, errno.ENOTTY, errno.EBADF}, answers
+
+    in_threads(change, call)
+
+
+def protecting(file):
+    """While another thread takes the memory away and gives it back."""
+    size = -(-(12 + LENGTH) // PAGE) * PAGE
+    libc.mmap.restype = ctypes.c_void_p
+    base = libc.mmap(None, ctypes.c_size_t(size), 3, 0x22, -1, 0)
+    argument = (ctypes.c_char * size).from_address(base)
+    stop = threading.Event()
+
+    def change():
+        while not stop.is_set():
+            for protection in (1, 3):
+                libc.mprotect(ctypes.c_void_p(base + PAGE), ctypes.c_size_t(size - PAGE), protection)
+
+    def call():
+        answers = [get_data(file, argument) for _ in range(300)]
+        stop.set()
+        assert set(answers) <= {0, errno.EFAULT}, answers
+
+    in_threads(change, call)
+
+
+def modules(_file):
+    """Loaded and unloaded by many at once."""
+    (path,) = Path("/lib/modules", os.uname().release).rglob("device_dax.ko")
+    file = os.open(path, os.O_RDONLY)
+    libc.syscall.restype = ctypes.c_long
+
+    def change():
+        chance = random.Random(os.getpid())
+        for _ in range(20):
+            if chance.random() < 0.5:
+                result = libc.syscall(ctypes.c_long(FINIT_MODULE), file, b"", 0)
+            else:
+                result = libc.syscall(ctypes.c_long(DELETE_MODULE), b"device_dax", os.O_NONBLOCK)
+            assert result == 0 or ctypes.get_errno() in {errno.EEXIST, errno.ENOENT, errno.EAGAIN}, ctypes.get_errno()
+
+    everybody([in_child(change) for _ in range(20)])
+
+
+def main():
+    file = os.open("/dev/nmem0", os.O_RDWR)
+    before = size_of(file)
+    kinds = (crowd, killed, interrupted, closing, protecting, modules)
+    {kind.__name__: kind for kind in kinds}[sys.argv[1]](file)
+    assert size_of(file) == before
+    assert get_data(file, room()) == 0
+    print("done")
+
+
+if __name__ == "__main__":
+    main()
