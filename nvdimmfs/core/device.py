@@ -32,6 +32,11 @@ class DeviceNumber:
     major: int
     minor: int
 
+    @property
+    def can_be(self) -> bool:
+        """Whether 12 bits hold the major and 20 the minor (include/linux/kdev_t.h)."""
+        return 0 <= self.major < 1 << 12 and 0 <= self.minor < 1 << 20
+
     def __str__(self) -> str:
         return f"{self.major}:{self.minor}"
 
@@ -242,9 +247,11 @@ class Device:
     def renumber(self, number: DeviceNumber) -> None:
         """Go by another number from now on, for the sake of a node that stands for the device.
 
-        EBUSY when another device has that number.
+        EBUSY when another device has that number, EINVAL when none can have it.
         """
         assert self.number is not None, f"{self.name} has no node"
+        if not number.can_be:
+            raise KernelError(errno.EINVAL, f"{number} is no device number")
         if number == self.number:
             return
         if number in self.system.numbered:

@@ -200,9 +200,10 @@ def _field(wanted: Any, value: Any) -> Any:  # noqa: ANN401  # JSON comes in, a 
     if wanted is bytes:
         return base64.b64decode(value, validate=True)
     if wanted == tuple[str, ...]:
-        return tuple(_field(str, word) for word in value)
+        return tuple(_field(str, word) for word in _field(list, value))
     if wanted == tuple[tuple[str, str], ...]:
-        return tuple((_field(str, key), _field(str, text)) for key, text in value)
+        pairs = (_field(list, pair) for pair in _field(list, value))
+        return tuple((_field(str, key), _field(str, text)) for key, text in pairs)
     if type(value) is not wanted:
         raise TypeError(f"{value!r} is no {wanted}")
     return value

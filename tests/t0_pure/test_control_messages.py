@@ -63,6 +63,9 @@ def test_anything_else_is_refused(data):
         '{"Copied":{"data":null}}',
         '{"Load":{"name":"nd_e820"},"Fault":{}}',
         '{"DeviceEvent":{"sequence":1,"properties":[["a"]]}}',
+        '{"DeviceEvent":{"sequence":1,"properties":["ab"]}}',
+        '{"Watch":{"directories":"bus"}}',
+        '{"Watch":{"directories":{"bus":1}}}',
         "[" * 100_000,
     ],
 )
