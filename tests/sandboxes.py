@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,26 @@ def start(*command: str | Path, options: tuple[str | Path, ...] = (), **more) ->
 def _heed_interrupts() -> None:
     """As a shell would not: it lets what it starts in the background ignore them."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def as_ordinary_user(*folders: Path) -> tuple[str, ...]:
+    """What to put before a command so that an ordinary user runs it (`tests/ordinary_user.py`).
+
+    Args:
+        folders: those that the command needs besides this checkout and Python.
+    """
+    needed = (mounting.ROOT, Path(sys.prefix), Path(sys.base_prefix), *folders)
+    return (sys.executable, str(mounting.ROOT / "tests" / "ordinary_user.py"), *map(str, needed), "--")
+
+
+def why_no_ordinary_user() -> str | None:
+    """Why no ordinary user can run commands on a machine here; None when one can."""
+    if not is_root():
+        return "needs root, to be somebody else"
+    done = mounting.command(*as_ordinary_user(), *mounting.MACHINE, "doctor")
+    if done.returncode not in (0, 1) or done.stderr:
+        return f"another user may not run this Python: {done.stderr.strip()}"
+    return "; ".join(line for line in done.stdout.splitlines() if line.startswith("NO")) or None
 
 
 def eventually(what: Callable[[], bool], patience: float = PATIENCE) -> bool:

@@ -7,6 +7,7 @@ import re
 
 import mounting
 import pytest
+import sandboxes
 from mounting import MACHINE, QUIET, TOY, cli, command, is_mounted, refusal
 
 from nvdimmfs.fuse import requirements
@@ -110,24 +111,16 @@ def test_without_dev_fuse(fuse, tmp_path):
     assert refusal(done).startswith("/dev/fuse is missing: ")
 
 
-def as_nobody(*argv, **options):
-    """Run a command as a user without any rights, if that user can run Python at all."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to be somebody else")
-    options |= {"user": 65534, "group": 65534, "extra_groups": []}
-    try:
-        usable = command(MACHINE[0], "-c", "import nvdimmfs.cli.mount", **options).returncode == 0
-    except PermissionError:
-        usable = False
-    if not usable:
-        pytest.skip("another user may not run this Python")
-    return command(*argv, **options)
-
-
 def test_without_fusermount3_only_root_can_mount(fuse, tmp_path):
-    tmp_path.chmod(0o777)
+    reason = sandboxes.why_no_ordinary_user()
+    if reason:
+        pytest.skip(reason)
+    mountpoint = tmp_path / "m"
+    mountpoint.mkdir()
+    for folder in (tmp_path, mountpoint):
+        folder.chmod(0o777)
     environment = mounting.environment() | {"PATH": str(tmp_path)}
-    done = as_nobody(*MACHINE, "mount", tmp_path, env=environment)
+    done = command(*sandboxes.as_ordinary_user(tmp_path), *MACHINE, "mount", mountpoint, env=environment)
     assert refusal(done).startswith("fusermount3 is missing")
 
 

@@ -1,0 +1,74 @@
+"""Run a command as an ordinary user, even where such a user could not: for tests that root runs.
+
+    ordinary_user.py FOLDER... -- COMMAND...
+
+In a mount namespace of its own, /dev/fuse is open to everybody, and so are the ways to the folders that are needed:
+what is above them and not for everybody is covered by an empty folder in which only they appear.  Nothing is left
+behind.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+from pathlib import Path
+
+from nvdimmfs.sandbox import syscalls
+
+#: Nobody, on Debian and elsewhere.
+USER = 65534
+
+#: What FUSE talks through (Documentation/admin-guide/devices.txt).
+_FUSE = os.makedev(10, 229)
+
+
+def main() -> None:
+    os.umask(0o022)
+    divider = sys.argv.index("--")
+    needed, command = [Path(folder) for folder in sys.argv[1:divider]], sys.argv[divider + 1 :]
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_SLAVE)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        syscalls.mount("none", scratch, "tmpfs", options="mode=755")
+        _open_fuse(scratch / "fuse")
+        _open_ways(needed, scratch)
+        syscalls.umount(scratch)
+    os.setgroups([])
+    os.setgid(USER)
+    os.setuid(USER)
+    os.execvp(command[0], command)
+
+
+def _open_fuse(node: Path) -> None:
+    os.mknod(node, stat.S_IFCHR, _FUSE)
+    node.chmod(0o666)
+    syscalls.bind(node, "/dev/fuse")
+
+
+def _open_ways(needed: list[Path], scratch: Path) -> None:
+    """All folders are held in other places before any way is covered."""
+    kept: dict[Path, list[tuple[Path, Path]]] = {}
+    for number, folder in enumerate(needed):
+        barrier = _barrier(folder)
+        if barrier is not None:
+            (scratch / str(number)).mkdir()
+            syscalls.bind(folder, scratch / str(number))
+            kept.setdefault(barrier, []).append((folder, scratch / str(number)))
+    for barrier, folders in kept.items():
+        syscalls.mount("none", barrier, "tmpfs", options="mode=755")
+        for folder, source in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            syscalls.bind(source, folder)
+
+
+def _barrier(folder: Path) -> Path | None:
+    """The first folder on the way that others may not enter; None when there is none."""
+    ways = [*reversed(folder.parents)]
+    return next((way for way in ways if not way.stat().st_mode & stat.S_IXOTH), None)
+
+
+if __name__ == "__main__":
+    main()

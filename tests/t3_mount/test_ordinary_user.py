@@ -1,0 +1,136 @@
+"""`nvdimmfs run` for an ordinary user: the same machine, and no right on the host that they did not have before."""
+
+import os
+import sys
+from pathlib import Path
+
+import machines
+import mounting
+import pytest
+import sandboxes
+from mounting import MACHINE, is_mounted
+from ordinary_user import USER
+from recording import load_header
+
+RECORDINGS = Path(__file__).parent.parent / "recordings"
+REPLAY = mounting.ROOT / "tests" / "replay.py"
+STORM = mounting.ROOT / "tests" / "storm.py"
+
+NFIT = ("--machine", "qemu-nfit")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ordinary_user(fuse):
+    reason = sandboxes.why_no_ordinary_user()
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A folder of the user's own."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    os.chown(folder, USER, USER)
+    return folder
+
+
+def as_user(*command, folders=(), **more):
+    """Run a command as the user."""
+    argv = (*sandboxes.as_ordinary_user(*folders), *command)
+    return mounting.command(*argv, **({"timeout": sandboxes.PATIENCE} | more))
+
+
+def run(*command, options=NFIT, folders=()):
+    return as_user(*MACHINE, "run", *options, "--", *command, folders=folders)
+
+
+def sh(script, *options, folders=()):
+    done = run("sh", "-ec", script, options=options or NFIT, folders=folders)
+    assert (done.returncode, done.stderr) == (0, ""), f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_the_user_is_root_by_name():
+    assert sh("id -u; cat /proc/self/uid_map").split() == ["0", "0", str(USER), "1"]
+
+
+def test_disks_are_files_and_the_others_are_devices():
+    script = "stat -c %F /dev/pmem0 /dev/ndctl0 /dev/nmem0; printf hello | dd of=/dev/pmem0 conv=notrunc status=none"
+    lines = sh(f"{script}; head -c 5 /dev/pmem0").splitlines()
+    assert lines == ["regular file", "character special file", "character special file", "hello"]
+
+
+@pytest.mark.parametrize(
+    "story",
+    [story for story in sorted(RECORDINGS.rglob("*.recording")) if load_header(story).programs],
+    ids=lambda story: f"{story.parent.name}-{story.stem}",
+)
+def test_tools_answer_as_they_do_on_a_real_kernel(story):
+    header = load_header(story)
+    for tool, version in header.programs.items():
+        if sandboxes.version(tool) != version:
+            pytest.skip(f"{tool} {version} is not installed")
+    done = run(sys.executable, REPLAY, "/sys", story, options=machines.options(header.machine))
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout[:5000] + done.stderr
+    assert done.stdout.endswith("agree\n")
+
+
+@pytest.mark.parametrize("kind", ["killed", "modules"])
+def test_a_storm_of_calls_is_survived(kind):
+    done = run(sys.executable, STORM, kind)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+def test_nothing_of_the_host_can_be_written(tmp_path):
+    (tmp_path / "roots").write_text("untouched")
+    places = f"/etc/new /usr/new /root/new /new /proc/new {tmp_path}/roots {tmp_path}/new {mounting.ROOT}/new"
+    script = f"for place in {places}; do if (echo x > $place) 2>/dev/null; then echo $place; fi; done"
+    assert sh(script, folders=[tmp_path]) == ""
+    assert (tmp_path / "roots").read_text() == "untouched"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["roots"]
+
+
+def test_what_takes_root_takes_root_on_the_host():
+    script = """
+        for trial in 'mknod /run/node b 7 0' 'chown 1 /run/udev' 'mount -t ext4 /dev/pmem0 /mnt' 'hostname other'; do
+            if $trial 2>/dev/null; then echo $trial; fi
+        done
+    """
+    assert sh(script) == ""
+
+
+def test_bytes_stay_in_a_folder_of_the_users(home):
+    options = (*NFIT, "--media", home / "media")
+    sh("printf hello | dd of=/dev/pmem0 conv=notrunc,fsync status=none", *options, folders=[home])
+    assert sh("head -c 5 /dev/pmem0", *options, folders=[home]) == "hello"
+    kept = [home / "media", *(home / "media").rglob("*")]
+    assert len(kept) > 1
+    assert {file.stat().st_uid for file in kept} == {USER}
+
+
+def test_a_machine_that_the_user_has_mounted(home):
+    program = " ".join(MACHINE)
+    script = f"""
+        cd /; mkdir {home}/machine
+        {program} mount {home}/machine --machine qemu-nfit --log {home}/log
+        {program} run --attach {home}/machine -- sh -c 'echo namespace0.0 > /sys/bus/nd/drivers/nd_pmem/unbind; ls /dev'
+        test ! -e {home}/machine/sys/bus/nd/devices/namespace0.0/driver
+        {program} umount {home}/machine
+    """
+    done = as_user("sh", "-ec", script, folders=[home])
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert {"ndctl0", "nmem0", "pmem1"} <= set(done.stdout.split())
+    assert "pmem0" not in done.stdout.split()
+    assert "WARNING" not in (home / "log").read_text()
+
+
+def test_nothing_is_left_behind(tmp_path):
+    def state():
+        return Path("/dev/fuse").stat().st_rdev, Path("/dev/fuse").stat().st_mode, sorted(Path("/root").iterdir())
+
+    before = state()
+    assert sh("true", folders=[tmp_path]) == ""
+    assert state() == before
+    assert not is_mounted(tmp_path)
+    assert not list(tmp_path.iterdir())
