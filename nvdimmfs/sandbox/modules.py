@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from nvdimmfs.platforms.module_files import STOCK_MODULES, TEST_MODULES, ModuleFile
@@ -12,6 +13,19 @@ from nvdimmfs.sandbox.views import replace_folder
 
 #: Where the kernel's package puts modules.
 MODULES = Path("/lib/modules")
+
+#: The kernel's list of what is loaded.
+_LOADED = Path("/proc/modules")
+
+#: Prints it as lsmod(8) does.
+_LSMOD = """#!/bin/sh
+echo 'Module                  Size  Used by'
+while read -r name size count users _; do
+    users=${{users%,}}
+    test "$users" != - || users=
+    printf '%-19s %8s  %s%s\\n' "$name" "$size" "$count" "${{users:+ $users}}"
+done < {modules}
+"""
 
 #: The machine's list of its modules, below its mount.
 _LIST = "sys/kernel/debug/nvdimmfs/modules"
@@ -30,6 +44,25 @@ def show_modules(machine: Path, scratch: Path) -> None:
         replace_folder(MODULES.parent.resolve(), lambda name: name != MODULES.name)
         MODULES.mkdir()
     syscalls.bind(scratch, MODULES)
+
+
+def show_list(machine: Path, folder: Path) -> Path | None:
+    """Where the host's kernel has no modules, and so no /proc/modules to cover, make an lsmod that knows the machine's.
+
+    Args:
+        machine: the machine's mount.
+        folder: made for it.
+
+    Returns:
+        The folder, for PATH; None where it is not needed.
+    """
+    if _LOADED.exists():
+        return None
+    folder.mkdir()
+    command = folder / "lsmod"
+    command.write_text(_LSMOD.format(modules=shlex.quote(str(machine / "proc/modules"))))
+    command.chmod(0o755)
+    return folder
 
 
 def _files(machine: Path) -> tuple[ModuleFile, ...]:

@@ -17,7 +17,7 @@ from nvdimmfs.sandbox.command import start
 from nvdimmfs.sandbox.errors import SandboxError, step
 from nvdimmfs.sandbox.link import CHANNEL, MachineLink
 from nvdimmfs.sandbox.loops import LoopDevices
-from nvdimmfs.sandbox.modules import show_modules
+from nvdimmfs.sandbox.modules import show_list, show_modules
 from nvdimmfs.sandbox.nodes import Nodes
 from nvdimmfs.sandbox.supervisor import Supervisor, caught_signals
 from nvdimmfs.sandbox.sysfs import FILE_SYSTEMS, is_merged, persistent_memory
@@ -90,6 +90,9 @@ def run_sandbox(wish: Wish) -> int:
         supervisor.watch()
         supervisor.make_nodes(MACHINE / "sys")
         os.environ.update(ENVIRONMENT)
+        commands = show_list(MACHINE, OWN_FOLDER / "bin")
+        if commands is not None:
+            os.environ["PATH"] = f"{commands}:{os.environ.get('PATH', os.defpath)}"
         namespaces.unshare_process_ids()
         signals = stack.enter_context(caught_signals())
         command = start(wish.command, MACHINE, directory)

@@ -417,6 +417,16 @@ def test_modprobe_hears_why_not(command, words):
     assert words in done.stderr
 
 
+@pytest.mark.skipif(not sandboxes.has("lsmod") and Path("/proc/modules").exists(), reason="lsmod is not installed")
+def test_lsmod_lists_the_machines_modules():
+    lines = sh("lsmod", "--memmap", "512M!4G").stdout.splitlines()
+    assert lines[0].split() == ["Module", "Size", "Used", "by"]
+    table = {name: (size, *rest) for name, size, *rest in map(str.split, lines[1:])}
+    assert table["nd_btt"] == ("32768", "1", "nd_pmem")
+    assert table["device_dax"] == ("20480", "0")
+    assert table["libnvdimm"][2].split(",") == ["dax_pmem", "nd_pmem", "nd_btt", "nd_e820"]
+
+
 @needs_kmod
 def test_modinfo_knows_the_machines_modules():
     out = sh("modinfo -F depends nd_pmem; modinfo -F alias nd_e820; modprobe -R nd:t4").stdout
