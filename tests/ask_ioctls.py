@@ -22,6 +22,11 @@ PROT_NONE, PROT_READ, PROT_READ_WRITE = 0, 1, 3
 MAP_PRIVATE_ANONYMOUS = 0x22
 SETTLE = 0.1
 
+# Keys: system calls on x86-64, an operation, a keyring; what all keys are encrypted with.
+SYS_ADD_KEY, SYS_KEYCTL, KEYCTL_UNLINK, SESSION_KEYRING = 248, 250, 9, -3
+MASTER = bytes(range(32))
+keys = {}
+
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
@@ -61,6 +66,7 @@ def seed_of(dimm):
 
 
 def resolve(text):
+    text = re.sub(r"\{key ([^}]+)\}", lambda match: f"{keys[match[1]]:#010x}", text)  # always as long
     text = re.sub(r"\{region of (\w+)\}", lambda match: region_of(match[1]), text)
     return re.sub(r"\{seed of (\w+)\}", lambda match: seed_of(match[1]), text)
 
@@ -129,7 +135,44 @@ def sleep(question):
     return {}
 
 
-KINDS = {"ioctl": ioctl, "write": write, "read": read, "pread": pmem_read, "pwrite": pmem_write, "sleep": sleep}
+def add_key(kind, description, payload):
+    serial = libc.syscall(SYS_ADD_KEY, kind.encode(), description.encode(), payload, len(payload), SESSION_KEYRING)
+    if serial < 0:
+        refusal = ctypes.get_errno()
+        raise OSError(refusal, os.strerror(refusal))
+    return serial
+
+
+def make_key(question):
+    """A new key, which takes the place of one of the same kind and name."""
+    name = question["key"]
+    if question.get("kind") == "user":
+        keys[name] = add_key("user", name, os.urandom(32))
+        return {}
+    forget_key({"forget": name})
+    add_key("user", "master", MASTER)
+    how = "new default user:master {}" if question.get("size", 32) != 32 else "new enc32 user:master {}"
+    keys[name] = add_key("encrypted", name, how.format(question.get("size", 32)).encode())
+    return {}
+
+
+def forget_key(question):
+    serial = keys.pop(question["forget"], None)
+    if serial is not None:
+        libc.syscall(SYS_KEYCTL, KEYCTL_UNLINK, serial, SESSION_KEYRING)
+    return {}
+
+
+KINDS = {
+    "key": make_key,
+    "forget": forget_key,
+    "ioctl": ioctl,
+    "write": write,
+    "read": read,
+    "pread": pmem_read,
+    "pwrite": pmem_write,
+    "sleep": sleep,
+}
 
 
 def answer(question):

@@ -58,19 +58,58 @@ class UserMemory:
         return steps.send(b"")
 
 
+#: What can be asked, by the word that only such a question has.
+KINDS = ("key", "forget", "ioctl", "write", "read", "pread", "pwrite", "sleep")
+
+
+@attrs.define
+class Keys:
+    """Keys with secrets of their own, numbered as they are made.
+
+    Attributes:
+        serials: the numbers of those that there are, by name.
+        secrets: those of all that were ever made, by number; only keys of type `encrypted` have one.
+    """
+
+    serials: dict[str, int] = attrs.Factory(dict)
+    secrets: dict[int, bytes | None] = attrs.Factory(dict)
+
+    def make(self, name: str, size: int | None) -> None:
+        serial = self.serials[name] = 1 + len(self.secrets)
+        self.secrets[serial] = None if size is None else bytes([serial]) * size
+
+    def payload(self, serial: int) -> bytes | None:
+        return self.secrets.get(serial)
+
+    def find(self, description: str) -> bytes | None:
+        return self.secrets.get(self.serials.get(description, 0))
+
+
 @attrs.frozen
 class Asker:
     """Asks a machine what was asked of the kernel."""
 
     machine: Machine
+    keys: Keys = attrs.Factory(Keys)
+
+    def __attrs_post_init__(self) -> None:
+        self.machine.system.keyring = self.keys
 
     def ask(self, question: Question) -> Answer:
-        kind = next(kind for kind in ("ioctl", "write", "read", "pread", "pwrite", "sleep") if kind in question)
+        kind = next(kind for kind in KINDS if kind in question)
         try:
             answer: Answer = getattr(self, f"_{kind}")(question)
         except KernelError as refusal:
             return {"errno": refusal.code}
         return answer
+
+    def _key(self, question: Question) -> Answer:
+        self.keys.make(question["key"], None if question.get("kind") == "user" else question.get("size", 32))
+        return {}
+
+    def _forget(self, question: Question) -> Answer:
+        self.keys.serials.pop(question["forget"], None)
+        return {}
 
     def _ioctl(self, question: Question) -> Answer:
         memory = UserMemory(bytearray(from_hex(question.get("memory", ""))), question.get("constant", False))
@@ -133,6 +172,7 @@ class Asker:
         return found
 
     def _resolve(self, text: str) -> str:
+        text = re.sub(r"\{key ([^}]+)\}", lambda match: f"{self.keys.serials[match[1]]:#010x}", text)
         text = re.sub(r"\{region of (\w+)\}", lambda match: self._region_of(match[1]), text)
         return re.sub(r"\{seed of (\w+)\}", lambda match: self._seed_of(match[1]), text)
 

@@ -91,6 +91,7 @@ def serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
     from nvdimmfs.media.base import MediaError
     from nvdimmfs.platforms.machine import Machine
     from nvdimmfs.platforms.new_machine import NewMachineError
+    from nvdimmfs.sandbox.keyring import UserKeyring
 
     try:
         from nvdimmfs.fuse.mount import serve as serve_tree
@@ -102,6 +103,7 @@ def serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
             machine = Machine.described(request.machine, request.media, request.blacklist)
     except (MediaError, NewMachineError) as error:
         raise CommandError(str(error)) from None
+    machine.system.keyring = UserKeyring()
     with contextlib.closing(machine):
         try:
             serve_tree(

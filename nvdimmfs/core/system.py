@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
+from nvdimmfs.core.keyring import Keyring, NoKeys
 from nvdimmfs.core.uevent import Action, Uevent, UeventListener
 from nvdimmfs.kernfs import Directory, Tree
 from nvdimmfs.mm.kernel import KERNEL_6_1, Kernel
@@ -57,6 +58,7 @@ class System:
         settling: queued work is running, that is, nobody waits for what is done now.
         numbered: the devices that have a device number, by it.
         scheduled: how much work has ever been queued.
+        keyring: the keys of those who write to attributes.
     """
 
     def __init__(self, kernel: Kernel = KERNEL_6_1) -> None:
@@ -78,6 +80,7 @@ class System:
         self._rest_listeners: list[Callable[[], None]] = []
         self.settling = False
         self.scheduled = 0
+        self.keyring: Keyring = NoKeys()
         self._uevent_listeners: list[UeventListener] = []
         self._uevent_sequence = 0
 

@@ -65,8 +65,11 @@ class NdRegionDriver(NdDriver):
 def _claim_dimms(region: RegionDevice) -> None:
     """Keep the region's DIMMs busy while it is bound (init_active_labels, Linux 6.1).
 
-    ENXIO when one is disabled that is locked, or whose labels are needed.
+    EBUSY when one is being overwritten (nd_region_activate); ENXIO when one is disabled that is locked, or whose
+    labels are needed.
     """
+    if any(mapping.dimm.security and mapping.dimm.security.overwriting for mapping in region.mappings):
+        raise KernelError(errno.EBUSY, f"a DIMM of {region.name} is being overwritten")
     for mapping in region.mappings:
         if mapping.dimm.data:
             mapping.claim()

@@ -32,8 +32,8 @@ _REQUESTS_AT_A_TIME = 1 << 30
 
 #: So long after the last write to an attribute, or the mount, the system comes to rest, in seconds.  The kernel, asked
 #: again after 0.3 s, had always finished what a write had left to the background, and after 0.05 s not always; what
-#: takes it long, such as a scrub, took a second for each range.
-RESTS = (0.15, 1.0, 2.0, 4.0, 8.0)
+#: takes it long, such as a scrub, took a second for each range; after ten it looks whether a DIMM is overwritten.
+RESTS = (0.15, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 def serve(

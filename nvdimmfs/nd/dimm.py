@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from typing import TYPE_CHECKING, Self
 
@@ -16,6 +17,7 @@ from nvdimmfs.nd.dimm_labels import DimmLabels
 from nvdimmfs.nd.dpa import DpaSpace
 from nvdimmfs.nd.firmware import DIMM_FIRMWARE_GROUP, DimmActivation
 from nvdimmfs.nd.label import LabelArea, label_id
+from nvdimmfs.nd.security import DimmSecurity
 
 if TYPE_CHECKING:
     from nvdimmfs.nd.bus import NvdimmBus
@@ -62,6 +64,7 @@ class DimmDevice(NdDevice):
         data: None while the DIMM is not bound, or has no label area.
         busy: how many bound regions use it.
         activation: how its firmware is activated; None where it is not.
+        security: what is known of its security, and how it is changed; None where it cannot be.
     """
 
     device_type = "nvdimm"
@@ -78,6 +81,7 @@ class DimmDevice(NdDevice):
         self.data: DimmData | None = None
         self.busy = 0
         self.activation: DimmActivation | None = None
+        self.security: DimmSecurity | None = None
 
     @property
     def modalias_type(self) -> DeviceType:
@@ -102,6 +106,9 @@ class DimmDevice(NdDevice):
                 raise KernelError(errno.ENXIO, f"{self.name} cannot read its labels any more")
             return
         self.locked = False
+        if self.security:
+            with contextlib.suppress(KernelError):
+                self.security.unlock()
         data = DimmData(self._read_labels())
         for label in data.labels.active():
             data.dpa.allocate(label_id(label.uuid), label.dpa, label.rawsize)
@@ -177,6 +184,14 @@ def available_slots(dimm: DimmDevice) -> str:
 def security(dimm: DimmDevice) -> str:
     """The security state."""
     return f"{dimm.security_state()}\n"
+
+
+@security.on_store
+def _store_security(dimm: DimmDevice, data: bytes) -> None:
+    """As `DimmSecurity.store`; EIO for a DIMM whose security cannot be changed."""
+    if dimm.security is None:
+        raise KernelError(errno.EIO, f"the security of {dimm.name} cannot be changed")
+    dimm.security.store(data)
 
 
 @attribute("frozen")

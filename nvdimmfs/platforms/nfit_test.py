@@ -20,14 +20,16 @@ from nvdimmfs.nd.command import CALL, DimmCommand, Outcome, Package
 from nvdimmfs.nd.dimm import DimmDescription, DimmDevice
 from nvdimmfs.nd.firmware import ActivationState
 from nvdimmfs.nd.region import RegionDevice
+from nvdimmfs.nd.security import DimmSecurity, SecurityFlags
 from nvdimmfs.platforms.nfit import NFIT_FAMILY, NfitBus, NfitDimm
 from nvdimmfs.platforms.nfit_activation import BUS_ACTIVATE, BUS_FAMILY, BUS_INFO, DIMM_ARM, DIMM_INFO
 from nvdimmfs.platforms.nfit_scrub import Request
+from nvdimmfs.platforms.nfit_security import GET_STATE, IntelSecurity
 from nvdimmfs.platforms.nfit_test_dimm import DIMMS_WITH_FUNCTIONS, HANDLES, TestedDimm
 from nvdimmfs.platforms.nfit_test_health import Health
 from nvdimmfs.platforms.nfit_test_payload import WORD, Payload
 from nvdimmfs.platforms.nfit_test_security import Security, State
-from nvdimmfs.platforms.nfit_test_update import Activations, BusActivations, FirmwareUpdate
+from nvdimmfs.platforms.nfit_test_update import Activations, BusActivations, FirmwareUpdate, after
 
 #: Bytes of labels that one command moves.
 MAX_TRANSFER = 4096
@@ -94,6 +96,14 @@ _STATES = {
 }
 
 
+#: What `security` shows (security_show, tools/testing/nvdimm/dimm_devs.c); other kernels have a word for overwriting.
+_SECURITY_WORDS = {
+    SecurityFlags.DISABLED: "disabled",
+    SecurityFlags.UNLOCKED: "unlocked",
+    SecurityFlags.LOCKED: "locked",
+}
+
+
 class NfitTestDimm(NfitDimm):
     """A DIMM of the test platform.
 
@@ -108,26 +118,41 @@ class NfitTestDimm(NfitDimm):
         super().__init__(bus, table, description, label_area)
         self.label_area = label_area
         self.tested = bus.tested.by_handle.get(table.handle)
-        self._frozen = table.frozen
-        if self.tested:
-            bus.tested.registered[table.handle] = self
-            self.tested.security.state = _STATES.get(table.security, State(0)) | (
-                State.FROZEN if table.frozen else State(0)
+        if self.tested is None:
+            return
+        bus.tested.registered[table.handle] = self
+        self.tested.security.state = _STATES.get(table.security, State(0)) | (
+            State.FROZEN if table.frozen else State(0)
+        )
+        if description.security is not None:
+            self.security = DimmSecurity(
+                IntelSecurity(self),
+                keyring=lambda: self.system.keyring,
+                key_name=f"nvdimm:{table.identifier}",
+                is_busy=lambda: bool(self.busy),
+                later=lambda seconds, work: after(self.system, seconds, work),
+                overwritten=self._overwritten,
             )
+
+    def _overwritten(self) -> None:
+        """Wake whoever polls `security`, which is for drivers to prepare (nvdimm_security_setup_events)."""
+        if self.driver:
+            self.notify("security")
 
     def security_state(self) -> str | None:
         """Asked of the DIMM every time, which only the test platform's kernel does.  ENOTTY when it does not tell."""
-        if self.tested is None:
+        if self.security is None:
             return super().security_state()
-        if self.tested.result(GET_SECURITY_STATE, 0) < 0:
-            raise KernelError(errno.ENOTTY, f"{self.name} does not tell its state")
-        self._frozen = self.tested.security.frozen
-        return self.tested.security.word
+        self.security.refresh()
+        for flag, word in _SECURITY_WORDS.items():
+            if flag in self.security.flags:
+                return word
+        raise KernelError(errno.ENOTTY, f"{self.name} does not tell its state")
 
     @property
     def frozen(self) -> bool:
         """As it was when `security` was last read."""
-        return self._frozen
+        return super().frozen if self.security is None else SecurityFlags.FROZEN in self.security.flags
 
 
 class NfitTestBus(NfitBus):
@@ -203,7 +228,7 @@ class NfitTestBus(NfitBus):
             16: update.query,
             17: health.set_thresholds,
             18: health.inject,
-            GET_SECURITY_STATE: security.tell,
+            GET_STATE: security.tell,
             20: security.set_passphrase,
             21: security.disable,
             22: security.unlock,
@@ -280,10 +305,6 @@ class NfitTestBus(NfitBus):
         errors = list(self.ars.errors)[:_MAX_RECORDS]
         payload.put(_INJECTED, 0, 0, len(errors))
         payload.write(_INJECTED.size, b"".join(_RECORD.pack(*error) for error in errors))
-
-
-#: NVDIMM_INTEL_GET_SECURITY_STATE.
-GET_SECURITY_STATE = 19
 
 
 def _require_tested(dimm: NfitTestDimm) -> TestedDimm:

@@ -68,17 +68,6 @@ class Security:
         """As if it had been locked by a reset."""
         self.state = State.ENABLED | State.LOCKED
 
-    @property
-    def word(self) -> str:
-        """What nmemN/security shows, while the DIMM is overwritten, too."""
-        if self.state & State.ENABLED:
-            return "locked" if self.state & State.LOCKED else "unlocked"
-        return "disabled"
-
-    @property
-    def frozen(self) -> bool:
-        return State.ENABLED | State.FROZEN in self.state
-
     def tell(self, payload: Payload) -> None:
         """Tell the state (NVDIMM_INTEL_GET_SECURITY_STATE); the master's is always enabled."""
         payload.put(_STATE, 0, 0, 1)

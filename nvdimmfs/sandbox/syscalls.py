@@ -30,6 +30,12 @@ UMOUNT_NOFOLLOW = 0x8
 # Operations of prctl(2) (include/uapi/linux/prctl.h).
 PR_SET_PDEATHSIG = 1
 
+# Operations of keyctl(2), and two keyrings (include/uapi/linux/keyctl.h).
+_JOIN_SESSION, _DESCRIBE, _LINK, _SEARCH, _READ = 1, 6, 8, 10, 11
+_SESSION_KEYRING, _USER_KEYRING = -3, -4
+#: Bytes that what is told of a key has room in: a page.
+_KEY_ROOM = 4096
+
 # struct signalfd_siginfo: the number and the code; who has sent it, else (include/uapi/linux/signalfd.h).
 _SIGNAL = struct.Struct("=I4xi116x")
 #: The code of what the kernel itself sends (include/uapi/asm-generic/siginfo.h).
@@ -54,14 +60,15 @@ class SystemCallNumbers:
     init_module: int
     finit_module: int
     delete_module: int
+    keyctl: int
 
 
 #: From asm/unistd.h.  A 64-bit kernel also runs the 32-bit programs of its family.
-X86_64 = SystemCallNumbers(0xC000003E, 317, 16, 175, 313, 176)
-I386 = SystemCallNumbers(0x40000003, 354, 54, 128, 350, 129)
-AARCH64 = SystemCallNumbers(0xC00000B7, 277, 29, 105, 273, 106)
-ARM = SystemCallNumbers(0x40000028, 383, 54, 128, 379, 129)
-RISCV64 = SystemCallNumbers(0xC00000F3, 277, 29, 105, 273, 106)
+X86_64 = SystemCallNumbers(0xC000003E, 317, 16, 175, 313, 176, 250)
+I386 = SystemCallNumbers(0x40000003, 354, 54, 128, 350, 129, 288)
+AARCH64 = SystemCallNumbers(0xC00000B7, 277, 29, 105, 273, 106, 219)
+ARM = SystemCallNumbers(0x40000028, 383, 54, 128, 379, 129, 311)
+RISCV64 = SystemCallNumbers(0xC00000F3, 277, 29, 105, 273, 106, 219)
 
 #: What each machine runs, its own architecture first.
 FAMILIES = {"x86_64": (X86_64, I386), "aarch64": (AARCH64, ARM), "riscv64": (RISCV64,)}
@@ -168,3 +175,39 @@ def _check(answer: int, what: str) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), what)
     return answer
+
+
+def possess_user_keyring() -> None:
+    """Begin a session of one's own, as far as keys go, in which the keys of the user are found."""
+    _keyctl(_JOIN_SESSION, None)
+    _keyctl(_LINK, _USER_KEYRING, _SESSION_KEYRING)
+
+
+def find_key(kind: str, description: str) -> int:
+    """The number of a key in the session."""
+    return _keyctl(_SEARCH, _SESSION_KEYRING, kind.encode(), description.encode(), 0)
+
+
+def key_description(serial: int) -> bytes:
+    """Its type, owners, permissions and name, with semicolons between them."""
+    return _told_of_key(_DESCRIBE, serial).rstrip(b"\0")
+
+
+def key_contents(serial: int) -> bytes:
+    """What is in a key, as far as it is told."""
+    return _told_of_key(_READ, serial)
+
+
+def _told_of_key(operation: int, serial: int) -> bytes:
+    buffer = ctypes.create_string_buffer(_KEY_ROOM)
+    length = _keyctl(operation, serial, buffer, ctypes.c_size_t(_KEY_ROOM))
+    return buffer.raw[: min(length, _KEY_ROOM)]
+
+
+def _keyctl(operation: int, *arguments: object) -> int:
+    number = family()[0].keyctl
+    result: int = _LIBC.syscall(ctypes.c_long(number), ctypes.c_int(operation), *arguments)
+    if result < 0:
+        refusal = ctypes.get_errno()
+        raise OSError(refusal, os.strerror(refusal))
+    return result

@@ -365,6 +365,28 @@ def test_partitions_are_found_and_mounted():
     assert sh(script, "--memmap", "512M!4G").stdout.split() == ["pmem0", "disk", "pmem0p1", "part", "pmem0", "pmem0p1"]
 
 
+ENCRYPTED = """
+    name=nvdimmfs-test-$$; keyctl link @u @s
+    master=$(head -c 32 /dev/urandom | keyctl padd user $name @u); trap 'keyctl unlink $master @u >/dev/null' EXIT
+    key=$(keyctl add encrypted $name "new enc32 user:$name 32" @u) || { echo no keys; exit; }
+    trap 'keyctl unlink $master @u >/dev/null; keyctl unlink $key @u >/dev/null' EXIT
+    cd /sys/bus/nd/devices/nmem0
+    echo update 0 $key > security; cat security
+    echo disable 0 > security || echo refused
+    echo disable $master > security || echo refused
+    echo disable $key > security; cat security
+"""
+
+
+@needs_root
+@pytest.mark.skipif(not sandboxes.has("keyctl"), reason="keyctl (keyutils) is not installed")
+def test_passphrases_are_keys_of_the_hosts_kernel():
+    told = run("keyctl", "session", "-", "sh", "-c", ENCRYPTED, options=("--machine", "nfit_test")).stdout
+    if "no keys" in told:
+        pytest.skip("the host's kernel has no encrypted keys")
+    assert told.split() == ["unlocked", "refused", "refused", "disabled"]
+
+
 def test_debugfs_has_what_the_btt_driver_shows():
     script = """
         grep -o '^debugfs /sys/kernel/debug' /proc/mounts

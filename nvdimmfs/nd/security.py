@@ -1,0 +1,265 @@
+"""Security of DIMMs: passphrases, which are keys in the kernel's keyrings, and what they allow.
+
+It is what nmemN/security takes and what happens when a DIMM is bound (drivers/nvdimm/security.c, Linux 6.1).  What a
+DIMM does with a passphrase is its provider's affair (`SecurityOps`).
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+
+from nvdimmfs.core.keyring import Keyring
+from nvdimmfs.core.parse import WHITE_SPACE, c_string, parse_unsigned
+from nvdimmfs.errors import KernelError
+
+#: Bytes of a passphrase (NVDIMM_PASSPHRASE_LEN), and the one for when there is none.
+PASSPHRASE_SIZE = 32
+NO_PASSPHRASE = bytes(PASSPHRASE_SIZE)
+
+#: The kernel asks at once whether a DIMM has been overwritten, then after so many seconds more each time, to a limit.
+QUERY_STEP = 10
+QUERY_LIMIT = 15 * 60
+
+#: How much of each word counts (SEC_CMD_SIZE, KEY_ID_SIZE).
+_COMMAND_SIZE, _KEY_SIZE = 32, 10
+
+
+class SecurityFlags(enum.Flag):
+    """What holds of a DIMM (enum nvdimm_security_bits); nothing does of one that has no security."""
+
+    NONE = 0
+    DISABLED = enum.auto()
+    UNLOCKED = enum.auto()
+    LOCKED = enum.auto()
+    FROZEN = enum.auto()
+    OVERWRITE = enum.auto()
+
+
+class SecurityOps(Protocol):
+    """What a provider can do to a DIMM (struct nvdimm_security_ops).  Refusals are KernelErrors."""
+
+    def flags(self, *, master: bool) -> SecurityFlags:
+        """What holds now, for the user's passphrase or the master's."""
+
+    def freeze(self) -> None:
+        """Take no security operation until the next boot."""
+
+    def change_key(self, old: bytes, new: bytes, *, master: bool) -> None:
+        """Replace a passphrase."""
+
+    def unlock(self, key: bytes) -> None:
+        """Unlock it."""
+
+    def disable(self, key: bytes) -> None:
+        """Do without a passphrase."""
+
+    def erase(self, key: bytes, *, master: bool) -> None:
+        """Forget what is on it."""
+
+    def overwrite(self, key: bytes) -> None:
+        """Begin to overwrite it."""
+
+    def query_overwrite(self) -> None:
+        """EBUSY while it is being overwritten."""
+
+
+@attrs.define(eq=False)
+class DimmSecurity:
+    """What the kernel knows of a DIMM's security (nvdimm->sec).
+
+    Attributes:
+        flags: what held when it was last asked.
+        master_flags: the same, for the master's passphrase.
+        overwriting: it is being overwritten, as far as the kernel knows.
+    """
+
+    _ops: SecurityOps
+    _keyring: Callable[[], Keyring]
+    _key_name: str
+    _is_busy: Callable[[], bool]
+    _later: Callable[[int, Callable[[], None]], None]
+    _overwritten: Callable[[], None]
+    overwriting: bool = False
+    flags: SecurityFlags = attrs.field(init=False)
+    master_flags: SecurityFlags = attrs.field(init=False)
+    _next_query: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.refresh()
+        self._refresh_master()
+
+    def refresh(self) -> None:
+        """Ask the DIMM; nothing is known of one that is being overwritten."""
+        self.flags = SecurityFlags.OVERWRITE if self.overwriting else self._ops.flags(master=False)
+
+    def _refresh_master(self) -> None:
+        self.master_flags = self._ops.flags(master=True)
+
+    def unlock(self) -> None:
+        """Unlock it with the key that is named after it, when it is bound (nvdimm_security_unlock).
+
+        One that is unlocked is given the key all the same, to see whether it is the right one.  Nothing comes of it if
+        it is not.  EIO without security, EBUSY while it is being overwritten, else the DIMM's refusals.
+        """
+        if not self.flags:
+            raise KernelError(errno.EIO, "it has no security")
+        if SecurityFlags.DISABLED in self.flags:
+            return
+        self._require_not_overwriting()
+        key = self._keyring().find(self._key_name) or NO_PASSPHRASE
+        if SecurityFlags.UNLOCKED in self.flags:
+            self._ops.change_key(key, key, master=False)
+            self.refresh()
+            return
+        self._then_refresh(lambda: self._ops.unlock(key))
+
+    def store(self, data: bytes) -> None:
+        """Do what is written: a word, and for most of them one number of a key or two, 0 for no key.
+
+        EINVAL for what is no such thing (where a key is missing, Linux takes what is on its stack), ERANGE for a number
+        past 32 bits.  Then: EBUSY to erase or overwrite a DIMM that a bound region uses; EOPNOTSUPP without security;
+        EIO when it is frozen, EBUSY while it is being overwritten; ENOKEY for a number that is no key's, and for no key
+        as the new one; what the DIMM refuses.
+        """
+        word, *numbers = _words(data)
+        command = _COMMANDS.get(word)
+        if command is None or len(numbers) < command.keys:
+            raise KernelError(errno.EINVAL, f"{word!r} is no operation, or its keys are missing")
+        keys = [parse_unsigned(number, bits=32) for number in numbers[: command.keys]]
+        command.execute(self, *keys)
+
+    def freeze(self) -> None:
+        if not self.flags:
+            raise KernelError(errno.EIO, "it has no security")
+        self._require_not_overwriting()
+        self._then_refresh(self._ops.freeze)
+
+    def disable(self, key: int) -> None:
+        self._require_changeable()
+        secret = self._old_key(key)
+        self._then_refresh(lambda: self._ops.disable(secret))
+
+    def update(self, old: int, new: int) -> None:
+        self._require_changeable()
+        secrets = self._old_key(old), self._key(new)
+        self._then_refresh(lambda: self._ops.change_key(*secrets, master=False))
+
+    def update_master(self, old: int, new: int) -> None:
+        self._require_changeable()
+        keys = self._old_key(old), self._key(new)
+        try:
+            self._ops.change_key(*keys, master=True)
+        finally:
+            self._refresh_master()
+
+    def erase(self, key: int) -> None:
+        self._require_idle()
+        self._require_changeable()
+        secret = self._old_key(key)
+        self._then_refresh(lambda: self._ops.erase(secret, master=False))
+
+    def erase_by_master(self, key: int) -> None:
+        self._require_idle()
+        self._require_changeable()
+        if SecurityFlags.UNLOCKED not in self.master_flags:
+            raise KernelError(errno.EOPNOTSUPP, "there is no master passphrase")
+        secret = self._old_key(key)
+        self._then_refresh(lambda: self._ops.erase(secret, master=True))
+
+    def overwrite(self, key: int) -> None:
+        self._require_idle()
+        self._require_changeable()
+        self._ops.overwrite(self._old_key(key))
+        self.overwriting = True
+        self.flags |= SecurityFlags.OVERWRITE
+        self._query()
+
+    def _query(self) -> None:
+        """Look whether it has been overwritten (__nvdimm_security_overwrite_query)."""
+        try:
+            self._ops.query_overwrite()
+        except KernelError as refusal:
+            if refusal.errno == errno.EBUSY:
+                seconds = self._next_query + QUERY_STEP
+                self._next_query = min(QUERY_LIMIT, seconds)
+                self._later(seconds, self._query)
+                return
+        self._next_query = 0
+        self.overwriting = False
+        self.refresh()
+        self._refresh_master()
+        self._overwritten()
+
+    def _then_refresh(self, operation: Callable[[], None]) -> None:
+        try:
+            operation()
+        finally:
+            self.refresh()
+
+    def _require_idle(self) -> None:
+        if self._is_busy():
+            raise KernelError(errno.EBUSY, "a bound region uses it")
+
+    def _require_not_overwriting(self) -> None:
+        if self.overwriting:
+            raise KernelError(errno.EBUSY, "it is being overwritten")
+
+    def _require_changeable(self) -> None:
+        if not self.flags:
+            raise KernelError(errno.EOPNOTSUPP, "it has no security")
+        if SecurityFlags.FROZEN in self.flags:
+            raise KernelError(errno.EIO, "its security is frozen")
+        self._require_not_overwriting()
+
+    def _old_key(self, serial: int) -> bytes:
+        return self._key(serial) if serial else NO_PASSPHRASE
+
+    def _key(self, serial: int) -> bytes:
+        key = self._keyring().payload(serial) if serial else None
+        if key is None or len(key) != PASSPHRASE_SIZE:
+            raise KernelError(errno.ENOKEY, f"{serial} is no key for a DIMM")
+        return key
+
+
+@attrs.frozen
+class _Command:
+    """What a word stands for.
+
+    Attributes:
+        keys: how many numbers of keys follow.
+        execute: what it does.
+    """
+
+    keys: int
+    execute: Callable[..., None]
+
+
+_COMMANDS = {
+    b"freeze": _Command(0, DimmSecurity.freeze),
+    b"disable": _Command(1, DimmSecurity.disable),
+    b"update": _Command(2, DimmSecurity.update),
+    b"erase": _Command(1, DimmSecurity.erase),
+    b"overwrite": _Command(1, DimmSecurity.overwrite),
+    b"master_update": _Command(2, DimmSecurity.update_master),
+    b"master_erase": _Command(1, DimmSecurity.erase_by_master),
+}
+
+
+def _words(data: bytes) -> list[bytes]:
+    """The words that count, cut as sscanf cuts them: the rest of a long one is the next.  EINVAL for none."""
+    words, rest = [], c_string(data)
+    for width in (_COMMAND_SIZE, _KEY_SIZE, _KEY_SIZE):
+        rest = rest.lstrip(WHITE_SPACE)
+        found = rest.split(maxsplit=1)
+        if not found:
+            break
+        words.append(found[0][:width])
+        rest = rest[len(words[-1]) :]
+    if not words:
+        raise KernelError(errno.EINVAL, "nothing was written")
+    return words
