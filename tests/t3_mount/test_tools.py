@@ -8,7 +8,7 @@ import mounting
 import pytest
 import sandboxes
 from recording import load_header
-from sandboxes import run
+from sandboxes import run, sh
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
@@ -33,3 +33,72 @@ def test_tools_answer_as_they_do_on_a_real_kernel(story):
     assert done.returncode == 0, done.stdout[:5000] + done.stderr
     assert done.stderr == ""
     assert done.stdout.endswith("agree\n")
+
+
+# Disks, as root
+
+
+needs_block_devices = pytest.mark.skipif(
+    not sandboxes.is_root() or not Path("/dev/loop-control").exists(), reason="needs root and loop devices"
+)
+
+TWO_RANGES = ("--memmap", "512M!4G,256M!6G", "--ram", "8G")
+
+#: Makes a BTT of namespace0.0, as /dev/pmem0s.
+MAKE_SECTOR = "ndctl create-namespace -e namespace0.0 -m sector -f >/dev/null"
+
+needs_ndctl = pytest.mark.skipif(not sandboxes.has("ndctl"), reason="ndctl is not installed")
+needs_mkfs = pytest.mark.skipif(not sandboxes.has("mkfs.ext4"), reason="mkfs.ext4 (e2fsprogs) is not installed")
+
+
+@needs_block_devices
+@needs_mkfs
+@pytest.mark.parametrize(
+    ("disk", "prepare"),
+    [("pmem0", "true"), pytest.param("pmem0s", MAKE_SECTOR, marks=needs_ndctl)],
+)
+def test_a_file_system_outlives_its_disk(disk, prepare):
+    """Unmounted, the disk taken away and found again, every byte is there, and the file system is clean."""
+    script = f"""
+        {prepare}
+        mkfs.ext4 -q /dev/{disk}
+        mkdir /run/here; mount /dev/{disk} /run/here
+        dd if=/dev/urandom of=/run/here/file bs=64k count=100 status=none
+        mkdir /run/here/folder; ln -s file /run/here/folder/link; md5sum < /run/here/file
+        umount /run/here
+        echo region0 > /sys/bus/nd/drivers/nd_region/unbind; ! test -e /dev/{disk}
+        echo region0 > /sys/bus/nd/drivers/nd_region/bind; test -b /dev/{disk}
+        e2fsck -fn /dev/{disk} >/dev/null 2>&1
+        mount /dev/{disk} /run/here; md5sum < /run/here/file; readlink /run/here/folder/link; umount /run/here
+    """
+    before, after, link = sh(script, *TWO_RANGES).stdout.splitlines()
+    assert before == after
+    assert link == "file"
+
+
+@needs_block_devices
+@needs_ndctl
+def test_lsblk_sees_what_sysfs_tells():
+    script = f"""
+        {MAKE_SECTOR}
+        lsblk -b -n -r -o NAME,SIZE /dev/pmem0s /dev/pmem1
+        for disk in pmem0s pmem1; do
+            echo $disk $(($(cat /sys/block/$disk/size) * 512))
+        done
+    """
+    lines = sh(script, *TWO_RANGES).stdout.splitlines()
+    assert len(lines) == 4
+    assert sorted(lines[:2]) == sorted(lines[2:])
+
+
+@needs_block_devices
+def test_what_was_written_is_there_when_the_disk_goes():
+    """The page cache is written back, whether everybody has closed the disk (dd) or somebody has it open."""
+    script = """
+        cd /sys/bus/nd/drivers/nd_pmem
+        printf hello | dd of=/dev/pmem0 conv=notrunc status=none
+        echo namespace0.0 > unbind; echo namespace0.0 > bind; head -c 5 /dev/pmem0
+        exec 3<>/dev/pmem0; printf again >&3; echo namespace0.0 > unbind; exec 3>&-
+        echo namespace0.0 > bind; head -c 5 /dev/pmem0
+    """
+    assert sh(script, *TWO_RANGES).stdout == "helloagain"
