@@ -30,6 +30,7 @@ _MACHINE_OPTIONS = ("machine", "memmap", "ram", "kernel", "media", "blacklist")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    parser.usage = "%(prog)s [OPTION ...] -- COMMAND [ARGUMENT ...]"
     machine_options.configure(parser)
     parser.add_argument("--attach", metavar="DIR", help="use the machine that is mounted on DIR instead of a new one")
     parser.add_argument(
@@ -39,15 +40,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the command's network: one of its own without connections, in which it hears uevents, or the host's, "
         "without them (default: private)",
     )
-    parser.add_argument("command", metavar="COMMAND", help="what to run; put -- before it")
-    parser.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="its arguments")
+    parser.add_argument(
+        "command", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="what to run, with its arguments"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command, and end as it ends: with its status, or by its signal."""
     logs.log_to_stderr(logging.WARNING)
     wish = Wish(
-        command=[arguments.command, *arguments.arguments],
+        command=_command(arguments.command),
         serve=None if arguments.attach else _server(arguments),
         attach=None if arguments.attach is None else _mounted(arguments),
         own_network=arguments.net == PRIVATE,
@@ -61,6 +63,16 @@ def run(arguments: argparse.Namespace) -> int:
     if os.WIFSIGNALED(ending):
         _end_by(os.WTERMSIG(ending))
     return os.waitstatus_to_exitcode(ending)
+
+
+def _command(words: list[str]) -> list[str]:
+    """The command, without the -- before it."""
+    command = words[1:] if words[:1] == ["--"] else words
+    if not command:
+        raise CommandError(
+            "run: there is no command to run; write it behind --, as in `nvdimmfs run -- ndctl list`", MISUSED
+        )
+    return command
 
 
 def _server(arguments: argparse.Namespace) -> Serve:

@@ -60,6 +60,18 @@ def test_a_command_that_cannot_be_run(command, status, words):
     assert (done.returncode, done.stderr) == (status, f"nvdimmfs: cannot run {command}: {words}\n")
 
 
+@pytest.mark.parametrize("words", [(), ("--",), ("--memmap", "64M!4G"), ("--memmap", "64M!4G", "--")])
+def test_no_command(words):
+    done = mounting.command(*mounting.MACHINE, "run", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("nvdimmfs: run: there is no command to run;")
+
+
+def test_the_dashes_can_be_left_out():
+    done = mounting.command(*mounting.MACHINE, "run", "--memmap", "64M!4G", "echo", "--machine", "--", "-n")
+    assert (done.returncode, done.stdout) == (0, "--machine -- -n\n")
+
+
 def test_input_arguments_folder_and_environment_pass_through(tmp_path):
     done = run(
         "sh",
