@@ -59,6 +59,18 @@ def require_free(directory: Path) -> None:
         raise CommandError(f"{directory} is not empty")
 
 
+def require_machine(directory: Path) -> None:
+    """CommandError unless a machine is mounted on a directory whose daemon answers."""
+    mount = mount_at(directory)
+    if mount is None or not mount.ours:
+        raise CommandError(f"{directory} is not a mount of nvdimmfs")
+    match state_of(mount):
+        case State.KILLED:
+            raise CommandError(f"the daemon of {directory} was killed: clean up with `nvdimmfs umount {directory}`")
+        case State.SILENT:
+            raise CommandError(f"the daemon of {directory} does not answer: it is stopped, or hangs")
+
+
 class State(enum.Enum):
     """How the daemon of a mount is."""
 

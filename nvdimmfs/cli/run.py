@@ -14,7 +14,7 @@ from nvdimmfs.cli import log as logs
 from nvdimmfs.cli import machine_options
 from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.mount import MountRequest, serve
-from nvdimmfs.cli.mount_table import absolute
+from nvdimmfs.cli.mount_table import absolute, require_machine
 from nvdimmfs.fuse.requirements import MountError, require_fuse
 from nvdimmfs.sandbox.command import CommandNotStartedError
 from nvdimmfs.sandbox.errors import SandboxError
@@ -94,7 +94,9 @@ def _mounted(arguments: argparse.Namespace) -> Path:
     for option in _MACHINE_OPTIONS:
         if getattr(arguments, option):
             raise CommandError(f"--attach: the machine is there already, --{option} cannot change it", MISUSED)
-    return absolute(arguments.attach)
+    directory = absolute(arguments.attach)
+    require_machine(directory)
+    return directory
 
 
 def _end_by(number: int) -> None:

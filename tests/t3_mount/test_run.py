@@ -266,7 +266,18 @@ def test_attached_to_a_mount_the_command_changes_that_machine(new_mount):
 def test_attached_to_nothing(tmp_path):
     done = run("true", options=("--attach", tmp_path))
     assert done.returncode == 1
-    assert done.stderr.startswith(f"nvdimmfs: cannot attach to {tmp_path}: no machine is mounted there")
+    assert done.stderr == f"nvdimmfs: {tmp_path} is not a mount of nvdimmfs\n"
+
+
+@pytest.mark.parametrize(("number", "words"), [(signal.SIGSTOP, "does not answer"), (signal.SIGKILL, "was killed")])
+def test_attached_to_a_daemon_that_does_not_serve(new_mount, number, words):
+    mount = new_mount(mounting.MACHINE, *TWO_RANGES)
+    mount.kill(number)
+    if number == signal.SIGKILL:
+        mount.has_ended()
+    done = run("true", options=("--attach", mount.directory))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"nvdimmfs: the daemon of {mount.directory} {words}")
 
 
 def test_an_attached_machine_cannot_be_another_one(tmp_path):
