@@ -26,6 +26,7 @@ class Calls:
         terminals: the file system (st_dev) of its character devices; the host's terminals have numbers alike.
         proc: an open /proc in which the callers are.
         act: acts on what the machine has told; a caller finds the nodes of what a module has brought.
+        has_claimed_partitions: whether a partition of the disk of a number is mounted, or claimed otherwise.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class Calls:
         terminals: int,
         proc: int,
         act: Callable[[], None],
+        has_claimed_partitions: Callable[[NodeNumber], bool],
     ) -> None:
         self._link = link
         self._devices = devices
         self._terminals = terminals
         self._proc = proc
         self._act = act
+        self._has_claimed_partitions = has_claimed_partitions
         modules = ModuleCalls(link)
         self._module_calls = {
             "delete_module": modules.delete_module,
@@ -86,6 +89,8 @@ class Calls:
             privileged=caller.has_capability(CAP_SYS_ADMIN),
         )
         if file.kind == "block" and call.request == BLKRRPART:
+            if call.privileged and self._has_claimed_partitions(file.number):
+                return -errno.EBUSY
             self._sync(caller, file)
         value = self._link.ioctl(call, CallerMemory(caller, address))
         if file.kind == "block":

@@ -48,6 +48,14 @@ class LoopNode:
     loop: int
     spare: int | None
 
+    def is_claimed(self) -> bool:
+        """Whether somebody has it for themselves, such as a mounted file system."""
+        try:
+            os.close(os.open(self.place, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+        except OSError as failure:
+            return failure.errno == errno.EBUSY
+        return False
+
     def set_read_only(self, *, read_only: bool) -> None:
         """Let it refuse writes, or take them."""
         _set_read_only(self.loop, read_only=read_only)

@@ -91,6 +91,16 @@ class Nodes:
         if isinstance(node, LoopNode):
             node.set_read_only(read_only=read_only)
 
+    def has_claimed_partitions(self, disk: NodeNumber) -> bool:
+        """Whether somebody has a partition of the disk of that number for themselves, such as a mounted file system."""
+        claimed = (name for name, node in self._nodes.items() if isinstance(node, LoopNode) and node.is_claimed())
+        return any(self.number(self._whole(name)) == disk for name in claimed)
+
+    def _whole(self, name: str) -> str:
+        """The disk that a partition is on; nothing for what is no partition."""
+        folder = (self._machine / "sys/class/block" / name).resolve()
+        return folder.parent.name if (folder / "partition").exists() else ""
+
     def remove(self, name: str) -> None:
         """Take a node away, if it is there."""
         node = self._nodes.pop(name, None)

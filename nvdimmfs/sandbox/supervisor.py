@@ -43,7 +43,7 @@ class Supervisor:
         self._view = view
         self._uevents = uevents
         self._known: set[tuple[str, NodeNumber]] = set()
-        self._calls = Calls(link, self._known, nodes.terminals, proc, self._act)
+        self._calls = Calls(link, self._known, nodes.terminals, proc, self._act, nodes.has_claimed_partitions)
 
     def make_nodes(self, sys: Path) -> None:
         """Make the nodes of the devices that are there already.

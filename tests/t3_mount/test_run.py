@@ -375,11 +375,15 @@ fcntl.ioctl(disk, 0x125F)
 @needs_root
 @pytest.mark.skipif(not Path("/dev/loop-control").exists(), reason="no loop devices here")
 @pytest.mark.skipif(not sandboxes.has("mkfs.ext4"), reason="mkfs.ext4 (e2fsprogs) is not installed")
+@pytest.mark.skipif(not sandboxes.has("blockdev"), reason="blockdev (util-linux) is not installed")
 def test_partitions_are_found_and_mounted():
     script = f"""
         {sys.executable} -c '{REREAD}'
         test "$(stat -c %Hr:%Lr /dev/pmem0p1)" = "$(cat /sys/block/pmem0/pmem0p1/dev)"
-        mkfs.ext4 -q -b 4096 /dev/pmem0p1; mkdir /run/here; mount /dev/pmem0p1 /run/here; umount /run/here
+        mkfs.ext4 -q -b 4096 /dev/pmem0p1; mkdir /run/here; mount /dev/pmem0p1 /run/here
+        ! blockdev --rereadpt /dev/pmem0 2> /dev/null
+        umount /run/here
+        blockdev --rereadpt /dev/pmem0
         lsblk -n -l -o NAME,TYPE /dev/pmem0
         if test -e /proc/partitions; then tail -n +3 /proc/partitions | sed 's/.* //' | tr '\n' ' '; fi
         echo namespace0.0 > /sys/bus/nd/drivers/nd_pmem/unbind
