@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mounting
+import pytest
+from recording import Header, load_header
 
 #: A command in a sandbox takes no longer than this, in seconds.
 PATIENCE = 60
@@ -98,6 +100,25 @@ def processes_with(word: str) -> list[int]:
 def version(tool: str) -> str:
     """What a tool says of its version; empty when it is not installed."""
     return mounting.command(tool, "--version").stdout.strip() if has(tool) else ""
+
+
+RECORDINGS = mounting.ROOT / "tests" / "recordings"
+
+#: Runs a test with each recorded story in which tools are called.
+told_with_tools = pytest.mark.parametrize(
+    "story",
+    [story for story in sorted(RECORDINGS.rglob("*.recording")) if load_header(story).programs],
+    ids=lambda story: f"{story.parent.name}-{story.stem}",
+)
+
+
+def header_with_tools(story: Path) -> Header:
+    """A story's header; skips the test where the tools are not those that the story was told with."""
+    header = load_header(story)
+    for tool, told in header.programs.items():
+        if version(tool) != told:
+            pytest.skip(f"{tool} {told} is not installed")
+    return header
 
 
 def has(tool: str) -> bool:

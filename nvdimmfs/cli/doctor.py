@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import textwrap
-from collections.abc import Iterator
 
 from nvdimmfs.cli.errors import FAILED
 from nvdimmfs.fuse.requirements import MountError, require_fuse
@@ -41,16 +40,11 @@ def _fuse() -> Finding:
     try:
         require_fuse()
     except MountError as failure:
-        words, _, remedy = str(failure).partition("; ")
-        return Finding("/dev/fuse", State.MISSING, words, remedy)
+        return Finding.missing("/dev/fuse", str(failure))
     return Finding("/dev/fuse", State.GOOD, "file systems can be mounted")
 
 
 def _line(finding: Finding) -> str:
-    return "\n".join(_wrapped(finding))
-
-
-def _wrapped(finding: Finding) -> Iterator[str]:
     words = finding.words + (f"; to improve it: {finding.remedy}" if finding.remedy else "")
     first = f"{_MARKS[finding.state]}  {finding.what:<14}"
-    yield from textwrap.wrap(words, _WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
+    return textwrap.fill(words, _WIDTH, initial_indent=first, subsequent_indent=" " * len(first))

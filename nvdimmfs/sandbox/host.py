@@ -6,6 +6,7 @@ import enum
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from typing import Self
 
 from attrs import frozen
 
@@ -37,6 +38,12 @@ class Finding:
     words: str
     remedy: str = ""
 
+    @classmethod
+    def missing(cls, what: str, complaint: str) -> Self:
+        """There is none; the complaint says why and, behind a semicolon, what would help."""
+        words, _, remedy = complaint.partition("; ")
+        return cls(what, State.MISSING, words, remedy)
+
 
 def findings() -> Iterator[Finding]:
     """All there is to say of this host, the most needed first."""
@@ -52,8 +59,7 @@ def _namespaces() -> Finding:
     complaint = _complaint_of(_enter)
     what = "namespaces"
     if complaint:
-        words, _, remedy = complaint.partition("; ")
-        return Finding(what, State.MISSING, words, remedy)
+        return Finding.missing(what, complaint)
     how = "as root" if namespaces.is_privileged() else "as an ordinary user"
     return Finding(what, State.GOOD, f"a command can have a /sys, /dev and /proc of its own, {how}")
 
@@ -70,8 +76,7 @@ def _system_calls() -> Finding:
 
     complaint = _complaint_of(install)
     if complaint:
-        words, _, remedy = complaint.partition("; ")
-        return Finding(what, State.MISSING, words, remedy)
+        return Finding.missing(what, complaint)
     return Finding(what, State.GOOD, "ioctls on the machine's devices, and changes of modules, can be answered")
 
 

@@ -10,9 +10,7 @@ import pytest
 import sandboxes
 from mounting import MACHINE, is_mounted
 from ordinary_user import USER
-from recording import load_header
 
-RECORDINGS = Path(__file__).parent.parent / "recordings"
 REPLAY = mounting.ROOT / "tests" / "replay.py"
 STORM = mounting.ROOT / "tests" / "storm.py"
 
@@ -61,16 +59,9 @@ def test_disks_are_files_and_the_others_are_devices():
     assert lines == ["regular file", "character special file", "character special file", "hello"]
 
 
-@pytest.mark.parametrize(
-    "story",
-    [story for story in sorted(RECORDINGS.rglob("*.recording")) if load_header(story).programs],
-    ids=lambda story: f"{story.parent.name}-{story.stem}",
-)
+@sandboxes.told_with_tools
 def test_tools_answer_as_they_do_on_a_real_kernel(story):
-    header = load_header(story)
-    for tool, version in header.programs.items():
-        if sandboxes.version(tool) != version:
-            pytest.skip(f"{tool} {version} is not installed")
+    header = sandboxes.header_with_tools(story)
     done = run(sys.executable, REPLAY, "/sys", story, options=machines.options(header.machine))
     assert (done.returncode, done.stderr) == (0, ""), done.stdout[:5000] + done.stderr
     assert done.stdout.endswith("agree\n")
