@@ -59,6 +59,8 @@ class System:
         numbered: the devices that have a device number, by it.
         scheduled: how much work has ever been queued.
         keyring: the keys of those who write to attributes.
+        reads: how many attributes have ever been read.
+        writes: how many have ever been written.
     """
 
     def __init__(self, kernel: Kernel = KERNEL_6_1) -> None:
@@ -72,12 +74,13 @@ class System:
             self.directory(path)
         self.numbered: dict[DeviceNumber, Device] = {}
         self._work: deque[Callable[[], None]] = deque()
+        self._last_work: deque[Callable[[], None]] = deque()
         self._background: deque[Callable[[], None]] = deque()
         self._reads_left = 0
-        self._writes = 0
+        self.reads = 0
+        self.writes = 0
         self._long_work: list[LongWork] = []
         self._rested = 0.0
-        self._rest_listeners: list[Callable[[], None]] = []
         self.settling = False
         self.scheduled = 0
         self.keyring: Keyring = NoKeys()
@@ -96,6 +99,10 @@ class System:
         self._work.append(work)
         self.scheduled += 1
 
+    def schedule_last(self, work: Callable[[], None]) -> None:
+        """Do this once nothing else is queued."""
+        self._last_work.append(work)
+
     def after_work(self, work: Callable[[], None]) -> None:
         """Do this now, or once all that is queued is done."""
         if self._work:
@@ -107,8 +114,8 @@ class System:
         """Run queued work, and what that queues, until there is none."""
         self.settling = True
         try:
-            while self._work:
-                self._work.popleft()()
+            while queue := self._work or self._last_work:
+                queue.popleft()()
         finally:
             self.settling = False
 
@@ -119,7 +126,7 @@ class System:
 
     def finish_after(self, writes: int, seconds: float, work: Callable[[], None]) -> None:
         """Do this once user space has written to so many attributes, or to none for so many seconds."""
-        self._long_work.append(LongWork(self._writes + writes, seconds, self._rested, work))
+        self._long_work.append(LongWork(self.writes + writes, seconds, self._rested, work))
 
     def _catch_up(self) -> None:
         """Finish what was left to the background."""
@@ -129,9 +136,9 @@ class System:
     def attribute_written(self) -> None:
         """User space is about to write to an attribute: time has passed."""
         self._catch_up()
-        self._writes += 1
+        self.writes += 1
         self.disturb()
-        for long in [long for long in self._long_work if long.writes <= self._writes]:
+        for long in [long for long in self._long_work if long.writes <= self.writes]:
             self._finish(long)
 
     def disturb(self) -> None:
@@ -142,6 +149,7 @@ class System:
 
     def attribute_read(self) -> None:
         """User space looked at an attribute: time passes."""
+        self.reads += 1
         if not self._background:
             return
         self._reads_left -= 1
@@ -164,16 +172,6 @@ class System:
             self._finish(first)
         self._rested = max(self._rested, seconds)
         self._catch_up()
-        for listener in self._rest_listeners:
-            listener()
-
-    def on_rest(self, listener: Callable[[], None]) -> None:
-        """Call `listener` each time that the system comes to rest."""
-        self._rest_listeners.append(listener)
-
-    def not_on_rest(self, listener: Callable[[], None]) -> None:
-        """Call `listener` no more."""
-        self._rest_listeners.remove(listener)
 
     def devpath(self, directory: Directory) -> str:
         """A directory's path below /sys, with a leading slash, as uevents have it."""

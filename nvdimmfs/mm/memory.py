@@ -143,6 +143,11 @@ class Memory:
             return None
         return self._mapped[index][2]
 
+    def maps_pages_in(self, start: int, end: int) -> bool:
+        """Whether a registration has page frames between two physical addresses, both included."""
+        first, last = start >> PAGE_SHIFT, end >> PAGE_SHIFT
+        return any(low <= last and first < high for low, high, _ in self._mapped)
+
     def get_dev_pagemap(self, pfn: int) -> DevPagemap | None:
         """The live page map of a page frame, with a reference to it; None when there is none."""
         pagemap = self.find_pagemap(pfn)
