@@ -210,7 +210,8 @@ class Arena:
             return b"".join(self._read_blocks(premap + i, postmap + i, 1) for i in range(count))
         if distance == size:
             return data
-        return b"".join(data[start : start + size] for start in range(0, len(data), distance))
+        # Blocks smaller than sectors overlap: the BTT on media was made for another sector size.
+        return b"".join(data[start : start + size] for start in range(0, count * distance, distance))
 
     def _read_map(self, premap: int, count: int) -> tuple[int, ...]:
         """The raw map entries of `count` sectors."""
