@@ -12,8 +12,8 @@ from nvdimmfs.kernfs import Attribute, Directory, Node, Symlink
 from nvdimmfs.platforms.machine import Machine
 
 SHOWN = ("devices", "bus/nd", "bus/dax", "class/nd")
-#: Left out wherever they are: the block layer's and power management's.
-SKIPPED = {"power", "block", "bdi"}
+#: Left out wherever they are: the block layer's, power management's, and System RAM.
+SKIPPED = {"power", "block", "bdi", "system"}
 
 
 def lines(machine: Machine) -> Iterator[str]:

@@ -13,7 +13,7 @@ from nvdimmfs.dax.bus import DaxBus
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import BinaryFile, Bytes
 from nvdimmfs.mm.memory import Memory
-from nvdimmfs.mm.memremap import DevPagemap
+from nvdimmfs.mm.memremap import DevPagemap, PagemapState
 
 #: Major number of daxX.Y; the kernel gives it out at boot, this is what the reference machine got.
 DAX_MAJOR = 252
@@ -175,19 +175,19 @@ class DevDaxBytes:
         return self._device.data.size
 
     def read(self, offset: int, length: int) -> bytes:
-        """ENXIO while no driver is bound."""
+        """ENXIO while device_dax is not bound."""
         return self._bound().read(offset, length)
 
     def write(self, offset: int, data: bytes) -> None:
-        """ENXIO while no driver is bound."""
+        """ENXIO while device_dax is not bound."""
         self._bound().write(offset, data)
 
     def flush(self) -> None:
         self._bound().flush()
 
     def _bound(self) -> Bytes:
-        if self._device.driver is None:
-            raise KernelError(errno.ENXIO, f"{self._device.name} is not bound")
+        if self._device.pagemap.state is not PagemapState.LIVE:
+            raise KernelError(errno.ENXIO, f"{self._device.name} is not mapped")
         return self._device.data
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import errno
 
 from nvdimmfs.core.device import Device
+from nvdimmfs.core.driver import Bus
+from nvdimmfs.core.module import Module
 from nvdimmfs.dax.bus import DaxDriver
 from nvdimmfs.dax.device import DevDax
 from nvdimmfs.errors import KernelError
+from nvdimmfs.mm.hotplug import MemoryBlocks, claim_as_ram, whole_blocks
+from nvdimmfs.mm.resource import Resource
+
+#: What /proc/iomem calls the memory (drivers/dax/kmem.c, Linux 6.1).
+RESOURCE_NAME = "System RAM (kmem)"
 
 
 class KmemDriver(DaxDriver):
@@ -15,12 +22,38 @@ class KmemDriver(DaxDriver):
 
     name = "kmem"
 
-    def probe(self, device: Device) -> None:
-        """Refuse it (dev_dax_kmem_probe, drivers/dax/kmem.c, Linux 6.1).
+    def __init__(self, bus: Bus, module: Module, blocks: MemoryBlocks) -> None:
+        """`blocks`: the machine's System RAM."""
+        self._blocks = blocks
+        self._claims: dict[Device, Resource] = {}
+        super().__init__(bus, module)
 
-        EINVAL when it would not belong to a node; else ENOMEM: this machine cannot take in memory while it runs.
+    def probe(self, device: Device) -> None:
+        """Add what there is of whole memory blocks (dev_dax_kmem_probe, drivers/dax/kmem.c, Linux 6.1).
+
+        EINVAL when it would not belong to a node, or is not even one block; EBUSY while somebody owns the range, be it
+        this driver, which could not give it back; else as `MemoryBlocks.add`.
         """
         assert isinstance(device, DevDax)
-        if device.region.target_node < 0:
+        region = device.region
+        if region.target_node < 0:
             raise KernelError(errno.EINVAL, f"{device.name} would not belong to a node")
-        raise KernelError(errno.ENOMEM, f"{device.name} cannot become System RAM: memory hotplug is not emulated")
+        start, end = whole_blocks(region.start, region.start + region.size, self._blocks.size)
+        if start >= end:
+            raise KernelError(errno.EINVAL, f"{device.name} holds no whole block of {self._blocks.size} bytes")
+        claim = claim_as_ram(device.layer.memory, start, end - start, device.name)
+        try:
+            self._blocks.add(start, end - start, region.target_node, RESOURCE_NAME)
+        except KernelError:
+            claim.detach()
+            raise
+        self._claims[device] = claim
+
+    def remove(self, device: Device) -> None:
+        """Remove the memory; while any of it is on line it stays, and nobody can have the range again."""
+        claim = self._claims.pop(device)
+        try:
+            self._blocks.remove(claim.start, claim.size)
+        except KernelError:
+            return
+        claim.detach()

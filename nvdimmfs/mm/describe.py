@@ -56,10 +56,12 @@ def ram_text(memory: Memory) -> str:
     """Where the System RAM went, in bytes.  `total` is the sum of the others.
 
     `memmap_ram` are the struct pages of the RAM itself, there since boot; `memmap_devices` are those that device memory
-    has in RAM; `reserved` is the kernel's image, and pages that are RAM in part only.
+    has in RAM, be it mapped or added as System RAM; `reserved` is the kernel's image, pages that are RAM in part only,
+    and what is off line.
     """
     boot = sum(piece.size for run in memory.sparse.boot.runs for piece in run.pieces)
     devices = sum(pagemap.ram_bytes for pagemap in memory.pagemaps)
+    devices += sum(memmap.ram_bytes for memmap in memory.hot_memmaps)
     facts = {
         "total": memory.ram_bytes,
         "free": memory.ram_free,

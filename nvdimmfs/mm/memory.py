@@ -15,7 +15,7 @@ from nvdimmfs.mm.memremap import DevPagemap, PagemapState, check_altmap
 from nvdimmfs.mm.page import Pages
 from nvdimmfs.mm.ram import RamPool
 from nvdimmfs.mm.resource import Intersection, Resource, ResourceFlag, iomem_text
-from nvdimmfs.mm.sparse import SparseMemory
+from nvdimmfs.mm.sparse import Memmap, SparseMemory
 from nvdimmfs.mm.units import PAGE_SHIFT, PAGES_PER_SECTION, SECTION_SIZE, Range, align_down, align_up, pages
 from nvdimmfs.mm.zone import Zone, device_zone, ram_zones
 from nvdimmfs.mm.zoneinfo import zoneinfo_text
@@ -32,8 +32,9 @@ class Memory:
         kernel: whose rules hold.
         space: where memory and struct pages are mapped.
         ram_bytes: System RAM; fixed at boot.
-        max_pfn: the frame after the last one of RAM; device memory does not move it.
+        max_pfn: the frame after the last one of RAM, also of RAM that is gone; device memory does not move it.
         zones: of each node, in the order of /proc/zoneinfo; a node appears with its first memory.
+        hot_memmaps: the struct pages of RAM that came after boot, oldest first.
         pagemaps: the registrations, live and dying, oldest first.
         sparse: the sections.
         pages: page frames, struct pages and addresses, one into the other.
@@ -50,6 +51,8 @@ class Memory:
         memory = [child.end for child in iomem.children if child.name != "Reserved"]
         self.space = AddressSpace.of(kernel, max(memory, default=0))
         self.ram_bytes = sum(resource.size for resource in ram)
+        self.hot_memmaps: list[Memmap] = []
+        self._hot_zones: dict[tuple[int, int], Zone] = {}
         self._pool = RamPool((resource.start, resource.end + 1) for resource in ram)
         ram_pfns = [(align_up(r.start, 1 << PAGE_SHIFT) >> PAGE_SHIFT, (r.end + 1) >> PAGE_SHIFT) for r in ram]
         ram_pfns = [(first, end) for first, end in ram_pfns if first < end]
@@ -102,6 +105,66 @@ class Memory:
     def zoneinfo_text(self) -> str:
         """/proc/zoneinfo."""
         return zoneinfo_text(self.zones, self._free_pages)
+
+    # RAM that comes and goes
+
+    @property
+    def ram(self) -> IntervalSet:
+        """The page frames of System RAM that the page allocator has, or had at boot."""
+        return self._ram
+
+    def node_zones(self, nid: int) -> list[Zone]:
+        """All zones of a node, as /proc/zoneinfo has them; it appears if it was not there."""
+        return self.zones.setdefault(nid, _zones(nid, []))
+
+    def is_all_ram(self, first: int, end: int) -> bool:
+        """Whether all page frames from `first` to before `end` are System RAM."""
+        return sum(high - low for low, high in self._ram.within(first, end)) == end - first
+
+    def hot_add(self, first: int, end: int) -> Memmap:
+        """Give memory that came after boot struct pages, in RAM (arch_add_memory).  EEXIST, ENOMEM."""
+        memmap = self.sparse.add(first, end)
+        self.hot_memmaps.append(memmap)
+        self.max_pfn = max(self.max_pfn, end)
+        return memmap
+
+    def hot_remove(self, memmap: Memmap) -> None:
+        """Undo `hot_add`; all of it is off line."""
+        self.hot_memmaps.remove(memmap)
+        self.sparse.remove(memmap)
+
+    def online_pages(self, zone: Zone, first: int, end: int) -> None:
+        """Give page frames to a zone and its page allocator; memmaps go only into those that are there since boot."""
+        if first in self.sparse.hot:
+            self._hot_zones[first, end] = zone
+        else:
+            self._pool.release(first << PAGE_SHIFT, end << PAGE_SHIFT)
+        zone.grow(first, end)
+        zone.present += end - first
+        zone.managed += end - first
+        self._ram.add(first, end)
+        self.sparse.switch(first, end, online=True)
+
+    def offline_pages(self, zone: Zone, first: int, end: int) -> None:
+        """Take page frames from the page allocator; the zone spans them still.  EBUSY when the kernel uses one."""
+        if (first, end) in self._hot_zones:
+            del self._hot_zones[first, end]
+        else:
+            start, stop = first << PAGE_SHIFT, end << PAGE_SHIFT
+            if self._pool.free_within(start, stop) < stop - start:
+                raise KernelError(errno.EBUSY, f"pfns {first:#x} to {end:#x} are in use")
+            self._pool.reserve(start, stop)
+        zone.present -= end - first
+        zone.managed -= end - first
+        self._ram.remove(first, end)
+        self.sparse.switch(first, end, online=False)
+
+    def ram_zone(self, pfn: int) -> Zone:
+        """The zone of a page frame that is System RAM."""
+        for (first, end), zone in self._hot_zones.items():
+            if first <= pfn < end:
+                return zone
+        return next(zone for zone in self.zones[0] if zone.populated and pfn in zone)
 
     # Device memory
 
@@ -295,7 +358,10 @@ class Memory:
     def _free_pages(self, zone: Zone) -> int:
         if not zone.populated:
             return 0  # its span may have RAM in between
-        return pages(self._pool.free_within(zone.start_pfn << PAGE_SHIFT, zone.end_pfn << PAGE_SHIFT))
+        hot = sum(end - first for (first, end), other in self._hot_zones.items() if other is zone)
+        if hot == zone.present:
+            return hot  # a zone of such memory alone, within the span of another
+        return hot + pages(self._pool.free_within(zone.start_pfn << PAGE_SHIFT, zone.end_pfn << PAGE_SHIFT))
 
 
 def _sections(what: Range) -> Range:

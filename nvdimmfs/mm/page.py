@@ -135,7 +135,7 @@ class Pages:
             return self._memory.device_zone(pagemap.nid) if has_page else None
         if not self._memory.is_ram(pfn):
             return None
-        return next(zone for zone in self._memory.zones[0] if zone.populated and pfn in zone)
+        return self._memory.ram_zone(pfn)
 
     def struct_page_location(self, pfn: int) -> int | None:
         """The physical address of a page frame's struct page; None when none is mapped."""

@@ -41,8 +41,12 @@ class RamPool:
         return sum(high - low for low, high in self._free.within(start, end))
 
     def reserve(self, start: int, end: int) -> None:
-        """Keep addresses from `start` to before `end` from ever being given out."""
+        """Keep addresses from `start` to before `end` from being given out."""
         self._free.remove(align_down(start, PAGE_SIZE), align_up(end, PAGE_SIZE))
+
+    def release(self, start: int, end: int) -> None:
+        """Undo `reserve`."""
+        self._free.add(start, end)
 
     def take(self, size: int) -> tuple[Piece, ...]:
         """Draw `size` bytes, a multiple of the page size: 2 MiB blocks while there are any, then single pages.

@@ -155,7 +155,7 @@ class SparseMemory:
 
     @property
     def hot(self) -> IntervalSet:
-        """Pfns of the device memory that is populated now."""
+        """Pfns of the memory that was populated after boot: device memory, and RAM that was added."""
         return self._hot
 
     def is_valid(self, pfn: int) -> bool:
@@ -163,8 +163,15 @@ class SparseMemory:
         return pfn in self._early or pfn in self._hot
 
     def is_online(self, pfn: int) -> bool:
-        """Whether it is within a subsection that held RAM at boot; device memory never is online."""
+        """Whether it is within a subsection of RAM that is on line; device memory never is."""
         return pfn in self._online
+
+    def switch(self, first: int, end: int, *, online: bool) -> None:
+        """Let the subsections from pfn `first` to before `end` go on line or off line."""
+        if online:
+            self._online.add(first, end)
+        else:
+            self._online.remove(first, end)
 
     def runs_within(self, first: int, end: int) -> Iterator[MemmapRun]:
         """Where the struct pages of the pfns from `first` to before `end` lie, in order of pfns."""

@@ -53,8 +53,22 @@ class Zone:
         self.spanned = max(self.end_pfn, end) - start
         self.start_pfn = start
 
+    def shrink(self, first: int, end: int, remaining: Iterable[tuple[int, int]]) -> None:
+        """Span the frames from `first` to before `end` no more, if they are at one of its ends (shrink_zone_span).
+
+        `remaining`: what else is in the zone and on line.
+        """
+        rest = sorted(remaining)
+        if not rest and (self.start_pfn == first or self.end_pfn == end):
+            self.start_pfn = self.spanned = 0
+        elif self.start_pfn == first:
+            self.spanned = self.end_pfn - rest[0][0]
+            self.start_pfn = rest[0][0]
+        elif self.end_pfn == end:
+            self.spanned = max(high for _, high in rest) - self.start_pfn
+
     def shrink_to(self, remaining: Iterable[tuple[int, int]]) -> None:
-        """Span no more than the given ranges (shrink_zone_span)."""
+        """Span no more than the given ranges, as kernels do whose ZONE_DEVICE shrinks."""
         self.start_pfn = self.spanned = 0
         for first, end in remaining:
             self.grow(first, end)

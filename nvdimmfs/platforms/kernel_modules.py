@@ -10,6 +10,7 @@ from nvdimmfs.block.disk import BlockLayer
 from nvdimmfs.core.attribute import KernelAttribute, constant
 from nvdimmfs.core.debugfs import debugfs
 from nvdimmfs.core.device import Class
+from nvdimmfs.core.memory_block import MemorySubsystem
 from nvdimmfs.core.module import Module, ModuleDescription, Modules, boolean_parameter
 from nvdimmfs.core.system import System
 from nvdimmfs.dax.device import DaxLayer
@@ -21,6 +22,7 @@ from nvdimmfs.drivers.nd_pmem import NdPmemDriver
 from nvdimmfs.drivers.nd_region import NdRegionDriver
 from nvdimmfs.drivers.nvdimm import NvdimmDriver
 from nvdimmfs.kernfs import Directory
+from nvdimmfs.mm.hotplug import MemoryBlocks
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.bus import NdBus
 from nvdimmfs.platforms.acpi_bus import AcpiBus
@@ -65,11 +67,13 @@ class PersistentMemory:
     acpi_bus: AcpiBus
     modules: Modules = attrs.field(init=False)
     blocks: BlockLayer = attrs.field(init=False)
+    memory_blocks: MemoryBlocks = attrs.field(init=False)
     _dax: DaxLayer | None = attrs.field(init=False, default=None)
     _nd_bus: NdBus | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self.blocks = BlockLayer(self.system)
+        self.memory_blocks = MemorySubsystem(self.system, MemoryBlocks(self.memory)).blocks
         if self.memory.kernel.devices.has_dax:
             self._dax = DaxLayer(self.system, self.memory)
         self.modules = Modules(self.system, map(self._description, self.module_files))
@@ -162,7 +166,7 @@ class PersistentMemory:
         DeviceDaxDriver(self._dax_layer.bus, module)
 
     def _kmem(self, module: Module) -> None:
-        KmemDriver(self._dax_layer.bus, module)
+        KmemDriver(self._dax_layer.bus, module, self.memory_blocks)
 
     def _nfit(self, module: Module) -> None:
         from nvdimmfs.platforms.nfit_driver import NfitDriver  # its code is loaded with the module, as others need none

@@ -20,7 +20,7 @@ from nvdimmfs.sandbox.loops import LoopDevices
 from nvdimmfs.sandbox.modules import show_list, show_modules
 from nvdimmfs.sandbox.nodes import Nodes
 from nvdimmfs.sandbox.supervisor import Supervisor, caught_signals
-from nvdimmfs.sandbox.sysfs import FILE_SYSTEMS, is_merged, persistent_memory
+from nvdimmfs.sandbox.sysfs import FILE_SYSTEMS, hosts_own, is_merged
 from nvdimmfs.sandbox.uevents import UeventSender
 from nvdimmfs.sandbox.views import MergedView, hide, kept, replace_folder
 
@@ -74,7 +74,7 @@ def run_sandbox(wish: Wish) -> int:
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, proc)
         loops = LoopDevices.of_host() if namespaces.is_privileged() and wish.serve else None
-        hidden = persistent_memory(Path("/sys"))
+        hidden = hosts_own(Path("/sys"))
         namespaces.enter(own_network=wish.own_network)
         _make_folders(None if wish.attach is None else stack.enter_context(_kept_machine(wish.attach)))
         if wish.serve is not None:

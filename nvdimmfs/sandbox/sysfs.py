@@ -7,8 +7,21 @@ from pathlib import Path
 #: Folders in which the host's entries stay visible beside the machine's; none of them ever leaves the machine.  Where
 #: drivers, disks and modules are listed (bus/nd, block, dev, module, ...) the machine's are all there are.
 _MERGED = frozenset(
-    {"bus", "class", "devices", "devices/platform", "devices/virtual", "firmware", "kernel", "kernel/debug"}
+    {
+        "bus",
+        "class",
+        "devices",
+        "devices/platform",
+        "devices/system",
+        "devices/virtual",
+        "firmware",
+        "kernel",
+        "kernel/debug",
+    }
 )
+
+#: The nodes of the machine: of each it only has what leads to its memory.
+_NODES = "devices/system/node"
 
 #: Folders that are file systems of their own, and their names in /proc/mounts: who does not find debugfs there mounts
 #: the host's over it.
@@ -25,10 +38,21 @@ def is_merged(path: str) -> bool:
     """Whether a folder of /sys, given below it, shows what either has."""
     if path.startswith(_FIRMWARE_TREE):
         return not any(name.startswith(_PROVIDERS) for name in path.split("/"))
-    return path in _MERGED
+    return path in _MERGED or path.startswith(_NODES)
 
 
-def persistent_memory(root: Path) -> frozenset[str]:
+def hosts_own(root: Path) -> frozenset[str]:
+    """What the host has, below its /sys, and nobody in a sandbox may see."""
+    return _persistent_memory(root) | _memory_of_nodes(root)
+
+
+def _memory_of_nodes(root: Path) -> frozenset[str]:
+    """The blocks of the host's own RAM, as its nodes have them; all others are the machine's already."""
+    links = (root / _NODES).glob("node*/memory*")
+    return frozenset(str(link.relative_to(root)) for link in links)
+
+
+def _persistent_memory(root: Path) -> frozenset[str]:
     """The devices that announce the host's own persistent memory, below its /sys; nothing of them may be seen."""
     return frozenset(
         str(_provider(device).relative_to(root))

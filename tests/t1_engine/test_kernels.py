@@ -117,7 +117,8 @@ def test_an_address_was_no_secret(boot):
 @pytest.mark.parametrize("kernel", ["rfc", "4.3", "4.5"])
 def test_older_kernels_know_no_dax_devices(boot, kernel):
     host = boot(kernel)
-    assert host.names("bus") == {"acpi", "nd", "platform"}
+    assert "nd" in host.names("bus")
+    assert "dax" not in host.names("bus")
     assert not host.names("module") & {"dax_pmem", "device_dax"}
     assert not host.has(f"{BUS}/region0/dax0.0")
     assert not host.has("bus/nd/drivers/dax_pmem")

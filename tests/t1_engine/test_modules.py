@@ -349,16 +349,6 @@ def test_a_kernel_without_device_dax_has_no_modules_for_it():
     assert hands.refused(MODULES, "load kmem\n") == errno.ENOENT
 
 
-def test_kmem_takes_no_device_before_it_is_told_to_and_then_has_no_room_for_it():
-    hands = boot()
-    hands.write(MODULES, "unload device_dax\n")
-    hands.write(MODULES, "load kmem\n")
-    hands.bring_up(0, "dax", mode="ram")
-    assert hands.refused("bus/dax/drivers/kmem/bind", "dax0.0") == errno.ENODEV
-    hands.write("bus/dax/drivers/kmem/new_id", "dax0.0")
-    assert hands.refused("bus/dax/drivers/kmem/bind", "dax0.0") == errno.ENOMEM
-
-
 @pytest.mark.parametrize("files", [STOCK_MODULES, TEST_MODULES])
 def test_the_files_know_whatever_they_need(files):
     names = [file.name for file in files]

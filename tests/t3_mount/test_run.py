@@ -160,6 +160,30 @@ def test_the_machine_is_seen_and_the_rest_is_the_hosts():
     assert names("/sys") <= set(top)
 
 
+def test_system_ram_is_the_machines_and_processors_are_the_hosts():
+    script = """
+        cd /sys/devices/system
+        ls -d memory/memory* | wc -l; ls -d node/node0/memory* | wc -l; ls /sys/bus/memory/devices | wc -l
+        ls cpu | grep -c "^cpu[0-9]*$"
+    """
+    blocks, of_node, on_bus, processors = map(int, sh(script, *TWO_RANGES).stdout.split())
+    # 2 GiB from 0 on and 6 GiB from 4 GiB on, without the two ranges, in blocks of 128 MiB
+    assert blocks == of_node == on_bus == (8 * 1024 - 512 - 256) // 128
+    assert processors == os.cpu_count()
+
+
+def test_a_block_that_comes_is_seen_at_its_node():
+    script = """
+        cd /sys/bus/nd/devices/dax0.0; echo namespace0.0 > ../namespace0.0/driver/unbind
+        echo pmem > mode; echo 10000000-1111-2222-3333-000000000001 > uuid; echo namespace0.0 > namespace
+        cd /sys/bus/dax/drivers; echo dax0.0 > /sys/bus/nd/drivers/dax_pmem/bind
+        modprobe kmem; echo dax0.0 > device_dax/unbind; echo dax0.0 > kmem/new_id
+        cat /sys/devices/system/node/node0/memory33/state
+        echo dax0.0 > kmem/unbind; test -e /sys/devices/system/node/node0/memory33 || echo gone
+    """
+    assert sh(script, *TWO_RANGES).stdout.split() == ["offline", "gone"]
+
+
 def test_persistent_memory_of_the_host_is_invisible():
     """Its buses, classes, disks and modules are the machine's alone."""
     script = "ls /sys/class/nd /sys/block /sys/bus/dax/devices; echo -; ls /dev; echo -; ls /sys/bus/nd/devices"

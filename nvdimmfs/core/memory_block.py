@@ -1,0 +1,216 @@
+"""The devices memoryN, blocks of System RAM, and the nodes that they belong to: /sys/devices/system/{memory,node}.
+
+drivers/base/memory.c and drivers/base/node.c, Linux 6.1.  Of a node there is only what leads to its memory.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Self
+
+from nvdimmfs.core.attribute import AttributeGroup, attribute
+from nvdimmfs.core.device import Device
+from nvdimmfs.core.driver import Bus
+from nvdimmfs.core.parse import line, parse_bool
+from nvdimmfs.core.system import System
+from nvdimmfs.core.uevent import Action
+from nvdimmfs.errors import KernelError
+from nvdimmfs.kernfs import Directory, Symlink
+from nvdimmfs.mm.hotplug import MemoryBlock, MemoryBlocks, OnlineType
+
+
+class SubsystemRoot(Device):
+    """The root of a subsystem's devices, in /sys/devices/system (subsys_system_register, drivers/base/bus.c)."""
+
+    def _place(self) -> Directory:
+        return self.system.directory("devices/system")
+
+
+class MemoryRoot(SubsystemRoot):
+    """/sys/devices/system/memory."""
+
+    def __init__(self, system: System, blocks: MemoryBlocks) -> None:
+        super().__init__(system, "memory", None)
+        self.blocks = blocks
+
+    def groups(self) -> tuple[AttributeGroup[Self], ...]:
+        return (MEMORY_ROOT_GROUP,)
+
+
+class NodeDevice(Device):
+    """A device nodeN."""
+
+    def __init__(self, bus: Bus, root: Device, nid: int) -> None:
+        super().__init__(bus.system, f"node{nid}", root)
+        self.bus = bus
+
+
+class MemoryBlockDevice(Device):
+    """A device memoryN.
+
+    Attributes:
+        block: the block that it stands for.
+        node: the node that the block belongs to.
+    """
+
+    def __init__(self, subsystem: MemorySubsystem, block: MemoryBlock, node: NodeDevice) -> None:
+        super().__init__(subsystem.system, f"memory{block.number}", subsystem.root)
+        self.bus = subsystem
+        self.block = block
+        self.node = node
+        self._blocks = subsystem.blocks
+
+    def groups(self) -> tuple[AttributeGroup[Self], ...]:
+        return (MEMORY_BLOCK_GROUP,)
+
+    @property
+    def zones(self) -> str:
+        """The names of the zones that it is in, or can go to; `none` for none, and for several that it is in."""
+        if self.block.online:
+            return self.block.zone.name if self.block.zone else "none"
+        return " ".join(zone.name for zone in self._blocks.allowed_zones(self.block))
+
+    def switch(self, how: OnlineType) -> bool:
+        """Go on line or off line; False when it is so already.  EINVAL, EBUSY as `MemoryBlocks.switch_off`."""
+        if self.block.online == (how is not OnlineType.OFFLINE):
+            return False
+        if how is OnlineType.OFFLINE:
+            self._blocks.switch_off(self.block)
+        else:
+            self._blocks.switch_on(self.block, how)
+        return True
+
+    def add(self) -> None:
+        super().add()
+        self.directory.add(Symlink(self.node.name, self.node.directory))
+        self.node.directory.add(Symlink(self.name, self.directory))
+
+    def unregister(self) -> None:
+        self.node.directory.remove(self.name)
+        super().unregister()
+
+
+class MemorySubsystem(Bus):
+    """The bus type memory, on which no driver ever is.
+
+    Attributes:
+        root: /sys/devices/system/memory.
+        blocks: the blocks that it shows.
+    """
+
+    def __init__(self, system: System, blocks: MemoryBlocks) -> None:
+        super().__init__(system, "memory")
+        self.blocks = blocks
+        self.root = MemoryRoot(system, blocks)
+        self.root.add()
+        self._node_bus = Bus(system, "node")
+        self._node_root = SubsystemRoot(system, "node", None)
+        self._node_root.add()
+        self._nodes: dict[int, NodeDevice] = {}
+        for block in blocks.blocks.values():
+            self.block_added(block)
+        blocks.listener = self
+
+    def block_added(self, block: MemoryBlock) -> None:
+        """Register its device, and its node's when this is the node's first memory."""
+        MemoryBlockDevice(self, block, self._node(block.nid)).add()
+
+    def block_removed(self, block: MemoryBlock) -> None:
+        """Unregister its device."""
+        self._device(block).unregister()
+
+    def block_switched(self, block: MemoryBlock) -> None:
+        """Tell user space (device_online, device_offline, drivers/base/core.c)."""
+        self._device(block).send_uevent(Action.ONLINE if block.online else Action.OFFLINE)
+
+    def _device(self, block: MemoryBlock) -> Device:
+        return self.members[f"memory{block.number}"]
+
+    def _node(self, nid: int) -> NodeDevice:
+        if nid not in self._nodes:
+            node = self._nodes[nid] = NodeDevice(self._node_bus, self._node_root, nid)
+            node.add()
+        return self._nodes[nid]
+
+
+@attribute("auto_online_blocks")
+def auto_online_blocks(root: MemoryRoot) -> str:
+    """What becomes of blocks that are added: offline, online, online_kernel or online_movable."""
+    return f"{root.blocks.auto_online}\n"
+
+
+@auto_online_blocks.on_store
+def _store_auto_online_blocks(root: MemoryRoot, data: bytes) -> None:
+    """EINVAL for anything else."""
+    root.blocks.auto_online = _online_type(data)
+
+
+@attribute("block_size_bytes")
+def block_size_bytes(root: MemoryRoot) -> str:
+    """Bytes of a block, hexadecimal."""
+    return f"{root.blocks.size:x}\n"
+
+
+@attribute("phys_index")
+def phys_index(device: MemoryBlockDevice) -> str:
+    """The N of memoryN, hexadecimal."""
+    return f"{device.block.number:08x}\n"
+
+
+@attribute("phys_device")
+def phys_device(_device: MemoryBlockDevice) -> str:
+    """No platform but s390 knows what part of the machine it is."""
+    return "0\n"
+
+
+@attribute("removable")
+def removable(_device: MemoryBlockDevice) -> str:
+    """Whether the kernel can take memory off line at all."""
+    return "1\n"
+
+
+@attribute("state")
+def state(device: MemoryBlockDevice) -> str:
+    """`online` or `offline`."""
+    return f"{OnlineType.ONLINE if device.block.online else OnlineType.OFFLINE}\n"
+
+
+@state.on_store
+def _store_state(device: MemoryBlockDevice, data: bytes) -> None:
+    """offline, online, online_kernel, online_movable.
+
+    EINVAL for anything else, when it is so already, or when it cannot go off line; EBUSY when it is in use.
+    """
+    if not device.switch(_online_type(data)):
+        raise KernelError(errno.EINVAL, f"{device.name} is {state.show(device).decode().strip()} already")
+
+
+@attribute("online")
+def online(device: MemoryBlockDevice) -> str:
+    """1 or 0."""
+    return f"{int(device.block.online)}\n"
+
+
+@online.on_store
+def _store_online(device: MemoryBlockDevice, data: bytes) -> None:
+    """A truth value; as `state`, but nothing happens when it is so already."""
+    device.switch(OnlineType.ONLINE if parse_bool(data) else OnlineType.OFFLINE)
+
+
+@attribute("valid_zones")
+def valid_zones(device: MemoryBlockDevice) -> str:
+    """The zone it is in; when it is off line, those that it can go to."""
+    return f"{device.zones}\n"
+
+
+def _online_type(data: bytes) -> OnlineType:
+    try:
+        return OnlineType(line(data))
+    except ValueError:
+        raise KernelError(errno.EINVAL, f"{line(data)!r} is none of {', '.join(OnlineType)}") from None
+
+
+MEMORY_ROOT_GROUP: AttributeGroup[MemoryRoot] = AttributeGroup((auto_online_blocks, block_size_bytes))
+MEMORY_BLOCK_GROUP: AttributeGroup[MemoryBlockDevice] = AttributeGroup(
+    (phys_index, state, phys_device, removable, valid_zones, online)
+)

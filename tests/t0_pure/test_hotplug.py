@@ -1,0 +1,184 @@
+"""System RAM that comes and goes in blocks: what the recordings leave unsaid."""
+
+import errno
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.mm.hotplug import LARGE_BLOCK, SMALL_BLOCK, MemoryBlocks, OnlineType, whole_blocks
+from nvdimmfs.mm.memory import Memory
+from nvdimmfs.mm.units import GIB, MIB, PAGE_SHIFT, pages
+
+NAME = "System RAM (kmem)"
+#: Behind all RAM, in blocks; and how many there are to play with.
+FIRST, COUNT = (16 * GIB) // SMALL_BLOCK, 6
+
+ACTIONS = st.tuples(
+    st.sampled_from(["add", "remove", *OnlineType]),
+    st.integers(min_value=0, max_value=COUNT - 1),
+    st.integers(min_value=1, max_value=3),
+)
+
+
+class Listener:
+    """Counts what it hears."""
+
+    def __init__(self):
+        self.there, self.online = set(), set()
+
+    def block_added(self, block):
+        self.there.add(block.number)
+
+    def block_removed(self, block):
+        self.there.remove(block.number)
+
+    def block_switched(self, block):
+        (self.online.add if block.online else self.online.remove)(block.number)
+
+
+def machine(memmap="512M!4G", ram=4 * GIB):
+    memory = Memory.boot(memmap, ram)
+    return memory, MemoryBlocks(memory)
+
+
+def state(memory):
+    """All that hotplug may change, but what is never taken back."""
+    return memory.iomem_text(), memory.zoneinfo_text(), memory.ram_free, list(memory.ram)
+
+
+def attempt(function, *arguments):
+    """Whether it was done, and not refused with EBUSY."""
+    try:
+        function(*arguments)
+    except KernelError as refused:
+        if refused.errno != errno.EBUSY:
+            raise
+        return False
+    return True
+
+
+def refusal(function, *arguments):
+    with pytest.raises(KernelError) as refused:
+        function(*arguments)
+    return refused.value.errno
+
+
+@given(st.lists(ACTIONS, max_size=25))
+def test_whatever_is_done_can_be_undone_and_the_sums_are_right(actions):
+    memory, blocks = machine()
+    blocks.listener = listener = Listener()
+    before, boot = state(memory), set(blocks.blocks)
+    added = {}
+    for what, index, length in actions:
+        start, block = (FIRST + index) * SMALL_BLOCK, blocks.blocks.get(FIRST + index)
+        if what == "add":
+            if attempt(blocks.add, start, length * SMALL_BLOCK, 0, NAME):
+                added[start] = length * SMALL_BLOCK
+        elif what == "remove":
+            if start in added and attempt(blocks.remove, start, added[start]):
+                del added[start]
+        elif block and what is OnlineType.OFFLINE and block.online:
+            blocks.switch_off(block)
+        elif block and what is not OnlineType.OFFLINE and not block.online:
+            blocks.switch_on(block, what)
+        hot = [block for number, block in blocks.blocks.items() if number not in boot]
+        online = [block for block in hot if block.online]
+        assert listener.there == {block.number for block in hot}
+        assert listener.online == {block.number for block in online}
+        movable = memory.node_zones(0)[-2]
+        assert movable.present == sum(block.size for block in online if block.zone is movable)
+        assert all(block.zone.start_pfn <= block.first_pfn < block.end_pfn <= block.zone.end_pfn for block in online)
+        assert all(memory.is_ram(block.first_pfn) == block.online for block in hot)
+        assert {memory.pages.page_zone(block.end_pfn - 1) for block in online} == {block.zone for block in online}
+    for block in list(blocks.blocks.values()):
+        if block.number not in boot and block.online:
+            blocks.switch_off(block)
+    for start, size in added.items():
+        blocks.remove(start, size)
+    assert state(memory) == before
+    assert set(blocks.blocks) == boot
+
+
+@pytest.mark.parametrize(("ram", "size"), [(4 * GIB, SMALL_BLOCK), (60 * GIB, SMALL_BLOCK), (64 * GIB, LARGE_BLOCK)])
+def test_much_ram_comes_in_large_blocks(ram, size):
+    memory, blocks = machine(ram=ram)
+    assert blocks.size == size
+    assert sum(block.size for block in blocks.blocks.values()) >= sum(end - first for first, end in memory.ram)
+
+
+def test_memory_that_is_on_line_stays():
+    _, blocks = machine()
+    blocks.auto_online = OnlineType.MOVABLE
+    start = FIRST * SMALL_BLOCK
+    blocks.add(start, SMALL_BLOCK, 0, NAME)
+    assert refusal(blocks.remove, start, SMALL_BLOCK) == errno.EBUSY
+    assert FIRST in blocks.blocks
+
+
+def test_what_is_there_is_not_added_twice():
+    memory, blocks = machine()
+    blocks.add(FIRST * SMALL_BLOCK, SMALL_BLOCK, 0, NAME)
+    before = state(memory)
+    assert refusal(blocks.add, FIRST * SMALL_BLOCK, 2 * SMALL_BLOCK, 0, NAME) == errno.EBUSY
+    assert refusal(blocks.add, 0, SMALL_BLOCK, 0, NAME) == errno.EBUSY
+    assert state(memory) == before
+
+
+def test_without_room_for_struct_pages_nothing_comes():
+    memory, blocks = machine("", 512 * MIB)
+    before = state(memory)
+    assert refusal(blocks.add, 1 << 40, 1 << 40, 0, NAME) == errno.ENOMEM
+    assert state(memory) == before
+
+
+def test_ram_of_the_boot_goes_off_line_where_nobody_uses_it():
+    memory, blocks = machine()
+    free, total = memory.ram_free, memory.node_zones(0)[2].managed
+    mixed, holed, used, unused = (blocks.blocks[number] for number in (0, 15, 47, 40))
+    assert refusal(blocks.switch_off, mixed) == errno.EINVAL
+    assert refusal(blocks.switch_off, holed) == errno.EINVAL
+    assert refusal(blocks.switch_off, used) == errno.EBUSY
+    blocks.switch_off(unused)
+    assert memory.ram_free == free - SMALL_BLOCK
+    assert memory.node_zones(0)[2].managed == total - pages(SMALL_BLOCK)
+    blocks.switch_on(unused, OnlineType.ONLINE)
+    assert (memory.ram_free, memory.node_zones(0)[2].managed) == (free, total)
+
+
+def test_a_node_without_ram_gets_its_zones_with_the_first_block():
+    memory, blocks = machine()
+    blocks.add(FIRST * SMALL_BLOCK, SMALL_BLOCK, 1, NAME)
+    block = blocks.blocks[FIRST]
+    assert [zone.name for zone in blocks.allowed_zones(block)] == ["Normal", "Movable"]
+    blocks.switch_on(block, OnlineType.ONLINE)
+    assert memory.node_zones(1)[2].present == block.size
+    assert memory.pages.page_zone(block.first_pfn) is memory.node_zones(1)[2]
+
+
+def test_between_movable_blocks_a_block_becomes_movable():
+    _, blocks = machine()
+    blocks.add(FIRST * SMALL_BLOCK, 3 * SMALL_BLOCK, 0, NAME)
+    low, middle, high = (blocks.blocks[FIRST + index] for index in range(3))
+    for block in (low, high):
+        blocks.switch_on(block, OnlineType.MOVABLE)
+    assert [zone.name for zone in blocks.allowed_zones(middle)] == ["Movable", "Normal"]
+
+
+def test_a_page_of_added_ram_is_described_as_one():
+    memory, blocks = machine()
+    blocks.add(FIRST * SMALL_BLOCK, SMALL_BLOCK, 0, NAME)
+    pfn = FIRST * SMALL_BLOCK >> PAGE_SHIFT
+    assert not memory.pages.describe(pfn).online
+    blocks.switch_on(blocks.blocks[FIRST], OnlineType.MOVABLE)
+    info = memory.pages.describe(pfn)
+    assert (info.online, info.initialised, info.zone.name) == (True, True, "Movable")
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "found"),
+    [(0, 4, (0, 4)), (1, 8, (4, 8)), (1, 7, (4, 4)), (5, 7, (8, 4))],
+)
+def test_whole_blocks_lie_within_a_range(start, end, found):
+    assert whole_blocks(start, end, 4) == found
