@@ -31,7 +31,10 @@ def pfn_pagemap(personality: PageMapPersonality, namespace: NamespaceDevice, blo
         minor=block.version_minor,
     )
     altmap = altmap_for(layout, namespace.region.memory.kernel)
-    return DevPagemap((layout.range,), altmap=altmap, owner=personality.name)
+    region = namespace.region
+    return DevPagemap(
+        (layout.range,), altmap=altmap, media=region.media, media_start=region.start, owner=personality.name
+    )
 
 
 def for_device_dax(pagemap: DevPagemap, align: int) -> None:

@@ -299,6 +299,8 @@ class Memory:
             raise KernelError(errno.EINVAL, f"{what} is misaligned")
         compound = pagemap.compound if self.kernel.shares_tail_pages else 0
         pagemap.memmaps.append(self.sparse.add(first, end, altmap, compound))
+        if altmap:
+            pagemap.overwrite_media()
         self.device_zone(pagemap.nid).grow(first, end)
         bisect.insort(self._mapped, (what.first_pfn, what.end_pfn, pagemap), key=lambda entry: entry[0])
 

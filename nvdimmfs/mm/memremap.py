@@ -8,6 +8,7 @@ import errno
 import attrs
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.media.base import Media
 from nvdimmfs.mm.altmap import VmemAltmap
 from nvdimmfs.mm.sparse import Memmap
 from nvdimmfs.mm.units import Range
@@ -38,6 +39,8 @@ class DevPagemap:
         type: FS_DAX for a disk, GENERIC for a device dax.
         altmap: frames of the range that hold its memmap; None for a memmap in RAM.
         vmemmap_shift: log2 of the pages of a compound page; 0 for plain pages.
+        media: the bytes at `media_start` and behind, which a memmap in the range itself overwrites; None when there
+            are none to keep.
         owner: the device that maps it; for those who look at it.
         state: see PagemapState.
         refs: 1 for the owner while it is live, one for each page (or compound page), and those of
@@ -50,6 +53,8 @@ class DevPagemap:
     type: MemoryType = MemoryType.FS_DAX
     altmap: VmemAltmap | None = None
     vmemmap_shift: int = attrs.field(default=0)
+    media: Media | None = attrs.field(default=None, repr=False)
+    media_start: int = attrs.field(default=0, repr=False)
     owner: str = ""
     state: PagemapState = attrs.field(default=PagemapState.IDLE, init=False)
     refs: int = attrs.field(default=0, init=False)
@@ -87,6 +92,22 @@ class DevPagemap:
     def pfn_valid(self, pfn: int) -> bool:
         """Whether the page's struct page is initialised (pgmap_pfn_valid)."""
         return any(self.pfn_first(i) <= pfn < r.end_pfn for i, r in enumerate(self.ranges))
+
+    def overwrite_media(self) -> None:
+        """Lose what was on media where the memmap of the first range is now.
+
+        The struct pages of the frames that the altmap reserves are not written, those of its others are
+        (memmap_init_range, mm/page_alloc.c, Linux 6.1).  What the others hold is the kernel's addresses, different at
+        each boot; here there are zeros.
+        """
+        if self.media is None or self.altmap is None:
+            return
+        first = self.range.first_pfn + self.altmap.reserve
+        for struct_pages in self.memmaps[0].in_pmem(first, self.range.end_pfn):
+            start = max(0, struct_pages.start - self.media_start)
+            end = min(self.media.size, struct_pages.stop - self.media_start)
+            if start < end:
+                self.media.zero(start, end - start)
 
     @property
     def ram_bytes(self) -> int:

@@ -113,6 +113,12 @@ class Memmap:
         """Page frames drawn for it from the altmap."""
         return sum(piece.size >> PAGE_SHIFT for run in self.runs if run.place is Place.PMEM for piece in run.pieces)
 
+    def in_pmem(self, low: int, high: int) -> Iterator[range]:
+        """Physical addresses of those struct pages of the pfns from `low` to before `high` that an altmap placed."""
+        for run in self.runs:
+            if run.place is Place.PMEM:
+                yield from (addresses for _, _, addresses in run.linear(low, high) if addresses)
+
 
 class SparseMemory:
     """The sections of one machine.

@@ -1,5 +1,6 @@
 import errno
 import itertools
+import re
 import tracemalloc
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.pfn import PfnMode
+from nvdimmfs.media.memory import MemoryMedia
 from nvdimmfs.mm.altmap import VmemAltmap
 from nvdimmfs.mm.kernel import KERNEL_6_1, KERNELS
 from nvdimmfs.mm.memory import Memory
@@ -26,6 +28,11 @@ def pagemap(start, size, **attributes):
 def bound(layout, kernel=KERNEL_6_1):
     """The page map of a pfn device with that layout."""
     return DevPagemap((layout.range,), altmap=altmap_for(layout, kernel), owner="pfn0.0")
+
+
+def left_of(media, start, size):
+    """The stretches of a range of a medium that still hold what it was filled with, as offsets from its start."""
+    return [found.span() for found in re.finditer(b"\xff+", media.read(start, size))]
 
 
 def refused(call, *arguments):
@@ -55,6 +62,24 @@ def test_a_range_gets_struct_pages_and_the_zone_grows(memory):
     assert (raw.state, raw.refs) == (PagemapState.LIVE, 1 + 0x20000)
     assert memory.memunmap_pages(raw)
     assert (raw.state, raw.refs, memory.ram_free, memory.pagemaps) == (PagemapState.IDLE, 0, before, [])
+
+
+def test_a_memmap_in_the_range_itself_overwrites_what_was_there(memory):
+    """All struct pages but those of the two frames of the info block."""
+    layout = lay_out(4 * GIB, 512 * MIB, 2 * MIB, PfnMode.PMEM)
+    media = MemoryMedia(512 * MIB)
+    media.write(0, b"\xff" * 12 * MIB)
+    device = DevPagemap((layout.range,), altmap=altmap_for(layout), media=media, media_start=4 * GIB)
+    memory.memremap_pages(device)
+    assert left_of(media, 0, 12 * MIB) == [(0, 2 * MIB + 2 * 64), (10 * MIB, 12 * MIB)]
+
+
+def test_a_memmap_in_ram_overwrites_nothing(memory):
+    layout = lay_out(4 * GIB, 512 * MIB, 2 * MIB, PfnMode.RAM)
+    media = MemoryMedia(512 * MIB)
+    media.write(0, b"\xff" * 12 * MIB)
+    memory.memremap_pages(DevPagemap((layout.range,), media=media, media_start=4 * GIB))
+    assert left_of(media, 0, 12 * MIB) == [(0, 12 * MIB)]
 
 
 def test_the_memmap_of_mode_pmem_lies_in_the_range_itself(memory):

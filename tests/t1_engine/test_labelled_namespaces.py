@@ -12,12 +12,23 @@ from poke import ND, Hands
 from replay import InProcess
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.machine_file.files import load_machine
+from nvdimmfs.machine_file.files import load_machine, parse_machine
 from nvdimmfs.mm.units import MIB
 from nvdimmfs.nd.device import DeviceType
 from nvdimmfs.platforms.machine import Machine
 
 DESCRIPTION = load_machine("qemu-nfit-labelled")
+#: A namespace of all of it has a memmap of more than the first namespace's 16 MiB.
+LARGE = """
+[[bus]]
+[[bus.dimm]]
+size = "1300M"
+label = { initialised = "1.1" }
+[[bus.range]]
+start = 0x180000000
+size = "1298M"
+dimms = ["0x1"]
+"""
 #: What namespaces can have of each region: whole multiples of 16 MiB.
 REGIONS = {0: 240 * MIB, 1: 496 * MIB}
 
@@ -138,3 +149,37 @@ def test_a_namespace_is_gone_for_good_at_size_0(tmp_path):
     assert namespaces(hands, 0) == {}
     assert hands.read(f"{hands.device('region0')}/nstype") == f"{DeviceType.NAMESPACE_PMEM}\n"
     hands.machine.close()
+
+
+def test_a_memmap_overwrites_the_info_block_of_a_former_namespace():
+    """As in a kernel that was asked: the namespace made again at the old place, with the old uuid, is a plain one."""
+    machine = Machine.described(parse_machine(LARGE, "large.toml"))
+    hands = Hands(machine, InProcess(machine.system.sys, machine.system.dev, machine.system.rest))
+
+    def pair() -> list[str]:
+        for number, size in enumerate((16 * MIB, 32 * MIB)):
+            create(hands, 0, number, size)
+        return sorted(namespaces(hands, 0), key=lambda name: int(hands.read(f"{hands.device(name)}/resource"), 0))
+
+    def let_go() -> None:
+        for name in hands.names("pfn"):
+            hands.unbind(name)
+            hands.write(f"{hands.device(name)}/namespace", "\n")
+        for name in namespaces(hands, 0):
+            hands.unbind(name)
+            hands.write(f"{hands.device(name)}/size", "0\n")
+
+    _, second = pair()
+    hands.bring_up(0, "pfn", namespace=second, mode="ram")
+    let_go()
+    with contextlib.suppress(KernelError):  # whoever binds the namespace is told that it is a pfn device's
+        pair()
+    _, second = namespaces(hands, 0)
+    assert hands.read(f"{hands.device(second)}/mode") == "memory\n"
+    let_go()
+    create(hands, 0, 2, 1264 * MIB)
+    (large,) = namespaces(hands, 0)
+    hands.bring_up(0, "pfn", namespace=large, mode="pmem")
+    let_go()
+    _, second = pair()
+    assert hands.read(f"{hands.device(second)}/mode") == "raw\n"
