@@ -51,14 +51,18 @@ def parse_unsigned(data: bytes, bits: int = 64, base: int = 0) -> int:
     """A number as kstrtoull reads it with base 0 or 10 (lib/kstrtox.c, Linux 6.1).
 
     One leading `+`, digits, one trailing newline; nothing else.  With base 0, a prefix `0x` makes it hexadecimal and
-    a prefix `0` octal.  EINVAL for anything else, ERANGE past `bits`.
+    a prefix `0` octal.  ERANGE when the digits are past 64 bits, whatever follows them; EINVAL for anything else that
+    is no number; ERANGE past `bits`.
     """
-    text = c_string(data).removesuffix(b"\n").removeprefix(b"+")
+    text = c_string(data).removeprefix(b"+")
     if base == 0:
         base, text = _without_prefix(text)
-    if not _DIGITS[base].fullmatch(text):
+    digits = _DIGITS[base].match(text)
+    value = int(digits[0], base) if digits else 0
+    if value >> 64:
+        raise KernelError(errno.ERANGE, "more than 64 bits")
+    if not digits or text[digits.end() :] not in (b"", b"\n"):
         raise KernelError(errno.EINVAL, "not an unsigned number")
-    value = int(text, base)
     if value >> bits:
         raise KernelError(errno.ERANGE, f"more than {bits} bits")
     return value

@@ -47,6 +47,8 @@ def test_numbers(data, value):
         (b"\xb2", errno.EINVAL),
         (b"18446744073709551616", errno.ERANGE),
         (b"0xfffffffffffffffff", errno.ERANGE),
+        (b"18446744073709551616x", errno.ERANGE),
+        (b"18446744073709551615x", errno.EINVAL),
     ],
 )
 def test_what_is_no_number(data, code):
