@@ -13,7 +13,9 @@ from nvdimmfs.core.parse import line
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 
-_NAME = re.compile(r"dax(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
+#: As the kernel would print two signed numbers (do_id_store, drivers/dax/bus.c, Linux 6.1).
+_NAME = re.compile(r"dax(0|-?[1-9][0-9]*)\.(0|-?[1-9][0-9]*)")
+_INT = range(-(1 << 31), 1 << 31)
 
 
 class DaxBus(Bus):
@@ -45,9 +47,10 @@ class DaxDriver(Driver):
 
 
 def _device_name(data: bytes) -> str:
-    """The dax device that was named.  EINVAL for anything but daxX.Y."""
+    """The dax device that was named.  EINVAL for anything but daxX.Y with two numbers of 32 bits and a sign."""
     name = line(data)
-    if not _NAME.fullmatch(name):
+    found = _NAME.fullmatch(name)
+    if not found or not all(int(number) in _INT for number in found.groups()):
         raise KernelError(errno.EINVAL, f"{name!r} is no dax device's name")
     return name
 
