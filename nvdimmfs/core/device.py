@@ -12,7 +12,7 @@ from nvdimmfs.core.attribute import AttributeGroup, attribute, create_files
 from nvdimmfs.core.kobject import KernelObject
 from nvdimmfs.core.power import POWER_GROUP, DevicePower
 from nvdimmfs.core.system import System
-from nvdimmfs.core.uevent import Action, parse_synthetic
+from nvdimmfs.core.uevent import Action, synthesize
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, Directory, Symlink
 
@@ -199,17 +199,19 @@ class Device:
         assert isinstance(file, Attribute), f"{file.path} is no attribute"
         file.notify()
 
-    def send_uevent(self, action: Action, extra: tuple[tuple[str, str], ...] = ()) -> None:
+    def send_uevent(self, action: Action, extra: tuple[tuple[str, str], ...] = ()) -> bool:
         """Tell user space, when the device belongs to a bus or class (others stay silent).
 
         Nobody need load a driver for what was just unbound: that is told without MODALIAS (zap_modalias_env,
         lib/kobject_uevent.c, Linux 6.1).
+
+        False when it is too large, as it may be with extra variables.
         """
         subsystem = self.bus or self.device_class
-        if subsystem is None or self.system.skips_uevent():
-            return
+        if subsystem is None or (not extra and self.system.skips_uevent()):
+            return True
         own = (each for each in self.uevent_variables() if action is not Action.UNBIND or each[0] != "MODALIAS")
-        self.system.emit_uevent(action, self.system.devpath(self.directory), subsystem.name, (*extra, *own))
+        return self.system.emit_uevent(action, self.system.devpath(self.directory), subsystem.name, (*extra, *own))
 
     @property
     def _has_glue(self) -> bool:
@@ -279,9 +281,8 @@ def uevent(device: Device) -> str:
 
 @uevent.on_store
 def _store_uevent(device: Device, data: bytes) -> None:
-    """Send a synthetic uevent.  EINVAL for an unknown action."""
-    action, extra = parse_synthetic(data)
-    device.send_uevent(action, extra)
+    """Send a synthetic uevent.  EINVAL for an unknown action, ENOMEM when it is too large."""
+    synthesize(device, data)
 
 
 @attribute("dev")

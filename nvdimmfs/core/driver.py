@@ -10,7 +10,7 @@ from nvdimmfs.core.kobject import KernelObject
 from nvdimmfs.core.module import Module
 from nvdimmfs.core.parse import line
 from nvdimmfs.core.system import System
-from nvdimmfs.core.uevent import Action, parse_synthetic
+from nvdimmfs.core.uevent import Action, synthesize
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Directory, Symlink
 
@@ -282,14 +282,14 @@ def unbind(driver: Driver, data: bytes) -> None:
 
 @write_only_attribute("uevent")
 def driver_uevent(driver: Driver, data: bytes) -> None:
-    """Send a synthetic uevent.  EINVAL for an unknown action."""
-    driver.kobject.send_uevent(*parse_synthetic(data))
+    """Send a synthetic uevent.  EINVAL for an unknown action, ENOMEM when it is too large."""
+    synthesize(driver.kobject, data)
 
 
 @write_only_attribute("uevent")
 def bus_uevent(bus: Bus, data: bytes) -> None:
-    """Send a synthetic uevent.  EINVAL for an unknown action."""
-    bus.kobject.send_uevent(*parse_synthetic(data))
+    """Send a synthetic uevent.  EINVAL for an unknown action, ENOMEM when it is too large."""
+    synthesize(bus.kobject, data)
 
 
 @attribute("drivers_autoprobe")

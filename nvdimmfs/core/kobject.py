@@ -20,14 +20,20 @@ class KernelObject:
         self._devpath = system.devpath(directory)
         self._told: set[Action] = set()
 
-    def send_uevent(self, action: Action, extra: tuple[tuple[str, str], ...] = ()) -> None:
-        """Tell user space."""
-        self._told.add(action)
-        self._system.emit_uevent(action, self._devpath, self.subsystem, extra)
+    def send_uevent(self, action: Action, extra: tuple[tuple[str, str], ...] = ()) -> bool:
+        """Tell user space.  False when that is too large; its removal counts as told nevertheless."""
+        sent = self._system.emit_uevent(action, self._devpath, self.subsystem, extra)
+        if sent or action is Action.REMOVE:
+            self._told.add(action)
+        return sent
 
     def added(self) -> None:
         """It is there, and works: that is told last of all that its coming has set in motion."""
-        self._system.after_work(lambda: self.send_uevent(Action.ADD))
+
+        def tell() -> None:
+            self.send_uevent(Action.ADD)
+
+        self._system.after_work(tell)
 
     def released(self) -> None:
         """It goes.  That is told if its coming was, and once: whether or not it was told because somebody wrote so to

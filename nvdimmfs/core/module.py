@@ -17,7 +17,7 @@ from nvdimmfs.core.attribute import (
 from nvdimmfs.core.kobject import KernelObject
 from nvdimmfs.core.parse import parse_bool
 from nvdimmfs.core.system import System
-from nvdimmfs.core.uevent import parse_synthetic
+from nvdimmfs.core.uevent import synthesize
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Directory, Symlink
 
@@ -119,8 +119,8 @@ def taint(module: Module) -> str:
 
 @write_only_attribute("uevent")
 def uevent(module: Module, data: bytes) -> None:
-    """Send a synthetic uevent.  EINVAL for an unknown action."""
-    module.kobject.send_uevent(*parse_synthetic(data))
+    """Send a synthetic uevent.  EINVAL for an unknown action, ENOMEM when it is too large."""
+    synthesize(module.kobject, data)
 
 
 MODULE_GROUP: AttributeGroup[Module] = AttributeGroup(

@@ -192,9 +192,12 @@ class System:
         self._uevent_sequence += 1
         return True
 
-    def emit_uevent(self, action: Action, devpath: str, subsystem: str, variables: tuple[tuple[str, str], ...]) -> None:
-        """Send one message to everybody who listens."""
+    def emit_uevent(self, action: Action, devpath: str, subsystem: str, variables: tuple[tuple[str, str], ...]) -> bool:
+        """Send one message to everybody who listens.  False when it is too large: nobody hears of it then."""
+        event = Uevent(action, devpath, subsystem, variables, self._uevent_sequence + 1)
+        if not event.fits:
+            return False
         self._uevent_sequence += 1
-        event = Uevent(action, devpath, subsystem, variables, self._uevent_sequence)
         for listener in self._uevent_listeners:
             listener.uevent(event)
+        return True

@@ -5,12 +5,18 @@ from __future__ import annotations
 import enum
 import errno
 import re
+from collections.abc import Iterable
 from typing import Protocol
 
 import attrs
 
 from nvdimmfs.core.parse import UUID_TEXT_LENGTH, parse_uuid
 from nvdimmfs.errors import KernelError
+
+#: Variables of one event, and bytes of them with a NUL behind each (UEVENT_NUM_ENVP and UEVENT_BUFFER_SIZE,
+#: include/linux/kobject.h, Linux 6.1).
+MAX_VARIABLES = 64
+MAX_BYTES = 2048
 
 
 class Action(enum.Enum):
@@ -55,6 +61,11 @@ class Uevent:
             "SEQNUM": str(self.sequence),
         }
 
+    @property
+    def fits(self) -> bool:
+        """Whether it is not too large to be sent."""
+        return _fit(self.properties.items())
+
 
 class UeventListener(Protocol):
     """Who receives uevents (udev, in life)."""
@@ -63,14 +74,33 @@ class UeventListener(Protocol):
         """One message, in order."""
 
 
+class HasUevents(Protocol):
+    """What user space hears of."""
+
+    def send_uevent(self, action: Action, extra: tuple[tuple[str, str], ...]) -> bool:
+        """Tell user space, with extra variables before its own.  False when that is too large to be sent."""
+
+
+def synthesize(subject: HasUevents, data: bytes) -> None:
+    """Send what a write to a `uevent` file asks for.  EINVAL as `parse_synthetic`, ENOMEM when it is too large."""
+    action, extra = parse_synthetic(data)
+    if not subject.send_uevent(action, extra):
+        raise KernelError(errno.ENOMEM, "the uevent would be too large")
+
+
+def _fit(variables: Iterable[tuple[str, str]]) -> bool:
+    sizes = [len(f"{key}={value}") + 1 for key, value in variables]
+    return len(sizes) <= MAX_VARIABLES and sum(sizes) <= MAX_BYTES
+
+
 _ARGUMENT = re.compile(rb" ([0-9A-Za-z]+)=([0-9A-Za-z]+)")
 
 
 def parse_synthetic(data: bytes) -> tuple[Action, tuple[tuple[str, str], ...]]:
     """What a write to a `uevent` file asks for: an action, then perhaps a UUID and KEY=VALUE words.
 
-    The variables are the ones that the kernel adds to such an event.  EINVAL for anything else
-    (kobject_synth_uevent, lib/kobject_uevent.c, Linux 6.1).
+    The variables are the ones that the kernel adds to such an event.  EINVAL for anything else, also when they alone
+    are more than fit into an event (kobject_synth_uevent, lib/kobject_uevent.c, Linux 6.1).
     """
     text = data[:-1] if data[-1:] in (b"\n", b"\0") else data
     word, space, arguments = text.partition(b" ")
@@ -89,4 +119,6 @@ def parse_synthetic(data: bytes) -> tuple[Action, tuple[tuple[str, str], ...]]:
             raise KernelError(errno.EINVAL, "incorrect uevent action arguments")
         variables.append((f"SYNTH_ARG_{match[1].decode('ascii')}", match[2].decode("ascii")))
         position = match.end()
+    if not _fit(variables):
+        raise KernelError(errno.EINVAL, "too many uevent action arguments")
     return action, tuple(variables)
