@@ -51,6 +51,7 @@ class MemoryBlockDevice(Device):
     Attributes:
         block: the block that it stands for.
         node: the node that the block belongs to.
+        online_type: how it goes on line when that is not said.
     """
 
     def __init__(self, subsystem: MemorySubsystem, block: MemoryBlock, node: NodeDevice) -> None:
@@ -58,6 +59,7 @@ class MemoryBlockDevice(Device):
         self.bus = subsystem
         self.block = block
         self.node = node
+        self.online_type = OnlineType.ONLINE
         self._blocks = subsystem.blocks
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
@@ -70,14 +72,19 @@ class MemoryBlockDevice(Device):
             return self.block.zone.name if self.block.zone else "none"
         return " ".join(zone.name for zone in self._blocks.allowed_zones(self.block))
 
-    def switch(self, how: OnlineType) -> bool:
-        """Go on line or off line; False when it is so already.  EINVAL, EBUSY as `MemoryBlocks.switch_off`."""
-        if self.block.online == (how is not OnlineType.OFFLINE):
+    def switch_on(self) -> bool:
+        """Go on line as `online_type` says, once; False when it is so already (memory_subsys_online)."""
+        if self.block.online:
             return False
-        if how is OnlineType.OFFLINE:
-            self._blocks.switch_off(self.block)
-        else:
-            self._blocks.switch_on(self.block, how)
+        how, self.online_type = self.online_type, OnlineType.ONLINE
+        self._blocks.switch_on(self.block, how)
+        return True
+
+    def switch_off(self) -> bool:
+        """Go off line; False when it is so already.  EINVAL, EBUSY as `MemoryBlocks.switch_off`."""
+        if not self.block.online:
+            return False
+        self._blocks.switch_off(self.block)
         return True
 
     def add(self) -> None:
@@ -179,9 +186,13 @@ def state(device: MemoryBlockDevice) -> str:
 def _store_state(device: MemoryBlockDevice, data: bytes) -> None:
     """offline, online, online_kernel, online_movable.
 
-    EINVAL for anything else, when it is so already, or when it cannot go off line; EBUSY when it is in use.
+    EINVAL for anything else, when it is so already, or when it cannot go off line; EBUSY when it is in use.  Who is
+    refused because it is on line has said nevertheless how it goes on line the next time.
     """
-    if not device.switch(_online_type(data)):
+    how = _online_type(data)
+    if how is not OnlineType.OFFLINE:
+        device.online_type = how
+    if not (device.switch_off() if how is OnlineType.OFFLINE else device.switch_on()):
         raise KernelError(errno.EINVAL, f"{device.name} is {state.show(device).decode().strip()} already")
 
 
@@ -194,7 +205,10 @@ def online(device: MemoryBlockDevice) -> str:
 @online.on_store
 def _store_online(device: MemoryBlockDevice, data: bytes) -> None:
     """A truth value; as `state`, but nothing happens when it is so already."""
-    device.switch(OnlineType.ONLINE if parse_bool(data) else OnlineType.OFFLINE)
+    if parse_bool(data):
+        device.switch_on()
+    else:
+        device.switch_off()
 
 
 @attribute("valid_zones")
