@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
-from nvdimmfs.cli.sizes import parse_size
+from nvdimmfs.cli.sizes import exact_size, parse_size
 from nvdimmfs.platforms.module_files import BOOT_MODULES
 
 if TYPE_CHECKING:  # loaded when a machine is described
@@ -61,7 +61,7 @@ def machine(arguments: argparse.Namespace) -> MachineDescription:
 
         wanted = described(arguments.machine)
     if arguments.ram is not None:
-        wanted = attrs.evolve(wanted, ram=parse_size(arguments.ram, "--ram"))
+        wanted = attrs.evolve(wanted, ram=_checked_ram(arguments.ram))
     if arguments.kernel is not None:
         wanted = attrs.evolve(wanted, kernel=_checked_kernel(arguments.kernel))
     if arguments.memmap is not None:
@@ -88,6 +88,17 @@ def _check_memmap(memmap: str, ram: int) -> None:
         check_memmap(memmap, ram)
     except MemmapError as error:
         raise CommandError(str(error), MISUSED) from None
+
+
+def _checked_ram(text: str) -> int:
+    from nvdimmfs.mm.firmware import MAXIMUM_RAM, MINIMUM_RAM
+
+    ram = parse_size(text, "--ram")
+    if ram < MINIMUM_RAM:
+        raise CommandError(f"--ram {text}: too little; the least is {exact_size(MINIMUM_RAM)}", MISUSED)
+    if ram > MAXIMUM_RAM:
+        raise CommandError(f"--ram {text}: too much; the most is {exact_size(MAXIMUM_RAM)}", MISUSED)
+    return ram
 
 
 def _checked_kernel(name: str) -> str:

@@ -21,7 +21,7 @@ from nvdimmfs.machine_file.model import (
 )
 from nvdimmfs.machine_file.range_checks import choice_problem, range_problems, uuid_problem
 from nvdimmfs.machine_file.values import plain_size, shown
-from nvdimmfs.mm.firmware import DEFAULT_RAM, MINIMUM_RAM, installed_memory
+from nvdimmfs.mm.firmware import DEFAULT_RAM, MAXIMUM_RAM, MINIMUM_RAM, installed_memory
 from nvdimmfs.mm.kernel import EMULATED_KERNELS
 from nvdimmfs.mm.memmap_option import MemmapError, check_memmap
 from nvdimmfs.mm.units import GIB, MIB, PAGE_SIZE, align_up
@@ -59,6 +59,8 @@ def _machine(machine: MachineDescription) -> Iterator[Problem]:
         yield "", 'there is no persistent memory; add a [[bus]], or write memmap = "512M!4G" for a legacy machine'
     if machine.ram < MINIMUM_RAM:
         yield "ram", f"{plain_size(machine.ram)} is too little; the least is {plain_size(MINIMUM_RAM)}"
+    if machine.ram > MAXIMUM_RAM:
+        yield "ram", f"{plain_size(machine.ram)} is too much; the most is {plain_size(MAXIMUM_RAM)}"
     for index, personality in enumerate(machine.personalities):
         yield from _personality(personality, f"personality[{index}]")
     for index, unreadable in enumerate(machine.unreadable):
@@ -120,7 +122,7 @@ def _memory(machine: MachineDescription) -> Iterator[Problem]:
     occupied = [_Span(start, end, "RAM") for start, end in _ram(machine)]
     if machine.memmap:
         try:
-            check_memmap(machine.memmap, max(machine.ram, MINIMUM_RAM))
+            check_memmap(machine.memmap, min(max(machine.ram, MINIMUM_RAM), MAXIMUM_RAM))
         except MemmapError as error:
             yield "memmap", str(error)
         else:
@@ -141,7 +143,8 @@ def _memory(machine: MachineDescription) -> Iterator[Problem]:
 
 
 def _ram(machine: MachineDescription) -> tuple[tuple[int, int], ...]:
-    return installed_memory(machine.ram) if machine.ram >= MINIMUM_RAM else installed_memory(DEFAULT_RAM)[:1]
+    possible = MINIMUM_RAM <= machine.ram <= MAXIMUM_RAM
+    return installed_memory(machine.ram) if possible else installed_memory(DEFAULT_RAM)[:1]
 
 
 def _legacy(machine: MachineDescription) -> Iterator[_Span]:

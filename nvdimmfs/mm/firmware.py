@@ -24,6 +24,10 @@ PHYSICAL_BITS = 52
 
 _LOW_RAM_LIMIT = 2 * GIB
 _HIGH_RAM_START = 4 * GIB
+
+#: The most RAM: it ends where physical addresses do.
+MAXIMUM_RAM = (1 << PHYSICAL_BITS) - _HIGH_RAM_START + _LOW_RAM_LIMIT
+
 _ACPI_TABLES_SIZE = 136 * KIB
 
 _RESERVED_BY_FIRMWARE = (

@@ -117,6 +117,10 @@ ram = "64M"
 [[bus]]
 => ram: 64M is too little; the least is 128M
 
+ram = "4P"
+[[bus]]
+=> ram: 4P is too much; the most is 4194302G
+
 memmap = "1G"
 => memmap: memmap entry 1 '1G' (column 1): there is a size but no start, which would take away all RAM above it;
    write SIZE!START, for example 512M!4G

@@ -78,6 +78,15 @@ def test_ram_that_is_no_size(ram, tmp_path):
     assert "--ram" in refusal(cli("mount", tmp_path, f"--ram={ram}"), status=2)
 
 
+@pytest.mark.parametrize(
+    ("ram", "limit"), [("1", "least is 128 MiB"), ("127M", "least is 128 MiB"), ("4P", "most is 4194302 GiB")]
+)
+@pytest.mark.parametrize("machine", [(), ("--machine", "qemu-nfit")])
+def test_ram_that_no_machine_has(ram, limit, machine, tmp_path):
+    assert f"--ram {ram}: " in (line := refusal(cli("mount", tmp_path, f"--ram={ram}", *machine), status=2))
+    assert line.endswith(limit)
+
+
 def test_a_mount_of_something_else(fuse):
     assert refusal(cli("mount", "/proc")) == "/proc is already a mount point (of proc)"
     assert refusal(cli("umount", "/proc")) == "/proc is a mount of proc, not of nvdimmfs"
