@@ -135,7 +135,14 @@ def modules_of_kernel(*, test: bool, dax: bool) -> tuple[ModuleFile, ...]:
         test: it is tested with `nfit_test`.
         dax: it has device dax.
     """
-    return tuple(file for file in (TEST_MODULES if test else STOCK_MODULES) if dax or file.name not in _DAX_MODULES)
+    files = TEST_MODULES if test else STOCK_MODULES
+    return files if dax else tuple(_without_dax(file) for file in files if file.name not in _DAX_MODULES)
+
+
+def _without_dax(file: ModuleFile) -> ModuleFile:
+    """The module where there is no device dax that it could need, as `nfit_test` does."""
+    imports = tuple((module, symbol) for module, symbol in file.info.imports if module not in _DAX_MODULES)
+    return attrs.evolve(file, info=attrs.evolve(file.info, imports=imports))
 
 
 #: What a distribution loads by itself, in this order: what announces the memory, then what drives it.  What a module

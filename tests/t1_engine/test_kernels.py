@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from older import BUS, OTHER, OWN, Host, refusal_of
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.machine_file.defaults import legacy_entries
+from nvdimmfs.machine_file.files import load_machine, machines
 from nvdimmfs.mm.kernel import EMULATED_KERNELS
 from nvdimmfs.mm.units import KIB, MIB
+from nvdimmfs.platforms.machine import Machine
 
 
 @pytest.mark.parametrize("kernel", ["rfc", "4.3", "4.5"])
@@ -122,6 +128,16 @@ def test_older_kernels_know_no_dax_devices(boot, kernel):
     assert not host.names("module") & {"dax_pmem", "device_dax"}
     assert not host.has(f"{BUS}/region0/dax0.0")
     assert not host.has("bus/nd/drivers/dax_pmem")
+
+
+@pytest.mark.parametrize("kernel", ["rfc", "4.3", "4.5"])
+@pytest.mark.parametrize("name", machines())
+def test_an_older_kernel_boots_on_every_machine(kernel, name):
+    description = attrs.evolve(load_machine(name), kernel=kernel)
+    ranges = sum(len(bus.ranges) for bus in description.buses) + len(list(legacy_entries(description)))
+    with contextlib.closing(Machine.described(description)) as machine:
+        devices = machine.system.sys.find("bus/nd/devices").children
+        assert sum(device.startswith("region") for device in devices) == ranges
 
 
 def test_no_uevent_told_of_a_bind(boot):
