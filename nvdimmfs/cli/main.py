@@ -16,6 +16,8 @@ from nvdimmfs.cli.errors import FAILED, MISUSED, CommandError, one_line
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
+_STDIN, _STDOUT, _STDERR = range(3)
+
 
 class Command(NamedTuple):
     """A sub-command: its name, the module that does it, what it does in one line."""
@@ -78,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments without the program's name; those of the process when None.
     """
     try:
+        _hold_standard_files()
         status = _run(argv)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -89,6 +92,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nvdimmfs: {one_line(error)}", file=sys.stderr)
         return error.status if isinstance(error, CommandError) else FAILED
     return status
+
+
+def _hold_standard_files() -> None:
+    """Let no other file take the number of stdin, stdout or stderr, should one be closed; Python has None for it then.
+
+    It is closed again in whatever this process executes.
+    """
+    for number in (_STDIN, _STDOUT, _STDERR):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # whose number is the first that is free
+    sys.stdout = sys.stdout or open(_STDOUT, "w", closefd=False)  # noqa: SIM115  # it stays open
+    sys.stderr = sys.stderr or open(_STDERR, "w", closefd=False)  # noqa: SIM115
 
 
 def _run(argv: Sequence[str] | None) -> int:

@@ -69,6 +69,17 @@ def test_mount_holds_no_pipe_of_the_callers(planned_mount, tmp_path):
     assert (mount.directory / "sys/plain/value").read_text() == "hello\n"
 
 
+def test_nobody_needs_standard_files(planned_mount):
+    mount = planned_mount
+    closed = "<&- >&- 2>&-"
+    program = " ".join(TOY)
+    command("sh", "-c", f"{program} mount {mount.directory} --log {mount.log} {' '.join(QUIET)} {closed}")
+    mount.find_daemon()
+    assert (mount.directory / "sys/plain/value").read_text() == "hello\n"
+    done = command("sh", "-c", f"{program} umount {mount.directory} {closed}")
+    assert (done.returncode, is_mounted(mount.directory)) == (0, False)
+
+
 def test_umount_waits_until_the_daemon_has_ended(mount):
     done = mount.umount()
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -60,6 +60,14 @@ def test_a_command_that_cannot_be_run(command, status, words):
     assert (done.returncode, done.stderr) == (status, f"nvdimmfs: cannot run {command}: {words}\n")
 
 
+@pytest.mark.parametrize(("closing", "numbers"), [("<&-", "0"), (">&-", "1"), ("2>&-", "2"), ("<&- >&- 2>&-", "012")])
+def test_a_standard_file_that_is_closed_is_so_for_the_command(closing, numbers, tmp_path):
+    look = f"for n in 0 1 2; do [ -e /proc/self/fd/$n ] || printf $n >> {tmp_path}/closed; done; exit 3"
+    done = mounting.command("sh", "-c", f"{' '.join(mounting.MACHINE)} run -- sh -c '{look}' {closing}")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
+    assert (tmp_path / "closed").read_text() == numbers
+
+
 @pytest.mark.parametrize("words", [(), ("--",), ("--memmap", "64M!4G"), ("--memmap", "64M!4G", "--")])
 def test_no_command(words):
     done = mounting.command(*mounting.MACHINE, "run", *words)
