@@ -16,7 +16,7 @@ from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.mount import MountRequest, serve
 from nvdimmfs.cli.mount_table import absolute, require_machine
 from nvdimmfs.fuse.requirements import MountError, require_fuse
-from nvdimmfs.sandbox.command import CommandNotStartedError
+from nvdimmfs.sandbox.command import NOT_FOUND, CommandNotStartedError
 from nvdimmfs.sandbox.errors import SandboxError
 from nvdimmfs.sandbox.sandbox import Serve, Wish, run_sandbox
 
@@ -72,6 +72,8 @@ def _command(words: list[str]) -> list[str]:
         raise CommandError(
             "run: there is no command to run; write it behind --, as in `nvdimmfs run -- ndctl list`", MISUSED
         )
+    if not command[0]:
+        raise CommandError("cannot run a command whose name is empty", NOT_FOUND)
     return command
 
 

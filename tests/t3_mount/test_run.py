@@ -68,6 +68,10 @@ def test_a_standard_file_that_is_closed_is_so_for_the_command(closing, numbers, 
     assert (tmp_path / "closed").read_text() == numbers
 
 
+def test_a_command_without_a_name():
+    assert mounting.refusal(run(""), status=127) == "cannot run a command whose name is empty"
+
+
 @pytest.mark.parametrize("words", [(), ("--",), ("--memmap", "64M!4G"), ("--memmap", "64M!4G", "--")])
 def test_no_command(words):
     done = mounting.command(*mounting.MACHINE, "run", *words)
