@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import attrs
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MACHINE = (sys.executable, "-m", "nvdimmfs")
@@ -44,6 +45,13 @@ def command(*argv: str | Path, **options) -> subprocess.CompletedProcess[str]:
 def cli(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
     """Run `nvdimmfs`."""
     return command(*MACHINE, *arguments, **options)
+
+
+def in_private_namespace(*lines: str) -> subprocess.CompletedProcess[str]:
+    """Run shell lines where mounts are nobody else's."""
+    if os.geteuid() != 0 or command("unshare", "-m", "true").returncode:
+        pytest.skip("needs a mount namespace of its own")
+    return command("unshare", "-m", "sh", "-ec", "\n".join(lines))
 
 
 def refusal(done: subprocess.CompletedProcess[str], status: int = 1) -> str:

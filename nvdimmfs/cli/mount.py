@@ -103,6 +103,8 @@ def serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
             machine = Machine.described(request.machine, request.media, request.blacklist)
     except (MediaError, NewMachineError) as error:
         raise CommandError(str(error)) from None
+    except OSError as error:
+        raise CommandError(f"{error.filename or request.media}: {error.strerror}") from None
     machine.system.keyring = UserKeyring()
     with contextlib.closing(machine):
         try:

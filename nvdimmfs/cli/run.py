@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nvdimmfs.cli import log as logs
 from nvdimmfs.cli import machine_options
-from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.errors import MISUSED, CommandError, one_line
 from nvdimmfs.cli.mount import MountRequest, serve
 from nvdimmfs.cli.mount_table import absolute, require_machine
 from nvdimmfs.fuse.requirements import MountError, require_fuse
@@ -87,7 +87,10 @@ def _server(arguments: argparse.Namespace) -> Serve:
     blacklist = tuple(arguments.blacklist)
 
     def serve_machine(mountpoint: Path, on_ready: Callable[[], None]) -> None:
-        serve(MountRequest(mountpoint, machine, media, blacklist, cache=True), on_ready)
+        try:
+            serve(MountRequest(mountpoint, machine, media, blacklist, cache=True), on_ready)
+        except Exception as error:
+            raise CommandError(one_line(error)) from error
 
     return serve_machine
 

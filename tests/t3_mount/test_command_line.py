@@ -8,7 +8,7 @@ import re
 import mounting
 import pytest
 import sandboxes
-from mounting import MACHINE, QUIET, TOY, cli, command, is_mounted, refusal
+from mounting import MACHINE, QUIET, TOY, cli, command, in_private_namespace, is_mounted, refusal
 
 from nvdimmfs.fuse import requirements
 
@@ -106,13 +106,6 @@ def test_a_log_that_cannot_be_written(fuse, tmp_path):
     done = command(*TOY, "mount", tmp_path / "m", "--log", tmp_path / "missing" / "log", *QUIET)
     assert refusal(done) == f"{tmp_path}/missing/log: No such file or directory"
     assert not is_mounted(tmp_path / "m")
-
-
-def in_private_namespace(*commands):
-    """Shell lines to run where mounts are nobody else's."""
-    if os.geteuid() != 0 or command("unshare", "-m", "true").returncode:
-        pytest.skip("needs a mount namespace of its own")
-    return command("unshare", "-m", "sh", "-ec", "\n".join(commands))
 
 
 def test_without_dev_fuse(fuse, tmp_path):

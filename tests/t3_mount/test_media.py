@@ -10,7 +10,7 @@ from pathlib import Path
 
 import machines
 import pytest
-from mounting import MACHINE, cli, is_mounted, refusal
+from mounting import MACHINE, QUIET, cli, in_private_namespace, is_mounted, refusal
 from replay import Mounted, load, replay
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
@@ -121,3 +121,25 @@ def test_media_must_be_a_folder(fuse, tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "m").mkdir()
     assert str(tmp_path / "file") in refusal(cli("mount", tmp_path / "m", "--media", tmp_path / "file"))
+
+
+@pytest.mark.parametrize("words", [("mount", "mountpoint"), ("run",)])
+def test_the_host_refuses_a_file(fuse, tmp_path, words):
+    (tmp_path / "mountpoint").mkdir()
+    file = tmp_path / "media" / "pmem-100000000-11fffffff.img"
+    file.mkdir(parents=True)
+    done = cli(*words, "--media", "media", *QUIET, *(["--", "true"] if words == ("run",) else []), cwd=tmp_path)
+    assert refusal(done) == f"{file}: Is a directory"
+
+
+@pytest.mark.parametrize("words", ["mount mountpoint", "run"])
+def test_the_host_has_no_room_for_labels(fuse, tmp_path, words):
+    (tmp_path / "mountpoint").mkdir()
+    (tmp_path / "media").mkdir()
+    command_line = f"{' '.join(MACHINE)} {words} --machine one-dimm --media media"
+    done = in_private_namespace(
+        f"mount -t tmpfs -o size=4k none {tmp_path}/media",
+        f"cd {tmp_path}; head -c 4096 /dev/zero > media/else",
+        f"exec {command_line} {'-- true' if words == 'run' else ''}",
+    )
+    assert refusal(done) == f"{tmp_path}/media: No space left on device"
