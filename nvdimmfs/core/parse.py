@@ -48,15 +48,17 @@ def _without_prefix(text: bytes) -> tuple[int, bytes]:
 
 
 def parse_unsigned(data: bytes, bits: int = 64, base: int = 0) -> int:
-    """A number as kstrtoull reads it with base 0 or 10 (lib/kstrtox.c, Linux 6.1).
+    """A number as kstrtoull reads it with base 0, 10 or 16 (lib/kstrtox.c, Linux 6.1).
 
     One leading `+`, digits, one trailing newline; nothing else.  With base 0, a prefix `0x` makes it hexadecimal and
-    a prefix `0` octal.  ERANGE when the digits are past 64 bits, whatever follows them; EINVAL for anything else that
-    is no number; ERANGE past `bits`.
+    a prefix `0` octal; with base 16, a prefix `0x` may be there.  ERANGE when the digits are past 64 bits, whatever
+    follows them; EINVAL for anything else that is no number; ERANGE past `bits`.
     """
     text = c_string(data).removeprefix(b"+")
     if base == 0:
         base, text = _without_prefix(text)
+    elif base == 16 and text[:2].lower() == b"0x":
+        text = text[2:]
     digits = _DIGITS[base].match(text)
     value = int(digits[0], base) if digits else 0
     if value >> 64:

@@ -18,11 +18,31 @@ _NAME = re.compile(r"dax(0|-?[1-9][0-9]*)\.(0|-?[1-9][0-9]*)")
 _INT = range(-(1 << 31), 1 << 31)
 
 
+class DaxBusDevice(Device):
+    """A device on the dax bus, as the bus sees it."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        raise NotImplementedError
+
+    def came_up(self) -> None:
+        """A driver has taken it into service."""
+
+
 class DaxBus(Bus):
     """The bus type dax."""
 
     def __init__(self, system: System) -> None:
         super().__init__(system, "dax")
+
+    def call_probe(self, driver: Driver, device: Device) -> None:
+        """ENXIO for an empty device, whatever the driver (dax_bus_probe, drivers/dax/bus.c, Linux 6.1)."""
+        assert isinstance(device, DaxBusDevice)
+        if not device.size:
+            raise KernelError(errno.ENXIO, f"{device.name} is empty")
+        super().call_probe(driver, device)
+        device.came_up()
 
 
 class DaxDriver(Driver):

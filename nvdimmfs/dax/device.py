@@ -1,22 +1,35 @@
-"""Devices on the dax bus, the regions that they are cut from, and their mappings."""
+"""Devices on the dax bus, the ranges that they consist of, and the mappings that show these."""
 
 from __future__ import annotations
 
 import errno
-from typing import Self
+from collections.abc import Iterator
+from functools import partial
+from typing import Protocol, Self
 
-from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
+import attrs
+
+from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, write_only_attribute
 from nvdimmfs.core.device import Device, DeviceNumber
 from nvdimmfs.core.numbering import Numbering
+from nvdimmfs.core.parse import line, parse_unsigned
 from nvdimmfs.core.system import System
-from nvdimmfs.dax.bus import DaxBus
+from nvdimmfs.dax.bus import DaxBus, DaxBusDevice
+from nvdimmfs.dax.region import DaxRegion
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import BinaryFile, Bytes
+from nvdimmfs.kernfs import BinaryFile
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap, PagemapState
+from nvdimmfs.mm.units import GIB, MIB, PAGE_SIZE, Range, pages
 
 #: Major number of daxX.Y; the kernel gives it out at boot, this is what the reference machine got.
 DAX_MAJOR = 252
+
+#: What a device can be aligned to: the sizes of pages of x86-64, bytes.
+ALIGNMENTS = (PAGE_SIZE, 2 * MIB, GIB)
+
+#: What ranges are multiples of at least, bytes (memremap_compat_align, Linux 6.1).
+GRANULARITY = 2 * MIB
 
 
 class DaxLayer:
@@ -34,106 +47,122 @@ class DaxLayer:
         self.minors = Numbering()
 
 
-class DaxRegion:
-    """The range that a provider hands to the dax bus, shown as dax_region/ below the provider's device.
+@attrs.define(eq=False)
+class DaxRange:
+    """A physical range of a dax device.
 
     Attributes:
-        device: the provider's device.
-        id: the X of daxX.Y.
-        start, size: the range of data, bytes.
-        align: what devices of this region are aligned to, bytes.
+        start, size: bytes.
+        page_offset: where in the device it stood when it became a part of it, pages.
+        mapping: the device that shows it; None before there is one.
     """
 
-    def __init__(self, device: Device, number: int, start: int, size: int, align: int, target_node: int) -> None:
-        """ENOMEM when start or size is not a multiple of the alignment (alloc_dax_region, Linux 6.1)."""
-        if start & (align - 1) or size & (align - 1):
-            raise KernelError(errno.ENOMEM, f"{start:#x} and {size:#x} are no multiples of {align:#x}")
-        self.system = device.system
-        self.device = device
-        self.id = number
-        self.start = start
-        self.size = size
-        self.align = align
-        self.target_node = target_node
-        DAX_REGION_GROUP.create(device.directory, self)
-        device.manage(lambda: DAX_REGION_GROUP.remove(device.directory))
+    start: int
+    size: int
+    page_offset: int = 0
+    mapping: DaxMapping | None = None
+
+    @property
+    def end(self) -> int:
+        """The address after its last byte."""
+        return self.start + self.size
 
 
-@attribute("id")
-def region_id(region: DaxRegion) -> str:
-    """The X of daxX.Y."""
-    return f"{region.id}\n"
+class DynamicRegion(Protocol):
+    """What a device asks of a region from which user space cuts devices."""
 
+    def resize(self, device: DevDax, size: int) -> None:
+        """Grow or shrink a device to so many bytes."""
 
-@attribute("size")
-def region_size(region: DaxRegion) -> str:
-    """Bytes."""
-    return f"{region.size}\n"
+    def add_range(self, device: DevDax, start: int, size: int) -> None:
+        """Give a device a range."""
 
+    def came_up(self, device: DevDax) -> None:
+        """A driver has taken a device into service."""
 
-@attribute("align", 0o400)
-def region_align(region: DaxRegion) -> str:
-    """What the devices are aligned to, bytes."""
-    return f"{region.align}\n"
-
-
-#: A region of persistent memory is static: one device fills it, and the files to cut it up are not there.
-DAX_REGION_GROUP: AttributeGroup[DaxRegion] = AttributeGroup((region_id, region_size, region_align), name="dax_region")
+    def device_gone(self, device: DevDax) -> None:
+        """A device is unregistered."""
 
 
 class DaxMapping(Device):
-    """A physical range of a dax device."""
+    """What shows a range of a dax device."""
 
-    def __init__(self, parent: DevDax) -> None:
-        super().__init__(parent.system, "mapping0", parent)
-        self.start = parent.region.start
-        self.end = parent.region.start + parent.region.size - 1
+    def __init__(self, parent: DevDax, shown: DaxRange) -> None:
+        self.id = parent.mapping_numbering.allocate()
+        super().__init__(parent.system, f"mapping{self.id}", parent)
+        self.range = shown
+        self._numbering = parent.mapping_numbering
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (MAPPING_GROUP,)
+
+    def release(self) -> None:
+        self._numbering.free(self.id)
 
 
 @attribute("start", 0o400)
 def mapping_start(mapping: DaxMapping) -> str:
     """First physical address."""
-    return f"{mapping.start:#x}\n"
+    return f"{mapping.range.start:#x}\n"
 
 
 @attribute("end", 0o400)
 def mapping_end(mapping: DaxMapping) -> str:
     """Last physical address."""
-    return f"{mapping.end:#x}\n"
+    return f"{mapping.range.end - 1:#x}\n"
 
 
 @attribute("page_offset", 0o400)
-def mapping_page_offset(_mapping: DaxMapping) -> str:
+def mapping_page_offset(mapping: DaxMapping) -> str:
     """Where in the device the range stands, pages."""
-    return "0x0\n"
+    return f"{mapping.range.page_offset:#x}\n"
 
 
 MAPPING_GROUP: AttributeGroup[DaxMapping] = AttributeGroup((mapping_start, mapping_end, mapping_page_offset))
 
 
-class DevDax(Device):
+class DevDax(DaxBusDevice):
     """A device daxX.Y on the dax bus.
 
     Attributes:
-        region: what it fills.
-        pagemap: how it is mapped with struct page once bound.
-        data: its bytes.
+        region: what it is cut from.
+        dynamic: the same region, where user space may resize the device; None where it may not.
+        id: the Y.
+        ranges: what it consists of, in order.
+        align: what mappings of it are aligned to, bytes.
+        pagemap: how it is, or was last, mapped with struct page; None before that.
+        mapping_numbering: the N of mappingN.
     """
 
     bus: DaxBus
 
-    def __init__(self, layer: DaxLayer, region: DaxRegion, number: int, pagemap: DevPagemap, data: Bytes) -> None:
+    def __init__(
+        self,
+        layer: DaxLayer,
+        region: DaxRegion,
+        number: int,
+        pagemap: DevPagemap | None = None,
+        dynamic: DynamicRegion | None = None,
+    ) -> None:
+        """`pagemap`: of a static region, whose device has all of it; None: it has nothing yet."""
         super().__init__(region.system, f"dax{region.id}.{number}", region.device)
         self.bus = layer.bus
         self.layer = layer
         self.region = region
+        self.dynamic = dynamic
+        self.id = number
+        self.align = region.align
+        self.ranges: list[DaxRange] = []
+        if pagemap and region.size:
+            self.ranges.append(DaxRange(region.start, region.size))
         self.pagemap = pagemap
-        self.data = data
+        self.mapping_numbering = Numbering()
         self._minor = layer.minors.allocate()
         self.number = DeviceNumber("char", DAX_MAJOR, self._minor)
+
+    @property
+    def size(self) -> int:
+        return sum(each.size for each in self.ranges)
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (DEV_DAX_GROUP,)
@@ -141,18 +170,50 @@ class DevDax(Device):
     def uevent_variables(self) -> list[tuple[str, str]]:
         return [*super().uevent_variables(), ("MODALIAS", "dax:t0")]
 
+    def page_map(self) -> DevPagemap:
+        """What is to be mapped: what the provider laid out, or else all ranges, with the memmap in RAM."""
+        if self.pagemap is None or self.dynamic:
+            self.pagemap = DevPagemap(
+                tuple(Range.sized(each.start, each.size) for each in self.ranges), owner=self.name
+            )
+        return self.pagemap
+
+    def came_up(self) -> None:
+        if self.dynamic:
+            self.dynamic.came_up(self)
+
     def add(self) -> None:
         super().add()
         self.system.dev.add(BinaryFile(self.name, 0o600, DevDaxBytes(self)))
-        if not self.region.size:
-            return
-        mapping = DaxMapping(self)
-        if self.system.settling:
-            # Initialising the struct pages takes its time.  Who bound the driver has waited for it; of a device that
-            # was found on media, the mapping appears some time after the device.
-            self.system.finish_later(mapping.add)
-        else:
-            mapping.add()
+        for each in self.ranges:
+            if self.system.settling:
+                # Initialising the struct pages takes its time.  Who bound the driver has waited for it; of a device
+                # that was found on media, the mapping appears some time after the device.
+                self.system.finish_later(partial(self.show, each))
+            else:
+                self.show(each)
+
+    def append(self, start: int, size: int) -> None:
+        """Make a range the device's last."""
+        new = DaxRange(start, size, pages(self.size))
+        self.ranges.append(new)
+        if self.registered:
+            self.show(new)
+
+    def drop_last(self) -> None:
+        """Give up the last range."""
+        mapping = self.ranges.pop().mapping
+        if mapping:
+            mapping.unregister()
+
+    def show(self, shown: DaxRange) -> None:
+        """Make the mapping of a range."""
+        shown.mapping = DaxMapping(self, shown)
+        shown.mapping.add()
+
+    def allows_size(self, size: int) -> bool:
+        """Whether ranges may have so many bytes (alloc_is_aligned, drivers/dax/bus.c, Linux 6.1)."""
+        return size % max(self.align, GRANULARITY) == 0
 
     def unregister(self) -> None:
         for child in list(self.children):
@@ -162,6 +223,8 @@ class DevDax(Device):
 
     def release(self) -> None:
         self.layer.minors.free(self._minor)
+        if self.dynamic:
+            self.dynamic.device_gone(self)
 
 
 class DevDaxBytes:
@@ -172,23 +235,36 @@ class DevDaxBytes:
 
     @property
     def size(self) -> int:
-        return self._device.data.size
+        return self._device.size
 
     def read(self, offset: int, length: int) -> bytes:
         """ENXIO while device_dax is not bound."""
-        return self._bound().read(offset, length)
+        self._require_mapped()
+        return b"".join(self._device.region.media.read(where, size) for where, size in self._pieces(offset, length))
 
     def write(self, offset: int, data: bytes) -> None:
         """ENXIO while device_dax is not bound."""
-        self._bound().write(offset, data)
+        self._require_mapped()
+        for where, size in self._pieces(offset, len(data)):
+            self._device.region.media.write(where, data[:size])
+            data = data[size:]
 
     def flush(self) -> None:
-        self._bound().flush()
+        self._require_mapped()
+        self._device.region.media.flush()
 
-    def _bound(self) -> Bytes:
-        if self._device.pagemap.state is not PagemapState.LIVE:
+    def _pieces(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Offset in the region and length of each piece of a part of the device."""
+        for each in self._device.ranges:
+            size = max(0, min(each.size - offset, length))
+            if size:
+                yield each.start - self._device.region.start + offset, size
+            offset, length = max(0, offset - each.size), length - size
+
+    def _require_mapped(self) -> None:
+        pagemap = self._device.pagemap
+        if pagemap is None or pagemap.state is not PagemapState.LIVE:
             raise KernelError(errno.ENXIO, f"{self._device.name} is not mapped")
-        return self._device.data
 
 
 @attribute("modalias")
@@ -200,13 +276,55 @@ def modalias(_device: DevDax) -> str:
 @attribute("size")
 def size(device: DevDax) -> str:
     """Bytes."""
-    return f"{device.region.size}\n"
+    return f"{device.size}\n"
+
+
+@size.on_store
+def _store_size(device: DevDax, data: bytes) -> None:
+    """EINVAL, ERANGE for no number; EINVAL when it is not aligned; else as `DynamicDaxRegion.resize`."""
+    wanted = parse_unsigned(data)
+    if not device.allows_size(wanted):
+        raise KernelError(errno.EINVAL, f"{wanted} is not aligned")
+    assert device.dynamic, "the file of a static device cannot be written"
+    device.dynamic.resize(device, wanted)
+
+
+@write_only_attribute("mapping")
+def mapping(device: DevDax, data: bytes) -> None:
+    """Take a range, START-END in hexadecimal.
+
+    EINVAL, ERANGE for anything else; ENXIO when its length is not aligned; ENOMEM when it is not free.
+    """
+    start, dash, end = line(data).partition("-")
+    if not dash:
+        raise KernelError(errno.EINVAL, "a range is START-END")
+    first, last = (parse_unsigned(text.encode("latin-1"), base=16) for text in (start, end))
+    if not device.allows_size(last + 1 - first):
+        raise KernelError(errno.ENXIO, f"{last + 1 - first} is not aligned")
+    assert device.dynamic, "a static device has no such file"
+    device.dynamic.add_range(device, first, last + 1 - first)
 
 
 @attribute("align")
 def align(device: DevDax) -> str:
     """What mappings of the device are aligned to, bytes."""
-    return f"{device.region.align}\n"
+    return f"{device.align}\n"
+
+
+@align.on_store
+def _store_align(device: DevDax, data: bytes) -> None:
+    """ENXIO for no number, EINVAL for one that is no page size or does not divide a range, EBUSY while bound."""
+    try:
+        wanted = parse_unsigned(data)
+    except KernelError:
+        raise KernelError(errno.ENXIO, "it is no number") from None
+    if wanted not in ALIGNMENTS:
+        raise KernelError(errno.EINVAL, f"{wanted} is none of {ALIGNMENTS}")
+    if device.driver:
+        raise KernelError(errno.EBUSY, f"{device.name} is bound to {device.driver.name}")
+    if any(each.size % max(wanted, GRANULARITY) for each in device.ranges):
+        raise KernelError(errno.EINVAL, f"a range of {device.name} is no multiple of {wanted}")
+    device.align = wanted
 
 
 @attribute("target_node")
@@ -223,16 +341,21 @@ def numa_node(device: DevDax) -> str:
 
 @attribute("resource", 0o400)
 def resource(device: DevDax) -> str:
-    """First physical address."""
-    return f"{device.region.start:#x}\n"
+    """First physical address: its own, or the region's while it has none."""
+    return f"{device.ranges[0].start if device.ranges else device.region.start:#x}\n"
 
 
 def _visible(device: DevDax, candidate: KernelAttribute[DevDax]) -> int:
+    """Who cannot be resized shows size and alignment only to be read (dev_dax_visible)."""
     if candidate is target_node and device.region.target_node < 0:
         return 0
-    return candidate.permissions
+    if device.dynamic:
+        return candidate.permissions
+    if candidate is mapping:
+        return 0
+    return 0o444 if candidate in (size, align) else candidate.permissions
 
 
 DEV_DAX_GROUP: AttributeGroup[DevDax] = AttributeGroup(
-    (modalias, size, align, target_node, numa_node, resource), visible=_visible
+    (modalias, size, mapping, target_node, align, resource, numa_node), visible=_visible
 )

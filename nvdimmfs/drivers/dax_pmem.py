@@ -7,7 +7,8 @@ import errno
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.module import Module
-from nvdimmfs.dax.device import DaxLayer, DaxRegion, DevDax
+from nvdimmfs.dax.device import DaxLayer, DevDax
+from nvdimmfs.dax.region import DaxRegion
 from nvdimmfs.drivers.pagemap import pfn_pagemap
 from nvdimmfs.errors import KernelError
 from nvdimmfs.media.base import MediaWindow
@@ -44,8 +45,8 @@ class DaxPmemDriver(NdDriver):
         size = pagemap.range.end + 1 - start
         if size < 0:
             raise KernelError(errno.ENOMEM, f"{device.name} has no room for data")
-        region = DaxRegion(device, device.region.id, start, size, block.align, device.target_node)
         data = MediaWindow(namespace.media, start - namespace.start, size)
-        dev_dax = DevDax(self._layer, region, namespace.id, pagemap, data)
+        region = DaxRegion(device, device.region.id, start, size, block.align, device.target_node, data)
+        dev_dax = DevDax(self._layer, region, namespace.id, pagemap)
         dev_dax.add()
         device.manage(dev_dax.unregister)

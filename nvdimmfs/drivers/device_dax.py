@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-
 from nvdimmfs.core.device import Device
 from nvdimmfs.dax.bus import DaxDriver
-from nvdimmfs.dax.device import DevDax
+from nvdimmfs.dax.device import DaxRange, DevDax
 from nvdimmfs.drivers.pagemap import for_device_dax, map_pages
-from nvdimmfs.errors import KernelError
 
 
 class DeviceDaxDriver(DaxDriver):
@@ -18,16 +15,20 @@ class DeviceDaxDriver(DaxDriver):
     match_always = True
 
     def probe(self, device: Device) -> None:
-        """Own the range and map it (dev_dax_probe, drivers/dax/device.c, Linux 6.1).
+        """Own its ranges and map them (dev_dax_probe, drivers/dax/device.c, Linux 6.1).
 
-        ENXIO for an empty device, EBUSY when somebody owns the range; else as `map_pages`.
+        EBUSY when somebody owns one; else as `map_pages`.
         """
         assert isinstance(device, DevDax)
         memory = device.layer.memory
-        start, size = device.region.start, device.region.size
-        if not size:
-            raise KernelError(errno.ENXIO, f"{device.name} is empty")
-        memory.request_region(start, size, device.name)
-        device.manage(lambda: memory.release_region(start, size))
-        for_device_dax(device.pagemap, device.region.align)
-        map_pages(device, memory, device.pagemap, device.region.target_node)
+        for each in device.ranges:
+            _own(device, each)
+        pagemap = device.page_map()
+        for_device_dax(pagemap, device.align)
+        map_pages(device, memory, pagemap, device.region.target_node)
+
+
+def _own(device: DevDax, owned: DaxRange) -> None:
+    memory, start, size = device.layer.memory, owned.start, owned.size
+    memory.request_region(start, size, device.name)
+    device.manage(lambda: memory.release_region(start, size))

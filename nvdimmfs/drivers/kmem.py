@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 
 from nvdimmfs.core.device import Device
@@ -25,35 +26,43 @@ class KmemDriver(DaxDriver):
     def __init__(self, bus: Bus, module: Module, blocks: MemoryBlocks) -> None:
         """`blocks`: the machine's System RAM."""
         self._blocks = blocks
-        self._claims: dict[Device, Resource] = {}
+        self._claims: dict[Device, list[Resource]] = {}
         super().__init__(bus, module)
 
     def probe(self, device: Device) -> None:
         """Add what there is of whole memory blocks (dev_dax_kmem_probe, drivers/dax/kmem.c, Linux 6.1).
 
         EINVAL when it would not belong to a node, or is not even one block; EBUSY while somebody owns the range, be it
-        this driver, which could not give it back; else as `MemoryBlocks.add`.
+        this driver, which could not give it back; else as `MemoryBlocks.add`.  Of several ranges, one is enough.
         """
         assert isinstance(device, DevDax)
-        region = device.region
-        if region.target_node < 0:
+        if device.region.target_node < 0:
             raise KernelError(errno.EINVAL, f"{device.name} would not belong to a node")
-        start, end = whole_blocks(region.start, region.start + region.size, self._blocks.size)
-        if start >= end:
+        ranges = [whole_blocks(each.start, each.end, self._blocks.size) for each in device.ranges]
+        ranges = [(start, end) for start, end in ranges if start < end]
+        if not ranges:
             raise KernelError(errno.EINVAL, f"{device.name} holds no whole block of {self._blocks.size} bytes")
-        claim = claim_as_ram(device.layer.memory, start, end - start, device.name)
+        claims: list[Resource] = []
+        for start, end in ranges:
+            try:
+                claims.append(self._add(device, start, end - start))
+            except KernelError:
+                if not claims:
+                    raise
+        self._claims[device] = claims
+
+    def remove(self, device: Device) -> None:
+        """Remove the memory; of a range that is on line in part it stays, and nobody can have the range again."""
+        for claim in self._claims.pop(device):
+            with contextlib.suppress(KernelError):
+                self._blocks.remove(claim.start, claim.size)
+                claim.detach()
+
+    def _add(self, device: DevDax, start: int, size: int) -> Resource:
+        claim = claim_as_ram(device.layer.memory, start, size, device.name)
         try:
-            self._blocks.add(start, end - start, region.target_node, RESOURCE_NAME)
+            self._blocks.add(start, size, device.region.target_node, RESOURCE_NAME)
         except KernelError:
             claim.detach()
             raise
-        self._claims[device] = claim
-
-    def remove(self, device: Device) -> None:
-        """Remove the memory; while any of it is on line it stays, and nobody can have the range again."""
-        claim = self._claims.pop(device)
-        try:
-            self._blocks.remove(claim.start, claim.size)
-        except KernelError:
-            return
-        claim.detach()
+        return claim

@@ -56,12 +56,12 @@ class NdBus(Bus):
         dimm_numbering: the N of nmemN, over all buses.
     """
 
-    def __init__(self, system: System, memory: Memory) -> None:
+    def __init__(self, system: System, memory: Memory, region_numbering: Numbering) -> None:
         super().__init__(system, "nd")
         self.memory = memory
         self.nd_class = Class(system, "nd")
         self.bus_numbering = Numbering()
-        self.region_numbering = Numbering()
+        self.region_numbering = region_numbering
         self.dimm_numbering = Numbering()
         self._offering_region = False
         self._last_bind: RegionBind | None = None

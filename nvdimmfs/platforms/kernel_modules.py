@@ -12,6 +12,7 @@ from nvdimmfs.core.debugfs import debugfs
 from nvdimmfs.core.device import Class
 from nvdimmfs.core.memory_block import MemorySubsystem
 from nvdimmfs.core.module import Module, ModuleDescription, Modules, boolean_parameter
+from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.system import System
 from nvdimmfs.dax.device import DaxLayer
 from nvdimmfs.drivers.dax_pmem import DaxPmemDriver
@@ -28,12 +29,14 @@ from nvdimmfs.nd.bus import NdBus
 from nvdimmfs.platforms.acpi_bus import AcpiBus
 from nvdimmfs.platforms.e820 import E820PmemDriver
 from nvdimmfs.platforms.firmware import Firmware
+from nvdimmfs.platforms.hmem import HmemDriver
 from nvdimmfs.platforms.module_files import BOOT_MODULES, ModuleFile, modules_of_kernel
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 
 #: The parameters of each module and what they are by default.
 _PARAMETERS: Mapping[str, tuple[KernelAttribute[Module], ...]] = {
     "libnvdimm": (constant("key_revalidate", "Y\n", since="5.0"),),
+    "dax_hmem": (boolean_parameter("region_idle", False),),
     "nfit": (
         boolean_parameter("force_enable_dimms", False),
         constant("disable_vendor_specific", "N\n"),
@@ -68,6 +71,7 @@ class PersistentMemory:
     modules: Modules = attrs.field(init=False)
     blocks: BlockLayer = attrs.field(init=False)
     memory_blocks: MemoryBlocks = attrs.field(init=False)
+    memory_regions: Numbering = attrs.field(init=False, factory=Numbering)
     _dax: DaxLayer | None = attrs.field(init=False, default=None)
     _nd_bus: NdBus | None = attrs.field(init=False, default=None)
 
@@ -103,6 +107,7 @@ class PersistentMemory:
         announced = {
             "nd_e820": "e820_pmem" in self.platform_bus.members,
             "nfit": bool(self.acpi_bus.members),
+            "dax_hmem": "hmem.0" in self.platform_bus.members,
             "nfit_test": bool(self.test_platforms),
         }
         return [name for name in BOOT_MODULES if name in self.modules.known and announced.get(name, True)]
@@ -122,13 +127,14 @@ class PersistentMemory:
             "dax_pmem": self._dax_pmem,
             "device_dax": self._device_dax,
             "kmem": self._kmem,
+            "dax_hmem": self._dax_hmem,
             "nfit": self._nfit,
             "nfit_test_iomap": _nothing,
             "nfit_test": self._nfit_test,
         }
 
     def _libnvdimm(self, module: Module) -> None:
-        nd_bus = self._nd_bus = NdBus(self.system, self.memory)
+        nd_bus = self._nd_bus = NdBus(self.system, self.memory, self.memory_regions)
         module.at_exit(self._end_libnvdimm)
         NdBusDriver(nd_bus, module)
         NvdimmDriver(nd_bus, module)
@@ -167,6 +173,9 @@ class PersistentMemory:
 
     def _kmem(self, module: Module) -> None:
         KmemDriver(self._dax_layer.bus, module, self.memory_blocks)
+
+    def _dax_hmem(self, module: Module) -> None:
+        HmemDriver(self.platform_bus, module, self._dax_layer, self.firmware.storage)
 
     def _nfit(self, module: Module) -> None:
         from nvdimmfs.platforms.nfit_driver import NfitDriver  # its code is loaded with the module, as others need none

@@ -21,6 +21,7 @@ from nvdimmfs.platforms.acpi_bus import AcpiBus, AcpiDevice
 from nvdimmfs.platforms.debugfs import create_debug_files
 from nvdimmfs.platforms.e820 import legacy_ranges
 from nvdimmfs.platforms.firmware import Firmware, firmware_parent
+from nvdimmfs.platforms.hmem import add_hmem_devices
 from nvdimmfs.platforms.kernel_modules import PersistentMemory
 from nvdimmfs.platforms.new_machine import Hands, NewMachineError
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
@@ -98,6 +99,8 @@ class Machine:
     def _announce(self, buses: Iterable[BusDescription]) -> None:
         """Add the devices that the firmware tells of; those of the test platform are its module's."""
         platform_bus, acpi_bus = self.persistent_memory.platform_bus, self.persistent_memory.acpi_bus
+        if self.memory.kernel.devices.has_dax:
+            add_hmem_devices(platform_bus, self.memory, self.persistent_memory.memory_regions)
         if legacy_ranges(self.memory.iomem) or self.memory.kernel.devices.legacy_device_is_always_there:
             PlatformDevice(platform_bus, "e820_pmem").add()
         known: dict[str, Device] = {"platform": platform_bus.root}

@@ -65,11 +65,15 @@ _NFIT = ModuleInfo(
     ),
 )
 
+_DAX_HMEM_FILE = ModuleFile(
+    ModuleInfo("dax_hmem", (), ("platform:hmem*",), (("region_idle", "bool"),)), "kernel/drivers/dax/hmem", 16384
+)
 _KMEM_FILE = ModuleFile(_KMEM, "kernel/drivers/dax", 16384)
 
 #: Those that come with the kernel, in the order of its modules.order.
 STOCK_MODULES = (
     ModuleFile(_NFIT, "kernel/drivers/acpi/nfit", 73728),
+    _DAX_HMEM_FILE,
     ModuleFile(_DEVICE_DAX, "kernel/drivers/dax", 20480),
     _KMEM_FILE,
     ModuleFile(_DAX_PMEM, "kernel/drivers/dax", 16384),
@@ -112,6 +116,7 @@ _NFIT_TEST = ModuleInfo(
 
 #: Those of a kernel that is tested with `nfit_test`, which stands below the others and above them.
 TEST_MODULES = (
+    _DAX_HMEM_FILE,
     _KMEM_FILE,
     _test_module(ModuleInfo(_IOMAP), 28672),
     _test_module(_LIBNVDIMM, 204800),
@@ -125,7 +130,7 @@ TEST_MODULES = (
 )
 
 #: Those that device dax needs; the oldest kernels have none of them.
-_DAX_MODULES = frozenset({"dax_pmem", "device_dax", "kmem"})
+_DAX_MODULES = frozenset({"dax_hmem", "dax_pmem", "device_dax", "kmem"})
 
 
 def modules_of_kernel(*, test: bool, dax: bool) -> tuple[ModuleFile, ...]:
@@ -147,4 +152,4 @@ def _without_dax(file: ModuleFile) -> ModuleFile:
 
 #: What a distribution loads by itself, in this order: what announces the memory, then what drives it.  What a module
 #: needs comes with it.
-BOOT_MODULES = ("nd_e820", "nfit", "nfit_test", "nd_pmem", "dax_pmem", "device_dax")
+BOOT_MODULES = ("nd_e820", "nfit", "nfit_test", "nd_pmem", "dax_pmem", "dax_hmem", "device_dax")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Self
 
-from nvdimmfs.core.attribute import AttributeGroup, attribute
+from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.parse import c_string
@@ -33,13 +33,15 @@ class PlatformDevice(Device):
     Attributes:
         kind: what drivers know it by: its name without the number.
         driver_override: the only driver that may bind; None for any.
+        numa_node: its node; None for none.
     """
 
-    def __init__(self, bus: PlatformBus, name: str, number: int | None = None) -> None:
+    def __init__(self, bus: PlatformBus, name: str, number: int | None = None, *, numa_node: int | None = None) -> None:
         """`number`: which of several devices of the name it is; None where there is only one."""
         super().__init__(bus.system, name if number is None else f"{name}.{number}", bus.root)
         self.bus = bus
         self.kind = name
+        self.numa_node = numa_node
         self.driver_override: str | None = None
 
     @classmethod
@@ -82,4 +84,18 @@ def _store_driver_override(device: PlatformDevice, data: bytes) -> None:
     device.driver_override = c_string(data).partition(b"\n")[0].decode("latin-1") or None
 
 
-PLATFORM_GROUP: AttributeGroup[PlatformDevice] = AttributeGroup((modalias, driver_override))
+@attribute("numa_node")
+def numa_node(device: PlatformDevice) -> str:
+    """The node it is on; hidden when there is none."""
+    return f"{device.numa_node}\n"
+
+
+def _visible(device: PlatformDevice, candidate: KernelAttribute[PlatformDevice]) -> int:
+    if candidate is numa_node and device.numa_node is None:
+        return 0
+    return candidate.permissions
+
+
+PLATFORM_GROUP: AttributeGroup[PlatformDevice] = AttributeGroup(
+    (modalias, numa_node, driver_override), visible=_visible
+)
