@@ -34,8 +34,11 @@ def run(*command: str | Path, options: tuple[str | Path, ...] = (), **more) -> s
 
 
 def sh(script: str, *options: str | Path, **more) -> subprocess.CompletedProcess[str]:
-    """Run a shell script on a machine, which must succeed silently."""
-    done = run("sh", "-ec", script, options=options, **more)
+    """Run a shell script on a machine, which must succeed silently.
+
+    `not COMMAND` says that a command must fail, which `! COMMAND` does not: `sh -e` takes any end of that.
+    """
+    done = run("sh", "-ec", f'not() {{ ! "$@"; }}\n{script}', options=options, **more)
     assert (done.returncode, done.stderr) == (0, ""), f"{done.stdout}\n{done.stderr}"
     return done
 

@@ -232,7 +232,7 @@ def test_nodes_come_and_go_before_the_write_returns():
     script = """
         cd /sys/bus/nd/drivers/nd_pmem
         for turn in 1 2 3 4 5; do
-            echo namespace0.0 > unbind; ! test -e /dev/pmem0; echo namespace0.0 > bind; test -e /dev/pmem0
+            echo namespace0.0 > unbind; not test -e /dev/pmem0; echo namespace0.0 > bind; test -e /dev/pmem0
         done
         test "$(stat -c %Hr:%Lr /dev/pmem0)" = "$(cat /sys/block/pmem0/dev)" || test -f /dev/pmem0
     """
@@ -251,7 +251,7 @@ def test_dax_devices_are_character_devices():
         test "$(stat -c %Hr:%Lr /dev/dax0.0)" = "$(cat /sys/bus/dax/devices/dax0.0/dev)"
         test "$(readlink -f /sys/dev/char/$(cat /sys/bus/dax/devices/dax0.0/dev)/subsystem)" = /sys/bus/dax
         echo dax0.0 > ../drivers/dax_pmem/unbind
-        ! test -e /dev/dax0.0
+        not test -e /dev/dax0.0
     """
     sh(script, *TWO_RANGES)
 
@@ -290,7 +290,7 @@ def test_network_of_its_own_and_the_hosts():
 
 def test_attached_to_a_mount_the_command_changes_that_machine(new_mount):
     mount = new_mount(mounting.MACHINE, *TWO_RANGES)
-    sh("echo namespace0.0 > /sys/bus/nd/drivers/nd_pmem/unbind; ! test -e /dev/pmem0", "--attach", mount.directory)
+    sh("echo namespace0.0 > /sys/bus/nd/drivers/nd_pmem/unbind; not test -e /dev/pmem0", "--attach", mount.directory)
     assert not (mount.directory / "sys/bus/nd/devices/namespace0.0/driver").exists()
     (mount.directory / "sys/bus/nd/drivers/nd_pmem/bind").write_text("namespace0.0")
     assert (
@@ -417,13 +417,13 @@ def test_partitions_are_found_and_mounted():
         {sys.executable} -c '{REREAD}'
         test "$(stat -c %Hr:%Lr /dev/pmem0p1)" = "$(cat /sys/block/pmem0/pmem0p1/dev)"
         mkfs.ext4 -q -b 4096 /dev/pmem0p1; mkdir /run/here; mount /dev/pmem0p1 /run/here
-        ! blockdev --rereadpt /dev/pmem0 2> /dev/null
+        not blockdev --rereadpt /dev/pmem0 2> /dev/null
         umount /run/here
         blockdev --rereadpt /dev/pmem0
         lsblk -n -l -o NAME,TYPE /dev/pmem0
         if test -e /proc/partitions; then tail -n +3 /proc/partitions | sed 's/.* //' | tr '\n' ' '; fi
         echo namespace0.0 > /sys/bus/nd/drivers/nd_pmem/unbind
-        ! test -e /dev/pmem0p1
+        not test -e /dev/pmem0p1
     """
     assert sh(script, "--memmap", "512M!4G").stdout.split() == ["pmem0", "disk", "pmem0p1", "part", "pmem0", "pmem0p1"]
 
@@ -542,7 +542,7 @@ def test_labels_are_written_by_ioctl():
 def test_a_disk_of_a_read_only_region_is_read_only_until_that_is_changed():
     script = """
         cat /sys/block/pmem2/ro; blockdev --getro /dev/pmem2
-        ! dd if=/dev/zero of=/dev/pmem2 bs=4k count=1 2> /dev/null
+        not dd if=/dev/zero of=/dev/pmem2 bs=4k count=1 2> /dev/null
         blockdev --setrw /dev/pmem2
         dd if=/dev/zero of=/dev/pmem2 bs=4k count=1 conv=fsync status=none
     """

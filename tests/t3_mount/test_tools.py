@@ -57,7 +57,7 @@ def test_a_file_system_outlives_its_disk(disk, prepare):
         dd if=/dev/urandom of=/run/here/file bs=64k count=100 status=none
         mkdir /run/here/folder; ln -s file /run/here/folder/link; md5sum < /run/here/file
         umount /run/here
-        echo region0 > /sys/bus/nd/drivers/nd_region/unbind; ! test -e /dev/{disk}
+        echo region0 > /sys/bus/nd/drivers/nd_region/unbind; not test -e /dev/{disk}
         echo region0 > /sys/bus/nd/drivers/nd_region/bind; test -b /dev/{disk}
         e2fsck -fn /dev/{disk} >/dev/null 2>&1
         mount /dev/{disk} /run/here; md5sum < /run/here/file; readlink /run/here/folder/link; umount /run/here
