@@ -90,6 +90,7 @@ class Operations(pyfuse3.Operations):
         self.stored = trio.lowlevel.ParkingLot()
         self.stored_at = 0.0
         self._started = started
+        self._identity = own_identity()  # now: in a sandbox, /proc will be that of processes among which this is none
         self._numbers = itertools.count(1)
         self._files: dict[FileHandleT, OpenFile] = {}
         self._directories: dict[FileHandleT, OpenDirectory] = {}
@@ -398,7 +399,7 @@ class Operations(pyfuse3.Operations):
     def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
         """user.* has never been set, whereas other namespaces do not exist; only the root knows `DAEMON_XATTR`."""
         if inode == pyfuse3.ROOT_INODE and name == DAEMON_XATTR.encode():
-            return own_identity()
+            return self._identity
         _check_xattr_name(name)
         if not name.startswith(_XATTR_NAMESPACES):
             raise FUSEError(errno.ENOTSUP)

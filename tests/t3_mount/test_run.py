@@ -213,6 +213,12 @@ def test_proc_is_the_machines():
     assert len(out.splitlines()[-1].split()) < 8
 
 
+def test_the_machine_can_be_drawn_from_inside():
+    done = run(*mounting.MACHINE, "show", "/run/nvdimmfs/machine", options=mounting.QUIET)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("namespace0.0 in region0: 512 MiB\n")
+
+
 def test_udev_seems_to_run_and_never_to_be_busy():
     assert sh("ls -A /run/udev").stdout == "control\n"
 
