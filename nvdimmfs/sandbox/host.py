@@ -132,8 +132,8 @@ def _complaint_of(trial: Callable[[], None]) -> str:
         os.close(reader)
         try:
             trial()
-        except SandboxError as failure:
-            os.write(writer, str(failure).encode(errors="replace"))
+        except Exception as failure:  # whatever it is, it does not work
+            os.write(writer, (str(failure) or repr(failure)).encode(errors="replace"))
         finally:
             os._exit(0)
     os.close(writer)

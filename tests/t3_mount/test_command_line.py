@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 
 import mounting
 import pytest
@@ -48,6 +49,18 @@ def test_nothing_heavy_is_loaded_before_it_is_needed():
     loaded = command(MACHINE[0], "-c", script).stdout.split()
     assert "nvdimmfs.cli.umount" in loaded
     assert not {"pyfuse3", "trio", "attrs", "nvdimmfs.cli.mount"} & set(loaded)
+
+
+def test_what_the_doctor_cannot_try_does_not_work():
+    script = """
+        from nvdimmfs.sandbox import host, namespaces
+        def enter(*, own_network): raise ValueError("unforeseen")
+        namespaces.enter = enter
+        print(next(host.findings()))
+    """
+    done = command(MACHINE[0], "-c", textwrap.dedent(script))
+    assert "State.MISSING" in done.stdout
+    assert "unforeseen" in done.stdout
 
 
 # What cannot be mounted
