@@ -29,7 +29,10 @@ class Mount(NamedTuple):
 
 def absolute(directory: str) -> Path:
     """The path of a directory as the mount table has it.  Asks nothing of what is mounted there: nobody may answer."""
-    path = Path(os.path.abspath(directory))  # noqa: PTH100  # resolve() looks at the last component as well
+    try:
+        path = Path(os.path.abspath(directory))  # noqa: PTH100  # resolve() looks at the last component as well
+    except FileNotFoundError:
+        raise CommandError("the working directory is not there any more") from None
     path = path.parent.resolve() / path.name
     return path if mount_at(path) else path.resolve()
 

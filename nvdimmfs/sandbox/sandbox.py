@@ -69,7 +69,10 @@ def run_sandbox(wish: Wish) -> int:
     """
     if OWN_FOLDER.exists():
         raise SandboxError("this is a sandbox already: call the command as it is")
-    directory = Path.cwd()
+    try:
+        directory = Path.cwd()
+    except FileNotFoundError:
+        raise SandboxError("the working directory is not there any more") from None
     with contextlib.ExitStack() as stack:
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, proc)

@@ -66,6 +66,13 @@ def test_what_the_doctor_cannot_try_does_not_work():
 # What cannot be mounted
 
 
+@pytest.mark.parametrize("words", ["mount DIR", "umount DIR", "run -- true", "run --attach DIR -- true"])
+def test_a_working_directory_that_is_gone(words, tmp_path):
+    (tmp_path / "gone").mkdir()
+    done = command("sh", "-c", f"cd {tmp_path}/gone; rmdir {tmp_path}/gone; exec {' '.join(MACHINE)} {words}")
+    assert refusal(done) == "the working directory is not there any more"
+
+
 @pytest.mark.parametrize("sub_command", ["mount", "umount"])
 def test_a_missing_directory(sub_command, tmp_path):
     assert refusal(cli(sub_command, tmp_path / "missing")) == f"{tmp_path / 'missing'} does not exist"
