@@ -6,7 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from nvdimmfs.platforms.module_files import STOCK_MODULES, TEST_MODULES, ModuleFile
+from nvdimmfs.platforms.module_files import ModuleFile, modules_of_kernel
 from nvdimmfs.platforms.module_folder import write_module_folder
 from nvdimmfs.sandbox import syscalls
 from nvdimmfs.sandbox.views import replace_folder
@@ -66,7 +66,6 @@ def show_list(machine: Path, folder: Path) -> Path | None:
 
 
 def _files(machine: Path) -> tuple[ModuleFile, ...]:
-    """Those of a kernel that is tested with `nfit_test`, or a distribution's, whichever the machine runs."""
+    """Those of the kernel that the machine runs, told by what could be loaded."""
     names = {line.partition(":")[0] for line in (machine / _LIST).read_text().splitlines()}
-    tested = {file.name for file in TEST_MODULES} <= names
-    return TEST_MODULES if tested else STOCK_MODULES
+    return modules_of_kernel(test="nfit_test" in names, dax="device_dax" in names)

@@ -524,6 +524,18 @@ def test_modinfo_knows_the_machines_modules():
     assert out.split() == ["libnvdimm,nd_btt", "platform:e820_pmem*", "nd_pmem"]
 
 
+@pytest.mark.parametrize("machine", ["nfit_test", "e820"])
+@pytest.mark.parametrize("kernel", ["4.5", "6.1"])
+def test_modules_that_can_be_loaded_have_files(kernel, machine):
+    script = """
+        cut -d: -f1 /sys/kernel/debug/nvdimmfs/modules | sort
+        echo
+        find /lib/modules/$(uname -r)/ -name '*.ko' | sed 's/.*\\///; s/[.]ko//' | sort
+    """
+    known, files = sh(script, "--kernel", kernel, "--machine", machine).stdout.split("\n\n")
+    assert files.split() == known.split()
+
+
 # ndctl
 
 
