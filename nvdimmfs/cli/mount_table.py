@@ -66,7 +66,8 @@ def require_machine(directory: Path) -> None:
     """CommandError unless a machine is mounted on a directory whose daemon answers."""
     mount = mount_at(directory)
     if mount is None or not mount.ours:
-        raise CommandError(f"{directory} is not a mount of nvdimmfs")
+        missing = not os.path.lexists(directory)
+        raise CommandError(f"{directory} {'does not exist' if missing else 'is not a mount of nvdimmfs'}")
     match state_of(mount):
         case State.KILLED:
             raise CommandError(f"the daemon of {directory} was killed: clean up with `nvdimmfs umount {directory}`")

@@ -309,6 +309,8 @@ def test_attached_to_nothing(tmp_path):
     done = run("true", options=("--attach", tmp_path))
     assert done.returncode == 1
     assert done.stderr == f"nvdimmfs: {tmp_path} is not a mount of nvdimmfs\n"
+    done = run("true", options=("--attach", tmp_path / "missing"))
+    assert mounting.refusal(done) == f"{tmp_path}/missing does not exist"
 
 
 @pytest.mark.parametrize(("number", "words"), [(signal.SIGSTOP, "does not answer"), (signal.SIGKILL, "was killed")])
