@@ -79,7 +79,7 @@ def _command(words: list[str]) -> list[str]:
 
 def _server(arguments: argparse.Namespace) -> Serve:
     try:
-        require_fuse()
+        require_fuse(helper=False)
     except MountError as error:
         raise CommandError(str(error)) from None
     machine = machine_options.machine(arguments)

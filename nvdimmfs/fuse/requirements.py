@@ -17,14 +17,18 @@ class MountError(Exception):
     """There is no mount to be had; the message is one line for a person."""
 
 
-def require_fuse() -> None:
-    """MountError when this machine has no FUSE, or has none for this user."""
+def require_fuse(*, helper: bool = True) -> None:
+    """MountError when this machine has no FUSE, or has none for this user.
+
+    Args:
+        helper: whether it takes the helper unless root mounts, as it does outside of a user namespace of one's own.
+    """
     if not FUSE_DEVICE.exists():
         raise MountError(
             f"{FUSE_DEVICE} is missing: load the kernel's fuse module (modprobe fuse), or give it to the container "
             f"(--device {FUSE_DEVICE} --cap-add SYS_ADMIN)"
         )
-    if os.geteuid() != 0 and shutil.which(MOUNT_HELPER) is None:
+    if helper and os.geteuid() != 0 and shutil.which(MOUNT_HELPER) is None:
         raise MountError(f"{MOUNT_HELPER} is missing: install it (Debian's package fuse3), or be root")
     if not os.access(FUSE_DEVICE, os.R_OK | os.W_OK):
         # The helper opens it with the rights of whoever calls it, so it does not help here.

@@ -133,7 +133,8 @@ def test_without_dev_fuse(fuse, tmp_path):
     assert refusal(done).startswith("/dev/fuse is missing: ")
 
 
-def test_without_fusermount3_only_root_can_mount(fuse, tmp_path):
+def without_fusermount3(tmp_path, *arguments):
+    """What becomes of an ordinary user's command where there is no helper."""
     reason = sandboxes.why_no_ordinary_user()
     if reason:
         pytest.skip(reason)
@@ -142,8 +143,16 @@ def test_without_fusermount3_only_root_can_mount(fuse, tmp_path):
     for folder in (tmp_path, mountpoint):
         folder.chmod(0o777)
     environment = mounting.environment() | {"PATH": str(tmp_path)}
-    done = command(*sandboxes.as_ordinary_user(tmp_path), *MACHINE, "mount", mountpoint, env=environment)
-    assert refusal(done).startswith("fusermount3 is missing")
+    return command(*sandboxes.as_ordinary_user(tmp_path), *MACHINE, *arguments, env=environment)
+
+
+def test_without_fusermount3_only_root_can_mount(fuse, tmp_path):
+    assert refusal(without_fusermount3(tmp_path, "mount", tmp_path / "m")).startswith("fusermount3 is missing")
+
+
+def test_without_fusermount3_everybody_can_run_a_command(fuse, tmp_path):
+    done = without_fusermount3(tmp_path, "run", "--", "/bin/sh", "-c", "exit 3")
+    assert (done.returncode, done.stderr) == (3, "")
 
 
 def test_the_helper_is_asked_for_only_when_it_is_needed(monkeypatch, tmp_path):
