@@ -14,6 +14,7 @@ import attrs
 from nvdimmfs.machine_file.defaults import legacy_entries
 from nvdimmfs.machine_file.dimm_checks import Problem, dimm_problems
 from nvdimmfs.machine_file.model import (
+    SCRUB_COMMANDS,
     BusDescription,
     MachineDescription,
     PersonalityDescription,
@@ -164,6 +165,9 @@ def _bus(bus: BusDescription, path: str) -> Iterator[Problem]:
         yield f"{path}.parent", f'"{bus.parent}" is not a device such as devices/platform/nfit_test.0'
     if bus.hw_error_scrub > 1:
         yield f"{path}.hw_error_scrub", f"{bus.hw_error_scrub} is neither 0 nor 1"
+    if bus.scrubbing and not (bus.can_scrub and any(not range_.kind.is_virtual for range_ in bus.ranges)):
+        needed = ", ".join(command.value for command in SCRUB_COMMANDS)
+        yield f"{path}.scrubbing", f"it takes the commands {needed}, and a range; add them or leave it out"
     if bus.revision >= 1 << 8:
         yield f"{path}.revision", f"{bus.revision} is too large; the most is 255"
     yield from dimm_problems(bus, path)

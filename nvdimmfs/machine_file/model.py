@@ -402,6 +402,10 @@ class RangeDescription:
         return self.start + self.size
 
 
+#: What a bus needs to scrub (address range scrub, ACPI 6.4, section 9.20.7).
+SCRUB_COMMANDS = (BusCommand.ARS_CAP, BusCommand.ARS_START, BusCommand.ARS_STATUS)
+
+
 @attrs.frozen
 class BusDescription:
     """An nvdimm bus.  The kernel calls them ndbusN in the order of the file.
@@ -441,6 +445,11 @@ class BusDescription:
     def command_mask(self) -> int:
         """The commands as the kernel keeps them: bit ND_CMD_... for each."""
         return sum(1 << command.number for command in set(self.commands))
+
+    @property
+    def can_scrub(self) -> bool:
+        """Whether it answers all that a scrub takes."""
+        return set(self.commands) >= set(SCRUB_COMMANDS)
 
     def dimm(self, name: str) -> DimmDescription:
         """The DIMM of a name; KeyError."""

@@ -38,9 +38,6 @@ NFIT_FAMILY = 0
 ACTIVATION_FUNCTIONS = 1 << BUS_INFO | 1 << BUS_ACTIVATE
 DIMM_ACTIVATION = 1 << DIMM_INFO | 1 << DIMM_ARM
 
-#: What a bus needs to scrub (address range scrub, ACPI 6.4, section 9.20.7).
-_SCRUB_COMMANDS = {model.BusCommand.ARS_CAP, model.BusCommand.ARS_START, model.BusCommand.ARS_STATUS}
-
 
 class NfitBus(NvdimmBus):
     """A root device with a folder nfit/.
@@ -61,7 +58,7 @@ class NfitBus(NvdimmBus):
         self.resources: list[Resource] = []
         self.intel_activation: IntelBusActivation | None = None
         self.ars = AddressRangeScrub(self.system)
-        self.scrub = Scrub(self, table.scrubs, lambda: self.notify("nfit/scrub"))
+        self.scrub = Scrub(self, table.scrubs, self._scrubbed)
         functions = {NFIT_FAMILY: table.dsm_mask}
         if table.firmware_activation is not model.FirmwareActivation.NONE:
             self.activation = self.intel_activation = IntelBusActivation(self, table.firmware_activation.value)
@@ -96,6 +93,11 @@ class NfitBus(NvdimmBus):
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (*super().groups(), NFIT_BUS_GROUP)
+
+    def _scrubbed(self) -> None:
+        """Wake whoever waits for the end of a scrub, where that is told (acpi_nfit_desc_init_scrub_attr)."""
+        if self.table.can_scrub:
+            self.notify("nfit/scrub")
 
 
 @attribute("revision")
@@ -155,7 +157,7 @@ def _store_no_idle(bus: NfitBus, data: bytes) -> None:
 def _bus_visible(bus: NfitBus, candidate: KernelAttribute[NfitBus]) -> int:
     if candidate is no_idle and bus.intel_activation is None:
         return 0
-    if candidate is scrub and not set(bus.table.commands) >= _SCRUB_COMMANDS:
+    if candidate is scrub and not bus.table.can_scrub:
         return 0
     return candidate.permissions
 

@@ -147,6 +147,10 @@ hw_error_scrub = 2
 => bus[0].hw_error_scrub: 2 is neither 0 nor 1
 
 [[bus]]
+scrubbing = true
+=> bus[0].scrubbing: it takes the commands ars_cap, ars_start, ars_status, and a range; add them or leave it out
+
+[[bus]]
 revision = 256
 => bus[0].revision: 256 is too large; the most is 255
 

@@ -10,6 +10,7 @@ from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.errors import KernelError
 from nvdimmfs.machine_file.files import load_machine, parse_machine
 from nvdimmfs.platforms.machine import Machine
+from nvdimmfs.platforms.nfit_scrub import Request
 
 BAD_SECTOR = 64
 BAD, GOOD = BAD_SECTOR * SECTOR_SIZE, 0
@@ -118,3 +119,18 @@ def test_a_scrub_tells_who_waits_for_it():
     assert listener.take() == ["region0/badblocks", "pmem0/badblocks"]
     machine.system.rest(2.0)
     assert listener.take() == ["region1/badblocks", "pmem1/badblocks", "nfit/scrub"]
+
+
+def test_nobody_waits_for_a_scrub_of_a_bus_that_cannot():
+    """One that tells how to scrub but cannot start it has the kernel try, and has no file to tell of the end."""
+    text = (
+        '[[bus]]\nprovider = "nfit_test.0"\ncommands = ["ars_cap", "clear_error", "cmd_call"]\n'
+        '[[bus.range]]\nkind = "volatile"\nsize = "4M"\n'
+    )
+    machine = Machine.described(parse_machine(text, "bus.toml"))
+    assert machine.nd_bus is not None
+    bus = machine.nd_bus.members["ndbus0"]
+    bus.scrub.request(Request.LONG)
+    machine.system.settle()
+    machine.system.rest(60.0)
+    assert (bus.scrub.busy, bus.scrub.count) == (False, 1)
