@@ -8,7 +8,15 @@ from typing import Self
 from nvdimmfs.core.attribute import AttributeGroup, attribute, constant
 from nvdimmfs.core.parse import select, select_list
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.btt import BTT_1_1, BTT_2_0, BTT_SIGNATURE, BttInfoBlock, BttVersion, arena_is_valid
+from nvdimmfs.formats.btt import (
+    BTT_1_1,
+    BTT_2_0,
+    BTT_SIGNATURE,
+    BttInfoBlock,
+    BttVersion,
+    arena_is_valid,
+    sector_size_of,
+)
 from nvdimmfs.nd.claim import MIN_CLAIM_SIZE, Personality, namespace_attribute, uuid_attribute
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
@@ -40,6 +48,11 @@ class BttDevice(Personality):
     @property
     def modalias_type(self) -> DeviceType:
         return self.region.nstype
+
+    @property
+    def has_metadata(self) -> bool:
+        """Whether there is room for metadata beside each sector."""
+        return self.sector_size != sector_size_of(self.sector_size)
 
     def reset(self) -> None:
         super().reset()
