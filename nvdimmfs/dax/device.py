@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from functools import partial
-from typing import Protocol, Self
+from typing import Self
 
 import attrs
 
@@ -68,22 +68,6 @@ class DaxRange:
         return self.start + self.size
 
 
-class DynamicRegion(Protocol):
-    """What a device asks of a region from which user space cuts devices."""
-
-    def resize(self, device: DevDax, size: int) -> None:
-        """Grow or shrink a device to so many bytes."""
-
-    def add_range(self, device: DevDax, start: int, size: int) -> None:
-        """Give a device a range."""
-
-    def came_up(self, device: DevDax) -> None:
-        """A driver has taken a device into service."""
-
-    def device_gone(self, device: DevDax) -> None:
-        """A device is unregistered."""
-
-
 class DaxMapping(Device):
     """What shows a range of a dax device."""
 
@@ -126,7 +110,6 @@ class DevDax(DaxBusDevice):
 
     Attributes:
         region: what it is cut from.
-        dynamic: the same region, where user space may resize the device; None where it may not.
         id: the Y.
         ranges: what it consists of, in order.
         align: what mappings of it are aligned to, bytes.
@@ -136,20 +119,12 @@ class DevDax(DaxBusDevice):
 
     bus: DaxBus
 
-    def __init__(
-        self,
-        layer: DaxLayer,
-        region: DaxRegion,
-        number: int,
-        pagemap: DevPagemap | None = None,
-        dynamic: DynamicRegion | None = None,
-    ) -> None:
+    def __init__(self, layer: DaxLayer, region: DaxRegion, number: int, pagemap: DevPagemap | None = None) -> None:
         """`pagemap`: of a static region, whose device has all of it; None: it has nothing yet."""
         super().__init__(region.system, f"dax{region.id}.{number}", region.device)
         self.bus = layer.bus
         self.layer = layer
         self.region = region
-        self.dynamic = dynamic
         self.id = number
         self.align = region.align
         self.ranges: list[DaxRange] = []
@@ -172,15 +147,14 @@ class DevDax(DaxBusDevice):
 
     def page_map(self) -> DevPagemap:
         """What is to be mapped: what the provider laid out, or else all ranges, with the memmap in RAM."""
-        if self.pagemap is None or self.dynamic:
+        if self.pagemap is None or self.region.is_dynamic:
             self.pagemap = DevPagemap(
                 tuple(Range.sized(each.start, each.size) for each in self.ranges), owner=self.name
             )
         return self.pagemap
 
     def came_up(self) -> None:
-        if self.dynamic:
-            self.dynamic.came_up(self)
+        self.region.came_up(self)
 
     def add(self) -> None:
         super().add()
@@ -223,8 +197,7 @@ class DevDax(DaxBusDevice):
 
     def release(self) -> None:
         self.layer.minors.free(self._minor)
-        if self.dynamic:
-            self.dynamic.device_gone(self)
+        self.region.device_gone(self)
 
 
 class DevDaxBytes:
@@ -285,8 +258,7 @@ def _store_size(device: DevDax, data: bytes) -> None:
     wanted = parse_unsigned(data)
     if not device.allows_size(wanted):
         raise KernelError(errno.EINVAL, f"{wanted} is not aligned")
-    assert device.dynamic, "the file of a static device cannot be written"
-    device.dynamic.resize(device, wanted)
+    device.region.resize(device, wanted)
 
 
 @write_only_attribute("mapping")
@@ -301,8 +273,7 @@ def mapping(device: DevDax, data: bytes) -> None:
     first, last = (parse_unsigned(text.encode("latin-1"), base=16) for text in (start, end))
     if not device.allows_size(last + 1 - first):
         raise KernelError(errno.ENXIO, f"{last + 1 - first} is not aligned")
-    assert device.dynamic, "a static device has no such file"
-    device.dynamic.add_range(device, first, last + 1 - first)
+    device.region.add_range(device, first, last + 1 - first)
 
 
 @attribute("align")
@@ -349,7 +320,7 @@ def _visible(device: DevDax, candidate: KernelAttribute[DevDax]) -> int:
     """Who cannot be resized shows size and alignment only to be read (dev_dax_visible)."""
     if candidate is target_node and device.region.target_node < 0:
         return 0
-    if device.dynamic:
+    if device.region.is_dynamic:
         return candidate.permissions
     if candidate is mapping:
         return 0

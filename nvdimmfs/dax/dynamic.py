@@ -50,7 +50,7 @@ class DynamicDaxRegion(DaxRegion):
 
     def create(self, size: int) -> DevDax:
         """Register a device with the first `size` bytes, or with none (devm_create_dev_dax)."""
-        device = DevDax(self._layer, self, self._numbering.allocate(), dynamic=self)
+        device = DevDax(self._layer, self, self._numbering.allocate())
         if size:
             self.add_range(device, self.start, size)
         device.add()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from nvdimmfs.core.attribute import AttributeGroup, attribute
 from nvdimmfs.core.device import Device
 from nvdimmfs.errors import KernelError
 from nvdimmfs.media.base import Media
+
+if TYPE_CHECKING:
+    from nvdimmfs.dax.device import DevDax
 
 
 class DaxRegion:
@@ -49,6 +52,20 @@ class DaxRegion:
     def group(self) -> AttributeGroup[Self]:
         """Its files."""
         return DAX_REGION_GROUP
+
+    def resize(self, device: DevDax, size: int) -> None:
+        """Grow or shrink a device to so many bytes; of a dynamic region only."""
+        raise NotImplementedError
+
+    def add_range(self, device: DevDax, start: int, size: int) -> None:
+        """Give a device a range; of a dynamic region only."""
+        raise NotImplementedError
+
+    def came_up(self, device: DevDax) -> None:
+        """A driver has taken a device into service."""
+
+    def device_gone(self, device: DevDax) -> None:
+        """A device is unregistered."""
 
 
 @attribute("id")
