@@ -61,7 +61,7 @@ def ram_text(memory: Memory) -> str:
     """
     boot = sum(piece.size for run in memory.sparse.boot.runs for piece in run.pieces)
     devices = sum(pagemap.ram_bytes for pagemap in memory.pagemaps)
-    devices += sum(memmap.ram_bytes for memmap in memory.hot_memmaps)
+    devices += sum(memmap.ram_bytes for memmap in memory.hot_memmaps.values())
     facts = {
         "total": memory.ram_bytes,
         "free": memory.ram_free,

@@ -11,7 +11,6 @@ import attrs
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.resource import Resource, ResourceFlag
-from nvdimmfs.mm.sparse import Memmap
 from nvdimmfs.mm.units import GIB, MIB, PAGE_SHIFT, align_down, align_up, pages
 from nvdimmfs.mm.zone import Zone
 
@@ -85,7 +84,6 @@ class MemoryBlocks:
         self.auto_online = OnlineType.OFFLINE
         self.listener: BlockListener | None = None
         self._memory = memory
-        self._memmaps: dict[int, Memmap] = {}
         for first, end in memory.ram:
             for number in range(first // pages(self.size), -(-end // pages(self.size))):
                 if number not in self.blocks:
@@ -107,7 +105,7 @@ class MemoryBlocks:
         numbers = self._numbers(start, size)
         resource = self._memory.request_region(start, size, name)
         try:
-            self._memmaps[start] = self._memory.hot_add(pages(start), pages(start + size))
+            self._memory.hot_add(pages(start), pages(start + size))
         except KernelError:
             resource.detach()
             raise
@@ -127,7 +125,7 @@ class MemoryBlocks:
             del self.blocks[block.number]
             if self.listener:
                 self.listener.block_removed(block)
-        self._memory.hot_remove(self._memmaps.pop(start))
+        self._memory.hot_remove(pages(start), pages(start + size))
         self._memory.release_region(start, size)
 
     def switch_on(self, block: MemoryBlock, how: OnlineType) -> None:

@@ -34,7 +34,7 @@ class Memory:
         ram_bytes: System RAM; fixed at boot.
         max_pfn: the frame after the last one of RAM, also of RAM that is gone; device memory does not move it.
         zones: of each node, in the order of /proc/zoneinfo; a node appears with its first memory.
-        hot_memmaps: the struct pages of RAM that came after boot, oldest first.
+        hot_memmaps: the struct pages of RAM that came after boot, by its first and end pfn.
         pagemaps: the registrations, live and dying, oldest first.
         sparse: the sections.
         pages: page frames, struct pages and addresses, one into the other.
@@ -51,7 +51,7 @@ class Memory:
         memory = [child.end for child in iomem.children if child.name != "Reserved"]
         self.space = AddressSpace.of(kernel, max(memory, default=0))
         self.ram_bytes = sum(resource.size for resource in ram)
-        self.hot_memmaps: list[Memmap] = []
+        self.hot_memmaps: dict[tuple[int, int], Memmap] = {}
         self._hot_zones: dict[tuple[int, int], Zone] = {}
         self._pool = RamPool((resource.start, resource.end + 1) for resource in ram)
         ram_pfns = [(align_up(r.start, 1 << PAGE_SHIFT) >> PAGE_SHIFT, (r.end + 1) >> PAGE_SHIFT) for r in ram]
@@ -121,17 +121,14 @@ class Memory:
         """Whether all page frames from `first` to before `end` are System RAM."""
         return sum(high - low for low, high in self._ram.within(first, end)) == end - first
 
-    def hot_add(self, first: int, end: int) -> Memmap:
+    def hot_add(self, first: int, end: int) -> None:
         """Give memory that came after boot struct pages, in RAM (arch_add_memory).  EEXIST, ENOMEM."""
-        memmap = self.sparse.add(first, end)
-        self.hot_memmaps.append(memmap)
+        self.hot_memmaps[first, end] = self.sparse.add(first, end)
         self.max_pfn = max(self.max_pfn, end)
-        return memmap
 
-    def hot_remove(self, memmap: Memmap) -> None:
+    def hot_remove(self, first: int, end: int) -> None:
         """Undo `hot_add`; all of it is off line."""
-        self.hot_memmaps.remove(memmap)
-        self.sparse.remove(memmap)
+        self.sparse.remove(self.hot_memmaps.pop((first, end)))
 
     def online_pages(self, zone: Zone, first: int, end: int) -> None:
         """Give page frames to a zone and its page allocator; memmaps go only into those that are there since boot."""
@@ -269,7 +266,7 @@ class Memory:
         if not pagemap.ranges:
             raise KernelError(errno.EINVAL, "nr_range must be specified")
         pagemap.nid = nid
-        self.zones.setdefault(nid, _zones(nid, []))
+        self.node_zones(nid)  # a node appears with its first memory
         try:
             for index in range(len(pagemap.ranges)):
                 self._add_range(pagemap, index)
