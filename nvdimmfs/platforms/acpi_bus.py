@@ -9,10 +9,7 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.system import System
 
-#: The hardware id of an NVDIMM root device (ACPI 6.4, section 9.20.2).
-NVDIMM_ROOT = "ACPI0012"
-
-#: What the reference machine's firmware, QEMU's, calls it in its namespace.
+#: What the reference machine's firmware, QEMU's, calls the NVDIMM root device (ACPI0012) in its namespace.
 _NVDIMM_ROOT_PATH = r"\_SB_.NVDR"
 
 

@@ -41,7 +41,6 @@ RESULTS = (
 )
 
 _PACKAGE = struct.Struct("<QQII40x")
-_CAN_QUIESCE = 1
 
 
 def call(

@@ -15,6 +15,7 @@ from typing import Self
 from attrs import define, frozen
 
 from nvdimmfs.sandbox.node import NODE_MODE, NodeNumber
+from nvdimmfs.sandbox.seccomp import BLKROSET
 
 # Requests and flags, and the major number (include/uapi/linux/loop.h, include/uapi/linux/major.h).
 _LOOP_CTL_REMOVE = 0x4C81
@@ -23,8 +24,6 @@ _LOOP_CONFIGURE = 0x4C0A
 _LO_FLAGS_AUTOCLEAR = 4
 _LO_FLAGS_DIRECT_IO = 16
 _LOOP_MAJOR = 7
-#: Sets whether a block device may be written to (include/uapi/linux/fs.h).
-_BLKROSET = 0x125D
 #: struct loop_config: the file, the block size, struct loop_info64 of which only the flags are set, what is reserved.
 _LOOP_CONFIG = struct.Struct("=II52xI176x64x")
 
@@ -141,4 +140,4 @@ def _configured(place: Path, backing: int, block_size: int) -> int:
 
 def _set_read_only(loop: int, *, read_only: bool) -> None:
     """Let a device refuse writes or not.  The flag stays with it when its file goes, for whoever has it next."""
-    fcntl.ioctl(loop, _BLKROSET, struct.pack("=i", read_only))
+    fcntl.ioctl(loop, BLKROSET, struct.pack("=i", read_only))

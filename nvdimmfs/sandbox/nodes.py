@@ -26,6 +26,9 @@ from nvdimmfs.sandbox.views import hide
 _TIOCGPTN = 0x80045430
 _TIOCSPTLCK = 0x40045431
 
+#: Where the local modes and the control characters are in what tcgetattr(3) gives (`termios`).
+_LFLAG, _CC = 3, 6
+
 
 @define(eq=False)
 class TerminalNode:
@@ -142,6 +145,6 @@ class Nodes:
 def _never_wait(terminal: int) -> None:
     """Let who reads a node find its end: the devices that these stand for cannot be read."""
     settings = termios.tcgetattr(terminal)
-    settings[3] &= ~(termios.ICANON | termios.ECHO | termios.ISIG)
-    settings[6][termios.VMIN] = settings[6][termios.VTIME] = 0
+    settings[_LFLAG] &= ~(termios.ICANON | termios.ECHO | termios.ISIG)
+    settings[_CC][termios.VMIN] = settings[_CC][termios.VTIME] = 0
     termios.tcsetattr(terminal, termios.TCSANOW, settings)

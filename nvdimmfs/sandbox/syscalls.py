@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
 import struct
@@ -38,6 +39,8 @@ _KEY_ROOM = 4096
 
 # struct signalfd_siginfo: the number and the code; who has sent it, else (include/uapi/linux/signalfd.h).
 _SIGNAL = struct.Struct("=I4xi116x")
+#: The rest is read when poll(2) tells of it.
+_SIGNALS_AT_A_TIME = 16
 #: The code of what the kernel itself sends (include/uapi/asm-generic/siginfo.h).
 _SI_KERNEL = 0x80
 #: Bytes of the C library's set of signals, of which the kernel looks at the first eight.
@@ -78,7 +81,7 @@ def family() -> tuple[SystemCallNumbers, ...]:
     """The architectures of this machine's programs.  ENOSYS when they are not known here."""
     machine = platform.machine()
     if machine not in FAMILIES:
-        raise OSError(38, f"system calls of {machine} are not known, only those of {', '.join(FAMILIES)}")
+        raise OSError(errno.ENOSYS, f"system calls of {machine} are not known, only those of {', '.join(FAMILIES)}")
     return FAMILIES[machine]
 
 
@@ -126,7 +129,7 @@ def signal_descriptor(numbers: Iterable[int]) -> int:
 
 def read_signals(descriptor: int) -> list[CaughtSignal]:
     """The signals that have come."""
-    data = os.read(descriptor, 16 * _SIGNAL.size)
+    data = os.read(descriptor, _SIGNALS_AT_A_TIME * _SIGNAL.size)
     return [CaughtSignal(number, code == _SI_KERNEL) for number, code in _SIGNAL.iter_unpack(data)]
 
 
@@ -167,7 +170,7 @@ def _copy(
     one = ctypes.c_ulong(1)
     copied = _check(call(process, ctypes.byref(own), one, ctypes.byref(theirs), one, ctypes.c_ulong(0)), "memory")
     if copied != length:
-        raise OSError(14, os.strerror(14))
+        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
 
 
 def _check(answer: int, what: str) -> int:
