@@ -16,7 +16,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.machine_file import model
 from nvdimmfs.media.base import Media
 from nvdimmfs.nd.bus import NdBus
-from nvdimmfs.nd.command import CALL, DimmCommand, Outcome, Package
+from nvdimmfs.nd.command import CALL, U32_MASK, DimmCommand, Outcome, Package
 from nvdimmfs.nd.dimm import DimmDescription, DimmDevice
 from nvdimmfs.nd.firmware import ActivationState
 from nvdimmfs.nd.region import RegionDevice
@@ -24,7 +24,19 @@ from nvdimmfs.nd.security import DimmSecurity, SecurityFlags
 from nvdimmfs.platforms.nfit import NFIT_FAMILY, NfitBus, NfitDimm
 from nvdimmfs.platforms.nfit_activation import BUS_ACTIVATE, BUS_FAMILY, BUS_INFO, DIMM_ARM, DIMM_INFO
 from nvdimmfs.platforms.nfit_scrub import Request
-from nvdimmfs.platforms.nfit_security import GET_STATE, IntelSecurity
+from nvdimmfs.platforms.nfit_security import (
+    DISABLE,
+    ERASE,
+    ERASE_BY_MASTER,
+    FREEZE,
+    GET_STATE,
+    OVERWRITE,
+    QUERY_OVERWRITE,
+    SET_MASTER_PASSPHRASE,
+    SET_PASSPHRASE,
+    UNLOCK,
+    IntelSecurity,
+)
 from nvdimmfs.platforms.nfit_test_dimm import DIMMS_WITH_FUNCTIONS, HANDLES, TestedDimm
 from nvdimmfs.platforms.nfit_test_health import Health
 from nvdimmfs.platforms.nfit_test_payload import WORD, Payload
@@ -38,6 +50,11 @@ MAX_TRANSFER = 4096
 _SIZE = struct.Struct("<III")
 _GET = struct.Struct("<III")
 _SET = struct.Struct("<II")
+
+#: Functions of a DIMM beside those for security and activation (drivers/acpi/nfit/intel.h, nfit_test.h).
+SMART, SMART_THRESHOLD, ENABLE_LSS_STATUS = 1, 2, 10
+FW_GET_INFO, FW_START_UPDATE, FW_SEND_DATA, FW_FINISH_UPDATE, FW_FINISH_QUERY = range(12, 17)
+SMART_SET_THRESHOLD, SMART_INJECT = 17, 18
 
 #: Functions of the bus (nfit_test.h).
 TRANSLATE_SPA, INJECT_SET, INJECT_CLEAR, INJECT_GET = 5, 7, 8, 9
@@ -202,7 +219,7 @@ class NfitTestBus(NfitBus):
         tested = _require_tested(dimm)
         if HANDLES.index(tested.handle) >= DIMMS_WITH_FUNCTIONS:
             raise KernelError(errno.EINVAL, f"{dimm.name} has no functions")
-        function = package.function & 0xFFFF_FFFF
+        function = package.function & U32_MASK
         execute = self._dimm_functions(tested).get(function)
         if execute is None:
             raise KernelError(errno.ENOTTY, f"{dimm.name} has no function {function}")
@@ -218,26 +235,26 @@ class NfitTestBus(NfitBus):
         health, update, security = tested.health, tested.update, tested.security
         bus: ActivationState = self.tested.activations.state
         return {
-            1: health.smart,
-            2: health.tell_thresholds,
-            10: _latch,
-            12: update.info,
-            13: update.start,
-            14: update.send,
-            15: update.finish,
-            16: update.query,
-            17: health.set_thresholds,
-            18: health.inject,
+            SMART: health.smart,
+            SMART_THRESHOLD: health.tell_thresholds,
+            ENABLE_LSS_STATUS: _latch,
+            FW_GET_INFO: update.info,
+            FW_START_UPDATE: update.start,
+            FW_SEND_DATA: update.send,
+            FW_FINISH_UPDATE: update.finish,
+            FW_FINISH_QUERY: update.query,
+            SMART_SET_THRESHOLD: health.set_thresholds,
+            SMART_INJECT: health.inject,
             GET_STATE: security.tell,
-            20: security.set_passphrase,
-            21: security.disable,
-            22: security.unlock,
-            23: security.freeze,
-            24: security.erase,
-            25: security.overwrite,
-            26: security.query_overwrite,
-            27: security.set_master_passphrase,
-            28: security.erase_by_master,
+            SET_PASSPHRASE: security.set_passphrase,
+            DISABLE: security.disable,
+            UNLOCK: security.unlock,
+            FREEZE: security.freeze,
+            ERASE: security.erase,
+            OVERWRITE: security.overwrite,
+            QUERY_OVERWRITE: security.query_overwrite,
+            SET_MASTER_PASSPHRASE: security.set_master_passphrase,
+            ERASE_BY_MASTER: security.erase_by_master,
             DIMM_INFO: lambda payload: update.tell_activation(payload, bus),
             DIMM_ARM: update.arm,
         }
@@ -251,7 +268,7 @@ class NfitTestBus(NfitBus):
             (BUS_FAMILY, BUS_INFO): self.tested.activations.info,
             (BUS_FAMILY, BUS_ACTIVATE): self.tested.activations.activate,
         }
-        execute = functions.get((package.family, package.function & 0xFFFF_FFFF))
+        execute = functions.get((package.family, package.function & U32_MASK))
         if execute is None:
             raise KernelError(errno.ENOTTY, f"{self.name} has no function {package.function}")
         execute(Payload(package, argument))

@@ -12,21 +12,16 @@ import struct
 import attrs
 
 from nvdimmfs.core.system import System
+from nvdimmfs.nd.security import NO_PASSPHRASE, PASSPHRASE_SIZE
+from nvdimmfs.platforms.nfit_security import INVALID_PASSPHRASE, OVERWRITING
 from nvdimmfs.platforms.nfit_test_payload import WORD, Payload
 from nvdimmfs.platforms.nfit_test_update import after
-
-#: Bytes of a passphrase, and one that is no secret.
-PASSPHRASE_SIZE = 32
-NO_PASSPHRASE = bytes(PASSPHRASE_SIZE)
 
 #: Seconds that it takes to overwrite a DIMM.
 OVERWRITE_SECONDS = 5
 
-#: Statuses of Intel's functions (ND_INTEL_STATUS_...).
-NOT_SUPPORTED = 1
+#: Statuses of Intel's functions that the kernel does not tell from others (ND_INTEL_STATUS_...).
 INVALID_STATE = 10
-INVALID_PASSPHRASE = 11
-OVERWRITING = 0x10007
 NOT_OVERWRITING = 0x20007
 
 #: Status, extended state; the state.
