@@ -170,14 +170,20 @@ class Package:
     function: int
     size_in: int
     size_out: int
-    reserved: tuple[int, ...]
-    firmware_size: int
+    reserved: tuple[int, ...] = (0,) * 9
+    firmware_size: int = 0
 
     @classmethod
     def from_bytes(cls, data: bytes | bytearray) -> Self:
         """Decode the first 64 bytes of `data`."""
         family, function, size_in, size_out, *reserved, firmware_size = _PACKAGE.unpack_from(data)
         return cls(family, function, size_in, size_out, tuple(reserved), firmware_size)
+
+    def to_bytes(self) -> bytes:
+        """The 64 bytes."""
+        return _PACKAGE.pack(
+            self.family, self.function, self.size_in, self.size_out, *self.reserved, self.firmware_size
+        )
 
 
 _PACKAGE = struct.Struct("<QQII9II")

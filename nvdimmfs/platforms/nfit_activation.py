@@ -11,14 +11,16 @@ import struct
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.nd.bus import NvdimmBus
-from nvdimmfs.nd.command import CALL, PACKAGE_SIZE
+from nvdimmfs.nd.command import CALL, PACKAGE_SIZE, Package
 from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.nd.firmware import ActivationResult, ActivationState
+from nvdimmfs.platforms.nfit_command import INTEL_FAMILY
 
-#: Functions of the bus (NVDIMM_BUS_INTEL_FW_ACTIVATE_...) and of a DIMM (NVDIMM_INTEL_FW_ACTIVATE_...), with families.
-BUS_FAMILY = 1
+#: Functions of the bus (NVDIMM_BUS_INTEL_FW_ACTIVATE_...), and their family (NVDIMM_BUS_FAMILY_INTEL).
 BUS_INFO, BUS_ACTIVATE = 1, 2
-DIMM_FAMILY = 0
+BUS_FAMILY = 1
+
+#: Functions of a DIMM (NVDIMM_INTEL_FW_ACTIVATE_...).
 DIMM_INFO, DIMM_ARM = 29, 30
 
 #: Payload of BUS_INFO: status, state, capability; microseconds of an activation, of quiet processors, of quiet devices,
@@ -39,8 +41,6 @@ RESULTS = (
     ActivationResult.SUCCESS,
     ActivationResult.NEED_RESET,
 )
-
-_PACKAGE = struct.Struct("<QQII40x")
 
 
 def call(
@@ -63,7 +63,7 @@ def call(
         inputs: bytes of it that go in.
         values: what is in it before.
     """
-    head = _PACKAGE.pack(family, function, inputs, layout.size)
+    head = Package(family, function, inputs, layout.size).to_bytes()
     payload = layout.pack(*values) if values else bytes(layout.size)
     argument = bytearray(head + payload + bytes(inputs))
     bus.control(dimm, CALL, argument)
@@ -141,4 +141,4 @@ class IntelDimmActivation:
         self._call(DIMM_ARM, DIMM_ARM_LAYOUT, 1, armed, 0)
 
     def _call(self, function: int, layout: struct.Struct, inputs: int, *values: int) -> tuple[int, ...]:
-        return call(self._dimm.parent, self._dimm, DIMM_FAMILY, function, layout, inputs, *values)
+        return call(self._dimm.parent, self._dimm, INTEL_FAMILY, function, layout, inputs, *values)

@@ -8,14 +8,14 @@ import struct
 import attrs
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.nd.command import CALL, PACKAGE_SIZE
+from nvdimmfs.nd.command import CALL, PACKAGE_SIZE, Package
 from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.nd.security import PASSPHRASE_SIZE, SecurityFlags
+from nvdimmfs.platforms.nfit_command import INTEL_FAMILY
 
-#: Functions of a DIMM (NVDIMM_INTEL_...), and their family.
+#: Functions of a DIMM (NVDIMM_INTEL_...).
 GET_STATE, SET_PASSPHRASE, DISABLE, UNLOCK, FREEZE, ERASE, OVERWRITE, QUERY_OVERWRITE = range(19, 27)
 SET_MASTER_PASSPHRASE, ERASE_BY_MASTER = 27, 28
-_FAMILY = 0
 
 #: Statuses (ND_INTEL_STATUS_...); one number means two things.
 NOT_SUPPORTED, INVALID_PASSPHRASE, OVERWRITING, CANNOT_OVERWRITE = 1, 11, 0x10007, 0x10007
@@ -24,7 +24,6 @@ NOT_SUPPORTED, INVALID_PASSPHRASE, OVERWRITING, CANNOT_OVERWRITE = 1, 11, 0x1000
 _ENABLED, _LOCKED, _FROZEN, _LIMIT, _UNSUPPORTED = 0x02, 0x04, 0x08, 0x10, 0x20
 _MASTER_ENABLED, _MASTER_LIMIT = 0x01, 0x02
 
-_PACKAGE = struct.Struct("<QQII40x")
 _STATUS = struct.Struct("<I")
 #: Status, the master's state, the user's.
 _STATE = struct.Struct("<IB3xB3x")
@@ -80,7 +79,7 @@ class IntelSecurity:
     def _call(self, function: int, given: bytes, answer_size: int) -> bytes:
         """What a function answers; refusals as `NvdimmBus.control`."""
         assert len(given) % PASSPHRASE_SIZE == 0, "functions are given whole passphrases"
-        head = _PACKAGE.pack(_FAMILY, function, len(given), answer_size)
+        head = Package(INTEL_FAMILY, function, len(given), answer_size).to_bytes()
         argument = bytearray(head + given + bytes(answer_size))
         self.dimm.parent.control(self.dimm, CALL, argument)
         return bytes(argument[PACKAGE_SIZE + len(given) :])
