@@ -15,10 +15,8 @@ from nvdimmfs.formats.pfn import PfnMode
 from nvdimmfs.mm.firmware import PHYSICAL_BITS
 from nvdimmfs.mm.pfn_layout import PfnLayout, lay_out
 from nvdimmfs.mm.units import (
-    GIB,
-    PAGE_SIZE,
+    ALIGNMENTS,
     PAGES_PER_SECTION,
-    PMD_SIZE,
     STRUCT_PAGE_SIZE,
     Range,
     align_down,
@@ -31,9 +29,6 @@ DEFAULT_SIZES = ("128G", "512G", "1T", "6T", "64T", "1P")
 DEFAULT_START = "4G"
 DEFAULT_ALIGN = "2M"
 DEFAULT_RAM = "4G"
-
-#: What the align attribute takes.
-_ALIGNMENTS = (PAGE_SIZE, PMD_SIZE, GIB)
 
 _HEADER = ("capacity", "memmap", "RAM left", "for data", "RAM left", "for data")
 _DOES_NOT_FIT = "no room"
@@ -66,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the table."""
     start = parse_size(arguments.start, "--start")
     align = parse_size(arguments.align, "--align")
-    if align not in _ALIGNMENTS:
+    if align not in ALIGNMENTS:
         raise CommandError(f"--align {arguments.align}: the kernel takes 4K, 2M and 1G", MISUSED)
     ram = parse_size(arguments.ram, "--ram")
     plans = [_plan(text, start, align, ram) for text in arguments.size or DEFAULT_SIZES]

@@ -20,16 +20,13 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import BinaryFile
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap, PagemapState
-from nvdimmfs.mm.units import GIB, MIB, PAGE_SIZE, Range, pages
+from nvdimmfs.mm.units import ALIGNMENTS, SUBSECTION_SIZE, Range, pages
 
 #: Major number of daxX.Y; the kernel gives it out at boot, this is what the reference machine got.
 DAX_MAJOR = 252
 
-#: What a device can be aligned to: the sizes of pages of x86-64, bytes.
-ALIGNMENTS = (PAGE_SIZE, 2 * MIB, GIB)
-
 #: What ranges are multiples of at least, bytes (memremap_compat_align, Linux 6.1).
-GRANULARITY = 2 * MIB
+GRANULARITY = SUBSECTION_SIZE
 
 
 class DaxLayer:

@@ -31,6 +31,10 @@ BTT_PAGE_SIZE = 4096
 #: Data blocks are a multiple of this many bytes apart (INT_LBASIZE_ALIGNMENT, drivers/nvdimm/nd.h).
 INTERNAL_LBASIZE_ALIGNMENT = 64
 
+#: Bytes of a sector with its metadata, which is what exceeds 512 or 4096 (btt_lbasize_supported,
+#: drivers/nvdimm/btt_devs.c).
+LBASIZES = (512, 520, 528, 4096, 4104, 4160, 4224)
+
 #: Blocks held back for writes under way, one a lane (BTT_DEFAULT_NFREE, which is ND_MAX_LANES in drivers/nvdimm/nd.h).
 DEFAULT_NFREE = 256
 

@@ -31,9 +31,14 @@ INDEX_HEADER_SIZE = 72
 LABEL_SIZE_1_1 = 128
 LABEL_SIZE_1_2 = 256
 LABEL_SIZES = (LABEL_SIZE_1_1, LABEL_SIZE_1_2)
+LABEL_SIZES_BY_VERSION = {"1.1": LABEL_SIZE_1_1, "1.2": LABEL_SIZE_1_2}
 
 #: Bytes of a namespace's name, padded with zeros (NSLABEL_NAME_LEN).
 LABEL_NAME_SIZE = 64
+
+#: Bytes of a sector that a label can ask for; 0 asks for none (pmem_lbasize_supported,
+#: drivers/nvdimm/namespace_devs.c).
+LBASIZES = (512, 4096)
 
 #: An area has at least this many slots, or is no label area (sizeof_namespace_index).
 MIN_SLOTS = 2

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import attrs
 
+from nvdimmfs.formats.btt import LBASIZES
 from nvdimmfs.machine_file.defaults import legacy_entries
 from nvdimmfs.machine_file.dimm_checks import Problem, dimm_problems
 from nvdimmfs.machine_file.model import (
@@ -25,11 +26,7 @@ from nvdimmfs.machine_file.values import plain_size, shown
 from nvdimmfs.mm.firmware import DEFAULT_RAM, MAXIMUM_RAM, MINIMUM_RAM, installed_memory
 from nvdimmfs.mm.kernel import EMULATED_KERNELS
 from nvdimmfs.mm.memmap_option import MemmapError, check_memmap
-from nvdimmfs.mm.units import GIB, MIB, PAGE_SIZE, align_up
-
-#: Sector sizes of a btt; alignments of a pfn or dax device (drivers/nvdimm/btt_devs.c and pfn_devs.c, Linux 6.1).
-BTT_SECTOR_SIZES = (512, 520, 528, 4096, 4104, 4160, 4224)
-ALIGNMENTS = (PAGE_SIZE, 2 * MIB, GIB)
+from nvdimmfs.mm.units import ALIGNMENTS, GIB, align_up
 
 _NAMESPACE = re.compile(r"namespace[0-9]+\.[0-9]+")
 _PROVIDER = re.compile(r"[!-.0-~]+")
@@ -84,7 +81,7 @@ def _personality(personality: PersonalityDescription, path: str) -> Iterator[Pro
         yield f"{path}.namespace", f'"{personality.namespace}" is not the name of a namespace such as namespace0.0'
     yield from uuid_problem(personality.uuid, f"{path}.uuid")
     if personality.kind is PersonalityKind.BTT:
-        yield from choice_problem(personality.sector_size, BTT_SECTOR_SIZES, f"{path}.sector_size")
+        yield from choice_problem(personality.sector_size, LBASIZES, f"{path}.sector_size")
     else:
         yield from choice_problem(personality.align, ALIGNMENTS, f"{path}.align")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from nvdimmfs.formats.label import LABEL_SIZES_BY_VERSION
 from nvdimmfs.machine_file.model import (
     MINIMUM_LABEL_AREA,
     BusDescription,
@@ -16,9 +17,6 @@ from nvdimmfs.machine_file.values import plain_size, shown
 
 #: A key path, and what is wrong there.
 Problem = tuple[str, str]
-
-#: Label versions that index blocks can be initialised with (drivers/nvdimm/label.h, Linux 6.1).
-LABEL_VERSIONS = ("1.1", "1.2")
 
 
 def dimm_problems(bus: BusDescription, path: str) -> Iterator[Problem]:
@@ -63,7 +61,7 @@ def _label(label: LabelArea, path: str) -> Iterator[Problem]:
 
 
 def _initialised(label: LabelArea, path: str) -> Iterator[Problem]:
-    if label.initialised not in LABEL_VERSIONS:
+    if label.initialised not in LABEL_SIZES_BY_VERSION:
         yield f"{path}.initialised", f'"{label.initialised}" is not a version of labels; there are "1.1" and "1.2"'
     elif not label.size:
         yield f"{path}.initialised", "there is no label area to initialise; give it a size"

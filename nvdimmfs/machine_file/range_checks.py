@@ -6,6 +6,7 @@ import difflib
 import uuid
 from collections.abc import Iterable, Iterator
 
+from nvdimmfs.formats.label import LABEL_NAME_SIZE, LBASIZES
 from nvdimmfs.machine_file.dimm_checks import Problem
 from nvdimmfs.machine_file.model import (
     MAXIMUM_MAPPINGS,
@@ -18,12 +19,6 @@ from nvdimmfs.machine_file.model import (
 )
 from nvdimmfs.mm.firmware import PHYSICAL_BITS
 from nvdimmfs.mm.units import PAGE_SIZE, align_down, align_up
-
-#: Sector sizes that a namespace's label may have; 0 is none (drivers/nvdimm/namespace_devs.c, Linux 6.1).
-NAMESPACE_SECTOR_SIZES = (0, 512, 4096)
-
-#: Bytes of a label's name, one of them for the NUL (NSLABEL_NAME_LEN, drivers/nvdimm/label.h, Linux 6.1).
-LABEL_NAME_SIZE = 64
 
 #: What `holder_class` takes (drivers/nvdimm/namespace_devs.c, Linux 6.1).
 HOLDER_CLASSES = ("", "btt", "pfn", "dax")
@@ -218,8 +213,8 @@ def _namespaces(range_: RangeDescription, path: str, dimms: dict[str, DimmDescri
 
 def _namespace(namespace: NamespaceDescription, path: str) -> Iterator[Problem]:
     yield from uuid_problem(namespace.uuid, f"{path}.uuid")
-    yield from choice_problem(namespace.sector_size, NAMESPACE_SECTOR_SIZES, f"{path}.sector_size")
-    if len(namespace.alt_name.encode()) >= LABEL_NAME_SIZE:
+    yield from choice_problem(namespace.sector_size, (0, *LBASIZES), f"{path}.sector_size")
+    if len(namespace.alt_name.encode()) >= LABEL_NAME_SIZE:  # a NUL ends it
         yield f"{path}.alt_name", f"it is too long for a label; the most is {LABEL_NAME_SIZE - 1} bytes"
     if namespace.holder_class not in HOLDER_CLASSES:
         yield f"{path}.holder_class", f'"{namespace.holder_class}" is none of btt, pfn, dax'

@@ -15,6 +15,7 @@ import attrs
 
 from nvdimmfs.machine_file.defaults import completed
 from nvdimmfs.machine_file.model import (
+    ACPI_PROVIDER,
     BusDescription,
     MachineDescription,
     MemmapLocation,
@@ -26,20 +27,14 @@ from nvdimmfs.machine_file.model import (
 from nvdimmfs.machine_file.record_bus import labelled_namespaces, recorded_bus
 from nvdimmfs.machine_file.sysfs import AttributeReader, Sysfs
 from nvdimmfs.machine_file.values import plain_size
-from nvdimmfs.mm.firmware import DEFAULT_RAM, MINIMUM_RAM
+from nvdimmfs.mm.firmware import DEFAULT_RAM, HIGH_RAM_START, LOW_RAM_LIMIT, MINIMUM_RAM
 from nvdimmfs.mm.units import GIB, MIB, align_down, align_up
 
 _DEVICES = "bus/nd/devices"
 _MEMORY = "devices/system/memory"
 _LEGACY_PROVIDER = "e820"
-_ACPI_PROVIDER = "ACPI.NFIT"
-
-#: RAM of an emulated machine: up to 2 GiB, then from 4 GiB upward.
-_LOW_RAM_LIMIT = 2 * GIB
-_HIGH_RAM_START = 4 * GIB
 
 _PERSONALITY = re.compile(r"(btt|pfn|dax)[0-9]+\.[0-9]+")
-_CHOSEN = re.compile(r"\[([0-9]+)\]")
 
 #: Files that fail while the device is not bound, or empty, or of a family that the kernel does not know.
 _STATE_DEPENDENT = re.compile(
@@ -92,7 +87,7 @@ def record_machine(sysfs: Sysfs) -> Recording:
 
 def _legacy_ranges(buses: tuple[BusDescription, ...]) -> Iterator[RangeDescription]:
     """The ranges of legacy buses; those whose address is secret follow each other from 4 GiB on."""
-    start = _HIGH_RAM_START
+    start = HIGH_RAM_START
     for range_ in (range_ for bus in buses for range_ in bus.ranges if range_.size > 0):
         placed = attrs.evolve(range_, start=align_up(start, GIB)) if range_.start < 0 else range_
         start = max(start, placed.end)
@@ -105,8 +100,8 @@ def _ram(reader: AttributeReader, buses: tuple[BusDescription, ...], memory: tup
     ram = known + sum(range_.size for range_ in memory) if known else DEFAULT_RAM
     lowest = min((range_.start for bus in buses for range_ in bus.ranges if range_.start >= 0), default=None)
     if lowest is not None:
-        high = max(lowest - _HIGH_RAM_START, 0)
-        ram = min(ram, min(lowest, _LOW_RAM_LIMIT) + high)
+        high = max(lowest - HIGH_RAM_START, 0)
+        ram = min(ram, min(lowest, LOW_RAM_LIMIT) + high)
     return max(align_down(ram, MIB), MINIMUM_RAM)
 
 
@@ -144,8 +139,7 @@ def _names_when_new(reader: AttributeReader, region: str, number: int) -> dict[s
 def _personality(reader: AttributeReader, folder: str, namespace: str, kind: PersonalityKind) -> PersonalityDescription:
     uuid = reader.text(f"{folder}/uuid") or ""
     if kind is PersonalityKind.BTT:
-        chosen = _CHOSEN.search(reader.text(f"{folder}/sector_size") or "")
-        return PersonalityDescription(namespace, kind, uuid, sector_size=int(chosen[1]) if chosen else 4096)
+        return PersonalityDescription(namespace, kind, uuid, sector_size=reader.chosen(f"{folder}/sector_size", 4096))
     memmap = MemmapLocation.RAM if reader.text(f"{folder}/mode") == "ram" else MemmapLocation.PMEM
     return PersonalityDescription(namespace, kind, uuid, memmap, align=reader.number(f"{folder}/align", 2 * MIB))
 
@@ -202,7 +196,7 @@ def _remarks(reader: AttributeReader, nfit: tuple[BusDescription, ...], in_order
     if not in_order:
         yield "The legacy bus came first on the recorded machine; here it comes last."
     for bus in nfit:
-        if bus.provider != _ACPI_PROVIDER and "nfit" not in bus.provider:
+        if bus.provider != ACPI_PROVIDER and "nfit" not in bus.provider:
             yield f"{bus.provider} is not an NFIT bus; it is described as if it were one."
     secret = sorted({path.rpartition("/")[2] for path in reader.forbidden})
     if "resource" in secret:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import attrs
 
 from nvdimmfs.formats.interleave import InterleaveSet
+from nvdimmfs.formats.label import LABEL_SIZE_1_2, LABEL_SIZES_BY_VERSION, LabelAreaLayout
 from nvdimmfs.machine_file.defaults import completed
 from nvdimmfs.machine_file.interleave import interleave_set
 from nvdimmfs.machine_file.model import (
@@ -38,12 +39,8 @@ from nvdimmfs.machine_file.sysfs import AttributeReader
 LABELLED = 5
 
 _MAPPING = re.compile(r"(nmem[0-9]+),([0-9]+),([0-9]+)(?:,([0-9]+))?")
+#: The largest size of a label area that is tried, bytes.
 _LARGEST_LABEL_AREA = 1 << 27
-_INDEX_HEADER = 72
-_INDEX_UNIT = 256
-
-#: Bytes of a label by version; the kernel takes areas without labels for those of 1.2.
-_LABEL_SIZES = {"": 256, "1.1": 128, "1.2": 256}
 
 _WordT = TypeVar("_WordT", bound=enum.Enum)
 
@@ -156,7 +153,8 @@ def _with_label_sizes(bus: BusDescription, reader: AttributeReader, folders: lis
     for dimm, folder in zip(bus.dimms, folders, strict=True):
         free = reader.number(f"{folder}/available_slots", -1)
         if dimm.label.size and free >= 0:
-            label_size = _LABEL_SIZES[dimm.label.initialised]
+            # The kernel takes areas without labels for those of version 1.2.
+            label_size = LABEL_SIZES_BY_VERSION.get(dimm.label.initialised, LABEL_SIZE_1_2)
             dimm = attrs.evolve(dimm, label=attrs.evolve(dimm.label, size=_label_area_size(free + 1, label_size)))
         dimms.append(dimm)
     return attrs.evolve(bus, dimms=tuple(dimms))
@@ -173,9 +171,7 @@ def _label_area_size(slots: int, label_size: int) -> int:
 
 
 def _slots(size: int, label_size: int) -> int:
-    """Slots beside two index blocks, each a header and a bit a slot in units of 256 bytes (drivers/nvdimm/label.c)."""
-    index = _INDEX_UNIT * -(-(_INDEX_HEADER + -(-size // label_size // 8)) // _INDEX_UNIT)
-    return (size - 2 * index) // label_size
+    return LabelAreaLayout.of(size, label_size).nslot
 
 
 def _range(reader: AttributeReader, folder: str, names: dict[str, str]) -> RangeDescription:
@@ -229,14 +225,13 @@ def labelled_namespaces(reader: AttributeReader, region: str) -> list[str]:
 
 def _namespaces(reader: AttributeReader, region: str) -> Iterator[NamespaceDescription]:
     for folder in labelled_namespaces(reader, region):
-        chosen = re.search(r"\[([0-9]+)\]", reader.text(f"{folder}/sector_size") or "")
         holder_class = reader.text(f"{folder}/holder_class") or ""
         yield NamespaceDescription(
             uuid=reader.text(f"{folder}/uuid") or "",
             size=reader.number(f"{folder}/size", 0),
             start=reader.number(f"{folder}/resource", TO_BE_CHOSEN),
             alt_name=reader.text(f"{folder}/alt_name") or "",
-            sector_size=int(chosen[1]) if chosen else 0,
+            sector_size=reader.chosen(f"{folder}/sector_size", 0),
             holder_class=holder_class if holder_class in ("btt", "pfn", "dax") else "",
         )
 

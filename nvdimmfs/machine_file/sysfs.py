@@ -12,6 +12,9 @@ from pathlib import Path
 #: No attribute is longer than a page; copies of a sysfs may be odd, but are not read for ever.
 _LARGEST_ATTRIBUTE = 1 << 20
 
+#: The chosen one of several numbers: `512 [4096]`.
+_CHOSEN = re.compile(r"\[([0-9]+)\]")
+
 
 class Sysfs(ABC):
     """A sysfs tree.  Paths have no leading slash; every link is followed."""
@@ -104,6 +107,11 @@ class AttributeReader:
     def words(self, path: str) -> list[str]:
         """The words of an attribute."""
         return (self.text(path) or "").split()
+
+    def chosen(self, path: str, default: int) -> int:
+        """The number in brackets of those to choose from; `default` when there is none."""
+        found = _CHOSEN.search(self.text(path) or "")
+        return int(found[1]) if found else default
 
     def number(self, path: str, default: int) -> int:
         """A number, decimal or hexadecimal as it is; `default` when there is none."""

@@ -22,11 +22,12 @@ MINIMUM_RAM = 128 * MIB
 #: Physical addresses have 52 bits at most (x86-64 with five levels of page tables).
 PHYSICAL_BITS = 52
 
-_LOW_RAM_LIMIT = 2 * GIB
-_HIGH_RAM_START = 4 * GIB
+#: RAM lies below this address as far as it goes, and the rest of it from the other one on.
+LOW_RAM_LIMIT = 2 * GIB
+HIGH_RAM_START = 4 * GIB
 
 #: The most RAM: it ends where physical addresses do.
-MAXIMUM_RAM = (1 << PHYSICAL_BITS) - _HIGH_RAM_START + _LOW_RAM_LIMIT
+MAXIMUM_RAM = (1 << PHYSICAL_BITS) - HIGH_RAM_START + LOW_RAM_LIMIT
 
 _ACPI_TABLES_SIZE = 136 * KIB
 
@@ -138,8 +139,8 @@ def iomem_of(table: E820Table) -> Resource:
 
 def installed_memory(ram: int) -> tuple[tuple[int, int], ...]:
     """(first, end) addresses at which a machine with `ram` bytes of memory has it."""
-    low_end = min(ram, _LOW_RAM_LIMIT)
-    high = (_HIGH_RAM_START, _HIGH_RAM_START + ram - low_end)
+    low_end = min(ram, LOW_RAM_LIMIT)
+    high = (HIGH_RAM_START, HIGH_RAM_START + ram - low_end)
     return ((0, low_end), high) if ram > low_end else ((0, low_end),)
 
 
@@ -156,7 +157,7 @@ def without_memory(memmap: str, ram: int) -> list[Range]:
 
 def memory_reaching(address: int) -> int:
     """How much memory must be installed for the machine to have some at an address from 4 GiB on, in bytes."""
-    return _LOW_RAM_LIMIT + address + 1 - _HIGH_RAM_START
+    return LOW_RAM_LIMIT + address + 1 - HIGH_RAM_START
 
 
 def _firmware_table(ram: int) -> E820Table:

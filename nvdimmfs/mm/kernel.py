@@ -16,7 +16,8 @@ from nvdimmfs.mm.differences import RFC, Difference, Rules, errno_name, size, ve
 from nvdimmfs.mm.layout_rules import LayoutRules
 from nvdimmfs.mm.units import KIB, SECTION_SIZE, SUBSECTION_SIZE
 
-#: Bytes at the start of a namespace that hold the info block, before the memmap (SZ_8K in drivers/nvdimm/pfn_devs.c).
+#: Bytes at the start of a namespace that hold the info block, before the memmap (SZ_8K in drivers/nvdimm/pfn_devs.c,
+#: nd_info_block_reserve since Linux 5.7).
 INFO_BLOCK_RESERVE = 8 * KIB
 
 #: Virtual address of physical address 0 before 4.20 (Documentation/x86/x86_64/mm.txt), with 4 levels of page tables;

@@ -20,6 +20,13 @@ PAGES_PER_SUBSECTION = SUBSECTION_SIZE >> PAGE_SHIFT
 PMD_SIZE = 1 << 21
 PAGES_PER_PMD = PMD_SIZE >> PAGE_SHIFT
 
+#: What one entry of a page upper directory maps.
+PUD_SIZE = 1 << 30
+
+#: Page, huge page and gigantic page: what pfn and dax devices can be aligned to (nd_pfn_supported_alignments,
+#: drivers/nvdimm/pfn_devs.c; dax_align_valid, drivers/dax/bus.c; Linux 6.1).
+ALIGNMENTS = (PAGE_SIZE, PMD_SIZE, PUD_SIZE)
+
 #: sizeof(struct page) in every kernel that this package knows.
 STRUCT_PAGE_SIZE = 64
 

@@ -12,6 +12,7 @@ from nvdimmfs.formats.btt import (
     BTT_1_1,
     BTT_2_0,
     BTT_SIGNATURE,
+    LBASIZES,
     BttInfoBlock,
     BttVersion,
     arena_is_valid,
@@ -22,9 +23,6 @@ from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
 from nvdimmfs.nd.namespace_io import read_info_block
 from nvdimmfs.nd.region import Kind, RegionDevice
-
-#: Sector sizes; what exceeds 512 or 4096 is metadata for each sector (drivers/nvdimm/btt_devs.c, Linux 6.1).
-SECTOR_SIZES = (512, 520, 528, 4096, 4104, 4160, 4224)
 
 
 class BttDevice(Personality):
@@ -93,14 +91,14 @@ def btt_version(namespace: NamespaceDevice) -> BttVersion:
 @attribute("sector_size")
 def sector_size(btt: BttDevice) -> str:
     """The sector sizes to choose from, the chosen one in brackets."""
-    return select_list(SECTOR_SIZES, btt.sector_size)
+    return select_list(LBASIZES, btt.sector_size)
 
 
 @sector_size.on_store
 def _store_sector_size(btt: BttDevice, data: bytes) -> None:
     """EBUSY while bound, EINVAL for a size that is not offered."""
     btt.require_unbound()
-    btt.sector_size = select(data, SECTOR_SIZES)
+    btt.sector_size = select(data, LBASIZES)
 
 
 @attribute("size", since="4.9")

@@ -10,7 +10,16 @@ from nvdimmfs.core.attribute import AttributeGroup, attribute
 from nvdimmfs.core.parse import WHITE_SPACE, c_string, parse_unsigned, select, select_list
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.info_block import NULL_UUID
-from nvdimmfs.formats.label import BTT2_GUID, BTT_GUID, DAX_GUID, LABEL_NAME_SIZE, PFN_GUID, LabelFlag, NamespaceLabel
+from nvdimmfs.formats.label import (
+    BTT2_GUID,
+    BTT_GUID,
+    DAX_GUID,
+    LABEL_NAME_SIZE,
+    LBASIZES,
+    PFN_GUID,
+    LabelFlag,
+    NamespaceLabel,
+)
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP
 from nvdimmfs.nd.dimm import DimmData
 from nvdimmfs.nd.identity import Identified
@@ -18,9 +27,6 @@ from nvdimmfs.nd.label import MappingLabels, label_id
 from nvdimmfs.nd.mapping import Mapping
 from nvdimmfs.nd.namespace import NAMESPACE_GROUP, ClaimClass, NamespaceDevice
 from nvdimmfs.nd.region import Kind, RegionDevice
-
-#: Sector sizes that a label can ask for (pmem_lbasize_supported, drivers/nvdimm/namespace_devs.c, Linux 6.1).
-SECTOR_SIZES = (512, 4096)
 
 #: What a label of version 1.2 says of the personality that its namespace is for.
 _ABSTRACTIONS = {
@@ -252,14 +258,14 @@ def _store_alt_name(namespace: NamespacePmem, data: bytes) -> None:
 @attribute("sector_size")
 def sector_size(namespace: NamespacePmem) -> str:
     """The sector sizes to choose from, the chosen one in brackets."""
-    return select_list(SECTOR_SIZES, namespace.sector_size)
+    return select_list(LBASIZES, namespace.sector_size)
 
 
 @sector_size.on_store
 def _store_sector_size(namespace: NamespacePmem, data: bytes) -> None:
     """EBUSY while in use, EINVAL for a size that is not offered."""
     namespace.require_idle()
-    namespace.sector_size = select(data, SECTOR_SIZES)
+    namespace.sector_size = select(data, LBASIZES)
     namespace.update_labels()
 
 

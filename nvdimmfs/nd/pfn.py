@@ -20,11 +20,13 @@ from nvdimmfs.formats.info_block import NULL_UUID, checksum_ok
 from nvdimmfs.formats.pfn import DAX_SIGNATURE, INFO_BLOCK_OFFSET, PFN_SIGNATURE, PfnInfoBlock, PfnMode
 from nvdimmfs.media.base import MediaWindow
 from nvdimmfs.mm.device_rules import AlignRule, Fit
+from nvdimmfs.mm.kernel import INFO_BLOCK_RESERVE
 from nvdimmfs.mm.pfn_layout import Neighbourhood, PfnLayout, lay_out
 from nvdimmfs.mm.units import (
-    GIB,
+    ALIGNMENTS,
     PAGE_SIZE,
     PMD_SIZE,
+    PUD_SIZE,
     SECTION_SIZE,
     STRUCT_PAGE_SIZE,
     SUBSECTION_SIZE,
@@ -37,10 +39,6 @@ from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
 from nvdimmfs.nd.namespace_io import enabled, read_info_block
 from nvdimmfs.nd.region import Kind, RegionDevice
 
-#: What is set aside for info blocks at the start of a namespace, bytes (nd_info_block_reserve, since Linux 5.7).
-INFO_BLOCK_RESERVE = 8192
-#: Page, huge page and gigantic page of x86-64, bytes.
-SUPPORTED_ALIGNMENTS = (PAGE_SIZE, PMD_SIZE, GIB)
 #: A huge page: what the page tables map in one step by default.
 DEFAULT_ALIGNMENT = PMD_SIZE
 
@@ -138,7 +136,7 @@ class PageMapPersonality(Personality):
     def _check_machine(self, block: PfnInfoBlock, align: int) -> None:
         if block.mode == PfnMode.PMEM and (block.page_size > PAGE_SIZE or block.page_struct_size < STRUCT_PAGE_SIZE):
             raise KernelError(errno.EOPNOTSUPP, "the memmap on media is for other pages")
-        if self.signature == DAX_SIGNATURE and align not in SUPPORTED_ALIGNMENTS:
+        if self.signature == DAX_SIGNATURE and align not in ALIGNMENTS:
             raise KernelError(errno.EOPNOTSUPP, f"alignment {align} is not supported")
 
     def _adopt_or_compare(self, block: PfnInfoBlock, align: int) -> None:
@@ -316,10 +314,10 @@ def _store_align(pfn: PageMapPersonality, data: bytes) -> None:
     """EBUSY while bound, EINVAL for an alignment that is not supported; older kernels take more, see `AlignRule`."""
     if pfn.system.kernel.devices.align_rule is AlignRule.LISTED:
         pfn.require_unbound()
-        pfn.align = select(data, SUPPORTED_ALIGNMENTS)
+        pfn.align = select(data, ALIGNMENTS)
         return
     value = parse_unsigned(data)
-    if value.bit_count() != 1 or not PAGE_SIZE <= value <= GIB:
+    if value.bit_count() != 1 or not PAGE_SIZE <= value <= PUD_SIZE:
         raise KernelError(errno.EINVAL, f"{value} is no power of two from a page to 1 GiB")
     pfn.require_unbound()
     pfn.align = value
@@ -328,7 +326,7 @@ def _store_align(pfn: PageMapPersonality, data: bytes) -> None:
 @attribute("supported_alignments", since="4.15")
 def supported_alignments(_pfn: PageMapPersonality) -> str:
     """The alignments to choose from."""
-    return select_list(SUPPORTED_ALIGNMENTS, 0)
+    return select_list(ALIGNMENTS, 0)
 
 
 @attribute("resource", 0o400, since="4.6", private_since="4.15")

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 from nvdimmfs.core.device import Device
 from nvdimmfs.errors import KernelError
+from nvdimmfs.mm.kernel import INFO_BLOCK_RESERVE
 from nvdimmfs.nd.claim import Personality
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
-from nvdimmfs.nd.pfn import INFO_BLOCK_RESERVE
 
 
 def common_probe(device: Device) -> NamespaceDevice:

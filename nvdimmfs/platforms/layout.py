@@ -21,6 +21,7 @@ from nvdimmfs.drivers.btt import Btt
 from nvdimmfs.formats.btt import ArenaLayout
 from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE
 from nvdimmfs.formats.pfn import PfnInfoBlock, PfnMode
+from nvdimmfs.mm.kernel import INFO_BLOCK_RESERVE
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap
 from nvdimmfs.mm.sparse import Place
@@ -29,7 +30,7 @@ from nvdimmfs.nd.bus import NdBus
 from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.nd.label import LabelArea
 from nvdimmfs.nd.namespace import NamespaceDevice
-from nvdimmfs.nd.pfn import INFO_BLOCK_RESERVE, PageMapPersonality
+from nvdimmfs.nd.pfn import PageMapPersonality
 from nvdimmfs.nd.region import RegionDevice
 
 #: The version of the document; it grows when a program that reads it would misunderstand a newer one.

@@ -7,16 +7,13 @@ import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from nvdimmfs.formats.label import LABEL_SIZE_1_1, LABEL_SIZE_1_2
+from nvdimmfs.formats.label import LABEL_SIZES_BY_VERSION
 from nvdimmfs.machine_file.model import LabelArea
 from nvdimmfs.media.base import Media, MediaError
 from nvdimmfs.media.file import FileMedia
 from nvdimmfs.media.memory import MemoryMedia
 from nvdimmfs.media.populated import PopulatedMedia
 from nvdimmfs.nd.label import init_label_area
-
-#: Bytes of a label in each version of the format.
-LABEL_SIZES_BY_VERSION = {"1.1": LABEL_SIZE_1_1, "1.2": LABEL_SIZE_1_2}
 
 
 class Storage(ABC):
