@@ -14,15 +14,10 @@ import attrs
 from nvdimmfs.formats.btt import LBASIZES
 from nvdimmfs.machine_file.defaults import legacy_entries
 from nvdimmfs.machine_file.dimm_checks import Problem, dimm_problems
-from nvdimmfs.machine_file.model import (
-    SCRUB_COMMANDS,
-    BusDescription,
-    MachineDescription,
-    PersonalityDescription,
-    PersonalityKind,
-)
+from nvdimmfs.machine_file.model import BusDescription, MachineDescription, PersonalityDescription
 from nvdimmfs.machine_file.range_checks import choice_problem, range_problems, uuid_problem
 from nvdimmfs.machine_file.values import plain_size, shown
+from nvdimmfs.machine_file.words import SCRUB_COMMANDS, PersonalityKind
 from nvdimmfs.mm.firmware import DEFAULT_RAM, MAXIMUM_RAM, MINIMUM_RAM, installed_memory
 from nvdimmfs.mm.kernel import EMULATED_KERNELS
 from nvdimmfs.mm.memmap_option import MemmapError, check_memmap

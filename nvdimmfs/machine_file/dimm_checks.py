@@ -6,14 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nvdimmfs.formats.label import LABEL_SIZES_BY_VERSION
-from nvdimmfs.machine_file.model import (
-    MINIMUM_LABEL_AREA,
-    BusDescription,
-    DimmDescription,
-    LabelArea,
-    Security,
-)
+from nvdimmfs.machine_file.model import MINIMUM_LABEL_AREA, BusDescription, DimmDescription, LabelArea
 from nvdimmfs.machine_file.values import plain_size, shown
+from nvdimmfs.machine_file.words import Security
 
 #: A key path, and what is wrong there.
 Problem = tuple[str, str]

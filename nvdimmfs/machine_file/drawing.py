@@ -15,11 +15,10 @@ from nvdimmfs.machine_file.model import (
     LabelArea,
     MachineDescription,
     MappingDescription,
-    PersistenceDomain,
     RangeDescription,
-    Security,
 )
 from nvdimmfs.machine_file.values import plain_size, shown
+from nvdimmfs.machine_file.words import PersistenceDomain, Security
 from nvdimmfs.mm.e820 import E820Type
 from nvdimmfs.mm.firmware import installed_memory, user_table
 

@@ -1,9 +1,9 @@
 """What a machine file says: the classes that a machine with persistent memory is described with.
 
 A machine has buses, a bus has DIMMs and ranges of system physical addresses, a range is interleaved over mappings of
-DIMMs.  The classes are those of a file: whatever was left out there has its default here, and where the default
-depends on the rest of the machine, `defaults.completed` has filled it in by the time `load_machine`
-returns.  The kinds of numbers (`Size`, `Hexadecimal`, ...) say how a file writes them; to the type checker all are int.
+DIMMs.  The classes are those of a file: whatever was left out there has its default here.  Where the default depends on
+the rest of the machine, `defaults.completed` has filled it in by the time `load_machine` returns.  The kinds of numbers
+are in `values`, the words in `words`.
 
 Terms are those of ACPI 6.4, section 5.2.25 (NFIT), and of drivers/acpi/nfit and drivers/nvdimm in Linux 6.1.  Numbers
 of identification (vendor, serial, ...) are written as sysfs shows them, which is in the byte order of the SPD: QEMU's
@@ -12,38 +12,39 @@ vendor 0x8086 reads as 0x8680.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
+from nvdimmfs.machine_file.values import (
+    Address,
+    Count,
+    Hexadecimal16,
+    Hexadecimal32,
+    Hexadecimal64,
+    MaybeHexadecimal8,
+    MaybeHexadecimal16,
+    Node,
+    Number,
+    Size,
+)
+from nvdimmfs.machine_file.words import (
+    SCRUB_COMMANDS,
+    BusCommand,
+    DimmCommand,
+    DimmFlag,
+    FirmwareActivation,
+    MemmapLocation,
+    PersistenceDomain,
+    PersonalityKind,
+    RangeKind,
+    Security,
+    command_mask,
+    command_words,
+)
 from nvdimmfs.mm.units import GIB, KIB
-
-#: Bytes: an integer, or a text with one of the suffixes K M G T P E (powers of 1024).
-Size = Annotated[int, "size"]
-
-#: A physical address, or one within a DIMM; written as a size is, but shown in hexadecimal.
-Address = Annotated[int, "address"]
-
-#: A number that everybody writes in hexadecimal; the second part says how many bits it has.
-Hexadecimal16 = Annotated[int, "hexadecimal", 16]
-Hexadecimal32 = Annotated[int, "hexadecimal", 32]
-Hexadecimal64 = Annotated[int, "hexadecimal", 64]
-
-#: Likewise, where -1 says that it is not known.
-MaybeHexadecimal8 = Annotated[int, "hexadecimal or -1", 8]
-MaybeHexadecimal16 = Annotated[int, "hexadecimal or -1", 16]
-
-#: A number of something.
-Count = Annotated[int, "count"]
-
-#: A NUMA node, from 0 upward; -1 is none.
-Node = Annotated[int, "node"]
-
-#: A number that may be negative.
-Number = Annotated[int, "number"]
 
 #: "Left out", for a number whose default depends on the rest of the machine; `completed` leaves none behind.
 TO_BE_CHOSEN = -1
@@ -60,23 +61,6 @@ ACPI_PARENT = "devices/LNXSYSTM:00/LNXSYBUS:00/ACPI0012:00"
 PLATFORM_FOLDER = "devices/platform"
 ACPI_PROVIDER = "ACPI.NFIT"
 
-#: Commands of a DIMM, in the order of their numbers (include/uapi/linux/ndctl.h); the first has number 1.
-DIMM_COMMANDS = (
-    "smart",
-    "smart_thresh",
-    "flags",
-    "get_size",
-    "get_data",
-    "set_data",
-    "effect_size",
-    "effect_log",
-    "vendor",
-    "cmd_call",
-)
-
-#: Commands of a bus, likewise.
-BUS_COMMANDS: dict[str, int] = {"ars_cap": 1, "ars_start": 2, "ars_status": 3, "clear_error": 4, "cmd_call": 10}
-
 _T = TypeVar("_T")
 
 
@@ -84,119 +68,6 @@ def section(key: str) -> tuple[Any, ...]:
     """An array of tables, which a file spells in the singular: [[bus]]."""
     sections: tuple[Any, ...] = attrs.field(default=(), metadata={"key": key})
     return sections
-
-
-class DimmFlag(enum.Enum):
-    """A word of nmemN/nfit/flags: what the platform reports about a DIMM (NFIT memory device state flags)."""
-
-    SAVE_FAIL = "save_fail"
-    RESTORE_FAIL = "restore_fail"
-    FLUSH_FAIL = "flush_fail"
-    NOT_ARMED = "not_armed"
-    SMART_EVENT = "smart_event"
-    MAP_FAIL = "map_fail"
-    SMART_NOTIFY = "smart_notify"
-
-
-class DimmCommand(enum.Enum):
-    """A word of nmemN/commands."""
-
-    SMART = "smart"
-    SMART_THRESH = "smart_thresh"
-    FLAGS = "flags"
-    GET_SIZE = "get_size"
-    GET_DATA = "get_data"
-    SET_DATA = "set_data"
-    EFFECT_SIZE = "effect_size"
-    EFFECT_LOG = "effect_log"
-    VENDOR = "vendor"
-    CMD_CALL = "cmd_call"
-
-    @property
-    def number(self) -> int:
-        """ND_CMD_..., the bit of the command mask."""
-        return DIMM_COMMANDS.index(self.value) + 1
-
-
-class BusCommand(enum.Enum):
-    """A word of ndbusN/commands."""
-
-    ARS_CAP = "ars_cap"
-    ARS_START = "ars_start"
-    ARS_STATUS = "ars_status"
-    CLEAR_ERROR = "clear_error"
-    CMD_CALL = "cmd_call"
-
-    @property
-    def number(self) -> int:
-        """ND_CMD_..., the bit of the command mask."""
-        return BUS_COMMANDS[self.value]
-
-
-class Security(enum.Enum):
-    """What nmemN/security shows; NONE: the DIMM has no security, and there is neither that file nor `frozen`."""
-
-    NONE = "none"
-    DISABLED = "disabled"
-    UNLOCKED = "unlocked"
-    LOCKED = "locked"
-    OVERWRITE = "overwrite"
-
-
-class RangeKind(enum.Enum):
-    """The kind of a range (ACPI 6.4, table 5.132).
-
-    PMEM and the persistent virtual kinds become nd_pmem regions, the volatile ones nd_volatile regions.  Only PMEM
-    enters /proc/iomem.
-    """
-
-    PMEM = "pmem"
-    VOLATILE = "volatile"
-    VOLATILE_DISK = "volatile-disk"
-    VOLATILE_CD = "volatile-cd"
-    PERSISTENT_DISK = "persistent-disk"
-    PERSISTENT_CD = "persistent-cd"
-
-    @property
-    def is_virtual(self) -> bool:
-        """A RAM disk of the firmware: no DIMM is behind it, and its range index is 0."""
-        return self not in (RangeKind.PMEM, RangeKind.VOLATILE)
-
-    @property
-    def is_volatile(self) -> bool:
-        """Whether its region is an nd_volatile one."""
-        return self in (RangeKind.VOLATILE, RangeKind.VOLATILE_DISK, RangeKind.VOLATILE_CD)
-
-
-class PersistenceDomain(enum.Enum):
-    """How far a store must get to outlive a loss of power (NFIT platform capabilities); NONE: the NFIT does not say."""
-
-    NONE = "none"
-    MEMORY_CONTROLLER = "memory_controller"
-    CPU_CACHE = "cpu_cache"
-
-
-class FirmwareActivation(enum.Enum):
-    """What ndbusN/firmware/capability shows; NONE: there is no such folder."""
-
-    NONE = "none"
-    QUIESCE = "quiesce"
-    LIVE = "live"
-
-
-class PersonalityKind(enum.Enum):
-    """A device that claims a namespace."""
-
-    BTT = "btt"
-    PFN = "pfn"
-    DAX = "dax"
-
-
-class MemmapLocation(enum.Enum):
-    """Where a pfn or dax device keeps its struct pages; the words of its `mode` attribute."""
-
-    RAM = "ram"
-    PMEM = "pmem"
 
 
 @attrs.frozen
@@ -294,7 +165,12 @@ class DimmDescription:
     @property
     def command_mask(self) -> int:
         """The commands as the kernel keeps them: bit ND_CMD_... for each."""
-        return sum(1 << command.number for command in set(self.commands))
+        return command_mask(self.commands)
+
+    @property
+    def command_words(self) -> tuple[str, ...]:
+        """The commands as the kernel tells of them: each once, in the order of their numbers."""
+        return command_words(self.commands)
 
     @property
     def has_manufacturing(self) -> bool:
@@ -402,10 +278,6 @@ class RangeDescription:
         return self.start + self.size
 
 
-#: What a bus needs to scrub (address range scrub, ACPI 6.4, section 9.20.7).
-SCRUB_COMMANDS = (BusCommand.ARS_CAP, BusCommand.ARS_START, BusCommand.ARS_STATUS)
-
-
 @attrs.frozen
 class BusDescription:
     """An nvdimm bus.  The kernel calls them ndbusN in the order of the file.
@@ -444,7 +316,12 @@ class BusDescription:
     @property
     def command_mask(self) -> int:
         """The commands as the kernel keeps them: bit ND_CMD_... for each."""
-        return sum(1 << command.number for command in set(self.commands))
+        return command_mask(self.commands)
+
+    @property
+    def command_words(self) -> tuple[str, ...]:
+        """The commands as the kernel tells of them: each once, in the order of their numbers."""
+        return command_words(self.commands)
 
     @property
     def can_scrub(self) -> bool:

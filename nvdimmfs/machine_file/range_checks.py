@@ -15,8 +15,8 @@ from nvdimmfs.machine_file.model import (
     MappingDescription,
     NamespaceDescription,
     RangeDescription,
-    RangeKind,
 )
+from nvdimmfs.machine_file.words import RangeKind
 from nvdimmfs.mm.firmware import PHYSICAL_BITS
 from nvdimmfs.mm.units import PAGE_SIZE, align_down, align_up
 

@@ -18,15 +18,14 @@ from nvdimmfs.machine_file.model import (
     ACPI_PROVIDER,
     BusDescription,
     MachineDescription,
-    MemmapLocation,
     PersonalityDescription,
-    PersonalityKind,
     RangeDescription,
     UnreadableAttribute,
 )
 from nvdimmfs.machine_file.record_bus import labelled_namespaces, recorded_bus
 from nvdimmfs.machine_file.sysfs import AttributeReader, Sysfs
 from nvdimmfs.machine_file.values import plain_size
+from nvdimmfs.machine_file.words import MemmapLocation, PersonalityKind
 from nvdimmfs.mm.firmware import DEFAULT_RAM, HIGH_RAM_START, LOW_RAM_LIMIT, MINIMUM_RAM
 from nvdimmfs.mm.units import GIB, MIB, align_down, align_up
 

@@ -18,22 +18,24 @@ from nvdimmfs.machine_file.model import (
     MINIMUM_LABEL_AREA,
     TO_BE_CHOSEN,
     BadBlocks,
-    BusCommand,
     BusDescription,
-    DimmCommand,
     DimmDescription,
-    DimmFlag,
-    FirmwareActivation,
     LabelArea,
     MachineDescription,
     MappingDescription,
     NamespaceDescription,
-    PersistenceDomain,
     RangeDescription,
+)
+from nvdimmfs.machine_file.sysfs import AttributeReader
+from nvdimmfs.machine_file.words import (
+    BusCommand,
+    DimmCommand,
+    DimmFlag,
+    FirmwareActivation,
+    PersistenceDomain,
     RangeKind,
     Security,
 )
-from nvdimmfs.machine_file.sysfs import AttributeReader
 
 #: What a region's nstype is when labels define its namespaces (ND_DEVICE_NAMESPACE_PMEM, include/uapi/linux/ndctl.h).
 LABELLED = 5

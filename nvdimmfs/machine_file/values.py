@@ -8,6 +8,32 @@ from typing import Annotated, Any, get_args, get_origin
 
 import attrs
 
+# The kinds of numbers.  To the type checker all are int; the annotation is a key of `_KINDS`.
+
+#: Bytes: an integer, or a text with one of the suffixes K M G T P E (powers of 1024).
+Size = Annotated[int, "size"]
+
+#: A physical address, or one within a DIMM; written as a size is, but shown in hexadecimal.
+Address = Annotated[int, "address"]
+
+#: A number that everybody writes in hexadecimal; the second part says how many bits it has.
+Hexadecimal16 = Annotated[int, "hexadecimal", 16]
+Hexadecimal32 = Annotated[int, "hexadecimal", 32]
+Hexadecimal64 = Annotated[int, "hexadecimal", 64]
+
+#: Likewise, where -1 says that it is not known.
+MaybeHexadecimal8 = Annotated[int, "hexadecimal or -1", 8]
+MaybeHexadecimal16 = Annotated[int, "hexadecimal or -1", 16]
+
+#: A number of something.
+Count = Annotated[int, "count"]
+
+#: A NUMA node, from 0 upward; -1 is none.
+Node = Annotated[int, "node"]
+
+#: A number that may be negative.
+Number = Annotated[int, "number"]
+
 #: Powers of 1024 that may follow a number.
 _SUFFIXES = "KMGTPE"
 

@@ -15,13 +15,8 @@ from nvdimmfs.formats.interleave import InterleaveSet
 from nvdimmfs.formats.label import BTT2_GUID, BTT_GUID, DAX_GUID, PFN_GUID, PMEM_RANGE_GUID, NamespaceLabel
 from nvdimmfs.kernfs import Attribute, Directory, Symlink
 from nvdimmfs.machine_file.interleave import interleave_set
-from nvdimmfs.machine_file.model import (
-    BusDescription,
-    NamespaceDescription,
-    PersonalityDescription,
-    PersonalityKind,
-    RangeDescription,
-)
+from nvdimmfs.machine_file.model import BusDescription, NamespaceDescription, PersonalityDescription, RangeDescription
+from nvdimmfs.machine_file.words import PersonalityKind
 from nvdimmfs.media.base import Media
 from nvdimmfs.nd.label import LabelArea
 

@@ -10,7 +10,7 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
 from nvdimmfs.core.parse import parse_bool, parse_signed, parse_unsigned
 from nvdimmfs.errors import KernelError
-from nvdimmfs.machine_file import model
+from nvdimmfs.machine_file import model, words
 from nvdimmfs.media.base import Media
 from nvdimmfs.mm.resource import Resource
 from nvdimmfs.nd.bus import NdBus, NvdimmBus
@@ -60,7 +60,7 @@ class NfitBus(NvdimmBus):
         self.ars = AddressRangeScrub(self.system)
         self.scrub = Scrub(self, table.scrubs, self._scrubbed)
         functions = {NFIT_FAMILY: table.dsm_mask}
-        if table.firmware_activation is not model.FirmwareActivation.NONE:
+        if table.firmware_activation is not words.FirmwareActivation.NONE:
             self.activation = self.intel_activation = IntelBusActivation(self, table.firmware_activation.value)
             functions[BUS_FAMILY] = ACTIVATION_FUNCTIONS
         self._receiver = Receiver(self.ars, False, table.command_mask, NFIT_FAMILY, functions)
@@ -71,7 +71,7 @@ class NfitBus(NvdimmBus):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        return tuple(command.value for command in sorted(set(self.table.commands), key=lambda command: command.number))
+        return self.table.command_words
 
     @property
     def families(self) -> frozenset[int]:
@@ -235,7 +235,7 @@ def _known_family(dimm: NfitDimm) -> model.DimmDescription:
 @attribute("flags")
 def flags(dimm: NfitDimm) -> str:
     """What the platform reports, a word each, each followed by a space.  Can be polled."""
-    return "".join(f"{flag.value} " for flag in model.DimmFlag if flag in dimm.table.flags) + "\n"
+    return "".join(f"{flag.value} " for flag in words.DimmFlag if flag in dimm.table.flags) + "\n"
 
 
 @attribute("formats")

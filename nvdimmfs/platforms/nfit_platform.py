@@ -5,7 +5,7 @@ from __future__ import annotations
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
-from nvdimmfs.machine_file import model
+from nvdimmfs.machine_file import model, words
 from nvdimmfs.machine_file.interleave import interleave_set
 from nvdimmfs.media.base import Media
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
@@ -56,12 +56,10 @@ class NfitPlatform:
 
     def _add_dimm(self, bus: NfitBus, table: model.DimmDescription, label_area: Media | None) -> NfitDimm:
         description = DimmDescription(
-            commands=tuple(
-                command.value for command in sorted(set(table.commands), key=lambda command: command.number)
-            ),
-            unarmed=model.DimmFlag.NOT_ARMED in table.flags,
+            commands=table.command_words,
+            unarmed=words.DimmFlag.NOT_ARMED in table.flags,
             flush_hints=table.flush_hints > 0,
-            security=None if table.security is model.Security.NONE else table.security.value,
+            security=None if table.security is words.Security.NONE else table.security.value,
             frozen=table.frozen,
         )
         if isinstance(bus, NfitTestBus):
@@ -72,7 +70,7 @@ class NfitPlatform:
         return dimm
 
     def _add_region(self, bus: NfitBus, range_: model.RangeDescription, dimms: dict[str, NfitDimm]) -> None:
-        if range_.kind is model.RangeKind.PMEM:
+        if range_.kind is words.RangeKind.PMEM:
             bus.resources.append(self._insert_resource(range_))
         mappings = tuple(
             Mapping(dimms[mapping.dimm], mapping.dpa, mapping.size, mapping.position) for mapping in range_.mappings
@@ -89,7 +87,7 @@ class NfitPlatform:
             mappings=mappings,
             interleave_set=interleave_set(bus.table, range_),
             volatile=range_.kind.is_volatile,
-            persistence_domain=None if domain is model.PersistenceDomain.NONE else domain.value,
+            persistence_domain=None if domain is words.PersistenceDomain.NONE else domain.value,
             numa_node=range_.numa_node,
             target_node=range_.target_node if range_.target_node >= 0 else NUMA_NO_NODE,
         )

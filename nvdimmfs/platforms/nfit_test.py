@@ -13,7 +13,7 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
-from nvdimmfs.machine_file import model
+from nvdimmfs.machine_file import model, words
 from nvdimmfs.media.base import Media
 from nvdimmfs.nd.bus import NdBus
 from nvdimmfs.nd.command import CALL, U32_MASK, DimmCommand, Outcome, Package
@@ -108,8 +108,8 @@ class TestedDimms:
 
 
 _STATES = {
-    model.Security.UNLOCKED: State.ENABLED,
-    model.Security.LOCKED: State.ENABLED | State.LOCKED,
+    words.Security.UNLOCKED: State.ENABLED,
+    words.Security.LOCKED: State.ENABLED | State.LOCKED,
 }
 
 

@@ -20,16 +20,15 @@ from nvdimmfs.machine_file.model import (
     CLASSES,
     BusDescription,
     DimmDescription,
-    DimmFlag,
     LabelArea,
     MachineDescription,
     MappingDescription,
     RangeDescription,
-    RangeKind,
 )
 from nvdimmfs.machine_file.reader import key_of, read_machine
 from nvdimmfs.machine_file.schema import documentation
 from nvdimmfs.machine_file.values import number_kind, parse_size, show_size
+from nvdimmfs.machine_file.words import DimmFlag, RangeKind
 from nvdimmfs.machine_file.writer import machine_text
 
 MIB = 1 << 20

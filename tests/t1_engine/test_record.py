@@ -17,14 +17,10 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, Directory, Symlink
 from nvdimmfs.machine_file.checks import problems
 from nvdimmfs.machine_file.files import load_machine, machines, parse_machine
-from nvdimmfs.machine_file.model import (
-    LabelArea,
-    MemmapLocation,
-    PersonalityKind,
-    UnreadableAttribute,
-)
+from nvdimmfs.machine_file.model import LabelArea, UnreadableAttribute
 from nvdimmfs.machine_file.record import record_machine
 from nvdimmfs.machine_file.sysfs import MountedSysfs, Sysfs
+from nvdimmfs.machine_file.words import MemmapLocation, PersonalityKind
 from nvdimmfs.machine_file.writer import machine_text
 from nvdimmfs.platforms.machine import Machine
 
