@@ -18,6 +18,19 @@ from recording import Header, load_header
 #: A command in a sandbox takes no longer than this, in seconds.
 PATIENCE = 60
 
+#: A machine with memory behind both of its ranges.
+TWO_RANGES = ("--memmap", "512M!4G,256M!6G", "--ram", "8G")
+
+#: Debian's packages of the tools that tests call.
+PACKAGES = {
+    "blockdev": "util-linux",
+    "keyctl": "keyutils",
+    "lsmod": "kmod",
+    "mkfs.ext4": "e2fsprogs",
+    "modprobe": "kmod",
+    "ndctl": "ndctl",
+}
+
 
 def why_not() -> str | None:
     """Why nothing can be run here; None when it can."""
@@ -49,6 +62,12 @@ def start(*command: str | Path, options: tuple[str | Path, ...] = (), **more) ->
     defaults = {"cwd": "/", "env": mounting.environment(), "text": True, "stdout": subprocess.PIPE}
     defaults["preexec_fn"] = _heed_interrupts
     return subprocess.Popen(argv, **(defaults | more))
+
+
+def tagged(word: str) -> dict[str, str]:
+    """An environment with a word in it, as the fixture `tag` gives one."""
+    name, _, value = word.partition("=")
+    return mounting.environment() | {name: value}
 
 
 def _heed_interrupts() -> None:
@@ -132,3 +151,14 @@ def has(tool: str) -> bool:
 def is_root() -> bool:
     """Whether this is root, outside of any user namespace."""
     return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == ["0", "0", str(2**32 - 1)]
+
+
+needs_root = pytest.mark.skipif(not is_root(), reason="needs root")
+needs_block_devices = pytest.mark.skipif(
+    not is_root() or not Path("/dev/loop-control").exists(), reason="needs root and loop devices"
+)
+
+
+def needs(tool: str) -> pytest.MarkDecorator:
+    """Skips a test where a tool is not installed."""
+    return pytest.mark.skipif(not has(tool), reason=f"{tool} (Debian's package {PACKAGES[tool]}) is not installed")

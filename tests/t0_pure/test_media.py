@@ -107,6 +107,7 @@ def test_flush_and_close_can_be_repeated(media: Media) -> None:
     media.write(0, b"x")
     media.flush()
     media.flush()
+    assert media.read(0, 1) == b"x"
     media.close()
     media.close()
 

@@ -383,7 +383,9 @@ def test_an_order_can_be_taken_back(hands, written):
     device = WAYS["raw"](hands)
     hands.write(f"{DEBUG}/fail_registration", "EIO")
     hands.write(f"{DEBUG}/fail_registration", written)
+    assert hands.debug("fail_registration") == "none\n"
     hands.bind(device)
+    assert hands.driver_of(device) is not None
 
 
 @pytest.mark.parametrize("written", ["x", "\n", "EWHAT", "9999", "enomem", "1e3", "E", "-"])

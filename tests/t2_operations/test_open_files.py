@@ -148,7 +148,10 @@ def test_an_errno_that_cannot_travel_is_a_bug(ask, log_watch, number):
 
 
 def test_fsync_of_an_attribute_does_nothing(ask):
-    ask("fsync", ask.open("sys/plain/value"), False)
+    handle = ask.open("sys/plain/value")
+    before = ask("read", handle, 0, 4096)
+    assert ask("fsync", handle, False) is None
+    assert ask("read", handle, 0, 4096) == before
 
 
 def test_flush_is_never_needed(ask):

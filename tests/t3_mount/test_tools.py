@@ -1,13 +1,12 @@
 """Real tools in a sandbox: what ndctl, daxctl, mkfs and others answer and do on a machine."""
 
 import sys
-from pathlib import Path
 
 import machines
 import mounting
 import pytest
 import sandboxes
-from sandboxes import run, sh
+from sandboxes import TWO_RANGES, run, sh
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
@@ -29,24 +28,15 @@ def test_tools_answer_as_they_do_on_a_real_kernel(story):
 # Disks, as root
 
 
-needs_block_devices = pytest.mark.skipif(
-    not sandboxes.is_root() or not Path("/dev/loop-control").exists(), reason="needs root and loop devices"
-)
-
-TWO_RANGES = ("--memmap", "512M!4G,256M!6G", "--ram", "8G")
-
 #: Makes a BTT of namespace0.0, as /dev/pmem0s.
 MAKE_SECTOR = "ndctl create-namespace -e namespace0.0 -m sector -f >/dev/null"
 
-needs_ndctl = pytest.mark.skipif(not sandboxes.has("ndctl"), reason="ndctl is not installed")
-needs_mkfs = pytest.mark.skipif(not sandboxes.has("mkfs.ext4"), reason="mkfs.ext4 (e2fsprogs) is not installed")
 
-
-@needs_block_devices
-@needs_mkfs
+@sandboxes.needs_block_devices
+@sandboxes.needs("mkfs.ext4")
 @pytest.mark.parametrize(
     ("disk", "prepare"),
-    [("pmem0", "true"), pytest.param("pmem0s", MAKE_SECTOR, marks=needs_ndctl)],
+    [("pmem0", "true"), pytest.param("pmem0s", MAKE_SECTOR, marks=sandboxes.needs("ndctl"))],
 )
 def test_a_file_system_outlives_its_disk(disk, prepare):
     """Unmounted, the disk taken away and found again, every byte is there, and the file system is clean."""
@@ -67,8 +57,8 @@ def test_a_file_system_outlives_its_disk(disk, prepare):
     assert link == "file"
 
 
-@needs_block_devices
-@needs_ndctl
+@sandboxes.needs_block_devices
+@sandboxes.needs("ndctl")
 def test_lsblk_sees_what_sysfs_tells():
     script = f"""
         {MAKE_SECTOR}
@@ -82,7 +72,7 @@ def test_lsblk_sees_what_sysfs_tells():
     assert sorted(lines[:2]) == sorted(lines[2:])
 
 
-@needs_block_devices
+@sandboxes.needs_block_devices
 def test_what_was_written_is_there_when_the_disk_goes():
     """The page cache is written back, whether everybody has closed the disk (dd) or somebody has it open."""
     script = """
@@ -93,3 +83,43 @@ def test_what_was_written_is_there_when_the_disk_goes():
         echo namespace0.0 > bind; head -c 5 /dev/pmem0
     """
     assert sh(script, *TWO_RANGES).stdout == "helloagain"
+
+
+# Commands of DIMMs
+
+
+@sandboxes.needs("ndctl")
+def test_labels_are_written_by_ioctl():
+    script = """
+        exec 2>&1
+        ndctl disable-region all
+        ndctl init-labels all
+        ndctl enable-region all
+        ndctl create-namespace -r region1 -m raw -s 64M
+        ndctl list -N | grep -c uuid
+    """
+    out = sh(script, "--machine", "qemu-nfit").stdout
+    assert "initialized 2 nmems" in out
+    assert out.endswith("\n1\n")
+
+
+ENCRYPTED = """
+    name=nvdimmfs-test-$$; keyctl link @u @s
+    master=$(head -c 32 /dev/urandom | keyctl padd user $name @u); trap 'keyctl unlink $master @u >/dev/null' EXIT
+    key=$(keyctl add encrypted $name "new enc32 user:$name 32" @u) || { echo no keys; exit; }
+    trap 'keyctl unlink $master @u >/dev/null; keyctl unlink $key @u >/dev/null' EXIT
+    cd /sys/bus/nd/devices/nmem0
+    echo update 0 $key > security; cat security
+    echo disable 0 > security || echo refused
+    echo disable $master > security || echo refused
+    echo disable $key > security; cat security
+"""
+
+
+@sandboxes.needs_root
+@sandboxes.needs("keyctl")
+def test_passphrases_are_keys_of_the_hosts_kernel():
+    told = run("keyctl", "session", "-", "sh", "-c", ENCRYPTED, options=("--machine", "nfit_test")).stdout
+    if "no keys" in told:
+        pytest.skip("the host's kernel has no encrypted keys")
+    assert told.split() == ["unlocked", "refused", "refused", "disabled"]

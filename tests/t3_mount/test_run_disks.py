@@ -1,0 +1,112 @@
+"""`nvdimmfs run`: disks as block devices, which root has."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import sandboxes
+from sandboxes import TWO_RANGES, eventually, sh, start, tagged
+
+pytestmark = pytest.mark.usefixtures("sandbox")
+
+REREAD = """
+import fcntl, os, struct, sys
+disk = os.open("/dev/pmem0", os.O_RDWR)
+table = bytes(446) + struct.pack("<4xB3xII", 0x83, 2048, 20480)
+os.pwrite(disk, table.ljust(510, bytes(1)) + bytes((0x55, 0xAA)), 0)
+fcntl.ioctl(disk, 0x125F)
+"""
+
+
+@sandboxes.needs_block_devices
+@sandboxes.needs("mkfs.ext4")
+def test_disks_are_formatted_mounted_and_listed():
+    script = """
+        test -b /dev/pmem0
+        mkfs.ext4 -q /dev/pmem0
+        mkdir /run/here; mount /dev/pmem0 /run/here; echo hello > /run/here/file; umount /run/here
+        mount /dev/pmem0 /run/here; cat /run/here/file; umount /run/here
+        lsblk -n -o NAME,SIZE /dev/pmem0
+    """
+    assert sh(script, *TWO_RANGES).stdout.split() == ["hello", "pmem0", "512M"]
+
+
+@sandboxes.needs_block_devices
+@sandboxes.needs("blockdev")
+def test_a_new_disk_does_not_inherit_that_it_is_read_only():
+    # The loop device that is free first is the one that was given back last.
+    script = """
+        blockdev --setro /dev/pmem0; blockdev --getro /dev/pmem0
+        cd /sys/bus/nd/drivers/nd_pmem; echo namespace0.0 > unbind; echo namespace0.0 > bind
+        blockdev --getro /dev/pmem0
+    """
+    assert sh(script, *TWO_RANGES).stdout.split() == ["1", "0"]
+
+
+@sandboxes.needs_block_devices
+def test_what_was_written_is_on_the_media_when_the_disk_goes():
+    script = """
+        cd /sys/bus/nd/drivers/nd_pmem
+        printf hello | dd of=/dev/pmem0 bs=4k seek=16 status=none
+        echo namespace0.0 > unbind; echo namespace0.0 > bind
+        dd if=/dev/pmem0 bs=4k skip=16 count=1 status=none | head -c 5
+    """
+    assert sh(script, *TWO_RANGES).stdout == "hello"
+
+
+@sandboxes.needs_block_devices
+def test_no_loop_device_is_left(tag):
+    def in_use():
+        return {file.parent.parent.name for file in Path("/sys/block").glob("loop*/loop/backing_file")}
+
+    before = in_use()
+    process = start("sh", "-c", "ls -l /dev/pmem0; exec sleep 1000", options=TWO_RANGES, env=tagged(tag))
+    assert process.stdout.readline()[0] == "b"
+    process.kill()
+    process.communicate()
+    assert eventually(lambda: in_use() <= before)
+
+
+@sandboxes.needs_block_devices
+@sandboxes.needs("mkfs.ext4")
+@sandboxes.needs("blockdev")
+def test_partitions_are_found_and_mounted():
+    script = f"""
+        {sys.executable} -c '{REREAD}'
+        test "$(stat -c %Hr:%Lr /dev/pmem0p1)" = "$(cat /sys/block/pmem0/pmem0p1/dev)"
+        mkfs.ext4 -q -b 4096 /dev/pmem0p1; mkdir /run/here; mount /dev/pmem0p1 /run/here
+        not blockdev --rereadpt /dev/pmem0 2> /dev/null
+        umount /run/here
+        blockdev --rereadpt /dev/pmem0
+        lsblk -n -l -o NAME,TYPE /dev/pmem0
+        if test -e /proc/partitions; then tail -n +3 /proc/partitions | sed 's/.* //' | tr '\n' ' '; fi
+        echo namespace0.0 > /sys/bus/nd/drivers/nd_pmem/unbind
+        not test -e /dev/pmem0p1
+    """
+    assert sh(script, "--memmap", "512M!4G").stdout.split() == ["pmem0", "disk", "pmem0p1", "part", "pmem0", "pmem0p1"]
+
+
+@sandboxes.needs_block_devices
+@sandboxes.needs("blockdev")
+def test_a_disk_of_a_read_only_region_is_read_only_until_that_is_changed():
+    script = """
+        cat /sys/block/pmem2/ro; blockdev --getro /dev/pmem2
+        not dd if=/dev/zero of=/dev/pmem2 bs=4k count=1 2> /dev/null
+        blockdev --setrw /dev/pmem2
+        dd if=/dev/zero of=/dev/pmem2 bs=4k count=1 conv=fsync status=none
+    """
+    assert sh(script, "--machine", "nfit_test").stdout == "1\n1\n"
+
+
+@sandboxes.needs_block_devices
+@sandboxes.needs("blockdev")
+def test_a_disk_follows_its_region():
+    script = """
+        region=/sys/bus/nd/devices/region0/read_only
+        for value in 1 0; do
+            echo $value > $region
+            until test $(blockdev --getro /dev/pmem0) = $value; do sleep 0.01; done
+            blockdev --getro /dev/pmem0
+        done
+    """
+    assert sh(script, "--memmap", "512M!4G").stdout == "1\n0\n"

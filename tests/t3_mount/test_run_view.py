@@ -1,0 +1,178 @@
+"""`nvdimmfs run`: what the command sees in /sys, /dev and /proc, and what stays as it was outside."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import mounting
+import pytest
+import sandboxes
+from sandboxes import TWO_RANGES, run, sh, start, tagged
+
+pytestmark = pytest.mark.usefixtures("sandbox")
+
+
+def names(folder):
+    return {entry.name for entry in Path(folder).iterdir()}
+
+
+def test_nodes_have_the_numbers_that_sysfs_tells():
+    script = """
+        for node in ndctl0 nmem0 nmem1; do
+            stat -c '%F %Hr:%Lr' /dev/$node
+            find /sys/devices -path "*/$node/dev" -exec cat {} +
+        done
+        readlink -f /sys/dev/char/$(stat -c %Hr:%Lr /dev/ndctl0)/device
+    """
+    lines = sh(script, "--machine", "qemu-nfit").stdout.splitlines()
+    for kind, number in zip(lines[0:6:2], lines[1:6:2], strict=True):
+        assert kind == f"character special file {number}"
+    assert lines[6] == "/sys/devices/LNXSYSTM:00/LNXSYBUS:00/ACPI0012:00/ndbus0"
+
+
+def test_the_nodes_end_at_once():
+    assert sh("cat /dev/ndctl0 | wc -c").stdout == "0\n"
+
+
+def test_the_machine_is_seen_and_the_rest_is_the_hosts():
+    script = "ls /sys/bus/nd/devices; echo -; ls /sys/class; echo -; ls /sys/devices; echo -; ls /sys"
+    nd, classes, devices, top = (part.split() for part in sh(script, *TWO_RANGES).stdout.split("-\n"))
+    assert {"namespace0.0", "region1", "ndbus0"} < set(nd)
+    assert {"nd", "block", *names("/sys/class")} <= set(classes)
+    assert names("/sys/devices") <= set(devices)
+    assert names("/sys") <= set(top)
+
+
+def test_system_ram_is_the_machines_and_processors_are_the_hosts():
+    script = """
+        cd /sys/devices/system
+        ls -d memory/memory* | wc -l; ls -d node/node0/memory* | wc -l; ls /sys/bus/memory/devices | wc -l
+        ls cpu | grep -c "^cpu[0-9]*$"
+    """
+    blocks, of_node, on_bus, processors = map(int, sh(script, *TWO_RANGES).stdout.split())
+    # 2 GiB from 0 on and 6 GiB from 4 GiB on, without the two ranges, in blocks of 128 MiB
+    assert blocks == of_node == on_bus == (8 * 1024 - 512 - 256) // 128
+    assert processors == os.cpu_count()
+
+
+def test_a_block_that_comes_is_seen_at_its_node():
+    script = """
+        cd /sys/bus/nd/devices/dax0.0; echo namespace0.0 > ../namespace0.0/driver/unbind
+        echo pmem > mode; echo 10000000-1111-2222-3333-000000000001 > uuid; echo namespace0.0 > namespace
+        cd /sys/bus/dax/drivers; echo dax0.0 > /sys/bus/nd/drivers/dax_pmem/bind
+        modprobe kmem; echo dax0.0 > device_dax/unbind; echo dax0.0 > kmem/new_id
+        cat /sys/devices/system/node/node0/memory33/state
+        echo dax0.0 > kmem/unbind; test -e /sys/devices/system/node/node0/memory33 || echo gone
+    """
+    assert sh(script, *TWO_RANGES).stdout.split() == ["offline", "gone"]
+
+
+def test_persistent_memory_of_the_host_is_invisible():
+    """Its buses, classes, disks and modules are the machine's alone."""
+    script = "ls /sys/class/nd /sys/block /sys/bus/dax/devices; echo -; ls /dev; echo -; ls /sys/bus/nd/devices"
+    listed, nodes, nd = (part.split() for part in sh(script, "--memmap", "64M!4G").stdout.split("-\n"))
+    assert [word for word in listed if not word.endswith(":")] == ["pmem0", "ndctl0"]
+    assert sorted(word for word in nodes if word.startswith(("pmem", "nmem", "ndctl", "dax"))) == ["ndctl0", "pmem0"]
+    assert nd == ["btt0.0", "dax0.0", "namespace0.0", "ndbus0", "pfn0.0", "region0"]
+
+
+def test_proc_is_the_machines():
+    script = "cat /proc/iomem /proc/self/comm; grep -c '' /proc/zoneinfo; echo /proc/[0-9]*"
+    out = sh(script, *TWO_RANGES).stdout
+    assert "100000000-11fffffff : Persistent Memory (legacy)" in out
+    assert "\ncat\n" in out
+    assert len(out.splitlines()[-1].split()) < 8
+
+
+def test_the_machine_can_be_drawn_from_inside():
+    done = run(*mounting.MACHINE, "show", "/run/nvdimmfs/machine", options=mounting.QUIET)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("namespace0.0 in region0: 512 MiB\n")
+
+
+def test_udev_seems_to_run_and_never_to_be_busy():
+    assert sh("ls -A /run/udev").stdout == "control\n"
+
+
+def test_the_host_is_as_before():
+    def state():
+        mounts = [line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        covered = [mount for mount in mounts if mount.startswith(("/sys", "/dev", "/run", "/proc"))]
+        return covered, names("/dev"), names("/run")
+
+    before = state()
+    sh("echo namespace0.0 > /sys/bus/nd/drivers/nd_pmem/unbind; mkdir /run/mine; touch /dev/mine")
+    assert state() == before
+
+
+def test_nodes_come_and_go_before_the_write_returns():
+    script = """
+        cd /sys/bus/nd/drivers/nd_pmem
+        for turn in 1 2 3 4 5; do
+            echo namespace0.0 > unbind; not test -e /dev/pmem0; echo namespace0.0 > bind; test -e /dev/pmem0
+        done
+        test "$(stat -c %Hr:%Lr /dev/pmem0)" = "$(cat /sys/block/pmem0/dev)" || test -f /dev/pmem0
+    """
+    sh(script, *TWO_RANGES)
+
+
+def test_dax_devices_are_character_devices():
+    script = """
+        cd /sys/bus/nd/devices
+        echo namespace0.0 > namespace0.0/driver/unbind
+        echo pmem > dax0.0/mode; echo 2097152 > dax0.0/align; uuidgen > dax0.0/uuid 2>/dev/null ||
+            echo 00000001-1111-2222-3333-000000000001 > dax0.0/uuid
+        echo namespace0.0 > dax0.0/namespace
+        echo dax0.0 > ../drivers/dax_pmem/bind
+        test -c /dev/dax0.0
+        test "$(stat -c %Hr:%Lr /dev/dax0.0)" = "$(cat /sys/bus/dax/devices/dax0.0/dev)"
+        test "$(readlink -f /sys/dev/char/$(cat /sys/bus/dax/devices/dax0.0/dev)/subsystem)" = /sys/bus/dax
+        echo dax0.0 > ../drivers/dax_pmem/unbind
+        not test -e /dev/dax0.0
+    """
+    sh(script, *TWO_RANGES)
+
+
+def test_two_runs_never_see_each_other(tag):
+    first = start("sh", "-c", "echo ready; read line; ls /dev/pmem*", options=TWO_RANGES, stdin=-1, env=tagged(tag))
+    assert first.stdout.readline() == "ready\n"
+    assert sh("ls /dev/pmem*", "--memmap", "64M!4G").stdout == "/dev/pmem0\n"
+    assert first.communicate("\n", timeout=sandboxes.PATIENCE)[0] == "/dev/pmem0\n/dev/pmem1\n"
+
+
+def test_bytes_stay_in_the_media_folder(tmp_path):
+    options = (*TWO_RANGES, "--media", tmp_path)
+    sh("printf hello | dd of=/dev/pmem0 conv=notrunc,fsync status=none", *options)
+    assert sh("head -c 5 /dev/pmem0", *options).stdout == "hello"
+
+
+@pytest.mark.skipif(
+    not sandboxes.is_root() and not os.access("/dev/pts/ptmx", os.R_OK | os.W_OK), reason="no new terminals here"
+)
+def test_new_terminals_can_be_made():
+    ask = "import os; master, slave = os.openpty(); os.write(slave, b'hello')"
+    program = f"{ask}; print(os.read(master, 5), os.ttyname(slave))"
+    assert re.fullmatch(r"b'hello' /dev/pts/\d+\n", run(sys.executable, "-c", program).stdout)
+
+
+def test_network_of_its_own_and_the_hosts():
+    script = "readlink /proc/self/ns/net"
+    host = str(Path("/proc/self/ns/net").readlink())
+    assert sh(script).stdout.strip() != host
+    assert sh(script, "--net", "host").stdout.strip() == host
+
+
+def test_a_node_has_the_kernels_mode():
+    assert sh("stat -c %a /dev/ndctl0 /dev/pmem0").stdout == "600\n600\n"
+
+
+def test_debugfs_has_what_the_btt_driver_shows():
+    script = """
+        grep -o '^debugfs /sys/kernel/debug' /proc/mounts
+        cd /sys/bus/nd/devices; echo namespace0.0 > ../drivers/nd_pmem/unbind
+        echo 4096 > btt0.0/sector_size; echo 00001111-1111-2222-3333-000000000001 > btt0.0/uuid
+        echo namespace0.0 > btt0.0/namespace; echo btt0.0 > ../drivers/nd_pmem/bind
+        cat /sys/kernel/debug/btt/btt0.0/arena0/nfree
+    """
+    assert sh(script, *TWO_RANGES).stdout.splitlines() == ["debugfs /sys/kernel/debug", "256"]
