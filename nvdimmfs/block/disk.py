@@ -356,14 +356,14 @@ def badblocks(disk: Disk) -> str:
 
 @badblocks.on_store
 def _store_badblocks(disk: Disk, data: bytes) -> None:
-    """Mark a range as bad.  EINVAL unless it is "sector count"."""
+    """Mark a range as bad: first sector and number of sectors.  EINVAL for anything else, ENOSPC for a full list."""
     assert disk.badblocks is not None, "the file exists only where there is a list"
     disk.badblocks.store(data)
 
 
 @attribute("events_poll_msecs")
 def events_poll_msecs(_disk: Disk) -> str:
-    """How often the disk is asked for events: as often as the system's default says, and it has none."""
+    """Always `-1`: the disk is asked for events as often as the system's default says, and there is none."""
     return "-1\n"
 
 
@@ -414,7 +414,7 @@ def read_ahead_kb(bdi: BackingDeviceInfo) -> str:
 
 @read_ahead_kb.on_store
 def _store_read_ahead_kb(bdi: BackingDeviceInfo, data: bytes) -> None:
-    """What is no whole page is cut off.  EINVAL for anything but a decimal number, ERANGE past 64 bits."""
+    """What is beyond whole pages is cut off.  EINVAL for anything but a decimal number, ERANGE past 64 bits."""
     bdi.read_ahead_kb = parse_unsigned(data, base=10)
 
 
@@ -426,7 +426,10 @@ def min_ratio(bdi: BackingDeviceInfo) -> str:
 
 @min_ratio.on_store
 def _store_min_ratio(bdi: BackingDeviceInfo, data: bytes) -> None:
-    """EINVAL for anything but a decimal number, ERANGE past 32 bits; then as `set_min_ratio`."""
+    """EINVAL for anything but a decimal number, ERANGE past 32 bits.
+
+    Then EINVAL past max_ratio, and for more when all disks together would be sure of 100 or more.
+    """
     bdi.set_min_ratio(parse_unsigned(data, bits=32, base=10))
 
 

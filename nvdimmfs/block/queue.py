@@ -94,13 +94,14 @@ def _turned(switches: frozenset[str], name: str, *, on: bool) -> frozenset[str]:
 
 def _switch(name: str) -> KernelAttribute[Disk]:
     def show(disk: Disk) -> str:
+        """0 or 1, without effect on a disk that takes bios directly."""
         return f"{int(name in disk.settings.switches)}\n"
 
     def store(disk: Disk, data: bytes) -> None:
+        """Remember it; any number but 0 is 1.  EINVAL for anything but a decimal number of 32 bits."""
         settings = disk.settings
         settings.switches = _turned(settings.switches, name, on=bool(_parse_setting(data)))
 
-    show.__doc__ = "Remembered, without effect on a disk that takes bios directly.  EINVAL for anything but a number."
     return KernelAttribute(name, 0o644, show, store)
 
 
@@ -110,6 +111,7 @@ def _only_for_requests(name: str, text: str) -> KernelAttribute[HasSystem]:
 
     @setting.on_store
     def store(_subject: HasSystem, _data: bytes) -> None:
+        """EINVAL, whatever is written: the disk takes bios directly and has no queue of requests."""
         raise KernelError(errno.EINVAL, f"{name} is for queues of requests")
 
     return setting
@@ -123,32 +125,32 @@ def read_ahead_kb(disk: Disk) -> str:
 
 @read_ahead_kb.on_store
 def _store_read_ahead_kb(disk: Disk, data: bytes) -> None:
-    """What is no whole page is cut off.  EINVAL for anything but a number of 32 bits."""
+    """What is beyond whole pages is cut off.  EINVAL for anything but a decimal number of 32 bits."""
     disk.bdi.read_ahead_kb = _parse_setting(data)
 
 
 @attribute("nomerges")
 def nomerges(disk: Disk) -> str:
-    """How many ways to merge requests are turned off."""
+    """Which ways to merge requests are turned off: 0 for none, 1 for all but the simple ones, 2 for all."""
     return f"{disk.settings.nomerges}\n"
 
 
 @nomerges.on_store
 def _store_nomerges(disk: Disk, data: bytes) -> None:
-    """2 turns off all, any other number but 0 all but the simple ones.  EINVAL for anything but a number."""
+    """Any number but 0 and 2 is 1.  EINVAL for anything but a decimal number of 32 bits."""
     value = _parse_setting(data)
     disk.settings.nomerges = value if value in {0, 2} else 1
 
 
 @attribute("rq_affinity")
 def rq_affinity(disk: Disk) -> str:
-    """How near to the CPU that sent it a request is completed."""
+    """Where a request is completed: 0 anywhere, 1 in the group of CPUs that sent it, 2 on the CPU itself."""
     return f"{disk.settings.rq_affinity}\n"
 
 
 @rq_affinity.on_store
 def _store_rq_affinity(disk: Disk, data: bytes) -> None:
-    """A number above 2 is taken and changes nothing.  EINVAL for anything but a number."""
+    """A number above 2 is taken and changes nothing.  EINVAL for anything but a decimal number of 32 bits."""
     value = _parse_setting(data)
     if value in {0, 1, 2}:
         disk.settings.rq_affinity = value
@@ -162,7 +164,7 @@ def max_sectors_kb(disk: Disk) -> str:
 
 @max_sectors_kb.on_store
 def _store_max_sectors_kb(disk: Disk, data: bytes) -> None:
-    """EINVAL for less than a page and for more than the driver takes."""
+    """EINVAL for less than 4, for more than the driver takes, and for anything but a decimal number of 32 bits."""
     value = _parse_setting(data)
     if not PAGE_SIZE // KIB <= value <= disk.limits.max_hw_sectors_kb:
         raise KernelError(errno.EINVAL, "less than a page or more than the driver takes")
@@ -231,13 +233,16 @@ def minimum_io_size(disk: Disk) -> str:
 
 @attribute("write_cache")
 def write_cache(disk: Disk) -> str:
-    """Whether written data needs a flush to be durable."""
+    """`write back` when written data needs a flush to be durable, else `write through`."""
     return "write back\n" if disk.settings.write_cache else "write through\n"
 
 
 @write_cache.on_store
 def _store_write_cache(disk: Disk, data: bytes) -> None:
-    """The beginning decides.  EINVAL for none of the three words, and for write back without a cache to flush."""
+    """`write back`, `write through` or `none`, and whatever follows.
+
+    EINVAL for anything else, and for `write back` where the driver declared no cache.
+    """
     if data.startswith(b"write back"):
         if not disk.limits.write_cache:
             raise KernelError(errno.EINVAL, "the driver declared no write cache")
@@ -314,16 +319,17 @@ QUEUE_GROUP: AttributeGroup[Disk] = AttributeGroup(
 
 def _integrity_switch(name: str) -> KernelAttribute[Disk]:
     def show(disk: Disk) -> str:
+        """0 or 1, without effect: the disk has no integrity data."""
         return f"{int(name in disk.settings.integrity)}\n"
 
     def store(disk: Disk, data: bytes) -> None:
+        """Remember whether it begins with a number other than 0.  Nothing is refused."""
         digits = _DIGITS.match(c_string(data))
         assert digits, "the pattern matches no digits, too"
         # What simple_strtoul makes of it wraps around at 64 bits (block/blk-integrity.c).
         on = int(digits[0] or b"0") % (1 << 64) != 0
         disk.settings.integrity = _turned(disk.settings.integrity, name, on=on)
 
-    show.__doc__ = "Remembered: the number that a write begins with, 0 where it begins with none.  Nothing is refused."
     return KernelAttribute(name, 0o644, show, store)
 
 

@@ -66,7 +66,7 @@ def enable(disk: Traced) -> str:
 
 @enable.on_store
 def _store_enable(disk: Traced, data: bytes) -> None:
-    """A trace that is under way keeps its settings.  EINVAL for anything but a number."""
+    """0 ends the trace, any other number starts one; one under way goes on as it is.  EINVAL for anything else."""
     if not _parse_number(data):
         disk.trace = None
     elif disk.trace is None:
@@ -75,18 +75,22 @@ def _store_enable(disk: Traced, data: bytes) -> None:
 
 def _setting(name: str) -> KernelAttribute[Traced]:
     def show(disk: Traced) -> str:
+        """What is traced; `disabled` while nothing is."""
         if disk.trace is None:
             return "disabled\n"
         value = disk.trace.values[name]
         return f"{_action_names(value) if name == 'act_mask' else value}\n"
 
     def store(disk: Traced, data: bytes) -> None:
+        """Trace that; it starts the trace.  EINVAL for anything but a number.
+
+        For `act_mask` also names of actions with commas between them.
+        """
         value = _parse_actions(data) if name == "act_mask" else _parse_number(data)
         if disk.trace is None:
             disk.trace = Trace.of_everything(disk)
         disk.trace.values[name] = value % (1 << _BITS[name])
 
-    show.__doc__ = "What is traced; a write starts the trace.  EINVAL for what is no number, and for unknown actions."
     return KernelAttribute(name, 0o644, show, store)
 
 

@@ -14,6 +14,7 @@ An attribute says itself since which kernel it exists, as `@attribute("align", s
 from __future__ import annotations
 
 import errno
+import inspect
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -66,7 +67,7 @@ class KernelAttribute(Generic[SubjectT_contra]):
         private_since: the first kernel that lets only root read it; None for none, or for all.
     """
 
-    __slots__ = ("_show", "_store", "doc", "name", "permissions", "private_since", "since")
+    __slots__ = ("_show", "_store", "name", "permissions", "private_since", "since")
 
     def __init__(
         self,
@@ -82,9 +83,18 @@ class KernelAttribute(Generic[SubjectT_contra]):
         self.permissions = permissions
         self.since = since
         self.private_since = private_since
-        self.doc = (show or store).__doc__ or ""
         self._show = show
         self._store = store
+
+    @property
+    def reading(self) -> str:
+        """What a read gives, in words for the documentation; empty when it cannot be read."""
+        return inspect.getdoc(self._show) or "" if self._show else ""
+
+    @property
+    def writing(self) -> str:
+        """What a write does and is refused with, likewise; empty when it cannot be written."""
+        return inspect.getdoc(self._store) or "" if self._store else ""
 
     def on_store(self, function: Callable[[SubjectT_contra, bytes], None]) -> Callable[[SubjectT_contra, bytes], None]:
         """Declare what a write does; the file becomes writable for its owner."""
@@ -150,6 +160,7 @@ def constant(name: str, text: str, permissions: int = 0o444, *, since: str | Non
     def show(_subject: HasSystem) -> str:
         return text
 
+    show.__doc__ = f"Always `{text.strip()}`." if text.strip() else "Always empty."
     return KernelAttribute(name, permissions, show, None, since=since)
 
 

@@ -255,9 +255,9 @@ def _being_bound(device: Device | None) -> bool:
 
 @write_only_attribute("bind")
 def bind(driver: Driver, data: bytes) -> None:
-    """Probe the named device.  ENODEV: no such device or not for this driver; else as `Bus.bind`.
+    """Probe the named device.  Older kernels have one errno for every refusal.
 
-    Older kernels have one errno for every refusal.
+    ENODEV: no such device, not for this driver, or on its way out.  EBUSY: bound already.  Else what the probe says.
     """
     device = driver.bus.find(data)
     if not driver.matches(device):
@@ -294,7 +294,7 @@ def bus_uevent(bus: Bus, data: bytes) -> None:
 
 @attribute("drivers_autoprobe")
 def drivers_autoprobe(bus: Bus) -> str:
-    """Whether new devices are offered to the drivers."""
+    """1 when new devices are offered to the drivers, else 0."""
     return f"{int(bus.autoprobe)}\n"
 
 

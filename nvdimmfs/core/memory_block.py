@@ -142,13 +142,13 @@ class MemorySubsystem(Bus):
 
 @attribute("auto_online_blocks")
 def auto_online_blocks(root: MemoryRoot) -> str:
-    """What becomes of blocks that are added: offline, online, online_kernel or online_movable."""
+    """What becomes of blocks that are added: `offline`, `online`, `online_kernel` or `online_movable`."""
     return f"{root.blocks.auto_online}\n"
 
 
 @auto_online_blocks.on_store
 def _store_auto_online_blocks(root: MemoryRoot, data: bytes) -> None:
-    """EINVAL for anything else."""
+    """One of these words.  EINVAL for anything else."""
     root.blocks.auto_online = _online_type(data)
 
 
@@ -166,13 +166,13 @@ def phys_index(device: MemoryBlockDevice) -> str:
 
 @attribute("phys_device")
 def phys_device(_device: MemoryBlockDevice) -> str:
-    """No platform but s390 knows what part of the machine it is."""
+    """Always `0`: no platform but s390 knows what part of the machine it is."""
     return "0\n"
 
 
 @attribute("removable")
 def removable(_device: MemoryBlockDevice) -> str:
-    """Whether the kernel can take memory off line at all."""
+    """Always `1`: the kernel can take memory off line."""
     return "1\n"
 
 
@@ -184,10 +184,10 @@ def state(device: MemoryBlockDevice) -> str:
 
 @state.on_store
 def _store_state(device: MemoryBlockDevice, data: bytes) -> None:
-    """offline, online, online_kernel, online_movable.
+    """`offline`, `online`, `online_kernel` or `online_movable`.
 
-    EINVAL for anything else, when it is so already, or when it cannot go off line; EBUSY when it is in use.  Who is
-    refused because it is on line has said nevertheless how it goes on line the next time.
+    EINVAL for anything else, when it is so already, or when it cannot go off line; EBUSY when it is in use.  A write
+    that is refused because the block is on line still decides how it goes on line the next time.
     """
     how = _online_type(data)
     if how is not OnlineType.OFFLINE:
@@ -198,13 +198,13 @@ def _store_state(device: MemoryBlockDevice, data: bytes) -> None:
 
 @attribute("online")
 def online(device: MemoryBlockDevice) -> str:
-    """1 or 0."""
+    """1 while it is on line, else 0."""
     return f"{int(device.block.online)}\n"
 
 
 @online.on_store
 def _store_online(device: MemoryBlockDevice, data: bytes) -> None:
-    """A truth value; as `state`, but nothing happens when it is so already."""
+    """Go on line or off line.  EINVAL for no truth value; else as `state`, but it may be so already."""
     if parse_bool(data):
         device.switch_on()
     else:
@@ -213,7 +213,7 @@ def _store_online(device: MemoryBlockDevice, data: bytes) -> None:
 
 @attribute("valid_zones")
 def valid_zones(device: MemoryBlockDevice) -> str:
-    """The zone it is in; when it is off line, those that it can go to."""
+    """The zone it is in, `none` for several; when it is off line, the zones that it can go to."""
     return f"{device.zones}\n"
 
 

@@ -113,7 +113,7 @@ def refcnt(module: Module) -> str:
 
 @attribute("taint")
 def taint(module: Module) -> str:
-    """What is not as it should be with it, a letter each."""
+    """A letter for each thing that taints the kernel: `O` out of tree, `E` not signed.  Mostly empty."""
     return f"{module.taint}\n"
 
 

@@ -44,7 +44,7 @@ def control(device: HasPower) -> str:
 
 @control.on_store
 def _store_control(device: HasPower, data: bytes) -> None:
-    """EINVAL for anything but the two words."""
+    """EINVAL for anything but `auto` and `on`."""
     word = line(data)
     if word not in {"auto", "on"}:
         raise KernelError(errno.EINVAL, "neither auto nor on")
@@ -53,13 +53,13 @@ def _store_control(device: HasPower, data: bytes) -> None:
 
 @attribute("async")
 def async_suspend(device: HasPower) -> str:
-    """Whether it may suspend at the same time as other devices."""
+    """`enabled` when it may suspend at the same time as other devices, else `disabled`."""
     return "enabled\n" if device.power.async_suspend else "disabled\n"
 
 
 @async_suspend.on_store
 def _store_async_suspend(device: HasPower, data: bytes) -> None:
-    """EINVAL for anything but the two words."""
+    """EINVAL for anything but `enabled` and `disabled`."""
     word = line(data)
     if word not in {"enabled", "disabled"}:
         raise KernelError(errno.EINVAL, "neither enabled nor disabled")
@@ -68,13 +68,13 @@ def _store_async_suspend(device: HasPower, data: bytes) -> None:
 
 @attribute("runtime_enabled")
 def runtime_enabled(device: HasPower) -> str:
-    """No driver here enables it; user space can forbid it on top of that."""
+    """`disabled`, as no driver here enables it; `disabled & forbidden` when user space forbade it as well."""
     return "disabled\n" if device.power.runtime_allowed else "disabled & forbidden\n"
 
 
 @attribute("runtime_usage")
 def runtime_usage(device: HasPower) -> str:
-    """How many want the device awake: user space, when it forbade sleeping."""
+    """How many want the device awake: 1 when user space forbade sleeping, else 0."""
     return f"{int(not device.power.runtime_allowed)}\n"
 
 

@@ -239,7 +239,7 @@ class DevDaxBytes:
 
 @attribute("modalias")
 def modalias(_device: DevDax) -> str:
-    """What modprobe needs to find a driver."""
+    """What modprobe needs to find a driver: `dax:t0`."""
     return "dax:t0\n"
 
 
@@ -251,7 +251,10 @@ def size(device: DevDax) -> str:
 
 @size.on_store
 def _store_size(device: DevDax, data: bytes) -> None:
-    """EINVAL, ERANGE for no number; EINVAL when it is not aligned; else as `DynamicDaxRegion.resize`."""
+    """Grow into what is free, first fit, or shrink from the end.
+
+    EINVAL, ERANGE for no number; EINVAL when it is no multiple of the alignment; EBUSY while bound; ENOSPC.
+    """
     wanted = parse_unsigned(data)
     if not device.allows_size(wanted):
         raise KernelError(errno.EINVAL, f"{wanted} is not aligned")
@@ -297,7 +300,7 @@ def _store_align(device: DevDax, data: bytes) -> None:
 
 @attribute("target_node")
 def target_node(device: DevDax) -> str:
-    """The node that the memory would form; hidden when there is none."""
+    """The node that the memory would form."""
     return f"{device.region.target_node}\n"
 
 

@@ -154,13 +154,13 @@ def available_size(region: DynamicDaxRegion) -> str:
 
 @attribute("create")
 def create(region: DynamicDaxRegion) -> str:
-    """The device that was made last."""
+    """The device that was made last; empty once it is deleted."""
     return f"{region.youngest.name if region.youngest else ''}\n"
 
 
 @create.on_store
 def _store_create(region: DynamicDaxRegion, data: bytes) -> None:
-    """Make an empty device.  EINVAL, ERANGE for anything but 1; ENOSPC when nothing is free."""
+    """1 makes an empty device.  EINVAL, ERANGE for anything else; ENOSPC when nothing is free."""
     if parse_signed(data, bits=32) != 1:
         raise KernelError(errno.EINVAL, "one at a time")
     if not region.available_size:
@@ -172,13 +172,16 @@ def _store_create(region: DynamicDaxRegion, data: bytes) -> None:
 
 @attribute("seed")
 def seed(region: DynamicDaxRegion) -> str:
-    """The first of the devices that were made and never bound since."""
+    """The first of the devices that were made and never bound since; empty for none."""
     return f"{region.seed.name if region.seed else ''}\n"
 
 
 @write_only_attribute("delete")
 def delete(region: DynamicDaxRegion, data: bytes) -> None:
-    """Unregister the named device; errors as `DynamicDaxRegion.delete`."""
+    """Unregister the named device, which must be empty.
+
+    ENXIO when there is none; EBUSY when it is bound or has any memory, and for number 0, which stays.
+    """
     region.delete(line(data))
 
 

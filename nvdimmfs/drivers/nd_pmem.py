@@ -79,7 +79,7 @@ class PmemDisk(Disk):
 
 @attribute("write_cache")
 def write_cache(disk: PmemDisk) -> str:
-    """Whether a flush writes the processor's caches back."""
+    """1 when a flush writes the processor's caches back, else 0."""
     return f"{int(disk.cache_flushed)}\n"
 
 

@@ -236,13 +236,13 @@ def commands(bus: NvdimmBus) -> str:
 
 @attribute("wait_probe")
 def wait_probe(_bus: NvdimmBus) -> str:
-    """Reads 1 once all probing has come to rest, which here it always has."""
+    """1, once all probing has come to rest, which here it always has."""
     return "1\n"
 
 
 @attribute("provider")
 def provider(bus: NvdimmBus) -> str:
-    """Who announced the memory."""
+    """Who announced the memory, such as `e820` or `ACPI.NFIT`."""
     return f"{bus.provider}\n"
 
 

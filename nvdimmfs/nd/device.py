@@ -70,7 +70,7 @@ class NdDevice(Device):
 
 @attribute("modalias")
 def modalias(device: NdDevice) -> str:
-    """What modprobe needs to find a driver."""
+    """What modprobe needs to find a driver: `nd:tN`, N being the device type."""
     return f"nd:t{device.modalias_type}\n"
 
 

@@ -156,7 +156,7 @@ class DimmDevice(NdDevice):
 
 @attribute("state")
 def state(dimm: DimmDevice) -> str:
-    """Whether a bound region uses the DIMM."""
+    """`active` while a bound region uses the DIMM, else `idle`."""
     return "active\n" if dimm.busy else "idle\n"
 
 
@@ -182,13 +182,19 @@ def available_slots(dimm: DimmDevice) -> str:
 
 @attribute("security", 0o644)
 def security(dimm: DimmDevice) -> str:
-    """The security state."""
+    """The security state: `disabled`, `unlocked`, `locked` or `overwrite`."""
     return f"{dimm.security_state()}\n"
 
 
 @security.on_store
 def _store_security(dimm: DimmDevice, data: bytes) -> None:
-    """As `DimmSecurity.store`; EIO for a DIMM whose security cannot be changed."""
+    """`freeze`, or a word and the numbers of keys in the kernel's keyrings, 0 for no key.
+
+    One key: `disable`, `erase`, `overwrite`, `master_erase`.  The old key and the new one: `update`, `master_update`.
+    EIO for a DIMM whose security cannot be changed; EINVAL for anything else, ERANGE past 32 bits; EBUSY to erase or
+    overwrite while a bound region uses it; EOPNOTSUPP without security; EIO when frozen; EBUSY while it is being
+    overwritten; ENOKEY for what is no key; then what the DIMM refuses.
+    """
     if dimm.security is None:
         raise KernelError(errno.EIO, f"the security of {dimm.name} cannot be changed")
     dimm.security.store(data)
@@ -196,7 +202,7 @@ def _store_security(dimm: DimmDevice, data: bytes) -> None:
 
 @attribute("frozen")
 def frozen(dimm: DimmDevice) -> str:
-    """Whether security operations are refused until the next boot."""
+    """1 when security operations are refused until the next boot, else 0."""
     return f"{int(dimm.frozen)}\n"
 
 

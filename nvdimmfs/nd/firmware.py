@@ -73,13 +73,16 @@ def _of_dimm(dimm: DimmDevice) -> DimmActivation:
 
 @attribute("activate", 0o400)
 def bus_activate(bus: NvdimmBus) -> str:
-    """Whether firmware is armed."""
+    """`idle`, `armed`, `busy`, or `overflow` when more is armed than can be activated in time."""
     return f"{_of_bus(bus).state()}\n"
 
 
 @bus_activate.on_store
 def _store_bus_activate(bus: NvdimmBus, data: bytes) -> None:
-    """Activate it.  EINVAL for anything but live and quiesce, EBUSY, ENXIO when nothing is armed."""
+    """Activate what is armed.
+
+    EINVAL for anything but `live` and `quiesce`; EBUSY while an activation runs; ENXIO when nothing is armed.
+    """
     if line(data) not in ("live", "quiesce"):
         raise KernelError(errno.EINVAL, "neither live nor quiesce")
     activation = _of_bus(bus)
@@ -92,19 +95,19 @@ def _store_bus_activate(bus: NvdimmBus, data: bytes) -> None:
 
 @attribute("capability")
 def capability(bus: NvdimmBus) -> str:
-    """Whether the system has to hold still meanwhile."""
+    """`quiesce` when the system has to hold still during an activation, else `live`."""
     return f"{_of_bus(bus).capability}\n"
 
 
 @attribute("activate", 0o400)
 def dimm_activate(dimm: DimmDevice) -> str:
-    """Whether the DIMM's firmware is armed."""
+    """`idle`, `armed` or `busy`."""
     return f"{_of_dimm(dimm).state()}\n"
 
 
 @dimm_activate.on_store
 def _store_dimm_activate(dimm: DimmDevice, data: bytes) -> None:
-    """EINVAL for anything but arm and disarm, EBUSY while an activation runs."""
+    """EINVAL for anything but `arm` and `disarm`, EBUSY while an activation runs."""
     word = line(data)
     if word not in ("arm", "disarm"):
         raise KernelError(errno.EINVAL, "neither arm nor disarm")
@@ -113,7 +116,7 @@ def _store_dimm_activate(dimm: DimmDevice, data: bytes) -> None:
 
 @attribute("result", 0o400)
 def result(dimm: DimmDevice) -> str:
-    """What became of the last activation."""
+    """What became of the last activation: `none`, `success`, `fail`, `not_staged` or `need_reset`."""
     return f"{_of_dimm(dimm).result()}\n"
 
 

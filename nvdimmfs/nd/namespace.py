@@ -158,7 +158,7 @@ class NamespaceIo(NamespaceDevice):
 
 @attribute("nstype")
 def nstype(namespace: NamespaceDevice) -> str:
-    """The device type number."""
+    """The device type: 4 without labels, 5 with labels."""
     return f"{namespace.region.nstype}\n"
 
 
@@ -174,7 +174,7 @@ _CLAIMED_MODE = {Kind.BTT: "safe", Kind.PFN: "memory", Kind.DAX: "dax"}
 
 @attribute("mode", since="4.5")
 def mode(namespace: NamespaceDevice) -> str:
-    """How the namespace is, or would be, used: safe (BTT), memory (with struct page), dax or raw."""
+    """How the namespace is, or would be, used: `safe` (BTT), `memory` (with struct page), `dax` or `raw`."""
     if namespace.claim:
         return f"{_CLAIMED_MODE[namespace.claim.kind]}\n"
     return "memory\n" if namespace.page_mapped else "raw\n"
@@ -182,20 +182,21 @@ def mode(namespace: NamespaceDevice) -> str:
 
 @attribute("holder")
 def holder(namespace: NamespaceDevice) -> str:
-    """The personality that claims it; empty for none."""
+    """The btt, pfn or dax device that claims it; empty for none."""
     return f"{namespace.claim.name if namespace.claim else ''}\n"
 
 
 @attribute("holder_class", since="4.15")
 def holder_class(namespace: NamespaceDevice) -> str:
-    """The kind of personality that may claim it; empty for any."""
+    """The kind of device that alone may claim it: `btt`, `pfn`, `dax`, `<unknown>`; empty for any."""
     return f"{_SHOWN_CLASS[namespace.claim_class]}\n"
 
 
 @holder_class.on_store
 def _store_holder_class(namespace: NamespaceDevice, data: bytes) -> None:
-    """EBUSY while bound or claimed, EINVAL for an unknown class, ENXIO when its DIMMs' labels are of several versions.
+    """`btt`, `pfn`, `dax`, or an empty line for any.
 
+    EBUSY while bound or claimed, EINVAL for anything else, ENXIO when its DIMMs' labels are of several versions.
     ENXIO, too, where no label can keep it; the class holds all the same until the region is unbound.
     """
     namespace.require_idle()
@@ -215,7 +216,7 @@ def _store_holder_class(namespace: NamespaceDevice, data: bytes) -> None:
 
 @attribute("resource", 0o400, private_since="4.15")
 def resource(namespace: NamespaceDevice) -> str:
-    """First physical address.  ENXIO without an allocation."""
+    """First physical address.  ENXIO while it has no size."""
     if namespace.size == 0:
         raise KernelError(errno.ENXIO, f"{namespace.name} is empty")
     return f"{namespace.start:#x}\n"
@@ -223,7 +224,7 @@ def resource(namespace: NamespaceDevice) -> str:
 
 @attribute("force_raw")
 def force_raw(namespace: NamespaceDevice) -> str:
-    """Whether the next probe ignores info blocks."""
+    """1 when the next probe ignores info blocks, else 0."""
     return f"{int(namespace.force_raw)}\n"
 
 

@@ -217,7 +217,7 @@ def uuid_attribute(namespace: NamespacePmem) -> str:
 
 @uuid_attribute.on_store
 def _store_uuid(namespace: NamespacePmem, data: bytes) -> None:
-    """EBUSY while in use; EINVAL for no UUID, or for one that the bus has already; EBUSY when labels are missing."""
+    """EBUSY while in use; EINVAL for no UUID, or for one that the bus has already; EBUSY without labels to replace."""
     namespace.require_idle()
     identity = namespace.parse_uuid(data)
     if namespace.region.parent.identities[identity]:
@@ -240,7 +240,7 @@ def _rename(namespace: NamespacePmem, old: uuid.UUID, new: uuid.UUID) -> None:
 
 @attribute("alt_name")
 def alt_name(namespace: NamespacePmem) -> str:
-    """A name for people."""
+    """A name for people; mostly empty."""
     return f"{namespace.alt_name.decode('latin-1')}\n"
 
 

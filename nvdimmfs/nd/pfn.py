@@ -274,13 +274,13 @@ _FITS: dict[Fit, Callable[[_Place], bool]] = {
 
 @attribute("mode")
 def mode(pfn: PageMapPersonality) -> str:
-    """Where the memmap lives: none (not chosen), ram, or pmem (in the namespace itself)."""
+    """Where the memmap lives: `none` (not chosen), `ram`, or `pmem` (in the namespace itself)."""
     return f"{pfn.mode.name.lower()}\n"
 
 
 @mode.on_store
 def _store_mode(pfn: PageMapPersonality, data: bytes) -> None:
-    """EBUSY while bound; EINVAL for an unknown word; ENOTTY for pmem before Linux 4.5.
+    """EBUSY while bound; EINVAL for an unknown word; ENOTTY for `pmem` before Linux 4.5.
 
     The kernel compares all but the last byte written, so that a newline may end the word: prefixes count as the
     whole, and any single byte means pmem (mode_store, drivers/nvdimm/pfn_devs.c, Linux 6.1).
@@ -311,7 +311,10 @@ def align_attribute(pfn: PageMapPersonality) -> str:
 
 @align_attribute.on_store
 def _store_align(pfn: PageMapPersonality, data: bytes) -> None:
-    """EBUSY while bound, EINVAL for an alignment that is not supported; older kernels take more, see `AlignRule`."""
+    """EBUSY while bound, EINVAL for one that is not supported.
+
+    Before Linux 4.15 any power of two from 4 KiB to 1 GiB is taken, and EINVAL comes before EBUSY.
+    """
     if pfn.system.kernel.devices.align_rule is AlignRule.LISTED:
         pfn.require_unbound()
         pfn.align = select(data, ALIGNMENTS)

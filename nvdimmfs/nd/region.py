@@ -191,13 +191,16 @@ def size(region: RegionDevice) -> str:
 
 @attribute("align", since="5.7")
 def align(region: RegionDevice) -> str:
-    """What space is allocated in multiples of."""
+    """What space is allocated in multiples of, bytes, hexadecimal."""
     return f"{region.align:#x}\n"
 
 
 @align.on_store
 def _store_align(region: RegionDevice, data: bytes) -> None:
-    """EINVAL unless each DIMM's share is a power of two of at least a page and the whole fits the region."""
+    """EINVAL, ERANGE for no number.
+
+    EINVAL unless each DIMM's share is a power of two of at least a page, and the whole fits the region.
+    """
     value = parse_unsigned(data)
     share, remainder = divmod(value, max(1, len(region.mappings)))
     if remainder or share < PAGE_SIZE or share & (share - 1) or value > region.size:
@@ -207,7 +210,7 @@ def _store_align(region: RegionDevice, data: bytes) -> None:
 
 @attribute("nstype")
 def nstype(region: RegionDevice) -> str:
-    """The device type number of its namespaces."""
+    """The device type of its namespaces: 4 without labels, 5 with labels."""
     return f"{region.nstype}\n"
 
 
@@ -222,13 +225,14 @@ def _seed_attribute(kind: Kind) -> KernelAttribute[RegionDevice]:
         seed = region.seeds[kind]
         return f"{seed.name}\n" if seed else "\n"
 
-    show.__doc__ = f"The {kind} that user space configures next; empty while the region is not bound."
+    what = f"{kind}{'' if kind is Kind.NAMESPACE else ' device'}"
+    show.__doc__ = f"The {what} that user space configures next; empty while the region is not bound."
     return KernelAttribute(f"{kind}_seed", 0o444, show, None, since="4.9" if kind is Kind.DAX else None)
 
 
 @attribute("read_only")
 def read_only(region: RegionDevice) -> str:
-    """Whether writing is forbidden."""
+    """1 when writing is forbidden, else 0."""
     return f"{int(region.read_only)}\n"
 
 
@@ -273,26 +277,26 @@ def max_available_extent(region: RegionDevice) -> str:
 
 @attribute("deep_flush", since="4.15")
 def deep_flush(region: RegionDevice) -> str:
-    """Whether writing 1 flushes the memory controllers' buffers."""
+    """1 when there are buffers of the memory controller that writing 1 flushes, else 0."""
     return f"{int(_has_flush_hints(region))}\n"
 
 
 @deep_flush.on_store
 def _store_deep_flush(_region: RegionDevice, data: bytes) -> None:
-    """EINVAL for anything but a true value; nothing here waits in a buffer."""
+    """Flush them, of which there is nothing to see.  EINVAL for anything but a true value."""
     if not parse_bool(data):
         raise KernelError(errno.EINVAL, "only 1 means something")
 
 
 @attribute("persistence_domain", since="4.15")
 def persistence_domain(region: RegionDevice) -> str:
-    """Up to where data must get to survive a power cut."""
+    """Up to where data must get to survive a power cut: `cpu_cache` or `memory_controller`."""
     return f"{region.description.persistence_domain or ''}\n"
 
 
 @attribute("init_namespaces")
 def init_namespaces(region: RegionDevice) -> str:
-    """Namespaces registered and tried when the region was bound.  ENXIO while it is not bound."""
+    """Namespaces registered and tried when the region was bound, as `1/1`.  ENXIO while it is not bound."""
     if region.data is None:
         raise KernelError(errno.ENXIO, f"{region.name} is not bound")
     return f"{region.data.active}/{region.data.count}\n"
@@ -360,7 +364,7 @@ def _mapping_attribute(position: int) -> KernelAttribute[RegionDevice]:
         mapping = region.mappings[position]
         return f"{mapping.dimm.name},{mapping.start},{mapping.size},{mapping.position}\n"
 
-    show.__doc__ = f"The DIMM at place {position}, first address and bytes on it, and its position in the set."
+    show.__doc__ = "A DIMM, the first address and the bytes on it, and its position in the interleave set, with commas."
     return KernelAttribute(f"mapping{position}", 0o444, show, None)
 
 

@@ -43,13 +43,13 @@ class AcpiDevice(Device):
 
 @attribute("hid")
 def hid(device: AcpiDevice) -> str:
-    """The hardware id."""
+    """The hardware id, such as `ACPI0012`."""
     return f"{device.hid}\n"
 
 
 @attribute("modalias")
 def modalias(device: AcpiDevice) -> str:
-    """What modprobe needs to find a driver."""
+    """What modprobe needs to find a driver: `acpi:HID:`."""
     return f"acpi:{device.hid}:\n"
 
 

@@ -102,25 +102,25 @@ class NfitBus(NvdimmBus):
 
 @attribute("revision")
 def revision(bus: NfitBus) -> str:
-    """The table's revision."""
+    """The NFIT's revision."""
     return f"{bus.table.revision}\n"
 
 
 @attribute("dsm_mask")
 def bus_dsm_mask(bus: NfitBus) -> str:
-    """The functions of the root device's _DSM that the bus lets through."""
+    """The functions of the root device's _DSM that the bus lets through, a bit each, hexadecimal."""
     return f"{bus.table.dsm_mask:#x}\n"
 
 
 @attribute("hw_error_scrub")
 def hw_error_scrub(bus: NfitBus) -> str:
-    """Whether an error makes the bus scrub the whole range."""
+    """1 when a memory error makes the bus scrub the whole range, else 0."""
     return f"{bus.hw_error_scrub}\n"
 
 
 @hw_error_scrub.on_store
 def _store_hw_error_scrub(bus: NfitBus, data: bytes) -> None:
-    """EINVAL for anything but 0 and 1."""
+    """EINVAL for anything but 0 and 1, ERANGE past 64 bits."""
     value = parse_unsigned(data)
     if value > 1:
         raise KernelError(errno.EINVAL, "neither 0 nor 1")
@@ -143,7 +143,7 @@ def _store_scrub(bus: NfitBus, data: bytes) -> None:
 
 @attribute("firmware_activate_noidle")
 def no_idle(bus: NfitBus) -> str:
-    """Whether devices need not be made idle before firmware is activated."""
+    """`Y` when devices need not be made idle before firmware is activated, else `N`."""
     return "Y\n" if bus.intel_activation and bus.intel_activation.no_idle else "N\n"
 
 
@@ -204,7 +204,7 @@ def _dimm_attribute(name: str, text: str) -> KernelAttribute[NfitDimm]:
     def show(dimm: NfitDimm) -> str:
         return text.format(dimm.table) + "\n"
 
-    show.__doc__ = f"The DIMM's {name} as the table has it."
+    show.__doc__ = f"The DIMM's {name.replace('_', ' ')} as the NFIT has it."
     return KernelAttribute(name, 0o444, show, None)
 
 
@@ -216,13 +216,13 @@ dirty_shutdown = _dimm_attribute("dirty_shutdown", "{0.dirty_shutdown}")
 
 @attribute("family")
 def family(dimm: NfitDimm) -> str:
-    """Whose commands the DIMM takes.  ENXIO for none that the kernel knows."""
+    """Whose commands the DIMM takes (NVDIMM_FAMILY_..., include/uapi/linux/ndctl.h).  ENXIO for none that is known."""
     return f"{_known_family(dimm).family}\n"
 
 
 @attribute("dsm_mask")
 def dsm_mask(dimm: NfitDimm) -> str:
-    """The functions of the DIMM's _DSM that the bus lets through.  ENXIO as for `family`."""
+    """The functions of the DIMM's _DSM that the bus lets through, a bit each.  ENXIO for no known family."""
     return f"{_known_family(dimm).dsm_mask:#x}\n"
 
 
@@ -298,7 +298,7 @@ class NfitRegion(RegionDevice):
 
 @attribute("range_index")
 def range_index(region: NfitRegion) -> str:
-    """The range's number in the table."""
+    """The range's number in the NFIT."""
     return f"{region.range_index}\n"
 
 

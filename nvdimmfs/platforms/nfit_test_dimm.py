@@ -66,7 +66,7 @@ class TestDimm(Device):
 
 @attribute("fail_cmd")
 def fail_cmd(dimm: TestDimm) -> str:
-    """The functions that fail, a bit each."""
+    """The functions that fail, a bit each, hexadecimal."""
     return f"{dimm.tested.fail_cmd:#x}\n"
 
 
@@ -78,7 +78,7 @@ def _store_fail_cmd(dimm: TestDimm, data: bytes) -> None:
 
 @attribute("fail_cmd_code")
 def fail_cmd_code(dimm: TestDimm) -> str:
-    """What they return; 0 stands for -EIO."""
+    """What they return, an errno negative; 0 stands for -EIO."""
     return f"{dimm.tested.fail_cmd_code}\n"
 
 

@@ -63,21 +63,21 @@ class PlatformDevice(Device):
 
 @attribute("modalias")
 def modalias(device: PlatformDevice) -> str:
-    """What modprobe needs to find a driver."""
+    """What modprobe needs to find a driver: `platform:` and the device's name without its number."""
     return f"platform:{device.kind}\n"
 
 
 @attribute("driver_override")
 def driver_override(device: PlatformDevice) -> str:
-    """The only driver that may bind; (null) for any."""
+    """The only driver that may bind; `(null)` for any."""
     return f"{device.driver_override or '(null)'}\n"
 
 
 @driver_override.on_store
 def _store_driver_override(device: PlatformDevice, data: bytes) -> None:
-    """An empty line takes the restriction away.  EINVAL when the name and a newline would not fit into a page.
+    """Let only this driver bind, or with an empty line any.  EINVAL when it is too long to be read back with a newline.
 
-    Whatever was written counts, also behind a newline or NUL (driver_set_override, drivers/base/driver.c, Linux 6.1).
+    Its length is that of the write, with what follows a newline or NUL (driver_set_override, drivers/base/driver.c).
     """
     if len(data) >= PAGE_SIZE - 1:
         raise KernelError(errno.EINVAL, "the answer to a read would not fit into a page")

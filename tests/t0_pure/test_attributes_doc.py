@@ -1,0 +1,53 @@
+"""The reference of all attributes is made of their declarations, and current."""
+
+import importlib
+import pkgutil
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nvdimmfs
+from nvdimmfs.core.attribute import AttributeGroup
+
+SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "attributes-doc"
+
+
+def groups_of_the_package():
+    """All groups with attributes, by where they are declared."""
+    for package in ("core", "block", "dax", "nd", "drivers", "platforms"):
+        path = [str(Path(nvdimmfs.__file__).parent / package)]
+        for module in pkgutil.iter_modules(path, f"nvdimmfs.{package}."):
+            for name, value in vars(importlib.import_module(module.name)).items():
+                if isinstance(value, AttributeGroup) and value.attributes:
+                    yield pytest.param(value, id=f"{module.name}.{name}")
+
+
+GROUPS = list(groups_of_the_package())
+
+
+def test_the_reference_is_current():
+    done = subprocess.run([sys.executable, SCRIPT, "--check"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def told():
+    """The attributes that the reference has."""
+    script = runpy.run_path(str(SCRIPT))
+    names = [name for _, names in script["CHAPTERS"].values() for name in names]
+    return {attribute for name in names for attribute in script["group_of"](name).attributes}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_attribute_is_in_the_reference(group, told):
+    assert set(group.attributes) <= told
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_attribute_says_what_it_reads_and_takes(group):
+    for attribute in group.attributes:
+        assert bool(attribute.reading) == bool(attribute.permissions & 0o444), attribute.name
+        assert bool(attribute.writing) == bool(attribute.permissions & 0o222), attribute.name
