@@ -27,12 +27,13 @@ REST = 0.15
 
 @define(eq=False)
 class LongWork:
-    """What takes the kernel long.
+    """What takes the kernel long.  It is done when either measure of time is full: writes, or seconds without any.
 
     Attributes:
-        writes: it is done when user space has written so often since the system came up, or
-        seconds: after so many seconds without a write,
-        since: counted from when nothing had been written for so many seconds.
+        writes: how often user space will have written to attributes by then, since the system came up.
+        seconds: how long nothing has to be written.
+        since: for how many seconds nothing had been written when the work began; they do not count.
+        work: what is to be done.
     """
 
     writes: int
@@ -42,7 +43,7 @@ class LongWork:
 
     @property
     def due(self) -> float:
-        """How many seconds nothing is written until it is done."""
+        """For how many seconds nothing has been written when it is done."""
         return self.since + self.seconds
 
 

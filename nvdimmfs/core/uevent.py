@@ -12,11 +12,10 @@ import attrs
 
 from nvdimmfs.core.parse import UUID_TEXT_LENGTH, parse_uuid
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.udev_message import PROPERTIES_SIZE
 
-#: Variables of one event, and bytes of them with a NUL behind each (UEVENT_NUM_ENVP and UEVENT_BUFFER_SIZE,
-#: include/linux/kobject.h, Linux 6.1).
+#: Variables of one event at most (UEVENT_NUM_ENVP, include/linux/kobject.h, Linux 6.1).
 MAX_VARIABLES = 64
-MAX_BYTES = 2048
 
 
 class Action(enum.Enum):
@@ -89,8 +88,8 @@ def synthesize(subject: HasUevents, data: bytes) -> None:
 
 
 def _fit(variables: Iterable[tuple[str, str]]) -> bool:
-    sizes = [len(f"{key}={value}") + 1 for key, value in variables]
-    return len(sizes) <= MAX_VARIABLES and sum(sizes) <= MAX_BYTES
+    sizes = [len(f"{key}={value}") + 1 for key, value in variables]  # a NUL ends each
+    return len(sizes) <= MAX_VARIABLES and sum(sizes) <= PROPERTIES_SIZE
 
 
 _ARGUMENT = re.compile(rb" ([0-9A-Za-z]+)=([0-9A-Za-z]+)")

@@ -141,6 +141,7 @@ class Arena:
         old_map = old.postmap | MAP_ERROR if old.error else old.postmap
         try:
             self._write_log(free.sub, LogEntry(premap, old_map, free.block, free.seq))
+            # Unlike `next_seq` it makes a 1 of a 0 (btt_flog_write).
             self._free = FreeBlock(old.postmap, 1 - free.sub, free.seq % 3 + 1, old.error)
             self._write_map(premap, MapEntry(free.block), atomic=True)
         except OSError:

@@ -29,7 +29,7 @@ Version = tuple[int, ...]
 RFC = "rfc"
 _RFC_BASE = (4, 2)
 
-#: What the documentation shows for a value that is not there.
+#: Stands in texts for people where there is nothing to say.
 NOTHING = "-"
 
 T_co = TypeVar("T_co", covariant=True)

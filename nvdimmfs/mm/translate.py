@@ -15,7 +15,8 @@ import attrs
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.address_space import AddressSpace
-from nvdimmfs.mm.describe import NOTHING, facts_text
+from nvdimmfs.mm.describe import facts_text
+from nvdimmfs.mm.differences import NOTHING
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.page import PageInfo
 from nvdimmfs.mm.pfn_t import PfnFlag, PfnT

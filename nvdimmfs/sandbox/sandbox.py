@@ -48,8 +48,8 @@ class Wish:
 
     Attributes:
         command: with its arguments.
-        serve: the machine, made for this command; None when there is one already, at
-        attach: its mount.
+        serve: serves a machine that is made for this command; None when there is one already.
+        attach: the mount of the machine that is there already; None when one is made.
         own_network: whether the command gets a network of its own, in which uevents can be sent.
     """
 

@@ -1,0 +1,74 @@
+"""What the documentation names is there: modules and their contents, files, chapters, commands."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from nvdimmfs.cli.main import COMMANDS
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PACKAGES = {path.name for path in (ROOT / "nvdimmfs").iterdir() if (path / "__init__.py").exists()}
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def resolved(name):
+    """What a dotted name below the package stands for.  ImportError or AttributeError for nothing."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(("nvdimmfs", *parts[:length])))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            found = getattr(found, part)
+        return found
+    raise ImportError(name)
+
+
+@pages
+def test_names_of_the_source_exist(page):
+    for name in re.findall(r"`(?:nvdimmfs\.)?([a-z_]+(?:\.[A-Za-z_]+)+)`", page.read_text()):
+        package, module, *_ = name.split(".")
+        if package == "fuse":  # which needs the library
+            assert (ROOT / "nvdimmfs" / package / f"{module}.py").is_file(), name
+        elif package in PACKAGES:
+            assert resolved(name) is not None
+
+
+def anchors(text):
+    """The chapters of a page as links name them."""
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pages
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file.read_text()), target
+
+
+@pages
+def test_scripts_and_commands_exist(page):
+    text = page.read_text()
+    for name in re.findall(r"\bscripts/([a-z-]+)", text):
+        assert (ROOT / "scripts" / name).is_file(), name
+    known = {command.name for command in COMMANDS}
+    for name in re.findall(r"^ +(?:\$ )?nvdimmfs ([a-z]+)\b", text, re.MULTILINE):
+        assert name in known
+    for name in re.findall(r"`nvdimmfs ([a-z]+)\b", text):
+        assert name in known
+
+
+def test_every_page_is_listed_in_the_readme():
+    text = (ROOT / "README.md").read_text()
+    for page in PAGES[1:]:
+        assert f"({page.relative_to(ROOT)})" in text
