@@ -14,7 +14,7 @@ import attrs
 from nvdimmfs.mm.device_rules import DeviceRules, InfoBlockRules
 from nvdimmfs.mm.differences import RFC, Difference, Rules, errno_name, size, version
 from nvdimmfs.mm.layout_rules import LayoutRules
-from nvdimmfs.mm.units import KIB, SECTION_SIZE, SUBSECTION_SIZE
+from nvdimmfs.mm.units import KIB, MIB, SECTION_SIZE, SUBSECTION_SIZE
 
 #: Bytes at the start of a namespace that hold the info block, before the memmap (SZ_8K in drivers/nvdimm/pfn_devs.c,
 #: nd_info_block_reserve since Linux 5.7).
@@ -74,6 +74,12 @@ class Kernel(Rules):
         init=False, repr=False, default=attrs.Factory(lambda kernel: DeviceRules(kernel.version), takes_self=True)
     )
 
+    low_memory = Difference(
+        "RAM below this address is the kernel's own",
+        "reserve_real_mode, arch/x86/realmode/init.c; trim_low_memory_range, arch/x86/kernel/setup.c",
+        {"rfc": 64 * KIB, "6.1": MIB},
+        show=size,
+    )
     granularity = Difference(
         "What device memory is added in",
         "sparse_add_section, mm/sparse.c",

@@ -58,6 +58,7 @@ class Memory:
         ram_pfns = [(first, end) for first, end in ram_pfns if first < end]
         self._ram = IntervalSet(ram_pfns)
         self.max_pfn = max((end for _, end in ram_pfns), default=0)
+        self._pool.reserve(0, kernel.low_memory)
         for resource in ram:
             for child in resource.children:
                 self._pool.reserve(child.start, child.end + 1)

@@ -55,6 +55,11 @@ def test_what_does_not_depend_on_what_runs_is_the_same(memory):
             assert ours[name].get(key) == theirs[name].get(key), (name, key)
 
 
+def test_the_first_mebibyte_is_the_kernels_own(memory):
+    ours, theirs = zones(memory.zoneinfo_text()), zones(RECORDED)
+    assert ours["DMA"]["managed"] == theirs["DMA"]["managed"] == str((16 * MIB - MIB) // 4096)
+
+
 def test_the_zones_without_pages_are_the_same_to_the_byte(memory):
     assert memory.zoneinfo_text().endswith(RECORDED[RECORDED.index("Node 0, zone  Movable") :])
 
