@@ -15,7 +15,7 @@ import attrs
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.core.attribute import AttributeGroup, HasSystem, KernelAttribute, attribute, constant
-from nvdimmfs.core.parse import c_string, parse_signed, parse_unsigned
+from nvdimmfs.core.parse import c_string, parse_signed, parse_unsigned_or_einval
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.units import KIB, PAGE_SIZE, align_down
 
@@ -81,11 +81,8 @@ class QueueSettings:
 
 
 def _parse_setting(data: bytes) -> int:
-    """A decimal number of 32 bits.  EINVAL for anything else, also for one that is too large."""
-    try:
-        return parse_unsigned(data, bits=32, base=10)
-    except KernelError as refusal:
-        raise KernelError(errno.EINVAL, refusal.reason) from refusal
+    """A decimal number of 32 bits.  EINVAL for anything else."""
+    return parse_unsigned_or_einval(data, bits=32, base=10)
 
 
 def _turned(switches: frozenset[str], name: str, *, on: bool) -> frozenset[str]:

@@ -12,7 +12,7 @@ import attrs
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.core.attribute import AttributeGroup, HasSystem, KernelAttribute, attribute
-from nvdimmfs.core.parse import WHITE_SPACE, c_string, parse_unsigned
+from nvdimmfs.core.parse import WHITE_SPACE, c_string, parse_unsigned, parse_unsigned_or_einval
 from nvdimmfs.errors import KernelError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def enable(disk: Traced) -> str:
 @enable.on_store
 def _store_enable(disk: Traced, data: bytes) -> None:
     """0 ends the trace, any other number starts one; one under way goes on as it is.  EINVAL for anything else."""
-    if not _parse_number(data):
+    if not parse_unsigned_or_einval(data):
         disk.trace = None
     elif disk.trace is None:
         disk.trace = Trace.of_everything(disk)
@@ -86,20 +86,12 @@ def _setting(name: str) -> KernelAttribute[Traced]:
 
         For `act_mask` also names of actions with commas between them.
         """
-        value = _parse_actions(data) if name == "act_mask" else _parse_number(data)
+        value = _parse_actions(data) if name == "act_mask" else parse_unsigned_or_einval(data)
         if disk.trace is None:
             disk.trace = Trace.of_everything(disk)
         disk.trace.values[name] = value % (1 << _BITS[name])
 
     return KernelAttribute(name, 0o644, show, store)
-
-
-def _parse_number(data: bytes) -> int:
-    """A number of 64 bits.  EINVAL for anything else, also for one that is too large."""
-    try:
-        return parse_unsigned(data)
-    except KernelError as refusal:
-        raise KernelError(errno.EINVAL, refusal.reason) from refusal
 
 
 def _parse_actions(data: bytes) -> int:

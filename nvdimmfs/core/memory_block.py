@@ -8,15 +8,17 @@ from __future__ import annotations
 import errno
 from typing import Self
 
-from nvdimmfs.core.attribute import AttributeGroup, attribute
+from nvdimmfs.core.attribute import AttributeGroup, attribute, write_only_attribute
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Bus
-from nvdimmfs.core.parse import line, parse_bool
+from nvdimmfs.core.parse import line, parse_bool, parse_unsigned_or_einval
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Directory, Symlink
+from nvdimmfs.mm import memory_failure
 from nvdimmfs.mm.hotplug import MemoryBlock, MemoryBlocks, OnlineType
+from nvdimmfs.mm.units import PAGE_SHIFT
 
 
 class SubsystemRoot(Device):
@@ -152,6 +154,25 @@ def _store_auto_online_blocks(root: MemoryRoot, data: bytes) -> None:
     root.blocks.auto_online = _online_type(data)
 
 
+@write_only_attribute("soft_offline_page")
+def soft_offline_page(root: MemoryRoot, data: bytes) -> None:
+    """Use the page at a physical address no more; nothing happens to one that is bad already.
+
+    EINVAL for anything but a number; ENXIO without a struct page; EIO for what is no RAM on line, or is in use.
+    """
+    memory_failure.soft_offline_page(root.blocks.memory, parse_unsigned_or_einval(data) >> PAGE_SHIFT)
+
+
+@write_only_attribute("hard_offline_page")
+def hard_offline_page(root: MemoryRoot, data: bytes) -> None:
+    """As if the page at a physical address had failed.
+
+    EINVAL for anything but a number; EHWPOISON (133) when it is bad already; EBUSY when the kernel uses it, and for
+    device memory; ENXIO for what is neither that nor RAM on line.
+    """
+    memory_failure.memory_failure(root.blocks.memory, parse_unsigned_or_einval(data) >> PAGE_SHIFT)
+
+
 @attribute("block_size_bytes")
 def block_size_bytes(root: MemoryRoot) -> str:
     """Bytes of a block, hexadecimal."""
@@ -224,7 +245,9 @@ def _online_type(data: bytes) -> OnlineType:
         raise KernelError(errno.EINVAL, f"{line(data)!r} is none of {', '.join(OnlineType)}") from None
 
 
-MEMORY_ROOT_GROUP: AttributeGroup[MemoryRoot] = AttributeGroup((auto_online_blocks, block_size_bytes))
+MEMORY_ROOT_GROUP: AttributeGroup[MemoryRoot] = AttributeGroup(
+    (soft_offline_page, hard_offline_page, block_size_bytes, auto_online_blocks)
+)
 MEMORY_BLOCK_GROUP: AttributeGroup[MemoryBlockDevice] = AttributeGroup(
     (phys_index, state, phys_device, removable, valid_zones, online)
 )

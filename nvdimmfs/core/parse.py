@@ -70,6 +70,14 @@ def parse_unsigned(data: bytes, bits: int = 64, base: int = 0) -> int:
     return value
 
 
+def parse_unsigned_or_einval(data: bytes, bits: int = 64, base: int = 0) -> int:
+    """As `parse_unsigned`, but a number that is too large is EINVAL like everything else that is refused."""
+    try:
+        return parse_unsigned(data, bits, base)
+    except KernelError as refusal:
+        raise KernelError(errno.EINVAL, refusal.reason) from refusal
+
+
 def parse_signed(data: bytes, bits: int = 64, base: int = 0) -> int:
     """A number as kstrtoll reads it: as `parse_unsigned`, or a `-` and such a number without a sign of its own.
 

@@ -4,6 +4,7 @@ It knows no device.  `nvdimmfs.mm.memory.Memory` is the whole of one machine's m
 that the same things have in Linux:
 
 * `hotplug`: System RAM in blocks that come and go (mm/memory_hotplug.c);
+* `memory_failure`: pages that are declared bad (mm/memory-failure.c);
 * `resource`: the tree behind /proc/iomem (kernel/resource.c);
 * `e820`, `firmware`, `memmap_option`: memmap=, the machine that it is given to, and what a command line accepts of it;
 * `zone`, `zoneinfo`: zones and /proc/zoneinfo (mm/page_alloc.c, mm/vmstat.c);

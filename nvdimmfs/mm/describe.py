@@ -54,8 +54,8 @@ def ram_text(memory: Memory) -> str:
     """Where the System RAM went, in bytes.  `total` is the sum of the others.
 
     `memmap_ram` are the struct pages of the RAM itself, there since boot; `memmap_devices` are those that device memory
-    has in RAM, be it mapped or added as System RAM; `reserved` is the kernel's image, pages that are RAM in part only,
-    and what is off line.
+    has in RAM, be it mapped or added as System RAM; `reserved` is the kernel's image, the first MiB, pages that are RAM
+    in part only or were declared bad, and what is off line.
     """
     boot = sum(piece.size for run in memory.sparse.boot.runs for piece in run.pieces)
     devices = sum(pagemap.ram_bytes for pagemap in memory.pagemaps)

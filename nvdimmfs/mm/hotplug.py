@@ -72,6 +72,7 @@ class MemoryBlocks:
     """The blocks of one machine.
 
     Attributes:
+        memory: the machine's.
         size: bytes of each.
         blocks: by number.
         auto_online: what becomes of those that are added.
@@ -83,7 +84,7 @@ class MemoryBlocks:
         self.blocks: dict[int, MemoryBlock] = {}
         self.auto_online = OnlineType.OFFLINE
         self.listener: BlockListener | None = None
-        self._memory = memory
+        self.memory = memory
         for first, end in memory.ram:
             for number in range(first // pages(self.size), -(-end // pages(self.size))):
                 if number not in self.blocks:
@@ -103,9 +104,9 @@ class MemoryBlocks:
         Raises `KernelError`: EEXIST when it is there already, ENOMEM when there is no room for its memmap.
         """
         numbers = self._numbers(start, size)
-        resource = self._memory.request_region(start, size, name)
+        resource = self.memory.request_region(start, size, name)
         try:
-            self._memory.hot_add(pages(start), pages(start + size))
+            self.memory.hot_add(pages(start), pages(start + size))
         except KernelError:
             resource.detach()
             raise
@@ -125,13 +126,13 @@ class MemoryBlocks:
             del self.blocks[block.number]
             if self.listener:
                 self.listener.block_removed(block)
-        self._memory.hot_remove(pages(start), pages(start + size))
-        self._memory.release_region(start, size)
+        self.memory.hot_remove(pages(start), pages(start + size))
+        self.memory.release_region(start, size)
 
     def switch_on(self, block: MemoryBlock, how: OnlineType) -> None:
         """Give the pages of a block that is off line to the page allocator (online_pages)."""
         block.zone = self._zone_for(block, how)
-        self._memory.online_pages(block.zone, block.first_pfn, block.end_pfn)
+        self.memory.online_pages(block.zone, block.first_pfn, block.end_pfn)
         block.online = True
         self._tell_switched(block)
 
@@ -140,10 +141,10 @@ class MemoryBlocks:
 
         EINVAL when there are holes in it or it is of several zones; EBUSY when a page is in use that cannot be moved.
         """
-        if block.zone is None or not self._memory.is_all_ram(block.first_pfn, block.end_pfn):
+        if block.zone is None or not self.memory.is_all_ram(block.first_pfn, block.end_pfn):
             raise KernelError(errno.EINVAL, f"memory{block.number} has holes or several zones")
         zone = block.zone
-        self._memory.offline_pages(zone, block.first_pfn, block.end_pfn)
+        self.memory.offline_pages(zone, block.first_pfn, block.end_pfn)
         block.online, block.zone = False, None
         zone.shrink(
             block.first_pfn,
@@ -167,12 +168,12 @@ class MemoryBlocks:
 
     def _only_zone(self, block: MemoryBlock) -> Zone | None:
         """The zone that all of a block is in (early_node_zone_for_memory_block, drivers/base/memory.c)."""
-        met = [zone for zone in self._memory.node_zones(block.nid) if _meets(zone, block)]
+        met = [zone for zone in self.memory.node_zones(block.nid) if _meets(zone, block)]
         return met[0] if len(met) == 1 else None
 
     def _zone_for(self, block: MemoryBlock, how: OnlineType) -> Zone:
         """Where a block's pages go (zone_for_pfn_range with the policy contig-zones)."""
-        *kernel_zones, normal, movable, _device = self._memory.node_zones(block.nid)
+        *kernel_zones, normal, movable, _device = self.memory.node_zones(block.nid)
         kernel = next((zone for zone in (*kernel_zones, normal) if _meets(zone, block)), normal)
         if how is OnlineType.KERNEL:
             return kernel

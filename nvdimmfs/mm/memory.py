@@ -16,7 +16,16 @@ from nvdimmfs.mm.page import Pages
 from nvdimmfs.mm.ram import RamPool
 from nvdimmfs.mm.resource import Intersection, Resource, ResourceFlag, iomem_text
 from nvdimmfs.mm.sparse import Memmap, SparseMemory
-from nvdimmfs.mm.units import PAGE_SHIFT, PAGES_PER_SECTION, SECTION_SIZE, Range, align_down, align_up, pages
+from nvdimmfs.mm.units import (
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    PAGES_PER_SECTION,
+    SECTION_SIZE,
+    Range,
+    align_down,
+    align_up,
+    pages,
+)
 from nvdimmfs.mm.zone import Zone, device_zone, ram_zones
 from nvdimmfs.mm.zoneinfo import zoneinfo_text
 
@@ -53,6 +62,8 @@ class Memory:
         self.ram_bytes = sum(resource.size for resource in ram)
         self.hot_memmaps: dict[tuple[int, int], Memmap] = {}
         self._hot_zones: dict[tuple[int, int], Zone] = {}
+        self._poisoned = IntervalSet()
+        self._taken_off = IntervalSet()
         self._pool = RamPool((resource.start, resource.end + 1) for resource in ram)
         ram_pfns = [(align_up(r.start, 1 << PAGE_SHIFT) >> PAGE_SHIFT, (r.end + 1) >> PAGE_SHIFT) for r in ram]
         ram_pfns = [(first, end) for first, end in ram_pfns if first < end]
@@ -120,7 +131,7 @@ class Memory:
 
     def is_all_ram(self, first: int, end: int) -> bool:
         """Whether all page frames from `first` to before `end` are System RAM."""
-        return sum(high - low for low, high in self._ram.within(first, end)) == end - first
+        return _count(self._ram, first, end) == end - first
 
     def hot_add(self, first: int, end: int) -> None:
         """Give memory that came after boot struct pages, in RAM (arch_add_memory).  EEXIST, ENOMEM."""
@@ -149,9 +160,11 @@ class Memory:
             del self._hot_zones[first, end]
         else:
             start, stop = first << PAGE_SHIFT, end << PAGE_SHIFT
-            if self._pool.free_within(start, stop) < stop - start:
+            if pages(self._pool.free_within(start, stop)) + _count(self._taken_off, first, end) < end - first:
                 raise KernelError(errno.EBUSY, f"pfns {first:#x} to {end:#x} are in use")
             self._pool.reserve(start, stop)
+        self._poisoned.remove(first, end)
+        self._taken_off.remove(first, end)
         zone.present -= end - first
         zone.managed -= end - first
         self._ram.remove(first, end)
@@ -163,6 +176,26 @@ class Memory:
             if first <= pfn < end:
                 return zone
         return next(zone for zone in self.zones[0] if zone.populated and pfn in zone)
+
+    # Pages that are bad
+
+    def is_poisoned(self, pfn: int) -> bool:
+        """Whether a page frame was declared bad since its memory block went on line."""
+        return pfn in self._poisoned
+
+    def is_free(self, pfn: int) -> bool:
+        """Whether nobody uses a page frame of RAM that is on line, and the page allocator has it."""
+        if pfn in self._poisoned or pfn not in self._ram:
+            return False
+        start = pfn << PAGE_SHIFT
+        return pfn in self.sparse.hot or self._pool.free_within(start, start + PAGE_SIZE) == PAGE_SIZE
+
+    def poison(self, pfn: int) -> None:
+        """Declare a page frame bad; if it is free it leaves the page allocator (take_page_off_buddy)."""
+        if self.is_free(pfn):
+            self._taken_off.add(pfn, pfn + 1)
+            self._pool.reserve(pfn << PAGE_SHIFT, pfn + 1 << PAGE_SHIFT)
+        self._poisoned.add(pfn, pfn + 1)
 
     # Device memory
 
@@ -358,10 +391,17 @@ class Memory:
     def _free_pages(self, zone: Zone) -> int:
         if not zone.populated:
             return 0  # its span may have RAM in between
-        hot = sum(end - first for (first, end), other in self._hot_zones.items() if other is zone)
+        blocks = [block for block, other in self._hot_zones.items() if other is zone]
+        hot = sum(end - first for first, end in blocks)
+        free = hot - sum(_count(self._taken_off, first, end) for first, end in blocks)
         if hot == zone.present:
-            return hot  # a zone of such memory alone, within the span of another
-        return hot + pages(self._pool.free_within(zone.start_pfn << PAGE_SHIFT, zone.end_pfn << PAGE_SHIFT))
+            return free  # a zone of such memory alone, within the span of another
+        return free + pages(self._pool.free_within(zone.start_pfn << PAGE_SHIFT, zone.end_pfn << PAGE_SHIFT))
+
+
+def _count(pfns: IntervalSet, first: int, end: int) -> int:
+    """How many members there are from `first` to before `end`."""
+    return sum(high - low for low, high in pfns.within(first, end))
 
 
 def _sections(what: Range) -> Range:

@@ -1,6 +1,7 @@
 """System RAM that comes and goes in blocks: what the recordings leave unsaid."""
 
 import errno
+import re
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.hotplug import LARGE_BLOCK, SMALL_BLOCK, MemoryBlocks, OnlineType, whole_blocks
 from nvdimmfs.mm.memory import Memory
-from nvdimmfs.mm.units import GIB, MIB, PAGE_SHIFT, pages
+from nvdimmfs.mm.memory_failure import memory_failure, soft_offline_page
+from nvdimmfs.mm.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, pages
 
 NAME = "System RAM (kmem)"
 #: Behind all RAM, in blocks; and how many there are to play with.
@@ -182,3 +184,41 @@ def test_a_page_of_added_ram_is_described_as_one():
 )
 def test_whole_blocks_lie_within_a_range(start, end, found):
     assert whole_blocks(start, end, 4) == found
+
+
+@pytest.mark.parametrize("declare", [soft_offline_page, memory_failure])
+def test_a_bad_page_is_free_no_more_until_its_block_goes_off_line(declare):
+    memory, blocks = machine()
+    block = blocks.blocks[(5 * GIB) // SMALL_BLOCK]
+    before = state(memory)
+    declare(memory, block.first_pfn + 5)
+    assert memory.ram_free == before[2] - PAGE_SIZE
+    assert state(memory) != before
+    blocks.switch_off(block)
+    blocks.switch_on(block, OnlineType.ONLINE)
+    assert state(memory) == before
+
+
+def test_a_bad_page_of_added_ram_is_missing_in_its_zone():
+    memory, blocks = machine()
+    blocks.add(FIRST * SMALL_BLOCK, SMALL_BLOCK, 0, NAME)
+    block = blocks.blocks[FIRST]
+    blocks.switch_on(block, OnlineType.MOVABLE)
+    before = state(memory)
+    soft_offline_page(memory, block.first_pfn)
+    assert re.search(r"pages free     32767\n", memory.zoneinfo_text())
+    soft_offline_page(memory, block.first_pfn)
+    blocks.switch_off(block)
+    blocks.switch_on(block, OnlineType.MOVABLE)
+    assert state(memory) == before
+
+
+def test_no_struct_page_is_put_into_a_bad_page():
+    memory, blocks = machine()
+    pfn = memory.ram.span[1] - 1
+    while not memory.is_free(pfn):
+        pfn -= 1
+    soft_offline_page(memory, pfn)
+    blocks.add(FIRST * SMALL_BLOCK, SMALL_BLOCK, 0, NAME)
+    (memmap,) = memory.hot_memmaps.values()
+    assert not any(piece.start <= pfn << PAGE_SHIFT < piece.end for run in memmap.runs for piece in run.pieces)
