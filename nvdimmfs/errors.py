@@ -12,7 +12,7 @@ class KernelError(Exception):
 
     Attributes:
         errno: a value of the `errno` module.
-        reason: one line for a log or a trace; the kernel's caller never sees it.
+        reason: one line for the log; the caller never sees it.
     """
 
     def __init__(self, number: int, reason: str = "") -> None:

@@ -46,7 +46,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--foreground", action="store_true", help="do not leave a daemon behind: serve, and log to stderr"
     )
     parser.add_argument("--no-cache", action="store_true", help="let the kernel cache no names and attributes")
-    parser.add_argument("--log", metavar="FILE", help="append the log to a file (default: warnings, to the system log)")
+    parser.add_argument(
+        "--log",
+        metavar="FILE",
+        help="append the log to a file, with the reason of every refused write (default: warnings, to the system log)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -29,6 +29,10 @@ class OpenFile(Protocol):
     """What an open file can be asked for.  A refusal is a `KernelError`."""
 
     @property
+    def node(self) -> Node:
+        """The file in the tree."""
+
+    @property
     def direct(self) -> bool:
         """Whether reads and writes come here one by one, past the kernel's page cache."""
 

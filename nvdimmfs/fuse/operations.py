@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ from pyfuse3 import (
     XAttrNameT,
 )
 
+from nvdimmfs.errors import KernelError
 from nvdimmfs.fuse.border import answered
 from nvdimmfs.fuse.identity import DAEMON_XATTR, own_identity
 from nvdimmfs.fuse.inode import BLOCK_SIZE, CACHE_TIMEOUT, Inodes
@@ -36,6 +38,8 @@ from nvdimmfs.fuse.kernel_cache import Kernel, KernelCache, MountedKernel
 from nvdimmfs.fuse.open_file import OpenAttribute, OpenBinaryFile, OpenChannel, OpenDirectory, OpenFile
 from nvdimmfs.fuse.sessions import Sessions
 from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, BinaryFile, Channel, Directory, Node, Symlink, Tree
+
+log = logging.getLogger(__name__)
 
 #: Longest name (NAME_MAX, include/uapi/linux/limits.h); statfs(2) tells it.
 NAME_MAX = 255
@@ -275,7 +279,11 @@ class Operations(pyfuse3.Operations):
                 return opened.write_late(off, buf)
         elif isinstance(opened, OpenChannel):
             self.sessions.spoke()
-        return opened.write(off, buf)
+        try:
+            return opened.write(off, buf)
+        except KernelError as refusal:
+            log.info("a write to %s is refused: %s", opened.node.path, refusal)  # the caller gets a bare errno
+            raise
 
     @answered
     def flush(self, fh: FileHandleT) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 
 import pytest
@@ -116,6 +117,16 @@ def test_a_write_is_one_store_whatever_its_offset(ask, offset):
 def test_a_write_counts_a_page_at_most(ask):
     assert ask.write("sys/plain/long", b"x" * 4096 + b"!") == 4096
     assert ask.write("sys/plain/long", b"x" * 4096) == 4096
+
+
+def test_the_log_says_why_a_write_is_refused(ask, caplog):
+    handle = ask.open("sys/plain/refusal", os.O_RDWR)
+    with caplog.at_level(logging.INFO):
+        assert ask.errno("write", handle, 0, b"16") == errno.EBUSY
+        assert ask.errno("read", handle, 0, 4096) == errno.EBUSY
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", "a write to /sys/plain/refusal is refused: EBUSY: as asked for")
+    ]
 
 
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.EINVAL, errno.ENXIO, 511])
