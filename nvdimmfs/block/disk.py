@@ -55,9 +55,9 @@ class BlockLayer:
         for disk in self.disks.values():
             devices += [disk, *disk.partitions]
         lines = [
-            f"{device.number.major:4}  {device.number.minor:7} {device.data.size // KIB:10} {device.name}\n"
+            f"{device.number.major:4}  {device.number.minor:7} {device.sectors * SECTOR_SIZE // KIB:10} {device.name}\n"
             for device in devices
-            if device.data.size and device.number
+            if device.sectors and device.number
         ]
         return f"major minor  #blocks  name\n\n{''.join(lines)}" if lines else ""
 
@@ -170,6 +170,11 @@ class Disk(Device):
         """In the order of their numbers."""
         return [self._partitions[number] for number in sorted(self._partitions)]
 
+    @property
+    def sectors(self) -> int:
+        """Its size, in 512 bytes."""
+        return self.data.size // SECTOR_SIZE
+
     def read_partitions_again(self) -> None:
         """Drop all partitions and make those that the table tells of now (bdev_disk_changed, Linux 6.1)."""
         self._drop_partitions()
@@ -210,7 +215,7 @@ class Disk(Device):
 
     def _require_room(self, start: int, count: int, but: int = 0) -> None:
         for entry in (partition.entry for partition in self.partitions if partition.entry.number != but):
-            if start < entry.start + entry.count and entry.start < start + count:
+            if start < entry.end and entry.start < start + count:
                 raise KernelError(errno.EBUSY, f"partition {entry.number} is there")
 
     def _table(self) -> list[PartitionEntry]:
@@ -333,7 +338,7 @@ class DiskBytes:
 @attribute("size")
 def size(disk: Disk) -> str:
     """Sectors of 512 bytes."""
-    return f"{disk.data.size // SECTOR_SIZE}\n"
+    return f"{disk.sectors}\n"
 
 
 @attribute("ro")

@@ -44,12 +44,17 @@ class Partition(Device):
         self.has_front = False
         self._minor = number.minor
 
+    @property
+    def sectors(self) -> int:
+        """Its size, in 512 bytes."""
+        return self.entry.count
+
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (PARTITION_GROUP, TRACE_GROUP)
 
     def uevent_variables(self) -> list[tuple[str, str]]:
         variables = [*super().uevent_variables(), *self.parent.sequence_variables(), ("PARTN", str(self.entry.number))]
-        return variables if self.entry.name is None else [*variables, ("PARTNAME", self.entry.name)]
+        return [*variables, ("PARTNAME", self.entry.name)] if self.entry.name else variables
 
     def add(self) -> None:
         super().add()
@@ -79,7 +84,9 @@ class PartitionBytes:
 
     @property
     def size(self) -> int:
-        return self._partition.entry.count * SECTOR_SIZE
+        """Bytes; 0 when it ends before it begins: the kernel's size is negative then, and nothing is in it."""
+        entry = self._partition.entry
+        return entry.count * SECTOR_SIZE if entry.start < entry.end else 0
 
     def read(self, offset: int, length: int) -> bytes:
         """Errors as of the disk."""
@@ -110,8 +117,8 @@ def start(device: Partition) -> str:
 
 @attribute("size")
 def size(device: Partition) -> str:
-    """Sectors of 512 bytes."""
-    return f"{device.entry.count}\n"
+    """Sectors of 512 bytes; nearly 2**64 when a GPT has it end before it begins."""
+    return f"{device.sectors}\n"
 
 
 @attribute("ro")

@@ -41,6 +41,9 @@ _HEADER_LBA = 1
 _GUID_ENTRY = struct.Struct("<16s16sQQ8x72s")
 _LARGEST_ENTRY_ARRAY = 4 << 20
 
+#: The kernel counts sectors in 64 bits without a sign (sector_t, include/linux/types.h).
+_SECTOR_NUMBERS = 1 << 64
+
 #: Gives bytes: an offset and a length within the disk.
 Read = Callable[[int, int], bytes]
 
@@ -52,14 +55,19 @@ class PartitionEntry:
     Attributes:
         number: counts from 1; logical ones of an MBR from 5.
         start: first sector.
-        count: sectors.
-        name: as a GPT gives it, in 7-bit characters; None in an MBR.
+        count: sectors, as 64 bits without a sign: nearly 2**64 where a GPT has one end before it begins.
+        name: as a GPT gives it, in 7-bit characters; empty in an MBR.
     """
 
     number: int
     start: int
     count: int
-    name: str | None = None
+    name: str = ""
+
+    @property
+    def end(self) -> int:
+        """The sector behind it, added up in 64 bits as the kernel does: an end before the start comes out as it is."""
+        return (self.start + self.count) % _SECTOR_NUMBERS
 
 
 @frozen
@@ -99,7 +107,7 @@ def partitions_of(disk: Sectors) -> list[PartitionEntry]:
         found = list(_mbr(disk, first))
     end = disk.size // SECTOR_SIZE
     return [
-        evolve(entry, count=min(entry.count, end - entry.start))
+        evolve(entry, count=end - entry.start) if entry.end > end else entry
         for entry in sorted(found, key=lambda entry: entry.number)
         if entry.count and entry.start < end and entry.number < MOST_PARTITIONS
     ]
@@ -183,7 +191,8 @@ def _gpt(disk: Sectors, first: bytes) -> list[PartitionEntry] | None:
     for number, entry in enumerate(_GUID_ENTRY.iter_unpack(entries), 1):
         kind, _, start, last, name = entry
         if uuid.UUID(bytes_le=kind).int and start <= disk.last_block and last <= disk.last_block:
-            found.append(PartitionEntry(number, start * unit, (last - start + 1) * unit, _name(name)))
+            count = (last - start + 1) * unit % _SECTOR_NUMBERS
+            found.append(PartitionEntry(number, start * unit, count, _name(name)))
     return found
 
 

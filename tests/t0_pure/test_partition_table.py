@@ -1,24 +1,11 @@
 """Partition tables; what a real kernel makes of some is in the recordings of e820/partitions."""
 
-import struct
-import zlib
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from partition_tables import MAGIC_AT, SECTORS, entry, gpt, guid_entry, mbr
 
 from nvdimmfs.formats.partition_table import SECTOR_SIZE, PartitionEntry, Sectors, partitions_of
-
-SECTORS = 4096
-MAGIC_AT = 510
-
-
-def entry(kind, start, count, boot=0):
-    return struct.pack("<B3xB3xII", boot, kind, start, count)
-
-
-def mbr(*entries):
-    return (bytes(446) + b"".join(entries)).ljust(MAGIC_AT, b"\0") + b"\x55\xaa"
 
 
 def disk(*pieces, block_size=SECTOR_SIZE, sectors=SECTORS):
@@ -80,36 +67,6 @@ def test_a_chain_with_a_partition_in_it_ends_at_the_most_that_a_disk_has():
     assert len(partitions_of(disk((0, mbr(entry(0x05, 100, 1000))), (100, looped)))) == 252
 
 
-def gpt(*entries, count=128, size=128, **changes):
-    table = b"".join(entries).ljust(count * size, b"\0")
-    fields = {"own": 1, "first": 34, "last": SECTORS - 34, "lba": 2, "sum": zlib.crc32(table)} | changes
-    header = bytearray(
-        struct.pack(
-            "<8sIIIIQQQQ16sQIII",
-            b"EFI PART",
-            0x10000,
-            92,
-            0,
-            0,
-            fields["own"],
-            SECTORS - 1,
-            fields["first"],
-            fields["last"],
-            bytes(16),
-            fields["lba"],
-            count,
-            size,
-            fields["sum"],
-        )
-    )
-    header[16:20] = struct.pack("<I", zlib.crc32(header) ^ changes.get("damage", 0))
-    return (0, mbr(entry(0xEE, 1, SECTORS - 1))), (1, bytes(header)), (2, table)
-
-
-def guid_entry(start, last, name=""):
-    return struct.pack("<16s16sQQ8x72s", b"\1" * 16, b"\2" * 16, start, last, name.encode("utf-16-le"))
-
-
 def test_a_gpt_names_its_partitions():
     found = partitions_of(disk(*gpt(guid_entry(100, 199, "first"), bytes(128), guid_entry(200, 200, "zwölf\u2028"))))
     assert found == [PartitionEntry(1, 100, 100, "first"), PartitionEntry(3, 200, 1, "zw!lf(")]
@@ -124,8 +81,35 @@ def test_a_gpt_that_is_not_sound_has_no_partitions(changes):
     assert partitions_of(disk(*gpt(guid_entry(100, 199), **changes))) == []
 
 
-@given(st.binary(max_size=SECTOR_SIZE), st.binary(max_size=SECTOR_SIZE))
-def test_garbage_makes_partitions_within_the_disk_or_none(first, second):
-    table = first.ljust(MAGIC_AT, b"\0")[:MAGIC_AT] + b"\x55\xaa"
-    for found in partitions_of(disk((0, table), (1, second))):
-        assert 0 <= found.start < found.start + found.count <= SECTORS
+# Sectors near the tables and near the end of the disk, and what no disk has.
+sectors = st.one_of(st.integers(0, 40), st.integers(SECTORS - 40, SECTORS + 5), st.integers(0, (1 << 32) - 1))
+tables = st.lists(
+    st.builds(entry, st.sampled_from([0x83, 0x05, 0x85, 0]), sectors, sectors, st.sampled_from([0, 0x80])), max_size=4
+).map(lambda entries: mbr(*entries))
+
+
+def is_within_the_disk(found):
+    return 0 <= found.start < SECTORS and found.end <= SECTORS
+
+
+@given(tables, st.dictionaries(st.integers(1, 40), tables))
+def test_whatever_an_mbr_says_partitions_are_within_the_disk(first, others):
+    found = partitions_of(disk((0, first), *others.items()))
+    assert all(map(is_within_the_disk, found)), found
+
+
+@given(st.lists(st.builds(guid_entry, sectors, sectors), max_size=8))
+def test_whatever_a_gpt_says_partitions_are_within_the_disk(entries):
+    found = partitions_of(disk(*gpt(*entries)))
+    assert all(map(is_within_the_disk, found)), found
+
+
+def test_a_gpt_can_have_a_partition_end_before_it_begins_but_not_be_empty():
+    found = partitions_of(disk(*gpt(guid_entry(100, 50), guid_entry(100, 99), guid_entry(0, 0))))
+    assert found == [PartitionEntry(1, 100, 2**64 - 49), PartitionEntry(3, 0, 1)]
+    assert [each.end for each in found] == [51, 1]
+
+
+@given(st.binary(min_size=MAGIC_AT, max_size=MAGIC_AT))
+def test_a_boot_sector_of_random_bytes_has_partitions_within_the_disk_or_none(code):
+    assert all(map(is_within_the_disk, partitions_of(disk((0, code + b"\x55\xaa")))))

@@ -5,7 +5,9 @@ import struct
 
 import pytest
 from machines import boot
+from partition_tables import gpt, guid_entry
 
+from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.block.ioctl import BLKPG, BLKROSET, BLKRRPART, block_ioctl
 from nvdimmfs.errors import KernelError
 
@@ -45,6 +47,19 @@ ANSWERS = [
     ((DELETE, 0, 0, 0), "EINVAL"),
     ((DELETE, 0, 0, 255), 0),
     ((DELETE, 0, 0, 300), "ENXIO"),
+]
+
+#: The same on a disk whose GPT has two partitions end before they begin, and a sound one; its first and last sectors.
+BACKWARDS = [(2, 0), (100, 50), (40960, 49151)]
+BACKWARDS_ANSWERS = [
+    ((ADD, 200000 * SECTOR_SIZE, 8 * SECTOR_SIZE, 20), 0),
+    ((ADD, 0, SECTOR_SIZE, 21), 0),
+    ((ADD, SECTOR_SIZE, SECTOR_SIZE, 22), 0),
+    ((ADD, 0, 3 * SECTOR_SIZE, 23), "EBUSY"),
+    ((ADD, 3000 * SECTOR_SIZE, 8 * SECTOR_SIZE, 24), 0),
+    ((ADD, 2 * SECTOR_SIZE, SECTOR_SIZE, 25), 0),
+    ((ADD, 45000 * SECTOR_SIZE, SECTOR_SIZE, 26), "EBUSY"),
+    ((RESIZE, 2 * SECTOR_SIZE, 8 * SECTOR_SIZE, 1), "EBUSY"),
 ]
 
 
@@ -100,6 +115,14 @@ def test_partitions_are_added_resized_and_deleted_as_on_a_real_kernel(machine, d
     call(disk, BLKRRPART)
     assert [(asked, partition(disk, *asked)) for asked, _ in ANSWERS] == ANSWERS
     assert sizes(machine)[-1] == ("1024", "pmem0p4")
+
+
+def test_a_partition_that_ends_before_it_begins_is_in_nobodys_way(machine, disk):
+    bytes_of_disk = machine.system.dev.find("pmem0").data
+    for sector, piece in gpt(*(guid_entry(*each) for each in BACKWARDS), sectors=512 * MIB // SECTOR_SIZE):
+        bytes_of_disk.write(sector * SECTOR_SIZE, piece)
+    call(disk, BLKRRPART)
+    assert [(asked, partition(disk, *asked)) for asked, _ in BACKWARDS_ANSWERS] == BACKWARDS_ANSWERS
 
 
 def test_the_partition_is_read_from_where_the_argument_says(disk):
