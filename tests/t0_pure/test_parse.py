@@ -62,7 +62,7 @@ def test_every_number_is_read_back(value, form):
     assert parse_unsigned((form % value).encode()) == value
 
 
-@given(st.binary(max_size=40))
+@given(st.one_of(st.binary(max_size=40), st.text("01789afxX+- \n", max_size=24).map(str.encode)))
 def test_any_bytes_are_a_number_or_an_errno(data):
     try:
         assert 0 <= parse_unsigned(data) < 2**64
