@@ -21,12 +21,13 @@ _GAVE_UP = b"-"
 Service = Callable[[Callable[[], None]], None]
 
 
-def leave_behind(service: Service, stderr: int | None) -> None:
+def leave_behind(service: Service, *, stderr: int | None, keep: int) -> None:
     """Return once a daemon serves, detached from this process and its terminal.
 
     Args:
         service: what the daemon does.
         stderr: the open file to which its stderr goes; nowhere when None.
+        keep: an open file that stays open in the daemon, as no other does.
 
     Raises:
         CommandError: the daemon gave up before it served; the reason is its own.
@@ -37,7 +38,7 @@ def leave_behind(service: Service, stderr: int | None) -> None:
     child = os.fork()
     if child == 0:
         os.close(read_end)
-        _fork_again(service, stderr, _Report(write_end))
+        _fork_again(service, stderr, keep, _Report(write_end))
     os.close(write_end)
     os.waitpid(child, 0)
     with os.fdopen(read_end, "rb") as reports:
@@ -53,7 +54,8 @@ class _Report:
     """The pipe on which a daemon says, once, how it went."""
 
     def __init__(self, pipe: int) -> None:
-        self.pipe: int | None = pipe
+        self.pipe = pipe
+        self._is_open = True
 
     def serves(self) -> None:
         """The mount answers.  If nobody waits for it any more, nobody wants it either."""
@@ -69,29 +71,29 @@ class _Report:
             log.info("nobody waits to hear it")
 
     def _send(self, message: bytes) -> None:
-        if self.pipe is None:
+        if not self._is_open:
             return
-        pipe, self.pipe = self.pipe, None
+        self._is_open = False
         try:
-            os.write(pipe, message)
+            os.write(self.pipe, message)
         finally:
-            os.close(pipe)
+            os.close(self.pipe)
 
 
-def _fork_again(service: Service, stderr: int | None, report: _Report) -> NoReturn:
+def _fork_again(service: Service, stderr: int | None, keep: int, report: _Report) -> NoReturn:
     """In the child: a session of its own, then a grandchild that can never get a terminal again."""
     status = FAILED
     try:
         os.setsid()
-        status = 0 if os.fork() else _serve_detached(service, stderr, report)
+        status = 0 if os.fork() else _serve_detached(service, stderr, keep, report)
     finally:
         os._exit(status)
 
 
-def _serve_detached(service: Service, stderr: int | None, report: _Report) -> int:
+def _serve_detached(service: Service, stderr: int | None, keep: int, report: _Report) -> int:
     """In the grandchild.  Whoever called may have gone by the time this fails, hence the log."""
     try:
-        _let_go(stderr, report.pipe)
+        _let_go(stderr, {keep, report.pipe})
         service(report.serves)
     except BaseException as error:
         if not isinstance(error, CommandError):
@@ -101,12 +103,14 @@ def _serve_detached(service: Service, stderr: int | None, report: _Report) -> in
     return 0
 
 
-def _let_go(stderr: int | None, keep: int | None) -> None:
-    """Hold no working directory, no terminal, and no file of the caller's but one."""
+def _let_go(stderr: int | None, keep: set[int]) -> None:
+    """Hold no working directory, no terminal, and no files of the caller's but those to keep."""
     os.chdir("/")
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard, target in ((0, nowhere), (1, nowhere), (2, nowhere if stderr is None else stderr)):
         os.dup2(target, standard)
-    first = 3 if keep is None else keep + 1
-    os.closerange(3, first - 1)
+    first = 3
+    for kept in sorted(keep):
+        os.closerange(first, kept)
+        first = kept + 1
     os.closerange(first, os.sysconf("SC_OPEN_MAX"))

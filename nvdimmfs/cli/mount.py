@@ -18,7 +18,8 @@ from nvdimmfs.cli import log as logs
 from nvdimmfs.cli import machine_options
 from nvdimmfs.cli.daemon import leave_behind
 from nvdimmfs.cli.errors import CommandError
-from nvdimmfs.cli.mount_table import absolute, require_free
+from nvdimmfs.cli.mount_table import absolute
+from nvdimmfs.cli.vacancy import Vacancy, held
 from nvdimmfs.fuse.requirements import MountError, require_fuse
 
 if TYPE_CHECKING:  # loaded when a machine is described
@@ -62,27 +63,44 @@ def run(arguments: argparse.Namespace) -> int:
         blacklist=tuple(arguments.blacklist),
         cache=not arguments.no_cache,
     )
-    require_free(request.mountpoint)
-    try:
-        require_fuse()
-    except MountError as error:
-        raise CommandError(str(error)) from None
-    log_file = None if arguments.log is None else _opened_log(arguments.log)
-    if arguments.foreground:
-        return _serve_in_foreground(request, log_file)
-    (logs.log_to_system if log_file is None else logs.log_to_stderr)()
-    leave_behind(lambda on_ready: serve(request, on_ready), stderr=log_file)
-    _warn_of_missing_memory(request)
+    with held(request.mountpoint) as vacancy:
+        try:
+            require_fuse()
+        except MountError as error:
+            raise CommandError(str(error)) from None
+        log_file = None if arguments.log is None else _opened_log(arguments.log)
+        if arguments.foreground:
+            _serve_in_foreground(request, log_file, vacancy)
+        else:
+            _serve_in_background(request, log_file, vacancy)
     return 0
 
 
-def _serve_in_foreground(request: MountRequest, log_file: int | None) -> int:
+def _serve_in_foreground(request: MountRequest, log_file: int | None, vacancy: Vacancy) -> None:
+    def on_ready() -> None:
+        vacancy.end()
+        log.info("mounted on %s; Ctrl-C unmounts", request.mountpoint)
+
     if log_file is not None:
         os.dup2(log_file, 2)
     logs.log_to_stderr()
     _warn_of_missing_memory(request)
-    serve(request, lambda: log.info("mounted on %s; Ctrl-C unmounts", request.mountpoint))
-    return 0
+    serve(request, on_ready)
+
+
+def _serve_in_background(request: MountRequest, log_file: int | None, vacancy: Vacancy) -> None:
+    """Leave a daemon behind.  It has the directory itself until the mount answers: this process may be killed."""
+
+    def serve_in_daemon(report: Callable[[], None]) -> None:
+        def on_ready() -> None:
+            vacancy.end()
+            report()
+
+        serve(request, on_ready)
+
+    (logs.log_to_system if log_file is None else logs.log_to_stderr)()
+    leave_behind(serve_in_daemon, stderr=log_file, keep=vacancy.descriptor)
+    _warn_of_missing_memory(request)
 
 
 def _opened_log(path: str) -> int:

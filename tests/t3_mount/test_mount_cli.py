@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import pty
 import re
@@ -17,6 +18,9 @@ from pathlib import Path
 import mounting
 import pytest
 from mounting import PATIENCE, QUIET, TOY, Mount, cli, command, is_mounted, refusal
+
+from nvdimmfs.cli import vacancy
+from nvdimmfs.cli.errors import CommandError
 
 
 @pytest.fixture
@@ -153,6 +157,32 @@ def test_a_second_mount_in_the_place_of_a_stopped_daemon(mount):
     said = refusal(cli("mount", mount.directory))
     assert said == f"{mount.directory} is already a mount of nvdimmfs, and its daemon does not answer"
     mount.kill(signal.SIGCONT)
+
+
+def test_of_several_mounts_at_the_same_time_one_succeeds(planned_mount):
+    mount = planned_mount
+    with ThreadPoolExecutor(5) as pool:
+        done = list(pool.map(lambda _: command(*TOY, "mount", mount.directory, *QUIET), range(5)))
+    mount.find_daemon()
+    assert sorted(each.returncode for each in done) == [0, 1, 1, 1, 1]
+    said = {refusal(each) for each in done if each.returncode}
+    assert said == {f"{mount.directory} is already a mount of nvdimmfs"}
+    assert mount.umount().returncode == 0
+    assert not is_mounted(mount.directory)
+
+
+def test_who_mounts_waits_for_who_has_the_directory_but_not_forever(planned_mount, monkeypatch):
+    directory = planned_mount.directory
+    monkeypatch.setattr(vacancy, "PATIENCE", 0)
+    holder = os.open(directory, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    with pytest.raises(CommandError, match=r"is locked by another process"), vacancy.held(directory):
+        pytest.fail("it was taken all the same")
+    os.close(holder)
+    with vacancy.held(directory) as own:
+        assert os.path.samestat(os.fstat(own.descriptor), directory.stat())
+    with vacancy.held(directory):  # nothing of it is left
+        assert list(directory.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
