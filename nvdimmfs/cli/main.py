@@ -12,8 +12,7 @@ from typing import NamedTuple, NoReturn, Protocol, cast
 from nvdimmfs import __version__
 from nvdimmfs.cli.errors import FAILED, MISUSED, CommandError, one_line
 
-#: Exit statuses of a shell's kind: 128 and the number of the signal (SIGINT, SIGPIPE).
-INTERRUPTED = 130
+#: An exit status of a shell's kind: 128 and the number of the signal (SIGPIPE).
 PIPE_CLOSED = 141
 
 _STDIN, _STDOUT, _STDERR = range(3)
@@ -83,8 +82,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         _hold_standard_files()
         status = _run(argv)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is for nobody
         return PIPE_CLOSED

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import textwrap
+import tomllib
 
 import mounting
 import pytest
@@ -40,6 +42,26 @@ def test_help_into_a_closed_pipe_is_silent():
 )
 def test_misuse_is_one_line(arguments, tmp_path):
     refusal(cli(*arguments, cwd=tmp_path), status=1 if arguments == ("umount", "") else 2)
+
+
+@pytest.mark.parametrize("module", ["nvdimmfs.cli.main", "argparse", "nvdimmfs.cli.machine", "cattrs"])
+@pytest.mark.parametrize("entry", ["run_module('nvdimmfs', run_name='__main__')", "run_path('nvdimmfs')"])
+def test_ctrl_c_at_any_time_ends_quietly_by_the_signal(module, entry, tmp_path):
+    """It comes while a module is looked for; `entry` is `python -m nvdimmfs`, or what pip makes of the entry point."""
+    (point,) = tomllib.loads((mounting.ROOT / "pyproject.toml").read_text())["project"]["scripts"].values()
+    (tmp_path / "nvdimmfs").write_text("from {} import {} as main\nmain()".format(*point.split(":")))
+    script = f"""
+        import os, runpy, signal, sys
+        class Finder:
+            def find_spec(self, name, *_):
+                if name == {module!r}:
+                    print("interrupted", flush=True)
+                    os.kill(os.getpid(), signal.SIGINT)
+        sys.meta_path.insert(0, Finder())
+        runpy.{entry}
+    """
+    done = command(MACHINE[0], "-c", textwrap.dedent(script), "machine", "show", "one-dimm", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "interrupted\n", "")
 
 
 def test_nothing_heavy_is_loaded_before_it_is_needed():
