@@ -155,7 +155,7 @@ def answer(order: dict[str, Any]) -> object:
     with UeventSender() as sender:
         try:
             for properties in order["events"]:
-                sender.send(properties)
+                sender.send(tuple(properties.items()))
         except KernelError as refusal:
             return {"refused": refusal.errno}
         if order["machine"]:

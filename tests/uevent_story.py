@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -41,10 +41,9 @@ class Event:
     variables: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, properties: Mapping[str, str]) -> Event:
-        rest = {key: value for key, value in properties.items() if key != "SEQNUM"}
-        action, devpath, subsystem = (rest.pop(key) for key in ("ACTION", "DEVPATH", "SUBSYSTEM"))
-        return cls(action, devpath, subsystem, tuple(f"{key}={value}" for key, value in rest.items()))
+    def of(cls, properties: Iterable[tuple[str, str]]) -> Event:
+        (_, action), (_, devpath), (_, subsystem), *variables, _ = properties
+        return cls(action, devpath, subsystem, tuple(f"{key}={value}" for key, value in variables))
 
     @property
     def portable(self) -> Event:

@@ -50,20 +50,23 @@ class Uevent:
     sequence: int
 
     @property
-    def properties(self) -> dict[str, str]:
-        """All KEY, VALUE pairs in the order in which they are sent (kobject_uevent_env, lib/kobject_uevent.c, 6.1)."""
-        return {
-            "ACTION": self.action.value,
-            "DEVPATH": self.devpath,
-            "SUBSYSTEM": self.subsystem,
-            **dict(self.variables),
-            "SEQNUM": str(self.sequence),
-        }
+    def properties(self) -> tuple[tuple[str, str], ...]:
+        """All KEY, VALUE pairs in the order in which they are sent (kobject_uevent_env, lib/kobject_uevent.c, 6.1).
+
+        A key of a synthetic event comes as often as it was written.
+        """
+        return (
+            ("ACTION", self.action.value),
+            ("DEVPATH", self.devpath),
+            ("SUBSYSTEM", self.subsystem),
+            *self.variables,
+            ("SEQNUM", str(self.sequence)),
+        )
 
     @property
     def fits(self) -> bool:
         """Whether it is not too large to be sent."""
-        return _fit(self.properties.items())
+        return _fit(self.properties)
 
 
 class UeventListener(Protocol):

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 #: How a message begins that udev sent, 8 bytes.
 PREFIX = b"libudev\0"
@@ -52,11 +52,11 @@ _BLOOM_BITS = 64
 _BLOOM_SHIFTS = (0, 6, 12, 18)
 
 
-def kernel_message(properties: Mapping[str, str]) -> bytes:
+def kernel_message(properties: Sequence[tuple[str, str]]) -> bytes:
     """The message that the kernel sends.
 
     Args:
-        properties: ACTION, DEVPATH and the others, in the order in which they are sent.
+        properties: the KEY, VALUE pairs, ACTION and DEVPATH among them, in the order in which they are sent.
 
     Raises:
         ValueError: one that cannot be sent, or that the kernel would have no room for.
@@ -64,7 +64,8 @@ def kernel_message(properties: Mapping[str, str]) -> bytes:
     words = _words(properties)
     if len(words) > PROPERTIES_SIZE:
         raise ValueError(f"{len(words)} bytes of properties are more than {PROPERTIES_SIZE}")
-    return f"{properties['ACTION']}@{properties['DEVPATH']}\0".encode("latin-1") + words
+    named = dict(properties)
+    return f"{named['ACTION']}@{named['DEVPATH']}\0".encode("latin-1") + words
 
 
 def parse_kernel_message(message: bytes) -> dict[str, str]:
@@ -85,7 +86,7 @@ def udev_message(properties: Mapping[str, str]) -> bytes:
     Raises:
         ValueError: one that cannot be sent.
     """
-    words = _words(properties)
+    words = _words(properties.items())
     devtype, tags = properties.get("DEVTYPE"), properties.get("TAGS", "")
     filters = _FILTER_FIELDS.pack(
         string_hash(properties["SUBSYSTEM"]), string_hash(devtype) if devtype else 0, tag_bloom(tags.split(":"))
@@ -137,12 +138,12 @@ def murmur_hash2(data: bytes, seed: int = 0) -> int:
     return result ^ result >> 15
 
 
-def _words(properties: Mapping[str, str]) -> bytes:
+def _words(properties: Collection[tuple[str, str]]) -> bytes:
     """The properties as they are sent.  ValueError when a listener would read something else."""
-    for key, value in properties.items():
+    for key, value in properties:
         if not key or "=" in key or "\0" in key + value:
             raise ValueError(f"{key!r}={value!r} is no property")
-    return "".join(f"{key}={value}\0" for key, value in properties.items()).encode("latin-1")
+    return "".join(f"{key}={value}\0" for key, value in properties).encode("latin-1")
 
 
 def _properties(words: bytes) -> dict[str, str]:

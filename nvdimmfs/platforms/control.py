@@ -221,9 +221,9 @@ class Watcher:
         """A device comes, goes or changes.  When it has a number, its node has to do the same."""
         self._sequence += 1
         properties = event.properties
-        if "MAJOR" in properties and event.action in (Action.ADD, Action.REMOVE):
+        if "MAJOR" in dict(properties) and event.action in (Action.ADD, Action.REMOVE):
             self._needs_action = self._sequence
-        self._say(control.DeviceEvent(self._sequence, tuple(properties.items())))
+        self._say(control.DeviceEvent(self._sequence, properties))
 
     def added(self, directory: Directory, node: Node) -> None:
         """An entry appears."""

@@ -102,14 +102,16 @@ class Supervisor:
         if isinstance(event, EntryEvent):
             self._view.changed(event.path, present=event.present)
             return
-        properties = dict(event.properties)
-        if "MAJOR" in properties:
-            self._act_on_node(properties)
+        properties = event.properties
+        if "MAJOR" in dict(properties):
+            number = self._act_on_node(dict(properties))
+            renumbered = {"MAJOR": str(number.major), "MINOR": str(number.minor)}
+            properties = tuple((key, renumbered.get(key, value)) for key, value in properties)
         if self._uevents is not None:
             self._uevents.send(properties)
 
-    def _act_on_node(self, properties: dict[str, str]) -> None:
-        """Make or remove a node, and put its number where the machine's own was."""
+    def _act_on_node(self, properties: dict[str, str]) -> NodeNumber:
+        """Make or remove a node, and return its number, which is another than the machine's own."""
         name, kind = properties["DEVNAME"], "block" if properties["SUBSYSTEM"] == "block" else "char"
         number = NodeNumber(int(properties["MAJOR"]), int(properties["MINOR"]))
         if properties["ACTION"] == "add":
@@ -121,7 +123,7 @@ class Supervisor:
             number = self._nodes.number(name) or number
             if "DISK_RO" in properties:
                 self._nodes.set_read_only(name, read_only=properties["DISK_RO"] == "1")
-        properties |= {"MAJOR": str(number.major), "MINOR": str(number.minor)}
+        return number
 
     def _make_node(self, kind: str, name: str, number: NodeNumber) -> NodeNumber:
         """Make a node and return its number, which is the machine's own when the node has none."""

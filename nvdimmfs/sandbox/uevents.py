@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 from nvdimmfs.core.uevent import Uevent
@@ -58,19 +58,20 @@ class UeventSender:
             self._kernel = failed.enter_context(_open_socket())
             failed.pop_all()
 
-    def send(self, properties: Mapping[str, str]) -> None:
+    def send(self, properties: Sequence[tuple[str, str]]) -> None:
         """Send one event to everybody who listens; nobody need.
 
         Args:
-            properties: ACTION, DEVPATH, SUBSYSTEM, SEQNUM and the others, in the kernel's order.
+            properties: ACTION, DEVPATH, SUBSYSTEM, SEQNUM and the others, in the kernel's order.  udev has only the
+                last value of a key that comes several times.
 
         Raises:
             KernelError: EPERM outside of a network namespace of one's own, EINVAL for properties that cannot be sent;
                 else as sendmsg(2).
         """
         try:
-            from_kernel = kernel_message({key: value for key, value in properties.items() if key != "SEQNUM"})
-            from_udev = udev_message(properties)
+            from_kernel = kernel_message([(key, value) for key, value in properties if key != "SEQNUM"])
+            from_udev = udev_message(dict(properties))
         except ValueError as error:
             raise KernelError(errno.EINVAL, str(error)) from None
         self._send_as_kernel(from_kernel)

@@ -27,7 +27,7 @@ EVENTS = st.dictionaries(KEYS, TEXT).map(lambda more: {**EVENT, **more, "DEVPATH
 
 
 def test_the_kernels_message():
-    assert kernel_message(EVENT) == b"add@/devices/x\0" + WORDS
+    assert kernel_message([*EVENT.items()]) == b"add@/devices/x\0" + WORDS
 
 
 def test_udevs_message():
@@ -49,11 +49,11 @@ def test_udevs_message_of_a_device_with_type_and_tags():
 @given(EVENTS)
 def test_what_is_packed_is_what_is_unpacked(properties):
     assert parse_udev_message(udev_message(properties)) == properties
-    assert parse_kernel_message(kernel_message(properties)) == properties
+    assert parse_kernel_message(kernel_message([*properties.items()])) == properties
 
 
 @pytest.mark.parametrize("more", [{"A=B": "c"}, {"": "c"}, {"A": "b\0c"}, {"A\0": "c"}])
-@pytest.mark.parametrize("pack", [kernel_message, udev_message])
+@pytest.mark.parametrize("pack", [lambda event: kernel_message([*event.items()]), udev_message])
 def test_no_listener_reads_something_else(pack, more):
     with pytest.raises(ValueError, match="is no property"):
         pack(EVENT | more)
@@ -61,9 +61,14 @@ def test_no_listener_reads_something_else(pack, more):
 
 def test_the_kernel_has_no_room_for_more():
     room = PROPERTIES_SIZE - len(WORDS) - len("A=\0")
-    kernel_message(EVENT | {"A": "x" * room})
+    kernel_message([*EVENT.items(), ("A", "x" * room)])
     with pytest.raises(ValueError, match="2049 bytes of properties are more than 2048"):
-        kernel_message(EVENT | {"A": "x" * (room + 1)})
+        kernel_message([*EVENT.items(), ("A", "x" * (room + 1))])
+
+
+def test_the_kernel_says_a_key_as_often_as_it_is_written():
+    message = kernel_message([*EVENT.items(), ("A", "1"), ("A", "2"), ("A", "1")])
+    assert message == b"add@/devices/x\0" + WORDS + b"A=1\0A=2\0A=1\0"
 
 
 @pytest.mark.parametrize(

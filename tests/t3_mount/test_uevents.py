@@ -114,7 +114,7 @@ def test_a_machine_tells_of_its_disk(way):
     machine.system.listen(told)
     libudev.rebind(machine)
     everything, disks = listen(way, [monitor(), monitor(("block", "disk"))], machine=MEMMAP)
-    assert everything == [as_udev_has_it(each.properties) for each in told.events]
+    assert everything == [as_udev_has_it(dict(each.properties)) for each in told.events]
     assert [each["ACTION"] for each in disks] == ["remove", "add"]
 
 
@@ -132,7 +132,7 @@ if os.geteuid() == 0:
     os.setresuid(65534, 65534, 65534)
 with UeventSender() as sender:
     try:
-        sender.send({"ACTION": "add", "DEVPATH": "/devices/x", "SUBSYSTEM": "nd", "SEQNUM": "1"})
+        sender.send([("ACTION", "add"), ("DEVPATH", "/devices/x"), ("SUBSYSTEM", "nd"), ("SEQNUM", "1")])
     except KernelError as refusal:
         print(refusal)
 """
