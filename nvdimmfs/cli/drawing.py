@@ -32,6 +32,7 @@ WORDS = {
     "idle": "not in use",
     "raw": "raw bytes",
     "data": "data",
+    "system_ram": "System RAM (kmem)",
     "start_pad": "start padding",
     "info": "info block",
     "memmap": "memmap",
@@ -142,8 +143,9 @@ def _dimm_bar(dimm: Document) -> Bar:
 
 def _notes(namespace: Document) -> tuple[str, ...]:
     """Who uses it, as what, and what its struct pages cost."""
+    struct_pages = namespace["struct_pages"]
     if namespace["driver"] is None:
-        return ("bound to no driver",)
+        return ("bound to no driver", *([] if struct_pages is None else [_cost(struct_pages)]))
     notes = [f"{namespace['device']} bound to {namespace['driver']}"]
     if namespace["disk"]:
         notes.append(f"dev/{namespace['disk']}")
@@ -151,11 +153,12 @@ def _notes(namespace: Document) -> tuple[str, ...]:
         notes += [f"mode {namespace['mode']}", f"align {exact_size(namespace['align'])}"]
     if "sector_size" in namespace:
         notes.append(f"sectors of {namespace['sector_size']} bytes")
-    struct_pages = namespace["struct_pages"]
-    if struct_pages is None:
-        return (*notes, "no struct pages")
+    return (*notes, "no struct pages" if struct_pages is None else _cost(struct_pages))
+
+
+def _cost(struct_pages: Document) -> str:
     places = [f"{exact_size(size)} in {place}" for place, size in struct_pages.items() if size]
-    return (*notes, f"struct pages: {' and '.join(places) or 'those of the RAM around it'}")
+    return f"struct pages: {' and '.join(places) or 'those of the RAM around it'}"
 
 
 def _segment(part: Part) -> Segment:

@@ -41,6 +41,7 @@ COLOURS = {
     "free": "#b4bac4",
     "raw": "#0072b2",
     "data": "#009e73",
+    "system_ram": "#0072b2",
     "start_pad": "#6b7280",
     "info": "#d55e00",
     "memmap": "#e69f00",

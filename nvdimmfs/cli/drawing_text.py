@@ -18,6 +18,7 @@ GLYPHS = {
     "free": " ",
     "raw": "=",
     "data": "=",
+    "system_ram": "R",
     "start_pad": "x",
     "info": "i",
     "memmap": "M",
@@ -38,6 +39,7 @@ GLYPHS = {
 COLOURS = {
     "raw": "blue",
     "data": "green",
+    "system_ram": "blue",
     "start_pad": "bright_black",
     "info": "red",
     "memmap": "yellow",

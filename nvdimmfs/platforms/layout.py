@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import attrs
 
@@ -24,7 +24,8 @@ from nvdimmfs.formats.pfn import PfnInfoBlock, PfnMode
 from nvdimmfs.mm.kernel import INFO_BLOCK_RESERVE
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap
-from nvdimmfs.mm.sparse import Place
+from nvdimmfs.mm.sparse import Memmap, Place
+from nvdimmfs.mm.units import PAGE_SHIFT
 from nvdimmfs.nd.btt import BttDevice
 from nvdimmfs.nd.bus import NdBus
 from nvdimmfs.nd.dimm import DimmDevice
@@ -46,6 +47,8 @@ class PartKind(enum.StrEnum):
     """Bytes, not mapped with struct page."""
     DATA = "data"
     """Bytes for the user: pages with struct page, or a BTT's blocks."""
+    SYSTEM_RAM = "system_ram"
+    """Memory blocks that `kmem` has added as System RAM."""
     START_PAD = "start_pad"
     INFO = "info"
     """The info block, and what is set aside with it."""
@@ -124,6 +127,14 @@ def namespaces_of(region: RegionDevice) -> list[NamespaceDevice]:
 
 def parts_of(namespace: NamespaceDevice) -> list[Part]:
     """A namespace's parts, in address order; they fill it exactly."""
+    parts = _parts_in_use(namespace)
+    for first, end in _added_as_ram(namespace):
+        parts = _laid_over(parts, PartKind.SYSTEM_RAM, first << PAGE_SHIFT, end << PAGE_SHIFT)
+    return parts
+
+
+def _parts_in_use(namespace: NamespaceDevice) -> list[Part]:
+    """As its driver, or that of its claim, has them."""
     device = _holder(namespace)
     if device is None:
         return [Part(PartKind.IDLE, namespace.start, namespace.size)]
@@ -238,12 +249,24 @@ def _pagemap(namespace: NamespaceDevice) -> DevPagemap | None:
     return next((found for found in memory.pagemaps if namespace.start <= found.range.start <= namespace.end), None)
 
 
+def _added_as_ram(namespace: NamespaceDevice) -> Mapping[tuple[int, int], Memmap]:
+    """What of it came to the machine's RAM after boot, by first and end pfn.  It stays when its driver leaves it."""
+    memory: Memory = namespace.region.memory
+    return {
+        pfns: memmap
+        for pfns, memmap in memory.hot_memmaps.items()
+        if namespace.start <= pfns[0] << PAGE_SHIFT <= namespace.end
+    }
+
+
 def _struct_pages(namespace: NamespaceDevice) -> dict[str, int] | None:
     pagemap = _pagemap(namespace)
-    if pagemap is None:
+    added = _added_as_ram(namespace)
+    if pagemap is None and not added:
         return None
-    in_pmem = sum(size for _, size in _memmap_pieces(pagemap))
-    return {"ram": pagemap.ram_bytes, "pmem": in_pmem}
+    in_pmem = sum(size for _, size in _memmap_pieces(pagemap)) if pagemap else 0
+    in_ram = sum(memmap.ram_bytes for memmap in added.values()) + (pagemap.ram_bytes if pagemap else 0)
+    return {"ram": in_ram, "pmem": in_pmem}
 
 
 def _memmap_pieces(pagemap: DevPagemap) -> Iterator[tuple[int, int]]:

@@ -13,7 +13,7 @@ import mounting
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from poke import Hands
+from poke import DEBUG, Hands
 
 from nvdimmfs.cli.drawing import Bar, Segment, bars_of, shares
 from nvdimmfs.cli.drawing_svg import MONO_WIDTH, SANS_WIDTH, WIDTH, draw_svg
@@ -103,6 +103,31 @@ def test_what_nobody_uses_is_drawn_too():
     assert [bar.segments[0].name for bar in (used, idle, free)] == ["data", "not in use", "no namespace"]
     assert idle.notes == ("bound to no driver",)
     assert free.title == "region2"
+
+
+def test_what_is_system_ram_is_called_so():
+    """Whole memory blocks are, and have struct pages in RAM, whoever has the namespace."""
+    hands = Hands.on("512M!4G")
+    hands.write(f"{DEBUG}/modules", "load kmem\n")
+    hands.bring_up(0, "dax", mode="pmem")
+    hands.write("bus/dax/drivers/device_dax/unbind", "dax0.0")
+    before = bars_of(hands.layout())[0]
+    hands.write("bus/dax/drivers/kmem/new_id", "dax0.0")
+    hands.write("devices/system/memory/memory33/state", "online")
+    taken = bars_of(hands.layout())[0]
+    assert [segment.name for segment in taken.segments] == [
+        "info block",
+        "alignment padding",
+        "data",
+        "System RAM (kmem)",
+    ]
+    assert (taken.segments[-1].start, taken.segments[-1].size) == (0x108000000, 3 * 128 * MIB)
+    assert (before.notes[-1], taken.notes[-1]) == ("no struct pages", "struct pages: 6 MiB in ram")
+    hands.write("bus/dax/drivers/kmem/unbind", "dax0.0")
+    hands.write("bus/nd/drivers/dax_pmem/unbind", "dax0.0")
+    left = bars_of(hands.layout())[0]
+    assert left.notes == ("bound to no driver", "struct pages: 6 MiB in ram")
+    assert [segment.name for segment in left.segments] == ["not in use", "System RAM (kmem)"]
 
 
 def test_a_machine_without_persistent_memory(tmp_path, capsys):
