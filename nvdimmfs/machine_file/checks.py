@@ -14,7 +14,7 @@ import attrs
 from nvdimmfs.formats.btt import LBASIZES
 from nvdimmfs.machine_file.defaults import legacy_entries
 from nvdimmfs.machine_file.dimm_checks import Problem, dimm_problems
-from nvdimmfs.machine_file.model import BusDescription, MachineDescription, PersonalityDescription
+from nvdimmfs.machine_file.model import PLATFORM_FOLDER, BusDescription, MachineDescription, PersonalityDescription
 from nvdimmfs.machine_file.range_checks import choice_problem, range_problems, uuid_problem
 from nvdimmfs.machine_file.values import plain_size, shown
 from nvdimmfs.machine_file.words import SCRUB_COMMANDS, PersonalityKind
@@ -26,18 +26,21 @@ from nvdimmfs.mm.units import ALIGNMENTS, GIB, align_up
 _NAMESPACE = re.compile(r"namespace[0-9]+\.[0-9]+")
 _PROVIDER = re.compile(r"[!-.0-~]+")
 
+#: Where the kernel has devices of other kinds, in a folder of their own or beside those of the test platform.
+_FOLDERS_OF_OTHERS = ("devices/system", "devices/virtual")
+_OTHER_PLATFORM_DEVICE = re.compile(r"e820_pmem$|hmem\.")
+
+#: Bytes of a name in a folder (include/uapi/linux/limits.h).
+NAME_MAX = 255
+
 
 def problems(machine: MachineDescription) -> Iterator[Problem]:
     """Everything that is wrong with a completed machine."""
     yield from _machine(machine)
     yield from _memory(machine)
-    parents: dict[str, str] = {}
     for index, bus in enumerate(machine.buses):
-        path = f"bus[{index}]"
-        yield from _bus(bus, path)
-        if bus.parent in parents:
-            yield f"{path}.parent", f'"{bus.parent}" is the parent of {parents[bus.parent]}, too; name another device'
-        parents.setdefault(bus.parent, path)
+        yield from _bus(bus, f"bus[{index}]")
+    yield from _unique_parents(machine)
     yield from _unique_uuids(machine)
 
 
@@ -150,11 +153,40 @@ def _way_out(span: _Span) -> str:
     return f"{hint}, or give the machine less ram" if span.owner == "RAM" else hint
 
 
+def _unique_parents(machine: MachineDescription) -> Iterator[Problem]:
+    """No two buses have the same, and none has one that another's parent is in."""
+    parents: dict[str, str] = {}
+    for index, bus in enumerate(machine.buses):
+        path = f"bus[{index}]"
+        if bus.parent in parents:
+            yield f"{path}.parent", f'"{bus.parent}" is the parent of {parents[bus.parent]}, too; name another device'
+        parents.setdefault(bus.parent, path)
+    for parent, path in parents.items():
+        around = next((other for other in parents if parent.startswith(f"{other}/")), None)
+        if around is not None:
+            yield f"{path}.parent", f'"{parent}" is within the parent of {parents[around]}; name another device'
+
+
+def _parent(parent: str, path: str) -> Iterator[Problem]:
+    example = f"write for example {PLATFORM_FOLDER}/nfit_test.0"
+    folder, _, name = parent.rpartition("/")
+    if not _is_relative(parent) or not parent.startswith("devices/"):
+        yield path, f"{shown(parent)} is not a device such as {PLATFORM_FOLDER}/nfit_test.0"
+    elif any(len(word.encode()) > NAME_MAX for word in parent.split("/")):
+        yield path, f"{shown(parent)} has a name of more than {NAME_MAX} bytes; {example}"
+    elif parent.startswith(_FOLDERS_OF_OTHERS) or (folder == PLATFORM_FOLDER and _OTHER_PLATFORM_DEVICE.match(name)):
+        yield path, f"{shown(parent)} is something else in every machine; {example}"
+    elif parent.startswith(f"{PLATFORM_FOLDER}/") and folder != PLATFORM_FOLDER:
+        yield path, f"{shown(parent)} is not in {PLATFORM_FOLDER} itself; {example}"
+    elif parent == PLATFORM_FOLDER:
+        yield path, f"{shown(parent)} is a folder of devices; {example}"
+
+
 def _bus(bus: BusDescription, path: str) -> Iterator[Problem]:
     if not _PROVIDER.fullmatch(bus.provider):
         yield f"{path}.provider", f'"{bus.provider}" is not a word such as ACPI.NFIT or nfit_test.0'
-    elif not _is_relative(bus.parent) or not bus.parent.startswith("devices/"):
-        yield f"{path}.parent", f'"{bus.parent}" is not a device such as devices/platform/nfit_test.0'
+    else:
+        yield from _parent(bus.parent, f"{path}.parent")
     if bus.hw_error_scrub > 1:
         yield f"{path}.hw_error_scrub", f"{bus.hw_error_scrub} is neither 0 nor 1"
     if bus.scrubbing and not (bus.can_scrub and any(not range_.kind.is_virtual for range_ in bus.ranges)):

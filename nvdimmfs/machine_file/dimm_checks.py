@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nvdimmfs.formats.label import LABEL_SIZES_BY_VERSION
-from nvdimmfs.machine_file.model import MINIMUM_LABEL_AREA, BusDescription, DimmDescription, LabelArea
+from nvdimmfs.machine_file.model import (
+    LARGEST_LABEL_AREA,
+    MINIMUM_LABEL_AREA,
+    BusDescription,
+    DimmDescription,
+    LabelArea,
+)
 from nvdimmfs.machine_file.values import plain_size, shown
 from nvdimmfs.machine_file.words import Security
 
@@ -49,6 +55,8 @@ def _label(label: LabelArea, path: str) -> Iterator[Problem]:
     if label.size and label.size < MINIMUM_LABEL_AREA:
         right = f"write 0 for none, or at least {plain_size(MINIMUM_LABEL_AREA)}"
         yield f"{path}.size", f"{label.size} bytes do not hold two index blocks and labels; {right}"
+    elif label.size > LARGEST_LABEL_AREA:
+        yield f"{path}.size", f"{plain_size(label.size)} is too large; the most is {LARGEST_LABEL_AREA}"
     elif contents == ["initialised"]:
         yield from _initialised(label, path)
     elif contents:
@@ -63,7 +71,7 @@ def _initialised(label: LabelArea, path: str) -> Iterator[Problem]:
 
 
 def _content(label: LabelArea, path: str) -> Iterator[Problem]:
-    if label.file and not Path(label.file).is_file():
+    if label.file and not _is_file(label.file):
         yield path, f"{shown(label.file)} is not a file; the path is relative to the machine file"
         return
     try:
@@ -73,3 +81,11 @@ def _content(label: LabelArea, path: str) -> Iterator[Problem]:
         return
     if size > label.size:
         yield path, f"its {size} bytes do not fit into a label area of {label.size}; make the area larger"
+
+
+def _is_file(path: str) -> bool:
+    """Whether it is; not so when nobody can know, such as of a name that is too long."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False

@@ -53,6 +53,9 @@ TO_BE_CHOSEN = -1
 DEFAULT_LABEL_AREA = 128 * KIB
 MINIMUM_LABEL_AREA = 1 * KIB
 
+#: Bytes of the largest label area: the DIMM says its size in 32 bits (GET_CONFIG_SIZE).
+LARGEST_LABEL_AREA = (1 << 32) - 1
+
 #: Mappings that a region can have (ND_MAX_MAPPINGS, include/linux/libnvdimm.h, Linux 6.1).
 MAXIMUM_MAPPINGS = 32
 

@@ -67,7 +67,7 @@ def _extent(range_: RangeDescription, path: str) -> Iterator[Problem]:
         right = max(align_down(range_.size, PAGE_SIZE), PAGE_SIZE)
         yield f"{path}.size", f"{range_.size} is not a multiple of 4 KiB; write for example {right}"
     elif range_.start % PAGE_SIZE:
-        right = align_up(range_.start, PAGE_SIZE)
+        right = min(align_up(range_.start, PAGE_SIZE), (1 << PHYSICAL_BITS) - PAGE_SIZE)
         yield f"{path}.start", f"{range_.start:#x} is not a multiple of 4 KiB; write for example {right:#x}"
     elif range_.end > 1 << PHYSICAL_BITS:
         yield f"{path}.start", f"it ends at {range_.end:#x}; physical addresses end at {1 << PHYSICAL_BITS:#x} (4P)"

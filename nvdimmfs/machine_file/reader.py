@@ -22,6 +22,9 @@ from cattrs.gen import make_dict_structure_fn, override
 from nvdimmfs.machine_file.model import MachineDescription, MappingDescription
 from nvdimmfs.machine_file.values import number_kind, shown
 
+#: What some editors write before a text.
+_BYTE_ORDER_MARK = "\ufeff"
+
 
 class NotAMachine(Exception):  # noqa: N818  # it is what the text is not
     """The text does not describe a machine.
@@ -39,8 +42,11 @@ def read_machine(text: str) -> MachineDescription:
     """The machine as the text has it, nothing filled in.  NotAMachine."""
     try:
         document = tomllib.loads(text)
-    except ValueError as error:  # TOML's own, or Python's of a number with thousands of digits
-        raise NotAMachine([("", f"not TOML: {error}")]) from None
+    except tomllib.TOMLDecodeError as error:
+        how = "it begins with a byte order mark; save it without one" if text.startswith(_BYTE_ORDER_MARK) else error
+        raise NotAMachine([("", f"not TOML: {how}")]) from None
+    except ValueError:  # Python's
+        raise NotAMachine([("", "not a machine: a number has thousands of digits")]) from None
     except RecursionError:
         raise NotAMachine([("", "not a machine: tables and lists are nested too deeply")]) from None
     try:

@@ -48,6 +48,9 @@ _WORD = 1 << 64
 #: A value that is longer is not repeated in full in a complaint.
 _LONGEST_VALUE = 40
 
+#: A number of more bits is shown in hexadecimal, as Python makes no decimal one of thousands of digits.
+_MOST_BITS = 128
+
 
 @attrs.frozen
 class NumberKind:
@@ -150,6 +153,8 @@ def shown(value: Any) -> str:  # noqa: ANN401  # whatever a file says
         return "a table"
     if isinstance(value, list):
         return "a list"
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        return f"{value:#x}"[:_LONGEST_VALUE] + "..."
     text = json.dumps(value, ensure_ascii=False, default=str)
     return printable(text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 4]}..." + text[-1])
 

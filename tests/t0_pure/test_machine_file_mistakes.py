@@ -26,6 +26,7 @@ SHORTHANDS = {
     "TWO DIMMS": TWO_DIMMS,
     "TWO BLANK DIMMS": TWO_DIMMS.replace('"1.1"', '""'),
     "1025 LETTERS": "x" * 1025,
+    "256 LETTERS": "x" * 256,
 }
 
 #: Files with a mistake each, and the line that names it.
@@ -381,6 +382,52 @@ uuid = "x"
 size = "1G"
 => bus[0].range[0].namespace[0].uuid: "x" is not a UUID such as 01234567-89ab-cdef-0123-456789abcdef
 
+[[bus]]
+parent = "devices/system/cpu"
+=> bus[0].parent: "devices/system/cpu" is something else in every machine; write for example
+   devices/platform/nfit_test.0
+
+[[bus]]
+parent = "devices/platform/e820_pmem"
+=> bus[0].parent: "devices/platform/e820_pmem" is something else in every machine; write for example
+   devices/platform/nfit_test.0
+
+[[bus]]
+parent = "devices/platform"
+=> bus[0].parent: "devices/platform" is a folder of devices; write for example devices/platform/nfit_test.0
+
+[[bus]]
+parent = "devices/platform/a/b"
+=> bus[0].parent: "devices/platform/a/b" is not in devices/platform itself; write for example
+   devices/platform/nfit_test.0
+
+[[bus]]
+provider = "256 LETTERS"
+=> bus[0].parent: "devices/platform/xxxxxxxxxxxxxxxxxx..." has a name of more than 255 bytes; write for example
+   devices/platform/nfit_test.0
+
+[[bus]]
+parent = "devices/A/B/C"
+[[bus]]
+parent = "devices/A/B"
+[[bus]]
+parent = "devices/A/BB"
+=> bus[0].parent: "devices/A/B/C" is within the parent of bus[1]; name another device
+
+[[bus]]
+[[bus.dimm]]
+size = "1G"
+label = { size = "4G" }
+=> bus[0].dimm[0].label.size: 4G is too large; the most is 4294967295
+
+[[bus]]
+[[bus.dimm]]
+size = "1G"
+[[bus.range]]
+start = 0xffffffffffffffff
+dimms = ["0x1"]
+=> bus[0].range[0].start: 0xffffffffffffffff is not a multiple of 4 KiB; write for example 0xffffffffff000
+
 TWO DIMMS
 [[bus.range]]
 dimms = ["A"]
@@ -517,6 +564,25 @@ def test_a_file_that_is_no_text_is_named(tmp_path):
     with pytest.raises(MachineFileError) as caught:
         load_machine(tmp_path / "x.toml")
     assert caught.value.lines == [f"{tmp_path}/x.toml: not a text in UTF-8: byte 6 is 0xff"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('\ufeffmemmap = "1G!4G"', "not TOML: it begins with a byte order mark; save it without one"),
+        (f"ram = {'9' * 5000}", "not a machine: a number has thousands of digits"),
+        (f"ram = 0x{'f' * 5000}", f"ram: 0x{'f' * 38}... is too large; the most is 18446744073709551615"),
+    ],
+)
+def test_what_python_itself_would_stumble_over_is_named(text, line):
+    assert complaint(text) == line
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a/" + "x" * 5000, "a\\u0000b"])
+def test_a_label_file_that_cannot_be_is_named_with_its_place(name):
+    line = complaint(f'[[bus]]\n[[bus.dimm]]\nlabel = {{ file = "{name}" }}')
+    assert line.startswith("bus[0].dimm[0].label.file: ")
+    assert line.endswith(" is not a file; the path is relative to the machine file")
 
 
 def test_an_unknown_name_is_told_the_names_that_there_are():
