@@ -57,6 +57,7 @@ def test_ctrl_c_at_any_time_ends_quietly_by_the_signal(module, entry, tmp_path):
                 if name == {module!r}:
                     print("interrupted", flush=True)
                     os.kill(os.getpid(), signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as if whoever runs the tests did not ignore it
         sys.meta_path.insert(0, Finder())
         runpy.{entry}
     """
