@@ -82,6 +82,7 @@ class Machine:
                 gc.collect(0)  # forgotten also where nobody looks for garbage while a machine boots
             machine = cls._booted(description, storage, blacklist)
             machine._make_unreadable(description.unreadable)
+            storage.has_booted()
             failed.pop_all()
         return machine
 

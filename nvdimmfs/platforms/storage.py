@@ -15,6 +15,9 @@ from nvdimmfs.media.memory import MemoryMedia
 from nvdimmfs.media.populated import PopulatedMedia
 from nvdimmfs.nd.label import init_label_area
 
+#: Where a folder has the names of files that are not finished.
+_LIST_OF_FILES_IN_THE_MAKING = ".unfinished"
+
 
 class Storage(ABC):
     """Gives the medium behind a physical range; the same range gets the same medium as long as the storage is open."""
@@ -60,6 +63,10 @@ class Storage(ABC):
             self.remove_label_area(name)
 
     @abstractmethod
+    def has_booted(self) -> None:
+        """The machine has put on media what it begins with: from now on they are the user's."""
+
+    @abstractmethod
     def remove_label_area(self, name: str) -> None:
         """Take away a closed label area."""
 
@@ -103,6 +110,9 @@ class MemoryStorage(Storage):
         media = MemoryMedia(size)
         return media if populated == ((0, size),) else PopulatedMedia(media, populated)
 
+    def has_booted(self) -> None:
+        """Nothing outlives a boot that fails."""
+
     def create_label_area(self, name: str, size: int) -> tuple[Media, bool]:  # noqa: ARG002  # memory needs no names
         return MemoryMedia(size), True
 
@@ -111,7 +121,11 @@ class MemoryStorage(Storage):
 
 
 class FolderStorage(Storage):
-    """A sparse file a range, named after its first and last address, in a folder that one machine at a time uses."""
+    """A sparse file a range, named after its first and last address, in a folder that one machine at a time uses.
+
+    A boot that ends too early, such as by kill -9, leaves a list of the files that it made, and the next boot makes
+    them anew: otherwise it would take a label area without labels for the user's.
+    """
 
     def __init__(self, folder: Path) -> None:
         """`MediaError` when the folder cannot be used or another machine uses it."""
@@ -129,14 +143,26 @@ class FolderStorage(Storage):
             raise MediaError(
                 f"{folder}: in use by another machine; unmount it first or choose another folder"
             ) from error
+        self._list = folder / _LIST_OF_FILES_IN_THE_MAKING
+        self._is_booting = True
+        self._remove_half_made_files()
         self.is_new = not any(folder.glob("*.img"))
 
+    def has_booted(self) -> None:
+        self._is_booting = False
+        self._list.unlink(missing_ok=True)
+
     def create(self, start: int, size: int) -> Media:
-        return FileMedia(self.folder / f"pmem-{start:x}-{start + size - 1:x}.img", size)
+        path = self.folder / f"pmem-{start:x}-{start + size - 1:x}.img"
+        if not path.exists():
+            self._list_as_half_made(path)
+        return FileMedia(path, size)
 
     def create_label_area(self, name: str, size: int) -> tuple[Media, bool]:
         path = self._label_path(name)
         is_new = not path.exists()
+        if is_new:
+            self._list_as_half_made(path)
         return FileMedia(path, size), is_new
 
     def remove_label_area(self, name: str) -> None:
@@ -144,6 +170,18 @@ class FolderStorage(Storage):
 
     def _label_path(self, name: str) -> Path:
         return self.folder / f"labels-{name}.img"
+
+    def _list_as_half_made(self, path: Path) -> None:
+        if self._is_booting:
+            with self._list.open("a") as names:
+                names.write(f"{path.name}\n")
+
+    def _remove_half_made_files(self) -> None:
+        """Nobody but the boot that made them has seen them."""
+        if self._list.exists():
+            for name in self._list.read_text().splitlines():
+                (self.folder / name).unlink(missing_ok=True)
+            self._list.unlink()
 
     def close(self) -> None:
         super().close()

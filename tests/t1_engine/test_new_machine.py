@@ -1,8 +1,11 @@
 """What a machine file puts on media, and what it makes fail."""
 
+import contextlib
 import errno
 import gc
+import math
 
+import attrs
 import pytest
 from poke import Hands
 from replay import InProcess
@@ -11,6 +14,7 @@ from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.machine_file.files import parse_machine
 from nvdimmfs.media.base import MediaError
+from nvdimmfs.media.file import FileMedia
 from nvdimmfs.mm.units import MIB
 from nvdimmfs.platforms.machine import Machine
 from nvdimmfs.platforms.new_machine import NewMachineError
@@ -99,6 +103,56 @@ def test_personalities_are_there_at_the_first_boot_and_stay(tmp_path):
         assert hands.read("bus/nd/devices/btt1.1/sector_size").split()[1] == "[520]"
         assert hands.sysfs.names("block") == ["pmem0", "pmem1s"]
         hands.machine.close()
+
+
+class Killed(BaseException):
+    """The daemon was killed with SIGKILL."""
+
+
+@attrs.define
+class Lifetime:
+    """Counts the writes to files, and kills whoever makes one more than `writes`."""
+
+    writes: float = math.inf
+    made: int = 0
+
+    def write(self, media, offset, data):
+        if self.made >= self.writes:
+            raise Killed
+        self.made += 1
+        WRITE(media, offset, data)
+
+
+WRITE = FileMedia.write
+
+
+@pytest.mark.parametrize("text", [LABELLED, LEGACY])
+def test_a_first_boot_that_is_killed_leaves_nothing_half_made(text, tmp_path, monkeypatch):
+    """Whenever that is: at the next boot, the machine has all that its file says, as if it were the first."""
+    lifetime = Lifetime()
+    monkeypatch.setattr(FileMedia, "write", lambda *arguments: lifetime.write(*arguments))
+    whole = boot(text, tmp_path / "whole").snapshot()
+    needed = lifetime.made
+    for writes in range(0, needed, needed // 20 or 1):
+        folder = tmp_path / str(writes)
+        lifetime = Lifetime(writes)
+        with pytest.raises(Killed):
+            boot(text, folder)
+        lifetime = Lifetime()
+        hands = boot(text, folder)
+        assert hands.snapshot() == whole
+        hands.machine.close()
+        assert {path.name for path in folder.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
+
+
+def test_what_the_user_has_is_never_taken_for_half_made(tmp_path):
+    for text in (LEGACY, LEGACY + '[[unreadable]]\npath = "x"\nerrno = "EIO"\n'):
+        with contextlib.suppress(NewMachineError):
+            hands = boot(text, tmp_path)
+            hands.sysfs.pwrite("pmem0", 0, b"mine")
+            hands.machine.close()
+    hands = boot(LEGACY, tmp_path)
+    assert hands.sysfs.pread("pmem0", 0, 4) == b"mine"
 
 
 def test_what_cannot_be_put_on_media_is_one_line():
