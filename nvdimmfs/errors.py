@@ -27,3 +27,8 @@ class KernelError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.reason}" if self.reason else self.code
+
+
+def refused_by_host(failure: OSError) -> KernelError:
+    """What the host refuses (its disk is full, its medium fails) keeps the host's errno."""
+    return KernelError(failure.errno or errno.EIO, f"the host says: {failure.strerror or failure}")

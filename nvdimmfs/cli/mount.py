@@ -17,7 +17,7 @@ import attrs
 from nvdimmfs.cli import log as logs
 from nvdimmfs.cli import machine_options
 from nvdimmfs.cli.daemon import leave_behind
-from nvdimmfs.cli.errors import CommandError
+from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.mount_table import absolute
 from nvdimmfs.cli.vacancy import Vacancy, held
 from nvdimmfs.fuse.requirements import MountError, require_fuse
@@ -63,6 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
         blacklist=tuple(arguments.blacklist),
         cache=not arguments.no_cache,
     )
+    if request.media is not None and request.media.is_relative_to(request.mountpoint):
+        raise CommandError(f"--media {request.media}: the mount would cover it; choose another folder", MISUSED)
     with held(request.mountpoint) as vacancy:
         try:
             require_fuse()

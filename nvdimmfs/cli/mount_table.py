@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from nvdimmfs.cli.errors import CommandError
+from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.fuse.identity import FILE_SYSTEM_TYPE, answer_in_time
 
 _MOUNT_TABLE = Path("/proc/self/mountinfo")
@@ -29,6 +29,8 @@ class Mount(NamedTuple):
 
 def absolute(directory: str) -> Path:
     """The path of a directory as the mount table has it.  Asks nothing of what is mounted there: nobody may answer."""
+    if not directory:
+        raise CommandError("the name of a directory is empty", MISUSED)
     try:
         path = Path(os.path.abspath(directory))  # noqa: PTH100  # resolve() looks at the last component as well
     except FileNotFoundError:

@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from pyfuse3 import FUSEError
 
-from nvdimmfs.errors import KernelError
+from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.fuse.kernel_cache import KernelCache
 
 log = logging.getLogger(__name__)
@@ -43,8 +43,9 @@ def answered(
     """Make a request handler for pyfuse3 of a plain method.
 
     The method runs in one go, so the engine never does two things at once.  A `KernelError` (or a FUSEError) is the
-    answer it carries.  Any other exception would make pyfuse3 give up the mount: it is logged with its traceback and
-    answered EIO.  Either way the kernel forgets what the method made untrue before it hears the answer.
+    answer it carries.  An OSError is the host's refusal to keep the bytes of media: its errno is the answer, and stands
+    in the log.  Any other exception would make pyfuse3 give up the mount: it is logged with its traceback and answered
+    EIO.  Either way the kernel forgets what the method made untrue before it hears the answer.
     """
 
     @functools.wraps(handler)
@@ -55,6 +56,10 @@ def answered(
             raise
         except KernelError as refusal:
             raise _translated(self, handler.__name__.lstrip("_"), refusal) from None
+        except OSError as failure:
+            refused = refused_by_host(failure)
+            log.warning("%s answers %s", handler.__name__.lstrip("_"), refused)
+            raise _translated(self, handler.__name__.lstrip("_"), refused) from None
         except Exception as bug:
             raise _reported(self, handler.__name__.lstrip("_"), bug) from None
         finally:

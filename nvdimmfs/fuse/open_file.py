@@ -7,7 +7,7 @@ import os
 import select
 from typing import Protocol
 
-from nvdimmfs.errors import KernelError
+from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.fuse.inode import file_size
 from nvdimmfs.kernfs import Attribute, BinaryFile, Channel, Directory, Node
 
@@ -130,7 +130,7 @@ class OpenBinaryFile:
         try:
             return self.node.data.read(offset, length)
         except OSError as failure:
-            raise _refused_by_host(failure) from failure
+            raise refused_by_host(failure) from failure
 
     def write(self, offset: int, data: bytes) -> int:
         return self._write(offset, data, file_size(self.node))
@@ -148,7 +148,7 @@ class OpenBinaryFile:
         try:
             self.node.data.write(offset, piece)
         except OSError as failure:
-            raise _refused_by_host(failure) from failure
+            raise refused_by_host(failure) from failure
         return len(piece)
 
     def sync(self) -> None:
@@ -157,7 +157,7 @@ class OpenBinaryFile:
         try:
             self.node.data.flush()
         except OSError as failure:
-            raise _refused_by_host(failure) from failure
+            raise refused_by_host(failure) from failure
 
     def ready(self) -> int:
         return ALWAYS_READY
@@ -217,7 +217,3 @@ class OpenDirectory:
         if start == 0:
             self._nodes = list(self.directory)
         return self._nodes
-
-
-def _refused_by_host(failure: OSError) -> KernelError:
-    return KernelError(failure.errno or errno.EIO, f"the host says: {failure.strerror or failure}")

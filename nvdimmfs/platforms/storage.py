@@ -178,10 +178,13 @@ class FolderStorage(Storage):
 
     def _remove_half_made_files(self) -> None:
         """Nobody but the boot that made them has seen them."""
-        if self._list.exists():
-            for name in self._list.read_text().splitlines():
-                (self.folder / name).unlink(missing_ok=True)
-            self._list.unlink()
+        if not self._list.exists():
+            return
+        names = self._list.read_text(errors="replace").splitlines()
+        for image in self.folder.glob("*.img"):
+            if image.name in names:
+                image.unlink()
+        self._list.unlink()
 
     def close(self) -> None:
         super().close()

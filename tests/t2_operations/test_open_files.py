@@ -149,6 +149,16 @@ def test_a_bug_is_logged_once_answered_eio_and_survived(ask, caplog, log_watch):
     ask.operations.bugs.clear()
 
 
+def test_a_host_that_refuses_is_no_bug(ask, log_watch, monkeypatch):
+    def refuse(bug, subject, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    log_watch.expect("write answers ENOSPC: the host says: No space left on device")
+    monkeypatch.setattr(toy.Bug, "store", refuse)
+    handle = ask.open("sys/plain/bug", os.O_RDWR)
+    assert ask.errno("write", handle, 0, b"x") == errno.ENOSPC
+
+
 @pytest.mark.parametrize("number", [-5, 0, 512, 524])
 def test_an_errno_that_cannot_travel_is_a_bug(ask, log_watch, number):
     log_watch.expect("a bug in nvdimmfs: write answers EIO")

@@ -38,10 +38,23 @@ def test_help_into_a_closed_pipe_is_silent():
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("mount",), ("umount",), ("frobnicate",), ("mount", "--frobnicate", "x"), ("mount", "a", "b"), ("umount", "")],
+    [
+        (),
+        ("mount",),
+        ("umount",),
+        ("frobnicate",),
+        ("mount", "--frobnicate", "x"),
+        ("mount", "a", "b"),
+        ("mount", ""),
+        ("umount", ""),
+        ("mount", "a", "--media", ""),
+        ("run", "--media", "", "--", "true"),
+        ("run", "--attach", "", "--", "true"),
+    ],
 )
 def test_misuse_is_one_line(arguments, tmp_path):
-    refusal(cli(*arguments, cwd=tmp_path), status=1 if arguments == ("umount", "") else 2)
+    refusal(cli(*arguments, cwd=tmp_path), status=2)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("module", ["nvdimmfs.cli.main", "argparse", "nvdimmfs.cli.machine", "cattrs"])
@@ -87,6 +100,15 @@ def test_what_the_doctor_cannot_try_does_not_work():
 
 
 # What cannot be mounted
+
+
+@pytest.mark.parametrize("folder", ["m", "m/media", "link", "./m/../m/x"])
+def test_media_that_the_mount_would_cover(folder, tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "link").symlink_to("m")
+    line = refusal(cli("mount", "m", "--media", folder, cwd=tmp_path), status=2)
+    assert line.endswith(": the mount would cover it; choose another folder")
+    assert list((tmp_path / "m").iterdir()) == []
 
 
 @pytest.mark.parametrize("words", ["mount DIR", "umount DIR", "run -- true", "run --attach DIR -- true"])

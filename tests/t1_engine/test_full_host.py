@@ -1,0 +1,34 @@
+"""Media in files of a host whose disk is full."""
+
+import errno
+
+import pytest
+from poke import Hands
+from replay import InProcess
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.media.file import FileMedia
+from nvdimmfs.mm.units import GIB
+from nvdimmfs.platforms.machine import Machine
+
+
+def refuse(media, offset, data):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"), [("pfn", {"mode": "pmem"}), ("dax", {"mode": "pmem"}), ("btt", {"sector_size": 512})]
+)
+def test_what_could_not_be_bound_is_bound_once_there_is_room(kind, settings, tmp_path, monkeypatch):
+    machine = Machine.legacy("512M!4G", 4 * GIB, tmp_path)
+    hands = Hands(machine, InProcess(machine.system.sys, machine.system.dev, machine.system.rest))
+    seed = hands.configure(0, kind, **settings)
+    before = hands.snapshot()
+    with monkeypatch.context() as full:
+        full.setattr(FileMedia, "write", refuse)
+        with pytest.raises(KernelError, match="ENOSPC: the host says: No space left on device"):
+            hands.bind(seed)
+    assert hands.snapshot() == before
+    hands.bind(seed)
+    assert hands.driver_of(seed)
+    machine.close()
