@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from types import TracebackType
 
@@ -28,6 +29,8 @@ def one_line(error: BaseException) -> str:
         return str(error)
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
+        if error.errno == errno.EMFILE:
+            reason += "; `ulimit -n 1024` in the shell allows more"
         return f"{error.filename}: {reason}" if error.filename else reason
     if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         return one_line(error.exceptions[0])

@@ -81,13 +81,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _hold_standard_files()
         status = _run(argv)
-        sys.stdout.flush()
+        _write_out()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is for nobody
-        return PIPE_CLOSED
+        status = PIPE_CLOSED
     except Exception as error:
         print(f"nvdimmfs: {one_line(error)}", file=sys.stderr)
-        return error.status if isinstance(error, CommandError) else FAILED
+        status = error.status if isinstance(error, CommandError) else FAILED
+    _leave_nothing_to_write()
     return status
 
 
@@ -105,8 +105,29 @@ def _hold_standard_files() -> None:
     sys.stderr = sys.stderr or open(_STDERR, "w", closefd=False)  # noqa: SIM115
 
 
+def _write_out() -> None:
+    """Write what was printed.  BrokenPipeError when nobody reads it, CommandError when it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as failure:
+        raise CommandError(f"cannot write to stdout: {failure.strerror}") from None
+
+
+def _leave_nothing_to_write() -> None:
+    """What cannot be written is for nobody: the interpreter would complain of it at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _run(argv: Sequence[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as end:  # --help and --version are done
+        return int(end.code or 0)
     status: int = arguments.run(arguments)
     return status
 

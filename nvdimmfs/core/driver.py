@@ -11,7 +11,7 @@ from nvdimmfs.core.module import Module
 from nvdimmfs.core.parse import line
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action, synthesize
-from nvdimmfs.errors import KernelError, refused_by_host
+from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Directory, Symlink
 
 
@@ -190,19 +190,13 @@ class Bus:
         mark, scheduled = device.managed_mark, self.system.scheduled
         self._link(driver, device)
         try:
-            self._probe(driver, device)
-        except KernelError:
+            self.call_probe(driver, device)
+        except (KernelError, OSError):  # a refusal, or a host that cannot keep what is to be written
             device.release_managed(mark)
             self._unlink(driver, device)
             raise
         driver.devices[device] = None
         self._announce_bind(device, queued=self.system.scheduled > scheduled)
-
-    def _probe(self, driver: Driver, device: Device) -> None:
-        try:
-            self.call_probe(driver, device)
-        except OSError as failure:  # of a file of the host, behind the media
-            raise refused_by_host(failure) from failure
 
     def unbind(self, device: Device) -> None:
         """Take the driver off a device."""

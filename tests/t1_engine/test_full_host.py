@@ -1,12 +1,13 @@
 """Media in files of a host whose disk is full."""
 
 import errno
+import os
 
 import pytest
 from poke import Hands
 from replay import InProcess
 
-from nvdimmfs.errors import KernelError
+from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.media.file import FileMedia
 from nvdimmfs.mm.units import GIB
 from nvdimmfs.platforms.machine import Machine
@@ -26,9 +27,16 @@ def test_what_could_not_be_bound_is_bound_once_there_is_room(kind, settings, tmp
     before = hands.snapshot()
     with monkeypatch.context() as full:
         full.setattr(FileMedia, "write", refuse)
-        with pytest.raises(KernelError, match="ENOSPC: the host says: No space left on device"):
+        with pytest.raises(OSError, match="No space left on device"):
             hands.bind(seed)
     assert hands.snapshot() == before
     hands.bind(seed)
     assert hands.driver_of(seed)
     machine.close()
+
+
+@pytest.mark.parametrize("name", ["e820", "qemu-nfit-labelled"])
+def test_a_machine_whose_media_cannot_be_made_does_not_boot(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "ftruncate", lambda descriptor, size: refuse(None, 0, b""))
+    with pytest.raises(OSError, match="No space left on device"):
+        Machine.described(load_machine(name), tmp_path)

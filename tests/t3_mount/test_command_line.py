@@ -57,6 +57,18 @@ def test_misuse_is_one_line(arguments, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("arguments", ["--help", "--version", "plan --help", "plan", "machine show nfit_test"])
+def test_output_that_cannot_be_written_is_one_line(arguments):
+    environment = {name: text for name, text in mounting.environment().items() if name != "PYTHONUNBUFFERED"}
+    done = command("sh", "-c", f"{' '.join(MACHINE)} {arguments} >/dev/full", env=environment)
+    assert refusal(done) == "cannot write to stdout: No space left on device"
+
+
+def test_too_few_files_are_one_line_that_says_what_helps(tmp_path):
+    done = command("sh", "-c", f"ulimit -n 8; exec {' '.join(MACHINE)} mount {tmp_path}")
+    assert refusal(done).endswith("Too many open files; `ulimit -n 1024` in the shell allows more")
+
+
 @pytest.mark.parametrize("module", ["nvdimmfs.cli.main", "argparse", "nvdimmfs.cli.machine", "cattrs"])
 @pytest.mark.parametrize("entry", ["run_module('nvdimmfs', run_name='__main__')", "run_path('nvdimmfs')"])
 def test_ctrl_c_at_any_time_ends_quietly_by_the_signal(module, entry, tmp_path):
