@@ -97,9 +97,11 @@ def start(argv: Sequence[str], machine: Path, directory: Path) -> RunningCommand
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     reports, report = os.pipe()
+    supervisor = os.pidfd_open(os.getpid())
     init = os.fork()
     if init == 0:
-        _be_first_process(argv, machine, directory, theirs, report)
+        _be_first_process(argv, machine, directory, theirs, report, supervisor)
+    os.close(supervisor)
     theirs.close()
     os.close(report)
     with ours:
@@ -144,11 +146,11 @@ class CommandNotStartedError(SandboxError):
 
 
 def _be_first_process(
-    argv: Sequence[str], machine: Path, directory: Path, socket_: socket.socket, report: int
+    argv: Sequence[str], machine: Path, directory: Path, socket_: socket.socket, report: int, supervisor: int
 ) -> NoReturn:
     """In the first process: start the command, reap what loses its parent, end when the command ends."""
     try:
-        syscalls.die_with_parent(signal.SIGKILL)
+        syscalls.die_with_parent(signal.SIGKILL, supervisor)
         _forget_signals()
         _show_processes(machine)
         command = os.fork()

@@ -159,9 +159,11 @@ def _make_sysfs(hidden: frozenset[str]) -> MergedView:
 def _served(serve: Serve) -> Iterator[None]:
     """A machine that runs in a process of its own, until the end."""
     reports, report = os.pipe()
+    supervisor = os.pidfd_open(os.getpid())
     server = os.fork()
     if server == 0:
-        _be_server(serve, report)
+        _be_server(serve, report, supervisor)
+    os.close(supervisor)
     os.close(report)
     try:
         with os.fdopen(reports, "rb") as lines:
@@ -175,11 +177,11 @@ def _served(serve: Serve) -> Iterator[None]:
         os.waitpid(server, 0)
 
 
-def _be_server(serve: Serve, report: int) -> NoReturn:
+def _be_server(serve: Serve, report: int, supervisor: int) -> NoReturn:
     """In the machine's process: say on the pipe that it serves, or why not."""
     try:
         os.setsid()  # the terminal's signals are for the command
-        syscalls.die_with_parent(signal.SIGTERM)
+        syscalls.die_with_parent(signal.SIGTERM, supervisor)
 
         def serves() -> None:
             os.write(report, b"+")

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import platform
+import select
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -133,9 +134,18 @@ def read_signals(descriptor: int) -> list[CaughtSignal]:
     return [CaughtSignal(number, code == _SI_KERNEL) for number, code in _SIGNAL.iter_unpack(data)]
 
 
-def die_with_parent(signal: int) -> None:
-    """Get that signal when the parent ends."""
+def die_with_parent(signal: int, parent: int) -> None:
+    """Get that signal when the parent ends; end at once if it has ended since the fork.
+
+    Args:
+        signal: its number.
+        parent: a descriptor of the parent (pidfd_open(2)), which is closed.
+    """
     _check(_LIBC.prctl(ctypes.c_int(PR_SET_PDEATHSIG), ctypes.c_ulong(signal), 0, 0, 0), "prctl")
+    has_ended, _, _ = select.select([parent], [], [], 0)
+    if has_ended:
+        os._exit(1)
+    os.close(parent)
 
 
 def seccomp(operation: int, flags: int, arguments: object) -> int:

@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import sys
+import textwrap
 from pathlib import Path
 
 import mounting
@@ -91,6 +93,32 @@ def test_nothing_outlives_the_supervisor(tag):
     assert process.stdout.readline() == "ready\n"
     process.kill()
     process.communicate()
+    assert eventually(lambda: not processes_with(tag))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["machine", "first process"])
+def test_nothing_outlives_a_supervisor_that_is_killed_before_anybody_watches(number, tag):
+    """Before, that is, the process that it has just forked asked the kernel to be told, with `number`, of its end."""
+    script = f"""
+        import fcntl, os, select, signal
+        from nvdimmfs.cli.main import main
+        from nvdimmfs.sandbox import syscalls
+        supervisor, die_with_parent = os.pidfd_open(os.getpid()), syscalls.die_with_parent
+        bell, rope = os.pipe()
+        fcntl.fcntl(bell, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(bell, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(bell, fcntl.F_SETFL, os.O_ASYNC)
+        def ask_late(number, *others):
+            if number == {number}:
+                os.write(rope, b"x")
+                select.select([supervisor], [], [])
+            die_with_parent(number, *others)
+        syscalls.die_with_parent = ask_late
+        main(["run", "--", "sleep", "1000"])
+    """
+    program = (sys.executable, "-c", textwrap.dedent(script))
+    done = mounting.command(*program, env=tagged(tag), capture_output=False)  # nothing to wait for but its end
+    assert done.returncode == -signal.SIGKILL
     assert eventually(lambda: not processes_with(tag))
 
 
