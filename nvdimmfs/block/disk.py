@@ -413,8 +413,9 @@ STACKING_GROUPS: tuple[AttributeGroup[Disk], ...] = tuple(AttributeGroup((), nam
 
 @attribute("read_ahead_kb")
 def read_ahead_kb(bdi: BackingDeviceInfo) -> str:
-    """KiB to read ahead: the same value as in the disk's queue."""
-    return f"{bdi.read_ahead_kb}\n"
+    """KiB to read ahead: the same value as in the disk's queue, but with a sign from 2**63 on."""
+    kib = bdi.read_ahead_kb
+    return f"{kib if kib < 1 << 63 else kib - (1 << 64)}\n"
 
 
 @read_ahead_kb.on_store
