@@ -1,4 +1,4 @@
-"""The one exception of the model: what the kernel would have returned, and why."""
+"""The one exception of the model: what the kernel would have returned, and why.  And how any complaint is printed."""
 
 from __future__ import annotations
 
@@ -32,3 +32,8 @@ class KernelError(Exception):
 def refused_by_host(failure: OSError) -> KernelError:
     """What the host refuses (its disk is full, its medium fails) keeps the host's errno."""
     return KernelError(failure.errno or errno.EIO, f"the host says: {failure.strerror or failure}")
+
+
+def printable(text: str) -> str:
+    """A text that is one line and does nothing to a terminal: what cannot be printed is escaped."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

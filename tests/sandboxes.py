@@ -60,7 +60,7 @@ def start(*command: str | Path, options: tuple[str | Path, ...] = (), **more) ->
     """Start a command on a machine."""
     argv = (*mounting.MACHINE, "run", *options, "--", *command)
     defaults = {"cwd": "/", "env": mounting.environment(), "text": True, "stdout": subprocess.PIPE}
-    defaults["preexec_fn"] = _heed_interrupts
+    defaults["preexec_fn"] = _heed_signals
     return subprocess.Popen(argv, **(defaults | more))
 
 
@@ -70,9 +70,10 @@ def tagged(word: str) -> dict[str, str]:
     return mounting.environment() | {name: value}
 
 
-def _heed_interrupts() -> None:
-    """As a shell would not: it lets what it starts in the background ignore them."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _heed_signals() -> None:
+    """As a shell would not, nor nohup(1): they let what they start in the background ignore them."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def as_ordinary_user(*folders: Path) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ def one_line(error: BaseException) -> str:
         reason = error.strerror or str(error)
         if error.errno == errno.EMFILE:
             reason += "; `ulimit -n 1024` in the shell allows more"
-        return f"{error.filename}: {reason}" if error.filename else reason
+        return reason if error.filename is None else f"{error.filename or repr('')}: {reason}"
     if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         return one_line(error.exceptions[0])
     message = " ".join(str(error).split())

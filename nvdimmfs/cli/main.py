@@ -11,6 +11,7 @@ from typing import NamedTuple, NoReturn, Protocol, cast
 
 from nvdimmfs import __version__
 from nvdimmfs.cli.errors import FAILED, MISUSED, CommandError, one_line
+from nvdimmfs.errors import printable
 
 #: An exit status of a shell's kind: 128 and the number of the signal (SIGPIPE).
 PIPE_CLOSED = 141
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         status = PIPE_CLOSED
     except Exception as error:
-        print(f"nvdimmfs: {one_line(error)}", file=sys.stderr)
+        print(f"nvdimmfs: {printable(one_line(error))}", file=sys.stderr)
         status = error.status if isinstance(error, CommandError) else FAILED
     _leave_nothing_to_write()
     return status

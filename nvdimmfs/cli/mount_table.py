@@ -16,10 +16,11 @@ _MOUNT_TABLE = Path("/proc/self/mountinfo")
 
 
 class Mount(NamedTuple):
-    """A line of the mount table: where, and which type of file system."""
+    """A line of the mount table: where, which type of file system, and the number that each of its mounts has."""
 
     mountpoint: Path
     type: str
+    device: str
 
     @property
     def ours(self) -> bool:
@@ -41,8 +42,12 @@ def absolute(directory: str) -> Path:
 
 def mount_at(directory: Path) -> Mount | None:
     """What is mounted on a directory; of several, the one on top."""
-    mounts = [_parse(line) for line in _MOUNT_TABLE.read_text(errors="surrogateescape").splitlines()]
-    return next((mount for mount in reversed(mounts) if mount.mountpoint == directory), None)
+    return next((mount for mount in reversed(_mounts()) if mount.mountpoint == directory), None)
+
+
+def is_mounted_elsewhere(mount: Mount) -> bool:
+    """Whether, with that mount gone, its file system is still mounted somewhere."""
+    return any(other.device == mount.device for other in _mounts())
 
 
 def require_free(directory: Path) -> None:
@@ -118,8 +123,13 @@ def _occupied(mount: Mount) -> str:
             return f"{mount.mountpoint} is already a mount of nvdimmfs"
 
 
+def _mounts() -> list[Mount]:
+    return [_parse(line) for line in _MOUNT_TABLE.read_text(errors="surrogateescape").splitlines()]
+
+
 def _parse(line: str) -> Mount:
-    """Fields 5 and, after a lone dash, the type; blanks are written in octal."""
+    """Fields 3, 5 and, after a lone dash, the type; blanks are written in octal."""
     before, _, after = line.partition(" - ")
-    mountpoint = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), before.split(" ")[4])
-    return Mount(Path(mountpoint), after.split(" ")[0])
+    fields = before.split(" ")
+    mountpoint = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[4])
+    return Mount(Path(mountpoint), after.split(" ")[0], fields[2])

@@ -26,12 +26,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw it."""
-    if arguments.json and arguments.svg:
+    if arguments.json and arguments.svg is not None:
         raise CommandError("--json and --svg are two answers; ask for one", MISUSED)
     document = _read_layout(arguments.directory)
     if arguments.json:
         print(json.dumps(document, indent=2))
-    elif arguments.svg:
+    elif arguments.svg is not None:
         from nvdimmfs.cli.drawing_svg import draw_svg
 
         Path(arguments.svg).write_text(draw_svg(bars_of(document)), encoding="utf-8")

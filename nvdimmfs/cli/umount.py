@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nvdimmfs.cli.errors import CommandError
-from nvdimmfs.cli.mount_table import absolute, mount_at
+from nvdimmfs.cli.mount_table import Mount, absolute, is_mounted_elsewhere, mount_at
 from nvdimmfs.fuse.identity import daemon_of
 from nvdimmfs.fuse.requirements import MOUNT_HELPER
 
@@ -34,8 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Unmount and wait until the daemon has ended."""
-    mountpoint = _mountpoint(arguments.directory)
+    """Unmount and wait until the daemon has ended, unless it is mounted elsewhere, too (mount --bind)."""
+    mount = _mount(arguments.directory)
+    mountpoint = mount.mountpoint
     if arguments.lazy:
         _unmount(mountpoint, lazy=True)
         return 0
@@ -46,17 +47,17 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(f"{mountpoint} is unmounted, but its daemon does not answer and may still run") from None
     with _held(process) as daemon:
         _unmount(mountpoint, lazy=False)
-        if daemon is not None and not _has_ended(daemon, END_PATIENCE):
+        if daemon is not None and not is_mounted_elsewhere(mount) and not _has_ended(daemon, END_PATIENCE):
             raise CommandError(f"{mountpoint} is unmounted, but its daemon (process {process}) has not ended yet")
     return 0
 
 
-def _mountpoint(directory: str) -> Path:
+def _mount(directory: str) -> Mount:
     """CommandError unless there is a mount of nvdimmfs."""
     path = absolute(directory)
     mount = mount_at(path)
     if mount is not None and mount.ours:
-        return path
+        return mount
     if mount is not None:
         raise CommandError(f"{path} is a mount of {mount.type}, not of nvdimmfs")
     if not os.path.lexists(path):

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import attrs
 
+from nvdimmfs.errors import printable
 from nvdimmfs.machine_file.checks import problems
 from nvdimmfs.machine_file.defaults import completed
 from nvdimmfs.machine_file.model import DimmDescription, MachineDescription
 from nvdimmfs.machine_file.reader import NotAMachine, read_machine
-from nvdimmfs.machine_file.values import printable
 
 SUFFIX = ".toml"
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 import attrs
 
+from nvdimmfs.errors import printable
+
 # The kinds of numbers.  To the type checker all are int; the annotation is a key of `_KINDS`.
 
 #: Bytes: an integer, or a text with one of the suffixes K M G T P E (powers of 1024).
@@ -157,8 +159,3 @@ def shown(value: Any) -> str:  # noqa: ANN401  # whatever a file says
         return f"{value:#x}"[:_LONGEST_VALUE] + "..."
     text = json.dumps(value, ensure_ascii=False, default=str)
     return printable(text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 4]}..." + text[-1])
-
-
-def printable(text: str) -> str:
-    """A text that does nothing to a terminal: what cannot be printed is escaped."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -135,6 +135,16 @@ def test_a_missing_directory(sub_command, tmp_path):
     assert refusal(cli(sub_command, tmp_path / "missing")) == f"{tmp_path / 'missing'} does not exist"
 
 
+def test_a_name_does_nothing_to_the_terminal(tmp_path):
+    assert (
+        refusal(cli("mount", "a\nb\x1b[31m\udcff", cwd=tmp_path)) == f"{tmp_path}/a\\nb\\x1b[31m\\udcff does not exist"
+    )
+
+
+def test_an_empty_name_of_a_file_is_shown(fuse, tmp_path):
+    assert refusal(cli("mount", tmp_path, "--log", "")) == "'': No such file or directory"
+
+
 def test_a_file_is_no_directory(tmp_path):
     (tmp_path / "file").touch()
     assert refusal(cli("mount", tmp_path / "file")) == f"{tmp_path / 'file'} is not a directory"

@@ -119,6 +119,19 @@ def test_a_relative_directory(planned_mount, tmp_path):
     assert command(*TOY, "umount", "m", cwd=tmp_path).returncode == 0
 
 
+def test_one_of_two_mounts_of_a_daemon_goes_alone(mount, tmp_path):
+    """As when somebody has bound it to a second place."""
+    other = tmp_path / "other"
+    other.mkdir()
+    if command("mount", "--bind", mount.directory, other).returncode:
+        pytest.skip("takes root")
+    done = cli("umount", other)
+    assert (done.returncode, done.stderr, is_mounted(other)) == (0, "", False)
+    assert (mount.directory / "sys/plain/value").read_text() == "hello\n"
+    assert mount.umount().returncode == 0
+    assert mount.has_ended(patience=0)
+
+
 def test_a_busy_mount_says_so_and_goes_lazily(mount):
     with (mount.directory / "sys/plain/value").open() as file:
         assert f"{mount.directory} is busy" in refusal(mount.umount())
