@@ -7,7 +7,7 @@ once, in an order that can be cut off anywhere: the label to a free slot, then t
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from uuid import UUID
 
 import attrs
@@ -217,6 +217,11 @@ class MappingLabels:
 
     An entry stands for a slot, not for what was in it once.  A region without namespaces lets go of the labels on its
     first DIMM only, and on the others its entries stay while other regions free the slots and use them again.
+
+    A DIMM can be unbound and bound again under a region that stays bound, and then reads its area anew.  Entries from
+    before stand for slots of the area as it was known then: what is written later takes their place, but frees none of
+    the slots that the DIMM knows now.  (Linux 6.1 takes them for slots of the new area by where they lie in memory, and
+    sets a bit somewhere behind or before its bitmap.)
     """
 
     def __init__(self, area: LabelArea) -> None:
@@ -224,17 +229,27 @@ class MappingLabels:
         self.area = area
         self._slots = {label.slot: None for label in area.active()}
         self._outdated: set[int] = set()
+        self._former: list[_FormerEntry] = []
         self._vacant = 0
 
     @property
     def entries(self) -> int:
         """How many entries there are, with a label or without.  While there are none, no uuid can be changed."""
-        return len(self._slots) + self._vacant
+        return len(self._slots) + len(self._former) + self._vacant
 
     @property
     def labels(self) -> list[NamespaceLabel]:
         """The labels tracked; those found on media in the order of their slots, as regions are scanned."""
         return [self.area[slot] for slot in self._slots]
+
+    def follow(self, area: LabelArea) -> None:
+        """Go on with the area as the DIMM knows it now, which may be bound anew."""
+        if area is self.area:
+            return
+        self._former += [_FormerEntry(self.area[slot].uuid, slot in self._outdated) for slot in self._slots]
+        self._slots.clear()
+        self._outdated.clear()
+        self.area = area
 
     def with_uuid(self, uuid: UUID) -> list[NamespaceLabel]:
         """The labels of a namespace: one, or what a broken area holds, in the order of their slots."""
@@ -250,11 +265,13 @@ class MappingLabels:
         """Track nothing (nd_mapping_free_labels)."""
         self._slots.clear()
         self._outdated.clear()
+        self._former.clear()
         self._vacant = 0
 
     def mark_outdated(self, uuid: UUID) -> None:
         """Let the next write replace these labels: the namespace gets another uuid (ND_LABEL_REAP)."""
         self._outdated |= self._slots_of(uuid)
+        self._former = [attrs.evolve(entry, outdated=entry.outdated or entry.uuid == uuid) for entry in self._former]
 
     def prepare(self, count: int) -> None:
         """Have room for `count` labels in all, and an initialised area (init_labels).
@@ -275,6 +292,7 @@ class MappingLabels:
         replaced = self._outdated | self._slots_of(label.uuid)
         written = self.area.write(label, replaced)
         self._drop(replaced | {written.slot})
+        self._drop_former(lambda entry: entry.outdated or entry.uuid == label.uuid)
         if not self._vacant:
             raise KernelError(errno.ENXIO, f"no room to track the label in slot {written.slot}")
         self._vacant -= 1
@@ -291,7 +309,8 @@ class MappingLabels:
         slots = self._slots_of(uuid)
         self.area.free(slots)
         self._drop(slots)
-        if not self._slots:
+        self._drop_former(lambda entry: entry.uuid == uuid)
+        if not (self._slots or self._former):
             self.clear()
 
     def _slots_of(self, uuid: UUID) -> set[int]:
@@ -304,6 +323,25 @@ class MappingLabels:
                 del self._slots[slot]
                 self._vacant += 1
         self._outdated.difference_update(slots)
+
+    def _drop_former(self, is_replaced: Callable[[_FormerEntry], bool]) -> None:
+        """Entries for slots of an area as it was known before lose their labels and become room."""
+        kept = [entry for entry in self._former if not is_replaced(entry)]
+        self._vacant += len(self._former) - len(kept)
+        self._former = kept
+
+
+@attrs.frozen
+class _FormerEntry:
+    """An entry for a slot of the area as it was known before the DIMM was bound anew.
+
+    Attributes:
+        uuid: of the label in it.
+        outdated: the namespace has another uuid by now.
+    """
+
+    uuid: UUID
+    outdated: bool
 
 
 def init_label_area(media: Media, label_size: int = LABEL_SIZE_1_1) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import uuid
 
+from nvdimmfs.core.sort import kernel_sorted
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.interleave import InterleaveSet
 from nvdimmfs.formats.label import NamespaceLabel
 from nvdimmfs.nd.label import MappingLabels
 from nvdimmfs.nd.mapping import Mapping
-from nvdimmfs.nd.namespace_pmem import NamespacePmem, claim_class_of
+from nvdimmfs.nd.namespace_pmem import NamespacePmem, claim_class_of, start_of
 from nvdimmfs.nd.region import RegionDevice
 
 
@@ -95,14 +96,14 @@ def _within(label: NamespaceLabel, mapping: Mapping) -> bool:
 def _register_in_order(region: RegionDevice, found: dict[uuid.UUID, list[NamespaceLabel]]) -> list[NamespacePmem]:
     """Namespaces with their numbers given out in the kernel's order.
 
-    It compares start addresses as strings of bytes, and x86-64 keeps the least significant byte first (cmp_dpa).
+    It compares start addresses as strings of bytes, and x86-64 keeps the least significant byte first (cmp_dpa).  A
+    namespace whose extent has another name by now starts where the region does, as another one may.
     """
 
     def key(labels: list[NamespaceLabel]) -> bytes:
-        offset = (labels[0].dpa - region.mappings[0].start) * len(region.mappings)
-        return (region.start + offset).to_bytes(8, "little")
+        return start_of(region, labels[0].uuid).to_bytes(8, "little")
 
-    return [_namespace(region, labels) for labels in sorted(found.values(), key=key)]
+    return [_namespace(region, labels) for labels in kernel_sorted(found.values(), key)]
 
 
 def _namespace(region: RegionDevice, labels: list[NamespaceLabel]) -> NamespacePmem:

@@ -47,6 +47,19 @@ def claim_class_of(label: NamespaceLabel) -> ClaimClass:
     return _CLASSES.get(label.abstraction_guid, ClaimClass.UNKNOWN)
 
 
+def start_of(region: RegionDevice, identity: uuid.UUID) -> int:
+    """The physical address of a namespace's extents; the region's own where it has none on the first DIMM."""
+    mapping = region.mappings[0]
+    extents = _extents(mapping, identity)
+    return region.start + (extents[0] - mapping.start) * len(region.mappings) if extents else region.start
+
+
+def _extents(mapping: Mapping, identity: uuid.UUID) -> list[int]:
+    """Where a namespace's extents on a DIMM start."""
+    data = mapping.dimm.data
+    return [resource.start for resource in data.dpa.named(label_id(identity))] if data else []
+
+
 class NamespacePmem(Identified, NamespaceDevice):
     """A namespace that labels describe; without a size it waits to be configured.
 
@@ -92,11 +105,9 @@ class NamespacePmem(Identified, NamespaceDevice):
 
     def place(self, size: int) -> None:
         """Lie where the label's extent on the first DIMM says, with `size` bytes."""
-        mapping = self.region.mappings[0]
-        extents = self._extents(mapping) if size else []
-        self.size = size if extents else 0
-        offset = (extents[0] - mapping.start) * len(self.region.mappings) if extents else 0
-        self.start = self.region.start + offset
+        has_extent = bool(_extents(self.region.mappings[0], self.parent_uuid))
+        self.size = size if has_extent else 0
+        self.start = start_of(self.region, self.parent_uuid) if self.size else self.region.start
 
     def update_labels(self) -> None:
         """Write labels to all DIMMs, or delete them once the namespace is empty.
@@ -120,11 +131,6 @@ class NamespacePmem(Identified, NamespaceDevice):
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (ND_DEVICE_GROUP, NAMESPACE_GROUP, PMEM_GROUP, NUMA_GROUP)
-
-    def _extents(self, mapping: Mapping) -> list[int]:
-        """Where its extents on a DIMM start."""
-        data = mapping.dimm.data
-        return [resource.start for resource in data.dpa.named(label_id(self.parent_uuid))] if data else []
 
     def _write_label(self, mapping: Mapping, position: int, flags: LabelFlag) -> None:
         interleave_set = self.region.description.interleave_set
@@ -161,6 +167,7 @@ def _labels(mapping: Mapping) -> MappingLabels:
     """ENXIO while the DIMM is disabled."""
     if mapping.labels is None or mapping.dimm.data is None:
         raise KernelError(errno.ENXIO, f"{mapping.dimm.name} is disabled")
+    mapping.labels.follow(mapping.dimm.data.labels)
     return mapping.labels
 
 
@@ -274,7 +281,7 @@ def dpa_extents(namespace: NamespacePmem) -> str:
     """In how many pieces it lies on its DIMMs: one on each."""
     if namespace.uuid is None:
         return "0\n"
-    return f"{sum(len(namespace._extents(mapping)) for mapping in namespace.region.mappings)}\n"
+    return f"{sum(len(_extents(mapping, namespace.uuid)) for mapping in namespace.region.mappings)}\n"
 
 
 PMEM_GROUP: AttributeGroup[NamespacePmem] = AttributeGroup((size, uuid_attribute, alt_name, sector_size, dpa_extents))

@@ -350,6 +350,38 @@ class TestMapping:
             assert [label.rawsize for label in LabelArea(area.media).active()] == [size * MIB]
             assert empty.entries == 3
 
+    def test_entries_from_before_the_dimm_was_bound_anew_free_no_slot(self) -> None:
+        labels = self.filled(1, 2)
+        labels.follow(LabelArea(labels.area.media))
+        assert (labels.entries, labels.labels) == (2, [])
+        update(labels, a_label(1, 5 * MIB))
+        assert [label.uuid.int for label in LabelArea(labels.area.media).active()] == [1, 2, 1]
+        assert labels.entries == 2, "the new label has taken the place of the one before"
+
+    def test_an_outdated_entry_stays_outdated_when_the_dimm_is_bound_anew(self) -> None:
+        labels = self.filled(1, 2)
+        labels.mark_outdated(UUID(int=1))
+        labels.follow(LabelArea(labels.area.media))
+        labels.mark_outdated(UUID(int=2))
+        update(labels, a_label(7))
+        assert labels.entries == 2, "it has taken the place of one, and the other is room"
+        labels.delete(UUID(int=7))
+        assert labels.entries == 0, "no label is left that room would be kept for"
+
+    def test_what_was_made_before_the_dimm_was_bound_anew_stays_on_it_when_deleted(self) -> None:
+        labels = self.filled(1, 2)
+        labels.follow(LabelArea(labels.area.media))
+        labels.delete(UUID(int=1))
+        assert labels.entries == 2
+        assert [label.uuid.int for label in LabelArea(labels.area.media).active()] == [1, 2]
+        labels.delete(UUID(int=2))
+        assert labels.entries == 0
+
+    def test_following_the_same_area_changes_nothing(self) -> None:
+        labels = self.filled(1)
+        labels.follow(labels.area)
+        assert [label.uuid.int for label in labels.labels] == [1]
+
 
 class FewSlots:
     """What a DIMM with few slots does to an operation, as a model: each change needs a free slot, twice."""
