@@ -177,17 +177,14 @@ class Device:
         if self.bus:
             self.bus.device_removed(self)
         self.send_uevent(Action.REMOVE)
-        directory = self.directory
-        place = directory.parent
-        assert place is not None
-        place.remove(self.name)
-        if self._has_glue and place.is_empty and place.parent is not None:
-            place.parent.remove(place.name)
+        self._remove_directory()
         self._directory = None
         if self.parent:
             del self.parent.children[self]
         self.release_managed()
-        self.release()
+        self._put()
+        if self.parent and self.parent.dead:
+            self.parent._put()
 
     def notify(self, path: str) -> None:
         """Wake whoever polls one of the device's attributes (sysfs_notify, fs/sysfs/file.c, Linux 6.1).
@@ -245,6 +242,31 @@ class Device:
             self._strike_number(self.number)
         if self.device_class:
             self.device_class.directory.remove(self.name)
+
+    def _remove_directory(self) -> None:
+        """Take the directory away, if it has not gone with that of the device above."""
+        place = self.directory.parent
+        if place is None:
+            return
+        self._settle_links()
+        place.remove(self.name)
+        if self._has_glue and place.is_empty and place.parent is not None:
+            place.parent.remove(place.name)
+
+    def _put(self) -> None:
+        """Release what was unregistered, unless something that is registered stands below it and keeps it."""
+        if not self.registered and not self.children:
+            self.release()
+
+    def _settle_links(self) -> None:
+        """What stays registered below keeps its links; they go on saying where it was."""
+        for child in self.children:
+            subsystem = child.bus.devices if child.bus else child.device_class and child.device_class.directory
+            for directory in (subsystem, child.driver and child.driver.directory):
+                link = directory.get(child.name) if directory else None
+                if isinstance(link, Symlink):
+                    link.settle()
+            child._settle_links()
 
     def renumber(self, number: DeviceNumber) -> None:
         """Go by another number from now on, for the sake of a node that stands for the device.

@@ -169,6 +169,10 @@ class Bus:
             if driver.matches(device) and self.try_probe(driver, device):
                 return
 
+    def has_driver_for(self, device: Device) -> bool:
+        """Whether a driver matches, whatever its probe may say."""
+        return any(driver.matches(device) for driver in self._drivers)
+
     def try_probe(self, driver: Driver, device: Device) -> bool:
         """Probe and say whether it worked."""
         try:
@@ -180,13 +184,15 @@ class Bus:
     def bind(self, driver: Driver, device: Device) -> None:
         """Probe a device with a driver.
 
-        ENODEV when the device is leaving, EBUSY when it has a driver, else what the probe says
-        (drivers/base/dd.c, Linux 6.1).
+        ENODEV when the device is leaving, EBUSY when it has a driver, ENOENT when its directory has gone with the one
+        above it, else what the probe says (drivers/base/dd.c, Linux 6.1).
         """
         if device.dead or not device.registered:
             raise KernelError(errno.ENODEV, f"{device.name} is leaving")
         if device.driver:
             raise KernelError(errno.EBUSY, f"{device.name} is bound to {device.driver.name}")
+        if device.directory.has_left:
+            raise KernelError(errno.ENOENT, f"{device.name} has no directory for a link to its driver")
         mark, scheduled = device.managed_mark, self.system.scheduled
         self._link(driver, device)
         try:
@@ -306,10 +312,16 @@ def _store_drivers_autoprobe(bus: Bus, data: bytes) -> None:
 
 @write_only_attribute("drivers_probe")
 def drivers_probe(bus: Bus, data: bytes) -> None:
-    """Offer the named device to the drivers.  ENODEV for an unknown one; a refusal is no error."""
+    """Offer the named device to the drivers.  ENODEV for an unknown one; a refusal is no error.
+
+    EINVAL when a driver matches, but the device's directory has gone with the one above it.
+    """
     device = bus.find(data)
-    if device.driver is None and not device.dead:
-        bus.offer(device)
+    if device.driver or device.dead:
+        return
+    if device.directory.has_left and bus.has_driver_for(device):
+        raise KernelError(errno.EINVAL, f"{device.name} has no directory for a link to its driver")
+    bus.offer(device)
 
 
 DRIVER_GROUP: AttributeGroup[Driver] = AttributeGroup((driver_uevent,))

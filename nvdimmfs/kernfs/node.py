@@ -157,7 +157,7 @@ class Attribute(Node, Generic[SubjectT]):
 
 
 class Symlink(Node):
-    """A relative link to another node of the tree, which leaves the tree after it."""
+    """A relative link to another node of the tree, which leaves the tree after it, or else is settled before."""
 
     __slots__ = ("_text", "target")
 
@@ -174,6 +174,10 @@ class Symlink(Node):
                 raise KernelError(errno.ENOENT, f"{self.name} was removed")
             self._text = _relative_path(self.parent, self.target)
         return self._text
+
+    def settle(self) -> None:
+        """Go on saying where it leads when the target leaves the tree before it."""
+        self._text = self.text
 
 
 class BinaryFile(Node):
@@ -232,6 +236,11 @@ class Directory(Node):
         return (node for node in self._nodes.values() if isinstance(node, Node))
 
     @property
+    def has_left(self) -> bool:
+        """Whether it was removed, itself or with a directory above it."""
+        return self.parent is None and self is not self.tree.root
+
+    @property
     def is_empty(self) -> bool:
         """Whether it has no nodes, made or not."""
         return not self._nodes
@@ -269,9 +278,14 @@ class Directory(Node):
         self.subdirectories += contents.directories
 
     def remove(self, name: str) -> None:
-        """Take a node and everything below it out of the tree.  ENOENT when there is none."""
+        """Take a node and everything below it out of the tree.
+
+        ENOENT when there is none, unless this directory has left the tree, and everything below it with it.
+        """
         node = self.get(name)
         if node is None:
+            if self.has_left:
+                return
             raise KernelError(errno.ENOENT, f"{self.path}/{name} does not exist")
         del self._nodes[name]
         if isinstance(node, Directory):

@@ -114,6 +114,30 @@ def test_a_link_leads_to_its_target(where, target):
     assert node is goal
 
 
+def test_a_settled_link_leads_where_its_target_was():
+    tree = Tree()
+    goal = tree.root.directory("devices").directory("ndbus0").directory("region0")
+    link = tree.root.directory("bus").add(Symlink("region0", goal))
+    link.settle()
+    tree.root.find("devices").remove("ndbus0")
+    assert link.text == "../devices/ndbus0/region0"
+
+
+def test_what_left_the_tree_with_its_directory_can_be_removed_again():
+    tree = Tree()
+    above = tree.root.directory("ndbus0")
+    directory = above.directory("region0")
+    directory.add(Attribute("a", 0o444, Echo(), 0))
+    assert not directory.has_left
+    tree.root.remove("ndbus0")
+    assert directory.has_left
+    directory.remove("a")
+    assert not tree.root.has_left
+    with pytest.raises(KernelError) as refusal:
+        tree.root.remove("ndbus0")
+    assert refusal.value.errno == errno.ENOENT
+
+
 def test_listeners_hear_of_every_change_and_inodes_are_never_used_twice():
     tree = Tree()
     witness = Witness()
