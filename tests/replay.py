@@ -423,9 +423,10 @@ def _error_name(error: OSError | KernelError) -> str:
 
 
 def _write_bytes(file: BinaryFile, offset: int, data: bytes) -> int:
-    """Write what fits.  ENOSPC when nothing does, as for a block device."""
+    """Write what fits.  ENOSPC when nothing does, as for a block device; one that is read-only says EPERM first."""
     fitting = data[: max(0, file.size - offset)]
     if data and not fitting:
+        file.data.write(file.size, b"")
         raise KernelError(errno.ENOSPC, f"{file.name} ends before {offset}")
     file.data.write(offset, fitting)
     return len(fitting)

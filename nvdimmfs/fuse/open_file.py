@@ -109,7 +109,8 @@ class OpenBinaryFile:
     """The bytes of a device, as open block devices behave (block/fops.c, Linux 6.1).
 
     Reads end at the device's end; a write that starts there or behind is ENOSPC, one that crosses it is cut.  Once the
-    device has vanished there is nothing to read, a write is ENOSPC and fsync(2) EIO; opening it anew is ENXIO.
+    device has vanished there is nothing to read, a write is ENOSPC and fsync(2) EIO; opening it anew is ENXIO.  EPERM
+    for a device that is read-only comes before all else that is said of a write.
     With O_DIRECT, an offset or a length within a block is EINVAL; where the caller's memory lies nobody tells.
     What the host refuses (its disk is full, its medium fails) keeps the host's errno.
     """
@@ -140,12 +141,14 @@ class OpenBinaryFile:
         return self._write(offset, data, self.node.size)
 
     def _write(self, offset: int, data: bytes, size: int) -> int:
-        room = size - offset
-        if room <= 0:
-            raise KernelError(errno.ENOSPC, f"{self.node.name} ends at {size}")
-        piece = data[:room]
-        self._check_alignment(offset, len(piece))
+        piece = data[: max(0, size - offset)]
         try:
+            if not piece or self._is_unaligned(offset, len(piece)):
+                # What may not be written at all says so first.
+                self.node.data.write(self.node.size, b"")
+            if not piece:
+                raise KernelError(errno.ENOSPC, f"{self.node.name} ends at {size}")
+            self._check_alignment(offset, len(piece))
             self.node.data.write(offset, piece)
         except OSError as failure:
             raise refused_by_host(failure) from failure
@@ -164,8 +167,11 @@ class OpenBinaryFile:
 
     def _check_alignment(self, offset: int, length: int) -> None:
         """EINVAL unless both are multiples of what the open file's requests are made of."""
-        if offset % self._unit or length % self._unit:
+        if self._is_unaligned(offset, length):
             raise KernelError(errno.EINVAL, f"{length} bytes at {offset} are no whole blocks of {self._unit}")
+
+    def _is_unaligned(self, offset: int, length: int) -> bool:
+        return bool(offset % self._unit or length % self._unit)
 
 
 class OpenChannel:

@@ -10,6 +10,8 @@ import pytest
 import toy
 from asking import CONTEXT, NOTIFIED, READY, ROOT
 
+from nvdimmfs.errors import KernelError
+
 # Opening
 
 
@@ -208,6 +210,16 @@ def test_without_the_page_cache_a_device_takes_whole_blocks(ask, offset, length)
     # What begins behind the end is none of its business.
     assert ask("read", handle, toy.DISK_SIZE + 1, 511) == b""
     assert ask.errno("write", handle, toy.DISK_SIZE + 1, b"x") == errno.ENOSPC
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 512), (toy.DISK_SIZE, 512), (toy.DISK_SIZE + 1, 1), (1, 511)])
+@pytest.mark.parametrize("flags", [os.O_RDWR, os.O_RDWR | os.O_DIRECT])
+def test_a_device_that_is_read_only_says_so_before_all_else(ask, monkeypatch, flags, offset, length):
+    def refuse(_offset: int, _data: bytes) -> None:
+        raise KernelError(errno.EPERM, "read-only")
+
+    monkeypatch.setattr(ask.tree.root.find("dev/zero").data, "write", refuse)
+    assert ask.errno("write", ask.open("dev/zero", flags), offset, bytes(length)) == errno.EPERM
 
 
 def test_a_bad_sector_and_a_full_host_keep_their_errno(ask):
