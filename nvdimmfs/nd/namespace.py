@@ -136,8 +136,23 @@ class NamespaceDevice(NdDevice):
         """Refuse a driver what is not fit for it, beyond what holds for every namespace."""
 
     def btt_class(self) -> ClaimClass:
-        """Which BTT the holder class `btt` stands for."""
-        return ClaimClass.BTT
+        """Which BTT the holder class `btt` stands for (btt_claim_class, Linux 6.1).
+
+        BTT 1.1 where a DIMM is disabled or there is none, and for labels 1.1; 2.0 for labels 1.2 or yet to be written,
+        even if none ever will be.  ENXIO when the DIMMs differ.
+        """
+        found = set()
+        for mapping in self.region.mappings:
+            data = mapping.dimm.data
+            if data is None:
+                return ClaimClass.BTT
+            if data.labels.index is None:
+                found.add("none yet")
+            else:
+                found.add("1.1" if data.labels.is_version_1_1 else "1.2")
+        if len(found) > 1:
+            raise KernelError(errno.ENXIO, "the DIMMs' labels are of several versions")
+        return ClaimClass.BTT if found <= {"1.1"} else ClaimClass.BTT2
 
     def update_labels(self) -> None:
         """Write what changed to the labels.  ENXIO where there is none to write to."""

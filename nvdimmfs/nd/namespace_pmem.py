@@ -88,21 +88,6 @@ class NamespacePmem(Identified, NamespaceDevice):
         if self.uuid is None:
             raise KernelError(errno.ENODEV, f"{self.name} has no uuid")
 
-    def btt_class(self) -> ClaimClass:
-        """BTT 1.1 for labels 1.1, 2.0 for labels 1.2 or yet to be written; ENXIO when the DIMMs differ."""
-        found = set()
-        for mapping in self.region.mappings:
-            data = mapping.dimm.data
-            if data is None:
-                return ClaimClass.BTT
-            if data.labels.index is None:
-                found.add("none yet")
-            else:
-                found.add("1.1" if data.labels.is_version_1_1 else "1.2")
-        if len(found) > 1:
-            raise KernelError(errno.ENXIO, "the DIMMs' labels are of several versions")
-        return ClaimClass.BTT if found <= {"1.1"} else ClaimClass.BTT2
-
     def place(self, size: int) -> None:
         """Lie where the label's extent on the first DIMM says, with `size` bytes."""
         has_extent = bool(_extents(self.region.mappings[0], self.parent_uuid))
