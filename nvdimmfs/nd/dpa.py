@@ -150,18 +150,15 @@ class DpaSpace:
         taken, too.
         """
         gap = next(self._gaps(window, name, size), None)
-        if gap is None:
-            self._allocate_at_start(window, name, size)
-        elif gap.after and gap.after.name == name:
-            self._resize(gap.after, gap.after.start - size, gap.after.end)
-        elif gap.before and gap.before.name == name:
-            self._resize(gap.before, gap.before.start, gap.before.end + size)
-        else:
-            self.allocate(name, gap.start, size)
-
-    def _allocate_at_start(self, window: DpaWindow, name: str, size: int) -> None:
         try:
-            self.allocate(name, window.start, size)
+            if gap is None:
+                self.allocate(name, window.start, size)
+            elif gap.after and gap.after.name == name:
+                self._adjust(gap.after, gap.after.start - size, gap.after.end)
+            elif gap.before and gap.before.name == name:
+                self._adjust(gap.before, gap.before.start, gap.before.end + size)
+            else:
+                self.allocate(name, gap.start, size)
         except KernelError as refusal:
             raise KernelError(errno.ENXIO, f"no room for {size} bytes of {name}") from refusal
 
@@ -177,40 +174,53 @@ class DpaSpace:
         return align_down(window.size - taken.busy, window.align)
 
     def largest_extent(self, window: DpaWindow) -> int:
-        """The most that one allocation in a window can get, bytes (nd_pmem_max_contiguous_dpa)."""
-        left = self.available(window)
+        """The most that one allocation in a window can get, bytes (nd_pmem_max_contiguous_dpa).
+
+        The kernel reserves all that is available, a gap after the other, and looks for the largest piece.  0 when the
+        gaps, cut to the window's alignment, do not have as much together.
+        """
+        left = available = self.available(window)
         largest = 0
-        for start, end in self._free(window):
-            taken = min(left, end + 1 - start)
+        for first, size in self._free(window):
+            taken = min(left, size)
+            if not self._is_free(first, taken):
+                return 0
             left -= taken
-            first = align_up(start, window.align)
-            largest = max(largest, align_down(start + taken, window.align) - first)
+            largest = max(largest, taken)
             if not left:
-                break
-        return largest
+                return largest
+        if left < available or not self._is_free(window.start, available):
+            return 0
+        first = align_up(window.start, window.align)
+        return max(0, align_down(window.start + available, window.align) - first)
 
     def _gaps(self, window: DpaWindow, name: str, size: int) -> Iterator[_Gap]:
         """The gaps in which the label may have `size` bytes, in the order in which the kernel looks."""
         owned = self._named.get(name)
         existing = owned[-1] if owned else None
         for resource, start, end in self._between(window):
-            first = align_up(start, window.align)
-            last = align_down(end + 1, window.align) - 1
-            if first >= last or last - first + 1 < size:
+            first, room = _trimmed(start, end, window.align)
+            if not room or room < size:
                 continue
-            if existing and first != existing.end + 1 and last != existing.start - 1:
+            if existing and first != existing.end + 1 and (first + room - existing.start) % _ADDRESSES:
                 continue
             before = resource if resource.end == start - 1 else None
             after = resource if end == resource.start - 1 else self._next(resource)
-            yield _Gap(first, last - first + 1, before, after)
+            yield _Gap(first, room, before, after)
 
     def _between(self, window: DpaWindow) -> Iterator[tuple[DpaResource, int, int]]:
-        """Free space at the window's start, between its extents and at its end, with the extent it was found at."""
+        """Free space at the window's start, between its extents and at its end, with the extent it was found at.
+
+        Where the end of a gap wraps around when it is cut (see `_trimmed`), there need be nothing in it.
+        """
         first = self._first_inside(window)
         if first is None:
             return
         if first.start > window.start:
             yield first, window.start, first.start - 1
+        while (following := self._next(first)) and following.start < window.align:
+            yield first, first.end + 1, min(window.end, following.start - 1)
+            first = following
         index = bisect.bisect_left(self._followed, first.start, key=_start)
         for resource in itertools.islice(self._followed, index, None):
             if resource.start > window.end:
@@ -220,15 +230,16 @@ class DpaSpace:
             yield resource, resource.end + 1, end
 
     def _free(self, window: DpaWindow) -> Iterator[tuple[int, int]]:
-        """Free space in a window, cut to its alignment; a window with nothing in it is free as it is."""
-        if self._first_inside(window) is None:
-            yield window.start, window.end
-            return
+        """Start and size of what is free between the extents of a window, cut to its alignment."""
         for _, start, end in self._between(window):
-            first = align_up(start, window.align)
-            last = align_down(end + 1, window.align) - 1
-            if first < last:
-                yield first, last
+            first, size = _trimmed(start, end, window.align)
+            if size:
+                yield first, size
+
+    def _is_free(self, start: int, size: int) -> bool:
+        """Whether no extent is in the way of another one."""
+        after = bisect.bisect_left(self._resources, start + size, key=_start)
+        return after == 0 or self._resources[after - 1].end < start
 
     def _first_inside(self, window: DpaWindow) -> DpaResource | None:
         index = bisect.bisect_left(self._resources, window.start, key=_end)
@@ -238,6 +249,15 @@ class DpaSpace:
     def _next(self, resource: DpaResource) -> DpaResource | None:
         index = bisect.bisect_right(self._resources, resource.start, key=_start)
         return self._resources[index] if index < len(self._resources) else None
+
+    def _adjust(self, resource: DpaResource, start: int, end: int) -> None:
+        """Move an extent's ends.  EBUSY when that would meet a neighbour (adjust_resource)."""
+        index = bisect.bisect_left(self._resources, resource.start, key=_start)
+        before = self._resources[index - 1] if index else None
+        after = self._next(resource)
+        if (before and start <= before.end) or (after and after.start <= end):
+            raise KernelError(errno.EBUSY, f"{resource.name} cannot reach from {start:#x} to {end:#x}")
+        self._resize(resource, start, end)
 
     def _resize(self, resource: DpaResource, start: int, end: int) -> None:
         """Move an extent's ends, as far as the neighbours'."""
@@ -277,6 +297,17 @@ class DpaSpace:
     def _count(self, resource: DpaResource, sign: int) -> None:
         for window, taken in self._taken.items():
             _count(taken, window, resource, sign)
+
+
+def _trimmed(start: int, end: int, align: int) -> tuple[int, int]:
+    """Start and size of what is left of a gap when it is cut to an alignment; size 0 for nothing (space_valid).
+
+    In Linux 6.1 the end of a gap below the first multiple of the alignment wraps around, so that what begins there
+    counts as free up to the end of all addresses.  Namespaces that are smaller than the alignment lie like that, which
+    was another one when they were made.
+    """
+    first, last = align_up(start, align), (align_down(end + 1, align) - 1) % _ADDRESSES
+    return first, (last + 1 - first) % _ADDRESSES if first < last else 0
 
 
 def _count(taken: _Taken, window: DpaWindow, resource: DpaResource, sign: int) -> None:
