@@ -8,7 +8,7 @@ from typing import Self
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
-from nvdimmfs.core.parse import parse_bool, parse_signed, parse_unsigned
+from nvdimmfs.core.parse import parse_bool, parse_signed
 from nvdimmfs.errors import KernelError
 from nvdimmfs.machine_file import model, words
 from nvdimmfs.media.base import Media
@@ -120,9 +120,9 @@ def hw_error_scrub(bus: NfitBus) -> str:
 
 @hw_error_scrub.on_store
 def _store_hw_error_scrub(bus: NfitBus, data: bytes) -> None:
-    """EINVAL for anything but 0 and 1, ERANGE past 64 bits."""
-    value = parse_unsigned(data)
-    if value > 1:
+    """EINVAL for anything but 0 and 1, ERANGE past 64 bits with the sign."""
+    value = parse_signed(data)
+    if value not in (0, 1):
         raise KernelError(errno.EINVAL, "neither 0 nor 1")
     bus.hw_error_scrub = value
 
