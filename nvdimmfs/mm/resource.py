@@ -139,6 +139,15 @@ class Resource:
         del children[bisect.bisect_left(children, self.start, key=_start)]
         self.parent = None
 
+    def remove(self) -> None:
+        """Take this resource out of the tree; what is below it moves up to its place (remove_resource)."""
+        parent, children = self.parent, list(self.children)
+        assert parent is not None, "the root stays"
+        self.detach()
+        for child in children:
+            child.detach()
+            parent._adopt(child)
+
     def intersects(
         self,
         start: int,

@@ -52,7 +52,7 @@ class NfitPlatform:
     def _remove(self, bus: NfitBus) -> None:
         bus.unregister()
         while bus.resources:
-            bus.resources.pop().detach()
+            bus.resources.pop().remove()
 
     def _add_dimm(self, bus: NfitBus, table: model.DimmDescription, label_area: Media | None) -> NfitDimm:
         description = DimmDescription(

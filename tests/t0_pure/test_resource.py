@@ -141,3 +141,15 @@ def test_busy_children_never_overlap_and_releasing_all_leaves_nothing(requests):
     for start, size in held:
         root.release(start, size)
     assert not root.children
+
+
+def test_what_lies_below_a_resource_that_is_removed_moves_up():
+    root = iomem_root(0xFFFF)
+    outer = root.insert(Resource("Persistent Memory", 0x1000, 0x4FFF))
+    root.request(0x1000, 0x1000, "namespace0.0")
+    root.request(0x3000, 0x1000, "namespace0.1")
+    outer.remove()
+    assert [child.name for child in root.children] == ["namespace0.0", "namespace0.1"]
+    root.release(0x1000, 0x1000)
+    again = root.insert(Resource("Persistent Memory", 0x1000, 0x4FFF))
+    assert [child.name for child in again.children] == ["namespace0.1"]
