@@ -2,52 +2,112 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import pickle
 import signal
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Generic, NoReturn, Self, TypeVar, cast
 
 from nvdimmfs.cli.errors import FAILED, CommandError, one_line
 
 log = logging.getLogger(__name__)
 
+RequestT = TypeVar("RequestT")
+
 #: How a daemon's report begins: it serves; it gave up, and why follows.
 _SERVES = b"+"
 _GAVE_UP = b"-"
 
-#: Serves until it is told to stop, and calls its argument once it does serve.
-Service = Callable[[Callable[[], None]], None]
 
+class Daemon(Generic[RequestT]):
+    """A process that will serve, detached from this one and its terminal.
 
-def leave_behind(service: Service, *, stderr: int | None, keep: int) -> None:
-    """Return once a daemon serves, detached from this process and its terminal.
-
-    Args:
-        service: what the daemon does.
-        stderr: the open file to which its stderr goes; nowhere when None.
-        keep: an open file that stays open in the daemon, as no other does.
-
-    Raises:
-        CommandError: the daemon gave up before it served; the reason is its own.
+    It gets ready while its caller still finds out what it is to serve: each is half of the time until a mount answers,
+    and most machines have two processors.  Use it as a context manager; without a request it is gone afterwards.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    read_end, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read_end)
-        _fork_again(service, stderr, keep, _Report(write_end))
-    os.close(write_end)
-    os.waitpid(child, 0)
-    with os.fdopen(read_end, "rb") as reports:
-        report = reports.read()
-    if report == _SERVES:
-        return
-    if report.startswith(_GAVE_UP):
-        raise CommandError(report[1:].decode(errors="replace"))
-    raise CommandError("the daemon was killed before the mount answered")
+
+    def __init__(
+        self,
+        prepare: Callable[[], None],
+        service: Callable[[RequestT, Callable[[], None]], None],
+        *,
+        stderr: int | None,
+        keep: int,
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            prepare: what the daemon does before it knows the request.
+            service: serves a request until it is told to stop, and calls its second argument once it does serve.
+            stderr: the open file to which the daemon's stderr goes; nowhere when None.
+            keep: an open file that stays open in the daemon, as no other does.
+        """
+        self._prepare = prepare
+        self._service = service
+        self._stderr = stderr
+        self._keep = keep
+        self._process = 0
+        self._requests = self._reports = -1
+
+    def __enter__(self) -> Self:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        read_requests, self._requests = os.pipe()
+        self._reports, write_reports = os.pipe()
+        self._process = os.fork()
+        if self._process == 0:
+            os.close(self._requests)
+            os.close(self._reports)
+            self._live(read_requests, _Report(write_reports))
+        os.close(read_requests)
+        os.close(write_reports)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process:
+            os.kill(self._process, signal.SIGKILL)
+            os.waitpid(self._process, 0)
+        os.close(self._reports)
+        if self._requests >= 0:
+            os.close(self._requests)
+
+    def serve(self, request: RequestT) -> None:
+        """Return once it serves.  CommandError: it gave up before that; the reason is its own."""
+        pipe, self._requests = self._requests, -1
+        with contextlib.suppress(BrokenPipeError), os.fdopen(pipe, "wb") as requests:
+            pickle.dump(request, requests)
+        process, self._process = self._process, 0
+        os.waitpid(process, 0)
+        with os.fdopen(self._reports, "rb", closefd=False) as reports:
+            report = reports.read()
+        if report == _SERVES:
+            return
+        if report.startswith(_GAVE_UP):
+            raise CommandError(report[1:].decode(errors="replace"))
+        raise CommandError("the daemon was killed before the mount answered")
+
+    def _live(self, requests: int, report: _Report) -> NoReturn:
+        """In the child.  Whoever called may have gone by the time this fails, hence the log."""
+        status = FAILED
+        try:
+            self._prepare()
+            request = cast("RequestT", _received(requests))
+            _detach()
+            _let_go(self._stderr, {self._keep, report.pipe})
+            self._service(request, report.serves)
+            status = 0
+        except CommandError as error:
+            report.gave_up(str(error))
+        except KeyboardInterrupt:
+            report.gave_up("the daemon was interrupted")
+        except BaseException as error:
+            log.exception("the daemon ends")
+            report.gave_up(one_line(error))
+        finally:
+            os._exit(status)
 
 
 class _Report:
@@ -64,9 +124,9 @@ class _Report:
         except BrokenPipeError:
             signal.raise_signal(signal.SIGTERM)
 
-    def gave_up(self, why: BaseException) -> None:
+    def gave_up(self, why: str) -> None:
         try:
-            self._send(_GAVE_UP + one_line(why).encode(errors="replace"))
+            self._send(_GAVE_UP + why.encode(errors="replace"))
         except BrokenPipeError:
             log.info("nobody waits to hear it")
 
@@ -80,27 +140,20 @@ class _Report:
             os.close(self.pipe)
 
 
-def _fork_again(service: Service, stderr: int | None, keep: int, report: _Report) -> NoReturn:
-    """In the child: a session of its own, then a grandchild that can never get a terminal again."""
-    status = FAILED
+def _received(pipe: int) -> object:
+    """The request.  The end of this process when there will be none, because the caller has ended."""
     try:
-        os.setsid()
-        status = 0 if os.fork() else _serve_detached(service, stderr, keep, report)
-    finally:
-        os._exit(status)
+        with os.fdopen(pipe, "rb") as requests:
+            return pickle.load(requests)  # noqa: S301  # nobody else can write to it
+    except (EOFError, pickle.UnpicklingError):
+        os._exit(FAILED)
 
 
-def _serve_detached(service: Service, stderr: int | None, keep: int, report: _Report) -> int:
-    """In the grandchild.  Whoever called may have gone by the time this fails, hence the log."""
-    try:
-        _let_go(stderr, {keep, report.pipe})
-        service(report.serves)
-    except BaseException as error:
-        if not isinstance(error, CommandError):
-            log.exception("the daemon ends")
-        report.gave_up(error)
-        return FAILED
-    return 0
+def _detach() -> None:
+    """Go on in a session of its own, as a grandchild that can never get a terminal again."""
+    os.setsid()
+    if os.fork():
+        os._exit(0)
 
 
 def _let_go(stderr: int | None, keep: set[int]) -> None:

@@ -16,7 +16,7 @@ import attrs
 
 from nvdimmfs.cli import log as logs
 from nvdimmfs.cli import machine_options
-from nvdimmfs.cli.daemon import leave_behind
+from nvdimmfs.cli.daemon import Daemon
 from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.mount_table import absolute
 from nvdimmfs.cli.vacancy import Vacancy, held
@@ -56,23 +56,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Mount.  Returns once the mount answers; in the foreground, once it has ended."""
-    request = MountRequest(
-        mountpoint=absolute(arguments.directory),
-        machine=machine_options.machine(arguments),
-        media=None if arguments.media is None else absolute(arguments.media),
-        blacklist=tuple(arguments.blacklist),
-        cache=not arguments.no_cache,
-    )
-    if request.media is not None and request.media.is_relative_to(request.mountpoint):
-        raise CommandError(f"--media {request.media}: the mount would cover it; choose another folder", MISUSED)
-    with held(request.mountpoint) as vacancy:
+    mountpoint = absolute(arguments.directory)
+    media = None if arguments.media is None else absolute(arguments.media)
+    if media is not None and media.is_relative_to(mountpoint):
+        raise CommandError(f"--media {media}: the mount would cover it; choose another folder", MISUSED)
+
+    def request() -> MountRequest:
+        machine = machine_options.machine(arguments)
+        return MountRequest(mountpoint, machine, media, tuple(arguments.blacklist), cache=not arguments.no_cache)
+
+    with held(mountpoint) as vacancy, _no_search_for_garbage():
         try:
             require_fuse()
         except MountError as error:
             raise CommandError(str(error)) from None
         log_file = None if arguments.log is None else _opened_log(arguments.log)
         if arguments.foreground:
-            _serve_in_foreground(request, log_file, vacancy)
+            _serve_in_foreground(request(), log_file, vacancy)
         else:
             _serve_in_background(request, log_file, vacancy)
     return 0
@@ -90,10 +90,13 @@ def _serve_in_foreground(request: MountRequest, log_file: int | None, vacancy: V
     serve(request, on_ready)
 
 
-def _serve_in_background(request: MountRequest, log_file: int | None, vacancy: Vacancy) -> None:
-    """Leave a daemon behind.  It has the directory itself until the mount answers: this process may be killed."""
+def _serve_in_background(read: Callable[[], MountRequest], log_file: int | None, vacancy: Vacancy) -> None:
+    """Leave a daemon behind.  It has the directory itself until the mount answers: this process may be killed.
 
-    def serve_in_daemon(report: Callable[[], None]) -> None:
+    `read` finds out what to serve while the daemon loads what that takes.
+    """
+
+    def serve_in_daemon(request: MountRequest, report: Callable[[], None]) -> None:
         def on_ready() -> None:
             vacancy.end()
             report()
@@ -101,7 +104,9 @@ def _serve_in_background(request: MountRequest, log_file: int | None, vacancy: V
         serve(request, on_ready)
 
     (logs.log_to_system if log_file is None else logs.log_to_stderr)()
-    leave_behind(serve_in_daemon, stderr=log_file, keep=vacancy.descriptor)
+    with Daemon(load_what_serves, serve_in_daemon, stderr=log_file, keep=vacancy.descriptor) as daemon:
+        request = read()
+        daemon.serve(request)
     _warn_of_missing_memory(request)
 
 
@@ -110,21 +115,34 @@ def _opened_log(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
+def load_what_serves() -> None:
+    """Import what `serve` takes: half of the start-up time, which whoever asks for a mount may spend otherwise."""
+    try:
+        import nvdimmfs.fuse.mount
+    except ImportError as error:
+        raise CommandError(f"the FUSE library cannot be loaded: {error}") from None
+    import nvdimmfs.platforms.machine
+    import nvdimmfs.platforms.new_machine
+    import nvdimmfs.sandbox.keyring  # noqa: F401  # loaded, not used
+
+
 def serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
-    """Build the machine and serve its tree.  Loads what that needs only now: half of the start-up time is imports."""
+    """Build the machine and serve its tree.
+
+    Ten thousand namespaces are so many objects that looking for garbage among them would be a quarter of the boot, and
+    each full search afterwards would keep whoever reads an attribute waiting.  They stay, so nobody looks at them.
+    """
+    load_what_serves()
+    from nvdimmfs.fuse.mount import serve as serve_tree
     from nvdimmfs.media.base import MediaError
     from nvdimmfs.platforms.machine import Machine
     from nvdimmfs.platforms.new_machine import NewMachineError
     from nvdimmfs.sandbox.keyring import UserKeyring
 
     try:
-        from nvdimmfs.fuse.mount import serve as serve_tree
-    except ImportError as error:
-        raise CommandError(f"the FUSE library cannot be loaded: {error}") from None
-
-    try:
-        with _everything_stays():
+        with _no_search_for_garbage():
             machine = Machine.described(request.machine, request.media, request.blacklist)
+            gc.freeze()
     except (MediaError, NewMachineError) as error:
         raise CommandError(str(error)) from None
     except OSError as error:
@@ -144,16 +162,11 @@ def serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
 
 
 @contextlib.contextmanager
-def _everything_stays() -> Iterator[None]:
-    """What is made meanwhile is no garbage: do not look for any, now or later.
-
-    It is a machine with all its devices.  With ten thousand namespaces, a quarter of the boot would be looking through
-    them for garbage, and each full search afterwards would keep whoever reads an attribute waiting.
-    """
+def _no_search_for_garbage() -> Iterator[None]:
+    """What is made meanwhile is none."""
     gc.disable()
     try:
         yield
-        gc.freeze()
     finally:
         gc.enable()
 

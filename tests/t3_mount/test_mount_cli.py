@@ -84,6 +84,23 @@ def test_nobody_needs_standard_files(planned_mount):
     assert (done.returncode, is_mounted(mount.directory)) == (0, False)
 
 
+def test_nothing_is_left_of_a_mount_that_cannot_be(planned_mount, tmp_path):
+    """The daemon to be gets ready while the machine file is read; it is gone when that turns out to be none."""
+    (tmp_path / "m.toml").write_text("[[bus]]\nname = 5\n")
+    process = subprocess.Popen(
+        [*mounting.MACHINE, "mount", planned_mount.directory, "--machine", tmp_path / "m.toml"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=mounting.environment(),
+        start_new_session=True,
+    )
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert said.startswith(f"nvdimmfs: {tmp_path}/m.toml: bus[0]")
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
 def test_umount_waits_until_the_daemon_has_ended(mount):
     done = mount.umount()
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
