@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import enum
-import tomllib
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, get_args, get_origin
 
 import attrs
 import cattrs
+import tomli
 from cattrs.errors import (
     AttributeValidationNote,
     ClassValidationError,
@@ -41,8 +41,8 @@ class NotAMachine(Exception):  # noqa: N818  # it is what the text is not
 def read_machine(text: str) -> MachineDescription:
     """The machine as the text has it, nothing filled in.  NotAMachine."""
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        document = tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
         how = "it begins with a byte order mark; save it without one" if text.startswith(_BYTE_ORDER_MARK) else error
         raise NotAMachine([("", f"not TOML: {how}")]) from None
     except ValueError:  # Python's
