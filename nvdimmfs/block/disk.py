@@ -20,7 +20,7 @@ from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.partition_table import MOST_PARTITIONS, PartitionEntry, Sectors, partitions_of
-from nvdimmfs.kernfs import BinaryFile, Bytes, Symlink
+from nvdimmfs.kernfs import BinaryFile, Bytes
 from nvdimmfs.mm.units import KIB, PAGE_SIZE, align_down, align_up
 
 #: Major number of disks without one of their own (BLOCK_EXT_MAJOR, include/uapi/linux/major.h).
@@ -159,8 +159,8 @@ class Disk(Device):
         self.bdi.add()
         super().add()
         create_files(self.directory, self, STACKING_GROUPS)
-        self.directory.add(Symlink("bdi", self.bdi.directory))
-        self.system.directory("block").add(Symlink(self.name, self.directory))
+        self.directory.link("bdi", self.bdi.directory)
+        self.system.directory("block").link(self.name, self.directory)
         self.system.dev.add(BinaryFile(self.name, 0o600, DiskBytes(self), self.limits.logical_block_size))
         self.layer.disks[self.name] = self
         self._add_partitions(self._table())

@@ -1,4 +1,4 @@
-"""Attributes declared beside their show and store, and the groups that put them into a directory.
+"""Attributes declared beside their show and store, and the groups that put them, and links, into a directory.
 
 @attribute("read_only")
 def read_only(region: RegionDevice) -> str:
@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import errno
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Directory, FileKind, Files, FileTable, joined
+from nvdimmfs.kernfs import Directory, FileKind, Files, FileTable, LinkKind, Node, joined
 from nvdimmfs.mm.kernel import Kernel
 
 #: What a file loses that becomes root's alone.
@@ -208,13 +208,37 @@ class AttributeGroup(Generic[SubjectT_contra]):
         directory.remove(self.name)
 
 
+@attrs.frozen(eq=False)
+class LinkGroup(Generic[SubjectT_contra]):
+    """Links that stay as long as their subject.
+
+    Attributes:
+        targets: where each leads, by name.
+        visible: whether a subject has the link of that name.
+    """
+
+    targets: Mapping[str, Callable[[SubjectT_contra], Node]]
+    visible: Callable[[SubjectT_contra, str], bool]
+
+    def modes(self, subject: SubjectT_contra) -> tuple[int, ...]:
+        """For each link whether this subject has it, 0 or 1."""
+        return tuple([self.visible(subject, name) for name in self.targets])
+
+    def files(self, _kernel: Kernel, modes: tuple[int, ...]) -> FileTable[SubjectT_contra]:
+        """The links that go with these modes."""
+        there = zip(self.targets.items(), modes, strict=True)
+        return FileTable({name: LinkKind(target) for (name, target), mode in there if mode})
+
+
 #: The files of the same groups, in the same kernel and with the same modes, are the same: ten thousand devices share
 #: a table.
 _tables: dict[tuple[object, ...], FileTable[Any]] = {}
 
 
-def create_files(directory: Directory, subject: SubjectT, groups: tuple[AttributeGroup[SubjectT], ...]) -> None:
-    """Give `directory` the files of several groups, all about one subject, as far as its kernel has them.
+def create_files(
+    directory: Directory, subject: SubjectT, groups: tuple[AttributeGroup[SubjectT] | LinkGroup[SubjectT], ...]
+) -> None:
+    """Give `directory` the files and links of several groups, all about one subject, as far as its kernel has them.
 
     Which they are is asked here and now, whenever they will be made: what the kernel shows does not change later.
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from nvdimmfs.core.attribute import AttributeGroup, attribute, create_files
+from nvdimmfs.core.attribute import AttributeGroup, LinkGroup, attribute, create_files
 from nvdimmfs.core.kobject import KernelObject
 from nvdimmfs.core.power import POWER_GROUP, DevicePower
 from nvdimmfs.core.system import System
@@ -156,8 +156,8 @@ class Device:
         if self.parent:
             self.parent.children[self] = None
         power = (POWER_GROUP,) if self.has_power else ()
-        create_files(self._directory, self, (DEVICE_GROUP, *self.groups(), *power))
-        self._create_links()
+        create_files(self._directory, self, (DEVICE_GROUP, *self.groups(), *power, DEVICE_LINKS))
+        self._create_links(self._directory)
         self.send_uevent(Action.ADD)
         if self.bus:
             self.bus.device_added(self)
@@ -225,15 +225,12 @@ class Device:
             above = self.system.directory("devices/virtual" if self.device_class else "devices")
         return above.directory(self.device_class.name) if self._has_glue and self.device_class else above
 
-    def _create_links(self) -> None:
+    def _create_links(self, directory: Directory) -> None:
+        """Those that lead to it."""
         if self.device_class:
-            self.directory.add(Symlink("subsystem", self.device_class.directory))
-            self.device_class.directory.add(Symlink(self.name, self.directory))
-            if self.parent and self.names_its_parent:
-                self.directory.add(Symlink("device", self.parent.directory))
+            self.device_class.directory.link(self.name, directory)
         if self.bus:
-            self.bus.devices.add(Symlink(self.name, self.directory))
-            self.directory.add(Symlink("subsystem", self.bus.directory))
+            self.bus.devices.link(self.name, directory)
         if self.number:
             self._enter_number(self.number)
 
@@ -285,7 +282,7 @@ class Device:
         self._enter_number(number)
 
     def _enter_number(self, number: DeviceNumber) -> None:
-        self.system.directory(f"dev/{number.kind}").add(Symlink(str(number), self.directory))
+        self.system.directory(f"dev/{number.kind}").link(str(number), self.directory)
         self.system.numbered[number] = self
 
     def _strike_number(self, number: DeviceNumber) -> None:
@@ -320,3 +317,23 @@ def _visible(device: Device, candidate: object) -> int:
 
 
 DEVICE_GROUP: AttributeGroup[Device] = AttributeGroup((uevent, dev), visible=_visible)
+
+
+def _subsystem(device: Device) -> Directory:
+    subsystem = device.bus or device.device_class
+    assert subsystem is not None, "visible only with a bus or class"
+    return subsystem.directory
+
+
+def _parent(device: Device) -> Directory:
+    assert device.parent is not None, "visible only with a parent"
+    return device.parent.directory
+
+
+def _link_visible(device: Device, name: str) -> bool:
+    if name == "device":
+        return device.device_class is not None and device.parent is not None and device.names_its_parent
+    return device.bus is not None or device.device_class is not None
+
+
+DEVICE_LINKS: LinkGroup[Device] = LinkGroup({"subsystem": _subsystem, "device": _parent}, visible=_link_visible)

@@ -12,7 +12,7 @@ from nvdimmfs.core.parse import line
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action, synthesize
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Directory, Symlink
+from nvdimmfs.kernfs import Directory
 
 
 class Driver:
@@ -44,8 +44,8 @@ class Driver:
             BIND_GROUP.create(self.directory, self)
         self.create_files()
         if self.shows_module:
-            self.directory.add(Symlink("module", module.directory))
-            module.directory.directory("drivers").add(Symlink(self._name_in_module, self.directory))
+            self.directory.link("module", module.directory)
+            module.directory.directory("drivers").link(self._name_in_module, self.directory)
         module.at_exit(self.unregister)
         bus.register(self)
         self.kobject.added()
@@ -246,8 +246,8 @@ class Bus:
 
     def _link(self, driver: Driver, device: Device) -> None:
         device.driver = driver
-        driver.directory.add(Symlink(device.name, device.directory))
-        device.directory.add(Symlink("driver", driver.directory))
+        driver.directory.link(device.name, device.directory)
+        device.directory.link("driver", driver.directory)
 
     def _unlink(self, driver: Driver, device: Device) -> None:
         device.directory.remove("driver")

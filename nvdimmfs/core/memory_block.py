@@ -15,7 +15,7 @@ from nvdimmfs.core.parse import line, parse_bool, parse_unsigned_or_einval
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Directory, Symlink
+from nvdimmfs.kernfs import Directory
 from nvdimmfs.mm import memory_failure
 from nvdimmfs.mm.hotplug import MemoryBlock, MemoryBlocks, OnlineType
 from nvdimmfs.mm.units import PAGE_SHIFT
@@ -91,8 +91,8 @@ class MemoryBlockDevice(Device):
 
     def add(self) -> None:
         super().add()
-        self.directory.add(Symlink(self.node.name, self.node.directory))
-        self.node.directory.add(Symlink(self.name, self.directory))
+        self.directory.link(self.node.name, self.node.directory)
+        self.node.directory.link(self.name, self.directory)
 
     def unregister(self) -> None:
         self.node.directory.remove(self.name)

@@ -19,7 +19,7 @@ from nvdimmfs.core.parse import parse_bool
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import synthesize
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Directory, Symlink
+from nvdimmfs.kernfs import Directory
 
 
 class Module:
@@ -61,7 +61,7 @@ class Module:
         if any(parameter.exists_in(system.kernel) for parameter in parameters):
             AttributeGroup(parameters, name="parameters").create(self.directory, self)
         for used in uses:
-            used.holders.add(Symlink(name, self.directory))
+            used.holders.link(name, self.directory)
             used.users.insert(0, name)
 
     @property

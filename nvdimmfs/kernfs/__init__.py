@@ -4,7 +4,7 @@ It knows no device and no FUSE: a unit test reads and writes its nodes directly.
 """
 
 from nvdimmfs.kernfs.channel import Channel, Session
-from nvdimmfs.kernfs.files import FileKind, Files, FileTable, joined
+from nvdimmfs.kernfs.files import FileKind, Files, FileTable, LinkKind, joined
 from nvdimmfs.kernfs.node import (
     ATTRIBUTE_SIZE,
     Attribute,
@@ -31,6 +31,7 @@ __all__ = [
     "FileKind",
     "FileTable",
     "Files",
+    "LinkKind",
     "Listener",
     "Node",
     "Session",

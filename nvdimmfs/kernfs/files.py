@@ -1,15 +1,15 @@
-"""Files that many directories have alike: described once, made in a directory when somebody looks at it."""
+"""Files and links that many directories have alike: described once, made in one when somebody looks at it."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Generic, TypeAlias, TypeVar
 
 import attrs
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs.node import Attribute, AttributeOps, Directory, Node
+from nvdimmfs.kernfs.node import Attribute, AttributeOps, Directory, Node, Symlink
 
 SubjectT = TypeVar("SubjectT")
 SubjectT_contra = TypeVar("SubjectT_contra", contravariant=True)
@@ -28,24 +28,39 @@ class FileKind(Generic[SubjectT_contra]):
     ops: AttributeOps[SubjectT_contra]
 
 
+@attrs.frozen(eq=False)
+class LinkKind(Generic[SubjectT_contra]):
+    """A symbolic link that each of many subjects has.
+
+    Attributes:
+        target: where that of a subject leads, as long as the subject has a directory.
+    """
+
+    target: Callable[[SubjectT_contra], Node]
+
+
 class FileTable(Generic[SubjectT_contra]):
     """The files about a subject of one kind, shared by all such subjects that have the same.
 
     Attributes:
-        entries: attributes, and directories with tables of their own, by name and in order.
+        entries: attributes, links, and directories with tables of their own, by name and in order.
         directories: how many are directories.
     """
 
     __slots__ = ("directories", "entries")
 
-    def __init__(self, entries: Mapping[str, FileKind[SubjectT_contra] | FileTable[SubjectT_contra]]) -> None:
+    def __init__(self, entries: Mapping[str, Entry[SubjectT_contra]]) -> None:
         self.entries = entries
         self.directories = sum(isinstance(entry, FileTable) for entry in entries.values())
 
 
+#: What a table has under a name.
+Entry: TypeAlias = FileKind[SubjectT_contra] | LinkKind[SubjectT_contra] | FileTable[SubjectT_contra]
+
+
 def joined(tables: Iterable[FileTable[SubjectT]]) -> FileTable[SubjectT]:
     """One table of all the files, those of directories with the same name joined.  EEXIST when a name is taken."""
-    entries: dict[str, FileKind[SubjectT] | FileTable[SubjectT]] = {}
+    entries: dict[str, Entry[SubjectT]] = {}
     for table in tables:
         for name, entry in table.entries.items():
             before = entries.get(name)
@@ -85,5 +100,7 @@ class Files(Generic[SubjectT]):
                 directory = Directory(name)
                 directory.fill_later(Files(entry, self.subject))
                 yield directory
+            elif isinstance(entry, LinkKind):
+                yield Symlink(name, entry.target(self.subject))
             else:
                 yield Attribute(name, entry.permissions, entry.ops, self.subject)

@@ -200,16 +200,26 @@ class BinaryFile(Node):
         return self.data.size
 
 
+class _UnmadeLink:
+    """A symbolic link that nobody has looked at yet."""
+
+    __slots__ = ("target",)
+
+    def __init__(self, target: Node) -> None:
+        self.target = target
+
+
 class Directory(Node):
     """A node that holds others, in the order in which they came.
 
-    A machine of ten thousand namespaces has more than a million attributes, and hardly any of them is ever looked at.
-    So a directory may know nodes by description only (`fill_later`).  It makes them, all at once, when one of them is
-    looked up or all are listed.  Nobody can tell: names, their order and the number of directories are those that it
-    would have if the nodes had been made in the first place.
+    A machine of ten thousand namespaces has more than a million attributes and a hundred thousand links, and hardly any
+    of them is ever looked at.  So a directory may know nodes by description only (`fill_later`), and links by their
+    targets (`link`).  It makes what was described, all at once, when one of that is looked up or all are listed.
+    Nobody can tell: names, their order and the number of directories are those that it would have if the nodes had been
+    made in the first place.
     """
 
-    __slots__ = ("_awaited", "_nodes", "subdirectories", "tree")
+    __slots__ = ("_awaited", "_has_unmade_links", "_nodes", "subdirectories", "tree")
 
     tree: Tree
 
@@ -219,9 +229,10 @@ class Directory(Node):
     def __init__(self, name: str, permissions: int = 0o755) -> None:
         super().__init__(name, stat.S_IFDIR | permissions)
         # By name.  What is not made yet has its place in the order, too, under a key that cannot be a name.
-        self._nodes: dict[str, Node | Contents] = {}
-        # The names of what is not made yet.
+        self._nodes: dict[str, Node | Contents | _UnmadeLink] = {}
+        # The names of what is described and not made yet.
         self._awaited: Collection[str] = ()
+        self._has_unmade_links = False
         self.subdirectories = 0
 
     @property
@@ -255,7 +266,12 @@ class Directory(Node):
         """The node of that name, if there is one."""
         if name not in self._nodes and name in self._awaited:
             self._make()
-        return self._nodes.get(name)  # type: ignore[return-value]  # under a name there is a node
+        node = self._nodes.get(name)
+        if isinstance(node, _UnmadeLink):
+            node = Symlink(name, node.target)
+            self._enter(node)
+            self.tree.made(self, node)
+        return node  # type: ignore[return-value]  # under a name there is a node
 
     def add(self, node: NodeT) -> NodeT:
         """Put a node here and return it.  EEXIST when the name is taken."""
@@ -265,6 +281,15 @@ class Directory(Node):
             self.subdirectories += 1
         self.tree.added(self, node)
         return node
+
+    def link(self, name: str, target: Node) -> None:
+        """Put a symbolic link here, which is made when somebody looks, or listens.  EEXIST when the name is taken."""
+        if self.tree.is_heard:
+            self.add(Symlink(name, target))
+            return
+        self._require_free(name)
+        self._nodes[name] = _UnmadeLink(target)
+        self._has_unmade_links = True
 
     def fill_later(self, contents: Contents) -> None:
         """Have more nodes, which are made when somebody looks.  EEXIST when one of the names is taken."""
@@ -314,7 +339,7 @@ class Directory(Node):
 
     def clear(self) -> None:
         """Hold nothing any more: it has left the tree."""
-        self._nodes, self._awaited, self.subdirectories = {}, (), 0
+        self._nodes, self._awaited, self._has_unmade_links, self.subdirectories = {}, (), False, 0
 
     def _require_free(self, name: str) -> None:
         if name in self._nodes or name in self._awaited:
@@ -322,15 +347,15 @@ class Directory(Node):
 
     def _make(self) -> None:
         """Make what is not made yet, each node in its place."""
-        if not self._awaited:
+        if not self._awaited and not self._has_unmade_links:
             return
-        places, self._nodes, self._awaited = self._nodes, {}, ()
+        places, self._nodes, self._awaited, self._has_unmade_links = self._nodes, {}, (), False
         made: list[Node] = []
-        for node in places.values():
+        for name, node in places.items():
             if isinstance(node, Node):
-                self._nodes[node.name] = node
+                self._nodes[name] = node
                 continue
-            for new in node.make():
+            for new in (Symlink(name, node.target),) if isinstance(node, _UnmadeLink) else node.make():
                 self._enter(new)
                 made.append(new)
         for new in made:
@@ -356,6 +381,11 @@ class Tree:
     def next_ino(self) -> int:
         """An inode number that no node had before."""
         return next(self._inos)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._listeners)
 
     def subscribe(self, listener: Listener) -> None:
         """Tell `listener` of every change from now on."""

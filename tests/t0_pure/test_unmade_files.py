@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Attribute, Directory, FileKind, Files, FileTable, Tree, joined
+from nvdimmfs.kernfs import Attribute, Directory, FileKind, Files, FileTable, LinkKind, Symlink, Tree, joined
 
 
 class Plain:
@@ -92,6 +92,7 @@ def test_a_directory_without_files_is_empty_and_one_with_files_is_not():
     [
         lambda directory: directory.add(Attribute("size", 0o444, Plain(), None)),
         lambda directory: directory.fill_later(Files(table("new", "size"), None)),
+        lambda directory: directory.link("size", directory),
         lambda directory: joined([table("size"), table("size")]),
         lambda directory: joined([table("power"), table(power=["control"])]),
         lambda directory: joined([table(power=["control"]), table(power=["control"])]),
@@ -162,12 +163,60 @@ def test_an_inode_number_is_given_out_once_and_only_to_who_asks(device):
     assert again.ino not in numbers
 
 
+@pytest.fixture
+def links():
+    """A directory with two links that nobody has looked at, and their target."""
+    root = Tree().root
+    target, directory = root.add(Directory("target")), root.add(Directory("links"))
+    for name in ("first", "second"):
+        directory.link(name, target)
+    return directory, target
+
+
+def test_a_link_is_made_when_it_is_looked_up_and_no_other_is(links):
+    directory, target = links
+    assert "first" in directory
+    assert list(directory.made) == []
+    link = directory.find("second")
+    assert isinstance(link, Symlink)
+    assert (link.text, link.target, link.path) == ("../target", target, "/links/second")
+    assert list(directory.made) == [link]
+    assert directory.find("second") is link
+    assert [node.name for node in directory] == ["first", "second"]
+    assert directory.find("second") is link
+
+
+def test_a_link_can_be_removed_before_anybody_has_seen_it(links):
+    directory, target = links
+    directory.remove("first")
+    directory.link("first", target)
+    assert [node.name for node in directory] == ["second", "first"]
+    directory.tree.root.remove("links")
+    assert list(directory) == []
+
+
+def test_a_link_is_made_at_once_for_those_who_listen(links):
+    directory, target = links
+    witness = Witness()
+    directory.tree.subscribe(witness)
+    directory.link("third", target)
+    assert directory.find("first").text == "../target"
+    assert witness.heard == [("added", "/links/third"), ("made", "/links/first")]
+
+
+def test_links_that_many_subjects_have_lead_each_to_its_own_target():
+    root = Tree().root
+    for name in ("one", "two"):
+        root.add(Directory(name)).fill_later(Files(FileTable({"self": LinkKind(root.find)}), name))
+    assert [root.find(f"{name}/self").text for name in ("one", "two")] == ["../one", "../two"]
+
+
 NAMES = "abcdef"
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.sampled_from(NAMES), st.booleans()),
         st.tuples(st.just("fill"), st.lists(st.sampled_from(NAMES), unique=True, max_size=3), st.booleans()),
-        st.tuples(st.sampled_from(["remove", "look"]), st.sampled_from(NAMES), st.none()),
+        st.tuples(st.sampled_from(["remove", "look", "link"]), st.sampled_from(NAMES), st.none()),
         st.tuples(st.just("list"), st.none(), st.none()),
     ),
     max_size=12,
@@ -196,6 +245,8 @@ def take_step(root, verb, what, as_directory, now):
     try:
         if verb == "add":
             root.add(Directory(what) if as_directory else Attribute(what, 0o644, Plain(), None))
+        elif verb == "link":
+            root.add(Symlink(what, root)) if now else root.link(what, root)
         elif verb == "fill":
             fill(root, table(**{name: [] for name in what}) if as_directory else table(*what), now)
         elif verb == "remove":
