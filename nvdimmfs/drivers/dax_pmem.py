@@ -15,7 +15,7 @@ from nvdimmfs.media.base import MediaWindow
 from nvdimmfs.nd.dax import DaxDevice
 from nvdimmfs.nd.device import DeviceType
 from nvdimmfs.nd.driver import NdDriver
-from nvdimmfs.nd.probe import common_probe, reserve, reserved
+from nvdimmfs.nd.probe import common_probe, require_info_blocks, reserve
 
 
 class DaxPmemDriver(NdDriver):
@@ -37,9 +37,9 @@ class DaxPmemDriver(NdDriver):
         """
         assert isinstance(device, DaxDevice)
         namespace = common_probe(device)
-        with reserved(namespace):
-            _, block = device.set_up()
-            pagemap = pfn_pagemap(device, namespace, block)
+        require_info_blocks(namespace)
+        _, block = device.set_up()
+        pagemap = pfn_pagemap(device, namespace, block)
         reserve(device, namespace, block.dataoff)
         start = pagemap.range.start + block.dataoff
         size = pagemap.range.end + 1 - start

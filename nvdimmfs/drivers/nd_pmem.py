@@ -28,9 +28,11 @@ from nvdimmfs.nd.driver import NdDriver
 from nvdimmfs.nd.namespace import NamespaceDevice
 from nvdimmfs.nd.namespace_io import NamespaceBadblocks
 from nvdimmfs.nd.pfn import PfnDevice
-from nvdimmfs.nd.probe import common_probe, detect, reserve, reserved
+from nvdimmfs.nd.probe import common_probe, detect, require_info_blocks, reserve
 from nvdimmfs.nd.region import RegionDevice
-from nvdimmfs.nd.seeds import personalities
+
+#: What the driver declares, by whether the memory is mapped with struct page.
+_LIMITS = {dax: QueueLimits(physical_block_size=PAGE_SIZE, dax=dax, write_cache=True) for dax in (False, True)}
 
 
 class PmemDisk(Disk):
@@ -40,8 +42,7 @@ class PmemDisk(Disk):
         self, layer: BlockLayer, parent: NdDevice, namespace: NamespaceDevice, window: MediaWindow, *, page_mapped: bool
     ) -> None:
         """`window`: the part of the namespace that the disk is."""
-        limits = QueueLimits(physical_block_size=PAGE_SIZE, dax=page_mapped, write_cache=True)
-        super().__init__(layer, namespace.disk_name, parent, window, limits, Badblocks())
+        super().__init__(layer, namespace.disk_name, parent, window, _LIMITS[page_mapped], Badblocks())
         self.cache_flushed = True
         self._nvdimm_bus = namespace.region.parent
         self._start = namespace.start + window.start
@@ -129,10 +130,9 @@ class NdPmemDriver(NdDriver):
 
         ENXIO: a personality was found and is on its way.  EOPNOTSUPP: one was found that does not suit.
         """
-        with reserved(namespace):
-            for personality in personalities(self.system.kernel):
-                if detect(personality, namespace):
-                    raise KernelError(errno.ENXIO, f"{namespace.name} holds a {personality.kind} info block")
+        require_info_blocks(namespace)
+        if found := detect(namespace):
+            raise KernelError(errno.ENXIO, f"{namespace.name} holds a {found.kind} info block")
         reserve(namespace, namespace, namespace.size)
         if namespace.page_mapped:
             map_pages(namespace, namespace.region.memory, raw_pagemap(namespace), namespace.numa_node)
@@ -146,9 +146,9 @@ class NdPmemDriver(NdDriver):
         Linux 4.5 does not notice when there is no room for data, and makes a disk of 16 EiB that crashes whoever reads
         it; here that is ENXIO, as in the kernels that notice.
         """
-        with reserved(namespace):
-            _, block = pfn.set_up()
-            pagemap = pfn_pagemap(pfn, namespace, block)
+        require_info_blocks(namespace)
+        _, block = pfn.set_up()
+        pagemap = pfn_pagemap(pfn, namespace, block)
         reserve(pfn, namespace, namespace.size)
         map_pages(pfn, namespace.region.memory, pagemap, pfn.numa_node)
         data_start = block.start_pad + block.dataoff

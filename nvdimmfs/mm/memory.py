@@ -95,6 +95,10 @@ class Memory:
         """Reserve a range for one user (request_mem_region).  EBUSY."""
         return self.iomem.request(start, size, name)
 
+    def check_region(self, start: int, size: int, name: str) -> None:
+        """EBUSY when a range cannot be reserved."""
+        self.iomem.check(start, size, name)
+
     def release_region(self, start: int, size: int) -> None:
         """Give back exactly what `request_region` reserved."""
         self.iomem.release(start, size)

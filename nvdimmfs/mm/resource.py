@@ -108,13 +108,22 @@ class Resource:
         What stands in the way is descended into while it is not busy, so that a driver may own
         a part of "Persistent Memory (legacy)".  EBUSY when it is busy, or covers the range in part.
         """
+        parent = self._free_within(start, size, name)
+        flags = parent.flags & ResourceFlag.SYSTEM_RAM | ResourceFlag.BUSY
+        return parent._adopt(Resource(name, start, start + size - 1, flags, parent.desc))
+
+    def check(self, start: int, size: int, name: str) -> None:
+        """EBUSY where `request` says so."""
+        self._free_within(start, size, name)
+
+    def _free_within(self, start: int, size: int, name: str) -> Resource:
+        """The innermost resource that holds a range of which nobody owns anything.  EBUSY."""
         parent, end = self, start + size - 1
         while conflict := parent._conflict(start, end):
             if conflict is parent or conflict.busy:
                 raise _busy(f"{name} {start:#x}-{end:#x}", conflict)
             parent = conflict
-        kind = parent.flags & ResourceFlag.SYSTEM_RAM
-        return parent._adopt(Resource(name, start, end, kind | ResourceFlag.BUSY, parent.desc))
+        return parent
 
     def release(self, start: int, size: int) -> None:
         """Give back a range that `request` reserved; it must be exactly one (release_mem_region)."""

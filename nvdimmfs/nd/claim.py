@@ -68,12 +68,15 @@ class Personality(Identified, NdDevice):
         raise NotImplementedError
 
     @classmethod
-    def is_signed(cls, namespace: NamespaceDevice) -> bool:
-        """Whether the signature of such an info block is on the namespace; without it there is nothing to adopt."""
+    def is_signed(cls, namespace: NamespaceDevice, head: bytes) -> bool:
+        """Whether there is the signature of such an info block, without which there is nothing to adopt.
+
+        Args:
+            namespace: whose info block is looked for.
+            head: what the namespace begins with, as much as info blocks may take.
+        """
         offset = cls.info_offset(namespace)
-        if namespace.size < offset + INFO_BLOCK_SIZE:
-            return False
-        return namespace.media.read(offset, len(cls.signature)) == cls.signature
+        return len(head) >= offset + INFO_BLOCK_SIZE and head.startswith(cls.signature, offset)
 
     def adopt(self) -> None:
         """Take the configuration from the namespace's info block; any refusal means that there is none to take."""

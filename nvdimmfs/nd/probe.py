@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from nvdimmfs.core.device import Device
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.kernel import INFO_BLOCK_RESERVE
 from nvdimmfs.nd.claim import Personality
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
+from nvdimmfs.nd.seeds import personalities
 
 
 def common_probe(device: Device) -> NamespaceDevice:
@@ -48,15 +47,12 @@ def _claimed_namespace(personality: Personality) -> NamespaceDevice:
     return namespace
 
 
-@contextmanager
-def reserved(namespace: NamespaceDevice, size: int = INFO_BLOCK_RESERVE) -> Iterator[None]:
-    """Own the start of the namespace's addresses while its info blocks are read and written.  EBUSY."""
-    memory = namespace.region.memory
-    memory.request_region(namespace.start, size, namespace.name)
-    try:
-        yield
-    finally:
-        memory.release_region(namespace.start, size)
+def require_info_blocks(namespace: NamespaceDevice) -> None:
+    """EBUSY when somebody else owns the start of the namespace's addresses, where info blocks are.
+
+    The kernel reserves it while it reads and writes them, which takes no time here.
+    """
+    namespace.region.memory.check_region(namespace.start, INFO_BLOCK_RESERVE, namespace.name)
 
 
 def reserve(device: Device, namespace: NamespaceDevice, size: int) -> None:
@@ -67,18 +63,25 @@ def reserve(device: Device, namespace: NamespaceDevice, size: int) -> None:
     device.manage(lambda: memory.release_region(namespace.start, size))
 
 
-def detect(personality: type[Personality], namespace: NamespaceDevice) -> bool:
-    """Look for this kind of info block; when there is a good one, a device for it is on its way.
+def detect(namespace: NamespaceDevice) -> Personality | None:
+    """Look for info blocks; when there is a good one, the device for it is on its way.
 
     EOPNOTSUPP when there is one that must not be touched.
     """
     if namespace.force_raw:
-        return False
-    if namespace.claim_class is not ClaimClass.NONE and namespace.claim_class not in personality.claim_classes:
-        return False
-    if not personality.is_signed(namespace):
-        return False
-    candidate = personality(namespace.region)
+        return None
+    head = namespace.media.read(0, min(namespace.size, INFO_BLOCK_RESERVE))
+    found = (_adopted(kind, namespace, head) for kind in personalities(namespace.system.kernel))
+    return next(filter(None, found), None)
+
+
+def _adopted(kind: type[Personality], namespace: NamespaceDevice, head: bytes) -> Personality | None:
+    """A device with the configuration of the namespace's info block of that kind, if there is one."""
+    if namespace.claim_class is not ClaimClass.NONE and namespace.claim_class not in kind.claim_classes:
+        return None
+    if not kind.is_signed(namespace, head):
+        return None
+    candidate = kind(namespace.region)
     candidate.attach(namespace)
     try:
         candidate.adopt()
@@ -86,6 +89,6 @@ def detect(personality: type[Personality], namespace: NamespaceDevice) -> bool:
         candidate.release()
         if refusal.errno == errno.EOPNOTSUPP:
             raise
-        return False
+        return None
     candidate.schedule_add()
-    return True
+    return candidate

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from nvdimmfs.mm.kernel import Kernel
 from nvdimmfs.nd.btt import BttDevice
 from nvdimmfs.nd.claim import Personality
@@ -15,6 +17,7 @@ from nvdimmfs.nd.region import Kind, RegionDevice
 PERSONALITIES: tuple[type[Personality], ...] = (BttDevice, PfnDevice, DaxDevice)
 
 
+@functools.cache
 def personalities(kernel: Kernel) -> tuple[type[Personality], ...]:
     """Those that a kernel has."""
     return tuple(kind for kind in PERSONALITIES if kind is not DaxDevice or kernel.devices.has_dax)
