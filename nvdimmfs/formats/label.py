@@ -269,8 +269,13 @@ class NamespaceLabel:
     type_guid: UUID | None = None
     abstraction_guid: UUID | None = None
 
-    def to_bytes(self, label_size: int) -> bytes:
-        """The bytes of the slot, checksum included if the version has one."""
+    def to_bytes(self, label_size: int, slot: int | None = None) -> bytes:
+        """The bytes of the slot, checksum included if the version has one.
+
+        Args:
+            label_size: bytes.
+            slot: the slot that they are for, if it is another than the label's.
+        """
         common = _LABEL.pack(
             self.uuid.bytes,
             self.name,
@@ -281,7 +286,7 @@ class NamespaceLabel:
             self.lbasize,
             self.dpa,
             self.rawsize,
-            self.slot,
+            self.slot if slot is None else slot,
         )
         if label_size < LABEL_SIZE_1_2:
             return common.ljust(label_size, b"\0")

@@ -137,20 +137,6 @@ class LabelArea:
         self._write_index(index.nslot, (index.free | _bits(replaced)) & ~_bits([written.slot]))
         return self._remember(written)
 
-    def write_new(self, labels: Sequence[NamespaceLabel]) -> None:
-        """Write labels that replace none; the area ends as it does when one is written after the other.
-
-        A machine may begin with hundreds of labels on a DIMM.  All but the last two index blocks would be written over
-        before anybody reads them, so that those are not written.  ENXIO as for `write`.
-        """
-        for label in labels[:-2]:
-            written = self._remember(self._write_slot(label))
-            index = self._index
-            assert index is not None, "it has named the slot"
-            self._turn_to(self._next_index(index.nslot, index.free & ~_bits([written.slot])))
-        for label in labels[-2:]:
-            self.write(label)
-
     def free(self, slots: Collection[int]) -> None:
         """Make slots free and write the index, even when there are none (del_labels).  Without an index, nothing."""
         if self._index is None:
@@ -183,7 +169,7 @@ class LabelArea:
         slot = self._index.first_free if self._index else None
         if slot is None:
             raise KernelError(errno.ENXIO, f"the label area has no {'free slot' if self._index else 'index'}")
-        data = attrs.evolve(label, slot=slot).to_bytes(self.layout.label_size)
+        data = label.to_bytes(self.layout.label_size, slot)
         self.media.write(self.layout.slot_offset(slot), data)
         return NamespaceLabel.from_bytes(data)
 
@@ -358,6 +344,35 @@ def init_label_area(media: Media, label_size: int = LABEL_SIZE_1_1) -> None:
         after = IndexBlock.from_bytes(media.read(offset, layout.index_size)).free >> bits
         block = attrs.evolve(initial_index(layout, which), free=after << bits | (1 << bits) - 1)
         media.write(offset, block.to_bytes(layout.index_size))
+
+
+def write_new_labels(media: Media, labels: Sequence[NamespaceLabel]) -> None:
+    """Write labels that replace none; the area ends as it does when `LabelArea` writes one after the other.
+
+    A machine may begin with hundreds of labels on a DIMM.  All but the last two index blocks would be written over
+    before anybody reads them, so that those are not written.
+
+    Args:
+        media: the area, initialised.
+        labels: what they say of their slots does not matter.
+
+    Raises:
+        KernelError: ENXIO without an index block, or a free slot for each; then nothing was written.
+    """
+    area = LabelArea(media)
+    if area.index is None or area.current is None:
+        raise KernelError(errno.ENXIO, "the label area has no index")
+    if area.nfree < len(labels):
+        raise KernelError(errno.ENXIO, f"the label area has {area.nfree} free slots for {len(labels)} labels")
+    layout, which, index = area.layout, area.current, area.index
+    for count, label in enumerate(labels, 1):
+        slot = index.first_free
+        assert slot is not None, "there are enough"
+        media.write(layout.slot_offset(slot), label.to_bytes(layout.label_size, slot))
+        which = 1 - which
+        index = IndexBlock.new(layout, which, next_seq(index.seq), index.nslot, index.free & ~(1 << slot))
+        if count > len(labels) - 2:
+            media.write(index.myoff, index.to_bytes(layout.index_size))
 
 
 def _bits(slots: Iterable[int]) -> int:

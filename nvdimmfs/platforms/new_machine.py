@@ -18,7 +18,7 @@ from nvdimmfs.machine_file.interleave import interleave_set
 from nvdimmfs.machine_file.model import BusDescription, NamespaceDescription, PersonalityDescription, RangeDescription
 from nvdimmfs.machine_file.words import PersonalityKind
 from nvdimmfs.media.base import Media
-from nvdimmfs.nd.label import LabelArea
+from nvdimmfs.nd.label import LabelArea, write_new_labels
 
 #: The type that a label gives a namespace that one kind of device alone may claim; a btt's depends on the labels.
 _HOLDERS = {"": NULL_UUID, "pfn": PFN_GUID, "dax": DAX_GUID}
@@ -45,8 +45,8 @@ def write_labels(bus: BusDescription, areas: Mapping[str, Media]) -> None:
             for position, mapping in enumerate(range_.mappings):
                 label = _label(opened[mapping.dimm], range_, namespace, members, position)
                 labels[mapping.dimm].append(label)
-    for dimm, area in opened.items():
-        area.write_new(labels[dimm])
+    for dimm in dimms:
+        write_new_labels(areas[dimm], labels[dimm])
 
 
 def _label(
