@@ -12,7 +12,7 @@ from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks
 from nvdimmfs.block.partition import STATISTICS, Partition
 from nvdimmfs.block.queue import INTEGRITY_GROUP, QUEUE_GROUP, QueueLimits, QueueSettings
 from nvdimmfs.block.trace import TRACE_GROUP, Trace
-from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, constant, create_files
+from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, constant
 from nvdimmfs.core.device import Class, Device, DeviceNumber
 from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.parse import parse_unsigned, scan_signed
@@ -34,6 +34,7 @@ class BlockLayer:
     """What all disks share: the class, the minor numbers, the backing device infos.
 
     Attributes:
+        directory: /sys/block.
         disk_class: /sys/class/block.
         disk_sequence: DISKSEQ of the newest disk; never used twice.
         min_ratios: percent of the dirty pages that all disks together are sure of.
@@ -42,6 +43,7 @@ class BlockLayer:
 
     def __init__(self, system: System) -> None:
         self.system = system
+        self.directory = system.directory("block")
         self.disk_class = Class(system, "block")
         self.bdi_class = Class(system, "bdi")
         self.minors = Numbering()
@@ -109,6 +111,7 @@ class Disk(Device):
 
     Attributes:
         data: its bytes.
+        bytes: as who opens its node reads and writes them.
         limits: what its driver declared.
         badblocks: sectors that cannot be read; None when the driver keeps no list.
         read_only: writes are refused with EPERM.
@@ -136,6 +139,7 @@ class Disk(Device):
         layer.disk_sequence += 1
         self.sequence = layer.disk_sequence
         self.data = data
+        self.bytes = DiskBytes(self)
         self.limits = limits
         self.badblocks = badblocks
         self.read_only = False
@@ -146,7 +150,7 @@ class Disk(Device):
         self.bdi = BackingDeviceInfo(layer, self)
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
-        return (DISK_GROUP, QUEUE_GROUP, INTEGRITY_GROUP, TRACE_GROUP)
+        return (DISK_GROUP, BADBLOCKS_GROUP, QUEUE_GROUP, INTEGRITY_GROUP, TRACE_GROUP, *STACKING_GROUPS)
 
     def uevent_variables(self) -> list[tuple[str, str]]:
         return [*super().uevent_variables(), *self.sequence_variables()]
@@ -158,10 +162,9 @@ class Disk(Device):
     def add(self) -> None:
         self.bdi.add()
         super().add()
-        create_files(self.directory, self, STACKING_GROUPS)
         self.directory.link("bdi", self.bdi.directory)
-        self.system.directory("block").link(self.name, self.directory)
-        self.system.dev.add(BinaryFile(self.name, 0o600, DiskBytes(self), self.limits.logical_block_size))
+        self.layer.directory.link(self.name, self.directory)
+        self.system.dev.add(BinaryFile(self.name, 0o600, self.bytes, self.limits.logical_block_size))
         self.layer.disks[self.name] = self
         self._add_partitions(self._table())
 
@@ -220,16 +223,15 @@ class Disk(Device):
 
     def _table(self) -> list[PartitionEntry]:
         """What the table on the disk tells; nothing when it cannot be read."""
-        whole = DiskBytes(self)
         try:
-            return partitions_of(Sectors(whole.read, whole.size, self.limits.logical_block_size))
+            return partitions_of(Sectors(self.bytes.read, self.bytes.size, self.limits.logical_block_size))
         except KernelError:
             return []
 
     def _add_partitions(self, entries: Iterable[PartitionEntry]) -> None:
         for entry in entries:
             number = DeviceNumber("block", BLOCK_EXT_MAJOR, self.layer.minors.allocate())
-            partition = Partition(self, DiskBytes(self), entry, number)
+            partition = Partition(self, self.bytes, entry, number)
             self._partitions[entry.number] = partition
             partition.add()
 
@@ -242,7 +244,7 @@ class Disk(Device):
         self._drop_partitions()
         del self.layer.disks[self.name]
         self.system.dev.remove(self.name)
-        self.system.directory("block").remove(self.name)
+        self.layer.directory.remove(self.name)
         self.directory.remove("bdi")
         self.bdi.unregister()
         super().unregister()
@@ -380,10 +382,8 @@ def _store_events_poll_msecs(_disk: Disk, data: bytes) -> None:
     raise KernelError(errno.ENODEV, "the disk has no events")
 
 
-def _disk_visible(disk: Disk, candidate: KernelAttribute[Disk]) -> int:
-    if candidate is badblocks and disk.badblocks is None:
-        return 0
-    return candidate.permissions
+def _badblocks_visible(disk: Disk, candidate: KernelAttribute[Disk]) -> int:
+    return 0 if disk.badblocks is None else candidate.permissions
 
 
 DISK_GROUP: AttributeGroup[Disk] = AttributeGroup(
@@ -391,7 +391,6 @@ DISK_GROUP: AttributeGroup[Disk] = AttributeGroup(
         size,
         ro,
         diskseq,
-        badblocks,
         events_poll_msecs,
         constant("alignment_offset", "0\n"),
         constant("capability", "0\n"),
@@ -404,9 +403,9 @@ DISK_GROUP: AttributeGroup[Disk] = AttributeGroup(
         constant("range", "0\n"),
         constant("removable", "0\n"),
         constant("stat", f"{STATISTICS}\n"),
-    ),
-    visible=_disk_visible,
+    )
 )
+BADBLOCKS_GROUP: AttributeGroup[Disk] = AttributeGroup((badblocks,), visible=_badblocks_visible)
 #: Where disks that are made of others would have links, in both directions.
 STACKING_GROUPS: tuple[AttributeGroup[Disk], ...] = tuple(AttributeGroup((), name) for name in ("holders", "slaves"))
 

@@ -282,11 +282,11 @@ class Device:
         self._enter_number(number)
 
     def _enter_number(self, number: DeviceNumber) -> None:
-        self.system.directory(f"dev/{number.kind}").link(str(number), self.directory)
+        self.system.numbers[number.kind].link(str(number), self.directory)
         self.system.numbered[number] = self
 
     def _strike_number(self, number: DeviceNumber) -> None:
-        self.system.directory(f"dev/{number.kind}").remove(str(number))
+        self.system.numbers[number.kind].remove(str(number))
         del self.system.numbered[number]
 
 

@@ -57,6 +57,7 @@ class System:
         dev: /dev.
         proc: /proc.
         settling: queued work is running, that is, nobody waits for what is done now.
+        numbers: /sys/dev/block and /sys/dev/char.
         numbered: the devices that have a device number, by it.
         scheduled: how much work has ever been queued.
         keyring: the keys of those who write to attributes.
@@ -71,8 +72,9 @@ class System:
         self.sys = root.add(Directory("sys", 0o555))
         self.dev = root.add(Directory("dev"))
         self.proc = root.add(Directory("proc", 0o555))
-        for path in ("block", "bus", "class", "dev/block", "dev/char", "devices", "module"):
+        for path in ("block", "bus", "class", "devices", "module"):
             self.directory(path)
+        self.numbers = {kind: self.directory(f"dev/{kind}") for kind in ("block", "char")}
         self.numbered: dict[DeviceNumber, Device] = {}
         self._work: deque[Callable[[], None]] = deque()
         self._last_work: deque[Callable[[], None]] = deque()

@@ -39,13 +39,21 @@ class PmemDisk(Disk):
     """A disk that is the memory itself: user space can map it."""
 
     def __init__(
-        self, layer: BlockLayer, parent: NdDevice, namespace: NamespaceDevice, window: MediaWindow, *, page_mapped: bool
+        self,
+        layer: BlockLayer,
+        parent: NdDevice,
+        namespace: NamespaceDevice,
+        start: int,
+        size: int,
+        *,
+        page_mapped: bool,
     ) -> None:
-        """`window`: the part of the namespace that the disk is."""
+        """`start` and `size`: the part of the namespace that the disk is, bytes."""
+        window = MediaWindow(namespace.media, start, size)
         super().__init__(layer, namespace.disk_name, parent, window, _LIMITS[page_mapped], Badblocks())
         self.cache_flushed = True
         self._nvdimm_bus = namespace.region.parent
-        self._start = namespace.start + window.start
+        self._start = namespace.start + start
         self.populate_badblocks()
 
     def populate_badblocks(self) -> None:
@@ -136,8 +144,7 @@ class NdPmemDriver(NdDriver):
         reserve(namespace, namespace, namespace.size)
         if namespace.page_mapped:
             map_pages(namespace, namespace.region.memory, raw_pagemap(namespace), namespace.numa_node)
-        window = MediaWindow(namespace.media, 0, namespace.size)
-        disk = PmemDisk(self._layer, namespace, namespace, window, page_mapped=namespace.page_mapped)
+        disk = PmemDisk(self._layer, namespace, namespace, 0, namespace.size, page_mapped=namespace.page_mapped)
         self._add_disk(namespace, disk, disk.revalidate_poison)
 
     def _attach_pfn(self, pfn: PfnDevice, namespace: NamespaceDevice) -> None:
@@ -155,9 +162,8 @@ class NdPmemDriver(NdDriver):
         size = namespace.size - data_start - block.end_trunc
         if size < 0:
             raise KernelError(errno.ENXIO, f"{namespace.name} has no room for data")
-        data = MediaWindow(namespace.media, data_start, size)
         parent = namespace if self.system.kernel.devices.pfn_disk_below_namespace else pfn
-        disk = PmemDisk(self._layer, parent, namespace, data, page_mapped=True)
+        disk = PmemDisk(self._layer, parent, namespace, data_start, size, page_mapped=True)
         self._add_disk(pfn, disk, disk.revalidate_poison)
 
     def _attach_btt(self, btt: BttDevice, namespace: NamespaceDevice) -> None:

@@ -52,14 +52,16 @@ class MediaWindow(Media):
     It borrows: closing it closes nothing.
 
     Attributes:
-        media: the medium it looks at.
+        media: the medium it looks at, itself no window.
         start: where its first byte lies on that medium, in bytes.
     """
 
     def __init__(self, media: Media, start: int, size: int) -> None:
         media.require_range(start, size)
-        self.media = media
-        self.start = start
+        self.media: Media = media
+        self.start: int = start
+        if type(media) is MediaWindow:  # no chain of windows to go through at each read
+            self.media, self.start = media.media, media.start + start
         self._size = size
 
     @property

@@ -32,6 +32,10 @@ class MemoryMedia(Media):
 
     def read(self, offset: int, length: int) -> bytes:
         self.require_range(offset, length)
+        index, start = divmod(offset, CHUNK_SIZE)
+        if start + length <= CHUNK_SIZE:  # nearly always: small reads are not put together
+            chunk = self._chunks.get(index)
+            return bytes(length) if chunk is None else bytes(chunk[start : start + length])
         pieces: list[bytes | memoryview] = []
         for index, start, end in _split(offset, length):
             chunk = self._chunks.get(index)

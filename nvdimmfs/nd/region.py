@@ -120,8 +120,9 @@ class RegionDevice(NdDevice):
     @property
     def nstype(self) -> DeviceType:
         """The type of the region's namespaces: labels divide it up, without them one namespace fills it."""
-        if any(mapping.dimm.labeling for mapping in self.mappings):
-            return DeviceType.NAMESPACE_PMEM
+        for mapping in self.mappings:  # asked at each probe
+            if mapping.dimm.labeling:
+                return DeviceType.NAMESPACE_PMEM
         return DeviceType.NAMESPACE_IO
 
     @property
