@@ -7,9 +7,14 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import mounting
 import pytest
 import sandboxes
+
+#: Property tests do the same in each run, and however long a busy machine takes for an example, it is no failure.
+hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("deterministic")
 
 
 class LogWatch:

@@ -35,7 +35,7 @@ reserves = st.integers(0, 600)
 block_sizes = st.one_of(st.sampled_from([1, 2, 8, PAGES_PER_PMD]), st.integers(1, 100))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     bases,
     reserves,
@@ -55,7 +55,7 @@ def test_many_blocks_at_once_are_where_one_after_the_other_would_be(base, reserv
         assert altmap.alloc + altmap.align + altmap.available == altmap.free
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(bases, reserves, st.integers(0, 4000), block_sizes)
 def test_as_many_fit_as_can_be_allocated(base, reserve, free, nr_pfns):
     naive = NaiveAltmap(base, reserve, free)

@@ -201,7 +201,7 @@ kinds = st.sampled_from([1, 2, 3, 7, 12, 128, 0xEFFFFFFF])
 entry_lists = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 12), kinds), min_size=2, max_size=10)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(entry_lists)
 def test_the_highest_type_wins_every_byte_and_persistent_ranges_split_at_every_boundary(entries):
     e820 = E820Table([E820Entry(*entry) for entry in entries])
@@ -370,7 +370,7 @@ memmaps = st.lists(
 ).map(",".join)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(memmaps.filter(lambda memmap: not refusal_of(memmap)))
 def test_what_is_accepted_has_every_persistent_byte_that_it_asks_for(memmap):
     persistent = [entry for entry in boot_table(memmap).entries if entry.type == PRAM]

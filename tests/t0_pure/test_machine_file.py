@@ -257,7 +257,7 @@ def anything(class_):
     return st.builds(class_, **{field.name: values(field.type, field.default) for field in attrs.fields(class_)})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(anything(MachineDescription))
 def test_any_description_survives_its_text(description):
     assert read_machine(machine_text(description, ["a remark\nof two lines"])) == description
@@ -287,7 +287,7 @@ def sensible(draw):
     return MachineDescription(name="sensible", ram=draw(st.integers(128, 1 << 20)) * MIB, buses=(bus,))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sensible())
 def test_a_completed_machine_is_complete_and_survives_its_text(description):
     complete = completed(description)
@@ -345,13 +345,13 @@ def never_a_traceback(text):
     assert all(line.startswith("test.toml: ") and "\n" not in line for line in lines)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(st.sampled_from(["bus", "ram", "memmap", "personality", "unreadable", "name"]), DOCUMENTS))
 def test_tables_of_nonsense_never_give_a_traceback(document):
     never_a_traceback("\n".join(f"{key} = {inline(value)}" for key, value in document.items()))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from(["nfit_test", "qemu-nfit", "e820"]),
     st.lists(st.tuples(st.integers(0, 7000), st.integers(0, 12), DAMAGES), max_size=3),
@@ -364,7 +364,7 @@ def test_damaged_files_never_give_a_traceback(name, damages):
     never_a_traceback(text)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text())
 def test_texts_of_nonsense_never_give_a_traceback(text):
     never_a_traceback(text)

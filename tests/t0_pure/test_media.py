@@ -58,7 +58,7 @@ RANGES = st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)).map(lambda ends: 
 STEPS = st.lists(st.tuples(st.sampled_from(["write", "zero", "read"]), RANGES, st.integers(0, 255)), max_size=12)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_bytes_are_what_was_last_written_or_zero(make: Maker, steps: list[tuple[str, tuple[int, int], int]]) -> None:
     media, model = make(), bytearray(SIZE)

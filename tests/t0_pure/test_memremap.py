@@ -384,7 +384,7 @@ def mapped_as(slot, way):
     return bound(lay_out(slot.start, slot.size, align, mode))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 6), ways), max_size=25), st.sampled_from([512 * MIB, 4 * GIB]))
 def test_any_order_of_mapping_and_unmapping_keeps_the_books(steps, ram):
     memory = Memory.boot(SLOTS, ram)

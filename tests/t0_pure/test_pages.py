@@ -141,7 +141,7 @@ def naive_struct_pages(layout, altmap, ram_pages):
     return found
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     start=st.integers(0, 130).map(lambda n: (1 << 40) + n * 2 * MIB),
     size=st.integers(8, 200).map(lambda n: n * 2 * MIB),
@@ -171,7 +171,7 @@ RANGES = "64M!4G,64M!4160M,96M!4224M,256M!5G,130M!5400M,2G!8G"
 places = st.tuples(st.integers(0, 5), st.sampled_from([PfnMode.RAM, PfnMode.PMEM, None]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(places, max_size=6, unique_by=lambda place: place[0]), st.data())
 def test_translations_invert_each_other_everywhere(choices, data):
     memory = Memory.boot(RANGES)
@@ -263,7 +263,6 @@ flags = st.sets(st.sampled_from([PfnFlag.SG_CHAIN, PfnFlag.SG_LAST, PfnFlag.DEV,
 )
 
 
-@settings(deadline=None)
 @given(st.integers(0, (1 << 40) - 1), flags, st.sampled_from([RFC_ENCODING, MAINLINE_ENCODING]))
 def test_a_pfn_t_survives_its_64_bits(pfn, chosen, encoding):
     value = PfnT(pfn, chosen)
@@ -308,7 +307,7 @@ def test_kmap_reaches_ranges_without_pages(memory):
     assert kmap.kmap_atomic_pfn_t(without_page) is None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 50), st.integers(0, 20)), max_size=15))
 def test_intervals_are_a_set(steps):
     intervals, members = IntervalSet(), set()

@@ -201,7 +201,7 @@ def multiples(most):
     return st.one_of(st.integers(1, most // unit).map(unit.__mul__) for unit in (PAGE_SIZE, 2 * MIB))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     start=multiples(256 * GIB),
     size=st.one_of(multiples(64 * GIB), st.sampled_from([TIB, 6 * TIB, PIB])),

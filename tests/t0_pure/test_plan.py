@@ -111,7 +111,7 @@ places = st.integers(0, 200).map(lambda n: TIB + n * 2 * MIB)
 capacities = st.one_of(st.integers(2, 400).map(lambda n: n * 2 * MIB), st.sampled_from([64 * GIB, TIB, 6 * TIB]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(places, capacities, st.sampled_from([PfnMode.RAM, PfnMode.PMEM]))
 def test_the_plan_is_what_the_engine_then_draws(start, size, mode):
     memory = Memory.boot("", ram=2 * GIB)

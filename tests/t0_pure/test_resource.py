@@ -125,7 +125,7 @@ def test_resources_of_a_kind_are_found_without_those_below_them(iomem):
     assert sum(r.size for r in iomem.matching(SYSTEM_RAM)) == 0x7FFFF000 + 0x60000000
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 8)), max_size=20))
 def test_busy_children_never_overlap_and_releasing_all_leaves_nothing(requests):
     root = iomem_root(63)

@@ -105,7 +105,7 @@ class TestDisk:
         assert btt.size == btt.nlba * btt.sector_size
         assert len(btt.layouts) == 3
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.data())
     def test_sectors_are_what_was_last_written_across_reopening(self, data: st.DataObject) -> None:
         lbasize = data.draw(st.sampled_from(LBASIZES))
@@ -134,7 +134,7 @@ class TestDisk:
             expected = [model.get(lba, bytes(btt.sector_size)) for lba in range(first, first + count)]
             assert btt.read_sectors(first, count) == b"".join(expected)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         st.sampled_from([512, 520, 4096, 4160]),
         st.lists(st.tuples(st.integers(0, 20000), st.binary(min_size=0, max_size=9000)), max_size=8),

@@ -145,7 +145,7 @@ class TestCrash:
                 break
         assert steps == len(self.LBAS) * (64 + 2 + 1)
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(
         st.sampled_from(LBASIZES),
         st.lists(
@@ -223,7 +223,7 @@ class FullMedia(MemoryMedia):
         super().write(offset, data)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.frozensets(st.integers(1, 60), max_size=8))
 def test_a_full_host_fails_writes_but_harms_no_sector(refusals: frozenset[int]) -> None:
     media = FullMedia(SMALLEST)

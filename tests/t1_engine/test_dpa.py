@@ -2,7 +2,7 @@ import contextlib
 import errno
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nvdimmfs.errors import KernelError
@@ -18,7 +18,6 @@ STEPS = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(STEPS, max_size=25))
 def test_what_is_kept_of_a_dimm_is_what_counting_anew_finds(steps):
     window = DpaWindow(8, 64, 4)

@@ -234,7 +234,7 @@ def poke(host, device, name, value):
 
 
 @pytest.mark.parametrize("kernel", ["rfc", "4.3", "4.5"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     memmap=st.sampled_from(["512M!4G", "96M!4G", "600M!16G", "128M!4160M", "8M!4G"]),
     steps=st.lists(st.tuples(st.sampled_from(NAMES), WRITES), max_size=40),

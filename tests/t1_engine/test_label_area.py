@@ -424,7 +424,7 @@ class FewSlots:
 
 
 class TestModel:
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=80)
     @given(st.sampled_from(STARTS), st.sampled_from([SMALL_SIZE, CONFIG_SIZE]), OPERATIONS)
     def test_an_area_holds_what_was_put_into_it(
         self, start: int | None, size: int, operations: list[Operation]
@@ -440,7 +440,7 @@ class TestModel:
             assert LabelArea(media).active() == dimm.labels.area.active()
             assert dimm.labels.area.nfree == LabelArea(media).nfree == expected.free
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     @given(st.sampled_from(STARTS), OPERATIONS)
     def test_only_what_was_cut_off_stays_marked_as_being_updated(
         self, start: int | None, operations: list[Operation]
@@ -485,14 +485,14 @@ def use(media: Media) -> None:
 
 
 class TestDamage:
-    @settings(max_examples=250, deadline=None)
+    @settings(max_examples=250)
     @given(damaged_areas())
     def test_a_damaged_area_is_used_as_far_as_it_goes(self, content: bytes) -> None:
         media = MemoryMedia(len(content))
         media.write(0, content)
         use(media)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.integers(0, 3000), st.randoms(use_true_random=False))
     def test_random_bytes_are_an_area_without_labels(self, size: int, random: Random) -> None:
         media = MemoryMedia(size)

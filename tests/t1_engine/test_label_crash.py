@@ -107,7 +107,7 @@ class TestCrash:
             model = following
             assert contents(media) == plain(model)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         st.sampled_from(STARTS),
         st.lists(st.tuples(st.integers(0, 300), OPERATIONS), min_size=1, max_size=6),
@@ -157,7 +157,7 @@ class FullMedia(MemoryMedia):
 
 
 @example(None, [Update(3, 1, b"name"), Rename(3, 1), Update(1, 1, b"name")], frozenset({4, 7}))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(STARTS), OPERATIONS, st.frozensets(st.integers(1, 60), max_size=8))
 def test_a_full_host_fails_changes_but_loses_no_label(
     start: int | None, operations: list[Operation], refusals: frozenset[int]

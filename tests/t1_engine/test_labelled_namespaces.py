@@ -119,7 +119,7 @@ def take(hands: Hands, verb: str, region: int, number: int, value: object) -> No
         change(hands, region, number, verb, value)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(steps, min_size=4, max_size=14))
 def test_namespaces_share_nothing_and_come_back_after_power_loss(chosen):
     with tempfile.TemporaryDirectory() as folder:

@@ -53,13 +53,13 @@ def steps(ways):
     return st.lists(st.one_of(uses, uses, uses, *others), min_size=4, max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps(WAYS), machines)
 def test_the_books_are_kept_whatever_is_bound_and_unbound(chosen, ram):
     keep_books(Hands.on(RANGES, ram), chosen)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(steps(WAYS_WITHOUT_DAX), machines)
 @example([("unbind", 0, None), ("use", 0, ("pfn", {"mode": "pmem", "align": GIB}))], 512 * MIB)  # a memmap past the end
 def test_4_5_keeps_its_books(chosen, ram):
@@ -67,7 +67,7 @@ def test_4_5_keeps_its_books(chosen, ram):
 
 
 @pytest.mark.parametrize("kernel", ["rfc", "4.3"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(steps(WAYS_WITHOUT_ALIGN), machines)
 def test_kernels_without_align_keep_their_books(kernel, chosen, ram):
     keep_books(Hands.on(RANGES, ram, kernel), chosen)

@@ -304,7 +304,7 @@ def some_bars(draw):
     return Bar("namespace10.12 in region10", notes, start, position - start, tuple(segments), draw(st.booleans()))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(some_bars(), min_size=1, max_size=3))
 def test_labels_never_meet_whatever_is_drawn(bars):
     check_picture(picture(bars))
