@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import TypeVar
@@ -12,6 +13,8 @@ Item = TypeVar("Item")
 def kernel_sorted(items: Iterable[Item], key: Callable[[Item], bytes]) -> list[Item]:
     """The items in the order that sort() gives them: bottom-up heap sort (lib/sort.c, Linux 6.1)."""
     heap = [(key(item), item) for item in items]
+    if len({value for value, _ in heap}) == len(heap):  # any way to sort comes to the same
+        return [item for _, item in sorted(heap, key=operator.itemgetter(0))]
     for root in reversed(range(len(heap) // 2)):
         _sift_down(heap, root, len(heap))
     for end in reversed(range(1, len(heap))):

@@ -364,14 +364,14 @@ def write_new_labels(media: Media, labels: Sequence[NamespaceLabel]) -> None:
         raise KernelError(errno.ENXIO, "the label area has no index")
     if area.nfree < len(labels):
         raise KernelError(errno.ENXIO, f"the label area has {area.nfree} free slots for {len(labels)} labels")
-    layout, which, index = area.layout, area.current, area.index
+    layout, which, seq, nslot, free = area.layout, area.current, area.index.seq, area.index.nslot, area.index.free
     for count, label in enumerate(labels, 1):
-        slot = index.first_free
-        assert slot is not None, "there are enough"
+        slot = (free & -free).bit_length() - 1
+        free &= ~(1 << slot)
+        which, seq = 1 - which, next_seq(seq)
         media.write(layout.slot_offset(slot), label.to_bytes(layout.label_size, slot))
-        which = 1 - which
-        index = IndexBlock.new(layout, which, next_seq(index.seq), index.nslot, index.free & ~(1 << slot))
         if count > len(labels) - 2:
+            index = IndexBlock.new(layout, which, seq, nslot, free)
             media.write(index.myoff, index.to_bytes(layout.index_size))
 
 

@@ -49,9 +49,14 @@ def claim_class_of(label: NamespaceLabel) -> ClaimClass:
 
 def start_of(region: RegionDevice, identity: uuid.UUID) -> int:
     """The physical address of a namespace's extents; the region's own where it has none on the first DIMM."""
+    start = _start_of_extents(region, identity)
+    return region.start if start is None else start
+
+
+def _start_of_extents(region: RegionDevice, identity: uuid.UUID) -> int | None:
     mapping = region.mappings[0]
     extents = _extents(mapping, identity)
-    return region.start + (extents[0] - mapping.start) * len(region.mappings) if extents else region.start
+    return region.start + (extents[0] - mapping.start) * len(region.mappings) if extents else None
 
 
 def _extents(mapping: Mapping, identity: uuid.UUID) -> list[int]:
@@ -90,9 +95,9 @@ class NamespacePmem(Identified, NamespaceDevice):
 
     def place(self, size: int) -> None:
         """Lie where the label's extent on the first DIMM says, with `size` bytes."""
-        has_extent = bool(_extents(self.region.mappings[0], self.parent_uuid))
-        self.size = size if has_extent else 0
-        self.start = start_of(self.region, self.parent_uuid) if self.size else self.region.start
+        start = _start_of_extents(self.region, self.parent_uuid) if size else None
+        self.size = size if start is not None else 0
+        self.start = self.region.start if start is None else start
 
     def update_labels(self) -> None:
         """Write labels to all DIMMs, or delete them once the namespace is empty.
