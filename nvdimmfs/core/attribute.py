@@ -187,13 +187,14 @@ class AttributeGroup(Generic[SubjectT_contra]):
             return tuple(candidate.permissions for candidate in self.attributes)
         return tuple([self.visible(subject, candidate) for candidate in self.attributes])
 
-    def files(self, kernel: Kernel, modes: tuple[int, ...]) -> FileTable[SubjectT_contra]:
-        """The files of the group in a kernel that go with these modes."""
+    def files(self, subject: SubjectT_contra) -> FileTable[SubjectT_contra]:
+        """The files that the subject has of the group."""
+        kernel = subject.system.kernel
         if self.since and not kernel.has(self.since):
             return FileTable({})
         files = {
             candidate.name: FileKind(permissions, candidate)
-            for candidate, mode in zip(self.attributes, modes, strict=True)
+            for candidate, mode in zip(self.attributes, self.modes(subject), strict=True)
             if (permissions := candidate.permissions_in(kernel, mode))
         }
         return FileTable({self.name: FileTable(files)} if self.name else files)
@@ -214,20 +215,19 @@ class LinkGroup(Generic[SubjectT_contra]):
 
     Attributes:
         targets: where each leads, by name.
-        visible: whether a subject has the link of that name.
+        visible: which of them a subject has.
     """
 
     targets: Mapping[str, Callable[[SubjectT_contra], Node]]
-    visible: Callable[[SubjectT_contra, str], bool]
+    visible: Callable[[SubjectT_contra], tuple[str, ...]]
 
-    def modes(self, subject: SubjectT_contra) -> tuple[int, ...]:
-        """For each link whether this subject has it, 0 or 1."""
-        return tuple([self.visible(subject, name) for name in self.targets])
+    def modes(self, subject: SubjectT_contra) -> tuple[str, ...]:
+        """The names of the subject's links."""
+        return self.visible(subject)
 
-    def files(self, _kernel: Kernel, modes: tuple[int, ...]) -> FileTable[SubjectT_contra]:
-        """The links that go with these modes."""
-        there = zip(self.targets.items(), modes, strict=True)
-        return FileTable({name: LinkKind(target) for (name, target), mode in there if mode})
+    def files(self, subject: SubjectT_contra) -> FileTable[SubjectT_contra]:
+        """The links that the subject has."""
+        return FileTable({name: LinkKind(self.targets[name]) for name in self.visible(subject)})
 
 
 #: The files of the same groups, in the same kernel and with the same modes, are the same: ten thousand devices share
@@ -242,10 +242,9 @@ def create_files(
 
     Which they are is asked here and now, whenever they will be made: what the kernel shows does not change later.
     """
-    kernel = subject.system.kernel
     varying = [group.modes(subject) for group in groups if group.visible]
-    key = (kernel.name, groups, *varying)
+    key = (subject.system.kernel.name, groups, *varying)
     table = _tables.get(key)
     if table is None:
-        table = _tables[key] = joined(group.files(kernel, group.modes(subject)) for group in groups)
+        table = _tables[key] = joined(group.files(subject) for group in groups)
     directory.fill_later(Files(table, subject))

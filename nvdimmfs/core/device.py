@@ -330,10 +330,10 @@ def _parent(device: Device) -> Directory:
     return device.parent.directory
 
 
-def _link_visible(device: Device, name: str) -> bool:
-    if name == "device":
-        return device.device_class is not None and device.parent is not None and device.names_its_parent
-    return device.bus is not None or device.device_class is not None
+def _visible_links(device: Device) -> tuple[str, ...]:
+    if device.device_class and device.parent and device.names_its_parent:
+        return ("subsystem", "device")
+    return ("subsystem",) if device.bus or device.device_class else ()
 
 
-DEVICE_LINKS: LinkGroup[Device] = LinkGroup({"subsystem": _subsystem, "device": _parent}, visible=_link_visible)
+DEVICE_LINKS: LinkGroup[Device] = LinkGroup({"subsystem": _subsystem, "device": _parent}, visible=_visible_links)

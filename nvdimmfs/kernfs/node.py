@@ -284,7 +284,7 @@ class Directory(Node):
 
     def link(self, name: str, target: Node) -> None:
         """Put a symbolic link here, which is made when somebody looks, or listens.  EEXIST when the name is taken."""
-        if self.tree.is_heard:
+        if self.tree.listeners:
             self.add(Symlink(name, target))
             return
         self._require_free(name)
@@ -293,13 +293,13 @@ class Directory(Node):
 
     def fill_later(self, contents: Contents) -> None:
         """Have more nodes, which are made when somebody looks.  EEXIST when one of the names is taken."""
-        if not contents.names:
+        names = contents.names
+        if not names:
             return
-        for name in contents.names if self._nodes else ():
+        for name in names if self._nodes else ():
             self._require_free(name)
-        first = next(iter(contents.names))
-        self._nodes[f"/{first}"] = contents
-        self._awaited = (*self._awaited, *contents.names) if self._awaited else contents.names
+        self._nodes[f"/{next(iter(names))}"] = contents
+        self._awaited = (*self._awaited, *names) if self._awaited else names
         self.subdirectories += contents.directories
 
     def remove(self, name: str) -> None:
@@ -369,11 +369,15 @@ class Directory(Node):
 
 
 class Tree:
-    """The root directory, the inode numbers, and those who listen."""
+    """The root directory, the inode numbers, and those who listen.
+
+    Attributes:
+        listeners: who hears of every change.
+    """
 
     def __init__(self) -> None:
         self._inos = itertools.count(1)
-        self._listeners: list[Listener] = []
+        self.listeners: list[Listener] = []
         self.root = Directory("")
         self.root.tree = self
         self.root._ino = self.next_ino()
@@ -382,33 +386,28 @@ class Tree:
         """An inode number that no node had before."""
         return next(self._inos)
 
-    @property
-    def is_heard(self) -> bool:
-        """Whether anybody listens."""
-        return bool(self._listeners)
-
     def subscribe(self, listener: Listener) -> None:
         """Tell `listener` of every change from now on."""
-        self._listeners.append(listener)
+        self.listeners.append(listener)
 
     def unsubscribe(self, listener: Listener) -> None:
         """Tell `listener` nothing any more."""
-        self._listeners.remove(listener)
+        self.listeners.remove(listener)
 
     def added(self, directory: Directory, node: Node) -> None:
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener.added(directory, node)
 
     def made(self, directory: Directory, node: Node) -> None:
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener.made(directory, node)
 
     def removed(self, directory: Directory, node: Node) -> None:
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener.removed(directory, node)
 
     def notified(self, node: Node) -> None:
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener.notified(node)
 
 

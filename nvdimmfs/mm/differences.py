@@ -97,6 +97,9 @@ class Difference(Generic[T_co]):
         self.source = source
         self.values = dict(values)
         self._show = show
+        # What was asked last: all devices of a machine ask about the same kernel.
+        self._asked: Version | None = None
+        self._answer: T_co
         self._steps: list[tuple[Version, T_co]] = [(version(name), value) for name, value in values.items()]
         self._steps.reverse()
 
@@ -108,7 +111,11 @@ class Difference(Generic[T_co]):
     @overload
     def __get__(self, rules: Rules, owner: type) -> T_co: ...
     def __get__(self, rules: Rules | None, owner: type) -> Difference[T_co] | T_co:
-        return self if rules is None else self._at(rules.version)
+        if rules is None:
+            return self
+        if rules.version is not self._asked:
+            self._asked, self._answer = rules.version, self._at(rules.version)
+        return self._answer
 
     def shown(self, release: Version) -> str:
         """The value in a release, for the documentation."""

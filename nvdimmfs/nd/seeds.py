@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 from nvdimmfs.mm.kernel import Kernel
 from nvdimmfs.nd.btt import BttDevice
 from nvdimmfs.nd.claim import Personality
@@ -14,13 +12,13 @@ from nvdimmfs.nd.pfn import PfnDevice
 from nvdimmfs.nd.region import Kind, RegionDevice
 
 #: In the order in which a region gets its first seeds (nd_region_probe, drivers/nvdimm/region.c, Linux 6.1).
-PERSONALITIES: tuple[type[Personality], ...] = (BttDevice, PfnDevice, DaxDevice)
+PERSONALITIES_BEFORE_DAX: tuple[type[Personality], ...] = (BttDevice, PfnDevice)
+PERSONALITIES: tuple[type[Personality], ...] = (*PERSONALITIES_BEFORE_DAX, DaxDevice)
 
 
-@functools.cache
 def personalities(kernel: Kernel) -> tuple[type[Personality], ...]:
     """Those that a kernel has."""
-    return tuple(kind for kind in PERSONALITIES if kind is not DaxDevice or kernel.devices.has_dax)
+    return PERSONALITIES if kernel.devices.has_dax else PERSONALITIES_BEFORE_DAX
 
 
 def create_seed(region: RegionDevice, personality: type[Personality]) -> Personality:
