@@ -14,7 +14,7 @@ from nvdimmfs.core.power import POWER_GROUP, DevicePower
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action, synthesize
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Attribute, Directory, Symlink
+from nvdimmfs.kernfs import Attribute, Directory
 
 if TYPE_CHECKING:
     from nvdimmfs.core.driver import Bus, Driver
@@ -245,7 +245,6 @@ class Device:
         place = self.directory.parent
         if place is None:
             return
-        self._settle_links()
         place.remove(self.name)
         if self._has_glue and place.is_empty and place.parent is not None:
             place.parent.remove(place.name)
@@ -254,16 +253,6 @@ class Device:
         """Release what was unregistered, unless something that is registered stands below it and keeps it."""
         if not self.registered and not self.children:
             self.release()
-
-    def _settle_links(self) -> None:
-        """What stays registered below keeps its links; they go on saying where it was."""
-        for child in self.children:
-            subsystem = child.bus.devices if child.bus else child.device_class and child.device_class.directory
-            for directory in (subsystem, child.driver and child.driver.directory):
-                link = directory.get(child.name) if directory else None
-                if isinstance(link, Symlink):
-                    link.settle()
-            child._settle_links()
 
     def renumber(self, number: DeviceNumber) -> None:
         """Go by another number from now on, for the sake of a node that stands for the device.

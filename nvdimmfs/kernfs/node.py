@@ -87,6 +87,9 @@ class Node:
 
     __slots__ = ("_ino", "mode", "name", "parent")
 
+    #: Where it was before it was removed; empty while it stands, and for what nothing can lead to afterwards.
+    _former_path = ""
+
     def __init__(self, name: str, mode: int) -> None:
         self.name = name
         self.mode = mode
@@ -102,13 +105,13 @@ class Node:
 
     @property
     def path(self) -> str:
-        """The path from the root, with a leading slash; for messages."""
+        """The path from the root, with a leading slash; of a directory that was removed, the one that it had."""
         names: list[str] = []
         node: Node = self
         while node.parent is not None:
             names.append(node.name)
             node = node.parent
-        return "/" + "/".join(reversed(names))
+        return "/".join([node._former_path, *reversed(names)]) or "/"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path}>"
@@ -157,7 +160,7 @@ class Attribute(Node, Generic[SubjectT]):
 
 
 class Symlink(Node):
-    """A relative link to another node of the tree, which leaves the tree after it, or else is settled before."""
+    """A relative link to another node of the tree; when that leaves before it, it goes on saying where it was."""
 
     __slots__ = ("_text", "target")
 
@@ -174,10 +177,6 @@ class Symlink(Node):
                 raise KernelError(errno.ENOENT, f"{self.name} was removed")
             self._text = _relative_path(self.parent, self.target)
         return self._text
-
-    def settle(self) -> None:
-        """Go on saying where it leads when the target leaves the tree before it."""
-        self._text = self.text
 
 
 class BinaryFile(Node):
@@ -219,7 +218,7 @@ class Directory(Node):
     made in the first place.
     """
 
-    __slots__ = ("_awaited", "_has_unmade_links", "_nodes", "subdirectories", "tree")
+    __slots__ = ("_awaited", "_former_path", "_has_unmade_links", "_nodes", "subdirectories", "tree")
 
     tree: Tree
 
@@ -233,6 +232,7 @@ class Directory(Node):
         # The names of what is described and not made yet.
         self._awaited: Collection[str] = ()
         self._has_unmade_links = False
+        self._former_path = ""
         self.subdirectories = 0
 
     @property
@@ -316,7 +316,7 @@ class Directory(Node):
         if isinstance(node, Directory):
             self.subdirectories -= 1
         self.tree.removed(self, node)
-        _detach(node)
+        _detach(node, node.path)
 
     def directory(self, name: str) -> Directory:
         """The directory of that name, made when it is not there yet."""
@@ -411,21 +411,14 @@ class Tree:
             listener.notified(node)
 
 
-def _detach(node: Node) -> None:
+def _detach(node: Node, path: str) -> None:
+    """Take what was at a path out of the tree, with everything below it."""
     if isinstance(node, Directory):
         for child in node.made:
-            _detach(child)
+            _detach(child, f"{path}/{child.name}")
         node.clear()
+        node._former_path = path
     node.parent = None
-
-
-def _ancestors(node: Node | None) -> list[Node]:
-    """The node and what it stands in, innermost first."""
-    chain: list[Node] = []
-    while node is not None:
-        chain.append(node)
-        node = node.parent
-    return chain
 
 
 def _relative_path(directory: Directory, target: Node) -> str:
@@ -433,9 +426,8 @@ def _relative_path(directory: Directory, target: Node) -> str:
 
     A link to an ancestor names it (`../../ndbus0`, not `..`), as fs/kernfs/symlink.c does.
     """
-    above_target = _ancestors(target.parent)
-    for ups, base in enumerate(_ancestors(directory)):
-        if base in above_target:
-            names = [node.name for node in _ancestors(target)[: above_target.index(base) + 1]]
-            return "../" * ups + "/".join(reversed(names))
-    raise AssertionError("two nodes of one tree share its root")
+    here, there = (node.path.rstrip("/").split("/") for node in (directory, target))
+    shared = 0
+    while shared < min(len(here), len(there) - 1) and here[shared] == there[shared]:
+        shared += 1
+    return "/".join([*[".."] * (len(here) - shared), *there[shared:]])
