@@ -125,10 +125,10 @@ class DevDax(DaxBusDevice):
         self.id = number
         self.align = region.align
         self.ranges: list[DaxRange] = []
-        if pagemap and region.size:
-            self.ranges.append(DaxRange(region.start, region.size))
         self.pagemap = pagemap
         self.mapping_numbering = Numbering()
+        if pagemap:
+            region.add_range(self, region.start, region.size)
         self._minor = layer.minors.allocate()
         self.number = DeviceNumber("char", DAX_MAJOR, self._minor)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
 from nvdimmfs.core.attribute import AttributeGroup, attribute
 from nvdimmfs.core.device import Device
 from nvdimmfs.errors import KernelError
 from nvdimmfs.media.base import Media
+from nvdimmfs.mm.resource import Resource
 
 if TYPE_CHECKING:
     from nvdimmfs.dax.device import DevDax
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 class DaxRegion:
     """The range that a provider hands to the dax bus.
 
-    One of persistent memory is static: one device fills it.
+    One of persistent memory is static: one device fills it, whose size may be written once somebody has changed the
+    file's mode bits.
 
     Attributes:
         device: the provider's device.
@@ -26,6 +29,7 @@ class DaxRegion:
         align: what devices of this region are aligned to, bytes.
         target_node: the node that the memory would form; below 0 for none.
         media: the bytes of the range.
+        space: the range, with a resource for each part that a device has.
     """
 
     #: Whether user space cuts devices from it.
@@ -45,6 +49,7 @@ class DaxRegion:
         self.align = align
         self.target_node = target_node
         self.media = media
+        self.space = Resource(f"dax region {number}", start, start + size - 1)
         self.group.create(device.directory, self)
         device.manage(lambda: self.group.remove(device.directory))
 
@@ -53,19 +58,80 @@ class DaxRegion:
         """Its files."""
         return DAX_REGION_GROUP
 
+    @property
+    def available_size(self) -> int:
+        """Bytes that no device has."""
+        return self.size - sum(child.size for child in self.space.children)
+
     def resize(self, device: DevDax, size: int) -> None:
-        """Grow or shrink a device to so many bytes; of a dynamic region only."""
-        raise NotImplementedError
+        """Grow into what is free, first fit, or shrink from the end (dev_dax_resize).
+
+        EBUSY while bound; ENOSPC when less is free.
+        """
+        if device.driver:
+            raise KernelError(errno.EBUSY, f"{device.name} is bound to {device.driver.name}")
+        missing = size - device.size
+        if missing > self.available_size:
+            raise KernelError(errno.ENOSPC, f"{self.available_size} bytes are free")
+        if missing < 0:
+            self._shrink(device, -missing)
+        while missing > 0:
+            start, room = next(self._gaps())
+            taken = min(room, missing)
+            if device.ranges and device.ranges[-1].end == start:
+                self._resize_last(device, device.ranges[-1].size + taken)
+            else:
+                self.add_range(device, start, taken)
+            missing -= taken
 
     def add_range(self, device: DevDax, start: int, size: int) -> None:
-        """Give a device a range; of a dynamic region only."""
-        raise NotImplementedError
+        """Give a device a range.  ENOMEM when it is not free, or not in the region.
+
+        Of none it can only make the first: EBUSY otherwise, and nothing happens.
+        """
+        if not size:
+            if device.ranges:
+                raise KernelError(errno.EBUSY, f"{device.name} has memory already")
+            return
+        try:
+            self.space.request(start, size, device.name)
+        except KernelError as refusal:
+            raise KernelError(errno.ENOMEM, refusal.reason) from None
+        device.append(start, size)
 
     def came_up(self, device: DevDax) -> None:
         """A driver has taken a device into service."""
 
     def device_gone(self, device: DevDax) -> None:
-        """A device is unregistered."""
+        """A device is unregistered: its ranges are free."""
+        for each in device.ranges:
+            self.space.release(each.start, each.size)
+
+    def _gaps(self) -> Iterator[tuple[int, int]]:
+        """Start and size of what is free, in address order."""
+        start = self.start
+        for child in self.space.children:
+            if start < child.start:
+                yield start, child.start - start
+            start = child.end + 1
+        if start <= self.space.end:
+            yield start, self.space.end + 1 - start
+
+    def _shrink(self, device: DevDax, surplus: int) -> None:
+        while surplus:
+            last = device.ranges[-1]
+            if last.size > surplus:
+                self._resize_last(device, last.size - surplus)
+                return
+            self.space.release(last.start, last.size)
+            device.drop_last()
+            surplus -= last.size
+
+    def _resize_last(self, device: DevDax, size: int) -> None:
+        last = device.ranges[-1]
+        self.space.release(last.start, last.size)
+        self.space.request(last.start, size, device.name)
+        last.size = size
 
 
 @attribute("id")
