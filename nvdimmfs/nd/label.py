@@ -175,7 +175,9 @@ class LabelArea:
 
     def _write_index(self, nslot: int, free: int) -> None:
         """Replace the index block that is not current, and let it be current (nd_label_write_index)."""
-        index = self._next_index(nslot, free)
+        assert self._current is not None, "callers have an index"
+        which = 1 - self._current
+        index = IndexBlock.new(self.layout, which, next_seq(self._staged_seq), nslot, free)
         data = index.to_bytes(self.layout.index_size)
         try:
             self.media.write(index.myoff, data)
@@ -183,16 +185,7 @@ class LabelArea:
             # What the host let through counts for whoever reads next.  Less than all of it is no valid block.
             if self.media.read(index.myoff, len(data)) != data:
                 raise
-        self._turn_to(index)
-
-    def _next_index(self, nslot: int, free: int) -> IndexBlock:
-        """What replaces the index block that is not current."""
-        assert self._current is not None, "callers have an index"
-        return IndexBlock.new(self.layout, 1 - self._current, next_seq(self._staged_seq), nslot, free)
-
-    def _turn_to(self, index: IndexBlock) -> None:
-        self._current = self.layout.index_offsets.index(index.myoff)
-        self._index, self._staged_seq = index, index.seq
+        self._current, self._index, self._staged_seq = which, index, index.seq
 
 
 class MappingLabels:

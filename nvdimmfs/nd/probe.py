@@ -71,8 +71,10 @@ def detect(namespace: NamespaceDevice) -> Personality | None:
     if namespace.force_raw:
         return None
     head = namespace.media.read(0, min(namespace.size, INFO_BLOCK_RESERVE))
-    found = (_adopted(kind, namespace, head) for kind in personalities(namespace.system.kernel))
-    return next(filter(None, found), None)
+    for kind in personalities(namespace.system.kernel):
+        if found := _adopted(kind, namespace, head):
+            return found
+    return None
 
 
 def _adopted(kind: type[Personality], namespace: NamespaceDevice, head: bytes) -> Personality | None:
