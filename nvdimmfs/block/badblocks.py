@@ -6,7 +6,7 @@ import errno
 import re
 from collections.abc import Iterator
 
-from nvdimmfs.core.parse import c_string
+from nvdimmfs.core.parse import as_signed, c_string
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.units import PAGE_SIZE
 
@@ -115,7 +115,7 @@ class Badblocks:
         written = _WRITTEN.match(c_string(data))
         if not written or written[3] not in (None, b"\n"):
             raise KernelError(errno.EINVAL, "not a sector and a count")
-        sector, count = int(written[1]) % (1 << 64), (int(written[2]) + (1 << 31)) % (1 << 32) - (1 << 31)
+        sector, count = int(written[1]) % (1 << 64), as_signed(int(written[2]), bits=32)
         if count <= 0:
             raise KernelError(errno.EINVAL, "no sectors")
         self.set(sector, count)

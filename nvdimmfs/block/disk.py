@@ -15,7 +15,7 @@ from nvdimmfs.block.trace import TRACE_GROUP, Trace
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, constant
 from nvdimmfs.core.device import Class, Device, DeviceNumber
 from nvdimmfs.core.numbering import Numbering
-from nvdimmfs.core.parse import parse_unsigned, scan_signed
+from nvdimmfs.core.parse import as_signed, parse_unsigned, scan_signed
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action
 from nvdimmfs.errors import KernelError
@@ -413,8 +413,7 @@ STACKING_GROUPS: tuple[AttributeGroup[Disk], ...] = tuple(AttributeGroup((), nam
 @attribute("read_ahead_kb")
 def read_ahead_kb(bdi: BackingDeviceInfo) -> str:
     """KiB to read ahead: the same value as in the disk's queue, but with a sign from 2**63 on."""
-    kib = bdi.read_ahead_kb
-    return f"{kib if kib < 1 << 63 else kib - (1 << 64)}\n"
+    return f"{as_signed(bdi.read_ahead_kb)}\n"
 
 
 @read_ahead_kb.on_store

@@ -103,7 +103,13 @@ def scan_signed(data: bytes) -> int:
     if not found:
         raise KernelError(errno.EINVAL, "no number")
     value = -int(found[2]) if found[1] else int(found[2])
-    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
+    return as_signed(value)
+
+
+def as_signed(value: int, bits: int = 64) -> int:
+    """What a number comes to in so many bits with a sign: what does not fit wraps around."""
+    sign = 1 << (bits - 1)
+    return (value + sign) % (2 * sign) - sign
 
 
 def parse_bool(data: bytes) -> bool:
