@@ -1,7 +1,7 @@
 """Machine files: TOML that describes a machine with persistent memory.
 
 `load_machine` takes the name of a machine that comes with this package, or the path of a file.  The classes are those
-of `nvdimmfs.machine_file.model`, and docs/machines.md explains them to users.
+of `nvdimmfs.machine_file.model`, and docs/how-to/machines.md explains them to users.
 """
 
 from __future__ import annotations

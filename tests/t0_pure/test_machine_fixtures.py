@@ -18,7 +18,7 @@ from nvdimmfs.mm.firmware import installed_memory
 
 REPOSITORY = Path(__file__).parent.parent.parent
 FIXTURES = REPOSITORY / "mountpoint-fixtures"
-DOCUMENTATION = REPOSITORY / "docs" / "machines.md"
+DOCUMENTATION = REPOSITORY / "docs" / "how-to" / "machines.md"
 
 NAMES = list(machines())
 MIB = 1 << 20
@@ -258,7 +258,7 @@ def test_every_machine_in_the_documentation_is_right():
     blocks = re.findall(r"```toml\n(.*?)```", DOCUMENTATION.read_text(), re.DOTALL)
     assert blocks
     for block in blocks:
-        parse_machine(block, "docs/machines.md")
+        parse_machine(block, "docs/how-to/machines.md")
 
 
 def test_the_documentation_names_every_shipped_machine():

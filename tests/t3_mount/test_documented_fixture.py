@@ -1,4 +1,4 @@
-"""The fixture and the test of docs/testing.md work as they stand there."""
+"""The fixture and the test of docs/how-to/testing.md work as they stand there."""
 
 import os
 import re
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("fuse")
 
 
 def test_what_is_documented_for_pytest_works(tmp_path):
-    text = (mounting.ROOT / "docs" / "testing.md").read_text()
+    text = (mounting.ROOT / "docs" / "how-to" / "testing.md").read_text()
     fixture, test = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     (tmp_path / "conftest.py").write_text(fixture)
     (tmp_path / "test_machine.py").write_text(test)
