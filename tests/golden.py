@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, Directory, Node, Symlink
-from nvdimmfs.platforms.machine import Machine
+from nvdimmfs.machine.machine import Machine
 
 SHOWN = ("devices", "bus/nd", "bus/dax", "class/nd")
 #: Left out wherever they are: the block layer's, power management's, and System RAM.

@@ -19,8 +19,8 @@ from machines import boot
 from nvdimmfs.core.device import DeviceNumber
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Symlink
+from nvdimmfs.machine.machine import Machine
 from nvdimmfs.nd.ioctl import CopyIn, CopyOut, Steps, nd_ioctl
-from nvdimmfs.platforms.machine import Machine
 
 Question = dict[str, Any]
 Answer = dict[str, Any]

@@ -26,7 +26,7 @@ import attrs
 from replay import InProcess
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.platforms.machine import Machine
+from nvdimmfs.machine.machine import Machine
 from nvdimmfs.sandbox.uevents import UeventSender
 
 LIBRARY = "libudev.so.1"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import attrs
 
+from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.mm.e820 import memparse
-from nvdimmfs.platforms.machine import Machine
 
 #: What a recording's header says of its machine, as options of the command line.
 OPTIONS = {"machine": "--machine", "memmap": "--memmap", "memory": "--ram"}

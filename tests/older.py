@@ -9,9 +9,9 @@ import pytest
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.pfn import PfnInfoBlock, PfnMode
-from nvdimmfs.mm.kernel import KERNELS
-from nvdimmfs.mm.units import GIB, MIB
-from nvdimmfs.platforms.machine import Machine
+from nvdimmfs.kernels.kernel import KERNELS
+from nvdimmfs.machine.machine import Machine
+from nvdimmfs.units import GIB, MIB
 
 BUS = "devices/platform/e820_pmem/ndbus0"
 OWN = "00000001-aaaa-bbbb-cccc-000000000001"

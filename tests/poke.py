@@ -10,11 +10,11 @@ import attrs
 from replay import InProcess
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.kernel import KERNELS
 from nvdimmfs.kernfs import Attribute, Directory, Symlink
-from nvdimmfs.mm.kernel import KERNELS
+from nvdimmfs.machine.machine import Machine
 from nvdimmfs.mm.memory import Memory
-from nvdimmfs.mm.units import GIB
-from nvdimmfs.platforms.machine import Machine
+from nvdimmfs.units import GIB
 
 ND = "bus/nd"
 DEBUG = "kernel/debug/nvdimmfs"

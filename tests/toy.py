@@ -216,7 +216,7 @@ class ToyMachine:
 
 def main() -> int:
     """The command line, with the toy in the machine's place."""
-    machine = ModuleType("nvdimmfs.platforms.machine")
+    machine = ModuleType("nvdimmfs.machine.machine")
     machine.Machine = ToyMachine  # type: ignore[attr-defined]
     sys.modules[machine.__name__] = machine
     from nvdimmfs.cli.main import main as command_line

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from nvdimmfs.core.parse import as_signed, c_string
 from nvdimmfs.errors import KernelError
-from nvdimmfs.mm.units import PAGE_SIZE
+from nvdimmfs.units import PAGE_SIZE
 
 #: Bytes of a sector; block layer sizes and offsets count in these.
 SECTOR_SIZE = 512

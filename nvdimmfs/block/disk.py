@@ -21,7 +21,7 @@ from nvdimmfs.core.uevent import Action
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.partition_table import MOST_PARTITIONS, PartitionEntry, Sectors, partitions_of
 from nvdimmfs.kernfs import BinaryFile, Bytes
-from nvdimmfs.mm.units import KIB, PAGE_SIZE, align_down, align_up
+from nvdimmfs.units import KIB, PAGE_SIZE, align_down, align_up
 
 #: Major number of disks without one of their own (BLOCK_EXT_MAJOR, include/uapi/linux/major.h).
 BLOCK_EXT_MAJOR = 259

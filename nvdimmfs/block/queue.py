@@ -17,7 +17,7 @@ from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.core.attribute import AttributeGroup, HasSystem, KernelAttribute, attribute, constant
 from nvdimmfs.core.parse import c_string, parse_signed, parse_unsigned_or_einval
 from nvdimmfs.errors import KernelError
-from nvdimmfs.mm.units import KIB, PAGE_SIZE, align_down
+from nvdimmfs.units import KIB, PAGE_SIZE, align_down
 
 if TYPE_CHECKING:
     from nvdimmfs.block.disk import Disk

@@ -1,6 +1,6 @@
 """What a drawing of a machine's persistent memory consists of, whatever it is drawn with.
 
-The machine says what lies where in the file `layout` of its debug folder (`nvdimmfs.platforms.layout`).  A drawing is a
+The machine says what lies where in the file `layout` of its debug folder (`nvdimmfs.machine.layout`).  A drawing is a
 list of bars.  A namespace is one bar; when it is a BTT of several arenas, arenas that are divided alike are one segment
 of it, and each kind of arena has a bar of its own.
 """

@@ -9,7 +9,7 @@ import attrs
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.sizes import exact_size, parse_size
-from nvdimmfs.platforms.module_files import BOOT_MODULES
+from nvdimmfs.modules.module_files import BOOT_MODULES
 
 if TYPE_CHECKING:  # loaded when a machine is described
     from nvdimmfs.machine_file.model import MachineDescription
@@ -91,7 +91,7 @@ def _check_memmap(memmap: str, ram: int) -> None:
 
 
 def _checked_ram(text: str) -> int:
-    from nvdimmfs.mm.firmware import MAXIMUM_RAM, MINIMUM_RAM
+    from nvdimmfs.mm.pc_memory_map import MAXIMUM_RAM, MINIMUM_RAM
 
     ram = parse_size(text, "--ram")
     if ram < MINIMUM_RAM:
@@ -102,7 +102,7 @@ def _checked_ram(text: str) -> int:
 
 
 def _checked_kernel(name: str) -> str:
-    from nvdimmfs.mm.kernel import EMULATED_KERNELS
+    from nvdimmfs.kernels.kernel import EMULATED_KERNELS
 
     if name not in EMULATED_KERNELS:
         raise CommandError(f"--kernel {name}: not one of {', '.join(EMULATED_KERNELS)}", MISUSED)

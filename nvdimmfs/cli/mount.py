@@ -121,8 +121,8 @@ def load_what_serves() -> None:
         import nvdimmfs.fuse.mount
     except ImportError as error:
         raise CommandError(f"the FUSE library cannot be loaded: {error}") from None
-    import nvdimmfs.platforms.machine
-    import nvdimmfs.platforms.new_machine
+    import nvdimmfs.machine.first_boot
+    import nvdimmfs.machine.machine
     import nvdimmfs.sandbox.keyring  # noqa: F401  # loaded, not used
 
 
@@ -134,9 +134,9 @@ def serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
     """
     load_what_serves()
     from nvdimmfs.fuse.mount import serve as serve_tree
+    from nvdimmfs.machine.first_boot import NewMachineError
+    from nvdimmfs.machine.machine import Machine
     from nvdimmfs.media.base import MediaError
-    from nvdimmfs.platforms.machine import Machine
-    from nvdimmfs.platforms.new_machine import NewMachineError
     from nvdimmfs.sandbox.keyring import UserKeyring
 
     try:
@@ -173,8 +173,8 @@ def _no_search_for_garbage() -> Iterator[None]:
 
 def _warn_of_missing_memory(request: MountRequest) -> None:
     """Say which ranges will forget what is written to them, and what would help."""
-    from nvdimmfs.mm.firmware import memory_reaching, without_memory
-    from nvdimmfs.mm.units import GIB
+    from nvdimmfs.mm.pc_memory_map import memory_reaching, without_memory
+    from nvdimmfs.units import GIB
 
     if request.media is not None:
         return

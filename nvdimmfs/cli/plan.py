@@ -12,9 +12,9 @@ from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.sizes import parse_size, rough_size
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.pfn import PfnMode
-from nvdimmfs.mm.firmware import PHYSICAL_BITS
+from nvdimmfs.mm.pc_memory_map import PHYSICAL_BITS
 from nvdimmfs.mm.pfn_layout import PfnLayout, lay_out
-from nvdimmfs.mm.units import (
+from nvdimmfs.units import (
     ALIGNMENTS,
     PAGES_PER_SECTION,
     STRUCT_PAGE_SIZE,

@@ -21,8 +21,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import attrs
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.kernel import Kernel
 from nvdimmfs.kernfs import Directory, FileKind, Files, FileTable, LinkKind, Node, joined
-from nvdimmfs.mm.kernel import Kernel
 
 #: What a file loses that becomes root's alone.
 _FOR_EVERYBODY = 0o044

@@ -18,7 +18,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Directory
 from nvdimmfs.mm import memory_failure
 from nvdimmfs.mm.hotplug import MemoryBlock, MemoryBlocks, OnlineType
-from nvdimmfs.mm.units import PAGE_SHIFT
+from nvdimmfs.units import PAGE_SHIFT
 
 
 class SubsystemRoot(Device):

@@ -10,8 +10,8 @@ from attrs import define
 
 from nvdimmfs.core.keyring import Keyring, NoKeys
 from nvdimmfs.core.uevent import Action, Uevent, UeventListener
+from nvdimmfs.kernels.kernel import KERNEL_6_1, Kernel
 from nvdimmfs.kernfs import Directory, Tree
-from nvdimmfs.mm.kernel import KERNEL_6_1, Kernel
 
 if TYPE_CHECKING:
     from nvdimmfs.core.device import Device, DeviceNumber

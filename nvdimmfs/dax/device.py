@@ -20,7 +20,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import BinaryFile
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap, PagemapState
-from nvdimmfs.mm.units import ALIGNMENTS, SUBSECTION_SIZE, Range, pages
+from nvdimmfs.units import ALIGNMENTS, SUBSECTION_SIZE, Range, pages
 
 #: Major number of daxX.Y; the kernel gives it out at boot, this is what the reference machine got.
 DAX_MAJOR = 252

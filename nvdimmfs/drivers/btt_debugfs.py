@@ -11,8 +11,8 @@ from nvdimmfs.core.debugfs import DebugAttribute
 from nvdimmfs.drivers.btt import Btt
 from nvdimmfs.drivers.btt_arena import Arena
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.kernel import Kernel
 from nvdimmfs.kernfs import Directory
-from nvdimmfs.mm.kernel import Kernel
 
 #: How numbers of 64 and of 32 bits are shown in hexadecimal, and others (debugfs_create_x64, _x32, _u32 and _u16).
 _X64, _X32, _DECIMAL = "#018x", "#010x", "d"

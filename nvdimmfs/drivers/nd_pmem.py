@@ -20,7 +20,6 @@ from nvdimmfs.drivers.pagemap import map_pages, pfn_pagemap, raw_pagemap
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Directory
 from nvdimmfs.media.base import MediaWindow
-from nvdimmfs.mm.units import PAGE_SIZE
 from nvdimmfs.nd.btt import BttDevice, btt_version
 from nvdimmfs.nd.clear_error import clear_poison
 from nvdimmfs.nd.device import DeviceType, NdDevice
@@ -30,6 +29,7 @@ from nvdimmfs.nd.namespace_io import NamespaceBadblocks
 from nvdimmfs.nd.pfn import PfnDevice
 from nvdimmfs.nd.probe import common_probe, detect, require_info_blocks, reserve
 from nvdimmfs.nd.region import RegionDevice
+from nvdimmfs.units import PAGE_SIZE
 
 #: What the driver declares, by whether the memory is mapped with struct page.
 _LIMITS = {dax: QueueLimits(physical_block_size=PAGE_SIZE, dax=dax, write_cache=True) for dax in (False, True)}

@@ -7,9 +7,9 @@ from nvdimmfs.formats.pfn import PfnInfoBlock
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap, MemoryType
 from nvdimmfs.mm.pfn_layout import PfnLayout, altmap_for
-from nvdimmfs.mm.units import PAGE_SHIFT, PAGE_SIZE, Range
 from nvdimmfs.nd.namespace import NamespaceDevice
 from nvdimmfs.nd.pfn import PageMapPersonality
+from nvdimmfs.units import PAGE_SHIFT, PAGE_SIZE, Range
 
 
 def raw_pagemap(namespace: NamespaceDevice) -> DevPagemap:

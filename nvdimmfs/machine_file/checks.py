@@ -12,16 +12,16 @@ from collections.abc import Iterator
 import attrs
 
 from nvdimmfs.formats.btt import LBASIZES
+from nvdimmfs.kernels.kernel import EMULATED_KERNELS
 from nvdimmfs.machine_file.defaults import legacy_entries
 from nvdimmfs.machine_file.dimm_checks import Problem, dimm_problems
 from nvdimmfs.machine_file.model import PLATFORM_FOLDER, BusDescription, MachineDescription, PersonalityDescription
 from nvdimmfs.machine_file.range_checks import choice_problem, range_problems, uuid_problem
 from nvdimmfs.machine_file.values import plain_size, shown
 from nvdimmfs.machine_file.words import SCRUB_COMMANDS, PersonalityKind
-from nvdimmfs.mm.firmware import DEFAULT_RAM, MAXIMUM_RAM, MINIMUM_RAM, installed_memory
-from nvdimmfs.mm.kernel import EMULATED_KERNELS
 from nvdimmfs.mm.memmap_option import MemmapError, check_memmap
-from nvdimmfs.mm.units import ALIGNMENTS, GIB, align_up
+from nvdimmfs.mm.pc_memory_map import DEFAULT_RAM, MAXIMUM_RAM, MINIMUM_RAM, installed_memory
+from nvdimmfs.units import ALIGNMENTS, GIB, align_up
 
 _NAMESPACE = re.compile(r"namespace[0-9]+\.[0-9]+")
 _PROVIDER = re.compile(r"[!-.0-~]+")

@@ -20,8 +20,8 @@ from nvdimmfs.machine_file.model import (
     RangeDescription,
 )
 from nvdimmfs.mm.e820 import E820Entry, E820Type
-from nvdimmfs.mm.firmware import installed_memory, user_table
-from nvdimmfs.mm.units import GIB, PAGE_SIZE, align_up
+from nvdimmfs.mm.pc_memory_map import installed_memory, user_table
+from nvdimmfs.units import GIB, PAGE_SIZE, align_up
 
 #: Devices below 4 GiB and, from there, at least these lie below any range that chooses its own start.
 _LOWEST_START = 4 * GIB

@@ -20,7 +20,7 @@ from nvdimmfs.machine_file.model import (
 from nvdimmfs.machine_file.values import plain_size, shown
 from nvdimmfs.machine_file.words import PersistenceDomain, Security
 from nvdimmfs.mm.e820 import E820Type
-from nvdimmfs.mm.firmware import installed_memory, user_table
+from nvdimmfs.mm.pc_memory_map import installed_memory, user_table
 
 #: Columns that a drawing fits into.
 WIDTH = 80

@@ -44,7 +44,7 @@ from nvdimmfs.machine_file.words import (
     command_mask,
     command_words,
 )
-from nvdimmfs.mm.units import GIB, KIB
+from nvdimmfs.units import GIB, KIB
 
 #: "Left out", for a number whose default depends on the rest of the machine; `completed` leaves none behind.
 TO_BE_CHOSEN = -1

@@ -17,8 +17,8 @@ from nvdimmfs.machine_file.model import (
     RangeDescription,
 )
 from nvdimmfs.machine_file.words import RangeKind
-from nvdimmfs.mm.firmware import PHYSICAL_BITS
-from nvdimmfs.mm.units import PAGE_SIZE, align_down, align_up
+from nvdimmfs.mm.pc_memory_map import PHYSICAL_BITS
+from nvdimmfs.units import PAGE_SIZE, align_down, align_up
 
 #: What `holder_class` takes (drivers/nvdimm/namespace_devs.c, Linux 6.1).
 HOLDER_CLASSES = ("", "btt", "pfn", "dax")

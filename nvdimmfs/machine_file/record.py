@@ -26,8 +26,8 @@ from nvdimmfs.machine_file.record_bus import labelled_namespaces, recorded_bus
 from nvdimmfs.machine_file.sysfs import AttributeReader, Sysfs
 from nvdimmfs.machine_file.values import plain_size
 from nvdimmfs.machine_file.words import MemmapLocation, PersonalityKind
-from nvdimmfs.mm.firmware import DEFAULT_RAM, HIGH_RAM_START, LOW_RAM_LIMIT, MINIMUM_RAM
-from nvdimmfs.mm.units import GIB, MIB, align_down, align_up
+from nvdimmfs.mm.pc_memory_map import DEFAULT_RAM, HIGH_RAM_START, LOW_RAM_LIMIT, MINIMUM_RAM
+from nvdimmfs.units import GIB, MIB, align_down, align_up
 
 _DEVICES = "bus/nd/devices"
 _MEMORY = "devices/system/memory"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from nvdimmfs.mm.kernel import Kernel
-from nvdimmfs.mm.units import PAGE_SHIFT, STRUCT_PAGE_SIZE
+from nvdimmfs.kernels.kernel import Kernel
+from nvdimmfs.units import PAGE_SHIFT, STRUCT_PAGE_SIZE
 
 
 @attrs.frozen

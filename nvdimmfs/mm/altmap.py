@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from nvdimmfs.mm.units import align_up
+from nvdimmfs.units import align_up
 
 
 @attrs.define

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from nvdimmfs.mm.differences import NOTHING
+from nvdimmfs.kernels.differences import NOTHING
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap, MemoryType
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
 from nvdimmfs.mm.sparse import Memmap, MemmapRun, Place, SparseMemory
-from nvdimmfs.mm.units import PAGE_SHIFT, PAGES_PER_SECTION, PAGES_PER_SUBSECTION, Range
 from nvdimmfs.mm.zone import Zone
+from nvdimmfs.units import PAGE_SHIFT, PAGES_PER_SECTION, PAGES_PER_SUBSECTION, Range
 
 _FLAG_WORDS = {ResourceFlag.MEM: "mem", ResourceFlag.SYSRAM: "sysram", ResourceFlag.BUSY: "busy"}
 _TYPE_WORDS = {MemoryType.FS_DAX: "fs_dax", MemoryType.GENERIC: "generic"}

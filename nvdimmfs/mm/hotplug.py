@@ -11,8 +11,8 @@ import attrs
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.resource import Resource, ResourceFlag
-from nvdimmfs.mm.units import GIB, MIB, PAGE_SHIFT, align_down, align_up, pages
 from nvdimmfs.mm.zone import Zone
+from nvdimmfs.units import GIB, MIB, PAGE_SHIFT, align_down, align_up, pages
 
 #: Bytes of a block, where RAM ends below and from the limit on (probe_memory_block_size, arch/x86/mm/init_64.c).
 SMALL_BLOCK = 128 * MIB

@@ -19,9 +19,9 @@ from nvdimmfs.mm.e820 import (
     scan_number,
     scan_size,
 )
-from nvdimmfs.mm.firmware import DEFAULT_RAM, PHYSICAL_BITS, user_table
 from nvdimmfs.mm.intervals import IntervalSet
-from nvdimmfs.mm.units import MIB
+from nvdimmfs.mm.pc_memory_map import DEFAULT_RAM, PHYSICAL_BITS, user_table
+from nvdimmfs.units import MIB
 
 #: Bytes of the kernel's command line, the final NUL among them (COMMAND_LINE_SIZE, asm/setup.h); more is cut off.
 COMMAND_LINE_SIZE = 2048

@@ -7,16 +7,18 @@ import errno
 from collections.abc import Iterator
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.kernel import KERNEL_6_1, ConflictRule, Kernel, RamRule
 from nvdimmfs.mm.address_space import AddressSpace
-from nvdimmfs.mm.firmware import DEFAULT_RAM, build_iomem
 from nvdimmfs.mm.intervals import IntervalSet
-from nvdimmfs.mm.kernel import KERNEL_6_1, ConflictRule, Kernel, RamRule
 from nvdimmfs.mm.memremap import DevPagemap, PagemapState, check_altmap
 from nvdimmfs.mm.page import Pages
+from nvdimmfs.mm.pc_memory_map import DEFAULT_RAM, build_iomem
 from nvdimmfs.mm.ram import RamPool
 from nvdimmfs.mm.resource import Intersection, Resource, ResourceFlag, iomem_text
 from nvdimmfs.mm.sparse import Memmap, SparseMemory
-from nvdimmfs.mm.units import (
+from nvdimmfs.mm.zone import Zone, device_zone, ram_zones
+from nvdimmfs.mm.zoneinfo import zoneinfo_text
+from nvdimmfs.units import (
     PAGE_SHIFT,
     PAGE_SIZE,
     PAGES_PER_SECTION,
@@ -26,8 +28,6 @@ from nvdimmfs.mm.units import (
     align_up,
     pages,
 )
-from nvdimmfs.mm.zone import Zone, device_zone, ram_zones
-from nvdimmfs.mm.zoneinfo import zoneinfo_text
 
 #: The ranges of a machine that does not say otherwise.
 DEFAULT_MEMMAP = "512M!4G,256M!6G"

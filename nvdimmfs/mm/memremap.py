@@ -11,7 +11,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.media.base import Media
 from nvdimmfs.mm.altmap import VmemAltmap
 from nvdimmfs.mm.sparse import Memmap
-from nvdimmfs.mm.units import Range
+from nvdimmfs.units import Range
 
 
 class MemoryType(enum.IntEnum):

@@ -11,8 +11,8 @@ import attrs
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.memremap import DevPagemap, PagemapState
 from nvdimmfs.mm.sparse import MemmapRun, Place
-from nvdimmfs.mm.units import PAGE_SHIFT, PAGE_SIZE, STRUCT_PAGE_SIZE
 from nvdimmfs.mm.zone import Zone
+from nvdimmfs.units import PAGE_SHIFT, PAGE_SIZE, STRUCT_PAGE_SIZE
 
 if TYPE_CHECKING:
     from nvdimmfs.mm.memory import Memory

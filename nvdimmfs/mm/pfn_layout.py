@@ -15,11 +15,11 @@ import attrs
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.pfn import PfnMode
+from nvdimmfs.kernels.kernel import INFO_BLOCK_RESERVE, KERNEL_6_1, Kernel
+from nvdimmfs.kernels.layout_rules import CapacityCheck, Collisions, LayoutRules
 from nvdimmfs.mm.altmap import VmemAltmap
-from nvdimmfs.mm.kernel import INFO_BLOCK_RESERVE, KERNEL_6_1, Kernel
-from nvdimmfs.mm.layout_rules import CapacityCheck, Collisions, LayoutRules
 from nvdimmfs.mm.resource import Intersection, Resource
-from nvdimmfs.mm.units import (
+from nvdimmfs.units import (
     PAGE_SIZE,
     SECTION_SIZE,
     STRUCT_PAGE_SIZE,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import attrs
 
 from nvdimmfs.mm.page import Pages
-from nvdimmfs.mm.units import PAGE_SHIFT, Range
+from nvdimmfs.units import PAGE_SHIFT, Range
 
 
 class PfnFlag(enum.Flag):

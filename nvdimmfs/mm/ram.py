@@ -9,7 +9,7 @@ import attrs
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.intervals import IntervalSet
-from nvdimmfs.mm.units import PAGE_SIZE, PMD_SIZE, align_down, align_up
+from nvdimmfs.units import PAGE_SIZE, PMD_SIZE, align_down, align_up
 
 
 @attrs.frozen

@@ -24,7 +24,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.altmap import VmemAltmap
 from nvdimmfs.mm.intervals import IntervalSet
 from nvdimmfs.mm.ram import Piece, RamPool
-from nvdimmfs.mm.units import (
+from nvdimmfs.units import (
     PAGE_SHIFT,
     PAGE_SIZE,
     PAGES_PER_PMD,

@@ -14,15 +14,15 @@ import re
 import attrs
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.differences import NOTHING
 from nvdimmfs.mm.address_space import AddressSpace
 from nvdimmfs.mm.describe import facts_text
-from nvdimmfs.mm.differences import NOTHING
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.page import PageInfo
 from nvdimmfs.mm.pfn_t import PfnFlag, PfnT
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor
 from nvdimmfs.mm.sparse import Place
-from nvdimmfs.mm.units import PAGE_SHIFT, PAGE_SIZE
+from nvdimmfs.units import PAGE_SHIFT, PAGE_SIZE
 
 #: The least address that the kernel has for itself (Documentation/x86/x86_64/mm.rst).
 _UPPER_HALF = 1 << 63

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from nvdimmfs.mm.units import MIB, PAGE_SHIFT, PAGE_SIZE
 from nvdimmfs.mm.zone import Zone
+from nvdimmfs.units import MIB, PAGE_SHIFT, PAGE_SIZE
 
 #: /proc/sys/vm/lowmem_reserve_ratio: 1/n of the zones above is kept from those who could use them.
 LOWMEM_RESERVE_RATIO = {"DMA": 256, "DMA32": 256, "Normal": 32, "Movable": 0, "Device": 0}

@@ -21,7 +21,7 @@ from nvdimmfs.nd.badrange import Badrange
 from nvdimmfs.nd.command import BusCommand, Outcome, command_mask
 from nvdimmfs.nd.device import DeviceType, NdDevice
 from nvdimmfs.nd.dimm import DIMM_MAJOR, DimmDevice
-from nvdimmfs.nd.firmware import FIRMWARE_GROUP, BusActivation
+from nvdimmfs.nd.firmware_activation import FIRMWARE_GROUP, BusActivation
 from nvdimmfs.nd.region import RegionDevice
 from nvdimmfs.nd.seeds import advance_seeds
 

@@ -15,7 +15,7 @@ from nvdimmfs.nd.command import DimmCommand, command_mask
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, DeviceType, NdDevice
 from nvdimmfs.nd.dimm_labels import DimmLabels
 from nvdimmfs.nd.dpa import DpaSpace
-from nvdimmfs.nd.firmware import DIMM_FIRMWARE_GROUP, DimmActivation
+from nvdimmfs.nd.firmware_activation import DIMM_FIRMWARE_GROUP, DimmActivation
 from nvdimmfs.nd.label import LabelArea, label_id
 from nvdimmfs.nd.security import DimmSecurity
 

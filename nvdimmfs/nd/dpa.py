@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import attrs
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.mm.units import align_down, align_up
+from nvdimmfs.units import align_down, align_up
 
 _ADDRESSES = 1 << 64
 

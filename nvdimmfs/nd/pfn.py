@@ -18,11 +18,16 @@ from nvdimmfs.core.parse import c_string, parse_unsigned, select, select_list
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.info_block import NULL_UUID, checksum_ok
 from nvdimmfs.formats.pfn import DAX_SIGNATURE, INFO_BLOCK_OFFSET, PFN_SIGNATURE, PfnInfoBlock, PfnMode
+from nvdimmfs.kernels.device_rules import AlignRule, Fit
+from nvdimmfs.kernels.kernel import INFO_BLOCK_RESERVE
 from nvdimmfs.media.base import MediaWindow
-from nvdimmfs.mm.device_rules import AlignRule, Fit
-from nvdimmfs.mm.kernel import INFO_BLOCK_RESERVE
 from nvdimmfs.mm.pfn_layout import Neighbourhood, PfnLayout, lay_out
-from nvdimmfs.mm.units import (
+from nvdimmfs.nd.claim import Personality, namespace_attribute, uuid_attribute
+from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType
+from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
+from nvdimmfs.nd.namespace_io import enabled, read_info_block
+from nvdimmfs.nd.region import Kind, RegionDevice
+from nvdimmfs.units import (
     ALIGNMENTS,
     PAGE_SIZE,
     PMD_SIZE,
@@ -33,11 +38,6 @@ from nvdimmfs.mm.units import (
     align_down,
     align_up,
 )
-from nvdimmfs.nd.claim import Personality, namespace_attribute, uuid_attribute
-from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType
-from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
-from nvdimmfs.nd.namespace_io import enabled, read_info_block
-from nvdimmfs.nd.region import Kind, RegionDevice
 
 #: A huge page: what the page tables map in one step by default.
 DEFAULT_ALIGNMENT = PMD_SIZE

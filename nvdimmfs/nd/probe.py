@@ -6,7 +6,7 @@ import errno
 
 from nvdimmfs.core.device import Device
 from nvdimmfs.errors import KernelError
-from nvdimmfs.mm.kernel import INFO_BLOCK_RESERVE
+from nvdimmfs.kernels.kernel import INFO_BLOCK_RESERVE
 from nvdimmfs.nd.claim import Personality
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
 from nvdimmfs.nd.seeds import personalities

@@ -16,11 +16,11 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.interleave import InterleaveSet
 from nvdimmfs.media.base import Media
 from nvdimmfs.mm.memory import Memory
-from nvdimmfs.mm.units import PAGE_SIZE
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType, NdDevice
 from nvdimmfs.nd.dpa import DpaWindow
 from nvdimmfs.nd.driver import NdDriver
 from nvdimmfs.nd.mapping import Mapping
+from nvdimmfs.units import PAGE_SIZE
 
 if TYPE_CHECKING:
     from nvdimmfs.nd.bus import NvdimmBus

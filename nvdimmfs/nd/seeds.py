@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nvdimmfs.mm.kernel import Kernel
+from nvdimmfs.kernels.kernel import Kernel
 from nvdimmfs.nd.btt import BttDevice
 from nvdimmfs.nd.claim import Personality
 from nvdimmfs.nd.dax import DaxDevice

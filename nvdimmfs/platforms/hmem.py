@@ -13,9 +13,9 @@ from nvdimmfs.dax.device import DaxLayer
 from nvdimmfs.dax.dynamic import DynamicDaxRegion
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
-from nvdimmfs.mm.units import MIB
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.storage import Storage
+from nvdimmfs.units import MIB
 
 #: The node of memory that no table of the firmware places.
 NODE = 0

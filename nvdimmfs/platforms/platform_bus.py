@@ -11,7 +11,7 @@ from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.parse import c_string
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
-from nvdimmfs.mm.units import PAGE_SIZE
+from nvdimmfs.units import PAGE_SIZE
 
 
 class PlatformBus(Bus):

@@ -6,8 +6,8 @@ import os
 import shlex
 from pathlib import Path
 
-from nvdimmfs.platforms.module_files import ModuleFile, modules_of_kernel
-from nvdimmfs.platforms.module_folder import write_module_folder
+from nvdimmfs.modules.module_files import ModuleFile, modules_of_kernel
+from nvdimmfs.modules.module_folder import write_module_folder
 from nvdimmfs.sandbox import syscalls
 from nvdimmfs.sandbox.views import replace_folder
 

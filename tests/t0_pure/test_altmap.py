@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvdimmfs.mm.altmap import VmemAltmap
-from nvdimmfs.mm.units import GIB, PAGES_PER_PMD, PIB, pages
+from nvdimmfs.units import GIB, PAGES_PER_PMD, PIB, pages
 
 
 class NaiveAltmap:

@@ -13,10 +13,10 @@ import pytest
 import nvdimmfs
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute
 from nvdimmfs.formats.pfn import PfnInfoBlock
-from nvdimmfs.mm.device_rules import DeviceRules, InfoBlockRules
-from nvdimmfs.mm.differences import Difference, Rules, version
-from nvdimmfs.mm.kernel import EMULATED_KERNELS, KERNEL_6_1, KERNELS, Kernel
-from nvdimmfs.mm.layout_rules import LayoutRules
+from nvdimmfs.kernels.device_rules import DeviceRules, InfoBlockRules
+from nvdimmfs.kernels.differences import Difference, Rules, version
+from nvdimmfs.kernels.kernel import EMULATED_KERNELS, KERNEL_6_1, KERNELS, Kernel
+from nvdimmfs.kernels.layout_rules import LayoutRules
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = ROOT / "scripts" / "kernels-doc"

@@ -11,7 +11,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.hotplug import LARGE_BLOCK, SMALL_BLOCK, MemoryBlocks, OnlineType, whole_blocks
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memory_failure import memory_failure, soft_offline_page
-from nvdimmfs.mm.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, pages
+from nvdimmfs.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, pages
 
 NAME = "System RAM (kmem)"
 #: Behind all RAM, in blocks; and how many there are to play with.

@@ -14,7 +14,7 @@ from nvdimmfs.machine_file.files import load_machine, machines, parse_machine
 from nvdimmfs.machine_file.interleave import interleave_set
 from nvdimmfs.machine_file.schema import schema, schema_text
 from nvdimmfs.machine_file.words import DimmFlag, RangeKind
-from nvdimmfs.mm.firmware import installed_memory
+from nvdimmfs.mm.pc_memory_map import installed_memory
 
 REPOSITORY = Path(__file__).parent.parent.parent
 FIXTURES = REPOSITORY / "mountpoint-fixtures"

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.pfn import PfnMode
+from nvdimmfs.kernels.kernel import KERNEL_6_1, KERNELS
 from nvdimmfs.media.memory import MemoryMedia
 from nvdimmfs.mm.altmap import VmemAltmap
-from nvdimmfs.mm.kernel import KERNEL_6_1, KERNELS
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap, MemoryType, PagemapState
 from nvdimmfs.mm.pfn_layout import altmap_for, lay_out
 from nvdimmfs.mm.sparse import Place
-from nvdimmfs.mm.units import GIB, KIB, MIB, PAGE_SIZE, PIB, SECTION_SIZE, TIB, Range, pages
+from nvdimmfs.units import GIB, KIB, MIB, PAGE_SIZE, PIB, SECTION_SIZE, TIB, Range, pages
 
 MEMMAP_OF_A_SECTION = 2 * MIB
 

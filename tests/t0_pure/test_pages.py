@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.pfn import PfnMode
+from nvdimmfs.kernels.kernel import KERNELS
 from nvdimmfs.mm.intervals import IntervalSet
-from nvdimmfs.mm.kernel import KERNELS
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap, MemoryType
 from nvdimmfs.mm.pfn_layout import altmap_for, lay_out
 from nvdimmfs.mm.pfn_t import MAINLINE_ENCODING, RFC_ENCODING, KmapPfn, PfnFlag, PfnT
 from nvdimmfs.mm.sparse import Place
-from nvdimmfs.mm.units import GIB, MIB, PAGE_SIZE, PIB, Range, pages
+from nvdimmfs.units import GIB, MIB, PAGE_SIZE, PIB, Range, pages
 
 VMEMMAP = 0xFFFFEA0000000000
 DIRECT_MAP = 0xFFFF888000000000

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.pfn import PfnMode
-from nvdimmfs.mm.kernel import KERNEL_6_1, KERNELS
+from nvdimmfs.kernels.kernel import KERNEL_6_1, KERNELS
 from nvdimmfs.mm.pfn_layout import Neighbourhood, altmap_for, lay_out
 from nvdimmfs.mm.resource import Resource, ResourceFlag, iomem_root
-from nvdimmfs.mm.units import GIB, KIB, MIB, PAGE_SIZE, PIB, SECTION_SIZE, TIB
+from nvdimmfs.units import GIB, KIB, MIB, PAGE_SIZE, PIB, SECTION_SIZE, TIB
 
 RAM, PMEM = PfnMode.RAM, PfnMode.PMEM
 

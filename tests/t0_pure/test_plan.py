@@ -14,7 +14,7 @@ from nvdimmfs.formats.pfn import PfnMode
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap
 from nvdimmfs.mm.pfn_layout import altmap_for, lay_out
-from nvdimmfs.mm.units import GIB, KIB, MIB, PAGE_SIZE, PIB, TIB
+from nvdimmfs.units import GIB, KIB, MIB, PAGE_SIZE, PIB, TIB
 
 
 def plan(capsys, *arguments):

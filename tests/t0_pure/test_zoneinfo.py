@@ -6,7 +6,7 @@ import pytest
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap
 from nvdimmfs.mm.resource import Resource, ResourceFlag, iomem_root
-from nvdimmfs.mm.units import GIB, MIB, Range
+from nvdimmfs.units import GIB, MIB, Range
 
 #: /proc/zoneinfo of a real 6.1 kernel (QEMU q35 with 4 GiB, memmap=512M!4G,256M!6G, both namespaces raw).
 RECORDED = (Path(__file__).parent.parent / "recordings" / "zoneinfo-e820.txt").read_text()

@@ -8,9 +8,9 @@ from replay import InProcess
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.btt import BTT_1_1, arena_layout
+from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import parse_machine
-from nvdimmfs.mm.units import MIB
-from nvdimmfs.platforms.machine import Machine
+from nvdimmfs.units import MIB
 
 ND = "bus/nd/devices"
 UUID = "00001111-1111-2222-3333-000000000001"

@@ -8,11 +8,11 @@ import pytest
 from poke import DEBUG, ND, Hands
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.kernel import KERNELS
 from nvdimmfs.mm.describe import memmap_text, sections_text, zones_text
-from nvdimmfs.mm.kernel import KERNELS
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap
-from nvdimmfs.mm.units import GIB, KIB, MIB, PIB, TIB, Range
+from nvdimmfs.units import GIB, KIB, MIB, PIB, TIB, Range
 
 MODULES = f"{DEBUG}/modules"
 BTT_FOLDER = "btt"

@@ -6,7 +6,7 @@ import pytest
 from ioctl_stories import Asker, from_hex
 from machines import boot
 
-from nvdimmfs.platforms.nfit_test_update import STILL_BUSY, VERIFY_QUERIES
+from nvdimmfs.platforms.nfit_test.update import STILL_BUSY, VERIFY_QUERIES
 
 #: ND_IOCTL_CALL, and the functions of a DIMM: start, finish, query.
 CALL = 0xC0404E0A

@@ -7,10 +7,10 @@ import pytest
 from poke import Hands
 from replay import InProcess
 
+from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.media.file import FileMedia
-from nvdimmfs.mm.units import GIB
-from nvdimmfs.platforms.machine import Machine
+from nvdimmfs.units import GIB
 
 
 def refuse(media, offset, data):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from poke import DEBUG, Hands
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.mm.units import MIB
+from nvdimmfs.units import MIB
 
 #: A range of 1 GiB at 5 GiB.
 MEMMAP = "1G%5G-1+0xefffffff"

@@ -9,7 +9,7 @@ import pytest
 from older import BUS, OTHER, OWN, PARENT, refusal_of
 
 from nvdimmfs.formats.pfn import PfnMode
-from nvdimmfs.mm.units import KIB, MIB
+from nvdimmfs.units import KIB, MIB
 
 # The RFC
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from older import BUS, OTHER, OWN, Host, refusal_of
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.kernel import EMULATED_KERNELS
+from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.defaults import legacy_entries
 from nvdimmfs.machine_file.files import load_machine, machines
-from nvdimmfs.mm.kernel import EMULATED_KERNELS
-from nvdimmfs.mm.units import KIB, MIB
-from nvdimmfs.platforms.machine import Machine
+from nvdimmfs.units import KIB, MIB
 
 
 @pytest.mark.parametrize("kernel", ["rfc", "4.3", "4.5"])

@@ -7,8 +7,8 @@ from poke import DEBUG, Hands
 from replay import InProcess
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import parse_machine
-from nvdimmfs.platforms.machine import Machine
 
 BLOCKS = "devices/system/memory"
 KMEM = "bus/dax/drivers/kmem"

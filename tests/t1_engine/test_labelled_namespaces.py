@@ -12,10 +12,10 @@ from poke import ND, Hands
 from replay import InProcess
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine, parse_machine
-from nvdimmfs.mm.units import MIB
 from nvdimmfs.nd.device import DeviceType
-from nvdimmfs.platforms.machine import Machine
+from nvdimmfs.units import MIB
 
 DESCRIPTION = load_machine("qemu-nfit-labelled")
 #: A namespace of all of it has a memmap of more than the first namespace's 16 MiB.

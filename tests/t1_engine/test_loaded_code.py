@@ -9,7 +9,7 @@ BOOT = """
 import sys
 from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.machine_file.model import MachineDescription
-from nvdimmfs.platforms.machine import Machine
+from nvdimmfs.machine.machine import Machine
 Machine.described({machine})
 print(*sys.modules)
 """
@@ -21,5 +21,5 @@ print(*sys.modules)
 def test_the_code_for_an_nfit_is_loaded_by_machines_that_have_one(machine, loaded):
     code = BOOT.format(machine=machine)
     modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert ("nvdimmfs.platforms.nfit" in modules) is loaded
+    assert ("nvdimmfs.platforms.nfit.bus" in modules) is loaded
     assert "pyfuse3" not in modules

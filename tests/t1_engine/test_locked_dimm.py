@@ -3,8 +3,8 @@
 import attrs
 from ioctl_stories import Asker
 
+from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine
-from nvdimmfs.platforms.machine import Machine
 
 GET_SIZE, GET_DATA, SET_DATA = 0xC00C4E04, 0xC00C4E05, 0xC0084E06
 

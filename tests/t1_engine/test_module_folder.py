@@ -7,10 +7,10 @@ import attrs
 import pytest
 
 from nvdimmfs.formats.kmod_index import read_index
+from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine
-from nvdimmfs.platforms.machine import Machine
-from nvdimmfs.platforms.module_files import STOCK_MODULES, TEST_MODULES
-from nvdimmfs.platforms.module_folder import described_modules, write_module_folder
+from nvdimmfs.modules.module_files import STOCK_MODULES, TEST_MODULES
+from nvdimmfs.modules.module_folder import described_modules, write_module_folder
 
 RELEASE = "6.1.0-56-amd64"
 

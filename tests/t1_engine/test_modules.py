@@ -10,12 +10,12 @@ from replay import InProcess
 from nvdimmfs.core.module import ModuleDescription, Modules
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.kernel import KERNELS
+from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine, parse_machine
 from nvdimmfs.machine_file.model import MachineDescription
-from nvdimmfs.mm.kernel import KERNELS
-from nvdimmfs.mm.units import MIB, PAGE_SHIFT
-from nvdimmfs.platforms.machine import Machine
-from nvdimmfs.platforms.module_files import BOOT_MODULES, STOCK_MODULES, TEST_MODULES
+from nvdimmfs.modules.module_files import BOOT_MODULES, STOCK_MODULES, TEST_MODULES
+from nvdimmfs.units import MIB, PAGE_SHIFT
 
 MODULES = f"{DEBUG}/modules"
 LABELLED = """

@@ -12,12 +12,12 @@ from replay import InProcess
 
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
+from nvdimmfs.machine.first_boot import NewMachineError
+from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import parse_machine
 from nvdimmfs.media.base import MediaError
 from nvdimmfs.media.file import FileMedia
-from nvdimmfs.mm.units import MIB
-from nvdimmfs.platforms.machine import Machine
-from nvdimmfs.platforms.new_machine import NewMachineError
+from nvdimmfs.units import MIB
 
 LABELLED = """
 [[bus]]

@@ -8,9 +8,9 @@ from ioctl_stories import Asker
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.errors import KernelError
+from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine, parse_machine
-from nvdimmfs.platforms.machine import Machine
-from nvdimmfs.platforms.nfit_scrub import Request
+from nvdimmfs.platforms.nfit.scrub import Request
 
 BAD_SECTOR = 64
 BAD, GOOD = BAD_SECTOR * SECTOR_SIZE, 0

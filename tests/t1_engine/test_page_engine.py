@@ -11,7 +11,7 @@ from poke import DEBUG, ND, Hands
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.intervals import IntervalSet
 from nvdimmfs.mm.sparse import Place
-from nvdimmfs.mm.units import GIB, KIB, MIB, PAGE_SHIFT, PAGES_PER_SECTION, align_down, align_up, pages
+from nvdimmfs.units import GIB, KIB, MIB, PAGE_SHIFT, PAGES_PER_SECTION, align_down, align_up, pages
 
 #: Neighbours within sections, of each other and of RAM; ranges apart from everything; one that RAM cannot describe.
 RANGES = "64M!4G,64M!4160M,96M!4224M,256M!5G,130M!5400M,2G!8G,2050M!16G,6T!1T"

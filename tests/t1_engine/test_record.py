@@ -15,6 +15,7 @@ from recording import load
 from nvdimmfs.cli.main import main
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, Directory, Symlink
+from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.checks import problems
 from nvdimmfs.machine_file.files import load_machine, machines, parse_machine
 from nvdimmfs.machine_file.model import LabelArea, UnreadableAttribute
@@ -22,7 +23,6 @@ from nvdimmfs.machine_file.record import record_machine
 from nvdimmfs.machine_file.sysfs import MountedSysfs, Sysfs
 from nvdimmfs.machine_file.words import MemmapLocation, PersonalityKind
 from nvdimmfs.machine_file.writer import machine_text
-from nvdimmfs.platforms.machine import Machine
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 E820 = RECORDINGS / "e820" / "tree.recording"

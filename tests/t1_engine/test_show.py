@@ -21,10 +21,10 @@ from nvdimmfs.cli.drawing_text import draw_plain
 from nvdimmfs.cli.main import main
 from nvdimmfs.cli.show import LAYOUT
 from nvdimmfs.formats.label import IndexBlock
+from nvdimmfs.machine.layout import label_parts_of
 from nvdimmfs.media.memory import MemoryMedia
-from nvdimmfs.mm.units import GIB, KIB, MIB
 from nvdimmfs.nd.label import LabelArea, init_label_area
-from nvdimmfs.platforms.layout import label_parts_of
+from nvdimmfs.units import GIB, KIB, MIB
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -11,7 +11,7 @@ import libudev
 import pytest
 
 from nvdimmfs.formats.udev_message import PROPERTIES_SIZE
-from nvdimmfs.platforms.machine import Machine
+from nvdimmfs.machine.machine import Machine
 
 PROGRAM = Path(libudev.__file__)
 WAYS = ("root", "user", "nobody")

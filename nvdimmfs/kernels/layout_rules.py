@@ -10,8 +10,8 @@ import errno
 
 import attrs
 
-from nvdimmfs.mm.differences import Difference, Rules, errno_name, size
-from nvdimmfs.mm.units import KIB, PAGES_PER_SECTION, PMD_SIZE, SECTION_SIZE, SUBSECTION_SIZE
+from nvdimmfs.kernels.differences import Difference, Rules, errno_name, size
+from nvdimmfs.units import KIB, PAGES_PER_SECTION, PMD_SIZE, SECTION_SIZE, SUBSECTION_SIZE
 
 _INIT = "nd_pfn_init, drivers/nvdimm/pfn_devs.c (pmem.c before 4.9)"
 

@@ -21,11 +21,10 @@ from nvdimmfs.drivers.btt import Btt
 from nvdimmfs.formats.btt import ArenaLayout
 from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE
 from nvdimmfs.formats.pfn import PfnInfoBlock, PfnMode
-from nvdimmfs.mm.kernel import INFO_BLOCK_RESERVE
+from nvdimmfs.kernels.kernel import INFO_BLOCK_RESERVE
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap
 from nvdimmfs.mm.sparse import Memmap, Place
-from nvdimmfs.mm.units import PAGE_SHIFT
 from nvdimmfs.nd.btt import BttDevice
 from nvdimmfs.nd.bus import NdBus
 from nvdimmfs.nd.dimm import DimmDevice
@@ -33,6 +32,7 @@ from nvdimmfs.nd.label import LabelArea
 from nvdimmfs.nd.namespace import NamespaceDevice
 from nvdimmfs.nd.pfn import PageMapPersonality
 from nvdimmfs.nd.region import RegionDevice
+from nvdimmfs.units import PAGE_SHIFT
 
 #: The version of the document; it grows when a program that reads it would misunderstand a newer one.
 DOCUMENT_VERSION = 1

@@ -11,7 +11,7 @@ import contextlib
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.e820 import E820Entry, E820Table, E820Type
 from nvdimmfs.mm.resource import Intersection, Resource, ResourceDescriptor, ResourceFlag, iomem_root
-from nvdimmfs.mm.units import GIB, KIB, MIB, PAGE_SIZE, Range, align_up
+from nvdimmfs.units import GIB, KIB, MIB, PAGE_SIZE, Range, align_up
 
 #: RAM of a machine that does not say otherwise.
 DEFAULT_RAM = 4 * GIB

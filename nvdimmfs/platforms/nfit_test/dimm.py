@@ -10,9 +10,9 @@ import attrs
 from nvdimmfs.core.attribute import AttributeGroup, attribute, write_only_attribute
 from nvdimmfs.core.device import Class, Device
 from nvdimmfs.core.parse import parse_signed
-from nvdimmfs.platforms.nfit_test_health import Health
-from nvdimmfs.platforms.nfit_test_security import Security
-from nvdimmfs.platforms.nfit_test_update import FirmwareUpdate
+from nvdimmfs.platforms.nfit_test.health import Health
+from nvdimmfs.platforms.nfit_test.security import Security
+from nvdimmfs.platforms.nfit_test.update import FirmwareUpdate
 
 _U64_MASK = (1 << 64) - 1
 _INT_SIGN = 1 << 31

@@ -14,7 +14,7 @@ from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.nd.badrange import Badrange
 from nvdimmfs.nd.command import BusCommand, Outcome
-from nvdimmfs.platforms.nfit_command import (
+from nvdimmfs.platforms.nfit.command import (
     ARS_BUSY,
     ARS_DONE,
     ARS_SCRUBS,

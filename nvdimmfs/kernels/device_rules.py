@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from nvdimmfs.mm.differences import Difference, Rules, errno_name, errno_names, listed, size
-from nvdimmfs.mm.units import MIB, PAGE_SIZE, SUBSECTION_SIZE
+from nvdimmfs.kernels.differences import Difference, Rules, errno_name, errno_names, listed, size
+from nvdimmfs.units import MIB, PAGE_SIZE, SUBSECTION_SIZE
 
 _VALIDATE = "nd_pfn_validate, drivers/nvdimm/pfn_devs.c"
 

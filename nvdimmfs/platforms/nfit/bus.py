@@ -17,7 +17,9 @@ from nvdimmfs.nd.bus import NdBus, NvdimmBus
 from nvdimmfs.nd.command import Outcome
 from nvdimmfs.nd.dimm import DimmDescription, DimmDevice
 from nvdimmfs.nd.region import RegionDescription, RegionDevice
-from nvdimmfs.platforms.nfit_activation import (
+from nvdimmfs.platforms.nfit.ars import AddressRangeScrub
+from nvdimmfs.platforms.nfit.command import INTEL_FAMILY, Receiver, acpi_nfit_ctl, clear_to_send
+from nvdimmfs.platforms.nfit.intel_activation import (
     BUS_ACTIVATE,
     BUS_FAMILY,
     BUS_INFO,
@@ -26,10 +28,8 @@ from nvdimmfs.platforms.nfit_activation import (
     IntelBusActivation,
     IntelDimmActivation,
 )
-from nvdimmfs.platforms.nfit_ars import AddressRangeScrub
-from nvdimmfs.platforms.nfit_command import INTEL_FAMILY, Receiver, acpi_nfit_ctl, clear_to_send
-from nvdimmfs.platforms.nfit_labels import LabelFirmware
-from nvdimmfs.platforms.nfit_scrub import Request, Scrub
+from nvdimmfs.platforms.nfit.qemu_labels import LabelFirmware
+from nvdimmfs.platforms.nfit.scrub import Request, Scrub
 
 #: The family of functions that every bus has (NVDIMM_BUS_FAMILY_NFIT).
 NFIT_FAMILY = 0

@@ -18,13 +18,12 @@ from nvdimmfs.media.base import Media
 from nvdimmfs.nd.bus import NdBus
 from nvdimmfs.nd.command import CALL, U32_MASK, DimmCommand, Outcome, Package
 from nvdimmfs.nd.dimm import DimmDescription, DimmDevice
-from nvdimmfs.nd.firmware import ActivationState
+from nvdimmfs.nd.firmware_activation import ActivationState
 from nvdimmfs.nd.region import RegionDevice
 from nvdimmfs.nd.security import DimmSecurity, SecurityFlags
-from nvdimmfs.platforms.nfit import NFIT_FAMILY, NfitBus, NfitDimm
-from nvdimmfs.platforms.nfit_activation import BUS_ACTIVATE, BUS_FAMILY, BUS_INFO, DIMM_ARM, DIMM_INFO
-from nvdimmfs.platforms.nfit_scrub import Request
-from nvdimmfs.platforms.nfit_security import (
+from nvdimmfs.platforms.nfit.bus import NFIT_FAMILY, NfitBus, NfitDimm
+from nvdimmfs.platforms.nfit.intel_activation import BUS_ACTIVATE, BUS_FAMILY, BUS_INFO, DIMM_ARM, DIMM_INFO
+from nvdimmfs.platforms.nfit.intel_security import (
     DISABLE,
     ERASE,
     ERASE_BY_MASTER,
@@ -37,11 +36,12 @@ from nvdimmfs.platforms.nfit_security import (
     UNLOCK,
     IntelSecurity,
 )
-from nvdimmfs.platforms.nfit_test_dimm import DIMMS_WITH_FUNCTIONS, HANDLES, TestedDimm
-from nvdimmfs.platforms.nfit_test_health import Health
-from nvdimmfs.platforms.nfit_test_payload import WORD, Payload
-from nvdimmfs.platforms.nfit_test_security import Security, State
-from nvdimmfs.platforms.nfit_test_update import Activations, BusActivations, FirmwareUpdate, after
+from nvdimmfs.platforms.nfit.scrub import Request
+from nvdimmfs.platforms.nfit_test.dimm import DIMMS_WITH_FUNCTIONS, HANDLES, TestedDimm
+from nvdimmfs.platforms.nfit_test.health import Health
+from nvdimmfs.platforms.nfit_test.payload import WORD, Payload
+from nvdimmfs.platforms.nfit_test.security import Security, State
+from nvdimmfs.platforms.nfit_test.update import Activations, BusActivations, FirmwareUpdate, after
 
 #: Bytes of labels that one command moves.
 MAX_TRANSFER = 4096
@@ -130,14 +130,20 @@ class NfitTestDimm(NfitDimm):
     """
 
     def __init__(
-        self, bus: NfitTestBus, table: model.DimmDescription, description: DimmDescription, label_area: Media | None
+        self,
+        bus: NfitBus,
+        table: model.DimmDescription,
+        description: DimmDescription,
+        label_area: Media | None,
+        platform: TestedDimms,
     ) -> None:
+        """`platform`: the bus's DIMMs as the test platform knows them."""
         super().__init__(bus, table, description, label_area)
         self.label_area = label_area
-        self.tested = bus.tested.by_handle.get(table.handle)
+        self.tested = platform.by_handle.get(table.handle)
         if self.tested is None:
             return
-        bus.tested.registered[table.handle] = self
+        platform.registered[table.handle] = self
         self.tested.security.state = _STATES.get(table.security, State(0)) | (
             State.FROZEN if table.frozen else State(0)
         )

@@ -12,8 +12,9 @@ import attrs
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.nd.command import U32_MASK
-from nvdimmfs.nd.firmware import ActivationResult, ActivationState
-from nvdimmfs.platforms.nfit_activation import (
+from nvdimmfs.nd.firmware_activation import ActivationResult, ActivationState
+from nvdimmfs.platforms.nfit.ars import SCRUB_WRITES
+from nvdimmfs.platforms.nfit.intel_activation import (
     BUS_ACTIVATE_LAYOUT,
     BUS_INFO_LAYOUT,
     DIMM_ARM_LAYOUT,
@@ -21,8 +22,7 @@ from nvdimmfs.platforms.nfit_activation import (
     RESULTS,
     STATES,
 )
-from nvdimmfs.platforms.nfit_ars import SCRUB_WRITES
-from nvdimmfs.platforms.nfit_test_payload import WORD, Payload
+from nvdimmfs.platforms.nfit_test.payload import WORD, Payload
 
 #: Bytes of firmware, and of one piece of it; microseconds between two looks, and until it must be done (INTEL_FW_...).
 STORAGE_SIZE = 0x100000

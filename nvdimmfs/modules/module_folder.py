@@ -9,9 +9,9 @@ import attrs
 
 from nvdimmfs.formats.elf_module import elf_module
 from nvdimmfs.formats.kmod_index import Entry, write_index
+from nvdimmfs.kernels.kernel import KERNELS
 from nvdimmfs.machine_file.model import MachineDescription
-from nvdimmfs.mm.kernel import KERNELS
-from nvdimmfs.platforms.module_files import ModuleFile, modules_of_kernel
+from nvdimmfs.modules.module_files import ModuleFile, modules_of_kernel
 
 #: What follows the release in the reference kernel's vermagic.
 VERMAGIC_OPTIONS = "SMP preempt mod_unload modversions "

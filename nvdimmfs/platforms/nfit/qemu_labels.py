@@ -6,7 +6,7 @@ import struct
 
 from nvdimmfs.media.base import Media
 from nvdimmfs.nd.command import DimmCommand
-from nvdimmfs.platforms.nfit_command import INVALID, LABELS_LOCKED, UNSUPPORTED
+from nvdimmfs.platforms.nfit.command import INVALID, LABELS_LOCKED, UNSUPPORTED
 
 #: Bytes of labels that one function moves: what is left of the page that QEMU shares with its firmware.
 MAX_TRANSFER = 4076

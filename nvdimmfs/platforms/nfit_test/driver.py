@@ -1,4 +1,4 @@
-"""The drivers that read an NFIT: of the real one, and of the kernel's own test platform."""
+"""The driver of the kernel's test platform (tools/testing/nvdimm/test/nfit.c, Linux 6.1)."""
 
 from __future__ import annotations
 
@@ -6,32 +6,12 @@ from nvdimmfs.core.device import Class, Device
 from nvdimmfs.core.driver import Driver
 from nvdimmfs.core.module import Module
 from nvdimmfs.nd.bus import NdBus
-from nvdimmfs.platforms.acpi_bus import AcpiBus, AcpiDevice
-from nvdimmfs.platforms.firmware import Firmware
-from nvdimmfs.platforms.nfit_platform import NfitPlatform
-from nvdimmfs.platforms.nfit_test import TestedDimms
-from nvdimmfs.platforms.nfit_test_dimm import TestDimm
-from nvdimmfs.platforms.nfit_test_update import Activations
+from nvdimmfs.platforms.nfit_test.bus import TestedDimms
+from nvdimmfs.platforms.nfit_test.dimm import TestDimm
+from nvdimmfs.platforms.nfit_test.platform import NfitTestPlatform
+from nvdimmfs.platforms.nfit_test.update import Activations
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
-
-
-class NfitDriver(Driver):
-    """nfit: makes an nvdimm bus of what the firmware lists."""
-
-    name = "nfit"
-    shows_module = False
-
-    def __init__(self, bus: AcpiBus, module: Module, nd_bus: NdBus, firmware: Firmware) -> None:
-        self._firmware = firmware
-        self._platform = NfitPlatform(nd_bus, module, firmware)
-        super().__init__(bus, module)
-
-    def matches(self, device: Device) -> bool:
-        return isinstance(device, AcpiDevice) and device.name in self._firmware.tables
-
-    def probe(self, device: Device) -> None:
-        """One root device with everything that the table lists; it goes when the driver does."""
-        self._platform.add(device, self._firmware.tables[device.name])
+from nvdimmfs.platforms.tables import Firmware
 
 
 class NfitTestDriver(Driver):
@@ -45,7 +25,7 @@ class NfitTestDriver(Driver):
         self._firmware = firmware
         self._class = device_class
         self._activations = Activations(bus.system)
-        self._platform = NfitPlatform(nd_bus, module, firmware)
+        self._nd_bus = nd_bus
         super().__init__(bus, module)
 
     def matches(self, device: Device) -> bool:
@@ -64,7 +44,7 @@ class NfitTestDriver(Driver):
             test_dimm = TestDimm(self._class, device, number, dimm)
             test_dimm.add()
             device.manage(test_dimm.unregister)
-        self._platform.add(device, table, tested)
+        NfitTestPlatform(self._nd_bus, self.module, self._firmware, tested).add(device, table)
 
     def _first_number(self, device: str) -> int:
         """The test DIMMs are numbered through all platforms, whether they are there or not."""

@@ -8,7 +8,7 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.system import System
 from nvdimmfs.machine_file import model
 from nvdimmfs.media.base import Media
-from nvdimmfs.platforms.new_machine import write_labels
+from nvdimmfs.platforms.first_labels import write_labels
 from nvdimmfs.platforms.storage import Storage
 
 

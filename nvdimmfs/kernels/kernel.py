@@ -1,7 +1,7 @@
 """Kernels, and what differs between them in the page engine.
 
-What differs in the layout of pfn devices stands in `nvdimmfs.mm.layout_rules`, what differs in devices in
-`nvdimmfs.mm.device_rules`; a `Kernel` leads to all of it.
+What differs in the layout of pfn devices stands in `nvdimmfs.kernels.layout_rules`, what differs in devices in
+`nvdimmfs.kernels.device_rules`; a `Kernel` leads to all of it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import errno
 
 import attrs
 
-from nvdimmfs.mm.device_rules import DeviceRules, InfoBlockRules
-from nvdimmfs.mm.differences import RFC, Difference, Rules, errno_name, size, version
-from nvdimmfs.mm.layout_rules import LayoutRules
-from nvdimmfs.mm.units import KIB, MIB, SECTION_SIZE, SUBSECTION_SIZE
+from nvdimmfs.kernels.device_rules import DeviceRules, InfoBlockRules
+from nvdimmfs.kernels.differences import RFC, Difference, Rules, errno_name, size, version
+from nvdimmfs.kernels.layout_rules import LayoutRules
+from nvdimmfs.units import KIB, MIB, SECTION_SIZE, SUBSECTION_SIZE
 
 #: Bytes at the start of a namespace that hold the info block, before the memmap (SZ_8K in drivers/nvdimm/pfn_devs.c,
 #: nd_info_block_reserve since Linux 5.7).

@@ -13,7 +13,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.nd.bus import NvdimmBus
 from nvdimmfs.nd.command import BusCommand
 from nvdimmfs.nd.region import RegionDevice
-from nvdimmfs.platforms.nfit_ars import SCRUB_SECONDS, SCRUB_WRITES
+from nvdimmfs.platforms.nfit.ars import SCRUB_SECONDS, SCRUB_WRITES
 
 #: ARS_CAP: address, length; longest ARS status.
 _CAPABILITY = struct.Struct("<QQ4xI8x")

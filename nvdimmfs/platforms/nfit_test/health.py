@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import attrs
 
-from nvdimmfs.platforms.nfit_test_payload import WORD, Payload
+from nvdimmfs.platforms.nfit_test.payload import WORD, Payload
 
 #: Temperatures count sixteenths of a degree Celsius.
 DEGREE = 16

@@ -14,10 +14,9 @@ from nvdimmfs.nd.device import NUMA_NO_NODE
 from nvdimmfs.nd.dimm import DimmDescription
 from nvdimmfs.nd.mapping import Mapping
 from nvdimmfs.nd.region import RegionDescription
-from nvdimmfs.platforms.firmware import Firmware
-from nvdimmfs.platforms.nfit import NfitBus, NfitDimm, NfitRegion
-from nvdimmfs.platforms.nfit_scrub import Request
-from nvdimmfs.platforms.nfit_test import NfitTestBus, NfitTestDimm, TestedDimms
+from nvdimmfs.platforms.nfit.bus import NfitBus, NfitDimm, NfitRegion
+from nvdimmfs.platforms.nfit.scrub import Request
+from nvdimmfs.platforms.tables import Firmware
 
 
 class NfitPlatform:
@@ -28,18 +27,9 @@ class NfitPlatform:
         self._module = module
         self._firmware = firmware
 
-    def add(self, parent: Device, table: model.BusDescription, tested: TestedDimms | None = None) -> None:
-        """DIMMs by their handles, then regions in the table's order; all of it goes with the parent's driver.
-
-        Args:
-            parent: the device that the bus belongs to.
-            table: what is listed.
-            tested: the DIMMs as the test platform knows them; None for other platforms.
-        """
-        if tested:
-            bus: NfitBus = NfitTestBus(self._nd_bus, parent, self._module, table, tested)
-        else:
-            bus = NfitBus(self._nd_bus, parent, self._module, table)
+    def add(self, parent: Device, table: model.BusDescription) -> None:
+        """DIMMs by their handles, then regions in the table's order; all of it goes with the parent's driver."""
+        bus = self._new_bus(parent, table)
         bus.add()
         parent.manage(lambda: self._remove(bus))
         areas = self._firmware.label_areas(table)
@@ -48,6 +38,14 @@ class NfitPlatform:
             self._add_region(bus, range_, dimms)
         if table.scrubbing:
             bus.scrub.request(Request.LONG)
+
+    def _new_bus(self, parent: Device, table: model.BusDescription) -> NfitBus:
+        return NfitBus(self._nd_bus, parent, self._module, table)
+
+    def _new_dimm(
+        self, bus: NfitBus, table: model.DimmDescription, description: DimmDescription, label_area: Media | None
+    ) -> NfitDimm:
+        return NfitDimm(bus, table, description, label_area)
 
     def _remove(self, bus: NfitBus) -> None:
         bus.unregister()
@@ -62,10 +60,7 @@ class NfitPlatform:
             security=None if table.security is words.Security.NONE else table.security.value,
             frozen=table.frozen,
         )
-        if isinstance(bus, NfitTestBus):
-            dimm: NfitDimm = NfitTestDimm(bus, table, description, label_area)
-        else:
-            dimm = NfitDimm(bus, table, description, label_area)
+        dimm = self._new_dimm(bus, table, description, label_area)
         dimm.add()
         return dimm
 

@@ -25,13 +25,13 @@ from nvdimmfs.drivers.nvdimm import NvdimmDriver
 from nvdimmfs.kernfs import Directory
 from nvdimmfs.mm.hotplug import MemoryBlocks
 from nvdimmfs.mm.memory import Memory
+from nvdimmfs.modules.module_files import BOOT_MODULES, ModuleFile, modules_of_kernel
 from nvdimmfs.nd.bus import NdBus
 from nvdimmfs.platforms.acpi_bus import AcpiBus
 from nvdimmfs.platforms.e820 import E820PmemDriver
-from nvdimmfs.platforms.firmware import Firmware
 from nvdimmfs.platforms.hmem import HmemDriver
-from nvdimmfs.platforms.module_files import BOOT_MODULES, ModuleFile, modules_of_kernel
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
+from nvdimmfs.platforms.tables import Firmware
 
 #: The parameters of each module and what they are by default.
 _PARAMETERS: Mapping[str, tuple[KernelAttribute[Module], ...]] = {
@@ -178,13 +178,13 @@ class PersistentMemory:
         HmemDriver(self.platform_bus, module, self._dax_layer, self.firmware.storage)
 
     def _nfit(self, module: Module) -> None:
-        from nvdimmfs.platforms.nfit_driver import NfitDriver  # its code is loaded with the module, as others need none
+        from nvdimmfs.platforms.nfit.driver import NfitDriver  # its code is loaded with the module, as others need none
 
         NfitDriver(self.acpi_bus, module, self._loaded_nd_bus, self.firmware)
 
     def _nfit_test(self, module: Module) -> None:
         """The test platform's devices belong to the module, too (nfit_test_init, test/nfit.c, Linux 6.1)."""
-        from nvdimmfs.platforms.nfit_driver import NfitTestDriver
+        from nvdimmfs.platforms.nfit_test.driver import NfitTestDriver
 
         device_class = Class(self.system, "nfit_test_dimm")
         module.at_exit(device_class.unregister)

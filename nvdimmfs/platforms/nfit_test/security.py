@@ -13,9 +13,9 @@ import attrs
 
 from nvdimmfs.core.system import System
 from nvdimmfs.nd.security import NO_PASSPHRASE, PASSPHRASE_SIZE
-from nvdimmfs.platforms.nfit_security import INVALID_PASSPHRASE, OVERWRITING
-from nvdimmfs.platforms.nfit_test_payload import WORD, Payload
-from nvdimmfs.platforms.nfit_test_update import after
+from nvdimmfs.platforms.nfit.intel_security import INVALID_PASSPHRASE, OVERWRITING
+from nvdimmfs.platforms.nfit_test.payload import WORD, Payload
+from nvdimmfs.platforms.nfit_test.update import after
 
 #: Seconds that it takes to overwrite a DIMM.
 OVERWRITE_SECONDS = 5

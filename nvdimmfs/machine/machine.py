@@ -11,23 +11,23 @@ from pathlib import Path
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.kernel import KERNEL_6_1, KERNELS, Kernel
 from nvdimmfs.kernfs import Tree
+from nvdimmfs.machine.debug_folder import create_debug_files
+from nvdimmfs.machine.first_boot import Hands, NewMachineError
+from nvdimmfs.machine.persistent_memory import PersistentMemory
+from nvdimmfs.machine.procfs import create_proc_files
+from nvdimmfs.machine.unreadable import UnreadableAttributes, make_unreadable
 from nvdimmfs.machine_file.model import BusDescription, MachineDescription, UnreadableAttribute
-from nvdimmfs.mm.firmware import installed_memory
-from nvdimmfs.mm.kernel import KERNEL_6_1, KERNELS, Kernel
 from nvdimmfs.mm.memory import Memory
+from nvdimmfs.mm.pc_memory_map import installed_memory
 from nvdimmfs.nd.bus import NdBus
 from nvdimmfs.platforms.acpi_bus import AcpiBus, AcpiDevice
-from nvdimmfs.platforms.debugfs import create_debug_files
 from nvdimmfs.platforms.e820 import legacy_ranges
-from nvdimmfs.platforms.firmware import Firmware, firmware_parent
 from nvdimmfs.platforms.hmem import add_hmem_devices
-from nvdimmfs.platforms.kernel_modules import PersistentMemory
-from nvdimmfs.platforms.new_machine import Hands, NewMachineError
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
-from nvdimmfs.platforms.procfs import create_proc_files
 from nvdimmfs.platforms.storage import FolderStorage, MemoryStorage, Storage
-from nvdimmfs.platforms.unreadable import UnreadableAttributes, make_unreadable
+from nvdimmfs.platforms.tables import Firmware, firmware_parent
 
 
 class Machine:

@@ -16,12 +16,12 @@ from nvdimmfs.core.parse import line, parse_bool
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, Channel
+from nvdimmfs.machine.control import ControlSession
+from nvdimmfs.machine.layout import layout_json
+from nvdimmfs.machine.persistent_memory import PersistentMemory
 from nvdimmfs.mm import describe
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.translate import PageQuestion, translation_text
-from nvdimmfs.platforms.control import ControlSession
-from nvdimmfs.platforms.kernel_modules import PersistentMemory
-from nvdimmfs.platforms.layout import layout_json
 
 #: What disarms `fail_registration`, and what it reads when nothing is armed.
 NOT_ARMED = "none"

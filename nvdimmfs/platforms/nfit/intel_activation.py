@@ -13,8 +13,8 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.nd.bus import NvdimmBus
 from nvdimmfs.nd.command import CALL, PACKAGE_SIZE, Package
 from nvdimmfs.nd.dimm import DimmDevice
-from nvdimmfs.nd.firmware import ActivationResult, ActivationState
-from nvdimmfs.platforms.nfit_command import INTEL_FAMILY
+from nvdimmfs.nd.firmware_activation import ActivationResult, ActivationState
+from nvdimmfs.platforms.nfit.command import INTEL_FAMILY
 
 #: Functions of the bus (NVDIMM_BUS_INTEL_FW_ACTIVATE_...), and their family (NVDIMM_BUS_FAMILY_INTEL).
 BUS_INFO, BUS_ACTIVATE = 1, 2

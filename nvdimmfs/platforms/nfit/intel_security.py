@@ -11,7 +11,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.nd.command import CALL, PACKAGE_SIZE, Package
 from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.nd.security import PASSPHRASE_SIZE, SecurityFlags
-from nvdimmfs.platforms.nfit_command import INTEL_FAMILY
+from nvdimmfs.platforms.nfit.command import INTEL_FAMILY
 
 #: Functions of a DIMM (NVDIMM_INTEL_...).
 GET_STATE, SET_PASSPHRASE, DISABLE, UNLOCK, FREEZE, ERASE, OVERWRITE, QUERY_OVERWRITE = range(19, 27)

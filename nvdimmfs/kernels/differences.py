@@ -20,7 +20,7 @@ from typing import Generic, TypeVar, overload
 
 import attrs
 
-from nvdimmfs.mm.units import GIB, KIB, MIB
+from nvdimmfs.units import GIB, KIB, MIB
 
 #: A release as numbers that compare: (4, 15).
 Version = tuple[int, ...]

@@ -1,0 +1,1 @@
+"""A whole machine: memory, modules, devices, and what its debug folder and /proc show."""

@@ -1,0 +1,1 @@
+"""The kernel's modules as files: /lib/modules."""

@@ -1,0 +1,1 @@
+"""Buses that an ACPI NFIT describes (drivers/acpi/nfit)."""

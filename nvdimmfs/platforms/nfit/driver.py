@@ -1,0 +1,30 @@
+"""The driver that makes an nvdimm bus of an ACPI NFIT (drivers/acpi/nfit/core.c, Linux 6.1)."""
+
+from __future__ import annotations
+
+from nvdimmfs.core.device import Device
+from nvdimmfs.core.driver import Driver
+from nvdimmfs.core.module import Module
+from nvdimmfs.nd.bus import NdBus
+from nvdimmfs.platforms.acpi_bus import AcpiBus, AcpiDevice
+from nvdimmfs.platforms.nfit.platform import NfitPlatform
+from nvdimmfs.platforms.tables import Firmware
+
+
+class NfitDriver(Driver):
+    """nfit: makes an nvdimm bus of what the firmware lists."""
+
+    name = "nfit"
+    shows_module = False
+
+    def __init__(self, bus: AcpiBus, module: Module, nd_bus: NdBus, firmware: Firmware) -> None:
+        self._firmware = firmware
+        self._platform = NfitPlatform(nd_bus, module, firmware)
+        super().__init__(bus, module)
+
+    def matches(self, device: Device) -> bool:
+        return isinstance(device, AcpiDevice) and device.name in self._firmware.tables
+
+    def probe(self, device: Device) -> None:
+        """One root device with everything that the table lists; it goes when the driver does."""
+        self._platform.add(device, self._firmware.tables[device.name])

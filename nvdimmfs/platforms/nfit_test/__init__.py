@@ -1,0 +1,1 @@
+"""Buses of the kernel's test platform (tools/testing/nvdimm)."""

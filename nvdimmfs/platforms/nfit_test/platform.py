@@ -1,0 +1,31 @@
+"""Registers the buses of the kernel's test platform with their DIMMs and regions."""
+
+from __future__ import annotations
+
+from nvdimmfs.core.device import Device
+from nvdimmfs.core.module import Module
+from nvdimmfs.machine_file import model
+from nvdimmfs.media.base import Media
+from nvdimmfs.nd.bus import NdBus
+from nvdimmfs.nd.dimm import DimmDescription
+from nvdimmfs.platforms.nfit.bus import NfitBus, NfitDimm
+from nvdimmfs.platforms.nfit.platform import NfitPlatform
+from nvdimmfs.platforms.nfit_test.bus import NfitTestBus, NfitTestDimm, TestedDimms
+from nvdimmfs.platforms.tables import Firmware
+
+
+class NfitTestPlatform(NfitPlatform):
+    """Registers a bus of the test platform, whose DIMMs answer commands themselves."""
+
+    def __init__(self, nd_bus: NdBus, module: Module, firmware: Firmware, tested: TestedDimms) -> None:
+        """`tested`: the bus's DIMMs as the test platform knows them."""
+        super().__init__(nd_bus, module, firmware)
+        self._tested = tested
+
+    def _new_bus(self, parent: Device, table: model.BusDescription) -> NfitBus:
+        return NfitTestBus(self._nd_bus, parent, self._module, table, self._tested)
+
+    def _new_dimm(
+        self, bus: NfitBus, table: model.DimmDescription, description: DimmDescription, label_area: Media | None
+    ) -> NfitDimm:
+        return NfitTestDimm(bus, table, description, label_area, self._tested)
