@@ -6,7 +6,7 @@ that the same things have in Linux:
 * `hotplug`: System RAM in blocks that come and go (mm/memory_hotplug.c);
 * `memory_failure`: pages that are declared bad (mm/memory-failure.c);
 * `resource`: the tree behind /proc/iomem (kernel/resource.c);
-* `e820`, `firmware`, `memmap_option`: memmap=, the machine that it is given to, and what a command line accepts of it;
+* `e820`, `pc_memory_map`, `memmap_option`: memmap=, the memory map that it changes, what a command line accepts of it;
 * `zone`, `zoneinfo`: zones and /proc/zoneinfo (mm/page_alloc.c, mm/vmstat.c);
 * `altmap`: where a memmap in the range itself is allocated (mm/sparse-vmemmap.c);
 * `ram`: where a memmap in RAM is allocated;
@@ -15,10 +15,8 @@ that the same things have in Linux:
 * `address_space`, `page`: pfns, struct pages and addresses, one into the other;
 * `pfn_t`: pfns with flags, for memory that may have no struct page;
 * `pfn_layout`: where a pfn or dax device puts its parts (drivers/nvdimm/pfn_devs.c);
-* `kernel`, `layout_rules`, `device_rules`: what differs between kernel versions, each thing one entry of data;
-* `differences`: what such an entry is;
 * `describe`, `translate`: all of that in words, for the debug folder;
-* `units`, `intervals`: sizes, ranges and sets of them.
+* `intervals`: sets of ranges.
 
 No cost grows with the size of a range: everything is arithmetic over intervals.
 """

@@ -13,8 +13,8 @@ from sandboxes import run
 pytestmark = pytest.mark.usefixtures("sandbox")
 
 RECORDINGS = Path(__file__).parent.parent / "recordings" / "calls"
-ASK = mounting.ROOT / "tests" / "ask_calls.py"
-STORM = mounting.ROOT / "tests" / "storm.py"
+ASK = mounting.ROOT / "tests" / "guest" / "ask_calls.py"
+STORM = mounting.ROOT / "tests" / "guest" / "storm.py"
 
 NFIT = ("--machine", "qemu-nfit")
 

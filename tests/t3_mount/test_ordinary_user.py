@@ -11,8 +11,8 @@ import sandboxes
 from mounting import MACHINE, is_mounted
 from ordinary_user import USER
 
-REPLAY = mounting.ROOT / "tests" / "replay.py"
-STORM = mounting.ROOT / "tests" / "storm.py"
+REPLAY = mounting.ROOT / "tests" / "stories" / "replay.py"
+STORM = mounting.ROOT / "tests" / "guest" / "storm.py"
 
 NFIT = ("--machine", "qemu-nfit")
 

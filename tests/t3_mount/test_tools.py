@@ -10,7 +10,7 @@ from sandboxes import TWO_RANGES, run, sh
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
-REPLAY = mounting.ROOT / "tests" / "replay.py"
+REPLAY = mounting.ROOT / "tests" / "stories" / "replay.py"
 
 
 # Recorded with the tools themselves

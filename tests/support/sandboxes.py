@@ -77,13 +77,13 @@ def _heed_signals() -> None:
 
 
 def as_ordinary_user(*folders: Path) -> tuple[str, ...]:
-    """What to put before a command so that an ordinary user runs it (`tests/ordinary_user.py`).
+    """What to put before a command so that an ordinary user runs it (`tests/support/ordinary_user.py`).
 
     Args:
         folders: those that the command needs besides this checkout and Python.
     """
     needed = (mounting.ROOT, Path(sys.prefix), Path(sys.base_prefix), *folders)
-    return (sys.executable, str(mounting.ROOT / "tests" / "ordinary_user.py"), *map(str, needed), "--")
+    return (sys.executable, str(mounting.ROOT / "tests" / "support" / "ordinary_user.py"), *map(str, needed), "--")
 
 
 def why_no_ordinary_user() -> str | None:

@@ -1,6 +1,6 @@
 """The real libudev as a listener, and, run as a program, a network namespace of its own in which it listens.
 
-    python tests/libudev.py WAY < ORDER > ANSWER
+    python tests/stories/libudev.py WAY < ORDER > ANSWER
 
 WAY says how to get there: `root` stays root and has no need of a user namespace, `user` stays who it is, `nobody` is
 root no longer first.  ORDER is JSON: `monitors`, each with its `source` (udev or kernel) and `filters` (subsystem and

@@ -16,9 +16,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 MACHINE = (sys.executable, "-m", "nvdimmfs")
-TOY = (sys.executable, str(ROOT / "tests" / "toy.py"))
+TOY = (sys.executable, str(ROOT / "tests" / "support" / "toy.py"))
 #: Ranges that the default machine has memory for, so that there is nothing to warn of.
 QUIET = ("--memmap", "512M!4G")
 
