@@ -1,0 +1,63 @@
+"""The scripts that a new user runs first: what --help prints, and that it does nothing else."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A folder with the scripts, but with nothing that they could set up or run."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def run(clone, script, *arguments):
+    before = sorted(clone.rglob("*"))
+    done = subprocess.run([clone / "scripts" / script, *arguments], capture_output=True, text=True, check=False)
+    assert sorted(clone.rglob("*")) == before, "it made or removed files"
+    return done
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+@pytest.mark.parametrize("script", ["setup", "demo"])
+def test_help_prints_the_usage_and_does_nothing_else(clone, script, option):
+    done = run(clone, script, option)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: scripts/{script} [--help]")
+
+
+def test_help_of_test_is_its_own_and_says_how_to_get_that_of_pytest(clone):
+    done = run(clone, "test", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: scripts/test [--help | PYTEST ARGUMENT ...]")
+    assert "scripts/test -h" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "complaint"),
+    [
+        ("setup", ["nonsense"], "setup: unknown argument: nonsense (see scripts/setup --help)\n"),
+        ("setup", ["--frob"], "setup: unknown argument: --frob (see scripts/setup --help)\n"),
+        ("setup", ["test", "lint"], "setup: more than one argument: test lint (see scripts/setup --help)\n"),
+        ("setup", [""], "setup: unknown argument:  (see scripts/setup --help)\n"),
+        ("demo", ["nonsense"], "demo: unknown argument: nonsense (see scripts/demo --help)\n"),
+        ("demo", ["a", "b"], "demo: unknown argument: a (see scripts/demo --help)\n"),
+    ],
+)
+def test_unknown_arguments_are_refused_in_one_line(clone, script, arguments, complaint):
+    done = run(clone, script, *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", complaint)
+
+
+def test_setup_lists_the_dependency_groups(clone):
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    assert f": {', '.join(groups)}\n" in run(clone, "setup", "--help").stdout
