@@ -14,9 +14,8 @@ _MARKS = {State.GOOD: "ok", State.LIMITED: "--", State.MISSING: "NO"}
 _WIDTH = 100
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
-    parser.epilog = "Ends with status 1 when `nvdimmfs mount` or `nvdimmfs run` cannot work at all."
+def configure(_parser: argparse.ArgumentParser) -> None:
+    """Declare no arguments."""
 
 
 def run(_arguments: argparse.Namespace) -> int:

@@ -51,10 +51,15 @@ class CommandModule(Protocol):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line."""
+    """A parser that reports an error in one line, and prints examples and exit statuses in its help."""
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message} (see {self.prog} --help)", MISUSED)
+
+    def format_help(self) -> str:
+        from nvdimmfs.cli.manual import help_text
+
+        return super().format_help() + help_text(self.prog)
 
 
 class CommandParser(Parser):
@@ -65,12 +70,24 @@ class CommandParser(Parser):
     def parse_known_args(  # type: ignore[override]  # the overloads differ in the namespace's type alone
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
+        self.complete()
+        return super().parse_known_args(args, namespace)
+
+    def complete(self) -> None:
+        """Load the command's module and declare its arguments, once."""
         if self.command is not None:
             module = cast("CommandModule", importlib.import_module(self.command.module))
             self.set_defaults(run=module.run)
             module.configure(self)
             self.command = None
-        return super().parse_known_args(args, namespace)
+
+
+def complete_parser() -> Parser:
+    """The parser with the arguments of every sub-command declared, for what documents or completes the command line."""
+    parser, commands = _parsers()
+    for command in commands:
+        command.complete()
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -126,18 +143,24 @@ def _leave_nothing_to_write() -> None:
 
 def _run(argv: Sequence[str] | None) -> int:
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parsers()[0].parse_args(argv)
     except SystemExit as end:  # --help and --version are done
         return int(end.code or 0)
     status: int = arguments.run(arguments)
     return status
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="nvdimmfs", description="Linux's libnvdimm in user space, as a mount.")
+def _parsers() -> tuple[Parser, list[CommandParser]]:
+    """The program's parser, and those of its sub-commands, which declare no arguments yet."""
+    parser = Parser(
+        prog="nvdimmfs",
+        description="Emulate Linux's persistent-memory subsystem (libnvdimm) in user space, as a mount.",
+    )
     parser.add_argument("--version", action="version", version=f"nvdimmfs {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=CommandParser)
+    made = []
     for command in COMMANDS:
         own = commands.add_parser(command.name, help=command.summary, description=f"{command.summary.capitalize()}.")
         own.command = command
-    return parser
+        made.append(own)
+    return parser, made

@@ -1,0 +1,252 @@
+"""What the manual of a command says beyond its arguments.  `--help` prints part of it, the man pages have all of it.
+
+It is loaded when one of these is made, no sooner.
+"""
+
+from __future__ import annotations
+
+from inspect import cleandoc
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """A term and what it means: an exit status, a file."""
+
+    term: str
+    text: str
+
+
+class Example(NamedTuple):
+    """A command line as a user types it, and what it does."""
+
+    command: str
+    purpose: str
+
+
+class Manual(NamedTuple):
+    """The manual of a command.
+
+    Attributes:
+        details: what continues the description, in indented paragraphs.
+        exit_statuses: the exit statuses that differ from `COMMON_STATUSES`, or mean more.
+        examples: command lines that work as they stand.
+        files: files that the command reads or makes.
+        see_also: man pages, each with its section, as in `ndctl(1)`.
+    """
+
+    details: str = ""
+    exit_statuses: tuple[Entry, ...] = ()
+    examples: tuple[Example, ...] = ()
+    files: tuple[Entry, ...] = ()
+    see_also: tuple[str, ...] = ()
+
+
+#: The exit statuses of every command that does not list its own.
+COMMON_STATUSES = (
+    Entry("0", "The command succeeded."),
+    Entry("1", "The command failed; one line on stderr gives the reason."),
+    Entry("2", "The command line or the machine file is wrong; stderr gives the reason."),
+)
+
+_MEMMAP_OF_8G = "'512M!4G,256M!6G' --ram 8G"
+
+MANUALS = {
+    "nvdimmfs": Manual(
+        details="""
+        The mounted directory holds the /sys, /dev and /proc of a machine with persistent memory. Reads return
+        what the kernel would return; writes to attributes bind drivers, create namespaces and lay out pfn, dax
+        and btt devices, or fail with the errno of the kernel.
+
+        `nvdimmfs mount` makes such a tree for programs and scripts that take a path. `nvdimmfs run` starts a
+        command that finds the machine in /sys and /dev themselves, so that unmodified tools such as ndctl(1)
+        and daxctl(1) work on it.
+
+        Neither needs root or persistent memory. The host must have /dev/fuse; `nvdimmfs doctor` says what else
+        is missing.
+        """,
+        examples=(
+            Example(f"nvdimmfs mount DIR --memmap {_MEMMAP_OF_8G}", "Mount a machine with two legacy ranges."),
+            Example("echo namespace0.0 > DIR/sys/bus/nd/drivers/nd_pmem/unbind", "Unbind the driver of a namespace."),
+            Example("nvdimmfs umount DIR", "Unmount it."),
+            Example("nvdimmfs run --machine nfit_test -- ndctl list -RN", "List regions and namespaces with ndctl(1)."),
+        ),
+        see_also=("ndctl(1)", "daxctl(1)", "fusermount3(1)"),
+    ),
+    "nvdimmfs mount": Manual(
+        details="""
+        The command returns once the mount answers; a daemon serves it until it is unmounted. The machine starts
+        anew with each mount. Only the bytes of its persistent memory and label areas can outlive the mount,
+        with --media.
+
+        A SIZE is a number of bytes with an optional suffix K, M, G, T, P or E, in powers of 1024. RANGES is a
+        list of size!start, as for the kernel's memmap= parameter, or size%start-old+new for soft reserved
+        memory. Quote it: the shell interprets the exclamation mark.
+        """,
+        exit_statuses=(
+            Entry("0", "The machine is mounted; with --foreground, it was mounted and is unmounted now."),
+            Entry("1", "It could not be mounted; one line on stderr gives the reason."),
+            COMMON_STATUSES[2],
+        ),
+        examples=(
+            Example(f"nvdimmfs mount DIR --memmap {_MEMMAP_OF_8G}", "512 MiB at 4 GiB and 256 MiB at 6 GiB."),
+            Example("nvdimmfs mount DIR --machine nfit_test", "The DIMMs of the kernel's nfit_test module."),
+            Example("nvdimmfs mount DIR --machine one-dimm --media ./bytes", "Keep the persistent memory in files."),
+            Example("nvdimmfs mount DIR --ram 8G --log refused.log", "Log why a write is refused."),
+        ),
+        files=(
+            Entry("DIR/sys, DIR/dev, DIR/proc", "The machine."),
+            Entry(
+                "DIR/sys/kernel/debug/nvdimmfs",
+                "Memory zones, sections and address translation; failures can be injected here.",
+            ),
+        ),
+        see_also=("nvdimmfs-umount(1)", "nvdimmfs-machine(1)", "nvdimmfs-show(1)", "nvdimmfs-run(1)"),
+    ),
+    "nvdimmfs umount": Manual(
+        details="""
+        The command waits until the daemon has written out the media and ended. It also removes the mount that a
+        killed daemon left behind.
+        """,
+        examples=(
+            Example("nvdimmfs umount DIR", "Unmount the machine on DIR."),
+            Example("nvdimmfs umount --lazy DIR", "Detach it although files in it are open."),
+        ),
+        see_also=("nvdimmfs-mount(1)", "fusermount3(1)", "umount(8)"),
+    ),
+    "nvdimmfs run": Manual(
+        details="""
+        The command and its children find the machine's devices, drivers and memory in /sys, /dev and /proc, and
+        its modules in /lib/modules. ioctl(2) on the device nodes is answered as the kernel would answer, and
+        uevents arrive over netlink. Stdin, stdout, the environment and the working directory are passed
+        through. Nothing that the command started outlives it.
+
+        Root is not needed where the host permits unprivileged user namespaces. Block devices that can be
+        formatted and mounted need root.
+        """,
+        exit_statuses=(
+            Entry("1", "The machine could not be started; one line on stderr gives the reason."),
+            Entry("2", "The command line or the machine file is wrong; stderr gives the reason."),
+            Entry("126", "COMMAND was found, but cannot be executed."),
+            Entry("127", "COMMAND was not found."),
+            Entry("other", "The exit status of COMMAND. If a signal ended COMMAND, nvdimmfs ends by the same signal."),
+        ),
+        examples=(
+            Example("nvdimmfs run -- ndctl list -RN", "List the default machine with ndctl(1)."),
+            Example("nvdimmfs run --machine qemu-nfit --media ./bytes -- bash", "A shell on a machine with two DIMMs."),
+            Example("nvdimmfs run --attach DIR -- daxctl list", "Use the machine that is mounted on DIR."),
+        ),
+        files=(Entry("/run/nvdimmfs/machine", "The mount of the machine, as COMMAND finds it."),),
+        see_also=("nvdimmfs-doctor(1)", "nvdimmfs-mount(1)", "ndctl(1)", "daxctl(1)", "user_namespaces(7)"),
+    ),
+    "nvdimmfs doctor": Manual(
+        details="""
+        Each line is one requirement: ok, limited (--) or missing (NO), and how to improve it.
+        """,
+        exit_statuses=(
+            Entry("0", "`nvdimmfs mount` and `nvdimmfs run` work, perhaps with limits."),
+            Entry("1", "At least one of them cannot work on this host."),
+            COMMON_STATUSES[2],
+        ),
+        examples=(Example("nvdimmfs doctor", "Check this host."),),
+        see_also=("nvdimmfs-run(1)", "nvdimmfs-mount(1)"),
+    ),
+    "nvdimmfs show": Manual(
+        details="""
+        For each namespace and label area the drawing shows the info blocks, the struct pages, the data and the
+        space that alignment wastes, with their addresses and sizes.
+        """,
+        examples=(
+            Example("nvdimmfs show DIR", "Draw the machine that is mounted on DIR."),
+            Example("nvdimmfs show --svg layout.svg DIR", "Write the drawing to a file."),
+            Example("nvdimmfs run -- nvdimmfs show /run/nvdimmfs/machine", "Draw the machine of a command."),
+        ),
+        files=(Entry("DIR/sys/kernel/debug/nvdimmfs/layout", "What is drawn, as JSON."),),
+        see_also=("nvdimmfs-plan(1)", "nvdimmfs-machine-show(1)"),
+    ),
+    "nvdimmfs plan": Manual(
+        details="""
+        The kernel needs 64 bytes of struct page for each page of 4 KiB. The table compares the two places for
+        them: RAM (mode ram) and the persistent memory itself (mode pmem). Nothing is mounted.
+        """,
+        examples=(
+            Example("nvdimmfs plan", "Compare typical capacities."),
+            Example("nvdimmfs plan --size 6T --ram 192G", "One capacity beside 192 GiB of RAM."),
+        ),
+        see_also=("nvdimmfs-show(1)",),
+    ),
+    "nvdimmfs machine": Manual(
+        details="""
+        A machine file is TOML: the RAM, the kernel, the DIMMs with their label areas, and the ranges that are
+        interleaved over them.
+        """,
+        examples=(
+            Example("nvdimmfs machine list", "List the built-in machines."),
+            Example("nvdimmfs machine check ./my-machine.toml", "Check a machine file."),
+        ),
+        see_also=("nvdimmfs-mount(1)", "nvdimmfs-record(1)"),
+    ),
+    "nvdimmfs machine list": Manual(
+        examples=(Example("nvdimmfs machine list", "List the built-in machines."),),
+        see_also=("nvdimmfs-machine-show(1)",),
+    ),
+    "nvdimmfs machine show": Manual(
+        examples=(Example("nvdimmfs machine show two-socket-6way", "Draw a built-in machine."),),
+        see_also=("nvdimmfs-machine-list(1)", "nvdimmfs-show(1)"),
+    ),
+    "nvdimmfs machine check": Manual(
+        exit_statuses=(
+            Entry("0", "All files describe machines that can be mounted."),
+            Entry("1", "Some do not; stderr names each mistake with its place."),
+            Entry("2", "The command line is wrong."),
+        ),
+        examples=(Example("nvdimmfs machine check ./my-machine.toml", "Check a machine file."),),
+        see_also=("nvdimmfs-machine-schema(1)",),
+    ),
+    "nvdimmfs machine schema": Manual(
+        examples=(Example("nvdimmfs machine schema", "Print the schema, to be redirected to a file."),),
+        see_also=("nvdimmfs-machine-check(1)",),
+    ),
+    "nvdimmfs record": Manual(
+        details="""
+        The machine file goes to stdout. Comments in it name what sysfs does not show. The contents of
+        persistent memory are not read.
+        """,
+        exit_statuses=(
+            Entry("0", "The machine file can be mounted as it is."),
+            Entry("1", "There is none, or it must be corrected by hand first; stderr says where."),
+            COMMON_STATUSES[2],
+        ),
+        examples=(
+            Example("nvdimmfs record", "Describe this machine."),
+            Example("nvdimmfs record --root ./copy-of-sys", "Describe the machine that a copy of /sys is from."),
+        ),
+        see_also=("nvdimmfs-machine(1)", "nvdimmfs-mount(1)"),
+    ),
+}
+
+
+def manual_of(prog: str) -> Manual:
+    """The manual of a command, by its full name, such as `nvdimmfs machine list`."""
+    return MANUALS.get(prog, Manual())
+
+
+def paragraphs_of(prog: str) -> tuple[str, ...]:
+    """The details of a command, a line for each paragraph."""
+    text = cleandoc(manual_of(prog).details)
+    return tuple(" ".join(paragraph.split()) for paragraph in text.split("\n\n") if paragraph)
+
+
+def statuses_of(prog: str) -> tuple[Entry, ...]:
+    """All exit statuses of a command."""
+    return manual_of(prog).exit_statuses or COMMON_STATUSES
+
+
+def help_text(prog: str) -> str:
+    """What `--help` prints below the options: examples, and the exit statuses that are not the common ones."""
+    manual = manual_of(prog)
+    blocks = []
+    if manual.examples:
+        blocks.append("\n".join(("examples:", *(f"  {each.command}" for each in manual.examples))))
+    if manual.exit_statuses:
+        blocks.append("\n".join(("exit status:", *(f"  {each.term:<6} {each.text}" for each in manual.exit_statuses))))
+    return "".join(f"\n{block}\n" for block in blocks)
