@@ -190,7 +190,7 @@ def _bus(bus: BusDescription, path: str) -> Iterator[Problem]:
     if bus.hw_error_scrub > 1:
         yield f"{path}.hw_error_scrub", f"{bus.hw_error_scrub} is neither 0 nor 1"
     if bus.scrubbing and not (bus.can_scrub and any(not range_.kind.is_virtual for range_ in bus.ranges)):
-        needed = ", ".join(command.value for command in SCRUB_COMMANDS)
+        needed = ", ".join(command.word for command in SCRUB_COMMANDS)
         yield f"{path}.scrubbing", f"it takes the commands {needed}, and a range; add them or leave it out"
     if bus.revision >= 1 << 8:
         yield f"{path}.revision", f"{bus.revision} is too large; the most is 255"

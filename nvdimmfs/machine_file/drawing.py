@@ -92,7 +92,7 @@ def _bus(bus: BusDescription, index: int, numbering: _Numbering) -> Iterator[str
 
 def _abilities(bus: BusDescription) -> str:
     domain = "" if bus.persistence_domain is PersistenceDomain.NONE else f"; persistent: {bus.persistence_domain.value}"
-    return f"commands {' '.join(command.value for command in bus.commands) or 'none'}{domain}"
+    return f"commands {' '.join(command.word for command in bus.commands) or 'none'}{domain}"
 
 
 def _dimm(dimm: DimmDescription, number: int, bar: str) -> Iterator[str]:

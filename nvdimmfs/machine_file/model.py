@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from nvdimmfs.formats.ndctl import BusCommand, DimmCommand, command_mask
 from nvdimmfs.machine_file.values import (
     Address,
     Count,
@@ -32,8 +33,6 @@ from nvdimmfs.machine_file.values import (
 )
 from nvdimmfs.machine_file.words import (
     SCRUB_COMMANDS,
-    BusCommand,
-    DimmCommand,
     DimmFlag,
     FirmwareActivation,
     MemmapLocation,
@@ -41,8 +40,6 @@ from nvdimmfs.machine_file.words import (
     PersonalityKind,
     RangeKind,
     Security,
-    command_mask,
-    command_words,
 )
 from nvdimmfs.units import GIB, KIB
 
@@ -169,11 +166,6 @@ class DimmDescription:
     def command_mask(self) -> int:
         """The commands as the kernel keeps them: bit ND_CMD_... for each."""
         return command_mask(self.commands)
-
-    @property
-    def command_words(self) -> tuple[str, ...]:
-        """The commands as the kernel tells of them: each once, in the order of their numbers."""
-        return command_words(self.commands)
 
     @property
     def has_manufacturing(self) -> bool:
@@ -320,11 +312,6 @@ class BusDescription:
     def command_mask(self) -> int:
         """The commands as the kernel keeps them: bit ND_CMD_... for each."""
         return command_mask(self.commands)
-
-    @property
-    def command_words(self) -> tuple[str, ...]:
-        """The commands as the kernel tells of them: each once, in the order of their numbers."""
-        return command_words(self.commands)
 
     @property
     def can_scrub(self) -> bool:

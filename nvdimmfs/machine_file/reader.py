@@ -19,8 +19,10 @@ from cattrs.errors import (
 )
 from cattrs.gen import make_dict_structure_fn, override
 
+from nvdimmfs.formats.ndctl import Command
 from nvdimmfs.machine_file.model import MachineDescription, MappingDescription
 from nvdimmfs.machine_file.values import number_kind, shown
+from nvdimmfs.machine_file.words import word_of
 
 #: What some editors write before a text.
 _BYTE_ORDER_MARK = "\ufeff"
@@ -66,6 +68,7 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(str, _read_text)
     converter.register_structure_hook(bool, _read_truth)
     converter.register_structure_hook(enum.Enum, _read_word)
+    converter.register_structure_hook(Command, _read_word)  # else taken for the number that it also is
     converter.register_structure_hook_func(_is_number, _read_number)
     converter.register_structure_hook_factory(_is_list, lambda type_: _lists(converter, type_))
     converter.register_structure_hook_factory(attrs.has, lambda class_: _tables(converter, class_))
@@ -93,7 +96,7 @@ def _is_list(type_: object) -> bool:
 
 
 def _read_word(value: object, type_: type[enum.Enum]) -> enum.Enum:
-    words = {member.value: member for member in type_}
+    words = {word_of(member): member for member in type_}
     if not isinstance(value, str) or value not in words:
         raise ValueError(f"{shown(value)} is none of {', '.join(words)}")
     return words[value]

@@ -11,6 +11,7 @@ import attrs
 
 from nvdimmfs.formats.interleave import InterleaveSet
 from nvdimmfs.formats.label import LABEL_SIZE_1_2, LABEL_SIZES_BY_VERSION, LabelAreaLayout
+from nvdimmfs.formats.ndctl import BusCommand, DimmCommand
 from nvdimmfs.machine_file.defaults import completed
 from nvdimmfs.machine_file.interleave import interleave_set
 from nvdimmfs.machine_file.model import (
@@ -28,13 +29,12 @@ from nvdimmfs.machine_file.model import (
 )
 from nvdimmfs.machine_file.sysfs import AttributeReader
 from nvdimmfs.machine_file.words import (
-    BusCommand,
-    DimmCommand,
     DimmFlag,
     FirmwareActivation,
     PersistenceDomain,
     RangeKind,
     Security,
+    word_of,
 )
 
 #: What a region's nstype is when labels define its namespaces (ND_DEVICE_NAMESPACE_PMEM, include/uapi/linux/ndctl.h).
@@ -76,7 +76,7 @@ def recorded_bus(reader: AttributeReader, folder: str) -> BusDescription:
 
 def _words(reader: AttributeReader, path: str, kind: type[_WordT]) -> tuple[_WordT, ...]:
     """The words of an attribute that the model knows."""
-    known = {member.value: member for member in kind}
+    known = {word_of(member): member for member in kind}
     return tuple(known[word] for word in reader.words(path) if word in known)
 
 

@@ -17,6 +17,7 @@ import attrs
 from nvdimmfs.machine_file.model import CLASSES, TO_BE_CHOSEN, MachineDescription, MappingDescription
 from nvdimmfs.machine_file.reader import key_of
 from nvdimmfs.machine_file.values import NumberKind, number_kind
+from nvdimmfs.machine_file.words import word_of
 
 _DRAFT = "http://json-schema.org/draft-07/schema#"
 
@@ -89,9 +90,9 @@ def _default(field: attrs.Attribute[Any]) -> Any:  # noqa: ANN401  # what a file
     if default is attrs.NOTHING or default in ("", ()) or attrs.has(type(default)):
         return None
     if isinstance(default, enum.Enum):
-        return default.value
+        return word_of(default)
     if isinstance(default, tuple):
-        return [item.value for item in default]
+        return [word_of(item) for item in default]
     if kind is None or not isinstance(default, int):
         return default
     if default == TO_BE_CHOSEN:
@@ -108,7 +109,7 @@ def _shape(type_: Any) -> _Schema:  # noqa: ANN401  # the type of a field
     if attrs.has(type_):
         return {"$ref": f"#/definitions/{_name(type_)}"}
     if issubclass(type_, enum.Enum):
-        return {"type": "string", "enum": [member.value for member in type_]}
+        return {"type": "string", "enum": [word_of(member) for member in type_]}
     return {"type": {str: "string", bool: "boolean"}[type_]}
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
 
-from nvdimmfs.nd import command
+from nvdimmfs.formats.ndctl import BusCommand, Command
 
 
 class DimmFlag(enum.Enum):
@@ -18,41 +17,6 @@ class DimmFlag(enum.Enum):
     SMART_EVENT = "smart_event"
     MAP_FAIL = "map_fail"
     SMART_NOTIFY = "smart_notify"
-
-
-class DimmCommand(enum.Enum):
-    """A word of nmemN/commands."""
-
-    SMART = "smart"
-    SMART_THRESH = "smart_thresh"
-    FLAGS = "flags"
-    GET_SIZE = "get_size"
-    GET_DATA = "get_data"
-    SET_DATA = "set_data"
-    EFFECT_SIZE = "effect_size"
-    EFFECT_LOG = "effect_log"
-    VENDOR = "vendor"
-    CMD_CALL = "cmd_call"
-
-    @property
-    def number(self) -> int:
-        """ND_CMD_..., the bit of the command mask."""
-        return command.DimmCommand[self.name].value
-
-
-class BusCommand(enum.Enum):
-    """A word of ndbusN/commands."""
-
-    ARS_CAP = "ars_cap"
-    ARS_START = "ars_start"
-    ARS_STATUS = "ars_status"
-    CLEAR_ERROR = "clear_error"
-    CMD_CALL = "cmd_call"
-
-    @property
-    def number(self) -> int:
-        """ND_CMD_..., the bit of the command mask."""
-        return command.BusCommand[self.name].value
 
 
 class Security(enum.Enum):
@@ -125,11 +89,7 @@ class MemmapLocation(enum.Enum):
 SCRUB_COMMANDS = (BusCommand.ARS_CAP, BusCommand.ARS_START, BusCommand.ARS_STATUS)
 
 
-def command_mask(commands: Iterable[DimmCommand | BusCommand]) -> int:
-    """Commands of one device, bit ND_CMD_... for each."""
-    return sum(1 << each.number for each in set(commands))
-
-
-def command_words(commands: Iterable[DimmCommand | BusCommand]) -> tuple[str, ...]:
-    """The words of commands of one device, each once, in the order of their numbers."""
-    return tuple(each.value for each in sorted(set(commands), key=lambda each: each.number))
+def word_of(member: enum.Enum) -> str:
+    """How a machine file, and the kernel's attributes, spell a member of an enumeration."""
+    word: str = member.word if isinstance(member, Command) else member.value
+    return word

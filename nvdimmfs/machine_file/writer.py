@@ -11,6 +11,7 @@ import attrs
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.machine_file.reader import key_of
 from nvdimmfs.machine_file.values import number_kind
+from nvdimmfs.machine_file.words import word_of
 
 #: TOML's integers end here; what is larger is written as a text.
 _LARGEST = (1 << 63) - 1
@@ -69,7 +70,7 @@ def _value(value: Any, type_: Any) -> str:  # noqa: ANN401  # any value of the m
     if attrs.has(type(value)):
         return _inline(value)
     if isinstance(value, enum.Enum):
-        return _text(value.value)
+        return _text(word_of(value))
     if isinstance(value, bool):
         return "true" if value else "false"
     return _text(value)

@@ -16,9 +16,10 @@ from nvdimmfs.core.module import Module
 from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.ndctl import BusCommand, command_mask
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.badrange import Badrange
-from nvdimmfs.nd.command import BusCommand, Outcome, command_mask
+from nvdimmfs.nd.command import Outcome
 from nvdimmfs.nd.device import DeviceType, NdDevice
 from nvdimmfs.nd.dimm import DIMM_MAJOR, DimmDevice
 from nvdimmfs.nd.firmware_activation import FIRMWARE_GROUP, BusActivation
@@ -165,7 +166,7 @@ class NvdimmBus(NdDevice):
         return DeviceType.BUS
 
     @property
-    def commands(self) -> tuple[str, ...]:
+    def commands(self) -> tuple[BusCommand, ...]:
         """The ioctl commands that the bus itself answers, in the order of their numbers; none on legacy platforms."""
         return ()
 
@@ -177,7 +178,7 @@ class NvdimmBus(NdDevice):
     @property
     def command_mask(self) -> int:
         """The same commands, a bit each."""
-        return command_mask(BusCommand, self.commands)
+        return command_mask(self.commands)
 
     @property
     def families(self) -> frozenset[int]:
@@ -231,7 +232,7 @@ class NdctlDevice(Device):
 @attribute("commands")
 def commands(bus: NvdimmBus) -> str:
     """The ioctl commands that the bus itself answers, each followed by a space."""
-    return "".join(f"{command} " for command in bus.commands) + "\n"
+    return "".join(f"{command.word} " for command in bus.commands) + "\n"
 
 
 @attribute("wait_probe")

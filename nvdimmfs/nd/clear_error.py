@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import errno
-import struct
-from typing import TYPE_CHECKING, Self
-
-import attrs
+from typing import TYPE_CHECKING
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.ndctl import ArsCapability, BusCommand, ClearError
 from nvdimmfs.nd.claim import Personality
-from nvdimmfs.nd.command import BusCommand, Outcome
+from nvdimmfs.nd.command import Outcome
 from nvdimmfs.nd.device import NdDevice
 from nvdimmfs.nd.namespace import NamespaceDevice
 from nvdimmfs.nd.region import Kind, RegionDevice
@@ -20,30 +18,6 @@ if TYPE_CHECKING:
     from nvdimmfs.nd.bus import NvdimmBus
 
 _U64_MASK = (1 << 64) - 1
-
-
-@attrs.frozen
-class ClearError:
-    """The argument of CLEAR_ERROR (struct nd_cmd_clear_error).
-
-    Attributes:
-        address: first physical address.
-        length: bytes to clear.
-        status: what the firmware says.
-        cleared: bytes that it cleared.
-    """
-
-    address: int
-    length: int
-    status: int
-    cleared: int
-
-    @classmethod
-    def from_bytes(cls, data: bytes | bytearray) -> Self:
-        return cls(*_LAYOUT.unpack_from(data))
-
-
-_LAYOUT = struct.Struct("<QQI4xQ")
 
 
 def refuse_behind_drivers(bus: NvdimmBus, argument: bytearray) -> None:
@@ -95,21 +69,15 @@ def clear_poison(bus: NvdimmBus, address: int, length: int) -> int:
     """
     if not bus.has_control:
         return length
-    capability = bytearray(_CAPABILITY.size)
-    _CAPABILITY.pack_into(capability, 0, address, length, 0)
+    capability = bytearray(ArsCapability(address, length).to_bytes())
     _require(bus.control(None, BusCommand.ARS_CAP, capability))
-    _, _, unit = _CAPABILITY.unpack(capability)
+    unit = ArsCapability.from_bytes(capability).clear_error_unit
     if unit.bit_count() != 1 or (address | length) % unit:
         raise KernelError(errno.ENXIO, f"errors are cleared {unit} bytes at a time")
-    argument = bytearray(_LAYOUT.size)
-    _LAYOUT.pack_into(argument, 0, address, length, 0, 0)
+    argument = bytearray(ClearError(address, length).to_bytes())
     _require(bus.control(None, BusCommand.CLEAR_ERROR, argument))
     account_cleared(bus, argument)
     return ClearError.from_bytes(argument).cleared
-
-
-#: The argument of ARS_CAP: address, length, status and longest ARS status, the unit in which errors are cleared.
-_CAPABILITY = struct.Struct("<QQ8xI4x")
 
 
 def _require(outcome: Outcome) -> None:

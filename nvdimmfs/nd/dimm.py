@@ -11,7 +11,7 @@ import attrs
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
 from nvdimmfs.core.device import DeviceNumber
 from nvdimmfs.errors import KernelError
-from nvdimmfs.nd.command import DimmCommand, command_mask
+from nvdimmfs.formats.ndctl import DimmCommand, command_mask
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, DeviceType, NdDevice
 from nvdimmfs.nd.dimm_labels import DimmLabels
 from nvdimmfs.nd.dpa import DpaSpace
@@ -31,14 +31,14 @@ class DimmDescription:
     """What a platform says of a DIMM when it registers it.
 
     Attributes:
-        commands: the ioctl commands that it takes, by name, in the order of their numbers.
+        commands: the ioctl commands that it takes, in the order of their numbers.
         unarmed: it would not save its data; its regions are read-only.
         flush_hints: it has addresses that flush the memory controller's buffers.
         security: the security state's word; None when it has no security.
         frozen: no security operation is taken until the next boot.
     """
 
-    commands: tuple[str, ...] = ()
+    commands: tuple[DimmCommand, ...] = ()
     unarmed: bool = False
     flush_hints: bool = False
     security: str | None = None
@@ -101,7 +101,7 @@ class DimmDevice(NdDevice):
         A DIMM that cannot read labels comes up without; ENXIO when labels are needed to tell namespaces apart.
         EACCES when it is locked, EBUSY when two labels claim the same part of it.
         """
-        if "get_data" not in self.description.commands:
+        if DimmCommand.GET_DATA not in self.description.commands:
             if self.labeling:
                 raise KernelError(errno.ENXIO, f"{self.name} cannot read its labels any more")
             return
@@ -132,7 +132,7 @@ class DimmDevice(NdDevice):
     @property
     def command_mask(self) -> int:
         """The ioctl commands that it takes, a bit each."""
-        return command_mask(DimmCommand, self.description.commands)
+        return command_mask(self.description.commands)
 
     def security_state(self) -> str | None:
         """The security state's word; None when it has no security."""
@@ -169,7 +169,7 @@ def flags(dimm: DimmDevice) -> str:
 @attribute("commands")
 def commands(dimm: DimmDevice) -> str:
     """The ioctl commands that it takes, each followed by a space."""
-    return "".join(f"{command} " for command in dimm.description.commands) + "\n"
+    return "".join(f"{command.word} " for command in dimm.description.commands) + "\n"
 
 
 @attribute("available_slots")

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import errno
-import struct
 from typing import TYPE_CHECKING
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.ndctl import U32, DimmCommand, LabelAreaSize, LabelRead, LabelWrite
 from nvdimmfs.media.base import Media
-from nvdimmfs.nd.command import DimmCommand
 
 if TYPE_CHECKING:
     from nvdimmfs.nd.dimm import DimmDevice
-
-#: GET_SIZE: status, size of the area, longest transfer.
-_SIZE = struct.Struct("<III")
-#: GET_DATA: offset, length, status; then the data.
-_GET = struct.Struct("<II4x")
-#: SET_DATA: offset, length; then the data and the status.
-_SET = struct.Struct("<II")
-_STATUS = struct.Struct("<4x")
 
 
 class DimmLabels(Media):
@@ -35,13 +26,13 @@ class DimmLabels(Media):
 
     def __init__(self, dimm: DimmDevice) -> None:
         self._dimm = dimm
-        argument = bytearray(_SIZE.size)
+        argument = bytearray(LabelAreaSize.size())
         refusal = self._refusal_of_size(argument)
         self.locked = refusal == errno.EACCES
         if refusal and not self.locked:
             raise KernelError(refusal, f"{dimm.name} does not tell the size of its label area")
-        status_size: tuple[int, int, int] = _SIZE.unpack(argument)
-        _, self._size, self.max_transfer = status_size
+        area = LabelAreaSize.from_bytes(argument)
+        self._size, self.max_transfer = area.config_size, area.max_transfer
         if not self._size or not self.max_transfer:
             raise KernelError(errno.ENXIO, f"{dimm.name} has no label area")
 
@@ -59,7 +50,7 @@ class DimmLabels(Media):
     def read(self, offset: int, length: int) -> bytes:
         self.require_range(offset, length)
         return b"".join(
-            self._get(_GET.pack(first, count) + bytes(count))[_GET.size :]
+            self._get(LabelRead(first, count).to_bytes() + bytes(count))[LabelRead.size() :]
             for first, count in self._transfers(offset, length)
         )
 
@@ -67,7 +58,8 @@ class DimmLabels(Media):
         self.require_range(offset, len(data))
         for first, count in self._transfers(offset, len(data)):
             piece = bytes(data[first - offset : first - offset + count])
-            self._send(DimmCommand.SET_DATA, bytearray(_SET.pack(first, count) + piece + _STATUS.pack()))
+            argument = bytearray(LabelWrite(first, count).to_bytes() + piece + bytes(U32.size))
+            self._send(DimmCommand.SET_DATA, argument)
 
     def zero(self, offset: int, length: int) -> None:
         self.write(offset, bytes(length))

@@ -19,12 +19,12 @@ from typing import TypeAlias
 
 from nvdimmfs.core.user_memory import CopyIn, CopyOut
 from nvdimmfs.errors import KernelError
-from nvdimmfs.nd.bus import NvdimmBus
-from nvdimmfs.nd.clear_error import account_cleared, refuse_behind_drivers
-from nvdimmfs.nd.command import (
+from nvdimmfs.formats.ndctl import (
     BUS_FORMATS,
     CALL,
     DIMM_FORMATS,
+    MAX_BUS_FAMILY,
+    MAX_DIMM_FAMILY,
     PACKAGE_SIZE,
     U32_MASK,
     UNKNOWN_SIZE,
@@ -33,6 +33,8 @@ from nvdimmfs.nd.command import (
     DimmCommand,
     Package,
 )
+from nvdimmfs.nd.bus import NvdimmBus
+from nvdimmfs.nd.clear_error import account_cleared, refuse_behind_drivers
 from nvdimmfs.nd.dimm import DimmDevice
 
 #: Bytes of inputs, and of outputs, in which the sizes of fields are looked for (ND_CMD_MAX_ENVELOPE).
@@ -40,10 +42,6 @@ MAX_ENVELOPE = 256
 
 #: An argument is never longer, in bytes (ND_IOCTL_MAX_BUFLEN, include/linux/libnvdimm.h).
 MAX_ARGUMENT = 4 << 20
-
-#: The largest families of DIMMs and of buses (NVDIMM_FAMILY_MAX and NVDIMM_BUS_FAMILY_MAX, include/uapi/linux/ndctl.h).
-MAX_DIMM_FAMILY = 5
-MAX_BUS_FAMILY = 1
 
 #: Commands for which a device must be open for writing.  The kernel compares numbers and does not look at the kind of
 #: device, so that a DIMM's GET_SIZE is among them, which has the number of a bus's CLEAR_ERROR.

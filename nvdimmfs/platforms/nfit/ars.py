@@ -12,8 +12,9 @@ from typing import ClassVar
 
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.ndctl import BusCommand
 from nvdimmfs.nd.badrange import Badrange
-from nvdimmfs.nd.command import BusCommand, Outcome
+from nvdimmfs.nd.command import Outcome
 from nvdimmfs.platforms.nfit.command import (
     ARS_BUSY,
     ARS_DONE,

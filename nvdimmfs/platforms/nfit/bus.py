@@ -10,6 +10,7 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
 from nvdimmfs.core.parse import parse_bool, parse_signed
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.ndctl import BusCommand, in_order
 from nvdimmfs.machine_file import model, words
 from nvdimmfs.media.base import Media
 from nvdimmfs.mm.resource import Resource
@@ -70,8 +71,8 @@ class NfitBus(NvdimmBus):
         return True
 
     @property
-    def commands(self) -> tuple[str, ...]:
-        return self.table.command_words
+    def commands(self) -> tuple[BusCommand, ...]:
+        return in_order(self.table.commands)
 
     @property
     def families(self) -> frozenset[int]:

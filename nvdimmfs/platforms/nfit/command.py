@@ -9,7 +9,7 @@ from typing import Protocol
 import attrs
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.nd.command import (
+from nvdimmfs.formats.ndctl import (
     BUS_FORMATS,
     CALL,
     DIMM_FORMATS,
@@ -19,9 +19,9 @@ from nvdimmfs.nd.command import (
     BusCommand,
     CommandFormat,
     DimmCommand,
-    Outcome,
     Package,
 )
+from nvdimmfs.nd.command import Outcome
 
 #: The largest function that the kernel lets through (NVDIMM_CMD_MAX, drivers/acpi/nfit/nfit.h).
 MAX_FUNCTION = 31

@@ -10,8 +10,8 @@ import errno
 import struct
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.ndctl import CALL, PACKAGE_SIZE, Package
 from nvdimmfs.nd.bus import NvdimmBus
-from nvdimmfs.nd.command import CALL, PACKAGE_SIZE, Package
 from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.nd.firmware_activation import ActivationResult, ActivationState
 from nvdimmfs.platforms.nfit.command import INTEL_FAMILY

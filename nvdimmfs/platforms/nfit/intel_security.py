@@ -8,7 +8,7 @@ import struct
 import attrs
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.nd.command import CALL, PACKAGE_SIZE, Package
+from nvdimmfs.formats.ndctl import CALL, PACKAGE_SIZE, Package
 from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.nd.security import PASSPHRASE_SIZE, SecurityFlags
 from nvdimmfs.platforms.nfit.command import INTEL_FAMILY

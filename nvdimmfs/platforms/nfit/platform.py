@@ -5,6 +5,7 @@ from __future__ import annotations
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
+from nvdimmfs.formats.ndctl import in_order
 from nvdimmfs.machine_file import model, words
 from nvdimmfs.machine_file.interleave import interleave_set
 from nvdimmfs.media.base import Media
@@ -54,7 +55,7 @@ class NfitPlatform:
 
     def _add_dimm(self, bus: NfitBus, table: model.DimmDescription, label_area: Media | None) -> NfitDimm:
         description = DimmDescription(
-            commands=table.command_words,
+            commands=in_order(table.commands),
             unarmed=words.DimmFlag.NOT_ARMED in table.flags,
             flush_hints=table.flush_hints > 0,
             security=None if table.security is words.Security.NONE else table.security.value,

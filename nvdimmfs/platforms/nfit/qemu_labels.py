@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
+from nvdimmfs.formats.ndctl import DimmCommand
 from nvdimmfs.media.base import Media
-from nvdimmfs.nd.command import DimmCommand
 from nvdimmfs.platforms.nfit.command import INVALID, LABELS_LOCKED, UNSUPPORTED
 
 #: Bytes of labels that one function moves: what is left of the page that QEMU shares with its firmware.

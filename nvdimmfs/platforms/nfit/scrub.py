@@ -10,8 +10,8 @@ from collections.abc import Callable
 import attrs
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.ndctl import BusCommand
 from nvdimmfs.nd.bus import NvdimmBus
-from nvdimmfs.nd.command import BusCommand
 from nvdimmfs.nd.region import RegionDevice
 from nvdimmfs.platforms.nfit.ars import SCRUB_SECONDS, SCRUB_WRITES
 

@@ -13,10 +13,11 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.ndctl import CALL, U32_MASK, DimmCommand, Package
 from nvdimmfs.machine_file import model, words
 from nvdimmfs.media.base import Media
 from nvdimmfs.nd.bus import NdBus
-from nvdimmfs.nd.command import CALL, U32_MASK, DimmCommand, Outcome, Package
+from nvdimmfs.nd.command import Outcome
 from nvdimmfs.nd.dimm import DimmDescription, DimmDevice
 from nvdimmfs.nd.firmware_activation import ActivationState
 from nvdimmfs.nd.region import RegionDevice

@@ -6,7 +6,7 @@ import errno
 import struct
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.nd.command import PACKAGE_SIZE, U32_MASK, Package
+from nvdimmfs.formats.ndctl import PACKAGE_SIZE, U32_MASK, Package
 
 
 class Payload:

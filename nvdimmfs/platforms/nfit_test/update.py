@@ -11,7 +11,7 @@ import attrs
 
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
-from nvdimmfs.nd.command import U32_MASK
+from nvdimmfs.formats.ndctl import U32_MASK
 from nvdimmfs.nd.firmware_activation import ActivationResult, ActivationState
 from nvdimmfs.platforms.nfit.ars import SCRUB_WRITES
 from nvdimmfs.platforms.nfit.intel_activation import (
