@@ -91,10 +91,20 @@ def _try_to_mount(device: int) -> str | None:
 
 
 def is_mounted(directory: Path) -> bool:
-    """Whether the mount table has it; blanks are written in octal there."""
+    """Whether the mount table has it."""
+    return directory in _mount_points()
+
+
+def mounted_below(directory: Path) -> list[Path]:
+    """The mount points below a directory, the deepest first."""
+    return sorted((point for point in _mount_points() if directory in point.parents), reverse=True)
+
+
+def _mount_points() -> list[Path]:
+    """All that the mount table has; blanks are written in octal there."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     octal = re.compile(r"\\([0-7]{3})")
-    return any(octal.sub(lambda match: chr(int(match[1], 8)), line.split(" ")[4]) == str(directory) for line in lines)
+    return [Path(octal.sub(lambda match: chr(int(match[1], 8)), line.split(" ")[4])) for line in lines]
 
 
 @attrs.define(eq=False)

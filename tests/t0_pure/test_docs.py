@@ -5,11 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
+import snippets
 
 from nvdimmfs.cli.main import COMMANDS
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 PACKAGES = {path.name for path in (ROOT / "nvdimmfs").iterdir() if (path / "__init__.py").exists()}
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -41,7 +42,8 @@ def test_names_of_the_source_exist(page):
 
 def anchors(text):
     """The chapters of a page as links name them."""
-    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
@@ -52,6 +54,7 @@ def test_links_lead_somewhere(page):
             continue
         name, _, anchor = target.partition("#")
         file = page.parent / name if name else page
+        assert file.resolve().is_relative_to(ROOT), f"{target}: not in the repository"
         assert file.exists(), target
         assert not anchor or anchor in anchors(file.read_text()), target
 
@@ -62,10 +65,24 @@ def test_scripts_and_commands_exist(page):
     for name in re.findall(r"\bscripts/([a-z-]+)", text):
         assert (ROOT / "scripts" / name).is_file(), name
     known = {command.name for command in COMMANDS}
-    for name in re.findall(r"^ +(?:\$ )?nvdimmfs ([a-z]+)\b", text, re.MULTILINE):
+    for name in re.findall(r"^[$#] nvdimmfs ([a-z]+)\b", text, re.MULTILINE):
         assert name in known
     for name in re.findall(r"`nvdimmfs ([a-z]+)\b", text):
         assert name in known
+
+
+@pytest.mark.parametrize("page", snippets.PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_is_run_or_is_no_snippet(page):
+    """Commands stand in `console` blocks, which `tests/t3_mount/test_snippets.py` runs."""
+    plan = []
+    for block in snippets.blocks(page):
+        assert block.language in {"console", "python", "toml", "text", ""}, f"line {block.line}: {block.language}"
+        if block.language == "console":
+            snippets.steps(block, plan)
+        assert "\n$ " not in f"\n{block.text}" or block.language == "console", (
+            f"line {block.line}: make it a console block"
+        )
+        assert not set(" ".join(block.values("needs")).split()) - set(snippets.NEEDS), f"line {block.line}"
 
 
 def test_every_page_is_listed_in_the_index():
