@@ -13,7 +13,8 @@ from nvdimmfs.block.partition import STATISTICS, Partition
 from nvdimmfs.block.queue import INTEGRITY_GROUP, QUEUE_GROUP, QueueLimits, QueueSettings
 from nvdimmfs.block.trace import TRACE_GROUP, Trace
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, constant
-from nvdimmfs.core.device import Class, Device, DeviceNumber
+from nvdimmfs.core.device import Class, Device
+from nvdimmfs.core.device_number import BLOCK_EXT_MAJOR, DeviceNumber
 from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.parse import as_signed, parse_unsigned, scan_signed
 from nvdimmfs.core.system import System
@@ -23,8 +24,6 @@ from nvdimmfs.formats.partition_table import MOST_PARTITIONS, PartitionEntry, Se
 from nvdimmfs.kernfs import BinaryFile, Bytes
 from nvdimmfs.units import KIB, PAGE_SIZE, align_down, align_up
 
-#: Major number of disks without one of their own (BLOCK_EXT_MAJOR, include/uapi/linux/major.h).
-BLOCK_EXT_MAJOR = 259
 #: Bytes to read ahead unless the disk says otherwise (VM_READAHEAD_PAGES, include/linux/mm.h).
 DEFAULT_READ_AHEAD = 128 * KIB
 PERCENT = 100

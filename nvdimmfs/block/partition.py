@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Self
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.block.trace import TRACE_GROUP, Trace
 from nvdimmfs.core.attribute import AttributeGroup, attribute, constant, create_files
-from nvdimmfs.core.device import Device, DeviceNumber
+from nvdimmfs.core.device import Device
+from nvdimmfs.core.device_number import DeviceNumber
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.partition_table import PartitionEntry
 from nvdimmfs.kernfs import BinaryFile

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
-
-import attrs
+from typing import Protocol, Self
 
 from nvdimmfs.core.attribute import AttributeGroup, LinkGroup, attribute, create_files
+from nvdimmfs.core.device_number import DeviceNumber
 from nvdimmfs.core.kobject import KernelObject
 from nvdimmfs.core.power import POWER_GROUP, DevicePower
 from nvdimmfs.core.system import System
@@ -16,29 +15,38 @@ from nvdimmfs.core.uevent import Action, synthesize
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, Directory
 
-if TYPE_CHECKING:
-    from nvdimmfs.core.driver import Bus, Driver
 
-
-@attrs.frozen
-class DeviceNumber:
-    """A major and minor number, and which kind of node has it.
+class BusType(Protocol):
+    """A bus as its devices see it; `core.driver.Bus` is the implementation.
 
     Attributes:
-        kind: `block` or `char`, as in /sys/dev.
+        name: SUBSYSTEM in uevents.
+        directory: /sys/bus/<name>.
+        devices: the directory with a link to each device.
     """
 
-    kind: str
-    major: int
-    minor: int
+    name: str
+    directory: Directory
+    devices: Directory
 
-    @property
-    def can_be(self) -> bool:
-        """Whether 12 bits hold the major and 20 the minor (include/linux/kdev_t.h)."""
-        return 0 <= self.major < 1 << 12 and 0 <= self.minor < 1 << 20
+    def device_added(self, device: Device) -> None:
+        """A device of the bus was registered."""
 
-    def __str__(self) -> str:
-        return f"{self.major}:{self.minor}"
+    def device_removed(self, device: Device) -> None:
+        """A device of the bus is being unregistered."""
+
+    def unbind(self, device: Device) -> None:
+        """Unbind a device from its driver."""
+
+
+class DeviceDriver(Protocol):
+    """A driver as its devices see it; `core.driver.Driver` is the implementation.
+
+    Attributes:
+        name: DRIVER in uevents.
+    """
+
+    name: str
 
 
 class Class:
@@ -83,9 +91,9 @@ class Device:
         self.system = system
         self.name = name
         self.parent = parent
-        self.bus: Bus | None = None
+        self.bus: BusType | None = None
         self.device_class: Class | None = None
-        self.driver: Driver | None = None
+        self.driver: DeviceDriver | None = None
         self.number: DeviceNumber | None = None
         self.being_bound = False
         self.dead = False
@@ -232,11 +240,11 @@ class Device:
         if self.bus:
             self.bus.devices.link(self.name, directory)
         if self.number:
-            self._enter_number(self.number)
+            self._register_devt(self.number)
 
     def _remove_links(self) -> None:
         if self.number:
-            self._strike_number(self.number)
+            self._unregister_devt(self.number)
         if self.device_class:
             self.device_class.directory.remove(self.name)
 
@@ -260,21 +268,21 @@ class Device:
         EBUSY when another device has that number, EINVAL when none can have it.
         """
         assert self.number is not None, f"{self.name} has no node"
-        if not number.can_be:
+        if not number.is_valid:
             raise KernelError(errno.EINVAL, f"{number} is no device number")
         if number == self.number:
             return
         if number in self.system.numbered:
             raise KernelError(errno.EBUSY, f"{number} is {self.system.numbered[number].name}'s")
-        self._strike_number(self.number)
+        self._unregister_devt(self.number)
         self.number = number
-        self._enter_number(number)
+        self._register_devt(number)
 
-    def _enter_number(self, number: DeviceNumber) -> None:
+    def _register_devt(self, number: DeviceNumber) -> None:
         self.system.numbers[number.kind].link(str(number), self.directory)
         self.system.numbered[number] = self
 
-    def _strike_number(self, number: DeviceNumber) -> None:
+    def _unregister_devt(self, number: DeviceNumber) -> None:
         self.system.numbers[number.kind].remove(str(number))
         del self.system.numbered[number]
 

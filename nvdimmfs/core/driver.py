@@ -207,7 +207,7 @@ class Bus:
     def unbind(self, device: Device) -> None:
         """Take the driver off a device."""
         driver = device.driver
-        assert driver is not None
+        assert isinstance(driver, Driver), f"{device.name} is not bound"
         self.call_remove(driver, device)
         device.release_managed()
         del driver.devices[device]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from attrs import define
 
+from nvdimmfs.core.device_number import DeviceNumber, Numbered
 from nvdimmfs.core.keyring import Keyring, NoKeys
 from nvdimmfs.core.uevent import Action, Uevent, UeventListener
 from nvdimmfs.kernels.kernel import KERNEL_6_1, Kernel
 from nvdimmfs.kernfs import Directory, Tree
-
-if TYPE_CHECKING:
-    from nvdimmfs.core.device import Device, DeviceNumber
 
 #: The model has no clock: what the kernel finishes in the background is done, at the latest, when user space has read
 #: so many attributes.  On the reference machine, a walk through one region still saw the state before (17 reads), one
@@ -75,7 +72,7 @@ class System:
         for path in ("block", "bus", "class", "devices", "module"):
             self.directory(path)
         self.numbers = {kind: self.directory(f"dev/{kind}") for kind in ("block", "char")}
-        self.numbered: dict[DeviceNumber, Device] = {}
+        self.numbered: dict[DeviceNumber, Numbered] = {}
         self._work: deque[Callable[[], None]] = deque()
         self._last_work: deque[Callable[[], None]] = deque()
         self._background: deque[Callable[[], None]] = deque()

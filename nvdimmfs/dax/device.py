@@ -10,7 +10,8 @@ from typing import Self
 import attrs
 
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, write_only_attribute
-from nvdimmfs.core.device import Device, DeviceNumber
+from nvdimmfs.core.device import Device
+from nvdimmfs.core.device_number import DAX_MAJOR, DeviceNumber
 from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.parse import line, parse_unsigned
 from nvdimmfs.core.system import System
@@ -21,9 +22,6 @@ from nvdimmfs.kernfs import BinaryFile
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap, PagemapState
 from nvdimmfs.units import ALIGNMENTS, SUBSECTION_SIZE, Range, pages
-
-#: Major number of daxX.Y; the kernel gives it out at boot, this is what the reference machine got.
-DAX_MAJOR = 252
 
 #: What ranges are multiples of at least, bytes (memremap_compat_align, Linux 6.1).
 GRANULARITY = SUBSECTION_SIZE

@@ -6,8 +6,10 @@ import errno
 from collections.abc import Sequence
 
 from nvdimmfs.core.device import Device
+from nvdimmfs.core.module import Module
 from nvdimmfs.errors import KernelError
 from nvdimmfs.nd.btt import BttDevice
+from nvdimmfs.nd.bus_type import NdBus
 from nvdimmfs.nd.device import DeviceType
 from nvdimmfs.nd.driver import NdDriver
 from nvdimmfs.nd.label_scan import scan
@@ -21,6 +23,10 @@ class NdRegionDriver(NdDriver):
 
     name = "nd_region"
     device_types = frozenset({DeviceType.REGION_PMEM})
+    bus: NdBus
+
+    def __init__(self, bus: NdBus, module: Module) -> None:
+        super().__init__(bus, module)
 
     def probe(self, device: Device) -> None:
         """Register the namespaces and the first seeds.
@@ -41,7 +47,7 @@ class NdRegionDriver(NdDriver):
         namespaces = _namespaces(device)
         device.data = RegionData(active=len(namespaces), count=len(namespaces))
         seed, *more = namespaces
-        late = device.parent.bus.workers_late
+        late = self.bus.workers_late
         if late or not more:
             device.seeds[Kind.NAMESPACE] = seed
         for namespace in namespaces:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.ioctl import block_ioctl
 from nvdimmfs.block.partition import Partition
-from nvdimmfs.core.device import Device, DeviceNumber
+from nvdimmfs.core.device_number import DeviceNumber, Numbered
 from nvdimmfs.core.module import Modules
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action, Uevent
@@ -18,9 +18,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
 from nvdimmfs.formats.control import Message
 from nvdimmfs.kernfs import Channel, Directory, Node
-from nvdimmfs.nd.bus import NdctlDevice, NvdimmBus
-from nvdimmfs.nd.dimm import DimmDevice
-from nvdimmfs.nd.ioctl import nd_ioctl
+from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
 
 #: Bytes of the caller's memory that one message carries; a FUSE request of a message must hold them in base64.
 PIECE = 1 << 16
@@ -110,8 +108,8 @@ class ControlSession:
         device = self._device(DeviceNumber(call.kind, call.major, call.minor))
         if isinstance(device, Disk | Partition):
             return block_ioctl(device, call.request, call.argument, privileged=call.privileged)
-        target = device.parent if isinstance(device, NdctlDevice) else device
-        if not isinstance(target, NvdimmBus | DimmDevice):
+        target = ioctl_target(device)
+        if target is None:
             raise KernelError(errno.ENOTTY, f"{device.name} takes no ioctl")
         return nd_ioctl(target, call.request, call.writable)
 
@@ -119,7 +117,7 @@ class ControlSession:
         device = self._device(DeviceNumber(wish.kind, wish.major, wish.minor))
         device.renumber(DeviceNumber(wish.kind, wish.new_major, wish.new_minor))
 
-    def _device(self, number: DeviceNumber) -> Device:
+    def _device(self, number: DeviceNumber) -> Numbered:
         device = self._system.numbered.get(number)
         if device is None:
             raise KernelError(errno.ENODEV, f"no {number.kind} device {number}")

@@ -26,7 +26,7 @@ from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap
 from nvdimmfs.mm.sparse import Memmap, Place
 from nvdimmfs.nd.btt import BttDevice
-from nvdimmfs.nd.bus import NdBus
+from nvdimmfs.nd.bus_type import NdBus
 from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.nd.label import LabelArea
 from nvdimmfs.nd.namespace import NamespaceDevice

@@ -21,7 +21,7 @@ from nvdimmfs.machine.unreadable import UnreadableAttributes, make_unreadable
 from nvdimmfs.machine_file.model import BusDescription, MachineDescription, UnreadableAttribute
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.pc_memory_map import installed_memory
-from nvdimmfs.nd.bus import NdBus
+from nvdimmfs.nd.bus_type import NdBus
 from nvdimmfs.platforms.acpi_bus import AcpiBus, AcpiDevice
 from nvdimmfs.platforms.e820 import legacy_ranges
 from nvdimmfs.platforms.hmem import add_hmem_devices

@@ -26,7 +26,7 @@ from nvdimmfs.kernfs import Directory
 from nvdimmfs.mm.hotplug import MemoryBlocks
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.modules.module_files import BOOT_MODULES, ModuleFile, modules_of_kernel
-from nvdimmfs.nd.bus import NdBus
+from nvdimmfs.nd.bus_type import NdBus
 from nvdimmfs.platforms.acpi_bus import AcpiBus
 from nvdimmfs.platforms.e820 import E820PmemDriver
 from nvdimmfs.platforms.hmem import HmemDriver
@@ -163,7 +163,7 @@ class PersistentMemory:
         NdPmemDriver(self._loaded_nd_bus, module, self.blocks, debugfs(self.system).directory(_BTT_FOLDER))
 
     def _nd_e820(self, module: Module) -> None:
-        E820PmemDriver(self.platform_bus, module, self._loaded_nd_bus, self.firmware.storage)
+        E820PmemDriver(self.platform_bus, module, self._loaded_nd_bus.layer, self.firmware.storage)
 
     def _dax_pmem(self, module: Module) -> None:
         DaxPmemDriver(self._loaded_nd_bus, module, self._dax_layer)
@@ -180,7 +180,7 @@ class PersistentMemory:
     def _nfit(self, module: Module) -> None:
         from nvdimmfs.platforms.nfit.driver import NfitDriver  # its code is loaded with the module, as others need none
 
-        NfitDriver(self.acpi_bus, module, self._loaded_nd_bus, self.firmware)
+        NfitDriver(self.acpi_bus, module, self._loaded_nd_bus.layer, self.firmware)
 
     def _nfit_test(self, module: Module) -> None:
         """The test platform's devices belong to the module, too (nfit_test_init, test/nfit.c, Linux 6.1)."""
@@ -192,7 +192,7 @@ class PersistentMemory:
             device = PlatformDevice.named(self.platform_bus, device_name)
             device.add()
             module.at_exit(device.unregister)
-        NfitTestDriver(self.platform_bus, module, self._loaded_nd_bus, self.firmware, device_class)
+        NfitTestDriver(self.platform_bus, module, self._loaded_nd_bus.layer, self.firmware, device_class)
 
 
 def _nothing(_module: Module) -> None:

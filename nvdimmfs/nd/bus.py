@@ -1,136 +1,47 @@
-"""The nvdimm bus: the bus type nd, its root devices ndbusN, and the control devices ndctlN."""
+"""An nvdimm bus: its root device ndbusN, its control device ndctlN, and what all nvdimm buses share."""
 
 from __future__ import annotations
 
 import errno
-from collections import Counter
 from typing import Self
-from uuid import UUID
 
-from attrs import frozen
+import attrs
 
 from nvdimmfs.core.attribute import AttributeGroup, attribute
-from nvdimmfs.core.device import Class, Device, DeviceNumber
-from nvdimmfs.core.driver import Bus, Driver
+from nvdimmfs.core.device import Class, Device
+from nvdimmfs.core.device_number import NDCTL_MAJOR, DeviceNumber
+from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.module import Module
 from nvdimmfs.core.numbering import Numbering
-from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.ndctl import BusCommand, command_mask
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.badrange import Badrange
 from nvdimmfs.nd.command import Outcome
 from nvdimmfs.nd.device import DeviceType, NdDevice
-from nvdimmfs.nd.dimm import DIMM_MAJOR, DimmDevice
 from nvdimmfs.nd.firmware_activation import FIRMWARE_GROUP, BusActivation
-from nvdimmfs.nd.region import RegionDevice
-from nvdimmfs.nd.seeds import advance_seeds
-
-#: Major number of ndctlN; the kernel gives it out at boot, this is what the reference machine got.
-NDCTL_MAJOR = 246
-
-#: How many attributes user space reads until workers that mapped pages are as quick again as others: on Linux 6.1, a
-#: worker was late in 224 of 228 trials when nothing was read, in 6 of 16 after five reads, in none of 16 after fifteen.
-READS_UNTIL_RESTED = 5
+from nvdimmfs.nd.identity import UuidCounts
 
 
-@frozen
-class RegionBind:
-    """When a region was bound.
+@attrs.frozen(eq=False)
+class NdLayer:
+    """What all nvdimm buses share.
 
     Attributes:
-        writes, reads: how many attributes had been written and read by then.
-    """
-
-    region: RegionDevice
-    writes: int
-    reads: int
-
-
-class NdBus(Bus):
-    """The bus type nd.
-
-    Attributes:
+        bus_type: the bus type nd.
+        nd_class: the class of the control devices.
         memory: the machine's physical memory.
-        bus_numbering: the N of ndbusN.
-        region_numbering: the N of regionN, over all buses.
-        dimm_numbering: the N of nmemN, over all buses.
+        bus_numbers: the N of ndbusN.
+        dimm_numbers: the N of nmemN, over all buses.
+        region_numbers: the N of regionN, over all buses.
     """
 
-    def __init__(self, system: System, memory: Memory, region_numbering: Numbering) -> None:
-        super().__init__(system, "nd")
-        self.memory = memory
-        self.nd_class = Class(system, "nd")
-        self.bus_numbering = Numbering()
-        self.region_numbering = region_numbering
-        self.dimm_numbering = Numbering()
-        self._offering_region = False
-        self._last_bind: RegionBind | None = None
-
-    @property
-    def workers_late(self) -> bool:
-        """Whether what is left to the kernel's workers begins late, see `drivers.nd_region`."""
-        return self._offering_region or self._workers_are_tired
-
-    @property
-    def _workers_are_tired(self) -> bool:
-        """They have just mapped the pages of another region, and who binds this one had next to nothing to do since."""
-        last = self._last_bind
-        if last is None or self.system.writes > last.writes + 1:
-            return False
-        if self.system.reads - last.reads >= READS_UNTIL_RESTED:
-            return False
-        return self.memory.maps_pages_in(last.region.start, last.region.end)
-
-    def character_device(self, number: DeviceNumber) -> NvdimmBus | DimmDevice | None:
-        """Whose ioctls a character device takes: a bus's (ndctlN) or a DIMM's (nmemN); None for other numbers."""
-        kinds: dict[int, tuple[str, type[NvdimmBus | DimmDevice]]]
-        kinds = {NDCTL_MAJOR: ("ndbus", NvdimmBus), DIMM_MAJOR: ("nmem", DimmDevice)}
-        if number.kind != "char" or number.major not in kinds:
-            return None
-        prefix, kind = kinds[number.major]
-        device = self.members.get(f"{prefix}{number.minor}")
-        return device if isinstance(device, kind) else None
-
-    def unregister(self) -> None:
-        self.nd_class.unregister()
-        super().unregister()
-
-    def offer_new(self, device: Device) -> None:
-        """As any bus; but a new region is probed by a worker itself, which leaves the others asleep meanwhile."""
-        if not isinstance(device, RegionDevice):
-            super().offer_new(device)
-            return
-        self._offering_region = True
-        self.offer(device)
-        self._offering_region = False
-
-    def call_probe(self, driver: Driver, device: Device) -> None:
-        """Probe; a device that came up, or whose info block is one we must not touch, was a seed no longer.
-
-        EOPNOTSUPP counts since Linux 5.7 (nvdimm_bus_probe, drivers/nvdimm/bus.c).
-        """
-        try:
-            driver.probe(device)
-        except KernelError as refusal:
-            if refusal.errno == errno.EOPNOTSUPP:
-                _advance(device)
-            raise
-        _advance(device)
-        if isinstance(device, RegionDevice):
-            device.parent.provider_module.pins += 1
-            self._last_bind = RegionBind(device, self.system.writes, self.system.reads)
-
-    def call_remove(self, driver: Driver, device: Device) -> None:
-        driver.remove(device)
-        if isinstance(device, RegionDevice):
-            device.parent.provider_module.pins -= 1
-            self._last_bind = None
-
-
-def _advance(device: Device) -> None:
-    if isinstance(device.parent, RegionDevice) and isinstance(device, NdDevice):
-        advance_seeds(device.parent, device)
+    bus_type: Bus
+    nd_class: Class
+    memory: Memory
+    region_numbers: Numbering
+    bus_numbers: Numbering = attrs.field(factory=Numbering)
+    dimm_numbers: Numbering = attrs.field(factory=Numbering)
 
 
 class NvdimmBus(NdDevice):
@@ -140,24 +51,22 @@ class NvdimmBus(NdDevice):
         id: the N.
         provider: what announced the memory, `e820` for memmap=.
         provider_module: the module that stays loaded while a region is bound.
+        layer: what it shares with other buses.
         memory: the machine's physical memory.
-        region_numbering: shared by all buses.
-        identities: how many of its registered devices have a uuid, see `nd.identity`.
+        uuids: the uuids of its registered devices, see `nd.identity`.
         badrange: physical addresses that are known to be bad.
         activation: how firmware of its DIMMs is activated; None where it is not.
     """
 
-    bus: NdBus
-
-    def __init__(self, nd_bus: NdBus, parent: Device, provider: str, provider_module: Module) -> None:
-        self.id = nd_bus.bus_numbering.allocate()
-        super().__init__(nd_bus.system, f"ndbus{self.id}", parent)
-        self.bus = nd_bus
+    def __init__(self, layer: NdLayer, parent: Device, provider: str, provider_module: Module) -> None:
+        self.id = layer.bus_numbers.allocate()
+        super().__init__(parent.system, f"ndbus{self.id}", parent)
+        self.bus = layer.bus_type
+        self.layer = layer
         self.provider = provider
         self.provider_module = provider_module
-        self.memory = nd_bus.memory
-        self.region_numbering = nd_bus.region_numbering
-        self.identities: Counter[UUID] = Counter()
+        self.memory = layer.memory
+        self.uuids = UuidCounts()
         self.badrange = Badrange()
         self.activation: BusActivation | None = None
 
@@ -190,7 +99,7 @@ class NvdimmBus(NdDevice):
         """The families of functions that a CALL of one of its DIMMs may name (dimm_family_mask)."""
         return frozenset()
 
-    def clear_to_send(self, dimm: DimmDevice | None, function: int, argument: bytearray) -> None:
+    def clear_to_send(self, dimm: NdDevice | None, function: int, argument: bytearray) -> None:
         """Refuse a command that is not to come from user space, or not now; a `KernelError` does.
 
         Args:
@@ -199,7 +108,7 @@ class NvdimmBus(NdDevice):
             argument: the ioctl's argument.
         """
 
-    def control(self, dimm: DimmDevice | None, command: int, argument: bytearray) -> Outcome:  # noqa: ARG002
+    def control(self, dimm: NdDevice | None, command: int, argument: bytearray) -> Outcome:  # noqa: ARG002
         """Execute a command: read its inputs in `argument`, and put its outputs there (nd_desc->ndctl).
 
         Args:
@@ -213,15 +122,17 @@ class NvdimmBus(NdDevice):
         return (NVDIMM_BUS_GROUP, FIRMWARE_GROUP)
 
     def release(self) -> None:
-        self.bus.bus_numbering.free(self.id)
+        self.layer.bus_numbers.free(self.id)
 
 
 class NdctlDevice(Device):
     """The control device of a bus, for ioctls."""
 
+    parent: NvdimmBus
+
     def __init__(self, nvdimm_bus: NvdimmBus) -> None:
         super().__init__(nvdimm_bus.system, f"ndctl{nvdimm_bus.id}", nvdimm_bus)
-        self.device_class = nvdimm_bus.bus.nd_class
+        self.device_class = nvdimm_bus.layer.nd_class
         self.number = DeviceNumber("char", NDCTL_MAJOR, nvdimm_bus.id)
 
     @property

@@ -9,16 +9,15 @@ from nvdimmfs.core.attribute import attribute
 from nvdimmfs.core.parse import WHITE_SPACE, c_string
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE
-from nvdimmfs.nd.device import NdDevice
-from nvdimmfs.nd.identity import Identified
-from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
-from nvdimmfs.nd.region import Kind, RegionDevice
+from nvdimmfs.nd.identity import UuidCounts, UuidHolder
+from nvdimmfs.nd.namespace import Claimant, ClaimClass, NamespaceDevice
+from nvdimmfs.nd.region import RegionDevice
 
 #: A personality needs at least this much (SZ_16M in nd_namespace_store, drivers/nvdimm/claim.c, Linux 6.1), bytes.
 MIN_CLAIM_SIZE = 16 << 20
 
 
-class Personality(Identified, NdDevice):
+class Personality(UuidHolder, Claimant):
     """A device that gives a namespace another face: BTT, pfn or dax.
 
     Attributes:
@@ -31,7 +30,6 @@ class Personality(Identified, NdDevice):
         uuid: what will be, or is, in the info block.
     """
 
-    kind: ClassVar[Kind]
     signature: ClassVar[bytes]
     claim_classes: ClassVar[frozenset[ClaimClass]]
     parent: RegionDevice
@@ -44,6 +42,10 @@ class Personality(Identified, NdDevice):
         self.numa_node = region.numa_node
         self.target_node = region.target_node
         self.namespace: NamespaceDevice | None = None
+
+    @property
+    def bus_uuids(self) -> UuidCounts:
+        return self.region.parent.uuids
 
     @property
     def is_seed(self) -> bool:
@@ -150,7 +152,7 @@ def _let_go(personality: Personality) -> None:
 
 
 def _find_namespace(region: RegionDevice, name: str) -> NamespaceDevice:
-    device = region.parent.bus.members.get(name)
+    device = region.bus.members.get(name)
     if isinstance(device, NamespaceDevice) and device.region is region:
         return device
     raise KernelError(errno.ENODEV, f"{region.name} has no {name}")

@@ -3,44 +3,13 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.ndctl import ArsCapability, BusCommand, ClearError
-from nvdimmfs.nd.claim import Personality
+from nvdimmfs.nd.bus import NvdimmBus
 from nvdimmfs.nd.command import Outcome
-from nvdimmfs.nd.device import NdDevice
-from nvdimmfs.nd.namespace import NamespaceDevice
-from nvdimmfs.nd.region import Kind, RegionDevice
-
-if TYPE_CHECKING:
-    from nvdimmfs.nd.bus import NvdimmBus
-
-_U64_MASK = (1 << 64) - 1
-
-
-def refuse_behind_drivers(bus: NvdimmBus, argument: bytearray) -> None:
-    """EBUSY when a namespace with a driver lies in the range: its disk clears errors (nd_ns_forget_poison_check).
-
-    The range is as long as user space says that something was cleared, which nothing was yet.
-    """
-    command = ClearError.from_bytes(argument)
-    last = (command.address + command.cleared - 1) & _U64_MASK
-    for region in bus.children:
-        for device in region.children:
-            namespace = _namespace_behind(device) if isinstance(device, NdDevice) else None
-            if namespace and command.address <= namespace.start and namespace.start + namespace.size - 1 <= last:
-                raise KernelError(errno.EBUSY, f"{namespace.name} is in use")
-
-
-def _namespace_behind(device: NdDevice) -> NamespaceDevice | None:
-    """The namespace of a device with a driver; dax devices do not count."""
-    if device.driver is None:
-        return None
-    if isinstance(device, Personality):
-        return device.namespace if device.kind is not Kind.DAX else None
-    return device if isinstance(device, NamespaceDevice) else None
+from nvdimmfs.nd.region import RegionDevice
 
 
 def account_cleared(bus: NvdimmBus, argument: bytearray) -> None:

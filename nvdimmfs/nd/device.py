@@ -7,6 +7,7 @@ import uuid
 
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
 from nvdimmfs.core.device import Device
+from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.parse import parse_separated_uuid, parse_uuid
 
 #: "No node": the node is not known (include/linux/numa.h).
@@ -32,6 +33,7 @@ class NdDevice(Device):
         target_node: the node the memory would form if it were onlined; NUMA_NO_NODE hides the attribute.
     """
 
+    bus: Bus
     numa_node: int = NUMA_NO_NODE
     target_node: int = NUMA_NO_NODE
 

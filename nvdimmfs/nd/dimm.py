@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import attrs
 
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
-from nvdimmfs.core.device import DeviceNumber
+from nvdimmfs.core.device_number import DIMM_MAJOR, DeviceNumber
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.ndctl import DimmCommand, command_mask
+from nvdimmfs.nd.bus import NvdimmBus
+from nvdimmfs.nd.command import Outcome
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, DeviceType, NdDevice
 from nvdimmfs.nd.dimm_labels import DimmLabels
 from nvdimmfs.nd.dpa import DpaSpace
 from nvdimmfs.nd.firmware_activation import DIMM_FIRMWARE_GROUP, DimmActivation
 from nvdimmfs.nd.label import LabelArea, label_id
 from nvdimmfs.nd.security import DimmSecurity
-
-if TYPE_CHECKING:
-    from nvdimmfs.nd.bus import NvdimmBus
-
-#: Major number of nmemN; the kernel gives it out at boot, this is what the reference machine got.
-DIMM_MAJOR = 245
 
 
 @attrs.frozen
@@ -71,7 +67,7 @@ class DimmDevice(NdDevice):
     parent: NvdimmBus
 
     def __init__(self, nvdimm_bus: NvdimmBus, description: DimmDescription) -> None:
-        self.id = nvdimm_bus.bus.dimm_numbering.allocate()
+        self.id = nvdimm_bus.layer.dimm_numbers.allocate()
         super().__init__(nvdimm_bus.system, f"nmem{self.id}", nvdimm_bus)
         self.bus = nvdimm_bus.bus
         self.number = DeviceNumber("char", DIMM_MAJOR, self.id)
@@ -122,12 +118,15 @@ class DimmDevice(NdDevice):
         too, is not to be used.
         """
         try:
-            labels = DimmLabels(self)
+            labels = DimmLabels(self.name, self._send)
             self.locked = labels.locked
             return LabelArea(labels)
         except KernelError as refusal:
             self.locked = self.locked or refusal.errno == errno.EACCES
             raise
+
+    def _send(self, command: int, argument: bytearray) -> Outcome:
+        return self.parent.control(self, command, argument)
 
     @property
     def command_mask(self) -> int:
@@ -151,7 +150,7 @@ class DimmDevice(NdDevice):
         return (ND_DEVICE_GROUP, DIMM_GROUP, DIMM_FIRMWARE_GROUP)
 
     def release(self) -> None:
-        self.parent.bus.dimm_numbering.free(self.id)
+        self.parent.layer.dimm_numbers.free(self.id)
 
 
 @attribute("state")

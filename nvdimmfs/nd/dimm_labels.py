@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.ndctl import U32, DimmCommand, LabelAreaSize, LabelRead, LabelWrite
 from nvdimmfs.media.base import Media
-
-if TYPE_CHECKING:
-    from nvdimmfs.nd.dimm import DimmDevice
+from nvdimmfs.nd.command import Outcome
 
 
 class DimmLabels(Media):
@@ -24,22 +22,24 @@ class DimmLabels(Media):
         max_transfer: bytes that one command moves at most.
     """
 
-    def __init__(self, dimm: DimmDevice) -> None:
-        self._dimm = dimm
+    def __init__(self, name: str, send: Callable[[int, bytearray], Outcome]) -> None:
+        """`name`: the DIMM's; `send`: execute one of its commands, which works on its argument in place."""
+        self._name = name
+        self._execute = send
         argument = bytearray(LabelAreaSize.size())
         refusal = self._refusal_of_size(argument)
         self.locked = refusal == errno.EACCES
         if refusal and not self.locked:
-            raise KernelError(refusal, f"{dimm.name} does not tell the size of its label area")
+            raise KernelError(refusal, f"{name} does not tell the size of its label area")
         area = LabelAreaSize.from_bytes(argument)
         self._size, self.max_transfer = area.config_size, area.max_transfer
         if not self._size or not self.max_transfer:
-            raise KernelError(errno.ENXIO, f"{dimm.name} has no label area")
+            raise KernelError(errno.ENXIO, f"{name} has no label area")
 
     def _refusal_of_size(self, argument: bytearray) -> int:
         """Ask for the size; the errno when that fails.  It may be told all the same."""
         try:
-            return -self._dimm.parent.control(self._dimm, DimmCommand.GET_SIZE, argument).status
+            return -self._execute(DimmCommand.GET_SIZE, argument).status
         except KernelError as refusal:
             return refusal.errno
 
@@ -79,11 +79,11 @@ class DimmLabels(Media):
         """What a command read.  When it says that it left something out, that counts as an errno."""
         buffer = bytearray(argument)
         if left_out := self._send(DimmCommand.GET_DATA, buffer):
-            raise KernelError(left_out, f"{self._dimm.name} leaves out {left_out} bytes")
+            raise KernelError(left_out, f"{self._name} leaves out {left_out} bytes")
         return bytes(buffer)
 
     def _send(self, command: DimmCommand, argument: bytearray) -> int:
-        outcome = self._dimm.parent.control(self._dimm, command, argument)
+        outcome = self._execute(command, argument)
         if outcome.status < 0:
-            raise KernelError(-outcome.status, f"{self._dimm.name} fails {command.name}")
+            raise KernelError(-outcome.status, f"{self._name} fails {command.name}")
         return outcome.result

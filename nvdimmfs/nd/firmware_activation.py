@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import enum
 import errno
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, TypeVar
 
-from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
+from nvdimmfs.core.attribute import AttributeGroup, HasSystem, KernelAttribute, attribute
 from nvdimmfs.core.parse import line
 from nvdimmfs.errors import KernelError
-
-if TYPE_CHECKING:
-    from nvdimmfs.nd.bus import NvdimmBus
-    from nvdimmfs.nd.dimm import DimmDevice
 
 
 class ActivationState(enum.StrEnum):
@@ -61,31 +57,39 @@ class DimmActivation(Protocol):
         """Arm or disarm.  EBUSY while an activation runs."""
 
 
-def _of_bus(bus: NvdimmBus) -> BusActivation:
-    assert bus.activation is not None, "visible only where it can be activated"
-    return bus.activation
+ActivationT = TypeVar("ActivationT")
+ActivationT_co = TypeVar("ActivationT_co", covariant=True)
 
 
-def _of_dimm(dimm: DimmDevice) -> DimmActivation:
-    assert dimm.activation is not None, "visible only where it can be activated"
-    return dimm.activation
+class HasActivation(HasSystem, Protocol[ActivationT_co]):
+    """A bus or a DIMM whose firmware may be activated without a reset."""
+
+    @property
+    def activation(self) -> ActivationT_co | None:
+        """How firmware is activated; None where the platform cannot activate it."""
+
+
+def _activation_of(device: HasActivation[ActivationT]) -> ActivationT:
+    activation = device.activation
+    assert activation is not None, "visible only where firmware can be activated"
+    return activation
 
 
 @attribute("activate", 0o400)
-def bus_activate(bus: NvdimmBus) -> str:
+def bus_activate(bus: HasActivation[BusActivation]) -> str:
     """`idle`, `armed`, `busy`, or `overflow` when more is armed than can be activated in time."""
-    return f"{_of_bus(bus).state()}\n"
+    return f"{_activation_of(bus).state()}\n"
 
 
 @bus_activate.on_store
-def _store_bus_activate(bus: NvdimmBus, data: bytes) -> None:
+def _store_bus_activate(bus: HasActivation[BusActivation], data: bytes) -> None:
     """Activate what is armed.
 
     EINVAL for anything but `live` and `quiesce`; EBUSY while an activation runs; ENXIO when nothing is armed.
     """
     if line(data) not in ("live", "quiesce"):
         raise KernelError(errno.EINVAL, "neither live nor quiesce")
-    activation = _of_bus(bus)
+    activation = _activation_of(bus)
     if activation.state() is ActivationState.BUSY:
         raise KernelError(errno.EBUSY, "an activation runs")
     if activation.state() is ActivationState.IDLE:
@@ -94,44 +98,40 @@ def _store_bus_activate(bus: NvdimmBus, data: bytes) -> None:
 
 
 @attribute("capability")
-def capability(bus: NvdimmBus) -> str:
+def capability(bus: HasActivation[BusActivation]) -> str:
     """`quiesce` when the system has to hold still during an activation, else `live`."""
-    return f"{_of_bus(bus).capability}\n"
+    return f"{_activation_of(bus).capability}\n"
 
 
 @attribute("activate", 0o400)
-def dimm_activate(dimm: DimmDevice) -> str:
+def dimm_activate(dimm: HasActivation[DimmActivation]) -> str:
     """`idle`, `armed` or `busy`."""
-    return f"{_of_dimm(dimm).state()}\n"
+    return f"{_activation_of(dimm).state()}\n"
 
 
 @dimm_activate.on_store
-def _store_dimm_activate(dimm: DimmDevice, data: bytes) -> None:
+def _store_dimm_activate(dimm: HasActivation[DimmActivation], data: bytes) -> None:
     """EINVAL for anything but `arm` and `disarm`, EBUSY while an activation runs."""
     word = line(data)
     if word not in ("arm", "disarm"):
         raise KernelError(errno.EINVAL, "neither arm nor disarm")
-    _of_dimm(dimm).arm(word == "arm")
+    _activation_of(dimm).arm(word == "arm")
 
 
 @attribute("result", 0o400)
-def result(dimm: DimmDevice) -> str:
+def result(dimm: HasActivation[DimmActivation]) -> str:
     """What became of the last activation: `none`, `success`, `fail`, `not_staged` or `need_reset`."""
-    return f"{_of_dimm(dimm).result()}\n"
+    return f"{_activation_of(dimm).result()}\n"
 
 
-def _bus_visible(bus: NvdimmBus, candidate: KernelAttribute[NvdimmBus]) -> int:
-    return candidate.permissions if bus.activation else 0
-
-
-def _dimm_visible(dimm: DimmDevice, candidate: KernelAttribute[DimmDevice]) -> int:
-    return candidate.permissions if dimm.activation else 0
+def _visible(device: HasActivation[ActivationT], candidate: KernelAttribute[HasActivation[ActivationT]]) -> int:
+    return candidate.permissions if device.activation else 0
 
 
 #: Empty where the platform cannot activate firmware; the directory is there all the same (Linux 6.1).
-FIRMWARE_GROUP: AttributeGroup[NvdimmBus] = AttributeGroup(
-    (bus_activate, capability), name="firmware", visible=_bus_visible, since="6.1"
+FIRMWARE_GROUP: AttributeGroup[HasActivation[BusActivation]] = AttributeGroup(
+    (bus_activate, capability), name="firmware", visible=_visible, since="6.1"
 )
-DIMM_FIRMWARE_GROUP: AttributeGroup[DimmDevice] = AttributeGroup(
-    (dimm_activate, result), name="firmware", visible=_dimm_visible
+DIMM_FIRMWARE_GROUP: AttributeGroup[HasActivation[DimmActivation]] = AttributeGroup(
+    (dimm_activate, result), name="firmware", visible=_visible
 )

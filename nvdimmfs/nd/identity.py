@@ -2,57 +2,80 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections import Counter
+from typing import ClassVar
 from uuid import UUID
 
 from nvdimmfs.nd.device import NdDevice
 
-if TYPE_CHECKING:
-    from nvdimmfs.nd.region import RegionDevice
+
+class UuidCounts:
+    """The uuids of a bus's registered devices.
+
+    Counted as they change, since a search through ten thousand namespaces would slow down each configuration.
+    """
+
+    __slots__ = ("_counts",)
+
+    def __init__(self) -> None:
+        self._counts: Counter[UUID] = Counter()
+
+    def __contains__(self, identity: UUID) -> bool:
+        """Whether a registered device has the uuid (is_uuid_busy, drivers/nvdimm/namespace_devs.c, Linux 6.1)."""
+        return identity in self._counts
+
+    def add(self, identity: UUID) -> None:
+        """One more device has the uuid."""
+        self._counts[identity] += 1
+
+    def remove(self, identity: UUID) -> None:
+        """One device less has the uuid."""
+        if self._counts[identity] == 1:
+            del self._counts[identity]
+        else:
+            self._counts[identity] -= 1
 
 
-class Identified(NdDevice):
+class UuidHolder(NdDevice):
     """A namespace or a personality: while it is registered, its bus counts its uuid.
-
-    Counted as it changes, since looking at ten thousand namespaces would make each one slower to configure.
 
     Attributes:
         claims_uuid: whether no namespace of the bus may have its uuid.
-        region: the region it stands in.
     """
 
     claims_uuid: ClassVar[bool] = True
-    region: RegionDevice
     _uuid: UUID | None = None
     _counted = False
 
     @property
+    def bus_uuids(self) -> UuidCounts:
+        """The uuids of its bus."""
+        raise NotImplementedError
+
+    @property
     def uuid(self) -> UUID | None:
-        """What it is recognised by; None before it is set."""
+        """The uuid that identifies it; None before it is set."""
         return self._uuid
 
     @uuid.setter
     def uuid(self, identity: UUID | None) -> None:
-        self._count(-1)
+        if self._counted:
+            if self._uuid is not None:
+                self.bus_uuids.remove(self._uuid)
+            if identity is not None:
+                self.bus_uuids.add(identity)
         self._uuid = identity
-        self._count(1)
 
     def add(self) -> None:
         """Register; from now on the uuid counts."""
         self._counted = self.claims_uuid
-        self._count(1)
+        if self._counted and self._uuid is not None:
+            self.bus_uuids.add(self._uuid)
         super().add()
 
     def unregister(self) -> None:
-        """Take it away; then the uuid is free."""
+        """Unregister; then the uuid is free."""
         super().unregister()
-        self._count(-1)
+        if self._counted and self._uuid is not None:
+            self.bus_uuids.remove(self._uuid)
         self._counted = False
-
-    def _count(self, sign: int) -> None:
-        if not self._counted or self._uuid is None:
-            return
-        identities = self.region.parent.identities
-        identities[self._uuid] += sign
-        if not identities[self._uuid]:
-            del identities[self._uuid]

@@ -29,13 +29,18 @@ from nvdimmfs.formats.ndctl import (
     U32_MASK,
     UNKNOWN_SIZE,
     BusCommand,
+    ClearError,
     CommandFormat,
     DimmCommand,
     Package,
 )
-from nvdimmfs.nd.bus import NvdimmBus
-from nvdimmfs.nd.clear_error import account_cleared, refuse_behind_drivers
+from nvdimmfs.nd.bus import NdctlDevice, NvdimmBus
+from nvdimmfs.nd.claim import Personality
+from nvdimmfs.nd.clear_error import account_cleared
+from nvdimmfs.nd.device import NdDevice
 from nvdimmfs.nd.dimm import DimmDevice
+from nvdimmfs.nd.namespace import NamespaceDevice
+from nvdimmfs.nd.region import Kind
 
 #: Bytes of inputs, and of outputs, in which the sizes of fields are looked for (ND_CMD_MAX_ENVELOPE).
 MAX_ENVELOPE = 256
@@ -43,12 +48,21 @@ MAX_ENVELOPE = 256
 #: An argument is never longer, in bytes (ND_IOCTL_MAX_BUFLEN, include/linux/libnvdimm.h).
 MAX_ARGUMENT = 4 << 20
 
+_U64_MASK = (1 << 64) - 1
+
 #: Commands for which a device must be open for writing.  The kernel compares numbers and does not look at the kind of
 #: device, so that a DIMM's GET_SIZE is among them, which has the number of a bus's CLEAR_ERROR.
 _WRITING = {DimmCommand.VENDOR, DimmCommand.SET_DATA, BusCommand.ARS_START, BusCommand.CLEAR_ERROR, CALL}
 
 
 Steps: TypeAlias = Generator[CopyIn | CopyOut, bytes, int]
+
+
+def ioctl_target(device: object) -> NvdimmBus | DimmDevice | None:
+    """The bus (ndctlN) or the DIMM (nmemN) whose commands the ioctls on a device node are; None for other devices."""
+    if isinstance(device, NdctlDevice):
+        return device.parent
+    return device if isinstance(device, DimmDevice) else None
 
 
 def nd_ioctl(device: NvdimmBus | DimmDevice, request: int, writable: bool) -> Steps:
@@ -142,6 +156,29 @@ def _clear_to_send(bus: NvdimmBus, dimm: DimmDevice | None, function: int, argum
     """
     bus.clear_to_send(dimm, function, argument)
     if dimm is None and function == BusCommand.CLEAR_ERROR:
-        refuse_behind_drivers(bus, argument)
+        _refuse_behind_drivers(bus, argument)
     if dimm and function == DimmCommand.SET_DATA and dimm.busy:
         raise KernelError(errno.EBUSY, f"{dimm.name} is in use: its labels belong to the kernel")
+
+
+def _refuse_behind_drivers(bus: NvdimmBus, argument: bytearray) -> None:
+    """EBUSY when a namespace with a driver lies in the range: its disk clears errors (nd_ns_forget_poison_check).
+
+    The range is as long as user space says that something was cleared, which nothing was yet.
+    """
+    command = ClearError.from_bytes(argument)
+    last = (command.address + command.cleared - 1) & _U64_MASK
+    for region in bus.children:
+        for device in region.children:
+            namespace = _namespace_behind(device) if isinstance(device, NdDevice) else None
+            if namespace and command.address <= namespace.start and namespace.start + namespace.size - 1 <= last:
+                raise KernelError(errno.EBUSY, f"{namespace.name} is in use")
+
+
+def _namespace_behind(device: NdDevice) -> NamespaceDevice | None:
+    """The namespace of a device with a driver; dax devices do not count."""
+    if device.driver is None:
+        return None
+    if isinstance(device, Personality):
+        return device.namespace if device.kind is not Kind.DAX else None
+    return device if isinstance(device, NamespaceDevice) else None

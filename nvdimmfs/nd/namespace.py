@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import errno
 import uuid
-from typing import TYPE_CHECKING, Self
+from typing import ClassVar, Self
 
 from nvdimmfs.core.attribute import AttributeGroup, attribute
 from nvdimmfs.core.parse import line, parse_bool
@@ -15,9 +15,6 @@ from nvdimmfs.media.base import Media, MediaWindow
 from nvdimmfs.mm.resource import Intersection
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType, NdDevice
 from nvdimmfs.nd.region import Kind, RegionDevice
-
-if TYPE_CHECKING:
-    from nvdimmfs.nd.claim import Personality
 
 
 class ClaimClass(enum.Enum):
@@ -40,6 +37,16 @@ _SHOWN_CLASS = {
     ClaimClass.DAX: "dax",
     ClaimClass.UNKNOWN: "<unknown>",
 }
+
+
+class Claimant(NdDevice):
+    """A device that can claim a namespace: a personality, see `nd.claim`.
+
+    Attributes:
+        kind: btt, pfn or dax.
+    """
+
+    kind: ClassVar[Kind]
 
 
 class NamespaceDevice(NdDevice):
@@ -66,7 +73,7 @@ class NamespaceDevice(NdDevice):
         self.size = size
         self.numa_node = region.numa_node
         self.target_node = region.target_node
-        self.claim: Personality | None = None
+        self.claim: Claimant | None = None
         self.claim_class = ClaimClass.NONE
         self.force_raw = False
 
@@ -124,7 +131,7 @@ class NamespaceDevice(NdDevice):
     def unregister(self) -> None:
         """Take it away; a disk below it that is its claim's goes first."""
         if self.children and self.claim and self.claim.driver:
-            self.claim.driver.bus.unbind(self.claim)
+            self.bus.unbind(self.claim)
         super().unregister()
 
     def require_idle(self) -> None:

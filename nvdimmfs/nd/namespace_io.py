@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import attrs
 
@@ -12,9 +12,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE
 from nvdimmfs.media.base import Media
 from nvdimmfs.nd.clear_error import clear_poison
-
-if TYPE_CHECKING:
-    from nvdimmfs.nd.namespace import NamespaceDevice
+from nvdimmfs.nd.namespace import NamespaceDevice
 
 
 class BadRanges(Protocol):

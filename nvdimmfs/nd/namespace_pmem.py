@@ -22,7 +22,7 @@ from nvdimmfs.formats.label import (
 )
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP
 from nvdimmfs.nd.dimm import DimmData
-from nvdimmfs.nd.identity import Identified
+from nvdimmfs.nd.identity import UuidCounts, UuidHolder
 from nvdimmfs.nd.label import MappingLabels, label_id
 from nvdimmfs.nd.mapping import Mapping
 from nvdimmfs.nd.namespace import NAMESPACE_GROUP, ClaimClass, NamespaceDevice
@@ -65,7 +65,7 @@ def _extents(mapping: Mapping, identity: uuid.UUID) -> list[int]:
     return [resource.start for resource in data.dpa.named(label_id(identity))] if data else []
 
 
-class NamespacePmem(Identified, NamespaceDevice):
+class NamespacePmem(UuidHolder, NamespaceDevice):
     """A namespace that labels describe; without a size it waits to be configured.
 
     Attributes:
@@ -80,6 +80,10 @@ class NamespacePmem(Identified, NamespaceDevice):
         super().__init__(region, region.numbering[Kind.NAMESPACE].allocate(), region.start, 0)
         self.alt_name = b""
         self.sector_size = 0
+
+    @property
+    def bus_uuids(self) -> UuidCounts:
+        return self.region.parent.uuids
 
     @property
     def parent_uuid(self) -> uuid.UUID:
@@ -217,7 +221,7 @@ def _store_uuid(namespace: NamespacePmem, data: bytes) -> None:
     """EBUSY while in use; EINVAL for no UUID, or for one that the bus has already; EBUSY without labels to replace."""
     namespace.require_idle()
     identity = namespace.parse_uuid(data)
-    if namespace.region.parent.identities[identity]:
+    if identity in namespace.bus_uuids:
         raise KernelError(errno.EINVAL, f"{identity} is taken")
     if namespace.uuid is not None:
         _rename(namespace, namespace.uuid, identity)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import errno
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import attrs
 
@@ -16,14 +16,12 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.interleave import InterleaveSet
 from nvdimmfs.media.base import Media
 from nvdimmfs.mm.memory import Memory
+from nvdimmfs.nd.bus import NvdimmBus
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType, NdDevice
 from nvdimmfs.nd.dpa import DpaWindow
 from nvdimmfs.nd.driver import NdDriver
 from nvdimmfs.nd.mapping import Mapping
 from nvdimmfs.units import PAGE_SIZE
-
-if TYPE_CHECKING:
-    from nvdimmfs.nd.bus import NvdimmBus
 
 #: Default alignment of what is allocated in a region (MEMREMAP_COMPAT_ALIGN_MAX, drivers/nvdimm/region_devs.c, 5.7).
 DEFAULT_ALIGN = 16 << 20
@@ -176,7 +174,7 @@ class RegionDevice(NdDevice):
         return (ND_DEVICE_GROUP, REGION_GROUP, NUMA_GROUP, MAPPING_GROUP)
 
     def release(self) -> None:
-        self.parent.region_numbering.free(self.id)
+        self.parent.layer.region_numbers.free(self.id)
 
 
 def _default_align(size: int, mappings: int) -> int:

@@ -6,7 +6,7 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Driver
 from nvdimmfs.core.module import Module
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
-from nvdimmfs.nd.bus import NdBus, NvdimmBus
+from nvdimmfs.nd.bus import NdLayer, NvdimmBus
 from nvdimmfs.nd.device import NUMA_NO_NODE
 from nvdimmfs.nd.region import RegionDescription, RegionDevice
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
@@ -21,8 +21,8 @@ class E820PmemDriver(Driver):
 
     name = "e820_pmem"
 
-    def __init__(self, bus: PlatformBus, module: Module, nd_bus: NdBus, storage: Storage) -> None:
-        self._nd_bus = nd_bus
+    def __init__(self, bus: PlatformBus, module: Module, layer: NdLayer, storage: Storage) -> None:
+        self._layer = layer
         self._storage = storage
         super().__init__(bus, module)
 
@@ -31,15 +31,15 @@ class E820PmemDriver(Driver):
 
     def probe(self, device: Device) -> None:
         """One root device, and a region for each legacy range in address order."""
-        nvdimm_bus = NvdimmBus(self._nd_bus, device, "e820", self.module)
+        nvdimm_bus = NvdimmBus(self._layer, device, "e820", self.module)
         nvdimm_bus.add()
         device.manage(nvdimm_bus.unregister)
         rules = self.system.kernel.devices
-        for resource in legacy_ranges(self._nd_bus.memory.iomem, nested=rules.legacy_ranges_are_nested):
+        for resource in legacy_ranges(self._layer.memory.iomem, nested=rules.legacy_ranges_are_nested):
             self._add_region(nvdimm_bus, resource)
 
     def _add_region(self, nvdimm_bus: NvdimmBus, resource: Resource) -> None:
-        number = self._nd_bus.region_numbering.allocate()
+        number = self._layer.region_numbers.allocate()
         media = self._storage.media(resource.start, resource.size)
         node = NODE if self.system.kernel.devices.legacy_has_node else NUMA_NO_NODE
         description = RegionDescription(

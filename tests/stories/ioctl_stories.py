@@ -16,11 +16,11 @@ import attrs
 from ask_ioctls import from_hex, to_hex
 from machines import boot
 
-from nvdimmfs.core.device import DeviceNumber
+from nvdimmfs.core.device_number import DeviceNumber
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Symlink
 from nvdimmfs.machine.machine import Machine
-from nvdimmfs.nd.ioctl import CopyIn, CopyOut, Steps, nd_ioctl
+from nvdimmfs.nd.ioctl import CopyIn, CopyOut, Steps, ioctl_target, nd_ioctl
 
 Question = dict[str, Any]
 Answer = dict[str, Any]
@@ -114,7 +114,7 @@ class Asker:
     def _ioctl(self, question: Question) -> Answer:
         memory = UserMemory(bytearray(from_hex(question.get("memory", ""))), question.get("constant", False))
         before = bytes(memory.data)
-        device = self.machine.nd_bus.character_device(self._number(question["ioctl"]))
+        device = ioctl_target(self.machine.system.numbered.get(self._number(question["ioctl"])))
         if device is None:
             return {"errno": "ENOENT"}
         try:

@@ -14,8 +14,9 @@ from nvdimmfs.formats.ndctl import BusCommand, in_order
 from nvdimmfs.machine_file import model, words
 from nvdimmfs.media.base import Media
 from nvdimmfs.mm.resource import Resource
-from nvdimmfs.nd.bus import NdBus, NvdimmBus
+from nvdimmfs.nd.bus import NdLayer, NvdimmBus
 from nvdimmfs.nd.command import Outcome
+from nvdimmfs.nd.device import NdDevice
 from nvdimmfs.nd.dimm import DimmDescription, DimmDevice
 from nvdimmfs.nd.region import RegionDescription, RegionDevice
 from nvdimmfs.platforms.nfit.ars import AddressRangeScrub
@@ -52,8 +53,8 @@ class NfitBus(NvdimmBus):
         intel_activation: how firmware of its DIMMs is activated; None where it is not.
     """
 
-    def __init__(self, nd_bus: NdBus, parent: Device, module: Module, table: model.BusDescription) -> None:
-        super().__init__(nd_bus, parent, table.provider, module)
+    def __init__(self, layer: NdLayer, parent: Device, module: Module, table: model.BusDescription) -> None:
+        super().__init__(layer, parent, table.provider, module)
         self.table = table
         self.hw_error_scrub = table.hw_error_scrub
         self.resources: list[Resource] = []
@@ -84,11 +85,11 @@ class NfitBus(NvdimmBus):
         families = [dimm.family for dimm in self.table.dimms_by_handle]
         return frozenset(family for family in families if family > INTEL_FAMILY or family == families[-1] >= 0)
 
-    def clear_to_send(self, dimm: DimmDevice | None, function: int, argument: bytearray) -> None:
+    def clear_to_send(self, dimm: NdDevice | None, function: int, argument: bytearray) -> None:
         """EBUSY to start a scrub while the kernel scrubs; EOPNOTSUPP for functions that only the kernel calls."""
         clear_to_send(dimm is not None, function, argument, scrubbing=self.scrub.busy)
 
-    def control(self, dimm: DimmDevice | None, command: int, argument: bytearray) -> Outcome:
+    def control(self, dimm: NdDevice | None, command: int, argument: bytearray) -> Outcome:
         """EINVAL, ENOTTY and ENXIO as `acpi_nfit_ctl`."""
         return acpi_nfit_ctl(dimm.receiver if isinstance(dimm, NfitDimm) else self._receiver, command, argument)
 

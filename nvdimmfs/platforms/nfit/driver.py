@@ -5,7 +5,7 @@ from __future__ import annotations
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Driver
 from nvdimmfs.core.module import Module
-from nvdimmfs.nd.bus import NdBus
+from nvdimmfs.nd.bus import NdLayer
 from nvdimmfs.platforms.acpi_bus import AcpiBus, AcpiDevice
 from nvdimmfs.platforms.nfit.platform import NfitPlatform
 from nvdimmfs.platforms.tables import Firmware
@@ -17,9 +17,9 @@ class NfitDriver(Driver):
     name = "nfit"
     shows_module = False
 
-    def __init__(self, bus: AcpiBus, module: Module, nd_bus: NdBus, firmware: Firmware) -> None:
+    def __init__(self, bus: AcpiBus, module: Module, layer: NdLayer, firmware: Firmware) -> None:
         self._firmware = firmware
-        self._platform = NfitPlatform(nd_bus, module, firmware)
+        self._platform = NfitPlatform(layer, module, firmware)
         super().__init__(bus, module)
 
     def matches(self, device: Device) -> bool:

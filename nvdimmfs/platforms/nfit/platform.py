@@ -10,7 +10,7 @@ from nvdimmfs.machine_file import model, words
 from nvdimmfs.machine_file.interleave import interleave_set
 from nvdimmfs.media.base import Media
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
-from nvdimmfs.nd.bus import NdBus
+from nvdimmfs.nd.bus import NdLayer
 from nvdimmfs.nd.device import NUMA_NO_NODE
 from nvdimmfs.nd.dimm import DimmDescription
 from nvdimmfs.nd.mapping import Mapping
@@ -23,8 +23,8 @@ from nvdimmfs.platforms.tables import Firmware
 class NfitPlatform:
     """Registers a bus with everything that its table lists."""
 
-    def __init__(self, nd_bus: NdBus, module: Module, firmware: Firmware) -> None:
-        self._nd_bus = nd_bus
+    def __init__(self, layer: NdLayer, module: Module, firmware: Firmware) -> None:
+        self._layer = layer
         self._module = module
         self._firmware = firmware
 
@@ -41,7 +41,7 @@ class NfitPlatform:
             bus.scrub.request(Request.LONG)
 
     def _new_bus(self, parent: Device, table: model.BusDescription) -> NfitBus:
-        return NfitBus(self._nd_bus, parent, self._module, table)
+        return NfitBus(self._layer, parent, self._module, table)
 
     def _new_dimm(
         self, bus: NfitBus, table: model.DimmDescription, description: DimmDescription, label_area: Media | None
@@ -87,7 +87,7 @@ class NfitPlatform:
             numa_node=range_.numa_node,
             target_node=range_.target_node if range_.target_node >= 0 else NUMA_NO_NODE,
         )
-        number = self._nd_bus.region_numbering.allocate()
+        number = self._layer.region_numbers.allocate()
         region = NfitRegion(bus, number, description, range_.range_index)
         region.read_only = region.read_only or range_.read_only
         region.add()
@@ -95,7 +95,7 @@ class NfitPlatform:
             bus.scrub.add(region)
 
     def _insert_resource(self, range_: model.RangeDescription) -> Resource:
-        iomem = self._nd_bus.memory.iomem
+        iomem = self._layer.memory.iomem
         end = range_.start + range_.size - 1
         return iomem.insert(
             Resource("Persistent Memory", range_.start, end, ResourceFlag.MEM, ResourceDescriptor.PERSISTENT_MEMORY)

@@ -16,9 +16,10 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.ndctl import CALL, U32_MASK, DimmCommand, Package
 from nvdimmfs.machine_file import model, words
 from nvdimmfs.media.base import Media
-from nvdimmfs.nd.bus import NdBus
+from nvdimmfs.nd.bus import NdLayer
 from nvdimmfs.nd.command import Outcome
-from nvdimmfs.nd.dimm import DimmDescription, DimmDevice
+from nvdimmfs.nd.device import NdDevice
+from nvdimmfs.nd.dimm import DimmDescription
 from nvdimmfs.nd.firmware_activation import ActivationState
 from nvdimmfs.nd.region import RegionDevice
 from nvdimmfs.nd.security import DimmSecurity, SecurityFlags
@@ -187,12 +188,12 @@ class NfitTestBus(NfitBus):
     """
 
     def __init__(
-        self, nd_bus: NdBus, parent: Device, module: Module, table: model.BusDescription, tested: TestedDimms
+        self, layer: NdLayer, parent: Device, module: Module, table: model.BusDescription, tested: TestedDimms
     ) -> None:
-        super().__init__(nd_bus, parent, module, table)
+        super().__init__(layer, parent, module, table)
         self.tested = tested
 
-    def control(self, dimm: DimmDevice | None, command: int, argument: bytearray) -> Outcome:
+    def control(self, dimm: NdDevice | None, command: int, argument: bytearray) -> Outcome:
         """Execute a command (nfit_test_ctl).
 
         ENOTTY for what is not there, ENXIO for a DIMM that the test platform does not know, EINVAL for arguments that

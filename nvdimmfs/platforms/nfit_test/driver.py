@@ -5,7 +5,7 @@ from __future__ import annotations
 from nvdimmfs.core.device import Class, Device
 from nvdimmfs.core.driver import Driver
 from nvdimmfs.core.module import Module
-from nvdimmfs.nd.bus import NdBus
+from nvdimmfs.nd.bus import NdLayer
 from nvdimmfs.platforms.nfit_test.bus import TestedDimms
 from nvdimmfs.platforms.nfit_test.dimm import TestDimm
 from nvdimmfs.platforms.nfit_test.platform import NfitTestPlatform
@@ -20,12 +20,12 @@ class NfitTestDriver(Driver):
     name = "nfit_test"
 
     def __init__(
-        self, bus: PlatformBus, module: Module, nd_bus: NdBus, firmware: Firmware, device_class: Class
+        self, bus: PlatformBus, module: Module, layer: NdLayer, firmware: Firmware, device_class: Class
     ) -> None:
         self._firmware = firmware
         self._class = device_class
         self._activations = Activations(bus.system)
-        self._nd_bus = nd_bus
+        self._layer = layer
         super().__init__(bus, module)
 
     def matches(self, device: Device) -> bool:
@@ -44,7 +44,7 @@ class NfitTestDriver(Driver):
             test_dimm = TestDimm(self._class, device, number, dimm)
             test_dimm.add()
             device.manage(test_dimm.unregister)
-        NfitTestPlatform(self._nd_bus, self.module, self._firmware, tested).add(device, table)
+        NfitTestPlatform(self._layer, self.module, self._firmware, tested).add(device, table)
 
     def _first_number(self, device: str) -> int:
         """The test DIMMs are numbered through all platforms, whether they are there or not."""

@@ -6,7 +6,7 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
 from nvdimmfs.machine_file import model
 from nvdimmfs.media.base import Media
-from nvdimmfs.nd.bus import NdBus
+from nvdimmfs.nd.bus import NdLayer
 from nvdimmfs.nd.dimm import DimmDescription
 from nvdimmfs.platforms.nfit.bus import NfitBus, NfitDimm
 from nvdimmfs.platforms.nfit.platform import NfitPlatform
@@ -17,13 +17,13 @@ from nvdimmfs.platforms.tables import Firmware
 class NfitTestPlatform(NfitPlatform):
     """Registers a bus of the test platform, whose DIMMs answer commands themselves."""
 
-    def __init__(self, nd_bus: NdBus, module: Module, firmware: Firmware, tested: TestedDimms) -> None:
+    def __init__(self, layer: NdLayer, module: Module, firmware: Firmware, tested: TestedDimms) -> None:
         """`tested`: the bus's DIMMs as the test platform knows them."""
-        super().__init__(nd_bus, module, firmware)
+        super().__init__(layer, module, firmware)
         self._tested = tested
 
     def _new_bus(self, parent: Device, table: model.BusDescription) -> NfitBus:
-        return NfitTestBus(self._nd_bus, parent, self._module, table, self._tested)
+        return NfitTestBus(self._layer, parent, self._module, table, self._tested)
 
     def _new_dimm(
         self, bus: NfitBus, table: model.DimmDescription, description: DimmDescription, label_area: Media | None

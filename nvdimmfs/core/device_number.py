@@ -1,0 +1,54 @@
+"""Device numbers: the major of each kind of device node, and what a device with a number offers.
+
+A driver combines its major with a minor of its own: nmemN is (DIMM_MAJOR, N), ndctlN is (NDCTL_MAJOR, N), daxX.Y and
+disks take the lowest free minor when they are registered.  `Device.renumber` changes a number afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import attrs
+
+#: Major of disks whose driver has registered no major (BLOCK_EXT_MAJOR, include/uapi/linux/major.h).
+BLOCK_EXT_MAJOR = 259
+
+#: Majors that the kernel assigns at run time, as on the reference machine: nmemN, ndctlN (both assigned when libnvdimm
+#: is loaded: nvdimm_bus_init, drivers/nvdimm/bus.c) and daxX.Y (dax_core_init, drivers/dax/super.c).
+DIMM_MAJOR = 245
+NDCTL_MAJOR = 246
+DAX_MAJOR = 252
+
+
+@attrs.frozen
+class DeviceNumber:
+    """A major and minor number, and the kind of device node that has it.
+
+    Attributes:
+        kind: `block` or `char`, as in /sys/dev.
+    """
+
+    kind: str
+    major: int
+    minor: int
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether 12 bits hold the major and 20 the minor (include/linux/kdev_t.h)."""
+        return 0 <= self.major < 1 << 12 and 0 <= self.minor < 1 << 20
+
+    def __str__(self) -> str:
+        return f"{self.major}:{self.minor}"
+
+
+class Numbered(Protocol):
+    """A registered device that has a device number.
+
+    Attributes:
+        name: the device's name.
+    """
+
+    name: str
+
+    def renumber(self, number: DeviceNumber) -> None:
+        """Change the number.  EBUSY when another device has it, EINVAL when it is out of range."""
