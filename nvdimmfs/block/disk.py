@@ -9,7 +9,7 @@ from typing import Self
 import attrs
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks
-from nvdimmfs.block.partition import STATISTICS, Partition
+from nvdimmfs.block.partition import STATISTICS, Partition, WholeDisk
 from nvdimmfs.block.queue import INTEGRITY_GROUP, QUEUE_GROUP, QueueLimits, QueueSettings
 from nvdimmfs.block.trace import TRACE_GROUP, Trace
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, constant
@@ -105,7 +105,7 @@ class BackingDeviceInfo(Device):
         super().unregister()
 
 
-class Disk(Device):
+class Disk(WholeDisk):
     """A disk below the device that provides it.
 
     Attributes:
@@ -132,6 +132,7 @@ class Disk(Device):
     ) -> None:
         super().__init__(layer.system, name, parent)
         self.layer = layer
+        self.minors = layer.minors
         self.device_class = layer.disk_class
         self._minor = layer.minors.allocate()
         self.number = DeviceNumber("block", BLOCK_EXT_MAJOR, self._minor)

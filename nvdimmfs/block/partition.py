@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
+from nvdimmfs.block.queue import QueueLimits
 from nvdimmfs.block.trace import TRACE_GROUP, Trace
 from nvdimmfs.core.attribute import AttributeGroup, attribute, constant, create_files
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.device_number import DeviceNumber
+from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.partition_table import PartitionEntry
-from nvdimmfs.kernfs import BinaryFile
+from nvdimmfs.kernfs import BinaryFile, Bytes
 
-if TYPE_CHECKING:
-    from nvdimmfs.block.disk import Disk, DiskBytes
+
+class WholeDiskBytes(Bytes, Protocol):
+    """The bytes of a disk with partitions."""
+
+    def write_sectors(self, offset: int, data: bytes) -> None:
+        """Write whole sectors, without the page cache."""
+
+
+class WholeDisk(Device):
+    """A disk, as its partitions see it.
+
+    Attributes:
+        limits: the limits that its driver declared.
+        read_only: writes are refused with EPERM.
+        minors: the minor numbers of disks and partitions.
+    """
+
+    limits: QueueLimits
+    read_only: bool
+    minors: Numbering
+
+    def sequence_variables(self) -> list[tuple[str, str]]:
+        """The variables of uevents that identify the disk among others of its name or number."""
+        raise NotImplementedError
 
 
 class Partition(Device):
@@ -32,9 +56,9 @@ class Partition(Device):
 
     device_type = "partition"
     names_its_parent = False
-    parent: Disk
+    parent: WholeDisk
 
-    def __init__(self, disk: Disk, whole: DiskBytes, entry: PartitionEntry, number: DeviceNumber) -> None:
+    def __init__(self, disk: WholeDisk, whole: WholeDiskBytes, entry: PartitionEntry, number: DeviceNumber) -> None:
         super().__init__(disk.system, f"{disk.name}{'p' if disk.name[-1].isdigit() else ''}{entry.number}", disk)
         self.device_class = disk.device_class
         self.number = number
@@ -72,13 +96,13 @@ class Partition(Device):
         self.has_front = True
 
     def release(self) -> None:
-        self.parent.layer.minors.free(self._minor)
+        self.parent.minors.free(self._minor)
 
 
 class PartitionBytes:
     """A partition as a file: a part of its disk."""
 
-    def __init__(self, partition: Partition, whole: DiskBytes) -> None:
+    def __init__(self, partition: Partition, whole: WholeDiskBytes) -> None:
         self._partition = partition
         self._whole = whole
         self._start = partition.entry.start * SECTOR_SIZE

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import re
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import attrs
 
@@ -18,9 +18,6 @@ from nvdimmfs.core.attribute import AttributeGroup, HasSystem, KernelAttribute, 
 from nvdimmfs.core.parse import c_string, parse_signed, parse_unsigned_or_einval
 from nvdimmfs.errors import KernelError
 from nvdimmfs.units import KIB, PAGE_SIZE, align_down
-
-if TYPE_CHECKING:
-    from nvdimmfs.block.disk import Disk
 
 #: KiB of the largest request that the queue passes on at the start (BLK_DEF_MAX_SECTORS).
 DEFAULT_MAX_SECTORS_KB = 1280
@@ -80,6 +77,32 @@ class QueueSettings:
     integrity: frozenset[str] = frozenset()
 
 
+class ReadAhead(Protocol):
+    """A backing device info, as the queue's files see it.
+
+    Attributes:
+        read_ahead_kb: KiB to read ahead.
+    """
+
+    read_ahead_kb: int
+
+
+class HasQueue(HasSystem, Protocol):
+    """A disk, as its queue's files see it."""
+
+    @property
+    def limits(self) -> QueueLimits:
+        """The limits that its driver declared."""
+
+    @property
+    def settings(self) -> QueueSettings:
+        """What was written to the queue's files."""
+
+    @property
+    def bdi(self) -> ReadAhead:
+        """Its backing device info."""
+
+
 def _parse_setting(data: bytes) -> int:
     """A decimal number of 32 bits.  EINVAL for anything else."""
     return parse_unsigned_or_einval(data, bits=32, base=10)
@@ -89,12 +112,12 @@ def _turned(switches: frozenset[str], name: str, *, on: bool) -> frozenset[str]:
     return switches | {name} if on else switches - {name}
 
 
-def _switch(name: str) -> KernelAttribute[Disk]:
-    def show(disk: Disk) -> str:
+def _switch(name: str) -> KernelAttribute[HasQueue]:
+    def show(disk: HasQueue) -> str:
         """0 or 1, without effect on a disk that takes bios directly."""
         return f"{int(name in disk.settings.switches)}\n"
 
-    def store(disk: Disk, data: bytes) -> None:
+    def store(disk: HasQueue, data: bytes) -> None:
         """Remember it; any number but 0 is 1.  EINVAL for anything but a decimal number of 32 bits."""
         settings = disk.settings
         settings.switches = _turned(settings.switches, name, on=bool(_parse_setting(data)))
@@ -115,38 +138,38 @@ def _only_for_requests(name: str, text: str) -> KernelAttribute[HasSystem]:
 
 
 @attribute("read_ahead_kb")
-def read_ahead_kb(disk: Disk) -> str:
+def read_ahead_kb(disk: HasQueue) -> str:
     """KiB to read ahead: the same value as in the disk's backing device info."""
     return f"{disk.bdi.read_ahead_kb}\n"
 
 
 @read_ahead_kb.on_store
-def _store_read_ahead_kb(disk: Disk, data: bytes) -> None:
+def _store_read_ahead_kb(disk: HasQueue, data: bytes) -> None:
     """What is beyond whole pages is cut off.  EINVAL for anything but a decimal number of 32 bits."""
     disk.bdi.read_ahead_kb = _parse_setting(data)
 
 
 @attribute("nomerges")
-def nomerges(disk: Disk) -> str:
+def nomerges(disk: HasQueue) -> str:
     """Which ways to merge requests are turned off: 0 for none, 1 for all but the simple ones, 2 for all."""
     return f"{disk.settings.nomerges}\n"
 
 
 @nomerges.on_store
-def _store_nomerges(disk: Disk, data: bytes) -> None:
+def _store_nomerges(disk: HasQueue, data: bytes) -> None:
     """Any number but 0 and 2 is 1.  EINVAL for anything but a decimal number of 32 bits."""
     value = _parse_setting(data)
     disk.settings.nomerges = value if value in {0, 2} else 1
 
 
 @attribute("rq_affinity")
-def rq_affinity(disk: Disk) -> str:
+def rq_affinity(disk: HasQueue) -> str:
     """Where a request is completed: 0 anywhere, 1 in the group of CPUs that sent it, 2 on the CPU itself."""
     return f"{disk.settings.rq_affinity}\n"
 
 
 @rq_affinity.on_store
-def _store_rq_affinity(disk: Disk, data: bytes) -> None:
+def _store_rq_affinity(disk: HasQueue, data: bytes) -> None:
     """A number above 2 is taken and changes nothing.  EINVAL for anything but a decimal number of 32 bits."""
     value = _parse_setting(data)
     if value in {0, 1, 2}:
@@ -154,13 +177,13 @@ def _store_rq_affinity(disk: Disk, data: bytes) -> None:
 
 
 @attribute("max_sectors_kb")
-def max_sectors_kb(disk: Disk) -> str:
+def max_sectors_kb(disk: HasQueue) -> str:
     """KiB of the largest request."""
     return f"{disk.settings.max_sectors_kb}\n"
 
 
 @max_sectors_kb.on_store
-def _store_max_sectors_kb(disk: Disk, data: bytes) -> None:
+def _store_max_sectors_kb(disk: HasQueue, data: bytes) -> None:
     """EINVAL for less than 4, for more than the driver takes, and for anything but a decimal number of 32 bits."""
     value = _parse_setting(data)
     if not PAGE_SIZE // KIB <= value <= disk.limits.max_hw_sectors_kb:
@@ -169,73 +192,73 @@ def _store_max_sectors_kb(disk: Disk, data: bytes) -> None:
 
 
 @attribute("max_hw_sectors_kb")
-def max_hw_sectors_kb(disk: Disk) -> str:
+def max_hw_sectors_kb(disk: HasQueue) -> str:
     """KiB of the largest request that the driver takes."""
     return f"{disk.limits.max_hw_sectors_kb}\n"
 
 
 @attribute("discard_max_bytes")
-def discard_max_bytes(_disk: Disk) -> str:
+def discard_max_bytes(_disk: HasQueue) -> str:
     """Bytes of the largest discard: there is none."""
     return "0\n"
 
 
 @discard_max_bytes.on_store
-def _store_discard_max_bytes(_disk: Disk, data: bytes) -> None:
+def _store_discard_max_bytes(_disk: HasQueue, data: bytes) -> None:
     """EINVAL for anything but 0: the disk has no granularity of discards that a number could be a multiple of."""
     if _parse_setting(data):
         raise KernelError(errno.EINVAL, "the disk does not discard")
 
 
 @attribute("scheduler")
-def scheduler(_disk: Disk) -> str:
+def scheduler(_disk: HasQueue) -> str:
     """What puts requests in order: nothing."""
     return "none\n"
 
 
 @scheduler.on_store
-def _store_scheduler(_disk: Disk, _data: bytes) -> None:
+def _store_scheduler(_disk: HasQueue, _data: bytes) -> None:
     """Any name is taken, and none is looked up (elv_iosched_store, block/elevator.c, Linux 6.1)."""
 
 
 @attribute("dax")
-def dax(disk: Disk) -> str:
+def dax(disk: HasQueue) -> str:
     """Whether user space can map the media directly."""
     return f"{int(disk.limits.dax)}\n"
 
 
 @attribute("hw_sector_size")
-def hw_sector_size(disk: Disk) -> str:
+def hw_sector_size(disk: HasQueue) -> str:
     """The old name of logical_block_size."""
     return f"{disk.limits.logical_block_size}\n"
 
 
 @attribute("logical_block_size")
-def logical_block_size(disk: Disk) -> str:
+def logical_block_size(disk: HasQueue) -> str:
     """Bytes of the smallest request."""
     return f"{disk.limits.logical_block_size}\n"
 
 
 @attribute("physical_block_size")
-def physical_block_size(disk: Disk) -> str:
+def physical_block_size(disk: HasQueue) -> str:
     """Bytes that are written at once."""
     return f"{disk.limits.physical_block_size}\n"
 
 
 @attribute("minimum_io_size")
-def minimum_io_size(disk: Disk) -> str:
+def minimum_io_size(disk: HasQueue) -> str:
     """Bytes of the smallest request that costs no more than it moves."""
     return f"{disk.limits.physical_block_size}\n"
 
 
 @attribute("write_cache")
-def write_cache(disk: Disk) -> str:
+def write_cache(disk: HasQueue) -> str:
     """`write back` when written data needs a flush to be durable, else `write through`."""
     return "write back\n" if disk.settings.write_cache else "write through\n"
 
 
 @write_cache.on_store
-def _store_write_cache(disk: Disk, data: bytes) -> None:
+def _store_write_cache(disk: HasQueue, data: bytes) -> None:
     """`write back`, `write through` or `none`, and whatever follows.
 
     EINVAL for anything else, and for `write back` where the driver declared no cache.
@@ -251,7 +274,7 @@ def _store_write_cache(disk: Disk, data: bytes) -> None:
 
 
 @attribute("wbt_lat_usec")
-def wbt_lat_usec(disk: Disk) -> str:
+def wbt_lat_usec(disk: HasQueue) -> str:
     """Microseconds that writeback throttling aims at.  EINVAL until a write has set it up."""
     if disk.settings.latency is None:
         raise KernelError(errno.EINVAL, "no writeback throttling")
@@ -259,7 +282,7 @@ def wbt_lat_usec(disk: Disk) -> str:
 
 
 @wbt_lat_usec.on_store
-def _store_wbt_lat_usec(disk: Disk, data: bytes) -> None:
+def _store_wbt_lat_usec(disk: HasQueue, data: bytes) -> None:
     """0 turns it off, -1 asks for the default.  EINVAL for anything but a decimal number, ERANGE past 64 bits."""
     value = parse_signed(data, base=10)
     if value < -1:
@@ -271,7 +294,7 @@ def _store_wbt_lat_usec(disk: Disk, data: bytes) -> None:
         disk.settings.latency = value * 1000 % (1 << 64)
 
 
-QUEUE_GROUP: AttributeGroup[Disk] = AttributeGroup(
+QUEUE_GROUP: AttributeGroup[HasQueue] = AttributeGroup(
     (
         *(_switch(name) for name in _SWITCHES),
         read_ahead_kb,
@@ -314,12 +337,12 @@ QUEUE_GROUP: AttributeGroup[Disk] = AttributeGroup(
 )
 
 
-def _integrity_switch(name: str) -> KernelAttribute[Disk]:
-    def show(disk: Disk) -> str:
+def _integrity_switch(name: str) -> KernelAttribute[HasQueue]:
+    def show(disk: HasQueue) -> str:
         """0 or 1, without effect: the disk has no integrity data."""
         return f"{int(name in disk.settings.integrity)}\n"
 
-    def store(disk: Disk, data: bytes) -> None:
+    def store(disk: HasQueue, data: bytes) -> None:
         """Remember whether it begins with a number other than 0.  Nothing is refused."""
         digits = _DIGITS.match(c_string(data))
         assert digits, "the pattern matches no digits, too"
@@ -330,7 +353,7 @@ def _integrity_switch(name: str) -> KernelAttribute[Disk]:
     return KernelAttribute(name, 0o644, show, store)
 
 
-INTEGRITY_GROUP: AttributeGroup[Disk] = AttributeGroup(
+INTEGRITY_GROUP: AttributeGroup[HasQueue] = AttributeGroup(
     (
         constant("device_is_integrity_capable", "0\n"),
         constant("format", "none\n"),

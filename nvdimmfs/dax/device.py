@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Self
 
-import attrs
-
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, write_only_attribute
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.device_number import DAX_MAJOR, DeviceNumber
@@ -16,7 +14,7 @@ from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.parse import line, parse_unsigned
 from nvdimmfs.core.system import System
 from nvdimmfs.dax.bus import DaxBus, DaxBusDevice
-from nvdimmfs.dax.region import DaxRegion
+from nvdimmfs.dax.region import DaxRange, DaxRegion
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import BinaryFile
 from nvdimmfs.mm.memory import Memory
@@ -40,27 +38,6 @@ class DaxLayer:
         self.bus = DaxBus(system)
         self.memory = memory
         self.minors = Numbering()
-
-
-@attrs.define(eq=False)
-class DaxRange:
-    """A physical range of a dax device.
-
-    Attributes:
-        start, size: bytes.
-        page_offset: where in the device it stood when it became a part of it, pages.
-        mapping: the device that shows it; None before there is one.
-    """
-
-    start: int
-    size: int
-    page_offset: int = 0
-    mapping: DaxMapping | None = None
-
-    @property
-    def end(self) -> int:
-        """The address after its last byte."""
-        return self.start + self.size
 
 
 class DaxMapping(Device):

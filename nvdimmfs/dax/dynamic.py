@@ -10,7 +10,7 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.parse import line, parse_signed
 from nvdimmfs.dax.device import DaxLayer, DevDax
-from nvdimmfs.dax.region import DAX_REGION_GROUP, DaxRegion
+from nvdimmfs.dax.region import DAX_REGION_GROUP, DaxRegion, RangeOwner
 from nvdimmfs.errors import KernelError
 from nvdimmfs.media.base import Media
 
@@ -59,12 +59,12 @@ class DynamicDaxRegion(DaxRegion):
             raise KernelError(errno.EBUSY, f"{name} is in use, or the first one")
         victim.unregister()
 
-    def came_up(self, device: DevDax) -> None:
+    def came_up(self, device: RangeOwner) -> None:
         """It is a seed no longer."""
         if self.seed is device:
             self.seed = None
 
-    def device_gone(self, device: DevDax) -> None:
+    def device_gone(self, device: RangeOwner) -> None:
         """Its number is free, too."""
         super().device_gone(device)
         self._numbering.free(device.id)

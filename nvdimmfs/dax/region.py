@@ -4,16 +4,62 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
+
+import attrs
 
 from nvdimmfs.core.attribute import AttributeGroup, attribute
-from nvdimmfs.core.device import Device
+from nvdimmfs.core.device import Device, DeviceDriver
 from nvdimmfs.errors import KernelError
 from nvdimmfs.media.base import Media
 from nvdimmfs.mm.resource import Resource
 
-if TYPE_CHECKING:
-    from nvdimmfs.dax.device import DevDax
+
+@attrs.define(eq=False)
+class DaxRange:
+    """A physical range of a dax device.
+
+    Attributes:
+        start, size: bytes.
+        page_offset: where in the device it stood when it became a part of it, pages.
+        mapping: the device that shows it; None before there is one.
+    """
+
+    start: int
+    size: int
+    page_offset: int = 0
+    mapping: Device | None = None
+
+    @property
+    def end(self) -> int:
+        """The address after its last byte."""
+        return self.start + self.size
+
+
+class RangeOwner(Protocol):
+    """A dax device, as its region sees it.
+
+    Attributes:
+        name: the device's name.
+        id: the Y of daxX.Y.
+        ranges: the ranges of the region that it consists of, in order.
+        driver: the driver it is bound to.
+    """
+
+    name: str
+    id: int
+    ranges: list[DaxRange]
+    driver: DeviceDriver | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all ranges."""
+
+    def append(self, start: int, size: int) -> None:
+        """Add a range behind the others."""
+
+    def drop_last(self) -> None:
+        """Give up the last range."""
 
 
 class DaxRegion:
@@ -63,7 +109,7 @@ class DaxRegion:
         """Bytes that no device has."""
         return self.size - sum(child.size for child in self.space.children)
 
-    def resize(self, device: DevDax, size: int) -> None:
+    def resize(self, device: RangeOwner, size: int) -> None:
         """Grow into what is free, first fit, or shrink from the end (dev_dax_resize).
 
         EBUSY while bound; ENOSPC when less is free.
@@ -84,7 +130,7 @@ class DaxRegion:
                 self.add_range(device, start, taken)
             missing -= taken
 
-    def add_range(self, device: DevDax, start: int, size: int) -> None:
+    def add_range(self, device: RangeOwner, start: int, size: int) -> None:
         """Give a device a range.  ENOMEM when it is not free, or not in the region.
 
         Of none it can only make the first: EBUSY otherwise, and nothing happens.
@@ -99,10 +145,10 @@ class DaxRegion:
             raise KernelError(errno.ENOMEM, refusal.reason) from None
         device.append(start, size)
 
-    def came_up(self, device: DevDax) -> None:
+    def came_up(self, device: RangeOwner) -> None:
         """A driver has taken a device into service."""
 
-    def device_gone(self, device: DevDax) -> None:
+    def device_gone(self, device: RangeOwner) -> None:
         """A device is unregistered: its ranges are free."""
         for each in device.ranges:
             self.space.release(each.start, each.size)
@@ -117,7 +163,7 @@ class DaxRegion:
         if start <= self.space.end:
             yield start, self.space.end + 1 - start
 
-    def _shrink(self, device: DevDax, surplus: int) -> None:
+    def _shrink(self, device: RangeOwner, surplus: int) -> None:
         while surplus:
             last = device.ranges[-1]
             if last.size > surplus:
@@ -127,7 +173,7 @@ class DaxRegion:
             device.drop_last()
             surplus -= last.size
 
-    def _resize_last(self, device: DevDax, size: int) -> None:
+    def _resize_last(self, device: RangeOwner, size: int) -> None:
         last = device.ranges[-1]
         self.space.release(last.start, last.size)
         self.space.request(last.start, size, device.name)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from nvdimmfs.core.device import Device
 from nvdimmfs.dax.bus import DaxDriver
-from nvdimmfs.dax.device import DaxRange, DevDax
+from nvdimmfs.dax.device import DevDax
+from nvdimmfs.dax.region import DaxRange
 from nvdimmfs.drivers.pagemap import for_device_dax, map_pages
 
 

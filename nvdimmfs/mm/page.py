@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import attrs
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.mm.address_space import AddressSpace
 from nvdimmfs.mm.memremap import DevPagemap, PagemapState
-from nvdimmfs.mm.sparse import MemmapRun, Place
+from nvdimmfs.mm.sparse import MemmapRun, Place, SparseMemory
 from nvdimmfs.mm.zone import Zone
 from nvdimmfs.units import PAGE_SHIFT, PAGE_SIZE, STRUCT_PAGE_SIZE
-
-if TYPE_CHECKING:
-    from nvdimmfs.mm.memory import Memory
 
 
 @attrs.frozen
@@ -71,10 +69,37 @@ class PageSegment:
     pagemap: DevPagemap | None
 
 
+class PhysicalMemory(Protocol):
+    """A machine's memory, as the translations see it (`mm.memory.Memory`)."""
+
+    @property
+    def space(self) -> AddressSpace:
+        """The layout of the kernel's address space."""
+
+    @property
+    def sparse(self) -> SparseMemory:
+        """The memmaps."""
+
+    def find_pagemap(self, pfn: int) -> DevPagemap | None:
+        """The page map that a page frame belongs to."""
+
+    def device_zone(self, nid: int = 0) -> Zone:
+        """A node's ZONE_DEVICE."""
+
+    def ram_zone(self, pfn: int) -> Zone:
+        """The zone of a page frame that is System RAM."""
+
+    def is_ram(self, pfn: int) -> bool:
+        """Whether a page frame is System RAM."""
+
+    def initialised(self, first: int, end: int) -> Iterator[tuple[int, int, DevPagemap | None]]:
+        """The page frames from `first` to before `end` with an initialised struct page, in order."""
+
+
 class Pages:
     """The translations of a machine.  Addresses that cannot be of the kind asked for are EINVAL."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: PhysicalMemory) -> None:
         self._memory = memory
         self._space = memory.space
 
