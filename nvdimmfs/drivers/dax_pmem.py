@@ -38,15 +38,14 @@ class DaxPmemDriver(NdDriver):
         assert isinstance(device, DaxDevice)
         namespace = common_probe(device)
         require_info_blocks(namespace)
-        _, block = device.set_up()
-        pagemap = pfn_pagemap(device, namespace, block)
-        reserve(device, namespace, block.dataoff)
-        start = pagemap.range.start + block.dataoff
-        size = pagemap.range.end + 1 - start
+        layout = device.set_up()
+        pagemap = pfn_pagemap(device, layout)
+        reserve(device, namespace, layout.dataoff)
+        start, size = layout.data.start, layout.data_size
         if size < 0:
             raise KernelError(errno.ENOMEM, f"{device.name} has no room for data")
         data = MediaWindow(namespace.media, start - namespace.start, size)
-        region = DaxRegion(device, device.region.id, start, size, block.align, device.target_node, data)
+        region = DaxRegion(device, device.region.id, start, size, layout.align, device.target_node, data)
         dev_dax = DevDax(self._layer, region, namespace.id, pagemap)
         dev_dax.add()
         device.manage(dev_dax.unregister)

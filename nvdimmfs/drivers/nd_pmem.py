@@ -29,7 +29,7 @@ from nvdimmfs.nd.namespace_io import NamespaceBadblocks
 from nvdimmfs.nd.pfn import PfnDevice
 from nvdimmfs.nd.probe import common_probe, detect, require_info_blocks, reserve
 from nvdimmfs.nd.region import RegionDevice
-from nvdimmfs.units import PAGE_SIZE
+from nvdimmfs.units import PAGE_SIZE, Range
 
 #: What the driver declares, by whether the memory is mapped with struct page.
 _LIMITS = {dax: QueueLimits(physical_block_size=PAGE_SIZE, dax=dax, write_cache=True) for dax in (False, True)}
@@ -43,29 +43,28 @@ class PmemDisk(Disk):
         layer: BlockLayer,
         parent: NdDevice,
         namespace: NamespaceDevice,
-        start: int,
-        size: int,
+        data: Range,
         *,
         page_mapped: bool,
     ) -> None:
-        """`start` and `size`: the part of the namespace that the disk is, bytes."""
-        window = MediaWindow(namespace.media, start, size)
+        """`data`: the physical addresses of the part of the namespace that the disk consists of."""
+        window = MediaWindow(namespace.media, data.start - namespace.start, data.size)
         super().__init__(layer, namespace.disk_name, parent, window, _LIMITS[page_mapped], Badblocks())
         self.cache_flushed = True
         self._nvdimm_bus = namespace.region.parent
-        self._start = namespace.start + start
+        self._addresses = data
         self.populate_badblocks()
 
     def populate_badblocks(self) -> None:
         """Add what the bus knows to be bad."""
         assert self.badblocks is not None, "it has a list"
-        self._nvdimm_bus.badrange.populate(self.badblocks, self._start, self._start + self.data.size - 1)
+        self._nvdimm_bus.badrange.populate(self.badblocks, self._addresses.start, self._addresses.end)
 
     def clear_badblocks(self, sector: int, count: int) -> None:
         """Have the platform clear them (pmem_clear_poison, Linux 6.1).  EIO when it does not clear them all."""
         length = count * SECTOR_SIZE
         try:
-            cleared = clear_poison(self._nvdimm_bus, self._start + sector * SECTOR_SIZE, length)
+            cleared = clear_poison(self._nvdimm_bus, self._addresses.start + sector * SECTOR_SIZE, length)
         except KernelError as refusal:
             raise KernelError(errno.EIO, f"{self.name}: bad blocks stay: {refusal}") from None
         super().clear_badblocks(sector, cleared // SECTOR_SIZE)
@@ -144,7 +143,8 @@ class NdPmemDriver(NdDriver):
         reserve(namespace, namespace, namespace.size)
         if namespace.page_mapped:
             map_pages(namespace, namespace.region.memory, raw_pagemap(namespace), namespace.numa_node)
-        disk = PmemDisk(self._layer, namespace, namespace, 0, namespace.size, page_mapped=namespace.page_mapped)
+        whole = Range.sized(namespace.start, namespace.size)
+        disk = PmemDisk(self._layer, namespace, namespace, whole, page_mapped=namespace.page_mapped)
         self._add_disk(namespace, disk, disk.revalidate_poison)
 
     def _attach_pfn(self, pfn: PfnDevice, namespace: NamespaceDevice) -> None:
@@ -154,16 +154,14 @@ class NdPmemDriver(NdDriver):
         it; here that is ENXIO, as in the kernels that notice.
         """
         require_info_blocks(namespace)
-        _, block = pfn.set_up()
-        pagemap = pfn_pagemap(pfn, namespace, block)
+        layout = pfn.set_up()
+        pagemap = pfn_pagemap(pfn, layout)
         reserve(pfn, namespace, namespace.size)
         map_pages(pfn, namespace.region.memory, pagemap, pfn.numa_node)
-        data_start = block.start_pad + block.dataoff
-        size = namespace.size - data_start - block.end_trunc
-        if size < 0:
+        if layout.data_size < 0:
             raise KernelError(errno.ENXIO, f"{namespace.name} has no room for data")
         parent = namespace if self.system.kernel.devices.pfn_disk_below_namespace else pfn
-        disk = PmemDisk(self._layer, parent, namespace, data_start, size, page_mapped=True)
+        disk = PmemDisk(self._layer, parent, namespace, layout.data, page_mapped=True)
         self._add_disk(pfn, disk, disk.revalidate_poison)
 
     def _attach_btt(self, btt: BttDevice, namespace: NamespaceDevice) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from nvdimmfs.core.device import Device
-from nvdimmfs.formats.pfn import PfnInfoBlock
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap, MemoryType
 from nvdimmfs.mm.pfn_layout import PfnLayout, altmap_for
@@ -17,21 +16,10 @@ def raw_pagemap(namespace: NamespaceDevice) -> DevPagemap:
     return DevPagemap((Range(namespace.start, namespace.end),), owner=namespace.name)
 
 
-def pfn_pagemap(personality: PageMapPersonality, namespace: NamespaceDevice, block: PfnInfoBlock) -> DevPagemap:
-    """The range and the altmap that an info block stands for; errors as `mm.pfn_layout.altmap_for`."""
-    layout = PfnLayout(
-        start=namespace.start,
-        size=namespace.size,
-        mode=personality.mode,
-        align=block.align,
-        start_pad=block.start_pad,
-        dataoff=block.dataoff,
-        npfns=block.npfns,
-        end_trunc=block.end_trunc,
-        minor=block.version_minor,
-    )
-    altmap = altmap_for(layout, namespace.region.memory.kernel)
-    region = namespace.region
+def pfn_pagemap(personality: PageMapPersonality, layout: PfnLayout) -> DevPagemap:
+    """The page map of a pfn or dax device: its range and its altmap; errors as `mm.pfn_layout.altmap_for`."""
+    region = personality.region
+    altmap = altmap_for(layout, region.memory.kernel)
     return DevPagemap(
         (layout.range,), altmap=altmap, media=region.media, media_start=region.start, owner=personality.name
     )

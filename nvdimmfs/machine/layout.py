@@ -20,10 +20,10 @@ from nvdimmfs.dax.device import DevDax
 from nvdimmfs.drivers.btt import Btt
 from nvdimmfs.formats.btt import ArenaLayout
 from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE
-from nvdimmfs.formats.pfn import PfnInfoBlock, PfnMode
 from nvdimmfs.kernels.kernel import INFO_BLOCK_RESERVE
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap
+from nvdimmfs.mm.pfn_layout import PfnLayout
 from nvdimmfs.mm.sparse import Memmap, Place
 from nvdimmfs.nd.btt import BttDevice
 from nvdimmfs.nd.bus_type import NdBus
@@ -138,8 +138,8 @@ def _parts_in_use(namespace: NamespaceDevice) -> list[Part]:
     device = _holder(namespace)
     if device is None:
         return [Part(PartKind.IDLE, namespace.start, namespace.size)]
-    if isinstance(device, PageMapPersonality) and device.info_block:
-        return _page_map_parts(namespace, device.info_block)
+    if isinstance(device, PageMapPersonality) and device.layout:
+        return _page_map_parts(namespace, device.layout)
     btt = _btt_of(namespace)
     if btt:
         return list(_btt_parts(namespace, btt))
@@ -209,8 +209,8 @@ def _namespace(namespace: NamespaceDevice) -> dict[str, object]:
         "disk": _node_name(namespace),
         "struct_pages": _struct_pages(namespace),
     }
-    if isinstance(device, PageMapPersonality) and device.info_block:
-        described |= {"mode": PfnMode(device.info_block.mode).name.lower(), "align": device.align}
+    if isinstance(device, PageMapPersonality) and device.layout:
+        described |= {"mode": device.layout.mode.name.lower(), "align": device.align}
     if isinstance(device, BttDevice):
         described["sector_size"] = device.sector_size
     described["parts"] = [_part(part) for part in parts_of(namespace)]
@@ -277,15 +277,15 @@ def _memmap_pieces(pagemap: DevPagemap) -> Iterator[tuple[int, int]]:
                 yield from ((piece.start, piece.size) for piece in run.pieces)
 
 
-def _page_map_parts(namespace: NamespaceDevice, block: PfnInfoBlock) -> list[Part]:
-    """As the info block says; the memmap where it really is."""
-    start = namespace.start + block.start_pad
+def _page_map_parts(namespace: NamespaceDevice, layout: PfnLayout) -> list[Part]:
+    """As laid out by its info block; the memmap where it really is."""
+    start = layout.range.start
     end = namespace.end + 1
     parts = [Part(PartKind.DATA, namespace.start, namespace.size)]
     parts = _laid_over(parts, PartKind.START_PAD, namespace.start, start)
-    parts = _laid_over(parts, PartKind.PADDING, start, start + block.dataoff)
+    parts = _laid_over(parts, PartKind.PADDING, start, layout.data.start)
     parts = _laid_over(parts, PartKind.INFO, start, start + INFO_BLOCK_RESERVE)
-    parts = _laid_over(parts, PartKind.END_TRUNC, end - block.end_trunc, end)
+    parts = _laid_over(parts, PartKind.END_TRUNC, layout.range.end + 1, end)
     pagemap = _pagemap(namespace)
     for piece_start, size in _memmap_pieces(pagemap) if pagemap else ():
         parts = _laid_over(parts, PartKind.MEMMAP, piece_start, piece_start + size)

@@ -49,14 +49,14 @@ class PageMapPersonality(Personality):
     Attributes:
         mode: where the memmap lives.
         align: of the data's start, bytes.
-        info_block: what governs the namespace while bound.
+        layout: where the parts of the namespace lie, while bound: as its info block says.
     """
 
     def __init__(self, region: RegionDevice) -> None:
         super().__init__(region)
         self.mode = PfnMode.NONE
         self.align = DEFAULT_ALIGNMENT
-        self.info_block: PfnInfoBlock | None = None
+        self.layout: PfnLayout | None = None
 
     def reset(self) -> None:
         """Forget uuid and mode; the alignment stays."""
@@ -66,11 +66,11 @@ class PageMapPersonality(Personality):
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (PFN_GROUP, ND_DEVICE_GROUP, NUMA_GROUP)
 
-    def bound_info_block(self) -> tuple[NamespaceDevice, PfnInfoBlock]:
-        """The namespace and its info block.  ENXIO unless bound."""
-        if self.driver is None or self.namespace is None or self.info_block is None:
+    def bound_layout(self) -> PfnLayout:
+        """Where the parts of the namespace lie.  ENXIO unless bound."""
+        if self.driver is None or self.layout is None:
             raise KernelError(errno.ENXIO, f"{self.name} is not bound")
-        return self.namespace, self.info_block
+        return self.layout
 
     @classmethod
     def info_offset(cls, namespace: NamespaceDevice) -> int:  # noqa: ARG003  # the same in all
@@ -80,8 +80,8 @@ class PageMapPersonality(Personality):
         """Take uuid, align and mode from the info block; refusals as `validate`."""
         self.validate()
 
-    def set_up(self) -> tuple[NamespaceDevice, PfnInfoBlock]:
-        """Find the info block or write a new one; afterwards `info_block` governs the namespace.
+    def set_up(self) -> PfnLayout:
+        """Find the info block or write a new one; from then on `layout` is what it says.
 
         ENODEV without uuid or namespace; else as `validate` and `mm.pfn_layout.lay_out`, and ENXIO when the region is
         read-only and a block would have to be written (nd_pfn_init, drivers/nvdimm/pfn_devs.c, Linux 6.1).
@@ -90,19 +90,19 @@ class PageMapPersonality(Personality):
             raise KernelError(errno.ENODEV, f"{self.name} has no uuid or no namespace")
         rules = self.system.kernel.info_block
         try:
-            block = self.validate()
+            layout = self.validate()
         except KernelError as refusal:
             if refusal.errno not in rules.overwritten:
                 raise
-            block = self._initialise(self.namespace, self.uuid)
+            layout = self._initialise(self.namespace, self.uuid)
         else:
-            self._clear_memmap_errors(self.namespace, block.dataoff)
+            self._clear_memmap_errors(self.namespace, layout)
         if rules.sets_mode:
-            self.mode = PfnMode(block.mode)
-        self.info_block = block
-        return self.namespace, block
+            self.mode = layout.mode
+        self.layout = attrs.evolve(layout, mode=self.mode)
+        return self.layout
 
-    def validate(self) -> PfnInfoBlock:
+    def validate(self) -> PfnLayout:
         """Read the info block and check it, in the kernel's order (nd_pfn_validate, Linux 6.1).
 
         A device without uuid takes uuid, align and mode from the block.
@@ -130,8 +130,9 @@ class PageMapPersonality(Personality):
         if kernel.info_block.has_page_size:
             self._check_machine(block, align)
         self._adopt_or_compare(block, align)
-        self._check_fit(block, align, namespace)
-        return block
+        layout = _recorded_layout(namespace, block)
+        self._check_fit(layout, align)
+        return layout
 
     def _check_machine(self, block: PfnInfoBlock, align: int) -> None:
         if block.mode == PfnMode.PMEM and (block.page_size > PAGE_SIZE or block.page_struct_size < STRUCT_PAGE_SIZE):
@@ -152,18 +153,18 @@ class PageMapPersonality(Personality):
         if rules.settings_errno is not None and (self.align != align or self.mode != block.mode):
             raise KernelError(rules.settings_errno, "the info block has the same uuid and other settings")
 
-    def _check_fit(self, block: PfnInfoBlock, align: int, namespace: NamespaceDevice) -> None:
+    def _check_fit(self, layout: PfnLayout, align: int) -> None:
         """Whether the block suits the place where the namespace lies now."""
         rules = self.system.kernel.info_block
         # Kernels that do not take the alignment from the block check the device's own.
-        place = _Place(namespace, block, self.align if rules.settings_errno is None else align)
+        checked_align = self.align if rules.settings_errno is None else align
         for check in rules.fit:
             if check.fit is Fit.OFFSET_IS_POWER_OF_TWO:
-                self.align = _alignment_of(block.dataoff)  # whether it is one or not
-            if not _FITS[check.fit](place):
+                self.align = _alignment_of(layout.dataoff)  # whether it is one or not
+            if not _FITS[check.fit](layout, checked_align):
                 raise KernelError(check.errno, f"not so: {check.fit.value}")
 
-    def _initialise(self, namespace: NamespaceDevice, identity: uuid.UUID) -> PfnInfoBlock:
+    def _initialise(self, namespace: NamespaceDevice, identity: uuid.UUID) -> PfnLayout:
         if self.region.read_only:
             raise KernelError(errno.ENXIO, f"{self.region.name} is read-only")
         rules = self.system.kernel.info_block
@@ -182,12 +183,12 @@ class PageMapPersonality(Personality):
             page_size=PAGE_SIZE,
             page_struct_size=STRUCT_PAGE_SIZE,
         )
-        self._clear_memmap_errors(namespace, block.dataoff)
+        self._clear_memmap_errors(namespace, layout)
         if rules.is_written:
             namespace.media.write(INFO_BLOCK_OFFSET, block.trimmed().to_bytes())
-        return block
+        return layout
 
-    def _clear_memmap_errors(self, namespace: NamespaceDevice, dataoff: int) -> None:
+    def _clear_memmap_errors(self, namespace: NamespaceDevice, layout: PfnLayout) -> None:
         """Zero the pages of a memmap on media that are bad, so that they are good (nd_pfn_clear_memmap_errors, 6.1).
 
         Linux counts sectors from the region's start and takes them for the namespace's, so that in any other than a
@@ -196,8 +197,8 @@ class PageMapPersonality(Personality):
         """
         if self.mode is not PfnMode.PMEM or not self.system.kernel.info_block.clears_memmap_errors:
             return
-        io = attrs.evolve(enabled(namespace), media=MediaWindow(namespace.media, 0, dataoff))
-        bad, first, end = self.region.badblocks, INFO_BLOCK_RESERVE // SECTOR_SIZE, dataoff // SECTOR_SIZE
+        io = attrs.evolve(enabled(namespace), media=MediaWindow(namespace.media, 0, layout.dataoff))
+        bad, first, end = self.region.badblocks, INFO_BLOCK_RESERVE // SECTOR_SIZE, layout.dataoff // SECTOR_SIZE
         while entry := bad.first_between(first, end):
             sector, count = entry
             start = align_down(self.region.start + sector * SECTOR_SIZE - namespace.start, PAGE_SIZE)
@@ -238,37 +239,33 @@ def _alignment_of(offset: int) -> int:
     return 1 << (offset.bit_length() - 1) if offset else 1 << 63
 
 
-@attrs.frozen
-class _Place:
-    """Where an info block puts things in its namespace."""
-
-    namespace: NamespaceDevice
-    block: PfnInfoBlock
-    align: int
-
-    @property
-    def start(self) -> int:
-        return self.namespace.start + self.block.start_pad
-
-    @property
-    def data(self) -> int:
-        return self.start + self.block.dataoff
-
-    @property
-    def end(self) -> int:
-        return self.namespace.end + 1 - self.block.end_trunc
+def _recorded_layout(namespace: NamespaceDevice, block: PfnInfoBlock) -> PfnLayout:
+    """The layout that an info block records for the place where its namespace lies now."""
+    return PfnLayout(
+        start=namespace.start,
+        size=namespace.size,
+        mode=PfnMode(block.mode),
+        align=block.align,
+        start_pad=block.start_pad,
+        dataoff=block.dataoff,
+        npfns=block.npfns,
+        end_trunc=block.end_trunc,
+        minor=block.version_minor,
+    )
 
 
-#: What each check comes down to (nd_pfn_validate, drivers/nvdimm/pfn_devs.c).
-_FITS: dict[Fit, Callable[[_Place], bool]] = {
-    Fit.START_ON_SECTION: lambda place: place.start % SECTION_SIZE == 0,
-    Fit.DATA_ON_SECTION: lambda place: place.data % SECTION_SIZE == 0,
-    Fit.ALIGN_WITHIN_SIZE: lambda place: place.align <= place.namespace.size,
-    Fit.OFFSET_WITHIN_SIZE: lambda place: place.block.dataoff < place.namespace.size,
-    Fit.OFFSET_IS_POWER_OF_TWO: lambda place: place.block.dataoff >= PAGE_SIZE and place.block.dataoff.bit_count() == 1,
-    Fit.OFFSET_ALIGNED: lambda place: place.block.dataoff % place.align == 0 and place.block.dataoff % PAGE_SIZE == 0,
-    Fit.DATA_ALIGNED: lambda place: place.data % place.align == 0 and place.block.dataoff % PAGE_SIZE == 0,
-    Fit.RANGE_ON_SUBSECTION: lambda place: place.start % SUBSECTION_SIZE == 0 and place.end % SUBSECTION_SIZE == 0,
+#: The condition of each check, of a layout and an alignment in bytes (nd_pfn_validate, drivers/nvdimm/pfn_devs.c).
+_FITS: dict[Fit, Callable[[PfnLayout, int], bool]] = {
+    Fit.START_ON_SECTION: lambda layout, _: layout.range.start % SECTION_SIZE == 0,
+    Fit.DATA_ON_SECTION: lambda layout, _: layout.data.start % SECTION_SIZE == 0,
+    Fit.ALIGN_WITHIN_SIZE: lambda layout, align: align <= layout.size,
+    Fit.OFFSET_WITHIN_SIZE: lambda layout, _: layout.dataoff < layout.size,
+    Fit.OFFSET_IS_POWER_OF_TWO: lambda layout, _: layout.dataoff >= PAGE_SIZE and layout.dataoff.bit_count() == 1,
+    Fit.OFFSET_ALIGNED: lambda layout, align: layout.dataoff % align == 0 and layout.dataoff % PAGE_SIZE == 0,
+    Fit.DATA_ALIGNED: lambda layout, align: layout.data.start % align == 0 and layout.dataoff % PAGE_SIZE == 0,
+    Fit.RANGE_ON_SUBSECTION: lambda layout, _: (
+        layout.range.start % SUBSECTION_SIZE == 0 and (layout.range.end + 1) % SUBSECTION_SIZE == 0
+    ),
 }
 
 
@@ -335,15 +332,13 @@ def supported_alignments(_pfn: PageMapPersonality) -> str:
 @attribute("resource", 0o400, since="4.6", private_since="4.15")
 def resource(pfn: PageMapPersonality) -> str:
     """Physical address of the data.  ENXIO unless bound."""
-    namespace, block = pfn.bound_info_block()
-    return f"{namespace.start + block.start_pad + block.dataoff:#x}\n"
+    return f"{pfn.bound_layout().data.start:#x}\n"
 
 
 @attribute("size", since="4.6")
 def size(pfn: PageMapPersonality) -> str:
     """Bytes of data.  ENXIO unless bound."""
-    namespace, block = pfn.bound_info_block()
-    return f"{namespace.size - block.start_pad - block.end_trunc - block.dataoff}\n"
+    return f"{pfn.bound_layout().data_size}\n"
 
 
 PFN_GROUP: AttributeGroup[PageMapPersonality] = AttributeGroup(
