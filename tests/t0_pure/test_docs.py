@@ -1,5 +1,6 @@
 """What the documentation names is there: modules and their contents, files, chapters, commands."""
 
+import ast
 import importlib
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from nvdimmfs.cli.main import COMMANDS
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 PACKAGES = {path.name for path in (ROOT / "nvdimmfs").iterdir() if (path / "__init__.py").exists()}
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -76,7 +78,9 @@ def test_every_block_is_run_or_is_no_snippet(page):
     """Commands stand in `console` blocks, which `tests/t3_mount/test_snippets.py` runs."""
     plan = []
     for block in snippets.blocks(page):
-        assert block.language in {"console", "python", "toml", "text", ""}, f"line {block.line}: {block.language}"
+        assert block.language in {"console", "python", "toml", "json", "diff", "text", ""}, (
+            f"line {block.line}: {block.language}"
+        )
         if block.language == "console":
             snippets.steps(block, plan)
         assert "\n$ " not in f"\n{block.text}" or block.language == "console", (
@@ -92,3 +96,25 @@ def test_every_page_is_listed_in_the_index():
     for page in sorted(docs.rglob("*.md")):
         assert page == index or f"({page.relative_to(docs)})" in text, page
     assert "(docs/README.md)" in (ROOT / "README.md").read_text()
+
+
+def behaviours():
+    """The rows of the table in CONTRIBUTING.md: what a reader looks for, in which file it is, and its name there."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    table = text.partition("<!-- behaviours -->")[2].partition("<!-- end of behaviours -->")[0]
+    for row in table.strip().splitlines()[2:]:
+        behaviour, _, file, name = (cell.strip() for cell in row.strip("|").split("|"))
+        yield pytest.param(file.strip("`"), name.strip("`"), id=behaviour)
+
+
+@pytest.mark.parametrize(("file", "name"), behaviours())
+def test_behaviours_are_where_the_table_says(file, name):
+    tree = ast.parse((ROOT / file).read_text())
+    for part in name.split("."):
+        found = [node for node in tree.body if isinstance(node, DEFINITIONS) and node.name == part]
+        assert found, f"{file} defines no {name}"
+        tree = found[0]
+
+
+def test_the_table_has_twenty_behaviours():
+    assert len(list(behaviours())) >= 20
