@@ -107,7 +107,7 @@ def behaviours():
         yield pytest.param(file.strip("`"), name.strip("`"), id=behaviour)
 
 
-@pytest.mark.parametrize(("file", "name"), behaviours())
+@pytest.mark.parametrize(("file", "name"), list(behaviours()))
 def test_behaviours_are_where_the_table_says(file, name):
     tree = ast.parse((ROOT / file).read_text())
     for part in name.split("."):
