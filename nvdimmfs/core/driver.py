@@ -12,6 +12,7 @@ from nvdimmfs.core.parse import line
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action, synthesize
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.races import BIND_UEVENT, FirstUevent
 from nvdimmfs.kernfs import Directory
 
 
@@ -223,12 +224,11 @@ class Bus:
         return device
 
     def _announce_bind(self, device: Device, *, queued: bool) -> None:
-        """Tell of it: at once, or after the work that the probe has `queued` and what is above the device.
+        """Send its uevent: at once, or after the work that the probe has `queued` and what is above the device.
 
-        Linux has workers register the devices that a probe found or made.  In the recordings they mostly have told of
-        those before the probe's caller tells of the bound device.
+        Linux has workers register the devices that a probe found or made, see `kernels.races`.
         """
-        if not queued and not _being_bound(device.parent):
+        if BIND_UEVENT.taken is FirstUevent.BOUND or (not queued and not _being_bound(device.parent)):
             self._tell(device, Action.BIND)
             return
 

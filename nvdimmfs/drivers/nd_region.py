@@ -8,6 +8,15 @@ from collections.abc import Sequence
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.races import (
+    FIRST_HAS_PAGES,
+    FIRST_IS_BTT,
+    FIRST_IS_BTT_WITH_METADATA,
+    FIRST_IS_DISK,
+    First,
+    FirstNamespace,
+    Race,
+)
 from nvdimmfs.nd.btt import BttDevice
 from nvdimmfs.nd.bus_type import NdBus
 from nvdimmfs.nd.device import DeviceType
@@ -31,13 +40,8 @@ class NdRegionDriver(NdDriver):
     def probe(self, device: Device) -> None:
         """Register the namespaces and the first seeds.
 
-        The kernel probes the namespaces in a worker while it makes the seeds, and a personality that the probe finds
-        on media takes the lowest free number like a seed.  Who comes first is left to the scheduler, which prefers
-        whoever has worked less.  On Linux 6.1 with one processor that is the worker, in 247 of 256 trials with one
-        namespace.  But it is the seeds where the region is new (128 of 142), because a worker is at them as well, and
-        where the worker has just mapped the pages of another region (`NdBus.workers_late`).  A probe that finds
-        nothing holds a number of each kind for a moment, too: now and then a seed is 1 and nothing is 0.  Here it
-        never is.
+        The kernel probes the namespaces in a worker while it makes the seeds.  Who comes first, and so gets the lowest
+        numbers, is a matter of `kernels.races`.
 
         ENXIO while a DIMM that is locked or has labels is disabled; ENODEV when the labels contradict each other.
         """
@@ -47,7 +51,7 @@ class NdRegionDriver(NdDriver):
         namespaces = _namespaces(device)
         device.data = RegionData(active=len(namespaces), count=len(namespaces))
         seed, *more = namespaces
-        late = self.bus.workers_late
+        late = self.bus.region_race.taken is First.SEEDS
         if late or not more:
             device.seeds[Kind.NAMESPACE] = seed
         for namespace in namespaces:
@@ -70,22 +74,25 @@ class NdRegionDriver(NdDriver):
 
 
 def _note_late(region: RegionDevice, seed: NamespaceDevice) -> None:
-    """Call a region's first namespace its seed when that may have come up already, so that no other takes its place.
-
-    The worker gets its turn when the second namespace is allocated, and keeps it until it has to wait.  Mapping pages
-    makes it wait (in 248 of 248 trials on Linux 6.1 with one processor), and mostly so does making a disk for metadata
-    (in 62 of 80).  A first namespace that is a plain disk is up by then (in 263 of 280), and so is one behind a BTT
-    without metadata (in 310 of 360).
-    """
+    """Call a region's first namespace its seed, which it stays if it is up by then; else another takes its place."""
 
     def note() -> None:
         if region.data:
             region.seeds[Kind.NAMESPACE] = seed
 
-    if isinstance(seed.claim, BttDevice) and not seed.claim.has_metadata:
+    if _race_of(seed).taken is FirstNamespace.UP:
         region.system.schedule_last(note)
     else:
         note()
+
+
+def _race_of(first: NamespaceDevice) -> Race[FirstNamespace]:
+    """What decides how far a region's first namespace is when it is called the seed."""
+    if first.claim is None:
+        return FIRST_IS_DISK
+    if not isinstance(first.claim, BttDevice):
+        return FIRST_HAS_PAGES
+    return FIRST_IS_BTT_WITH_METADATA if first.claim.has_metadata else FIRST_IS_BTT
 
 
 def _claim_dimms(region: RegionDevice) -> None:

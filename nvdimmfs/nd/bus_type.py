@@ -11,15 +11,12 @@ from nvdimmfs.core.driver import Bus, Driver
 from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.races import BOUND_AFTER_MAPPING, BOUND_REGION, NEW_REGION, First, Race
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.bus import NdLayer
 from nvdimmfs.nd.device import NdDevice
 from nvdimmfs.nd.region import RegionDevice
 from nvdimmfs.nd.seeds import advance_seeds
-
-#: How many attributes user space reads until workers that mapped pages are as quick again as others: on Linux 6.1, a
-#: worker was late in 224 of 228 trials when nothing was read, in 6 of 16 after five reads, in none of 16 after fifteen.
-READS_UNTIL_RESTED = 5
 
 
 @frozen
@@ -27,12 +24,11 @@ class RegionBind:
     """When a region was bound.
 
     Attributes:
-        writes, reads: how many attributes had been written and read by then.
+        writes: how many attributes had been written by then.
     """
 
     region: RegionDevice
     writes: int
-    reads: int
 
 
 class NdBus(Bus):
@@ -49,17 +45,17 @@ class NdBus(Bus):
         self._last_bind: RegionBind | None = None
 
     @property
-    def workers_late(self) -> bool:
-        """Whether what is left to the kernel's workers begins late, see `drivers.nd_region`."""
-        return self._offering_region or self._workers_are_tired
+    def region_race(self) -> Race[First]:
+        """What decides whether the seeds or the workers of the region that is being probed come first."""
+        if self._offering_region:
+            return NEW_REGION
+        return BOUND_AFTER_MAPPING if self._workers_lag else BOUND_REGION
 
     @property
-    def _workers_are_tired(self) -> bool:
-        """They have just mapped the pages of another region, and who binds this one had next to nothing to do since."""
+    def _workers_lag(self) -> bool:
+        """Whether they have mapped the pages of another region, whose bind was the write before this one."""
         last = self._last_bind
         if last is None or self.system.writes > last.writes + 1:
-            return False
-        if self.system.reads - last.reads >= READS_UNTIL_RESTED:
             return False
         return self.layer.memory.maps_pages_in(last.region.start, last.region.end)
 
@@ -90,7 +86,7 @@ class NdBus(Bus):
         _advance(device)
         if isinstance(device, RegionDevice):
             device.parent.provider_module.pins += 1
-            self._last_bind = RegionBind(device, self.system.writes, self.system.reads)
+            self._last_bind = RegionBind(device, self.system.writes)
 
     def call_remove(self, driver: Driver, device: Device) -> None:
         driver.remove(device)
