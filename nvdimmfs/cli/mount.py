@@ -153,9 +153,9 @@ def serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
             serve_tree(
                 machine.tree,
                 request.mountpoint,
+                clock=machine.system.clock,
                 cache=request.cache,
                 on_ready=on_ready,
-                on_rest=machine.system.rest,
             )
         except MountError as error:
             raise CommandError(str(error)) from None

@@ -20,7 +20,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 
+from nvdimmfs.core.clock import Clock
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.durations import READ
 from nvdimmfs.kernels.kernel import Kernel
 from nvdimmfs.kernfs import Directory, FileKind, Files, FileTable, LinkKind, Node, joined
 
@@ -32,25 +34,26 @@ class HasSystem(Protocol):
     """Anything with attributes: it leads to the system whose work a store may have queued."""
 
     @property
-    def system(self) -> Settling:
+    def system(self) -> AttributeHost:
         """The system it belongs to."""
 
 
-class Settling(Protocol):
-    """What runs queued work."""
+class AttributeHost(Protocol):
+    """What attributes ask of the system that they belong to."""
 
     @property
     def kernel(self) -> Kernel:
         """Which kernel it is."""
 
-    def attribute_read(self) -> None:
-        """User space looked at an attribute."""
+    @property
+    def clock(self) -> Clock:
+        """Its time, which passes while attributes are read."""
 
-    def attribute_written(self) -> None:
+    def begin_write(self) -> None:
         """User space is about to write to an attribute."""
 
-    def settle(self) -> None:
-        """Run queued work until there is none."""
+    def end_write(self) -> None:
+        """It has written: run queued work until there is none, and let time pass."""
 
 
 SubjectT = TypeVar("SubjectT", bound=HasSystem)
@@ -118,18 +121,22 @@ class KernelAttribute(Generic[SubjectT_contra]):
         """The content.  EIO when the attribute has no show and somebody changed its mode bits."""
         if self._show is None:
             raise KernelError(errno.EIO, f"{self.name} cannot be read")
-        subject.system.attribute_read()
-        return self._show(subject).encode("latin-1")
+        clock = subject.system.clock
+        clock.run_due()
+        try:
+            return self._show(subject).encode("latin-1")
+        finally:
+            clock.spend(READ)
 
     def store(self, subject: SubjectT_contra, data: bytes) -> None:
         """Take a write, then let everything that it set in motion come to rest.  EIO as for `show`."""
         if self._store is None:
             raise KernelError(errno.EIO, f"{self.name} cannot be written")
-        subject.system.attribute_written()
+        subject.system.begin_write()
         try:
             self._store(subject, data)
         finally:
-            subject.system.settle()
+            subject.system.end_write()
 
 
 def attribute(

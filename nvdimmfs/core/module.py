@@ -176,7 +176,7 @@ class Modules:
         for used in description.uses:
             if used not in self.loaded:
                 raise KernelError(errno.ENOENT, f"{name} needs {used}, which is not loaded")
-        self._system.attribute_written()
+        self._system.begin_write()
         uses = tuple(self.loaded[used] for used in description.uses)
         module = Module(self._system, name, description.size, uses, description.parameters, description.taint)
         try:
@@ -186,7 +186,7 @@ class Modules:
             raise
         self.loaded[name] = module
         module.kobject.added()
-        self._system.settle()
+        self._system.end_write()
 
     def unload(self, name: str) -> None:
         """Unload one module, as delete_module(2) does with O_NONBLOCK.
@@ -198,10 +198,10 @@ class Modules:
             raise KernelError(errno.ENOENT, f"{name} is not loaded")
         if module.reference_count:
             raise KernelError(errno.EAGAIN, f"{name} is in use")
-        self._system.attribute_written()
+        self._system.begin_write()
         module.unload()
         del self.loaded[name]
-        self._system.settle()
+        self._system.end_write()
 
     def probe(self, name: str) -> None:
         """Load a module after those that it needs, unless it is loaded: what modprobe(8) does.  ENOENT as `load`."""

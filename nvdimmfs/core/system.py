@@ -5,43 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from attrs import define
-
+from nvdimmfs.core.clock import Clock, ClockMode
 from nvdimmfs.core.device_number import DeviceNumber, Numbered
 from nvdimmfs.core.keyring import Keyring, NoKeys
 from nvdimmfs.core.uevent import Action, Uevent, UeventListener
+from nvdimmfs.kernels.durations import WRITE
 from nvdimmfs.kernels.kernel import KERNEL_6_1, Kernel
 from nvdimmfs.kernfs import Directory, Tree
-
-#: The model has no clock: what the kernel finishes in the background is done, at the latest, when user space has read
-#: so many attributes.  On the reference machine, a walk through one region still saw the state before (17 reads), one
-#: that had read a device first and came by way of the bus did not (27).
-BACKGROUND_READS = 22
-
-#: The time, in seconds, in which the kernel does what it leaves to the background, unless it says how long it takes.
-REST = 0.15
-
-
-@define(eq=False)
-class LongWork:
-    """What takes the kernel long.  It is done when either measure of time is full: writes, or seconds without any.
-
-    Attributes:
-        writes: how often user space will have written to attributes by then, since the system came up.
-        seconds: how long nothing has to be written.
-        since: for how many seconds nothing had been written when the work began; they do not count.
-        work: what is to be done.
-    """
-
-    writes: int
-    seconds: float
-    since: float
-    work: Callable[[], None]
-
-    @property
-    def due(self) -> float:
-        """For how many seconds nothing has been written when it is done."""
-        return self.since + self.seconds
 
 
 class System:
@@ -58,12 +28,13 @@ class System:
         numbered: the devices that have a device number, by it.
         scheduled: how much work has ever been queued.
         keyring: the keys of those who write to attributes.
-        reads: how many attributes have ever been read.
-        writes: how many have ever been written.
+        clock: the machine's time, and what is done later.
+        writes: how many attributes have ever been written.
     """
 
-    def __init__(self, kernel: Kernel = KERNEL_6_1) -> None:
+    def __init__(self, kernel: Kernel = KERNEL_6_1, clock: ClockMode = ClockMode.REAL) -> None:
         self.kernel = kernel
+        self.clock = Clock(clock, after_event=self.settle)
         self.tree = Tree()
         root = self.tree.root
         self.sys = root.add(Directory("sys", 0o555))
@@ -75,12 +46,7 @@ class System:
         self.numbered: dict[DeviceNumber, Numbered] = {}
         self._work: deque[Callable[[], None]] = deque()
         self._last_work: deque[Callable[[], None]] = deque()
-        self._background: deque[Callable[[], None]] = deque()
-        self._reads_left = 0
-        self.reads = 0
         self.writes = 0
-        self._long_work: list[LongWork] = []
-        self._rested = 0.0
         self.settling = False
         self.scheduled = 0
         self.keyring: Keyring = NoKeys()
@@ -119,59 +85,15 @@ class System:
         finally:
             self.settling = False
 
-    def finish_later(self, work: Callable[[], None]) -> None:
-        """Do this in the background: user space sees the state before it for a short while."""
-        self._background.append(work)
-        self._reads_left = BACKGROUND_READS
-
-    def finish_after(self, writes: int, seconds: float, work: Callable[[], None]) -> None:
-        """Do this once user space has written to so many attributes, or to none for so many seconds."""
-        self._long_work.append(LongWork(self.writes + writes, seconds, self._rested, work))
-
-    def _catch_up(self) -> None:
-        """Finish what was left to the background."""
-        while self._background:
-            self._background.popleft()()
-
-    def attribute_written(self) -> None:
-        """User space is about to write to an attribute: time has passed."""
-        self._catch_up()
+    def begin_write(self) -> None:
+        """User space is about to write to an attribute: do first what is due by now."""
+        self.clock.run_due()
         self.writes += 1
-        self.disturb()
-        for long in [long for long in self._long_work if long.writes <= self.writes]:
-            self._finish(long)
 
-    def disturb(self) -> None:
-        """User space did something that is no write, but after which the system has to come to rest again."""
-        self._rested = 0.0
-        for long in self._long_work:
-            long.since = 0.0
-
-    def attribute_read(self) -> None:
-        """User space looked at an attribute: time passes."""
-        self.reads += 1
-        if not self._background:
-            return
-        self._reads_left -= 1
-        if self._reads_left == 0:
-            self._catch_up()
-
-    def _finish(self, long: LongWork) -> None:
-        self._long_work.remove(long)
-        long.work()
+    def end_write(self) -> None:
+        """User space has written to an attribute: do what that queued, and let the time pass that a write takes."""
         self.settle()
-
-    def rest(self, seconds: float = REST) -> None:
-        """Nobody wrote or disturbed for so long, so that what the kernel does in the background meanwhile is done.
-
-        The model has no clock: a front end that has one calls this.
-        """
-        while due := [long for long in self._long_work if long.due <= seconds]:
-            first = min(due, key=lambda long: long.due)
-            self._rested = max(self._rested, first.due)
-            self._finish(first)
-        self._rested = max(self._rested, seconds)
-        self._catch_up()
+        self.clock.spend(WRITE)
 
     def devpath(self, directory: Directory) -> str:
         """A directory's path below /sys, with a leading slash, as uevents have it."""

@@ -16,6 +16,7 @@ from nvdimmfs.core.system import System
 from nvdimmfs.dax.bus import DaxBus, DaxBusDevice
 from nvdimmfs.dax.region import DaxRange, DaxRegion
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.durations import MEMMAP_INIT
 from nvdimmfs.kernfs import BinaryFile
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap, PagemapState
@@ -133,9 +134,9 @@ class DevDax(DaxBusDevice):
         self.system.dev.add(BinaryFile(self.name, 0o600, DevDaxBytes(self)))
         for each in self.ranges:
             if self.system.settling:
-                # Initialising the struct pages takes its time.  Who bound the driver has waited for it; of a device
-                # that was found on media, the mapping appears some time after the device.
-                self.system.finish_later(partial(self.show, each))
+                # Whoever bound the driver has waited until the memmap was initialised; the mapping of a device that was
+                # found on media appears some time after the device.
+                self.system.clock.schedule(MEMMAP_INIT, partial(self._show_if_there, each))
             else:
                 self.show(each)
 
@@ -156,6 +157,11 @@ class DevDax(DaxBusDevice):
         """Make the mapping of a range."""
         shown.mapping = DaxMapping(self, shown)
         shown.mapping.add()
+
+    def _show_if_there(self, shown: DaxRange) -> None:
+        """Make the mapping of a range, unless the device or the range has gone meanwhile."""
+        if self.registered and shown in self.ranges:
+            self.show(shown)
 
     def allows_size(self, size: int) -> bool:
         """Whether ranges may have so many bytes (alloc_is_aligned, drivers/dax/bus.c, Linux 6.1)."""

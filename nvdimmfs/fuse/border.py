@@ -31,6 +31,9 @@ class Bordered(Protocol):
     kernel_cache: KernelCache
     bugs: list[Exception] | None
 
+    def run_due(self) -> None:
+        """Do what the machine's clock says is due."""
+
 
 OwnerT = TypeVar("OwnerT", bound=Bordered)
 ParametersT = ParamSpec("ParametersT")
@@ -42,14 +45,16 @@ def answered(
 ) -> Callable[Concatenate[OwnerT, ParametersT], Coroutine[object, object, AnswerT]]:
     """Make a request handler for pyfuse3 of a plain method.
 
-    The method runs in one go, so the engine never does two things at once.  A `KernelError` (or a FUSEError) is the
-    answer it carries.  An OSError is the host's refusal to keep the bytes of media: its errno is the answer, and stands
-    in the log.  Any other exception would make pyfuse3 give up the mount: it is logged with its traceback and answered
-    EIO.  Either way the kernel forgets what the method made untrue before it hears the answer.
+    What is due by now is done before.  The method runs in one go, so the engine never does two things at once.  A
+    `KernelError` (or a FUSEError) is the answer it carries.  An OSError is the host's refusal to keep the bytes of
+    media: its errno is the answer, and stands in the log.  Any other exception would make pyfuse3 give up the mount: it
+    is logged with its traceback and answered EIO.  Either way the kernel forgets what the method made untrue before it
+    hears the answer.
     """
 
     @functools.wraps(handler)
     async def handle(self: OwnerT, /, *args: ParametersT.args, **kwargs: ParametersT.kwargs) -> AnswerT:
+        self.run_due()
         try:
             return handler(self, *args, **kwargs)
         except FUSEError:

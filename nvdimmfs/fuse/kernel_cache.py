@@ -2,7 +2,8 @@
 
 Names and attributes may stay in the kernel's caches for a day, because every change to the tree passes through here.
 The rule is: before the request that caused a change is answered, the kernel has forgotten what the change made
-untrue.  So whoever saw their write(2) return sees no stale name, and neither does anybody they tell.
+untrue.  So whoever saw their write(2) return sees no stale name, and neither does anybody they tell.  What changes by
+itself, as time passes, is forgotten by a task of its own soon after.
 
 Making it forget means system calls that wait for locks (a directory's, while somebody looks a name up in it), and those
 who hold such a lock wait for an answer from this very process.  Hence they are made by a worker thread, while the
@@ -69,6 +70,7 @@ class KernelCache:
         self._inodes = inodes
         self._kernel = kernel
         self._outdated: dict[tuple[Callable[..., None], *tuple[object, ...]], None] = {}
+        self._left_over: dict[tuple[Callable[..., None], *tuple[object, ...]], None] = {}
         self._turn = trio.Lock()
         self._stopped = False
 
@@ -96,10 +98,30 @@ class KernelCache:
         """
         self._later(self._kernel.forget_attributes, attribute.ino)
 
+    @property
+    def has_left_over(self) -> bool:
+        """Whether `forget_left_over` has something to do."""
+        return bool(self._left_over)
+
+    def leave_over(self) -> None:
+        """Leave what is outdated now to `forget_left_over`.
+
+        It changed because time passed, not by the request at hand, and that may hold a lock that forgetting waits for.
+        """
+        self._left_over.update(self._outdated)
+        self._outdated.clear()
+
+    async def forget_left_over(self) -> None:
+        """Have the kernel forget what was left over; not for a request to call."""
+        await self._forget(self._left_over)
+
     async def forget_outdated(self) -> None:
         """Return once the kernel remembers nothing that is untrue."""
-        calls = list(self._outdated)
-        self._outdated.clear()
+        await self._forget(self._outdated)
+
+    async def _forget(self, outdated: dict[tuple[Callable[..., None], *tuple[object, ...]], None]) -> None:
+        calls = list(outdated)
+        outdated.clear()
         async with self._turn:
             if not self._stopped:
                 await trio.to_thread.run_sync(_make, calls)

@@ -18,6 +18,7 @@ import trio
 from nvdimmfs.fuse.identity import SUBTYPE
 from nvdimmfs.fuse.operations import Operations
 from nvdimmfs.fuse.requirements import MountError
+from nvdimmfs.fuse.timekeeping import Clock
 from nvdimmfs.kernfs import Tree
 
 log = logging.getLogger(__name__)
@@ -30,19 +31,13 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REQUESTS_AT_A_TIME = 1 << 30
 
 
-#: So long after the last write to an attribute, or the mount, the system comes to rest, in seconds.  The kernel, asked
-#: again after 0.3 s, had always finished what a write had left to the background, and after 0.05 s not always; what
-#: takes it long, such as a scrub, took a second for each range; after ten it looks whether a DIMM is overwritten.
-RESTS = (0.15, 1.0, 2.0, 4.0, 8.0, 16.0)
-
-
 def serve(
     tree: Tree,
     mountpoint: Path,
     *,
+    clock: Clock | None = None,
     cache: bool = True,
     on_ready: Callable[[], None] = lambda: None,
-    on_rest: Callable[[float], None] = lambda _seconds: None,
 ) -> None:
     """Mount a tree and answer for it until it is unmounted, or one of `STOP_SIGNALS` says to.
 
@@ -52,21 +47,19 @@ def serve(
     Args:
         tree: what to show.
         mountpoint: an absolute path.
+        clock: the machine's clock; None for a tree in which nothing happens later.
         cache: whether the kernel may keep names and attributes.
         on_ready: called once, when the mount answers.
-        on_rest: called each time that attributes were written and then, for as many seconds as it is given, were not.
 
     Raises:
         MountError: the kernel or the helper refuses.
     """
-    trio.run(_serve, tree, mountpoint, cache, on_ready, on_rest)
+    trio.run(_serve, tree, mountpoint, clock, cache, on_ready)
 
 
-async def _serve(
-    tree: Tree, mountpoint: Path, cache: bool, on_ready: Callable[[], None], on_rest: Callable[[float], None]
-) -> None:
+async def _serve(tree: Tree, mountpoint: Path, clock: Clock | None, cache: bool, on_ready: Callable[[], None]) -> None:
     started = trio.Event()
-    operations = Operations(tree, cache=cache, started=started.set)
+    operations = Operations(tree, clock=clock, cache=cache, started=started.set)
     async with contextlib.AsyncExitStack() as stack:
         signals = stack.enter_context(trio.open_signal_receiver(*STOP_SIGNALS))
         stack.enter_context(_stacks_on_sigusr1())
@@ -75,8 +68,7 @@ async def _serve(
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(_stop_on, signals, operations)
         nursery.start_soon(_announce, started, on_ready)
-        for seconds in RESTS:
-            nursery.start_soon(_rest, operations, seconds, on_rest)
+        nursery.start_soon(operations.keep_time)
         await pyfuse3.main(max_tasks=_REQUESTS_AT_A_TIME)
         nursery.cancel_scope.cancel()
 
@@ -111,22 +103,6 @@ async def _stop_on(signals: AsyncIterator[int], operations: Operations) -> None:
         log.info("%s: unmounting", signal.Signals(number).name)
         await operations.kernel_cache.stop()
         pyfuse3.terminate()
-
-
-async def _rest(operations: Operations, seconds: float, on_rest: Callable[[float], None]) -> None:
-    operations.stored_at = trio.current_time()
-    while True:
-        while trio.current_time() < operations.stored_at + seconds:  # noqa: ASYNC110  # each write moves the goal
-            await trio.sleep_until(operations.stored_at + seconds)
-        rested_from = operations.stored_at
-        try:
-            on_rest(seconds)
-        except Exception:
-            log.exception("a bug in nvdimmfs: coming to rest")
-        if operations.kernel_cache.outdated:
-            await operations.kernel_cache.forget_outdated()
-        if operations.stored_at == rested_from:
-            await operations.stored.park()
 
 
 async def _announce(started: trio.Event, on_ready: Callable[[], None]) -> None:

@@ -93,10 +93,13 @@ class OpenAttribute:
     def sync(self) -> None:
         """Nothing to do."""
 
+    @property
+    def is_notified(self) -> bool:
+        """Whether it was notified since it was last read, or has gone."""
+        return self.node.parent is None or self._events_seen != self.node.events
+
     def ready(self) -> int:
-        if self.node.parent is None or self._events_seen != self.node.events:
-            return ALWAYS_READY | NOTIFIED
-        return ALWAYS_READY
+        return ALWAYS_READY | NOTIFIED if self.is_notified else ALWAYS_READY
 
     def _ask(self, offset: int) -> None:
         self._position, self._rest = 0, b""

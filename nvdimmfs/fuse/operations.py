@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
+import math
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ from nvdimmfs.fuse.inode import BLOCK_SIZE, CACHE_TIMEOUT, Inodes
 from nvdimmfs.fuse.kernel_cache import Kernel, KernelCache, MountedKernel
 from nvdimmfs.fuse.open_file import OpenAttribute, OpenBinaryFile, OpenChannel, OpenDirectory, OpenFile
 from nvdimmfs.fuse.sessions import Sessions
+from nvdimmfs.fuse.timekeeping import Clock, NoClock
 from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, BinaryFile, Channel, Directory, Node, Symlink, Tree
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,7 @@ class Operations(pyfuse3.Operations):
 
     Args:
         tree: what to show.
+        clock: the machine's clock; None for a tree in which nothing happens later.
         cache: whether the kernel may keep names and attributes; False sends every stat(2) here.
         kernel: how to make the kernel forget; tests bring their own.
         started: called when the kernel begins to send requests.
@@ -71,8 +74,7 @@ class Operations(pyfuse3.Operations):
 
     Attributes:
         sessions: the open channels.
-        stored: where who waits for the next write to an attribute is parked.
-        stored_at: when an attribute was written, or something said on a channel, last, on trio's clock.
+        time_changed: where the task is parked that waits until something is due.
     """
 
     supports_dot_lookup = False  # for NFS export only
@@ -81,6 +83,7 @@ class Operations(pyfuse3.Operations):
         self,
         tree: Tree,
         *,
+        clock: Clock | None = None,
         cache: bool = True,
         kernel: Kernel | None = None,
         started: Callable[[], None] = lambda: None,
@@ -91,8 +94,9 @@ class Operations(pyfuse3.Operations):
         self.kernel_cache = KernelCache(self.inodes, kernel or MountedKernel())
         self.sessions = Sessions()
         self.bugs: list[Exception] | None = [] if strict else None
-        self.stored = trio.lowlevel.ParkingLot()
-        self.stored_at = 0.0
+        self.time_changed = trio.lowlevel.ParkingLot()
+        self._clock = clock or NoClock()
+        self._clock.earlier = self._wake_timekeeper
         self._started = started
         self._identity = own_identity()  # now: in a sandbox, /proc will be that of processes among which this is none
         self._numbers = itertools.count(1)
@@ -101,6 +105,34 @@ class Operations(pyfuse3.Operations):
         self._pollers: dict[InodeT, dict[FileHandleT, PollHandle]] = {}
         self._leaving: set[BinaryFile] = set()
         tree.subscribe(self)
+
+    # Time
+
+    def run_due(self) -> None:
+        """Do what is due by now.  A bug in it is logged; the request at hand is answered all the same."""
+        try:
+            self._clock.run_due()
+        except Exception as bug:
+            log.exception("a bug in nvdimmfs: what was due")
+            if self.bugs is not None:
+                self.bugs.append(bug)
+        if self.kernel_cache.outdated:
+            self.kernel_cache.leave_over()
+            self._wake_timekeeper()
+
+    def _wake_timekeeper(self) -> None:
+        self.time_changed.unpark_all()
+
+    async def keep_time(self) -> None:
+        """Do what is due when it is due, also while no request comes.  Without anything that will be due it sleeps."""
+        while True:
+            self.run_due()
+            if self.kernel_cache.has_left_over:
+                await self.kernel_cache.forget_left_over()
+                continue
+            left = self._clock.host_seconds_left
+            with trio.move_on_after(math.inf if left is None else left):
+                await self.time_changed.park()
 
     # What the tree tells
 
@@ -133,6 +165,7 @@ class Operations(pyfuse3.Operations):
 
     def init(self) -> None:
         """The kernel is there."""
+        self._clock.start()
         self._started()
 
     @answered
@@ -267,9 +300,6 @@ class Operations(pyfuse3.Operations):
     @answered
     def _write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         opened = self._files[fh]
-        if isinstance(opened, OpenAttribute | OpenChannel):
-            self.stored_at = trio.current_time()
-            self.stored.unpark_all()
         if isinstance(opened, OpenAttribute):
             if off > ATTRIBUTE_SIZE:
                 self.kernel_cache.size_moved(opened.node)
@@ -313,10 +343,14 @@ class Operations(pyfuse3.Operations):
         """Never ENOSYS: the kernel would remember it, and nothing could be polled any more.
 
         A new handle takes the place of the last one for the same open file: the kernel keeps one waiting list for it.
+        With a handle, the process waits if it is interested in nothing but notifications, which is not known here.
         """
+        opened = self._files[fh]
         if poll_handle is not None:
             self._pollers.setdefault(inode, {})[fh] = poll_handle
-        return self._files[fh].ready()
+            if isinstance(opened, OpenAttribute):
+                self._clock.wait_until(lambda: opened.is_notified)
+        return opened.ready()
 
     def _stop_polling(self, inode: InodeT, fh: FileHandleT) -> None:
         handles = self._pollers.get(inode, {})

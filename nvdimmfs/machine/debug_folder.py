@@ -8,13 +8,16 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable
+from decimal import Decimal
 
 import attrs
 
+from nvdimmfs.core.clock import Clock
 from nvdimmfs.core.debugfs import debugfs
 from nvdimmfs.core.parse import line, parse_bool
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.durations import MICROSECOND, MILLISECOND, MINUTE, SECOND, duration_text
 from nvdimmfs.kernfs import Attribute, Channel
 from nvdimmfs.machine.control import ControlSession
 from nvdimmfs.machine.layout import layout_json
@@ -27,6 +30,11 @@ from nvdimmfs.mm.translate import PageQuestion, translation_text
 NOT_ARMED = "none"
 
 _TRANSLATE_USAGE = "query: none; write pfn N, phys N, virt N or page N (a bare number is an address), then read\n"
+
+#: What makes time pass, and how much of it: more than a year is a mistake.
+_ADVANCE = re.compile(r"advance\s+([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*(us|ms|s|min)")
+_TIME_UNITS = {"us": MICROSECOND, "ms": MILLISECOND, "s": SECOND, "min": MINUTE}
+_LONGEST_ADVANCE = 365 * 24 * 60 * MINUTE
 
 _ERRNO_NUMBER = re.compile(r"-?[0-9]+")
 
@@ -42,11 +50,13 @@ class Debugger:
     Attributes:
         memory: the machine's physical memory.
         persistent_memory: its modules and what they have brought up.
+        clock: the machine's clock.
         question: what was last written to `translate`.
     """
 
     memory: Memory
     persistent_memory: PersistentMemory
+    clock: Clock
     question: PageQuestion | None = None
 
 
@@ -62,19 +72,21 @@ class DebugFile:
         return 0o644 if self.write else 0o444
 
     def show(self, debugger: Debugger) -> bytes:
+        debugger.clock.run_due()
         return self.text(debugger).encode()
 
     def store(self, debugger: Debugger, data: bytes) -> None:
         """EIO for a file that cannot be written."""
         if self.write is None:
             raise KernelError(errno.EIO, "cannot be written")
+        debugger.clock.run_due()
         self.write(debugger, data)
 
 
 def create_debug_files(system: System, memory: Memory, persistent_memory: PersistentMemory) -> None:
     """Make the folder."""
     folder = debugfs(system).directory("nvdimmfs")
-    debugger = Debugger(memory, persistent_memory)
+    debugger = Debugger(memory, persistent_memory, system.clock)
     for name, file in DEBUG_FILES.items():
         folder.add(Attribute(name, file.permissions, file, debugger))
     modules = persistent_memory.modules
@@ -139,6 +151,29 @@ def _store_modules(debugger: Debugger, data: bytes) -> None:
         raise KernelError(errno.EINVAL, f"neither load nor unload and the name of a module: {data!r}")
 
 
+def _show_clock(debugger: Debugger) -> str:
+    """The mode, the time since boot, and what is due, an event a line."""
+    clock = debugger.clock
+    due = "".join(f"due {_seconds(event.due)}: {event.what}\n" for event in clock.pending)
+    return f"mode: {clock.mode.value}\nnow: {_seconds(clock.now)}\n{due}"
+
+
+def _store_clock(debugger: Debugger, data: bytes) -> None:
+    """`advance NUMBER UNIT`, the unit one of us, ms, s and min: let so much time pass.  EINVAL for anything else."""
+    text = line(data).strip()
+    match = _ADVANCE.fullmatch(text)
+    if match is None:
+        raise KernelError(errno.EINVAL, f"{text!r} is not `advance 30s`, with a unit of {', '.join(_TIME_UNITS)}")
+    nanoseconds = round(Decimal(match[1]) * _TIME_UNITS[match[2]])
+    if nanoseconds > _LONGEST_ADVANCE:
+        raise KernelError(errno.EINVAL, f"{text!r} is more than {duration_text(_LONGEST_ADVANCE)}")
+    debugger.clock.advance(nanoseconds)
+
+
+def _seconds(nanoseconds: int) -> str:
+    return f"{nanoseconds // SECOND}.{nanoseconds % SECOND:09} s"
+
+
 def _parse_errno(text: str) -> int | None:
     """The number of an errno; None for none."""
     number = abs(int(text)) if _ERRNO_NUMBER.fullmatch(text) else _ERRNOS.get(text)
@@ -158,6 +193,7 @@ DEBUG_FILES = {
     "layout": DebugFile(lambda debugger: layout_json(debugger.memory, debugger.persistent_memory.nd_bus)),
     "translate": DebugFile(_show_translate, _store_translate),
     "fail_registration": DebugFile(_show_fail_registration, _store_fail_registration),
+    "clock": DebugFile(_show_clock, _store_clock),
     "modules": DebugFile(_show_modules, _store_modules),
     "fail_altmap": DebugFile(_show_fail_altmap, _store_fail_altmap),
 }

@@ -8,9 +8,13 @@ import gc
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+import attrs
+
+from nvdimmfs.core.clock import ClockMode
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.durations import BOOT
 from nvdimmfs.kernels.kernel import KERNEL_6_1, KERNELS, Kernel
 from nvdimmfs.kernfs import Tree
 from nvdimmfs.machine.debug_folder import create_debug_files
@@ -40,9 +44,22 @@ class Machine:
         persistent_memory: the modules for it.
     """
 
-    def __init__(self, memory: Memory, storage: Storage, buses: Iterable[BusDescription] = ()) -> None:
-        """`buses`: what the firmware, or the test platform, lists."""
-        self.system = System(memory.kernel)
+    def __init__(
+        self,
+        memory: Memory,
+        storage: Storage,
+        buses: Iterable[BusDescription] = (),
+        clock: ClockMode = ClockMode.REAL,
+    ) -> None:
+        """A machine that has not booted.
+
+        Args:
+            memory: its physical memory.
+            storage: the bytes of its persistent memory.
+            buses: what the firmware, or the test platform, lists.
+            clock: what moves its clock.
+        """
+        self.system = System(memory.kernel, clock)
         self.memory = memory
         self.storage = storage
         self.system.directory("devices/virtual")
@@ -55,7 +72,14 @@ class Machine:
         create_proc_files(self.system, memory, self.persistent_memory.modules, self.persistent_memory.blocks)
 
     @classmethod
-    def legacy(cls, memmap: str, ram: int, media: Path | None = None, kernel: Kernel = KERNEL_6_1) -> Machine:
+    def legacy(
+        cls,
+        memmap: str,
+        ram: int,
+        media: Path | None = None,
+        kernel: Kernel = KERNEL_6_1,
+        clock: ClockMode | str = ClockMode.REAL,
+    ) -> Machine:
         """A machine with `ram` bytes of memory, booted with memmap=<memmap>.
 
         Args:
@@ -63,14 +87,28 @@ class Machine:
             ram: bytes of System RAM.
             media: the folder that keeps the bytes; None keeps them in memory.
             kernel: what it runs.
+            clock: what moves its clock, by its mode or the mode's name.
         """
-        return cls.described(MachineDescription(memmap=memmap, ram=ram, kernel=kernel.name), media)
+        return cls.described(MachineDescription(memmap=memmap, ram=ram, kernel=kernel.name), media, clock=clock)
 
     @classmethod
     def described(
-        cls, description: MachineDescription, media: Path | None = None, blacklist: Collection[str] = ()
+        cls,
+        description: MachineDescription,
+        media: Path | None = None,
+        blacklist: Collection[str] = (),
+        clock: ClockMode | str | None = None,
     ) -> Machine:
-        """The machine of a machine file; `media` as for `legacy`; `blacklist`: modules that are not loaded at boot."""
+        """The machine of a machine file, booted.
+
+        Args:
+            description: the file's content.
+            media: as for `legacy`.
+            blacklist: modules that are not loaded at boot.
+            clock: what moves its clock, by its mode or the mode's name; None: as described.
+        """
+        if clock is not None:
+            description = attrs.evolve(description, clock=ClockMode(clock))
         ranges = [(range_.start, range_.end) for bus in description.buses for range_ in bus.ranges]
         storage = FolderStorage(media) if media else MemoryStorage((*installed_memory(description.ram), *ranges))
         with contextlib.ExitStack() as failed:
@@ -90,11 +128,14 @@ class Machine:
     def _booted(cls, description: MachineDescription, storage: Storage, blacklist: Collection[str] = ()) -> Machine:
         kernel = KERNELS[description.kernel]
         memory = Memory.boot(description.memmap, description.ram, kernel)
-        machine = cls(memory, storage, description.buses)
+        machine = cls(memory, storage, description.buses, description.clock)
+        clock = machine.system.clock
+        clock.is_booting = True
         machine._announce(description.buses)
         machine.persistent_memory.boot(blacklist)
         machine.system.settle()
-        machine.system.rest()
+        clock.advance(BOOT.nanoseconds)
+        clock.is_booting = False
         return machine
 
     def _announce(self, buses: Iterable[BusDescription]) -> None:

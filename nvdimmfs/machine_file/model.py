@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import attrs
 
 from nvdimmfs.formats.ndctl import BusCommand, DimmCommand, command_mask
+from nvdimmfs.core.clock import ClockMode
 from nvdimmfs.machine_file.values import (
     Address,
     Count,
@@ -384,6 +385,7 @@ class MachineDescription:
         ram: bytes of System RAM: up to 2 GiB from 0 on, the rest from 4 GiB upward.
         memmap: ranges of that RAM that are persistent memory of a legacy machine, as on the kernel's command line:
             "512M!4G,256M!6G".
+        clock: what moves its clock: real, steps or manual.
         buses: its NFIT buses.
         personalities: btt, pfn and dax devices that are there from the beginning.
         unreadable: attributes that fail to be read.
@@ -394,6 +396,7 @@ class MachineDescription:
     kernel: str = "6.1"
     ram: Size = 4 * GIB
     memmap: str = ""
+    clock: ClockMode = ClockMode.REAL
     buses: tuple[BusDescription, ...] = section("bus")
     personalities: tuple[PersonalityDescription, ...] = section("personality")
     unreadable: tuple[UnreadableAttribute, ...] = section("unreadable")

@@ -34,6 +34,7 @@ from nvdimmfs.formats.ndctl import (
     DimmCommand,
     Package,
 )
+from nvdimmfs.kernels.durations import IOCTL
 from nvdimmfs.nd.bus import NdctlDevice, NvdimmBus
 from nvdimmfs.nd.claim import Personality
 from nvdimmfs.nd.clear_error import account_cleared
@@ -96,11 +97,12 @@ def nd_ioctl(device: NvdimmBus | DimmDevice, request: int, writable: bool) -> St
         raise KernelError(errno.EPERM, f"{device.name} is open for reading only")
     length = yield from _measure(layout)
     argument = bytearray((yield CopyIn(0, length)))
-    bus.system.disturb()
+    bus.system.clock.run_due()
     try:
         result = _send(bus, dimm, command, function, argument)
     finally:
         bus.system.settle()
+        bus.system.clock.spend(IOCTL)
     yield CopyOut(0, bytes(argument))
     return result
 

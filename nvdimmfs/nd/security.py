@@ -13,17 +13,15 @@ from typing import Protocol
 
 import attrs
 
+from nvdimmfs.core.clock import Clock
 from nvdimmfs.core.keyring import Keyring
 from nvdimmfs.core.parse import WHITE_SPACE, c_string, parse_unsigned
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.durations import OVERWRITE_POLL_LIMIT, OVERWRITE_POLL_STEP
 
 #: Bytes of a passphrase (NVDIMM_PASSPHRASE_LEN), and the one for when there is none.
 PASSPHRASE_SIZE = 32
 NO_PASSPHRASE = bytes(PASSPHRASE_SIZE)
-
-#: The kernel asks at once whether a DIMM has been overwritten, then after so many seconds more each time, to a limit.
-QUERY_STEP = 10
-QUERY_LIMIT = 15 * 60
 
 #: How much of each word counts (SEC_CMD_SIZE, KEY_ID_SIZE).
 _COMMAND_SIZE, _KEY_SIZE = 32, 10
@@ -82,7 +80,7 @@ class DimmSecurity:
     _keyring: Callable[[], Keyring]
     _key_name: str
     _is_busy: Callable[[], bool]
-    _later: Callable[[int, Callable[[], None]], None]
+    _clock: Clock
     _overwritten: Callable[[], None]
     overwriting: bool = False
     flags: SecurityFlags = attrs.field(init=False)
@@ -185,9 +183,9 @@ class DimmSecurity:
             self._ops.query_overwrite()
         except KernelError as refusal:
             if refusal.errno == errno.EBUSY:
-                seconds = self._next_query + QUERY_STEP
-                self._next_query = min(QUERY_LIMIT, seconds)
-                self._later(seconds, self._query)
+                delay = self._next_query + OVERWRITE_POLL_STEP.nanoseconds
+                self._next_query = min(OVERWRITE_POLL_LIMIT.nanoseconds, delay)
+                self._clock.schedule(delay, self._query, "Ask whether a DIMM has been overwritten")
                 return
         self._next_query = 0
         self.overwriting = False

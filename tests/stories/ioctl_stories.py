@@ -18,6 +18,7 @@ from machines import boot
 
 from nvdimmfs.core.device_number import DeviceNumber
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Symlink
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.nd.ioctl import CopyIn, CopyOut, Steps, ioctl_target, nd_ioctl
@@ -134,10 +135,7 @@ class Asker:
 
     def _write(self, question: Question) -> Answer:
         path, data = self._resolve(question["write"]), self._resolve(question["data"])
-        try:
-            return {"wrote": self._attribute(path).store(data.encode("latin-1"))}
-        finally:
-            self.machine.system.rest(0.1)
+        return {"wrote": self._attribute(path).store(data.encode("latin-1"))}
 
     def _read(self, question: Question) -> Answer:
         return {"data": self._attribute(self._resolve(question["read"])).show().decode("latin-1")}
@@ -151,7 +149,7 @@ class Asker:
         return {"wrote": len(data)}
 
     def _sleep(self, question: Question) -> Answer:
-        self.machine.system.rest(question["sleep"])
+        self.machine.system.clock.advance(round(question["sleep"] * SECOND))
         return {}
 
     def _disk(self, name: str) -> BinaryFile:

@@ -144,7 +144,7 @@ def _call(name: str, *arguments: object) -> None:
 
 
 def rebind(machine: Machine) -> None:
-    sysfs = InProcess(machine.system.sys, machine.system.dev, machine.system.rest)
+    sysfs = InProcess.of(machine.system)
     for word in ("unbind", "bind"):
         sysfs.write(f"bus/nd/drivers/nd_pmem/{word}", b"namespace0.0")
 
@@ -159,7 +159,7 @@ def answer(order: dict[str, Any]) -> object:
         except KernelError as refusal:
             return {"refused": refusal.errno}
         if order["machine"]:
-            machine = Machine.legacy(order["machine"], 4 << 30)
+            machine = Machine.legacy(order["machine"], 4 << 30, clock="steps")
             machine.system.listen(sender)
             rebind(machine)
     return [list(monitor.received()) for monitor in monitors]

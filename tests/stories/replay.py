@@ -19,14 +19,17 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import attrs
 from recording import SETTLE, Answer, Call, Header, Json, Recording, Row, Step, load, shorten
 
+from nvdimmfs.core.clock import Clock
+from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.kernfs import Attribute, BinaryFile, Channel, Directory, Node, Symlink
 
 __all__ = ["Difference", "Header", "InProcess", "Mounted", "Recording", "Report", "Tree", "load", "replay"]
@@ -144,12 +147,17 @@ class InProcess:
     Attributes:
         root: the directory that stands for /sys.
         dev: the directory that stands for /dev.
-        come_to_rest: finishes what the system does in the background.
+        clock: the machine's.
     """
 
     root: Directory
     dev: Directory
-    come_to_rest: Callable[[], None]
+    clock: Clock
+
+    @classmethod
+    def of(cls, system: System) -> InProcess:
+        """The tree of a machine."""
+        return cls(system.sys, system.dev, system.clock)
 
     def read(self, path: str) -> bytes:
         node = self._opened(path, 0o444)
@@ -193,9 +201,7 @@ class InProcess:
         return file.data.read(offset, fitting) if fitting > 0 else b""
 
     def rest(self, seconds: float) -> None:
-        """However long: what the system does in the background is done afterwards."""
-        assert seconds > 0
-        self.come_to_rest()
+        self.clock.advance(round(seconds * SECOND))
 
     def pwrite(self, node: str, offset: int, data: bytes) -> int:
         file = self._device(node)

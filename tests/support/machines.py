@@ -30,9 +30,11 @@ def boot(description: Mapping[str, str], media: Path | None = None) -> Machine:
     """
     if name := description.get("machine"):
         machine = load_machine(name)
-        return Machine.described(_reversed(machine) if description.get("regions") == "reversed" else machine, media)
+        return Machine.described(
+            _reversed(machine) if description.get("regions") == "reversed" else machine, media, clock="steps"
+        )
     memory, _ = memparse(description.get("memory", "4G"))
-    return Machine.legacy(description["memmap"], memory, media)
+    return Machine.legacy(description["memmap"], memory, media, clock="steps")
 
 
 def _reversed(machine: MachineDescription) -> MachineDescription:

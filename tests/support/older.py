@@ -23,7 +23,7 @@ class Host:
     """A machine with a shell's view of it."""
 
     def __init__(self, kernel, memmap, media):
-        self.machine = Machine.legacy(memmap, 8 * GIB, media, KERNELS[kernel])
+        self.machine = Machine.legacy(memmap, 8 * GIB, media, KERNELS[kernel], clock="steps")
         self.sys = self.machine.system.sys
         self.running = True
 

@@ -30,8 +30,8 @@ class Hands:
 
     @classmethod
     def on(cls, memmap: str, ram: int = 4 * GIB, kernel: str = "6.1") -> Hands:
-        machine = Machine.legacy(memmap, ram, kernel=KERNELS[kernel])
-        return cls(machine, InProcess(machine.system.sys, machine.system.dev, machine.system.rest))
+        machine = Machine.legacy(memmap, ram, kernel=KERNELS[kernel], clock="steps")
+        return cls(machine, InProcess.of(machine.system))
 
     @property
     def memory(self) -> Memory:
@@ -105,9 +105,10 @@ class Hands:
         return seed
 
     def snapshot(self) -> dict[str, object]:
-        """All of /sys, /dev and /proc."""
+        """All of /sys, /dev and /proc but the time."""
         found: dict[str, object] = {}
         _collect(self.machine.tree.root, found)
+        del found[f"/sys/{DEBUG}/clock"]
         return found
 
 

@@ -202,9 +202,7 @@ class ToyMachine:
     def __init__(self) -> None:
         self.tree = toy_tree()
         self.system = self
-
-    def rest(self, *_seconds: float) -> None:
-        """Nothing is left to the background."""
+        self.clock = None
 
     @classmethod
     def described(cls, *_description: object) -> ToyMachine:

@@ -19,8 +19,8 @@ CLEARING = '"ars_cap", "ars_start", "ars_status", "clear_error"'
 
 
 def boot(text):
-    machine = Machine.described(parse_machine(text, "machine.toml"), None)
-    return Hands(machine, InProcess(machine.system.sys, machine.system.dev, machine.system.rest))
+    machine = Machine.described(parse_machine(text, "machine.toml"), None, clock="steps")
+    return Hands(machine, InProcess.of(machine.system))
 
 
 def one_namespace(sector, commands):

@@ -21,8 +21,8 @@ def refuse(media, offset, data):
     ("kind", "settings"), [("pfn", {"mode": "pmem"}), ("dax", {"mode": "pmem"}), ("btt", {"sector_size": 512})]
 )
 def test_what_could_not_be_bound_is_bound_once_there_is_room(kind, settings, tmp_path, monkeypatch):
-    machine = Machine.legacy("512M!4G", 4 * GIB, tmp_path)
-    hands = Hands(machine, InProcess(machine.system.sys, machine.system.dev, machine.system.rest))
+    machine = Machine.legacy("512M!4G", 4 * GIB, tmp_path, clock="steps")
+    hands = Hands(machine, InProcess.of(machine.system))
     seed = hands.configure(0, kind, **settings)
     before = hands.snapshot()
     with monkeypatch.context() as full:
@@ -39,4 +39,4 @@ def test_what_could_not_be_bound_is_bound_once_there_is_room(kind, settings, tmp
 def test_a_machine_whose_media_cannot_be_made_does_not_boot(name, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "ftruncate", lambda descriptor, size: refuse(None, 0, b""))
     with pytest.raises(OSError, match="No space left on device"):
-        Machine.described(load_machine(name), tmp_path)
+        Machine.described(load_machine(name), tmp_path, clock="steps")

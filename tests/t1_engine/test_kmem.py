@@ -87,8 +87,8 @@ def test_memory_that_could_not_be_given_back_outlives_its_device(hands):
 
 @pytest.mark.parametrize("node", [0, 1])
 def test_the_memory_belongs_to_the_target_node(node):
-    machine = Machine.described(parse_machine(TWO_NODES.format(node=node), "two-nodes.toml"))
-    hands = Hands(machine, InProcess(machine.system.sys, machine.system.dev, machine.system.rest))
+    machine = Machine.described(parse_machine(TWO_NODES.format(node=node), "two-nodes.toml"), clock="steps")
+    hands = Hands(machine, InProcess.of(machine.system))
     hands.write(f"{DEBUG}/modules", "load kmem\n")
     assert become_ram(hands) == errno.EBUSY
     block = min((name for name in hands.sysfs.names("bus/memory/devices")), key=lambda name: -int(name[6:]))

@@ -12,6 +12,7 @@ from poke import ND, Hands
 from replay import InProcess
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine, parse_machine
 from nvdimmfs.nd.device import DeviceType
@@ -44,8 +45,8 @@ class Namespace:
 
 
 def boot(folder: Path) -> Hands:
-    machine = Machine.described(DESCRIPTION, folder)
-    return Hands(machine, InProcess(machine.system.sys, machine.system.dev, machine.system.rest))
+    machine = Machine.described(DESCRIPTION, folder, clock="steps")
+    return Hands(machine, InProcess.of(machine.system))
 
 
 def namespaces(hands: Hands, region: int) -> dict[str, Namespace]:
@@ -74,7 +75,7 @@ def cycle(hands: Hands, region: int) -> None:
     """Unbind and bind the region: all is read back from the labels."""
     for verb in ("unbind", "bind"):
         hands.write(f"{ND}/drivers/nd_region/{verb}", f"region{region}")
-    hands.machine.system.rest()
+    hands.machine.system.clock.advance(SECOND)
 
 
 def create(hands: Hands, region: int, number: int, size: int) -> None:
@@ -153,8 +154,8 @@ def test_a_namespace_is_gone_for_good_at_size_0(tmp_path):
 
 def test_a_memmap_overwrites_the_info_block_of_a_former_namespace():
     """As in a kernel that was asked: the namespace made again at the old place, with the old uuid, is a plain one."""
-    machine = Machine.described(parse_machine(LARGE, "large.toml"))
-    hands = Hands(machine, InProcess(machine.system.sys, machine.system.dev, machine.system.rest))
+    machine = Machine.described(parse_machine(LARGE, "large.toml"), clock="steps")
+    hands = Hands(machine, InProcess.of(machine.system))
 
     def pair() -> list[str]:
         for number, size in enumerate((16 * MIB, 32 * MIB)):

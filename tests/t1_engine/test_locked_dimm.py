@@ -13,7 +13,7 @@ def locked_machine():
     description = load_machine("qemu-nfit")
     (bus,) = description.buses
     dimms = tuple(attrs.evolve(dimm, locked=True) for dimm in bus.dimms)
-    return Machine.described(attrs.evolve(description, buses=(attrs.evolve(bus, dimms=dimms),)))
+    return Machine.described(attrs.evolve(description, buses=(attrs.evolve(bus, dimms=dimms),)), clock="steps")
 
 
 def test_it_is_not_bound_and_says_why():

@@ -62,7 +62,7 @@ def test_every_module_is_in_the_index_of_dependencies(tmp_path, files):
 )
 def test_the_folder_of_a_machine_has_the_modules_that_it_can_load(name, kernel):
     description = attrs.evolve(load_machine(name), kernel=kernel)
-    machine = Machine.described(description)
+    machine = Machine.described(description, clock="steps")
     names = [file.name for file in described_modules(description)]
     assert names == list(machine.persistent_memory.modules.known)
     machine.close()

@@ -10,6 +10,7 @@ from replay import InProcess
 from nvdimmfs.core.module import ModuleDescription, Modules
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.kernels.kernel import KERNELS
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine, parse_machine
@@ -34,8 +35,8 @@ LEGACY = MachineDescription(memmap="512M!4G")
 
 
 def boot(*blacklist, machine=LEGACY, media=None):
-    booted = Machine.described(machine, media, blacklist)
-    return Hands(booted, InProcess(booted.system.sys, booted.system.dev, booted.system.rest))
+    booted = Machine.described(machine, media, blacklist, clock="steps")
+    return Hands(booted, InProcess.of(booted.system))
 
 
 def loaded(hands):
@@ -255,7 +256,7 @@ def test_a_scrub_ends_with_its_bus():
     assert hands.read(f"{ND}/devices/ndbus0/nfit/scrub").endswith("+\n")
     disable_regions(hands)
     hands.write(MODULES, "unload nfit_test\n")
-    hands.machine.system.rest(60.0)
+    hands.machine.system.clock.advance(60 * SECOND)
     hands.write(MODULES, "load nfit_test\n")
     assert hands.read(f"{ND}/devices/ndbus0/nfit/scrub") == "0+\n"
 

@@ -58,8 +58,8 @@ sector_size = 520
 
 
 def boot(text, folder=None):
-    machine = Machine.described(parse_machine(text, "machine.toml"), folder)
-    return Hands(machine, InProcess(machine.system.sys, machine.system.dev, machine.system.rest))
+    machine = Machine.described(parse_machine(text, "machine.toml"), folder, clock="steps")
+    return Hands(machine, InProcess.of(machine.system))
 
 
 def test_labels_define_namespaces():

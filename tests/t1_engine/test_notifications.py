@@ -8,6 +8,7 @@ from ioctl_stories import Asker
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine, parse_machine
 from nvdimmfs.platforms.nfit.scrub import Request
@@ -53,7 +54,7 @@ class Listener:
 
 
 def boot(text):
-    machine = Machine.described(parse_machine(text, "machine.toml"), None)
+    machine = Machine.described(parse_machine(text, "machine.toml"), None, clock="steps")
     listener = Listener()
     machine.system.tree.subscribe(listener)
     return machine, listener
@@ -92,7 +93,7 @@ def test_bad_blocks_that_the_bus_cannot_clear_stay():
 
 def test_a_dimm_that_is_not_well_says_so_when_its_health_is_set():
     """Health that passes a threshold is told by nfit/flags (smart_notify, tools/testing/nvdimm/test/nfit.c, 6.1)."""
-    asker = Asker(Machine.described(load_machine("nfit_test")))
+    asker = Asker(Machine.described(load_machine("nfit_test"), clock="steps"))
     listener = Listener()
     asker.machine.system.tree.subscribe(listener)
     assert asker.ask(inject_media_temperature(23 * 16))["result"] == 0
@@ -110,14 +111,14 @@ def inject_media_temperature(value):
 
 def test_a_scrub_tells_who_waits_for_it():
     """Those who poll a region and its disk hear of a range that was scrubbed, those who poll the bus of the end."""
-    machine = Machine.described(load_machine("nfit_test"))
-    machine.system.rest(60.0)
+    machine = Machine.described(load_machine("nfit_test"), clock="steps")
+    machine.system.clock.advance(60 * SECOND)
     listener = Listener()
     machine.system.tree.subscribe(listener)
     machine.system.sys.find("devices/platform/nfit_test.0/ndbus0/nfit/scrub").store(b"1")
-    machine.system.rest(1.0)
+    machine.system.clock.advance(1 * SECOND)
     assert listener.take() == ["region0/badblocks", "pmem0/badblocks"]
-    machine.system.rest(2.0)
+    machine.system.clock.advance(2 * SECOND)
     assert listener.take() == ["region1/badblocks", "pmem1/badblocks", "nfit/scrub"]
 
 
@@ -127,10 +128,10 @@ def test_nobody_waits_for_a_scrub_of_a_bus_that_cannot():
         '[[bus]]\nprovider = "nfit_test.0"\ncommands = ["ars_cap", "clear_error", "cmd_call"]\n'
         '[[bus.range]]\nkind = "volatile"\nsize = "4M"\n'
     )
-    machine = Machine.described(parse_machine(text, "bus.toml"))
+    machine = Machine.described(parse_machine(text, "bus.toml"), clock="steps")
     assert machine.nd_bus is not None
     bus = machine.nd_bus.members["ndbus0"]
     bus.scrub.request(Request.LONG)
     machine.system.settle()
-    machine.system.rest(60.0)
+    machine.system.clock.advance(60 * SECOND)
     assert (bus.scrub.busy, bus.scrub.count) == (False, 1)

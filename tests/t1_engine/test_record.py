@@ -336,21 +336,21 @@ def test_a_tree_of_nonsense_gives_no_traceback(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", machines())
 def test_a_machine_made_of_a_recorded_one_shows_the_same_tree(name):
-    machine = Machine.described(load_machine(name))
+    machine = Machine.described(load_machine(name), clock="steps")
     recorded = record_machine(EngineSysfs(machine.system.sys)).machine
-    again = Machine.described(parse_machine(machine_text(recorded), "recorded.toml"))
+    again = Machine.described(parse_machine(machine_text(recorded), "recorded.toml"), clock="steps")
     assert list(lines(again)) == list(lines(machine))
 
 
 def test_record_of_an_emulated_legacy_machine_gives_its_memmap():
-    machine = Machine.legacy("512M!4G,256M!5G", 4 << 30)
+    machine = Machine.legacy("512M!4G,256M!5G", 4 << 30, clock="steps")
     recorded = record_machine(EngineSysfs(machine.system.sys)).machine
     expected = attrs.evolve(load_machine("e820"), name="", description="", memmap="512M!4G,256M!5G")
     assert recorded == expected
 
 
 def test_a_legacy_range_is_recorded_as_installed_memory():
-    machine = Machine.legacy("512M!4G,256M!6G", 4 << 30)
+    machine = Machine.legacy("512M!4G,256M!6G", 4 << 30, clock="steps")
     recorded = record_machine(EngineSysfs(machine.system.sys)).machine
     assert recorded.ram == (4 << 30) + (256 << 20)
 

@@ -34,6 +34,6 @@ def tell(story: Path, media: Path | None) -> Report:
     recording = load(story).without_programs()
     machine = boot(recording.header.machine, media)
     try:
-        return replay(recording, InProcess(machine.system.sys, machine.system.dev, machine.system.rest))
+        return replay(recording, InProcess.of(machine.system))
     finally:
         machine.close()

@@ -8,6 +8,7 @@ from replay import InProcess
 from uevent_story import Event, load
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.durations import SECOND
 
 RECORDINGS = Path(__file__).parent.parent / "recordings/uevents"
 STORIES = sorted(RECORDINGS.glob("*.uevents"))
@@ -43,12 +44,12 @@ def do(sysfs, done):
 def test_every_event_is_told_as_the_kernel_told_it(path):
     story = load(path)
     machine = boot(story.machine)
-    sysfs = InProcess(machine.system.sys, machine.system.dev, machine.system.rest)
+    sysfs = InProcess.of(machine.system)
     listener = Listener()
     machine.system.listen(listener)
     for number, step in enumerate(story.steps, 1):
         answer = do(sysfs, step.done)
-        machine.system.rest()
+        machine.system.clock.advance(SECOND)
         told, recorded = (step.comparable(events) for events in (listener.take(), step.events))
         assert answer == step.answer, f"step {number}: {step.done}"
         assert [*map(str, told)] == [*map(str, recorded)], f"step {number}: {step.done}"

@@ -4,6 +4,7 @@ import pytest
 from machines import boot
 
 from nvdimmfs.core.attribute import AttributeGroup, attribute
+from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.kernfs import Attribute, Directory, Symlink, Tree
 
 
@@ -47,7 +48,7 @@ def test_a_file_that_nobody_looked_at_is_notified():
     machine = boot({"machine": "nfit_test"})
     witness = Witness()
     machine.tree.subscribe(witness)
-    machine.system.rest(60.0)
+    machine.system.clock.advance(60 * SECOND)
     scrubs = [path for path in witness.notified_paths if path.endswith("/scrub")]
     assert sorted(path.rpartition("/ndbus")[2] for path in scrubs) == ["0/nfit/scrub", "1/nfit/scrub"]
 

@@ -109,7 +109,7 @@ def test_a_listener_of_the_kernel_receives_them_first_hand(way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_machine_tells_of_its_disk(way):
-    machine = Machine.legacy(MEMMAP, 4 << 30)
+    machine = Machine.legacy(MEMMAP, 4 << 30, clock="steps")
     told = Listener()
     machine.system.listen(told)
     libudev.rebind(machine)

@@ -10,9 +10,10 @@ import struct
 from collections.abc import Callable
 from typing import ClassVar
 
-from nvdimmfs.core.system import System
+from nvdimmfs.core.clock import Clock
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.ndctl import BusCommand
+from nvdimmfs.kernels.durations import RANGE_SCRUB, SECOND
 from nvdimmfs.nd.badrange import Badrange
 from nvdimmfs.nd.command import Outcome
 from nvdimmfs.platforms.nfit.command import (
@@ -23,11 +24,6 @@ from nvdimmfs.platforms.nfit.command import (
     INVALID,
     UNSUPPORTED,
 )
-
-#: How long it takes to scrub a range.  On the test platform a tool that waits 50 ms after each write, and looks around
-#: in between, saw the bus with two ranges still at it after 44 writes and done after 71, that with one done by 44.
-SCRUB_WRITES = 25
-SCRUB_SECONDS = 1.0
 
 #: Errors are cleared so many bytes at a time (NFIT_TEST_CLEAR_ERR_UNIT).
 CLEAR_ERROR_UNIT = 256
@@ -67,14 +63,18 @@ class AddressRangeScrub:
 
     Attributes:
         errors: where memory is bad.
-        running: a scrub runs; what it finds was decided when it began, and is told when it has ended.
     """
 
-    def __init__(self, system: System) -> None:
-        self._system = system
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self.errors = Badrange()
-        self.running = False
+        self._ends = 0
         self._result = _STATUS.pack(ARS_DONE, _STATUS.size, 0, 0, 0, 0, 0, 0, 0)
+
+    @property
+    def running(self) -> bool:
+        """Whether a scrub runs.  What it finds was decided when it began, and is returned when it has ended."""
+        return self._clock.now < self._ends
 
     def control(self, command: int, argument: bytearray) -> Outcome:
         """Execute a command.  ENOTTY for others, EINVAL for an argument that is too short or that makes no sense."""
@@ -93,7 +93,7 @@ class AddressRangeScrub:
             _STATUS_WORD.pack_into(argument, _STARTED_OFFSET, ARS_START_BUSY)
             return Outcome(status=-errno.EBUSY)
         self.start(*_RANGE.unpack_from(argument))
-        _STARTED.pack_into(argument, _STARTED_OFFSET, ARS_DONE, int(SCRUB_SECONDS))
+        _STARTED.pack_into(argument, _STARTED_OFFSET, ARS_DONE, RANGE_SCRUB.nanoseconds // SECOND)
         return Outcome()
 
     def start(self, address: int, length: int) -> None:
@@ -103,11 +103,7 @@ class AddressRangeScrub:
         size = _STATUS.size + len(found) * _RECORD.size
         head = _STATUS.pack(ARS_DONE, size, address, length, 0, 0, _PERSISTENT, 0, len(found))
         self._result = head + b"".join(_RECORD.pack(0, 0, *error) for error in found)
-        self.running = True
-        self._system.finish_after(SCRUB_WRITES, SCRUB_SECONDS, self._end)
-
-    def _end(self) -> None:
-        self.running = False
+        self._ends = self._clock.now + RANGE_SCRUB.nanoseconds
 
     def _status(self, argument: bytearray) -> Outcome:
         if len(argument) < len(self._result):

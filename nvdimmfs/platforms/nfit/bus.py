@@ -59,7 +59,7 @@ class NfitBus(NvdimmBus):
         self.hw_error_scrub = table.hw_error_scrub
         self.resources: list[Resource] = []
         self.intel_activation: IntelBusActivation | None = None
-        self.ars = AddressRangeScrub(self.system)
+        self.ars = AddressRangeScrub(self.system.clock)
         self.scrub = Scrub(self, table.scrubs, self._scrubbed)
         functions = {NFIT_FAMILY: table.dsm_mask}
         if table.firmware_activation is not words.FirmwareActivation.NONE:

@@ -16,7 +16,6 @@ from nvdimmfs.nd.dimm import DimmDescription
 from nvdimmfs.nd.mapping import Mapping
 from nvdimmfs.nd.region import RegionDescription
 from nvdimmfs.platforms.nfit.bus import NfitBus, NfitDimm, NfitRegion
-from nvdimmfs.platforms.nfit.scrub import Request
 from nvdimmfs.platforms.tables import Firmware
 
 
@@ -38,7 +37,7 @@ class NfitPlatform:
         for range_ in table.ranges:
             self._add_region(bus, range_, dimms)
         if table.scrubbing:
-            bus.scrub.request(Request.LONG)
+            bus.scrub.begin()
 
     def _new_bus(self, parent: Device, table: model.BusDescription) -> NfitBus:
         return NfitBus(self._layer, parent, self._module, table)

@@ -1,4 +1,8 @@
-"""The kernel's scrubbing of a bus: one range after the other, then what was found is told (core.c, Linux 6.1)."""
+"""The kernel's scrubbing of a bus: one range after the other (drivers/acpi/nfit/core.c, Linux 6.1).
+
+The first scrub goes over all ranges twice: a short pass, for which errors that the platform knows already are enough,
+then a long one.  The kernel is not told when a range is scrubbed.  It asks, see `kernels.durations`.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,9 @@ import attrs
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.ndctl import BusCommand
+from nvdimmfs.kernels.durations import SCRUB_POLL, SCRUB_POLL_LIMIT
 from nvdimmfs.nd.bus import NvdimmBus
 from nvdimmfs.nd.region import RegionDevice
-from nvdimmfs.platforms.nfit.ars import SCRUB_SECONDS, SCRUB_WRITES
 
 #: ARS_CAP: address, length; longest ARS status.
 _CAPABILITY = struct.Struct("<QQ4xI8x")
@@ -64,6 +68,7 @@ class Scrub:
         self._current: _Range | None = None
         self._longest = 0
         self._pending = False
+        self._next_poll = SCRUB_POLL.nanoseconds
         self._fresh = True
         self.busy = False
         self.count = count
@@ -78,6 +83,17 @@ class Scrub:
         self._longest = max(self._longest, longest)
         self._ranges.append(_Range(region))
 
+    def begin(self) -> None:
+        """Scrub all ranges for the first time (ars_register and acpi_nfit_register_regions).
+
+        The short pass begins at once, unless the platform is busy with a scrub of its own.
+        """
+        for range_ in list(self._ranges):
+            range_.requests = {Request.SHORT, Request.LONG}
+            if self._query()[0] >= 0:
+                self._start(range_, Request.SHORT)
+        self._schedule()
+
     def request(self, kind: Request) -> None:
         """Scrub all ranges, beginning at once (acpi_nfit_ars_rescan).
 
@@ -87,36 +103,49 @@ class Scrub:
         for range_ in idle:
             range_.requests.add(kind)
         if idle:
-            self.busy = True
-            if not self._pending:
-                self._pending = True
-                self._bus.system.schedule(self._work)
+            self._schedule()
             return
         raise KernelError(errno.EBUSY if self._ranges else errno.ENOTTY, "nothing that could be scrubbed")
+
+    def _schedule(self) -> None:
+        """Look at once, unless that will be done anyway (sched_ars)."""
+        self.busy = True
+        if not self._pending:
+            self._pending = True
+            self._bus.system.schedule(self._work)
 
     def _work(self) -> None:
         """See what was found, and go on with the next range (acpi_nfit_scrub)."""
         self._pending = False
         if self._bus.dead:  # the bus went meanwhile, and its scrub with it
             return
-        status = bytearray(self._longest)
-        found = self._send(BusCommand.ARS_STATUS, status)
-        if found == -errno.EBUSY:
-            self._work_later()
-            return
-        if found >= 0:
-            self._take_records(status)
-        self._complete(status)
-        if self._start_next():
-            self._work_later()
+        poll = self._step()
+        if poll:
+            self._pending = True
+            self._next_poll = poll
+            self._bus.system.clock.schedule(
+                poll, self._work, f"{self._bus.name}: ask whether a range has been scrubbed"
+            )
             return
         self.busy = False
         self.count += 1
         self._on_done()
 
-    def _work_later(self) -> None:
-        self._pending = True
-        self._bus.system.finish_after(SCRUB_WRITES, SCRUB_SECONDS, self._work)
+    def _step(self) -> int:
+        """In how many nanoseconds to look again; 0 when all ranges are done (__acpi_nfit_scrub)."""
+        found, status = self._query()
+        if found == -errno.EBUSY:
+            return min(SCRUB_POLL_LIMIT.nanoseconds, 2 * self._next_poll)
+        self._complete(status)
+        return SCRUB_POLL.nanoseconds if self._start_next() else 0
+
+    def _query(self) -> tuple[int, bytearray]:
+        """The platform's status, and what came with it; the errors in it are taken (acpi_nfit_query_poison)."""
+        status = bytearray(self._longest)
+        found = self._send(BusCommand.ARS_STATUS, status)
+        if found >= 0:
+            self._take_records(status)
+        return found, status
 
     def _send(self, command: BusCommand, argument: bytearray) -> int:
         """Send a command; a negative errno when it failed."""
@@ -152,18 +181,25 @@ class Scrub:
             kind = next((kind for kind in Request if kind in range_.requests), None)
             if kind is None:
                 continue
-            refusal = self._send(BusCommand.ARS_START, self._start_argument(range_.region, kind))
+            refusal = self._start(range_, kind)
             if refusal == -errno.EBUSY:
                 return True
-            self._ranges.remove(range_)
-            if refusal < 0:
-                continue
+            if refusal >= 0:
+                self._current = range_
+                self._ranges.remove(range_)
+                self._ranges.append(range_)
+                return True
+        return False
+
+    def _start(self, range_: _Range, kind: Request) -> int:
+        """Start a range's scrub; a negative errno when it is refused.  What cannot be scrubbed is not tried again."""
+        refusal = self._send(BusCommand.ARS_START, self._start_argument(range_.region, kind))
+        if refusal >= 0:
             self._fresh = True
             range_.requests.remove(kind)
-            self._current = range_
-            self._ranges.append(range_)
-            return True
-        return False
+        elif refusal != -errno.EBUSY:
+            self._ranges.remove(range_)
+        return refusal
 
     @staticmethod
     def _start_argument(region: RegionDevice, kind: Request) -> bytearray:

@@ -9,9 +9,9 @@ import errno
 import struct
 from collections.abc import Callable, Iterable
 
+from nvdimmfs.core.clock import Clock
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
-from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.ndctl import CALL, U32_MASK, DimmCommand, Package
 from nvdimmfs.machine_file import model, words
@@ -43,7 +43,7 @@ from nvdimmfs.platforms.nfit_test.dimm import DIMMS_WITH_FUNCTIONS, HANDLES, Tes
 from nvdimmfs.platforms.nfit_test.health import Health
 from nvdimmfs.platforms.nfit_test.payload import WORD, Payload
 from nvdimmfs.platforms.nfit_test.security import Security, State
-from nvdimmfs.platforms.nfit_test.update import Activations, BusActivations, FirmwareUpdate, after
+from nvdimmfs.platforms.nfit_test.update import Activations, BusActivations, FirmwareUpdate
 
 #: Bytes of labels that one command moves.
 MAX_TRANSFER = 4096
@@ -94,14 +94,14 @@ class TestedDimms:
 
     __test__ = False  # its name does not make it a test
 
-    def __init__(self, system: System, table: model.BusDescription, activations: Activations) -> None:
+    def __init__(self, clock: Clock, table: model.BusDescription, activations: Activations) -> None:
         self.registered: dict[int, NfitDimm] = {}
-        self.by_handle = {handle: self._new(system, handle, activations) for handle in table.test_dimms}
+        self.by_handle = {handle: self._new(clock, handle, activations) for handle in table.test_dimms}
         self.activations = BusActivations(tuple(dimm.update for dimm in self.by_handle.values()), activations)
 
-    def _new(self, system: System, handle: int, activations: Activations) -> TestedDimm:
+    def _new(self, clock: Clock, handle: int, activations: Activations) -> TestedDimm:
         health = Health(lambda: self._notify(handle))
-        return TestedDimm(handle, health, FirmwareUpdate(system, activations), Security(system))
+        return TestedDimm(handle, health, FirmwareUpdate(clock, activations), Security(clock))
 
     def _notify(self, handle: int) -> None:
         """Tell the kernel that the health of a DIMM needs attention (acpi_nvdimm_notify)."""
@@ -155,7 +155,7 @@ class NfitTestDimm(NfitDimm):
                 keyring=lambda: self.system.keyring,
                 key_name=f"nvdimm:{table.identifier}",
                 is_busy=lambda: bool(self.busy),
-                later=lambda seconds, work: after(self.system, seconds, work),
+                clock=self.system.clock,
                 overwritten=self._overwritten,
             )
 

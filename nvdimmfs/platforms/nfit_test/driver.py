@@ -24,7 +24,7 @@ class NfitTestDriver(Driver):
     ) -> None:
         self._firmware = firmware
         self._class = device_class
-        self._activations = Activations(bus.system)
+        self._activations = Activations(bus.system.clock)
         self._layer = layer
         super().__init__(bus, module)
 
@@ -39,7 +39,7 @@ class NfitTestDriver(Driver):
         """A device for each DIMM's failures, then as the real driver."""
         table = self._firmware.tables[device.name]
         device.manage(lambda: self._firmware.forget(table))
-        tested = TestedDimms(self.system, table, self._activations)
+        tested = TestedDimms(self.system.clock, table, self._activations)
         for number, dimm in enumerate(tested.by_handle.values(), self._first_number(device.name)):
             test_dimm = TestDimm(self._class, device, number, dimm)
             test_dimm.add()

@@ -23,7 +23,10 @@ class NfitTestPlatform(NfitPlatform):
         self._tested = tested
 
     def _new_bus(self, parent: Device, table: model.BusDescription) -> NfitBus:
-        return NfitTestBus(self._layer, parent, self._module, table, self._tested)
+        bus = NfitTestBus(self._layer, parent, self._module, table, self._tested)
+        if table.scrubbing and table.ranges:  # it begins with a scrub of its first range (nfit_test0_setup)
+            bus.ars.start(table.ranges[0].start, table.ranges[0].size)
+        return bus
 
     def _new_dimm(
         self, bus: NfitBus, table: model.DimmDescription, description: DimmDescription, label_area: Media | None

@@ -11,14 +11,11 @@ import struct
 
 import attrs
 
-from nvdimmfs.core.system import System
+from nvdimmfs.core.clock import Clock
+from nvdimmfs.kernels.durations import OVERWRITE
 from nvdimmfs.nd.security import NO_PASSPHRASE, PASSPHRASE_SIZE
 from nvdimmfs.platforms.nfit.intel_security import INVALID_PASSPHRASE, OVERWRITING
 from nvdimmfs.platforms.nfit_test.payload import WORD, Payload
-from nvdimmfs.platforms.nfit_test.update import after
-
-#: Seconds that it takes to overwrite a DIMM.
-OVERWRITE_SECONDS = 5
 
 #: Statuses of Intel's functions that the kernel does not tell from others (ND_INTEL_STATUS_...).
 INVALID_STATE = 10
@@ -52,12 +49,12 @@ class Security:
         master: the passphrase of the master.
     """
 
-    _system: System
+    _clock: Clock
     state: State = NOTHING
     passphrase: bytes = NO_PASSPHRASE
     master: bytes = NO_PASSPHRASE
     _state_before: State = NOTHING
-    _overwritten: bool = False
+    _overwritten: int = 0
 
     def lock(self) -> None:
         """As if it had been locked by a reset."""
@@ -124,17 +121,13 @@ class Security:
             payload.put(WORD, PASSPHRASE_SIZE, INVALID_PASSPHRASE)
             return
         self._state_before, self.state = self.state, State.OVERWRITE
-        self._overwritten = False
-        after(self._system, OVERWRITE_SECONDS, self._end_overwrite)
-
-    def _end_overwrite(self) -> None:
-        self._overwritten = True
+        self._overwritten = self._clock.now + OVERWRITE.nanoseconds
 
     def query_overwrite(self, payload: Payload) -> None:
         """NVDIMM_INTEL_QUERY_OVERWRITE; it writes no status when it is done."""
         if State.OVERWRITE not in self.state:
             payload.put(WORD, 0, NOT_OVERWRITING)
-        elif self._overwritten:
+        elif self._clock.now >= self._overwritten:
             self.state, self._state_before = self._state_before, NOTHING
         else:
             payload.put(WORD, 0, OVERWRITING)

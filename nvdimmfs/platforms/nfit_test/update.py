@@ -5,15 +5,14 @@ from __future__ import annotations
 import enum
 import errno
 import struct
-from collections.abc import Callable
 
 import attrs
 
-from nvdimmfs.core.system import System
+from nvdimmfs.core.clock import Clock
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.ndctl import U32_MASK
+from nvdimmfs.kernels.durations import FIRMWARE_ACTIVATION, FIRMWARE_VERIFY, MICROSECOND
 from nvdimmfs.nd.firmware_activation import ActivationResult, ActivationState
-from nvdimmfs.platforms.nfit.ars import SCRUB_WRITES
 from nvdimmfs.platforms.nfit.intel_activation import (
     BUS_ACTIVATE_LAYOUT,
     BUS_INFO_LAYOUT,
@@ -33,12 +32,8 @@ INTERFACE_VERSION = 0x0105
 #: The version of every update.
 NEW_VERSION = 0xFFFF_FFFF_ABCD
 
-#: Seconds that an update is verified, and that an activation takes at most.
-VERIFY_SECONDS = 1
-#: How often a tool asked meanwhile that did nothing else (ndctl, on the test platform, for each of four DIMMs).
-VERIFY_QUERIES = 97
-ACTIVATION_SECONDS = 3
-_MICROSECONDS = 1_000_000
+#: The activation of one DIMM's firmware would take so many microseconds.
+_ACTIVATION_OF_ONE = 1_000_000
 
 #: Extended statuses of Intel's functions: in the lower half 7, "vendor specific", in the upper what it is.
 BAD_SEQUENCE = 5
@@ -77,32 +72,26 @@ class UpdateState(enum.Enum):
     UPDATED = enum.auto()
 
 
-def after(system: System, seconds: int, work: Callable[[], None]) -> None:
-    """Do this so many seconds later."""
-    system.finish_after(seconds * SCRUB_WRITES, seconds, work)
-
-
 class Activations:
     """What the test platform's buses know of activations, all together.
 
     Attributes:
         last: the number of the last one; 0 for none.
-        busy: it was less than three seconds ago.
     """
 
-    def __init__(self, system: System) -> None:
-        self._system = system
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self.last = 0
-        self.busy = False
+        self._ends = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether the last one still goes on."""
+        return self._clock.now < self._ends
 
     def begin(self) -> None:
         self.last += 1
-        self.busy = True
-        number = self.last
-        after(self._system, ACTIVATION_SECONDS, lambda: self._end(number))
-
-    def _end(self, number: int) -> None:
-        self.busy = self.busy and number != self.last
+        self._ends = self._clock.now + FIRMWARE_ACTIVATION.nanoseconds
 
 
 @attrs.define(eq=False)
@@ -117,12 +106,12 @@ class FirmwareUpdate:
         activation: the number of the activation in which it was armed; 0 for none.
     """
 
-    _system: System
+    _clock: Clock
     _activations: Activations
     state: UpdateState = UpdateState.NEW
     context: int = 0
     version: int = 0
-    _queries_left: int = 0
+    _verified: int = 0
     armed: bool = False
     missed: bool = False
     activation: int = 0
@@ -173,13 +162,8 @@ class FirmwareUpdate:
             return ABORTED
         if context != self.context:
             return WRONG_CONTEXT
-        self.state, self._queries_left = UpdateState.VERIFY, VERIFY_QUERIES
-        after(self._system, VERIFY_SECONDS, lambda: self._verify(context))
+        self.state, self._verified = UpdateState.VERIFY, self._clock.now + FIRMWARE_VERIFY.nanoseconds
         return 0
-
-    def _verify(self, context: int) -> None:
-        if context == self.context:
-            self._queries_left = 0
 
     def query(self, payload: Payload) -> None:
         """Tell how far it is (ND_INTEL_FW_FINISH_QUERY)."""
@@ -188,9 +172,8 @@ class FirmwareUpdate:
         if context != self.context:
             payload.put(WORD, _QUERY.size, WRONG_CONTEXT)
             return
-        if self.state is UpdateState.VERIFY and not self._queries_left:
+        if self.state is UpdateState.VERIFY and self._clock.now >= self._verified:
             self.state, self.version = UpdateState.UPDATED, NEW_VERSION
-        self._queries_left = max(0, self._queries_left - 1)
         statuses = {UpdateState.IN_PROGRESS: OUT_OF_ORDER, UpdateState.VERIFY: STILL_BUSY}
         version = NEW_VERSION if self.state is UpdateState.UPDATED else 0
         payload.put(_QUERIED, _QUERY.size, statuses.get(self.state, 0), version)
@@ -245,7 +228,7 @@ class BusActivations:
 
     def info(self, payload: Payload) -> None:
         """Tell whether anything is armed and how long it would take (NVDIMM_BUS_INTEL_FW_ACTIVATE_BUSINFO)."""
-        needed, most = self._armed * _MICROSECONDS, ACTIVATION_SECONDS * _MICROSECONDS
+        needed, most = self._armed * _ACTIVATION_OF_ONE, FIRMWARE_ACTIVATION.nanoseconds // MICROSECOND
         state = STATES.index(self.state)
         payload.put(BUS_INFO_LAYOUT, 0, 0, state, _CAPABILITIES, needed, needed, needed, most)
 
@@ -254,7 +237,7 @@ class BusActivations:
         status = 0
         if self.state is ActivationState.BUSY:
             status = ACTIVATING
-        elif self._armed > ACTIVATION_SECONDS:
+        elif self._armed * _ACTIVATION_OF_ONE > FIRMWARE_ACTIVATION.nanoseconds // MICROSECOND:
             status = TOO_LONG
         elif self.state is ActivationState.IDLE:
             status = NOTHING_ARMED
