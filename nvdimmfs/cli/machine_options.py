@@ -12,9 +12,13 @@ from nvdimmfs.cli.sizes import exact_size, parse_size
 from nvdimmfs.modules.module_files import BOOT_MODULES
 
 if TYPE_CHECKING:  # loaded when a machine is described
+    from nvdimmfs.core.clock import ClockMode
     from nvdimmfs.machine_file.model import MachineDescription
 
 DEFAULT_MEMMAP = "512M!4G,256M!6G"
+
+#: The modes of `core.clock.ClockMode`, which is not loaded to print a help.
+CLOCKS = ("real", "steps", "manual")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +40,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="RELEASE",
         help="whose answers it gives: 6.1, or an older one, 4.5, 4.3 or rfc, as far as struct pages and pfn devices go "
         "(default: 6.1)",
+    )
+    parser.add_argument(
+        "--clock",
+        choices=CLOCKS,
+        help="what moves the machine's clock: the host's time (real), what is done on the machine, so that its answers "
+        "are the same on every host (steps), or sys/kernel/debug/nvdimmfs/clock alone (manual) (default: real)",
     )
     parser.add_argument(
         "--media", metavar="FOLDER", help="keep the bytes in files in this folder (default: in memory, lost at the end)"
@@ -64,6 +74,8 @@ def machine(arguments: argparse.Namespace) -> MachineDescription:
         wanted = attrs.evolve(wanted, ram=_checked_ram(arguments.ram))
     if arguments.kernel is not None:
         wanted = attrs.evolve(wanted, kernel=_checked_kernel(arguments.kernel))
+    if arguments.clock is not None:
+        wanted = attrs.evolve(wanted, clock=_clock_mode(arguments.clock))
     if arguments.memmap is not None:
         wanted = attrs.evolve(wanted, memmap=arguments.memmap)
     if wanted.memmap:
@@ -99,6 +111,12 @@ def _checked_ram(text: str) -> int:
     if ram > MAXIMUM_RAM:
         raise CommandError(f"--ram {text}: too much; the most is {exact_size(MAXIMUM_RAM)}", MISUSED)
     return ram
+
+
+def _clock_mode(name: str) -> ClockMode:
+    from nvdimmfs.core.clock import ClockMode
+
+    return ClockMode(name)
 
 
 def _checked_kernel(name: str) -> str:

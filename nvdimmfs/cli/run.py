@@ -25,7 +25,7 @@ PRIVATE = "private"
 HOST = "host"
 
 #: Options that make a machine; with --attach it is there already.
-_MACHINE_OPTIONS = ("machine", "memmap", "ram", "kernel", "media", "blacklist")
+_MACHINE_OPTIONS = ("machine", "memmap", "ram", "kernel", "clock", "media", "blacklist")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

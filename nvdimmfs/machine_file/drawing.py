@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import attrs
 
+from nvdimmfs.core.clock import ClockMode
 from nvdimmfs.machine_file.model import (
     BusDescription,
     DimmDescription,
@@ -54,6 +55,8 @@ def _machine(machine: MachineDescription) -> Iterator[str]:
     yield f"RAM {plain_size(machine.ram)}"
     for start, end in installed_memory(machine.ram):
         yield f"  {start:#x}-{end - 1:#x}"
+    if machine.clock is not ClockMode.REAL:
+        yield f"clock {machine.clock.value}"
     numbering = _Numbering()
     for index, bus in enumerate(machine.buses):
         yield ""

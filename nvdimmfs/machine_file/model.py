@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 import attrs
 
-from nvdimmfs.formats.ndctl import BusCommand, DimmCommand, command_mask
 from nvdimmfs.core.clock import ClockMode
+from nvdimmfs.formats.ndctl import BusCommand, DimmCommand, command_mask
 from nvdimmfs.machine_file.values import (
     Address,
     Count,
