@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tomllib
@@ -61,3 +62,10 @@ def test_unknown_arguments_are_refused_in_one_line(clone, script, arguments, com
 def test_setup_lists_the_dependency_groups(clone):
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     assert f": {', '.join(groups)}\n" in run(clone, "setup", "--help").stdout
+
+
+def test_readme_lists_the_packages_that_setup_installs():
+    packages = re.findall(r"missing\+=\((\S+)\)", (ROOT / "scripts/setup").read_text())
+    (line,) = re.findall(r"^\$ sudo apt-get install (.+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert packages
+    assert set(packages) <= set(line.split())
