@@ -45,7 +45,7 @@ class Manual(NamedTuple):
 COMMON_STATUSES = (
     Entry("0", "The command succeeded."),
     Entry("1", "The command failed; one line on stderr gives the reason."),
-    Entry("2", "The command line or the machine file is wrong; stderr gives the reason."),
+    Entry("2", "An argument is wrong; stderr gives the reason."),
 )
 
 _MEMMAP_OF_8G = "'512M!4G,256M!6G' --ram 8G"
@@ -125,7 +125,7 @@ MANUALS = {
         """,
         exit_statuses=(
             Entry("1", "The machine could not be started; one line on stderr gives the reason."),
-            Entry("2", "The command line or the machine file is wrong; stderr gives the reason."),
+            COMMON_STATUSES[2],
             Entry("126", "COMMAND was found, but cannot be executed."),
             Entry("127", "COMMAND was not found."),
             Entry("other", "The exit status of COMMAND. If a signal ended COMMAND, nvdimmfs ends by the same signal."),
@@ -197,7 +197,7 @@ MANUALS = {
         exit_statuses=(
             Entry("0", "All files describe machines that can be mounted."),
             Entry("1", "Some do not; stderr names each mistake with its place."),
-            Entry("2", "The command line is wrong."),
+            COMMON_STATUSES[2],
         ),
         examples=(Example("nvdimmfs machine check ./my-machine.toml", "Check a machine file."),),
         see_also=("nvdimmfs-machine-schema(1)",),

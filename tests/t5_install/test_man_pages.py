@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -102,3 +103,13 @@ def test_help_shows_the_examples_and_the_exit_statuses_of_the_manual():
     for example in MANUALS["nvdimmfs run"].examples:
         assert f"\n  {example.command}\n" in text
     assert "\n  127    COMMAND was not found.\n" in text
+
+
+def test_only_help_loads_the_manual():
+    program = (
+        "import sys; from nvdimmfs.cli.main import main\n"
+        "main(sys.argv[1:]); print('nvdimmfs.cli.manual' in sys.modules)"
+    )
+    for arguments, loads in (["plan", "False"], ["plan --help", "True"]):
+        argv = [sys.executable, "-c", program, *arguments.split()]
+        assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout.endswith(f"{loads}\n")
