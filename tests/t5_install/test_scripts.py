@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import mounting
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
@@ -62,6 +64,18 @@ def test_unknown_arguments_are_refused_in_one_line(clone, script, arguments, com
 def test_setup_lists_the_dependency_groups(clone):
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     assert f": {', '.join(groups)}\n" in run(clone, "setup", "--help").stdout
+
+
+def test_the_demonstration_works(clone, fuse):
+    (clone / "scripts/setup").write_text("#!/bin/sh\n")
+    program = clone / ".venv/bin/nvdimmfs"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m nvdimmfs "$@"\n')
+    program.chmod(0o755)
+    done = mounting.command(clone / "scripts/demo", timeout=None)
+    assert (done.returncode, done.stderr) == (0, "")
+    for line in ("    526385152", "bash: line 1: echo: write error: Device or resource busy", "    pfn0.0\n"):
+        assert line in done.stdout
 
 
 def test_readme_lists_the_packages_that_setup_installs():
