@@ -154,7 +154,7 @@ def wait_probe(_bus: NvdimmBus) -> str:
 
 @attribute("provider")
 def provider(bus: NvdimmBus) -> str:
-    """Who announced the memory, such as `e820` or `ACPI.NFIT`."""
+    """The provider that announced the memory, such as `e820` or `ACPI.NFIT`."""
     return f"{bus.provider}\n"
 
 

@@ -89,7 +89,7 @@ def attributes_with_a_history():
 
 
 def test_the_tables_have_every_attribute_that_is_not_in_all_kernels():
-    text = (ROOT / "docs" / "kernels.md").read_text()
+    text = (ROOT / "docs" / "reference" / "kernels.md").read_text()
     for name in attributes_with_a_history():
         assert any(form in text for form in (f"`{name}`", f"/{name}`", f"`{name}/")), name
 
