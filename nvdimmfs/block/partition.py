@@ -55,7 +55,7 @@ class Partition(Device):
     """
 
     device_type = "partition"
-    names_its_parent = False
+    has_device_link = False
     parent: WholeDisk
 
     def __init__(self, disk: WholeDisk, whole: WholeDiskBytes, entry: PartitionEntry, number: DeviceNumber) -> None:

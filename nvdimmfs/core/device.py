@@ -57,12 +57,12 @@ class Class:
         self.name = name
         self.directory = system.directory("class").add(Directory(name))
         self.kobject = KernelObject(system, self.directory, "class")
-        self.kobject.added()
+        self.kobject.announce_add()
 
     def unregister(self) -> None:
         """Vanish; it has no members any more."""
         assert self.directory.is_empty, f"class {self.name} has members"
-        self.kobject.released()
+        self.kobject.announce_remove()
         self.system.directory("class").remove(self.name)
 
 
@@ -74,18 +74,18 @@ class Device:
 
     Attributes:
         device_type: DEVTYPE in uevents; None for none.
-        names_its_parent: a device of a class has a link `device` to what is above it.
+        has_device_link: a device of a class has a link `device` to what is above it.
         bus: the bus that matches it with drivers; None for a class device.
         device_class: the class it belongs to; None for a bus device.
         driver: the driver it is bound to, also while that driver's probe runs.
-        children: those registered below it, in the order of `line_up`.
+        children: those registered below it, in the order of `move_to_tail`.
         number: device number for `dev` and /sys/dev; None for none.
-        being_bound: it is bound, and user space will be told.
+        bind_uevent_pending: it is bound, and user space will be told.
         dead: it is on its way out: no driver may bind any more.
     """
 
     device_type: str | None = None
-    names_its_parent: bool = True
+    has_device_link: bool = True
 
     def __init__(self, system: System, name: str, parent: Device | None) -> None:
         self.system = system
@@ -95,7 +95,7 @@ class Device:
         self.device_class: Class | None = None
         self.driver: DeviceDriver | None = None
         self.number: DeviceNumber | None = None
-        self.being_bound = False
+        self.bind_uevent_pending = False
         self.dead = False
         self.children: dict[Device, None] = {}
         self._directory: Directory | None = None
@@ -170,7 +170,7 @@ class Device:
         if self.bus:
             self.bus.device_added(self)
 
-    def line_up(self) -> None:
+    def move_to_tail(self) -> None:
         """Stand behind its siblings: a parent has its children in the order in which they were through with their
         first probe (device_add, drivers/base/core.c, Linux 6.1).
         """
@@ -328,7 +328,7 @@ def _parent(device: Device) -> Directory:
 
 
 def _visible_links(device: Device) -> tuple[str, ...]:
-    if device.device_class and device.parent and device.names_its_parent:
+    if device.device_class and device.parent and device.has_device_link:
         return ("subsystem", "device")
     return ("subsystem",) if device.bus or device.device_class else ()
 

@@ -49,7 +49,7 @@ class Driver:
             module.directory.directory("drivers").link(self._name_in_module, self.directory)
         module.at_exit(self.unregister)
         bus.register(self)
-        self.kobject.added()
+        self.kobject.announce_add()
 
     @property
     def _name_in_module(self) -> str:
@@ -75,7 +75,7 @@ class Driver:
             self.bus.unbind(device)
         if self.shows_module:
             self.module.directory.directory("drivers").remove(self._name_in_module)
-        self.kobject.released()
+        self.kobject.announce_remove()
         self.bus.drivers.remove(self.name)
 
     def attach(self) -> None:
@@ -101,7 +101,7 @@ class Bus:
         self.members: dict[str, Device] = {}
         self.directory = system.directory("bus").add(Directory(name))
         self.kobject = KernelObject(system, self.directory, "bus")
-        self.kobject.added()
+        self.kobject.announce_add()
         self.devices = self.directory.add(Directory("devices"))
         self.drivers = self.directory.add(Directory("drivers"))
         self._drivers: list[Driver] = []
@@ -111,7 +111,7 @@ class Bus:
         """Vanish; nothing is on the bus any more."""
         assert not self.members, f"there are devices on bus {self.name}"
         assert not self._drivers, f"bus {self.name} has drivers"
-        self.kobject.released()
+        self.kobject.announce_remove()
         self.system.directory("bus").remove(self.name)
 
     def call_probe(self, driver: Driver, device: Device) -> None:
@@ -136,7 +136,7 @@ class Bus:
         """Enter a new device and offer it to the drivers."""
         self.members[device.name] = device
         if self.autoprobe:
-            self.offer_new(device)
+            self.initial_probe(device)
 
     def device_removed(self, device: Device) -> None:
         """Unbind a leaving device and forget it."""
@@ -145,26 +145,26 @@ class Bus:
             self.unbind(device)
         del self.members[device.name]
 
-    def offer_new(self, device: Device) -> None:
+    def initial_probe(self, device: Device) -> None:
         """Offer a new device to the drivers, but not before user space knows that the one above it works.
 
         In Linux a worker does, and waits for the parent's lock, which whoever binds the parent holds.
         """
-        if _being_bound(device.parent):
-            self.system.schedule(lambda: self._offer_new(device))
+        if _bind_uevent_pending(device.parent):
+            self.system.schedule(lambda: self._probe_new(device))
         else:
-            self._offer_new(device)
+            self._probe_new(device)
 
-    def _offer_new(self, device: Device) -> None:
+    def _probe_new(self, device: Device) -> None:
         if not device.registered or device.dead or device.driver:
             return
-        self.offer(device)
-        if device.being_bound:
-            self.system.schedule(device.line_up)
+        self.attach_device(device)
+        if device.bind_uevent_pending:
+            self.system.schedule(device.move_to_tail)
         else:
-            device.line_up()
+            device.move_to_tail()
 
-    def offer(self, device: Device) -> None:
+    def attach_device(self, device: Device) -> None:
         """Try the drivers that match until one takes the device; refusals are not reported."""
         for driver in self._drivers:
             if driver.matches(device) and self.try_probe(driver, device):
@@ -228,16 +228,16 @@ class Bus:
 
         Linux has workers register the devices that a probe found or made, see `kernels.races`.
         """
-        if BIND_UEVENT.taken is FirstUevent.BOUND or (not queued and not _being_bound(device.parent)):
+        if BIND_UEVENT.taken is FirstUevent.BOUND or (not queued and not _bind_uevent_pending(device.parent)):
             self._tell(device, Action.BIND)
             return
 
         def tell() -> None:
-            device.being_bound = False
+            device.bind_uevent_pending = False
             if device.driver:
                 self._tell(device, Action.BIND)
 
-        device.being_bound = True
+        device.bind_uevent_pending = True
         self.system.schedule(tell)
 
     def _tell(self, device: Device, action: Action) -> None:
@@ -255,8 +255,8 @@ class Bus:
         device.driver = None
 
 
-def _being_bound(device: Device | None) -> bool:
-    return device is not None and (device.being_bound or _being_bound(device.parent))
+def _bind_uevent_pending(device: Device | None) -> bool:
+    return device is not None and (device.bind_uevent_pending or _bind_uevent_pending(device.parent))
 
 
 @write_only_attribute("bind")
@@ -321,7 +321,7 @@ def drivers_probe(bus: Bus, data: bytes) -> None:
         return
     if device.directory.has_left and bus.has_driver_for(device):
         raise KernelError(errno.EINVAL, f"{device.name} has no directory for a link to its driver")
-    bus.offer(device)
+    bus.attach_device(device)
 
 
 DRIVER_GROUP: AttributeGroup[Driver] = AttributeGroup((driver_uevent,))

@@ -18,16 +18,16 @@ class KernelObject:
         self.subsystem = subsystem
         self._system = system
         self._devpath = system.devpath(directory)
-        self._told: set[Action] = set()
+        self._sent: set[Action] = set()
 
     def send_uevent(self, action: Action, extra: tuple[tuple[str, str], ...] = ()) -> bool:
         """Tell user space.  False when that is too large; its removal counts as told nevertheless."""
         sent = self._system.emit_uevent(action, self._devpath, self.subsystem, extra)
         if sent or action is Action.REMOVE:
-            self._told.add(action)
+            self._sent.add(action)
         return sent
 
-    def added(self) -> None:
+    def announce_add(self) -> None:
         """It is there, and works: that is told last of all that its coming has set in motion."""
 
         def tell() -> None:
@@ -35,9 +35,9 @@ class KernelObject:
 
         self._system.after_work(tell)
 
-    def released(self) -> None:
+    def announce_remove(self) -> None:
         """It goes.  That is told if its coming was, and once: whether or not it was told because somebody wrote so to
         `uevent` (kobject_cleanup, lib/kobject.c, Linux 6.1).
         """
-        if Action.ADD in self._told and Action.REMOVE not in self._told:
+        if Action.ADD in self._sent and Action.REMOVE not in self._sent:
             self.send_uevent(Action.REMOVE)

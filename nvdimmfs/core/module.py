@@ -81,7 +81,7 @@ class Module:
         for used in self.uses:
             used.holders.remove(self.name)
             used.users.remove(self.name)
-        self.kobject.released()
+        self.kobject.announce_remove()
         self.system.directory("module").remove(self.name)
 
 
@@ -185,7 +185,7 @@ class Modules:
             module.unload()
             raise
         self.loaded[name] = module
-        module.kobject.added()
+        module.kobject.announce_add()
         self._system.end_write()
 
     def unload(self, name: str) -> None:

@@ -23,7 +23,7 @@ from nvdimmfs.nd.device import DeviceType
 from nvdimmfs.nd.driver import NdDriver
 from nvdimmfs.nd.label_scan import scan
 from nvdimmfs.nd.namespace import NamespaceDevice, NamespaceIo
-from nvdimmfs.nd.region import Kind, RegionData, RegionDevice
+from nvdimmfs.nd.region import RegionData, RegionDevice, SeedKind
 from nvdimmfs.nd.seeds import create_seed, personalities
 
 
@@ -53,7 +53,7 @@ class NdRegionDriver(NdDriver):
         seed, *more = namespaces
         late = self.bus.region_race.taken is First.SEEDS
         if late or not more:
-            device.seeds[Kind.NAMESPACE] = seed
+            device.seeds[SeedKind.NAMESPACE] = seed
         for namespace in namespaces:
             if late:
                 namespace.schedule_add()
@@ -69,7 +69,7 @@ class NdRegionDriver(NdDriver):
         assert isinstance(device, RegionDevice)
         for child in list(device.children):
             child.unregister()
-        device.seeds = dict.fromkeys(Kind)
+        device.seeds = dict.fromkeys(SeedKind)
         device.data = None
 
 
@@ -78,7 +78,7 @@ def _note_late(region: RegionDevice, seed: NamespaceDevice) -> None:
 
     def note() -> None:
         if region.data:
-            region.seeds[Kind.NAMESPACE] = seed
+            region.seeds[SeedKind.NAMESPACE] = seed
 
     if _race_of(seed).taken is FirstNamespace.UP:
         region.system.schedule_last(note)

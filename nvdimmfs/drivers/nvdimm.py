@@ -15,11 +15,11 @@ class NvdimmDriver(NdDriver):
     device_types = frozenset({DeviceType.DIMM})
 
     def probe(self, device: Device) -> None:
-        """Errors as `DimmDevice.activate`."""
+        """Errors as `DimmDevice.enable`."""
         assert isinstance(device, DimmDevice)
-        device.activate()
+        device.enable()
 
     def remove(self, device: Device) -> None:
         """The label area is read again at the next probe."""
         assert isinstance(device, DimmDevice)
-        device.deactivate()
+        device.disable()

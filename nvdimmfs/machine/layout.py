@@ -28,7 +28,7 @@ from nvdimmfs.mm.sparse import Memmap, Place
 from nvdimmfs.nd.btt import BttDevice
 from nvdimmfs.nd.bus_type import NdBus
 from nvdimmfs.nd.dimm import DimmDevice
-from nvdimmfs.nd.label import LabelArea
+from nvdimmfs.nd.label import LabelStorage
 from nvdimmfs.nd.namespace import NamespaceDevice
 from nvdimmfs.nd.pfn import PageMapPersonality
 from nvdimmfs.nd.region import RegionDevice
@@ -147,7 +147,7 @@ def _parts_in_use(namespace: NamespaceDevice) -> list[Part]:
     return [Part(kind, namespace.start, namespace.size)]
 
 
-def label_parts_of(labels: LabelArea) -> list[Part]:
+def label_parts_of(labels: LabelStorage) -> list[Part]:
     """The parts of a label area in order; they fill it exactly.  Slots next to each other that are alike are one."""
     area = labels.layout
     if labels.index is None:
@@ -163,7 +163,7 @@ def label_parts_of(labels: LabelArea) -> list[Part]:
     return [*parts, Part(PartKind.UNUSED, parts[-1].end, rest)] if rest else parts
 
 
-def _dimm(dimm: DimmDevice, labels: LabelArea) -> dict[str, object]:
+def _dimm(dimm: DimmDevice, labels: LabelStorage) -> dict[str, object]:
     return {
         "name": dimm.name,
         "version": ".".join(map(str, labels.index.version)) if labels.index else None,

@@ -31,7 +31,7 @@ from nvdimmfs.platforms.e820 import legacy_ranges
 from nvdimmfs.platforms.hmem import add_hmem_devices
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.storage import FolderStorage, MemoryStorage, Storage
-from nvdimmfs.platforms.tables import Firmware, firmware_parent
+from nvdimmfs.platforms.tables import PlatformTables, firmware_parent
 
 
 class Machine:
@@ -66,7 +66,7 @@ class Machine:
         tables = {bus.parent.rpartition("/")[2]: bus for bus in buses}
         platform_bus, acpi_bus = PlatformBus(self.system), AcpiBus(self.system)
         self.persistent_memory = PersistentMemory(
-            self.system, memory, Firmware(storage, tables), platform_bus, acpi_bus
+            self.system, memory, PlatformTables(storage, tables), platform_bus, acpi_bus
         )
         create_debug_files(self.system, memory, self.persistent_memory)
         create_proc_files(self.system, memory, self.persistent_memory.modules, self.persistent_memory.blocks)

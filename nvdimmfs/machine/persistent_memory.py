@@ -31,7 +31,7 @@ from nvdimmfs.platforms.acpi_bus import AcpiBus
 from nvdimmfs.platforms.e820 import E820PmemDriver
 from nvdimmfs.platforms.hmem import HmemDriver
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
-from nvdimmfs.platforms.tables import Firmware
+from nvdimmfs.platforms.tables import PlatformTables
 
 #: The parameters of each module and what they are by default.
 _PARAMETERS: Mapping[str, tuple[KernelAttribute[Module], ...]] = {
@@ -57,7 +57,7 @@ class PersistentMemory:
 
     Attributes:
         system, memory: the machine's.
-        firmware: what the platforms list, and the bytes of all persistent memory.
+        tables: the tables of the platforms, and the bytes of all persistent memory.
         platform_bus, acpi_bus: where the platforms' devices are.
         modules: all modules that the machine could load.
         blocks: the disks.
@@ -65,7 +65,7 @@ class PersistentMemory:
 
     system: System
     memory: Memory
-    firmware: Firmware
+    tables: PlatformTables
     platform_bus: PlatformBus
     acpi_bus: AcpiBus
     modules: Modules = attrs.field(init=False)
@@ -90,7 +90,7 @@ class PersistentMemory:
     @property
     def test_platforms(self) -> list[str]:
         """The devices that `nfit_test` makes."""
-        return [name for name, table in self.firmware.tables.items() if table.is_test_platform]
+        return [name for name, table in self.tables.by_device.items() if table.is_test_platform]
 
     @property
     def nd_bus(self) -> NdBus | None:
@@ -163,7 +163,7 @@ class PersistentMemory:
         NdPmemDriver(self._loaded_nd_bus, module, self.blocks, debugfs(self.system).directory(_BTT_FOLDER))
 
     def _nd_e820(self, module: Module) -> None:
-        E820PmemDriver(self.platform_bus, module, self._loaded_nd_bus.layer, self.firmware.storage)
+        E820PmemDriver(self.platform_bus, module, self._loaded_nd_bus.layer, self.tables.storage)
 
     def _dax_pmem(self, module: Module) -> None:
         DaxPmemDriver(self._loaded_nd_bus, module, self._dax_layer)
@@ -175,12 +175,12 @@ class PersistentMemory:
         KmemDriver(self._dax_layer.bus, module, self.memory_blocks)
 
     def _dax_hmem(self, module: Module) -> None:
-        HmemDriver(self.platform_bus, module, self._dax_layer, self.firmware.storage)
+        HmemDriver(self.platform_bus, module, self._dax_layer, self.tables.storage)
 
     def _nfit(self, module: Module) -> None:
         from nvdimmfs.platforms.nfit.driver import NfitDriver  # its code is loaded with the module, as others need none
 
-        NfitDriver(self.acpi_bus, module, self._loaded_nd_bus.layer, self.firmware)
+        NfitDriver(self.acpi_bus, module, self._loaded_nd_bus.layer, self.tables)
 
     def _nfit_test(self, module: Module) -> None:
         """The test platform's devices belong to the module, too (nfit_test_init, test/nfit.c, Linux 6.1)."""
@@ -192,7 +192,7 @@ class PersistentMemory:
             device = PlatformDevice.named(self.platform_bus, device_name)
             device.add()
             module.at_exit(device.unregister)
-        NfitTestDriver(self.platform_bus, module, self._loaded_nd_bus.layer, self.firmware, device_class)
+        NfitTestDriver(self.platform_bus, module, self._loaded_nd_bus.layer, self.tables, device_class)
 
 
 def _nothing(_module: Module) -> None:

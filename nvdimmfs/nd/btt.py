@@ -22,7 +22,7 @@ from nvdimmfs.nd.claim import MIN_CLAIM_SIZE, Personality, namespace_attribute, 
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
 from nvdimmfs.nd.namespace_io import read_info_block
-from nvdimmfs.nd.region import Kind, RegionDevice
+from nvdimmfs.nd.region import RegionDevice, SeedKind
 
 
 class BttDevice(Personality):
@@ -34,7 +34,7 @@ class BttDevice(Personality):
     """
 
     device_type = "nd_btt"
-    kind = Kind.BTT
+    kind = SeedKind.BTT
     signature = BTT_SIGNATURE
     claim_classes = frozenset({ClaimClass.BTT, ClaimClass.BTT2})
 

@@ -63,13 +63,13 @@ class NdBus(Bus):
         self.layer.nd_class.unregister()
         super().unregister()
 
-    def offer_new(self, device: Device) -> None:
+    def initial_probe(self, device: Device) -> None:
         """As any bus; but a new region is probed by a worker itself, which leaves the others asleep meanwhile."""
         if not isinstance(device, RegionDevice):
-            super().offer_new(device)
+            super().initial_probe(device)
             return
         self._offering_region = True
-        self.offer(device)
+        self.attach_device(device)
         self._offering_region = False
 
     def call_probe(self, driver: Driver, device: Device) -> None:

@@ -18,12 +18,12 @@ from nvdimmfs.nd.device import ND_DEVICE_GROUP, DeviceType, NdDevice
 from nvdimmfs.nd.dimm_labels import DimmLabels
 from nvdimmfs.nd.dpa import DpaSpace
 from nvdimmfs.nd.firmware_activation import DIMM_FIRMWARE_GROUP, DimmActivation
-from nvdimmfs.nd.label import LabelArea, label_id
+from nvdimmfs.nd.label import LabelStorage, label_id
 from nvdimmfs.nd.security import DimmSecurity
 
 
 @attrs.frozen
-class DimmDescription:
+class NvdimmDescription:
     """What a platform says of a DIMM when it registers it.
 
     Attributes:
@@ -45,7 +45,7 @@ class DimmDescription:
 class DimmData:
     """What a bound DIMM knows: its labels, and who owns which part of it (struct nvdimm_drvdata)."""
 
-    labels: LabelArea
+    labels: LabelStorage
     dpa: DpaSpace = attrs.Factory(DpaSpace)
 
 
@@ -66,7 +66,7 @@ class DimmDevice(NdDevice):
     device_type = "nvdimm"
     parent: NvdimmBus
 
-    def __init__(self, nvdimm_bus: NvdimmBus, description: DimmDescription) -> None:
+    def __init__(self, nvdimm_bus: NvdimmBus, description: NvdimmDescription) -> None:
         self.id = nvdimm_bus.layer.dimm_numbers.allocate()
         super().__init__(nvdimm_bus.system, f"nmem{self.id}", nvdimm_bus)
         self.bus = nvdimm_bus.bus
@@ -91,7 +91,7 @@ class DimmDevice(NdDevice):
     def flush_hints(self) -> bool:
         return self.description.flush_hints
 
-    def activate(self) -> None:
+    def enable(self) -> None:
         """Read the label area and give the namespaces that it names their extents (nvdimm_probe, Linux 6.1).
 
         A DIMM that cannot read labels comes up without; ENXIO when labels are needed to tell namespaces apart.
@@ -111,7 +111,7 @@ class DimmDevice(NdDevice):
         self.data = data
         self.labeling = self.labeling or data.labels.index is not None
 
-    def _read_labels(self) -> LabelArea:
+    def _read_labels(self) -> LabelStorage:
         """Ask for the size of the label area, then for what is in it.
 
         A DIMM that refuses the size with EACCES is locked, but has labels that can be read; one that refuses those,
@@ -120,7 +120,7 @@ class DimmDevice(NdDevice):
         try:
             labels = DimmLabels(self.name, self._send)
             self.locked = labels.locked
-            return LabelArea(labels)
+            return LabelStorage(labels)
         except KernelError as refusal:
             self.locked = self.locked or refusal.errno == errno.EACCES
             raise
@@ -142,7 +142,7 @@ class DimmDevice(NdDevice):
         """Whether no security operation is taken until the next boot."""
         return self.description.frozen
 
-    def deactivate(self) -> None:
+    def disable(self) -> None:
         """Forget what was read."""
         self.data = None
 

@@ -68,11 +68,11 @@ class _Taken:
 
     Attributes:
         busy: bytes, in whole multiples of the window's alignment.
-        leaving: how many extents begin in the window and, aligned, end behind it.
+        overhanging: how many extents begin in the window and, aligned, end behind it.
     """
 
     busy: int = 0
-    leaving: int = 0
+    overhanging: int = 0
 
 
 class DpaSpace:
@@ -87,7 +87,7 @@ class DpaSpace:
         self._resources: list[DpaResource] = []
         self._named: dict[str, list[DpaResource]] = {}
         # Those with free space right behind them; the last of all counts.
-        self._followed: list[DpaResource] = []
+        self._before_gaps: list[DpaResource] = []
         self._taken: dict[DpaWindow, _Taken] = {}
 
     def __iter__(self) -> Iterator[DpaResource]:
@@ -118,8 +118,8 @@ class DpaSpace:
         self._resources.insert(index, new)
         bisect.insort(self._named.setdefault(name, []), new, key=_start)
         self._count(new, 1)
-        self._look_behind(before)
-        self._look_behind(new)
+        self._update_gap_index(before)
+        self._update_gap_index(new)
         return new
 
     def rename(self, old: str, new: str) -> None:
@@ -169,7 +169,7 @@ class DpaSpace:
             taken = self._taken[window] = _Taken()
             for resource in self._resources:
                 _count(taken, window, resource, 1)
-        if taken.leaving or taken.busy >= window.size:
+        if taken.overhanging or taken.busy >= window.size:
             return 0
         return align_down(window.size - taken.busy, window.align)
 
@@ -221,8 +221,8 @@ class DpaSpace:
         while (following := self._next(first)) and following.start < window.align:
             yield first, first.end + 1, min(window.end, following.start - 1)
             first = following
-        index = bisect.bisect_left(self._followed, first.start, key=_start)
-        for resource in itertools.islice(self._followed, index, None):
+        index = bisect.bisect_left(self._before_gaps, first.start, key=_start)
+        for resource in itertools.islice(self._before_gaps, index, None):
             if resource.start > window.end:
                 return
             following = self._next(resource)
@@ -265,8 +265,8 @@ class DpaSpace:
         resource.start, resource.end = start, end
         self._count(resource, 1)
         index = bisect.bisect_left(self._resources, start, key=_start)
-        self._look_behind(self._resources[index - 1] if index else None)
-        self._look_behind(resource)
+        self._update_gap_index(self._resources[index - 1] if index else None)
+        self._update_gap_index(resource)
 
     def _remove(self, resource: DpaResource) -> None:
         self._count(resource, -1)
@@ -276,23 +276,23 @@ class DpaSpace:
         owned.remove(resource)
         if not owned:
             del self._named[resource.name]
-        place = bisect.bisect_left(self._followed, resource.start, key=_start)
-        if place < len(self._followed) and self._followed[place] is resource:
-            del self._followed[place]
-        self._look_behind(self._resources[index - 1] if index else None)
+        place = bisect.bisect_left(self._before_gaps, resource.start, key=_start)
+        if place < len(self._before_gaps) and self._before_gaps[place] is resource:
+            del self._before_gaps[place]
+        self._update_gap_index(self._resources[index - 1] if index else None)
 
-    def _look_behind(self, resource: DpaResource | None) -> None:
+    def _update_gap_index(self, resource: DpaResource | None) -> None:
         """Note whether there is free space right behind an extent."""
         if resource is None:
             return
         following = self._next(resource)
         free = following is None or following.start > resource.end + 1
-        place = bisect.bisect_left(self._followed, resource.start, key=_start)
-        noted = place < len(self._followed) and self._followed[place] is resource
+        place = bisect.bisect_left(self._before_gaps, resource.start, key=_start)
+        noted = place < len(self._before_gaps) and self._before_gaps[place] is resource
         if free and not noted:
-            self._followed.insert(place, resource)
+            self._before_gaps.insert(place, resource)
         elif noted and not free:
-            del self._followed[place]
+            del self._before_gaps[place]
 
     def _count(self, resource: DpaResource, sign: int) -> None:
         for window, taken in self._taken.items():
@@ -316,7 +316,7 @@ def _count(taken: _Taken, window: DpaWindow, resource: DpaResource, sign: int) -
     end = align_up(resource.end + 1, window.align) - 1
     if window.start <= start < window.end:
         taken.busy += sign * (end - start + 1)
-        taken.leaving += sign * (end > window.end)
+        taken.overhanging += sign * (end > window.end)
     elif window.start <= end <= window.end:
         taken.busy += sign * (end - start + 1)
     elif start < window.start < end:

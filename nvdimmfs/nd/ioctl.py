@@ -41,7 +41,7 @@ from nvdimmfs.nd.clear_error import account_cleared
 from nvdimmfs.nd.device import NdDevice
 from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.nd.namespace import NamespaceDevice
-from nvdimmfs.nd.region import Kind
+from nvdimmfs.nd.region import SeedKind
 
 #: Bytes of inputs, and of outputs, in which the sizes of fields are looked for (ND_CMD_MAX_ENVELOPE).
 MAX_ENVELOPE = 256
@@ -182,5 +182,5 @@ def _namespace_behind(device: NdDevice) -> NamespaceDevice | None:
     if device.driver is None:
         return None
     if isinstance(device, Personality):
-        return device.namespace if device.kind is not Kind.DAX else None
+        return device.namespace if device.kind is not SeedKind.DAX else None
     return device if isinstance(device, NamespaceDevice) else None

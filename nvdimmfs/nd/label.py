@@ -34,7 +34,7 @@ def label_id(uuid: UUID) -> str:
     return f"pmem-{uuid}"
 
 
-class LabelArea:
+class LabelStorage:
     """A DIMM's label area as its driver knows it from binding on (struct nvdimm_drvdata); making one only reads.
 
     ENXIO when the area is too small for two index blocks and two labels (nd_label_data_init).
@@ -203,7 +203,7 @@ class MappingLabels:
     sets a bit somewhere behind or before its bitmap.)
     """
 
-    def __init__(self, area: LabelArea) -> None:
+    def __init__(self, area: LabelStorage) -> None:
         """Track all active labels (init_active_labels)."""
         self.area = area
         self._slots = {label.slot: None for label in area.active()}
@@ -221,7 +221,7 @@ class MappingLabels:
         """The labels tracked; those found on media in the order of their slots, as regions are scanned."""
         return [self.area[slot] for slot in self._slots]
 
-    def follow(self, area: LabelArea) -> None:
+    def follow(self, area: LabelStorage) -> None:
         """Go on with the area as the DIMM knows it now, which may be bound anew."""
         if area is self.area:
             return
@@ -340,7 +340,7 @@ def init_label_area(media: Media, label_size: int = LABEL_SIZE_1_1) -> None:
 
 
 def write_new_labels(media: Media, labels: Sequence[NamespaceLabel]) -> None:
-    """Write labels that replace none; the area ends as it does when `LabelArea` writes one after the other.
+    """Write labels that replace none; the area ends as it does when `LabelStorage` writes one after the other.
 
     A machine may begin with hundreds of labels on a DIMM.  All but the last two index blocks would be written over
     before anybody reads them, so that those are not written.
@@ -352,7 +352,7 @@ def write_new_labels(media: Media, labels: Sequence[NamespaceLabel]) -> None:
     Raises:
         KernelError: ENXIO without an index block, or a free slot for each; then nothing was written.
     """
-    area = LabelArea(media)
+    area = LabelStorage(media)
     if area.index is None or area.current is None:
         raise KernelError(errno.ENXIO, "the label area has no index")
     if area.nfree < len(labels):

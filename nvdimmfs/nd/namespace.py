@@ -14,7 +14,7 @@ from nvdimmfs.formats.info_block import NULL_UUID
 from nvdimmfs.media.base import Media, MediaWindow
 from nvdimmfs.mm.resource import Intersection
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType, NdDevice
-from nvdimmfs.nd.region import Kind, RegionDevice
+from nvdimmfs.nd.region import RegionDevice, SeedKind
 
 
 class ClaimClass(enum.Enum):
@@ -46,7 +46,7 @@ class Claimant(NdDevice):
         kind: btt, pfn or dax.
     """
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[SeedKind]
 
 
 class NamespaceDevice(NdDevice):
@@ -65,7 +65,7 @@ class NamespaceDevice(NdDevice):
     parent: RegionDevice
 
     def __init__(self, region: RegionDevice, number: int, start: int, size: int) -> None:
-        super().__init__(region.system, f"{Kind.NAMESPACE}{region.id}.{number}", region)
+        super().__init__(region.system, f"{SeedKind.NAMESPACE}{region.id}.{number}", region)
         self.bus = region.bus
         self.region = region
         self.id = number
@@ -191,7 +191,7 @@ def size(namespace: NamespaceDevice) -> str:
 
 
 #: What `mode` reads for each kind of claim.
-_CLAIMED_MODE = {Kind.BTT: "safe", Kind.PFN: "memory", Kind.DAX: "dax"}
+_CLAIMED_MODE = {SeedKind.BTT: "safe", SeedKind.PFN: "memory", SeedKind.DAX: "dax"}
 
 
 @attribute("mode", since="4.5")

@@ -121,7 +121,7 @@ class NamespaceIO:
         return self._badblocks.clear(start, length)
 
 
-def enabled(namespace: NamespaceDevice) -> NamespaceIO:
+def open_namespace_io(namespace: NamespaceDevice) -> NamespaceIO:
     """A namespace's bytes for a driver that enables it now (devm_nsio_enable)."""
     return NamespaceIO(namespace.media, badblocks=NamespaceBadblocks(namespace))
 
@@ -129,6 +129,6 @@ def enabled(namespace: NamespaceDevice) -> NamespaceIO:
 def read_info_block(namespace: NamespaceDevice, offset: int) -> bytes:
     """The bytes where an info block would be.  ENXIO when one of their sectors is bad."""
     try:
-        return enabled(namespace).read(offset, INFO_BLOCK_SIZE)
+        return open_namespace_io(namespace).read(offset, INFO_BLOCK_SIZE)
     except KernelError as refusal:
         raise KernelError(errno.ENXIO, f"{namespace.name}: no info block can be read: {refusal}") from refusal

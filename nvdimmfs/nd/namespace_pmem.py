@@ -26,7 +26,7 @@ from nvdimmfs.nd.identity import UuidCounts, UuidHolder
 from nvdimmfs.nd.label import MappingLabels, label_id
 from nvdimmfs.nd.mapping import Mapping
 from nvdimmfs.nd.namespace import NAMESPACE_GROUP, ClaimClass, NamespaceDevice
-from nvdimmfs.nd.region import Kind, RegionDevice
+from nvdimmfs.nd.region import RegionDevice, SeedKind
 
 #: What a label of version 1.2 says of the personality that its namespace is for.
 _ABSTRACTIONS = {
@@ -77,7 +77,7 @@ class NamespacePmem(UuidHolder, NamespaceDevice):
     device_type = "nd_namespace_pmem"
 
     def __init__(self, region: RegionDevice) -> None:
-        super().__init__(region, region.numbering[Kind.NAMESPACE].allocate(), region.start, 0)
+        super().__init__(region, region.numbering[SeedKind.NAMESPACE].allocate(), region.start, 0)
         self.alt_name = b""
         self.sector_size = 0
 
@@ -121,7 +121,7 @@ class NamespacePmem(UuidHolder, NamespaceDevice):
             self._write_label(mapping, position, LabelFlag(0))
 
     def release(self) -> None:
-        self.region.numbering[Kind.NAMESPACE].free(self.id)
+        self.region.numbering[SeedKind.NAMESPACE].free(self.id)
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (ND_DEVICE_GROUP, NAMESPACE_GROUP, PMEM_GROUP, NUMA_GROUP)
@@ -206,7 +206,7 @@ def _resize(namespace: NamespacePmem, wanted: int) -> None:
         else:
             dpa.grow(region.window(mapping), name, share - owned)
     namespace.place(share * len(mappings))
-    if wanted == 0 and namespace.id and region.seeds[Kind.NAMESPACE] is not namespace:
+    if wanted == 0 and namespace.id and region.seeds[SeedKind.NAMESPACE] is not namespace:
         namespace.schedule_unregister()
 
 

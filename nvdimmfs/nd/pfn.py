@@ -25,8 +25,8 @@ from nvdimmfs.mm.pfn_layout import Neighbourhood, PfnLayout, lay_out
 from nvdimmfs.nd.claim import Personality, namespace_attribute, uuid_attribute
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
-from nvdimmfs.nd.namespace_io import enabled, read_info_block
-from nvdimmfs.nd.region import Kind, RegionDevice
+from nvdimmfs.nd.namespace_io import open_namespace_io, read_info_block
+from nvdimmfs.nd.region import RegionDevice, SeedKind
 from nvdimmfs.units import (
     ALIGNMENTS,
     PAGE_SIZE,
@@ -197,7 +197,7 @@ class PageMapPersonality(Personality):
         """
         if self.mode is not PfnMode.PMEM or not self.system.kernel.info_block.clears_memmap_errors:
             return
-        io = attrs.evolve(enabled(namespace), media=MediaWindow(namespace.media, 0, layout.dataoff))
+        io = attrs.evolve(open_namespace_io(namespace), media=MediaWindow(namespace.media, 0, layout.dataoff))
         bad, first, end = self.region.badblocks, INFO_BLOCK_RESERVE // SECTOR_SIZE, layout.dataoff // SECTOR_SIZE
         while entry := bad.first_between(first, end):
             sector, count = entry
@@ -216,8 +216,8 @@ class PageMapPersonality(Personality):
             self.align,
             self.mode,
             self.system.kernel,
-            dax=self.kind is Kind.DAX,
-            neighbourhood=Neighbourhood(self.region.memory.iomem, self.region.meets_another),
+            dax=self.kind is SeedKind.DAX,
+            neighbourhood=Neighbourhood(self.region.memory.iomem, self.region.conflicts),
         )
 
 
@@ -225,7 +225,7 @@ class PfnDevice(PageMapPersonality):
     """A pfn device: a disk whose data can be mapped and has struct pages."""
 
     device_type = "nd_pfn"
-    kind = Kind.PFN
+    kind = SeedKind.PFN
     claim_classes = frozenset({ClaimClass.PFN})
     signature = PFN_SIGNATURE
 

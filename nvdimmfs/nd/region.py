@@ -27,7 +27,7 @@ from nvdimmfs.units import PAGE_SIZE
 DEFAULT_ALIGN = 16 << 20
 
 
-class Kind(enum.StrEnum):
+class SeedKind(enum.StrEnum):
     """What a region has seeds for; the value is the prefix of the devices' names."""
 
     NAMESPACE = "namespace"
@@ -107,8 +107,8 @@ class RegionDevice(NdDevice):
         self.numa_node = description.numa_node
         self.target_node = description.target_node
         self.align = _default_align(self.size, max(1, len(self.mappings)))
-        self.numbering = {kind: Numbering() for kind in Kind}
-        self.seeds: dict[Kind, NdDevice | None] = dict.fromkeys(Kind)
+        self.numbering = {kind: Numbering() for kind in SeedKind}
+        self.seeds: dict[SeedKind, NdDevice | None] = dict.fromkeys(SeedKind)
         self.data: RegionData | None = None
 
     @property
@@ -142,7 +142,7 @@ class RegionDevice(NdDevice):
         for mapping in self.mappings:
             data = mapping.dimm.data
             extent = data.dpa.largest_extent(self.window(mapping)) if data else 0
-            least = min(filter(None, (least, extent)), default=0)
+            least = min_not_zero(least, extent)
         return least * len(self.mappings)
 
     def reset_badblocks(self) -> None:
@@ -165,7 +165,7 @@ class RegionDevice(NdDevice):
         if self.driver and badblocks.exists_in(self.system.kernel):
             self.notify(badblocks.name)
 
-    def meets_another(self, start: int, size: int) -> bool:
+    def conflicts(self, start: int, size: int) -> bool:
         """Whether a range of addresses meets another region of the bus (nd_region_conflict, Linux 5.2)."""
         others = (child for child in self.parent.children if isinstance(child, RegionDevice) and child is not self)
         return any(other.start < start + size and start <= other.end for other in others)
@@ -175,6 +175,11 @@ class RegionDevice(NdDevice):
 
     def release(self) -> None:
         self.parent.layer.region_numbers.free(self.id)
+
+
+def min_not_zero(first: int, second: int) -> int:
+    """The smaller of two numbers, or the other one when one is 0 (include/linux/minmax.h)."""
+    return min(first, second) if first and second else first or second
 
 
 def _default_align(size: int, mappings: int) -> int:
@@ -219,14 +224,14 @@ def mappings(region: RegionDevice) -> str:
     return f"{len(region.mappings)}\n"
 
 
-def _seed_attribute(kind: Kind) -> KernelAttribute[RegionDevice]:
+def _seed_attribute(kind: SeedKind) -> KernelAttribute[RegionDevice]:
     def show(region: RegionDevice) -> str:
         seed = region.seeds[kind]
         return f"{seed.name}\n" if seed else "\n"
 
-    what = f"{kind}{'' if kind is Kind.NAMESPACE else ' device'}"
+    what = f"{kind}{'' if kind is SeedKind.NAMESPACE else ' device'}"
     show.__doc__ = f"The {what} that user space configures next; empty while the region is not bound."
-    return KernelAttribute(f"{kind}_seed", 0o444, show, None, since="4.9" if kind is Kind.DAX else None)
+    return KernelAttribute(f"{kind}_seed", 0o444, show, None, since="4.9" if kind is SeedKind.DAX else None)
 
 
 @attribute("read_only")
@@ -340,7 +345,7 @@ REGION_GROUP: AttributeGroup[RegionDevice] = AttributeGroup(
         align,
         nstype,
         mappings,
-        *map(_seed_attribute, Kind),
+        *map(_seed_attribute, SeedKind),
         read_only,
         set_cookie,
         available_size,

@@ -10,7 +10,7 @@ from nvdimmfs.nd.dax import DaxDevice
 from nvdimmfs.nd.device import DeviceType, NdDevice
 from nvdimmfs.nd.namespace_pmem import NamespacePmem
 from nvdimmfs.nd.pfn import PfnDevice
-from nvdimmfs.nd.region import Kind, RegionDevice
+from nvdimmfs.nd.region import RegionDevice, SeedKind
 
 #: In the order in which a region gets its first seeds (nd_region_probe, drivers/nvdimm/region.c, Linux 6.1).
 PERSONALITIES_BEFORE_DAX: tuple[type[Personality], ...] = (BttDevice, PfnDevice)
@@ -41,10 +41,10 @@ def advance_seeds(region: RegionDevice, device: NdDevice) -> None:
         namespace = device.namespace
         if device.is_seed and device.kind in region.system.kernel.devices.advancing_seeds:
             seed = create_seed(region, type(device))
-    if namespace and region.seeds[Kind.NAMESPACE] is namespace:
+    if namespace and region.seeds[SeedKind.NAMESPACE] is namespace:
         _create_namespace_seed(region)
         if seed and BOTH_SEEDS_REPLACED.taken is FirstLock.NAMESPACE:
-            region.system.schedule(seed.line_up)
+            region.system.schedule(seed.move_to_tail)
 
 
 def _create_namespace_seed(region: RegionDevice) -> None:
@@ -52,5 +52,5 @@ def _create_namespace_seed(region: RegionDevice) -> None:
     if region.nstype is not DeviceType.NAMESPACE_PMEM:
         return
     seed = NamespacePmem(region)
-    region.seeds[Kind.NAMESPACE] = seed
+    region.seeds[SeedKind.NAMESPACE] = seed
     seed.schedule_add()

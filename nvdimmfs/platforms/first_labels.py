@@ -11,7 +11,7 @@ from nvdimmfs.formats.label import BTT2_GUID, BTT_GUID, DAX_GUID, PFN_GUID, PMEM
 from nvdimmfs.machine_file.interleave import interleave_set
 from nvdimmfs.machine_file.model import BusDescription, NamespaceDescription, RangeDescription
 from nvdimmfs.media.base import Media
-from nvdimmfs.nd.label import LabelArea, write_new_labels
+from nvdimmfs.nd.label import LabelStorage, write_new_labels
 
 #: The type that a label gives a namespace that one kind of device alone may claim; a btt's depends on the labels.
 _HOLDERS = {"": NULL_UUID, "pfn": PFN_GUID, "dax": DAX_GUID}
@@ -26,7 +26,7 @@ def write_labels(bus: BusDescription, areas: Mapping[str, Media]) -> None:
     """
     labelled = [range_ for range_ in bus.ranges if range_.namespaces]
     dimms = {mapping.dimm for range_ in labelled for mapping in range_.mappings}
-    opened = {dimm: LabelArea(areas[dimm]) for dimm in dimms}
+    opened = {dimm: LabelStorage(areas[dimm]) for dimm in dimms}
     labels: dict[str, list[NamespaceLabel]] = {dimm: [] for dimm in dimms}
     for range_ in labelled:
         members = interleave_set(bus, range_)
@@ -39,7 +39,7 @@ def write_labels(bus: BusDescription, areas: Mapping[str, Media]) -> None:
 
 
 def _label(
-    area: LabelArea, range_: RangeDescription, namespace: NamespaceDescription, members: InterleaveSet, position: int
+    area: LabelStorage, range_: RangeDescription, namespace: NamespaceDescription, members: InterleaveSet, position: int
 ) -> NamespaceLabel:
     ways = len(range_.mappings)
     old = area.is_version_1_1

@@ -13,16 +13,16 @@ from nvdimmfs.platforms.storage import Storage
 
 
 @attrs.frozen
-class Firmware:
+class PlatformTables:
     """What the platform lists and the bytes behind it.
 
     Attributes:
         storage: the bytes.
-        tables: what is listed, by the name of the device that it belongs to.
+        by_device: the tables, by the name of the device that each belongs to.
     """
 
     storage: Storage
-    tables: dict[str, model.BusDescription]
+    by_device: dict[str, model.BusDescription]
     _labelled: set[str] = attrs.field(factory=set, init=False)
 
     def label_areas(self, table: model.BusDescription) -> dict[str, Media]:

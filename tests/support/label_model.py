@@ -13,7 +13,7 @@ from nvdimmfs.formats.info_block import NULL_UUID
 from nvdimmfs.formats.label import LABEL_SIZE_1_1, LABEL_SIZE_1_2, PMEM_RANGE_GUID, LabelFlag, NamespaceLabel
 from nvdimmfs.media.base import Media
 from nvdimmfs.media.memory import MemoryMedia
-from nvdimmfs.nd.label import LabelArea, MappingLabels, init_label_area
+from nvdimmfs.nd.label import LabelStorage, MappingLabels, init_label_area
 
 MIB = 1 << 20
 
@@ -116,7 +116,7 @@ class Dimm:
 
     def __init__(self, media: Media) -> None:
         self.media = media
-        self.labels = MappingLabels(LabelArea(media))
+        self.labels = MappingLabels(LabelStorage(media))
 
     def carry_out(self, operation: Operation) -> None:
         labels = self.labels
@@ -130,7 +130,7 @@ class Dimm:
                 labels.mark_outdated(UUID(int=number))
                 update(labels, attrs.evolve(found, uuid=UUID(int=to)))
             case Rebind():
-                self.labels = MappingLabels(LabelArea(self.media))
+                self.labels = MappingLabels(LabelStorage(self.media))
 
 
 def after(model: Model, operation: Operation) -> Model:
@@ -147,7 +147,7 @@ def after(model: Model, operation: Operation) -> Model:
 
 def contents(media: Media) -> Model:
     """What a driver that binds now finds; at most one label of a uuid, and none in a slot not in use."""
-    area = LabelArea(media)
+    area = LabelStorage(media)
     found = area.active()
     assert len({label.uuid for label in found}) == len(found)
     assert area.nfree == area.layout.nslot - len(found)

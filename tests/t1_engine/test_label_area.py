@@ -48,7 +48,7 @@ from nvdimmfs.formats.label import (
 )
 from nvdimmfs.media.base import Media
 from nvdimmfs.media.memory import MemoryMedia
-from nvdimmfs.nd.label import LabelArea, MappingLabels, init_label_area, label_id, write_new_labels
+from nvdimmfs.nd.label import LabelStorage, MappingLabels, init_label_area, label_id, write_new_labels
 
 
 @attrs.define
@@ -87,7 +87,7 @@ class RealNamespace:
 def story(media: Media, dimm: int) -> Iterator[tuple[str, int]]:
     """What was done to namespaces on a real kernel; after each step its name and the DIMM's available_slots."""
     iset = InterleaveSet.of([InterleavedDimm(region_offset=0, serial_number=0x123456 + dimm, vendor_id=0x8086)])
-    area = LabelArea(media)
+    area = LabelStorage(media)
     labels = MappingLabels(area)
 
     def step(name: str, namespace: RealNamespace | None = None) -> tuple[str, int]:
@@ -167,19 +167,19 @@ class TestRealKernel:
             assert media.read(start + 72, used - 72) == b"\xff" * (used - 72)
             assert media.read(start + used, 256 - used) == content[start + used : start + 256]
         assert media.read(512, CONFIG_SIZE - 512) == content[512:]
-        assert LabelArea(media).index == IndexBlock.from_bytes(media.read(0, 256))
+        assert LabelStorage(media).index == IndexBlock.from_bytes(media.read(0, 256))
 
     def test_ndctl_can_change_the_version(self) -> None:
         media = new_media(LABEL_SIZE_1_1, CONFIG_SIZE, bytes((i * 7 + 3) & 0xFF for i in range(CONFIG_SIZE)))
         assert int.from_bytes(media.read(64, 8), "little") == 18199771053338351032
         init_label_area(media, LABEL_SIZE_1_2)
         assert int.from_bytes(media.read(64, 8), "little") == 4090165374114091962
-        assert LabelArea(media).available_slots == 509
+        assert LabelStorage(media).available_slots == 509
 
 
 class TestArea:
     def test_an_area_without_labels_promises_those_of_version_1_2(self) -> None:
-        area = LabelArea(MemoryMedia(CONFIG_SIZE))
+        area = LabelStorage(MemoryMedia(CONFIG_SIZE))
         assert (area.current, area.index, area.active()) == (None, None, [])
         assert (area.nfree, area.available_slots) == (510, 509)
         assert not area.is_version_1_1
@@ -189,19 +189,19 @@ class TestArea:
 
     @pytest.mark.parametrize("size", [0, 1, 511, 512, 767])
     def test_a_small_area_is_refused(self, size: int) -> None:
-        assert refusal(lambda: LabelArea(MemoryMedia(size))) == errno.ENXIO
+        assert refusal(lambda: LabelStorage(MemoryMedia(size))) == errno.ENXIO
         assert refusal(lambda: init_label_area(MemoryMedia(size))) == errno.ENXIO
 
     def test_an_area_with_room_for_version_1_1_only_cannot_be_initialised_by_linux(self) -> None:
-        area = LabelArea(MemoryMedia(1023))
+        area = LabelStorage(MemoryMedia(1023))
         assert area.available_slots == 0
         assert refusal(area.initialise) == errno.ENXIO
         init_label_area(area.media)
-        assert LabelArea(area.media).available_slots == 2
+        assert LabelStorage(area.media).available_slots == 2
 
     @pytest.mark.parametrize("start", STARTS)
     def test_the_sequence_numbers_go_on_from_those_of_a_new_area(self, start: int | None) -> None:
-        area = LabelArea(new_media(start))
+        area = LabelStorage(new_media(start))
         area.initialise()
         written = []
         for _ in range(5):
@@ -211,19 +211,19 @@ class TestArea:
         first = 1 if start else 3
         seqs = [(first - 1 + step) % 3 + 1 for step in range(5)]
         assert written == list(zip([1, 0, 1, 0, 1], seqs, strict=True))
-        assert LabelArea(area.media).current == 1
+        assert LabelStorage(area.media).current == 1
 
     def test_initialising_leaves_labels_alone(self) -> None:
-        area = LabelArea(new_media(LABEL_SIZE_1_1))
+        area = LabelStorage(new_media(LABEL_SIZE_1_1))
         area.write(a_label(1))
         area.initialise()
-        assert [label.uuid for label in LabelArea(area.media).active()] == [UUID(int=1)]
+        assert [label.uuid for label in LabelStorage(area.media).active()] == [UUID(int=1)]
 
     def test_an_index_of_version_1_0_becomes_1_1_when_it_is_written(self) -> None:
         media = new_media(LABEL_SIZE_1_1)
         layout = LabelAreaLayout.of(SMALL_SIZE, LABEL_SIZE_1_1)
         media.write(0, attrs.evolve(initial_index(layout, 0), minor=0, flags=b"abc").to_bytes(256))
-        area = LabelArea(media)
+        area = LabelStorage(media)
         assert not area.is_version_1_1
         area.free([])
         assert area.is_version_1_1
@@ -235,26 +235,26 @@ class TestArea:
         layout = LabelAreaLayout.of(SMALL_SIZE, LABEL_SIZE_1_2)
         free = (1 << layout.nslot) - 1 & ~2
         media.write(0, attrs.evolve(initial_index(layout, 0), free=free).to_bytes(256))
-        area = LabelArea(media)
+        area = LabelStorage(media)
         assert (area.nfree, area.active()) == (layout.nslot - 1, [])
         assert [area.write(a_label(number)).slot for number in (1, 2)] == [0, 2]
-        assert [label.slot for label in LabelArea(media).active()] == [0, 2]
+        assert [label.slot for label in LabelStorage(media).active()] == [0, 2]
 
     @pytest.mark.parametrize("start", [LABEL_SIZE_1_1, LABEL_SIZE_1_2])
     def test_zeros_in_slot_0_are_a_label(self, start: int) -> None:
         media = new_media(start)
         layout = LabelAreaLayout.of(SMALL_SIZE, start)
         media.write(0, attrs.evolve(initial_index(layout, 0), free=0).to_bytes(256))
-        (label,) = LabelArea(media).active()
+        (label,) = LabelStorage(media).active()
         assert (label.uuid, label.slot, label.rawsize) == (NULL_UUID, 0, 0)
 
     def test_memory_counts_until_the_driver_binds_again(self) -> None:
         media = new_media(LABEL_SIZE_1_1)
-        area = LabelArea(media)
+        area = LabelStorage(media)
         update(MappingLabels(area), a_label(1))
         init_label_area(media)
         assert len(area.active()) == 1
-        assert LabelArea(media).active() == []
+        assert LabelStorage(media).active() == []
 
     def test_resources_have_the_name_of_the_label(self) -> None:
         assert label_id(UUID("0000000A-aaaa-bbbb-cccc-00000000000b")) == "pmem-0000000a-aaaa-bbbb-cccc-00000000000b"
@@ -262,10 +262,10 @@ class TestArea:
 
 class TestMapping:
     def filled(self, *numbers: int) -> MappingLabels:
-        area = LabelArea(new_media(LABEL_SIZE_1_1, CONFIG_SIZE))
+        area = LabelStorage(new_media(LABEL_SIZE_1_1, CONFIG_SIZE))
         for number in numbers:
             area.write(a_label(number))
-        return MappingLabels(LabelArea(area.media))
+        return MappingLabels(LabelStorage(area.media))
 
     def test_all_active_labels_are_tracked_in_the_order_of_their_slots(self) -> None:
         labels = self.filled(3, 1, 2)
@@ -279,13 +279,13 @@ class TestMapping:
         assert [label.slot for label in labels.labels] == [1, 0]
         # The label that is no longer tracked keeps its slot.
         labels.delete(UUID(int=3))
-        assert [label.slot for label in LabelArea(labels.area.media).active()] == [1, 2]
+        assert [label.slot for label in LabelStorage(labels.area.media).active()] == [1, 2]
 
     def test_all_labels_of_a_uuid_are_replaced_by_one(self) -> None:
         labels = self.filled(3, 1, 3)
         update(labels, a_label(3, 5 * MIB))
         assert [(label.slot, label.rawsize) for label in labels.with_uuid(UUID(int=3))] == [(0, 5 * MIB)]
-        assert LabelArea(labels.area.media).active() == labels.area.active()
+        assert LabelStorage(labels.area.media).active() == labels.area.active()
         assert labels.area.nfree == 1018
 
     def test_outdated_labels_are_replaced_by_the_next_write(self) -> None:
@@ -294,13 +294,13 @@ class TestMapping:
         assert len(labels.labels) == 2
         update(labels, a_label(7))
         assert sorted(label.uuid.int for label in labels.labels) == [2, 7]
-        assert sorted(label.uuid.int for label in LabelArea(labels.area.media).active()) == [2, 7]
+        assert sorted(label.uuid.int for label in LabelStorage(labels.area.media).active()) == [2, 7]
 
     def test_without_room_a_label_is_written_but_not_tracked(self) -> None:
         labels = self.filled(1)
         assert refusal(lambda: labels.write(a_label(2))) == errno.ENXIO
         assert [label.uuid.int for label in labels.labels] == [1]
-        assert len(LabelArea(labels.area.media).active()) == 2
+        assert len(LabelStorage(labels.area.media).active()) == 2
 
     def test_room_stays_when_a_label_goes_but_not_when_the_last_one_does(self) -> None:
         labels = self.filled(1, 2)
@@ -315,7 +315,7 @@ class TestMapping:
         before = labels.area.current
         labels.delete(UUID(int=9))
         assert labels.area.current != before
-        assert len(LabelArea(labels.area.media).active()) == 1
+        assert len(LabelStorage(labels.area.media).active()) == 1
 
     def test_two_regions_on_one_dimm_share_its_slots(self) -> None:
         area = self.filled(1, 2).area
@@ -326,7 +326,7 @@ class TestMapping:
         update(second, a_label(4))
         assert [label.uuid.int for label in first.labels] == [1]
         assert [label.uuid.int for label in second.labels] == [2, 4]
-        assert sorted(label.uuid.int for label in LabelArea(area.media).active()) == [1, 2, 4]
+        assert sorted(label.uuid.int for label in LabelStorage(area.media).active()) == [1, 2, 4]
 
     def test_entries_left_behind_free_no_label_of_another_region(self) -> None:
         area = self.filled(1).area
@@ -338,7 +338,7 @@ class TestMapping:
         empty.delete(UUID(int=1))
         update(empty, a_label(1))
         empty.delete(UUID(int=1))
-        assert [(label.slot, label.uuid.int) for label in LabelArea(area.media).active()] == [(0, 2)]
+        assert [(label.slot, label.uuid.int) for label in LabelStorage(area.media).active()] == [(0, 2)]
 
     def test_entries_left_behind_do_not_cost_a_new_label(self) -> None:
         area = self.filled(1).area
@@ -347,21 +347,21 @@ class TestMapping:
         other.delete(UUID(int=1))
         for size in range(1, 7):
             update(empty, a_label(2, size * MIB))
-            assert [label.rawsize for label in LabelArea(area.media).active()] == [size * MIB]
+            assert [label.rawsize for label in LabelStorage(area.media).active()] == [size * MIB]
             assert empty.entries == 3
 
     def test_entries_from_before_the_dimm_was_bound_anew_free_no_slot(self) -> None:
         labels = self.filled(1, 2)
-        labels.follow(LabelArea(labels.area.media))
+        labels.follow(LabelStorage(labels.area.media))
         assert (labels.entries, labels.labels) == (2, [])
         update(labels, a_label(1, 5 * MIB))
-        assert [label.uuid.int for label in LabelArea(labels.area.media).active()] == [1, 2, 1]
+        assert [label.uuid.int for label in LabelStorage(labels.area.media).active()] == [1, 2, 1]
         assert labels.entries == 2, "the new label has taken the place of the one before"
 
     def test_an_outdated_entry_stays_outdated_when_the_dimm_is_bound_anew(self) -> None:
         labels = self.filled(1, 2)
         labels.mark_outdated(UUID(int=1))
-        labels.follow(LabelArea(labels.area.media))
+        labels.follow(LabelStorage(labels.area.media))
         labels.mark_outdated(UUID(int=2))
         update(labels, a_label(7))
         assert labels.entries == 2, "it has taken the place of one, and the other is room"
@@ -370,10 +370,10 @@ class TestMapping:
 
     def test_what_was_made_before_the_dimm_was_bound_anew_stays_on_it_when_deleted(self) -> None:
         labels = self.filled(1, 2)
-        labels.follow(LabelArea(labels.area.media))
+        labels.follow(LabelStorage(labels.area.media))
         labels.delete(UUID(int=1))
         assert labels.entries == 2
-        assert [label.uuid.int for label in LabelArea(labels.area.media).active()] == [1, 2]
+        assert [label.uuid.int for label in LabelStorage(labels.area.media).active()] == [1, 2]
         labels.delete(UUID(int=2))
         assert labels.entries == 0
 
@@ -437,8 +437,8 @@ class TestModel:
             assert number == expected.carry_out(operation)
             assert contents(media) == plain(expected.model)
             assert {label.uuid.int for label in dimm.labels.labels} == expected.model.keys()
-            assert LabelArea(media).active() == dimm.labels.area.active()
-            assert dimm.labels.area.nfree == LabelArea(media).nfree == expected.free
+            assert LabelStorage(media).active() == dimm.labels.area.active()
+            assert dimm.labels.area.nfree == LabelStorage(media).nfree == expected.free
 
     @settings(max_examples=20)
     @given(st.sampled_from(STARTS), OPERATIONS)
@@ -456,7 +456,7 @@ def damaged_areas(draw: st.DrawFn) -> bytes:
     """Label areas in use, in which bytes were changed; the index blocks may have the right checksums all the same."""
     label_size = draw(st.sampled_from([LABEL_SIZE_1_1, LABEL_SIZE_1_2]))
     media = new_media(label_size, draw(st.sampled_from([1024, SMALL_SIZE, 1500, 4096])))
-    area = LabelArea(media)
+    area = LabelStorage(media)
     for number in range(draw(st.integers(0, area.available_slots))):
         area.write(a_label(number % 3))
     content = bytearray(media.read(0, media.size))
@@ -472,7 +472,7 @@ def damaged_areas(draw: st.DrawFn) -> bytes:
 
 def use(media: Media) -> None:
     """Do with an area what can be done; only KernelErrors are due."""
-    labels = MappingLabels(LabelArea(media))
+    labels = MappingLabels(LabelStorage(media))
     for number in range(5):
         refusal(lambda number=number: update(labels, a_label(number)))
     labels.mark_outdated(UUID(int=1))
@@ -480,7 +480,7 @@ def use(media: Media) -> None:
     labels.delete(UUID(int=2))
     labels.keep({label.uuid for label in labels.labels})
     assert 0 <= labels.area.available_slots <= labels.area.nfree
-    assert LabelArea(media).active() == labels.area.active()
+    assert LabelStorage(media).active() == labels.area.active()
     labels.clear()
 
 
@@ -497,8 +497,8 @@ class TestDamage:
     def test_random_bytes_are_an_area_without_labels(self, size: int, random: Random) -> None:
         media = MemoryMedia(size)
         media.write(0, random.randbytes(size))
-        if refusal(lambda: LabelArea(media)) is None:
-            assert LabelArea(media).current is None
+        if refusal(lambda: LabelStorage(media)) is None:
+            assert LabelStorage(media).current is None
             use(media)
         else:
             assert size < 768
@@ -508,13 +508,13 @@ class TestDamage:
 @given(before=st.integers(0, 3), count=st.integers(0, 7))
 def test_labels_written_together_leave_what_labels_written_one_by_one_do(label_size, before, count):
     labels = [a_label(number) for number in range(1, before + count + 1)]
-    areas = [LabelArea(new_media(label_size, CONFIG_SIZE)) for _ in range(2)]
+    areas = [LabelStorage(new_media(label_size, CONFIG_SIZE)) for _ in range(2)]
     for label in labels:
         areas[0].write(label)
     for label in labels[:before]:
         areas[1].write(label)
     write_new_labels(areas[1].media, labels[before:])
-    areas[1] = LabelArea(areas[1].media)
+    areas[1] = LabelStorage(areas[1].media)
     for _ in range(2):
         assert areas[0].media.read(0, CONFIG_SIZE) == areas[1].media.read(0, CONFIG_SIZE)
         assert areas[0].active() == areas[1].active()
@@ -523,7 +523,7 @@ def test_labels_written_together_leave_what_labels_written_one_by_one_do(label_s
 
 @pytest.mark.parametrize("missing", ["index", "free slot"])
 def test_labels_written_together_need_a_slot_each(missing):
-    area = LabelArea(new_media(None if missing == "index" else LABEL_SIZE_1_2))
+    area = LabelStorage(new_media(None if missing == "index" else LABEL_SIZE_1_2))
     with pytest.raises(KernelError, match=missing) as refused:
         write_new_labels(area.media, [a_label(number) for number in range(area.nfree + 1)])
     assert refused.value.errno == errno.ENXIO

@@ -32,7 +32,7 @@ from label_model import (
 
 from nvdimmfs.formats.label import LABEL_SIZE_1_2
 from nvdimmfs.media.memory import MemoryMedia
-from nvdimmfs.nd.label import LabelArea, MappingLabels, init_label_area
+from nvdimmfs.nd.label import LabelStorage, MappingLabels, init_label_area
 
 
 class CrashError(Exception):
@@ -134,7 +134,7 @@ class TestCrash:
 
     def test_initialising_by_ndctl_can_be_cut_off(self) -> None:
         pristine = new_media(LABEL_SIZE_1_2)
-        update(MappingLabels(LabelArea(pristine)), a_label(1))
+        update(MappingLabels(LabelStorage(pristine)), a_label(1))
         for steps in range(64):
             media = copy.deepcopy(pristine)
             with pytest.raises(CrashError):
@@ -185,4 +185,4 @@ def test_a_full_host_fails_changes_but_loses_no_label(
             model = {number: label for number, label in following.items() if number not in freed}
             outdated -= freed
         assert contents(media) == plain(model)
-        assert LabelArea(media).active() == dimm.labels.area.active()
+        assert LabelStorage(media).active() == dimm.labels.area.active()

@@ -218,14 +218,14 @@ def test_an_nfit_that_goes_takes_its_resources_with_it_and_keeps_its_bytes():
 @pytest.mark.parametrize("in_files", [False, True])
 def test_a_test_platform_loses_labels_and_bytes_with_its_module(tmp_path, in_files):
     hands = boot(machine=load_machine("nfit_test"), media=tmp_path if in_files else None)
-    firmware = hands.machine.persistent_memory.firmware
-    table = firmware.tables["nfit_test.0"]
-    firmware.label_areas(table)["0x0"].write(0, b"other")
+    tables = hands.machine.persistent_memory.tables
+    table = tables.by_device["nfit_test.0"]
+    tables.label_areas(table)["0x0"].write(0, b"other")
     hands.sysfs.pwrite("pmem0", 4096, b"bytes")
     disable_regions(hands)
     hands.write(MODULES, "unload nfit_test\n")
     hands.write(MODULES, "load nfit_test\n")
-    assert firmware.label_areas(table)["0x0"].read(0, 7) == b"label0\0"
+    assert tables.label_areas(table)["0x0"].read(0, 7) == b"label0\0"
     assert hands.sysfs.pread("pmem0", 4096, 5) == bytes(5)
     hands.machine.close()
 

@@ -23,7 +23,7 @@ from nvdimmfs.cli.show import LAYOUT
 from nvdimmfs.formats.label import IndexBlock
 from nvdimmfs.machine.layout import label_parts_of
 from nvdimmfs.media.memory import MemoryMedia
-from nvdimmfs.nd.label import LabelArea, init_label_area
+from nvdimmfs.nd.label import LabelStorage, init_label_area
 from nvdimmfs.units import GIB, KIB, MIB
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -139,13 +139,13 @@ def label_area(*slots):
     """A DIMM's entry in the layout, with labels in some slots."""
     media = MemoryMedia(128 * KIB)
     init_label_area(media, 256)
-    layout = LabelArea(media).layout
+    layout = LabelStorage(media).layout
     free = (1 << layout.nslot) - 1 & ~sum(1 << slot for slot in slots)
     index = IndexBlock.new(layout, which=0, seq=3, nslot=layout.nslot, free=free)
     media.write(0, index.to_bytes(layout.index_size))
     described = [
         {"kind": part.kind.value, "start": part.start, "size": part.size, "arena": None, "slots": part.slots}
-        for part in label_parts_of(LabelArea(media))
+        for part in label_parts_of(LabelStorage(media))
     ]
     return {"name": "nmem0", "version": "1.2", "size": 128 * KIB, "available_slots": 500, "parts": described}
 

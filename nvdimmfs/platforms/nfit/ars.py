@@ -124,7 +124,7 @@ class AddressRangeScrub:
         return Outcome()
 
     def evaluate(self, family: int, function: int, payload: bytes) -> bytes | None:  # noqa: ARG002  # a bus has one
-        """The same commands as functions of firmware, see `nfit_command.Firmware`."""
+        """The same commands as functions of firmware, see `nfit.command.DsmEvaluator`."""
         if function not in self._commands:
             return _STATUS_WORD.pack(UNSUPPORTED)
         argument = bytearray(payload) + bytes(_OUTPUTS[BusCommand(function)])

@@ -17,10 +17,10 @@ from nvdimmfs.mm.resource import Resource
 from nvdimmfs.nd.bus import NdLayer, NvdimmBus
 from nvdimmfs.nd.command import Outcome
 from nvdimmfs.nd.device import NdDevice
-from nvdimmfs.nd.dimm import DimmDescription, DimmDevice
+from nvdimmfs.nd.dimm import DimmDevice, NvdimmDescription
 from nvdimmfs.nd.region import RegionDescription, RegionDevice
 from nvdimmfs.platforms.nfit.ars import AddressRangeScrub
-from nvdimmfs.platforms.nfit.command import INTEL_FAMILY, Receiver, acpi_nfit_ctl, clear_to_send
+from nvdimmfs.platforms.nfit.command import INTEL_FAMILY, CommandTarget, acpi_nfit_ctl, clear_to_send
 from nvdimmfs.platforms.nfit.intel_activation import (
     BUS_ACTIVATE,
     BUS_FAMILY,
@@ -30,7 +30,7 @@ from nvdimmfs.platforms.nfit.intel_activation import (
     IntelBusActivation,
     IntelDimmActivation,
 )
-from nvdimmfs.platforms.nfit.qemu_labels import LabelFirmware
+from nvdimmfs.platforms.nfit.qemu_labels import LabelDsm
 from nvdimmfs.platforms.nfit.scrub import Request, Scrub
 
 #: The family of functions that every bus has (NVDIMM_BUS_FAMILY_NFIT).
@@ -65,7 +65,7 @@ class NfitBus(NvdimmBus):
         if table.firmware_activation is not words.FirmwareActivation.NONE:
             self.activation = self.intel_activation = IntelBusActivation(self, table.firmware_activation.value)
             functions[BUS_FAMILY] = ACTIVATION_FUNCTIONS
-        self._receiver = Receiver(self.ars, False, table.command_mask, NFIT_FAMILY, functions)
+        self._target = CommandTarget(self.ars, False, table.command_mask, NFIT_FAMILY, functions)
 
     @property
     def has_control(self) -> bool:
@@ -91,7 +91,7 @@ class NfitBus(NvdimmBus):
 
     def control(self, dimm: NdDevice | None, command: int, argument: bytearray) -> Outcome:
         """EINVAL, ENOTTY and ENXIO as `acpi_nfit_ctl`."""
-        return acpi_nfit_ctl(dimm.receiver if isinstance(dimm, NfitDimm) else self._receiver, command, argument)
+        return acpi_nfit_ctl(dimm.target if isinstance(dimm, NfitDimm) else self._target, command, argument)
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (*super().groups(), NFIT_BUS_GROUP)
@@ -175,16 +175,16 @@ class NfitDimm(DimmDevice):
     Attributes:
         table: what the machine file says of the DIMM.
         in_use: a range lies on it.
-        receiver: what it does with commands.
+        target: what it does with commands.
     """
 
     def __init__(
-        self, bus: NfitBus, table: model.DimmDescription, description: DimmDescription, label_area: Media | None
+        self, bus: NfitBus, table: model.DimmDescription, description: NvdimmDescription, label_area: Media | None
     ) -> None:
         super().__init__(bus, description)
         self.table = table
-        self.receiver = Receiver(
-            LabelFirmware(label_area, locked=table.locked),
+        self.target = CommandTarget(
+            LabelDsm(label_area, locked=table.locked),
             is_dimm=True,
             commands=table.command_mask,
             family=table.family,

@@ -62,7 +62,7 @@ UNSUPPORTED = 1
 INVALID = 3
 
 
-class Firmware(Protocol):
+class DsmEvaluator(Protocol):
     """What answers the functions of one device: a DIMM's, or the root device's."""
 
     def evaluate(self, family: int, function: int, payload: bytes) -> bytes | None:
@@ -79,11 +79,11 @@ class Firmware(Protocol):
 
 
 @attrs.frozen
-class Receiver:
+class CommandTarget:
     """Who is asked, a DIMM or the bus, and what it is known to answer.
 
     Attributes:
-        firmware: executes functions; None: there is no device for it.
+        evaluator: executes functions; None: there is no device for it.
         is_dimm: whether it is a DIMM.
         commands: the commands that it takes, a bit each.
         family: of a DIMM, whose functions it has; negative for none.
@@ -91,7 +91,7 @@ class Receiver:
         named_methods: labels are read by the methods that ACPI names, not by functions of the family.
     """
 
-    firmware: Firmware | None
+    evaluator: DsmEvaluator | None
     is_dimm: bool
     commands: int
     family: int
@@ -103,28 +103,28 @@ class Receiver:
         return DIMM_FORMATS if self.is_dimm else BUS_FORMATS
 
 
-def acpi_nfit_ctl(receiver: Receiver, command: int, argument: bytearray) -> Outcome:
+def acpi_nfit_ctl(target: CommandTarget, command: int, argument: bytearray) -> Outcome:
     """Execute a command by asking firmware.
 
-    EINVAL when firmware fails or the argument is none, ENOTTY for commands and functions that the receiver does not
+    EINVAL when firmware fails or the argument is none, ENOTTY for commands and functions that the target does not
     have, ENXIO when the answer does not fit.
     """
     if command == CALL and len(argument) < PACKAGE_SIZE:
         raise KernelError(errno.EINVAL, "too short for a package")
     package = Package.from_bytes(argument) if command == CALL else None
-    function = _function(receiver, command, package)
-    if receiver.firmware is None:
+    function = _function(target, command, package)
+    if target.evaluator is None:
         raise KernelError(errno.ENOTTY, "no device in the firmware's tree")
-    layout = receiver.formats.get(command)
-    if layout is None or not receiver.commands >> command & 1:
+    layout = target.formats.get(command)
+    if layout is None or not target.commands >> command & 1:
         raise KernelError(errno.ENOTTY, f"no command {command}")
     if package:
-        return _call(receiver, receiver.firmware, package, function, argument)
+        return _call(target, target.evaluator, package, function, argument)
     length = sum(layout.input_size(index, argument) for index in range(len(layout.inputs))) & U32_MASK
-    answer = receiver.firmware.evaluate(max(receiver.family, INTEL_FAMILY), command, bytes(argument[:length]))
+    answer = target.evaluator.evaluate(max(target.family, INTEL_FAMILY), command, bytes(argument[:length]))
     if answer is None:
         raise KernelError(errno.EINVAL, f"the firmware does not execute command {command}")
-    return _take_answer(receiver, command, layout, argument, length, answer)
+    return _take_answer(target, command, layout, argument, length, answer)
 
 
 def clear_to_send(is_dimm: bool, function: int, argument: bytearray, *, scrubbing: bool) -> None:
@@ -142,11 +142,11 @@ def clear_to_send(is_dimm: bool, function: int, argument: bytearray, *, scrubbin
         raise KernelError(errno.EBUSY, "the kernel scrubs")
 
 
-def _function(receiver: Receiver, command: int, package: Package | None) -> int:
+def _function(target: CommandTarget, command: int, package: Package | None) -> int:
     """The number of the function; what a package says is a signed number, and if negative, an error (cmd_to_func)."""
     if package is None:
         return command
-    if receiver.is_dimm and package.family != receiver.family:
+    if target.is_dimm and package.family != target.family:
         raise KernelError(errno.ENOTTY, f"no functions of family {package.family}")
     if any(package.reserved):
         raise KernelError(errno.EINVAL, "what is reserved is not zero")
@@ -156,14 +156,16 @@ def _function(receiver: Receiver, command: int, package: Package | None) -> int:
     return function
 
 
-def _call(receiver: Receiver, firmware: Firmware, package: Package, function: int, argument: bytearray) -> Outcome:
-    functions = receiver.functions.get(package.family, 0)
+def _call(
+    target: CommandTarget, evaluator: DsmEvaluator, package: Package, function: int, argument: bytearray
+) -> Outcome:
+    functions = target.functions.get(package.family, 0)
     if function > MAX_FUNCTION or not functions >> function & 1:
         raise KernelError(errno.ENOTTY, f"no function {function}")
     outputs = PACKAGE_SIZE + package.size_in
     if outputs > len(argument):
         raise KernelError(errno.EINVAL, "the payload is longer than the argument")
-    answer = firmware.evaluate(package.family, function, bytes(argument[PACKAGE_SIZE:outputs]))
+    answer = evaluator.evaluate(package.family, function, bytes(argument[PACKAGE_SIZE:outputs]))
     if answer is None:
         raise KernelError(errno.EINVAL, f"the firmware does not execute function {function}")
     _U32.pack_into(argument, FIRMWARE_SIZE_OFFSET, len(answer))
@@ -173,7 +175,7 @@ def _call(receiver: Receiver, firmware: Firmware, package: Package, function: in
 
 
 def _take_answer(
-    receiver: Receiver, command: int, layout: CommandFormat, argument: bytearray, inputs: int, answer: bytes
+    target: CommandTarget, command: int, layout: CommandFormat, argument: bytearray, inputs: int, answer: bytes
 ) -> Outcome:
     """Put the firmware's answer behind the inputs, field by field, as far as it goes."""
     taken = 0
@@ -188,21 +190,21 @@ def _take_answer(
     if not taken:
         raise KernelError(errno.ENXIO, "no answer")
     (status,) = _U32.unpack_from(answer)
-    translate = _translate_dimm_status if receiver.is_dimm else _translate_bus_status
-    return Outcome(len(argument) - inputs - taken, translate(receiver, command, status, argument))
+    translate = _translate_dimm_status if target.is_dimm else _translate_bus_status
+    return Outcome(len(argument) - inputs - taken, translate(target, command, status, argument))
 
 
-def _translate_dimm_status(receiver: Receiver, command: int, status: int, _argument: bytearray) -> int:
+def _translate_dimm_status(target: CommandTarget, command: int, status: int, _argument: bytearray) -> int:
     """What a DIMM's status means (xlat_nvdimm_status)."""
-    if command == DimmCommand.GET_SIZE and not receiver.named_methods and status & CONFIG_LOCKED:
+    if command == DimmCommand.GET_SIZE and not target.named_methods and status & CONFIG_LOCKED:
         return -errno.EACCES
     labels = command in (DimmCommand.GET_DATA, DimmCommand.SET_DATA)
-    if labels and receiver.named_methods and status == LABELS_LOCKED:
+    if labels and target.named_methods and status == LABELS_LOCKED:
         return -errno.EACCES
     return -errno.EIO if status else 0
 
 
-def _translate_bus_status(_receiver: Receiver, command: int, status: int, argument: bytearray) -> int:
+def _translate_bus_status(_target: CommandTarget, command: int, status: int, argument: bytearray) -> int:
     """What a bus's status means (xlat_bus_status); may be the number of bytes that were cleared."""
     failed = status & _LOW_HALF
     match command:

@@ -8,7 +8,7 @@ from nvdimmfs.core.module import Module
 from nvdimmfs.nd.bus import NdLayer
 from nvdimmfs.platforms.acpi_bus import AcpiBus, AcpiDevice
 from nvdimmfs.platforms.nfit.platform import NfitPlatform
-from nvdimmfs.platforms.tables import Firmware
+from nvdimmfs.platforms.tables import PlatformTables
 
 
 class NfitDriver(Driver):
@@ -17,14 +17,14 @@ class NfitDriver(Driver):
     name = "nfit"
     shows_module = False
 
-    def __init__(self, bus: AcpiBus, module: Module, layer: NdLayer, firmware: Firmware) -> None:
-        self._firmware = firmware
-        self._platform = NfitPlatform(layer, module, firmware)
+    def __init__(self, bus: AcpiBus, module: Module, layer: NdLayer, tables: PlatformTables) -> None:
+        self._tables = tables
+        self._platform = NfitPlatform(layer, module, tables)
         super().__init__(bus, module)
 
     def matches(self, device: Device) -> bool:
-        return isinstance(device, AcpiDevice) and device.name in self._firmware.tables
+        return isinstance(device, AcpiDevice) and device.name in self._tables.by_device
 
     def probe(self, device: Device) -> None:
         """One root device with everything that the table lists; it goes when the driver does."""
-        self._platform.add(device, self._firmware.tables[device.name])
+        self._platform.add(device, self._tables.by_device[device.name])

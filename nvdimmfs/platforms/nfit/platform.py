@@ -12,27 +12,27 @@ from nvdimmfs.media.base import Media
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
 from nvdimmfs.nd.bus import NdLayer
 from nvdimmfs.nd.device import NUMA_NO_NODE
-from nvdimmfs.nd.dimm import DimmDescription
+from nvdimmfs.nd.dimm import NvdimmDescription
 from nvdimmfs.nd.mapping import Mapping
 from nvdimmfs.nd.region import RegionDescription
 from nvdimmfs.platforms.nfit.bus import NfitBus, NfitDimm, NfitRegion
-from nvdimmfs.platforms.tables import Firmware
+from nvdimmfs.platforms.tables import PlatformTables
 
 
 class NfitPlatform:
     """Registers a bus with everything that its table lists."""
 
-    def __init__(self, layer: NdLayer, module: Module, firmware: Firmware) -> None:
+    def __init__(self, layer: NdLayer, module: Module, tables: PlatformTables) -> None:
         self._layer = layer
         self._module = module
-        self._firmware = firmware
+        self._tables = tables
 
     def add(self, parent: Device, table: model.BusDescription) -> None:
         """DIMMs by their handles, then regions in the table's order; all of it goes with the parent's driver."""
         bus = self._new_bus(parent, table)
         bus.add()
         parent.manage(lambda: self._remove(bus))
-        areas = self._firmware.label_areas(table)
+        areas = self._tables.label_areas(table)
         dimms = {dimm.name: self._add_dimm(bus, dimm, areas.get(dimm.name)) for dimm in table.dimms_by_handle}
         for range_ in table.ranges:
             self._add_region(bus, range_, dimms)
@@ -43,7 +43,7 @@ class NfitPlatform:
         return NfitBus(self._layer, parent, self._module, table)
 
     def _new_dimm(
-        self, bus: NfitBus, table: model.DimmDescription, description: DimmDescription, label_area: Media | None
+        self, bus: NfitBus, table: model.DimmDescription, description: NvdimmDescription, label_area: Media | None
     ) -> NfitDimm:
         return NfitDimm(bus, table, description, label_area)
 
@@ -53,7 +53,7 @@ class NfitPlatform:
             bus.resources.pop().remove()
 
     def _add_dimm(self, bus: NfitBus, table: model.DimmDescription, label_area: Media | None) -> NfitDimm:
-        description = DimmDescription(
+        description = NvdimmDescription(
             commands=in_order(table.commands),
             unarmed=words.DimmFlag.NOT_ARMED in table.flags,
             flush_hints=table.flush_hints > 0,
@@ -78,7 +78,7 @@ class NfitPlatform:
         description = RegionDescription(
             start=range_.start,
             size=range_.size,
-            media=self._firmware.storage.media(range_.start, range_.size),
+            media=self._tables.storage.media(range_.start, range_.size),
             mappings=mappings,
             interleave_set=interleave_set(bus.table, range_),
             volatile=range_.kind.is_volatile,

@@ -18,7 +18,7 @@ _SIZE = struct.Struct("<III")
 _RANGE = struct.Struct("<II")
 
 
-class LabelFirmware:
+class LabelDsm:
     """Reads and writes the label area.
 
     Attributes:
@@ -31,7 +31,7 @@ class LabelFirmware:
         self.locked = locked
 
     def evaluate(self, family: int, function: int, payload: bytes) -> bytes | None:  # noqa: ARG002  # all the same here
-        """As `nfit_command.Firmware`; what is missing in the payload counts as zeros."""
+        """As `nfit.command.DsmEvaluator`; what is missing in the payload counts as zeros."""
         if self.area is None or function not in _LABEL_FUNCTIONS:
             return _STATUS.pack(UNSUPPORTED)
         if function == DimmCommand.GET_SIZE:

@@ -19,7 +19,7 @@ from nvdimmfs.media.base import Media
 from nvdimmfs.nd.bus import NdLayer
 from nvdimmfs.nd.command import Outcome
 from nvdimmfs.nd.device import NdDevice
-from nvdimmfs.nd.dimm import DimmDescription
+from nvdimmfs.nd.dimm import NvdimmDescription
 from nvdimmfs.nd.firmware_activation import ActivationState
 from nvdimmfs.nd.region import RegionDevice
 from nvdimmfs.nd.security import DimmSecurity, SecurityFlags
@@ -42,7 +42,7 @@ from nvdimmfs.platforms.nfit.scrub import Request
 from nvdimmfs.platforms.nfit_test.dimm import DIMMS_WITH_FUNCTIONS, HANDLES, TestedDimm
 from nvdimmfs.platforms.nfit_test.health import Health
 from nvdimmfs.platforms.nfit_test.payload import WORD, Payload
-from nvdimmfs.platforms.nfit_test.security import Security, State
+from nvdimmfs.platforms.nfit_test.security import EmulatedSecurity, IntelSecurityState
 from nvdimmfs.platforms.nfit_test.update import Activations, BusActivations, FirmwareUpdate
 
 #: Bytes of labels that one command moves.
@@ -101,7 +101,7 @@ class TestedDimms:
 
     def _new(self, clock: Clock, handle: int, activations: Activations) -> TestedDimm:
         health = Health(lambda: self._notify(handle))
-        return TestedDimm(handle, health, FirmwareUpdate(clock, activations), Security(clock))
+        return TestedDimm(handle, health, FirmwareUpdate(clock, activations), EmulatedSecurity(clock))
 
     def _notify(self, handle: int) -> None:
         """Tell the kernel that the health of a DIMM needs attention (acpi_nvdimm_notify)."""
@@ -110,8 +110,8 @@ class TestedDimms:
 
 
 _STATES = {
-    words.Security.UNLOCKED: State.ENABLED,
-    words.Security.LOCKED: State.ENABLED | State.LOCKED,
+    words.Security.UNLOCKED: IntelSecurityState.ENABLED,
+    words.Security.LOCKED: IntelSecurityState.ENABLED | IntelSecurityState.LOCKED,
 }
 
 
@@ -135,7 +135,7 @@ class NfitTestDimm(NfitDimm):
         self,
         bus: NfitBus,
         table: model.DimmDescription,
-        description: DimmDescription,
+        description: NvdimmDescription,
         label_area: Media | None,
         platform: TestedDimms,
     ) -> None:
@@ -146,8 +146,8 @@ class NfitTestDimm(NfitDimm):
         if self.tested is None:
             return
         platform.registered[table.handle] = self
-        self.tested.security.state = _STATES.get(table.security, State(0)) | (
-            State.FROZEN if table.frozen else State(0)
+        self.tested.security.state = _STATES.get(table.security, IntelSecurityState(0)) | (
+            IntelSecurityState.FROZEN if table.frozen else IntelSecurityState(0)
         )
         if description.security is not None:
             self.security = DimmSecurity(

@@ -11,7 +11,7 @@ from nvdimmfs.core.attribute import AttributeGroup, attribute, write_only_attrib
 from nvdimmfs.core.device import Class, Device
 from nvdimmfs.core.parse import parse_signed
 from nvdimmfs.platforms.nfit_test.health import Health
-from nvdimmfs.platforms.nfit_test.security import Security
+from nvdimmfs.platforms.nfit_test.security import EmulatedSecurity
 from nvdimmfs.platforms.nfit_test.update import FirmwareUpdate
 
 _U64_MASK = (1 << 64) - 1
@@ -39,7 +39,7 @@ class TestedDimm:
     handle: int
     health: Health
     update: FirmwareUpdate
-    security: Security
+    security: EmulatedSecurity
     fail_cmd: int = 0
     fail_cmd_code: int = 0
 

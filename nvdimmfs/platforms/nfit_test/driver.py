@@ -11,7 +11,7 @@ from nvdimmfs.platforms.nfit_test.dimm import TestDimm
 from nvdimmfs.platforms.nfit_test.platform import NfitTestPlatform
 from nvdimmfs.platforms.nfit_test.update import Activations
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
-from nvdimmfs.platforms.tables import Firmware
+from nvdimmfs.platforms.tables import PlatformTables
 
 
 class NfitTestDriver(Driver):
@@ -20,9 +20,9 @@ class NfitTestDriver(Driver):
     name = "nfit_test"
 
     def __init__(
-        self, bus: PlatformBus, module: Module, layer: NdLayer, firmware: Firmware, device_class: Class
+        self, bus: PlatformBus, module: Module, layer: NdLayer, tables: PlatformTables, device_class: Class
     ) -> None:
-        self._firmware = firmware
+        self._tables = tables
         self._class = device_class
         self._activations = Activations(bus.system.clock)
         self._layer = layer
@@ -32,24 +32,24 @@ class NfitTestDriver(Driver):
         return (
             isinstance(device, PlatformDevice)
             and device.driver_override in (None, self.name)
-            and device.name in self._firmware.tables
+            and device.name in self._tables.by_device
         )
 
     def probe(self, device: Device) -> None:
         """A device for each DIMM's failures, then as the real driver."""
-        table = self._firmware.tables[device.name]
-        device.manage(lambda: self._firmware.forget(table))
+        table = self._tables.by_device[device.name]
+        device.manage(lambda: self._tables.forget(table))
         tested = TestedDimms(self.system.clock, table, self._activations)
         for number, dimm in enumerate(tested.by_handle.values(), self._first_number(device.name)):
             test_dimm = TestDimm(self._class, device, number, dimm)
             test_dimm.add()
             device.manage(test_dimm.unregister)
-        NfitTestPlatform(self._layer, self.module, self._firmware, tested).add(device, table)
+        NfitTestPlatform(self._layer, self.module, self._tables, tested).add(device, table)
 
     def _first_number(self, device: str) -> int:
         """The test DIMMs are numbered through all platforms, whether they are there or not."""
         first = 0
-        for name, table in self._firmware.tables.items():
+        for name, table in self._tables.by_device.items():
             if name == device:
                 break
             first += len(table.test_dimms)

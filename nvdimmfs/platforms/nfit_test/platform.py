@@ -7,19 +7,19 @@ from nvdimmfs.core.module import Module
 from nvdimmfs.machine_file import model
 from nvdimmfs.media.base import Media
 from nvdimmfs.nd.bus import NdLayer
-from nvdimmfs.nd.dimm import DimmDescription
+from nvdimmfs.nd.dimm import NvdimmDescription
 from nvdimmfs.platforms.nfit.bus import NfitBus, NfitDimm
 from nvdimmfs.platforms.nfit.platform import NfitPlatform
 from nvdimmfs.platforms.nfit_test.bus import NfitTestBus, NfitTestDimm, TestedDimms
-from nvdimmfs.platforms.tables import Firmware
+from nvdimmfs.platforms.tables import PlatformTables
 
 
 class NfitTestPlatform(NfitPlatform):
     """Registers a bus of the test platform, whose DIMMs answer commands themselves."""
 
-    def __init__(self, layer: NdLayer, module: Module, firmware: Firmware, tested: TestedDimms) -> None:
+    def __init__(self, layer: NdLayer, module: Module, tables: PlatformTables, tested: TestedDimms) -> None:
         """`tested`: the bus's DIMMs as the test platform knows them."""
-        super().__init__(layer, module, firmware)
+        super().__init__(layer, module, tables)
         self._tested = tested
 
     def _new_bus(self, parent: Device, table: model.BusDescription) -> NfitBus:
@@ -29,6 +29,6 @@ class NfitTestPlatform(NfitPlatform):
         return bus
 
     def _new_dimm(
-        self, bus: NfitBus, table: model.DimmDescription, description: DimmDescription, label_area: Media | None
+        self, bus: NfitBus, table: model.DimmDescription, description: NvdimmDescription, label_area: Media | None
     ) -> NfitDimm:
         return NfitTestDimm(bus, table, description, label_area, self._tested)

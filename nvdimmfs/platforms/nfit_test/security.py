@@ -26,7 +26,7 @@ _STATE = struct.Struct("<IB")
 _BYTE, _STATE_OFFSET = struct.Struct("<B"), 8
 
 
-class State(enum.IntFlag):
+class IntelSecurityState(enum.IntFlag):
     """ND_INTEL_SEC_STATE_..."""
 
     ENABLED = 0x02
@@ -36,11 +36,11 @@ class State(enum.IntFlag):
 
 
 #: Security is disabled.
-NOTHING = State(0)
+NOTHING = IntelSecurityState(0)
 
 
 @attrs.define(eq=False)
-class Security:
+class EmulatedSecurity:
     """A DIMM's security.
 
     Attributes:
@@ -50,15 +50,15 @@ class Security:
     """
 
     _clock: Clock
-    state: State = NOTHING
+    state: IntelSecurityState = NOTHING
     passphrase: bytes = NO_PASSPHRASE
     master: bytes = NO_PASSPHRASE
-    _state_before: State = NOTHING
+    _state_before: IntelSecurityState = NOTHING
     _overwritten: int = 0
 
     def lock(self) -> None:
         """As if it had been locked by a reset."""
-        self.state = State.ENABLED | State.LOCKED
+        self.state = IntelSecurityState.ENABLED | IntelSecurityState.LOCKED
 
     def tell(self, payload: Payload) -> None:
         """Tell the state (NVDIMM_INTEL_GET_SECURITY_STATE); the master's is always enabled."""
@@ -68,29 +68,29 @@ class Security:
     def unlock(self, payload: Payload) -> None:
         """NVDIMM_INTEL_UNLOCK_UNIT."""
         status = 0
-        if State.LOCKED not in self.state or State.FROZEN in self.state:
+        if IntelSecurityState.LOCKED not in self.state or IntelSecurityState.FROZEN in self.state:
             status = INVALID_STATE
         elif payload.read(0, PASSPHRASE_SIZE) != self.passphrase:
             status = INVALID_PASSPHRASE
         else:
-            self.state = State.ENABLED
+            self.state = IntelSecurityState.ENABLED
         payload.put(WORD, PASSPHRASE_SIZE, status)
 
     def set_passphrase(self, payload: Payload) -> None:
         """NVDIMM_INTEL_SET_PASSPHRASE."""
         status = 0
-        if State.FROZEN in self.state:
+        if IntelSecurityState.FROZEN in self.state:
             status = INVALID_STATE
         elif payload.read(0, PASSPHRASE_SIZE) != self.passphrase:
             status = INVALID_PASSPHRASE
         else:
             self.passphrase = payload.read(PASSPHRASE_SIZE, PASSPHRASE_SIZE)
-            self.state |= State.ENABLED
+            self.state |= IntelSecurityState.ENABLED
         payload.put(WORD, 2 * PASSPHRASE_SIZE, status)
 
     def disable(self, payload: Payload) -> None:
         """NVDIMM_INTEL_DISABLE_PASSPHRASE; it writes a status only when it fails."""
-        if State.ENABLED not in self.state or State.FROZEN in self.state:
+        if IntelSecurityState.ENABLED not in self.state or IntelSecurityState.FROZEN in self.state:
             payload.put(WORD, PASSPHRASE_SIZE, INVALID_STATE)
         elif payload.read(0, PASSPHRASE_SIZE) != self.passphrase:
             payload.put(WORD, PASSPHRASE_SIZE, INVALID_PASSPHRASE)
@@ -99,33 +99,33 @@ class Security:
 
     def freeze(self, payload: Payload) -> None:
         """NVDIMM_INTEL_FREEZE_LOCK."""
-        if State.ENABLED not in self.state:
+        if IntelSecurityState.ENABLED not in self.state:
             payload.put(WORD, 0, INVALID_STATE)
             return
-        self.state |= State.FROZEN
+        self.state |= IntelSecurityState.FROZEN
         payload.put(WORD, 0, 0)
 
     def erase(self, payload: Payload) -> None:
         """NVDIMM_INTEL_SECURE_ERASE; it writes a status only when it fails."""
-        if State.FROZEN in self.state:
+        if IntelSecurityState.FROZEN in self.state:
             payload.put(WORD, PASSPHRASE_SIZE, INVALID_STATE)
         elif payload.read(0, PASSPHRASE_SIZE) != self.passphrase:
             payload.put(WORD, PASSPHRASE_SIZE, INVALID_PASSPHRASE)
-        elif State.ENABLED in self.state or self.passphrase == NO_PASSPHRASE:
+        elif IntelSecurityState.ENABLED in self.state or self.passphrase == NO_PASSPHRASE:
             self.passphrase = self.master = NO_PASSPHRASE
             self.state = NOTHING
 
     def overwrite(self, payload: Payload) -> None:
         """NVDIMM_INTEL_OVERWRITE; it writes a status only when it fails."""
-        if State.ENABLED in self.state and payload.read(0, PASSPHRASE_SIZE) != self.passphrase:
+        if IntelSecurityState.ENABLED in self.state and payload.read(0, PASSPHRASE_SIZE) != self.passphrase:
             payload.put(WORD, PASSPHRASE_SIZE, INVALID_PASSPHRASE)
             return
-        self._state_before, self.state = self.state, State.OVERWRITE
+        self._state_before, self.state = self.state, IntelSecurityState.OVERWRITE
         self._overwritten = self._clock.now + OVERWRITE.nanoseconds
 
     def query_overwrite(self, payload: Payload) -> None:
         """NVDIMM_INTEL_QUERY_OVERWRITE; it writes no status when it is done."""
-        if State.OVERWRITE not in self.state:
+        if IntelSecurityState.OVERWRITE not in self.state:
             payload.put(WORD, 0, NOT_OVERWRITING)
         elif self._clock.now >= self._overwritten:
             self.state, self._state_before = self._state_before, NOTHING
