@@ -8,23 +8,13 @@ from collections.abc import Sequence
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernels.races import (
-    FIRST_HAS_PAGES,
-    FIRST_IS_BTT,
-    FIRST_IS_BTT_WITH_METADATA,
-    FIRST_IS_DISK,
-    First,
-    FirstNamespace,
-    Race,
-)
-from nvdimmfs.nd.btt import BttDevice
 from nvdimmfs.nd.bus_type import NdBus
 from nvdimmfs.nd.device import DeviceType
 from nvdimmfs.nd.driver import NdDriver
 from nvdimmfs.nd.label_scan import scan
 from nvdimmfs.nd.namespace import NamespaceDevice, NamespaceIo
 from nvdimmfs.nd.region import RegionData, RegionDevice, SeedKind
-from nvdimmfs.nd.seeds import create_seed, personalities
+from nvdimmfs.nd.seeds import register_children
 
 
 class NdRegionDriver(NdDriver):
@@ -40,9 +30,6 @@ class NdRegionDriver(NdDriver):
     def probe(self, device: Device) -> None:
         """Register the namespaces and the first seeds.
 
-        The kernel probes the namespaces in a worker while it makes the seeds.  Who comes first, and so gets the lowest
-        numbers, is a matter of `kernels.races`.
-
         ENXIO while a DIMM that is locked or has labels is disabled; ENODEV when the labels contradict each other.
         """
         assert isinstance(device, RegionDevice)
@@ -50,19 +37,7 @@ class NdRegionDriver(NdDriver):
         device.reset_badblocks()
         namespaces = _namespaces(device)
         device.data = RegionData(active=len(namespaces), count=len(namespaces))
-        seed, *more = namespaces
-        late = self.bus.region_race.taken is First.SEEDS
-        if late or not more:
-            device.seeds[SeedKind.NAMESPACE] = seed
-        for namespace in namespaces:
-            if late:
-                namespace.schedule_add()
-            else:
-                namespace.add()
-        if more and not late:
-            _note_late(device, seed)
-        for personality in personalities(self.system.kernel):
-            create_seed(device, personality)
+        register_children(device, namespaces, self.bus.region_binds.race)
 
     def remove(self, device: Device) -> None:
         """Unregister every child; the seeds are gone with them."""
@@ -71,28 +46,6 @@ class NdRegionDriver(NdDriver):
             child.unregister()
         device.seeds = dict.fromkeys(SeedKind)
         device.data = None
-
-
-def _note_late(region: RegionDevice, seed: NamespaceDevice) -> None:
-    """Call a region's first namespace its seed, which it stays if it is up by then; else another takes its place."""
-
-    def note() -> None:
-        if region.data:
-            region.seeds[SeedKind.NAMESPACE] = seed
-
-    if _race_of(seed).taken is FirstNamespace.UP:
-        region.system.schedule_last(note)
-    else:
-        note()
-
-
-def _race_of(first: NamespaceDevice) -> Race[FirstNamespace]:
-    """What decides how far a region's first namespace is when it is called the seed."""
-    if first.claim is None:
-        return FIRST_IS_DISK
-    if not isinstance(first.claim, BttDevice):
-        return FIRST_HAS_PAGES
-    return FIRST_IS_BTT_WITH_METADATA if first.claim.has_metadata else FIRST_IS_BTT
 
 
 def _claim_dimms(region: RegionDevice) -> None:

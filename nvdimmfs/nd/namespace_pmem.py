@@ -86,6 +86,10 @@ class NamespacePmem(UuidHolder, NamespaceDevice):
         return self.region.parent.uuids
 
     @property
+    def is_seed(self) -> bool:
+        return self.region.seeds[SeedKind.NAMESPACE] is self
+
+    @property
     def parent_uuid(self) -> uuid.UUID:
         return self.uuid or NULL_UUID
 
@@ -206,7 +210,7 @@ def _resize(namespace: NamespacePmem, wanted: int) -> None:
         else:
             dpa.grow(region.window(mapping), name, share - owned)
     namespace.place(share * len(mappings))
-    if wanted == 0 and namespace.id and region.seeds[SeedKind.NAMESPACE] is not namespace:
+    if wanted == 0 and namespace.id and not namespace.is_seed:
         namespace.schedule_unregister()
 
 

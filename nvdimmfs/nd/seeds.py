@@ -1,13 +1,38 @@
-"""Seeds: in every region, one unconfigured device of each kind for user space to configure next."""
+"""Seeds: in every region, one unconfigured device of each kind for user space to configure next, and their numbers.
+
+A namespace or a personality takes the lowest number that is free in its region (`RegionDevice.numbering`) when it is
+made.  So the order in which devices are made decides the number of the next seed, and that order is decided here: when
+a region is bound (`register_children`) and when a seed is replaced (`advance_seeds`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from nvdimmfs.core.system import System
 from nvdimmfs.kernels.kernel import Kernel
-from nvdimmfs.kernels.races import BOTH_SEEDS_REPLACED, FirstLock
+from nvdimmfs.kernels.races import (
+    BOTH_SEEDS_REPLACED,
+    BOUND_AFTER_MAPPING,
+    BOUND_REGION,
+    FIRST_HAS_PAGES,
+    FIRST_IS_BTT,
+    FIRST_IS_BTT_WITH_METADATA,
+    FIRST_IS_DISK,
+    NEW_REGION,
+    First,
+    FirstLock,
+    FirstNamespace,
+    Race,
+)
+from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.btt import BttDevice
 from nvdimmfs.nd.claim import Personality
 from nvdimmfs.nd.dax import DaxDevice
 from nvdimmfs.nd.device import DeviceType, NdDevice
+from nvdimmfs.nd.namespace import NamespaceDevice
 from nvdimmfs.nd.namespace_pmem import NamespacePmem
 from nvdimmfs.nd.pfn import PfnDevice
 from nvdimmfs.nd.region import RegionDevice, SeedKind
@@ -18,12 +43,106 @@ PERSONALITIES: tuple[type[Personality], ...] = (*PERSONALITIES_BEFORE_DAX, DaxDe
 
 
 def personalities(kernel: Kernel) -> tuple[type[Personality], ...]:
-    """Those that a kernel has."""
+    """The personalities that a kernel has."""
     return PERSONALITIES if kernel.devices.has_dax else PERSONALITIES_BEFORE_DAX
 
 
+@frozen
+class _Bind:
+    """The bind of a region.
+
+    Attributes:
+        writes: how many attributes had been written by then.
+    """
+
+    region: RegionDevice
+    writes: int
+
+
+class RegionBinds:
+    """The binds of regions, as far as they decide the order in which the next region's devices are made.
+
+    Attributes:
+        probing_new: a new region is being probed, by the worker that registered it.
+    """
+
+    def __init__(self, system: System, memory: Memory) -> None:
+        self.probing_new = False
+        self._system = system
+        self._memory = memory
+        self._last: _Bind | None = None
+
+    def bound(self, region: RegionDevice) -> None:
+        """A region was bound."""
+        self._last = _Bind(region, self._system.writes)
+
+    def unbound(self) -> None:
+        """A region was unbound."""
+        self._last = None
+
+    @property
+    def race(self) -> Race[First]:
+        """The race between the seeds and the worker of the region that is being probed."""
+        if self.probing_new:
+            return NEW_REGION
+        return BOUND_AFTER_MAPPING if self._workers_lag else BOUND_REGION
+
+    @property
+    def _workers_lag(self) -> bool:
+        """Whether the workers have mapped the pages of another region, whose bind was the write before this one."""
+        if self._last is None or self._system.writes > self._last.writes + 1:
+            return False
+        return self._memory.maps_pages_in(self._last.region.start, self._last.region.end)
+
+
+def register_children(region: RegionDevice, namespaces: Sequence[NamespaceDevice], race: Race[First]) -> None:
+    """Register the namespaces and the first seeds of a region that is being bound (nd_region_probe, Linux 6.1).
+
+    The kernel probes the namespaces in a worker while it makes the seeds.  A personality that the worker finds on media
+    takes the lowest free number, as a seed does: `race` decides which of them comes first.
+    """
+    first, *others = namespaces
+    seeds_first = race.taken is First.SEEDS
+    if seeds_first or not others:
+        region.seeds[SeedKind.NAMESPACE] = first
+    for namespace in namespaces:
+        if seeds_first:
+            namespace.schedule_add()
+        else:
+            namespace.add()
+    if others and not seeds_first:
+        _declare_namespace_seed(region, first)
+    for personality in personalities(region.system.kernel):
+        create_seed(region, personality)
+
+
+def _declare_namespace_seed(region: RegionDevice, first: NamespaceDevice) -> None:
+    """Declare the first of several namespaces the seed.
+
+    It stays the seed if it is up by then.  Otherwise a new seed replaces it once it is up.
+    """
+
+    def declare() -> None:
+        if region.data:
+            region.seeds[SeedKind.NAMESPACE] = first
+
+    if _race_of_first(first).taken is FirstNamespace.UP:
+        region.system.schedule_last(declare)
+    else:
+        declare()
+
+
+def _race_of_first(first: NamespaceDevice) -> Race[FirstNamespace]:
+    """The race between the worker of a region's first namespace and the probe that declares it the seed."""
+    if first.claim is None:
+        return FIRST_IS_DISK
+    if not isinstance(first.claim, BttDevice):
+        return FIRST_HAS_PAGES
+    return FIRST_IS_BTT_WITH_METADATA if first.claim.has_metadata else FIRST_IS_BTT
+
+
 def create_seed(region: RegionDevice, personality: type[Personality]) -> Personality:
-    """Give the region a fresh seed; the old one, if any, is an ordinary device from now on."""
+    """Give the region a new seed of a kind; the previous one, if any, is an ordinary device from now on."""
     seed = personality(region)
     region.seeds[personality.kind] = seed
     seed.schedule_add()
@@ -31,7 +150,7 @@ def create_seed(region: RegionDevice, personality: type[Personality]) -> Persona
 
 
 def advance_seeds(region: RegionDevice, device: NdDevice) -> None:
-    """A child of the region came up: replace it, and the namespace that it claims, if it was the seed.
+    """Replace a seed that was bound, and the namespace that it claims if that was a seed too.
 
     When both are replaced, both wait for the region's lock to be probed, see `kernels.races`.
     """
@@ -48,7 +167,10 @@ def advance_seeds(region: RegionDevice, device: NdDevice) -> None:
 
 
 def _create_namespace_seed(region: RegionDevice) -> None:
-    """A region without labels never gets a second namespace, so its namespace seed stays for ever."""
+    """Give the region a new namespace seed.
+
+    A region without labels never has a second namespace, so its namespace seed stays.
+    """
     if region.nstype is not DeviceType.NAMESPACE_PMEM:
         return
     seed = NamespacePmem(region)
