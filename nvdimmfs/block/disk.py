@@ -8,7 +8,7 @@ from typing import Self
 
 import attrs
 
-from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks
+from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks, read_error
 from nvdimmfs.block.partition import STATISTICS, Partition, WholeDisk
 from nvdimmfs.block.queue import INTEGRITY_GROUP, QUEUE_GROUP, QueueLimits, QueueSettings
 from nvdimmfs.block.trace import TRACE_GROUP, Trace
@@ -294,7 +294,7 @@ class DiskBytes:
     def read(self, offset: int, length: int) -> bytes:
         """EIO when a bad sector is touched."""
         if self._bad(offset, length):
-            raise KernelError(errno.EIO, f"{self._disk.name} has bad blocks there")
+            raise read_error(self._disk.name, offset, length)
         return self._disk.data.read(offset, length)
 
     def write(self, offset: int, data: bytes) -> None:

@@ -1,7 +1,7 @@
 """Device numbers: the major of each kind of device node, and what a device with a number offers.
 
-A driver combines its major with a minor of its own: nmemN is (DIMM_MAJOR, N), ndctlN is (NDCTL_MAJOR, N), daxX.Y and
-disks take the lowest free minor when they are registered.  `Device.renumber` changes a number afterwards.
+nmemN and ndctlN have their N as the minor; daxX.Y, disks and partitions take the lowest free minor when they are
+registered.  `Device.renumber` changes the number of a registered device.
 """
 
 from __future__ import annotations
@@ -39,6 +39,21 @@ class DeviceNumber:
 
     def __str__(self) -> str:
         return f"{self.major}:{self.minor}"
+
+
+def dimm_number(dimm: int) -> DeviceNumber:
+    """The device number of nmemN (nvdimm_create, drivers/nvdimm/dimm_devs.c, Linux 6.1)."""
+    return DeviceNumber("char", DIMM_MAJOR, dimm)
+
+
+def ndctl_number(bus: int) -> DeviceNumber:
+    """The device number of ndctlN (nvdimm_bus_create_ndctl, drivers/nvdimm/bus.c, Linux 6.1)."""
+    return DeviceNumber("char", NDCTL_MAJOR, bus)
+
+
+def dax_number(minor: int) -> DeviceNumber:
+    """The device number of a daxX.Y (dax_alloc, drivers/dax/super.c, Linux 6.1)."""
+    return DeviceNumber("char", DAX_MAJOR, minor)
 
 
 class Numbered(Protocol):

@@ -9,7 +9,7 @@ from typing import Self
 
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, write_only_attribute
 from nvdimmfs.core.device import Device
-from nvdimmfs.core.device_number import DAX_MAJOR, DeviceNumber
+from nvdimmfs.core.device_number import dax_number
 from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.parse import line, parse_unsigned
 from nvdimmfs.core.system import System
@@ -106,7 +106,7 @@ class DevDax(DaxBusDevice):
         if pagemap:
             region.add_range(self, region.start, region.size)
         self._minor = layer.minors.allocate()
-        self.number = DeviceNumber("char", DAX_MAJOR, self._minor)
+        self.number = dax_number(self._minor)
 
     @property
     def size(self) -> int:

@@ -37,6 +37,7 @@ from nvdimmfs.fuse.identity import DAEMON_XATTR, own_identity
 from nvdimmfs.fuse.inode import BLOCK_SIZE, CACHE_TIMEOUT, Inodes
 from nvdimmfs.fuse.kernel_cache import Kernel, KernelCache, MountedKernel
 from nvdimmfs.fuse.open_file import OpenAttribute, OpenBinaryFile, OpenChannel, OpenDirectory, OpenFile
+from nvdimmfs.fuse.pollers import Pollers
 from nvdimmfs.fuse.sessions import Sessions
 from nvdimmfs.fuse.timekeeping import Clock, NoClock
 from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, BinaryFile, Channel, Directory, Node, Symlink, Tree
@@ -102,7 +103,7 @@ class Operations(pyfuse3.Operations):
         self._numbers = itertools.count(1)
         self._files: dict[FileHandleT, OpenFile] = {}
         self._directories: dict[FileHandleT, OpenDirectory] = {}
-        self._pollers: dict[InodeT, dict[FileHandleT, PollHandle]] = {}
+        self._pollers = Pollers()
         self._leaving: set[BinaryFile] = set()
         tree.subscribe(self)
 
@@ -150,16 +151,8 @@ class Operations(pyfuse3.Operations):
             self._leaving.add(node)
 
     def notified(self, node: Node) -> None:
-        """Wake whoever waits in poll(2) for a file.
-
-        In the request that notifies, not after it: this takes no lock, and who wakes asks again.
-        """
-        for handle in self._pollers.pop(node.ino, {}).values():
-            try:
-                handle.notify()
-            except OSError as failure:
-                if failure.errno not in (errno.ENOENT, errno.ENODEV, errno.ENOTCONN):
-                    raise
+        """Wake the processes that wait in poll(2) for a file."""
+        self._pollers.wake(InodeT(node.ino))
 
     # Names and attributes
 
@@ -330,7 +323,7 @@ class Operations(pyfuse3.Operations):
         if isinstance(opened, OpenChannel):
             self.sessions.closed(opened.session)
         if isinstance(opened, OpenAttribute | OpenChannel):
-            self._stop_polling(opened.node.ino, fh)
+            self._pollers.remove(InodeT(opened.node.ino), fh)
 
     @answered
     def poll(
@@ -347,16 +340,10 @@ class Operations(pyfuse3.Operations):
         """
         opened = self._files[fh]
         if poll_handle is not None:
-            self._pollers.setdefault(inode, {})[fh] = poll_handle
+            self._pollers.add(inode, fh, poll_handle)
             if isinstance(opened, OpenAttribute):
                 self._clock.wait_until(lambda: opened.is_notified)
         return opened.ready()
-
-    def _stop_polling(self, inode: InodeT, fh: FileHandleT) -> None:
-        handles = self._pollers.get(inode, {})
-        handles.pop(fh, None)
-        if not handles:
-            self._pollers.pop(inode, None)
 
     # What sysfs has no room for
 

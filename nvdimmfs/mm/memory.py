@@ -10,11 +10,12 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.kernel import KERNEL_6_1, ConflictRule, Kernel, RamRule
 from nvdimmfs.mm.address_space import AddressSpace
 from nvdimmfs.mm.intervals import IntervalSet
+from nvdimmfs.mm.iomem import iomem_text
 from nvdimmfs.mm.memremap import DevPagemap, PagemapState, check_altmap
 from nvdimmfs.mm.page import Pages
 from nvdimmfs.mm.pc_memory_map import DEFAULT_RAM, build_iomem
 from nvdimmfs.mm.ram import RamPool
-from nvdimmfs.mm.resource import Intersection, Resource, ResourceFlag, iomem_text
+from nvdimmfs.mm.resource import Intersection, Resource, ResourceFlag
 from nvdimmfs.mm.sparse import Memmap, SparseMemory
 from nvdimmfs.mm.zone import Zone, device_zone, ram_zones
 from nvdimmfs.mm.zoneinfo import zoneinfo_text

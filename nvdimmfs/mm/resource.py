@@ -13,9 +13,6 @@ import attrs
 
 from nvdimmfs.errors import KernelError
 
-#: Deeper levels of the tree are shown at this indentation (MAX_IORES_LEVEL).
-MAX_SHOWN_DEPTH = 5
-
 
 class ResourceFlag(enum.Flag):
     """What a resource is (include/linux/ioport.h)."""
@@ -233,17 +230,6 @@ class Resource:
 def iomem_root(end: int) -> Resource:
     """The root of an empty tree up to the last address that the processor can form ("PCI mem" in the kernel)."""
     return Resource("PCI mem", 0, end)
-
-
-def iomem_text(root: Resource, privileged: bool = True) -> str:
-    """The tree as /proc/iomem shows it; to a reader without CAP_SYS_ADMIN every address is 0."""
-    width = 4 if root.end < 0x10000 else 8
-    lines = []
-    for depth, resource in root.walk():
-        start, end = (resource.start, resource.end) if privileged else (0, 0)
-        indent = "  " * min(depth, MAX_SHOWN_DEPTH)
-        lines.append(f"{indent}{start:0{width}x}-{end:0{width}x} : {resource.name}\n")
-    return "".join(lines)
 
 
 _start = operator.attrgetter("start")

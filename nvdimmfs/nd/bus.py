@@ -9,7 +9,7 @@ import attrs
 
 from nvdimmfs.core.attribute import AttributeGroup, attribute
 from nvdimmfs.core.device import Class, Device
-from nvdimmfs.core.device_number import NDCTL_MAJOR, DeviceNumber
+from nvdimmfs.core.device_number import ndctl_number
 from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.module import Module
 from nvdimmfs.core.numbering import Numbering
@@ -133,7 +133,7 @@ class NdctlDevice(Device):
     def __init__(self, nvdimm_bus: NvdimmBus) -> None:
         super().__init__(nvdimm_bus.system, f"ndctl{nvdimm_bus.id}", nvdimm_bus)
         self.device_class = nvdimm_bus.layer.nd_class
-        self.number = DeviceNumber("char", NDCTL_MAJOR, nvdimm_bus.id)
+        self.number = ndctl_number(nvdimm_bus.id)
 
     @property
     def has_power(self) -> bool:

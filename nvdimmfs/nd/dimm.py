@@ -9,7 +9,7 @@ from typing import Self
 import attrs
 
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
-from nvdimmfs.core.device_number import DIMM_MAJOR, DeviceNumber
+from nvdimmfs.core.device_number import dimm_number
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.ndctl import DimmCommand, command_mask
 from nvdimmfs.nd.bus import NvdimmBus
@@ -70,7 +70,7 @@ class DimmDevice(NdDevice):
         self.id = nvdimm_bus.layer.dimm_numbers.allocate()
         super().__init__(nvdimm_bus.system, f"nmem{self.id}", nvdimm_bus)
         self.bus = nvdimm_bus.bus
-        self.number = DeviceNumber("char", DIMM_MAJOR, self.id)
+        self.number = dimm_number(self.id)
         self.description = description
         self.labeling = False
         self.locked = False

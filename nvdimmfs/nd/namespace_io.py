@@ -7,7 +7,7 @@ from typing import Protocol
 
 import attrs
 
-from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks
+from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks, read_error
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE
 from nvdimmfs.media.base import Media
@@ -84,7 +84,7 @@ class NamespaceIO:
         """EFAULT outside of the namespace, EIO where it is bad."""
         self._require_range(offset, length)
         if self.is_bad(offset, length):
-            raise KernelError(errno.EIO, f"{length} bytes at {offset} are bad")
+            raise read_error("the namespace", offset, length)
         return self.media.read(self.initial_offset + offset, length)
 
     def write(self, offset: int, data: bytes | memoryview, *, atomic: bool = False) -> None:

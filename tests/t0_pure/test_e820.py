@@ -3,9 +3,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvdimmfs.mm.e820 import E820Entry, E820Table, E820Type, KernelPanic, memparse, parse_entry
+from nvdimmfs.mm.iomem import iomem_text
 from nvdimmfs.mm.memmap_option import MemmapError, check_memmap
 from nvdimmfs.mm.pc_memory_map import MINIMUM_RAM, boot_table, build_iomem
-from nvdimmfs.mm.resource import ResourceDescriptor, ResourceFlag, iomem_text
+from nvdimmfs.mm.resource import ResourceDescriptor, ResourceFlag
 from nvdimmfs.units import GIB, MIB, PIB, TIB
 
 RAM, RESERVED, PRAM = E820Type.RAM, E820Type.RESERVED, E820Type.PRAM

@@ -5,13 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.mm.iomem import iomem_text
 from nvdimmfs.mm.resource import (
     Intersection,
     Resource,
     ResourceDescriptor,
     ResourceFlag,
     iomem_root,
-    iomem_text,
 )
 
 MEM, BUSY, SYSTEM_RAM = ResourceFlag.MEM, ResourceFlag.BUSY, ResourceFlag.SYSTEM_RAM

@@ -1,0 +1,19 @@
+"""The text of /proc/iomem (r_show, kernel/resource.c, Linux 6.1)."""
+
+from __future__ import annotations
+
+from nvdimmfs.mm.resource import Resource
+
+#: Deeper levels of the tree are shown at this indentation (MAX_IORES_LEVEL).
+MAX_SHOWN_DEPTH = 5
+
+
+def iomem_text(root: Resource, privileged: bool = True) -> str:
+    """The tree as /proc/iomem shows it; to a reader without CAP_SYS_ADMIN every address is 0."""
+    width = 4 if root.end < 0x10000 else 8
+    lines = []
+    for depth, resource in root.walk():
+        start, end = (resource.start, resource.end) if privileged else (0, 0)
+        indent = "  " * min(depth, MAX_SHOWN_DEPTH)
+        lines.append(f"{indent}{start:0{width}x}-{end:0{width}x} : {resource.name}\n")
+    return "".join(lines)
