@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import attrs
 
@@ -21,14 +21,17 @@ from nvdimmfs.drivers.btt import Btt
 from nvdimmfs.formats.btt import ArenaLayout
 from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE
 from nvdimmfs.kernels.kernel import INFO_BLOCK_RESERVE
+from nvdimmfs.media.populated import PopulatedMedia
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap
 from nvdimmfs.mm.pfn_layout import PfnLayout
+from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
 from nvdimmfs.mm.sparse import Memmap, Place
 from nvdimmfs.nd.btt import BttDevice
 from nvdimmfs.nd.bus_type import NdBus
 from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.nd.label import LabelStorage
+from nvdimmfs.nd.mapping import Mapping
 from nvdimmfs.nd.namespace import NamespaceDevice
 from nvdimmfs.nd.pfn import PageMapPersonality
 from nvdimmfs.nd.region import RegionDevice
@@ -93,13 +96,21 @@ class Part:
 def layout_json(memory: Memory, nd_bus: NdBus | None) -> str:
     """The whole machine, as one JSON object in one line.
 
-    `dimms`, those with labels: `name`, `version` of the labels, `labels` and `available_slots` (how many), and the
-    `parts` of the label area, whose `size` it is; `slots` in a part counts them.
+    `system_ram`: `start` and `size` of each range of System RAM that was there at boot, in address order.
 
-    `regions`, in address order: `name`, `bus`, `provider`, `start`, `size`, `free` (ranges without a namespace) and
-    `namespaces`.  Of a namespace: `name`, `start`, `size`; `device` and `driver` that put it into service, `disk` (a
-    name in /dev), `mode`, `align`, `sector_size` as far as they apply; `struct_pages`: bytes of memmap in `ram` and in
-    `pmem`, null without struct pages; `parts`: `kind` (`PartKind`), `start`, `size`, in a BTT `arena`.
+    `soft_reserved`: `name`, `start`, `size` and `devices` (`name`, `start`, `size`) of each range that firmware has set
+    aside for the dax bus.
+
+    `dimms`: `name`; `bus`; `enabled`; `capacity`, bytes of the DIMM, null where no table of the firmware has it;
+    `version` of the labels, null without any; `labels` and `available_slots` (how many), and the `parts` of the label
+    area, whose `size` it is, as far as the DIMM is enabled; `slots` in a part counts them.
+
+    `regions`, in address order: `name`, `bus`, `provider`, `start`, `size`, `volatile`, `read_only`, `without_memory`
+    (bytes at which the machine has no memory), `mappings` in interleave order (`dimm`, `start` and `size` on the DIMM),
+    `free` (ranges without a namespace) and `namespaces`.  Of a namespace: `name`, `start`, `size`; `device` and
+    `driver` that put it into service, `disk` (a name in /dev), `mode`, `align`, `sector_size` as far as they apply;
+    `struct_pages`: bytes of memmap in `ram` and in `pmem`, null without struct pages; `parts`: `kind` (`PartKind`),
+    `start`, `size`, in a BTT `arena`.
     Numbers are bytes and physical addresses.
     """
     devices = nd_bus.members.values() if nd_bus else ()
@@ -113,8 +124,10 @@ def layout_json(memory: Memory, nd_bus: NdBus | None) -> str:
         "version": DOCUMENT_VERSION,
         "kernel": memory.kernel.name,
         "ram": {"total": memory.ram_bytes, "free": memory.ram_free},
+        "system_ram": [_range(resource) for resource in memory.iomem.children if _is_ram(resource)],
+        "soft_reserved": [_soft_reserved(each) for each in memory.iomem.children if _is_soft_reserved(each)],
         "regions": [_region(region) for region in regions],
-        "dimms": [_dimm(dimm, dimm.data.labels) for dimm in dimms if dimm.data],
+        "dimms": [_dimm(dimm) for dimm in dimms],
     }
     return json.dumps(document) + "\n"
 
@@ -163,14 +176,42 @@ def label_parts_of(labels: LabelStorage) -> list[Part]:
     return [*parts, Part(PartKind.UNUSED, parts[-1].end, rest)] if rest else parts
 
 
-def _dimm(dimm: DimmDevice, labels: LabelStorage) -> dict[str, object]:
+def _is_ram(resource: Resource) -> bool:
+    return ResourceFlag.SYSTEM_RAM in resource.flags
+
+
+def _is_soft_reserved(resource: Resource) -> bool:
+    return resource.desc is ResourceDescriptor.SOFT_RESERVED
+
+
+def _range(resource: Resource) -> dict[str, int]:
+    return {"start": resource.start, "size": resource.size}
+
+
+def _soft_reserved(resource: Resource) -> dict[str, object]:
+    """A range, and the dax devices in it that are in use."""
+    devices = [{"name": each.name} | _range(each) for each in _below_resource(resource) if each.name.startswith("dax")]
+    return {"name": resource.name} | _range(resource) | {"devices": devices}
+
+
+def _below_resource(resource: Resource) -> Iterator[Resource]:
+    for child in resource.children:
+        yield child
+        yield from _below_resource(child)
+
+
+def _dimm(dimm: DimmDevice) -> dict[str, object]:
+    labels = dimm.data.labels if dimm.data else None
     return {
         "name": dimm.name,
-        "version": ".".join(map(str, labels.index.version)) if labels.index else None,
-        "size": labels.layout.config_size,
-        "labels": len(labels.active()),
-        "available_slots": labels.available_slots,
-        "parts": [_part(part) for part in label_parts_of(labels)],
+        "bus": dimm.parent.name,
+        "enabled": dimm.driver is not None,
+        "capacity": dimm.capacity,
+        "version": ".".join(map(str, labels.index.version)) if labels and labels.index else None,
+        "size": labels.layout.config_size if labels else 0,
+        "labels": len(labels.active()) if labels else 0,
+        "available_slots": labels.available_slots if labels else 0,
+        "parts": [_part(part) for part in label_parts_of(labels)] if labels else [],
     }
 
 
@@ -182,9 +223,24 @@ def _region(region: RegionDevice) -> dict[str, object]:
         "provider": region.parent.provider,
         "start": region.start,
         "size": region.size,
+        "volatile": region.description.volatile,
+        "read_only": region.read_only,
+        "without_memory": _without_memory(region),
+        "mappings": [_mapping(each) for each in sorted(region.mappings, key=lambda each: each.position)],
         "free": [{"start": start, "size": size} for start, size in _free(region, namespaces)],
         "namespaces": [_namespace(namespace) for namespace in namespaces],
     }
+
+
+def _without_memory(region: RegionDevice) -> int:
+    """Bytes of the region at which reads give zeros and writes are lost."""
+    if not isinstance(region.media, PopulatedMedia):
+        return 0
+    return region.size - sum(end - start for start, end in region.media.populated)
+
+
+def _mapping(mapping: Mapping) -> dict[str, object]:
+    return {"dimm": mapping.dimm.name, "start": mapping.start, "size": mapping.size}
 
 
 def _free(region: RegionDevice, namespaces: Iterable[NamespaceDevice]) -> Iterator[tuple[int, int]]:
@@ -249,7 +305,7 @@ def _pagemap(namespace: NamespaceDevice) -> DevPagemap | None:
     return next((found for found in memory.pagemaps if namespace.start <= found.range.start <= namespace.end), None)
 
 
-def _added_as_ram(namespace: NamespaceDevice) -> Mapping[tuple[int, int], Memmap]:
+def _added_as_ram(namespace: NamespaceDevice) -> dict[tuple[int, int], Memmap]:
     """What of it came to the machine's RAM after boot, by first and end pfn.  It stays when its driver leaves it."""
     memory: Memory = namespace.region.memory
     return {

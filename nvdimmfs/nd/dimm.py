@@ -84,6 +84,11 @@ class DimmDevice(NdDevice):
         return DeviceType.DIMM
 
     @property
+    def capacity(self) -> int | None:
+        """Bytes of the DIMM, also those in no region; None where the platform does not report it."""
+        return None
+
+    @property
     def unarmed(self) -> bool:
         return self.description.unarmed
 

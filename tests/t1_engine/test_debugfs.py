@@ -1,6 +1,7 @@
 """The debug folder: what it says, and the failures that it can cause."""
 
 import errno
+import json
 import re
 import stat
 
@@ -9,6 +10,9 @@ from poke import DEBUG, ND, Hands
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.kernel import KERNELS
+from nvdimmfs.machine.layout import layout_json
+from nvdimmfs.machine.machine import Machine
+from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.mm.describe import memmap_text, sections_text, zones_text
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap
@@ -467,6 +471,43 @@ def test_a_region_without_driver_has_no_namespace(hands):
     hands.write(f"{ND}/drivers/nd_region/unbind", "region0")
     region = hands.layout()["regions"][0]
     assert (region["namespaces"], region["free"]) == ([], [{"start": 4 * GIB, "size": 512 * MIB}])
+
+
+def test_the_layout_has_the_ram_and_how_much_of_a_range_has_no_memory(hands):
+    layout = hands.layout()
+    assert [(ram["start"], ram["size"]) for ram in layout["system_ram"]][-1] == (4 * GIB + 512 * MIB, 1536 * MIB)
+    assert sum(ram["size"] for ram in layout["system_ram"]) == layout["ram"]["total"]
+    assert [region["without_memory"] for region in layout["regions"]] == [0, 256 * MIB]
+    assert layout["soft_reserved"] == []
+
+
+def test_the_layout_has_soft_reserved_ranges_and_their_devices():
+    (range_,) = Hands.on("1G%5G-1+0xefffffff", ram=6 * GIB).layout()["soft_reserved"]
+    assert range_ == {
+        "name": "hmem.0",
+        "start": 5 * GIB,
+        "size": GIB,
+        "devices": [{"name": "dax0.0", "start": 5 * GIB, "size": GIB}],
+    }
+
+
+def test_the_layout_has_what_regions_are_made_of():
+    machine = Machine.described(load_machine("nfit_test"))
+    layout = json.loads(layout_json(machine.memory, machine.nd_bus))
+    region = next(region for region in layout["regions"] if region["name"] == "region1")
+    assert region["mappings"] == [{"dimm": f"nmem{number}", "start": 16 * MIB, "size": 16 * MIB} for number in range(4)]
+    assert [(region["volatile"], region["read_only"]) for region in layout["regions"]] == [
+        (False, False),
+        (False, False),
+        (False, True),
+        (True, False),
+    ]
+    assert [(dimm["name"], dimm["bus"], dimm["capacity"], dimm["enabled"]) for dimm in layout["dimms"]][-1] == (
+        "nmem5",
+        "ndbus1",
+        32 * MIB,
+        True,
+    )
 
 
 def test_the_arenas_of_a_large_btt():

@@ -196,6 +196,10 @@ class NfitDimm(DimmDevice):
             self.activation = IntelDimmActivation(self, bus.intel_activation)
         self.in_use = any(mapping.dimm == table.name for range_ in bus.table.ranges for mapping in range_.mappings)
 
+    @property
+    def capacity(self) -> int:
+        return self.table.size
+
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (*super().groups(), NFIT_DIMM_GROUP)
 
