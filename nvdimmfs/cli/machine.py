@@ -11,6 +11,7 @@ from collections.abc import Callable
 import attrs
 
 from nvdimmfs.cli.errors import FAILED, MISUSED, CommandError
+from nvdimmfs.cli.show import offer_svg, write_svg
 from nvdimmfs.machine_file.files import MachineFileError, load_machine, machines
 from nvdimmfs.machine_file.model import MachineDescription
 
@@ -20,9 +21,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     listing = _action(actions, "list", _list, "name the machines that come with nvdimmfs, a line each")
     _offer_json(listing)
-    showing = _action(actions, "show", _show, "draw a machine")
+    showing = _action(actions, "show", _show, "draw a machine: address map, DIMMs, and what each range is made of")
     showing.add_argument("machine", metavar="NAME|FILE", help="a name from `machine list`, or a machine file")
     _offer_json(showing)
+    offer_svg(showing)
     checking = _action(actions, "check", _check, "say what is wrong with machine files, a line for each thing")
     checking.add_argument("machines", metavar="FILE", nargs="+", help="a machine file, or the name of a machine")
     _action(actions, "schema", _schema, "print the JSON Schema of machine files, for editors")
@@ -72,13 +74,20 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
+    if arguments.json and arguments.svg is not None:
+        raise CommandError("--json and --svg are two answers; ask for one", MISUSED)
     machine = described(arguments.machine)
     if arguments.json:
         _print_json(attrs.asdict(machine, value_serializer=_plain))
         return 0
-    from nvdimmfs.machine_file.drawing import drawing
+    from nvdimmfs.cli.drawing.described import drawing_of
+    from nvdimmfs.cli.drawing.machine_text import machine_text
 
-    print(drawing(machine), end="")
+    drawing = drawing_of(machine)
+    if arguments.svg is not None:
+        write_svg(drawing, arguments.svg)
+    else:
+        print(machine_text(drawing), end="")
     return 0
 
 

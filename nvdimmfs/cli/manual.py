@@ -152,12 +152,14 @@ MANUALS = {
     ),
     "nvdimmfs show": Manual(
         details="""
-        For each namespace and label area the drawing shows the info blocks, the struct pages, the data and the
-        space that alignment wastes, with their addresses and sizes.
+        The drawing begins with the physical address map. For each namespace and label area it shows the info
+        blocks, the struct pages, the data and the space that alignment wastes, with their addresses and sizes.
+        --svg draws the same machine as a picture: the memory modules, the ranges that they form, and the
+        namespaces.
         """,
         examples=(
             Example("nvdimmfs show DIR", "Draw the machine that is mounted on DIR."),
-            Example("nvdimmfs show --svg layout.svg DIR", "Write the drawing to a file."),
+            Example("nvdimmfs show DIR --svg layout.svg", "Write a picture to a file."),
             Example("nvdimmfs run -- nvdimmfs show /run/nvdimmfs/machine", "Draw the machine of a command."),
         ),
         files=(Entry("DIR/sys/kernel/debug/nvdimmfs/layout", "What is drawn, as JSON."),),
@@ -190,7 +192,14 @@ MANUALS = {
         see_also=("nvdimmfs-machine-show(1)",),
     ),
     "nvdimmfs machine show": Manual(
-        examples=(Example("nvdimmfs machine show two-socket-6way", "Draw a built-in machine."),),
+        details="""
+        The drawing shows the physical address map, the DIMMs with the parts that regions use, and the parts of
+        DIMMs that each region is interleaved over.
+        """,
+        examples=(
+            Example("nvdimmfs machine show two-socket-6way", "Draw a built-in machine."),
+            Example("nvdimmfs machine show nfit_test --svg nfit_test.svg", "Write a picture to a file."),
+        ),
         see_also=("nvdimmfs-machine-list(1)", "nvdimmfs-show(1)"),
     ),
     "nvdimmfs machine check": Manual(

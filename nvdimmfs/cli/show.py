@@ -1,4 +1,4 @@
-"""`nvdimmfs show`: draw what lies where in a mounted machine's persistent memory."""
+"""`nvdimmfs show`: draw a mounted machine's address map, and what lies where in its persistent memory."""
 
 from __future__ import annotations
 
@@ -7,20 +7,27 @@ import errno
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nvdimmfs.cli.drawing import Document, bars_of, is_layout
+from nvdimmfs.cli.drawing.bars import Document, is_layout
 from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.fuse.identity import daemon_of
 
+if TYPE_CHECKING:
+    from nvdimmfs.cli.drawing.model import MachineDrawing
+
 #: Where a mounted machine says what lies where.
 LAYOUT = "sys/kernel/debug/nvdimmfs/layout"
+
+#: The FILE of --svg that is no file.
+STANDARD_OUTPUT = "-"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("directory", metavar="DIR", help="where the machine is mounted")
     parser.add_argument("--json", action="store_true", help="print the layout for programs, in bytes")
-    parser.add_argument("--svg", metavar="FILE", help="write the drawing as a picture for a web page")
+    offer_svg(parser)
     parser.add_argument("--no-color", action="store_true", help="plain text, on a terminal too")
 
 
@@ -31,25 +38,48 @@ def run(arguments: argparse.Namespace) -> int:
     document = _read_layout(arguments.directory)
     if arguments.json:
         print(json.dumps(document, indent=2))
-    elif arguments.svg is not None:
-        from nvdimmfs.cli.drawing_svg import draw_svg
+        return 0
+    from nvdimmfs.cli.drawing.mounted import drawing_of
 
-        Path(arguments.svg).write_text(draw_svg(bars_of(document)), encoding="utf-8")
+    drawing = drawing_of(document, arguments.directory)
+    if arguments.svg is not None:
+        write_svg(drawing, arguments.svg)
     else:
-        _print(document, plain=arguments.no_color or not sys.stdout.isatty())
+        _print(drawing, plain=arguments.no_color or not sys.stdout.isatty())
     return 0
 
 
-def _print(document: Document, *, plain: bool) -> None:
-    from nvdimmfs.cli.drawing_text import draw_on_terminal, draw_plain
+def offer_svg(parser: argparse.ArgumentParser) -> None:
+    """Declare --svg [FILE]."""
+    parser.add_argument(
+        "--svg",
+        metavar="FILE",
+        nargs="?",
+        const=STANDARD_OUTPUT,
+        help="draw a picture for a web page (SVG) into FILE; without FILE, or for -, on standard output",
+    )
 
-    bars = bars_of(document)
-    if not bars:
+
+def write_svg(drawing: MachineDrawing, path: str) -> None:
+    """Write the picture that --svg asks for.  OSError."""
+    from nvdimmfs.cli.drawing.svg import draw_svg
+
+    picture = draw_svg(drawing)
+    if path == STANDARD_OUTPUT:
+        print(picture, end="")
+    else:
+        Path(path).write_text(picture, encoding="utf-8")
+
+
+def _print(drawing: MachineDrawing, *, plain: bool) -> None:
+    from nvdimmfs.cli.drawing.text import draw_on_terminal, draw_plain
+
+    if not drawing.bars:
         print("no persistent memory")
     elif plain:
-        print(draw_plain(bars), end="")
+        print(draw_plain(drawing), end="")
     else:
-        draw_on_terminal(bars)
+        draw_on_terminal(drawing)
 
 
 def _read_layout(directory: str) -> Document:

@@ -32,7 +32,7 @@ def exact_size(size: int) -> str:
 def rough_size(size: int) -> str:
     """Three figures and a unit, for people: `5.91 TiB`."""
     for unit, name in _UNITS:
-        if size >= unit:
+        if size >= unit or size * 1024 >= unit * 1023.5:  # which would be rounded to 1024 of the next smaller unit
             value = size / unit
             digits = 0 if value >= 100 or size % unit == 0 else 1 if value >= 10 else 2
             return f"{value:.{digits}f} {name}"

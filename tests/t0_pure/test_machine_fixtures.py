@@ -208,7 +208,7 @@ def test_a_drawing_fits_a_terminal_and_names_every_device(name, capsys):
     dimms = sum(len(bus.dimms) for bus in machine.buses)
     regions = sum(len(bus.ranges) for bus in machine.buses)
     assert {f"nmem{number}" for number in range(dimms)} <= set(re.findall(r"nmem\d+", drawing))
-    assert [f"region{number}" for number in range(regions)] == re.findall(r"region\d+", drawing)
+    assert {f"region{number}" for number in range(regions)} <= set(re.findall(r"region\d+", drawing))
 
 
 def test_a_drawing_shows_which_region_has_which_part_of_a_dimm(capsys):

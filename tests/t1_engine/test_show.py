@@ -7,7 +7,6 @@ import pty
 import re
 import select
 import subprocess
-from xml.etree import ElementTree
 
 import mounting
 import pytest
@@ -15,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from poke import DEBUG, Hands
 
-from nvdimmfs.cli.drawing import Bar, Segment, bars_of, shares
-from nvdimmfs.cli.drawing_svg import MONO_WIDTH, SANS_WIDTH, WIDTH, draw_svg
-from nvdimmfs.cli.drawing_text import draw_plain
+from nvdimmfs.cli.drawing.bars import label_area_bar
+from nvdimmfs.cli.drawing.mounted import drawing_of
+from nvdimmfs.cli.drawing.scale import shares
+from nvdimmfs.cli.drawing.text import draw_plain
 from nvdimmfs.cli.main import main
 from nvdimmfs.cli.show import LAYOUT
 from nvdimmfs.formats.label import IndexBlock
@@ -45,12 +45,27 @@ def pretend_mount(hands, directory):
     return str(directory)
 
 
+def bars_of(layout):
+    return drawing_of(layout, "machine").bars
+
+
+def plain(layout, width=80):
+    return draw_plain(drawing_of(layout, "machine"), width)
+
+
 # Text
 
 
 def test_two_namespaces_as_text(hands, tmp_path, capsys):
     assert main(["show", pretend_mount(hands, tmp_path)]) == 0
     assert capsys.readouterr().out == (
+        "physical addresses\n"
+        "  0x0-0x7fffffff              2 GiB  RAM\n"
+        "                              2 GiB  for devices\n"
+        "  0x100000000-0x11fffffff   512 MiB  region0\n"
+        "  0x120000000-0x17fffffff  1536 MiB  RAM\n"
+        "  0x180000000-0x18fffffff   256 MiB  region1\n"
+        "\n"
         "namespace0.0 in region0: 512 MiB\n"
         "  pfn0.0 bound to nd_pmem; dev/pmem0; mode pmem; align 2 MiB;\n"
         "  struct pages: 8 MiB in pmem\n"
@@ -80,7 +95,7 @@ def test_no_line_is_wider_than_the_terminal(width):
     hands.bring_up(0, "pfn", mode="ram")
     hands.bring_up(1, "dax", mode="pmem", align=GIB)
     hands.bring_up(2, "btt", sector_size=512)
-    lines = draw_plain(bars_of(hands.layout()), width).splitlines()
+    lines = plain(hands.layout(), width).splitlines()
     assert all(len(line) == width for line in lines if line.startswith("|"))
     assert all(len(line) <= max(width, 80) for line in lines)
 
@@ -151,7 +166,7 @@ def label_area(*slots):
 
 
 def test_label_areas_have_their_slots_in_runs():
-    (bar,) = bars_of({"regions": [], "dimms": [label_area(0, 1, 2, 5)]})
+    bar = label_area_bar(label_area(0, 1, 2, 5))
     assert [(segment.name, segment.size) for segment in bar.segments] == [
         ("index block", 256),
         ("index block", 256),
@@ -164,7 +179,7 @@ def test_label_areas_have_their_slots_in_runs():
 
 
 def test_a_label_area_in_tatters_is_shown_without_the_order_of_its_slots():
-    (bar,) = bars_of({"regions": [], "dimms": [label_area(*range(0, 510, 2))]})
+    bar = label_area_bar(label_area(*range(0, 510, 2)))
     assert [segment.name for segment in bar.segments] == ["index block", "index block", "510 slots, some free"]
 
 
@@ -211,9 +226,9 @@ def test_a_terminal_gets_colours_and_the_same_words(hands, tmp_path, monkeypatch
     written = on_a_terminal("show", directory)
     assert "\x1b[30;42m" in written
     bare = re.sub(r"\x1b\[[0-9;]*m", "", written)
-    plain = draw_plain(bars_of(hands.layout()))
+    expected = plain(hands.layout())
     row = re.compile(r"^ +(\S) +(0x.*)$", re.MULTILINE)
-    assert row.findall(bare) == row.findall(plain)
+    assert row.findall(bare) == row.findall(expected)
     assert all(len(line) <= 80 for line in bare.splitlines())
 
 
@@ -222,7 +237,7 @@ def test_a_terminal_gets_colours_and_the_same_words(hands, tmp_path, monkeypatch
 )
 def test_who_wants_no_colour_gets_plain_text(hands, tmp_path, options, environment):
     written = on_a_terminal("show", pretend_mount(hands, tmp_path), *options, **environment)
-    assert written == draw_plain(bars_of(hands.layout()))
+    assert written == plain(hands.layout())
 
 
 # For programs
@@ -231,84 +246,6 @@ def test_who_wants_no_colour_gets_plain_text(hands, tmp_path, options, environme
 def test_json_is_what_the_machine_says(hands, tmp_path, capsys):
     assert main(["show", pretend_mount(hands, tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == hands.layout()
-
-
-# The picture
-
-
-def picture(bars):
-    return ElementTree.fromstring(draw_svg(bars))
-
-
-def texts(root):
-    """Each text with the rectangle that it takes at most: left, top, right, bottom."""
-    for element in root.iter(f"{SVG}text"):
-        classes = element.get("class").split()
-        size = {"title": 16, "name": 13, "small": 12}[classes[0]]
-        width = len(element.text) * size * (MONO_WIDTH if "number" in classes else SANS_WIDTH)
-        x, y = float(element.get("x")), float(element.get("y"))
-        left = x - width if element.get("text-anchor") == "end" else x
-        yield element.text, (left, y - size * 0.8, left + width, y + size * 0.2)
-
-
-def check_picture(root):
-    """Everything is inside, and no label meets another."""
-    height = float(root.get("height"))
-    assert root.get("viewBox") == f"0 0 {WIDTH} {height:g}"
-    found = list(texts(root))
-    for text, (left, top, right, bottom) in found:
-        assert 0 <= left < right <= WIDTH, text
-        assert 0 <= top < bottom <= height, text
-    for index, (one, a) in enumerate(found):
-        for other, b in found[index + 1 :]:
-            assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1], (one, other)
-    for element in root.iter(f"{SVG}rect"):
-        x, width = float(element.get("x")), float(element.get("width"))
-        assert x >= 0
-        assert x + width <= WIDTH + 0.01
-
-
-def test_the_picture_says_what_the_text_says(hands, tmp_path, capsys):
-    file = tmp_path / "picture.svg"
-    assert main(["show", pretend_mount(hands, tmp_path / "machine"), "--svg", str(file)]) == 0
-    assert capsys.readouterr().out == ""
-    root = ElementTree.parse(file).getroot()
-    check_picture(root)
-    words = [text for text, _ in texts(root)]
-    for wanted in ("namespace0.0 in region0: 512 MiB", "memmap", "2040 KiB", "0x100a00000", "0x18fffffff", "log"):
-        assert wanted in words
-    segments = [element for element in root.iter(f"{SVG}rect") if element.get("class") == "segment"]
-    assert len(segments) == 10
-    assert f"memmap: {8 * MIB} bytes at 0x100200000" in [segment.find(f"{SVG}title").text for segment in segments]
-
-
-def test_the_picture_needs_nothing_from_elsewhere_and_follows_light_and_dark(hands):
-    text = draw_svg(bars_of(hands.layout()))
-    assert "prefers-color-scheme: dark" in text
-    assert re.findall(r"https?://[^\"<]*", text) == ["http://www.w3.org/2000/svg"]
-    assert not re.search(r"@import|@font-face|url\(|<script|<image", text)
-
-
-names = st.sampled_from(["info block", "alignment padding", "end truncation", "arenas 0 to 2046", "data"])
-kinds = st.sampled_from(["info", "padding", "data", "memmap", "something new"])
-
-
-@st.composite
-def some_bars(draw):
-    start = position = draw(st.sampled_from([0, 4 * GIB, 1 << 51]))
-    segments = []
-    for size in draw(st.lists(st.integers(1, 1 << 50), min_size=1, max_size=14)):
-        segments.append(Segment(draw(kinds), draw(names), position, size))
-        position += size
-    notes = tuple(draw(st.lists(st.sampled_from(["mode pmem", "struct pages: 16384 MiB in pmem"]), max_size=9)))
-    return Bar("namespace10.12 in region10", notes, start, position - start, tuple(segments), draw(st.booleans()))
-
-
-@settings(max_examples=60)
-@given(st.lists(some_bars(), min_size=1, max_size=3))
-def test_labels_never_meet_whatever_is_drawn(bars):
-    check_picture(picture(bars))
-    assert draw_plain(bars).count("\n") > len(bars)
 
 
 # What cannot be drawn

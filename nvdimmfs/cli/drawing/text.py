@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
-from nvdimmfs.cli.drawing import ARENAS, MIXED_SLOTS, Bar, Segment, shares
+from nvdimmfs.cli.drawing.bars import ARENAS, MIXED_SLOTS, Bar, Segment
+from nvdimmfs.cli.drawing.machine_text import map_lines
+from nvdimmfs.cli.drawing.model import MachineDrawing
+from nvdimmfs.cli.drawing.scale import shares
 from nvdimmfs.cli.sizes import exact_size, short_size
 
-#: Columns where nobody says how many there are, and the most that a bar is worth.
+#: Columns of what is no terminal, and the most that a bar uses.
 PLAIN_WIDTH = 80
 MOST_WIDTH = 120
 
@@ -60,12 +63,12 @@ COLOURS = {
 _NO_BREAK = "\xa0"
 
 
-def draw_plain(bars: Sequence[Bar], width: int = PLAIN_WIDTH) -> str:
-    """The whole drawing in plain characters."""
-    return "\n".join("".join(f"{line}\n" for line in _plain_bar(bar, width)) for bar in bars)
+def draw_plain(drawing: MachineDrawing, width: int = PLAIN_WIDTH) -> str:
+    """The address map and every bar in plain characters."""
+    return "\n".join(_joined(lines) for lines in (map_lines(drawing, width), *_plain_bars(drawing.bars, width)))
 
 
-def draw_on_terminal(bars: Sequence[Bar]) -> None:
+def draw_on_terminal(drawing: MachineDrawing) -> None:
     """Print the drawing in colour, where the terminal has any and its user wants it (NO_COLOR, TERM)."""
     from rich.console import Console  # a fifteenth of a second, which nobody else has to wait for
     from rich.text import Text
@@ -73,9 +76,10 @@ def draw_on_terminal(bars: Sequence[Bar]) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     width = min(console.width, MOST_WIDTH)
     if console.color_system is None or console.no_color:
-        print(draw_plain(bars, width), end="")
+        print(draw_plain(drawing, width), end="")
         return
-    for number, bar in enumerate(bars):
+    print(_joined(map_lines(drawing, width)), end="")
+    for bar in drawing.bars:
         cells = _cells(bar, width - 2)
         picture = Text("|")
         for segment, count in zip(bar.segments, cells, strict=True):
@@ -83,9 +87,18 @@ def draw_on_terminal(bars: Sequence[Bar]) -> None:
         picture.append("|")
         swatches = [Text(f" {_glyph(segment)} ", _style(segment)) for segment in bar.segments]
         heading = _heading(bar, width)
-        console.print(*([""] if number else []), Text(heading[0], "bold"), *heading[1:], picture, sep="\n")
+        console.print("", Text(heading[0], "bold"), *heading[1:], picture, sep="\n")
         for swatch, row in zip(swatches, _table(bar, width - 7), strict=True):
             console.print(Text("  ") + swatch + Text(f"  {row}"), overflow="ignore", no_wrap=True)
+
+
+def _joined(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _plain_bars(bars: Iterable[Bar], width: int) -> Iterator[Iterator[str]]:
+    for bar in bars:
+        yield _plain_bar(bar, width)
 
 
 def _plain_bar(bar: Bar, width: int) -> Iterator[str]:

@@ -1,8 +1,8 @@
-"""What a drawing of a machine's persistent memory consists of, whatever it is drawn with.
+"""Bars: what lies where in a namespace or in a label area.
 
-The machine says what lies where in the file `layout` of its debug folder (`nvdimmfs.machine.layout`).  A drawing is a
-list of bars.  A namespace is one bar; when it is a BTT of several arenas, arenas that are divided alike are one segment
-of it, and each kind of arena has a bar of its own.
+A mounted machine reports it in the file `layout` of its debug folder (`nvdimmfs.machine.layout`).  A namespace is one
+bar; when it is a BTT of several arenas, arenas that are divided alike are one segment of it, and each kind of arena has
+a bar of its own.
 """
 
 from __future__ import annotations
@@ -61,11 +61,12 @@ class Bar(NamedTuple):
 
     Attributes:
         title: what it is.
-        notes: what else is to be said of it, in a few words each.
+        notes: further facts, a few words each.
         start: first physical address.
         size: bytes.
         segments: in address order.
         detail: it shows a segment of the bar before it.
+        brief: the most important notes, in a few words.
     """
 
     title: str
@@ -74,11 +75,17 @@ class Bar(NamedTuple):
     size: int
     segments: tuple[Segment, ...]
     detail: bool = False
+    brief: str = ""
 
     @property
     def last(self) -> int:
         """The last physical address."""
         return self.start + self.size - 1
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it is space that no namespace has."""
+        return all(segment.kind == FREE for segment in self.segments)
 
 
 class Part(NamedTuple):
@@ -93,16 +100,12 @@ class Part(NamedTuple):
 
 def is_layout(document: object) -> bool:
     """Whether a JSON value is a layout of a version that is understood here."""
-    return isinstance(document, dict) and (document.get("format"), document.get("version")) == (FORMAT, VERSION)
+    if not isinstance(document, dict) or "system_ram" not in document:
+        return False
+    return (document.get("format"), document.get("version")) == (FORMAT, VERSION)
 
 
-def bars_of(document: Document) -> list[Bar]:
-    """All bars: region by region, then the DIMMs' label areas."""
-    regions = (bar for region in document["regions"] for bar in _region_bars(region))
-    return [*regions, *(_dimm_bar(dimm) for dimm in document["dimms"])]
-
-
-def _region_bars(region: Document) -> Iterator[Bar]:
+def region_bars(region: Document) -> Iterator[Bar]:
     """One for each namespace and for what has none, in address order."""
     free = [(part["start"], [_free_bar(region, part)]) for part in region["free"]]
     used = [(namespace["start"], _namespace_bars(region, namespace)) for namespace in region["namespaces"]]
@@ -119,16 +122,17 @@ def _namespace_bars(region: Document, namespace: Document) -> list[Bar]:
     parts = _parts(namespace)
     title = f"{namespace['name']} in {region['name']}"
     place = namespace["start"], namespace["size"]
+    brief = _brief(namespace)
     runs = _alike_arenas(parts)
     if len({part.arena for part in parts if part.arena is not None}) < 2:
-        return [Bar(title, _notes(namespace), *place, tuple(map(_segment, parts)))]
+        return [Bar(title, _notes(namespace), *place, tuple(map(_segment, parts)), brief=brief)]
     outside = [_segment(part) for part in parts if part.arena is None]
     arenas = [_arenas_segment(run) for run in runs]
     segments = tuple(sorted([*outside, *arenas], key=lambda segment: segment.start))
-    return [Bar(title, _notes(namespace), *place, segments), *(_arena_bar(run) for run in runs)]
+    return [Bar(title, _notes(namespace), *place, segments, brief=brief), *(_arena_bar(run) for run in runs)]
 
 
-def _dimm_bar(dimm: Document) -> Bar:
+def label_area_bar(dimm: Document) -> Bar:
     """A label area.  One in which labels and free slots alternate too often is shown without their order."""
     parts = _parts(dimm)
     if len(parts) > MOST_PARTS_OF_A_LABEL_AREA:
@@ -154,6 +158,18 @@ def _notes(namespace: Document) -> tuple[str, ...]:
     if "sector_size" in namespace:
         notes.append(f"sectors of {namespace['sector_size']} bytes")
     return (*notes, "no struct pages" if struct_pages is None else _cost(struct_pages))
+
+
+def _brief(namespace: Document) -> str:
+    """What it is in service as, and where its struct pages are."""
+    if namespace["driver"] is None:
+        return "bound to no driver"
+    words = [namespace["device"] if namespace["device"] != namespace["name"] else "raw"]
+    if "sector_size" in namespace:
+        words.append(f"{namespace['sector_size']} B sectors")
+    places = [place for place, size in (namespace["struct_pages"] or {}).items() if size]
+    words += [f"memmap in {' and '.join(places)}"] if places else []
+    return ", ".join([*words, *([namespace["disk"]] if namespace["disk"] else [])])
 
 
 def _cost(struct_pages: Document) -> str:
@@ -214,24 +230,3 @@ def _arena_bar(run: Sequence[Sequence[Part]]) -> Bar:
     size = _end(arena) - start
     notes = () if len(run) == 1 else (f"the first of {len(run)} of {rough_size(size)} each",)
     return Bar(_arenas_name(run), notes, start, size, tuple(map(_segment, arena)), detail=True)
-
-
-def shares(sizes: Sequence[int], width: int, least: int) -> list[int]:
-    """Divide `width` into whole numbers in proportion to the sizes, none below `least`, as long as there is room.
-
-    What the small ones get too much is taken from the large ones, in proportion again.
-    """
-    small: set[int] = set()
-    while True:
-        left = width - least * len(small)
-        total = sum(size for index, size in enumerate(sizes) if index not in small) or 1
-        found = {index for index, size in enumerate(sizes) if index not in small and size * left < least * total}
-        if not found:
-            break
-        small |= found
-    edges = [0]
-    given = 0
-    for index, size in enumerate(sizes):
-        given += 0 if index in small else size
-        edges.append(given * left // total)
-    return [least if i in small else edges[i + 1] - edges[i] for i in range(len(sizes))]
