@@ -30,8 +30,8 @@ from nvdimmfs.formats.btt import (
     initial_log,
     log_slots,
     newer_entry,
-    next_seq,
 )
+from nvdimmfs.formats.info_block import next_seq
 from nvdimmfs.nd.namespace_io import NamespaceIO
 
 #: The log group that writes use: the first.  The kernel takes the CPU's number modulo the lanes; this is one CPU.

@@ -17,6 +17,7 @@ import attrs
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE, NULL_UUID, checksum_ok, require_block, seal
+from nvdimmfs.units import align_up
 
 #: Signature of the info block, 16 bytes (BTT_SIG).
 BTT_SIGNATURE = b"BTT_ARENA_INFO\0\0"
@@ -283,13 +284,13 @@ def arena_layout(
         nextoff: bytes to the next arena, 0 in the last.
         version: of the format.
     """
-    internal_lbasize = _round_up(lbasize, INTERNAL_LBASIZE_ALIGNMENT)
-    log_size = _round_up(DEFAULT_NFREE * LOG_GROUP_SIZE, BTT_PAGE_SIZE)
+    internal_lbasize = align_up(lbasize, INTERNAL_LBASIZE_ALIGNMENT)
+    log_size = align_up(DEFAULT_NFREE * LOG_GROUP_SIZE, BTT_PAGE_SIZE)
     available = size - size % BTT_PAGE_SIZE - 2 * INFO_BLOCK_SIZE - log_size
     # One page is left out of account, so that the map still fits once it is rounded up to whole pages.
     internal_nlba = (available - BTT_PAGE_SIZE) // (internal_lbasize + MAP_ENTRY_SIZE)
     external_nlba = internal_nlba - DEFAULT_NFREE
-    map_size = _round_up(external_nlba * MAP_ENTRY_SIZE, BTT_PAGE_SIZE)
+    map_size = align_up(external_nlba * MAP_ENTRY_SIZE, BTT_PAGE_SIZE)
     dataoff = infooff + INFO_BLOCK_SIZE
     mapoff = dataoff + available - map_size
     logoff = mapoff + map_size
@@ -399,11 +400,6 @@ class LogEntry:
         return cls(*_LOG_ENTRY.unpack(data))
 
 
-def next_seq(seq: int) -> int:
-    """The sequence number after `seq`: 1, 2, 3, 1, ...; 0 stays 0 (nd_inc_seq, drivers/nvdimm/nd.h)."""
-    return (0, 2, 3, 1)[seq & 3]
-
-
 def newer_entry(first: int, second: int) -> int:
     """Which of a lane's two entries, 0 or 1, was written last, by their sequence numbers (btt_log_get_old).
 
@@ -452,7 +448,3 @@ def _groups_using(log: bytes, slot: int) -> list[int]:
     halves = memoryview(log).cast("Q")
     start, distance = slot * 2, LOG_GROUP_SIZE // 8
     return list(map(operator.or_, halves[start::distance].tolist(), halves[start + 1 :: distance].tolist()))
-
-
-def _round_up(number: int, unit: int) -> int:
-    return -(-number // unit) * unit

@@ -1,4 +1,4 @@
-"""What pfn, dax and BTT info blocks have in common (struct nd_gen_sb, drivers/nvdimm/nd.h, Linux 6.1)."""
+"""Common parts of info blocks and labels: the frame of an info block, sequence numbers (drivers/nvdimm/nd.h, 6.1)."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ def require_block(block: bytes) -> None:
     """ValueError unless these are the bytes of one info block."""
     if len(block) != INFO_BLOCK_SIZE:
         raise ValueError(f"an info block has {INFO_BLOCK_SIZE} bytes, not {len(block)}")
+
+
+def next_seq(seq: int) -> int:
+    """The sequence number after `seq`: 1, 2, 3, 1, ...; 0 stays 0 (nd_inc_seq, drivers/nvdimm/nd.h)."""
+    return (0, 2, 3, 1)[seq & 3]
 
 
 def _checksum(body: bytes) -> int:

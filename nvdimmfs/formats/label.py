@@ -14,9 +14,8 @@ from uuid import UUID
 
 import attrs
 
-from nvdimmfs.formats.btt import next_seq
 from nvdimmfs.formats.fletcher import fletcher64
-from nvdimmfs.formats.info_block import NULL_UUID
+from nvdimmfs.formats.info_block import NULL_UUID, next_seq
 
 #: Signature of an index block, 16 bytes (NSINDEX_SIGNATURE, drivers/nvdimm/label.c).
 INDEX_SIGNATURE = b"NAMESPACE_INDEX\0"

@@ -13,7 +13,7 @@ from uuid import UUID
 import attrs
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.btt import next_seq
+from nvdimmfs.formats.info_block import next_seq
 from nvdimmfs.formats.label import (
     LABEL_SIZE_1_1,
     IndexBlock,

@@ -31,9 +31,9 @@ from nvdimmfs.formats.btt import (
     initial_log,
     log_slots,
     newer_entry,
-    next_seq,
     sector_size_of,
 )
+from nvdimmfs.formats.info_block import next_seq
 
 LBASIZES = [512, 520, 528, 4096, 4104, 4160, 4224]
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
