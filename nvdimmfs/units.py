@@ -1,4 +1,4 @@
-"""Sizes that memory is counted in on x86-64, and ranges of addresses."""
+"""Sizes in which memory is counted on x86-64, ranges of addresses, and arithmetic on the kernel's integers."""
 
 from __future__ import annotations
 
@@ -35,6 +35,11 @@ MIB = 1 << 20
 GIB = 1 << 30
 TIB = 1 << 40
 PIB = 1 << 50
+
+
+#: The largest unsigned integers of 32 and 64 bits; `&` with one wraps a result around as the kernel's arithmetic does.
+U32_MASK = (1 << 32) - 1
+U64_MASK = (1 << 64) - 1
 
 
 @attrs.frozen
@@ -76,7 +81,18 @@ def align_down(value: int, alignment: int) -> int:
 
 def align_up(value: int, alignment: int) -> int:
     """The multiple of `alignment` at or above `value`."""
-    return -(-value // alignment) * alignment
+    return value + -value % alignment
+
+
+def div_round_up(value: int, divisor: int) -> int:
+    """How many times `divisor` is needed to hold `value`."""
+    return -(-value // divisor)
+
+
+def as_signed(value: int, bits: int = 64) -> int:
+    """`value` as a signed integer of so many bits, wrapped around where it does not fit."""
+    sign = 1 << (bits - 1)
+    return (value + sign) % (2 * sign) - sign
 
 
 def pages(size: int) -> int:

@@ -6,9 +6,9 @@ import errno
 import re
 from collections.abc import Iterator
 
-from nvdimmfs.core.parse import as_signed, c_string
+from nvdimmfs.core.parse import c_string
 from nvdimmfs.errors import KernelError
-from nvdimmfs.units import PAGE_SIZE
+from nvdimmfs.units import PAGE_SIZE, U64_MASK, as_signed
 
 #: Bytes of a sector; block layer sizes and offsets count in these.
 SECTOR_SIZE = 512
@@ -123,7 +123,7 @@ class Badblocks:
         written = _WRITTEN.match(c_string(data))
         if not written or written[3] not in (None, b"\n"):
             raise KernelError(errno.EINVAL, "not a sector and a count")
-        sector, count = int(written[1]) % (1 << 64), as_signed(int(written[2]), bits=32)
+        sector, count = int(written[1]) & U64_MASK, as_signed(int(written[2]), bits=32)
         if count <= 0:
             raise KernelError(errno.EINVAL, "no sectors")
         self.set(sector, count)

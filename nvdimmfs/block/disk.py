@@ -16,13 +16,13 @@ from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, 
 from nvdimmfs.core.device import Class, Device
 from nvdimmfs.core.device_number import BLOCK_EXT_MAJOR, DeviceNumber
 from nvdimmfs.core.numbering import Numbering
-from nvdimmfs.core.parse import as_signed, parse_unsigned, scan_signed
+from nvdimmfs.core.parse import parse_unsigned, scan_signed
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.partition_table import MOST_PARTITIONS, PartitionEntry, Sectors, partitions_of
 from nvdimmfs.kernfs import BinaryFile, Bytes
-from nvdimmfs.units import KIB, PAGE_SIZE, align_down, align_up
+from nvdimmfs.units import KIB, PAGE_SIZE, align_down, align_up, as_signed, div_round_up
 
 #: Bytes to read ahead unless the disk says otherwise (VM_READAHEAD_PAGES, include/linux/mm.h).
 DEFAULT_READ_AHEAD = 128 * KIB
@@ -334,7 +334,7 @@ class DiskBytes:
         if not bad:
             return False
         first = offset // SECTOR_SIZE
-        return bad.overlaps(first, -(-(offset + length) // SECTOR_SIZE) - first)
+        return bad.overlaps(first, div_round_up(offset + length, SECTOR_SIZE) - first)
 
 
 @attribute("size")

@@ -17,7 +17,7 @@ from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.core.attribute import AttributeGroup, HasSystem, KernelAttribute, attribute, constant
 from nvdimmfs.core.parse import c_string, parse_signed, parse_unsigned_or_einval
 from nvdimmfs.errors import KernelError
-from nvdimmfs.units import KIB, PAGE_SIZE, align_down
+from nvdimmfs.units import KIB, PAGE_SIZE, U64_MASK, align_down
 
 #: KiB of the largest request that the queue passes on at the start (BLK_DEF_MAX_SECTORS).
 DEFAULT_MAX_SECTORS_KB = 1280
@@ -291,7 +291,7 @@ def _store_wbt_lat_usec(disk: HasQueue, data: bytes) -> None:
         disk.settings.latency = ROTATING_LATENCY if "rotational" in disk.settings.switches else SOLID_LATENCY
     else:
         # The kernel does not notice when the nanoseconds do not fit.
-        disk.settings.latency = value * 1000 % (1 << 64)
+        disk.settings.latency = value * 1000 & U64_MASK
 
 
 QUEUE_GROUP: AttributeGroup[HasQueue] = AttributeGroup(
@@ -347,7 +347,7 @@ def _integrity_switch(name: str) -> KernelAttribute[HasQueue]:
         digits = _DIGITS.match(c_string(data))
         assert digits, "the pattern matches no digits, too"
         # What simple_strtoul makes of it wraps around at 64 bits (block/blk-integrity.c).
-        on = int(digits[0] or b"0") % (1 << 64) != 0
+        on = int(digits[0] or b"0") & U64_MASK != 0
         disk.settings.integrity = _turned(disk.settings.integrity, name, on=on)
 
     return KernelAttribute(name, 0o644, show, store)

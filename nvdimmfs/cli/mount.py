@@ -21,6 +21,7 @@ from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.mount_table import absolute
 from nvdimmfs.cli.vacancy import Vacancy, held
 from nvdimmfs.fuse.requirements import MountError, require_fuse
+from nvdimmfs.units import div_round_up
 
 if TYPE_CHECKING:  # loaded when a machine is described
     from nvdimmfs.machine_file.model import MachineDescription
@@ -179,7 +180,7 @@ def _warn_of_missing_memory(request: MountRequest) -> None:
     if request.media is not None:
         return
     for missing in without_memory(request.machine.memmap, request.machine.ram):
-        needed = -(-memory_reaching(missing.end) // GIB)
+        needed = div_round_up(memory_reaching(missing.end), GIB)
         print(
             f"nvdimmfs: warning: the machine has no memory at {missing}: it reads as zeros and forgets what is written;"
             f" --ram {needed}G or --media FOLDER gives it bytes",

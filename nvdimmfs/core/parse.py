@@ -11,6 +11,7 @@ import re
 import uuid
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.units import as_signed
 
 #: What the kernel's isspace() accepts: ASCII white space and the no-break space (lib/ctype.c).
 WHITE_SPACE = b" \t\n\v\f\r\xa0"
@@ -104,12 +105,6 @@ def scan_signed(data: bytes) -> int:
         raise KernelError(errno.EINVAL, "no number")
     value = -int(found[2]) if found[1] else int(found[2])
     return as_signed(value)
-
-
-def as_signed(value: int, bits: int = 64) -> int:
-    """What a number comes to in so many bits with a sign: what does not fit wraps around."""
-    sign = 1 << (bits - 1)
-    return (value + sign) % (2 * sign) - sign
 
 
 def parse_bool(data: bytes) -> bool:

@@ -26,6 +26,7 @@ from nvdimmfs.formats.btt import (
 from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE, NULL_UUID
 from nvdimmfs.media.base import Media
 from nvdimmfs.nd.namespace_io import BadRanges, NamespaceIO
+from nvdimmfs.units import div_round_up
 
 
 @attrs.frozen(kw_only=True)
@@ -170,7 +171,7 @@ class Btt:
 
     def _sectors(self, length: int) -> int:
         """The sectors that `length` bytes from a sector's start on touch."""
-        return -(-length // self.sector_size)
+        return div_round_up(length, self.sector_size)
 
     def _require_range(self, offset: int, length: int) -> None:
         if offset < 0 or length < 0 or offset + length > self.size:

@@ -33,6 +33,7 @@ from nvdimmfs.formats.btt import (
 )
 from nvdimmfs.formats.info_block import next_seq
 from nvdimmfs.nd.namespace_io import NamespaceIO
+from nvdimmfs.units import U32_MASK
 
 #: The log group that writes use: the first.  The kernel takes the CPU's number modulo the lanes; this is one CPU.
 LANE = 0
@@ -41,7 +42,6 @@ LANE = 0
 _LOG_HALF = LOG_ENTRY_SIZE // 2
 
 _MAP_ENTRY = struct.Struct("<I")
-_U32 = 0xFFFF_FFFF
 
 
 @attrs.frozen
@@ -237,7 +237,7 @@ class Arena:
 
     def _map_offset(self, premap: int) -> int:
         # The kernel multiplies in 32 bits, which a corrupt log's sector number can overflow.
-        return self.layout.mapoff + (premap * MAP_ENTRY_SIZE & _U32)
+        return self.layout.mapoff + (premap * MAP_ENTRY_SIZE & U32_MASK)
 
     def _block_offset(self, block: int) -> int:
         return self.layout.dataoff + block * self.layout.internal_lbasize

@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 from itertools import accumulate
 
+from nvdimmfs.units import U32_MASK, div_round_up
+
 _WORD = 4
-_MASK = 0xFFFF_FFFF
 
 
 def fletcher64(data: bytes) -> int:
@@ -21,8 +22,8 @@ def fletcher64(data: bytes) -> int:
     if rest:
         raise ValueError(f"fletcher64 takes whole 32-bit words, not {len(data)} bytes")
     # A zero word leaves the low sum as it is, so the zeros that end most blocks need not be looked at one by one.
-    used = -(-len(data.rstrip(b"\0")) // _WORD)
+    used = div_round_up(len(data.rstrip(b"\0")), _WORD)
     words: tuple[int, ...] = struct.unpack_from(f"<{used}I", data)
     low = sum(words)
     high = sum(accumulate(words)) + low * (count - used)
-    return (high & _MASK) << 32 | (low & _MASK)
+    return (high & U32_MASK) << 32 | (low & U32_MASK)

@@ -16,6 +16,7 @@ import attrs
 
 from nvdimmfs.formats.fletcher import fletcher64
 from nvdimmfs.formats.info_block import NULL_UUID, next_seq
+from nvdimmfs.units import align_up, div_round_up
 
 #: Signature of an index block, 16 bytes (NSINDEX_SIGNATURE, drivers/nvdimm/label.c).
 INDEX_SIGNATURE = b"NAMESPACE_INDEX\0"
@@ -397,8 +398,7 @@ def _label_size_of(index: IndexBlock) -> int | None:
 
 
 def _index_size(nslot: int) -> int:
-    size = INDEX_HEADER_SIZE + -(-nslot // 8)
-    return -(-size // INDEX_ALIGN) * INDEX_ALIGN
+    return align_up(INDEX_HEADER_SIZE + div_round_up(nslot, 8), INDEX_ALIGN)
 
 
 def _with_checksum(data: bytes, offset: int) -> bytes:

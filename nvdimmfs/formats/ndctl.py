@@ -14,12 +14,10 @@ from typing import ClassVar, Self, TypeAlias, TypeVar
 import attrs
 
 from nvdimmfs.formats.structure import Structure
+from nvdimmfs.units import U32_MASK
 
 #: The size of a field that cannot be derived from the argument (UINT_MAX).
 UNKNOWN_SIZE = 0xFFFF_FFFF
-
-#: Lengths are 32 bits wide; an overflow is lost.
-U32_MASK = 0xFFFF_FFFF
 
 #: A status, a length, or another number of 32 bits.
 U32 = struct.Struct("<I")

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 
 from attrs import evolve, frozen
 
+from nvdimmfs.units import U64_MASK
+
 #: Bytes of the sectors that MBR tables and the kernel's own numbers count in.
 SECTOR_SIZE = 512
 
@@ -41,8 +43,6 @@ _HEADER_LBA = 1
 _GUID_ENTRY = struct.Struct("<16s16sQQ8x72s")
 _LARGEST_ENTRY_ARRAY = 4 << 20
 
-#: The kernel counts sectors in 64 bits without a sign (sector_t, include/linux/types.h).
-_SECTOR_NUMBERS = 1 << 64
 
 #: Gives bytes: an offset and a length within the disk.
 Read = Callable[[int, int], bytes]
@@ -67,7 +67,8 @@ class PartitionEntry:
     @property
     def end(self) -> int:
         """The sector behind it, added up in 64 bits as the kernel does: an end before the start comes out as it is."""
-        return (self.start + self.count) % _SECTOR_NUMBERS
+        # sector_t, include/linux/types.h
+        return (self.start + self.count) & U64_MASK
 
 
 @frozen
@@ -191,7 +192,7 @@ def _gpt(disk: Sectors, first: bytes) -> list[PartitionEntry] | None:
     for number, entry in enumerate(_GUID_ENTRY.iter_unpack(entries), 1):
         kind, _, start, last, name = entry
         if uuid.UUID(bytes_le=kind).int and start <= disk.last_block and last <= disk.last_block:
-            count = (last - start + 1) * unit % _SECTOR_NUMBERS
+            count = (last - start + 1) * unit & U64_MASK
             found.append(PartitionEntry(number, start * unit, count, _name(name)))
     return found
 

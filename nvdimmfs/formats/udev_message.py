@@ -28,6 +28,8 @@ import struct
 import sys
 from collections.abc import Collection, Mapping, Sequence
 
+from nvdimmfs.units import U32_MASK
+
 #: How a message begins that udev sent, 8 bytes.
 PREFIX = b"libudev\0"
 
@@ -42,7 +44,6 @@ _FILTER_FIELDS = struct.Struct(">IIQ")
 _MAGIC = struct.Struct(">I")
 _HEADER_SIZE = len(PREFIX) + _MAGIC.size + _HOST_FIELDS.size + _FILTER_FIELDS.size
 
-_MASK = 0xFFFFFFFF
 #: The multiplier and the shift of MurmurHash2.
 _MULTIPLIER = 0x5BD1E995
 _SHIFT = 24
@@ -126,15 +127,15 @@ def tag_bloom(tags: list[str]) -> int:
 
 def murmur_hash2(data: bytes, seed: int = 0) -> int:
     """MurmurHash2 of 32 bits, words in the host's byte order (Austin Appleby, who put it into the public domain)."""
-    result = (seed ^ len(data)) & _MASK
+    result = (seed ^ len(data)) & U32_MASK
     whole = len(data) & ~3
     for position in range(0, whole, 4):
-        word = int.from_bytes(data[position : position + 4], sys.byteorder) * _MULTIPLIER & _MASK
-        word = (word ^ word >> _SHIFT) * _MULTIPLIER & _MASK
-        result = result * _MULTIPLIER & _MASK ^ word
+        word = int.from_bytes(data[position : position + 4], sys.byteorder) * _MULTIPLIER & U32_MASK
+        word = (word ^ word >> _SHIFT) * _MULTIPLIER & U32_MASK
+        result = result * _MULTIPLIER & U32_MASK ^ word
     if rest := data[whole:]:
-        result = (result ^ int.from_bytes(rest, "little")) * _MULTIPLIER & _MASK
-    result = (result ^ result >> 13) * _MULTIPLIER & _MASK
+        result = (result ^ int.from_bytes(rest, "little")) * _MULTIPLIER & U32_MASK
+    result = (result ^ result >> 13) * _MULTIPLIER & U32_MASK
     return result ^ result >> 15
 
 

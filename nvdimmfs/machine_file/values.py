@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_args, get_origin
 import attrs
 
 from nvdimmfs.errors import printable
+from nvdimmfs.units import U64_MASK
 
 # The kinds of numbers.  To the type checker all are int; the annotation is a key of `_KINDS`.
 
@@ -44,9 +45,6 @@ _DIGITS = "0x[0-9a-f]{1,30}|0|[1-9][0-9]{0,30}"
 _SIZE = re.compile(rf"({_DIGITS})([{_SUFFIXES}]?)", re.ASCII | re.IGNORECASE)
 _NUMBER = re.compile(_DIGITS, re.ASCII | re.IGNORECASE)
 
-#: Physical addresses and sizes fit into 64 bits; what the machine makes of them is for the checks.
-_WORD = 1 << 64
-
 #: A value that is longer is not repeated in full in a complaint.
 _LONGEST_VALUE = 40
 
@@ -71,7 +69,7 @@ class NumberKind:
     name: str
     example: str
     minimum: int = 0
-    limit: int = _WORD
+    limit: int = U64_MASK + 1  # addresses and sizes have 64 bits; the checks decide what the machine makes of them
     article: str = "a"
     suffixes: bool = False
     hexadecimal: bool = False

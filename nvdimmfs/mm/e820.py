@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
+from nvdimmfs.units import U32_MASK, U64_MASK
+
 #: Entries that the kernel's table holds: 128 of the boot protocol and 3 for each of 1024 nodes (asm/e820/types.h).
 E820_MAX_ENTRIES = 128 + 3 * 1024
-
-_WORD = 1 << 64
-_TYPES = 1 << 32
 
 
 class KernelPanic(ValueError):  # noqa: N818  # it is what the kernel does, not an error of this program
@@ -102,7 +101,7 @@ class E820Table:
         `NEVER_MERGED` do not: they even split wherever another range begins or ends within them.
         A table of fewer than two entries is refused, and one with a range that wraps around.
         """
-        if len(self.entries) < 2 or any(entry.end >= _WORD for entry in self.entries):
+        if len(self.entries) < 2 or any(entry.end > U64_MASK for entry in self.entries):
             return False
         merged: list[E820Entry] = []
         for piece in _pieces(self.entries):
@@ -120,7 +119,7 @@ class E820Table:
 
     def _replace(self, start: int, size: int, chosen: Callable[[int], bool], new: int) -> None:
         """Give the kind `new` to what lies within a range and is of a chosen kind; NOTHING takes it out."""
-        end = min(start + size, _WORD - 1)
+        end = min(start + size, U64_MASK)
         entries: list[E820Entry] = []
         for entry in self.entries:
             low, high = max(start, entry.start), min(end, entry.end)
@@ -173,7 +172,7 @@ class MemmapEntry:
         elif self.operator == "%":
             self._convert(table)
         else:
-            table.remove(self.size, _WORD - 1 - self.size, E820Type.RAM)
+            table.remove(self.size, U64_MASK - self.size, E820Type.RAM)
 
     def _convert(self, table: E820Table) -> None:
         if self.rest:
@@ -202,7 +201,7 @@ def parse_entry(text: str) -> MemmapEntry:
         old, rest = scan_number(rest[1:])
     if operator == "%" and rest.startswith("+"):
         new, rest = scan_number(rest[1:])
-    return MemmapEntry(text, operator, size, start, old % _TYPES, new % _TYPES, rest)
+    return MemmapEntry(text, operator, size, start, old & U32_MASK, new & U32_MASK, rest)
 
 
 def memparse(text: str) -> tuple[int, str]:
@@ -211,7 +210,7 @@ def memparse(text: str) -> tuple[int, str]:
     The number is 64 bits wide and wraps.  Where there is none it is 0, and a suffix is taken even so.
     """
     value, rest = scan_size(text)
-    return value % _WORD, rest
+    return value & U64_MASK, rest
 
 
 def scan_size(text: str) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.resource import Resource, ResourceFlag
 from nvdimmfs.mm.zone import Zone
-from nvdimmfs.units import GIB, MIB, PAGE_SHIFT, align_down, align_up, pages
+from nvdimmfs.units import GIB, MIB, PAGE_SHIFT, align_down, align_up, div_round_up, pages
 
 #: Bytes of a block, where RAM ends below and from the limit on (probe_memory_block_size, arch/x86/mm/init_64.c).
 SMALL_BLOCK = 128 * MIB
@@ -86,7 +86,7 @@ class MemoryBlocks:
         self.listener: BlockListener | None = None
         self.memory = memory
         for first, end in memory.ram:
-            for number in range(first // pages(self.size), -(-end // pages(self.size))):
+            for number in range(first // pages(self.size), div_round_up(end, pages(self.size))):
                 if number not in self.blocks:
                     self._enter(number, nid=0)
         for block in self.blocks.values():

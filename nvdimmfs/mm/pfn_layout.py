@@ -23,13 +23,12 @@ from nvdimmfs.units import (
     PAGE_SIZE,
     SECTION_SIZE,
     STRUCT_PAGE_SIZE,
+    U64_MASK,
     Range,
     align_down,
     align_up,
     pages,
 )
-
-_WORD = 1 << 64
 
 
 @attrs.frozen
@@ -118,7 +117,7 @@ def lay_out(
     dataoff = _data_offset(rules, start + start_pad, mapped, align, mode, dax=dax)
     _check_capacity(rules, size, dataoff, start_pad, end_trunc)
     # A 64 bit number, which wraps where a kernel does not check the capacity.
-    npfns = pages((size - dataoff - start_pad - end_trunc) % _WORD)
+    npfns = pages((size - dataoff - start_pad - end_trunc) & U64_MASK)
     return PfnLayout(start, size, mode, align, start_pad, dataoff, npfns, end_trunc, rules.minor)
 
 

@@ -34,6 +34,7 @@ from nvdimmfs.units import (
     STRUCT_PAGE_SIZE,
     align_down,
     align_up,
+    div_round_up,
 )
 
 #: Pages of RAM that the memmap of one compound page takes: its head's, and one for all of its tails.
@@ -242,7 +243,7 @@ class SparseMemory:
         if altmap and not partial:
             return MemmapRun(first, end, Place.PMEM, (self._altmap_piece(altmap, (end - first) // PAGES_PER_SECTION),))
         if compound and not altmap:
-            chunks = -(-(end - first) // compound)
+            chunks = div_round_up(end - first, compound)
             size = chunks * VMEMMAP_PAGES_PER_COMPOUND * PAGE_SIZE
             return MemmapRun(first, end, Place.RAM, self._pool.take(size), compound)
         return MemmapRun(first, end, Place.RAM, self._pool.take((end - first) * STRUCT_PAGE_SIZE))

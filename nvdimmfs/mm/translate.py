@@ -22,11 +22,10 @@ from nvdimmfs.mm.page import PageInfo
 from nvdimmfs.mm.pfn_t import PfnFlag, PfnT
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor
 from nvdimmfs.mm.sparse import Place
-from nvdimmfs.units import PAGE_SHIFT, PAGE_SIZE
+from nvdimmfs.units import PAGE_SHIFT, PAGE_SIZE, U64_MASK
 
 #: The least address that the kernel has for itself (Documentation/x86/x86_64/mm.rst).
 _UPPER_HALF = 1 << 63
-_WORD = 1 << 64
 
 _PERSISTENT = (ResourceDescriptor.PERSISTENT_MEMORY, ResourceDescriptor.PERSISTENT_MEMORY_LEGACY)
 
@@ -53,7 +52,7 @@ class PageQuestion:
             raise KernelError(errno.EINVAL, f"{text!r} is not pfn, phys, virt or page and a number")
         digits = found[2]
         number = int(digits, 16) if digits[:2] in ("0x", "0X") else int(digits)
-        if number >= _WORD:
+        if number > U64_MASK:
             raise KernelError(errno.EINVAL, f"{digits} has more than 64 bits")
         return cls(found[1] or _kind_of_address(number, space), number)
 

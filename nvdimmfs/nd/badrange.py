@@ -9,9 +9,7 @@ import attrs
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks
 from nvdimmfs.errors import KernelError
-
-#: The length of what is forgotten is kept in as many bits, and what overflows is lost.
-_LENGTH_MASK = 0xFFFF_FFFF
+from nvdimmfs.units import U32_MASK, div_round_up
 
 
 @attrs.define
@@ -44,7 +42,7 @@ class Badrange:
 
     def forget(self, start: int, length: int) -> None:
         """A range is good again.  What is left behind a hole goes to the end of the list."""
-        length &= _LENGTH_MASK
+        length &= U32_MASK  # an unsigned int (badrange_forget)
         last = start + length - 1
         kept: list[_Entry] = []
         split: list[_Entry] = []
@@ -72,6 +70,6 @@ class Badrange:
         """
         for address, length in self.within(start, last):
             first = (address - start) // SECTOR_SIZE
-            end = -(-(address - start + length) // SECTOR_SIZE)
+            end = div_round_up(address - start + length, SECTOR_SIZE)
             with contextlib.suppress(KernelError):
                 badblocks.set(first, end - first)

@@ -15,9 +15,7 @@ from collections.abc import Iterator
 import attrs
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.units import align_down, align_up
-
-_ADDRESSES = 1 << 64
+from nvdimmfs.units import U64_MASK, align_down, align_up
 
 
 @attrs.define(eq=False)
@@ -109,7 +107,7 @@ class DpaSpace:
 
         Ends wrap (struct resource, Linux 6.1): no bytes at address 0 are all addresses there are.
         """
-        new = DpaResource(name, start, (start + size - 1) % _ADDRESSES)
+        new = DpaResource(name, start, (start + size - 1) & U64_MASK)
         index = bisect.bisect_left(self._resources, start, key=_start)
         before = self._resources[index - 1] if index else None
         after = self._resources[index] if index < len(self._resources) else None
@@ -202,7 +200,7 @@ class DpaSpace:
             first, room = _trimmed(start, end, window.align)
             if not room or room < size:
                 continue
-            if existing and first != existing.end + 1 and (first + room - existing.start) % _ADDRESSES:
+            if existing and first != existing.end + 1 and (first + room - existing.start) & U64_MASK:
                 continue
             before = resource if resource.end == start - 1 else None
             after = resource if end == resource.start - 1 else self._next(resource)
@@ -306,8 +304,8 @@ def _trimmed(start: int, end: int, align: int) -> tuple[int, int]:
     counts as free up to the end of all addresses.  Namespaces that are smaller than the alignment lie like that, which
     was another one when they were made.
     """
-    first, last = align_up(start, align), (align_down(end + 1, align) - 1) % _ADDRESSES
-    return first, (last + 1 - first) % _ADDRESSES if first < last else 0
+    first, last = align_up(start, align), (align_down(end + 1, align) - 1) & U64_MASK
+    return first, (last + 1 - first) & U64_MASK if first < last else 0
 
 
 def _count(taken: _Taken, window: DpaWindow, resource: DpaResource, sign: int) -> None:

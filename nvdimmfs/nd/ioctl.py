@@ -26,7 +26,6 @@ from nvdimmfs.formats.ndctl import (
     MAX_BUS_FAMILY,
     MAX_DIMM_FAMILY,
     PACKAGE_SIZE,
-    U32_MASK,
     UNKNOWN_SIZE,
     BusCommand,
     ClearError,
@@ -42,14 +41,13 @@ from nvdimmfs.nd.device import NdDevice
 from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.nd.namespace import NamespaceDevice
 from nvdimmfs.nd.region import SeedKind
+from nvdimmfs.units import U32_MASK, U64_MASK
 
 #: Bytes of inputs, and of outputs, in which the sizes of fields are looked for (ND_CMD_MAX_ENVELOPE).
 MAX_ENVELOPE = 256
 
 #: An argument is never longer, in bytes (ND_IOCTL_MAX_BUFLEN, include/linux/libnvdimm.h).
 MAX_ARGUMENT = 4 << 20
-
-_U64_MASK = (1 << 64) - 1
 
 #: Commands for which a device must be open for writing.  The kernel compares numbers and does not look at the kind of
 #: device, so that a DIMM's GET_SIZE is among them, which has the number of a bus's CLEAR_ERROR.
@@ -169,7 +167,7 @@ def _refuse_behind_drivers(bus: NvdimmBus, argument: bytearray) -> None:
     The range is as long as user space says that something was cleared, which nothing was yet.
     """
     command = ClearError.from_bytes(argument)
-    last = (command.address + command.cleared - 1) & _U64_MASK
+    last = (command.address + command.cleared - 1) & U64_MASK
     for region in bus.children:
         for device in region.children:
             namespace = _namespace_behind(device) if isinstance(device, NdDevice) else None

@@ -24,6 +24,7 @@ from nvdimmfs.formats.label import (
     label_is_valid,
 )
 from nvdimmfs.media.base import Media
+from nvdimmfs.units import align_up
 
 #: ndctl 76 sets the bits of slots in words of this many bits, those after the last slot included.
 _BITMAP_WORD = 64
@@ -332,7 +333,7 @@ def init_label_area(media: Media, label_size: int = LABEL_SIZE_1_1) -> None:
     layout = LabelAreaLayout.of(media.size, label_size)
     if not layout.index_size:
         raise KernelError(errno.ENXIO, f"a label area of {media.size} bytes is too small for two labels")
-    bits = -(-layout.nslot // _BITMAP_WORD) * _BITMAP_WORD
+    bits = align_up(layout.nslot, _BITMAP_WORD)
     for which, offset in enumerate(layout.index_offsets):
         after = IndexBlock.from_bytes(media.read(offset, layout.index_size)).free >> bits
         block = attrs.evolve(initial_index(layout, which), free=after << bits | (1 << bits) - 1)

@@ -13,6 +13,7 @@ from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE
 from nvdimmfs.media.base import Media
 from nvdimmfs.nd.clear_error import clear_poison
 from nvdimmfs.nd.namespace import NamespaceDevice
+from nvdimmfs.units import div_round_up
 
 
 class BadRanges(Protocol):
@@ -46,7 +47,7 @@ class NamespaceBadblocks:
 
     def overlaps(self, offset: int, length: int) -> bool:
         first = offset // SECTOR_SIZE
-        return self._sectors.overlaps(first, -(-(offset + length) // SECTOR_SIZE) - first)
+        return self._sectors.overlaps(first, div_round_up(offset + length, SECTOR_SIZE) - first)
 
     def clear(self, offset: int, length: int) -> bool:
         """Have the platform clear the range.

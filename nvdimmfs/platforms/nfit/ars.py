@@ -24,6 +24,7 @@ from nvdimmfs.platforms.nfit.command import (
     INVALID,
     UNSUPPORTED,
 )
+from nvdimmfs.units import U64_MASK
 
 #: Errors are cleared so many bytes at a time (NFIT_TEST_CLEAR_ERR_UNIT).
 CLEAR_ERROR_UNIT = 256
@@ -47,7 +48,6 @@ _STATUS_WORD = struct.Struct("<I")
 _STATUS = struct.Struct("<IIQQQQHHI")
 _RECORD = struct.Struct("<IIQQ")
 
-_U64_MASK = (1 << 64) - 1
 
 #: Bytes that come out of each command.
 _OUTPUTS = {
@@ -98,7 +98,7 @@ class AddressRangeScrub:
 
     def start(self, address: int, length: int) -> None:
         """Scrub a range: what is known to be bad in it now is what will be told."""
-        last = (address + length - 1) & _U64_MASK
+        last = (address + length - 1) & U64_MASK
         found = list(self.errors.within(address, last))[:MAX_RECORDS]
         size = _STATUS.size + len(found) * _RECORD.size
         head = _STATUS.pack(ARS_DONE, size, address, length, 0, 0, _PERSISTENT, 0, len(found))

@@ -15,13 +15,13 @@ from nvdimmfs.formats.ndctl import (
     DIMM_FORMATS,
     FIRMWARE_SIZE_OFFSET,
     PACKAGE_SIZE,
-    U32_MASK,
     BusCommand,
     CommandFormat,
     DimmCommand,
     Package,
 )
 from nvdimmfs.nd.command import Outcome
+from nvdimmfs.units import U32_MASK
 
 #: The largest function that the kernel lets through (NVDIMM_CMD_MAX, drivers/acpi/nfit/nfit.h).
 MAX_FUNCTION = 31

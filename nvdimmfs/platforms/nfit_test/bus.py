@@ -13,7 +13,7 @@ from nvdimmfs.core.clock import Clock
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.ndctl import CALL, U32_MASK, DimmCommand, Package
+from nvdimmfs.formats.ndctl import CALL, DimmCommand, Package
 from nvdimmfs.machine_file import model, words
 from nvdimmfs.media.base import Media
 from nvdimmfs.nd.bus import NdLayer
@@ -44,6 +44,7 @@ from nvdimmfs.platforms.nfit_test.health import Health
 from nvdimmfs.platforms.nfit_test.payload import WORD, Payload
 from nvdimmfs.platforms.nfit_test.security import EmulatedSecurity, IntelSecurityState
 from nvdimmfs.platforms.nfit_test.update import Activations, BusActivations, FirmwareUpdate
+from nvdimmfs.units import U32_MASK
 
 #: Bytes of labels that one command moves.
 MAX_TRANSFER = 4096

@@ -13,9 +13,7 @@ from nvdimmfs.core.parse import parse_signed
 from nvdimmfs.platforms.nfit_test.health import Health
 from nvdimmfs.platforms.nfit_test.security import EmulatedSecurity
 from nvdimmfs.platforms.nfit_test.update import FirmwareUpdate
-
-_U64_MASK = (1 << 64) - 1
-_INT_SIGN = 1 << 31
+from nvdimmfs.units import U64_MASK, as_signed
 
 #: The handles of all DIMMs, by number.
 HANDLES = (0x0, 0x1, 0x100, 0x101, 0x1000, 0x10000, 0x10001)
@@ -73,7 +71,7 @@ def fail_cmd(dimm: TestDimm) -> str:
 @fail_cmd.on_store
 def _store_fail_cmd(dimm: TestDimm, data: bytes) -> None:
     """EINVAL for no number, ERANGE past 64 bits with a sign."""
-    dimm.tested.fail_cmd = parse_signed(data) & _U64_MASK
+    dimm.tested.fail_cmd = parse_signed(data) & U64_MASK
 
 
 @attribute("fail_cmd_code")
@@ -85,7 +83,7 @@ def fail_cmd_code(dimm: TestDimm) -> str:
 @fail_cmd_code.on_store
 def _store_fail_cmd_code(dimm: TestDimm, data: bytes) -> None:
     """EINVAL for no number, ERANGE past 64 bits with a sign; of these the lower 32 count."""
-    dimm.tested.fail_cmd_code = (parse_signed(data) + _INT_SIGN) % (2 * _INT_SIGN) - _INT_SIGN
+    dimm.tested.fail_cmd_code = as_signed(parse_signed(data), bits=32)
 
 
 @attribute("handle")

@@ -6,7 +6,8 @@ import errno
 import struct
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.ndctl import PACKAGE_SIZE, U32_MASK, Package
+from nvdimmfs.formats.ndctl import PACKAGE_SIZE, Package
+from nvdimmfs.units import U32_MASK
 
 
 class Payload:

@@ -10,7 +10,6 @@ import attrs
 
 from nvdimmfs.core.clock import Clock
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.ndctl import U32_MASK
 from nvdimmfs.kernels.durations import FIRMWARE_ACTIVATION, FIRMWARE_VERIFY, MICROSECOND
 from nvdimmfs.nd.firmware_activation import ActivationResult, ActivationState
 from nvdimmfs.platforms.nfit.intel_activation import (
@@ -22,6 +21,7 @@ from nvdimmfs.platforms.nfit.intel_activation import (
     STATES,
 )
 from nvdimmfs.platforms.nfit_test.payload import WORD, Payload
+from nvdimmfs.units import U32_MASK
 
 #: Bytes of firmware, and of one piece of it; microseconds between two looks, and until it must be done (INTEL_FW_...).
 STORAGE_SIZE = 0x100000
