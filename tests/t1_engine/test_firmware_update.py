@@ -6,8 +6,8 @@ import pytest
 from ioctl_stories import Asker, from_hex
 from machines import boot
 
+from nvdimmfs.formats.intel_dsm import Status
 from nvdimmfs.kernels.durations import FIRMWARE_VERIFY, IOCTL
-from nvdimmfs.platforms.nfit_test.update import STILL_BUSY
 
 #: ND_IOCTL_CALL, and the functions of a DIMM: start, finish, query.
 CALL = 0xC0404E0A
@@ -49,7 +49,7 @@ def test_asking_often_enough_sees_the_end(asker):
     context = dimm.begin()
     end = clock.now - IOCTL.nanoseconds + FIRMWARE_VERIFY.nanoseconds
     queries = 0
-    while dimm.query(context) == STILL_BUSY:
+    while dimm.query(context) == Status.UPDATE_BUSY:
         queries += 1
     assert clock.now - IOCTL.nanoseconds >= end
     assert 80 < queries < 120  # ndctl asked 97 times on a real kernel
@@ -61,4 +61,4 @@ def test_each_update_takes_its_own_time(asker):
     asker.machine.system.clock.advance(FIRMWARE_VERIFY.nanoseconds // 2)
     other = second.begin()
     asker.machine.system.clock.advance(FIRMWARE_VERIFY.nanoseconds // 2)
-    assert (first.query(context), second.query(other)) == (0, STILL_BUSY)
+    assert (first.query(context), second.query(other)) == (0, Status.UPDATE_BUSY)

@@ -6,24 +6,28 @@ Address range scrub: ACPI 6.4, section 9.20.7.  Behaviour is that of tools/testi
 from __future__ import annotations
 
 import errno
-import struct
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+import attrs
 
 from nvdimmfs.core.clock import Clock
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.ndctl import BusCommand
+from nvdimmfs.formats.ndctl import (
+    ARS_PERSISTENT,
+    U32,
+    ArsCapability,
+    ArsRecord,
+    ArsStart,
+    ArsStatus,
+    BusCommand,
+    ClearError,
+)
+from nvdimmfs.formats.nfit_dsm import ARS_BUSY, ARS_DONE, ARS_SCRUBS, ARS_START_BUSY, INVALID, SUCCESS, UNSUPPORTED
+from nvdimmfs.formats.structure import Structure
 from nvdimmfs.kernels.durations import RANGE_SCRUB, SECOND
 from nvdimmfs.nd.badrange import Badrange
 from nvdimmfs.nd.command import Outcome
-from nvdimmfs.platforms.nfit.command import (
-    ARS_BUSY,
-    ARS_DONE,
-    ARS_SCRUBS,
-    ARS_START_BUSY,
-    INVALID,
-    UNSUPPORTED,
-)
 from nvdimmfs.units import U64_MASK
 
 #: Errors are cleared so many bytes at a time (NFIT_TEST_CLEAR_ERR_UNIT).
@@ -32,28 +36,14 @@ CLEAR_ERROR_UNIT = 256
 #: What a scrub finds is told in at most so many records: 4 KiB of them.
 MAX_RECORDS = 170
 
-#: The kinds of scrub: that of persistent memory.
-_PERSISTENT = 2
+#: Bytes of the longest ARS status.
+_LONGEST_STATUS = ArsStatus.size() + MAX_RECORDS * ArsRecord.size()
 
-#: What ARS_START and CLEAR_ERROR begin with: address and length.
-_RANGE = struct.Struct("<QQ")
-#: Outputs of ARS_CAP (status, longest ARS status, unit of clearing), of ARS_START (status; seconds that it takes), of
-#: CLEAR_ERROR (status; bytes cleared), each with where it lies in the argument.
-_CAPABILITY, _CAPABILITY_OFFSET = struct.Struct("<III"), 16
-_STARTED, _STARTED_OFFSET = struct.Struct("<II"), 24
-_CLEAR_STATUS_OFFSET = 16
-_CLEARED, _CLEARED_OFFSET = struct.Struct("<Q"), 24
-_STATUS_WORD = struct.Struct("<I")
-#: ARS_STATUS: status, bytes in all, address, length, restart address and length, kind, flags, number of records.
-_STATUS = struct.Struct("<IIQQQQHHI")
-_RECORD = struct.Struct("<IIQQ")
-
-
-#: Bytes that come out of each command.
+#: Bytes of each command's outputs.
 _OUTPUTS = {
     BusCommand.ARS_CAP: 16,
     BusCommand.ARS_START: 8,
-    BusCommand.ARS_STATUS: _STATUS.size + MAX_RECORDS * _RECORD.size,
+    BusCommand.ARS_STATUS: _LONGEST_STATUS,
     BusCommand.CLEAR_ERROR: 16,
 }
 
@@ -69,7 +59,7 @@ class AddressRangeScrub:
         self._clock = clock
         self.errors = Badrange()
         self._ends = 0
-        self._result = _STATUS.pack(ARS_DONE, _STATUS.size, 0, 0, 0, 0, 0, 0, 0)
+        self._result = ArsStatus(ARS_DONE, ArsStatus.size()).to_bytes()
 
     @property
     def running(self) -> bool:
@@ -84,25 +74,29 @@ class AddressRangeScrub:
         return execute(self, argument)
 
     def _capability(self, argument: bytearray) -> Outcome:
-        longest = _STATUS.size + MAX_RECORDS * _RECORD.size
-        _CAPABILITY.pack_into(argument, _CAPABILITY_OFFSET, ARS_SCRUBS, longest, CLEAR_ERROR_UNIT)
+        request = _decode(ArsCapability, argument)
+        answer = attrs.evolve(
+            request, status=ARS_SCRUBS, max_ars_out=_LONGEST_STATUS, clear_error_unit=CLEAR_ERROR_UNIT
+        )
+        answer.write_to(argument)
         return Outcome()
 
     def _start(self, argument: bytearray) -> Outcome:
+        request = _decode(ArsStart, argument)
         if self.running:
-            _STATUS_WORD.pack_into(argument, _STARTED_OFFSET, ARS_START_BUSY)
+            attrs.evolve(request, status=ARS_START_BUSY).write_to(argument)
             return Outcome(status=-errno.EBUSY)
-        self.start(*_RANGE.unpack_from(argument))
-        _STARTED.pack_into(argument, _STARTED_OFFSET, ARS_DONE, RANGE_SCRUB.nanoseconds // SECOND)
+        self.start(request.address, request.length)
+        attrs.evolve(request, status=ARS_DONE, scrub_time=RANGE_SCRUB.nanoseconds // SECOND).write_to(argument)
         return Outcome()
 
     def start(self, address: int, length: int) -> None:
         """Scrub a range: what is known to be bad in it now is what will be told."""
         last = (address + length - 1) & U64_MASK
         found = list(self.errors.within(address, last))[:MAX_RECORDS]
-        size = _STATUS.size + len(found) * _RECORD.size
-        head = _STATUS.pack(ARS_DONE, size, address, length, 0, 0, _PERSISTENT, 0, len(found))
-        self._result = head + b"".join(_RECORD.pack(0, 0, *error) for error in found)
+        size = ArsStatus.size() + len(found) * ArsRecord.size()
+        head = ArsStatus(ARS_DONE, size, address, length, type=ARS_PERSISTENT, record_count=len(found))
+        self._result = head.to_bytes() + b"".join(ArsRecord(0, 0, *error).to_bytes() for error in found)
         self._ends = self._clock.now + RANGE_SCRUB.nanoseconds
 
     def _status(self, argument: bytearray) -> Outcome:
@@ -111,27 +105,26 @@ class AddressRangeScrub:
         if not self.running:
             argument[: len(self._result)] = self._result
             return Outcome()
-        argument[:] = _STATUS.pack(ARS_BUSY, _STATUS.size, 0, 0, 0, 0, 0, 0, 0).ljust(len(argument), b"\0")
+        argument[:] = ArsStatus(ARS_BUSY, ArsStatus.size()).to_bytes().ljust(len(argument), b"\0")
         return Outcome(status=-errno.EBUSY)
 
     def _clear(self, argument: bytearray) -> Outcome:
-        address, length = _RANGE.unpack_from(argument)
-        if (address | length) % CLEAR_ERROR_UNIT:
+        request = _decode(ClearError, argument)
+        if (request.address | request.length) % CLEAR_ERROR_UNIT:
             raise KernelError(errno.EINVAL, f"errors are cleared {CLEAR_ERROR_UNIT} bytes at a time")
-        self.errors.forget(address, length)
-        _STATUS_WORD.pack_into(argument, _CLEAR_STATUS_OFFSET, 0)
-        _CLEARED.pack_into(argument, _CLEARED_OFFSET, length)
+        self.errors.forget(request.address, request.length)
+        attrs.evolve(request, status=SUCCESS, cleared=request.length).write_to(argument)
         return Outcome()
 
     def evaluate(self, family: int, function: int, payload: bytes) -> bytes | None:  # noqa: ARG002  # a bus has one
         """The same commands as functions of firmware, see `nfit.command.DsmEvaluator`."""
         if function not in self._commands:
-            return _STATUS_WORD.pack(UNSUPPORTED)
+            return U32.pack(UNSUPPORTED)
         argument = bytearray(payload) + bytes(_OUTPUTS[BusCommand(function)])
         try:
             self.control(function, argument)
         except KernelError:
-            return _STATUS_WORD.pack(INVALID)
+            return U32.pack(INVALID)
         if function == BusCommand.ARS_STATUS:
             return bytes(argument[: len(self._result)])
         return bytes(argument[len(payload) :])
@@ -142,3 +135,13 @@ class AddressRangeScrub:
         BusCommand.ARS_STATUS: _status,
         BusCommand.CLEAR_ERROR: _clear,
     }
+
+
+_StructureT = TypeVar("_StructureT", bound=Structure)
+
+
+def _decode(structure: type[_StructureT], argument: bytearray) -> _StructureT:
+    """The argument of a command; EINVAL when it is too short."""
+    if len(argument) < structure.size():
+        raise KernelError(errno.EINVAL, f"an argument of {len(argument)} bytes where {structure.size()} are needed")
+    return structure.from_bytes(argument)

@@ -10,7 +10,15 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
 from nvdimmfs.core.parse import parse_bool, parse_signed
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.ndctl import BusCommand, in_order
+from nvdimmfs.formats import intel_dsm
+from nvdimmfs.formats.ndctl import (
+    BUS_FAMILY_INTEL,
+    BUS_FAMILY_NFIT,
+    DIMM_FAMILY_INTEL,
+    BusCommand,
+    command_mask,
+    in_order,
+)
 from nvdimmfs.machine_file import model, words
 from nvdimmfs.media.base import Media
 from nvdimmfs.mm.resource import Resource
@@ -20,25 +28,14 @@ from nvdimmfs.nd.device import NdDevice
 from nvdimmfs.nd.dimm import DimmDevice, NvdimmDescription
 from nvdimmfs.nd.region import RegionDescription, RegionDevice
 from nvdimmfs.platforms.nfit.ars import AddressRangeScrub
-from nvdimmfs.platforms.nfit.command import INTEL_FAMILY, CommandTarget, acpi_nfit_ctl, clear_to_send
-from nvdimmfs.platforms.nfit.intel_activation import (
-    BUS_ACTIVATE,
-    BUS_FAMILY,
-    BUS_INFO,
-    DIMM_ARM,
-    DIMM_INFO,
-    IntelBusActivation,
-    IntelDimmActivation,
-)
+from nvdimmfs.platforms.nfit.command import CommandTarget, acpi_nfit_ctl, clear_to_send
+from nvdimmfs.platforms.nfit.intel_activation import IntelBusActivation, IntelDimmActivation
 from nvdimmfs.platforms.nfit.qemu_labels import LabelDsm
 from nvdimmfs.platforms.nfit.scrub import Request, Scrub
 
-#: The family of functions that every bus has (NVDIMM_BUS_FAMILY_NFIT).
-NFIT_FAMILY = 0
-
 #: Functions that a bus and a DIMM need for their firmware to be activated, a bit each.
-ACTIVATION_FUNCTIONS = 1 << BUS_INFO | 1 << BUS_ACTIVATE
-DIMM_ACTIVATION = 1 << DIMM_INFO | 1 << DIMM_ARM
+ACTIVATION_FUNCTIONS = command_mask(intel_dsm.BusFunction)
+DIMM_ACTIVATION = 1 << intel_dsm.DimmFunction.FW_ACTIVATE_DIMM_INFO | 1 << intel_dsm.DimmFunction.FW_ACTIVATE_ARM
 
 
 class NfitBus(NvdimmBus):
@@ -61,11 +58,11 @@ class NfitBus(NvdimmBus):
         self.intel_activation: IntelBusActivation | None = None
         self.ars = AddressRangeScrub(self.system.clock)
         self.scrub = Scrub(self, table.scrubs, self._scrubbed)
-        functions = {NFIT_FAMILY: table.dsm_mask}
+        functions = {BUS_FAMILY_NFIT: table.dsm_mask}
         if table.firmware_activation is not words.FirmwareActivation.NONE:
             self.activation = self.intel_activation = IntelBusActivation(self, table.firmware_activation.value)
-            functions[BUS_FAMILY] = ACTIVATION_FUNCTIONS
-        self._target = CommandTarget(self.ars, False, table.command_mask, NFIT_FAMILY, functions)
+            functions[BUS_FAMILY_INTEL] = ACTIVATION_FUNCTIONS
+        self._target = CommandTarget(self.ars, False, table.command_mask, BUS_FAMILY_NFIT, functions)
 
     @property
     def has_control(self) -> bool:
@@ -77,13 +74,13 @@ class NfitBus(NvdimmBus):
 
     @property
     def families(self) -> frozenset[int]:
-        return frozenset({NFIT_FAMILY, BUS_FAMILY} if self.intel_activation else {NFIT_FAMILY})
+        return frozenset({BUS_FAMILY_NFIT, BUS_FAMILY_INTEL} if self.intel_activation else {BUS_FAMILY_NFIT})
 
     @property
     def dimm_families(self) -> frozenset[int]:
         """Those of its DIMMs; that of Intel counts only if the last DIMM is of it (acpi_nfit_add_dimm, Linux 6.1)."""
         families = [dimm.family for dimm in self.table.dimms_by_handle]
-        return frozenset(family for family in families if family > INTEL_FAMILY or family == families[-1] >= 0)
+        return frozenset(family for family in families if family > DIMM_FAMILY_INTEL or family == families[-1] >= 0)
 
     def clear_to_send(self, dimm: NdDevice | None, function: int, argument: bytearray) -> None:
         """EBUSY to start a scrub while the kernel scrubs; EOPNOTSUPP for functions that only the kernel calls."""
@@ -189,9 +186,9 @@ class NfitDimm(DimmDevice):
             commands=table.command_mask,
             family=table.family,
             functions={table.family: table.dsm_mask},
-            named_methods=table.locked or table.family != INTEL_FAMILY,
+            named_methods=table.locked or table.family != DIMM_FAMILY_INTEL,
         )
-        activates = table.family == INTEL_FAMILY and table.dsm_mask & DIMM_ACTIVATION == DIMM_ACTIVATION
+        activates = table.family == DIMM_FAMILY_INTEL and table.dsm_mask & DIMM_ACTIVATION == DIMM_ACTIVATION
         if activates and bus.intel_activation:
             self.activation = IntelDimmActivation(self, bus.intel_activation)
         self.in_use = any(mapping.dimm == table.name for range_ in bus.table.ranges for mapping in range_.mappings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import struct
 from typing import Protocol
 
 import attrs
@@ -12,54 +11,44 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.ndctl import (
     BUS_FORMATS,
     CALL,
+    CONFIG_LOCKED,
+    DIMM_FAMILY_INTEL,
     DIMM_FORMATS,
     FIRMWARE_SIZE_OFFSET,
     PACKAGE_SIZE,
+    U32,
+    ArsStatus,
     BusCommand,
+    ClearError,
     CommandFormat,
     DimmCommand,
     Package,
+    u32,
 )
+from nvdimmfs.formats.nfit_dsm import (
+    ARS_BUSY,
+    ARS_CAP_NONE,
+    ARS_DONE,
+    ARS_INTERRUPTED,
+    ARS_NONE,
+    ARS_OVERFLOW,
+    ARS_SCRUBS,
+    ARS_START_BUSY,
+    LABELS_LOCKED,
+    STATUS_MASK,
+)
+from nvdimmfs.nd.bus import NvdimmBus
 from nvdimmfs.nd.command import Outcome
+from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.units import U32_MASK
 
 #: The largest function that the kernel lets through (NVDIMM_CMD_MAX, drivers/acpi/nfit/nfit.h).
 MAX_FUNCTION = 31
 
-#: The family whose functions have the numbers and arguments of the commands (NVDIMM_FAMILY_INTEL).
-INTEL_FAMILY = 0
-
 _SIGN = 1 << 31
-_U32 = struct.Struct("<I")
-_LOW_HALF = 0xFFFF
 
-#: What firmware says of a locked DIMM: in the upper half of GET_SIZE's status (ND_CONFIG_LOCKED), or as the status of
-#: the methods _LSR and _LSW (ACPI_LABELS_LOCKED).
-CONFIG_LOCKED = 1 << 16
-LABELS_LOCKED = 3
-
-#: Statuses of ARS commands (drivers/acpi/nfit/nfit.h): nothing there to scrub, a scrub runs; done, running, none since
-#: boot, interrupted.
-ARS_CAP_NONE = 1
-ARS_START_BUSY = 6
-ARS_DONE = 0
-ARS_BUSY = 1 << 16
-ARS_NONE = 2 << 16
-ARS_INTERRUPTED = 3 << 16
-
-#: Upper half of ARS_CAP's status: volatile and persistent memory can be scrubbed (include/uapi/linux/ndctl.h).
-ARS_SCRUBS = 3 << 16
-
-#: ARS_STATUS is long enough for its flags, in which a bit says that there was more than it can hold.
+#: An ARS status of so many bytes has flags, as far as the kernel is concerned.
 _ARS_WITH_FLAGS = 40
-_ARS_FLAGS = struct.Struct("<H")
-_ARS_FLAGS_OFFSET = 42
-_ARS_OVERFLOW = 1
-
-
-#: What QEMU's firmware says of functions that it does not have, and of arguments that make no sense.
-UNSUPPORTED = 1
-INVALID = 3
 
 
 class DsmEvaluator(Protocol):
@@ -121,10 +110,27 @@ def acpi_nfit_ctl(target: CommandTarget, command: int, argument: bytearray) -> O
     if package:
         return _call(target, target.evaluator, package, function, argument)
     length = sum(layout.input_size(index, argument) for index in range(len(layout.inputs))) & U32_MASK
-    answer = target.evaluator.evaluate(max(target.family, INTEL_FAMILY), command, bytes(argument[:length]))
+    answer = target.evaluator.evaluate(max(target.family, DIMM_FAMILY_INTEL), command, bytes(argument[:length]))
     if answer is None:
         raise KernelError(errno.EINVAL, f"the firmware does not execute command {command}")
     return _take_answer(target, command, layout, argument, length, answer)
+
+
+def call(bus: NvdimmBus, dimm: DimmDevice | None, package: Package, payload: bytes) -> bytes:
+    """Send a CALL as the kernel's own code does; refusals are those of `NvdimmBus.control`.
+
+    Args:
+        bus: the bus.
+        dimm: the DIMM whose function it is; None for one of the bus.
+        package: names the function.
+        payload: what is in the payload before; zeros follow it.
+
+    Returns:
+        The payload after the function, inputs included.
+    """
+    argument = bytearray(package.to_bytes() + payload.ljust(package.size_in + package.size_out, b"\0"))
+    bus.control(dimm, CALL, argument)
+    return bytes(argument[PACKAGE_SIZE:])
 
 
 def clear_to_send(is_dimm: bool, function: int, argument: bytearray, *, scrubbing: bool) -> None:
@@ -168,7 +174,7 @@ def _call(
     answer = evaluator.evaluate(package.family, function, bytes(argument[PACKAGE_SIZE:outputs]))
     if answer is None:
         raise KernelError(errno.EINVAL, f"the firmware does not execute function {function}")
-    _U32.pack_into(argument, FIRMWARE_SIZE_OFFSET, len(answer))
+    U32.pack_into(argument, FIRMWARE_SIZE_OFFSET, len(answer))
     returned = min(len(answer), package.size_out)
     argument[outputs : outputs + returned] = answer[:returned]
     return Outcome()
@@ -189,9 +195,8 @@ def _take_answer(
         taken += size
     if not taken:
         raise KernelError(errno.ENXIO, "no answer")
-    (status,) = _U32.unpack_from(answer)
     translate = _translate_dimm_status if target.is_dimm else _translate_bus_status
-    return Outcome(len(argument) - inputs - taken, translate(target, command, status, argument))
+    return Outcome(len(argument) - inputs - taken, translate(target, command, u32(answer), argument))
 
 
 def _translate_dimm_status(target: CommandTarget, command: int, status: int, _argument: bytearray) -> int:
@@ -206,7 +211,7 @@ def _translate_dimm_status(target: CommandTarget, command: int, status: int, _ar
 
 def _translate_bus_status(_target: CommandTarget, command: int, status: int, argument: bytearray) -> int:
     """What a bus's status means (xlat_bus_status); may be the number of bytes that were cleared."""
-    failed = status & _LOW_HALF
+    failed = status & STATUS_MASK
     match command:
         case BusCommand.ARS_CAP:
             if failed == ARS_CAP_NONE:
@@ -221,19 +226,18 @@ def _translate_bus_status(_target: CommandTarget, command: int, status: int, arg
         case BusCommand.ARS_STATUS:
             return _translate_ars_status(status, argument)
         case BusCommand.CLEAR_ERROR:
-            length, cleared = struct.unpack_from("<8xQ8xQ", argument)
-            if failed or not cleared:
+            clear = ClearError.from_bytes(argument)
+            if failed or not clear.cleared:
                 return -errno.EIO
-            return int(cleared) if length > cleared else 0
+            return clear.cleared if clear.length > clear.cleared else 0
     return -errno.EIO if status else 0
 
 
 def _translate_ars_status(status: int, argument: bytearray) -> int:
-    if status & _LOW_HALF:
+    if status & STATUS_MASK:
         return -errno.EIO
     if status == ARS_INTERRUPTED:
-        (length,) = _U32.unpack_from(argument, _U32.size)
-        (flags,) = _ARS_FLAGS.unpack_from(argument, _ARS_FLAGS_OFFSET) if length >= _ARS_WITH_FLAGS else (0,)
-        return -errno.ENOSPC if flags & _ARS_OVERFLOW else 0
+        head = ArsStatus.from_bytes(argument.ljust(ArsStatus.size(), b"\0"))
+        return -errno.ENOSPC if head.out_length >= _ARS_WITH_FLAGS and head.flags & ARS_OVERFLOW else 0
     known = {ARS_DONE: 0, ARS_BUSY: -errno.EBUSY, ARS_NONE: -errno.EAGAIN}
     return known.get(status, -errno.EIO)

@@ -7,31 +7,23 @@ activated.  Only `busy` is asked for again and again.
 from __future__ import annotations
 
 import errno
-import struct
+from typing import TypeVar
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.ndctl import CALL, PACKAGE_SIZE, Package
+from nvdimmfs.formats.intel_dsm import (
+    ActivateArm,
+    ActivateBus,
+    ActivateBusInfo,
+    ActivateDimmInfo,
+    BusFunction,
+    DimmFunction,
+)
+from nvdimmfs.formats.ndctl import BUS_FAMILY_INTEL, DIMM_FAMILY_INTEL, Package
+from nvdimmfs.formats.structure import Structure
 from nvdimmfs.nd.bus import NvdimmBus
 from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.nd.firmware_activation import ActivationResult, ActivationState
-from nvdimmfs.platforms.nfit.command import INTEL_FAMILY
-
-#: Functions of the bus (NVDIMM_BUS_INTEL_FW_ACTIVATE_...), and their family (NVDIMM_BUS_FAMILY_INTEL).
-BUS_INFO, BUS_ACTIVATE = 1, 2
-BUS_FAMILY = 1
-
-#: Functions of a DIMM (NVDIMM_INTEL_FW_ACTIVATE_...).
-DIMM_INFO, DIMM_ARM = 29, 30
-
-#: Payload of BUS_INFO: status, state, capability; microseconds of an activation, of quiet processors, of quiet devices,
-#: and the most that the system holds still.
-BUS_INFO_LAYOUT = struct.Struct("<I2xBBQQQQ")
-#: Payload of BUS_ACTIVATE: whether devices are idle already; status.
-BUS_ACTIVATE_LAYOUT = struct.Struct("<BI")
-#: Payload of DIMM_INFO: status, result, state.
-DIMM_INFO_LAYOUT = struct.Struct("<IHB7x")
-#: Payload of DIMM_ARM: whether to arm; status.
-DIMM_ARM_LAYOUT = struct.Struct("<BI")
+from nvdimmfs.platforms.nfit.command import call
 
 #: States and results by number (ND_INTEL_FWA_..., ND_INTEL_DIMM_FWA_...); results without a place here are failures.
 STATES = (ActivationState.IDLE, ActivationState.ARMED, ActivationState.BUSY)
@@ -43,31 +35,16 @@ RESULTS = (
 )
 
 
-def call(
-    bus: NvdimmBus,
-    dimm: DimmDevice | None,
-    family: int,
-    function: int,
-    layout: struct.Struct,
-    inputs: int,
-    *values: int,
-) -> tuple[int, ...]:
-    """Call a function of the platform, and return the fields of its payload.
+_StructureT = TypeVar("_StructureT", bound=Structure)
 
-    Args:
-        bus: the bus.
-        dimm: whose function it is; None: the bus's.
-        family: of functions.
-        function: its number.
-        layout: of the payload.
-        inputs: bytes of it that go in.
-        values: what is in it before.
-    """
-    head = Package(family, function, inputs, layout.size).to_bytes()
-    payload = layout.pack(*values) if values else bytes(layout.size)
-    argument = bytearray(head + payload + bytes(inputs))
-    bus.control(dimm, CALL, argument)
-    return layout.unpack_from(argument, PACKAGE_SIZE)
+
+def _call(
+    bus: NvdimmBus, dimm: DimmDevice | None, function: BusFunction | DimmFunction, payload: _StructureT, size_in: int
+) -> _StructureT:
+    """Call a function of the bus or a DIMM; the payload after it.  All of it counts as outputs, inputs included."""
+    family = BUS_FAMILY_INTEL if dimm is None else DIMM_FAMILY_INTEL
+    package = Package(family, function, size_in, payload.size())
+    return payload.from_bytes(call(bus, dimm, package, payload.to_bytes()))
 
 
 class IntelBusActivation:
@@ -87,9 +64,9 @@ class IntelBusActivation:
 
     def state(self) -> ActivationState:
         if self._state is None or self._state is ActivationState.BUSY:
-            _, state, _, needed, _, _, most = call(self._bus, None, BUS_FAMILY, BUS_INFO, BUS_INFO_LAYOUT, 0)
-            self._state = STATES[state]
-            if self._state is ActivationState.ARMED and needed > most:
+            info = _call(self._bus, None, BusFunction.FW_ACTIVATE_BUS_INFO, ActivateBusInfo(), 0)
+            self._state = STATES[info.state]
+            if self._state is ActivationState.ARMED and info.activate_time > info.max_quiesce_time:
                 self._state = ActivationState.OVERFLOW
         return self._state
 
@@ -100,7 +77,7 @@ class IntelBusActivation:
     def activate(self) -> None:
         if self.state() not in (ActivationState.ARMED, ActivationState.OVERFLOW):
             raise KernelError(errno.ENXIO, "nothing is armed")
-        call(self._bus, None, BUS_FAMILY, BUS_ACTIVATE, BUS_ACTIVATE_LAYOUT, 1, self.no_idle, 0)
+        _call(self._bus, None, BusFunction.FW_ACTIVATE, ActivateBus(self.no_idle), 1)
         self.forget_state()
         self.count += 1
 
@@ -118,9 +95,9 @@ class IntelDimmActivation:
     def state(self) -> ActivationState:
         outdated = self._state is None or self._state is ActivationState.BUSY or self._count != self._bus.count
         if self._state is None or outdated:
-            _, result, state = self._call(DIMM_INFO, DIMM_INFO_LAYOUT, 0)
-            self._state = STATES[state]
-            self._result = RESULTS[result] if result < len(RESULTS) else ActivationResult.FAIL
+            info = self._call(DimmFunction.FW_ACTIVATE_DIMM_INFO, ActivateDimmInfo(), 0)
+            self._state = STATES[info.state]
+            self._result = RESULTS[info.result] if info.result < len(RESULTS) else ActivationResult.FAIL
             self._count = self._bus.count
         return self._state
 
@@ -138,7 +115,7 @@ class IntelDimmActivation:
             return
         self._bus.forget_state()
         self._state = None
-        self._call(DIMM_ARM, DIMM_ARM_LAYOUT, 1, armed, 0)
+        self._call(DimmFunction.FW_ACTIVATE_ARM, ActivateArm(armed), 1)
 
-    def _call(self, function: int, layout: struct.Struct, inputs: int, *values: int) -> tuple[int, ...]:
-        return call(self._dimm.parent, self._dimm, INTEL_FAMILY, function, layout, inputs, *values)
+    def _call(self, function: DimmFunction, payload: _StructureT, size_in: int) -> _StructureT:
+        return _call(self._dimm.parent, self._dimm, function, payload, size_in)

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import errno
-import struct
+from typing import TypeVar
 
 import attrs
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.ndctl import CALL, PACKAGE_SIZE, Package
+from nvdimmfs.formats.intel_dsm import (
+    DimmFunction,
+    MasterSecurityState,
+    PassphraseChange,
+    PassphraseCommand,
+    SecurityState,
+    SecurityStatus,
+    Status,
+    StatusOnly,
+)
+from nvdimmfs.formats.ndctl import DIMM_FAMILY_INTEL, U32, Package
+from nvdimmfs.formats.structure import Structure
 from nvdimmfs.nd.dimm import DimmDevice
-from nvdimmfs.nd.security import PASSPHRASE_SIZE, SecurityFlags
-from nvdimmfs.platforms.nfit.command import INTEL_FAMILY
-
-#: Functions of a DIMM (NVDIMM_INTEL_...).
-GET_STATE, SET_PASSPHRASE, DISABLE, UNLOCK, FREEZE, ERASE, OVERWRITE, QUERY_OVERWRITE = range(19, 27)
-SET_MASTER_PASSPHRASE, ERASE_BY_MASTER = 27, 28
-
-#: Statuses (ND_INTEL_STATUS_...); one number means two things.
-NOT_SUPPORTED, INVALID_PASSPHRASE, OVERWRITING, CANNOT_OVERWRITE = 1, 11, 0x10007, 0x10007
-
-#: Bits of the states of user and master (ND_INTEL_SEC_STATE_..., ND_INTEL_SEC_ESTATE_...).
-_ENABLED, _LOCKED, _FROZEN, _LIMIT, _UNSUPPORTED = 0x02, 0x04, 0x08, 0x10, 0x20
-_MASTER_ENABLED, _MASTER_LIMIT = 0x01, 0x02
-
-_STATUS = struct.Struct("<I")
-#: Status, the master's state, the user's.
-_STATE = struct.Struct("<IB3xB3x")
+from nvdimmfs.nd.security import SecurityFlags
+from nvdimmfs.platforms.nfit.command import call
 
 #: An errno that only the kernel knows (ENOTSUPP, include/linux/errno.h).
 _ENOTSUPP = 524
+
+_StructureT = TypeVar("_StructureT", bound=Structure)
 
 
 @attrs.frozen
@@ -40,60 +38,70 @@ class IntelSecurity:
 
     def flags(self, *, master: bool) -> SecurityFlags:
         try:
-            status, extended, state = _STATE.unpack(self._call(GET_STATE, b"", _STATE.size))
+            answer = self._call(DimmFunction.GET_SECURITY_STATE, SecurityStatus(), 0)
         except KernelError:
             return SecurityFlags.NONE
-        if status:
+        if answer.status:
             return SecurityFlags.NONE
-        return _master_flags(extended) if master else _user_flags(state)
+        return _master_flags(answer.extended_state) if master else _user_flags(answer.state)
 
     def freeze(self) -> None:
-        self._require(FREEZE, b"", {}, errno.EIO)
+        self._require(DimmFunction.FREEZE_LOCK, StatusOnly(), {}, errno.EIO)
 
     def change_key(self, old: bytes, new: bytes, *, master: bool) -> None:
-        refusals = {INVALID_PASSPHRASE: errno.EINVAL, NOT_SUPPORTED: errno.EOPNOTSUPP}
-        self._require(SET_MASTER_PASSPHRASE if master else SET_PASSPHRASE, old + new, refusals, errno.EIO)
+        function = DimmFunction.SET_MASTER_PASSPHRASE if master else DimmFunction.SET_PASSPHRASE
+        refusals = {Status.INVALID_PASSPHRASE: errno.EINVAL, Status.NOT_SUPPORTED: errno.EOPNOTSUPP}
+        self._require(function, PassphraseChange(old, new), refusals, errno.EIO)
 
     def unlock(self, key: bytes) -> None:
-        self._require(UNLOCK, key, {INVALID_PASSPHRASE: errno.EINVAL}, errno.EIO)
+        refusals = {Status.INVALID_PASSPHRASE: errno.EINVAL}
+        self._require(DimmFunction.UNLOCK_UNIT, PassphraseCommand(key), refusals, errno.EIO)
 
     def disable(self, key: bytes) -> None:
-        self._require(DISABLE, key, {INVALID_PASSPHRASE: errno.EINVAL}, errno.ENXIO)
+        refusals = {Status.INVALID_PASSPHRASE: errno.EINVAL}
+        self._require(DimmFunction.DISABLE_PASSPHRASE, PassphraseCommand(key), refusals, errno.ENXIO)
 
     def erase(self, key: bytes, *, master: bool) -> None:
-        refusals = {INVALID_PASSPHRASE: errno.EINVAL, NOT_SUPPORTED: errno.EOPNOTSUPP}
-        self._require(ERASE_BY_MASTER if master else ERASE, key, refusals, errno.ENXIO)
+        function = DimmFunction.MASTER_SECURE_ERASE if master else DimmFunction.SECURE_ERASE
+        refusals = {Status.INVALID_PASSPHRASE: errno.EINVAL, Status.NOT_SUPPORTED: errno.EOPNOTSUPP}
+        self._require(function, PassphraseCommand(key), refusals, errno.ENXIO)
 
     def overwrite(self, key: bytes) -> None:
-        refusals = {INVALID_PASSPHRASE: errno.EINVAL, CANNOT_OVERWRITE: _ENOTSUPP}
-        self._require(OVERWRITE, key, refusals, errno.ENXIO)
+        refusals = {Status.INVALID_PASSPHRASE: errno.EINVAL, Status.OVERWRITE_UNSUPPORTED: _ENOTSUPP}
+        self._require(DimmFunction.OVERWRITE, PassphraseCommand(key), refusals, errno.ENXIO)
 
     def query_overwrite(self) -> None:
-        self._require(QUERY_OVERWRITE, b"", {OVERWRITING: errno.EBUSY}, errno.ENXIO)
+        refusals = {Status.OVERWRITE_IN_PROGRESS: errno.EBUSY}
+        self._require(DimmFunction.QUERY_OVERWRITE, StatusOnly(), refusals, errno.ENXIO)
 
-    def _require(self, function: int, given: bytes, refusals: dict[int, int], otherwise: int) -> None:
-        (status,) = _STATUS.unpack(self._call(function, given, _STATUS.size))
+    def _require(
+        self,
+        function: DimmFunction,
+        payload: PassphraseChange | PassphraseCommand | StatusOnly,
+        refusals: dict[Status, int],
+        otherwise: int,
+    ) -> None:
+        """Call a function; the errno for its status if it is not 0."""
+        status = self._call(function, payload, payload.size() - U32.size).status
         if status:
-            raise KernelError(refusals.get(status, otherwise), f"function {function} of {self.dimm.name}: {status:#x}")
+            code = next((code for refusal, code in refusals.items() if refusal == status), otherwise)
+            raise KernelError(code, f"{function.name} of {self.dimm.name} returned status {status:#x}")
 
-    def _call(self, function: int, given: bytes, answer_size: int) -> bytes:
-        """What a function answers; refusals as `NvdimmBus.control`."""
-        assert len(given) % PASSPHRASE_SIZE == 0, "functions are given whole passphrases"
-        head = Package(INTEL_FAMILY, function, len(given), answer_size).to_bytes()
-        argument = bytearray(head + given + bytes(answer_size))
-        self.dimm.parent.control(self.dimm, CALL, argument)
-        return bytes(argument[PACKAGE_SIZE + len(given) :])
+    def _call(self, function: DimmFunction, payload: _StructureT, size_in: int) -> _StructureT:
+        """The payload after a function; refusals as `NvdimmBus.control`."""
+        package = Package(DIMM_FAMILY_INTEL, function, size_in, payload.size() - size_in)
+        return payload.from_bytes(call(self.dimm.parent, self.dimm, package, payload.to_bytes()))
 
 
 def _master_flags(state: int) -> SecurityFlags:
-    flags = SecurityFlags.UNLOCKED if state & _MASTER_ENABLED else SecurityFlags.DISABLED
-    return flags | SecurityFlags.FROZEN if state & _MASTER_LIMIT else flags
+    flags = SecurityFlags.UNLOCKED if state & MasterSecurityState.ENABLED else SecurityFlags.DISABLED
+    return flags | SecurityFlags.FROZEN if state & MasterSecurityState.PASSPHRASE_LIMIT else flags
 
 
 def _user_flags(state: int) -> SecurityFlags:
-    if state & _UNSUPPORTED:
+    if state & SecurityState.UNSUPPORTED:
         return SecurityFlags.NONE
-    if not state & _ENABLED:
+    if not state & SecurityState.ENABLED:
         return SecurityFlags.DISABLED
-    flags = SecurityFlags.LOCKED if state & _LOCKED else SecurityFlags.UNLOCKED
-    return flags | SecurityFlags.FROZEN if state & (_FROZEN | _LIMIT) else flags
+    flags = SecurityFlags.LOCKED if state & SecurityState.LOCKED else SecurityFlags.UNLOCKED
+    return flags | SecurityFlags.FROZEN if state & (SecurityState.FROZEN | SecurityState.PASSPHRASE_LIMIT) else flags

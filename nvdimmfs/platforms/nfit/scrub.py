@@ -8,29 +8,24 @@ from __future__ import annotations
 
 import enum
 import errno
-import struct
 from collections.abc import Callable
 
 import attrs
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.ndctl import BusCommand
+from nvdimmfs.formats.ndctl import (
+    ARS_PERSISTENT,
+    ARS_RETURN_PREVIOUS,
+    ARS_VOLATILE,
+    ArsCapability,
+    ArsRecord,
+    ArsStart,
+    ArsStatus,
+    BusCommand,
+)
 from nvdimmfs.kernels.durations import SCRUB_POLL, SCRUB_POLL_LIMIT
 from nvdimmfs.nd.bus import NvdimmBus
 from nvdimmfs.nd.region import RegionDevice
-
-#: ARS_CAP: address, length; longest ARS status.
-_CAPABILITY = struct.Struct("<QQ4xI8x")
-#: ARS_START: address, length, kind, flags.
-_START = struct.Struct("<QQHB13x")
-#: ARS_STATUS: length of all, address and length of the range, number of records; a record's address and length.
-_STATUS = struct.Struct("<4xIQQ20xI")
-_RECORD = struct.Struct("<8xQQ")
-
-#: The kinds of memory, and the flag by which known errors are told without looking for new ones (uapi/linux/ndctl.h).
-_VOLATILE = 1
-_PERSISTENT = 2
-_RETURN_PREVIOUS = 2
 
 #: Bytes that a status must have before its records; four less than there are, as some firmware does not count those of
 #: the status word.
@@ -40,7 +35,7 @@ _LEAST = 44
 class Request(enum.Enum):
     """What is to be done with a range: short, if known errors are enough (ARS_REQ_SHORT, ARS_REQ_LONG)."""
 
-    SHORT = _RETURN_PREVIOUS
+    SHORT = ARS_RETURN_PREVIOUS
     LONG = 0
 
 
@@ -75,12 +70,10 @@ class Scrub:
 
     def add(self, region: RegionDevice) -> None:
         """Scrub a region, too, if its bus can (acpi_nfit_init_ars)."""
-        argument = bytearray(_CAPABILITY.size)
-        _CAPABILITY.pack_into(argument, 0, region.start, region.size, 0)
+        argument = bytearray(ArsCapability(region.start, region.size).to_bytes())
         if self._send(BusCommand.ARS_CAP, argument) < 0:
             return
-        *_, longest = _CAPABILITY.unpack(argument)
-        self._longest = max(self._longest, longest)
+        self._longest = max(self._longest, ArsCapability.from_bytes(argument).max_ars_out)
         self._ranges.append(_Range(region))
 
     def begin(self) -> None:
@@ -156,22 +149,23 @@ class Scrub:
 
     def _take_records(self, status: bytearray) -> None:
         """Believe a status once: it tells the same until the next scrub, whatever was cleared meanwhile."""
-        length, _, _, count = _STATUS.unpack_from(status)
-        if length < _LEAST or not self._fresh:
+        head = ArsStatus.from_bytes(status)
+        if head.out_length < _LEAST or not self._fresh:
             return
         self._fresh = False
-        for number in range(count):
-            if length < _LEAST + (number + 1) * _RECORD.size:
+        for number in range(head.record_count):
+            if head.out_length < _LEAST + (number + 1) * ArsRecord.size():
                 return
-            self._bus.badrange.add(*_RECORD.unpack_from(status, _STATUS.size + number * _RECORD.size))
+            record = ArsRecord.from_bytes(status, ArsStatus.size() + number * ArsRecord.size())
+            self._bus.badrange.add(record.address, record.length)
 
     def _complete(self, status: bytearray) -> None:
         """Tell the region that was scrubbed, if the status is about it (ars_complete)."""
         if self._current is None:
             return
         region = self._current.region
-        _, address, length, _ = _STATUS.unpack_from(status)
-        if address < region.start + region.size <= address + length:
+        head = ArsStatus.from_bytes(status)
+        if head.address < region.start + region.size <= head.address + head.length:
             self._current = None
             region.revalidate_poison()
 
@@ -203,5 +197,5 @@ class Scrub:
 
     @staticmethod
     def _start_argument(region: RegionDevice, kind: Request) -> bytearray:
-        memory = _VOLATILE if region.description.volatile else _PERSISTENT
-        return bytearray(_START.pack(region.start, region.size, memory, kind.value))
+        memory = ARS_VOLATILE if region.description.volatile else ARS_PERSISTENT
+        return bytearray(ArsStart(region.start, region.size, memory, kind.value).to_bytes())

@@ -6,14 +6,37 @@ Every function works on its argument in place, and hardly any looks whether the 
 from __future__ import annotations
 
 import errno
-import struct
 from collections.abc import Callable, Iterable
+
+import attrs
 
 from nvdimmfs.core.clock import Clock
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.ndctl import CALL, DimmCommand, Package
+from nvdimmfs.formats.intel_dsm import BusFunction, DimmFunction, LatchShutdown, SecurityState
+from nvdimmfs.formats.ndctl import (
+    BUS_FAMILY_INTEL,
+    BUS_FAMILY_NFIT,
+    CALL,
+    U32,
+    DimmCommand,
+    LabelAreaSize,
+    LabelRead,
+    LabelWrite,
+    Package,
+)
+from nvdimmfs.formats.nfit_dsm import (
+    INJECT_NOTIFY,
+    NOT_TRANSLATED,
+    SUCCESS,
+    InjectClear,
+    InjectRecord,
+    InjectSet,
+    InjectStatus,
+    TranslateSpa,
+)
+from nvdimmfs.formats.nfit_dsm import Function as NfitFunction
 from nvdimmfs.machine_file import model, words
 from nvdimmfs.media.base import Media
 from nvdimmfs.nd.bus import NdLayer
@@ -23,64 +46,22 @@ from nvdimmfs.nd.dimm import NvdimmDescription
 from nvdimmfs.nd.firmware_activation import ActivationState
 from nvdimmfs.nd.region import RegionDevice
 from nvdimmfs.nd.security import DimmSecurity, SecurityFlags
-from nvdimmfs.platforms.nfit.bus import NFIT_FAMILY, NfitBus, NfitDimm
-from nvdimmfs.platforms.nfit.intel_activation import BUS_ACTIVATE, BUS_FAMILY, BUS_INFO, DIMM_ARM, DIMM_INFO
-from nvdimmfs.platforms.nfit.intel_security import (
-    DISABLE,
-    ERASE,
-    ERASE_BY_MASTER,
-    FREEZE,
-    GET_STATE,
-    OVERWRITE,
-    QUERY_OVERWRITE,
-    SET_MASTER_PASSPHRASE,
-    SET_PASSPHRASE,
-    UNLOCK,
-    IntelSecurity,
-)
+from nvdimmfs.platforms.nfit.bus import NfitBus, NfitDimm
+from nvdimmfs.platforms.nfit.intel_security import IntelSecurity
 from nvdimmfs.platforms.nfit.scrub import Request
 from nvdimmfs.platforms.nfit_test.dimm import DIMMS_WITH_FUNCTIONS, HANDLES, TestedDimm
 from nvdimmfs.platforms.nfit_test.health import Health
-from nvdimmfs.platforms.nfit_test.payload import WORD, Payload
-from nvdimmfs.platforms.nfit_test.security import EmulatedSecurity, IntelSecurityState
+from nvdimmfs.platforms.nfit_test.payload import Payload
+from nvdimmfs.platforms.nfit_test.security import EmulatedSecurity
 from nvdimmfs.platforms.nfit_test.update import Activations, BusActivations, FirmwareUpdate
 from nvdimmfs.units import U32_MASK
 
 #: Bytes of labels that one command moves.
 MAX_TRANSFER = 4096
 
-#: GET_SIZE: status, size, longest transfer.  GET_DATA and SET_DATA: offset, length; the status of the former.
-_SIZE = struct.Struct("<III")
-_GET = struct.Struct("<III")
-_SET = struct.Struct("<II")
-
-#: Functions of a DIMM beside those for security and activation (drivers/acpi/nfit/intel.h, nfit_test.h).
-SMART, SMART_THRESHOLD, ENABLE_LSS_STATUS = 1, 2, 10
-FW_GET_INFO, FW_START_UPDATE, FW_SEND_DATA, FW_FINISH_UPDATE, FW_FINISH_QUERY = range(12, 17)
-SMART_SET_THRESHOLD, SMART_INJECT = 17, 18
-
-#: Functions of the bus (nfit_test.h).
-TRANSLATE_SPA, INJECT_SET, INJECT_CLEAR, INJECT_GET = 5, 7, 8, 9
-
-#: Address, status, length of the answer; then the number of DIMMs, and of the first one handle and address.
-_TRANSLATE = struct.Struct("<QI4xQ")
-_STATUS_OFFSET = 8
-_TRANSLATED, _TRANSLATED_OFFSET = struct.Struct("<II"), 24
-_ADDRESS, _ADDRESS_OFFSET = struct.Struct("<Q"), 36
-_NOT_TRANSLATED = 2
-
-#: Address, length, options; then the status.  The status of INJECT_CLEAR comes where the options are.
-_INJECT = struct.Struct("<QQB")
-_CLEAR = struct.Struct("<QQ")
-#: Status, number of records; a record's address and length, and how many there can be.
-_INJECTED = struct.Struct("<II")
-_RECORD = struct.Struct("<QQ")
-_MAX_RECORDS = 4096 // _RECORD.size + 1
-#: The option that tells the kernel of the error at once (ND_ARS_ERR_INJ_OPT_NOTIFY).
-_NOTIFY = 1
-
-#: What a DIMM acknowledges its count of unsafe shutdowns with: on or off; then the status.
-_LATCH = struct.Struct("<B")
+#: How many injected errors are returned at most.
+_MAX_RECORDS = 4096 // InjectRecord.size() + 1
+#: Status of ENABLE_LSS_STATUS for a value that is no truth value.
 _BAD_LATCH = 3
 
 
@@ -111,8 +92,8 @@ class TestedDimms:
 
 
 _STATES = {
-    words.Security.UNLOCKED: IntelSecurityState.ENABLED,
-    words.Security.LOCKED: IntelSecurityState.ENABLED | IntelSecurityState.LOCKED,
+    words.Security.UNLOCKED: SecurityState.ENABLED,
+    words.Security.LOCKED: SecurityState.ENABLED | SecurityState.LOCKED,
 }
 
 
@@ -147,8 +128,8 @@ class NfitTestDimm(NfitDimm):
         if self.tested is None:
             return
         platform.registered[table.handle] = self
-        self.tested.security.state = _STATES.get(table.security, IntelSecurityState(0)) | (
-            IntelSecurityState.FROZEN if table.frozen else IntelSecurityState(0)
+        self.tested.security.state = _STATES.get(table.security, SecurityState(0)) | (
+            SecurityState.FROZEN if table.frozen else SecurityState(0)
         )
         if description.security is not None:
             self.security = DimmSecurity(
@@ -244,38 +225,38 @@ class NfitTestBus(NfitBus):
         health, update, security = tested.health, tested.update, tested.security
         bus: ActivationState = self.tested.activations.state
         return {
-            SMART: health.smart,
-            SMART_THRESHOLD: health.tell_thresholds,
-            ENABLE_LSS_STATUS: _latch,
-            FW_GET_INFO: update.info,
-            FW_START_UPDATE: update.start,
-            FW_SEND_DATA: update.send,
-            FW_FINISH_UPDATE: update.finish,
-            FW_FINISH_QUERY: update.query,
-            SMART_SET_THRESHOLD: health.set_thresholds,
-            SMART_INJECT: health.inject,
-            GET_STATE: security.tell,
-            SET_PASSPHRASE: security.set_passphrase,
-            DISABLE: security.disable,
-            UNLOCK: security.unlock,
-            FREEZE: security.freeze,
-            ERASE: security.erase,
-            OVERWRITE: security.overwrite,
-            QUERY_OVERWRITE: security.query_overwrite,
-            SET_MASTER_PASSPHRASE: security.set_master_passphrase,
-            ERASE_BY_MASTER: security.erase_by_master,
-            DIMM_INFO: lambda payload: update.tell_activation(payload, bus),
-            DIMM_ARM: update.arm,
+            DimmFunction.SMART: health.smart,
+            DimmFunction.SMART_THRESHOLD: health.thresholds_info,
+            DimmFunction.ENABLE_LSS_STATUS: _latch,
+            DimmFunction.FW_GET_INFO: update.info,
+            DimmFunction.FW_START_UPDATE: update.start,
+            DimmFunction.FW_SEND_DATA: update.send,
+            DimmFunction.FW_FINISH_UPDATE: update.finish,
+            DimmFunction.FW_FINISH_QUERY: update.query,
+            DimmFunction.SMART_SET_THRESHOLD: health.set_thresholds,
+            DimmFunction.SMART_INJECT: health.inject,
+            DimmFunction.GET_SECURITY_STATE: security.report,
+            DimmFunction.SET_PASSPHRASE: security.set_passphrase,
+            DimmFunction.DISABLE_PASSPHRASE: security.disable,
+            DimmFunction.UNLOCK_UNIT: security.unlock,
+            DimmFunction.FREEZE_LOCK: security.freeze,
+            DimmFunction.SECURE_ERASE: security.erase,
+            DimmFunction.OVERWRITE: security.overwrite,
+            DimmFunction.QUERY_OVERWRITE: security.query_overwrite,
+            DimmFunction.SET_MASTER_PASSPHRASE: security.set_master_passphrase,
+            DimmFunction.MASTER_SECURE_ERASE: security.erase_by_master,
+            DimmFunction.FW_ACTIVATE_DIMM_INFO: lambda payload: update.tell_activation(payload, bus),
+            DimmFunction.FW_ACTIVATE_ARM: update.arm,
         }
 
     def _call(self, package: Package, argument: bytearray) -> None:
         functions: dict[tuple[int, int], Callable[[Payload], None]] = {
-            (NFIT_FAMILY, TRANSLATE_SPA): self._translate,
-            (NFIT_FAMILY, INJECT_SET): self._inject,
-            (NFIT_FAMILY, INJECT_CLEAR): self._clear,
-            (NFIT_FAMILY, INJECT_GET): self._tell_injected,
-            (BUS_FAMILY, BUS_INFO): self.tested.activations.info,
-            (BUS_FAMILY, BUS_ACTIVATE): self.tested.activations.activate,
+            (BUS_FAMILY_NFIT, NfitFunction.TRANSLATE_SPA): self._translate,
+            (BUS_FAMILY_NFIT, NfitFunction.ARS_INJECT_SET): self._inject,
+            (BUS_FAMILY_NFIT, NfitFunction.ARS_INJECT_CLEAR): self._clear,
+            (BUS_FAMILY_NFIT, NfitFunction.ARS_INJECT_GET): self._report_injected,
+            (BUS_FAMILY_INTEL, BusFunction.FW_ACTIVATE_BUS_INFO): self.tested.activations.info,
+            (BUS_FAMILY_INTEL, BusFunction.FW_ACTIVATE): self.tested.activations.activate,
         }
         execute = functions.get((package.family, package.function & U32_MASK))
         if execute is None:
@@ -284,16 +265,15 @@ class NfitTestBus(NfitBus):
 
     def _translate(self, payload: Payload) -> None:
         """Tell which DIMM an address is on.  It is always the last one of the region, and the address not its own."""
-        address, _, length = payload.get(_TRANSLATE)
-        payload.require(length)
-        region = self._region_at(address)
+        request = payload.get(TranslateSpa)
+        payload.require(request.length)
+        region = self._region_at(request.spa)
         if region is None:
-            payload.put(WORD, _STATUS_OFFSET, _NOT_TRANSLATED)
+            payload.put(attrs.evolve(request, status=NOT_TRANSLATED))
             return
         dimm = region.mappings[-1].dimm
         assert isinstance(dimm, NfitDimm)
-        payload.put(_TRANSLATED, _TRANSLATED_OFFSET, 1, dimm.table.handle)
-        payload.put(_ADDRESS, _ADDRESS_OFFSET, address - region.start)
+        payload.put(attrs.evolve(request, dimm_count=1, handle=dimm.table.handle, dpa=request.spa - region.start))
 
     def _region_at(self, address: int) -> RegionDevice | None:
         regions: Iterable[RegionDevice] = (child for child in self.children if isinstance(child, RegionDevice))
@@ -301,14 +281,14 @@ class NfitTestBus(NfitBus):
 
     def _inject(self, payload: Payload) -> None:
         """Make a range bad.  The kernel hears of it by a scrub, which the error itself can start."""
-        payload.require_exactly(_INJECT.size + WORD.size)
-        address, length, options = payload.get(_INJECT)
-        if not length:
+        payload.require_exactly(InjectSet.size())
+        request = payload.get(InjectSet)
+        if not request.length:
             raise KernelError(errno.EINVAL, "an error of no bytes")
-        self.ars.errors.add(address, length)
-        if options & _NOTIFY:
+        self.ars.errors.add(request.address, request.length)
+        if request.options & INJECT_NOTIFY:
             self.system.schedule(self._rescan)
-        payload.put(WORD, _INJECT.size, 0)
+        payload.put(attrs.evolve(request, status=SUCCESS))
 
     def _rescan(self) -> None:
         """The kernel was told of an error (acpi_nfit_uc_error_notify)."""
@@ -319,18 +299,18 @@ class NfitTestBus(NfitBus):
 
     def _clear(self, payload: Payload) -> None:
         """Make a range good again."""
-        payload.require_exactly(_CLEAR.size + WORD.size)
-        address, length = payload.get(_CLEAR)
-        if not length:
+        payload.require_exactly(InjectClear.size())
+        request = payload.get(InjectClear)
+        if not request.length:
             raise KernelError(errno.EINVAL, "no bytes to clear")
-        self.ars.errors.forget(address, length)
-        payload.put(WORD, _CLEAR.size, 0)
+        self.ars.errors.forget(request.address, request.length)
+        payload.put(attrs.evolve(request, status=SUCCESS))
 
-    def _tell_injected(self, payload: Payload) -> None:
-        """Tell what is bad."""
+    def _report_injected(self, payload: Payload) -> None:
+        """Return the ranges that are bad."""
         errors = list(self.ars.errors)[:_MAX_RECORDS]
-        payload.put(_INJECTED, 0, 0, len(errors))
-        payload.write(_INJECTED.size, b"".join(_RECORD.pack(*error) for error in errors))
+        payload.put(InjectStatus(SUCCESS, len(errors)))
+        payload.write(InjectStatus.size(), b"".join(InjectRecord(*error).to_bytes() for error in errors))
 
 
 def _require_tested(dimm: NfitTestDimm) -> TestedDimm:
@@ -353,39 +333,39 @@ def _outcome(tested: TestedDimm, function: int, execute: Callable[[], int]) -> O
 
 def _latch(payload: Payload) -> None:
     """Acknowledge the count of unsafe shutdowns (ND_INTEL_ENABLE_LSS_STATUS)."""
-    payload.require(_LATCH.size + WORD.size)
-    (enable,) = payload.get(_LATCH)
-    payload.put(WORD, _LATCH.size, 0 if enable <= 1 else _BAD_LATCH)
+    payload.require(LatchShutdown.size())
+    request = payload.get(LatchShutdown)
+    payload.put(attrs.evolve(request, status=SUCCESS if request.enable <= 1 else _BAD_LATCH))
 
 
 def _get_size(area: Media, argument: bytearray) -> int:
-    _SIZE.pack_into(argument, 0, 0, area.size, MAX_TRANSFER)
+    LabelAreaSize(SUCCESS, area.size, MAX_TRANSFER).write_to(argument)
     return 0
 
 
 def _get_data(area: Media, argument: bytearray) -> int:
-    """What lies past the end of the area stays as it is, and is what the command returns."""
-    if len(argument) < _GET.size:
+    """Read labels.  Bytes past the end of the area are left alone; their number is the command's result."""
+    if len(argument) < LabelRead.size():
         raise KernelError(errno.EINVAL, "too short")
-    offset, length, _ = _GET.unpack_from(argument)
-    if offset >= area.size or length + _GET.size > len(argument):
+    head = LabelRead.from_bytes(argument)
+    if head.offset >= area.size or head.length + LabelRead.size() > len(argument):
         raise KernelError(errno.EINVAL, "not in the label area")
-    _GET.pack_into(argument, 0, offset, length, 0)
-    data = area.read(offset, min(length, area.size - offset))
-    argument[_GET.size : _GET.size + len(data)] = data
-    return len(argument) - _GET.size - len(data)
+    LabelRead(head.offset, head.length, SUCCESS).write_to(argument)
+    data = area.read(head.offset, min(head.length, area.size - head.offset))
+    argument[LabelRead.size() : LabelRead.size() + len(data)] = data
+    return len(argument) - LabelRead.size() - len(data)
 
 
 def _set_data(area: Media, argument: bytearray) -> int:
-    if len(argument) < _SET.size:
+    if len(argument) < LabelWrite.size():
         raise KernelError(errno.EINVAL, "too short")
-    offset, length = _SET.unpack_from(argument)
-    if offset >= area.size or length + _SET.size + WORD.size > len(argument):
+    head = LabelWrite.from_bytes(argument)
+    if head.offset >= area.size or head.length + LabelWrite.size() + U32.size > len(argument):
         raise KernelError(errno.EINVAL, "not in the label area")
-    WORD.pack_into(argument, _SET.size + length, 0)
-    data = argument[_SET.size : _SET.size + min(length, area.size - offset)]
-    area.write(offset, bytes(data))
-    return len(argument) - _SET.size - len(data) - WORD.size
+    U32.pack_into(argument, LabelWrite.size() + head.length, SUCCESS)
+    data = argument[LabelWrite.size() : LabelWrite.size() + min(head.length, area.size - head.offset)]
+    area.write(head.offset, bytes(data))
+    return len(argument) - LabelWrite.size() - len(data) - U32.size
 
 
 _LABEL_COMMANDS: dict[int, Callable[[Media, bytearray], int]] = {

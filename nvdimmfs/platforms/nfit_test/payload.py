@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
-import struct
+from typing import TypeVar
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.ndctl import PACKAGE_SIZE, Package
+from nvdimmfs.formats.structure import Structure
 from nvdimmfs.units import U32_MASK
+
+_StructureT = TypeVar("_StructureT", bound=Structure)
 
 
 class Payload:
@@ -34,25 +37,17 @@ class Payload:
         if self.size != size:
             raise KernelError(errno.EINVAL, f"a payload of {self.size} bytes where there should be {size}")
 
-    def get(self, layout: struct.Struct, offset: int = 0) -> tuple[int, ...]:
-        """The fields at an offset."""
-        data = self._argument[PACKAGE_SIZE + offset : PACKAGE_SIZE + offset + layout.size]
-        return layout.unpack(data.ljust(layout.size, b"\0"))
+    def get(self, structure: type[_StructureT]) -> _StructureT:
+        """The structure that the payload begins with."""
+        data = self._argument[PACKAGE_SIZE : PACKAGE_SIZE + structure.size()]
+        return structure.from_bytes(data.ljust(structure.size(), b"\0"))
 
-    def read(self, offset: int, length: int) -> bytes:
-        """The bytes at an offset."""
-        return bytes(self._argument[PACKAGE_SIZE + offset : PACKAGE_SIZE + offset + length].ljust(length, b"\0"))
-
-    def put(self, layout: struct.Struct, offset: int, *values: int) -> None:
-        """Write fields at an offset."""
-        self.write(offset, layout.pack(*values))
+    def put(self, structure: Structure, offset: int = 0) -> None:
+        """Write a structure at an offset in bytes."""
+        self.write(offset, structure.to_bytes())
 
     def write(self, offset: int, data: bytes) -> None:
         """Write bytes at an offset."""
         start = PACKAGE_SIZE + offset
         room = max(0, len(self._argument) - start)
         self._argument[start : start + min(room, len(data))] = data[:room]
-
-
-#: A status, or another number of 32 bits.
-WORD = struct.Struct("<I")

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import enum
 import errno
-import struct
 
 import attrs
 
 from nvdimmfs.core.clock import Clock
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.intel_dsm import (
+    ActivateArm,
+    ActivateBus,
+    ActivateBusInfo,
+    ActivateDimmInfo,
+    FirmwareFinish,
+    FirmwareInfo,
+    FirmwareQuery,
+    FirmwareSend,
+    FirmwareStart,
+    Status,
+    StatusOnly,
+)
 from nvdimmfs.kernels.durations import FIRMWARE_ACTIVATION, FIRMWARE_VERIFY, MICROSECOND
 from nvdimmfs.nd.firmware_activation import ActivationResult, ActivationState
-from nvdimmfs.platforms.nfit.intel_activation import (
-    BUS_ACTIVATE_LAYOUT,
-    BUS_INFO_LAYOUT,
-    DIMM_ARM_LAYOUT,
-    DIMM_INFO_LAYOUT,
-    RESULTS,
-    STATES,
-)
-from nvdimmfs.platforms.nfit_test.payload import WORD, Payload
+from nvdimmfs.platforms.nfit.intel_activation import RESULTS, STATES
+from nvdimmfs.platforms.nfit_test.payload import Payload
 from nvdimmfs.units import U32_MASK
 
 #: Bytes of firmware, and of one piece of it; microseconds between two looks, and until it must be done (INTEL_FW_...).
@@ -35,13 +40,6 @@ NEW_VERSION = 0xFFFF_FFFF_ABCD
 #: The activation of one DIMM's firmware would take so many microseconds.
 _ACTIVATION_OF_ONE = 1_000_000
 
-#: Extended statuses of Intel's functions: in the lower half 7, "vendor specific", in the upper what it is.
-BAD_SEQUENCE = 5
-BAD_ARGUMENT = 3
-IN_PROGRESS = WRONG_CONTEXT = 0x10007
-STILL_BUSY = 0x20007
-ABORTED = OUT_OF_ORDER = 0x40007
-
 #: Statuses of an activation: 6, and in the upper half why not (ND_INTEL_BUS_FWA_STATUS_...).
 NOTHING_ARMED = 1 << 16 | 6
 ACTIVATING = 2 << 16 | 6
@@ -49,18 +47,6 @@ TOO_LONG = 4 << 16 | 6
 
 #: The firmware can be made quiet, so can the system, and a reset works, too (ND_INTEL_BUS_FWA_CAP_...).
 _CAPABILITIES = 7
-
-#: Status, sizes of storage and of a piece, interval and longest time of looks, capabilities; versions of the interface,
-#: of what runs and of the update.
-_INFO = struct.Struct("<IIIIIB")
-_VERSIONS, _VERSIONS_OFFSET = struct.Struct("<IQQ"), 24
-_START = struct.Struct("<II")
-#: Context, offset, length; then the data and the status.
-_SEND = struct.Struct("<III")
-#: What to do, context; then the status.
-_FINISH = struct.Struct("<B3xI")
-_QUERY = struct.Struct("<I")
-_QUERIED = struct.Struct("<IQ")
 
 
 class UpdateState(enum.Enum):
@@ -118,65 +104,76 @@ class FirmwareUpdate:
 
     def info(self, payload: Payload) -> None:
         """Tell what it can and what it has (ND_INTEL_FW_GET_INFO)."""
-        payload.require(_VERSIONS_OFFSET + _VERSIONS.size)
-        payload.put(_INFO, 0, 0, STORAGE_SIZE, MAX_SEND_LENGTH, QUERY_INTERVAL, MAX_QUERY_TIME, 0)
-        payload.put(_VERSIONS, _VERSIONS_OFFSET, INTERFACE_VERSION, 0, self.version)
+        payload.require(FirmwareInfo.size())
+        info = attrs.evolve(
+            payload.get(FirmwareInfo),
+            status=Status.SUCCESS,
+            storage_size=STORAGE_SIZE,
+            max_send_length=MAX_SEND_LENGTH,
+            query_interval=QUERY_INTERVAL,
+            max_query_time=MAX_QUERY_TIME,
+            update_capability=0,
+            interface_version=INTERFACE_VERSION,
+            run_version=0,
+            updated_version=self.version,
+        )
+        payload.put(info)
 
     def start(self, payload: Payload) -> None:
         """Begin an update (ND_INTEL_FW_START_UPDATE)."""
-        payload.require(_START.size)
+        payload.require(FirmwareStart.size())
         if self.state is not UpdateState.NEW:
-            payload.put(WORD, 0, IN_PROGRESS)
+            payload.put(StatusOnly(Status.UPDATE_IN_PROGRESS))
             return
         self.state = UpdateState.IN_PROGRESS
         self.context += 1
-        payload.put(_START, 0, 0, self.context)
+        payload.put(FirmwareStart(Status.SUCCESS, self.context))
 
     def send(self, payload: Payload) -> None:
         """Take a piece of it (ND_INTEL_FW_SEND_DATA)."""
-        payload.require(_SEND.size)
-        context, offset, length = payload.get(_SEND)
-        payload.put(WORD, _SEND.size + length, self._status_of_piece(context, offset, length))
+        payload.require(FirmwareSend.size())
+        piece = payload.get(FirmwareSend)
+        payload.put(StatusOnly(self._status_of(piece)), FirmwareSend.size() + piece.length)
 
-    def _status_of_piece(self, context: int, offset: int, length: int) -> int:
+    def _status_of(self, piece: FirmwareSend) -> Status:
         if self.state is not UpdateState.IN_PROGRESS:
-            return BAD_SEQUENCE
-        if context != self.context:
-            return WRONG_CONTEXT
-        if (offset + length) & U32_MASK > STORAGE_SIZE or length > MAX_SEND_LENGTH:
-            return BAD_ARGUMENT
-        return 0
+            return Status.BAD_SEQUENCE
+        if piece.context != self.context:
+            return Status.WRONG_CONTEXT
+        if (piece.offset + piece.length) & U32_MASK > STORAGE_SIZE or piece.length > MAX_SEND_LENGTH:
+            return Status.BAD_ARGUMENT
+        return Status.SUCCESS
 
     def finish(self, payload: Payload) -> None:
-        """Verify it (0) or forget it (1) (ND_INTEL_FW_FINISH_UPDATE).  EINVAL for other wishes."""
-        wish, context = payload.get(_FINISH)
-        payload.put(WORD, _FINISH.size, self._finish(wish, context))
+        """Verify it (0) or forget it (1) (ND_INTEL_FW_FINISH_UPDATE).  EINVAL for anything else."""
+        request = payload.get(FirmwareFinish)
+        payload.put(attrs.evolve(request, status=self._finish(request.control, request.context)))
 
-    def _finish(self, wish: int, context: int) -> int:
+    def _finish(self, control: int, context: int) -> Status:
         if self.state is UpdateState.UPDATED:
-            return STILL_BUSY
-        if wish > 1:
-            raise KernelError(errno.EINVAL, f"{wish} is neither finish nor abort")
-        if wish:
+            return Status.UPDATE_BUSY
+        if control > 1:
+            raise KernelError(errno.EINVAL, f"{control} is neither finish nor abort")
+        if control:
             self.state = UpdateState.NEW
-            return ABORTED
+            return Status.UPDATE_ABORTED
         if context != self.context:
-            return WRONG_CONTEXT
+            return Status.WRONG_CONTEXT
         self.state, self._verified = UpdateState.VERIFY, self._clock.now + FIRMWARE_VERIFY.nanoseconds
-        return 0
+        return Status.SUCCESS
 
     def query(self, payload: Payload) -> None:
         """Tell how far it is (ND_INTEL_FW_FINISH_QUERY)."""
-        payload.require(_QUERY.size + _QUERIED.size)
-        (context,) = payload.get(_QUERY)
-        if context != self.context:
-            payload.put(WORD, _QUERY.size, WRONG_CONTEXT)
+        payload.require(FirmwareQuery.size())
+        request = payload.get(FirmwareQuery)
+        if request.context != self.context:
+            payload.put(attrs.evolve(request, status=Status.WRONG_CONTEXT))
             return
         if self.state is UpdateState.VERIFY and self._clock.now >= self._verified:
             self.state, self.version = UpdateState.UPDATED, NEW_VERSION
-        statuses = {UpdateState.IN_PROGRESS: OUT_OF_ORDER, UpdateState.VERIFY: STILL_BUSY}
+        statuses = {UpdateState.IN_PROGRESS: Status.UPDATE_OUT_OF_ORDER, UpdateState.VERIFY: Status.UPDATE_BUSY}
         version = NEW_VERSION if self.state is UpdateState.UPDATED else 0
-        payload.put(_QUERIED, _QUERY.size, statuses.get(self.state, 0), version)
+        payload.put(FirmwareQuery(request.context, statuses.get(self.state, Status.SUCCESS), version))
 
     def activate(self) -> None:
         """All that is armed is being activated."""
@@ -191,9 +188,9 @@ class FirmwareUpdate:
 
     def arm(self, payload: Payload) -> None:
         """Arm or disarm it (NVDIMM_INTEL_FW_ACTIVATE_ARM)."""
-        wish, _ = payload.get(DIMM_ARM_LAYOUT)
-        self.armed = wish == 1
-        payload.put(WORD, 1, 0)
+        request = payload.get(ActivateArm)
+        self.armed = request.arm == 1
+        payload.put(attrs.evolve(request, status=Status.SUCCESS))
 
     def tell_activation(self, payload: Payload, bus: ActivationState) -> None:
         """Tell what became of it (NVDIMM_INTEL_FW_ACTIVATE_DIMMINFO).
@@ -206,7 +203,7 @@ class FirmwareUpdate:
         result = ActivationResult.NONE
         if self._activations.last and self.activation == self._activations.last and state is ActivationState.IDLE:
             result = ActivationResult.NOT_STAGED if self.missed else ActivationResult.SUCCESS
-        payload.put(DIMM_INFO_LAYOUT, 0, 0, RESULTS.index(result), STATES.index(state))
+        payload.put(ActivateDimmInfo(Status.SUCCESS, RESULTS.index(result), STATES.index(state)))
 
 
 @attrs.frozen
@@ -230,7 +227,7 @@ class BusActivations:
         """Tell whether anything is armed and how long it would take (NVDIMM_BUS_INTEL_FW_ACTIVATE_BUSINFO)."""
         needed, most = self._armed * _ACTIVATION_OF_ONE, FIRMWARE_ACTIVATION.nanoseconds // MICROSECOND
         state = STATES.index(self.state)
-        payload.put(BUS_INFO_LAYOUT, 0, 0, state, _CAPABILITIES, needed, needed, needed, most)
+        payload.put(ActivateBusInfo(Status.SUCCESS, state, _CAPABILITIES, needed, needed, needed, most))
 
     def activate(self, payload: Payload) -> None:
         """Activate what is armed, even if it takes too long (NVDIMM_BUS_INTEL_FW_ACTIVATE)."""
@@ -241,7 +238,7 @@ class BusActivations:
             status = TOO_LONG
         elif self.state is ActivationState.IDLE:
             status = NOTHING_ARMED
-        payload.put(WORD, BUS_ACTIVATE_LAYOUT.size - WORD.size, status)
+        payload.put(attrs.evolve(payload.get(ActivateBus), status=status))
         if status not in (0, TOO_LONG):
             return
         self.shared.begin()
