@@ -15,7 +15,7 @@ parts the node has, in this order:
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import attrs
 
@@ -30,10 +30,6 @@ _OFFSET = 0x0FFFFFFF
 
 _HEADER = struct.Struct(">III")
 _NUMBER = struct.Struct(">I")
-
-
-class KmodIndexError(ValueError):
-    """Bytes that are no index of this version."""
 
 
 @attrs.frozen
@@ -114,46 +110,3 @@ def write_index(entries: Iterable[Entry]) -> bytes:
     reference = root.write(out)
     _HEADER.pack_into(out, 0, MAGIC, VERSION, reference)
     return bytes(out)
-
-
-def read_index(data: bytes) -> Iterator[Entry]:
-    """All entries of an index, by key, each key's in their order.  `KmodIndexError` for anything else."""
-    try:
-        magic, version, root = _HEADER.unpack_from(data)
-    except struct.error:
-        raise KmodIndexError("too short for an index") from None
-    if (magic, version) != (MAGIC, VERSION):
-        raise KmodIndexError(f"magic {magic:#x}, version {version:#x}: not an index of version 2.1")
-    try:
-        yield from _read(data, root, b"")
-    except (struct.error, ValueError, IndexError) as error:
-        raise KmodIndexError(f"damaged: {error}") from None
-
-
-def _read(data: bytes, reference: int, key: bytes) -> Iterator[Entry]:
-    place = reference & _OFFSET
-    if reference & _PREFIX:
-        prefix, place = _text(data, place)
-        key += prefix
-    children = b""
-    first = 0
-    if reference & _CHILDREN:
-        first, last = data[place], data[place + 1]
-        children = data[place + 2 : place + 2 + (last - first + 1) * _NUMBER.size]
-        place += 2 + len(children)
-    if reference & _VALUES:
-        (count,) = _NUMBER.unpack_from(data, place)
-        place += _NUMBER.size
-        for _ in range(count):
-            (priority,) = _NUMBER.unpack_from(data, place)
-            value, place = _text(data, place + _NUMBER.size)
-            yield Entry(key.decode("ascii"), value.decode("ascii"), priority)
-    for character, (child,) in enumerate(_NUMBER.iter_unpack(children), first):
-        if child:
-            yield from _read(data, child, key + bytes((character,)))
-
-
-def _text(data: bytes, place: int) -> tuple[bytes, int]:
-    """A NUL-terminated text, and where it ends."""
-    end = data.index(b"\0", place)
-    return data[place:end], end + 1

@@ -69,14 +69,6 @@ def kernel_message(properties: Sequence[tuple[str, str]]) -> bytes:
     return f"{named['ACTION']}@{named['DEVPATH']}\0".encode("latin-1") + words
 
 
-def parse_kernel_message(message: bytes) -> dict[str, str]:
-    """The properties of a kernel's message.  ValueError when it is none."""
-    head, nul, words = message.partition(b"\0")
-    if not nul or b"@/" not in head:
-        raise ValueError(f"no kernel's message begins with {head[:80]!r}")
-    return _properties(words)
-
-
 def udev_message(properties: Mapping[str, str]) -> bytes:
     """The message that udev sends.
 
@@ -95,19 +87,6 @@ def udev_message(properties: Mapping[str, str]) -> bytes:
     return b"".join(
         (PREFIX, _MAGIC.pack(MAGIC), _HOST_FIELDS.pack(_HEADER_SIZE, _HEADER_SIZE, len(words)), filters, words)
     )
-
-
-def parse_udev_message(message: bytes) -> dict[str, str]:
-    """The properties of udev's message.  ValueError when it is none."""
-    if not message.startswith(PREFIX) or len(message) < _HEADER_SIZE:
-        raise ValueError(f"no message of udev begins with {message[:80]!r}")
-    (magic,) = _MAGIC.unpack_from(message, len(PREFIX))
-    if magic != MAGIC:
-        raise ValueError(f"a message of another version: magic {magic:#x}")
-    _, offset, length = _HOST_FIELDS.unpack_from(message, len(PREFIX) + _MAGIC.size)
-    if offset + length > len(message):
-        raise ValueError(f"{length} bytes of properties at {offset} do not fit into {len(message)}")
-    return _properties(message[offset : offset + length])
 
 
 def string_hash(text: str) -> int:
@@ -145,8 +124,3 @@ def _words(properties: Collection[tuple[str, str]]) -> bytes:
         if not key or "=" in key or "\0" in key + value:
             raise ValueError(f"{key!r}={value!r} is no property")
     return "".join(f"{key}={value}\0" for key, value in properties).encode("latin-1")
-
-
-def _properties(words: bytes) -> dict[str, str]:
-    pairs = (word.partition("=") for word in words.decode("latin-1").split("\0") if word)
-    return {key: value for key, _, value in pairs}

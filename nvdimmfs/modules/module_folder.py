@@ -9,9 +9,7 @@ import attrs
 
 from nvdimmfs.formats.elf_module import elf_module
 from nvdimmfs.formats.kmod_index import Entry, write_index
-from nvdimmfs.kernels.kernel import KERNELS
-from nvdimmfs.machine_file.model import MachineDescription
-from nvdimmfs.modules.module_files import ModuleFile, modules_of_kernel
+from nvdimmfs.modules.module_files import ModuleFile
 
 #: What follows the release in the reference kernel's vermagic.
 VERMAGIC_OPTIONS = "SMP preempt mod_unload modversions "
@@ -38,12 +36,6 @@ def write_module_folder(folder: Path, files: Sequence[ModuleFile], release: str)
         path.write_bytes(elf_module(file.info, f"{release} {VERMAGIC_OPTIONS}", exports_of(file.name, files)))
     for name, data in _lists(_Catalogue(files)).items():
         (folder / name).write_bytes(data)
-
-
-def described_modules(machine: MachineDescription) -> tuple[ModuleFile, ...]:
-    """The modules of a machine's kernel, in the order of modules.order."""
-    test = any(bus.is_test_platform for bus in machine.buses)
-    return modules_of_kernel(test=test, dax=KERNELS[machine.kernel].devices.has_dax)
 
 
 def exports_of(name: str, files: Iterable[ModuleFile]) -> list[str]:

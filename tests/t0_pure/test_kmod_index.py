@@ -2,11 +2,11 @@
 
 import struct
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kmod_index_reader import read_index
 
-from nvdimmfs.formats.kmod_index import Entry, KmodIndexError, read_index, write_index
+from nvdimmfs.formats.kmod_index import Entry, write_index
 
 KEYS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=12)
 SIMILAR_KEYS = st.text("ab_", min_size=1, max_size=8)
@@ -39,20 +39,3 @@ def test_a_small_index_byte_by_byte():
     root = b"nn" + struct.pack(">I", 12 | 0x80000000 | 0x40000000)
     header = struct.pack(">III", 0xB007F457, 0x00020001, 12 + len(child) | 0x20000000)
     assert write_index([Entry("nd_btt", "path:", 7)]) == header + child + root
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        struct.pack(">III", 0xB007F457, 0x00010001, 12),
-        struct.pack(">III", 0xB007F458, 0x00020001, 12),
-        struct.pack(">III", 0xB007F457, 0x00020001, 0x80000000 | 12),
-        struct.pack(">III", 0xB007F457, 0x00020001, 0x40000000 | 12),
-        struct.pack(">III", 0xB007F457, 0x00020001, 0x20000000 | 12),
-        write_index([Entry("nd_btt", "path:", 7)])[:-3],
-    ],
-)
-def test_what_is_no_index_is_refused(data):
-    with pytest.raises(KmodIndexError):
-        list(read_index(data))

@@ -5,12 +5,12 @@ import subprocess
 
 import attrs
 import pytest
+from kmod_index_reader import read_index
 
-from nvdimmfs.formats.kmod_index import read_index
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.modules.module_files import STOCK_MODULES, TEST_MODULES
-from nvdimmfs.modules.module_folder import described_modules, write_module_folder
+from nvdimmfs.modules.module_folder import write_module_folder
 
 RELEASE = "6.1.0-56-amd64"
 
@@ -63,7 +63,7 @@ def test_every_module_is_in_the_index_of_dependencies(tmp_path, files):
 def test_the_folder_of_a_machine_has_the_modules_that_it_can_load(name, kernel):
     description = attrs.evolve(load_machine(name), kernel=kernel)
     machine = Machine.described(description, clock="steps")
-    names = [file.name for file in described_modules(description)]
+    names = [file.name for file in machine.persistent_memory.module_files]
     assert names == list(machine.persistent_memory.modules.known)
     machine.close()
 
