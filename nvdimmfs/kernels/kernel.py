@@ -46,6 +46,17 @@ class ConflictRule(enum.Enum):
     """ENOMEM when its first or its last page is registered."""
 
 
+class PfnFlagBits(enum.Enum):
+    """Where a pfn_t, a page frame number with flags, keeps the flags."""
+
+    NONE = enum.auto()
+    """There is no pfn_t."""
+    LOW = enum.auto()
+    """Below the address of the page."""
+    HIGH = enum.auto()
+    """In the top bits, beside the page frame number."""
+
+
 def _addresses(values: tuple[int, ...]) -> str:
     return " or ".join(f"{value:#x}" for value in values)
 
@@ -133,6 +144,11 @@ class Kernel(Rules):
         "The memmap of compound pages in RAM is deduplicated",
         "vmemmap_can_optimize, mm/sparse-vmemmap.c",
         {"rfc": False, "6.1": True},
+    )
+    pfn_flags = Difference(
+        "Where a pfn_t keeps its flags: below the address of the page, or in the top bits",
+        '__pfn_t in v5 of the series "introduce __pfn_t for unmapped pfn I/O"; include/linux/pfn_t.h',
+        {"rfc": PfnFlagBits.LOW, "4.3": PfnFlagBits.NONE, "4.5": PfnFlagBits.HIGH},
     )
     page_offset = Difference(
         "Virtual address of physical address 0 in the direct map, with 4 or with 5 levels of page tables",

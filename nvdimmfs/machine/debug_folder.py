@@ -105,9 +105,9 @@ def _store_translate(debugger: Debugger, data: bytes) -> None:
 
     A question that is refused leaves the last one in place.
     """
-    space = debugger.memory.space
-    question = PageQuestion.parse(line(data), space)
-    question.pfn(space)
+    memory = debugger.memory
+    question = PageQuestion.parse(line(data), memory.space)
+    question.pfn(memory.pages)
     debugger.question = question
 
 

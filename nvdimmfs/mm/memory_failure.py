@@ -10,7 +10,6 @@ import errno
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.memory import Memory
-from nvdimmfs.mm.memremap import PagemapState
 
 #: "Memory page has hardware error" (include/uapi/asm-generic/errno.h), which Python 3.11 has no name for.
 EHWPOISON = 133
@@ -52,7 +51,9 @@ def memory_failure(memory: Memory, pfn: int) -> None:
 
 def _device_memory_failure(memory: Memory, pfn: int) -> None:
     """memory_failure_dev_pagemap, where no process has mapped the page."""
-    pagemap = memory.find_pagemap(pfn)
-    if pagemap is None or pagemap.state is not PagemapState.LIVE or not pagemap.pfn_valid(pfn):
+    pagemap = memory.get_dev_pagemap(pfn)
+    if pagemap is not None:
+        memory.put_dev_pagemap(pagemap)
+    if pagemap is None or not pagemap.pfn_valid(pfn):
         raise KernelError(errno.ENXIO, f"pfn {pfn:#x} is outside of the kernel's control")
-    raise KernelError(errno.EBUSY, f"nobody has mapped pfn {pfn:#x}")
+    raise KernelError(errno.EBUSY, f"no process has mapped pfn {pfn:#x}")

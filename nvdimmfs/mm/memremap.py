@@ -85,10 +85,6 @@ class DevPagemap:
         """How many pages, or compound pages, a range has."""
         return (self.ranges[index].end_pfn - self.pfn_first(index)) >> self.vmemmap_shift
 
-    def owns(self, pfn: int) -> bool:
-        """Whether a page frame is in one of the ranges, the altmap's frames included."""
-        return any(r.first_pfn <= pfn < r.end_pfn for r in self.ranges)
-
     def pfn_valid(self, pfn: int) -> bool:
         """Whether the page's struct page is initialised (pgmap_pfn_valid)."""
         return any(self.pfn_first(i) <= pfn < r.end_pfn for i, r in enumerate(self.ranges))

@@ -10,7 +10,7 @@ import attrs
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.address_space import AddressSpace
-from nvdimmfs.mm.memremap import DevPagemap, PagemapState
+from nvdimmfs.mm.memremap import DevPagemap
 from nvdimmfs.mm.sparse import MemmapRun, Place, SparseMemory
 from nvdimmfs.mm.zone import Zone
 from nvdimmfs.units import PAGE_SHIFT, PAGE_SIZE, STRUCT_PAGE_SIZE
@@ -81,7 +81,13 @@ class PhysicalMemory(Protocol):
         """The memmaps."""
 
     def find_pagemap(self, pfn: int) -> DevPagemap | None:
-        """The page map that a page frame belongs to."""
+        """The page map, live or dying, that a page frame belongs to."""
+
+    def get_dev_pagemap(self, pfn: int) -> DevPagemap | None:
+        """The live page map of a page frame, with a reference to it; None when there is none."""
+
+    def put_dev_pagemap(self, pagemap: DevPagemap) -> None:
+        """Drop a reference."""
 
     def device_zone(self, nid: int = 0) -> Zone:
         """A node's ZONE_DEVICE."""
@@ -143,8 +149,9 @@ class Pages:
         """The struct page of a page frame of RAM; None for device memory and for what does not exist."""
         if not self._memory.sparse.is_online(pfn):
             return None
-        pagemap = self._memory.find_pagemap(pfn)
-        if pagemap is not None and pagemap.state is PagemapState.LIVE:
+        pagemap = self._memory.get_dev_pagemap(pfn)
+        if pagemap is not None:
+            self._memory.put_dev_pagemap(pagemap)
             return None
         return self._space.pfn_to_page(pfn)
 
@@ -169,21 +176,21 @@ class Pages:
 
     def describe(self, pfn: int) -> PageInfo:
         """All of the above for one page frame."""
-        self._check_pfn(pfn)
+        page = self.pfn_to_page(pfn)
         run = self._run(pfn)
         zone = self.page_zone(pfn)
         return PageInfo(
             pfn=pfn,
             physical=pfn << PAGE_SHIFT,
-            virtual=self._space.phys_to_virt(pfn << PAGE_SHIFT),
-            page=self._space.pfn_to_page(pfn),
+            virtual=self.page_address(page),
+            page=page,
             valid=self.pfn_valid(pfn),
             online=self.pfn_to_online_page(pfn) is not None,
             initialised=zone is not None,
             zone=zone,
             pagemap=self._memory.find_pagemap(pfn),
             place=run.place if run else None,
-            struct_page=run.location(pfn) if run else None,
+            struct_page=self.struct_page_location(pfn),
         )
 
     def segments(self, first: int, end: int) -> Iterator[PageSegment]:

@@ -156,11 +156,6 @@ class SparseMemory:
         self._runs = list(self.boot.runs)
 
     @property
-    def early_sections(self) -> IntervalSet:
-        """Pfns of the sections that hold RAM since boot."""
-        return self._early
-
-    @property
     def hot(self) -> IntervalSet:
         """Pfns of the memory that was populated after boot: device memory, and RAM that was added."""
         return self._hot

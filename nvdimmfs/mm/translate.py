@@ -18,8 +18,8 @@ from nvdimmfs.kernels.differences import NOTHING
 from nvdimmfs.mm.address_space import AddressSpace
 from nvdimmfs.mm.describe import facts_text
 from nvdimmfs.mm.memory import Memory
-from nvdimmfs.mm.page import PageInfo
-from nvdimmfs.mm.pfn_t import PfnFlag, PfnT
+from nvdimmfs.mm.page import PageInfo, Pages
+from nvdimmfs.mm.pfn_t import ENCODINGS, PfnFlag, PfnT
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor
 from nvdimmfs.mm.sparse import Place
 from nvdimmfs.units import PAGE_SHIFT, PAGE_SIZE, U64_MASK
@@ -56,20 +56,23 @@ class PageQuestion:
             raise KernelError(errno.EINVAL, f"{digits} has more than 64 bits")
         return cls(found[1] or _kind_of_address(number, space), number)
 
-    def pfn(self, space: AddressSpace) -> int:
+    def pfn(self, pages: Pages) -> int:
         """The page frame.  ENXIO when the number names none."""
-        pfn = self._named(space)
-        if pfn is None or pfn >= space.physical_end >> PAGE_SHIFT:
-            raise KernelError(errno.ENXIO, f"{self} names no page")
-        return pfn
+        try:
+            return pages.page_to_pfn(self._page(pages))
+        except KernelError:
+            raise KernelError(errno.ENXIO, f"{self} names no page") from None
 
-    def _named(self, space: AddressSpace) -> int | None:
-        if self.kind == "pfn":
-            return self.number
-        if self.kind == "page":
-            return space.page_to_pfn(self.number)
-        physical = self.number if self.kind == "phys" else space.virt_to_phys(self.number)
-        return None if physical is None else physical >> PAGE_SHIFT
+    def _page(self, pages: Pages) -> int:
+        """The virtual address of the page's struct page."""
+        match self.kind:
+            case "page":
+                return self.number
+            case "virt":
+                return pages.virt_to_page(self.number)
+            case "phys":
+                return pages.pfn_to_page(self.number >> PAGE_SHIFT)
+        return pages.pfn_to_page(self.number)
 
     @property
     def offset(self) -> int:
@@ -82,9 +85,10 @@ class PageQuestion:
 
 def translation_text(memory: Memory, question: PageQuestion) -> str:
     """All there is to say about the page, a fact a line.  ENXIO when the question names none."""
-    found = memory.pages.describe(question.pfn(memory.space))
+    found = memory.pages.describe(question.pfn(memory.pages))
     device = found.pagemap.owner if found.pagemap else NOTHING
     resource = _owner(memory.iomem, found.physical)
+    pfn_t, encoding = _pfn_t(found, resource), ENCODINGS.get(memory.kernel.pfn_flags)
     facts: dict[str, object] = {
         "query": question,
         "pfn": f"{found.pfn:#x}",
@@ -101,7 +105,8 @@ def translation_text(memory: Memory, question: PageQuestion) -> str:
         "resource": resource.name if resource else NOTHING,
         "struct_page_in": _place(found),
         "struct_page_physical": NOTHING if found.struct_page is None else f"{found.struct_page:#x}",
-        "pfn_t": _flags_text(_pfn_t(found, resource)),
+        "pfn_t": _flags_text(pfn_t),
+        "pfn_t_value": NOTHING if encoding is None else f"{pfn_t.encode(encoding):#x}",
     }
     return facts_text(facts.items())
 

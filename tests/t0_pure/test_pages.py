@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.pfn import PfnMode
-from nvdimmfs.kernels.kernel import KERNELS
+from nvdimmfs.kernels.kernel import KERNELS, PfnFlagBits
 from nvdimmfs.mm.intervals import IntervalSet
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap, MemoryType
 from nvdimmfs.mm.pfn_layout import altmap_for, lay_out
-from nvdimmfs.mm.pfn_t import MAINLINE_ENCODING, RFC_ENCODING, KmapPfn, PfnFlag, PfnT
+from nvdimmfs.mm.pfn_t import ENCODINGS, PfnFlag, PfnT
 from nvdimmfs.mm.sparse import Place
+from nvdimmfs.mm.translate import PageQuestion, translation_text
 from nvdimmfs.units import GIB, MIB, PAGE_SIZE, PIB, Range, pages
 
 VMEMMAP = 0xFFFFEA0000000000
@@ -201,7 +202,7 @@ def check_one(memory, pfn):
     assert translate.page_address(found.page) == found.virtual
     assert translate.virt_to_phys(translate.phys_to_virt(found.physical)) == found.physical
     assert found.valid == (found.struct_page is not None) == (found.place is not None)
-    owners = [device for device in memory.pagemaps if device.owns(pfn)]
+    owners = [each for each in memory.pagemaps if any(r.first_pfn <= pfn < r.end_pfn for r in each.ranges)]
     assert len(owners) <= 1
     assert found.pagemap is (owners[0] if owners else None)
     assert found.initialised == (memory.is_ram(pfn) or any(device.pfn_valid(pfn) for device in owners))
@@ -258,53 +259,17 @@ def test_compound_pages_are_one_segment_without_addresses_of_struct_pages():
     )
 
 
-flags = st.sets(st.sampled_from([PfnFlag.SG_CHAIN, PfnFlag.SG_LAST, PfnFlag.DEV, PfnFlag.MAP])).map(
-    lambda chosen: PfnFlag(sum(flag.value for flag in chosen))
-)
-
-
-@given(st.integers(0, (1 << 40) - 1), flags, st.sampled_from([RFC_ENCODING, MAINLINE_ENCODING]))
-def test_a_pfn_t_survives_its_64_bits(pfn, chosen, encoding):
-    value = PfnT(pfn, chosen)
-    assert value.encode(encoding) < 1 << 64
-    assert PfnT.decode(value.encode(encoding), encoding) == value
-
-
 def test_a_pfn_t_has_its_flags_where_each_kernel_had_them():
-    assert PfnT(0x100000, PfnFlag.DEV | PfnFlag.MAP).encode(RFC_ENCODING) == 0x10000000C
-    assert PfnT(0x100000, PfnFlag.DEV | PfnFlag.MAP).encode() == 0x3000000000100000
+    device_page = PfnT(0x100000, PfnFlag.DEV | PfnFlag.MAP)
+    assert device_page.encode(ENCODINGS[PfnFlagBits.LOW]) == 0x10000000C
+    assert device_page.encode(ENCODINGS[PfnFlagBits.HIGH]) == 0x3000000000100000
 
 
-@pytest.mark.parametrize(
-    ("chosen", "has_page", "is_devmap"),
-    [
-        (PfnFlag.NONE, True, False),
-        (PfnFlag.DEV, False, False),
-        (PfnFlag.MAP, True, False),
-        (PfnFlag.DEV | PfnFlag.MAP, True, True),
-    ],
-)
-def test_device_memory_has_a_page_when_it_is_mapped(chosen, has_page, is_devmap):
-    assert (PfnT(1, chosen).has_page, PfnT(1, chosen).is_devmap) == (has_page, is_devmap)
-
-
-def test_kmap_reaches_ranges_without_pages(memory):
-    kmap = KmapPfn(memory.pages)
-    what = Range.sized(4 * GIB, 512 * MIB)
-    without_page = PfnT(0x100001, PfnFlag.DEV)
-    assert kmap.kmap_atomic_pfn_t(without_page) is None
-    assert kmap.rcu_readers == 0
-    kmap.register(what, 0xFFFFC90000000000)
-    assert kmap.kmap_atomic_pfn_t(without_page) == 0xFFFFC90000001000
-    assert kmap.kmap_atomic_pfn_t(PfnT(0x120000, PfnFlag.DEV)) is None
-    assert kmap.kmap_atomic_pfn_t(PfnT(0x100001, PfnFlag.DEV | PfnFlag.MAP)) == DIRECT_MAP + 4 * GIB + PAGE_SIZE
-    assert kmap.rcu_readers == 2
-    kmap.kunmap_atomic_pfn_t()
-    kmap.kunmap_atomic_pfn_t()
-    with pytest.raises(AssertionError):
-        kmap.kunmap_atomic_pfn_t()
-    kmap.unregister(what)
-    assert kmap.kmap_atomic_pfn_t(without_page) is None
+@pytest.mark.parametrize(("kernel", "value"), [("rfc", "0x100000004"), ("4.3", "-"), ("4.5", "0x2000000000100000")])
+def test_a_translation_shows_the_pfn_t_as_the_kernel_encodes_it(kernel, value):
+    memory = Memory.boot("512M!4G,256M!6G", kernel=KERNELS[kernel])
+    facts = translation_text(memory, PageQuestion("phys", 4 * GIB)).splitlines()
+    assert f"pfn_t_value: {value}" in facts
 
 
 @settings(max_examples=200)

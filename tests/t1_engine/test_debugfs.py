@@ -202,6 +202,7 @@ def test_everything_about_a_page_of_data(hands):
         "struct_page_in: pmem\n"
         "struct_page_physical: 0x100228000\n"
         "pfn_t: DEV MAP\n"
+        "pfn_t_value: 0x3000000000100a00\n"
     )
 
 

@@ -113,7 +113,9 @@ class Books:
         ranges = {pagemap: widened(memory.kernel, pagemap) for pagemap in memory.pagemaps}
         for pagemap in self.brought.keys() - ranges.keys():
             del self.brought[pagemap]
-        taken = set().union(*self.brought.values(), sections(memory.sparse.early_sections))
+        taken = set().union(
+            *self.brought.values(), sections((run.first_pfn, run.end_pfn) for run in memory.sparse.boot.runs)
+        )
         for pagemap, span in ranges.items():
             self.everything.add(*span)
             if pagemap not in self.brought:
