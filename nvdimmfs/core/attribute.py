@@ -8,7 +8,7 @@ def read_only(region: RegionDevice) -> str:
 def _store_read_only(region: RegionDevice, data: bytes) -> None:
     region.read_only = parse_bool(data)
 
-An attribute says itself since which kernel it exists, as `@attribute("align", since="5.7")`.
+An attribute names the first kernel that has it: `@attribute("align", since="5.7")`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from nvdimmfs.kernels.durations import READ
 from nvdimmfs.kernels.kernel import Kernel
 from nvdimmfs.kernfs import Directory, FileKind, Files, FileTable, LinkKind, Node, joined
 
-#: What a file loses that becomes root's alone.
+#: The mode bits that a file loses when only root may read it.
 _FOR_EVERYBODY = 0o044
 
 
 class HasSystem(Protocol):
-    """Anything with attributes: it leads to the system whose work a store may have queued."""
+    """An object with attributes.  A store may queue work on its system."""
 
     @property
     def system(self) -> AttributeHost:
@@ -39,21 +39,21 @@ class HasSystem(Protocol):
 
 
 class AttributeHost(Protocol):
-    """What attributes ask of the system that they belong to."""
+    """The system, as attributes use it."""
 
     @property
     def kernel(self) -> Kernel:
-        """Which kernel it is."""
+        """The kernel that is emulated."""
 
     @property
     def clock(self) -> Clock:
-        """Its time, which passes while attributes are read."""
+        """The machine's clock; reading an attribute takes time."""
 
     def begin_write(self) -> None:
         """User space is about to write to an attribute."""
 
     def end_write(self) -> None:
-        """It has written: run queued work until there is none, and let time pass."""
+        """User space has written: run queued work until there is none, and let time pass."""
 
 
 SubjectT = TypeVar("SubjectT", bound=HasSystem)
@@ -91,16 +91,16 @@ class KernelAttribute(Generic[SubjectT_contra]):
 
     @property
     def reading(self) -> str:
-        """What a read gives, in words for the documentation; empty when it cannot be read."""
+        """What a read returns, as text for the reference; empty when the attribute cannot be read."""
         return inspect.getdoc(self._show) or "" if self._show else ""
 
     @property
     def writing(self) -> str:
-        """What a write does and is refused with, likewise; empty when it cannot be written."""
+        """What a write does and its errors, as text for the reference; empty when the attribute cannot be written."""
         return inspect.getdoc(self._store) or "" if self._store else ""
 
     def on_store(self, function: Callable[[SubjectT_contra, bytes], None]) -> Callable[[SubjectT_contra, bytes], None]:
-        """Declare what a write does; the file becomes writable for its owner."""
+        """Declare the function that a write calls; the file becomes writable for its owner."""
         self._store = function
         self.permissions |= 0o200
         return function
@@ -110,7 +110,7 @@ class KernelAttribute(Generic[SubjectT_contra]):
         return self.since is None or kernel.has(self.since)
 
     def permissions_in(self, kernel: Kernel, permissions: int) -> int:
-        """What becomes of mode bits in a kernel; 0 where it does not have the attribute."""
+        """The mode bits in a kernel; 0 if that kernel does not have the attribute."""
         if not permissions or not self.exists_in(kernel):
             return 0
         if self.private_since and not kernel.has(self.private_since):
@@ -118,7 +118,7 @@ class KernelAttribute(Generic[SubjectT_contra]):
         return permissions
 
     def show(self, subject: SubjectT_contra) -> bytes:
-        """The content.  EIO when the attribute has no show and somebody changed its mode bits."""
+        """The content.  EIO when the attribute has no show, but chmod(2) made the file readable."""
         if self._show is None:
             raise KernelError(errno.EIO, f"{self.name} cannot be read")
         clock = subject.system.clock
@@ -129,7 +129,7 @@ class KernelAttribute(Generic[SubjectT_contra]):
             clock.spend(READ)
 
     def store(self, subject: SubjectT_contra, data: bytes) -> None:
-        """Take a write, then let everything that it set in motion come to rest.  EIO as for `show`."""
+        """Carry out a write, and then all work that it queued.  EIO as for `show`."""
         if self._store is None:
             raise KernelError(errno.EIO, f"{self.name} cannot be written")
         subject.system.begin_write()
@@ -162,7 +162,7 @@ def write_only_attribute(
 
 
 def constant(name: str, text: str, permissions: int = 0o444, *, since: str | None = None) -> KernelAttribute[HasSystem]:
-    """An attribute that always reads the same."""
+    """An attribute with constant content."""
 
     def show(_subject: HasSystem) -> str:
         return text
@@ -177,7 +177,7 @@ class AttributeGroup(Generic[SubjectT_contra]):
 
     Attributes:
         attributes: the table.
-        name: a directory of that name holds them; none: the subject's own directory.
+        name: the directory that holds them; None: the subject's own directory.
         visible: mode bits of an attribute for this subject, 0 for "not there" (the kernel's is_visible); None: all are
             there with the permissions that they declare.
         since: the first kernel that has the group; None for all.
@@ -195,7 +195,7 @@ class AttributeGroup(Generic[SubjectT_contra]):
         return tuple([self.visible(subject, candidate) for candidate in self.attributes])
 
     def files(self, subject: SubjectT_contra) -> FileTable[SubjectT_contra]:
-        """The files that the subject has of the group."""
+        """The files of the group that the subject has."""
         kernel = subject.system.kernel
         if self.since and not kernel.has(self.since):
             return FileTable({})
@@ -207,22 +207,22 @@ class AttributeGroup(Generic[SubjectT_contra]):
         return FileTable({self.name: FileTable(files)} if self.name else files)
 
     def create(self, directory: Directory, subject: SubjectT_contra) -> None:
-        """Give `directory` the files that the subject has of the group."""
+        """Create the group's files for the subject in `directory`."""
         create_files(directory, subject, (self,))
 
     def remove(self, directory: Directory) -> None:
-        """Take a named group away again."""
+        """Remove a named group."""
         assert self.name, "only a group with a directory of its own is removed before its subject"
         directory.remove(self.name)
 
 
 @attrs.frozen(eq=False)
 class LinkGroup(Generic[SubjectT_contra]):
-    """Links that stay as long as their subject.
+    """Links that exist as long as their subject.
 
     Attributes:
-        targets: where each leads, by name.
-        visible: which of them a subject has.
+        targets: the target of each link, by the link's name.
+        visible: the names of the links that a subject has.
     """
 
     targets: Mapping[str, Callable[[SubjectT_contra], Node]]
@@ -237,17 +237,17 @@ class LinkGroup(Generic[SubjectT_contra]):
         return FileTable({name: LinkKind(self.targets[name]) for name in self.visible(subject)})
 
 
-#: The files of the same groups, in the same kernel and with the same modes, are the same: ten thousand devices share
-#: a table.
+#: Tables of files by kernel, groups and modes: ten thousand devices share one table.
 _tables: dict[tuple[object, ...], FileTable[Any]] = {}
 
 
 def create_files(
     directory: Directory, subject: SubjectT, groups: tuple[AttributeGroup[SubjectT] | LinkGroup[SubjectT], ...]
 ) -> None:
-    """Give `directory` the files and links of several groups, all about one subject, as far as its kernel has them.
+    """Create the files and links of several groups for one subject in `directory`, as far as its kernel has them.
 
-    Which they are is asked here and now, whenever they will be made: what the kernel shows does not change later.
+    Visibility is decided in this call, although the nodes are made when they are looked up: in the kernel, too, it does
+    not change afterwards.
     """
     varying = [group.modes(subject) for group in groups if group.visible]
     key = (subject.system.kernel.name, groups, *varying)

@@ -1,4 +1,4 @@
-"""debugfs, below sys/kernel/debug: for people, its files do not tell their size (fs/debugfs, Linux 6.1)."""
+"""debugfs, below sys/kernel/debug: the size of its files reads as 0 (fs/debugfs, Linux 6.1)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from nvdimmfs.kernfs import Attribute, Directory
 
 SubjectT = TypeVar("SubjectT")
 
-#: Mode bits of the root: what it shows is for its owner (DEFAULT_MODE, fs/debugfs/inode.c).
+#: Mode bits of the root: only its owner may enter it (DEFAULT_MODE, fs/debugfs/inode.c).
 DEBUGFS_PERMISSIONS = 0o700
 
 
 class DebugAttribute(Attribute[SubjectT]):
-    """A file in debugfs.  Its size is 0 whatever it holds."""
+    """A file in debugfs.  Its st_size is always 0."""
 
     __slots__ = ()
     size = 0
 
 
 def debugfs(system: System) -> Directory:
-    """The root, made when it is not there yet."""
+    """The root directory; created by the first call."""
     root = system.directory("kernel/debug")
     root.mode = root.mode & ~0o777 | DEBUGFS_PERMISSIONS
     return root

@@ -1,4 +1,4 @@
-"""Devices: their directory, their links, their life from registration to release."""
+"""Devices: directory, links, and life from registration to release."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Class:
         self.kobject.announce_add()
 
     def unregister(self) -> None:
-        """Vanish; it has no members any more."""
+        """Remove the class, which has no members any more."""
         assert self.directory.is_empty, f"class {self.name} has members"
         self.kobject.announce_remove()
         self.system.directory("class").remove(self.name)
@@ -69,19 +69,18 @@ class Class:
 class Device:
     """A device in the tree.
 
-    A subclass sets the class attributes, extends `groups` and `uevent_variables`, and undoes its numbering in
-    `release`.
+    A subclass sets the class attributes, extends `groups` and `uevent_variables`, and frees its number in `release`.
 
     Attributes:
         device_type: DEVTYPE in uevents; None for none.
-        has_device_link: a device of a class has a link `device` to what is above it.
+        has_device_link: a class device has a link `device` to its parent.
         bus: the bus that matches it with drivers; None for a class device.
         device_class: the class it belongs to; None for a bus device.
-        driver: the driver it is bound to, also while that driver's probe runs.
-        children: those registered below it, in the order of `move_to_tail`.
+        driver: the driver it is bound to, or whose probe runs.
+        children: the devices registered below it, in the order of `move_to_tail`.
         number: device number for `dev` and /sys/dev; None for none.
-        bind_uevent_pending: it is bound, and user space will be told.
-        dead: it is on its way out: no driver may bind any more.
+        bind_uevent_pending: it is bound, and the bind uevent is not sent yet.
+        dead: it is being unregistered: no driver may bind any more.
     """
 
     device_type: str | None = None
@@ -119,7 +118,7 @@ class Device:
 
     @property
     def power(self) -> DevicePower:
-        """What power management was told about it."""
+        """Its power management settings."""
         self._power = self._power or DevicePower()
         return self._power
 
@@ -143,14 +142,14 @@ class Device:
         return variables
 
     def release(self) -> None:
-        """The last reference is gone: give back numbers and claims."""
+        """Free numbers and claims, once the last reference is dropped."""
 
     def manage(self, undo: Callable[[], None]) -> None:
         """Run `undo` when the driver's probe fails or the driver is unbound (the kernel's devm)."""
         self._managed.append(undo)
 
     def release_managed(self, mark: int = 0) -> None:
-        """Undo what was managed since `mark` (see `managed_mark`), last first."""
+        """Run the undo functions added since `mark` (see `managed_mark`), the last one first."""
         while len(self._managed) > mark:
             self._managed.pop()()
 
@@ -159,7 +158,7 @@ class Device:
         return len(self._managed)
 
     def add(self) -> None:
-        """Register: make the directory with its files and links, announce it, offer it to the drivers."""
+        """Register: create the directory with its files and links, send the uevent, let drivers probe it."""
         self._directory = self._place().add(Directory(self.name))
         if self.parent:
             self.parent.children[self] = None
@@ -171,15 +170,17 @@ class Device:
             self.bus.device_added(self)
 
     def move_to_tail(self) -> None:
-        """Stand behind its siblings: a parent has its children in the order in which they were through with their
-        first probe (device_add, drivers/base/core.c, Linux 6.1).
+        """Move to the end of the parent's children.
+
+        A parent lists its children in the order in which their first probes ended (device_add, drivers/base/core.c,
+        Linux 6.1).
         """
         if self.parent and self.registered:
             del self.parent.children[self]
             self.parent.children[self] = None
 
     def unregister(self) -> None:
-        """Unbind, announce, take the directory away, release."""
+        """Unbind, send the uevent, remove the directory, release."""
         self.dead = True
         self._remove_links()
         if self.bus:
@@ -195,22 +196,22 @@ class Device:
             self.parent._put()
 
     def notify(self, path: str) -> None:
-        """Wake whoever polls one of the device's attributes (sysfs_notify, fs/sysfs/file.c, Linux 6.1).
+        """Wake the pollers of one of the device's attributes (sysfs_notify, fs/sysfs/file.c, Linux 6.1).
 
         Args:
-            path: from the device's directory on.
+            path: relative to the device's directory.
         """
         file = self.directory.find(path)
         assert isinstance(file, Attribute), f"{file.path} is no attribute"
         file.notify()
 
     def send_uevent(self, action: Action, extra: tuple[tuple[str, str], ...] = ()) -> bool:
-        """Tell user space, when the device belongs to a bus or class (others stay silent).
+        """Send a uevent, if the device belongs to a bus or class.
 
-        Nobody need load a driver for what was just unbound: that is told without MODALIAS (zap_modalias_env,
+        An unbind uevent has no MODALIAS, so that user space does not load a driver again (zap_modalias_env,
         lib/kobject_uevent.c, Linux 6.1).
 
-        False when it is too large, as it may be with extra variables.
+        False when the event is too large to be sent, which extra variables can make it.
         """
         subsystem = self.bus or self.device_class
         if subsystem is None or (not extra and self.system.skips_uevent()):
@@ -220,9 +221,9 @@ class Device:
 
     @property
     def _has_glue(self) -> bool:
-        """A class device gets a directory named after its class between it and what is above it.
+        """Whether a directory named after its class stands between a class device and its parent.
 
-        Not below a device of a class, though.
+        Not below another class device.
         """
         return bool(self.device_class and (self.parent is None or self.parent.device_class is None))
 
@@ -234,7 +235,7 @@ class Device:
         return above.directory(self.device_class.name) if self._has_glue and self.device_class else above
 
     def _create_links(self, directory: Directory) -> None:
-        """Those that lead to it."""
+        """Create the links that lead to the device."""
         if self.device_class:
             self.device_class.directory.link(self.name, directory)
         if self.bus:
@@ -249,7 +250,7 @@ class Device:
             self.device_class.directory.remove(self.name)
 
     def _remove_directory(self) -> None:
-        """Take the directory away, if it has not gone with that of the device above."""
+        """Remove the directory, unless it was removed with the parent's."""
         place = self.directory.parent
         if place is None:
             return
@@ -258,22 +259,22 @@ class Device:
             place.parent.remove(place.name)
 
     def _put(self) -> None:
-        """Release what was unregistered, unless something that is registered stands below it and keeps it."""
+        """Release an unregistered device, unless a registered child still refers to it."""
         if not self.registered and not self.children:
             self.release()
 
     def renumber(self, number: DeviceNumber) -> None:
-        """Go by another number from now on, for the sake of a node that stands for the device.
+        """Change the device number to that of a node that stands in for the device.
 
-        EBUSY when another device has that number, EINVAL when none can have it.
+        EBUSY when another device has that number, EINVAL when it is out of range.
         """
         assert self.number is not None, f"{self.name} has no node"
         if not number.is_valid:
-            raise KernelError(errno.EINVAL, f"{number} is no device number")
+            raise KernelError(errno.EINVAL, f"{number} is not a device number")
         if number == self.number:
             return
         if number in self.system.numbered:
-            raise KernelError(errno.EBUSY, f"{number} is {self.system.numbered[number].name}'s")
+            raise KernelError(errno.EBUSY, f"{number} belongs to {self.system.numbered[number].name}")
         self._unregister_devt(self.number)
         self.number = number
         self._register_devt(number)
@@ -289,7 +290,7 @@ class Device:
 
 @attribute("uevent")
 def uevent(device: Device) -> str:
-    """The variables of the device's uevents, a line each; a device of no bus and class has none."""
+    """The variables of the device's uevents, a line each; none without a bus or class."""
     if device.bus is None and device.device_class is None:
         return ""
     return "".join(f"{key}={value}\n" for key, value in device.uevent_variables())

@@ -19,14 +19,14 @@ from nvdimmfs.kernfs import Directory
 class Driver:
     """A driver on a bus.
 
-    A subclass says what it matches and what probe and remove do.
+    A subclass implements `matches`, `probe` and `remove`.
 
     Attributes:
         name: the directory below the bus's drivers/.
-        module: the module it lives in.
-        devices: what is bound to it, in the order of binding.
+        module: the module that contains it.
+        devices: the devices bound to it, in the order of binding.
         bind_attributes: whether user space may bind and unbind.
-        shows_module: whether it and its module are linked; the ACPI bus forgets to say whose its drivers are.
+        shows_module: whether it and its module link to each other; drivers of the ACPI bus do not name their module.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Driver:
             self.directory.link("module", module.directory)
             module.directory.directory("drivers").link(self._name_in_module, self.directory)
         module.at_exit(self.unregister)
-        bus.register(self)
+        bus.add_driver(self)
         self.kobject.announce_add()
 
     @property
@@ -56,21 +56,21 @@ class Driver:
         return f"{self.bus.name}:{self.name}"
 
     def create_files(self) -> None:
-        """Make attribute files that only this kind of driver has."""
+        """Create the attribute files that only this kind of driver has."""
 
     def matches(self, device: Device) -> bool:
         """Whether the driver can handle this kind of device."""
         raise NotImplementedError
 
     def probe(self, device: Device) -> None:
-        """Take the device into service; `KernelError` refuses it."""
+        """Put the device into service; a `KernelError` refuses it."""
 
     def remove(self, device: Device) -> None:
-        """Take the device out of service; what `Device.manage` noted is undone afterwards."""
+        """Take the device out of service; the undo functions of `Device.manage` run afterwards."""
 
     def unregister(self) -> None:
-        """Let go of every device, the last bound first, and vanish: when the module is unloaded."""
-        self.bus.forget(self)
+        """Unbind every device, the last bound first, and unregister the driver: when the module is unloaded."""
+        self.bus.remove_driver(self)
         for device in reversed(list(self.devices)):
             self.bus.unbind(device)
         if self.shows_module:
@@ -79,7 +79,7 @@ class Driver:
         self.bus.drivers.remove(self.name)
 
     def attach(self) -> None:
-        """Try every device of the bus that has no driver yet, as at registration."""
+        """Probe every matching device of the bus that has no driver, as at registration."""
         for device in list(self.bus.members.values()):
             if device.driver is None and self.matches(device):
                 self.bus.try_probe(self, device)
@@ -91,7 +91,7 @@ class Bus:
     Attributes:
         members: the registered devices by name.
         directory: /sys/bus/<name>.
-        autoprobe: offer new devices to the drivers.
+        autoprobe: whether drivers probe new devices.
     """
 
     def __init__(self, system: System, name: str) -> None:
@@ -108,47 +108,47 @@ class Bus:
         BUS_GROUP.create(self.directory, self)
 
     def unregister(self) -> None:
-        """Vanish; nothing is on the bus any more."""
+        """Remove the bus, which has no devices and drivers any more."""
         assert not self.members, f"there are devices on bus {self.name}"
         assert not self._drivers, f"bus {self.name} has drivers"
         self.kobject.announce_remove()
         self.system.directory("bus").remove(self.name)
 
     def call_probe(self, driver: Driver, device: Device) -> None:
-        """Run a driver's probe; a bus may do more around it."""
+        """Call a driver's probe; a bus may extend this."""
         driver.probe(device)
 
     def call_remove(self, driver: Driver, device: Device) -> None:
-        """Run a driver's remove; a bus may do more around it."""
+        """Call a driver's remove; a bus may extend this."""
         driver.remove(device)
 
-    def register(self, driver: Driver) -> None:
-        """Take a driver into the list of those that are asked, and let it look at what is there."""
+    def add_driver(self, driver: Driver) -> None:
+        """Add a driver, and let it probe the devices that are there."""
         self._drivers.append(driver)
         if self.autoprobe:
             driver.attach()
 
-    def forget(self, driver: Driver) -> None:
-        """Ask a driver no more."""
+    def remove_driver(self, driver: Driver) -> None:
+        """Remove a driver, which probes no device any more."""
         self._drivers.remove(driver)
 
     def device_added(self, device: Device) -> None:
-        """Enter a new device and offer it to the drivers."""
+        """Add a new device and let drivers probe it."""
         self.members[device.name] = device
         if self.autoprobe:
             self.initial_probe(device)
 
     def device_removed(self, device: Device) -> None:
-        """Unbind a leaving device and forget it."""
+        """Unbind a device that is being unregistered, and remove it."""
         self.devices.remove(device.name)
         if device.driver:
             self.unbind(device)
         del self.members[device.name]
 
     def initial_probe(self, device: Device) -> None:
-        """Offer a new device to the drivers, but not before user space knows that the one above it works.
+        """Let drivers probe a new device, but not before the bind uevent of its parent was sent.
 
-        In Linux a worker does, and waits for the parent's lock, which whoever binds the parent holds.
+        In Linux a worker does this.  It waits for the parent's lock, which is held while the parent is bound.
         """
         if _bind_uevent_pending(device.parent):
             self.system.schedule(lambda: self._probe_new(device))
@@ -165,17 +165,17 @@ class Bus:
             device.move_to_tail()
 
     def attach_device(self, device: Device) -> None:
-        """Try the drivers that match until one takes the device; refusals are not reported."""
+        """Probe with each driver that matches until one binds; refusals are not reported (device_attach)."""
         for driver in self._drivers:
             if driver.matches(device) and self.try_probe(driver, device):
                 return
 
     def has_driver_for(self, device: Device) -> bool:
-        """Whether a driver matches, whatever its probe may say."""
+        """Whether a driver matches, regardless of its probe."""
         return any(driver.matches(device) for driver in self._drivers)
 
     def try_probe(self, driver: Driver, device: Device) -> bool:
-        """Probe and say whether it worked."""
+        """Probe, and return whether the device was bound."""
         try:
             self.bind(driver, device)
         except KernelError:
@@ -185,11 +185,11 @@ class Bus:
     def bind(self, driver: Driver, device: Device) -> None:
         """Probe a device with a driver.
 
-        ENODEV when the device is leaving, EBUSY when it has a driver, ENOENT when its directory has gone with the one
-        above it, else what the probe says (drivers/base/dd.c, Linux 6.1).
+        ENODEV when the device is being unregistered, EBUSY when it has a driver, ENOENT when its directory was removed
+        with its parent's, else the error of the probe (drivers/base/dd.c, Linux 6.1).
         """
         if device.dead or not device.registered:
-            raise KernelError(errno.ENODEV, f"{device.name} is leaving")
+            raise KernelError(errno.ENODEV, f"{device.name} is being unregistered")
         if device.driver:
             raise KernelError(errno.EBUSY, f"{device.name} is bound to {device.driver.name}")
         if device.directory.has_left:
@@ -198,7 +198,7 @@ class Bus:
         self._link(driver, device)
         try:
             self.call_probe(driver, device)
-        except (KernelError, OSError):  # a refusal, or a host that cannot keep what is to be written
+        except (KernelError, OSError):  # a refusal, or a host that cannot store the bytes
             device.release_managed(mark)
             self._unlink(driver, device)
             raise
@@ -206,14 +206,14 @@ class Bus:
         self._announce_bind(device, queued=self.system.scheduled > scheduled)
 
     def unbind(self, device: Device) -> None:
-        """Take the driver off a device."""
+        """Unbind a device from its driver."""
         driver = device.driver
         assert isinstance(driver, Driver), f"{device.name} is not bound"
         self.call_remove(driver, device)
         device.release_managed()
         del driver.devices[device]
         self._unlink(driver, device)
-        self._tell(device, Action.UNBIND)
+        self._send_uevent(device, Action.UNBIND)
 
     def find(self, data: bytes) -> Device:
         """The device that was named in a write.  ENODEV when there is none."""
@@ -224,23 +224,23 @@ class Bus:
         return device
 
     def _announce_bind(self, device: Device, *, queued: bool) -> None:
-        """Send its uevent: at once, or after the work that the probe has `queued` and what is above the device.
+        """Send the bind uevent: at once, or after the work that the probe `queued` and the bind uevent of the parent.
 
-        Linux has workers register the devices that a probe found or made, see `kernels.races`.
+        In Linux, workers register the devices that a probe found or created, see `kernels.races`.
         """
         if BIND_UEVENT.taken is FirstUevent.BOUND or (not queued and not _bind_uevent_pending(device.parent)):
-            self._tell(device, Action.BIND)
+            self._send_uevent(device, Action.BIND)
             return
 
-        def tell() -> None:
+        def send() -> None:
             device.bind_uevent_pending = False
             if device.driver:
-                self._tell(device, Action.BIND)
+                self._send_uevent(device, Action.BIND)
 
         device.bind_uevent_pending = True
-        self.system.schedule(tell)
+        self.system.schedule(send)
 
-    def _tell(self, device: Device, action: Action) -> None:
+    def _send_uevent(self, device: Device, action: Action) -> None:
         if device.registered and self.system.kernel.devices.bind_uevents:
             device.send_uevent(action)
 
@@ -263,11 +263,12 @@ def _bind_uevent_pending(device: Device | None) -> bool:
 def bind(driver: Driver, data: bytes) -> None:
     """Probe the named device.  Older kernels have one errno for every refusal.
 
-    ENODEV: no such device, not for this driver, or on its way out.  EBUSY: bound already.  Else what the probe says.
+    ENODEV: no such device, no match with this driver, or being unregistered.  EBUSY: already bound.  Else the error of
+    the probe.
     """
     device = driver.bus.find(data)
     if not driver.matches(device):
-        raise KernelError(errno.ENODEV, f"{driver.name} does not handle {device.name}")
+        raise KernelError(errno.ENODEV, f"{driver.name} does not match {device.name}")
     try:
         driver.bus.bind(driver, device)
     except KernelError as refusal:
@@ -279,7 +280,7 @@ def bind(driver: Driver, data: bytes) -> None:
 
 @write_only_attribute("unbind")
 def unbind(driver: Driver, data: bytes) -> None:
-    """Take the driver off the named device.  ENODEV when it is not bound to this driver."""
+    """Unbind the named device.  ENODEV when it is not bound to this driver."""
     device = driver.bus.find(data)
     if device.driver is not driver:
         raise KernelError(errno.ENODEV, f"{device.name} is not bound to {driver.name}")
@@ -300,7 +301,7 @@ def bus_uevent(bus: Bus, data: bytes) -> None:
 
 @attribute("drivers_autoprobe")
 def drivers_autoprobe(bus: Bus) -> str:
-    """1 when new devices are offered to the drivers, else 0."""
+    """1 when drivers probe new devices, else 0."""
     return f"{int(bus.autoprobe)}\n"
 
 
@@ -312,9 +313,9 @@ def _store_drivers_autoprobe(bus: Bus, data: bytes) -> None:
 
 @write_only_attribute("drivers_probe")
 def drivers_probe(bus: Bus, data: bytes) -> None:
-    """Offer the named device to the drivers.  ENODEV for an unknown one; a refusal is no error.
+    """Let drivers probe the named device.  ENODEV for an unknown one; a refused probe is no error.
 
-    EINVAL when a driver matches, but the device's directory has gone with the one above it.
+    EINVAL when a driver matches, but the device's directory was removed with its parent's.
     """
     device = bus.find(data)
     if device.driver or device.dead:

@@ -1,4 +1,4 @@
-"""What user space hears of besides devices: buses, classes, drivers and modules."""
+"""Kernel objects other than devices that send uevents: buses, classes, drivers and modules."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from nvdimmfs.kernfs import Directory
 
 
 class KernelObject:
-    """The uevents of an object that is no device (struct kobject, include/linux/kobject.h, Linux 6.1).
+    """The uevents of an object that is not a device (struct kobject, include/linux/kobject.h, Linux 6.1).
 
     Attributes:
-        subsystem: what SUBSYSTEM says: the set that it belongs to, such as `drivers`.
+        subsystem: SUBSYSTEM in its uevents: the kset that it belongs to, such as `drivers`.
     """
 
     def __init__(self, system: System, directory: Directory, subsystem: str) -> None:
@@ -21,23 +21,24 @@ class KernelObject:
         self._sent: set[Action] = set()
 
     def send_uevent(self, action: Action, extra: tuple[tuple[str, str], ...] = ()) -> bool:
-        """Tell user space.  False when that is too large; its removal counts as told nevertheless."""
+        """Send a uevent.  False when it is too large to be sent; a removal counts as sent even so."""
         sent = self._system.emit_uevent(action, self._devpath, self.subsystem, extra)
         if sent or action is Action.REMOVE:
             self._sent.add(action)
         return sent
 
     def announce_add(self) -> None:
-        """It is there, and works: that is told last of all that its coming has set in motion."""
+        """Send the add uevent, after those of all work that is queued: the object is usable."""
 
-        def tell() -> None:
+        def send() -> None:
             self.send_uevent(Action.ADD)
 
-        self._system.after_work(tell)
+        self._system.after_work(send)
 
     def announce_remove(self) -> None:
-        """It goes.  That is told if its coming was, and once: whether or not it was told because somebody wrote so to
-        `uevent` (kobject_cleanup, lib/kobject.c, Linux 6.1).
+        """Send the remove uevent, if an add uevent was sent and no remove uevent.
+
+        Synthetic uevents count (kobject_cleanup, lib/kobject.c, Linux 6.1).
         """
         if Action.ADD in self._sent and Action.REMOVE not in self._sent:
             self.send_uevent(Action.REMOVE)

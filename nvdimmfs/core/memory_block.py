@@ -1,6 +1,6 @@
 """The devices memoryN, blocks of System RAM, and the nodes that they belong to: /sys/devices/system/{memory,node}.
 
-drivers/base/memory.c and drivers/base/node.c, Linux 6.1.  Of a node there is only what leads to its memory.
+drivers/base/memory.c and drivers/base/node.c, Linux 6.1.  Of a node there are only the links to its memory.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class MemoryBlockDevice(Device):
     """A device memoryN.
 
     Attributes:
-        block: the block that it stands for.
+        block: the block that it represents.
         node: the node that the block belongs to.
-        online_type: how it goes on line when that is not said.
+        online_type: how it goes online when a write does not specify it.
     """
 
     def __init__(self, subsystem: MemorySubsystem, block: MemoryBlock, node: NodeDevice) -> None:
@@ -69,13 +69,13 @@ class MemoryBlockDevice(Device):
 
     @property
     def zones(self) -> str:
-        """The names of the zones that it is in, or can go to; `none` for none, and for several that it is in."""
+        """The names of the zones that it is in, or can be onlined to; `none` for none, or if it is in several."""
         if self.block.online:
             return self.block.zone.name if self.block.zone else "none"
         return " ".join(zone.name for zone in self._blocks.allowed_zones(self.block))
 
     def switch_on(self) -> bool:
-        """Go on line as `online_type` says, once; False when it is so already (memory_subsys_online)."""
+        """Go online as `online_type` specifies, which holds once.  False if already online (memory_subsys_online)."""
         if self.block.online:
             return False
         how, self.online_type = self.online_type, OnlineType.ONLINE
@@ -83,7 +83,7 @@ class MemoryBlockDevice(Device):
         return True
 
     def switch_off(self) -> bool:
-        """Go off line; False when it is so already.  EINVAL, EBUSY as `MemoryBlocks.switch_off`."""
+        """Go offline; False if already offline.  EINVAL, EBUSY as `MemoryBlocks.switch_off`."""
         if not self.block.online:
             return False
         self._blocks.switch_off(self.block)
@@ -100,7 +100,7 @@ class MemoryBlockDevice(Device):
 
 
 class MemorySubsystem(Bus):
-    """The bus type memory, on which no driver ever is.
+    """The bus type memory, which has no drivers.
 
     Attributes:
         root: /sys/devices/system/memory.
@@ -129,7 +129,7 @@ class MemorySubsystem(Bus):
         self._device(block).unregister()
 
     def block_switched(self, block: MemoryBlock) -> None:
-        """Tell user space (device_online, device_offline, drivers/base/core.c)."""
+        """Send the uevent (device_online, device_offline, drivers/base/core.c)."""
         self._device(block).send_uevent(Action.ONLINE if block.online else Action.OFFLINE)
 
     def _device(self, block: MemoryBlock) -> Device:
@@ -144,31 +144,31 @@ class MemorySubsystem(Bus):
 
 @attribute("auto_online_blocks")
 def auto_online_blocks(root: MemoryRoot) -> str:
-    """What becomes of blocks that are added: `offline`, `online`, `online_kernel` or `online_movable`."""
+    """How blocks are added: `offline`, `online`, `online_kernel` or `online_movable`."""
     return f"{root.blocks.auto_online}\n"
 
 
 @auto_online_blocks.on_store
 def _store_auto_online_blocks(root: MemoryRoot, data: bytes) -> None:
-    """One of these words.  EINVAL for anything else."""
+    """Set it to one of these words.  EINVAL for anything else."""
     root.blocks.auto_online = _online_type(data)
 
 
 @write_only_attribute("soft_offline_page")
 def soft_offline_page(root: MemoryRoot, data: bytes) -> None:
-    """Use the page at a physical address no more; nothing happens to one that is bad already.
+    """Stop using the page at a physical address; a page that is already bad stays as it is.
 
-    EINVAL for anything but a number; ENXIO without a struct page; EIO for what is no RAM on line, or is in use.
+    EINVAL for anything but a number; ENXIO without a struct page; EIO for memory that is not online RAM, or in use.
     """
     memory_failure.soft_offline_page(root.blocks.memory, parse_unsigned_or_einval(data) >> PAGE_SHIFT)
 
 
 @write_only_attribute("hard_offline_page")
 def hard_offline_page(root: MemoryRoot, data: bytes) -> None:
-    """As if the page at a physical address had failed.
+    """Treat the page at a physical address as failed.
 
-    EINVAL for anything but a number; EHWPOISON (133) when it is bad already; EBUSY when the kernel uses it, and for
-    device memory; ENXIO for what is neither that nor RAM on line.
+    EINVAL for anything but a number; EHWPOISON (133) if it is already bad; EBUSY if the kernel uses it, and for device
+    memory; ENXIO for memory that is neither device memory nor online RAM.
     """
     memory_failure.memory_failure(root.blocks.memory, parse_unsigned_or_einval(data) >> PAGE_SHIFT)
 
@@ -187,13 +187,13 @@ def phys_index(device: MemoryBlockDevice) -> str:
 
 @attribute("phys_device")
 def phys_device(_device: MemoryBlockDevice) -> str:
-    """Always `0`: no platform but s390 knows what part of the machine it is."""
+    """Always `0`: only s390 reports the part of the machine."""
     return "0\n"
 
 
 @attribute("removable")
 def removable(_device: MemoryBlockDevice) -> str:
-    """Always `1`: the kernel can take memory off line."""
+    """Always `1`: the kernel can offline memory."""
     return "1\n"
 
 
@@ -207,8 +207,8 @@ def state(device: MemoryBlockDevice) -> str:
 def _store_state(device: MemoryBlockDevice, data: bytes) -> None:
     """`offline`, `online`, `online_kernel` or `online_movable`.
 
-    EINVAL for anything else, when it is so already, or when it cannot go off line; EBUSY when it is in use.  A write
-    that is refused because the block is on line still decides how it goes on line the next time.
+    EINVAL for anything else, if the block is already in that state, or if it cannot go offline; EBUSY when it is in
+    use.  A write that is refused because the block is online still decides how it goes online the next time.
     """
     how = _online_type(data)
     if how is not OnlineType.OFFLINE:
@@ -219,13 +219,13 @@ def _store_state(device: MemoryBlockDevice, data: bytes) -> None:
 
 @attribute("online")
 def online(device: MemoryBlockDevice) -> str:
-    """1 while it is on line, else 0."""
+    """1 while it is online, else 0."""
     return f"{int(device.block.online)}\n"
 
 
 @online.on_store
 def _store_online(device: MemoryBlockDevice, data: bytes) -> None:
-    """Go on line or off line.  EINVAL for no truth value; else as `state`, but it may be so already."""
+    """Go online or offline, if it is not already.  EINVAL for anything but a truth value; else as `state`."""
     if parse_bool(data):
         device.switch_on()
     else:
@@ -234,7 +234,7 @@ def _store_online(device: MemoryBlockDevice, data: bytes) -> None:
 
 @attribute("valid_zones")
 def valid_zones(device: MemoryBlockDevice) -> str:
-    """The zone it is in, `none` for several; when it is off line, the zones that it can go to."""
+    """The zone it is in, `none` for several; while it is offline, the zones that it can be onlined to."""
     return f"{device.zones}\n"
 
 

@@ -1,4 +1,4 @@
-"""/sys/module: what is loaded, how large it is and who uses it."""
+"""/sys/module: the loaded modules, their sizes and their users."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Module:
         name: as lsmod prints it.
         core_size: bytes of code and data, as the reference kernel prints them.
         uses: the modules whose symbols it needs; each shows it as a holder.
-        users: the names of the modules that use this one, the last that came first.
-        taint: a letter for each thing that is not as the kernel's makers like it: `O` out of tree, `E` not signed.
+        users: the names of the modules that use this one, the last loaded first.
+        taint: a letter for each way in which it taints the kernel: `O` out of tree, `E` unsigned.
         pins: further references, such as one for every enabled region on the bus provider.
-        switched: the parameters that were written, and what they are now.
+        switched: the parameters that were written, with their values.
         directory: /sys/module/<name>.
     """
 
@@ -74,7 +74,7 @@ class Module:
         self._undo.append(undo)
 
     def unload(self) -> None:
-        """Undo what it did, last first, and take it away.  Nothing may need it."""
+        """Run the undo functions, last first, and remove the module, which nothing may refer to."""
         assert not self.reference_count, f"{self.name} is in use"
         while self._undo:
             self._undo.pop()()
@@ -86,7 +86,7 @@ class Module:
 
 
 def boolean_parameter(name: str, value: bool, *, since: str | None = None) -> KernelAttribute[Module]:
-    """A parameter that can be switched while the module is loaded; it begins as `value`."""
+    """A parameter that can be switched while the module is loaded; `value` is the default."""
 
     def show(module: Module) -> str:
         """Y or N."""
@@ -107,13 +107,13 @@ def coresize(module: Module) -> str:
 
 @attribute("refcnt")
 def refcnt(module: Module) -> str:
-    """References that keep the module from being unloaded."""
+    """References, which prevent the module from being unloaded."""
     return f"{module.reference_count}\n"
 
 
 @attribute("taint")
 def taint(module: Module) -> str:
-    """A letter for each thing that taints the kernel: `O` out of tree, `E` not signed.  Mostly empty."""
+    """A letter for each taint: `O` out of tree, `E` unsigned.  Usually empty."""
     return f"{module.taint}\n"
 
 
@@ -135,7 +135,7 @@ class ModuleDescription:
     Attributes:
         name: as modprobe(8) knows it.
         size: bytes of code and data.
-        init: what it does when it is loaded; what must be undone afterwards it hands to `Module.at_exit`.
+        init: called when it is loaded; it passes undo functions to `Module.at_exit`.
         uses: the modules whose symbols it needs.
         parameters: the files of its folder parameters/.
         taint: as `Module.taint`.
@@ -153,8 +153,8 @@ class Modules:
     """All modules of a machine, loaded or not.
 
     Attributes:
-        known: what could be loaded, by name.
-        loaded: what is, by name, in the order in which it came.
+        known: the modules that can be loaded, by name.
+        loaded: the loaded modules, by name, in the order of loading.
     """
 
     def __init__(self, system: System, known: Iterable[ModuleDescription]) -> None:
@@ -165,8 +165,8 @@ class Modules:
     def load(self, name: str) -> None:
         """Load one module, as init_module(2) does (kernel/module/main.c, Linux 6.1).
 
-        ENOENT for an unknown module and when one that it uses is not loaded ("unknown symbol"), EEXIST when it is
-        loaded; else as its `init` refuses.
+        ENOENT for an unknown module, and when a module that it uses is not loaded ("unknown symbol"); EEXIST when it is
+        already loaded; else the error of its `init`.
         """
         description = self.known.get(name)
         if description is None:
@@ -204,7 +204,7 @@ class Modules:
         self._system.end_write()
 
     def probe(self, name: str) -> None:
-        """Load a module after those that it needs, unless it is loaded: what modprobe(8) does.  ENOENT as `load`."""
+        """Load a module and first those that it needs, unless it is loaded, as modprobe(8) does.  ENOENT as `load`."""
         if name in self.loaded:
             return
         for used in self.known[name].uses if name in self.known else ():
@@ -212,9 +212,9 @@ class Modules:
         self.load(name)
 
     def proc_text(self) -> str:
-        """/proc/modules, the last that came first (m_show, kernel/module/procfs.c, Linux 6.1).
+        """/proc/modules, the last loaded first (m_show, kernel/module/procfs.c, Linux 6.1).
 
-        Where a module lies is shown as the kernel shows it to everybody but root: not.
+        The address of a module reads as 0, as it does for users other than root.
         """
         return "".join(_proc_line(module) for module in reversed(self.loaded.values()))
 

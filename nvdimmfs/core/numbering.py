@@ -1,4 +1,4 @@
-"""Ids that are given out lowest first and used again, like the kernel's ida."""
+"""Ids that are allocated lowest first and reused, like the kernel's ida."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import heapq
 
 
 class Numbering:
-    """The lowest free number, in logarithmic time."""
+    """Allocates the lowest free number, in logarithmic time."""
 
     __slots__ = ("_free", "_next", "_taken")
 
@@ -16,7 +16,7 @@ class Numbering:
         self._taken: set[int] = set()
 
     def allocate(self) -> int:
-        """Take the lowest number that nobody has."""
+        """Take the lowest free number."""
         if self._free:
             number = heapq.heappop(self._free)
         else:
@@ -26,6 +26,6 @@ class Numbering:
         return number
 
     def free(self, number: int) -> None:
-        """Give a number back."""
+        """Free a number."""
         self._taken.remove(number)
         heapq.heappush(self._free, number)

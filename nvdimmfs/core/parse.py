@@ -1,7 +1,7 @@
-"""How the kernel reads what was written to a file.
+"""How the kernel parses the bytes that were written to a file.
 
-A store is handed the bytes of one write(2).  The kernel appends a NUL and mostly treats them as a C string, so
-whatever follows the first NUL does not count.
+A store gets the bytes of one write(2).  The kernel appends a NUL and mostly treats them as a C string, so that bytes
+after the first NUL are ignored.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import uuid
 from nvdimmfs.errors import KernelError
 from nvdimmfs.units import as_signed
 
-#: What the kernel's isspace() accepts: ASCII white space and the no-break space (lib/ctype.c).
+#: The characters that the kernel's isspace() accepts: ASCII white space and the no-break space (lib/ctype.c).
 WHITE_SPACE = b" \t\n\v\f\r\xa0"
 
 _DIGITS = {
@@ -42,7 +42,7 @@ def line(data: bytes) -> str:
 
 
 def _without_prefix(text: bytes) -> tuple[int, bytes]:
-    """The base that a number's prefix says, and what is left of it."""
+    """The base that a number's prefix selects, and the number without the prefix."""
     if text[:2].lower() == b"0x" and _DIGITS[16].match(text, 2):
         return 16, text[2:]
     return (8 if text.startswith(b"0") and text != b"0" else 10), text
@@ -52,8 +52,8 @@ def parse_unsigned(data: bytes, bits: int = 64, base: int = 0) -> int:
     """A number as kstrtoull reads it with base 0, 10 or 16 (lib/kstrtox.c, Linux 6.1).
 
     One leading `+`, digits, one trailing newline; nothing else.  With base 0, a prefix `0x` makes it hexadecimal and
-    a prefix `0` octal; with base 16, a prefix `0x` may be there.  ERANGE when the digits are past 64 bits, whatever
-    follows them; EINVAL for anything else that is no number; ERANGE past `bits`.
+    a prefix `0` octal; with base 16, a prefix `0x` is optional.  ERANGE when the digits need more than 64 bits,
+    regardless of what follows them; EINVAL for anything else that is not a number; ERANGE past `bits`.
     """
     text = c_string(data).removeprefix(b"+")
     if base == 0:
@@ -72,7 +72,7 @@ def parse_unsigned(data: bytes, bits: int = 64, base: int = 0) -> int:
 
 
 def parse_unsigned_or_einval(data: bytes, bits: int = 64, base: int = 0) -> int:
-    """As `parse_unsigned`, but a number that is too large is EINVAL like everything else that is refused."""
+    """As `parse_unsigned`, but EINVAL for a number that is too large, too."""
     try:
         return parse_unsigned(data, bits, base)
     except KernelError as refusal:
@@ -96,9 +96,9 @@ def parse_signed(data: bytes, bits: int = 64, base: int = 0) -> int:
 
 
 def scan_signed(data: bytes) -> int:
-    """A number as sscanf finds it for `%ld`: behind white space, and whatever follows it is ignored.
+    """A number as sscanf finds it for `%ld`: after white space; what follows it is ignored.
 
-    What does not fit wraps around at 64 bits.  EINVAL where no number is (lib/vsprintf.c, Linux 6.1).
+    It wraps around at 64 bits.  EINVAL if there is no number (lib/vsprintf.c, Linux 6.1).
     """
     found = _LEADING_NUMBER.match(c_string(data).lstrip(WHITE_SPACE))
     if not found:
@@ -126,7 +126,7 @@ def parse_bool(data: bytes) -> bool:
 
 
 def parse_uuid(data: bytes) -> uuid.UUID:
-    """A UUID as uuid_parse reads it: 36 characters, whatever follows is ignored (lib/uuid.c, since Linux 5.8).
+    """A UUID as uuid_parse reads it: 36 characters; what follows is ignored (lib/uuid.c, since Linux 5.8).
 
     EINVAL for anything else.
     """
@@ -139,7 +139,7 @@ def parse_uuid(data: bytes) -> uuid.UUID:
 def parse_separated_uuid(data: bytes) -> uuid.UUID:
     """A UUID as nd_uuid_parse read it: pairs of digits, with or without a `-`, `:`, newline or NUL after each.
 
-    Whatever follows the sixteenth is ignored; EINVAL for anything else (drivers/nvdimm/core.c, up to Linux 5.7).
+    What follows the sixteenth is ignored; EINVAL for anything else (drivers/nvdimm/core.c, up to Linux 5.7).
     """
     found = _SEPARATED_UUID.match(data)
     if not found:
@@ -153,8 +153,8 @@ def select_list(choices: tuple[int, ...], current: int) -> str:
 
 
 def select(data: bytes, choices: tuple[int, ...]) -> int:
-    """The choice that was written.  EINVAL when it is none of them."""
+    """The choice that was written.  EINVAL for any other value."""
     value = parse_unsigned(data)
     if value not in choices:
-        raise KernelError(errno.EINVAL, f"{value} is none of {choices}")
+        raise KernelError(errno.EINVAL, f"{value} is not one of {choices}")
     return value

@@ -17,11 +17,11 @@ from nvdimmfs.errors import KernelError
 
 @attrs.define(eq=False)
 class DevicePower:
-    """What power management was told about one device.
+    """The power management settings of a device.
 
     Attributes:
-        runtime_allowed: user space lets it sleep while the machine runs, if it ever could.
-        async_suspend: it may suspend at the same time as other devices.
+        runtime_allowed: user space allows runtime suspend.
+        async_suspend: it may suspend in parallel with other devices.
     """
 
     runtime_allowed: bool = True
@@ -33,12 +33,12 @@ class HasPower(HasSystem, Protocol):
 
     @property
     def power(self) -> DevicePower:
-        """What was told about it."""
+        """Its settings."""
 
 
 @attribute("control")
 def control(device: HasPower) -> str:
-    """`auto` when the device may sleep, `on` when user space forbade it."""
+    """`auto` when runtime suspend is allowed, `on` when user space forbids it."""
     return "auto\n" if device.power.runtime_allowed else "on\n"
 
 
@@ -53,7 +53,7 @@ def _store_control(device: HasPower, data: bytes) -> None:
 
 @attribute("async")
 def async_suspend(device: HasPower) -> str:
-    """`enabled` when it may suspend at the same time as other devices, else `disabled`."""
+    """`enabled` when it may suspend in parallel with other devices, else `disabled`."""
     return "enabled\n" if device.power.async_suspend else "disabled\n"
 
 
@@ -68,13 +68,13 @@ def _store_async_suspend(device: HasPower, data: bytes) -> None:
 
 @attribute("runtime_enabled")
 def runtime_enabled(device: HasPower) -> str:
-    """`disabled`, as no driver here enables it; `disabled & forbidden` when user space forbade it as well."""
+    """`disabled`, as no driver enables it; `disabled & forbidden` when user space also forbids it."""
     return "disabled\n" if device.power.runtime_allowed else "disabled & forbidden\n"
 
 
 @attribute("runtime_usage")
 def runtime_usage(device: HasPower) -> str:
-    """How many want the device awake: 1 when user space forbade sleeping, else 0."""
+    """The usage count: 1 when user space forbids runtime suspend, else 0."""
     return f"{int(not device.power.runtime_allowed)}\n"
 
 
@@ -86,7 +86,7 @@ def autosuspend_delay_ms(_device: HasPower) -> str:
 
 @autosuspend_delay_ms.on_store
 def _store_autosuspend_delay_ms(_device: HasPower, _data: bytes) -> None:
-    """EIO, whatever is written: the device does not use autosuspend."""
+    """EIO for any value: the device does not use autosuspend."""
     raise KernelError(errno.EIO, "the device does not use autosuspend")
 
 

@@ -1,4 +1,4 @@
-"""Sorting as the kernel does: equal items do not stay in order, but lie as its heap leaves them."""
+"""The kernel's sort, which is not stable: the heap decides the order of equal items."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 def kernel_sorted(items: Iterable[Item], key: Callable[[Item], bytes]) -> list[Item]:
     """The items in the order that sort() gives them: bottom-up heap sort (lib/sort.c, Linux 6.1)."""
     heap = [(key(item), item) for item in items]
-    if len({value for value, _ in heap}) == len(heap):  # any way to sort comes to the same
+    if len({value for value, _ in heap}) == len(heap):  # without equal items, any sort gives the same order
         return [item for _, item in sorted(heap, key=operator.itemgetter(0))]
     for root in reversed(range(len(heap) // 2)):
         _sift_down(heap, root, len(heap))
@@ -24,7 +24,7 @@ def kernel_sorted(items: Iterable[Item], key: Callable[[Item], bytes]) -> list[I
 
 
 def _sift_down(heap: list[tuple[bytes, Item]], root: int, end: int) -> None:
-    """Bring the root to its place among the items before `end`, all others of which are in heap order."""
+    """Move the root to its place among the items before `end`; all others are in heap order."""
     sinking = heap[root]
     path = [root]
     while (left := 2 * path[-1] + 1) < end:

@@ -1,4 +1,4 @@
-"""Uevents: what the kernel tells user space about devices that come, go and change."""
+"""Uevents: messages to user space about devices that are added, removed or changed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Uevent:
         devpath: the device's directory below /sys, with a leading slash.
         subsystem: the bus or class.
         variables: the other KEY, VALUE pairs, in the kernel's order.
-        sequence: counts up from 1 (SEQNUM).
+        sequence: SEQNUM, counted from 1.
     """
 
     action: Action
@@ -53,7 +53,7 @@ class Uevent:
     def properties(self) -> tuple[tuple[str, str], ...]:
         """All KEY, VALUE pairs in the order in which they are sent (kobject_uevent_env, lib/kobject_uevent.c, 6.1).
 
-        A key of a synthetic event comes as often as it was written.
+        A key of a synthetic event occurs as often as it was written.
         """
         return (
             ("ACTION", self.action.value),
@@ -65,26 +65,26 @@ class Uevent:
 
     @property
     def fits(self) -> bool:
-        """Whether it is not too large to be sent."""
+        """Whether it is small enough to be sent."""
         return _fit(self.properties)
 
 
 class UeventListener(Protocol):
-    """Who receives uevents (udev, in life)."""
+    """A receiver of uevents, as udev is."""
 
     def uevent(self, event: Uevent) -> None:
-        """One message, in order."""
+        """Receive one event; they arrive in order."""
 
 
 class HasUevents(Protocol):
-    """What user space hears of."""
+    """An object that sends uevents."""
 
     def send_uevent(self, action: Action, extra: tuple[tuple[str, str], ...]) -> bool:
-        """Tell user space, with extra variables before its own.  False when that is too large to be sent."""
+        """Send a uevent, with extra variables before its own.  False when it is too large to be sent."""
 
 
 def synthesize(subject: HasUevents, data: bytes) -> None:
-    """Send what a write to a `uevent` file asks for.  EINVAL as `parse_synthetic`, ENOMEM when it is too large."""
+    """Send the uevent that a write to a `uevent` file requests.  EINVAL as `parse_synthetic`, ENOMEM when too large."""
     action, extra = parse_synthetic(data)
     if not subject.send_uevent(action, extra):
         raise KernelError(errno.ENOMEM, "the uevent would be too large")
@@ -99,10 +99,10 @@ _ARGUMENT = re.compile(rb" ([0-9A-Za-z]+)=([0-9A-Za-z]+)")
 
 
 def parse_synthetic(data: bytes) -> tuple[Action, tuple[tuple[str, str], ...]]:
-    """What a write to a `uevent` file asks for: an action, then perhaps a UUID and KEY=VALUE words.
+    """Parse a write to a `uevent` file: an action, optionally followed by a UUID and KEY=VALUE words.
 
-    The variables are the ones that the kernel adds to such an event.  EINVAL for anything else, also when they alone
-    are more than fit into an event (kobject_synth_uevent, lib/kobject_uevent.c, Linux 6.1).
+    Returns the action and the variables that the kernel adds to the event.  EINVAL for anything else, and when these
+    variables alone exceed the size of an event (kobject_synth_uevent, lib/kobject_uevent.c, Linux 6.1).
     """
     text = data[:-1] if data[-1:] in (b"\n", b"\0") else data
     word, space, arguments = text.partition(b" ")

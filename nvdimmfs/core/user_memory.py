@@ -1,4 +1,4 @@
-"""What an ioctl asks of its caller's memory, step by step, so that whoever has that memory can answer."""
+"""Accesses of an ioctl to its caller's memory, one at a time: the process that has this memory carries them out."""
 
 from __future__ import annotations
 
