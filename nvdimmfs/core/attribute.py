@@ -254,4 +254,4 @@ def create_files(
     table = _tables.get(key)
     if table is None:
         table = _tables[key] = joined(group.files(subject) for group in groups)
-    directory.fill_later(Files(table, subject))
+    directory.populate_lazily(Files(table, subject))

@@ -192,7 +192,7 @@ class Bus:
             raise KernelError(errno.ENODEV, f"{device.name} is being unregistered")
         if device.driver:
             raise KernelError(errno.EBUSY, f"{device.name} is bound to {device.driver.name}")
-        if device.directory.has_left:
+        if device.directory.is_detached:
             raise KernelError(errno.ENOENT, f"{device.name} has no directory for a link to its driver")
         mark, scheduled = device.managed_mark, self.system.scheduled
         self._link(driver, device)
@@ -320,7 +320,7 @@ def drivers_probe(bus: Bus, data: bytes) -> None:
     device = bus.find(data)
     if device.driver or device.dead:
         return
-    if device.directory.has_left and bus.has_driver_for(device):
+    if device.directory.is_detached and bus.has_driver_for(device):
         raise KernelError(errno.EINVAL, f"{device.name} has no directory for a link to its driver")
     bus.attach_device(device)
 

@@ -74,7 +74,7 @@ class _ArenaFiles:
     def names(self) -> Collection[str]:
         return [name for name, number in _NUMBERS.items() if number.since is None or self.kernel.has(number.since)]
 
-    def make(self) -> Iterator[DebugAttribute[Arena]]:
+    def instantiate(self) -> Iterator[DebugAttribute[Arena]]:
         return (DebugAttribute(name, 0o444, _NUMBERS[name], self.arena) for name in self.names)
 
 
@@ -93,13 +93,13 @@ class _ArenaFolders:
     def directories(self) -> int:
         return len(self.arenas)
 
-    def make(self) -> Iterator[Directory]:
+    def instantiate(self) -> Iterator[Directory]:
         for name, arena in zip(self.names, self.arenas, strict=True):
             folder = Directory(name)
-            folder.fill_later(_ArenaFiles(arena, self.kernel))
+            folder.populate_lazily(_ArenaFiles(arena, self.kernel))
             yield folder
 
 
 def show_arenas(root: Directory, name: str, btt: Btt, kernel: Kernel) -> None:
     """Add the folder of a BTT device to the driver's (btt_debugfs_init)."""
-    root.add(Directory(name)).fill_later(_ArenaFolders(tuple(btt.arenas), kernel))
+    root.add(Directory(name)).populate_lazily(_ArenaFolders(tuple(btt.arenas), kernel))

@@ -168,7 +168,7 @@ def subtree(node: Node) -> Iterator[Node]:
     """The node and everything below it that somebody may have seen, parents first."""
     yield node
     if isinstance(node, Directory):
-        for child in node.made:
+        for child in node.instantiated:
             yield from subtree(child)
 
 

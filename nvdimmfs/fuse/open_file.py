@@ -205,7 +205,7 @@ class OpenChannel:
         """Nothing to do."""
 
     def ready(self) -> int:
-        if self._rest or self.session.has_news:
+        if self._rest or self.session.has_message:
             return ALWAYS_READY
         return _WRITABLE
 

@@ -141,7 +141,7 @@ class Operations(pyfuse3.Operations):
         """A node has appeared."""
         self.kernel_cache.added(directory, node)
 
-    def made(self, directory: Directory, node: Node) -> None:
+    def instantiated(self, directory: Directory, node: Node) -> None:
         """The kernel remembers nothing of a node that nobody has seen."""
 
     def removed(self, directory: Directory, node: Node) -> None:

@@ -24,7 +24,7 @@ class Sessions:
     @property
     def behind(self) -> bool:
         """Whether one of them still has to act on something."""
-        return any(session.is_behind for session in self._open)
+        return any(session.has_unacknowledged for session in self._open)
 
     def opened(self, session: Session) -> None:
         """One more."""
@@ -48,4 +48,4 @@ class Sessions:
                 await self._speakers.park()
         if waiting.cancelled_caught:
             log.warning("a sandbox did not act on a change for %s seconds", PATIENCE)
-            self._open = [session for session in self._open if not session.is_behind]
+            self._open = [session for session in self._open if not session.has_unacknowledged]

@@ -1,6 +1,6 @@
-"""A tree of nodes, as the kernel's kernfs keeps one: directories, attributes, symbolic links, binary files.
+"""A tree of nodes like the kernel's kernfs: directories, attributes, symbolic links and binary files.
 
-It knows no device and no FUSE: a unit test reads and writes its nodes directly.
+It depends on neither devices nor FUSE: unit tests read and write its nodes directly.
 """
 
 from nvdimmfs.kernfs.channel import Channel, Session
@@ -13,10 +13,10 @@ from nvdimmfs.kernfs.node import (
     Bytes,
     Contents,
     Directory,
-    Listener,
     Node,
     Symlink,
     Tree,
+    TreeListener,
 )
 
 __all__ = [
@@ -32,10 +32,10 @@ __all__ = [
     "FileTable",
     "Files",
     "LinkKind",
-    "Listener",
     "Node",
     "Session",
     "Symlink",
     "Tree",
+    "TreeListener",
     "joined",
 ]

@@ -1,4 +1,4 @@
-"""Files over which a program talks with the engine: a message a write(2), a message a read(2)."""
+"""Files that carry messages between a program and the engine: one message for each write(2) and each read(2)."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from nvdimmfs.kernfs.node import Node
 
 
 class Session(Protocol):
-    """What one open file of a channel says and hears."""
+    """The engine's end of one open file of a channel."""
 
     @property
-    def has_news(self) -> bool:
-        """Whether there is a message to read."""
+    def has_message(self) -> bool:
+        """Whether a read would return a message."""
 
     @property
-    def is_behind(self) -> bool:
-        """Whether it still has to act on something before anybody else may see what caused it."""
+    def has_unacknowledged(self) -> bool:
+        """Whether its program has yet to act on an event; until then, other programs must not see the change."""
 
     def read(self) -> bytes:
-        """The next message; empty when there is none."""
+        """Return the next message; empty when there is none."""
 
     def write(self, message: bytes) -> None:
-        """Take a message; `KernelError` refuses it."""
+        """Accept a message.  Raises `KernelError` to refuse it."""
 
     def close(self) -> None:
-        """The file was closed, or whoever had it open died."""
+        """End the session: the program closed the file or exited."""
 
 
 class Channel(Node):
-    """A file each of whose opens starts a session.
+    """A file on which each open(2) starts a session.
 
     Attributes:
-        open_session: starts one; it is given the channel, to wake whoever polls it.
+        open_session: starts a session; its argument is the channel, so that the session can wake pollers.
     """
 
     __slots__ = ("open_session",)
@@ -44,6 +44,6 @@ class Channel(Node):
         self.open_session = open_session
 
     def wake(self) -> None:
-        """Wake whoever polls the channel: a session has news."""
+        """Wake all pollers of the channel, because a session has a message."""
         if self.parent is not None:
             self.parent.tree.notified(self)

@@ -1,4 +1,4 @@
-"""Files and links that many directories have alike: described once, made in one when somebody looks at it."""
+"""Files and links that many directories have in common: declared once, instantiated for each directory on demand."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SubjectT_contra = TypeVar("SubjectT_contra", contravariant=True)
 
 @attrs.frozen(eq=False)
 class FileKind(Generic[SubjectT_contra]):
-    """An attribute that each of many subjects has.
+    """An attribute that many subjects share.
 
     Attributes:
         permissions: mode bits.
-        ops: what reading and writing mean.
+        ops: show and store.
     """
 
     permissions: int
@@ -30,21 +30,21 @@ class FileKind(Generic[SubjectT_contra]):
 
 @attrs.frozen(eq=False)
 class LinkKind(Generic[SubjectT_contra]):
-    """A symbolic link that each of many subjects has.
+    """A symbolic link that many subjects share.
 
     Attributes:
-        target: where that of a subject leads, as long as the subject has a directory.
+        target: returns the target of a subject's link; valid while the subject has a directory.
     """
 
     target: Callable[[SubjectT_contra], Node]
 
 
 class FileTable(Generic[SubjectT_contra]):
-    """The files about a subject of one kind, shared by all such subjects that have the same.
+    """The files of one kind of subject, shared by all subjects that have the same files.
 
     Attributes:
-        entries: attributes, links, and directories with tables of their own, by name and in order.
-        directories: how many are directories.
+        entries: attributes, links and directories (as tables of their own) by name, in order.
+        directories: number of entries that are directories.
     """
 
     __slots__ = ("directories", "entries")
@@ -54,12 +54,12 @@ class FileTable(Generic[SubjectT_contra]):
         self.directories = sum(isinstance(entry, FileTable) for entry in entries.values())
 
 
-#: What a table has under a name.
+#: One entry of a table.
 Entry: TypeAlias = FileKind[SubjectT_contra] | LinkKind[SubjectT_contra] | FileTable[SubjectT_contra]
 
 
 def joined(tables: Iterable[FileTable[SubjectT]]) -> FileTable[SubjectT]:
-    """One table of all the files, those of directories with the same name joined.  EEXIST when a name is taken."""
+    """Merge tables into one.  Directories with the same name are merged, too.  EEXIST for any other duplicate name."""
     entries: dict[str, Entry[SubjectT]] = {}
     for table in tables:
         for name, entry in table.entries.items():
@@ -75,11 +75,11 @@ def joined(tables: Iterable[FileTable[SubjectT]]) -> FileTable[SubjectT]:
 
 @attrs.frozen
 class Files(Generic[SubjectT]):
-    """The files about one subject, as the contents of a directory.
+    """The files of one subject, as the contents of a directory.
 
     Attributes:
-        table: what there is.
-        subject: what it is about.
+        table: the files.
+        subject: the object that their show and store functions receive.
     """
 
     table: FileTable[SubjectT]
@@ -93,12 +93,12 @@ class Files(Generic[SubjectT]):
     def directories(self) -> int:
         return self.table.directories
 
-    def make(self) -> Iterator[Node]:
-        """The nodes; those in the directories are made when somebody looks at these."""
+    def instantiate(self) -> Iterator[Node]:
+        """Create the nodes.  A subdirectory is populated lazily in its turn."""
         for name, entry in self.table.entries.items():
             if isinstance(entry, FileTable):
                 directory = Directory(name)
-                directory.fill_later(Files(entry, self.subject))
+                directory.populate_lazily(Files(entry, self.subject))
                 yield directory
             elif isinstance(entry, LinkKind):
                 yield Symlink(name, entry.target(self.subject))

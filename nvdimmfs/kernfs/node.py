@@ -1,4 +1,4 @@
-"""The kinds of node and the tree that holds them."""
+"""The node types and the tree that holds them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from nvdimmfs.errors import KernelError
 
-#: st_size of every attribute, whatever it holds: one page (fs/sysfs/file.c, Linux 6.1).
+#: st_size of every attribute, whatever its content: one page (fs/sysfs/file.c, Linux 6.1).
 ATTRIBUTE_SIZE = 4096
 
 SubjectT = TypeVar("SubjectT")
@@ -19,61 +19,61 @@ NodeT = TypeVar("NodeT", bound="Node")
 
 
 class AttributeOps(Protocol[SubjectT_contra]):
-    """What an attribute file does, separate from the file, so that ten thousand files share one."""
+    """The read and write functions of an attribute, kept apart from the file so that ten thousand files share them."""
 
     def show(self, subject: SubjectT_contra) -> bytes:
-        """The file's content; `KernelError` when it has none to give."""
+        """Return the file's content.  Raises `KernelError` if the read fails."""
 
     def store(self, subject: SubjectT_contra, data: bytes) -> None:
-        """Take one write(2), already cut to a page; `KernelError` refuses it."""
+        """Carry out one write(2), already truncated to a page.  Raises `KernelError` to refuse it."""
 
 
 class Bytes(Protocol):
-    """Random access bytes of a fixed size, such as a block device's."""
+    """Random-access bytes of a fixed size, such as those of a block device."""
 
     @property
     def size(self) -> int:
         """Capacity in bytes."""
 
     def read(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes; the caller stays within `size`."""
+        """Return exactly `length` bytes; the caller stays within `size`."""
 
     def write(self, offset: int, data: bytes) -> None:
         """Replace the bytes at `offset`; the caller stays within `size`."""
 
     def flush(self) -> None:
-        """Return once everything written would survive a power cut."""
+        """Return when all data written so far would survive a power failure."""
 
 
 class Contents(Protocol):
-    """Nodes that a directory has although nobody made them yet, see `Directory.fill_later`."""
+    """Nodes that exist in a directory but are not instantiated yet, see `Directory.populate_lazily`."""
 
     @property
     def names(self) -> Collection[str]:
-        """What the nodes are called, in their order."""
+        """The nodes' names, in order."""
 
     @property
     def directories(self) -> int:
-        """How many of them are directories."""
+        """Number of nodes that are directories."""
 
-    def make(self) -> Iterable[Node]:
-        """The nodes, now that somebody looks."""
+    def instantiate(self) -> Iterable[Node]:
+        """Create the nodes.  Called once, at the first lookup or listing that needs one of them."""
 
 
-class Listener(Protocol):
-    """Who wants to hear of changes to the tree (a FUSE mount that caches names, for example)."""
+class TreeListener(Protocol):
+    """A receiver of changes to the tree, for example a FUSE mount that caches names."""
 
     def added(self, directory: Directory, node: Node) -> None:
-        """`node` has appeared in `directory`."""
+        """`node` was added to `directory`."""
 
-    def made(self, directory: Directory, node: Node) -> None:
-        """Somebody is about to see `node`, which `directory` has had for a while: nothing has changed."""
+    def instantiated(self, directory: Directory, node: Node) -> None:
+        """`node` of `directory` was instantiated and is about to be seen; user space sees no change."""
 
     def removed(self, directory: Directory, node: Node) -> None:
-        """`node` has left `directory`, with everything below it; of that, nobody has seen what is not made."""
+        """`node` and everything below it was removed from `directory`; nodes not instantiated were never seen."""
 
     def notified(self, node: Node) -> None:
-        """What can be read changed in a way that wakes poll(2)."""
+        """The content of `node` changed in a way that wakes poll(2)."""
 
 
 class Node:
@@ -82,12 +82,12 @@ class Node:
     Attributes:
         name: the last component of the path.
         mode: st_mode, type and permission bits; chmod may change the latter.
-        parent: the directory it stands in; None for the root and for a node that was removed.
+        parent: the directory that holds it; None for the root and for a node that was removed.
     """
 
     __slots__ = ("_ino", "mode", "name", "parent")
 
-    #: Where it was before it was removed; empty while it stands, and for what nothing can lead to afterwards.
+    #: The path before the node was removed; empty until then, and always for nodes other than directories.
     _former_path = ""
 
     def __init__(self, name: str, mode: int) -> None:
@@ -98,14 +98,14 @@ class Node:
 
     @property
     def ino(self) -> int:
-        """Inode number, unique for the life of the tree and never given out twice; 0 if nobody asked while it stood."""
+        """Inode number, allocated on first use and never reused in this tree; 0 if first used after the removal."""
         if not self._ino and self.parent is not None:
             self._ino = self.parent.tree.next_ino()
         return self._ino
 
     @property
     def path(self) -> str:
-        """The path from the root, with a leading slash; of a directory that was removed, the one that it had."""
+        """The path from the root, with a leading slash; for a removed directory, its path before the removal."""
         names: list[str] = []
         node: Node = self
         while node.parent is not None:
@@ -118,13 +118,13 @@ class Node:
 
 
 class Attribute(Node, Generic[SubjectT]):
-    """A text file whose reads and writes call the kernel.
+    """A text file whose reads and writes call functions of the kernel.
 
     Attributes:
-        ops: what reading and writing mean.
-        subject: the object (mostly a device) that `ops` is asked about.
-        events: how often `notify` was called; poll(2) compares it with what a reader has seen.
-        size: st_size, the same for all of a kind.
+        ops: show and store.
+        subject: the object (mostly a device) that `ops` receives.
+        events: number of calls of `notify`; poll(2) compares it with the count at the reader's last read.
+        size: st_size, the same for all attributes of a class.
     """
 
     __slots__ = ("events", "ops", "subject")
@@ -138,13 +138,16 @@ class Attribute(Node, Generic[SubjectT]):
         self.events = 0
 
     def show(self) -> bytes:
-        """The content now.  ENODEV once the file is gone, as for a file descriptor that outlives its device."""
+        """Return the current content.  ENODEV after the removal, for a file descriptor that outlives its device."""
         if self.parent is None:
             raise KernelError(errno.ENODEV, f"{self.name} was removed")
         return self.ops.show(self.subject)
 
     def store(self, data: bytes) -> int:
-        """Take one write(2) and return how much of it counts: what lies past the first page does not."""
+        """Carry out one write(2) and return the number of bytes used: at most one page, the rest is ignored.
+
+        ENODEV after the removal.
+        """
         if self.parent is None:
             raise KernelError(errno.ENODEV, f"{self.name} was removed")
         page = data[:ATTRIBUTE_SIZE]
@@ -153,14 +156,14 @@ class Attribute(Node, Generic[SubjectT]):
         return len(page)
 
     def notify(self) -> None:
-        """Wake whoever polls the file (the kernel's sysfs_notify)."""
+        """Wake all pollers of the file (the kernel's sysfs_notify)."""
         self.events += 1
         if self.parent is not None:
             self.parent.tree.notified(self)
 
 
 class Symlink(Node):
-    """A relative link to another node of the tree; when that leaves before it, it goes on saying where it was."""
+    """A relative link to another node of the tree.  If the target is removed first, the text still names its path."""
 
     __slots__ = ("_text", "target")
 
@@ -171,7 +174,7 @@ class Symlink(Node):
 
     @property
     def text(self) -> str:
-        """Where it leads, put together when it is first read.  ENOENT if it was removed before that."""
+        """The link's relative path, computed at the first read.  ENOENT if the link was removed before that."""
         if not self._text:
             if self.parent is None:
                 raise KernelError(errno.ENOENT, f"{self.name} was removed")
@@ -184,7 +187,7 @@ class BinaryFile(Node):
 
     Attributes:
         data: the bytes.
-        block_size: what offset and length of a request that bypasses the page cache are multiples of.
+        block_size: required alignment, in bytes, of offset and length of a request that bypasses the page cache.
     """
 
     __slots__ = ("block_size", "data")
@@ -199,8 +202,8 @@ class BinaryFile(Node):
         return self.data.size
 
 
-class _UnmadeLink:
-    """A symbolic link that nobody has looked at yet."""
+class _LazyLink:
+    """A symbolic link that is not instantiated yet."""
 
     __slots__ = ("target",)
 
@@ -209,107 +212,107 @@ class _UnmadeLink:
 
 
 class Directory(Node):
-    """A node that holds others, in the order in which they came.
+    """A node that holds other nodes, in the order in which they were added.
 
-    A machine of ten thousand namespaces has more than a million attributes and a hundred thousand links, and hardly any
-    of them is ever looked at.  So a directory may know nodes by description only (`fill_later`), and links by their
-    targets (`link`).  It makes what was described, all at once, when one of that is looked up or all are listed.
-    Nobody can tell: names, their order and the number of directories are those that it would have if the nodes had been
-    made in the first place.
+    A machine with ten thousand namespaces has more than a million attributes and a hundred thousand links, and user
+    space reads hardly any of them.  Therefore a directory can hold the description of nodes (`populate_lazily`) and the
+    targets of links (`link`).  The first lookup of a described node, and any listing, instantiates all described nodes
+    at once; the lookup of a link instantiates that link alone.  User space cannot see the difference: names, order and
+    the number of directories are the same as if all nodes had been instantiated at once.
     """
 
-    __slots__ = ("_awaited", "_former_path", "_has_unmade_links", "_nodes", "subdirectories", "tree")
+    __slots__ = ("_former_path", "_has_lazy_links", "_nodes", "_pending", "subdirectories", "tree")
 
     tree: Tree
 
-    #: How many of its nodes are directories, made or not.
+    #: Number of its nodes that are directories, instantiated or not.
     subdirectories: int
 
     def __init__(self, name: str, permissions: int = 0o755) -> None:
         super().__init__(name, stat.S_IFDIR | permissions)
-        # By name.  What is not made yet has its place in the order, too, under a key that cannot be a name.
-        self._nodes: dict[str, Node | Contents | _UnmadeLink] = {}
-        # The names of what is described and not made yet.
-        self._awaited: Collection[str] = ()
-        self._has_unmade_links = False
+        # By name.  Contents keep the place of their nodes in the order, under a key that cannot be a name.
+        self._nodes: dict[str, Node | Contents | _LazyLink] = {}
+        # The names of nodes that are described and not instantiated yet.
+        self._pending: Collection[str] = ()
+        self._has_lazy_links = False
         self._former_path = ""
         self.subdirectories = 0
 
     @property
     def children(self) -> Mapping[str, Node]:
         """The nodes by name."""
-        self._make()
-        return self._nodes  # type: ignore[return-value]  # all are made
+        self._instantiate()
+        return self._nodes  # type: ignore[return-value]  # all are instantiated
 
     @property
-    def made(self) -> Iterator[Node]:
-        """The nodes that somebody may have seen."""
+    def instantiated(self) -> Iterator[Node]:
+        """The nodes that are instantiated, so that user space may have seen them."""
         return (node for node in self._nodes.values() if isinstance(node, Node))
 
     @property
-    def has_left(self) -> bool:
-        """Whether it was removed, itself or with a directory above it."""
+    def is_detached(self) -> bool:
+        """Whether it was removed, alone or together with a directory above it."""
         return self.parent is None and self is not self.tree.root
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has no nodes, made or not."""
+        """Whether it has no nodes, instantiated or not."""
         return not self._nodes
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.children.values())
 
     def __contains__(self, name: str) -> bool:
-        return name in self._nodes or name in self._awaited
+        return name in self._nodes or name in self._pending
 
     def get(self, name: str) -> Node | None:
-        """The node of that name, if there is one."""
-        if name not in self._nodes and name in self._awaited:
-            self._make()
+        """Return the node with that name, or None."""
+        if name not in self._nodes and name in self._pending:
+            self._instantiate()
         node = self._nodes.get(name)
-        if isinstance(node, _UnmadeLink):
+        if isinstance(node, _LazyLink):
             node = Symlink(name, node.target)
-            self._enter(node)
-            self.tree.made(self, node)
-        return node  # type: ignore[return-value]  # under a name there is a node
+            self._insert(node)
+            self.tree.instantiated(self, node)
+        return node  # type: ignore[return-value]  # contents have keys that are not names
 
     def add(self, node: NodeT) -> NodeT:
-        """Put a node here and return it.  EEXIST when the name is taken."""
+        """Add a node and return it.  EEXIST when the name is taken."""
         self._require_free(node.name)
-        self._enter(node)
+        self._insert(node)
         if isinstance(node, Directory):
             self.subdirectories += 1
         self.tree.added(self, node)
         return node
 
     def link(self, name: str, target: Node) -> None:
-        """Put a symbolic link here, which is made when somebody looks, or listens.  EEXIST when the name is taken."""
+        """Add a symbolic link, instantiated on demand unless the tree has listeners.  EEXIST when the name is taken."""
         if self.tree.listeners:
             self.add(Symlink(name, target))
             return
         self._require_free(name)
-        self._nodes[name] = _UnmadeLink(target)
-        self._has_unmade_links = True
+        self._nodes[name] = _LazyLink(target)
+        self._has_lazy_links = True
 
-    def fill_later(self, contents: Contents) -> None:
-        """Have more nodes, which are made when somebody looks.  EEXIST when one of the names is taken."""
+    def populate_lazily(self, contents: Contents) -> None:
+        """Add nodes that are instantiated on demand.  EEXIST when one of the names is taken."""
         names = contents.names
         if not names:
             return
         for name in names if self._nodes else ():
             self._require_free(name)
         self._nodes[f"/{next(iter(names))}"] = contents
-        self._awaited = (*self._awaited, *names) if self._awaited else names
+        self._pending = (*self._pending, *names) if self._pending else names
         self.subdirectories += contents.directories
 
     def remove(self, name: str) -> None:
-        """Take a node and everything below it out of the tree.
+        """Remove a node and everything below it from the tree.
 
-        ENOENT when there is none, unless this directory has left the tree, and everything below it with it.
+        ENOENT when there is no such node; a directory that is itself detached ignores the call instead.
         """
         node = self.get(name)
         if node is None:
-            if self.has_left:
+            if self.is_detached:
                 return
             raise KernelError(errno.ENOENT, f"{self.path}/{name} does not exist")
         del self._nodes[name]
@@ -319,14 +322,14 @@ class Directory(Node):
         _detach(node, node.path)
 
     def directory(self, name: str) -> Directory:
-        """The directory of that name, made when it is not there yet."""
+        """Return the directory with that name; add it if it does not exist."""
         node = self.get(name)
         if isinstance(node, Directory):
             return node
         return self.add(Directory(name))
 
     def find(self, path: str) -> Node:
-        """The node at a relative path, links not followed.  ENOENT, ENOTDIR."""
+        """Return the node at a relative path without following links.  ENOENT, ENOTDIR."""
         node: Node = self
         for name in filter(None, path.split("/")):
             if not isinstance(node, Directory):
@@ -338,30 +341,30 @@ class Directory(Node):
         return node
 
     def clear(self) -> None:
-        """Hold nothing any more: it has left the tree."""
-        self._nodes, self._awaited, self._has_unmade_links, self.subdirectories = {}, (), False, 0
+        """Forget all nodes, when the directory is removed from the tree."""
+        self._nodes, self._pending, self._has_lazy_links, self.subdirectories = {}, (), False, 0
 
     def _require_free(self, name: str) -> None:
-        if name in self._nodes or name in self._awaited:
+        if name in self._nodes or name in self._pending:
             raise KernelError(errno.EEXIST, f"{self.path}/{name} exists already")
 
-    def _make(self) -> None:
-        """Make what is not made yet, each node in its place."""
-        if not self._awaited and not self._has_unmade_links:
+    def _instantiate(self) -> None:
+        """Instantiate all pending nodes and lazy links, each at its place in the order."""
+        if not self._pending and not self._has_lazy_links:
             return
-        places, self._nodes, self._awaited, self._has_unmade_links = self._nodes, {}, (), False
-        made: list[Node] = []
+        places, self._nodes, self._pending, self._has_lazy_links = self._nodes, {}, (), False
+        instantiated: list[Node] = []
         for name, node in places.items():
             if isinstance(node, Node):
                 self._nodes[name] = node
                 continue
-            for new in (Symlink(name, node.target),) if isinstance(node, _UnmadeLink) else node.make():
-                self._enter(new)
-                made.append(new)
-        for new in made:
-            self.tree.made(self, new)
+            for new in (Symlink(name, node.target),) if isinstance(node, _LazyLink) else node.instantiate():
+                self._insert(new)
+                instantiated.append(new)
+        for new in instantiated:
+            self.tree.instantiated(self, new)
 
-    def _enter(self, node: Node) -> None:
+    def _insert(self, node: Node) -> None:
         self._nodes[node.name] = node
         node.parent = self
         if isinstance(node, Directory):
@@ -369,38 +372,38 @@ class Directory(Node):
 
 
 class Tree:
-    """The root directory, the inode numbers, and those who listen.
+    """The root directory, the inode numbers and the listeners.
 
     Attributes:
-        listeners: who hears of every change.
+        listeners: receive every change.
     """
 
     def __init__(self) -> None:
         self._inos = itertools.count(1)
-        self.listeners: list[Listener] = []
+        self.listeners: list[TreeListener] = []
         self.root = Directory("")
         self.root.tree = self
         self.root._ino = self.next_ino()
 
     def next_ino(self) -> int:
-        """An inode number that no node had before."""
+        """Allocate an inode number that no node has had before."""
         return next(self._inos)
 
-    def subscribe(self, listener: Listener) -> None:
-        """Tell `listener` of every change from now on."""
+    def subscribe(self, listener: TreeListener) -> None:
+        """Report every change to `listener` from now on."""
         self.listeners.append(listener)
 
-    def unsubscribe(self, listener: Listener) -> None:
-        """Tell `listener` nothing any more."""
+    def unsubscribe(self, listener: TreeListener) -> None:
+        """Stop reporting changes to `listener`."""
         self.listeners.remove(listener)
 
     def added(self, directory: Directory, node: Node) -> None:
         for listener in self.listeners:
             listener.added(directory, node)
 
-    def made(self, directory: Directory, node: Node) -> None:
+    def instantiated(self, directory: Directory, node: Node) -> None:
         for listener in self.listeners:
-            listener.made(directory, node)
+            listener.instantiated(directory, node)
 
     def removed(self, directory: Directory, node: Node) -> None:
         for listener in self.listeners:
@@ -412,9 +415,9 @@ class Tree:
 
 
 def _detach(node: Node, path: str) -> None:
-    """Take what was at a path out of the tree, with everything below it."""
+    """Detach a node that was at `path`, and everything below it, from the tree."""
     if isinstance(node, Directory):
-        for child in node.made:
+        for child in node.instantiated:
             _detach(child, f"{path}/{child.name}")
         node.clear()
         node._former_path = path
@@ -422,7 +425,7 @@ def _detach(node: Node, path: str) -> None:
 
 
 def _relative_path(directory: Directory, target: Node) -> str:
-    """Up from `directory` to the first directory that also holds the target or one of its ancestors, then down.
+    """Return the path up from `directory` to the nearest directory that also holds the target, then down to it.
 
     A link to an ancestor names it (`../../ndbus0`, not `..`), as fs/kernfs/symlink.c does.
     """

@@ -45,12 +45,12 @@ class ControlSession:
         self._watcher: Watcher | None = None
 
     @property
-    def has_news(self) -> bool:
+    def has_message(self) -> bool:
         return bool(self._answers)
 
     @property
-    def is_behind(self) -> bool:
-        return self._watcher is not None and self._watcher.is_behind
+    def has_unacknowledged(self) -> bool:
+        return self._watcher is not None and self._watcher.has_unacknowledged
 
     def read(self) -> bytes:
         return self._answers.popleft() if self._answers else b""
@@ -207,7 +207,7 @@ class Watcher:
         system.tree.subscribe(self)
 
     @property
-    def is_behind(self) -> bool:
+    def has_unacknowledged(self) -> bool:
         return self.done < self._needs_action
 
     def close(self) -> None:
@@ -227,7 +227,7 @@ class Watcher:
         """An entry appears."""
         self._tell_of(directory, node, present=True)
 
-    def made(self, directory: Directory, node: Node) -> None:
+    def instantiated(self, directory: Directory, node: Node) -> None:
         """A file that was there all the time is looked at for the first time."""
 
     def removed(self, directory: Directory, node: Node) -> None:

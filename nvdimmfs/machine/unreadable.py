@@ -49,7 +49,7 @@ class UnreadableAttributes:
         if name is not None and isinstance(node, Attribute):
             make_unreadable(node, name)
 
-    def made(self, directory: Directory, node: Node) -> None:
+    def instantiated(self, directory: Directory, node: Node) -> None:
         """Catch an attribute that has come back, and is only now looked at."""
         self.added(directory, node)
 

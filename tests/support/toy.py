@@ -109,7 +109,7 @@ class Hotplug:
         device = self.devices.add(Directory(name))
         power = FileTable({"control": FileKind(0o644, Value("auto"))})
         files = {"name": FileKind(0o444, Value(name)), "value": FileKind(0o644, Value("0")), "power": power}
-        device.fill_later(Files(FileTable(files), None))
+        device.populate_lazily(Files(FileTable(files), None))
         self.links.add(Symlink(name, device))
         self.dev.add(BinaryFile(name, 0o600, Disk(DISK_SIZE), BLOCK_SIZE))
 

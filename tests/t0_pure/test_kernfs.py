@@ -30,7 +30,7 @@ class Witness:
     def added(self, directory, node):
         self.seen.append(("added", node.path))
 
-    def made(self, directory, node):
+    def instantiated(self, directory, node):
         self.seen.append(("made", node.path))
 
     def removed(self, directory, node):
@@ -128,11 +128,11 @@ def test_what_left_the_tree_with_its_directory_can_be_removed_again():
     above = tree.root.directory("ndbus0")
     directory = above.directory("region0")
     directory.add(Attribute("a", 0o444, Echo(), 0))
-    assert not directory.has_left
+    assert not directory.is_detached
     tree.root.remove("ndbus0")
-    assert directory.has_left
+    assert directory.is_detached
     directory.remove("a")
-    assert not tree.root.has_left
+    assert not tree.root.is_detached
     with pytest.raises(KernelError) as refusal:
         tree.root.remove("ndbus0")
     assert refusal.value.errno == errno.ENOENT

@@ -30,7 +30,7 @@ class Witness:
     def added(self, directory, node):
         self.heard.append(("added", node.path))
 
-    def made(self, directory, node):
+    def instantiated(self, directory, node):
         self.heard.append(("made", node.path))
 
     def removed(self, directory, node):
@@ -50,22 +50,22 @@ def table(*names, **directories):
 def device():
     """A directory with a node of each kind that is not made yet."""
     directory = Tree().root.add(Directory("device"))
-    directory.fill_later(Files(table("size", "mode", power=["control"], firmware=[]), "subject"))
+    directory.populate_lazily(Files(table("size", "mode", power=["control"], firmware=[]), "subject"))
     return directory
 
 
 def test_a_file_is_made_when_it_is_looked_up_with_all_others(device):
-    assert list(device.made) == []
+    assert list(device.instantiated) == []
     size = device.find("size")
     assert isinstance(size, Attribute)
     assert (size.mode & 0o777, size.show(), size.path) == (0o644, b"subject", "/device/size")
-    assert [node.name for node in device.made] == ["size", "mode", "power", "firmware"]
+    assert [node.name for node in device.instantiated] == ["size", "mode", "power", "firmware"]
     assert device.find("size") is size
 
 
 def test_what_is_in_a_directory_is_made_when_that_is_looked_at(device):
     power = device.find("power")
-    assert list(power.made) == []
+    assert list(power.instantiated) == []
     assert power.find("control").show() == b"subject"
 
 
@@ -76,14 +76,14 @@ def test_asking_what_there_is_makes_nothing(device):
     assert not device.is_empty
     assert device.get("nothing") is None
     assert device.subdirectories == 2
-    assert list(device.made) == []
+    assert list(device.instantiated) == []
 
 
 def test_a_directory_without_files_is_empty_and_one_with_files_is_not():
     root = Tree().root
-    root.fill_later(Files(table(), None))
+    root.populate_lazily(Files(table(), None))
     assert root.is_empty
-    root.fill_later(Files(table("a"), None))
+    root.populate_lazily(Files(table("a"), None))
     assert not root.is_empty
 
 
@@ -91,7 +91,7 @@ def test_a_directory_without_files_is_empty_and_one_with_files_is_not():
     "take",
     [
         lambda directory: directory.add(Attribute("size", 0o444, Plain(), None)),
-        lambda directory: directory.fill_later(Files(table("new", "size"), None)),
+        lambda directory: directory.populate_lazily(Files(table("new", "size"), None)),
         lambda directory: directory.link("size", directory),
         lambda directory: joined([table("size"), table("size")]),
         lambda directory: joined([table("power"), table(power=["control"])]),
@@ -107,7 +107,7 @@ def test_a_name_is_taken_although_its_file_is_not_made(device, take):
 
 def test_tables_are_joined_and_their_directories_too():
     directory = Tree().root
-    directory.fill_later(Files(joined([table("a", nfit=["x"]), table("b", nfit=["y"], power=[])]), None))
+    directory.populate_lazily(Files(joined([table("a", nfit=["x"]), table("b", nfit=["y"], power=[])]), None))
     assert [node.name for node in directory] == ["a", "nfit", "b", "power"]
     assert [node.name for node in directory.find("nfit")] == ["x", "y"]
 
@@ -141,8 +141,8 @@ def test_listeners_hear_that_files_are_made_but_not_that_they_came(device):
 
 def test_a_listener_can_look_at_the_directory_whose_files_it_hears_of(device):
     class Curious(Witness):
-        def made(self, directory, node):
-            super().made(directory, node)
+        def instantiated(self, directory, node):
+            super().instantiated(directory, node)
             assert directory.find(node.name) is node
 
     curious = Curious()
@@ -176,11 +176,11 @@ def links():
 def test_a_link_is_made_when_it_is_looked_up_and_no_other_is(links):
     directory, target = links
     assert "first" in directory
-    assert list(directory.made) == []
+    assert list(directory.instantiated) == []
     link = directory.find("second")
     assert isinstance(link, Symlink)
     assert (link.text, link.target, link.path) == ("../target", target, "/links/second")
-    assert list(directory.made) == [link]
+    assert list(directory.instantiated) == [link]
     assert directory.find("second") is link
     assert [node.name for node in directory] == ["first", "second"]
     assert directory.find("second") is link
@@ -207,7 +207,7 @@ def test_a_link_is_made_at_once_for_those_who_listen(links):
 def test_links_that_many_subjects_have_lead_each_to_its_own_target():
     root = Tree().root
     for name in ("one", "two"):
-        root.add(Directory(name)).fill_later(Files(FileTable({"self": LinkKind(root.find)}), name))
+        root.add(Directory(name)).populate_lazily(Files(FileTable({"self": LinkKind(root.find)}), name))
     assert [root.find(f"{name}/self").text for name in ("one", "two")] == ["../one", "../two"]
 
 
@@ -263,9 +263,9 @@ def take_step(root, verb, what, as_directory, now):
 def fill(root, files, now):
     contents = Files(files, None)
     if not now:
-        root.fill_later(contents)
+        root.populate_lazily(contents)
         return
     if any(name in root for name in contents.names):
         raise KernelError(errno.EEXIST, "taken")
-    for node in contents.make():
+    for node in contents.instantiate():
         root.add(node)

@@ -171,14 +171,14 @@ def test_modules_come_and_go(legacy):
 
 def test_a_watcher_hears_of_devices_and_others_wait_for_it(legacy):
     assert legacy.say(control.Watch(())) is None
-    assert not legacy.session.is_behind
+    assert not legacy.session.has_unacknowledged
     legacy.write("bus/nd/drivers/nd_pmem/unbind", "namespace0.0")
-    assert legacy.session.is_behind
+    assert legacy.session.has_unacknowledged
     events = [event.properties for event in legacy.events()]
     removed = [dict(properties) for properties in events if ("DEVNAME", "pmem0") in properties]
     assert [(event["ACTION"], event["SUBSYSTEM"]) for event in removed] == [("remove", "block")]
     assert legacy.say(control.Done(len(events))) is None
-    assert not legacy.session.is_behind
+    assert not legacy.session.has_unacknowledged
 
 
 def test_a_watcher_hears_of_entries(legacy):

@@ -43,7 +43,7 @@ class Listener:
     def added(self, directory, node):
         """Not what this is about."""
 
-    made = removed = added
+    instantiated = removed = added
 
     def notified(self, attribute):
         self.heard.append("/".join(attribute.path.split("/")[-2:]))

@@ -22,7 +22,7 @@ class Witness:
     def added(self, directory, node):
         pass
 
-    made = removed = added
+    instantiated = removed = added
 
     def notified(self, attribute):
         self.notified_paths.append(attribute.path)
@@ -33,7 +33,7 @@ def test_a_device_that_nobody_looks_at_has_no_attributes_made(machine):
     assert devices
     for device in devices:
         assert "uevent" in device
-        assert not [node for node in device.made if isinstance(node, Attribute)]
+        assert not [node for node in device.instantiated if isinstance(node, Attribute)]
 
 
 def test_what_is_about_power_management_is_kept_only_for_who_asks(machine):

@@ -246,8 +246,8 @@ def test_a_vanished_device_is_empty(ask):
 class Sandbox:
     """A session that has still to act on something."""
 
-    is_behind = True
-    has_news = False
+    has_unacknowledged = True
+    has_message = False
 
 
 def test_a_device_that_goes_takes_what_a_sandbox_has_still_to_write(ask):
@@ -259,7 +259,7 @@ def test_a_device_that_goes_takes_what_a_sandbox_has_still_to_write(ask):
     assert ask("write", handle, 4, b"late") == 4
     assert data.read(4, 4) == b"late"
     assert ask.errno("write", handle, data.size, b"x") == errno.ENOSPC
-    sandbox.is_behind = False
+    sandbox.has_unacknowledged = False
     assert ask.errno("write", handle, 4, b"x") == errno.ENOSPC
 
 
