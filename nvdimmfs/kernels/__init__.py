@@ -1,7 +1,7 @@
-"""What differs between releases of the kernel, as data.
+"""Differences between kernel releases, as data.
 
-* `kernel`: the releases, and what differs in the page engine;
-* `layout_rules`: what differs in the layout of pfn devices;
-* `device_rules`: what differs in devices;
+* `kernel`: the releases, and differences in memory management;
+* `layout_rules`: differences in the layout of pfn devices;
+* `device_rules`: differences in devices, attributes, drivers and info blocks;
 * `differences`: the type of each entry.
 """

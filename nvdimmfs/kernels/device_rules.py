@@ -1,7 +1,7 @@
-"""What devices do differently from kernel to kernel: their info blocks, their attributes' values, their drivers.
+"""Differences between kernels in info blocks, attribute values and drivers.
 
-It stands beside the memory's rules so that a kernel is one object; nothing in here knows a device.  Since when an
-attribute exists is said where the attribute is declared.
+These rules are data and depend on no device code.  The release that introduced an attribute is not listed here but in
+the attribute's own declaration (`since=`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _VALIDATE = "nd_pfn_validate, drivers/nvdimm/pfn_devs.c"
 
 
 class Fit(enum.Enum):
-    """What an info block must be to suit the place where its namespace lies now."""
+    """A condition that an info block must meet to be valid for the current address and size of its namespace."""
 
     START_ON_SECTION = "the namespace begins a section"
     DATA_ON_SECTION = "the data begins a section"
@@ -30,12 +30,12 @@ class Fit(enum.Enum):
     )
     OFFSET_ALIGNED = "the data's offset is a multiple of the alignment and of a page"
     DATA_ALIGNED = "the data's address is a multiple of the alignment, its offset of a page"
-    RANGE_ON_SUBSECTION = "what is mapped begins and ends with a multiple of 2 MiB"
+    RANGE_ON_SUBSECTION = "the mapped range begins and ends at a multiple of 2 MiB"
 
 
 @attrs.frozen
 class FitCheck:
-    """One check, and the errno of a block that fails it."""
+    """One check of an info block, and the errno when the block fails it."""
 
     fit: Fit
     errno: int
@@ -45,10 +45,10 @@ class FitCheck:
 
 
 class AlignRule(enum.Enum):
-    """Which values the align attribute takes, and when it looks whether the device is bound."""
+    """Valid values of the align attribute, and whether the value or the device's state is checked first."""
 
-    POWER_OF_TWO = "a power of two from 4 KiB to 1 GiB; EINVAL before EBUSY"
-    LISTED = "one of those in supported_alignments; EBUSY before EINVAL"
+    POWER_OF_TWO = "a power of two from 4 KiB to 1 GiB; EINVAL is checked before EBUSY"
+    LISTED = "a value listed in supported_alignments; EBUSY is checked before EINVAL"
 
 
 def _checks(checks: object) -> str:
@@ -77,7 +77,7 @@ class InfoBlockRules(Rules):
     """How a kernel reads and writes the info block of pfn and dax devices."""
 
     overwritten = Difference(
-        "What a bind may find wrong with the block and then write a new one",
+        "Errors of the block on the media on which a bind writes a new block instead of failing",
         "nd_pfn_init, drivers/nvdimm/pfn_devs.c (pmem.c before 4.9)",
         {
             "rfc": frozenset({errno.ENODEV, errno.ENXIO, errno.ENOTTY, errno.EINVAL}),
@@ -87,7 +87,7 @@ class InfoBlockRules(Rules):
     )
     is_written = Difference(
         "A new block is written to the media",
-        "nd_pfn_init, drivers/nvdimm/pmem.c of the RFC's patch 7, which forgot to",
+        "nd_pfn_init, drivers/nvdimm/pmem.c of the RFC's patch 7, which omits the write",
         {"rfc": False, "4.3": True},
     )
     clears_memmap_errors = Difference(
@@ -96,41 +96,41 @@ class InfoBlockRules(Rules):
         {"rfc": False, "4.20": True},
     )
     has_parent = Difference(
-        "The namespace's uuid is written into the block and compared (else zeros, unchecked)",
+        "The block holds the namespace's uuid, which is compared (else the field is zero and not checked)",
         _VALIDATE,
         {"rfc": False, "4.5": True},
     )
     pmem_errno = Difference(
-        "A block on the media whose mode is pmem",
+        "Errno for a block on the media whose mode is pmem",
         _VALIDATE,
         {"rfc": 0, "4.3": errno.ENOTTY, "4.5": 0},
         show=errno_name,
     )
     uuid_errno = Difference(
-        "A block whose uuid is not the device's",
+        "Errno for a block whose uuid differs from the device's",
         _VALIDATE,
         {"rfc": errno.EINVAL, "4.6": errno.ENODEV},
         show=errno_name,
     )
     sets_mode = Difference(
-        "A bound device takes its mode from the block",
+        "On bind, the device's mode is set from the block",
         "nvdimm_namespace_attach_pfn, drivers/nvdimm/pmem.c",
         {"rfc": False, "4.3": True},
     )
     settings_errno = Difference[int | None](
-        "A block with the device's uuid and another mode or align; where it is compared, a device that is made for a "
-        "block takes both from it",
+        "Errno for a block with the device's uuid but another mode or align; kernels that compare them set both from "
+        "the block when they create a device for it",
         _VALIDATE,
         {"rfc": None, "4.9": errno.EINVAL, "5.7": errno.EOPNOTSUPP},
         show=_compared,
     )
     has_page_size = Difference(
-        "Page sizes in the block, and the alignment of a dax device, are checked (else EOPNOTSUPP)",
+        "The page sizes in the block and the alignment of a dax device are checked; a mismatch is EOPNOTSUPP",
         _VALIDATE,
         {"rfc": False, "5.7": True},
     )
     fit = Difference(
-        "What else is asked of a block",
+        "Further conditions that a block must meet",
         f"{_VALIDATE}; for the RFC that of v2 of its patch 6",
         {
             "rfc": (FitCheck(Fit.DATA_ON_SECTION, errno.EBUSY), FitCheck(Fit.OFFSET_WITHIN_SIZE, errno.EBUSY)),
@@ -163,50 +163,51 @@ class InfoBlockRules(Rules):
 
 @attrs.frozen
 class DeviceRules(Rules):
-    """What else devices and their drivers do differently."""
+    """Other differences in devices and their drivers."""
 
     mode_pmem_errno = Difference(
-        "Writing `pmem` to a pfn device's `mode`",
+        "Errno for writing `pmem` to a pfn device's `mode`",
         "mode_store, drivers/nvdimm/pfn_devs.c",
         {"rfc": 0, "4.3": errno.ENOTTY, "4.5": 0},
         show=errno_name,
     )
     align_format = Difference(
-        "How a pfn device's `align` reads",
+        "Format of a pfn device's `align`",
         "align_show, drivers/nvdimm/pfn_devs.c",
         {"4.5": "x", "4.15": "d"},
         show=_hexadecimal,
     )
     align_rule = Difference(
-        "What may be written to a pfn device's `align`",
+        "Valid values for a pfn device's `align`",
         "__align_store, nd_size_select_store; drivers/nvdimm/pfn_devs.c, core.c",
         {"4.5": AlignRule.POWER_OF_TWO, "4.15": AlignRule.LISTED},
         show=_value,
     )
     uuid_separators = Difference(
-        "A uuid is 16 pairs of digits with or without a `-`, `:`, newline or NUL after each (else the usual form)",
+        "A written uuid is 16 pairs of hexadecimal digits, each optionally followed by `-`, `:`, newline or NUL (else "
+        "it must have the form 8-4-4-4-12)",
         "nd_uuid_parse, drivers/nvdimm/core.c; uuid_parse, lib/uuid.c",
         {"rfc": True, "6.1": False},
     )
     advancing_seeds = Difference(
-        "Which seeds are replaced once they are bound",
+        "Seeds that are replaced once they are bound",
         "nd_region_notify_driver_action, nd_region_advance_seeds; drivers/nvdimm/region_devs.c",
         {"rfc": frozenset({"btt"}), "4.5": frozenset({"btt", "pfn", "dax"})},
         show=listed,
     )
     has_dax = Difference(
-        "There are dax devices, their seeds, their drivers and their bus",
+        "dax devices, their seeds, drivers and bus exist",
         "drivers/nvdimm/dax_devs.c, drivers/dax",
         {"rfc": False, "4.9": True},
     )
     bind_errno = Difference[int | None](
-        "What a refused `bind` reads as, whatever the reason",
+        "Errno of every refused write to `bind`",
         "bind_store, drivers/base/bus.c; really_probe, drivers/base/dd.c",
         {"rfc": errno.ENODEV, "6.1": None},
         show=errno_name,
     )
     bind_uevents = Difference(
-        "Uevents `bind` and `unbind`",
+        "Uevents `bind` and `unbind` are sent",
         "driver_bound, drivers/base/dd.c",
         {"rfc": False, "4.15": True},
     )
@@ -216,70 +217,70 @@ class DeviceRules(Rules):
         {"rfc": True, "6.1": False},
     )
     disk_suffixes = Difference(
-        "What a disk's name ends with, by what is behind it",
+        "Suffix of a disk's name, by the kind of device behind it",
         "nvdimm_namespace_disk_name, drivers/nvdimm/namespace_devs.c",
         {"rfc": {"btt": "s", "pfn": "m"}, "4.3": {"btt": "s", "pfn": "m", "memory": "m"}, "4.5": {"btt": "s"}},
         show=_suffixes,
     )
     disk_numbers = Difference(
-        "A disk is named after its namespace's number, too, where that is not 0",
+        "A disk's name includes the namespace's number if that is not 0",
         "nvdimm_namespace_disk_name, drivers/nvdimm/namespace_devs.c",
         {"rfc": False, "4.9": True},
     )
     pfn_disk_below_namespace = Difference(
-        "A pfn device's disk stands below its namespace in sysfs",
+        "In sysfs, a pfn device's disk is a child of the namespace, not of the pfn device",
         "pmem_attach_disk, drivers/nvdimm/pmem.c; the RFC's patch 7 and its v2",
         {"rfc": True, "4.3": False},
     )
     memory_named_after_device = Difference(
-        "The memory of a bound device bears its name in /proc/iomem (else always the namespace's)",
+        "/proc/iomem names the memory of a bound device after that device (else after the namespace)",
         "pmem_alloc, drivers/nvdimm/pmem.c; devm_nsio_enable, drivers/nvdimm/claim.c",
         {"rfc": True, "4.9": False},
     )
     minimum_namespace_size = Difference(
-        "No driver takes a namespace below this size, ENODEV",
+        "Smallest namespace that a driver binds; a smaller one is ENODEV",
         "ND_MIN_NAMESPACE_SIZE, include/uapi/linux/ndctl.h",
         {"rfc": 4 * MIB, "4.20": PAGE_SIZE},
         show=size,
     )
     raw_pagemap = Difference(
-        "Raw namespaces of a legacy platform are mapped with struct page",
+        "Raw namespaces of a legacy platform get struct pages",
         "ND_REGION_PAGEMAP, drivers/nvdimm/e820.c; pmem_should_map_pages",
         {"rfc": False, "4.3": True},
     )
     mixed_is_not_mapped = Difference(
-        "... but not one that is System RAM in part (else its bind fails)",
+        "... except a namespace that overlaps System RAM in part (else its bind fails)",
         "pmem_should_map_pages, drivers/nvdimm/namespace_devs.c",
         {"rfc": False, "4.6": True},
     )
     force_raw_is_not_mapped = Difference(
-        "... nor one with force_raw",
+        "... and except a namespace with force_raw set",
         "pmem_should_map_pages, drivers/nvdimm/namespace_devs.c",
         {"rfc": False, "5.2": True},
     )
     raw_alignment = Difference(
-        "Start and end of a raw namespace that is mapped so are multiples of this, or EOPNOTSUPP",
+        "Required alignment of start and end of a raw namespace that gets struct pages, or EOPNOTSUPP",
         "nvdimm_namespace_common_probe, drivers/nvdimm/namespace_devs.c",
         {"rfc": 1, "5.7": SUBSECTION_SIZE},
         show=size,
     )
     read_only_reaches_disks = Difference(
-        "Writing a region's `read_only` changes the disks that are there",
+        "Writing a region's `read_only` changes existing disks",
         "read_only_store, drivers/nvdimm/region_devs.c",
         {"rfc": False, "6.1": True},
     )
     legacy_device_is_always_there = Difference(
-        "A machine without legacy ranges has the device e820_pmem and an empty bus all the same",
+        "A machine without legacy ranges still has the device e820_pmem and an empty bus",
         "register_e820_pmem, arch/x86/kernel/pmem.c",
         {"rfc": True, "4.15": False},
     )
     legacy_ranges_are_nested = Difference(
-        "A legacy range within another resource is found",
+        "A legacy range nested in another resource is found",
         "e820_pmem_probe, drivers/nvdimm/e820.c",
         {"rfc": False, "5.2": True},
     )
     legacy_has_node = Difference(
-        "Legacy ranges belong to a NUMA node (else -1)",
+        "Regions of a legacy platform have the NUMA node of their range (else -1)",
         "e820_range_to_nid, drivers/nvdimm/e820.c",
         {"rfc": False, "4.5": True},
     )

@@ -1,14 +1,14 @@
-"""What differs between kernels, each thing written down once: its value in each kernel, what it is, and its source.
+"""The type of a difference between kernels: a description, the source in the kernel, and the value in each release.
 
     class Rules:
         granularity = Difference(
-            "What device memory is added in", "mm/sparse.c", {"rfc": 128 * MIB, "5.7": 2 * MIB}, show=size
+            "Unit in which device memory is added", "mm/sparse.c", {"rfc": 128 * MIB, "5.7": 2 * MIB}, show=size
         )
 
     Rules(version("4.15")).granularity == 128 * MIB
 
-The releases are samples: a value was seen in the kernel that it stands at, and holds for all up to the next one that
-is named.  The exact release of a change lies somewhere after the sample before.
+The releases are samples: each value was read off the named release and applies up to the next named release.  The
+change itself may have come with any release after the previous sample.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from nvdimmfs.units import GIB, KIB, MIB
 #: A release as numbers that compare: (4, 15).
 Version = tuple[int, ...]
 
-#: The series "'struct page' driver for persistent memory" of August 2015, and the release that it was made for.
+#: The series "'struct page' driver for persistent memory" of August 2015, and the release that it applies to.
 RFC = "rfc"
 _RFC_BASE = (4, 2)
 
-#: Stands in texts for people where there is nothing to say.
+#: Placeholder for a missing value in tables and texts.
 NOTHING = "-"
 
 T_co = TypeVar("T_co", covariant=True)
 
 
 def version(name: str) -> Version:
-    """The numbers of a release such as `4.15`; those of 4.2 for the RFC."""
+    """Parse a release such as `4.15`.  The RFC counts as 4.2."""
     return _RFC_BASE if name == RFC else tuple(map(int, name.split(".")))
 
 
 def plain(value: object) -> str:
-    """A value as the documentation shows it."""
+    """Format a value for the documentation."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, enum.Enum):
@@ -50,7 +50,7 @@ def plain(value: object) -> str:
 
 
 def listed(values: object) -> str:
-    """Several values in one cell; in order, unless they have none."""
+    """Format several values for one cell.  A set is sorted."""
     if isinstance(values, frozenset):
         values = sorted(values)
     assert isinstance(values, tuple | list)
@@ -58,22 +58,22 @@ def listed(values: object) -> str:
 
 
 def errno_name(number: object) -> str:
-    """An errno; 0 for none, None for whatever it was."""
+    """Format an errno.  0 means success, None that the original errno is returned unchanged."""
     if number == errno.EOPNOTSUPP:
         return "EOPNOTSUPP"  # the kernel's name of the two
     if isinstance(number, int) and number:
         return errno.errorcode[number]
-    return "taken" if number == 0 else "its own"
+    return "accepted" if number == 0 else "unchanged"
 
 
 def errno_names(numbers: object) -> str:
-    """Several errnos."""
+    """Format a set of errnos."""
     assert isinstance(numbers, frozenset)
     return ", ".join(sorted(map(errno_name, numbers)))
 
 
 def size(number: object) -> str:
-    """Bytes, in the largest unit that divides them."""
+    """Format a number of bytes with the largest unit that divides it."""
     assert isinstance(number, int)
     for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if number and number % unit == 0:
@@ -82,13 +82,14 @@ def size(number: object) -> str:
 
 
 class Difference(Generic[T_co]):
-    """One thing that is not the same in all kernels: an attribute of `Rules`, which reads as their kernel's value.
+    """One difference between kernels: a descriptor on a subclass of `Rules`, which returns the value for its kernel.
 
     Attributes:
-        name: of the attribute.
-        what: what it is about, in one line.
-        source: where that stands in the kernel.
-        values: from each kernel that changed it; oldest first.  What has no value yet is not asked for.
+        name: name of the attribute.
+        what: description in one line.
+        source: functions and files of the kernel that it was read off.
+        values: the value in each release that changed it, oldest first.  Older releases have no value, and product
+            code does not read it for them.
     """
 
     def __init__(self, what: str, source: str, values: Mapping[str, T_co], show: Callable[[T_co], str] = plain) -> None:
@@ -97,9 +98,9 @@ class Difference(Generic[T_co]):
         self.source = source
         self.values = dict(values)
         self._show = show
-        # What was asked last: all devices of a machine ask about the same kernel.
-        self._asked: Version | None = None
-        self._answer: T_co
+        # Cache of the last lookup: all devices of a machine use the same kernel.
+        self._cached_version: Version | None = None
+        self._cached_value: T_co
         self._steps: list[tuple[Version, T_co]] = [(version(name), value) for name, value in values.items()]
         self._steps.reverse()
 
@@ -113,36 +114,36 @@ class Difference(Generic[T_co]):
     def __get__(self, rules: Rules | None, owner: type) -> Difference[T_co] | T_co:
         if rules is None:
             return self
-        if rules.version is not self._asked:
-            self._asked, self._answer = rules.version, self._at(rules.version)
-        return self._answer
+        if rules.version is not self._cached_version:
+            self._cached_version, self._cached_value = rules.version, self._at(rules.version)
+        return self._cached_value
 
     def shown(self, release: Version) -> str:
-        """The value in a release, for the documentation."""
+        """Format the value in a release for the documentation."""
         return self._show(self._at(release)) if self._steps[-1][0] <= release else NOTHING
 
     def _at(self, release: Version) -> T_co:
         for since, value in self._steps:
             if since <= release:
                 return value
-        raise AssertionError(f"{self.name} means nothing before {self._steps[-1][0]}")
+        raise AssertionError(f"{self.name} has no value before {self._steps[-1][0]}")
 
 
 @attrs.frozen
 class Rules:
-    """Differences as they are in one kernel.
+    """The values of some differences in one kernel.
 
     Attributes:
-        version: its release.
+        version: the kernel's release.
     """
 
     version: Version
 
     @classmethod
     def differences(cls) -> tuple[Difference[object], ...]:
-        """All there are, in the order in which they are declared."""
+        """All differences of the class, in the order of their declaration."""
         return tuple(value for value in vars(cls).values() if isinstance(value, Difference))
 
     def has(self, release: str) -> bool:
-        """Whether the kernel is that release or a later one."""
+        """Whether the kernel is at least that release."""
         return self.version >= version(release)

@@ -1,7 +1,7 @@
-"""Kernels, and what differs between them in the page engine.
+"""Kernel releases, and differences between them in memory management.
 
-What differs in the layout of pfn devices stands in `nvdimmfs.kernels.layout_rules`, what differs in devices in
-`nvdimmfs.kernels.device_rules`; a `Kernel` leads to all of it.
+Differences in the layout of pfn devices are in `nvdimmfs.kernels.layout_rules`, those in devices in
+`nvdimmfs.kernels.device_rules`.  A `Kernel` gives access to all of them.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from nvdimmfs.units import KIB, MIB, SECTION_SIZE, SUBSECTION_SIZE
 #: nd_info_block_reserve since Linux 5.7).
 INFO_BLOCK_RESERVE = 8 * KIB
 
-#: Virtual address of physical address 0 before 4.20 (Documentation/x86/x86_64/mm.txt), with 4 levels of page tables;
-#: the second is 5-level paging's, unknown to the oldest of them.
+#: Virtual address of physical address 0 before 4.20 (Documentation/x86/x86_64/mm.txt) with 4-level and with 5-level
+#: paging; the oldest kernels do not support the latter.
 _OLD_PAGE_OFFSET = (0xFFFF_8800_0000_0000, 0xFF10_0000_0000_0000)
 _PAGE_OFFSET = (0xFFFF_8880_0000_0000, 0xFF11_0000_0000_0000)
 
 
 class RamRule(enum.Enum):
-    """What registering does when the range is System RAM in part (MIXED) or in full."""
+    """How registration treats a range that overlaps System RAM, in part (the kernel's REGION_MIXED) or in full."""
 
     UNCHECKED = enum.auto()
     LINEAR = enum.auto()
@@ -37,7 +37,7 @@ class RamRule(enum.Enum):
 
 
 class ConflictRule(enum.Enum):
-    """How registering notices another registered range."""
+    """How registration detects an overlap with another registered range."""
 
     UNCHECKED = enum.auto()
     SECTIONS = enum.auto()
@@ -63,14 +63,14 @@ def _addresses(values: tuple[int, ...]) -> str:
 
 @attrs.frozen
 class Kernel(Rules):
-    """One kernel, as far as this program tells kernels apart.
+    """One kernel release with all differences that this program knows.
 
     Attributes:
-        name: what `--kernel` takes.
-        release: what uname -r would begin with.
-        layout: where a pfn device puts its parts.
-        info_block: how its info block is read and written.
-        devices: what else devices do differently.
+        name: the argument of `--kernel`.
+        release: the beginning of `uname -r`.
+        layout: layout of pfn devices.
+        info_block: reading and writing the info block of pfn and dax devices.
+        devices: other differences in devices.
     """
 
     name: str
@@ -86,25 +86,25 @@ class Kernel(Rules):
     )
 
     low_memory = Difference(
-        "RAM below this address is the kernel's own",
+        "RAM below this address is reserved by the kernel",
         "reserve_real_mode, arch/x86/realmode/init.c; trim_low_memory_range, arch/x86/kernel/setup.c",
         {"rfc": 64 * KIB, "6.1": MIB},
         show=size,
     )
     granularity = Difference(
-        "What device memory is added in",
+        "Unit in which device memory is added",
         "sparse_add_section, mm/sparse.c",
         {"rfc": SECTION_SIZE, "5.7": SUBSECTION_SIZE},
         show=size,
     )
     rounds_out = Difference(
-        "A misaligned range is widened to whole sections, and a section that is there already is taken as it is "
-        "(else EINVAL and EEXIST)",
+        "A misaligned range is rounded out to whole sections, and a section that is present already is reused (else "
+        "EINVAL and EEXIST)",
         "devm_memremap_pages, kernel/memremap.c; memremap_pages, mm/memremap.c",
         {"rfc": True, "5.7": False},
     )
     ram = Difference(
-        "Registering a range of System RAM: when it is RAM in part, ENXIO; in full",
+        "Registering a range that is System RAM in full (one that is RAM in part is ENXIO, unless unchecked)",
         "devm_memremap_pages, kernel/memremap.c; register_dev_memmap in the RFC",
         {
             "rfc": RamRule.UNCHECKED,
@@ -115,28 +115,28 @@ class Kernel(Rules):
         },
     )
     ram_within_sections = Difference(
-        "System RAM counts for that anywhere in the sections that the range is in",
+        "That check covers the whole sections that the range touches",
         "devm_memremap_pages, kernel/memremap.c; memremap_pages, mm/memremap.c",
         {"rfc": False, "4.5": True, "5.7": False},
     )
     conflicts = Difference(
-        "Registering a range that meets another one: what is looked at (sections EBUSY, ends ENOMEM)",
+        "How registration detects an overlap with another range (by sections: EBUSY; by first and last page: ENOMEM)",
         "devm_memremap_pages, kernel/memremap.c; register_dev_memmap in the RFC",
         {"rfc": ConflictRule.UNCHECKED, "4.5": ConflictRule.SECTIONS, "4.15": ConflictRule.ENDS},
     )
     failure_errno = Difference[int | None](
-        "What every failure to register is reported as",
+        "Errno of every failed registration",
         "register_dev_memmap returns NULL, nvdimm_namespace_attach_pfn of the RFC's patch 7",
         {"rfc": errno.ENOMEM, "4.3": None},
         show=errno_name,
     )
     altmap_skips_reserve = Difference(
-        "Allocations in the altmap begin behind the info block (the RFC's began at the base)",
+        "Allocations in the altmap begin after the info block (else at the base)",
         "vmem_altmap_alloc, the RFC's patch 3; altmap_alloc_block_buf, mm/sparse-vmemmap.c",
         {"rfc": False, "4.3": True},
     )
     device_zone_shrinks = Difference(
-        "ZONE_DEVICE's span shrinks when a range at its edge goes",
+        "The span of ZONE_DEVICE shrinks when a range at its edge is removed",
         "remove_pfn_range_from_zone, mm/memory_hotplug.c",
         {"rfc": True, "5.7": False},
     )
@@ -162,7 +162,7 @@ def _kernel(name: str, release: str) -> Kernel:
     return Kernel(version(name), name, release)
 
 
-#: Every kernel that was looked at, by name, oldest first.  `rfc` is the series as mailed on 13 August 2015.
+#: Every kernel whose source was read, by name, oldest first.  `rfc` is the series as mailed on 13 August 2015.
 KERNELS = {
     name: _kernel(name, release)
     for name, release in (
@@ -180,8 +180,8 @@ KERNELS = {
     )
 }
 
-#: The reference: what everything is unless a machine asks for another kernel.
+#: The reference kernel, which is also the default of a machine.
 KERNEL_6_1 = KERNELS["6.1"]
 
-#: Those that a machine can be started as.
+#: The kernels that a machine can be started with.
 EMULATED_KERNELS = (RFC, "4.3", "4.5", "6.1")

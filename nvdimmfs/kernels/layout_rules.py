@@ -1,6 +1,6 @@
-"""Where a pfn or dax device puts its parts, as far as kernels differ.
+"""Differences between kernels in the layout of pfn and dax devices.
 
-`nvdimmfs.mm.pfn_layout` is the formula that these are the terms of.
+`nvdimmfs.mm.pfn_layout` is the formula; these are its terms.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _INIT = "nd_pfn_init, drivers/nvdimm/pfn_devs.c (pmem.c before 4.9)"
 
 
 class Collisions(enum.Enum):
-    """Which neighbours within a section make a pfn device pad its start and cut its end."""
+    """Which neighbours in the same section make a pfn device pad its start and truncate its end."""
 
     IGNORED = enum.auto()
     SYSTEM_RAM = enum.auto()
@@ -25,7 +25,7 @@ class Collisions(enum.Enum):
 
 
 class CapacityCheck(enum.Enum):
-    """What must be less than the size of the namespace, or ENXIO."""
+    """The sum that must be less than the size of the namespace, or ENXIO."""
 
     NONE = enum.auto()
     OFFSET = enum.auto()
@@ -35,28 +35,28 @@ class CapacityCheck(enum.Enum):
 
 @attrs.frozen
 class LayoutRules(Rules):
-    """The terms of one kernel's formula."""
+    """The terms of the layout formula in one kernel."""
 
     minimum_size = Difference(
-        "A namespace below this size is refused, ENODEV",
+        "Smallest namespace with a layout; a smaller one is ENODEV",
         _INIT,
         {"rfc": SECTION_SIZE, "4.5": 0},
         show=size,
     )
     start_alignment = Difference(
-        "What the namespace's address must be a multiple of",
+        "Required alignment of the namespace's address",
         _INIT,
         {"rfc": SECTION_SIZE, "4.5": 1, "5.7": SUBSECTION_SIZE},
         show=size,
     )
     start_errno = Difference(
-        "What an address that is not such a multiple gives",
+        "Errno for an address without that alignment",
         _INIT,
         {"rfc": errno.ENODEV, "5.7": errno.EINVAL},
         show=errno_name,
     )
     collisions = Difference(
-        "Who costs a device the rest of its first or last section by being there",
+        "Neighbours that make a device leave its first or last section unused",
         _INIT,
         {
             "rfc": Collisions.IGNORED,
@@ -65,53 +65,53 @@ class LayoutRules(Rules):
             "5.7": Collisions.IGNORED,
         },
     )
-    uses_align = Difference("The align attribute counts", _INIT, {"rfc": False, "4.5": True})
+    uses_align = Difference("The layout depends on the align attribute", _INIT, {"rfc": False, "4.5": True})
     minimum_alignment_pmem = Difference(
-        "Mode pmem aligns its data to no less than this",
+        "Least alignment of the data in mode pmem",
         _INIT,
         {"rfc": PMD_SIZE, "4.5": 1, "4.15": PMD_SIZE},
         show=size,
     )
     minimum_alignment_ram = Difference(
-        "Mode ram aligns its data to no less than this",
+        "Least alignment of the data in mode ram",
         _INIT,
         {"rfc": PMD_SIZE, "4.3": 1, "5.7": SUBSECTION_SIZE},
         show=size,
     )
     aligns_address = Difference(
-        "The address of the data is aligned, not its offset in the namespace",
+        "The data's address is aligned (else its offset in the namespace)",
         _INIT,
         {"rfc": False, "4.6": True},
     )
     trims_end = Difference(
-        "What lies behind the last aligned address is left unused",
+        "Bytes after the last aligned address are left unused",
         _INIT,
         {"rfc": False, "4.15": True},
     )
     memmap_counts_end = Difference(
-        "The memmap has room for what is cut off the end, too",
+        "The memmap also has room for the struct pages of the truncated end",
         _INIT,
         {"rfc": False, "5.7": True},
     )
     memmap_pages = Difference(
-        "The memmap has room for a multiple of so many pages",
+        "The number of struct pages in the memmap is rounded up to a multiple of this",
         _INIT,
         {"rfc": 1, "4.15": PAGES_PER_SECTION, "5.7": 1},
     )
     memmap_size = Difference(
-        "The memmap's own size is a multiple of this",
+        "The size of the memmap is rounded up to a multiple of this",
         _INIT,
         {"rfc": 1, "4.6": PMD_SIZE, "4.15": 1},
         show=size,
     )
     dax_reserve = Difference(
-        "A dax device keeps this for a label that never came",
+        "A dax device reserves this much for a label that no kernel ever wrote",
         _INIT,
         {"rfc": 0, "4.9": 128 * KIB, "5.2": 0},
         show=size,
     )
     capacity = Difference(
-        "What must be less than the namespace's size, or ENXIO",
+        "Sum that must be less than the namespace's size, or ENXIO",
         _INIT,
         {
             "rfc": CapacityCheck.NONE,
@@ -121,17 +121,17 @@ class LayoutRules(Rules):
         },
     )
     mode_pmem = Difference(
-        "Mode pmem has a layout (else ENXIO)",
+        "Mode pmem is supported (else ENXIO)",
         "nvdimm_namespace_attach_pfn, drivers/nvdimm/pmem.c",
         {"rfc": True, "4.3": False, "4.5": True},
     )
     ram_offset_is_fixed = Difference(
-        "Mode ram is bound only with its data 8 KiB into the namespace (else EINVAL)",
+        "In mode ram, the data must begin 8 KiB into the namespace, or the bind fails with EINVAL",
         "nvdimm_namespace_attach_pfn, drivers/nvdimm/pmem.c",
         {"rfc": True, "4.5": False},
     )
     minor = Difference(
-        "Minor version of the info block that is written; younger fields are neither written nor read",
+        "Minor version of the info block that is written; fields of later versions are neither written nor read",
         "drivers/nvdimm/pfn.h; nd_pfn_init",
         {"rfc": 0, "4.6": 1, "4.9": 2, "4.15": 3, "4.20": 2, "5.7": 4},
     )

@@ -43,7 +43,7 @@ def test_a_value_holds_until_the_next_kernel_that_is_named():
         3,
     ]
     assert Numbers.number.shown(version("rfc")) == "-"
-    with pytest.raises(AssertionError, match="number means nothing before"):
+    with pytest.raises(AssertionError, match="number has no value before"):
         _ = Numbers(version("rfc")).number
 
 
