@@ -1,1 +1,1 @@
-"""Block devices: the disks that drivers put in front of persistent memory."""
+"""Block devices: the disks that drivers register for persistent memory, their partitions and request queues."""

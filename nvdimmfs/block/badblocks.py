@@ -1,4 +1,4 @@
-"""Sectors that cannot be read, as block/badblocks.c keeps them (Linux 4.5 to 6.6)."""
+"""Lists of bad sectors, with the algorithms of block/badblocks.c (Linux 4.5 to 6.6)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from nvdimmfs.core.parse import c_string
 from nvdimmfs.errors import KernelError
 from nvdimmfs.units import PAGE_SIZE, U64_MASK, as_signed
 
-#: Bytes of a sector; block layer sizes and offsets count in these.
+#: Bytes of a sector, the unit of sizes and offsets in the block layer.
 SECTOR_SIZE = 512
-#: A list fills one page of 8-byte entries, each of at most 512 sectors (MAX_BADBLOCKS, BB_MAX_LEN).
+#: A list is one page of 8-byte entries, each for at most 512 sectors (MAX_BADBLOCKS, BB_MAX_LEN).
 MAX_ENTRIES = 512
 MAX_ENTRY_SECTORS = 512
 
-#: Bits of an entry's length; with those of its start all but the last one, which says something else (BB_MAKE).
+#: Bits of an entry's length.  Length and start fill 63 bits; the last bit is BB_MAKE's acknowledged flag.
 _LENGTH_BITS = 9
 _ENTRY_MASK = (1 << 63) - 1
 
-#: What sscanf finds for "%llu %d%c".
+#: The input that sscanf accepts for "%llu %d%c".
 _WRITTEN = re.compile(rb"\s*([0-9]+)\s*(-?[0-9]+)(.)?", re.DOTALL)
 
 
@@ -33,10 +33,10 @@ def read_error(what: str, offset: int, length: int) -> KernelError:
 
 
 class Badblocks:
-    """A list of bad ranges.  Sectors count 512 bytes.
+    """A list of bad ranges, in sectors of 512 bytes.
 
-    It should be sorted, but what does not fit into one entry ends up in reverse order, and from then on a search can
-    miss an entry, which the kernel does as well.
+    The list is meant to be sorted.  However, a range that needs several entries is inserted in reverse order, and from
+    then on a search can miss entries.  The kernel has the same defect.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Badblocks:
         return self.first_between(sector, sector + count) is not None
 
     def first_between(self, first: int, end: int) -> tuple[int, int] | None:
-        """(first, count) of the first entry that meets [first, end), not cut to it (badblocks_check)."""
+        """Return (first, count) of the first entry that overlaps [first, end), not clipped to it (badblocks_check)."""
         found = None
         for start, count in reversed(self._entries[: self._search(end) + 1]):
             if start + count <= first:
@@ -60,14 +60,14 @@ class Badblocks:
         return found
 
     def between(self, first: int, end: int) -> Iterator[tuple[int, int]]:
-        """(first, count) of the bad ranges in [first, end), cut to it."""
+        """Yield (first, count) of the bad ranges in [first, end), clipped to it."""
         for start, length in self._entries:
             cut, cut_end = max(start, first), min(start + length, end)
             if cut < cut_end:
                 yield cut, cut_end - cut
 
     def set(self, sector: int, count: int) -> None:
-        """Mark sectors bad.  ENOSPC when the list is full; those for which there was room are marked."""
+        """Mark sectors bad.  ENOSPC when the list is full; the sectors that had room stay marked."""
         entries = self._entries
         last = self._search(sector + 1)
         following = last + 1
@@ -88,7 +88,7 @@ class Badblocks:
             sector, count = sector + taken, count - taken
 
     def clear(self, sector: int, count: int) -> None:
-        """Mark sectors good.  Nothing happens where an entry would have to be split and the list is full."""
+        """Mark sectors good.  The call has no effect if an entry would have to be split and the list is full."""
         entries, end = self._entries, sector + count
         if not entries:
             return
@@ -111,14 +111,14 @@ class Badblocks:
         del entries[last + 1 : following]
 
     def show(self) -> str:
-        """First sector and number of sectors, a range a line, as far as a page goes."""
+        """Return one line for each range, first sector and number of sectors, truncated to one page."""
         return "".join(f"{start} {length}\n" for start, length in self._entries)[: PAGE_SIZE - 1]
 
     def store(self, data: bytes) -> None:
-        """Mark the range that was written as bad.
+        """Mark a range bad that user space wrote as text.
 
-        EINVAL unless it is a sector and a count above 0, at the end or before a newline; both are cut to the bits that
-        the kernel keeps of them.
+        EINVAL unless the text is a sector and a count above 0, followed by nothing or a newline.  The kernel truncates
+        the sector to 64 bits and the count to 32 bits.
         """
         written = _WRITTEN.match(c_string(data))
         if not written or written[3] not in (None, b"\n"):
@@ -129,7 +129,7 @@ class Badblocks:
         self.set(sector, count)
 
     def _search(self, bound: int) -> int:
-        """Where the last entry is that starts before `bound`, as far as halving finds it; 0 if there is none."""
+        """Return the index of the last entry that starts before `bound`, by binary search; 0 if there is none."""
         low, high = 0, len(self._entries)
         while high - low > 1:
             middle = (low + high) // 2
@@ -140,14 +140,17 @@ class Badblocks:
         return low
 
     def _extend(self, index: int, start: int, sector: int, count: int) -> tuple[int, int]:
-        """Let an entry begin at `start` and reach to its own end or that of the sectors; what of these is left."""
+        """Make an entry begin at `start` and cover its own range and the given one, up to the length limit.
+
+        Returns (first, count) of the sectors that did not fit.
+        """
         end = max(sum(self._entries[index]), sector + count)
         length = min(end - start, MAX_ENTRY_SECTORS)
         self._entries[index] = _entry(start, length)
         return start + length, end - start - length
 
     def _combine(self, index: int, following: int) -> None:
-        """Make one entry of two that touch, if they do not fill it."""
+        """Merge two entries that touch, if the result is shorter than a full entry."""
         start, length = self._entries[index]
         next_start, next_length = self._entries[following]
         together = next_start + next_length - start
@@ -157,9 +160,9 @@ class Badblocks:
 
 
 def _entry(start: int, length: int) -> tuple[int, int]:
-    """What an entry of 8 bytes holds: 54 bits and 9 bits, the latter of the length less one (BB_MAKE).
+    """Truncate start and length to the fields of an 8-byte entry: 54 bits, and 9 bits of the length minus 1 (BB_MAKE).
 
-    In a list out of order, merging can leave less than nothing of an entry, and its sign runs into the start.
+    In a list that is out of order, merging can produce a negative length, whose sign bits overwrite the start.
     """
     packed = (start << _LENGTH_BITS | length - 1) & _ENTRY_MASK
     return packed >> _LENGTH_BITS, 1 + packed % MAX_ENTRY_SECTORS

@@ -1,4 +1,4 @@
-"""A disk: its place in sysfs and the file in dev/ over its bytes."""
+"""Disks: their directory in sysfs, their file in dev/ and their partitions."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from nvdimmfs.formats.partition_table import MOST_PARTITIONS, PartitionEntry, Se
 from nvdimmfs.kernfs import BinaryFile, Bytes
 from nvdimmfs.units import KIB, PAGE_SIZE, align_down, align_up, as_signed, div_round_up
 
-#: Bytes to read ahead unless the disk says otherwise (VM_READAHEAD_PAGES, include/linux/mm.h).
+#: Default readahead, in bytes (VM_READAHEAD_PAGES, include/linux/mm.h).
 DEFAULT_READ_AHEAD = 128 * KIB
 PERCENT = 100
 
 
 class BlockLayer:
-    """What all disks share: the class, the minor numbers, the backing device infos.
+    """State shared by all disks: the class, the minor numbers, the backing device infos.
 
     Attributes:
         directory: /sys/block.
         disk_class: /sys/class/block.
-        disk_sequence: DISKSEQ of the newest disk; never used twice.
-        min_ratios: percent of the dirty pages that all disks together are sure of.
-        disks: by name, in the order in which they came.
+        disk_sequence: DISKSEQ of the newest disk; never reused.
+        min_ratios: sum of the disks' min_ratio, in percent of the dirty pages.
+        disks: by name, in the order in which they were added.
     """
 
     def __init__(self, system: System) -> None:
@@ -51,7 +51,7 @@ class BlockLayer:
         self.disks: dict[str, Disk] = {}
 
     def proc_text(self) -> str:
-        """What /proc/partitions shows: sizes in KiB; empty without disks (show_partition, block/genhd.c, Linux 6.1)."""
+        """The content of /proc/partitions, sizes in KiB; empty without disks (show_partition, block/genhd.c, 6.1)."""
         devices: list[Disk | Partition] = []
         for disk in self.disks.values():
             devices += [disk, *disk.partitions]
@@ -64,12 +64,12 @@ class BlockLayer:
 
 
 class BackingDeviceInfo(Device):
-    """What writeback knows of a disk: /sys/class/bdi.
+    """The writeback settings of a disk, shown in /sys/class/bdi.
 
     Attributes:
         read_ahead_pages: pages to read ahead.
-        min_ratio: percent of the dirty pages that the disk is sure of.
-        max_ratio: percent of the dirty pages that it may have.
+        min_ratio: guaranteed share of the dirty pages, in percent.
+        max_ratio: largest share of the dirty pages, in percent.
     """
 
     def __init__(self, layer: BlockLayer, disk: Disk) -> None:
@@ -85,7 +85,7 @@ class BackingDeviceInfo(Device):
 
     @property
     def read_ahead_kb(self) -> int:
-        """KiB to read ahead: whole pages, what is set beyond them does not count."""
+        """KiB to read ahead, rounded down to whole pages."""
         return self.read_ahead_pages * (PAGE_SIZE // KIB)
 
     @read_ahead_kb.setter
@@ -93,10 +93,10 @@ class BackingDeviceInfo(Device):
         self.read_ahead_pages = value // (PAGE_SIZE // KIB)
 
     def set_min_ratio(self, ratio: int) -> None:
-        """EINVAL past its own max_ratio, and when more would leave nothing that no disk is sure of."""
+        """Set min_ratio.  EINVAL above max_ratio, and when an increase would bring the sum of all disks to 100."""
         total = self.layer.min_ratios + ratio - self.min_ratio
         if ratio > self.max_ratio or (ratio >= self.min_ratio and total >= PERCENT):
-            raise KernelError(errno.EINVAL, "more than there is")
+            raise KernelError(errno.EINVAL, "min_ratio exceeds max_ratio, or the sum of all disks reaches 100 percent")
         self.layer.min_ratios = total
         self.min_ratio = ratio
 
@@ -106,17 +106,18 @@ class BackingDeviceInfo(Device):
 
 
 class Disk(WholeDisk):
-    """A disk below the device that provides it.
+    """A disk, child of the device whose driver registered it.
 
     Attributes:
-        data: its bytes.
-        bytes: as who opens its node reads and writes them.
-        limits: what its driver declared.
-        badblocks: sectors that cannot be read; None when the driver keeps no list.
-        read_only: writes are refused with EPERM.
-        settings: what was written to the queue's files.
-        trace: how its requests are traced; None when they are not.
-        has_front: a block device of the host stands before it, whose page cache and read-only flag count instead.
+        data: its bytes, as the driver reads and writes them.
+        bytes: its bytes as user space reads and writes them through the node in dev/.
+        limits: the queue limits that its driver declared.
+        badblocks: its bad sectors; None when the driver keeps no list.
+        read_only: whether writes are refused with EPERM.
+        settings: the writable settings of its queue.
+        trace: the settings of its running trace; None when its requests are not traced.
+        loop_backed: whether user space accesses it through a loop device of the host, whose page cache and read-only
+            flag then replace those of the disk.
     """
 
     device_type = "disk"
@@ -146,7 +147,7 @@ class Disk(WholeDisk):
         self.settings = QueueSettings(write_cache=limits.write_cache)
         self.trace: Trace | None = None
         self._partitions: dict[int, Partition] = {}
-        self.has_front = False
+        self.loop_backed = False
         self.bdi = BackingDeviceInfo(layer, self)
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
@@ -156,7 +157,7 @@ class Disk(WholeDisk):
         return [*super().uevent_variables(), *self.sequence_variables()]
 
     def sequence_variables(self) -> list[tuple[str, str]]:
-        """What tells the disk from others that had its name or number before."""
+        """DISKSEQ, which distinguishes the disk from earlier disks with the same name or number."""
         return [("DISKSEQ", str(self.sequence))] if diskseq.exists_in(self.system.kernel) else []
 
     def add(self) -> None:
@@ -175,11 +176,11 @@ class Disk(WholeDisk):
 
     @property
     def sectors(self) -> int:
-        """Its size, in 512 bytes."""
+        """Its size in sectors of 512 bytes."""
         return self.data.size // SECTOR_SIZE
 
-    def read_partitions_again(self) -> None:
-        """Drop all partitions and make those that the table tells of now (bdev_disk_changed, Linux 6.1)."""
+    def rescan_partitions(self) -> None:
+        """Remove all partitions and add those of the partition table (bdev_disk_changed, Linux 6.1)."""
         self._drop_partitions()
         entries = self._table()
         if entries:
@@ -187,19 +188,22 @@ class Disk(WholeDisk):
         self._add_partitions(entries)
 
     def add_partition(self, number: int, start: int, count: int) -> None:
-        """Make a partition that no table need tell of; nobody checks whether it ends within the disk.
+        """Add a partition, listed in the table or not.  Its end is not checked against the size of the disk.
 
-        EBUSY where there is one, or one of that number; EINVAL for a number that none can have.
+        EBUSY when it overlaps another partition or its number is in use; EINVAL for a number above the maximum.
         """
         self._require_room(start, count)
         if number >= MOST_PARTITIONS:
             raise KernelError(errno.EINVAL, f"a disk has no partition {number}")
         if number in self._partitions:
-            raise KernelError(errno.EBUSY, f"there is a partition {number}")
+            raise KernelError(errno.EBUSY, f"partition {number} exists already")
         self._add_partitions([PartitionEntry(number, start, count)])
 
     def resize_partition(self, number: int, start: int, count: int) -> None:
-        """Let a partition end elsewhere.  ENXIO without one, EINVAL where it does not start, EBUSY where another is."""
+        """Change the length of a partition.
+
+        ENXIO when it does not exist, EINVAL when `start` is not its start, EBUSY when it would overlap another one.
+        """
         partition = self._partition(number)
         if start != partition.entry.start:
             raise KernelError(errno.EINVAL, f"{partition.name} starts at {partition.entry.start}")
@@ -207,7 +211,7 @@ class Disk(WholeDisk):
         partition.entry = attrs.evolve(partition.entry, count=count)
 
     def delete_partition(self, number: int) -> None:
-        """Take a partition away; what the table tells does not matter.  ENXIO when there is none."""
+        """Remove a partition, listed in the table or not.  ENXIO when it does not exist."""
         self._partition(number).unregister()
         del self._partitions[number]
 
@@ -219,10 +223,10 @@ class Disk(WholeDisk):
     def _require_room(self, start: int, count: int, but: int = 0) -> None:
         for entry in (partition.entry for partition in self.partitions if partition.entry.number != but):
             if start < entry.end and entry.start < start + count:
-                raise KernelError(errno.EBUSY, f"partition {entry.number} is there")
+                raise KernelError(errno.EBUSY, f"the range overlaps partition {entry.number}")
 
     def _table(self) -> list[PartitionEntry]:
-        """What the table on the disk tells; nothing when it cannot be read."""
+        """The entries of the partition table on the disk; empty when it cannot be read."""
         try:
             return partitions_of(Sectors(self.bytes.read, self.bytes.size, self.limits.logical_block_size))
         except KernelError:
@@ -250,22 +254,22 @@ class Disk(WholeDisk):
         super().unregister()
 
     def set_read_only(self, read_only: bool) -> None:
-        """Refuse writes, or take them again, and tell user space when that is new (set_disk_ro, block/genhd.c, 6.1)."""
+        """Refuse or accept writes; a change sends a uevent (set_disk_ro, block/genhd.c, Linux 6.1)."""
         if read_only == self.read_only:
             return
         self.read_only = read_only
         self.send_uevent(Action.CHANGE, (("DISK_RO", str(int(read_only))),))
 
     def renumber(self, number: DeviceNumber) -> None:
-        """Go by the number of the block device that stands before it from now on."""
+        """Take on the device number of the loop device through which user space accesses the disk."""
         super().renumber(number)
-        self.has_front = True
+        self.loop_backed = True
 
     @property
     def block_size(self) -> int:
-        """Bytes that the page cache writes at least: the largest power of two, up to a page, that divides the disk.
+        """Bytes of a block of the page cache, the unit of its writes (set_init_blocksize, block/bdev.c, Linux 6.1).
 
-        From the logical block size upward (set_init_blocksize, block/bdev.c, Linux 6.1).
+        It begins as the logical block size and doubles up to a page as long as it divides the size of the disk.
         """
         size = self.limits.logical_block_size
         while size < PAGE_SIZE and self.data.size % (2 * size) == 0:
@@ -273,7 +277,7 @@ class Disk(WholeDisk):
         return size
 
     def clear_badblocks(self, sector: int, count: int) -> None:
-        """Bad sectors are about to be written, and good again.  EIO when the disk cannot make them good."""
+        """Clear bad sectors before they are written.  A disk that cannot clear them raises EIO."""
         if self.badblocks is not None:
             self.badblocks.clear(sector, count)
 
@@ -282,7 +286,7 @@ class Disk(WholeDisk):
 
 
 class DiskBytes:
-    """The disk as a file: what open, read and write of /dev/<name> reach."""
+    """The bytes of a disk as user space reads and writes them through /dev/<name>."""
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
@@ -292,29 +296,29 @@ class DiskBytes:
         return self._disk.data.size
 
     def read(self, offset: int, length: int) -> bytes:
-        """EIO when a bad sector is touched."""
+        """EIO when the range includes a bad sector."""
         if self._bad(offset, length):
             raise read_error(self._disk.name, offset, length)
         return self._disk.data.read(offset, length)
 
     def write(self, offset: int, data: bytes) -> None:
-        """EPERM when the disk is read-only.  Bad sectors become good by being written.
+        """Write through the page cache; a write clears bad sectors.  EPERM when the disk is read-only.
 
-        The page cache writes whole blocks, and reads the rest of a block that is not written as a whole: EIO when
-        there are bad sectors in that.
+        The page cache writes whole blocks.  It first reads a block that is written only in part: EIO when that block
+        has bad sectors.
         """
-        if not self._disk.has_front:
+        if not self._disk.loop_backed:
             offset, data = self._through_page_cache(offset, data)
         self.write_sectors(offset, data)
 
     def write_sectors(self, offset: int, data: bytes) -> None:
-        """Write whole sectors, whoever has seen to it that they are."""
+        """Write whole sectors, without the page cache; the caller has aligned the range."""
         if self._bad(offset, len(data)):
             self._disk.clear_badblocks(offset // SECTOR_SIZE, len(data) // SECTOR_SIZE)
         self._disk.data.write(offset, data)
 
     def _through_page_cache(self, offset: int, data: bytes) -> tuple[int, bytes]:
-        """The whole blocks that are written when somebody writes `data` at `offset`."""
+        """Return offset and bytes of the whole blocks that a write of `data` at `offset` writes.  EPERM, EIO."""
         if self._disk.read_only:
             raise KernelError(errno.EPERM, f"{self._disk.name} is read-only")
         end, block_size = offset + len(data), self._disk.block_size
@@ -351,34 +355,34 @@ def ro(disk: Disk) -> str:
 
 @attribute("diskseq", since="5.15")
 def diskseq(disk: Disk) -> str:
-    """A number that no other disk has or had."""
+    """Sequence number of the disk, never reused."""
     return f"{disk.sequence}\n"
 
 
 @attribute("badblocks", since="4.5")
 def badblocks(disk: Disk) -> str:
-    """Ranges of sectors that cannot be read, a line each."""
+    """Ranges of bad sectors: first sector and number of sectors, one range per line."""
     return disk.badblocks.show() if disk.badblocks is not None else ""
 
 
 @badblocks.on_store
 def _store_badblocks(disk: Disk, data: bytes) -> None:
     """Mark a range as bad: first sector and number of sectors.  EINVAL for anything else, ENOSPC for a full list."""
-    assert disk.badblocks is not None, "the file exists only where there is a list"
+    assert disk.badblocks is not None, "the file exists only for disks with a list"
     disk.badblocks.store(data)
 
 
 @attribute("events_poll_msecs")
 def events_poll_msecs(_disk: Disk) -> str:
-    """Always `-1`: the disk is asked for events as often as the system's default says, and there is none."""
+    """Always `-1`: the disk uses the system's default interval, and it has no events to poll for."""
     return "-1\n"
 
 
 @events_poll_msecs.on_store
 def _store_events_poll_msecs(_disk: Disk, data: bytes) -> None:
-    """EINVAL for no number and for one below -1, then ENODEV: the disk has no events."""
+    """EINVAL for text that is not a number and for numbers below -1, else ENODEV: the disk has no events."""
     if scan_signed(data) < -1:
-        raise KernelError(errno.EINVAL, "neither a time nor -1")
+        raise KernelError(errno.EINVAL, "neither an interval nor -1")
     raise KernelError(errno.ENODEV, "the disk has no events")
 
 
@@ -406,25 +410,25 @@ DISK_GROUP: AttributeGroup[Disk] = AttributeGroup(
     )
 )
 BADBLOCKS_GROUP: AttributeGroup[Disk] = AttributeGroup((badblocks,), visible=_badblocks_visible)
-#: Where disks that are made of others would have links, in both directions.
+#: Directories for links to and from stacked devices; always empty here.
 STACKING_GROUPS: tuple[AttributeGroup[Disk], ...] = tuple(AttributeGroup((), name) for name in ("holders", "slaves"))
 
 
 @attribute("read_ahead_kb")
 def read_ahead_kb(bdi: BackingDeviceInfo) -> str:
-    """KiB to read ahead: the same value as in the disk's queue, but with a sign from 2**63 on."""
+    """KiB to read ahead: the same value as in the disk's queue, but printed as a signed 64-bit number."""
     return f"{as_signed(bdi.read_ahead_kb)}\n"
 
 
 @read_ahead_kb.on_store
 def _store_read_ahead_kb(bdi: BackingDeviceInfo, data: bytes) -> None:
-    """What is beyond whole pages is cut off.  EINVAL for anything but a decimal number, ERANGE past 64 bits."""
+    """Rounded down to whole pages.  EINVAL for anything but a decimal number, ERANGE past 64 bits."""
     bdi.read_ahead_kb = parse_unsigned(data, base=10)
 
 
 @attribute("min_ratio")
 def min_ratio(bdi: BackingDeviceInfo) -> str:
-    """Percent of the dirty pages that the disk is sure of."""
+    """The disk's guaranteed share of the dirty pages, in percent."""
     return f"{bdi.min_ratio}\n"
 
 
@@ -432,20 +436,20 @@ def min_ratio(bdi: BackingDeviceInfo) -> str:
 def _store_min_ratio(bdi: BackingDeviceInfo, data: bytes) -> None:
     """EINVAL for anything but a decimal number, ERANGE past 32 bits.
 
-    Then EINVAL past max_ratio, and for more when all disks together would be sure of 100 or more.
+    Then EINVAL above max_ratio, and for an increase that brings the sum of all disks to 100 or more.
     """
     bdi.set_min_ratio(parse_unsigned(data, bits=32, base=10))
 
 
 @attribute("max_ratio")
 def max_ratio(bdi: BackingDeviceInfo) -> str:
-    """Percent of the dirty pages that the disk may have."""
+    """The disk's largest share of the dirty pages, in percent."""
     return f"{bdi.max_ratio}\n"
 
 
 @max_ratio.on_store
 def _store_max_ratio(bdi: BackingDeviceInfo, data: bytes) -> None:
-    """EINVAL for anything but a decimal number, past 100 and below min_ratio; ERANGE past 32 bits."""
+    """EINVAL for anything but a decimal number, above 100 and below min_ratio; ERANGE past 32 bits."""
     ratio = parse_unsigned(data, bits=32, base=10)
     if not bdi.min_ratio <= ratio <= PERCENT:
         raise KernelError(errno.EINVAL, "not between min_ratio and 100")

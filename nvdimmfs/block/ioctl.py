@@ -1,4 +1,4 @@
-"""ioctls on disks that the engine must know of: partitions that come and go, and the read-only flag (block/ioctl.c)."""
+"""ioctls on block devices that change the model: partitions and the read-only flag (block/ioctl.c)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from nvdimmfs.block.partition import Partition
 from nvdimmfs.core.user_memory import CopyIn, CopyOut
 from nvdimmfs.errors import KernelError
 
-# Requests (include/uapi/linux/fs.h, include/uapi/linux/blkpg.h), and what BLKPG can do.
+# Requests (include/uapi/linux/fs.h, include/uapi/linux/blkpg.h), and the operations of BLKPG.
 BLKROSET = 0x125D
 BLKRRPART = 0x125F
 BLKPG = 0x1269
 _ADD, _DELETE, _RESIZE = 1, 2, 3
 
-#: struct blkpg_ioctl_arg: what to do, flags, a length that nobody looks at, where the partition is told.
+#: struct blkpg_ioctl_arg: operation, flags and length (both ignored), address of a struct blkpg_partition.
 _ARGUMENT = struct.Struct("=i8x4xQ")
-#: struct blkpg_partition: start and length in bytes, the number; two names that nobody looks at.
+#: struct blkpg_partition: start and length in bytes, the number; two names (ignored).
 _PARTITION = struct.Struct("=qqi132x")
 _NUMBER = struct.Struct("=i")
 
@@ -29,16 +29,17 @@ Steps: TypeAlias = Generator[CopyIn | CopyOut, bytes, int]
 
 
 def block_ioctl(device: Disk | Partition, request: int, argument: int, *, privileged: bool) -> Steps:
-    """Answer an ioctl (blkdev_ioctl, Linux 6.1).  ENOTTY for any but the three above.
+    """Carry out an ioctl on a block device (blkdev_ioctl, Linux 6.1).  ENOTTY for any but the three above.
 
-    EACCES for who may not administer the system, EFAULT, EINVAL for a partition of a partition and for what makes no
-    sense, ENXIO for a partition that there is not, EBUSY for one that there is, or that overlaps another.
+    EACCES when the caller lacks CAP_SYS_ADMIN; EFAULT for memory that the caller has not mapped; EINVAL for a
+    partition of a partition and for invalid values; ENXIO when the partition to change does not exist; EBUSY when the
+    partition to add exists or overlaps another.
 
     Args:
-        device: what the node stands for.
+        device: the disk or partition behind the node.
         request: the ioctl's number.
-        argument: the address that the ioctl was given; BLKPG's argument holds another address.
-        privileged: whether the caller may administer the system.
+        argument: the address passed to ioctl(2); the structure there holds the address of another one for BLKPG.
+        privileged: whether the caller has CAP_SYS_ADMIN.
 
     Returns:
         0.
@@ -50,10 +51,10 @@ def block_ioctl(device: Disk | Partition, request: int, argument: int, *, privil
         _change(_whole(device), operation, number, start, length)
         return 0
     if request not in (BLKROSET, BLKRRPART):
-        raise KernelError(errno.ENOTTY, f"{request:#x} is not for the engine")
+        raise KernelError(errno.ENOTTY, f"ioctl {request:#x} is not supported")
     _require(privileged)
     if request == BLKRRPART:
-        _whole(device).read_partitions_again()
+        _whole(device).rescan_partitions()
         return 0
     (value,) = _NUMBER.unpack((yield CopyIn(0, _NUMBER.size)))
     device.read_only = bool(value)
@@ -62,7 +63,7 @@ def block_ioctl(device: Disk | Partition, request: int, argument: int, *, privil
 
 def _require(privileged: bool) -> None:
     if not privileged:
-        raise KernelError(errno.EACCES, "the caller may not administer the system")
+        raise KernelError(errno.EACCES, "the caller lacks CAP_SYS_ADMIN")
 
 
 def _whole(device: Disk | Partition) -> Disk:
@@ -72,18 +73,18 @@ def _whole(device: Disk | Partition) -> Disk:
 
 
 def _change(disk: Disk, operation: int, number: int, start: int, length: int) -> None:
-    """Do what BLKPG says (blkpg_do_ioctl); `start` and `length` are bytes."""
+    """Carry out an operation of BLKPG (blkpg_do_ioctl); `start` and `length` are bytes."""
     if number <= 0:
-        raise KernelError(errno.EINVAL, f"{number} is no partition's number")
+        raise KernelError(errno.EINVAL, f"{number} is not a valid partition number")
     if operation == _DELETE:
         disk.delete_partition(number)
         return
     block = disk.limits.logical_block_size
     if start < 0 or length <= 0 or start % block or length % block:
-        raise KernelError(errno.EINVAL, f"{length} bytes at {start} are no whole blocks")
+        raise KernelError(errno.EINVAL, f"{length} bytes at {start} are not whole logical blocks")
     if operation == _ADD:
         disk.add_partition(number, start // SECTOR_SIZE, length // SECTOR_SIZE)
     elif operation == _RESIZE:
         disk.resize_partition(number, start // SECTOR_SIZE, length // SECTOR_SIZE)
     else:
-        raise KernelError(errno.EINVAL, f"{operation} is nothing that BLKPG does")
+        raise KernelError(errno.EINVAL, f"BLKPG has no operation {operation}")

@@ -1,4 +1,4 @@
-"""Partitions of a disk: devices below it, found in the table on it when it is added (block/partitions, Linux 6.1)."""
+"""Partitions: children of a disk, read from its partition table when the disk is added (block/partitions, 6.1)."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class Partition(Device):
 
     Attributes:
         parent: the disk.
-        entry: where it is.
+        entry: its number, start and length.
         data: its bytes.
-        read_only: writes to it are refused, whatever the disk says.
-        trace: how its requests are traced; None when they are not.
-        has_front: as that of its disk.
+        read_only: whether writes are refused, in addition to the disk's own flag.
+        trace: the settings of its running trace; None when its requests are not traced.
+        loop_backed: see `Disk`.
     """
 
     device_type = "partition"
@@ -66,12 +66,12 @@ class Partition(Device):
         self.data = PartitionBytes(self, whole)
         self.read_only = False
         self.trace: Trace | None = None
-        self.has_front = False
+        self.loop_backed = False
         self._minor = number.minor
 
     @property
     def sectors(self) -> int:
-        """Its size, in 512 bytes."""
+        """Its size in sectors of 512 bytes."""
         return self.entry.count
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
@@ -91,16 +91,16 @@ class Partition(Device):
         super().unregister()
 
     def renumber(self, number: DeviceNumber) -> None:
-        """Go by the number of the block device that stands before it from now on."""
+        """Take on the device number of the loop device through which user space accesses the partition."""
         super().renumber(number)
-        self.has_front = True
+        self.loop_backed = True
 
     def release(self) -> None:
         self.parent.minors.free(self._minor)
 
 
 class PartitionBytes:
-    """A partition as a file: a part of its disk."""
+    """The bytes of a partition: a part of the bytes of its disk."""
 
     def __init__(self, partition: Partition, whole: WholeDiskBytes) -> None:
         self._partition = partition
@@ -109,19 +109,19 @@ class PartitionBytes:
 
     @property
     def size(self) -> int:
-        """Bytes; 0 when it ends before it begins: the kernel's size is negative then, and nothing is in it."""
+        """Size in bytes; 0 for a partition that ends before it begins, whose size the kernel computes as negative."""
         entry = self._partition.entry
         return entry.count * SECTOR_SIZE if entry.start < entry.end else 0
 
     def read(self, offset: int, length: int) -> bytes:
-        """Errors as of the disk."""
+        """Raises the errors of the disk."""
         return self._whole.read(self._start + offset, length)
 
     def write(self, offset: int, data: bytes) -> None:
-        """EPERM when the partition is read-only; else as of the disk."""
-        if self._partition.read_only and not self._partition.has_front:
+        """EPERM when the partition is read-only; also raises the errors of the disk."""
+        if self._partition.read_only and not self._partition.loop_backed:
             raise KernelError(errno.EPERM, f"{self._partition.name} is read-only")
-        write = self._whole.write_sectors if self._partition.has_front else self._whole.write
+        write = self._whole.write_sectors if self._partition.loop_backed else self._whole.write
         write(self._start + offset, data)
 
     def flush(self) -> None:
@@ -130,19 +130,19 @@ class PartitionBytes:
 
 @attribute("partition")
 def partition(device: Partition) -> str:
-    """Its number in the table."""
+    """The partition's number in the table."""
     return f"{device.entry.number}\n"
 
 
 @attribute("start")
 def start(device: Partition) -> str:
-    """Its first sector of 512 bytes."""
+    """The partition's first sector, in units of 512 bytes."""
     return f"{device.entry.start}\n"
 
 
 @attribute("size")
 def size(device: Partition) -> str:
-    """Sectors of 512 bytes; nearly 2**64 when a GPT has it end before it begins."""
+    """Sectors of 512 bytes; close to 2**64 for a GPT partition that ends before it begins."""
     return f"{device.sectors}\n"
 
 
@@ -154,14 +154,14 @@ def ro(device: Partition) -> str:
 
 @attribute("alignment_offset")
 def alignment_offset(device: Partition) -> str:
-    """Bytes from its start to the next boundary of what the disk writes at once.
+    """Bytes from the partition's start to the next boundary of a physical block of the disk.
 
     As queue_limit_alignment_offset (include/linux/blkdev.h, Linux 6.1).
     """
     return f"{-device.entry.start * SECTOR_SIZE % device.parent.limits.physical_block_size}\n"
 
 
-#: Eleven, then seventeen counters since Linux 5.5: nothing counts requests here.
+#: 17 counters since Linux 5.5, 11 before.  All are 0, because requests are not counted.
 STATISTICS = " ".join(f"{0:8}" for _ in range(17))
 
 PARTITION_GROUP: AttributeGroup[Partition] = AttributeGroup(
@@ -176,5 +176,5 @@ PARTITION_GROUP: AttributeGroup[Partition] = AttributeGroup(
         constant("inflight", f"{0:8} {0:8}\n"),
     )
 )
-#: Where those that are made of it would have links.
+#: The directory for links to devices stacked on the partition; always empty here.
 HOLDERS: tuple[AttributeGroup[Partition], ...] = (AttributeGroup((), "holders"),)

@@ -1,8 +1,8 @@
 """The attributes of a disk that describe its request queue and the integrity of its data.
 
-Nothing here schedules anything: the disks of persistent memory take bios directly and have no queue of requests.  So
-these files report what the driver declared, remember what is written to switches, and refuse what only a queue of
-requests could do (block/blk-sysfs.c, Linux 6.1).
+Disks of persistent memory are bio-based and have no request queue to schedule.  Therefore these files report the limits
+that the driver declared, store the value of each switch without further effect, and refuse settings that only a
+request-based queue has (block/blk-sysfs.c, Linux 6.1).
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from nvdimmfs.core.parse import c_string, parse_signed, parse_unsigned_or_einval
 from nvdimmfs.errors import KernelError
 from nvdimmfs.units import KIB, PAGE_SIZE, U64_MASK, align_down
 
-#: KiB of the largest request that the queue passes on at the start (BLK_DEF_MAX_SECTORS).
+#: Default size of the largest request, in KiB (BLK_DEF_MAX_SECTORS).
 DEFAULT_MAX_SECTORS_KB = 1280
-#: Sectors of the largest request that a driver takes: no limit but that of their number.
+#: Sectors of the largest request that a driver accepts: limited only by the 32 bits of the field.
 _MAX_SECTORS = (1 << 32) - 1
-#: Nanoseconds that writeback throttling aims at, for disks that rotate and those that do not (block/blk-wbt.c).
+#: Target latency of writeback throttling in nanoseconds, for rotational and other disks (block/blk-wbt.c).
 ROTATING_LATENCY = 75_000_000
 SOLID_LATENCY = 2_000_000
 
-#: Switches of a queue that are off at the start; a write of a number is remembered and nothing else.
+#: Switches of a queue that are off by default; a write stores the value and has no other effect.
 _SWITCHES = ("add_random", "iostats", "rotational", "stable_writes")
 _DIGITS = re.compile(rb"[0-9]*")
 
 
 @attrs.frozen
 class QueueLimits:
-    """What a driver declares about its disk.
+    """The limits that a driver declares for its disk.
 
     Attributes:
         logical_block_size: bytes of the smallest request.
-        physical_block_size: bytes that are written at once.
-        dax: user space can map the media directly.
-        write_cache: written data needs a flush to be durable.
+        physical_block_size: bytes of the smallest write that the device performs atomically.
+        dax: whether user space can map the media directly.
+        write_cache: whether written data needs a flush to be durable.
     """
 
     logical_block_size: int = 512
@@ -50,21 +50,21 @@ class QueueLimits:
 
     @property
     def max_hw_sectors_kb(self) -> int:
-        """KiB of the largest request that the driver takes, in whole blocks (blk_queue_logical_block_size, 6.1)."""
+        """KiB of the largest request that the driver accepts, in whole blocks (blk_queue_logical_block_size, 6.1)."""
         return align_down(_MAX_SECTORS, self.logical_block_size // SECTOR_SIZE) * SECTOR_SIZE // KIB
 
 
 @attrs.define
 class QueueSettings:
-    """What was written to the files of one queue.
+    """The writable settings of one queue.
 
     Attributes:
-        write_cache: flushes are sent to the disk.
+        write_cache: whether flushes are sent to the disk.
         switches: names of the plain switches that are on.
-        nomerges: 0 for all ways to merge requests, 1 for the simple ones, 2 for none.
-        rq_affinity: 0 to complete a request anywhere, 1 in the group of CPUs that sent it, 2 on the CPU itself.
+        nomerges: 0 to try all merges of requests, 1 only the simple ones, 2 none.
+        rq_affinity: 0 to complete a request on any CPU, 1 in the group of the submitting CPU, 2 on that CPU itself.
         max_sectors_kb: KiB of the largest request.
-        latency: nanoseconds that writeback throttling aims at; None until it is asked for.
+        latency: target latency of writeback throttling in nanoseconds; None until user space sets it.
         integrity: names of the integrity switches that are on.
     """
 
@@ -78,7 +78,7 @@ class QueueSettings:
 
 
 class ReadAhead(Protocol):
-    """A backing device info, as the queue's files see it.
+    """The part of a backing device info that the queue shows.
 
     Attributes:
         read_ahead_kb: KiB to read ahead.
@@ -88,7 +88,7 @@ class ReadAhead(Protocol):
 
 
 class HasQueue(HasSystem, Protocol):
-    """A disk, as its queue's files see it."""
+    """The part of a disk that the files of its queue use."""
 
     @property
     def limits(self) -> QueueLimits:
@@ -96,7 +96,7 @@ class HasQueue(HasSystem, Protocol):
 
     @property
     def settings(self) -> QueueSettings:
-        """What was written to the queue's files."""
+        """The writable settings of the queue."""
 
     @property
     def bdi(self) -> ReadAhead:
@@ -104,35 +104,35 @@ class HasQueue(HasSystem, Protocol):
 
 
 def _parse_setting(data: bytes) -> int:
-    """A decimal number of 32 bits.  EINVAL for anything else."""
+    """Parse a decimal number of 32 bits.  EINVAL for anything else."""
     return parse_unsigned_or_einval(data, bits=32, base=10)
 
 
-def _turned(switches: frozenset[str], name: str, *, on: bool) -> frozenset[str]:
+def _with_switch(switches: frozenset[str], name: str, *, on: bool) -> frozenset[str]:
     return switches | {name} if on else switches - {name}
 
 
 def _switch(name: str) -> KernelAttribute[HasQueue]:
     def show(disk: HasQueue) -> str:
-        """0 or 1, without effect on a disk that takes bios directly."""
+        """0 or 1; has no effect on a bio-based disk."""
         return f"{int(name in disk.settings.switches)}\n"
 
     def store(disk: HasQueue, data: bytes) -> None:
-        """Remember it; any number but 0 is 1.  EINVAL for anything but a decimal number of 32 bits."""
+        """Stored as 0 or 1; any number but 0 counts as 1.  EINVAL for anything but a decimal number of 32 bits."""
         settings = disk.settings
-        settings.switches = _turned(settings.switches, name, on=bool(_parse_setting(data)))
+        settings.switches = _with_switch(settings.switches, name, on=bool(_parse_setting(data)))
 
     return KernelAttribute(name, 0o644, show, store)
 
 
-def _only_for_requests(name: str, text: str) -> KernelAttribute[HasSystem]:
-    """A setting that only a queue of requests has: it reads always the same, and any write is EINVAL."""
+def _request_based_only(name: str, text: str) -> KernelAttribute[HasSystem]:
+    """A setting of request-based queues: a read always returns the same text, and every write is EINVAL."""
     setting = constant(name, text)
 
     @setting.on_store
     def store(_subject: HasSystem, _data: bytes) -> None:
-        """EINVAL, whatever is written: the disk takes bios directly and has no queue of requests."""
-        raise KernelError(errno.EINVAL, f"{name} is for queues of requests")
+        """Always EINVAL: the disk is bio-based and has no request queue."""
+        raise KernelError(errno.EINVAL, f"only request-based queues have {name}")
 
     return setting
 
@@ -145,32 +145,32 @@ def read_ahead_kb(disk: HasQueue) -> str:
 
 @read_ahead_kb.on_store
 def _store_read_ahead_kb(disk: HasQueue, data: bytes) -> None:
-    """What is beyond whole pages is cut off.  EINVAL for anything but a decimal number of 32 bits."""
+    """Rounded down to whole pages.  EINVAL for anything but a decimal number of 32 bits."""
     disk.bdi.read_ahead_kb = _parse_setting(data)
 
 
 @attribute("nomerges")
 def nomerges(disk: HasQueue) -> str:
-    """Which ways to merge requests are turned off: 0 for none, 1 for all but the simple ones, 2 for all."""
+    """Which merges of requests are disabled: 0 for none, 1 for all but the simple ones, 2 for all."""
     return f"{disk.settings.nomerges}\n"
 
 
 @nomerges.on_store
 def _store_nomerges(disk: HasQueue, data: bytes) -> None:
-    """Any number but 0 and 2 is 1.  EINVAL for anything but a decimal number of 32 bits."""
+    """Any number but 0 and 2 counts as 1.  EINVAL for anything but a decimal number of 32 bits."""
     value = _parse_setting(data)
     disk.settings.nomerges = value if value in {0, 2} else 1
 
 
 @attribute("rq_affinity")
 def rq_affinity(disk: HasQueue) -> str:
-    """Where a request is completed: 0 anywhere, 1 in the group of CPUs that sent it, 2 on the CPU itself."""
+    """Where a request is completed: 0 on any CPU, 1 in the group of the submitting CPU, 2 on that CPU itself."""
     return f"{disk.settings.rq_affinity}\n"
 
 
 @rq_affinity.on_store
 def _store_rq_affinity(disk: HasQueue, data: bytes) -> None:
-    """A number above 2 is taken and changes nothing.  EINVAL for anything but a decimal number of 32 bits."""
+    """A number above 2 is accepted and ignored.  EINVAL for anything but a decimal number of 32 bits."""
     value = _parse_setting(data)
     if value in {0, 1, 2}:
         disk.settings.rq_affinity = value
@@ -184,41 +184,41 @@ def max_sectors_kb(disk: HasQueue) -> str:
 
 @max_sectors_kb.on_store
 def _store_max_sectors_kb(disk: HasQueue, data: bytes) -> None:
-    """EINVAL for less than 4, for more than the driver takes, and for anything but a decimal number of 32 bits."""
+    """EINVAL for less than 4, for more than max_hw_sectors_kb, and for anything but a decimal number of 32 bits."""
     value = _parse_setting(data)
     if not PAGE_SIZE // KIB <= value <= disk.limits.max_hw_sectors_kb:
-        raise KernelError(errno.EINVAL, "less than a page or more than the driver takes")
+        raise KernelError(errno.EINVAL, "less than a page or more than max_hw_sectors_kb")
     disk.settings.max_sectors_kb = value
 
 
 @attribute("max_hw_sectors_kb")
 def max_hw_sectors_kb(disk: HasQueue) -> str:
-    """KiB of the largest request that the driver takes."""
+    """KiB of the largest request that the driver accepts."""
     return f"{disk.limits.max_hw_sectors_kb}\n"
 
 
 @attribute("discard_max_bytes")
 def discard_max_bytes(_disk: HasQueue) -> str:
-    """Bytes of the largest discard: there is none."""
+    """Always 0 bytes: the disk does not support discards."""
     return "0\n"
 
 
 @discard_max_bytes.on_store
 def _store_discard_max_bytes(_disk: HasQueue, data: bytes) -> None:
-    """EINVAL for anything but 0: the disk has no granularity of discards that a number could be a multiple of."""
+    """EINVAL for anything but 0: the disk has no discard granularity that a number could be a multiple of."""
     if _parse_setting(data):
-        raise KernelError(errno.EINVAL, "the disk does not discard")
+        raise KernelError(errno.EINVAL, "the disk does not support discards")
 
 
 @attribute("scheduler")
 def scheduler(_disk: HasQueue) -> str:
-    """What puts requests in order: nothing."""
+    """The I/O scheduler: always `none`."""
     return "none\n"
 
 
 @scheduler.on_store
 def _store_scheduler(_disk: HasQueue, _data: bytes) -> None:
-    """Any name is taken, and none is looked up (elv_iosched_store, block/elevator.c, Linux 6.1)."""
+    """Any text is accepted and ignored (elv_iosched_store, block/elevator.c, Linux 6.1)."""
 
 
 @attribute("dax")
@@ -241,13 +241,13 @@ def logical_block_size(disk: HasQueue) -> str:
 
 @attribute("physical_block_size")
 def physical_block_size(disk: HasQueue) -> str:
-    """Bytes that are written at once."""
+    """Bytes of the smallest write that the device performs atomically."""
     return f"{disk.limits.physical_block_size}\n"
 
 
 @attribute("minimum_io_size")
 def minimum_io_size(disk: HasQueue) -> str:
-    """Bytes of the smallest request that costs no more than it moves."""
+    """Preferred size of the smallest request, in bytes: that of a physical block."""
     return f"{disk.limits.physical_block_size}\n"
 
 
@@ -259,9 +259,9 @@ def write_cache(disk: HasQueue) -> str:
 
 @write_cache.on_store
 def _store_write_cache(disk: HasQueue, data: bytes) -> None:
-    """`write back`, `write through` or `none`, and whatever follows.
+    """`write back`, `write through` or `none`; text after that is ignored.
 
-    EINVAL for anything else, and for `write back` where the driver declared no cache.
+    EINVAL for anything else, and for `write back` if the driver declared no cache.
     """
     if data.startswith(b"write back"):
         if not disk.limits.write_cache:
@@ -275,22 +275,22 @@ def _store_write_cache(disk: HasQueue, data: bytes) -> None:
 
 @attribute("wbt_lat_usec")
 def wbt_lat_usec(disk: HasQueue) -> str:
-    """Microseconds that writeback throttling aims at.  EINVAL until a write has set it up."""
+    """Target latency of writeback throttling in microseconds.  EINVAL until a write has enabled it."""
     if disk.settings.latency is None:
-        raise KernelError(errno.EINVAL, "no writeback throttling")
+        raise KernelError(errno.EINVAL, "writeback throttling is not enabled")
     return f"{disk.settings.latency // 1000}\n"
 
 
 @wbt_lat_usec.on_store
 def _store_wbt_lat_usec(disk: HasQueue, data: bytes) -> None:
-    """0 turns it off, -1 asks for the default.  EINVAL for anything but a decimal number, ERANGE past 64 bits."""
+    """0 turns it off, -1 sets the default.  EINVAL for anything but a decimal number, ERANGE past 64 bits."""
     value = parse_signed(data, base=10)
     if value < -1:
-        raise KernelError(errno.EINVAL, "less than the default's -1")
+        raise KernelError(errno.EINVAL, "neither a latency nor -1 for the default")
     if value == -1:
         disk.settings.latency = ROTATING_LATENCY if "rotational" in disk.settings.switches else SOLID_LATENCY
     else:
-        # The kernel does not notice when the nanoseconds do not fit.
+        # The kernel does not check the multiplication for overflow.
         disk.settings.latency = value * 1000 & U64_MASK
 
 
@@ -310,9 +310,9 @@ QUEUE_GROUP: AttributeGroup[HasQueue] = AttributeGroup(
         minimum_io_size,
         write_cache,
         wbt_lat_usec,
-        _only_for_requests("io_poll", "0\n"),
-        _only_for_requests("io_poll_delay", "0\n"),
-        _only_for_requests("nr_requests", "128\n"),
+        _request_based_only("io_poll", "0\n"),
+        _request_based_only("io_poll_delay", "0\n"),
+        _request_based_only("nr_requests", "128\n"),
         constant("chunk_sectors", "0\n"),
         constant("discard_granularity", "0\n"),
         constant("discard_max_hw_bytes", "0\n"),
@@ -339,16 +339,16 @@ QUEUE_GROUP: AttributeGroup[HasQueue] = AttributeGroup(
 
 def _integrity_switch(name: str) -> KernelAttribute[HasQueue]:
     def show(disk: HasQueue) -> str:
-        """0 or 1, without effect: the disk has no integrity data."""
+        """0 or 1; has no effect, because the disk has no integrity data."""
         return f"{int(name in disk.settings.integrity)}\n"
 
     def store(disk: HasQueue, data: bytes) -> None:
-        """Remember whether it begins with a number other than 0.  Nothing is refused."""
+        """Stored as 1 if the text begins with a number other than 0, else as 0.  No text is refused."""
         digits = _DIGITS.match(c_string(data))
-        assert digits, "the pattern matches no digits, too"
-        # What simple_strtoul makes of it wraps around at 64 bits (block/blk-integrity.c).
+        assert digits, "the pattern also matches an empty string"
+        # simple_strtoul wraps around at 64 bits (block/blk-integrity.c).
         on = int(digits[0] or b"0") & U64_MASK != 0
-        disk.settings.integrity = _turned(disk.settings.integrity, name, on=on)
+        disk.settings.integrity = _with_switch(disk.settings.integrity, name, on=on)
 
     return KernelAttribute(name, 0o644, show, store)
 

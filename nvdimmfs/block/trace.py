@@ -1,6 +1,6 @@
-"""The attributes of a disk that set up the tracing of its requests (kernel/trace/blktrace.c, Linux 6.1).
+"""The attributes of a disk that control the tracing of its requests (kernel/trace/blktrace.c, Linux 6.1).
 
-Nobody reads the trace; its settings are kept.
+The settings are stored; no trace is recorded.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class Traced(HasSystem, Protocol):
-    """What has requests: a disk or a partition.
+    """A device with requests: a disk or a partition.
 
     Attributes:
-        trace: how they are traced; None when they are not.
+        trace: the settings of the running trace; None when requests are not traced.
     """
 
     trace: Trace | None
@@ -33,7 +33,7 @@ class Traced(HasSystem, Protocol):
         """Its bytes."""
 
 
-#: What can be traced, in the order of the bits of `act_mask`.
+#: Names of the traced actions, in the order of the bits of `act_mask`.
 _ACTIONS = (
     *("read", "write", "flush", "sync", "queue", "requeue", "issue", "complete"),
     *("fs", "pc", "notify", "ahead", "meta", "discard", "drv_data", "fua"),
@@ -43,17 +43,17 @@ _BITS = {"act_mask": 16, "pid": 32, "start_lba": 64, "end_lba": 64}
 
 @attrs.define
 class Trace:
-    """The settings of a trace that is under way.
+    """The settings of a running trace.
 
     Attributes:
-        values: the numbers by the name of their file.
+        values: the settings, each by the name of its file.
     """
 
     values: dict[str, int]
 
     @classmethod
     def of_everything(cls, disk: Traced) -> Trace:
-        """All actions of all processes in all sectors: what a trace begins with."""
+        """The initial settings: trace all actions of all processes on all sectors."""
         sectors = disk.data.size // SECTOR_SIZE
         return cls({"act_mask": (1 << 16) - 1, "pid": 0, "start_lba": 0, "end_lba": sectors})
 
@@ -66,7 +66,7 @@ def enable(disk: Traced) -> str:
 
 @enable.on_store
 def _store_enable(disk: Traced, data: bytes) -> None:
-    """0 ends the trace, any other number starts one; one under way goes on as it is.  EINVAL for anything else."""
+    """0 ends the trace, any other number starts one or lets a running one continue.  EINVAL for anything else."""
     if not parse_unsigned_or_einval(data):
         disk.trace = None
     elif disk.trace is None:
@@ -75,16 +75,16 @@ def _store_enable(disk: Traced, data: bytes) -> None:
 
 def _setting(name: str) -> KernelAttribute[Traced]:
     def show(disk: Traced) -> str:
-        """What is traced; `disabled` while nothing is."""
+        """The setting of the running trace; `disabled` when no trace is running."""
         if disk.trace is None:
             return "disabled\n"
         value = disk.trace.values[name]
         return f"{_action_names(value) if name == 'act_mask' else value}\n"
 
     def store(disk: Traced, data: bytes) -> None:
-        """Trace that; it starts the trace.  EINVAL for anything but a number.
+        """Change the setting; starts a trace if none is running.  EINVAL for anything but a number.
 
-        For `act_mask` also names of actions with commas between them.
+        `act_mask` also accepts names of actions, separated by commas.
         """
         value = _parse_actions(data) if name == "act_mask" else parse_unsigned_or_einval(data)
         if disk.trace is None:
@@ -95,7 +95,7 @@ def _setting(name: str) -> KernelAttribute[Traced]:
 
 
 def _parse_actions(data: bytes) -> int:
-    """A number, or names of actions with commas between them.  EINVAL for a name that there is not."""
+    """Parse a number, or names of actions separated by commas.  EINVAL for an unknown name."""
     try:
         return parse_unsigned(data)
     except KernelError:
@@ -103,7 +103,7 @@ def _parse_actions(data: bytes) -> int:
     mask = 0
     for name in filter(None, names):
         if name not in _ACTIONS:
-            raise KernelError(errno.EINVAL, f"{name} is no action")
+            raise KernelError(errno.EINVAL, f"{name} is not an action")
         mask |= 1 << _ACTIONS.index(name)
     return mask
 
