@@ -24,7 +24,7 @@ from nvdimmfs.machine.layout import layout_json
 from nvdimmfs.machine.persistent_memory import PersistentMemory
 from nvdimmfs.mm import describe
 from nvdimmfs.mm.memory import Memory
-from nvdimmfs.mm.translate import PageQuestion, translation_text
+from nvdimmfs.mm.translate import PageQuery, translation_text
 
 #: What disarms `fail_registration`, and what it reads when nothing is armed.
 NOT_ARMED = "none"
@@ -51,13 +51,13 @@ class Debugger:
         memory: the machine's physical memory.
         persistent_memory: its modules and what they have brought up.
         clock: the machine's clock.
-        question: what was last written to `translate`.
+        query: what was last written to `translate`.
     """
 
     memory: Memory
     persistent_memory: PersistentMemory
     clock: Clock
-    question: PageQuestion | None = None
+    query: PageQuery | None = None
 
 
 @attrs.frozen
@@ -95,20 +95,20 @@ def create_debug_files(system: System, memory: Memory, persistent_memory: Persis
 
 def _show_translate(debugger: Debugger) -> str:
     """The page that was last asked about, as it is now."""
-    if debugger.question is None:
+    if debugger.query is None:
         return _TRANSLATE_USAGE
-    return translation_text(debugger.memory, debugger.question)
+    return translation_text(debugger.memory, debugger.query)
 
 
 def _store_translate(debugger: Debugger, data: bytes) -> None:
     """Ask about a page, see `mm.translate`.  EINVAL for anything else, ENXIO when there can be no such page.
 
-    A question that is refused leaves the last one in place.
+    A query that is refused leaves the last one in place.
     """
     memory = debugger.memory
-    question = PageQuestion.parse(line(data), memory.space)
-    question.pfn(memory.pages)
-    debugger.question = question
+    query = PageQuery.parse(line(data), memory.space)
+    query.pfn(memory.pages)
+    debugger.query = query
 
 
 def _show_fail_registration(debugger: Debugger) -> str:

@@ -1,22 +1,23 @@
 """Memory arithmetic: resources, ZONE_DEVICE, vmem_altmap, memmap and pages.
 
-It knows no device.  `nvdimmfs.mm.memory.Memory` is the whole of one machine's memory; the other modules carry the names
-that the same things have in Linux:
+It depends on no device.  `nvdimmfs.mm.memory.Memory` holds all memory of one machine; the other modules are named after
+their counterparts in Linux:
 
-* `hotplug`: System RAM in blocks that come and go (mm/memory_hotplug.c);
-* `memory_failure`: pages that are declared bad (mm/memory-failure.c);
+* `hotplug`: System RAM in blocks that are added, removed, onlined and offlined (mm/memory_hotplug.c);
+* `memory_failure`: pages that user space declares bad (mm/memory-failure.c);
 * `resource`: the tree behind /proc/iomem (kernel/resource.c);
-* `e820`, `pc_memory_map`, `memmap_option`: memmap=, the memory map that it changes, what a command line accepts of it;
+* `e820`, `pc_memory_map`: the memory map, and memmap=, which changes it (arch/x86/kernel/e820.c);
+* `memmap_option`: the check of memmap= for the command line;
 * `zone`, `zoneinfo`: zones and /proc/zoneinfo (mm/page_alloc.c, mm/vmstat.c);
-* `altmap`: where a memmap in the range itself is allocated (mm/sparse-vmemmap.c);
-* `ram`: where a memmap in RAM is allocated;
-* `sparse`: which sections are populated and with what (mm/sparse.c, arch/x86/mm/init_64.c);
-* `memremap`: a range's registration (mm/memremap.c);
-* `address_space`, `page`: pfns, struct pages and addresses, one into the other;
-* `pfn_t`: pfns with flags, for memory that may have no struct page;
-* `pfn_layout`: where a pfn or dax device puts its parts (drivers/nvdimm/pfn_devs.c);
-* `describe`, `translate`: all of that in words, for the debug folder;
-* `intervals`: sets of ranges.
+* `altmap`: allocation of a memmap in the range itself (mm/sparse-vmemmap.c);
+* `ram`: allocation of a memmap in RAM;
+* `sparse`: the populated sections and their memmaps (mm/sparse.c, arch/x86/mm/init_64.c);
+* `memremap`: the registration of a range (mm/memremap.c);
+* `address_space`, `page`: conversion between pfns, struct pages and addresses;
+* `pfn_t`: pfns with flags, for memory that may lack struct pages;
+* `pfn_layout`: the layout of a pfn or dax device (drivers/nvdimm/pfn_devs.c);
+* `describe`, `translate`: the texts of the debug folder about memory;
+* `intervals`: sets of integers, stored as intervals.
 
-No cost grows with the size of a range: everything is arithmetic over intervals.
+No cost grows with the size of a range: everything is arithmetic on intervals.
 """

@@ -1,4 +1,4 @@
-"""Where the kernel's virtual address space has all of physical memory, and all struct pages (x86-64, without KASLR)."""
+"""The direct map and vmemmap in the kernel's virtual address space (x86-64, without KASLR)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class AddressSpace:
 
     @classmethod
     def of(cls, kernel: Kernel, highest: int) -> AddressSpace:
-        """That of a machine whose memory ends at address `highest`.
+        """Return the maps of a machine whose memory ends at address `highest`.
 
-        Four levels of page tables reach 64 TiB, five levels 4 PiB.
+        4-level paging covers 64 TiB of physical memory, 5-level paging 4 PiB.
         """
         if highest < 1 << 46:
             return cls(kernel.page_offset[0], 0xFFFF_EA00_0000_0000, 46)
@@ -47,10 +47,10 @@ class AddressSpace:
         return physical if 0 <= physical < self.physical_end else None
 
     def pfn_to_page(self, pfn: int) -> int:
-        """The virtual address of a page's struct page; arithmetic, whether it is there or not."""
+        """The virtual address of a page's struct page, computed whether or not one is mapped there."""
         return self.vmemmap_base + pfn * STRUCT_PAGE_SIZE
 
     def page_to_pfn(self, page: int) -> int | None:
-        """The page of a struct page; None for an address that is not a struct page's."""
+        """The pfn of the page that a struct page describes; None for an address that is not a struct page's."""
         pfn, rest = divmod(page - self.vmemmap_base, STRUCT_PAGE_SIZE)
         return pfn if not rest and 0 <= pfn < self.physical_end >> PAGE_SHIFT else None

@@ -14,11 +14,11 @@ class VmemAltmap:
     Attributes:
         base_pfn: the first frame of the range.
         end_pfn: the last frame of the range.
-        reserve: frames at the base that are mapped but never given out (they hold the info block).
-        free: frames after those that may be given out.
-        align: frames lost so far to the alignment of allocations.  They stay lost, as in the kernel.
-        alloc: frames given out.
-        skips_reserve: allocation begins after `reserve`; the RFC's began at the base.
+        reserve: frames at the base that are mapped but never allocated (they hold the info block).
+        free: frames after those that can be allocated.
+        align: frames lost so far to the alignment of allocations.  As in the kernel, they are never recovered.
+        alloc: frames allocated.
+        skips_reserve: whether allocation begins after `reserve`; in the RFC it begins at the base.
     """
 
     base_pfn: int
@@ -42,23 +42,23 @@ class VmemAltmap:
 
     @property
     def available(self) -> int:
-        """Frames neither given out nor lost."""
+        """Frames neither allocated nor lost."""
         return max(0, self.free - self.alloc - self.align)
 
     def reset(self) -> None:
-        """Forget what was given out, as each new registration does (__add_pages)."""
+        """Reset the count of allocated frames, as each new registration does (__add_pages)."""
         self.alloc = 0
 
     def fitting(self, nr_pfns: int) -> int:
-        """How many allocations of `nr_pfns` frames, one after the other, would succeed."""
+        """Number of consecutive allocations of `nr_pfns` frames that would succeed."""
         left = self.available - self._padding(nr_pfns)
         return max(0, left // nr_pfns)
 
     def allocate(self, nr_pfns: int, times: int = 1) -> int:
-        """Give out `times` blocks of `nr_pfns` frames and return the first frame; they lie side by side.
+        """Allocate `times` adjacent blocks of `nr_pfns` frames and return the first frame.
 
         A block is aligned to the largest power of two that divides its size (altmap_alloc_block_buf), so only
-        the first can cost alignment.  The caller asked `fitting`.
+        the first can lose frames to alignment.  The caller must check `fitting` first.
         """
         assert 0 < times <= self.fitting(nr_pfns), "more than the altmap holds"
         self.align += self._padding(nr_pfns)
@@ -67,8 +67,8 @@ class VmemAltmap:
         return first
 
     def give_back(self, nr_pfns: int) -> None:
-        """Take back frames that were given out (vmem_altmap_free)."""
-        assert nr_pfns <= self.alloc, "more given back than given out"
+        """Free allocated frames (vmem_altmap_free)."""
+        assert nr_pfns <= self.alloc, "more frames freed than allocated"
         self.alloc -= nr_pfns
 
     def _padding(self, nr_pfns: int) -> int:

@@ -1,6 +1,6 @@
-"""A machine's memory in words: the texts of the debug folder.
+"""The texts of the debug folder about a machine's memory.
 
-Each is a pure function of `Memory`.  What a petabyte is made of takes as many lines as what a section is made of.
+Each is a pure function of `Memory`.  A petabyte needs as many lines as a section.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _TYPE_WORDS = {MemoryType.FS_DAX: "fs_dax", MemoryType.GENERIC: "generic"}
 
 
 def zones_text(memory: Memory) -> str:
-    """Every zone of every node: the page frames it spans, and how many it spans, has present and manages."""
+    """Return a table of all zones of all nodes: their range, and their spanned, present and managed page frames."""
     rows = [_zone_row(zone) for zones in memory.zones.values() for zone in zones]
     return _table(("node", "zone", "pfns", "physical", "spanned", "present", "managed"), rows)
 
 
 def sections_text(memory: Memory) -> str:
-    """The device memory that is populated in sparse memory, a line for each run that was populated in one way.
+    """Return a table of the device memory in sparse memory, one line for each run that was populated in one step.
 
-    A run is of whole sections (128 MiB), or of a part of one, in subsections (2 MiB).
+    A run consists of whole sections (128 MiB), or of subsections (2 MiB) of one section.
     """
     runs = sorted(_device_runs(memory), key=lambda entry: entry[0].first_pfn)
     rows = [
@@ -39,23 +39,23 @@ def sections_text(memory: Memory) -> str:
 
 
 def memmap_text(memory: Memory) -> str:
-    """One line of key=value pairs for each registered range, in the order of addresses; nothing when there is none."""
+    """Return one line of key=value pairs for each registered range, in address order; empty when there is none."""
     ranges = [(what, pagemap, index) for pagemap in memory.pagemaps for index, what in enumerate(pagemap.ranges)]
     lines = [_memmap_line(memory, *entry) for entry in sorted(ranges, key=lambda entry: entry[0].start)]
     return "".join(f"{line}\n" for line in lines)
 
 
 def resources_text(memory: Memory) -> str:
-    """The resource tree with what /proc/iomem does not show of it: flags and descriptors."""
+    """Return the resource tree with flags and descriptors, which /proc/iomem does not show."""
     return "".join(f"{'  ' * depth}{_resource_words(resource)}\n" for depth, resource in memory.iomem.walk())
 
 
 def ram_text(memory: Memory) -> str:
-    """Where the System RAM went, in bytes.  `total` is the sum of the others.
+    """Return how System RAM is used, in bytes.  `total` is the sum of the other values.
 
-    `memmap_ram` are the struct pages of the RAM itself, there since boot; `memmap_devices` are those that device memory
-    has in RAM, be it mapped or added as System RAM; `reserved` is the kernel's image, the first MiB, pages that are RAM
-    in part only or were declared bad, and what is off line.
+    `memmap_ram` is the struct pages of the RAM itself, allocated at boot.  `memmap_devices` is the struct pages of
+    device memory that are allocated in RAM, for mapped memory and for memory added as System RAM.  `reserved` is the
+    kernel's image, the first MiB, pages that are RAM only in part, pages declared bad, and offline memory.
     """
     boot = sum(piece.size for run in memory.sparse.boot.runs for piece in run.pieces)
     devices = sum(pagemap.ram_bytes for pagemap in memory.pagemaps)
@@ -71,7 +71,7 @@ def ram_text(memory: Memory) -> str:
 
 
 def facts_text(facts: Iterable[tuple[str, object]]) -> str:
-    """A fact a line, `key: value`."""
+    """Return one line, `key: value`, for each fact."""
     return "".join(f"{key}: {value}\n" for key, value in facts)
 
 
@@ -90,7 +90,7 @@ def _device_runs(memory: Memory) -> Iterator[tuple[MemmapRun, DevPagemap]]:
 
 
 def _sections(run: MemmapRun) -> str:
-    """The numbers of the sections, as /sys/devices/system/memory would count them."""
+    """The section numbers, counted as in /sys/devices/system/memory with blocks of one section."""
     first, last = run.first_pfn // PAGES_PER_SECTION, (run.end_pfn - 1) // PAGES_PER_SECTION
     return str(first) if first == last else f"{first}-{last}"
 
@@ -129,7 +129,7 @@ def _memmap_line(memory: Memory, what: Range, pagemap: DevPagemap, index: int) -
 
 
 def _memmap_places(sparse: SparseMemory, memmap: Memmap) -> Iterator[str]:
-    """Where struct pages lie, in the order of the pages that they describe."""
+    """Yield the location of struct pages, in the order of the pages that they describe."""
     for run in memmap.runs:
         yield from (f"{run.place.value}:{Range.sized(piece.start, piece.size)}" for piece in run.pieces)
         if run.place is Place.BOOT:
@@ -137,7 +137,7 @@ def _memmap_places(sparse: SparseMemory, memmap: Memmap) -> Iterator[str]:
 
 
 def _boot_places(sparse: SparseMemory, first: int, end: int) -> Iterator[str]:
-    """The parts of the memmap made at boot that describe the pages from `first` to before `end`."""
+    """Yield the parts of the boot memmap that describe the pages from `first` to before `end`."""
     for run in sparse.runs_within(first, end):
         for _, _, struct_pages in run.linear(max(first, run.first_pfn), min(end, run.end_pfn)):
             if struct_pages is not None:
@@ -156,7 +156,7 @@ def _pfns(first: int, end: int) -> str:
 
 
 def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """Columns side by side, as wide as what they hold; those of numbers alone are aligned at the right."""
+    """Format a table whose columns are as wide as their widest cell; columns of numbers are right-aligned."""
     columns = [(head, *cells) for head, *cells in zip(header, *rows, strict=True)]
     lines = zip(*map(_aligned, columns), strict=True)
     return "".join("  ".join(line).rstrip() + "\n" for line in lines)

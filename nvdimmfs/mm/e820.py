@@ -1,7 +1,7 @@
-"""The firmware's memory map and what memmap= makes of it (arch/x86/kernel/e820.c, Linux 6.1).
+"""The firmware's memory map (e820), and how memmap= changes it (arch/x86/kernel/e820.c, Linux 6.1).
 
-`E820Table.apply` does what the kernel does, which includes ignoring what it cannot read.  A command line asks
-`nvdimmfs.mm.memmap_option.check_memmap` first, which refuses what the kernel would not honour.
+`E820Table.apply` acts like the kernel, which includes ignoring text that it cannot parse.  The command line first calls
+`nvdimmfs.mm.memmap_option.check_memmap`, which refuses options that the kernel would not honour in full.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import attrs
 
 from nvdimmfs.units import U32_MASK, U64_MASK
 
-#: Entries that the kernel's table holds: 128 of the boot protocol and 3 for each of 1024 nodes (asm/e820/types.h).
+#: Capacity of the kernel's table: 128 entries of the boot protocol, and 3 for each of 1024 nodes (asm/e820/types.h).
 E820_MAX_ENTRIES = 128 + 3 * 1024
 
 
-class KernelPanic(ValueError):  # noqa: N818  # it is what the kernel does, not an error of this program
-    """The kernel would stop here; str() is what it would say."""
+class KernelPanic(ValueError):  # noqa: N818  # it is an event of the emulated kernel, not an error of this program
+    """The kernel would panic; str() is the kernel's message."""
 
 
 class E820Type(enum.IntEnum):
-    """Kinds of memory (asm/e820/types.h); memmap= can bring in any other number as well."""
+    """Types of memory (asm/e820/types.h); memmap= can introduce any other number."""
 
     NOTHING = 0
     RAM = 1
@@ -38,10 +38,10 @@ class E820Type(enum.IntEnum):
     SOFT_RESERVED = 0xEFFFFFFF
 
 
-#: Kinds whose ranges stay apart even when one touches the next.
+#: Types whose ranges are not merged even when they are adjacent.
 NEVER_MERGED = frozenset({E820Type.PRAM, E820Type.SOFT_RESERVED})
 
-#: What stands between size and start, and the kind of memory that it makes of the range.
+#: The separators between size and start, and the type of memory that each assigns to the range.
 SEPARATORS = {"@": E820Type.RAM, "#": E820Type.ACPI, "$": E820Type.RESERVED, "!": E820Type.PRAM}
 
 #: Powers of 1024 that may follow a number, in either case (memparse in lib/cmdline.c).
@@ -50,7 +50,7 @@ SUFFIXES = {letter: 10 * (power + 1) for power, letter in enumerate("KMGTPE")}
 
 @attrs.frozen
 class E820Entry:
-    """`size` bytes from `start` on are memory of kind `type`."""
+    """`size` bytes from address `start` on have memory type `type`."""
 
     start: int
     size: int
@@ -64,29 +64,29 @@ class E820Entry:
 
 @attrs.define
 class E820Table:
-    """The kernel's table: in any order and overlapping until it is sanitised."""
+    """The kernel's table.  Until it is sanitised, entries may be in any order and overlap."""
 
     entries: list[E820Entry] = attrs.field(factory=list)
     limit: int = E820_MAX_ENTRIES
 
     def add(self, start: int, size: int, kind: int) -> None:
-        """Append a range; a full table ignores it (e820__range_add)."""
+        """Append a range; ignored when the table is full (e820__range_add)."""
         if len(self.entries) < self.limit:
             self.entries.append(E820Entry(start, size, kind))
 
     def convert(self, start: int, size: int, old: int, new: int) -> None:
-        """Turn what a range holds of kind `old` into `new` (e820__range_update)."""
+        """Change memory of type `old` within a range to type `new` (e820__range_update)."""
         self._replace(start, size, lambda kind: kind == old, new)
 
     def remove(self, start: int, size: int, kind: int | None = None) -> None:
-        """Forget what a range holds, or what it holds of one kind (e820__range_remove)."""
+        """Remove all memory within a range, or only that of one type (e820__range_remove)."""
         self._replace(start, size, lambda found: kind is None or kind == found, E820Type.NOTHING)
 
     def apply(self, memmap: str) -> None:
-        """Take one memmap= option as the kernel does: entry by entry, in silence about what it cannot read.
+        """Apply one memmap= option like the kernel: entry by entry, silently skipping text that it cannot parse.
 
         The table is then sanitised, if any entry began with a number or was `exactmap`.
-        KernelPanic when the sanitising fails.
+        KernelPanic when sanitising fails.
         """
         entries = [entry for entry in map(parse_entry, memmap.split(",")) if entry.understood]
         for entry in entries:
@@ -95,11 +95,11 @@ class E820Table:
             raise KernelPanic("Invalid user supplied memory map")
 
     def sanitise(self) -> bool:
-        """Sort the table and resolve overlaps (e820__update_table); False when it refuses and changes nothing.
+        """Sort the table and resolve overlaps (e820__update_table); False if the table is refused and left unchanged.
 
-        Where ranges overlap the highest type number wins.  Neighbours of one kind merge, but those of
-        `NEVER_MERGED` do not: they even split wherever another range begins or ends within them.
-        A table of fewer than two entries is refused, and one with a range that wraps around.
+        Where ranges overlap, the highest type number wins.  Adjacent ranges of one type are merged, except types in
+        `NEVER_MERGED`, which are even split wherever another range begins or ends within them.
+        A table of fewer than two entries is refused, as is one with a range that wraps around.
         """
         if len(self.entries) < 2 or any(entry.end > U64_MASK for entry in self.entries):
             return False
@@ -114,11 +114,11 @@ class E820Table:
         return True
 
     def total(self, kind: int) -> int:
-        """Bytes of one kind, in a sanitised table."""
+        """Bytes of memory of one type, in a sanitised table."""
         return sum(entry.size for entry in self.entries if entry.type == kind)
 
     def _replace(self, start: int, size: int, chosen: Callable[[int], bool], new: int) -> None:
-        """Give the kind `new` to what lies within a range and is of a chosen kind; NOTHING takes it out."""
+        """Set the type `new` on memory within a range whose type is chosen; NOTHING removes that memory."""
         end = min(start + size, U64_MASK)
         entries: list[E820Entry] = []
         for entry in self.entries:
@@ -129,20 +129,20 @@ class E820Table:
             parts = ((entry.start, low, entry.type), (low, high, new), (high, entry.end, entry.type))
             entries += [E820Entry(a, b - a, kind) for a, b, kind in parts if a < b and kind != E820Type.NOTHING]
             if new == E820Type.NOTHING and (low, high) == (entry.start, entry.end):
-                entries.append(E820Entry(0, 0, E820Type.NOTHING))  # it still counts as an entry
+                entries.append(E820Entry(0, 0, E820Type.NOTHING))  # the kernel zeroes the entry and keeps its slot
         self.entries = entries[: self.limit]
 
 
 @attrs.frozen
 class MemmapEntry:
-    """One entry of memmap=, read as far as the kernel reads it (parse_memmap_one).
+    """One entry of memmap=, parsed as far as the kernel parses it (parse_memmap_one).
 
     Attributes:
         text: the entry as written.
-        operator: `exactmap`; one of `SEPARATORS`; `%`; or "" for a size alone, which limits RAM as mem= does.
+        operator: `exactmap`; one of `SEPARATORS`; `%`; or "" for a size alone, which limits RAM like mem=.
         size, start: bytes; 0 when missing.
-        old, new: the kinds that `%` converts between; 0 for any and for none.
-        rest: what the kernel did not expect.
+        old, new: the types that `%` converts from and to; 0 stands for any type and for none.
+        rest: text after the parsed part.
     """
 
     text: str
@@ -155,20 +155,20 @@ class MemmapEntry:
 
     @property
     def understood(self) -> bool:
-        """Whether it counts as the user's word on the memory map: it began with a number, or was `exactmap`."""
+        """Whether the kernel accepts the entry as a change of the map: it began with a number, or was `exactmap`."""
         return bool(self.operator) or self.rest != self.text
 
     @property
     def kind(self) -> int:
-        """The kind of memory that it makes of its range; NOTHING when it makes none."""
+        """The type of memory that the entry assigns to its range; NOTHING when it assigns none."""
         return SEPARATORS.get(self.operator, self.new)
 
     def apply(self, table: E820Table) -> None:
-        """Change the table as the kernel does."""
+        """Change the table like the kernel."""
         if self.operator == "exactmap":
             table.entries = []
         elif self.operator in SEPARATORS:
-            table.add(self.start, self.size, self.kind)  # whatever follows it
+            table.add(self.start, self.size, self.kind)  # the kernel ignores `rest`
         elif self.operator == "%":
             self._convert(table)
         else:
@@ -186,7 +186,7 @@ class MemmapEntry:
 
 
 def parse_entry(text: str) -> MemmapEntry:
-    """Read one entry: the text between two commas."""
+    """Parse one entry: the text between two commas."""
     if text.startswith("exactmap"):
         return MemmapEntry(text, "exactmap", rest=text.removeprefix("exactmap"))
     size, rest = memparse(text)
@@ -205,23 +205,23 @@ def parse_entry(text: str) -> MemmapEntry:
 
 
 def memparse(text: str) -> tuple[int, str]:
-    """A number with an optional K, M, G, T, P or E, and what follows it (memparse, lib/cmdline.c).
+    """Parse a number with an optional K, M, G, T, P or E; return it and the rest of the text (memparse, lib/cmdline.c).
 
-    The number is 64 bits wide and wraps.  Where there is none it is 0, and a suffix is taken even so.
+    The number wraps at 64 bits.  A missing number counts as 0, and a suffix is consumed even then.
     """
     value, rest = scan_size(text)
     return value & U64_MASK, rest
 
 
 def scan_size(text: str) -> tuple[int, str]:
-    """As `memparse`, without a limit to the number."""
+    """Like `memparse`, but without the limit of 64 bits."""
     value, rest = scan_number(text)
     shift = SUFFIXES.get(rest[:1].upper(), 0)
     return (value << shift, rest[1:]) if shift else (value, rest)
 
 
 def scan_number(text: str) -> tuple[int, str]:
-    """A number, hexadecimal after 0x, octal after 0, else decimal, and what follows it (simple_strtoull)."""
+    """Parse a number, hexadecimal after 0x, octal after 0, else decimal; return it and the rest (simple_strtoull)."""
     base, digits = 10, text
     if text[:1] == "0":
         base = 8
@@ -240,7 +240,7 @@ def _digit(character: str) -> int:
 
 
 def _pieces(entries: list[E820Entry]) -> Iterator[E820Entry]:
-    """What the table says between each two neighbouring boundaries, in address order, gaps left out."""
+    """Yield the type of memory between each two adjacent boundaries, in address order, without gaps in the map."""
     changes: dict[int, Counter[int]] = {}
     for entry in entries:
         if entry.size:

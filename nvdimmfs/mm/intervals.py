@@ -1,4 +1,4 @@
-"""Sets of integers kept as intervals: what costs the same for a page and for a petabyte."""
+"""Sets of integers stored as intervals, so that a petabyte costs no more than a page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class IntervalSet:
             self.add(start, end)
 
     def add(self, start: int, end: int) -> None:
-        """Put in every integer from `start` to before `end`."""
+        """Add every integer from `start` to before `end`."""
         if start >= end:
             return
         first = bisect.bisect_left(self._ends, start)
@@ -30,7 +30,7 @@ class IntervalSet:
         self._ends[first:last] = [end]
 
     def remove(self, start: int, end: int) -> None:
-        """Take out every integer from `start` to before `end`."""
+        """Remove every integer from `start` to before `end`."""
         if start >= end:
             return
         first = bisect.bisect_right(self._ends, start)
@@ -52,7 +52,7 @@ class IntervalSet:
 
     @property
     def count(self) -> int:
-        """How many integers there are."""
+        """Number of members."""
         return sum(self._ends) - sum(self._starts)
 
     @property
@@ -61,7 +61,7 @@ class IntervalSet:
         return (self._starts[0], self._ends[-1]) if self._starts else None
 
     def copy(self) -> IntervalSet:
-        """A set of its own with the same members."""
+        """Return an independent set with the same members."""
         other = IntervalSet()
         other._starts, other._ends = self._starts[:], self._ends[:]
         return other
@@ -78,7 +78,7 @@ class IntervalSet:
             return NotImplemented
         return self._starts == other._starts and self._ends == other._ends
 
-    __hash__ = None  # type: ignore[assignment]  # it changes
+    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __repr__(self) -> str:
         return "{" + ", ".join(f"{low:#x}-{high:#x}" for low, high in self) + "}"

@@ -1,8 +1,8 @@
-"""What a command line accepts for memmap=: what the kernel honours in full, and nothing else.
+"""The check of memmap= for the command line, which accepts only options that the kernel honours in full.
 
-The kernel says nothing when it cannot read an entry, and panics when it cannot use the result.  `check_memmap` refuses
-both with one line, and accepts the rest: any alignment, hexadecimal and octal numbers, suffixes in either case, ranges
-that touch or overlap.
+The kernel silently ignores entries that it cannot parse, and panics when it cannot use the result.  `check_memmap`
+refuses both with one line.  It accepts all other options: any alignment, hexadecimal and octal numbers, suffixes in
+either case, ranges that are adjacent or overlap.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from nvdimmfs.mm.intervals import IntervalSet
 from nvdimmfs.mm.pc_memory_map import DEFAULT_RAM, PHYSICAL_BITS, user_table
 from nvdimmfs.units import MIB
 
-#: Bytes of the kernel's command line, the final NUL among them (COMMAND_LINE_SIZE, asm/setup.h); more is cut off.
+#: Bytes of the kernel's command line, including the final NUL (COMMAND_LINE_SIZE, asm/setup.h); the rest is cut off.
 COMMAND_LINE_SIZE = 2048
 
-#: System RAM without which a kernel does not start.
+#: The least System RAM that a kernel needs to boot.
 LEAST_SYSTEM_RAM = 64 * MIB
 
 _DIGITS = "0123456789"
@@ -35,13 +35,13 @@ _OPERATORS = " ".join([*SEPARATORS, "%"])
 
 
 class MemmapError(ValueError):
-    """A memmap= text that the kernel would not honour as written; str() is one line that says why."""
+    """A memmap= text that the kernel would not honour as written; str() is the reason in one line."""
 
 
 def check_memmap(text: str, ram: int = DEFAULT_RAM) -> None:
     """Refuse (MemmapError) what a kernel on a machine with `ram` bytes of RAM would drop, ignore or panic on.
 
-    An empty text is fine: it asks for nothing.
+    An empty text is valid and has no effect.
     """
     if not text:
         return
@@ -56,7 +56,7 @@ def check_memmap(text: str, ram: int = DEFAULT_RAM) -> None:
 
 
 def _entries(text: str) -> Iterator[tuple[int, MemmapEntry]]:
-    """Each entry with the column, from 1, that it begins at."""
+    """Yield each entry with its first column, counted from 1."""
     column = 1
     for part in text.split(","):
         yield column, parse_entry(part)
@@ -64,7 +64,7 @@ def _entries(text: str) -> Iterator[tuple[int, MemmapEntry]]:
 
 
 def _problem(entry: MemmapEntry, *, first: bool) -> str | None:
-    """What is wrong with an entry by itself."""
+    """Return the error of a single entry, or None."""
     if not entry.text:
         return f"it is empty; {_EXAMPLE}, and one comma between entries"
     if entry.operator == "exactmap":
@@ -75,7 +75,7 @@ def _problem(entry: MemmapEntry, *, first: bool) -> str | None:
         return _missing_operator(entry)
     tail = entry.text[len(_size_text(entry)) + 1 :]
     if not tail or tail[0] not in _DIGITS:
-        return f"there is no start after {entry.operator!r}; {_EXAMPLE}"
+        return f"the start is missing after {entry.operator!r}; {_EXAMPLE}"
     if entry.operator == "%" and (problem := _conversion_problem(tail)):
         return problem
     if entry.rest:
@@ -85,17 +85,17 @@ def _problem(entry: MemmapEntry, *, first: bool) -> str | None:
 
 def _exactmap_problem(entry: MemmapEntry, *, first: bool) -> str | None:
     if entry.rest:
-        return f"unexpected {entry.rest[0]!r} after exactmap; put a comma between"
+        return f"unexpected {entry.rest[0]!r} after exactmap; separate entries by commas"
     if not first:
-        return "exactmap forgets the entries before it; put it first"
+        return "exactmap discards the entries before it; put it first"
     return None
 
 
 def _missing_operator(entry: MemmapEntry) -> str:
     if entry.rest:
         hint = _octal_hint(entry.rest)
-        return f"unexpected {entry.rest[0]!r} {hint}after the size, where one of {_OPERATORS} belongs; {_EXAMPLE}"
-    return f"there is a size but no start, which would take away all RAM above it; {_EXAMPLE}"
+        return f"unexpected {entry.rest[0]!r} {hint}after the size; expected one of {_OPERATORS}; {_EXAMPLE}"
+    return f"the start is missing; a size alone would remove all RAM above it; {_EXAMPLE}"
 
 
 def _octal_hint(rest: str) -> str:
@@ -108,13 +108,13 @@ def _size_text(entry: MemmapEntry) -> str:
 
 
 def _conversion_problem(tail: str) -> str | None:
-    """What is wrong with the kinds of a `%` entry, from the start on."""
+    """Return the error in the types of a `%` entry, or None; `tail` begins with the start address."""
     rest = scan_size(tail)[1]
     for sign in "-+":
         if rest.startswith(sign):
             value, after = scan_number(rest[1:])
             if after == rest[1:]:
-                return f"there is no type after {sign!r}; write SIZE%START-OLD+NEW, for example 1G%4G-1+12"
+                return f"the type is missing after {sign!r}; write SIZE%START-OLD+NEW, for example 1G%4G-1+12"
             if value >> 32:
                 return f"type {value} does not fit into 32 bits"
             rest = after
@@ -132,7 +132,7 @@ def _range_problem(size: int, start: int) -> str | None:
 
 
 def _check_result(text: str, ram: int, entries: list[MemmapEntry]) -> None:
-    """Refuse what is only wrong as a whole."""
+    """Refuse entries that are valid one by one but whose combination the kernel would not honour."""
     try:
         table = user_table(text, ram)
     except KernelPanic as error:
@@ -140,24 +140,24 @@ def _check_result(text: str, ram: int, entries: list[MemmapEntry]) -> None:
     left = table.total(E820Type.RAM)
     if left < LEAST_SYSTEM_RAM:
         raise MemmapError(
-            f"memmap {text!r} leaves {left // MIB} MiB of System RAM, and a kernel needs {LEAST_SYSTEM_RAM // MIB};"
-            " take less, or give the machine more"
+            f"memmap {text!r} leaves {left // MIB} MiB of System RAM, but a kernel needs {LEAST_SYSTEM_RAM // MIB} MiB;"
+            " use smaller ranges, or give the machine more RAM"
         )
     if not any(entry.type == E820Type.RAM and entry.start < MIB for entry in table.entries):
-        raise MemmapError(f"memmap {text!r} leaves no RAM below 1 MiB, without which a PC does not start; begin at 1M")
+        raise MemmapError(f"memmap {text!r} leaves no RAM below 1 MiB, which a PC needs to boot; start at 1M or above")
     if any(entry.operator == "%" for entry in entries):
-        return  # which changes on purpose what other entries said
+        return  # a conversion overrides the types of other entries on purpose
     for number, entry in enumerate(entries, 1):
         winner = _overriding(table, entry)
         if winner is not None:
             raise MemmapError(
-                f"memmap entry {number} {entry.text!r}: a part of it is of type {winner}, which overrides type"
+                f"memmap entry {number} {entry.text!r}: a part of the range has type {winner}, which overrides type"
                 f" {entry.kind}; choose another range"
             )
 
 
 def _overriding(table: E820Table, entry: MemmapEntry) -> int | None:
-    """The kind of memory that took a part of an entry's range from it."""
+    """Return the type of memory that overrides a part of an entry's range, or None."""
     if entry.kind == E820Type.NOTHING:
         return None
     rest = IntervalSet([(entry.start, entry.start + entry.size)])

@@ -1,4 +1,4 @@
-"""The memory of one machine: resources, zones, sections and the page maps of its devices."""
+"""The physical memory of one machine: resources, zones, sections and the page maps of its devices."""
 
 from __future__ import annotations
 
@@ -30,30 +30,30 @@ from nvdimmfs.units import (
     pages,
 )
 
-#: The ranges of a machine that does not say otherwise.
+#: The default memmap= option of a machine.
 DEFAULT_MEMMAP = "512M!4G,256M!6G"
 
 
 class Memory:
-    """What a kernel knows of a machine's physical memory.
+    """A kernel's view of a machine's physical memory.
 
     Attributes:
         iomem: the root of the resource tree.
-        kernel: whose rules hold.
-        space: where memory and struct pages are mapped.
-        ram_bytes: System RAM; fixed at boot.
-        max_pfn: the frame after the last one of RAM, also of RAM that is gone; device memory does not move it.
-        zones: of each node, in the order of /proc/zoneinfo; a node appears with its first memory.
-        hot_memmaps: the struct pages of RAM that came after boot, by its first and end pfn.
+        kernel: the kernel whose rules apply.
+        space: the direct map and vmemmap.
+        ram_bytes: bytes of System RAM; fixed at boot.
+        max_pfn: the frame after the last frame of RAM, including RAM removed since; device memory does not change it.
+        zones: the zones of each node, in the order of /proc/zoneinfo; a node is added with its first memory.
+        hot_memmaps: the struct pages of RAM added after boot, by its first and end pfn.
         pagemaps: the registrations, live and dying, oldest first.
         sparse: the sections.
-        pages: page frames, struct pages and addresses, one into the other.
+        pages: conversion between page frames, struct pages and addresses.
     """
 
     def __init__(self, iomem: Resource, kernel: Kernel = KERNEL_6_1, nodes: int = 1) -> None:
         """Boot with the given resources on `nodes` nodes; all RAM is on node 0.
 
-        ENOMEM when the RAM does not even hold its own memmap.
+        ENOMEM when the RAM is too small for its own memmap.
         """
         self.iomem = iomem
         self.kernel = kernel
@@ -87,7 +87,7 @@ class Memory:
     def boot(
         cls, memmap: str = DEFAULT_MEMMAP, ram: int = DEFAULT_RAM, kernel: Kernel = KERNEL_6_1, nodes: int = 1
     ) -> Memory:
-        """A plain PC with `ram` bytes of memory, booted with memmap=`memmap`.  KernelPanic, ValueError."""
+        """Return the memory of a PC with `ram` bytes of RAM, booted with memmap=`memmap`.  KernelPanic, ValueError."""
         return cls(build_iomem(memmap, ram), kernel, nodes)
 
     # Resources
@@ -101,7 +101,7 @@ class Memory:
         self.iomem.check(start, size, name)
 
     def release_region(self, start: int, size: int) -> None:
-        """Give back exactly what `request_region` reserved."""
+        """Release a range that `request_region` reserved; it must be the same range."""
         self.iomem.release(start, size)
 
     def iomem_text(self, privileged: bool = True) -> str:
@@ -112,7 +112,7 @@ class Memory:
 
     @property
     def ram_free(self) -> int:
-        """RAM that a memmap could be allocated in: without the kernel's image and the memmap of the RAM itself."""
+        """Bytes of RAM available for memmaps, which excludes the kernel's image and the memmap of the RAM itself."""
         return self._pool.free_bytes
 
     def device_zone(self, nid: int = 0) -> Zone:
@@ -123,15 +123,15 @@ class Memory:
         """/proc/zoneinfo."""
         return zoneinfo_text(self.zones, self._free_pages)
 
-    # RAM that comes and goes
+    # Hotplugged RAM
 
     @property
     def ram(self) -> IntervalSet:
-        """The page frames of System RAM that the page allocator has, or had at boot."""
+        """The page frames of online System RAM, including those that the kernel reserved at boot."""
         return self._ram
 
     def node_zones(self, nid: int) -> list[Zone]:
-        """All zones of a node, as /proc/zoneinfo has them; it appears if it was not there."""
+        """All zones of a node, in the order of /proc/zoneinfo; a node that does not exist is added."""
         return self.zones.setdefault(nid, _zones(nid, []))
 
     def is_all_ram(self, first: int, end: int) -> bool:
@@ -139,16 +139,19 @@ class Memory:
         return _count(self._ram, first, end) == end - first
 
     def hot_add(self, first: int, end: int) -> None:
-        """Give memory that came after boot struct pages, in RAM (arch_add_memory).  EEXIST, ENOMEM."""
+        """Allocate struct pages, in RAM, for memory added after boot (arch_add_memory).  EEXIST, ENOMEM."""
         self.hot_memmaps[first, end] = self.sparse.add(first, end)
         self.max_pfn = max(self.max_pfn, end)
 
     def hot_remove(self, first: int, end: int) -> None:
-        """Undo `hot_add`; all of it is off line."""
+        """Undo `hot_add`; all of the memory must be offline."""
         self.sparse.remove(self.hot_memmaps.pop((first, end)))
 
     def online_pages(self, zone: Zone, first: int, end: int) -> None:
-        """Give page frames to a zone and its page allocator; memmaps go only into those that are there since boot."""
+        """Give page frames to a zone and its page allocator.
+
+        Only RAM present since boot is used for memmaps; RAM added later is not.
+        """
         if first in self.sparse.hot:
             self._hot_zones[first, end] = zone
         else:
@@ -160,7 +163,7 @@ class Memory:
         self.sparse.switch(first, end, online=True)
 
     def offline_pages(self, zone: Zone, first: int, end: int) -> None:
-        """Take page frames from the page allocator; the zone spans them still.  EBUSY when the kernel uses one."""
+        """Remove page frames from the page allocator; the zone still spans them.  EBUSY when the kernel uses one."""
         if (first, end) in self._hot_zones:
             del self._hot_zones[first, end]
         else:
@@ -182,21 +185,21 @@ class Memory:
                 return zone
         return next(zone for zone in self.zones[0] if zone.populated and pfn in zone)
 
-    # Pages that are bad
+    # Bad pages
 
     def is_poisoned(self, pfn: int) -> bool:
-        """Whether a page frame was declared bad since its memory block went on line."""
+        """Whether a page frame was declared bad since its memory block went online."""
         return pfn in self._poisoned
 
     def is_free(self, pfn: int) -> bool:
-        """Whether nobody uses a page frame of RAM that is on line, and the page allocator has it."""
+        """Whether a page frame of online RAM is unused and owned by the page allocator."""
         if pfn in self._poisoned or pfn not in self._ram:
             return False
         start = pfn << PAGE_SHIFT
         return pfn in self.sparse.hot or self._pool.free_within(start, start + PAGE_SIZE) == PAGE_SIZE
 
     def poison(self, pfn: int) -> None:
-        """Declare a page frame bad; if it is free it leaves the page allocator (take_page_off_buddy)."""
+        """Declare a page frame bad; a free one is removed from the page allocator (take_page_off_buddy)."""
         if self.is_free(pfn):
             self._taken_off.add(pfn, pfn + 1)
             self._pool.reserve(pfn << PAGE_SHIFT, pfn + 1 << PAGE_SHIFT)
@@ -205,18 +208,18 @@ class Memory:
     # Device memory
 
     def memremap_pages(self, pagemap: DevPagemap, nid: int = 0) -> int:
-        """Give a range struct pages, in the node's ZONE_DEVICE, and return its address in the direct map.
+        """Create struct pages for a range, in the node's ZONE_DEVICE, and return its address in the direct map.
 
-        In the order of Linux 6.1, for each range: no range, EINVAL; an altmap for another range than the
-        first, EINVAL; its first or last page registered, ENOMEM; System RAM in it, ENXIO; beyond what can
-        be addressed, EINVAL; an altmap that does not begin with the range or is larger, EINVAL; not
-        2 MiB aligned, EINVAL; a subsection populated, EEXIST; no room for the memmap, ENOMEM.  A node
-        below 0 means node 0.
+        Errors in the order in which Linux 6.1 checks them.  First, no range at all: EINVAL.  Then, for each range: an
+        altmap for a range other than the first, EINVAL; first or last page registered already, ENOMEM; overlap with
+        System RAM, ENXIO; beyond the addressable range, EINVAL; an altmap that does not begin with the range or is
+        larger than it, EINVAL; not aligned to 2 MiB, EINVAL; a subsection populated already, EEXIST; no room for the
+        memmap, ENOMEM.  A node below 0 means node 0.
 
-        Nothing is left behind after a failure.  (A real 6.1 kernel keeps the sections below the one that
-        failed, with their memmap, for ever: after an ENOMEM it has no memory left to run with.)
+        A failure leaves no trace.  (A real 6.1 kernel never frees the sections below the one that failed, nor their
+        memmap: after an ENOMEM it has no memory left to run with.)
         """
-        assert pagemap.state is PagemapState.IDLE, "registered already"
+        assert pagemap.state is PagemapState.IDLE, "already registered"
         try:
             return self._register(pagemap, max(nid, 0))
         except KernelError as error:
@@ -236,14 +239,14 @@ class Memory:
         return self._finish(pagemap)
 
     def find_pagemap(self, pfn: int) -> DevPagemap | None:
-        """The page map, live or dying, that a page frame belongs to."""
+        """The page map, live or dying, that contains a page frame."""
         index = bisect.bisect_right(self._mapped, pfn, key=lambda entry: entry[0]) - 1
         if index < 0 or pfn >= self._mapped[index][1]:
             return None
         return self._mapped[index][2]
 
     def maps_pages_in(self, start: int, end: int) -> bool:
-        """Whether a registration has page frames between two physical addresses, both included."""
+        """Whether a registration has page frames between two physical addresses, both inclusive."""
         first, last = start >> PAGE_SHIFT, end >> PAGE_SHIFT
         return any(low <= last and first < high for low, high, _ in self._mapped)
 
@@ -267,9 +270,9 @@ class Memory:
         return pfn in self._ram
 
     def initialised(self, first: int, end: int) -> Iterator[tuple[int, int, DevPagemap | None]]:
-        """The page frames from `first` to before `end` with an initialised struct page, in order.
+        """Yield the page frames from `first` to before `end` with an initialised struct page, in order.
 
-        Each part comes as first and end pfn and the page map that it belongs to; RAM belongs to none.
+        Each item is first pfn, end pfn and the page map, which is None for RAM.
         """
         parts: list[tuple[int, int, DevPagemap | None]] = [
             (low, high, None) for low, high in self._ram.within(first, end)
@@ -285,23 +288,23 @@ class Memory:
 
     @property
     def next_failure(self) -> int | None:
-        """The errno that the next `memremap_pages` will fail with; None when it may succeed."""
+        """The errno injected into the next `memremap_pages`; None when no failure is armed."""
         return self._next_failure
 
     def fail_next_registration(self, number: int | None) -> None:
-        """Make the next `memremap_pages` fail with an errno, before it does anything; None takes that back."""
+        """Make the next `memremap_pages` fail with an errno before it changes anything; None disarms that."""
         self._next_failure = number
 
     def fail_next_altmap_allocation(self, armed: bool = True) -> None:
-        """Make the next allocation through an altmap fail, so that its registration is ENOMEM, or take that back."""
+        """Make the next allocation in an altmap fail, so that the registration returns ENOMEM; False disarms that."""
         self.sparse.fail_next_altmap_allocation = armed
 
-    # How it is done
+    # Implementation
 
     def _register(self, pagemap: DevPagemap, nid: int) -> int:
         number, self._next_failure = self._next_failure, None
         if number is not None:
-            raise KernelError(number, "failure injected")
+            raise KernelError(number, "injected failure")
         if not pagemap.ranges:
             raise KernelError(errno.EINVAL, "nr_range must be specified")
         pagemap.nid = nid
@@ -341,7 +344,7 @@ class Memory:
         bisect.insort(self._mapped, (what.first_pfn, what.end_pfn, pagemap), key=lambda entry: entry[0])
 
     def _check_conflict(self, what: Range) -> None:
-        """Refuse a range that meets a live registration, as far as the kernel looks."""
+        """Refuse a range that overlaps a registration, as far as the kernel detects it.  ENOMEM, EBUSY."""
         rule = self.kernel.conflicts
         if rule is ConflictRule.ENDS and any(self._is_live(address) for address in (what.start, what.end)):
             raise KernelError(errno.ENOMEM, "Conflicting mapping in same section")
@@ -355,7 +358,7 @@ class Memory:
         return pagemap is not None and pagemap.state is PagemapState.LIVE
 
     def _is_linear_ram(self, what: Range) -> bool:
-        """Whether a range is RAM, which needs no registration in the kernels that allow it.  ENXIO."""
+        """Whether a range is RAM, which some kernels accept without registering it.  ENXIO."""
         if self.kernel.ram is RamRule.UNCHECKED:
             return False
         searched = _sections(what) if self.kernel.ram_within_sections else what
@@ -368,7 +371,7 @@ class Memory:
         return False
 
     def _widened(self, what: Range) -> tuple[int, int]:
-        """First and end pfn of what is really added for a range."""
+        """First and end pfn of the memory that is actually added for a range."""
         if not self.kernel.rounds_out:
             return what.first_pfn, what.end_pfn
         return align_down(what.first_pfn, PAGES_PER_SECTION), align_up(what.end_pfn, PAGES_PER_SECTION)
@@ -395,26 +398,26 @@ class Memory:
 
     def _free_pages(self, zone: Zone) -> int:
         if not zone.populated:
-            return 0  # its span may have RAM in between
+            return 0  # its span may include RAM of other zones
         blocks = [block for block, other in self._hot_zones.items() if other is zone]
         hot = sum(end - first for first, end in blocks)
         free = hot - sum(_count(self._taken_off, first, end) for first, end in blocks)
         if hot == zone.present:
-            return free  # a zone of such memory alone, within the span of another
+            return free  # a zone of hotplugged memory alone, within the span of another zone
         return free + pages(self._pool.free_within(zone.start_pfn << PAGE_SHIFT, zone.end_pfn << PAGE_SHIFT))
 
 
 def _count(pfns: IntervalSet, first: int, end: int) -> int:
-    """How many members there are from `first` to before `end`."""
+    """Number of members from `first` to before `end`."""
     return sum(high - low for low, high in pfns.within(first, end))
 
 
 def _sections(what: Range) -> Range:
-    """The whole sections that a range is in."""
+    """The whole sections that a range touches."""
     start = align_down(what.start, SECTION_SIZE)
     return Range.sized(start, align_up(what.end + 1, SECTION_SIZE) - start)
 
 
 def _zones(nid: int, ram: list[tuple[int, int]]) -> list[Zone]:
-    """All zones of a node, with the RAM given as pfns."""
+    """Create all zones of a node with the given RAM, in pfns."""
     return [*ram_zones(nid, ram), device_zone(nid)]

@@ -1,7 +1,7 @@
-"""Pages that user space declares to be bad (mm/memory-failure.c, Linux 6.1).
+"""Pages that user space declares bad (mm/memory-failure.c, Linux 6.1).
 
-A page of RAM that is free leaves the page allocator.  Linux moves what is in use and can be moved; here that counts as
-free, and what the engine itself keeps in RAM, struct pages and the kernel's image, cannot be moved.
+A free page of RAM is removed from the page allocator.  Linux migrates the content of a page that is in use and movable;
+in this model such a page counts as free.  Struct pages and the kernel's image are in use and not movable.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import errno
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.memory import Memory
 
-#: "Memory page has hardware error" (include/uapi/asm-generic/errno.h), which Python 3.11 has no name for.
+#: "Memory page has hardware error" (include/uapi/asm-generic/errno.h); the errno module of Python 3.11 lacks it.
 EHWPOISON = 133
 
 
 def soft_offline_page(memory: Memory, pfn: int) -> None:
-    """Use a page no more, as it may fail soon; nothing happens to one that is bad already.
+    """Stop using a page that may fail soon; no effect on a page that is bad already.
 
-    ENXIO without a struct page; EIO for what is not RAM that is on line, and for a page that cannot be moved.
+    ENXIO without a struct page; EIO for a page that is not online RAM, or is in use and not movable.
     """
     if not memory.pages.pfn_valid(pfn):
         raise KernelError(errno.ENXIO, f"pfn {pfn:#x} has no struct page")
     if memory.pages.pfn_to_online_page(pfn) is None:
-        raise KernelError(errno.EIO, f"pfn {pfn:#x} is not on line")
+        raise KernelError(errno.EIO, f"pfn {pfn:#x} is not online RAM")
     if memory.is_poisoned(pfn):
         return
     if not memory.is_free(pfn):
@@ -32,17 +32,17 @@ def soft_offline_page(memory: Memory, pfn: int) -> None:
 
 
 def memory_failure(memory: Memory, pfn: int) -> None:
-    """A page has failed: use it no more.
+    """Stop using a page that has failed.
 
-    EHWPOISON when it is bad already; EBUSY when the kernel uses it, and it counts as bad nevertheless; EBUSY for device
-    memory, as no process has mapped it; ENXIO for what is neither RAM that is on line nor device memory with an
-    initialised struct page.
+    EHWPOISON when it is bad already; EBUSY when the kernel uses it, which marks it bad nevertheless; EBUSY for device
+    memory, as no process maps it; ENXIO for a page that is neither online RAM nor device memory with an initialised
+    struct page.
     """
     if memory.pages.pfn_to_online_page(pfn) is None:
         _device_memory_failure(memory, pfn)
         return
     if memory.is_poisoned(pfn):
-        raise KernelError(EHWPOISON, f"pfn {pfn:#x} is bad already")
+        raise KernelError(EHWPOISON, f"pfn {pfn:#x} was declared bad before")
     was_free = memory.is_free(pfn)
     memory.poison(pfn)
     if not was_free:
@@ -50,10 +50,10 @@ def memory_failure(memory: Memory, pfn: int) -> None:
 
 
 def _device_memory_failure(memory: Memory, pfn: int) -> None:
-    """memory_failure_dev_pagemap, where no process has mapped the page."""
+    """Handle a failed page of device memory that no process maps (memory_failure_dev_pagemap).  ENXIO, EBUSY."""
     pagemap = memory.get_dev_pagemap(pfn)
     if pagemap is not None:
         memory.put_dev_pagemap(pagemap)
     if pagemap is None or not pagemap.pfn_valid(pfn):
-        raise KernelError(errno.ENXIO, f"pfn {pfn:#x} is outside of the kernel's control")
-    raise KernelError(errno.EBUSY, f"no process has mapped pfn {pfn:#x}")
+        raise KernelError(errno.ENXIO, f"pfn {pfn:#x} has no initialised struct page")
+    raise KernelError(errno.EBUSY, f"no process maps pfn {pfn:#x}")

@@ -15,7 +15,7 @@ from nvdimmfs.units import Range
 
 
 class MemoryType(enum.IntEnum):
-    """What device memory is used for (enum memory_type, include/linux/memremap.h)."""
+    """The use of device memory (enum memory_type, include/linux/memremap.h)."""
 
     FS_DAX = 3
     GENERIC = 4
@@ -27,26 +27,26 @@ class PagemapState(enum.Enum):
     IDLE = "idle"
     LIVE = "live"
     DYING = "dying"
-    """Unmapped by its owner, and waiting for the last reference to its pages."""
+    """Unmapped by its owner, but references to its pages remain."""
 
 
 @attrs.define(eq=False)
 class DevPagemap:
-    """Ranges of device memory that have, or are to have, struct pages (struct dev_pagemap).
+    """Ranges of device memory that are, or will be, registered with struct pages (struct dev_pagemap).
 
     Attributes:
-        ranges: physical addresses; mostly one range.  Only the first may use the altmap.
+        ranges: physical addresses; usually one range.  Only the first may use the altmap.
         type: FS_DAX for a disk, GENERIC for a device dax.
         altmap: frames of the range that hold its memmap; None for a memmap in RAM.
         vmemmap_shift: log2 of the pages of a compound page; 0 for plain pages.
-        media: the bytes at `media_start` and behind, which a memmap in the range itself overwrites; None when there
-            are none to keep.
-        owner: the device that maps it; for those who look at it.
+        media: the bytes from physical address `media_start` on, which a memmap in the range itself overwrites; None
+            when the memory has no stored bytes.
+        owner: name of the device that maps it, for the debug folder.
         state: see PagemapState.
         refs: 1 for the owner while it is live, one for each page (or compound page), and those of
             `Memory.get_dev_pagemap`.
-        memmaps: of each range, while it is registered.
-        nid: the node whose ZONE_DEVICE it is in.
+        memmaps: the memmap of each range, while registered.
+        nid: the node whose ZONE_DEVICE contains it.
     """
 
     ranges: tuple[Range, ...]
@@ -64,7 +64,7 @@ class DevPagemap:
     @vmemmap_shift.validator
     def _check_shift(self, _attribute: object, value: int) -> None:
         if value and value < 7:
-            raise ValueError("the struct pages of a compound page fill at least two pages")
+            raise ValueError("a compound page must be so large that its struct pages fill two pages or more")
 
     @property
     def range(self) -> Range:
@@ -73,16 +73,16 @@ class DevPagemap:
 
     @property
     def compound(self) -> int:
-        """Pages of each compound page; 0 for plain pages."""
+        """Number of pages in each compound page; 0 for plain pages."""
         return 1 << self.vmemmap_shift if self.vmemmap_shift else 0
 
     def pfn_first(self, index: int = 0) -> int:
-        """The first page of a range that has an initialised struct page: behind the altmap."""
+        """The first page of a range with an initialised struct page: the page after the altmap."""
         offset = self.altmap.offset if self.altmap and index == 0 else 0
         return self.ranges[index].first_pfn + offset
 
     def pfn_len(self, index: int = 0) -> int:
-        """How many pages, or compound pages, a range has."""
+        """Number of pages, or of compound pages, in a range after the altmap."""
         return (self.ranges[index].end_pfn - self.pfn_first(index)) >> self.vmemmap_shift
 
     def pfn_valid(self, pfn: int) -> bool:
@@ -90,11 +90,11 @@ class DevPagemap:
         return any(self.pfn_first(i) <= pfn < r.end_pfn for i, r in enumerate(self.ranges))
 
     def overwrite_media(self) -> None:
-        """Lose what was on media where the memmap of the first range is now.
+        """Overwrite the media at the place of the first range's memmap.
 
-        The struct pages of the frames that the altmap reserves are not written, those of its others are
-        (memmap_init_range, mm/page_alloc.c, Linux 6.1).  What the others hold is the kernel's addresses, different at
-        each boot; here there are zeros.
+        The kernel does not write the struct pages of the frames that the altmap reserves, but it writes all others
+        (memmap_init_range, mm/page_alloc.c, Linux 6.1).  Their content is kernel addresses, which differ from boot to
+        boot; this model writes zeros instead.
         """
         if self.media is None or self.altmap is None:
             return
@@ -107,7 +107,7 @@ class DevPagemap:
 
     @property
     def ram_bytes(self) -> int:
-        """RAM that its memmap takes now."""
+        """Bytes of RAM in use for its memmap."""
         return sum(memmap.ram_bytes for memmap in self.memmaps)
 
 

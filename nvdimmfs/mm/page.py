@@ -1,4 +1,4 @@
-"""Page frames, struct pages and addresses, one into the other, for one machine."""
+"""Conversion between page frames, struct pages and addresses of one machine."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from nvdimmfs.units import PAGE_SHIFT, PAGE_SIZE, STRUCT_PAGE_SIZE
 
 @attrs.frozen
 class PageInfo:
-    """All there is to say about one page frame.
+    """All facts about one page frame.
 
     Attributes:
         pfn: its number.
-        physical: its address.
+        physical: its physical address.
         virtual: its address in the direct map (page_address).
         page: the virtual address of its struct page (pfn_to_page), mapped or not.
         valid: whether the struct page is mapped (pfn_valid).
-        online: whether it is RAM that the page allocator knows (pfn_to_online_page).
-        initialised: whether the struct page was ever written: not in holes, nor before a device's first page.
-        zone: the zone it belongs to; None without one.
-        pagemap: the registration of device memory that it belongs to.
-        place: where its struct page lies; None when it is not mapped.
-        struct_page: the physical address of its struct page; None when it is not mapped.
+        online: whether it is RAM that the page allocator manages (pfn_to_online_page).
+        initialised: whether the struct page was ever written; false in holes and before a device's first page.
+        zone: its zone; None without one.
+        pagemap: the registration of device memory that contains it; None without one.
+        place: the kind of memory that holds its struct page; None when that is not mapped.
+        struct_page: the physical address of its struct page; None when that is not mapped.
     """
 
     pfn: int
@@ -49,15 +49,14 @@ class PageInfo:
 
 @attrs.frozen
 class PageSegment:
-    """Consecutive pages whose translations are linear, so that any number of them costs the same.
+    """Consecutive pages whose translations are linear, so that their number does not affect the cost.
 
     Attributes:
         pfns: the page frames.
         pages: virtual addresses of their struct pages.
         addresses: virtual addresses of their contents.
-        struct_pages: physical addresses of their struct pages; where the tails of compound pages share memory
-            they repeat, and are not given.
-        place: where the struct pages lie.
+        struct_pages: physical addresses of their struct pages; None for compound pages, whose tails share memory.
+        place: the kind of memory that holds the struct pages.
         pagemap: the registration of device memory; None for RAM.
     """
 
@@ -103,19 +102,19 @@ class PhysicalMemory(Protocol):
 
 
 class Pages:
-    """The translations of a machine.  Addresses that cannot be of the kind asked for are EINVAL."""
+    """The conversions for one machine.  A number that is not an address of the required kind is EINVAL."""
 
     def __init__(self, memory: PhysicalMemory) -> None:
         self._memory = memory
         self._space = memory.space
 
     def pfn_to_page(self, pfn: int) -> int:
-        """The virtual address of a page's struct page, whether there is one or not."""
+        """The virtual address of a page's struct page, whether or not one is mapped there."""
         self._check_pfn(pfn)
         return self._space.pfn_to_page(pfn)
 
     def page_to_pfn(self, page: int) -> int:
-        """The page of a struct page."""
+        """The pfn of the page that a struct page describes."""
         pfn = self._space.page_to_pfn(page)
         if pfn is None:
             raise KernelError(errno.EINVAL, f"{page:#x} is not the address of a struct page")
@@ -146,7 +145,7 @@ class Pages:
         return self._memory.sparse.is_valid(pfn)
 
     def pfn_to_online_page(self, pfn: int) -> int | None:
-        """The struct page of a page frame of RAM; None for device memory and for what does not exist."""
+        """The struct page of a page frame of online RAM; None for device memory and for frames without memory."""
         if not self._memory.sparse.is_online(pfn):
             return None
         pagemap = self._memory.get_dev_pagemap(pfn)
@@ -156,10 +155,10 @@ class Pages:
         return self._space.pfn_to_page(pfn)
 
     def page_zone(self, pfn: int) -> Zone | None:
-        """The zone of a page frame that has an initialised struct page.
+        """The zone of a page frame that has an initialised struct page; None for all others.
 
-        In kernels that know whole sections only, two ranges may share one, and the range that brought it takes it away:
-        then a page map has pages without any struct page.
+        In kernels that add whole sections only, two ranges may share a section.  It is removed with the range that was
+        registered first, and then the other page map has pages without struct pages.
         """
         pagemap = self._memory.find_pagemap(pfn)
         if pagemap is not None:
@@ -175,7 +174,7 @@ class Pages:
         return run.location(pfn) if run else None
 
     def describe(self, pfn: int) -> PageInfo:
-        """All of the above for one page frame."""
+        """Collect all facts about one page frame."""
         page = self.pfn_to_page(pfn)
         run = self._run(pfn)
         zone = self.page_zone(pfn)
@@ -194,9 +193,9 @@ class Pages:
         )
 
     def segments(self, first: int, end: int) -> Iterator[PageSegment]:
-        """The initialised pages from `first` to before `end`, in order, in as few segments as there are pieces.
+        """Yield the initialised pages from `first` to before `end`, in order, in as few segments as possible.
 
-        A petabyte in one piece is one segment; its ranges are indexed, searched and iterated as lists are.
+        A contiguous petabyte is one segment, whose ranges can be indexed, searched and iterated like lists.
         """
         for low, high, pagemap in self._memory.initialised(first, end):
             for run in self._memory.sparse.runs_within(low, high):

@@ -1,7 +1,7 @@
-"""A plain PC's memory map, and the resources that Linux makes of it at boot.
+"""The memory map of a plain PC, and the resources that Linux creates from it at boot.
 
 The map is that of a small q35 machine: RAM up to 2 GiB, a hole for devices below 4 GiB, the rest of the RAM from
-4 GiB upward.  memmap= turns parts of it into persistent memory, or names addresses at which there is nothing.
+4 GiB upward.  memmap= turns parts of it into persistent memory; it can also name addresses without any memory.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from nvdimmfs.mm.e820 import E820Entry, E820Table, E820Type
 from nvdimmfs.mm.resource import Intersection, Resource, ResourceDescriptor, ResourceFlag, iomem_root
 from nvdimmfs.units import GIB, KIB, MIB, PAGE_SIZE, Range, align_up
 
-#: RAM of a machine that does not say otherwise.
+#: Default RAM of a machine.
 DEFAULT_RAM = 4 * GIB
 
-#: The least RAM that a kernel and the map below have room in.
+#: The least RAM that the map below and a kernel fit in.
 MINIMUM_RAM = 128 * MIB
 
 #: Physical addresses have 52 bits at most (x86-64 with five levels of page tables).
 PHYSICAL_BITS = 52
 
-#: RAM lies below this address as far as it goes, and the rest of it from the other one on.
+#: RAM is placed below the first of these addresses; the part that does not fit there starts at the second.
 LOW_RAM_LIMIT = 2 * GIB
 HIGH_RAM_START = 4 * GIB
 
-#: The most RAM: it ends where physical addresses do.
+#: The most RAM: it then ends at the last physical address.
 MAXIMUM_RAM = (1 << PHYSICAL_BITS) - HIGH_RAM_START + LOW_RAM_LIMIT
 
 _ACPI_TABLES_SIZE = 136 * KIB
@@ -54,7 +54,7 @@ _DEVICES = (
     ("Local APIC", 0xFEE00000, 0xFEE00FFF),
 )
 
-#: Where an x86-64 kernel lies that is not relocated; sizes as of Debian's 6.1.
+#: Addresses of an x86-64 kernel that is not relocated; sizes are those of Debian's 6.1.
 _KERNEL_IMAGE = (
     ("Kernel code", 0x1000000, 0x1E01D31),
     ("Kernel rodata", 0x2000000, 0x28EAFFF),
@@ -83,17 +83,17 @@ _DESCRIPTORS: dict[int, ResourceDescriptor] = {
     E820Type.SOFT_RESERVED: ResourceDescriptor.SOFT_RESERVED,
 }
 
-#: Kinds that a driver may claim: they are not marked busy and enter the tree after the busy ones.
+#: Types that a driver may claim: their resources are not busy and are inserted after the busy ones.
 _LEFT_TO_DRIVERS = frozenset({E820Type.RESERVED, E820Type.SOFT_RESERVED, E820Type.PRAM, E820Type.PMEM})
 
 
 def boot_table(memmap: str, ram: int = DEFAULT_RAM) -> E820Table:
-    """The sanitised table of a machine with `ram` bytes of RAM that is started with memmap=`memmap`.
+    """Return the sanitised table of a machine with `ram` bytes of RAM, booted with memmap=`memmap`.
 
     KernelPanic where the kernel panics; ValueError for less than `MINIMUM_RAM`.
     """
     table = user_table(memmap, ram)
-    # The kernel never uses the first page, nor takes what it finds between 640 KiB and 1 MiB for RAM (trim_bios_range).
+    # The kernel never uses the first page, and no memory between 640 KiB and 1 MiB as RAM (trim_bios_range).
     table.convert(0, PAGE_SIZE, E820Type.RAM, E820Type.RESERVED)
     table.remove(0xA0000, 0x60000, E820Type.RAM)
     table.sanitise()
@@ -101,7 +101,7 @@ def boot_table(memmap: str, ram: int = DEFAULT_RAM) -> E820Table:
 
 
 def user_table(memmap: str, ram: int = DEFAULT_RAM) -> E820Table:
-    """That table before the kernel takes the odd bits of the first megabyte out of it.  KernelPanic, ValueError."""
+    """Return that table before the kernel removes parts of the first MiB from it.  KernelPanic, ValueError."""
     if ram < MINIMUM_RAM:
         raise ValueError(f"{ram} bytes of RAM are less than {MINIMUM_RAM // MIB} MiB")
     table = _firmware_table(ram)
@@ -111,12 +111,12 @@ def user_table(memmap: str, ram: int = DEFAULT_RAM) -> E820Table:
 
 
 def build_iomem(memmap: str, ram: int = DEFAULT_RAM) -> Resource:
-    """The resource tree of such a machine, before any driver.  KernelPanic, ValueError."""
+    """Return the resource tree of that machine before any driver is loaded.  KernelPanic, ValueError."""
     return iomem_of(boot_table(memmap, ram))
 
 
 def iomem_of(table: E820Table) -> Resource:
-    """The resource tree that the kernel makes of a sanitised table (e820__reserve_resources and ..._late)."""
+    """Build the kernel's resource tree from a sanitised table (e820__reserve_resources and ..._late)."""
     root = iomem_root((1 << PHYSICAL_BITS) - 1)
     for name, start, end in _ROMS:
         _try_insert(root, Resource(name, start, end, ResourceFlag.MEM | ResourceFlag.BUSY))
@@ -138,14 +138,14 @@ def iomem_of(table: E820Table) -> Resource:
 
 
 def installed_memory(ram: int) -> tuple[tuple[int, int], ...]:
-    """(first, end) addresses at which a machine with `ram` bytes of memory has it."""
+    """Return the (first, end) addresses of the memory of a machine with `ram` bytes of it."""
     low_end = min(ram, LOW_RAM_LIMIT)
     high = (HIGH_RAM_START, HIGH_RAM_START + ram - low_end)
     return ((0, low_end), high) if ram > low_end else ((0, low_end),)
 
 
 def without_memory(memmap: str, ram: int) -> list[Range]:
-    """The ranges that memmap= calls persistent memory, at least in part, where the machine has no memory."""
+    """Return the ranges of persistent memory of memmap= that lie, at least in part, where no memory is installed."""
     entries = [entry for entry in user_table(memmap, ram).entries if entry.type == E820Type.PRAM]
     memory = installed_memory(ram)
     return [
@@ -156,7 +156,7 @@ def without_memory(memmap: str, ram: int) -> list[Range]:
 
 
 def memory_reaching(address: int) -> int:
-    """How much memory must be installed for the machine to have some at an address from 4 GiB on, in bytes."""
+    """Return how many bytes of memory must be installed to reach an address at or above 4 GiB."""
     return LOW_RAM_LIMIT + address + 1 - HIGH_RAM_START
 
 
@@ -174,7 +174,7 @@ def _firmware_table(ram: int) -> E820Table:
 
 
 def _device_flags(name: str) -> ResourceFlag:
-    """What PCI only hands out may be claimed; the rest is in use."""
+    """Windows and BARs of PCI can be claimed by drivers; all others are busy."""
     return ResourceFlag.MEM if name.startswith(("PCI Bus", "0000:")) else ResourceFlag.MEM | ResourceFlag.BUSY
 
 
@@ -188,19 +188,19 @@ def _resource(entry: E820Entry) -> Resource:
 
 
 def _try_insert(root: Resource, resource: Resource) -> None:
-    """Insert what fits; the kernel goes on without what does not."""
+    """Insert a resource if it fits; like the kernel, skip it if it does not."""
     with contextlib.suppress(KernelError):
         root.insert(resource)
 
 
 def _insert_within_ram(root: Resource, resource: Resource) -> None:
-    """Insert a part of the kernel's image where there is RAM for it (a kernel loads elsewhere when there is none)."""
+    """Insert a part of the kernel's image if its address is RAM (a real kernel is loaded elsewhere if it is not)."""
     if root.intersects(resource.start, resource.size) is Intersection.INTERSECTS:
         _try_insert(root, resource)
 
 
 def _insert_expanded(root: Resource, resource: Resource) -> None:
-    """Insert a resource, grown to hold whatever it would overlap in part (insert_resource_expand_to_fit)."""
+    """Insert a resource, expanded to contain all resources it overlaps in part (insert_resource_expand_to_fit)."""
     if resource.end > root.end:
         return
     while True:
@@ -215,7 +215,7 @@ def _insert_expanded(root: Resource, resource: Resource) -> None:
 
 
 def _pad_ram(root: Resource, start: int) -> None:
-    """Keep devices off the rest of the last RAM module, as the kernel guesses its size ("RAM buffer")."""
+    """Reserve the address space after RAM up to the estimated size of the last module ("RAM buffer")."""
     end = align_up(start, _ram_alignment(start))
     for child in list(root.children):
         if child.end < start or child.start >= end:

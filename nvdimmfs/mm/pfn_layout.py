@@ -1,9 +1,9 @@
-"""Where a pfn or dax device puts its parts, as one pure function for every kernel.
+"""The layout of pfn and dax devices, as one pure function for all kernels.
 
     start      +4K          +8K                      dataoff                       end_trunc
       | unused | info block | memmap (mode pmem) ... | data, npfns pages ......... | unused |
 
-Offsets count from the start of the namespace, or from behind `start_pad` where a kernel has one (4.6 to 5.2).
+Offsets count from the start of the namespace, or from the end of `start_pad` in kernels that have it (4.6 to 5.2).
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from nvdimmfs.units import (
 
 @attrs.frozen
 class Neighbourhood:
-    """What lies around a namespace, for the kernels that pad it away from what shares its sections.
+    """The surroundings of a namespace, for kernels that pad it when a neighbour shares one of its sections.
 
     Attributes:
         iomem: the resource tree, to find System RAM.
-        region_conflict: whether a range (start, size) meets a region of the bus other than the namespace's own.
+        region_conflict: whether a range (start, size) overlaps a region of the bus other than the namespace's own.
     """
 
     iomem: Resource
@@ -46,13 +46,13 @@ class Neighbourhood:
 
 @attrs.frozen
 class PfnLayout:
-    """The layout of one pfn or dax device; what the info block records, in bytes except `npfns`.
+    """The layout of one pfn or dax device, as the info block records it.  In bytes except `npfns`.
 
     Attributes:
         start, size: of the namespace.
-        mode: where the memmap lies.
-        align: the align attribute, as it goes into the info block.
-        start_pad: unused bytes before everything else.
+        mode: where the memmap is stored.
+        align: the align attribute, as the info block records it.
+        start_pad: unused bytes at the start.
         dataoff: offset of the data.
         npfns: pages of data.
         end_trunc: unused bytes at the end.
@@ -71,22 +71,22 @@ class PfnLayout:
 
     @property
     def range(self) -> Range:
-        """What is registered as device memory: everything but the padding."""
+        """The range that is registered as device memory: the namespace without the padding."""
         return Range(self.start + self.start_pad, self.start + self.size - 1 - self.end_trunc)
 
     @property
     def data(self) -> Range:
-        """The part for the user."""
+        """The range available to user space."""
         return Range.sized(self.range.start + self.dataoff, self.data_size)
 
     @property
     def data_size(self) -> int:
-        """What the size attribute shows."""
+        """Bytes of data, the value of the size attribute."""
         return self.size - self.start_pad - self.end_trunc - self.dataoff
 
     @property
     def memmap_size(self) -> int:
-        """Bytes set aside for the memmap within the namespace; 0 in mode ram."""
+        """Bytes reserved for the memmap in the namespace; 0 in mode ram."""
         return self.dataoff - INFO_BLOCK_RESERVE if self.mode is PfnMode.PMEM else 0
 
 
@@ -102,38 +102,38 @@ def lay_out(
 ) -> PfnLayout:
     """Lay out a namespace of `size` bytes at physical address `start` (nd_pfn_init when there is no info block).
 
-    `align` is the align attribute, in bytes; `dax` tells a dax device from a pfn device.
+    `align` is the align attribute, in bytes; `dax` is true for a dax device and false for a pfn device.
 
-    In this order: too small or badly aligned for the kernel, ENODEV or (since 5.7) EINVAL; mode none, ENXIO;
-    nothing left for data, ENXIO.  A read-only region is the caller's to refuse, before this.
+    Errors in this order: namespace too small or misaligned, ENODEV or (since 5.7) EINVAL; mode none, ENXIO; no space
+    left for data, ENXIO.  The caller must refuse a read-only region before.
     """
     rules = kernel.layout
     if size < rules.minimum_size:
-        raise KernelError(errno.ENODEV, f"{size} bytes are less than a section")
+        raise KernelError(errno.ENODEV, f"a namespace of {size} bytes is smaller than a section")
     if start % rules.start_alignment:
         raise KernelError(rules.start_errno, f"start {start:#x} is not aligned to {rules.start_alignment:#x}")
     start_pad, end_trunc = _padding(rules, start, size, align, neighbourhood)
     mapped = size - start_pad - (0 if rules.memmap_counts_end else end_trunc)
     dataoff = _data_offset(rules, start + start_pad, mapped, align, mode, dax=dax)
     _check_capacity(rules, size, dataoff, start_pad, end_trunc)
-    # A 64 bit number, which wraps where a kernel does not check the capacity.
+    # A 64-bit number, which wraps around in kernels that do not check the capacity.
     npfns = pages((size - dataoff - start_pad - end_trunc) & U64_MASK)
     return PfnLayout(start, size, mode, align, start_pad, dataoff, npfns, end_trunc, rules.minor)
 
 
 def altmap_for(layout: PfnLayout, kernel: Kernel = KERNEL_6_1) -> VmemAltmap | None:
-    """The page frames for the memmap of a device in mode pmem (__nvdimm_setup_pfn); None in mode ram.
+    """Return the page frames for the memmap of a device in mode pmem (__nvdimm_setup_pfn); None in mode ram.
 
-    The base is rounded down to what the kernel adds memory in; the frames skipped so count as reserved.
+    The base is rounded down to the unit in which the kernel adds memory; the frames before the start count as reserved.
     EINVAL when the layout leaves no room for the info block; ENXIO in a mode without layout.
     """
     if layout.mode is PfnMode.NONE:
-        raise KernelError(errno.ENXIO, "no mode is set")
+        raise KernelError(errno.ENXIO, "the mode is not set")
     if layout.dataoff < INFO_BLOCK_RESERVE:
         raise KernelError(errno.EINVAL, "the data would overlap the info block")
     if layout.mode is PfnMode.RAM:
         if kernel.layout.ram_offset_is_fixed and layout.dataoff != INFO_BLOCK_RESERVE:
-            raise KernelError(errno.EINVAL, f"the data begins at {layout.dataoff:#x}, not behind the info block")
+            raise KernelError(errno.EINVAL, f"the data begins at {layout.dataoff:#x}, not right after the info block")
         return None
     first_pfn = layout.range.first_pfn
     base_pfn = align_down(first_pfn, pages(kernel.granularity)) if kernel.layout.aligns_address else first_pfn
@@ -149,7 +149,7 @@ def altmap_for(layout: PfnLayout, kernel: Kernel = KERNEL_6_1) -> VmemAltmap | N
 def _padding(
     rules: LayoutRules, start: int, size: int, align: int, neighbourhood: Neighbourhood | None
 ) -> tuple[int, int]:
-    """start_pad and end_trunc."""
+    """Return start_pad and end_trunc."""
     end = start + size
     if rules.collisions is Collisions.IGNORED:
         return 0, end % max(align, rules.minimum_alignment_pmem) if rules.trims_end else 0
@@ -167,7 +167,7 @@ def _padding(
 
 
 def _collides(rules: LayoutRules, neighbourhood: Neighbourhood | None, start: int, size: int) -> bool:
-    """Whether a namespace, widened to whole sections, takes in somebody else."""
+    """Whether a namespace, widened to whole sections, overlaps a neighbour that the kernel checks for."""
     if neighbourhood is None:
         return False
     if neighbourhood.iomem.intersects(start, size) is Intersection.MIXED:
@@ -176,7 +176,7 @@ def _collides(rules: LayoutRules, neighbourhood: Neighbourhood | None, start: in
 
 
 def _data_offset(rules: LayoutRules, start: int, size: int, align: int, mode: PfnMode, *, dax: bool) -> int:
-    """Offset of the data from `start`, for a memmap of `size` bytes of pages.  ENXIO in a mode without layout."""
+    """Return the offset of the data from `start`, with a memmap for `size` bytes.  ENXIO in a mode without layout."""
     used = INFO_BLOCK_RESERVE + (rules.dax_reserve if dax else 0)
     alignment = rules.minimum_alignment_ram
     if mode is PfnMode.PMEM and rules.mode_pmem:
@@ -199,4 +199,4 @@ def _check_capacity(rules: LayoutRules, size: int, dataoff: int, start_pad: int,
         CapacityCheck.OFFSET_AND_PADS: start_pad + end_trunc,
     }[rules.capacity]
     if dataoff + unused >= size:
-        raise KernelError(errno.ENXIO, f"{size} bytes leave nothing after the first {dataoff}")
+        raise KernelError(errno.ENXIO, f"no space for data: it would begin at {dataoff} of {size} bytes")

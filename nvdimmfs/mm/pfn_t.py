@@ -12,18 +12,18 @@ from nvdimmfs.units import PAGE_SHIFT
 
 
 class PfnFlag(enum.Flag):
-    """Properties of the page.  The scatter-gather flags (SG_CHAIN, SG_LAST) are never set on a page of their own."""
+    """The flags of a page.  The scatter-gather flags (SG_CHAIN, SG_LAST) are left out: they are never set on a single page."""
 
     NONE = 0
     DEV = enum.auto()
     """Not covered by the memmap of RAM."""
     MAP = enum.auto()
-    """With a struct page all the same."""
+    """Has a struct page although it is DEV."""
 
 
 @attrs.frozen
 class PfnEncoding:
-    """How number and flags share 64 bits."""
+    """The encoding of number and flags in 64 bits."""
 
     pfn_shift: int
     bits: Mapping[PfnFlag, int]
@@ -44,5 +44,5 @@ class PfnT:
     flags: PfnFlag = PfnFlag.NONE
 
     def encode(self, encoding: PfnEncoding) -> int:
-        """The 64 bits."""
+        """Encode as a 64-bit number."""
         return self.pfn << encoding.pfn_shift | sum(bit for flag, bit in encoding.bits.items() if flag in self.flags)

@@ -1,4 +1,4 @@
-"""Physical RAM, as far as memmaps draw on it."""
+"""The allocator of physical RAM for memmaps."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Piece:
 
 
 class RamPool:
-    """The free RAM of a machine: whole pages, given out from the highest address down."""
+    """The free RAM of a machine, in whole pages, allocated from the highest address down."""
 
     def __init__(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """`ranges` are start and end, the latter not included; partial pages are dropped."""
+        """`ranges` are (start, end), with `end` not included; partial pages are dropped."""
         self._free = IntervalSet((align_up(start, PAGE_SIZE), align_down(end, PAGE_SIZE)) for start, end in ranges)
 
     @property
@@ -41,7 +41,7 @@ class RamPool:
         return sum(high - low for low, high in self._free.within(start, end))
 
     def reserve(self, start: int, end: int) -> None:
-        """Keep addresses from `start` to before `end` from being given out."""
+        """Exclude the addresses from `start` to before `end` from allocation."""
         self._free.remove(align_down(start, PAGE_SIZE), align_up(end, PAGE_SIZE))
 
     def release(self, start: int, end: int) -> None:
@@ -49,12 +49,12 @@ class RamPool:
         self._free.add(start, end)
 
     def take(self, size: int) -> tuple[Piece, ...]:
-        """Draw `size` bytes, a multiple of the page size: 2 MiB blocks while there are any, then single pages.
+        """Allocate `size` bytes, a multiple of the page size: 2 MiB blocks while available, then single pages.
 
-        ENOMEM when so much is not free; nothing is drawn then.
+        ENOMEM, without allocating anything, when fewer bytes are free.
         """
         if size > self._free.count:
-            raise KernelError(errno.ENOMEM, f"{size} bytes wanted, {self._free.count} free")
+            raise KernelError(errno.ENOMEM, f"{size} bytes of RAM needed, {self._free.count} free")
         pieces: list[Piece] = []
         for block in (PMD_SIZE, PAGE_SIZE):
             for low, high in reversed(list(self._free)):
@@ -67,6 +67,6 @@ class RamPool:
         return tuple(pieces)
 
     def give_back(self, pieces: Iterable[Piece]) -> None:
-        """Take back what `take` gave out."""
+        """Free pieces that `take` returned."""
         for piece in pieces:
             self._free.add(piece.start, piece.end)

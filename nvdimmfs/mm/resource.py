@@ -1,4 +1,4 @@
-"""The tree of physical address ranges and who owns them: /proc/iomem (kernel/resource.c, Linux 6.1)."""
+"""The resource tree, physical address ranges and their owners, behind /proc/iomem (kernel/resource.c, Linux 6.1)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nvdimmfs.errors import KernelError
 
 
 class ResourceFlag(enum.Flag):
-    """What a resource is (include/linux/ioport.h)."""
+    """The type of a resource, and whether it is busy (include/linux/ioport.h)."""
 
     MEM = enum.auto()
     SYSRAM = enum.auto()
@@ -24,7 +24,7 @@ class ResourceFlag(enum.Flag):
 
 
 class ResourceDescriptor(enum.IntEnum):
-    """IORES_DESC_*: what a memory resource is used for (include/linux/ioport.h)."""
+    """IORES_DESC_*: the use of a memory resource (include/linux/ioport.h)."""
 
     NONE = 0
     CRASH_KERNEL = 1
@@ -38,9 +38,9 @@ class ResourceDescriptor(enum.IntEnum):
 
 
 class Intersection(enum.Enum):
-    """How a range meets the resources of one kind (REGION_* of include/linux/mm.h).
+    """How a range overlaps resources of one kind (REGION_* of include/linux/mm.h).
 
-    INTERSECTS is also the answer when the rest of the range belongs to nobody.
+    INTERSECTS also applies when the rest of the range belongs to no resource; MIXED when it belongs to another kind.
     """
 
     DISJOINT = enum.auto()
@@ -53,10 +53,10 @@ class Resource:
     """A range of addresses with a name, and the ranges within it.
 
     Attributes:
-        start, end: addresses, both included.
-        flags: a resource that is not BUSY lets others be requested within it.
-        desc: the kind of memory, for those who look for one kind.
-        children: resources within this one, in address order, none overlapping another.
+        start, end: addresses, both inclusive.
+        flags: within a resource that is not BUSY, other resources can be requested.
+        desc: the kind of memory, for searches by kind.
+        children: resources within this one, in address order, without overlaps.
     """
 
     name: str
@@ -76,9 +76,9 @@ class Resource:
         return ResourceFlag.BUSY in self.flags
 
     def insert(self, new: Resource) -> Resource:
-        """Put a resource below this one, taking in those that it covers (insert_resource).
+        """Insert a resource below this one; resources that it contains become its children (insert_resource).
 
-        EBUSY when it covers one only in part, or leaves this resource.
+        EBUSY when it overlaps a resource in part, or extends beyond this resource.
         """
         parent = self
         while True:
@@ -90,7 +90,7 @@ class Resource:
             if not _holds_more_than(conflict, new):
                 break
             parent = conflict
-        covered = list(parent._meeting(new.start, new.end))
+        covered = list(parent._overlapping(new.start, new.end))
         for child in covered:
             if child.start < new.start or child.end > new.end:
                 raise _busy(new, child)
@@ -102,19 +102,19 @@ class Resource:
     def request(self, start: int, size: int, name: str) -> Resource:
         """Reserve a range for one user, as a busy resource (request_mem_region).
 
-        What stands in the way is descended into while it is not busy, so that a driver may own
-        a part of "Persistent Memory (legacy)".  EBUSY when it is busy, or covers the range in part.
+        The range may lie within a resource that is not busy, so that a driver can own a part of "Persistent Memory
+        (legacy)".  EBUSY when it overlaps a busy resource, or any resource in part.
         """
         parent = self._free_within(start, size, name)
         flags = parent.flags & ResourceFlag.SYSTEM_RAM | ResourceFlag.BUSY
         return parent._adopt(Resource(name, start, start + size - 1, flags, parent.desc))
 
     def check(self, start: int, size: int, name: str) -> None:
-        """EBUSY where `request` says so."""
+        """Raise the EBUSY that `request` would raise, without reserving the range."""
         self._free_within(start, size, name)
 
     def _free_within(self, start: int, size: int, name: str) -> Resource:
-        """The innermost resource that holds a range of which nobody owns anything.  EBUSY."""
+        """Return the innermost resource that contains a range without any owner.  EBUSY."""
         parent, end = self, start + size - 1
         while conflict := parent._conflict(start, end):
             if conflict is parent or conflict.busy:
@@ -123,13 +123,13 @@ class Resource:
         return parent
 
     def release(self, start: int, size: int) -> None:
-        """Give back a range that `request` reserved; it must be exactly one (release_mem_region)."""
+        """Release a range that `request` reserved; it must be the same range (release_mem_region)."""
         end = start + size - 1
         holder = self
         while True:
-            inside = next(holder._meeting(start, end), None)
+            inside = next(holder._overlapping(start, end), None)
             if inside is None or inside.start > start or inside.end < end:
-                raise LookupError(f"nobody holds {start:#x}-{end:#x}")
+                raise LookupError(f"no resource holds {start:#x}-{end:#x}")
             if not inside.busy:
                 holder = inside
                 continue
@@ -139,16 +139,16 @@ class Resource:
             return
 
     def detach(self) -> None:
-        """Take this resource, and what is below it, out of the tree (release_resource)."""
-        assert self.parent is not None, "the root stays"
+        """Remove this resource and everything below it from the tree (release_resource)."""
+        assert self.parent is not None, "the root cannot be removed"
         children = self.parent.children
         del children[bisect.bisect_left(children, self.start, key=_start)]
         self.parent = None
 
     def remove(self) -> None:
-        """Take this resource out of the tree; what is below it moves up to its place (remove_resource)."""
+        """Remove this resource from the tree; its children move up to its parent (remove_resource)."""
         parent, children = self.parent, list(self.children)
-        assert parent is not None, "the root stays"
+        assert parent is not None, "the root cannot be removed"
         self.detach()
         for child in children:
             child.detach()
@@ -161,10 +161,10 @@ class Resource:
         flags: ResourceFlag = ResourceFlag.SYSTEM_RAM,
         desc: ResourceDescriptor = ResourceDescriptor.NONE,
     ) -> Intersection:
-        """Whether a range meets resources with all of `flags` (and of kind `desc`): region_intersects."""
+        """How a range overlaps resources with all of `flags` (and of kind `desc`): region_intersects."""
         end = start + size - 1
         matching = other = False
-        for child in self._meeting(start, end):
+        for child in self._overlapping(start, end):
             if child.matches(flags, desc):
                 matching = True
                 continue
@@ -180,11 +180,11 @@ class Resource:
         return Intersection.MIXED if other else Intersection.INTERSECTS
 
     def matches(self, flags: ResourceFlag, desc: ResourceDescriptor = ResourceDescriptor.NONE) -> bool:
-        """Whether the resource has all of `flags` and is of kind `desc` (NONE: of any)."""
+        """Whether the resource has all of `flags` and is of kind `desc` (NONE: any kind)."""
         return flags in self.flags and desc in (ResourceDescriptor.NONE, self.desc)
 
     def matching(self, flags: ResourceFlag, desc: ResourceDescriptor = ResourceDescriptor.NONE) -> Iterator[Resource]:
-        """The resources of a kind in address order, without those below one of them (walk_iomem_res_desc)."""
+        """Yield the resources of a kind in address order, without those nested in another one (walk_iomem_res_desc)."""
         for child in self.children:
             if child.matches(flags, desc):
                 yield child
@@ -192,7 +192,7 @@ class Resource:
                 yield from child.matching(flags, desc)
 
     def walk(self, depth: int = 0) -> Iterator[tuple[int, Resource]]:
-        """Everything below, parents before children, in address order, with its depth from 0."""
+        """Yield (depth, resource) for everything below, parents first, in address order; depth counts from 0."""
         for child in self.children:
             yield depth, child
             yield from child.walk(depth + 1)
@@ -201,23 +201,23 @@ class Resource:
         return f"{self.name} {self.start:#x}-{self.end:#x}"
 
     def _conflict(self, start: int, end: int) -> Resource | None:
-        """Who forbids a child with these addresses: this itself when it does not fit, or a child."""
+        """Return the resource that prevents a child with these addresses: this one if it does not fit, or a child."""
         if end < start or start < self.start or end > self.end:
             return self
         index = self._first_ending_from(start)
         return self.children[index] if index < len(self.children) and self.children[index].start <= end else None
 
-    def _meeting(self, start: int, end: int) -> Iterator[Resource]:
-        """The children that a range meets."""
+    def _overlapping(self, start: int, end: int) -> Iterator[Resource]:
+        """Yield the children that overlap a range."""
         for child in itertools.islice(self.children, self._first_ending_from(start), None):
             if child.start > end:
                 return
             yield child
 
     def _first_ending_from(self, start: int) -> int:
-        """The index of the first child that does not end before an address.
+        """Return the index of the first child that does not end before an address.
 
-        As none overlaps another, their ends are in order like their starts.
+        Children do not overlap, so their ends are in the same order as their starts.
         """
         return bisect.bisect_left(self.children, start, key=_end)
 
@@ -228,7 +228,7 @@ class Resource:
 
 
 def iomem_root(end: int) -> Resource:
-    """The root of an empty tree up to the last address that the processor can form ("PCI mem" in the kernel)."""
+    """Create the root of a tree that ends at the processor's last physical address ("PCI mem" in the kernel)."""
     return Resource("PCI mem", 0, end)
 
 
@@ -237,7 +237,7 @@ _end = operator.attrgetter("end")
 
 
 def _holds_more_than(outer: Resource, inner: Resource) -> bool:
-    """Whether `outer` covers `inner` and something else too."""
+    """Whether `outer` contains `inner` and is larger."""
     covers = outer.start <= inner.start and outer.end >= inner.end
     return covers and (outer.start, outer.end) != (inner.start, inner.end)
 

@@ -1,13 +1,14 @@
-"""Sparse memory: which sections are populated, and where their struct pages lie.
+"""Sparse memory: the populated sections, and the location of their struct pages.
 
-mm/sparse.c, mm/sparse-vmemmap.c and arch/x86/mm/init_64.c of Linux 6.1 work section by section (128 MiB); here a run of
-sections is one object, so that a petabyte costs as much as a section.  A section's memmap is 2 MiB:
+mm/sparse.c, mm/sparse-vmemmap.c and arch/x86/mm/init_64.c of Linux 6.1 work section by section (128 MiB).  Here a run
+of sections is one object, so that a petabyte costs as much as a section.  The memmap of a section has 2 MiB:
 
-* through a vmem_altmap it is one block of 512 frames of the range itself;
-* in RAM it is one 2 MiB block, or single pages when there is none;
-* a part of a section has its memmap in single pages of RAM, with an altmap too;
-* a part of a section that held RAM at boot needs none: the memmap of the whole section is there since boot;
-* compound pages (a device dax's) have one page for the head and one that all other pages of struct pages share.
+* with a vmem_altmap, it is one block of 512 frames of the range itself;
+* in RAM, it is one block of 2 MiB, or single pages when no such block is free;
+* a part of a section has its memmap in single pages of RAM, even with an altmap;
+* a part of a section that held RAM at boot needs none, because the memmap of the whole section exists since boot;
+* a compound page (of a device dax) has one page of RAM for the first page of struct pages, and one page that all
+  further pages of struct pages share.
 """
 
 from __future__ import annotations
@@ -37,28 +38,28 @@ from nvdimmfs.units import (
     div_round_up,
 )
 
-#: Pages of RAM that the memmap of one compound page takes: its head's, and one for all of its tails.
+#: Pages of RAM in the memmap of one compound page: one for the head, and one that the tails share.
 VMEMMAP_PAGES_PER_COMPOUND = 2
 
 
 class Place(enum.Enum):
-    """Where struct pages lie."""
+    """The kind of memory that holds struct pages."""
 
     BOOT = "boot"
-    """In RAM, since boot."""
+    """In RAM, allocated at boot."""
     RAM = "ram"
     PMEM = "pmem"
 
 
 @attrs.frozen
 class MemmapRun:
-    """Struct pages of consecutive pfns that were allocated in one way.
+    """Struct pages of consecutive pfns that were allocated in one step.
 
     Attributes:
-        first_pfn, end_pfn: the pages described, the latter not included.
-        place: where their struct pages lie.
-        pieces: the memory that they lie in, in order; empty where device memory uses a run made at boot.
-        compound: pages of each compound page whose tails share their struct pages' memory; 0 for none.
+        first_pfn, end_pfn: the pages described; `end_pfn` is not included.
+        place: the kind of memory that holds the struct pages.
+        pieces: that memory, in order; empty where device memory uses a run allocated at boot.
+        compound: pages in each compound page, whose tails share the memory of their struct pages; 0 for plain pages.
     """
 
     first_pfn: int
@@ -81,9 +82,10 @@ class MemmapRun:
         raise AssertionError("the pieces hold every struct page of the run")
 
     def linear(self, low: int, high: int) -> Iterator[tuple[int, int, range | None]]:
-        """Parts of the pfns from `low` to before `high` whose struct pages lie side by side, with their addresses.
+        """Yield the parts of the pfns from `low` to before `high` whose struct pages are contiguous.
 
-        Compound pages are one part without addresses.
+        Each item is first pfn, end pfn and the physical addresses of the struct pages.  Compound pages are one part
+        without addresses.
         """
         if self.compound:
             yield low, high, None
@@ -106,16 +108,16 @@ class Memmap:
 
     @property
     def ram_bytes(self) -> int:
-        """Bytes of RAM drawn for it."""
+        """Bytes of RAM allocated for it."""
         return sum(piece.size for run in self.runs if run.place is Place.RAM for piece in run.pieces)
 
     @property
     def altmap_pfns(self) -> int:
-        """Page frames drawn for it from the altmap."""
+        """Page frames allocated for it from the altmap."""
         return sum(piece.size >> PAGE_SHIFT for run in self.runs if run.place is Place.PMEM for piece in run.pieces)
 
     def in_pmem(self, low: int, high: int) -> Iterator[range]:
-        """Physical addresses of those struct pages of the pfns from `low` to before `high` that an altmap placed."""
+        """Yield the physical addresses of the struct pages in an altmap for the pfns from `low` to before `high`."""
         for run in self.runs:
             if run.place is Place.PMEM:
                 yield from (addresses for _, _, addresses in run.linear(low, high) if addresses)
@@ -125,15 +127,15 @@ class SparseMemory:
     """The sections of one machine.
 
     Attributes:
-        boot: the memmap of the sections that hold RAM.
-        fail_next_altmap_allocation: set it, and the next block is refused as if the altmap were full.
+        boot: the memmap of the sections that held RAM at boot.
+        fail_next_altmap_allocation: whether the next allocation fails as if the altmap were full.
     """
 
     def __init__(self, ram: Iterable[tuple[int, int]], pool: RamPool, *, whole_sections: bool = False) -> None:
-        """`ram` are first and end pfn of the RAM at boot, whose memmap is drawn from `pool` (ENOMEM).
+        """Populate the RAM at boot, given as first and end pfns, and allocate its memmap from `pool`.  ENOMEM.
 
-        With `whole_sections`, as before Linux 5.3, a section is populated in full or not at all, and one
-        that is populated already is taken as it is.
+        With `whole_sections`, as before Linux 5.3, a section is populated in full or not at all, and a section that
+        is populated already is reused.
         """
         self._pool = pool
         self.fail_next_altmap_allocation = False
@@ -157,26 +159,26 @@ class SparseMemory:
 
     @property
     def hot(self) -> IntervalSet:
-        """Pfns of the memory that was populated after boot: device memory, and RAM that was added."""
+        """Pfns of the memory that was populated after boot: device memory and added RAM."""
         return self._hot
 
     def is_valid(self, pfn: int) -> bool:
-        """Whether a struct page is mapped for it (pfn_valid); in a section with RAM that is so even in holes."""
+        """Whether a struct page is mapped for a pfn (pfn_valid); true even for holes in a section with RAM."""
         return pfn in self._early or pfn in self._hot
 
     def is_online(self, pfn: int) -> bool:
-        """Whether it is within a subsection of RAM that is on line; device memory never is."""
+        """Whether a pfn is within a subsection of online RAM; never true for device memory."""
         return pfn in self._online
 
     def switch(self, first: int, end: int, *, online: bool) -> None:
-        """Let the subsections from pfn `first` to before `end` go on line or off line."""
+        """Mark the subsections from pfn `first` to before `end` online or offline."""
         if online:
             self._online.add(first, end)
         else:
             self._online.remove(first, end)
 
     def runs_within(self, first: int, end: int) -> Iterator[MemmapRun]:
-        """Where the struct pages of the pfns from `first` to before `end` lie, in order of pfns."""
+        """Yield the runs of struct pages for the pfns from `first` to before `end`, in order."""
         index = max(0, bisect.bisect_right(self._runs, first, key=_first_pfn) - 1)
         for run in itertools.islice(self._runs, index, None):
             if run.first_pfn >= end:
@@ -187,9 +189,9 @@ class SparseMemory:
     def add(self, first: int, end: int, altmap: VmemAltmap | None = None, compound: int = 0) -> Memmap:
         """Populate the pfns from `first` to before `end`, multiples of a subsection (sparse_add_section).
 
-        `compound` is the number of pages of each compound page whose struct pages may share memory.
-        EEXIST when a subsection is populated already, ENOMEM when the memmap does not fit; whichever the
-        lower section meets.  Nothing is left behind then.
+        `compound` is the number of pages in each compound page whose struct pages may share memory; 0 for plain pages.
+        EEXIST when a subsection is populated already, ENOMEM when the memmap does not fit; the lowest failing section
+        decides which.  A failure leaves no trace.
         """
         taken = None if self._whole_sections else self._populated.first_within(first, end)
         stop = end if taken is None else max(first, align_down(taken, PAGES_PER_SECTION))
@@ -214,7 +216,7 @@ class SparseMemory:
         self._free(memmap, altmap)
 
     def _vacant(self, first: int, end: int) -> Iterator[tuple[int, int]]:
-        """What of a range is to be populated, cut where a whole section begins or ends."""
+        """Yield the parts of a range that are not populated yet, split where a whole section begins or ends."""
         for low, high in list(_gaps(self._populated, first, end)):
             head = min(high, align_up(low, PAGES_PER_SECTION))
             tail = max(head, align_down(high, PAGES_PER_SECTION))
@@ -224,7 +226,7 @@ class SparseMemory:
         runs: list[MemmapRun] = []
         try:
             for first, end in parts:
-                runs.append(self._run(first, end, altmap, compound))  # what was made must be undone
+                runs.append(self._run(first, end, altmap, compound))  # on failure, the runs so far must be freed
         except KernelError:
             self._free(Memmap(tuple(runs)), altmap)
             raise
@@ -244,7 +246,7 @@ class SparseMemory:
         return MemmapRun(first, end, Place.RAM, self._pool.take((end - first) * STRUCT_PAGE_SIZE))
 
     def _altmap_piece(self, altmap: VmemAltmap, sections: int) -> Piece:
-        """The block of each of so many sections, one behind the other.  ENOMEM; x86 does not fall back to RAM."""
+        """Allocate one block for each section, adjacent to each other.  ENOMEM; x86 does not fall back to RAM."""
         injected, self.fail_next_altmap_allocation = self.fail_next_altmap_allocation, False
         if injected or sections > altmap.fitting(PAGES_PER_PMD):
             raise KernelError(errno.ENOMEM, f"the altmap has no room for the memmap of {sections} sections")
@@ -259,7 +261,7 @@ class SparseMemory:
 
 
 def _gaps(taken: IntervalSet, first: int, end: int) -> Iterator[tuple[int, int]]:
-    """The parts of a range that are not in a set."""
+    """Yield the parts of a range that are not in a set."""
     for low, high in taken.within(first, end):
         if first < low:
             yield first, low

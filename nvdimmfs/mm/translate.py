@@ -1,9 +1,9 @@
-"""Questions about one page, and everything there is to say about it.
+"""The debug folder's `translate`: queries about one page frame and their answers.
 
-A question names the page in one of four ways: `pfn 0x100000`, `phys 0x100000000`, `virt 0xffff888100000000` (an address
-of the direct map) or `page 0xffffea0004000000` (the address of its struct page).  A bare number is an address: of the
-upper half of the address space, which the kernel has for itself, a virtual one, and then a struct page's if it lies
-among them; else a physical one.  Numbers are decimal, or hexadecimal after 0x.
+A query names the page in one of four ways: `pfn 0x100000`, `phys 0x100000000`, `virt 0xffff888100000000` (an address in
+the direct map) or `page 0xffffea0004000000` (the address of its struct page).  A bare number is an address: a physical
+one in the lower half of the address space; in the upper half, which belongs to the kernel, that of a struct page if it
+is in vmemmap, else a virtual one.  Numbers are decimal, or hexadecimal after 0x.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from nvdimmfs.mm.resource import Resource, ResourceDescriptor
 from nvdimmfs.mm.sparse import Place
 from nvdimmfs.units import PAGE_SHIFT, PAGE_SIZE, U64_MASK
 
-#: The least address that the kernel has for itself (Documentation/x86/x86_64/mm.rst).
+#: The lowest address of the kernel's half of the address space (Documentation/x86/x86_64/mm.rst).
 _UPPER_HALF = 1 << 63
 
 _PERSISTENT = (ResourceDescriptor.PERSISTENT_MEMORY, ResourceDescriptor.PERSISTENT_MEMORY_LEGACY)
 
-_QUESTION = re.compile(r"\s*(?:(pfn|phys|virt|page)\s+)?(0[xX][0-9a-fA-F]+|[0-9]+)\s*")
+_QUERY = re.compile(r"\s*(?:(pfn|phys|virt|page)\s+)?(0[xX][0-9a-fA-F]+|[0-9]+)\s*")
 
 
 @attrs.frozen
-class PageQuestion:
-    """Which page is asked about.
+class PageQuery:
+    """A query about one page frame.
 
     Attributes:
         kind: `pfn`, `phys`, `virt` or `page`.
-        number: the page frame or the address.
+        number: the page frame number or the address.
     """
 
     kind: str
     number: int
 
     @classmethod
-    def parse(cls, text: str, space: AddressSpace) -> PageQuestion:
-        """Read a question.  EINVAL when it is none."""
-        found = _QUESTION.fullmatch(text)
+    def parse(cls, text: str, space: AddressSpace) -> PageQuery:
+        """Parse a query.  EINVAL when the syntax is wrong."""
+        found = _QUERY.fullmatch(text)
         if found is None:
-            raise KernelError(errno.EINVAL, f"{text!r} is not pfn, phys, virt or page and a number")
+            raise KernelError(errno.EINVAL, f"{text!r} is not pfn, phys, virt or page followed by a number")
         digits = found[2]
         number = int(digits, 16) if digits[:2] in ("0x", "0X") else int(digits)
         if number > U64_MASK:
@@ -57,11 +57,11 @@ class PageQuestion:
         return cls(found[1] or _kind_of_address(number, space), number)
 
     def pfn(self, pages: Pages) -> int:
-        """The page frame.  ENXIO when the number names none."""
+        """The page frame number.  ENXIO when no page frame has that number or address."""
         try:
             return pages.page_to_pfn(self._page(pages))
         except KernelError:
-            raise KernelError(errno.ENXIO, f"{self} names no page") from None
+            raise KernelError(errno.ENXIO, f"there is no page {self}") from None
 
     def _page(self, pages: Pages) -> int:
         """The virtual address of the page's struct page."""
@@ -76,26 +76,26 @@ class PageQuestion:
 
     @property
     def offset(self) -> int:
-        """How far into its page the address points."""
+        """Offset of the address within its page, in bytes."""
         return self.number % PAGE_SIZE if self.kind in ("phys", "virt") else 0
 
     def __str__(self) -> str:
         return f"{self.kind} {self.number:#x}"
 
 
-def translation_text(memory: Memory, question: PageQuestion) -> str:
-    """All there is to say about the page, a fact a line.  ENXIO when the question names none."""
-    found = memory.pages.describe(question.pfn(memory.pages))
+def translation_text(memory: Memory, query: PageQuery) -> str:
+    """Return all facts about the page, one per line.  ENXIO when there is no such page frame."""
+    found = memory.pages.describe(query.pfn(memory.pages))
     device = found.pagemap.owner if found.pagemap else NOTHING
     resource = _owner(memory.iomem, found.physical)
     pfn_t, encoding = _pfn_t(found, resource), ENCODINGS.get(memory.kernel.pfn_flags)
     facts: dict[str, object] = {
-        "query": question,
+        "query": query,
         "pfn": f"{found.pfn:#x}",
         "physical": f"{found.physical:#x}",
         "virtual": f"{found.virtual:#x}",
         "page": f"{found.page:#x}",
-        "offset": f"{question.offset:#x}",
+        "offset": f"{query.offset:#x}",
         "pfn_valid": int(found.valid),
         "pfn_to_online_page": f"{found.page:#x}" if found.online else NOTHING,
         "initialised": int(found.initialised),
@@ -118,25 +118,25 @@ def _kind_of_address(number: int, space: AddressSpace) -> str:
 
 
 def _owner(iomem: Resource, address: int) -> Resource | None:
-    """The innermost resource that an address is in."""
+    """Return the innermost resource that contains an address."""
     holders = [resource for _, resource in iomem.walk() if resource.start <= address <= resource.end]
     return holders[-1] if holders else None
 
 
 def _place(found: PageInfo) -> str:
-    """RAM is RAM, whenever the struct page came there."""
+    """Name the kind of memory; RAM allocated at boot and later have the same name."""
     if found.place is None:
         return NOTHING
     return "pmem" if found.place is Place.PMEM else "ram"
 
 
 def _pfn_t(found: PageInfo, resource: Resource | None) -> PfnT:
-    """What a driver would hand out: persistent memory is DEV, and MAP as well where its struct page can be used."""
+    """The pfn_t that a driver would return: persistent memory is DEV, and also MAP if it has a usable struct page."""
     if found.pagemap is None and (resource is None or resource.desc not in _PERSISTENT):
         return PfnT(found.pfn)
     return PfnT(found.pfn, PfnFlag.DEV | PfnFlag.MAP if found.initialised else PfnFlag.DEV)
 
 
 def _flags_text(pfn: PfnT) -> str:
-    """The flags by name."""
+    """The names of the flags."""
     return " ".join(str(flag.name) for flag in PfnFlag if flag in pfn.flags) or NOTHING

@@ -1,4 +1,4 @@
-"""Zones of page frames: DMA, DMA32, Normal, Movable and Device, one of each a node."""
+"""Zones of page frames: each node has DMA, DMA32, Normal, Movable and Device."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-#: Where the zones of RAM end, as pfns: 16 MiB, 4 GiB, nowhere (arch/x86/mm/init.c).
+#: The ends of the zones DMA and DMA32 as pfns: 16 MiB and 4 GiB (arch/x86/mm/init.c).
 MAX_DMA_PFN = (16 << 20) >> 12
 MAX_DMA32_PFN = (4 << 30) >> 12
 
 
 @attrs.define(eq=False)
 class Zone:
-    """Page frames that are managed in one way.
+    """Page frames that the kernel manages in the same way.
 
     Attributes:
-        name: as /proc/zoneinfo shows it.
+        name: as shown in /proc/zoneinfo.
         nid: the node.
-        start_pfn: the first frame spanned; 0 while nothing is.
-        spanned: frames from the first to the last, holes counted too.
-        present: frames that exist; always 0 for device memory, which the page allocator never sees.
-        managed: frames that the page allocator has.
+        start_pfn: the first frame spanned; 0 for an empty zone.
+        spanned: frames from the first to the last, including holes.
+        present: frames that exist; always 0 for device memory, which the page allocator does not manage.
+        managed: frames that the page allocator manages.
     """
 
     name: str
@@ -38,14 +38,14 @@ class Zone:
 
     @property
     def populated(self) -> bool:
-        """Whether the page allocator has to do with it (populated_zone)."""
+        """Whether the zone has present frames, which the page allocator manages (populated_zone)."""
         return self.present > 0
 
     def __contains__(self, pfn: int) -> bool:
         return self.start_pfn <= pfn < self.end_pfn
 
     def grow(self, first: int, end: int) -> None:
-        """Span the frames from `first` to before `end` as well (resize_zone_range)."""
+        """Extend the span to the frames from `first` to before `end` (resize_zone_range)."""
         if not self.spanned:
             self.start_pfn, self.spanned = first, end - first
             return
@@ -54,9 +54,9 @@ class Zone:
         self.start_pfn = start
 
     def shrink(self, first: int, end: int, remaining: Iterable[tuple[int, int]]) -> None:
-        """Span the frames from `first` to before `end` no more, if they are at one of its ends (shrink_zone_span).
+        """Remove the frames from `first` to before `end` from the span, if they are at its edge (shrink_zone_span).
 
-        `remaining`: what else is in the zone and on line.
+        `remaining`: all other frames that are in the zone and online.
         """
         rest = sorted(remaining)
         if not rest and (self.start_pfn == first or self.end_pfn == end):
@@ -68,17 +68,17 @@ class Zone:
             self.spanned = max(high for _, high in rest) - self.start_pfn
 
     def shrink_to(self, remaining: Iterable[tuple[int, int]]) -> None:
-        """Span no more than the given ranges, as kernels do whose ZONE_DEVICE shrinks."""
+        """Reduce the span to the given ranges, as in kernels whose ZONE_DEVICE shrinks."""
         self.start_pfn = self.spanned = 0
         for first, end in remaining:
             self.grow(first, end)
 
 
 def ram_zones(nid: int, ram: Sequence[tuple[int, int]]) -> list[Zone]:
-    """The zones of a node's RAM, given as first and end pfn of each range; Movable among them, which is empty.
+    """Create the zones of a node's RAM, given as first and end pfns, and an empty Movable zone.
 
-    A zone spans what the node spans of it, holes included (calculate_node_totalpages, mm/page_alloc.c).
-    `managed` is left for who knows the reservations.
+    Each zone spans the part of the node that is within its limits, including holes (calculate_node_totalpages,
+    mm/page_alloc.c).  The caller sets `managed`, which depends on reservations.
     """
     node_first = min((first for first, _ in ram), default=0)
     node_end = max((end for _, end in ram), default=0)
@@ -95,5 +95,5 @@ def ram_zones(nid: int, ram: Sequence[tuple[int, int]]) -> list[Zone]:
 
 
 def device_zone(nid: int) -> Zone:
-    """A node's empty ZONE_DEVICE."""
+    """Create a node's empty ZONE_DEVICE."""
     return Zone("Device", nid)

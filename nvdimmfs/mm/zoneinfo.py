@@ -1,8 +1,8 @@
 """/proc/zoneinfo (zoneinfo_show_print in mm/vmstat.c, Linux 6.1).
 
-The spans, present and managed counts, watermarks, protection and free pages are worked out from the machine's memory.
-Counters that only a running system moves (page cache, anonymous memory, allocations per node) show a machine on which
-nothing runs: 0.
+Spans, present and managed counts, watermarks, protection and free pages are computed from the machine's memory.
+Counters that change only on a running system (page cache, anonymous memory, allocations per node) are 0, as no process
+runs on the machine.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from nvdimmfs.mm.zone import Zone
 from nvdimmfs.units import MIB, PAGE_SHIFT, PAGE_SIZE
 
-#: /proc/sys/vm/lowmem_reserve_ratio: 1/n of the zones above is kept from those who could use them.
+#: /proc/sys/vm/lowmem_reserve_ratio: allocations that could use a higher zone must leave 1/n of its pages free here.
 LOWMEM_RESERVE_RATIO = {"DMA": 256, "DMA32": 256, "Normal": 32, "Movable": 0, "Device": 0}
 
-#: Pages of a page block, and how many blocks of each zone transparent huge pages want free (mm/khugepaged.c).
+#: Pages of a page block, and the blocks that transparent huge pages keep free in each zone (mm/khugepaged.c).
 _PAGES_PER_BLOCK = 512
 _BLOCKS_KEPT_FREE = 2 + 3 * 3
 
@@ -86,7 +86,7 @@ _IDLE_ZONE_COUNTERS = (
 
 
 def zoneinfo_text(nodes: Mapping[int, Sequence[Zone]], free_pages: Callable[[Zone], int]) -> str:
-    """The file's text; `free_pages` counts the free pages of a zone."""
+    """Return the content of the file; `free_pages` returns the number of free pages in a zone."""
     every_zone = [zone for zones in nodes.values() for zone in zones]
     reserve = _min_free_pages(every_zone)
     managed = sum(zone.managed for zone in every_zone)
@@ -125,7 +125,7 @@ def _summary(zone: Zone, free: int, marks: tuple[int, int, int], protection: Seq
 
 
 def _details(zone: Zone, free: int, marks: tuple[int, int, int]) -> list[str]:
-    """What a populated zone shows besides: its counters, and the page lists of the one processor."""
+    """The further lines of a populated zone: its counters, and the page lists of the one processor."""
     batch = _batch(zone)
     return [
         _counter("nr_free_pages", free),
@@ -146,21 +146,21 @@ def _counter(name: str, value: int) -> str:
 
 
 def _min_free_pages(zones: Sequence[Zone]) -> int:
-    """What vm.min_free_kbytes comes to, in pages, with transparent huge pages on (set_recommended_min_free_kbytes)."""
+    """The value of vm.min_free_kbytes, in pages, with transparent huge pages on (set_recommended_min_free_kbytes)."""
     populated = [zone for zone in zones if zone.populated]
     recommended = _PAGES_PER_BLOCK * len(populated) * _BLOCKS_KEPT_FREE
     return min(recommended, sum(zone.managed for zone in populated) // 20)
 
 
 def _watermarks(zone: Zone, reserve: int, managed: int) -> tuple[int, int, int]:
-    """Pages below which the zone is short: min, low and high, for its share of the reserve (setup_per_zone_wmarks)."""
+    """The watermarks min, low and high in pages, from the zone's share of the reserve (setup_per_zone_wmarks)."""
     minimum = reserve * zone.managed // managed if managed else 0
     step = max(minimum // 4, zone.managed // 1000)
     return minimum, minimum + step, minimum + 2 * step
 
 
 def _protection(zones: Sequence[Zone], index: int) -> list[int]:
-    """Pages kept from allocations that could be served by a zone above (setup_per_zone_lowmem_reserve)."""
+    """Pages protected from allocations that a higher zone could serve (setup_per_zone_lowmem_reserve)."""
     ratio = LOWMEM_RESERVE_RATIO[zones[index].name]
     protection = []
     above = 0
@@ -171,12 +171,12 @@ def _protection(zones: Sequence[Zone], index: int) -> list[int]:
 
 
 def _batch(zone: Zone) -> int:
-    """Pages moved to a processor's list at once (zone_batchsize)."""
+    """Pages moved to a processor's list in one batch (zone_batchsize)."""
     quarter = max(1, min(zone.managed >> 10, MIB // PAGE_SIZE) // 4)
     return max(1, (1 << (quarter + quarter // 2).bit_length() - 1) - 1)
 
 
 def _stat_threshold(zone: Zone) -> int:
-    """How far a processor's counters may drift (calculate_normal_threshold, mm/vmstat.c)."""
+    """The largest drift of a processor's counters (calculate_normal_threshold, mm/vmstat.c)."""
     blocks_of_128_mib = zone.managed >> (27 - PAGE_SHIFT)
     return min(125, 2 * (1 + blocks_of_128_mib.bit_length()))

@@ -123,7 +123,7 @@ ram = "4P"
 => ram: 4P is too much; the most is 4194302G
 
 memmap = "1G"
-=> memmap: memmap entry 1 '1G' (column 1): there is a size but no start, which would take away all RAM above it;
+=> memmap: memmap entry 1 '1G' (column 1): the start is missing; a size alone would remove all RAM above it;
    write SIZE!START, for example 512M!4G
 
 name = "a\u001bb"
