@@ -1,1 +1,1 @@
-"""A whole machine: memory, modules, devices, and what its debug folder and /proc show."""
+"""A whole machine: memory, modules and devices, with the debug folder and the files of /proc that show them."""

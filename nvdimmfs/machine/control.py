@@ -1,4 +1,7 @@
-"""The control channel of the debug folder: what a sandbox needs that no file in /sys gives (`formats.control`)."""
+"""The control channel of the debug folder, for requests of a sandbox that no file in /sys supports.
+
+The messages are in `formats.control`.
+"""
 
 from __future__ import annotations
 
@@ -20,63 +23,64 @@ from nvdimmfs.formats.control import Message
 from nvdimmfs.kernfs import Channel, Directory, Node
 from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
 
-#: Bytes of the caller's memory that one message carries; a FUSE request of a message must hold them in base64.
+#: Bytes of the caller's memory in one message; encoded in base64 they must fit into one FUSE request.
 PIECE = 1 << 16
 
-#: An ioctl under way: it asks for the caller's memory and returns what the system call returns.
+#: A running ioctl: it yields accesses to the caller's memory and returns the result of the system call.
 Conversation = Generator[CopyIn | CopyOut, bytes, int]
 
 
 class ControlSession:
-    """One open file of the channel.
+    """The engine's end of one open file of the channel.
 
     Args:
-        system: the machine's.
-        channel: what was opened.
-        modules: those that can be loaded and unloaded.
+        system: the machine's devices, uevents and tree.
+        channel: the channel that was opened.
+        modules: the modules that can be loaded and unloaded.
     """
 
     def __init__(self, system: System, channel: Channel, modules: Modules) -> None:
         self._system = system
         self._channel = channel
         self._modules = modules
-        self._answers: deque[bytes] = deque()
+        self._outgoing: deque[bytes] = deque()
         self._ioctl: IoctlCall | None = None
         self._watcher: Watcher | None = None
 
     @property
     def has_message(self) -> bool:
-        return bool(self._answers)
+        return bool(self._outgoing)
 
     @property
     def has_unacknowledged(self) -> bool:
         return self._watcher is not None and self._watcher.has_unacknowledged
 
     def read(self) -> bytes:
-        return self._answers.popleft() if self._answers else b""
+        return self._outgoing.popleft() if self._outgoing else b""
 
     def write(self, message: bytes) -> None:
-        """EINVAL for what is no message, or not one that a sandbox sends now."""
+        """EINVAL for text that is not a message."""
         try:
-            said = control.decode(message)
+            request = control.decode(message)
         except control.ControlError as error:
             raise KernelError(errno.EINVAL, str(error)) from None
         try:
-            answer = self._answer(said)
+            reply = self._handle(request)
         except KernelError as refusal:
             self._ioctl = None
-            answer = control.Refused(refusal.errno, refusal.reason)
-        if answer is not None:
-            self._say(answer)
+            reply = control.Refused(refusal.errno, refusal.reason)
+        if reply is not None:
+            self._send(reply)
 
     def close(self) -> None:
         if self._watcher is not None:
             self._watcher.close()
 
-    def _answer(self, said: Message) -> Message | None:
-        match said:
+    def _handle(self, request: Message) -> Message | None:
+        """Carry out a request and return the reply, if it has one.  EINVAL for one that is not valid now."""
+        match request:
             case control.Ioctl():
-                self._ioctl = IoctlCall(self._conversation(said))
+                self._ioctl = IoctlCall(self._conversation(request))
                 return self._ioctl.start()
             case control.Copied(data) if self._ioctl:
                 return self._ioctl.copied(data)
@@ -89,33 +93,33 @@ class ControlSession:
                 self._modules.unload(name)
                 return control.Result(0)
             case control.Renumber():
-                self._renumber(said)
+                self._renumber(request)
                 return control.Result(0)
             case control.Watch(directories) if self._watcher is None:
-                self._watcher = Watcher(self._system, directories, self._say)
+                self._watcher = Watcher(self._system, directories, self._send)
                 return None
             case control.Done(sequence) if self._watcher:
                 self._watcher.done = max(sequence, self._watcher.done)
                 return None
-        raise KernelError(errno.EINVAL, f"not now: {said}")
+        raise KernelError(errno.EINVAL, f"message not valid in this state: {request}")
 
-    def _say(self, message: Message) -> None:
-        self._answers.append(control.encode(message))
+    def _send(self, message: Message) -> None:
+        self._outgoing.append(control.encode(message))
         self._channel.wake()
 
     def _conversation(self, call: control.Ioctl) -> Conversation:
-        """ENOTTY for what takes no ioctls, ENODEV for what is gone."""
+        """Start an ioctl.  ENOTTY for a device that supports none, ENODEV for a device that was removed."""
         device = self._device(DeviceNumber(call.kind, call.major, call.minor))
         if isinstance(device, Disk | Partition):
             return block_ioctl(device, call.request, call.argument, privileged=call.privileged)
         target = ioctl_target(device)
         if target is None:
-            raise KernelError(errno.ENOTTY, f"{device.name} takes no ioctl")
+            raise KernelError(errno.ENOTTY, f"{device.name} supports no ioctl")
         return nd_ioctl(target, call.request, call.writable)
 
-    def _renumber(self, wish: control.Renumber) -> None:
-        device = self._device(DeviceNumber(wish.kind, wish.major, wish.minor))
-        device.renumber(DeviceNumber(wish.kind, wish.new_major, wish.new_minor))
+    def _renumber(self, request: control.Renumber) -> None:
+        device = self._device(DeviceNumber(request.kind, request.major, request.minor))
+        device.renumber(DeviceNumber(request.kind, request.new_major, request.new_minor))
 
     def _device(self, number: DeviceNumber) -> Numbered:
         device = self._system.numbered.get(number)
@@ -125,64 +129,64 @@ class ControlSession:
 
 
 class IoctlCall:
-    """An ioctl under way.  What it wants of the caller's memory is cut into pieces that a message can carry."""
+    """A running ioctl.  Each access to the caller's memory is split into pieces that fit into a message."""
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
-        self._wish: CopyIn | CopyOut | None = None
+        self._copy: CopyIn | CopyOut | None = None
         self._copied = bytearray()
         self._sent = 0
 
     def start(self) -> Message:
-        """Its first wish, or its end."""
+        """Return the first access to the caller's memory, or the result."""
         return self._next(lambda: next(self._conversation))
 
     def copied(self, data: bytes) -> Message:
-        """The last wish was granted.  EINVAL when that many bytes were not asked for."""
-        wish = self._wish
-        if isinstance(wish, CopyIn):
-            if not data or len(self._copied) + len(data) > wish.length:
-                raise KernelError(errno.EINVAL, "not what was asked for")
+        """Continue after the last access succeeded.  EINVAL for more bytes than requested, or none."""
+        copy = self._copy
+        if isinstance(copy, CopyIn):
+            if not data or len(self._copied) + len(data) > copy.length:
+                raise KernelError(errno.EINVAL, f"{len(data)} bytes do not fit the requested length")
             self._copied += data
-            if len(self._copied) < wish.length:
-                return self._piece(wish)
-        elif isinstance(wish, CopyOut) and self._sent < len(wish.data):
-            return self._piece(wish)
-        granted, self._copied = bytes(self._copied), bytearray()
-        return self._next(lambda: self._conversation.send(granted))
+            if len(self._copied) < copy.length:
+                return self._piece(copy)
+        elif isinstance(copy, CopyOut) and self._sent < len(copy.data):
+            return self._piece(copy)
+        received, self._copied = bytes(self._copied), bytearray()
+        return self._next(lambda: self._conversation.send(received))
 
     def fault(self) -> Message:
-        """There is no such memory."""
-        return self._next(lambda: self._conversation.throw(KernelError(errno.EFAULT, "the caller's memory")))
+        """Continue after the last access failed with EFAULT."""
+        return self._next(lambda: self._conversation.throw(KernelError(errno.EFAULT, "bad address in the caller")))
 
-    def _next(self, go_on: Callable[[], CopyIn | CopyOut]) -> Message:
+    def _next(self, resume: Callable[[], CopyIn | CopyOut]) -> Message:
         try:
-            wish = go_on()
-            while not _length(wish):
-                wish = self._conversation.send(b"")
+            copy = resume()
+            while not _length(copy):
+                copy = self._conversation.send(b"")
         except StopIteration as end:
             return control.Result(end.value)
-        self._wish = wish
+        self._copy = copy
         self._copied.clear()
         self._sent = 0
-        return self._piece(wish)
+        return self._piece(copy)
 
-    def _piece(self, wish: CopyIn | CopyOut) -> Message:
-        if isinstance(wish, CopyIn):
+    def _piece(self, copy: CopyIn | CopyOut) -> Message:
+        if isinstance(copy, CopyIn):
             have = len(self._copied)
-            return control.CopyIn(wish.offset + have, min(PIECE, wish.length - have))
+            return control.CopyIn(copy.offset + have, min(PIECE, copy.length - have))
         offset = self._sent
-        data = wish.data[offset : offset + PIECE]
+        data = copy.data[offset : offset + PIECE]
         self._sent += len(data)
-        return control.CopyOut(wish.offset + offset, data)
+        return control.CopyOut(copy.offset + offset, data)
 
 
-def _length(wish: CopyIn | CopyOut) -> int:
-    return wish.length if isinstance(wish, CopyIn) else len(wish.data)
+def _length(copy: CopyIn | CopyOut) -> int:
+    return copy.length if isinstance(copy, CopyIn) else len(copy.data)
 
 
 def _directory(system: System, path: str) -> Directory:
-    """The directory at a path below /sys.  ENOENT, ENOTDIR."""
+    """Return the directory at a path below /sys.  ENOENT, ENOTDIR."""
     node = system.sys.find(path)
     if not isinstance(node, Directory):
         raise KernelError(errno.ENOTDIR, f"{path} is not a directory")
@@ -190,15 +194,15 @@ def _directory(system: System, path: str) -> Directory:
 
 
 class Watcher:
-    """Tells a session of devices, and of what comes and goes in some directories.
+    """Reports uevents of devices, and changes in some directories, to a session.
 
     Attributes:
-        done: the last message that has been acted on.
+        done: sequence number of the last message that the sandbox has acted on.
     """
 
-    def __init__(self, system: System, directories: tuple[str, ...], say: Callable[[Message], None]) -> None:
+    def __init__(self, system: System, directories: tuple[str, ...], send: Callable[[Message], None]) -> None:
         self._system = system
-        self._say = say
+        self._send = send
         self._directories = {_directory(system, path): f"{path}/" if path else "" for path in directories}
         self._sequence = 0
         self._needs_action = 0
@@ -211,36 +215,36 @@ class Watcher:
         return self.done < self._needs_action
 
     def close(self) -> None:
-        """Tell nothing any more."""
+        """Stop reporting."""
         self._system.stop_listening(self)
         self._system.tree.unsubscribe(self)
 
     def uevent(self, event: Uevent) -> None:
-        """A device comes, goes or changes.  When it has a number, its node has to do the same."""
+        """Report a uevent.  Adding or removing a device with a number requires the sandbox to act on its node."""
         self._sequence += 1
         properties = event.properties
         if "MAJOR" in dict(properties) and event.action in (Action.ADD, Action.REMOVE):
             self._needs_action = self._sequence
-        self._say(control.DeviceEvent(self._sequence, properties))
+        self._send(control.DeviceEvent(self._sequence, properties))
 
     def added(self, directory: Directory, node: Node) -> None:
-        """An entry appears."""
-        self._tell_of(directory, node, present=True)
+        """Report a new entry."""
+        self._report_entry(directory, node, present=True)
 
     def instantiated(self, directory: Directory, node: Node) -> None:
-        """A file that was there all the time is looked at for the first time."""
+        """Ignored: the entry existed before."""
 
     def removed(self, directory: Directory, node: Node) -> None:
-        """An entry leaves."""
-        self._tell_of(directory, node, present=False)
+        """Report a removed entry."""
+        self._report_entry(directory, node, present=False)
 
     def notified(self, node: Node) -> None:
-        """Whoever polls the file hears of it."""
+        """Ignored: the FUSE mount wakes pollers."""
 
-    def _tell_of(self, directory: Directory, node: Node, *, present: bool) -> None:
+    def _report_entry(self, directory: Directory, node: Node, *, present: bool) -> None:
         path = self._directories.get(directory)
         if path is None:
             return
         self._sequence += 1
         self._needs_action = self._sequence
-        self._say(control.EntryEvent(self._sequence, f"{path}{node.name}", present))
+        self._send(control.EntryEvent(self._sequence, f"{path}{node.name}", present))

@@ -1,6 +1,6 @@
-"""The debug folder, sys/kernel/debug/nvdimmfs: what the engine knows, and ways to make it fail.
+"""The debug folder, sys/kernel/debug/nvdimmfs: the engine's internal state, and fault injection.
 
-A real kernel has no such folder; nothing else in the tree depends on it, and reading it changes nothing.
+A real kernel has no such folder.  No other file depends on it, and reading it has no side effects.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from nvdimmfs.mm import describe
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.translate import PageQuery, translation_text
 
-#: What disarms `fail_registration`, and what it reads when nothing is armed.
+#: Written to `fail_registration` to disarm it, and its content when no failure is armed.
 NOT_ARMED = "none"
 
 _TRANSLATE_USAGE = "query: none; write pfn N, phys N, virt N or page N (a bare number is an address), then read\n"
 
-#: What makes time pass, and how much of it: more than a year is a mistake.
+#: The text that advances the clock, and the largest step: a year.
 _ADVANCE = re.compile(r"advance\s+([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*(us|ms|s|min)")
 _TIME_UNITS = {"us": MICROSECOND, "ms": MILLISECOND, "s": SECOND, "min": MINUTE}
 _LONGEST_ADVANCE = 365 * 24 * 60 * MINUTE
 
 _ERRNO_NUMBER = re.compile(r"-?[0-9]+")
 
-#: Errnos by name, and their names, where there are two the kernel's (include/uapi/asm-generic/errno.h).
+#: Errnos by name, and names by errno; of two names, the kernel's (include/uapi/asm-generic/errno.h).
 _ERRNOS = {name: getattr(errno, name) for name in dir(errno) if name.startswith("E")}
 _ERRNO_NAMES = {**errno.errorcode, errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EDEADLK: "EDEADLK", errno.EAGAIN: "EAGAIN"}
 
 
 @attrs.define(eq=False)
 class Debugger:
-    """What the folder's files are about.
+    """The subject of the folder's files.
 
     Attributes:
         memory: the machine's physical memory.
-        persistent_memory: its modules and what they have brought up.
+        persistent_memory: its modules and the objects that they have created.
         clock: the machine's clock.
-        query: what was last written to `translate`.
+        query: the last query written to `translate`.
     """
 
     memory: Memory
@@ -76,15 +76,15 @@ class DebugFile:
         return self.text(debugger).encode()
 
     def store(self, debugger: Debugger, data: bytes) -> None:
-        """EIO for a file that cannot be written."""
+        """EIO for a read-only file."""
         if self.write is None:
-            raise KernelError(errno.EIO, "cannot be written")
+            raise KernelError(errno.EIO, "the file is read-only")
         debugger.clock.run_due()
         self.write(debugger, data)
 
 
 def create_debug_files(system: System, memory: Memory, persistent_memory: PersistentMemory) -> None:
-    """Make the folder."""
+    """Create the folder."""
     folder = debugfs(system).directory("nvdimmfs")
     debugger = Debugger(memory, persistent_memory, system.clock)
     for name, file in DEBUG_FILES.items():
@@ -94,16 +94,16 @@ def create_debug_files(system: System, memory: Memory, persistent_memory: Persis
 
 
 def _show_translate(debugger: Debugger) -> str:
-    """The page that was last asked about, as it is now."""
+    """The current facts about the page of the last query."""
     if debugger.query is None:
         return _TRANSLATE_USAGE
     return translation_text(debugger.memory, debugger.query)
 
 
 def _store_translate(debugger: Debugger, data: bytes) -> None:
-    """Ask about a page, see `mm.translate`.  EINVAL for anything else, ENXIO when there can be no such page.
+    """Set the query, see `mm.translate`.  EINVAL for any other text, ENXIO when there can be no such page.
 
-    A query that is refused leaves the last one in place.
+    A refused query leaves the last one in place.
     """
     memory = debugger.memory
     query = PageQuery.parse(line(data), memory.space)
@@ -112,7 +112,7 @@ def _store_translate(debugger: Debugger, data: bytes) -> None:
 
 
 def _show_fail_registration(debugger: Debugger) -> str:
-    """The errno that the next registration fails with, by name."""
+    """The name of the errno with which the next registration fails."""
     number = debugger.memory.next_failure
     return f"{NOT_ARMED if number is None else _ERRNO_NAMES[number]}\n"
 
@@ -133,14 +133,14 @@ def _store_fail_altmap(debugger: Debugger, data: bytes) -> None:
 
 
 def _show_modules(debugger: Debugger) -> str:
-    """A module a line: its name, and whether it is loaded, with the number of its references."""
+    """One line for each module: its name, whether it is loaded, and its reference count."""
     modules = debugger.persistent_memory.modules
     loaded = {name: f"loaded {module.reference_count}" for name, module in modules.loaded.items()}
     return "".join(f"{name}: {loaded.get(name, 'not loaded')}\n" for name in modules.known)
 
 
 def _store_modules(debugger: Debugger, data: bytes) -> None:
-    """`load NAME` or `unload NAME`.  EINVAL for anything else; else as `Modules.load` and `Modules.unload`."""
+    """`load NAME` or `unload NAME`.  EINVAL for any other text; also errors of `Modules.load` and `unload`."""
     verb, _, name = line(data).strip().partition(" ")
     modules = debugger.persistent_memory.modules
     if verb == "load" and name:
@@ -148,18 +148,18 @@ def _store_modules(debugger: Debugger, data: bytes) -> None:
     elif verb == "unload" and name:
         modules.unload(name)
     else:
-        raise KernelError(errno.EINVAL, f"neither load nor unload and the name of a module: {data!r}")
+        raise KernelError(errno.EINVAL, f"{data!r} is not load or unload and the name of a module")
 
 
 def _show_clock(debugger: Debugger) -> str:
-    """The mode, the time since boot, and what is due, an event a line."""
+    """The clock's mode, the time since boot, and one line for each pending event."""
     clock = debugger.clock
     due = "".join(f"due {_seconds(event.due)}: {event.what}\n" for event in clock.pending)
     return f"mode: {clock.mode.value}\nnow: {_seconds(clock.now)}\n{due}"
 
 
 def _store_clock(debugger: Debugger, data: bytes) -> None:
-    """`advance NUMBER UNIT`, the unit one of us, ms, s and min: let so much time pass.  EINVAL for anything else."""
+    """`advance NUMBER UNIT` advances the clock; the unit is us, ms, s or min.  EINVAL for any other text."""
     text = line(data).strip()
     match = _ADVANCE.fullmatch(text)
     if match is None:
@@ -175,12 +175,12 @@ def _seconds(nanoseconds: int) -> str:
 
 
 def _parse_errno(text: str) -> int | None:
-    """The number of an errno; None for none."""
+    """Parse the name or number of an errno; None for `none` and 0.  EINVAL."""
     number = abs(int(text)) if _ERRNO_NUMBER.fullmatch(text) else _ERRNOS.get(text)
     if text == NOT_ARMED or number == 0:
         return None
     if number not in _ERRNO_NAMES:
-        raise KernelError(errno.EINVAL, f"{text!r} is no errno")
+        raise KernelError(errno.EINVAL, f"{text!r} is not an errno")
     return number
 
 

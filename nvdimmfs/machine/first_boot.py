@@ -1,4 +1,4 @@
-"""What a machine file puts on media before the machine is used for the first time."""
+"""The info blocks that a machine file defines, written to media before the machine is used for the first time."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from nvdimmfs.machine_file.words import PersonalityKind
 
 
 class NewMachineError(Exception):
-    """What a machine file asks for cannot be put on media; the message is for people."""
+    """The engine refuses a setting of a machine file; str() is the message for the user."""
 
 
 @frozen
-class Hands:
-    """Does in /sys what a user does, to a machine that nobody uses yet."""
+class SysfsWriter:
+    """Reads and writes files in /sys like user space, before the machine is in use."""
 
     system: System
 
     def set_up(self, personalities: Iterable[PersonalityDescription]) -> None:
-        """Put info blocks on media, by binding devices."""
+        """Write info blocks to media by binding devices.  NewMachineError."""
         for personality in personalities:
             try:
                 self._set_up(personality)
             except KernelError as refusal:
-                raise NewMachineError(f"no {personality.kind.value} on {personality.namespace}: {refusal}") from None
+                raise NewMachineError(
+                    f"cannot create a {personality.kind.value} on {personality.namespace}: {refusal}"
+                ) from None
 
     def _set_up(self, personality: PersonalityDescription) -> None:
         number, _, _ = personality.namespace.removeprefix("namespace").partition(".")
@@ -45,7 +47,7 @@ class Hands:
         self._write(f"bus/nd/drivers/{driver}/bind", seed)
 
     def _directory(self, path: str) -> Directory:
-        """The directory at a path below /sys, links followed.  ENOENT, ENOTDIR."""
+        """Return the directory at a path below /sys, following links.  ENOENT, ENOTDIR."""
         place = self.system.sys
         for name in path.split("/"):
             node = place.find(name)
@@ -57,7 +59,7 @@ class Hands:
         return place
 
     def attribute(self, path: str) -> Attribute[object]:
-        """The attribute at a path below /sys, links followed.  ENOENT, ENOTDIR; EISDIR when it is none."""
+        """Return the attribute at a path below /sys, following links.  ENOENT, ENOTDIR; EISDIR for other nodes."""
         folder, _, name = path.rpartition("/")
         node = self._directory(folder).find(name)
         if not isinstance(node, Attribute):
@@ -72,7 +74,7 @@ class Hands:
 
 
 def _settings(personality: PersonalityDescription) -> dict[str, str]:
-    """What is written to the seed, in this order."""
+    """The values to write to the seed's attributes, in order."""
     if personality.kind is PersonalityKind.BTT:
         own = {"sector_size": str(personality.sector_size)}
     else:

@@ -18,7 +18,7 @@ from nvdimmfs.kernels.durations import BOOT
 from nvdimmfs.kernels.kernel import KERNEL_6_1, KERNELS, Kernel
 from nvdimmfs.kernfs import Tree
 from nvdimmfs.machine.debug_folder import create_debug_files
-from nvdimmfs.machine.first_boot import Hands, NewMachineError
+from nvdimmfs.machine.first_boot import NewMachineError, SysfsWriter
 from nvdimmfs.machine.persistent_memory import PersistentMemory
 from nvdimmfs.machine.procfs import create_proc_files
 from nvdimmfs.machine.unreadable import UnreadableAttributes, make_unreadable
@@ -51,13 +51,13 @@ class Machine:
         buses: Iterable[BusDescription] = (),
         clock: ClockMode = ClockMode.REAL,
     ) -> None:
-        """A machine that has not booted.
+        """Create a machine that has not booted.
 
         Args:
             memory: its physical memory.
             storage: the bytes of its persistent memory.
-            buses: what the firmware, or the test platform, lists.
-            clock: what moves its clock.
+            buses: the buses that the NFIT, or the test platform, describes.
+            clock: the mode of its clock.
         """
         self.system = System(memory.kernel, clock)
         self.memory = memory
@@ -80,14 +80,14 @@ class Machine:
         kernel: Kernel = KERNEL_6_1,
         clock: ClockMode | str = ClockMode.REAL,
     ) -> Machine:
-        """A machine with `ram` bytes of memory, booted with memmap=<memmap>.
+        """Boot a machine with `ram` bytes of memory and memmap=<memmap>.
 
         Args:
             memmap: ranges as on the kernel's command line.
             ram: bytes of System RAM.
-            media: the folder that keeps the bytes; None keeps them in memory.
-            kernel: what it runs.
-            clock: what moves its clock, by its mode or the mode's name.
+            media: the folder that stores the bytes of persistent memory; None stores them in memory.
+            kernel: the kernel that it runs.
+            clock: the mode of its clock, or the mode's name.
         """
         return cls.described(MachineDescription(memmap=memmap, ram=ram, kernel=kernel.name), media, clock=clock)
 
@@ -99,13 +99,13 @@ class Machine:
         blacklist: Collection[str] = (),
         clock: ClockMode | str | None = None,
     ) -> Machine:
-        """The machine of a machine file, booted.
+        """Boot the machine of a machine file.
 
         Args:
-            description: the file's content.
+            description: the content of the file.
             media: as for `legacy`.
-            blacklist: modules that are not loaded at boot.
-            clock: what moves its clock, by its mode or the mode's name; None: as described.
+            blacklist: modules not to load at boot.
+            clock: the mode of its clock, or the mode's name; None for that of the description.
         """
         if clock is not None:
             description = attrs.evolve(description, clock=ClockMode(clock))
@@ -114,10 +114,10 @@ class Machine:
         with contextlib.ExitStack() as failed:
             failed.callback(storage.close)
             if storage.is_new and description.personalities:
-                # Put on media by a machine that is then forgotten, so that this one finds them as any other boot would.
-                Hands(cls._booted(description, storage).system).set_up(description.personalities)
+                # A temporary machine writes the info blocks, so that this one finds them like at any other boot.
+                SysfsWriter(cls._booted(description, storage).system).set_up(description.personalities)
                 storage.is_new = False
-                gc.collect(0)  # forgotten also where nobody looks for garbage while a machine boots
+                gc.collect(0)  # frees the temporary machine; automatic collection may be off during a boot
             machine = cls._booted(description, storage, blacklist)
             machine._make_unreadable(description.unreadable)
             storage.has_booted()
@@ -139,7 +139,7 @@ class Machine:
         return machine
 
     def _announce(self, buses: Iterable[BusDescription]) -> None:
-        """Add the devices that the firmware tells of; those of the test platform are its module's."""
+        """Add the devices that the firmware announces; the module nfit_test adds those of the test platform."""
         platform_bus, acpi_bus = self.persistent_memory.platform_bus, self.persistent_memory.acpi_bus
         if self.memory.kernel.devices.has_dax:
             add_hmem_devices(platform_bus, self.memory, self.persistent_memory.memory_regions)
@@ -152,14 +152,14 @@ class Machine:
                 AcpiDevice(acpi_bus, device, firmware_parent(self.system, bus.parent, known)).add()
 
     def _make_unreadable(self, attributes: Iterable[UnreadableAttribute]) -> None:
-        hands = Hands(self.system)
+        sysfs = SysfsWriter(self.system)
         refusals = {}
         for unreadable in attributes:
             try:
-                attribute = hands.attribute(unreadable.path)
+                attribute = sysfs.attribute(unreadable.path)
             except KernelError as refusal:
-                what = "is not an attribute" if refusal.errno == errno.EISDIR else "is not there"
-                raise NewMachineError(f"unreadable: /sys/{unreadable.path} {what}") from None
+                problem = "is not an attribute" if refusal.errno == errno.EISDIR else "does not exist"
+                raise NewMachineError(f"unreadable: /sys/{unreadable.path} {problem}") from None
             refusals[attribute.path] = unreadable.errno
             make_unreadable(attribute, unreadable.errno)
         if refusals:
@@ -167,7 +167,7 @@ class Machine:
 
     @property
     def nd_bus(self) -> NdBus | None:
-        """The bus type nd, which finds the device that an ioctl is for; None while libnvdimm is not loaded."""
+        """The bus type nd; None while libnvdimm is not loaded."""
         return self.persistent_memory.nd_bus
 
     @property
@@ -176,5 +176,5 @@ class Machine:
         return self.system.tree
 
     def close(self) -> None:
-        """Flush and close the media; the machine cannot be used afterwards."""
+        """Flush and close the media.  The machine must not be used afterwards."""
         self.storage.close()

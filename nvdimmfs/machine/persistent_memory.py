@@ -1,4 +1,4 @@
-"""What the modules for persistent memory do when they are loaded and unloaded."""
+"""The modules for persistent memory: their parameters, and their functions at load and unload."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from nvdimmfs.platforms.hmem import HmemDriver
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.tables import PlatformTables
 
-#: The parameters of each module and what they are by default.
+#: The parameters of each module with their defaults.
 _PARAMETERS: Mapping[str, tuple[KernelAttribute[Module], ...]] = {
     "libnvdimm": (constant("key_revalidate", "Y\n", since="5.0"),),
     "dax_hmem": (boolean_parameter("region_idle", False),),
@@ -53,14 +53,16 @@ _BTT_FOLDER = "btt"
 
 @attrs.define(eq=False)
 class PersistentMemory:
-    """What the modules work on, and what they bring up.
+    """The objects that the modules work on and create.
 
     Attributes:
         system, memory: the machine's.
         tables: the tables of the platforms, and the bytes of all persistent memory.
-        platform_bus, acpi_bus: where the platforms' devices are.
-        modules: all modules that the machine could load.
+        platform_bus, acpi_bus: the buses of the platforms' devices.
+        modules: all modules, loaded or not.
         blocks: the disks.
+        memory_blocks: the blocks of System RAM that can be onlined and offlined.
+        memory_regions: memregion ids, shared by nvdimm regions and the devices of dax_hmem (lib/memregion.c).
     """
 
     system: System
@@ -89,7 +91,7 @@ class PersistentMemory:
 
     @property
     def test_platforms(self) -> list[str]:
-        """The devices that `nfit_test` makes."""
+        """The devices that `nfit_test` creates."""
         return [name for name, table in self.tables.by_device.items() if table.is_test_platform]
 
     @property
@@ -98,7 +100,7 @@ class PersistentMemory:
         return self._nd_bus
 
     def boot(self, blacklist: Collection[str]) -> None:
-        """Load what a distribution loads for the devices that are there, what they are announced by first."""
+        """Load the modules that a distribution loads for the announced devices, in the order of `BOOT_MODULES`."""
         for name in self._wanted():
             if name not in blacklist:
                 self.modules.probe(name)
@@ -146,7 +148,7 @@ class PersistentMemory:
 
     @property
     def _loaded_nd_bus(self) -> NdBus:
-        assert self._nd_bus, "whoever needs libnvdimm is loaded after it"
+        assert self._nd_bus, "modules that need libnvdimm are loaded after it"
         return self._nd_bus
 
     @property
@@ -178,12 +180,12 @@ class PersistentMemory:
         HmemDriver(self.platform_bus, module, self._dax_layer, self.tables.storage)
 
     def _nfit(self, module: Module) -> None:
-        from nvdimmfs.platforms.nfit.driver import NfitDriver  # its code is loaded with the module, as others need none
+        from nvdimmfs.platforms.nfit.driver import NfitDriver  # imported here, as legacy machines do not need its code
 
         NfitDriver(self.acpi_bus, module, self._loaded_nd_bus.layer, self.tables)
 
     def _nfit_test(self, module: Module) -> None:
-        """The test platform's devices belong to the module, too (nfit_test_init, test/nfit.c, Linux 6.1)."""
+        """Also create the test platform's devices (nfit_test_init, test/nfit.c, Linux 6.1)."""
         from nvdimmfs.platforms.nfit_test.driver import NfitTestDriver
 
         device_class = Class(self.system, "nfit_test_dimm")
@@ -196,4 +198,4 @@ class PersistentMemory:
 
 
 def _nothing(_module: Module) -> None:
-    """The module only lends its code to others."""
+    """The module only exports functions to other modules."""

@@ -17,7 +17,7 @@ from nvdimmfs.mm.memory import Memory
 
 @attrs.frozen
 class ProcFile:
-    """A file of /proc: read only, made anew at each read."""
+    """A read-only file of /proc whose content is generated at each read."""
 
     text: Callable[[], str]
 
@@ -25,12 +25,12 @@ class ProcFile:
         return self.text().encode("ascii")
 
     def store(self, _subject: object, _data: bytes) -> None:
-        """EIO: nothing in /proc here can be written."""
-        raise KernelError(errno.EIO, "cannot be written")
+        """EIO: the file is read-only."""
+        raise KernelError(errno.EIO, "the file is read-only")
 
 
 def create_proc_files(system: System, memory: Memory, modules: Modules, blocks: BlockLayer) -> None:
-    """Make iomem, modules, partitions and zoneinfo."""
+    """Create /proc/iomem, modules, partitions and zoneinfo."""
     texts = {
         "iomem": memory.iomem_text,
         "modules": modules.proc_text,

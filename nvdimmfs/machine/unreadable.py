@@ -1,4 +1,4 @@
-"""Attributes that cannot be read, as a machine file asks for."""
+"""Attributes that a machine file makes unreadable."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ from nvdimmfs.kernfs.node import AttributeOps
 
 @frozen
 class UnreadableOps:
-    """Refuses to be read; written to as before.
+    """The functions of an attribute whose reads fail; writes are passed on.
 
     Attributes:
-        ops: what the attribute does otherwise.
-        refusal: the errno that a read gets.
+        ops: the attribute's own functions.
+        refusal: the errno of a read.
     """
 
     ops: AttributeOps[object]
     refusal: int
 
     def show(self, subject: object) -> bytes:
-        """Refuse."""
+        """Fail with the errno."""
         raise KernelError(self.refusal, f"the machine file makes this attribute of {subject} unreadable")
 
     def store(self, subject: object, data: bytes) -> None:
-        """As before."""
+        """Pass the write on."""
         self.ops.store(subject, data)
 
 
 @frozen
 class UnreadableAttributes:
-    """Makes attributes unreadable, now and each time that they come back.
+    """Makes attributes unreadable again when their devices were removed and are added again.
 
     Attributes:
-        refusals: the name of the errno for each path from the tree's root.
+        refusals: name of the errno by the attribute's path from the root of the tree.
     """
 
     refusals: Mapping[str, str]
 
     def added(self, directory: Directory, node: Node) -> None:  # noqa: ARG002  # the node knows its path
-        """Catch an attribute that has come back."""
+        """Make an attribute unreadable that was added again."""
         name = self.refusals.get(node.path)
         if name is not None and isinstance(node, Attribute):
             make_unreadable(node, name)
 
     def instantiated(self, directory: Directory, node: Node) -> None:
-        """Catch an attribute that has come back, and is only now looked at."""
+        """Make an attribute unreadable that was added again and is instantiated now."""
         self.added(directory, node)
 
     def removed(self, directory: Directory, node: Node) -> None:
-        """What is gone is not read."""
+        """Ignored: a removed attribute cannot be read."""
 
     def notified(self, node: Node) -> None:
-        """Who polls and reads again is refused again."""
+        """Ignored: the next read fails as before."""
 
 
 def make_unreadable(attribute: Attribute[object], name: str) -> None:
-    """Let reads fail with the errno of that name."""
+    """Make reads of an attribute fail with the errno of that name."""
     attribute.ops = UnreadableOps(attribute.ops, getattr(errno, name))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from nvdimmfs.mm.resource import Resource
 
-#: Deeper levels of the tree are shown at this indentation (MAX_IORES_LEVEL).
+#: The largest indentation; deeper levels of the tree are shown at this one (MAX_IORES_LEVEL).
 MAX_SHOWN_DEPTH = 5
 
 
 def iomem_text(root: Resource, privileged: bool = True) -> str:
-    """The tree as /proc/iomem shows it; to a reader without CAP_SYS_ADMIN every address is 0."""
+    """Return the content of /proc/iomem; a reader without CAP_SYS_ADMIN gets 0 for every address."""
     width = 4 if root.end < 0x10000 else 8
     lines = []
     for depth, resource in root.walk():

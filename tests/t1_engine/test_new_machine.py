@@ -156,7 +156,7 @@ def test_what_the_user_has_is_never_taken_for_half_made(tmp_path):
 
 
 def test_what_cannot_be_put_on_media_is_one_line():
-    with pytest.raises(NewMachineError, match=r"no pfn on namespace1\.0: ENXIO: "):
+    with pytest.raises(NewMachineError, match=r"cannot create a pfn on namespace1\.0: ENXIO: "):
         boot(LEGACY.replace("256M!5G", "2M!5G").replace('"btt"', '"pfn"').replace("sector_size = 520", ""))
 
 
@@ -173,8 +173,8 @@ def test_an_unreadable_attribute_stays_so_when_its_device_comes_back():
 @pytest.mark.parametrize(
     ("path", "what"),
     [
-        ("bus/nd/devices/nmem9/size", "is not there"),
-        ("bus/nd/drivers_autoprobe/size", "is not there"),
+        ("bus/nd/devices/nmem9/size", "does not exist"),
+        ("bus/nd/drivers_autoprobe/size", "does not exist"),
         ("bus/nd/devices", "is not an attribute"),
     ],
 )
