@@ -1,4 +1,4 @@
-"""Machine files: their model, how they are read, completed, checked, written, drawn and recorded.
+"""Machine files: their model, and functions to read, complete, check, write, draw and record them.
 
-No devices here: `model` describes a machine, and the platforms build it.
+This package has no devices: `model` describes a machine, and the platforms build it.
 """

@@ -1,6 +1,6 @@
-"""What a machine must be like to make sense: everything that the shape of a file cannot say.
+"""The checks of a machine that go beyond the types of single values.
 
-`problems` gives the key path of each thing that cannot be, and what would be right.
+`problems` yields the key path of each error, and a message that includes a correction.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from nvdimmfs.units import ALIGNMENTS, GIB, align_up
 _NAMESPACE = re.compile(r"namespace[0-9]+\.[0-9]+")
 _PROVIDER = re.compile(r"[!-.0-~]+")
 
-#: Where the kernel has devices of other kinds, in a folder of their own or beside those of the test platform.
+#: Devices of other kinds: folders that hold only these, and names of such devices beside those of the test platform.
 _FOLDERS_OF_OTHERS = ("devices/system", "devices/virtual")
 _OTHER_PLATFORM_DEVICE = re.compile(r"e820_pmem$|hmem\.")
 
-#: Bytes of a name in a folder (include/uapi/linux/limits.h).
+#: Largest length of a file name, in bytes (include/uapi/linux/limits.h).
 NAME_MAX = 255
 
 
 def problems(machine: MachineDescription) -> Iterator[Problem]:
-    """Everything that is wrong with a completed machine."""
+    """Yield all errors of a completed machine."""
     yield from _machine(machine)
     yield from _memory(machine)
     for index, bus in enumerate(machine.buses):
@@ -48,15 +48,15 @@ def _machine(machine: MachineDescription) -> Iterator[Problem]:
     for key in ("name", "description"):
         text: str = getattr(machine, key)
         if not text.isprintable():
-            yield key, f"{shown(text)} has characters that cannot be printed; leave them out"
+            yield key, f"{shown(text)} has unprintable characters; remove them"
     if machine.kernel not in EMULATED_KERNELS:
-        yield "kernel", f'"{machine.kernel}" is not emulated; there are {", ".join(EMULATED_KERNELS)}'
+        yield "kernel", f'"{machine.kernel}" is not emulated; the emulated kernels are {", ".join(EMULATED_KERNELS)}'
     if not machine.memmap and not machine.buses:
-        yield "", 'there is no persistent memory; add a [[bus]], or write memmap = "512M!4G" for a legacy machine'
+        yield "", 'the machine has no persistent memory; add a [[bus]], or memmap = "512M!4G" for a legacy machine'
     if machine.ram < MINIMUM_RAM:
-        yield "ram", f"{plain_size(machine.ram)} is too little; the least is {plain_size(MINIMUM_RAM)}"
+        yield "ram", f"{plain_size(machine.ram)} is too small; the minimum is {plain_size(MINIMUM_RAM)}"
     if machine.ram > MAXIMUM_RAM:
-        yield "ram", f"{plain_size(machine.ram)} is too much; the most is {plain_size(MAXIMUM_RAM)}"
+        yield "ram", f"{plain_size(machine.ram)} is too large; the maximum is {plain_size(MAXIMUM_RAM)}"
     for index, personality in enumerate(machine.personalities):
         yield from _personality(personality, f"personality[{index}]")
     for index, unreadable in enumerate(machine.unreadable):
@@ -89,7 +89,7 @@ def _unique_uuids(machine: MachineDescription) -> Iterator[Problem]:
     for path, text in _uuids(machine):
         first = seen.setdefault(text.lower(), path)
         if first != path:
-            yield path, f'"{text}" is that of {first.removesuffix(".uuid")}, too; no two may be the same'
+            yield path, f'"{text}" is also the uuid of {first.removesuffix(".uuid")}; uuids must be unique'
 
 
 def _uuids(machine: MachineDescription) -> Iterator[tuple[str, str]]:
@@ -103,7 +103,7 @@ def _uuids(machine: MachineDescription) -> Iterator[tuple[str, str]]:
 
 @attrs.frozen
 class _Span:
-    """Physical addresses that something occupies."""
+    """Physical addresses that RAM, memmap or a range occupies."""
 
     start: int
     end: int
@@ -114,7 +114,7 @@ class _Span:
 
 
 def _memory(machine: MachineDescription) -> Iterator[Problem]:
-    """Nothing may lie on top of anything else."""
+    """Check memmap, and that RAM, persistent memory of memmap and ranges do not overlap."""
     occupied = [_Span(start, end, "RAM") for start, end in _ram(machine)]
     if machine.memmap:
         try:
@@ -129,12 +129,9 @@ def _memory(machine: MachineDescription) -> Iterator[Problem]:
             if range_.start < 0 or range_.size <= 0:
                 continue
             span = _Span(range_.start, range_.end, path)
-            in_the_way = next((other for other in occupied if other.start < span.end and span.start < other.end), None)
-            if in_the_way is not None:
-                yield (
-                    f"{path}.start",
-                    f"{span.start:#x}-{span.end - 1:#x} overlaps {in_the_way}; {_way_out(in_the_way)}",
-                )
+            conflict = next((other for other in occupied if other.start < span.end and span.start < other.end), None)
+            if conflict is not None:
+                yield f"{path}.start", f"{span.start:#x}-{span.end - 1:#x} overlaps {conflict}; {_correction(conflict)}"
             occupied.append(span)
 
 
@@ -148,23 +145,23 @@ def _legacy(machine: MachineDescription) -> Iterator[_Span]:
         yield _Span(entry.start, entry.end, "memmap")
 
 
-def _way_out(span: _Span) -> str:
-    hint = f"start at {align_up(span.end, GIB):#x}, or leave start out"
-    return f"{hint}, or give the machine less ram" if span.owner == "RAM" else hint
+def _correction(conflict: _Span) -> str:
+    hint = f"start at {align_up(conflict.end, GIB):#x}, or omit start"
+    return f"{hint}, or give the machine less ram" if conflict.owner == "RAM" else hint
 
 
 def _unique_parents(machine: MachineDescription) -> Iterator[Problem]:
-    """No two buses have the same, and none has one that another's parent is in."""
+    """Check that no two buses have the same parent, and no parent contains another one."""
     parents: dict[str, str] = {}
     for index, bus in enumerate(machine.buses):
         path = f"bus[{index}]"
         if bus.parent in parents:
-            yield f"{path}.parent", f'"{bus.parent}" is the parent of {parents[bus.parent]}, too; name another device'
+            yield f"{path}.parent", f'"{bus.parent}" is also the parent of {parents[bus.parent]}; choose another device'
         parents.setdefault(bus.parent, path)
     for parent, path in parents.items():
-        around = next((other for other in parents if parent.startswith(f"{other}/")), None)
-        if around is not None:
-            yield f"{path}.parent", f'"{parent}" is within the parent of {parents[around]}; name another device'
+        outer = next((other for other in parents if parent.startswith(f"{other}/")), None)
+        if outer is not None:
+            yield f"{path}.parent", f'"{parent}" is inside the parent of {parents[outer]}; choose another device'
 
 
 def _parent(parent: str, path: str) -> Iterator[Problem]:
@@ -175,9 +172,9 @@ def _parent(parent: str, path: str) -> Iterator[Problem]:
     elif any(len(word.encode()) > NAME_MAX for word in parent.split("/")):
         yield path, f"{shown(parent)} has a name of more than {NAME_MAX} bytes; {example}"
     elif parent.startswith(_FOLDERS_OF_OTHERS) or (folder == PLATFORM_FOLDER and _OTHER_PLATFORM_DEVICE.match(name)):
-        yield path, f"{shown(parent)} is something else in every machine; {example}"
+        yield path, f"{shown(parent)} is reserved for other devices; {example}"
     elif parent.startswith(f"{PLATFORM_FOLDER}/") and folder != PLATFORM_FOLDER:
-        yield path, f"{shown(parent)} is not in {PLATFORM_FOLDER} itself; {example}"
+        yield path, f"{shown(parent)} is not directly in {PLATFORM_FOLDER}; {example}"
     elif parent == PLATFORM_FOLDER:
         yield path, f"{shown(parent)} is a folder of devices; {example}"
 
@@ -191,8 +188,8 @@ def _bus(bus: BusDescription, path: str) -> Iterator[Problem]:
         yield f"{path}.hw_error_scrub", f"{bus.hw_error_scrub} is neither 0 nor 1"
     if bus.scrubbing and not (bus.can_scrub and any(not range_.kind.is_virtual for range_ in bus.ranges)):
         needed = ", ".join(command.word for command in SCRUB_COMMANDS)
-        yield f"{path}.scrubbing", f"it takes the commands {needed}, and a range; add them or leave it out"
+        yield f"{path}.scrubbing", f"a scrub needs the commands {needed} and a range; add them or omit scrubbing"
     if bus.revision >= 1 << 8:
-        yield f"{path}.revision", f"{bus.revision} is too large; the most is 255"
+        yield f"{path}.revision", f"{bus.revision} is too large; the maximum is 255"
     yield from dimm_problems(bus, path)
     yield from range_problems(bus, path)

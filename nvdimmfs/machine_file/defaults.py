@@ -1,4 +1,4 @@
-"""What a machine file leaves out, where it depends on the rest of the machine."""
+"""Defaults of a machine file that depend on the rest of the machine."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from nvdimmfs.mm.e820 import E820Entry, E820Type
 from nvdimmfs.mm.pc_memory_map import installed_memory, user_table
 from nvdimmfs.units import GIB, PAGE_SIZE, align_up
 
-#: Devices below 4 GiB and, from there, at least these lie below any range that chooses its own start.
+#: Lowest default start of a range; device memory is below it.
 _LOWEST_START = 4 * GIB
 
 #: Serial number of QEMU's first NVDIMM (hw/mem/nvdimm.c, QEMU 7.2), whose handle is 1.
 _FIRST_SERIAL = 0x123456
 
-#: Bytes that an interleave set takes from one DIMM before it goes on to the next.
+#: Bytes of an interleave line, the consecutive bytes of a set that are on one DIMM.
 _LINE_SIZE = PAGE_SIZE
 
 
 def completed(machine: MachineDescription) -> MachineDescription:
-    """The machine with everything filled in that was left out.
+    """Return the machine with all omitted values filled in.
 
-    What cannot be known stays `TO_BE_CHOSEN`; `checks.problems` names it.
+    A value that cannot be determined stays `TO_BE_CHOSEN`, which `checks.problems` reports.
     """
     addresses = _Addresses(machine)
     return attrs.evolve(machine, buses=tuple(_bus(bus, addresses) for bus in machine.buses))
 
 
 def abridged(machine: MachineDescription) -> MachineDescription:
-    """A completed machine without what `completed` would choose anyway, as far as a reader does not miss it."""
+    """Return a completed machine without values that `completed` would choose, except those useful to a reader."""
     for change in (_without_parents, _without_names, _without_indexes, _without_offsets, _without_places):
         shorter = attrs.evolve(machine, buses=tuple(change(bus) for bus in machine.buses))
         if completed(shorter) == completed(machine):
@@ -77,7 +77,7 @@ def _remapped(bus: BusDescription, change: Callable[[MappingDescription], Mappin
 
 
 class _Addresses:
-    """Hands out physical addresses, always upward."""
+    """An allocator of physical addresses, in ascending order."""
 
     def __init__(self, machine: MachineDescription) -> None:
         taken = [
@@ -92,12 +92,12 @@ class _Addresses:
         return align_up(self._next, GIB)
 
     def take(self, end: int) -> None:
-        """Nothing below `end` is free any more."""
+        """Mark all addresses below `end` as used."""
         self._next = max(self._next, end)
 
 
 def legacy_entries(machine: MachineDescription) -> Iterator[E820Entry]:
-    """Persistent memory of the command line; nothing if that cannot be read."""
+    """Yield the persistent memory of memmap=; nothing if that is invalid."""
     if not machine.memmap:
         return
     try:
@@ -131,7 +131,7 @@ def _identified(dimms: Iterable[DimmDescription]) -> Iterator[DimmDescription]:
 
 
 def _sized(dimm: DimmDescription, ranges: Iterable[RangeDescription]) -> DimmDescription:
-    """A DIMM that does not say how large it is ends where the last range ends in it."""
+    """Set the default size of a DIMM: the end of the last mapping in it."""
     if dimm.size != TO_BE_CHOSEN:
         return dimm
     mappings = (mapping for range_ in ranges for mapping in range_.mappings if mapping.dimm == dimm.name)
@@ -145,7 +145,7 @@ def _ranges(
     capacity = {dimm.name: dimm.size for dimm in dimms}
     index = 0
     for range_ in ranges:
-        mappings = _placed(_shared_out(range_, used, capacity))
+        mappings = _placed(_sized_mappings(range_, used, capacity))
         for mapping in mappings:
             used[mapping.dimm] = max(used.get(mapping.dimm, 0), mapping.dpa + mapping.size)
         start = addresses.choose() if range_.start == TO_BE_CHOSEN else range_.start
@@ -160,21 +160,21 @@ def _ranges(
             size=size,
             range_index=range_index,
             mappings=mappings,
-            namespaces=tuple(_lined_up(range_.namespaces, start)),
+            namespaces=tuple(_placed_namespaces(range_.namespaces, start)),
         )
 
 
 def _total(mappings: tuple[MappingDescription, ...]) -> int:
-    """The size of a range that is as large as its mappings."""
+    """The default size of a range: the sum of its mappings."""
     if not mappings or any(mapping.size == TO_BE_CHOSEN for mapping in mappings):
         return TO_BE_CHOSEN
     return sum(mapping.size for mapping in mappings)
 
 
-def _shared_out(
+def _sized_mappings(
     range_: RangeDescription, used: dict[str, int], capacity: dict[str, int]
 ) -> tuple[MappingDescription, ...]:
-    """The mappings of a range with DPA and size."""
+    """Return the mappings of a range with DPA and size filled in."""
     mappings = [
         attrs.evolve(mapping, dpa=used.get(mapping.dimm, 0)) if mapping.dpa == TO_BE_CHOSEN else mapping
         for mapping in range_.mappings
@@ -184,7 +184,7 @@ def _shared_out(
 
 
 def _share(range_: RangeDescription, mappings: list[MappingDescription], capacity: dict[str, int]) -> int:
-    """What each mapping without a size of its own gets."""
+    """The default size of a mapping of this range."""
     without = [mapping for mapping in mappings if mapping.size == TO_BE_CHOSEN]
     if not without:
         return TO_BE_CHOSEN
@@ -196,7 +196,7 @@ def _share(range_: RangeDescription, mappings: list[MappingDescription], capacit
 
 
 def _placed(mappings: tuple[MappingDescription, ...]) -> tuple[MappingDescription, ...]:
-    """The mappings with their positions and region offsets."""
+    """Return the mappings with positions and region offsets filled in."""
     offsets = sorted(mapping.region_offset for mapping in mappings)
     positions = [
         offsets.index(mapping.region_offset) if TO_BE_CHOSEN not in offsets else order
@@ -211,7 +211,7 @@ def _in_place(mapping: MappingDescription, position: int) -> MappingDescription:
     return attrs.evolve(mapping, position=position, region_offset=offset)
 
 
-def _lined_up(namespaces: Iterable[NamespaceDescription], start: int) -> Iterator[NamespaceDescription]:
+def _placed_namespaces(namespaces: Iterable[NamespaceDescription], start: int) -> Iterator[NamespaceDescription]:
     for namespace in namespaces:
         placed = attrs.evolve(namespace, start=start) if namespace.start == TO_BE_CHOSEN else namespace
         start = max(start, placed.start + placed.size)

@@ -1,4 +1,4 @@
-"""What the DIMMs of a machine must be like to make sense."""
+"""The checks of the DIMMs of a machine."""
 
 from __future__ import annotations
 
@@ -11,66 +11,66 @@ from nvdimmfs.machine_file.model import (
     MINIMUM_LABEL_AREA,
     BusDescription,
     DimmDescription,
-    LabelArea,
+    LabelAreaDescription,
 )
 from nvdimmfs.machine_file.values import plain_size, shown
-from nvdimmfs.machine_file.words import Security
+from nvdimmfs.machine_file.words import SecurityState
 
-#: A key path, and what is wrong there.
+#: A key path, and the error there.
 Problem = tuple[str, str]
 
 
 def dimm_problems(bus: BusDescription, path: str) -> Iterator[Problem]:
-    """Everything that is wrong with the DIMMs of a bus."""
+    """Yield all errors of the DIMMs of a bus."""
     handles: dict[int, str] = {}
     names: dict[str, str] = {}
     for index, dimm in enumerate(bus.dimms):
         own = f"{path}.dimm[{index}]"
         first = handles.setdefault(dimm.handle, own)
         if first != own:
-            yield f"{own}.handle", f"{dimm.handle:#x} is that of {first}, too; a handle names one DIMM of a bus"
+            yield f"{own}.handle", f"{dimm.handle:#x} is also the handle of {first}; handles must be unique on a bus"
         elif names.setdefault(dimm.name, own) != own:
-            yield f"{own}.name", f'"{dimm.name}" is that of {names[dimm.name]}, too; ranges could not tell them apart'
+            yield f"{own}.name", f'"{dimm.name}" is also the name of {names[dimm.name]}; names must be unique on a bus'
         yield from _dimm(dimm, own)
 
 
 def _dimm(dimm: DimmDescription, path: str) -> Iterator[Problem]:
     if not dimm.name.isprintable():
-        yield f"{path}.name", f"{shown(dimm.name)} has characters that cannot be printed; leave them out"
+        yield f"{path}.name", f"{shown(dimm.name)} has unprintable characters; remove them"
     if (dimm.manufacturing_location < 0) != (dimm.manufacturing_date < 0):
         yield (
             f"{path}.manufacturing_date",
             "the NFIT has both manufacturing_location and manufacturing_date, or neither; write both",
         )
-    if dimm.frozen and dimm.security is Security.NONE:
-        yield f"{path}.frozen", 'there is no security that could be frozen; write security = "disabled"'
+    if dimm.frozen and dimm.security is SecurityState.NONE:
+        yield f"{path}.frozen", 'the DIMM has no security to freeze; write for example security = "disabled"'
     yield from _label(dimm.label, f"{path}.label")
 
 
-def _label(label: LabelArea, path: str) -> Iterator[Problem]:
+def _label(label: LabelAreaDescription, path: str) -> Iterator[Problem]:
     contents = [name for name in ("initialised", "text", "hex", "file") if getattr(label, name)]
     if len(contents) > 1:
-        yield path, f"{' and '.join(contents)} exclude each other; keep one"
+        yield path, f"{' and '.join(contents)} are mutually exclusive; keep one"
         return
     if label.size and label.size < MINIMUM_LABEL_AREA:
         right = f"write 0 for none, or at least {plain_size(MINIMUM_LABEL_AREA)}"
-        yield f"{path}.size", f"{label.size} bytes do not hold two index blocks and labels; {right}"
+        yield f"{path}.size", f"{label.size} bytes are too small for two index blocks and labels; {right}"
     elif label.size > LARGEST_LABEL_AREA:
-        yield f"{path}.size", f"{plain_size(label.size)} is too large; the most is {LARGEST_LABEL_AREA}"
+        yield f"{path}.size", f"{plain_size(label.size)} is too large; the maximum is {LARGEST_LABEL_AREA}"
     elif contents == ["initialised"]:
         yield from _initialised(label, path)
     elif contents:
         yield from _content(label, f"{path}.{contents[0]}")
 
 
-def _initialised(label: LabelArea, path: str) -> Iterator[Problem]:
+def _initialised(label: LabelAreaDescription, path: str) -> Iterator[Problem]:
     if label.initialised not in LABEL_SIZES_BY_VERSION:
-        yield f"{path}.initialised", f'"{label.initialised}" is not a version of labels; there are "1.1" and "1.2"'
+        yield f"{path}.initialised", f'"{label.initialised}" is not a label version; the versions are "1.1" and "1.2"'
     elif not label.size:
-        yield f"{path}.initialised", "there is no label area to initialise; give it a size"
+        yield f"{path}.initialised", "the DIMM has no label area to initialise; give it a size"
 
 
-def _content(label: LabelArea, path: str) -> Iterator[Problem]:
+def _content(label: LabelAreaDescription, path: str) -> Iterator[Problem]:
     if label.file and not _is_file(label.file):
         yield path, f"{shown(label.file)} is not a file; the path is relative to the machine file"
         return
@@ -84,7 +84,7 @@ def _content(label: LabelArea, path: str) -> Iterator[Problem]:
 
 
 def _is_file(path: str) -> bool:
-    """Whether it is; not so when nobody can know, such as of a name that is too long."""
+    """Whether the path is that of a file; false when that cannot be determined, such as for a name too long."""
     try:
         return Path(path).is_file()
     except OSError:

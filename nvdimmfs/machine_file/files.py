@@ -1,7 +1,7 @@
 """Machine files: TOML that describes a machine with persistent memory.
 
-`load_machine` takes the name of a machine that comes with this package, or the path of a file.  The classes are those
-of `nvdimmfs.machine_file.model`, and docs/how-to/machines.md explains them to users.
+`load_machine` accepts the name of a machine that comes with this package, or the path of a file.  The classes are in
+`nvdimmfs.machine_file.model`, and docs/how-to/machines.md explains them to users.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from nvdimmfs.machine_file.reader import NotAMachine, read_machine
 
 SUFFIX = ".toml"
 
-#: Where the machines are in an installed package, and where in a clone of the repository, beside the package.
+#: The folder of the machines in an installed package, and in a clone of the repository, beside the package.
 _INSTALLED = "machines"
 _IN_THE_REPOSITORY = "mountpoint-fixtures"
 
-#: No machine needs more; whatever is larger is not one.
+#: Size limit of a machine file, in bytes; far more than any machine needs.
 _LARGEST_FILE = 16 << 20
 
 
@@ -32,7 +32,7 @@ class MachineFileError(ValueError):
     """A machine file that cannot be used.
 
     Attributes:
-        lines: what is wrong, a line each, with the file and the place in it.
+        lines: the errors, one line each, with the file and the key path.
     """
 
     def __init__(self, lines: list[str]) -> None:
@@ -41,7 +41,7 @@ class MachineFileError(ValueError):
 
 
 def load_machine(name_or_path: str | Path) -> MachineDescription:
-    """The machine of that name, or that file's, checked, with everything filled in that it leaves out.
+    """Return the machine with that name or in that file, checked and completed.
 
     A text without a slash and without .toml is a name.  MachineFileError.
     """
@@ -49,8 +49,8 @@ def load_machine(name_or_path: str | Path) -> MachineDescription:
         file = machines().get(name_or_path)
         if file is None:
             known = ", ".join(machines()) or "none"
-            hint = f"there are {known}; or write a path such as ./{name_or_path}"
-            raise MachineFileError([f"{name_or_path}: there is no such machine; {hint}"])
+            hint = f"the machines are {known}; or write a path such as ./{name_or_path}"
+            raise MachineFileError([f"{name_or_path}: unknown machine; {hint}"])
         return parse_machine(file.read_text(), str(file), name_or_path)
     path = Path(name_or_path)
     return parse_machine(_text_of(path), str(path), path.stem, path.parent)
@@ -72,30 +72,30 @@ def machines() -> dict[str, Traversable]:
 
 
 def parse_machine(text: str, file: str, name: str = "", folder: Path | None = None) -> MachineDescription:
-    """The machine that a text describes, checked and completed.
+    """Return the machine that a text describes, checked and completed.
 
     Args:
         text: TOML.
-        file: what complaints call the text.
-        name: the machine's name if the text gives none.
-        folder: what paths in the text are relative to; the working directory when None.
+        file: the name of the text in errors.
+        name: the machine's name if the text has none.
+        folder: the base of relative paths in the text; the working directory when None.
 
     Raises:
-        MachineFileError: with all that is wrong.
+        MachineFileError: with all errors.
     """
     try:
         machine = read_machine(text)
     except NotAMachine as error:
-        raise MachineFileError(_lines(file, error.complaints)) from None
+        raise MachineFileError(_lines(file, error.problems)) from None
     machine = completed(_named(machine, name, folder or Path()))
-    complaints = list(problems(machine))
-    if complaints:
-        raise MachineFileError(_lines(file, complaints))
+    found = list(problems(machine))
+    if found:
+        raise MachineFileError(_lines(file, found))
     return machine
 
 
 def _folder() -> Traversable:
-    """Where the machines are."""
+    """The folder of the machines that come with this package."""
     package = importlib.resources.files("nvdimmfs")
     installed = package.joinpath(_INSTALLED)
     return installed if installed.is_dir() else Path(str(package)).parent / _IN_THE_REPOSITORY
@@ -106,29 +106,29 @@ def _text_of(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(_LARGEST_FILE + 1)
         if len(data) > _LARGEST_FILE:
-            raise MachineFileError([f"{path}: larger than {_LARGEST_FILE >> 20} MiB; that is not a machine"])
+            raise MachineFileError([f"{path}: not a machine file: it is larger than {_LARGEST_FILE >> 20} MiB"])
         return data.decode()
     except OSError as error:
         raise MachineFileError([f"{path}: {error.strerror}"]) from None
     except UnicodeDecodeError as error:
         raise MachineFileError(
-            [f"{path}: not a text in UTF-8: byte {error.start} is {error.object[error.start]:#04x}"]
+            [f"{path}: not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}"]
         ) from None
 
 
-def _lines(file: str, complaints: list[tuple[str, str]]) -> list[str]:
-    return [
-        printable(" ".join(f"{file}: {path}{': ' if path else ''}{message}".split())) for path, message in complaints
-    ]
+def _lines(file: str, found: list[tuple[str, str]]) -> list[str]:
+    return [printable(" ".join(f"{file}: {path}{': ' if path else ''}{message}".split())) for path, message in found]
 
 
 def _named(machine: MachineDescription, name: str, folder: Path) -> MachineDescription:
-    """With its name, and with the paths of label files as seen from here."""
-    buses = tuple(attrs.evolve(bus, dimms=tuple(_found(dimm, folder) for dimm in bus.dimms)) for bus in machine.buses)
+    """Set the default name, and resolve the paths of label files."""
+    buses = tuple(
+        attrs.evolve(bus, dimms=tuple(_resolved(dimm, folder) for dimm in bus.dimms)) for bus in machine.buses
+    )
     return attrs.evolve(machine, name=machine.name or name, buses=buses)
 
 
-def _found(dimm: DimmDescription, folder: Path) -> DimmDescription:
+def _resolved(dimm: DimmDescription, folder: Path) -> DimmDescription:
     if not dimm.label.file:
         return dimm
     return attrs.evolve(dimm, label=attrs.evolve(dimm.label, file=str(folder / dimm.label.file)))

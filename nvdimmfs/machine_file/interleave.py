@@ -9,9 +9,9 @@ from nvdimmfs.machine_file.model import BusDescription, DimmDescription, Mapping
 
 
 def interleave_set(bus: BusDescription, range_: RangeDescription) -> InterleaveSet:
-    """What ties labels to the DIMMs of a completed range; with no DIMMs, cookies of 0.
+    """Return the interleave set of a completed range, whose cookies tie labels to DIMMs; without DIMMs they are 0.
 
-    The range's own cookie, if it has one, takes the place of the one that set_cookie shows.
+    The range's own cookie, if it has one, replaces the cookie that set_cookie shows.
     """
     computed = InterleaveSet.of([_member(mapping, bus.dimm(mapping.dimm)) for mapping in range_.mappings])
     return attrs.evolve(computed, cookie2=range_.cookie) if range_.cookie else computed
@@ -28,5 +28,5 @@ def _member(mapping: MappingDescription, dimm: DimmDescription) -> InterleavedDi
 
 
 def swapped(number: int, size: int) -> int:
-    """A number of `size` bytes with its bytes in reverse order: what sysfs shows of it, and what the NFIT has."""
+    """Reverse the bytes of a number of `size` bytes: converts between the value in sysfs and that in the NFIT."""
     return int.from_bytes(number.to_bytes(size, "big"), "little")

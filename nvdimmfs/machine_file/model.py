@@ -1,13 +1,12 @@
-"""What a machine file says: the classes that a machine with persistent memory is described with.
+"""The classes of a machine file, which describe a machine with persistent memory.
 
-A machine has buses, a bus has DIMMs and ranges of system physical addresses, a range is interleaved over mappings of
-DIMMs.  The classes are those of a file: whatever was left out there has its default here.  Where the default depends on
-the rest of the machine, `defaults.completed` has filled it in by the time `load_machine` returns.  The kinds of numbers
-are in `values`, the words in `words`.
+A machine has buses, a bus has DIMMs and ranges of system physical addresses, and a range is interleaved over mappings
+of DIMMs.  A value that the file omits has its default here.  Defaults that depend on the rest of the machine are filled
+in by `defaults.completed`, before `load_machine` returns.  The number types are in `values`, the words in `words`.
 
-Terms are those of ACPI 6.4, section 5.2.25 (NFIT), and of drivers/acpi/nfit and drivers/nvdimm in Linux 6.1.  Numbers
-of identification (vendor, serial, ...) are written as sysfs shows them, which is in the byte order of the SPD: QEMU's
-vendor 0x8086 reads as 0x8680.
+Terms are those of ACPI 6.4, section 5.2.25 (NFIT), and of drivers/acpi/nfit and drivers/nvdimm in Linux 6.1.
+Identification numbers (vendor, serial, ...) are written as sysfs shows them, which is in the byte order of the SPD:
+QEMU's vendor 0x8086 reads as 0x8680.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from nvdimmfs.machine_file.values import (
     Hexadecimal64,
     MaybeHexadecimal8,
     MaybeHexadecimal16,
-    Node,
+    NumaNode,
     Number,
     Size,
 )
@@ -40,24 +39,24 @@ from nvdimmfs.machine_file.words import (
     PersistenceDomain,
     PersonalityKind,
     RangeKind,
-    Security,
+    SecurityState,
 )
 from nvdimmfs.units import GIB, KIB
 
-#: "Left out", for a number whose default depends on the rest of the machine; `completed` leaves none behind.
+#: Marks an omitted number whose default depends on the rest of the machine; `completed` replaces it.
 TO_BE_CHOSEN = -1
 
-#: Bytes of a label area that does not say otherwise, and the least that hold two index blocks and two labels.
+#: Default size of a label area, and the smallest size for two index blocks and two labels, in bytes.
 DEFAULT_LABEL_AREA = 128 * KIB
 MINIMUM_LABEL_AREA = 1 * KIB
 
-#: Bytes of the largest label area: the DIMM says its size in 32 bits (GET_CONFIG_SIZE).
+#: Largest size of a label area, in bytes: the DIMM reports it in 32 bits (GET_CONFIG_SIZE).
 LARGEST_LABEL_AREA = (1 << 32) - 1
 
 #: Mappings that a region can have (ND_MAX_MAPPINGS, include/linux/libnvdimm.h, Linux 6.1).
 MAXIMUM_MAPPINGS = 32
 
-#: Where the kernel puts the bus of the ACPI driver (drivers/acpi/nfit), below /sys.
+#: The parent of the bus of the ACPI driver (drivers/acpi/nfit), below /sys.
 ACPI_PARENT = "devices/LNXSYSTM:00/LNXSYBUS:00/ACPI0012:00"
 PLATFORM_FOLDER = "devices/platform"
 ACPI_PROVIDER = "ACPI.NFIT"
@@ -66,23 +65,23 @@ _T = TypeVar("_T")
 
 
 def section(key: str) -> tuple[Any, ...]:
-    """An array of tables, which a file spells in the singular: [[bus]]."""
+    """A field that is an array of tables in the file, with a key in the singular: [[bus]]."""
     sections: tuple[Any, ...] = attrs.field(default=(), metadata={"key": key})
     return sections
 
 
 @attrs.frozen
-class LabelArea:
-    """The label area of a DIMM, and what is in it when the machine is new.
+class LabelAreaDescription:
+    """The label area of a DIMM, and its content when the machine is new.
 
-    At most one of `initialised`, `text`, `hex` and `file` is given; with none the area is full of zeros, and after
-    `text`, `hex` and `file` zeros follow.
+    At most one of `initialised`, `text`, `hex` and `file` may be given.  Without any of them the area is all zeros, as
+    are the bytes after `text`, `hex` and `file`.
 
     Attributes:
-        size: bytes; 0 is a DIMM without a label area.
-        initialised: the version of empty index blocks, "1.1" or "1.2", as `ndctl init-labels` writes them.
+        size: size in bytes; 0 for a DIMM without a label area.
+        initialised: version of the empty index blocks, "1.1" or "1.2", as `ndctl init-labels` writes them.
         text: text at the beginning of the area.
-        hex: bytes at the beginning of the area, two hexadecimal digits each; blanks between them do not count.
+        hex: bytes at the beginning of the area, two hexadecimal digits each; spaces between them are ignored.
         file: a file with the area's bytes, relative to the machine file.
     """
 
@@ -93,7 +92,7 @@ class LabelArea:
     file: str = ""
 
     def first_bytes(self) -> bytes:
-        """What `text`, `hex` or `file` put at the beginning; empty for `initialised` and for zeros.  OSError."""
+        """Return the bytes of `text`, `hex` or `file`; empty if none of these is given.  OSError."""
         if self.file:
             return Path(self.file).read_bytes()
         return bytes.fromhex(self.hex) if self.hex else self.text.encode()
@@ -104,9 +103,9 @@ class DimmDescription:
     """A DIMM.  The kernel calls the DIMMs of a bus nmemN in the order of their handles.
 
     Attributes:
-        name: what ranges call it; by default its handle, for example "0x1".
-        handle: the NFIT device handle, unique on its bus; by default one more than that of the DIMM before it, from 1.
-        size: bytes of the DIMM, mapped or not; by default as far as ranges reach into it.
+        name: its name in the ranges of this file; by default its handle, for example "0x1".
+        handle: the NFIT device handle, unique on its bus; by default that of the previous DIMM plus 1, starting at 1.
+        size: bytes of the DIMM, mapped or not; by default up to the end of the last range on it.
         phys_id: the SMBIOS handle.
         vendor: vendor ID of the module; 0x8680 is Intel.
         device: device ID of the module.
@@ -114,22 +113,22 @@ class DimmDescription:
         subsystem_vendor: vendor ID of its controller.
         subsystem_device: device ID of its controller.
         subsystem_rev_id: revision of its controller.
-        serial: serial number; it goes into the interleave-set cookies.  By default one that QEMU would give.
-        manufacturing_location: where it was made; -1, with the date: the NFIT does not say.
-        manufacturing_date: when it was made, week and year as packed decimal numbers in the SPD.
+        serial: serial number, a part of the interleave-set cookies.  By default the one that QEMU assigns.
+        manufacturing_location: place of manufacture; -1, together with the date, if the NFIT does not have it.
+        manufacturing_date: date of manufacture, week and year in packed decimal as in the SPD.
         format: region format interface code; 0x0301 is byte addressable, energy backed.
-        control_region: whether the NFIT has its control region.  Without one, nothing identifies the DIMM, and no
+        control_region: whether the NFIT has its control region.  Without one, the DIMM has no identification, and no
             range can use it.
-        family: command family: 0 Intel, 1 and 2 HPE, 3 Microsoft, 4 Hyper-V; -1 is none that the kernel knows.
-        dsm_mask: functions of that family that the kernel lets through, a bit each.
-        commands: commands that the DIMM answers.
-        flags: what the platform reports about it; with not_armed, regions on it are read-only.
-        flush_hints: flush hint addresses; regions over a DIMM with any can be flushed deeply.
+        family: command family: 0 Intel, 1 and 2 HPE, 3 Microsoft, 4 Hyper-V; -1 if the kernel does not know it.
+        dsm_mask: functions of that family that the kernel allows, one bit each.
+        commands: commands that the DIMM supports.
+        flags: state flags that the platform reports; with not_armed, regions on the DIMM are read-only.
+        flush_hints: number of flush hint addresses; regions over a DIMM with at least one support deep flush.
         label: its label area.
-        security: state of its security.
+        security: its security state.
         frozen: whether its security is frozen until the next reset.
-        locked: whether it refuses to have its labels read, so that it cannot be enabled (the word `lock` of `flags`).
-        dirty_shutdown: unclean shutdowns that it counted; -1: it does not count them, and the file is not there.
+        locked: whether it refuses reads of its labels, so that it cannot be enabled (the word `lock` in `flags`).
+        dirty_shutdown: number of unclean shutdowns; -1 if the DIMM does not count them, and the file does not exist.
     """
 
     name: str = ""
@@ -157,43 +156,43 @@ class DimmDescription:
     )
     flags: tuple[DimmFlag, ...] = ()
     flush_hints: Count = 0
-    label: LabelArea = LabelArea()
-    security: Security = Security.NONE
+    label: LabelAreaDescription = LabelAreaDescription()
+    security: SecurityState = SecurityState.NONE
     frozen: bool = False
     locked: bool = False
     dirty_shutdown: Number = -1
 
     @property
     def command_mask(self) -> int:
-        """The commands as the kernel keeps them: bit ND_CMD_... for each."""
+        """The commands as the kernel stores them: bit ND_CMD_... for each."""
         return command_mask(self.commands)
 
     @property
     def has_manufacturing(self) -> bool:
-        """Whether the NFIT says where and when it was made; both numbers are in nfit/id then."""
+        """Whether the NFIT has place and date of manufacture, which are then a part of nfit/id."""
         return self.manufacturing_date >= 0
 
     @property
     def identifier(self) -> str:
-        """What nmemN/nfit/id shows."""
+        """The content of nmemN/nfit/id."""
         if not self.has_manufacturing:
             return f"{self.vendor:04x}-{self.serial:08x}"
-        made = f"{self.manufacturing_location:02x}-{self.manufacturing_date:04x}"
-        return f"{self.vendor:04x}-{made}-{self.serial:08x}"
+        manufactured = f"{self.manufacturing_location:02x}-{self.manufacturing_date:04x}"
+        return f"{self.vendor:04x}-{manufactured}-{self.serial:08x}"
 
 
 @attrs.frozen
 class MappingDescription:
-    """The part of a DIMM that a range is interleaved over.  In a file it may be just the DIMM's name.
+    """The part of a DIMM that a range uses.  In a file, the DIMM's name alone is enough.
 
     Attributes:
         dimm: the name of a DIMM on the same bus.
-        dpa: the first address within the DIMM; by default the first that no range before this one uses.
-        size: bytes of the DIMM; by default an equal share of the range, or all that is left of the DIMM.
-        position: place in the interleave set, from 0; by default the order of the region offsets if they are given,
+        dpa: the first address within the DIMM; by default the first one after those of previous ranges.
+        size: bytes on the DIMM; by default an equal share of the range, or the rest of the DIMM.
+        position: position in the interleave set, from 0; by default the order of the region offsets if they are given,
             else that of the list.
-        region_offset: where in the range the DIMM's first line lies (NFIT region offset); it goes into the cookies.
-            By default 4 KiB times the position, and 0 with one DIMM.
+        region_offset: offset in the range of the DIMM's first line (NFIT region offset), a part of the cookies.  By
+            default 4 KiB times the position, so 0 with one DIMM.
     """
 
     dimm: str
@@ -205,11 +204,11 @@ class MappingDescription:
 
 @attrs.frozen
 class BadBlocks:
-    """Sectors of 512 bytes that cannot be read.
+    """Bad sectors of 512 bytes.
 
     Attributes:
-        sector: the first, counted from the start of the range.
-        count: how many.
+        sector: the first one, counted from the start of the range.
+        count: number of sectors.
     """
 
     sector: Count
@@ -223,10 +222,10 @@ class NamespaceDescription:
     Attributes:
         uuid: its UUID.
         size: bytes, over all DIMMs of the range.
-        start: its first physical address; by default the first that no namespace before this one uses.
+        start: its first physical address; by default the first one after the previous namespace.
         alt_name: its name, up to 63 bytes.
-        sector_size: 512 or 4096; 0: the label does not say.
-        holder_class: the kind of device that alone may claim it; empty: any.
+        sector_size: 512 or 4096; 0 if the label does not specify it.
+        holder_class: the only kind of device that may claim it; empty for any.
     """
 
     uuid: str
@@ -239,29 +238,29 @@ class NamespaceDescription:
 
 @attrs.frozen
 class RangeDescription:
-    """A range of system physical addresses.  The kernel makes a region of it, in the order of the file.
+    """A range of system physical addresses.  The kernel creates a region for each, in the order of the file.
 
     Attributes:
-        start: its first physical address; by default the first multiple of 1 GiB above RAM and all ranges before it.
-        size: bytes; by default those of its mappings.
+        start: its first physical address; by default the first multiple of 1 GiB above RAM and all previous ranges.
+        size: size in bytes; by default the sum of its mappings.
         kind: the kind of memory.
-        range_index: the NFIT's number for it, unique on its bus, from 1; by default one more than the largest before.
+        range_index: its number in the NFIT, unique on its bus, from 1; by default the largest previous one plus 1.
             Virtual kinds have 0.
-        numa_node: the node it is near to.
-        target_node: the node it would be as System RAM; -1 is none, and the file is not there.
-        read_only: whether its region begins as read-only; a DIMM that is not armed makes it so anyway.
-        cookie: what region set_cookie shows, whichever version the labels have; 0: computed from DIMMs and offsets.
-        mappings: the DIMMs it is interleaved over, in the order in which the NFIT lists them (mapping0, mapping1, ...).
+        numa_node: the nearest NUMA node.
+        target_node: the node that the memory belongs to when used as System RAM; -1 for none, and no such file.
+        read_only: whether its region is initially read-only; always so if one of its DIMMs is not armed.
+        cookie: the value of the region's set_cookie, for all versions of labels; 0 computes it from DIMMs and offsets.
+        mappings: the DIMMs that it is interleaved over, in the order of the NFIT (mapping0, mapping1, ...).
         namespaces: namespaces that labels define.
-        badblocks: sectors that cannot be read.
+        badblocks: bad sectors.
     """
 
     start: Address = TO_BE_CHOSEN
     size: Size = TO_BE_CHOSEN
     kind: RangeKind = RangeKind.PMEM
     range_index: Number = TO_BE_CHOSEN
-    numa_node: Node = 0
-    target_node: Node = 0
+    numa_node: NumaNode = 0
+    target_node: NumaNode = 0
     read_only: bool = False
     cookie: Hexadecimal64 = 0
     mappings: tuple[MappingDescription, ...] = section("dimms")
@@ -276,19 +275,19 @@ class RangeDescription:
 
 @attrs.frozen
 class BusDescription:
-    """An nvdimm bus.  The kernel calls them ndbusN in the order of the file.
+    """An nvdimm bus.  The kernel names buses ndbusN in the order of the file.
 
     Attributes:
-        provider: what the bus calls its provider: ACPI.NFIT, nfit_test.0.
-        parent: the sysfs folder of the device that the bus belongs to, without /sys.  By default the ACPI device for
-            ACPI.NFIT, else a platform device named as the provider.
+        provider: the name of its provider, for example ACPI.NFIT or nfit_test.0.
+        parent: the sysfs folder of the bus's parent device, without /sys.  By default the ACPI device for ACPI.NFIT,
+            else a platform device with the name of the provider.
         revision: revision of the NFIT.
-        commands: commands that the bus answers; with all of ars_cap, ars_start, ars_status it has nfit/scrub.
-        dsm_mask: functions of the NFIT root device that the kernel lets through, a bit each.
+        commands: commands that the bus supports; with all of ars_cap, ars_start, ars_status it has nfit/scrub.
+        dsm_mask: functions of the NFIT root device that the kernel allows, one bit each.
         hw_error_scrub: whether a memory error starts a full scrub: 0 or 1.
-        scrubs: scrubs that have been completed.
-        scrubbing: whether one runs; then nfit/scrub ends in "+".
-        persistence_domain: how far a store must get to outlive a loss of power; regions show it.
+        scrubs: number of completed scrubs.
+        scrubbing: whether a scrub is running; nfit/scrub then ends in "+".
+        persistence_domain: how far a store must get to survive a power failure; shown by regions.
         firmware_activation: whether and how the bus activates the DIMMs' firmware.
         test_dimms: handles of the devices that nfit_test adds beside the bus to inject failures (nfit_test_dimm).
         dimms: its DIMMs.
@@ -311,27 +310,27 @@ class BusDescription:
 
     @property
     def command_mask(self) -> int:
-        """The commands as the kernel keeps them: bit ND_CMD_... for each."""
+        """The commands as the kernel stores them: bit ND_CMD_... for each."""
         return command_mask(self.commands)
 
     @property
     def can_scrub(self) -> bool:
-        """Whether it answers all that a scrub takes."""
+        """Whether it supports all commands that a scrub needs."""
         return set(self.commands) >= set(SCRUB_COMMANDS)
 
     def dimm(self, name: str) -> DimmDescription:
-        """The DIMM of a name; KeyError."""
+        """Return the DIMM with that name.  KeyError."""
         return _first(self.dimms, lambda dimm: dimm.name == name, name)
 
     def is_read_only(self, range_: RangeDescription) -> bool:
-        """Whether the region of one of its ranges begins as read-only, which a DIMM that is not armed makes it, too."""
+        """Whether the region of a range is initially read-only, by itself or because a DIMM is not armed."""
         return range_.read_only or any(
             DimmFlag.NOT_ARMED in self.dimm(mapping.dimm).flags for mapping in range_.mappings
         )
 
     @property
     def is_test_platform(self) -> bool:
-        """Whether `nfit_test` makes its parent: no other platform device has an NFIT."""
+        """Whether `nfit_test` creates its parent: no other platform device has an NFIT."""
         return self.parent.startswith(f"{PLATFORM_FOLDER}/")
 
     @property
@@ -345,12 +344,12 @@ class PersonalityDescription:
     """A btt, pfn or dax device whose info block is on a namespace when the machine is new.
 
     Attributes:
-        namespace: the namespace that it claims, by its sysfs name: namespace0.0.
+        namespace: the sysfs name of the namespace that it claims, for example namespace0.0.
         kind: the kind of device.
         uuid: its UUID.
-        memmap: where a pfn or dax device keeps its struct pages.
-        align: alignment of a pfn or dax device, bytes.
-        sector_size: bytes of a btt's sector, metadata included.
+        memmap: where the struct pages of a pfn or dax device are stored.
+        align: alignment of a pfn or dax device, in bytes.
+        sector_size: bytes of a btt's sector, including metadata.
     """
 
     namespace: str
@@ -363,11 +362,11 @@ class PersonalityDescription:
 
 @attrs.frozen
 class UnreadableAttribute:
-    """An attribute that fails to be read.
+    """An attribute whose reads fail.
 
     Attributes:
-        path: the file, without /sys; links are followed: bus/nd/devices/nmem0/nfit/dirty_shutdown.
-        errno: the name of the errno that a read gets: EIO.
+        path: the file, without /sys, for example bus/nd/devices/nmem0/nfit/dirty_shutdown; links are followed.
+        errno: the name of the errno of a read, for example EIO.
     """
 
     path: str
@@ -379,16 +378,16 @@ class MachineDescription:
     """A machine.
 
     Attributes:
-        name: a short name; by default the file's.
-        description: what it is good for.
+        name: a short name; by default that of the file.
+        description: the purpose of the machine.
         kernel: the Linux version that it runs.
-        ram: bytes of System RAM: up to 2 GiB from 0 on, the rest from 4 GiB upward.
-        memmap: ranges of that RAM that are persistent memory of a legacy machine, as on the kernel's command line:
+        ram: bytes of System RAM: up to 2 GiB at address 0, the rest at 4 GiB.
+        memmap: parts of that RAM that are persistent memory of a legacy machine, as on the kernel's command line:
             "512M!4G,256M!6G".
-        clock: what moves its clock: real, steps or manual.
+        clock: the mode of its clock: wall time, the steps of user space, or advanced by hand.
         buses: its NFIT buses.
-        personalities: btt, pfn and dax devices that are there from the beginning.
-        unreadable: attributes that fail to be read.
+        personalities: btt, pfn and dax devices that exist when the machine is new.
+        unreadable: attributes whose reads fail.
     """
 
     name: str = ""
@@ -407,7 +406,7 @@ CLASSES: tuple[type[Any], ...] = (
     MachineDescription,
     BusDescription,
     DimmDescription,
-    LabelArea,
+    LabelAreaDescription,
     RangeDescription,
     MappingDescription,
     NamespaceDescription,

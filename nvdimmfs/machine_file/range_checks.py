@@ -1,4 +1,4 @@
-"""What the ranges of a machine must be like to make sense."""
+"""The checks of the ranges of a machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nvdimmfs.machine_file.words import RangeKind
 from nvdimmfs.mm.pc_memory_map import PHYSICAL_BITS
 from nvdimmfs.units import PAGE_SIZE, align_down, align_up
 
-#: What `holder_class` takes (drivers/nvdimm/namespace_devs.c, Linux 6.1).
+#: Values of `holder_class` (drivers/nvdimm/namespace_devs.c, Linux 6.1).
 HOLDER_CLASSES = ("", "btt", "pfn", "dax")
 
 _SECTOR = 512
@@ -28,13 +28,13 @@ _LARGEST_INDEX = (1 << 16) - 1
 
 
 def choice_problem(value: int, choices: Iterable[int], path: str) -> Iterator[Problem]:
-    """That a number is none of those that there are."""
+    """Yield an error if a number is not one of the choices."""
     if value not in choices:
-        yield path, f"{value} is none of {', '.join(map(str, choices))}"
+        yield path, f"{value} is not one of {', '.join(map(str, choices))}"
 
 
 def uuid_problem(text: str, path: str) -> Iterator[Problem]:
-    """That a text is not a UUID, 8-4-4-4-12 digits, as the kernel reads it."""
+    """Yield an error if a text is not a UUID with 8-4-4-4-12 digits, which the kernel requires."""
     try:
         correct = str(uuid.UUID(text)) == text.lower()
     except ValueError:
@@ -44,7 +44,7 @@ def uuid_problem(text: str, path: str) -> Iterator[Problem]:
 
 
 def range_problems(bus: BusDescription, path: str) -> Iterator[Problem]:
-    """Everything that is wrong with the ranges of a bus, apart from where they lie in memory."""
+    """Yield all errors of the ranges of a bus, except overlaps in memory."""
     dimms = {dimm.name: dimm for dimm in bus.dimms}
     indexes: dict[int, str] = {}
     taken: dict[str, list[tuple[int, int, str]]] = {}
@@ -57,12 +57,12 @@ def range_problems(bus: BusDescription, path: str) -> Iterator[Problem]:
         yield from _namespaces(range_, own, dimms)
         for index, bad in enumerate(range_.badblocks):
             if not bad.count or (bad.sector + bad.count) * _SECTOR > range_.size:
-                yield f"{own}.badblocks[{index}]", f"it is not within the range's {range_.size // _SECTOR} sectors"
+                yield f"{own}.badblocks[{index}]", f"not within the {range_.size // _SECTOR} sectors of the range"
 
 
 def _extent(range_: RangeDescription, path: str) -> Iterator[Problem]:
     if range_.size < 0:
-        yield f"{path}.size", "it is missing; give the range a size, or its DIMMs"
+        yield f"{path}.size", "missing; give the range a size, or DIMMs"
     elif not range_.size or range_.size % PAGE_SIZE:
         right = max(align_down(range_.size, PAGE_SIZE), PAGE_SIZE)
         yield f"{path}.size", f"{range_.size} is not a multiple of 4 KiB; write for example {right}"
@@ -70,7 +70,7 @@ def _extent(range_: RangeDescription, path: str) -> Iterator[Problem]:
         right = min(align_up(range_.start, PAGE_SIZE), (1 << PHYSICAL_BITS) - PAGE_SIZE)
         yield f"{path}.start", f"{range_.start:#x} is not a multiple of 4 KiB; write for example {right:#x}"
     elif range_.end > 1 << PHYSICAL_BITS:
-        yield f"{path}.start", f"it ends at {range_.end:#x}; physical addresses end at {1 << PHYSICAL_BITS:#x} (4P)"
+        yield f"{path}.start", f"range ends at {range_.end:#x}; physical addresses end at {1 << PHYSICAL_BITS:#x} (4P)"
 
 
 def _range_index(range_: RangeDescription, path: str, indexes: dict[int, str]) -> Iterator[Problem]:
@@ -79,25 +79,25 @@ def _range_index(range_: RangeDescription, path: str, indexes: dict[int, str]) -
         if index:
             yield f"{path}.range_index", f"{index} is for ranges with DIMMs; a {range_.kind.value} has 0"
     elif not 0 < index <= _LARGEST_INDEX:
-        yield f"{path}.range_index", f"{index} does not name a range; write 1 to {_LARGEST_INDEX}"
+        yield f"{path}.range_index", f"{index} is not a valid index; write 1 to {_LARGEST_INDEX}"
     elif indexes.setdefault(index, path) != path:
-        yield f"{path}.range_index", f"{index} is that of {indexes[index]}, too; no two of a bus may have the same"
+        yield f"{path}.range_index", f"{index} is also the index of {indexes[index]}; indexes must be unique on a bus"
 
 
 def _mappings(range_: RangeDescription, path: str, dimms: dict[str, DimmDescription]) -> Iterator[Problem]:
     mappings = range_.mappings
     if mappings and range_.kind.is_virtual:
-        yield f"{path}.dimms", f"a {range_.kind.value} is made by the firmware and has no DIMMs; leave them out"
+        yield f"{path}.dimms", f"the firmware creates a {range_.kind.value} without DIMMs; remove them"
         return
     if len(mappings) > MAXIMUM_MAPPINGS:
-        yield f"{path}.dimms", f"{len(mappings)} are too many; the kernel takes {MAXIMUM_MAPPINGS}"
+        yield f"{path}.dimms", f"{len(mappings)} DIMMs are too many; the kernel's maximum is {MAXIMUM_MAPPINGS}"
     for index, mapping in enumerate(mappings):
         yield from _mapping(mapping, f"{path}.dimms[{index}]", dimms)
     if not mappings or any(mapping.size < 0 for mapping in mappings):
         return
     total = sum(mapping.size for mapping in mappings)
     if range_.size >= 0 and total != range_.size:
-        yield f"{path}.size", f"{range_.size} bytes are not what its DIMMs have, {total}; leave size out, or write that"
+        yield f"{path}.size", f"{range_.size} is not the sum of its DIMMs; write {total}, or omit size"
     yield from _order(mappings, path)
     yield from _identities(mappings, path, dimms)
 
@@ -105,13 +105,13 @@ def _mappings(range_: RangeDescription, path: str, dimms: dict[str, DimmDescript
 def _mapping(mapping: MappingDescription, path: str, dimms: dict[str, DimmDescription]) -> Iterator[Problem]:
     dimm = dimms.get(mapping.dimm)
     if dimm is None:
-        yield path, f'there is no DIMM "{mapping.dimm}" on this bus{_suggestion(mapping.dimm, dimms)}'
+        yield path, f'no DIMM "{mapping.dimm}" on this bus{_suggestion(mapping.dimm, dimms)}'
         return
     if not dimm.control_region:
-        yield path, f'the DIMM "{dimm.name}" has no control region, so that no range can use it'
+        yield path, f'the DIMM "{dimm.name}" has no control region, so no range can use it'
     if mapping.size < 0:
         full = dimm.size >= 0 and mapping.dpa >= dimm.size
-        why = f'nothing is left of the DIMM "{dimm.name}"' if full else f'how large is the DIMM "{dimm.name}"?'
+        why = f'the DIMM "{dimm.name}" has no free space' if full else f'the size of the DIMM "{dimm.name}" is unknown'
         yield f"{path}.size", f"{why}; give the DIMM or the range a size"
         return
     for key in ("dpa", "size"):
@@ -124,14 +124,14 @@ def _mapping(mapping: MappingDescription, path: str, dimms: dict[str, DimmDescri
 def _suggestion(name: str, dimms: dict[str, DimmDescription]) -> str:
     close = difflib.get_close_matches(name, dimms, 1)
     if close:
-        return f'; do you mean "{close[0]}"?'
-    return f"; there are {', '.join(dimms)}" if dimms else "; add a [[bus.dimm]]"
+        return f'; did you mean "{close[0]}"?'
+    return f"; its DIMMs are {', '.join(dimms)}" if dimms else "; add a [[bus.dimm]]"
 
 
 def _order(mappings: tuple[MappingDescription, ...], path: str) -> Iterator[Problem]:
-    """The kernel finds the positions by sorting the region offsets."""
+    """Check positions and region offsets; the kernel determines the positions by sorting the offsets."""
     if len({mapping.region_offset for mapping in mappings}) < len(mappings):
-        yield f"{path}.dimms", "two have the same region_offset; it is what orders them, so give each another"
+        yield f"{path}.dimms", "two DIMMs have the same region_offset, which determines their order; make them unique"
         return
     offsets = sorted(mapping.region_offset for mapping in mappings)
     for index, mapping in enumerate(mappings):
@@ -139,14 +139,14 @@ def _order(mappings: tuple[MappingDescription, ...], path: str) -> Iterator[Prob
         if mapping.position != right:
             yield (
                 f"{path}.dimms[{index}].position",
-                f"{mapping.position} is not its place by region_offset, {right}; leave one of the two out",
+                f"{mapping.position} does not match region_offset, which gives position {right}; omit one of the two",
             )
 
 
 def _identities(
     mappings: tuple[MappingDescription, ...], path: str, dimms: dict[str, DimmDescription]
 ) -> Iterator[Problem]:
-    """Labels and the kernel tell the DIMMs of a set apart by what identifies them."""
+    """Check that the DIMMs of a set have different identities, which the kernel and labels rely on."""
     seen: dict[tuple[int, ...], int] = {}
     for index, mapping in enumerate(mappings):
         dimm = dimms.get(mapping.dimm)
@@ -155,7 +155,7 @@ def _identities(
         identity = (dimm.serial, dimm.vendor, dimm.manufacturing_date, dimm.manufacturing_location)
         first = seen.setdefault(identity, index)
         if mapping.dimm == mappings[first].dimm and first != index:
-            yield f"{path}.dimms[{index}]", f'the DIMM "{dimm.name}" is in this range twice'
+            yield f"{path}.dimms[{index}]", f'the range lists the DIMM "{dimm.name}" twice'
         elif first != index:
             yield (
                 f"{path}.dimms[{index}]",
@@ -169,18 +169,18 @@ def _capacity(
     dimms: dict[str, DimmDescription],
     taken: dict[str, list[tuple[int, int, str]]],
 ) -> Iterator[Problem]:
-    """What a range takes of a DIMM must be there, and no other range's."""
+    """Check that the mappings of a range fit into their DIMMs and do not overlap those of other ranges."""
     for index, mapping in enumerate(range_.mappings):
         dimm, own = dimms.get(mapping.dimm), f"{path}.dimms[{index}]"
         if dimm is None or mapping.size < 0:
             continue
         end = mapping.dpa + mapping.size
         if end > dimm.size:
-            yield own, f'it ends at {end:#x}, and the DIMM "{dimm.name}" at {dimm.size:#x}; take less, or a larger DIMM'
+            yield own, f'it ends at {end:#x}, but the DIMM "{dimm.name}" at {dimm.size:#x}; use less, or a larger DIMM'
         others = taken.setdefault(mapping.dimm, [])
         for first, last, other in others:
             if first < end and mapping.dpa < last:
-                yield own, f'it overlaps {other} on the DIMM "{dimm.name}"; dpa {last:#x} is free of that'
+                yield own, f'it overlaps {other} on the DIMM "{dimm.name}"; a dpa of {last:#x} or more avoids that'
         others.append((mapping.dpa, end, own))
 
 
@@ -189,7 +189,7 @@ def _namespaces(range_: RangeDescription, path: str, dimms: dict[str, DimmDescri
         return
     members = [dimms[mapping.dimm] for mapping in range_.mappings if mapping.dimm in dimms]
     if range_.kind is not RangeKind.PMEM or not members:
-        yield f"{path}.namespace", "only a pmem range over DIMMs has labels that define namespaces"
+        yield f"{path}.namespace", "only a pmem range with DIMMs has labels, which define namespaces"
         return
     blank = [dimm.name for dimm in members if not dimm.label.initialised]
     if blank:
@@ -203,18 +203,21 @@ def _namespaces(range_: RangeDescription, path: str, dimms: dict[str, DimmDescri
         own = f"{path}.namespace[{index}]"
         yield from _namespace(namespace, own)
         if not namespace.size or namespace.size % unit or (namespace.start - range_.start) % unit:
-            yield f"{own}.size", f"start in the range, and size, are to be multiples of {unit} bytes, a page a DIMM"
+            yield (
+                f"{own}.size",
+                f"size, and start within the range, must be multiples of {unit} bytes, one page for each DIMM",
+            )
         elif namespace.start < end:
-            yield f"{own}.start", f"{namespace.start:#x} is not free; the next that is free is {end:#x}"
+            yield f"{own}.start", f"{namespace.start:#x} is not free; the next free address is {end:#x}"
         elif namespace.start + namespace.size > range_.end:
-            yield f"{own}.size", f"it does not fit; there are {max(range_.end - namespace.start, 0)} bytes"
+            yield f"{own}.size", f"too large; the range has {max(range_.end - namespace.start, 0)} bytes left"
         end = max(end, namespace.start + namespace.size)
 
 
 def _namespace(namespace: NamespaceDescription, path: str) -> Iterator[Problem]:
     yield from uuid_problem(namespace.uuid, f"{path}.uuid")
     yield from choice_problem(namespace.sector_size, (0, *LBASIZES), f"{path}.sector_size")
-    if len(namespace.alt_name.encode()) >= LABEL_NAME_SIZE:  # a NUL ends it
-        yield f"{path}.alt_name", f"it is too long for a label; the most is {LABEL_NAME_SIZE - 1} bytes"
+    if len(namespace.alt_name.encode()) >= LABEL_NAME_SIZE:  # which includes the final NUL
+        yield f"{path}.alt_name", f"too long for a label; the maximum is {LABEL_NAME_SIZE - 1} bytes"
     if namespace.holder_class not in HOLDER_CLASSES:
-        yield f"{path}.holder_class", f'"{namespace.holder_class}" is none of btt, pfn, dax'
+        yield f"{path}.holder_class", f'"{namespace.holder_class}" is not one of btt, pfn, dax'

@@ -1,4 +1,4 @@
-"""From TOML to the classes of the model, with every complaint in a line."""
+"""The parser of machine files: from TOML to the classes of the model, with one line for each error."""
 
 from __future__ import annotations
 
@@ -24,41 +24,41 @@ from nvdimmfs.machine_file.model import MachineDescription, MappingDescription
 from nvdimmfs.machine_file.values import number_kind, shown
 from nvdimmfs.machine_file.words import word_of
 
-#: What some editors write before a text.
+#: The byte order mark, which some editors write before a text.
 _BYTE_ORDER_MARK = "\ufeff"
 
 
-class NotAMachine(Exception):  # noqa: N818  # it is what the text is not
+class NotAMachine(Exception):  # noqa: N818  # it states what the text is not
     """The text does not describe a machine.
 
     Attributes:
-        complaints: key path ("" for the file as a whole) and what is wrong there.
+        problems: the key path ("" for the file as a whole) and the message of each error.
     """
 
-    def __init__(self, complaints: list[tuple[str, str]]) -> None:
-        super().__init__(complaints)
-        self.complaints = complaints
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        super().__init__(problems)
+        self.problems = problems
 
 
 def read_machine(text: str) -> MachineDescription:
-    """The machine as the text has it, nothing filled in.  NotAMachine."""
+    """Parse a machine without filling in defaults that depend on other values.  NotAMachine."""
     try:
         document = tomli.loads(text)
     except tomli.TOMLDecodeError as error:
         how = "it begins with a byte order mark; save it without one" if text.startswith(_BYTE_ORDER_MARK) else error
         raise NotAMachine([("", f"not TOML: {how}")]) from None
-    except ValueError:  # Python's
-        raise NotAMachine([("", "not a machine: a number has thousands of digits")]) from None
+    except ValueError:  # raised by Python's int()
+        raise NotAMachine([("", "not a machine file: a number has thousands of digits")]) from None
     except RecursionError:
-        raise NotAMachine([("", "not a machine: tables and lists are nested too deeply")]) from None
+        raise NotAMachine([("", "not a machine file: tables and lists are nested too deeply")]) from None
     try:
         return _CONVERTER.structure(document, MachineDescription)
     except ClassValidationError as error:
-        raise NotAMachine(list(_complaints(error, ""))) from None
+        raise NotAMachine(list(_problems(error, ""))) from None
 
 
 def key_of(field: attrs.Attribute[Any]) -> str:
-    """What a file calls a field."""
+    """The key of a field in a file."""
     key: str = field.metadata.get("key", field.name)
     return key
 
@@ -66,7 +66,7 @@ def key_of(field: attrs.Attribute[Any]) -> str:
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=True, forbid_extra_keys=True)
     converter.register_structure_hook(str, _read_text)
-    converter.register_structure_hook(bool, _read_truth)
+    converter.register_structure_hook(bool, _read_boolean)
     converter.register_structure_hook(enum.Enum, _read_word)
     converter.register_structure_hook(Command, _read_word)  # else taken for the number that it also is
     converter.register_structure_hook_func(_is_number, _read_number)
@@ -77,11 +77,11 @@ def _converter() -> cattrs.Converter:
 
 def _read_text(value: object, _: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f'{shown(value)} is not a text; put it in quotes: "..."')
+        raise ValueError(f'{shown(value)} is not a string; put it in quotes: "..."')
     return value
 
 
-def _read_truth(value: object, _: object) -> bool:
+def _read_boolean(value: object, _: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{shown(value)} is neither true nor false")
     return value
@@ -98,7 +98,7 @@ def _is_list(type_: object) -> bool:
 def _read_word(value: object, type_: type[enum.Enum]) -> enum.Enum:
     words = {word_of(member): member for member in type_}
     if not isinstance(value, str) or value not in words:
-        raise ValueError(f"{shown(value)} is none of {', '.join(words)}")
+        raise ValueError(f"{shown(value)} is not one of {', '.join(words)}")
     return words[value]
 
 
@@ -109,7 +109,7 @@ def _read_number(value: object, type_: object) -> int:
 
 
 def _lists(converter: cattrs.Converter, type_: object) -> Callable[[object, object], tuple[object, ...]]:
-    """Reads lists, and does not take a text for a list of its letters."""
+    """Return a function that reads lists, and refuses a string instead of reading it as a list of characters."""
     element = get_args(type_)[0]
 
     def read(value: object, _: object) -> tuple[object, ...]:
@@ -122,12 +122,12 @@ def _lists(converter: cattrs.Converter, type_: object) -> Callable[[object, obje
 
 def _list_example(element: object) -> str:
     if isinstance(element, type) and attrs.has(element) and element is not MappingDescription:
-        return "a table of its own for each, [[...]]"
+        return "one table for each, [[...]]"
     return '["...", "..."]' if number_kind(element) is None else "[0x0, 0x1]"
 
 
 def _tables(converter: cattrs.Converter, class_: type[Any]) -> Callable[[object, object], object]:
-    """Reads tables, in which some fields have other names than in the class."""
+    """Return a function that reads tables, whose keys may differ from the names of the class's fields."""
     renamed = {field.name: override(rename=key_of(field)) for field in attrs.fields(class_)}
     read_table = make_dict_structure_fn(class_, converter, _cattrs_forbid_extra_keys=True, **renamed)  # type: ignore[arg-type]
 
@@ -147,25 +147,25 @@ def _table_example(class_: type[Any]) -> str:
     return "{ " + f"{attrs.fields(class_)[0].name} = ..." + " }"
 
 
-def _complaints(error: BaseException, path: str) -> Iterator[tuple[str, str]]:
-    """What cattrs found, one by one, with the place in the file's own words."""
+def _problems(error: BaseException, path: str) -> Iterator[tuple[str, str]]:
+    """Yield key path and message of each error that cattrs found."""
     if isinstance(error, ClassValidationError):
         located, elsewhere = error.group_exceptions()
         for inner, note in located:
-            yield from _complaints(inner, _joined(path, _key(error.cl, note)))
+            yield from _problems(inner, _joined(path, _key(error.cl, note)))
         for inner in elsewhere:
-            yield from _complaints(inner, path)
+            yield from _problems(inner, path)
     elif isinstance(error, IterableValidationError):
         located_items, elsewhere = error.group_exceptions()
         for inner, item in located_items:
-            yield from _complaints(inner, f"{path}[{_index(item)}]")
+            yield from _problems(inner, f"{path}[{_index(item)}]")
         for inner in elsewhere:
-            yield from _complaints(inner, path)
+            yield from _problems(inner, path)
     elif isinstance(error, ForbiddenExtraKeysError):
         for key in sorted(error.extra_fields):
-            yield _joined(path, key), f"there is no such key{_suggestion(key, error.cl)}"
+            yield _joined(path, key), f"unknown key{_suggestion(key, error.cl)}"
     elif isinstance(error, KeyError):
-        yield path, "it is missing"
+        yield path, "required key missing"
     else:
         yield path, str(error)
 
@@ -185,7 +185,7 @@ def _joined(path: str, key: str) -> str:
 def _suggestion(key: str, class_: type[Any]) -> str:
     known = [key_of(field) for field in attrs.fields(class_)]
     close = difflib.get_close_matches(key, known, 1)
-    return f"; do you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
+    return f"; did you mean {close[0]}?" if close else f"; the keys are {', '.join(known)}"
 
 
 _CONVERTER = _converter()

@@ -1,8 +1,8 @@
-"""From the sysfs of a machine to its description.
+"""The recorder: from the sysfs of a machine to its description.
 
-What sysfs does not show stays at its default: the bytes of label areas, sizes of DIMMs beyond what is mapped, region
-offsets (`cookie` keeps what follows from them).  What cannot be read keeps its errno, unless it is the state of the
-machine that makes it fail: an emulated machine in that state fails likewise.
+Facts that sysfs does not show keep their defaults: the bytes of label areas, the sizes of DIMMs beyond their mappings,
+and region offsets (`cookie` keeps the value computed from them).  An attribute that cannot be read is recorded with its
+errno, unless the state of the machine explains the failure: an emulated machine in that state fails in the same way.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _LEGACY_PROVIDER = "e820"
 
 _PERSONALITY = re.compile(r"(btt|pfn|dax)[0-9]+\.[0-9]+")
 
-#: Files that fail while the device is not bound, or empty, or of a family that the kernel does not know.
+#: Files whose reads fail while the device is not bound or is empty, or if the kernel does not know its command family.
 _STATE_DEPENDENT = re.compile(
     r"(btt|pfn|dax|namespace)[0-9.]+/(size|resource)"
     r"|region[0-9]+/(init_namespaces|badblocks)"
     r"|nmem[0-9]+/(available_slots|nfit/(family|dsm_mask))"
 )
 
-#: Folders of a device that hold attributes of its own, and a file that waits rather than tells.
+#: Folders with attributes of the device itself, and a file whose read blocks and has no content.
 _ATTRIBUTE_FOLDERS = ("nfit", "firmware")
-_WAITS = "wait_probe"
+_BLOCKING = "wait_probe"
 
 
 @attrs.frozen
@@ -53,7 +53,7 @@ class Recording:
 
     Attributes:
         machine: its description, completed.
-        remarks: what whoever uses it should know, a line each.
+        remarks: notes for its users, one line each.
     """
 
     machine: MachineDescription
@@ -61,15 +61,15 @@ class Recording:
 
 
 def record_machine(sysfs: Sysfs) -> Recording:
-    """The machine of a sysfs.  ValueError when there is no nvdimm bus in it."""
+    """Record the machine of a sysfs.  ValueError when it has no nvdimm bus."""
     reader = AttributeReader(sysfs)
     folders = [
         folder for name in sysfs.numbered(_DEVICES, "ndbus") if (folder := sysfs.real(f"{_DEVICES}/{name}")) is not None
     ]
     if not folders:
-        raise ValueError(f"no nvdimm bus in {_DEVICES}: the machine has no persistent memory, or its driver is missing")
+        raise ValueError(f"no nvdimm bus in {_DEVICES}: no persistent memory, or its driver is not loaded")
     legacy = [folder for folder in folders if reader.text(f"{folder}/provider") == _LEGACY_PROVIDER]
-    # The kernel numbers regions over all buses; an emulated machine has its legacy bus last.
+    # The kernel numbers regions across all buses, and on an emulated machine the legacy bus is the last one.
     in_order = [folder for folder in folders if folder not in legacy] + legacy
     buses = tuple(recorded_bus(reader, folder) for folder in in_order)
     memory = tuple(_legacy_ranges(buses[len(in_order) - len(legacy) :]))
@@ -85,7 +85,7 @@ def record_machine(sysfs: Sysfs) -> Recording:
 
 
 def _legacy_ranges(buses: tuple[BusDescription, ...]) -> Iterator[RangeDescription]:
-    """The ranges of legacy buses; those whose address is secret follow each other from 4 GiB on."""
+    """Yield the ranges of legacy buses; those without a readable address are placed one after the other from 4 GiB."""
     start = HIGH_RAM_START
     for range_ in (range_ for bus in buses for range_ in bus.ranges if range_.size > 0):
         placed = attrs.evolve(range_, start=align_up(start, GIB)) if range_.start < 0 else range_
@@ -94,7 +94,7 @@ def _legacy_ranges(buses: tuple[BusDescription, ...]) -> Iterator[RangeDescripti
 
 
 def _ram(reader: AttributeReader, buses: tuple[BusDescription, ...], memory: tuple[RangeDescription, ...]) -> int:
-    """System RAM as far as an emulated machine has room for it below its ranges."""
+    """Return the bytes of System RAM, limited to those that fit below the ranges of an emulated machine."""
     known = _memory_blocks(reader)
     ram = known + sum(range_.size for range_ in memory) if known else DEFAULT_RAM
     lowest = min((range_.start for bus in buses for range_ in bus.ranges if range_.start >= 0), default=None)
@@ -105,7 +105,7 @@ def _ram(reader: AttributeReader, buses: tuple[BusDescription, ...], memory: tup
 
 
 def _memory_blocks(reader: AttributeReader) -> int:
-    """Bytes of RAM by the blocks in which it could be unplugged; 0 when sysfs does not have them."""
+    """Return the bytes of RAM according to the memory blocks in sysfs; 0 when sysfs has none."""
     try:
         size = int(reader.text(f"{_MEMORY}/block_size_bytes") or "", 16)
     except ValueError:
@@ -114,7 +114,7 @@ def _memory_blocks(reader: AttributeReader) -> int:
 
 
 def _personalities(reader: AttributeReader, buses: list[str]) -> Iterator[PersonalityDescription]:
-    """The btt, pfn and dax devices that are bound, so that their info blocks are on media."""
+    """Yield the bound btt, pfn and dax devices, whose info blocks are on media."""
     regions = [f"{bus}/{name}" for bus in buses for name in reader.sysfs.numbered(bus, "region")]
     for number, region in enumerate(regions):
         names = _names_when_new(reader, region, number)
@@ -129,7 +129,7 @@ def _personalities(reader: AttributeReader, buses: list[str]) -> Iterator[Person
 
 
 def _names_when_new(reader: AttributeReader, region: str, number: int) -> dict[str, str]:
-    """What a region's namespaces are called now, and what they will be called when a new machine numbers them."""
+    """Return the names of a region's namespaces, and the name of each on a new machine."""
     folders = labelled_namespaces(reader, region)
     names = [folder.rpartition("/")[2] for folder in folders] or reader.sysfs.numbered(region, "namespace")
     return {name: f"namespace{number}.{index}" for index, name in enumerate(names)}
@@ -144,7 +144,7 @@ def _personality(reader: AttributeReader, folder: str, namespace: str, kind: Per
 
 
 def _unreadable(reader: AttributeReader, buses: list[str]) -> Iterator[UnreadableAttribute]:
-    """What fails to be read although nothing in the machine's state explains it."""
+    """Yield the attributes whose reads fail for a reason other than the state of the machine."""
     for bus in buses:
         for device in _devices(reader.sysfs, bus):
             name = device.rpartition("/")[2]
@@ -160,7 +160,7 @@ def _unreadable(reader: AttributeReader, buses: list[str]) -> Iterator[Unreadabl
 
 
 def _devices(sysfs: Sysfs, bus: str) -> Iterator[str]:
-    """The folders of a bus and the devices on it."""
+    """Yield the folders of a bus and of the devices on it."""
     yield bus
     for prefix in ("nmem", "region"):
         for name in sysfs.numbered(bus, prefix):
@@ -173,7 +173,7 @@ def _devices(sysfs: Sysfs, bus: str) -> Iterator[str]:
 def _attributes(sysfs: Sysfs, device: str) -> Iterator[str]:
     for name in sysfs.names(device):
         path = f"{device}/{name}"
-        if sysfs.is_link(path) or name == _WAITS:
+        if sysfs.is_link(path) or name == _BLOCKING:
             continue
         if not sysfs.is_folder(path):
             yield name
@@ -182,7 +182,7 @@ def _attributes(sysfs: Sysfs, device: str) -> Iterator[str]:
 
 
 def _errno(sysfs: Sysfs, path: str) -> int:
-    """What a read fails with; 0 when it does not."""
+    """Return the errno of a read; 0 when it succeeds."""
     try:
         sysfs.read(path)
     except OSError as error:
@@ -191,14 +191,14 @@ def _errno(sysfs: Sysfs, path: str) -> int:
 
 
 def _remarks(reader: AttributeReader, nfit: tuple[BusDescription, ...], in_order: bool) -> Iterator[str]:
-    yield "Made by nvdimmfs record.  Label areas, and DIMMs beyond what ranges use of them, are not in sysfs."
+    yield "Recorded by nvdimmfs record.  sysfs does not show label areas, nor parts of DIMMs that no range uses."
     if not in_order:
-        yield "The legacy bus came first on the recorded machine; here it comes last."
+        yield "The legacy bus was first on the recorded machine; here it is last."
     for bus in nfit:
         if bus.provider != ACPI_PROVIDER and "nfit" not in bus.provider:
             yield f"{bus.provider} is not an NFIT bus; it is described as if it were one."
-    secret = sorted({path.rpartition("/")[2] for path in reader.forbidden})
-    if "resource" in secret:
-        yield "Only root may read where a range starts (resource): these addresses were chosen."
-    elif secret:
-        yield f"Only root may read {', '.join(secret)}."
+    forbidden = sorted({path.rpartition("/")[2] for path in reader.forbidden})
+    if "resource" in forbidden:
+        yield "Only root can read the start of a range (resource): the addresses below are defaults."
+    elif forbidden:
+        yield f"Only root can read {', '.join(forbidden)}."

@@ -1,4 +1,4 @@
-"""From the sysfs folder of an nvdimm bus to its description."""
+"""The recorder of a bus: from the sysfs folder of an nvdimm bus to its description."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nvdimmfs.machine_file.model import (
     BadBlocks,
     BusDescription,
     DimmDescription,
-    LabelArea,
+    LabelAreaDescription,
     MachineDescription,
     MappingDescription,
     NamespaceDescription,
@@ -33,22 +33,22 @@ from nvdimmfs.machine_file.words import (
     FirmwareActivation,
     PersistenceDomain,
     RangeKind,
-    Security,
+    SecurityState,
     word_of,
 )
 
-#: What a region's nstype is when labels define its namespaces (ND_DEVICE_NAMESPACE_PMEM, include/uapi/linux/ndctl.h).
+#: nstype of a region whose namespaces are defined by labels (ND_DEVICE_NAMESPACE_PMEM, include/uapi/linux/ndctl.h).
 LABELLED = 5
 
 _MAPPING = re.compile(r"(nmem[0-9]+),([0-9]+),([0-9]+)(?:,([0-9]+))?")
-#: The largest size of a label area that is tried, bytes.
+#: The largest size of a label area that is considered, in bytes.
 _LARGEST_LABEL_AREA = 1 << 27
 
 _WordT = TypeVar("_WordT", bound=enum.Enum)
 
 
 def recorded_bus(reader: AttributeReader, folder: str) -> BusDescription:
-    """The bus of a folder below /sys, such as devices/platform/nfit_test.0/ndbus0."""
+    """Record the bus in a folder below /sys, such as devices/platform/nfit_test.0/ndbus0."""
     parent = folder.rpartition("/")[0]
     dimm_names = reader.sysfs.numbered(folder, "nmem")
     dimms = _with_handles([_dimm(reader, f"{folder}/{name}") for name in dimm_names])
@@ -75,13 +75,13 @@ def recorded_bus(reader: AttributeReader, folder: str) -> BusDescription:
 
 
 def _words(reader: AttributeReader, path: str, kind: type[_WordT]) -> tuple[_WordT, ...]:
-    """The words of an attribute that the model knows."""
+    """Return those words of an attribute that the model has."""
     known = {word_of(member): member for member in kind}
     return tuple(known[word] for word in reader.words(path) if word in known)
 
 
 def _one_word(reader: AttributeReader, path: str, kind: type[_WordT]) -> _WordT:
-    """The word of an attribute; "none" when there is no such file."""
+    """Return the single word of an attribute; "none" when the file does not exist."""
     return next(iter(_words(reader, path, kind)), kind("none"))
 
 
@@ -120,11 +120,11 @@ def _dimm(reader: AttributeReader, folder: str) -> DimmDescription:
         dsm_mask=reader.number(f"{nfit}/dsm_mask", 0),
         commands=commands,
         flags=_words(reader, f"{nfit}/flags", DimmFlag),
-        label=LabelArea(
+        label=LabelAreaDescription(
             size=DEFAULT_LABEL_AREA if DimmCommand.GET_SIZE in commands else 0,
             initialised="1.1" if "label" in flags else "",
         ),
-        security=_one_word(reader, f"{folder}/security", Security),
+        security=_one_word(reader, f"{folder}/security", SecurityState),
         frozen=reader.number(f"{folder}/frozen", 0) == 1,
         locked="lock" in flags,
         dirty_shutdown=reader.number(f"{nfit}/dirty_shutdown", -1),
@@ -132,16 +132,16 @@ def _dimm(reader: AttributeReader, folder: str) -> DimmDescription:
 
 
 def _with_handles(dimms: list[DimmDescription]) -> list[DimmDescription]:
-    """The DIMMs, named by their handles; where sysfs has none, by their numbers."""
+    """Name the DIMMs by their handles; if sysfs does not show handles, number them."""
     if any(dimm.handle == TO_BE_CHOSEN for dimm in dimms):
         dimms = [attrs.evolve(dimm, handle=number) for number, dimm in enumerate(dimms, 1)]
     return [attrs.evolve(dimm, name=f"{dimm.handle:#x}") for dimm in dimms]
 
 
 def _manufacturing(identifier: str) -> tuple[int, int]:
-    """Location and date from nfit/id: vendor-location-date-serial."""
+    """Parse location and date in nfit/id: vendor-location-date-serial."""
     parts = identifier.split("-")
-    if len(parts) != 4:  # without them there are two
+    if len(parts) != 4:  # without location and date, there are two parts
         return -1, -1
     try:
         return int(parts[1], 16), int(parts[2], 16)
@@ -150,12 +150,12 @@ def _manufacturing(identifier: str) -> tuple[int, int]:
 
 
 def _with_label_sizes(bus: BusDescription, reader: AttributeReader, folders: list[str]) -> BusDescription:
-    """The bus, whose label areas are as large as the free slots in them suggest."""
+    """Set the sizes of label areas according to the number of free slots."""
     dimms = []
     for dimm, folder in zip(bus.dimms, folders, strict=True):
         free = reader.number(f"{folder}/available_slots", -1)
         if dimm.label.size and free >= 0:
-            # The kernel takes areas without labels for those of version 1.2.
+            # The kernel treats an area without labels as one of version 1.2.
             label_size = LABEL_SIZES_BY_VERSION.get(dimm.label.initialised, LABEL_SIZE_1_2)
             dimm = attrs.evolve(dimm, label=attrs.evolve(dimm.label, size=_label_area_size(free + 1, label_size)))
         dimms.append(dimm)
@@ -163,7 +163,7 @@ def _with_label_sizes(bus: BusDescription, reader: AttributeReader, folders: lis
 
 
 def _label_area_size(slots: int, label_size: int) -> int:
-    """The usual size if so many of its slots may be free, else the least power of two that has so many."""
+    """Return the default size if it is plausible for that many slots, else the least power of two that has them."""
     if _slots(DEFAULT_LABEL_AREA, label_size) // 2 < slots <= _slots(DEFAULT_LABEL_AREA, label_size):
         return DEFAULT_LABEL_AREA
     size = MINIMUM_LABEL_AREA
@@ -195,7 +195,7 @@ def _range(reader: AttributeReader, folder: str, names: dict[str, str]) -> Range
 
 
 def _kind(*, is_volatile: bool, is_virtual: bool) -> RangeKind:
-    """The kind of a range.  sysfs does not tell disks from CDs."""
+    """Return the kind of a range.  sysfs does not distinguish disks from CDs."""
     if is_virtual:
         return RangeKind.VOLATILE_CD if is_volatile else RangeKind.PERSISTENT_DISK
     return RangeKind.VOLATILE if is_volatile else RangeKind.PMEM
@@ -217,7 +217,7 @@ def _badblocks(text: str) -> Iterator[BadBlocks]:
 
 
 def labelled_namespaces(reader: AttributeReader, region: str) -> list[str]:
-    """The folders of a region's namespaces that labels define, in the order in which the kernel numbers them."""
+    """Return the folders of a region's namespaces that labels define, in the order in which the kernel numbers them."""
     if reader.number(f"{region}/nstype", 0) != LABELLED:
         return []
     folders = [f"{region}/{name}" for name in reader.sysfs.numbered(region, "namespace")]
@@ -239,7 +239,7 @@ def _namespaces(reader: AttributeReader, region: str) -> Iterator[NamespaceDescr
 
 
 def _with_flush_hints(bus: BusDescription, reader: AttributeReader, regions: list[str]) -> BusDescription:
-    """The bus, whose DIMMs have flush hints if a region over them can be flushed deeply."""
+    """Give flush hints to the DIMMs of regions that support deep flush."""
     flushed = {
         mapping.dimm
         for range_, region in zip(bus.ranges, regions, strict=True)
@@ -251,7 +251,7 @@ def _with_flush_hints(bus: BusDescription, reader: AttributeReader, regions: lis
 
 
 def _with_cookies(bus: BusDescription, reader: AttributeReader, regions: list[str]) -> BusDescription:
-    """The bus, with cookies where DIMMs and default offsets do not give what sysfs shows, and the labels' version."""
+    """Set cookies that DIMMs and default offsets do not explain, versions of labels, and explicit read-only flags."""
     (whole,) = completed(MachineDescription(buses=(bus,))).buses
     ranges, second_version = [], set()
     for range_, complete, region in zip(bus.ranges, whole.ranges, regions, strict=True):

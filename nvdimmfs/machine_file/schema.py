@@ -1,7 +1,7 @@
-"""The JSON Schema of machine files, made from the classes: editors complete and check with it.
+"""The JSON Schema of machine files, generated from the classes; editors use it for completion and checks.
 
-It is draft 7, which is what editors of TOML understand (taplo, and so Even Better TOML).  A copy lies beside the
-machines; a file names it in its first line: `#:schema ./machine.schema.json`.
+It is draft 7, which editors of TOML support (taplo, and so Even Better TOML).  A copy is stored beside the machines; a
+file refers to it in its first line: `#:schema ./machine.schema.json`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DRAFT = "http://json-schema.org/draft-07/schema#"
 #: The largest integer of TOML.
 _LARGEST = (1 << 63) - 1
 
-#: Texts that stand for numbers, as patterns of JSON Schema (ECMA 262).
+#: Patterns of strings that are numbers, in the dialect of JSON Schema (ECMA 262).
 _SIZE_PATTERN = "^(0[xX][0-9a-fA-F]+|0|[1-9][0-9]*)[kKmMgGtTpPeE]?$"
 _NUMBER_PATTERN = "^(0[xX][0-9a-fA-F]+|0|[1-9][0-9]*)$"
 
@@ -42,12 +42,12 @@ def schema() -> _Schema:
 
 
 def schema_text() -> str:
-    """The schema as the file that comes with the machines."""
+    """The content of the schema's file beside the machines."""
     return json.dumps(schema(), indent=2) + "\n"
 
 
 def documentation(class_: type[Any]) -> dict[str, str]:
-    """What the docstring of a class says of each of its attributes."""
+    """Return the description of each attribute in the docstring of a class."""
     _, _, attributes = (inspect.getdoc(class_) or "").partition("Attributes:\n")
     entries = re.findall(r"^    (\w+): (.+(?:\n     .+)*)", attributes, re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in entries}
@@ -80,12 +80,12 @@ def _property(field: attrs.Attribute[Any], description: str) -> _Schema:
     about: _Schema = {"description": description[:1].upper() + description[1:]}
     if default is not None:
         about["default"] = default
-    # In draft 7 whatever stands beside a reference does not count.
+    # In draft 7, keys beside a reference are ignored.
     return about | ({"allOf": [shape]} if "$ref" in shape else shape)
 
 
-def _default(field: attrs.Attribute[Any]) -> Any:  # noqa: ANN401  # what a file would say
-    """What a file may leave out; None when there is nothing to show."""
+def _default(field: attrs.Attribute[Any]) -> Any:  # noqa: ANN401  # any value of a file
+    """Return the default of a field as a file would have it; None when there is none to show."""
     default, kind = field.default, number_kind(field.type)
     if default is attrs.NOTHING or default in ("", ()) or attrs.has(type(default)):
         return None

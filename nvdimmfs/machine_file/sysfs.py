@@ -1,4 +1,4 @@
-"""Reading a sysfs, a real one or a copy, to make a machine file of it."""
+"""Access to a sysfs, a real one or a copy, for recording a machine."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ import re
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-#: No attribute is longer than a page; copies of a sysfs may be odd, but are not read for ever.
+#: Size limit of a file, in bytes.  No attribute exceeds a page, but a copy of a sysfs can contain any file.
 _LARGEST_ATTRIBUTE = 1 << 20
 
-#: The chosen one of several numbers: `512 [4096]`.
+#: The selected one of several numbers: `512 [4096]`.
 _CHOSEN = re.compile(r"\[([0-9]+)\]")
 
 
 class Sysfs(ABC):
-    """A sysfs tree.  Paths have no leading slash; every link is followed."""
+    """A sysfs tree.  Paths have no leading slash; links are followed."""
 
     @abstractmethod
     def names(self, folder: str) -> list[str]:
-        """What is in a folder; nothing when it is not there."""
+        """The names in a folder; empty when it does not exist."""
 
     @abstractmethod
     def is_folder(self, path: str) -> bool:
-        """Whether a path leads to a folder."""
+        """Whether a path, or the target of the link there, is a folder."""
 
     @abstractmethod
     def is_link(self, path: str) -> bool:
-        """Whether a path is a link itself."""
+        """Whether the path itself is a link."""
 
     @abstractmethod
     def real(self, path: str) -> str | None:
-        """Where a path leads to, without links; None when it leads nowhere."""
+        """The path with all links resolved; None when it does not exist in this sysfs."""
 
     @abstractmethod
     def read(self, path: str) -> bytes:
-        """The content of a file.  OSError with the errno that the kernel gave."""
+        """The content of a file.  OSError with the kernel's errno."""
 
     def numbered(self, folder: str, prefix: str) -> list[str]:
-        """The names in a folder that are a prefix and a number, by number: nmem2 before nmem10."""
+        """The names in a folder that consist of a prefix and a number, sorted by number: nmem2 before nmem10."""
         pattern = re.compile(rf"{re.escape(prefix)}([0-9]+(?:\.[0-9]+)?)")
         matches = [match for name in self.names(folder) if (match := pattern.fullmatch(name))]
         return [match[0] for match in sorted(matches, key=lambda match: [int(part) for part in match[1].split(".")])]
 
 
 class MountedSysfs(Sysfs):
-    """A sysfs that is mounted somewhere, or a copy of one in a folder."""
+    """A mounted sysfs, or a copy of one in a folder."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
@@ -70,7 +70,7 @@ class MountedSysfs(Sysfs):
         return None
 
     def read(self, path: str) -> bytes:
-        """All that there is, until there is no more: sysfs says of every file that it has 4096 bytes.  OSError."""
+        """Read until the end of the file: the size that sysfs reports is always 4096 bytes.  OSError."""
         descriptor = os.open(self._root / path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             chunks = b""
@@ -84,11 +84,11 @@ class MountedSysfs(Sysfs):
 
 
 class AttributeReader:
-    """Reads attributes as values, and remembers which may only be read by root.
+    """Reads attributes as values, and records which ones only root can read.
 
     Attributes:
-        sysfs: where it reads.
-        forbidden: attributes that this process may not read.
+        sysfs: the sysfs that it reads.
+        forbidden: attributes that this process has no permission to read.
     """
 
     def __init__(self, sysfs: Sysfs) -> None:
@@ -96,7 +96,7 @@ class AttributeReader:
         self.forbidden: set[str] = set()
 
     def text(self, path: str) -> str | None:
-        """An attribute without the newline at its end; None when it cannot be read."""
+        """The content of an attribute without its final newline; None when it cannot be read."""
         try:
             return self.sysfs.read(path).decode(errors="replace").removesuffix("\n")
         except OSError as error:
@@ -109,12 +109,12 @@ class AttributeReader:
         return (self.text(path) or "").split()
 
     def chosen(self, path: str, default: int) -> int:
-        """The number in brackets of those to choose from; `default` when there is none."""
+        """The number in brackets, which is the selected one; `default` when there is none."""
         found = _CHOSEN.search(self.text(path) or "")
         return int(found[1]) if found else default
 
     def number(self, path: str, default: int) -> int:
-        """A number, decimal or hexadecimal as it is; `default` when there is none."""
+        """The value of an attribute that is a number, decimal or hexadecimal; `default` when it is not."""
         try:
             return int(self.text(path) or "", 0)
         except ValueError:

@@ -1,4 +1,4 @@
-"""The numbers of a machine file: how they are written, read, and shown."""
+"""The number types of a machine file: how they are parsed and formatted."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import attrs
 from nvdimmfs.errors import printable
 from nvdimmfs.units import U64_MASK
 
-# The kinds of numbers.  To the type checker all are int; the annotation is a key of `_KINDS`.
+# The number types.  For the type checker all are int; the annotation is a key of `_KINDS`.
 
-#: Bytes: an integer, or a text with one of the suffixes K M G T P E (powers of 1024).
+#: Bytes: an integer, or a string with one of the suffixes K M G T P E (powers of 1024).
 Size = Annotated[int, "size"]
 
-#: A physical address, or one within a DIMM; written as a size is, but shown in hexadecimal.
+#: A physical address, or one within a DIMM; parsed like a size, but formatted in hexadecimal.
 Address = Annotated[int, "address"]
 
-#: A number that everybody writes in hexadecimal; the second part says how many bits it has.
+#: A number that is usually written in hexadecimal; the second argument is its width in bits.
 Hexadecimal16 = Annotated[int, "hexadecimal", 16]
 Hexadecimal32 = Annotated[int, "hexadecimal", 32]
 Hexadecimal64 = Annotated[int, "hexadecimal", 64]
 
-#: Likewise, where -1 says that it is not known.
+#: The same, where -1 means unknown.
 MaybeHexadecimal8 = Annotated[int, "hexadecimal or -1", 8]
 MaybeHexadecimal16 = Annotated[int, "hexadecimal or -1", 16]
 
-#: A number of something.
+#: A count of something.
 Count = Annotated[int, "count"]
 
-#: A NUMA node, from 0 upward; -1 is none.
-Node = Annotated[int, "node"]
+#: A NUMA node, from 0 upward; -1 for none.
+NumaNode = Annotated[int, "node"]
 
 #: A number that may be negative.
 Number = Annotated[int, "number"]
@@ -40,30 +40,30 @@ Number = Annotated[int, "number"]
 #: Powers of 1024 that may follow a number.
 _SUFFIXES = "KMGTPE"
 
-#: Digits of a number; what is longer does not fit into 64 bits.
+#: The digits of a number; a longer one does not fit into 64 bits.
 _DIGITS = "0x[0-9a-f]{1,30}|0|[1-9][0-9]{0,30}"
 _SIZE = re.compile(rf"({_DIGITS})([{_SUFFIXES}]?)", re.ASCII | re.IGNORECASE)
 _NUMBER = re.compile(_DIGITS, re.ASCII | re.IGNORECASE)
 
-#: A value that is longer is not repeated in full in a complaint.
+#: Length beyond which an error message abbreviates a value.
 _LONGEST_VALUE = 40
 
-#: A number of more bits is shown in hexadecimal, as Python makes no decimal one of thousands of digits.
+#: A number with more bits is formatted in hexadecimal, as Python refuses to convert thousands of digits to decimal.
 _MOST_BITS = 128
 
 
 @attrs.frozen
 class NumberKind:
-    """How a number is written.
+    """The syntax and limits of a number type.
 
     Attributes:
-        name: what a complaint calls it.
+        name: its name in error messages.
         article: "a" or "an".
-        example: what would be right.
-        minimum: the least that it may be.
-        limit: the first number that is too large.
-        suffixes: whether a text with a suffix such as 512M is taken, too.
-        hexadecimal: whether it is shown in hexadecimal.
+        example: a valid value.
+        minimum: the least valid value.
+        limit: the least value that is too large.
+        suffixes: whether a string with a suffix such as 512M is accepted.
+        hexadecimal: whether it is formatted in hexadecimal.
     """
 
     name: str
@@ -75,14 +75,14 @@ class NumberKind:
     hexadecimal: bool = False
 
     def read(self, value: object) -> int:
-        """The number; `ValueError` says what is wrong and what would be right."""
+        """Parse a value.  ValueError, whose message includes a correction."""
         number = self._number(value)
         if number is None:
             raise ValueError(f"{shown(value)} is not {self.article} {self.name}; write for example {self.example}")
         if number < self.minimum:
-            raise ValueError(f"{shown(value)} is too small; the least is {self.show(self.minimum)}")
+            raise ValueError(f"{shown(value)} is too small; the minimum is {self.show(self.minimum)}")
         if number >= self.limit:
-            raise ValueError(f"{shown(value)} is too large; the most is {self.show(self.limit - 1)}")
+            raise ValueError(f"{shown(value)} is too large; the maximum is {self.show(self.limit - 1)}")
         return number
 
     def _number(self, value: object) -> int | None:
@@ -97,7 +97,7 @@ class NumberKind:
         return int(value, 0) if self.hexadecimal and _NUMBER.fullmatch(value) else None
 
     def show(self, number: int) -> str:
-        """The number as a file has it."""
+        """Format a number for a file."""
         if self.hexadecimal:
             return f"{number:#x}" if number >= 0 else str(number)
         return show_size(number) if self.suffixes else str(number)
@@ -118,14 +118,14 @@ _KINDS: dict[tuple[object, ...], NumberKind] = {
 
 
 def number_kind(type_: object) -> NumberKind | None:
-    """How a field of this type is written; None unless it is one of the model's numbers."""
+    """The kind of a number type; None for other types."""
     if get_origin(type_) is not Annotated:
         return None
     return _KINDS[get_args(type_)[1:]]
 
 
 def parse_size(text: str) -> int | None:
-    """Bytes of a text such as 512M or 0x20000000; None when it is not a size."""
+    """Parse a size such as 512M or 0x20000000, in bytes; None when the text is not a size."""
     match = _SIZE.fullmatch(text)
     if match is None:
         return None
@@ -134,7 +134,7 @@ def parse_size(text: str) -> int | None:
 
 
 def show_size(number: int) -> str:
-    """Bytes with the largest suffix that divides them, quoted if there is one: "512M", 8192 as "8K", 520 as 520."""
+    """Format bytes with the largest suffix that divides them, quoted if there is one: 8192 as "8K", 520 as 520."""
     if number <= 0:
         return str(number)
     power = min((number & -number).bit_length() // 10 * 10, 10 * len(_SUFFIXES))
@@ -143,12 +143,12 @@ def show_size(number: int) -> str:
 
 
 def plain_size(number: int) -> str:
-    """Bytes as a person reads them: 512M."""
+    """Format bytes for a person: 512M."""
     return show_size(number).strip('"')
 
 
-def shown(value: Any) -> str:  # noqa: ANN401  # whatever a file says
-    """A value as a complaint repeats it, shortened."""
+def shown(value: Any) -> str:  # noqa: ANN401  # any value of a file
+    """Format a value for an error message, abbreviated."""
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, list):

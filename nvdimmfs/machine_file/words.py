@@ -1,4 +1,4 @@
-"""The words of a machine file: what can be said of a DIMM, a bus, a range, in the kernel's own terms."""
+"""The words of a machine file: flags, commands and kinds of DIMMs, buses and ranges, as the kernel names them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nvdimmfs.formats.ndctl import BusCommand, Command
 
 
 class DimmFlag(enum.Enum):
-    """A word of nmemN/nfit/flags: what the platform reports about a DIMM (NFIT memory device state flags)."""
+    """A word in nmemN/nfit/flags: a state that the platform reports for a DIMM (NFIT memory device state flags)."""
 
     SAVE_FAIL = "save_fail"
     RESTORE_FAIL = "restore_fail"
@@ -19,8 +19,8 @@ class DimmFlag(enum.Enum):
     SMART_NOTIFY = "smart_notify"
 
 
-class Security(enum.Enum):
-    """What nmemN/security shows; NONE: the DIMM has no security, and there is neither that file nor `frozen`."""
+class SecurityState(enum.Enum):
+    """The content of nmemN/security; for NONE, the DIMM has no security and neither this file nor `frozen` exists."""
 
     NONE = "none"
     DISABLED = "disabled"
@@ -32,8 +32,8 @@ class Security(enum.Enum):
 class RangeKind(enum.Enum):
     """The kind of a range (ACPI 6.4, table 5.132).
 
-    PMEM and the persistent virtual kinds become nd_pmem regions, the volatile ones nd_volatile regions.  Only PMEM
-    enters /proc/iomem.
+    PMEM and the persistent virtual kinds become nd_pmem regions, the volatile kinds nd_volatile regions.  Only PMEM is
+    listed in /proc/iomem.
     """
 
     PMEM = "pmem"
@@ -45,17 +45,17 @@ class RangeKind(enum.Enum):
 
     @property
     def is_virtual(self) -> bool:
-        """A RAM disk of the firmware: no DIMM is behind it, and its range index is 0."""
+        """Whether it is a RAM disk of the firmware, which has no DIMMs and range index 0."""
         return self not in (RangeKind.PMEM, RangeKind.VOLATILE)
 
     @property
     def is_volatile(self) -> bool:
-        """Whether its region is an nd_volatile one."""
+        """Whether its region is of type nd_volatile."""
         return self in (RangeKind.VOLATILE, RangeKind.VOLATILE_DISK, RangeKind.VOLATILE_CD)
 
 
 class PersistenceDomain(enum.Enum):
-    """How far a store must get to outlive a loss of power (NFIT platform capabilities); NONE: the NFIT does not say."""
+    """How far a store must get to survive a power failure (NFIT platform capabilities); NONE: not in the NFIT."""
 
     NONE = "none"
     MEMORY_CONTROLLER = "memory_controller"
@@ -63,7 +63,7 @@ class PersistenceDomain(enum.Enum):
 
 
 class FirmwareActivation(enum.Enum):
-    """What ndbusN/firmware/capability shows; NONE: there is no such folder."""
+    """The content of ndbusN/firmware/capability; for NONE, that folder does not exist."""
 
     NONE = "none"
     QUIESCE = "quiesce"
@@ -79,17 +79,17 @@ class PersonalityKind(enum.Enum):
 
 
 class MemmapLocation(enum.Enum):
-    """Where a pfn or dax device keeps its struct pages; the words of its `mode` attribute."""
+    """Where the struct pages of a pfn or dax device are stored; the words of its `mode` attribute."""
 
     RAM = "ram"
     PMEM = "pmem"
 
 
-#: What a bus needs to scrub (address range scrub, ACPI 6.4, section 9.20.7).
+#: The commands that a bus needs for scrubs (address range scrub, ACPI 6.4, section 9.20.7).
 SCRUB_COMMANDS = (BusCommand.ARS_CAP, BusCommand.ARS_START, BusCommand.ARS_STATUS)
 
 
 def word_of(member: enum.Enum) -> str:
-    """How a machine file, and the kernel's attributes, spell a member of an enumeration."""
+    """Return the word of an enumeration member in machine files and in the kernel's attributes."""
     word: str = member.word if isinstance(member, Command) else member.value
     return word

@@ -1,4 +1,4 @@
-"""From the classes of the model to TOML: what differs from the defaults, as a person would write it."""
+"""The writer of machine files: values that differ from the defaults, formatted as a person would write them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from nvdimmfs.machine_file.reader import key_of
 from nvdimmfs.machine_file.values import number_kind
 from nvdimmfs.machine_file.words import word_of
 
-#: TOML's integers end here; what is larger is written as a text.
+#: The largest integer of TOML; a larger number is written as a string.
 _LARGEST = (1 << 63) - 1
 
-#: A list that would be longer has a line for each item.
+#: A list that is longer than this is written with one line for each item.
 _LONGEST_LINE = 100
 
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
 
 
 def machine_text(machine: MachineDescription, remarks: Iterable[str] = ()) -> str:
-    """A machine file that reads as `machine`.
+    """Return a machine file that `read_machine` parses as `machine`.
 
     Args:
         machine: completed or not.
-        remarks: comments for its head, a line each.
+        remarks: comments for the head of the file, one line each.
     """
     head = [f"# {_one_line(remark)}".rstrip() for remark in remarks]
     body = list(_table(machine, ()))
@@ -39,7 +39,7 @@ def _one_line(remark: str) -> str:
 
 
 def _table(item: Any, path: tuple[str, ...]) -> Iterator[str]:  # noqa: ANN401  # any class of the model
-    """The lines of a table: its own keys, then the tables below it."""
+    """Yield the lines of a table: its own keys, then its subtables."""
     later = []
     for field in attrs.fields(type(item)):
         value = getattr(item, field.name)
@@ -85,7 +85,7 @@ def _list(items: tuple[Any, ...], element: Any) -> str:  # noqa: ANN401
 
 
 def _inline(item: Any) -> str:  # noqa: ANN401
-    """A table within a line; of a mapping that says no more than a DIMM, its name."""
+    """Format an inline table; a mapping with all defaults is just the name of its DIMM."""
     fields = [field for field in attrs.fields(type(item)) if getattr(item, field.name) != field.default]
     if [field.name for field in fields] == ["dimm"]:
         return _text(item.dimm)

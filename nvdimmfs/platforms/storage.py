@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from nvdimmfs.formats.label import LABEL_SIZES_BY_VERSION
-from nvdimmfs.machine_file.model import LabelArea
+from nvdimmfs.machine_file.model import LabelAreaDescription
 from nvdimmfs.media.base import Media, MediaError
 from nvdimmfs.media.file import FileMedia
 from nvdimmfs.media.memory import MemoryMedia
@@ -36,7 +36,7 @@ class Storage(ABC):
             self._media[key] = self.create(start, size)
         return self._media[key]
 
-    def label_area(self, name: str, description: LabelArea) -> Media:
+    def label_area(self, name: str, description: LabelAreaDescription) -> Media:
         """A DIMM's label area, with its first bytes written if it is new."""
         if name in self._label_areas:
             return self._label_areas[name]

@@ -20,7 +20,7 @@ from nvdimmfs.machine_file.model import (
     CLASSES,
     BusDescription,
     DimmDescription,
-    LabelArea,
+    LabelAreaDescription,
     MachineDescription,
     MappingDescription,
     RangeDescription,
@@ -271,7 +271,16 @@ def sensible(draw):
             handle=number * 0x11,
             size=draw(st.integers(4, 1 << 20)) * 4096,
             flags=tuple(draw(st.lists(st.sampled_from(DimmFlag), max_size=2, unique=True))),
-            label=draw(st.sampled_from([LabelArea(), LabelArea(0), LabelArea(initialised="1.2"), LabelArea(text="x")])),
+            label=draw(
+                st.sampled_from(
+                    [
+                        LabelAreaDescription(),
+                        LabelAreaDescription(0),
+                        LabelAreaDescription(initialised="1.2"),
+                        LabelAreaDescription(text="x"),
+                    ]
+                )
+            ),
             serial=number,
         )
         for number in range(draw(st.integers(1, 4)))

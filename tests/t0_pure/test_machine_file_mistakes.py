@@ -45,17 +45,17 @@ ram = 1.5
 => ram: 1.5 is not a size; write for example "512M" or 536870912
 
 ram = -5
-=> ram: -5 is too small; the least is 0
+=> ram: -5 is too small; the minimum is 0
 
 bus = 3
-=> bus: 3 is not a list; write a table of its own for each, [[...]]
+=> bus: 3 is not a list; write one table for each, [[...]]
 
 bus = [3]
 => bus[0]: 3 is not a table; write { provider = ... }
 
 [[bus]]
 provider = 3
-=> bus[0].provider: 3 is not a text; put it in quotes: "..."
+=> bus[0].provider: 3 is not a string; put it in quotes: "..."
 
 [[bus]]
 commands = "cmd_call"
@@ -71,17 +71,17 @@ test_dimms = 1
 
 [[bus]]
 size = "1G"
-=> bus[0].size: there is no such key; there are provider, parent, revision, commands, dsm_mask, hw_error_scrub,
+=> bus[0].size: unknown key; the keys are provider, parent, revision, commands, dsm_mask, hw_error_scrub,
    scrubs, scrubbing, persistence_domain, firmware_activation, test_dimms, dimm, range
 
 [[bus]]
 [[bus.dimms]]
-=> bus[0].dimms: there is no such key; do you mean dimm?
+=> bus[0].dimms: unknown key; did you mean dimm?
 
 [[bus]]
 [[bus.dimm]]
 vendor = 0x12345
-=> bus[0].dimm[0].vendor: 74565 is too large; the most is 0xffff
+=> bus[0].dimm[0].vendor: 74565 is too large; the maximum is 0xffff
 
 [[bus]]
 [[bus.dimm]]
@@ -96,7 +96,7 @@ start = "x"
 [[bus]]
 [[bus.range]]
 kind = "ram"
-=> bus[0].range[0].kind: "ram" is none of pmem, volatile, volatile-disk, volatile-cd, persistent-disk,
+=> bus[0].range[0].kind: "ram" is not one of pmem, volatile, volatile-disk, volatile-cd, persistent-disk,
    persistent-cd
 
 [[bus]]
@@ -106,21 +106,21 @@ dimms = [7]
 
 [[unreadable]]
 errno = 'EIO'
-=> unreadable[0].path: it is missing
+=> unreadable[0].path: required key missing
 """
 
 CONTRADICTIONS = r"""
 kernel = "6.9"
 memmap = "1G!4G"
-=> kernel: "6.9" is not emulated; there are rfc, 4.3, 4.5, 6.1
+=> kernel: "6.9" is not emulated; the emulated kernels are rfc, 4.3, 4.5, 6.1
 
 ram = "64M"
 [[bus]]
-=> ram: 64M is too little; the least is 128M
+=> ram: 64M is too small; the minimum is 128M
 
 ram = "4P"
 [[bus]]
-=> ram: 4P is too much; the most is 4194302G
+=> ram: 4P is too large; the maximum is 4194302G
 
 memmap = "1G"
 => memmap: memmap entry 1 '1G' (column 1): the start is missing; a size alone would remove all RAM above it;
@@ -128,12 +128,12 @@ memmap = "1G"
 
 name = "a\u001bb"
 [[bus]]
-=> name: "a\u001bb" has characters that cannot be printed; leave them out
+=> name: "a\u001bb" has unprintable characters; remove them
 
 [[bus]]
 [[bus]]
-=> bus[1].parent: "devices/LNXSYSTM:00/LNXSYBUS:00/ACPI0012:00" is the parent of bus[0], too; name another
-   device
+=> bus[1].parent: "devices/LNXSYSTM:00/LNXSYBUS:00/ACPI0012:00" is also the parent of bus[0]; choose
+   another device
 
 [[bus]]
 provider = "a b"
@@ -149,25 +149,25 @@ hw_error_scrub = 2
 
 [[bus]]
 scrubbing = true
-=> bus[0].scrubbing: it takes the commands ars_cap, ars_start, ars_status, and a range; add them or leave it out
+=> bus[0].scrubbing: a scrub needs the commands ars_cap, ars_start, ars_status and a range; add them or omit scrubbing
 
 [[bus]]
 revision = 256
-=> bus[0].revision: 256 is too large; the most is 255
+=> bus[0].revision: 256 is too large; the maximum is 255
 
 [[bus]]
 [[bus.dimm]]
 handle = 3
 [[bus.dimm]]
 handle = 3
-=> bus[0].dimm[1].handle: 0x3 is that of bus[0].dimm[0], too; a handle names one DIMM of a bus
+=> bus[0].dimm[1].handle: 0x3 is also the handle of bus[0].dimm[0]; handles must be unique on a bus
 
 [[bus]]
 [[bus.dimm]]
 name = "A"
 [[bus.dimm]]
 name = "A"
-=> bus[0].dimm[1].name: "A" is that of bus[0].dimm[0], too; ranges could not tell them apart
+=> bus[0].dimm[1].name: "A" is also the name of bus[0].dimm[0]; names must be unique on a bus
 
 [[bus]]
 [[bus.dimm]]
@@ -178,28 +178,28 @@ manufacturing_date = 0x1837
 [[bus]]
 [[bus.dimm]]
 frozen = true
-=> bus[0].dimm[0].frozen: there is no security that could be frozen; write security = "disabled"
+=> bus[0].dimm[0].frozen: the DIMM has no security to freeze; write for example security = "disabled"
 
 [[bus]]
 [[bus.dimm]]
 label = { size = 512 }
-=> bus[0].dimm[0].label.size: 512 bytes do not hold two index blocks and labels; write 0 for none, or at least
+=> bus[0].dimm[0].label.size: 512 bytes are too small for two index blocks and labels; write 0 for none, or at least
    1K
 
 [[bus]]
 [[bus.dimm]]
 label = { text = "a", hex = "00" }
-=> bus[0].dimm[0].label: text and hex exclude each other; keep one
+=> bus[0].dimm[0].label: text and hex are mutually exclusive; keep one
 
 [[bus]]
 [[bus.dimm]]
 label = { initialised = "2.0" }
-=> bus[0].dimm[0].label.initialised: "2.0" is not a version of labels; there are "1.1" and "1.2"
+=> bus[0].dimm[0].label.initialised: "2.0" is not a label version; the versions are "1.1" and "1.2"
 
 [[bus]]
 [[bus.dimm]]
 label = { size = 0, initialised = "1.1" }
-=> bus[0].dimm[0].label.initialised: there is no label area to initialise; give it a size
+=> bus[0].dimm[0].label.initialised: the DIMM has no label area to initialise; give it a size
 
 [[bus]]
 [[bus.dimm]]
@@ -218,7 +218,7 @@ label = { size = "1K", text = "1025 LETTERS" }
 
 [[bus]]
 [[bus.range]]
-=> bus[0].range[0].size: it is missing; give the range a size, or its DIMMs
+=> bus[0].range[0].size: missing; give the range a size, or DIMMs
 
 [[bus]]
 [[bus.range]]
@@ -235,14 +235,14 @@ size = "1M"
 [[bus.range]]
 start = "3P"
 size = "2P"
-=> bus[0].range[0].start: it ends at 0x14000000000000; physical addresses end at 0x10000000000000 (4P)
+=> bus[0].range[0].start: range ends at 0x14000000000000; physical addresses end at 0x10000000000000 (4P)
 
 [[bus]]
 [[bus.range]]
 start = "5G"
 size = "1G"
 => bus[0].range[0].start: 0x140000000-0x17fffffff overlaps RAM (0x100000000-0x17fffffff); start at 0x180000000,
-   or leave start out, or give the machine less ram
+   or omit start, or give the machine less ram
 
 memmap = "1G!8G"
 [[bus]]
@@ -250,7 +250,7 @@ memmap = "1G!8G"
 start = "8G"
 size = "1G"
 => bus[0].range[0].start: 0x200000000-0x23fffffff overlaps memmap (0x200000000-0x23fffffff); start at
-   0x240000000, or leave start out
+   0x240000000, or omit start
 
 [[bus]]
 [[bus.range]]
@@ -259,13 +259,13 @@ size = "1G"
 start = "6G"
 size = "1M"
 => bus[0].range[1].start: 0x180000000-0x1800fffff overlaps bus[0].range[0] (0x180000000-0x1bfffffff); start at
-   0x1c0000000, or leave start out
+   0x1c0000000, or omit start
 
 [[bus]]
 [[bus.range]]
 range_index = 0
 size = "1M"
-=> bus[0].range[0].range_index: 0 does not name a range; write 1 to 65535
+=> bus[0].range[0].range_index: 0 is not a valid index; write 1 to 65535
 
 [[bus]]
 [[bus.range]]
@@ -280,19 +280,19 @@ size = "1M"
 [[bus.range]]
 range_index = 1
 size = "1M"
-=> bus[0].range[1].range_index: 1 is that of bus[0].range[0], too; no two of a bus may have the same
+=> bus[0].range[1].range_index: 1 is also the index of bus[0].range[0]; indexes must be unique on a bus
 
 TWO DIMMS
 [[bus.range]]
 kind = "volatile-cd"
 dimms = ["A"]
-=> bus[0].range[0].dimms: a volatile-cd is made by the firmware and has no DIMMs; leave them out
+=> bus[0].range[0].dimms: the firmware creates a volatile-cd without DIMMs; remove them
 
 TWO DIMMS
 [[bus.range]]
 size = "1G"
 dimms = ["C"]
-=> bus[0].range[0].dimms[0]: there is no DIMM "C" on this bus; there are A, B
+=> bus[0].range[0].dimms[0]: no DIMM "C" on this bus; its DIMMs are A, B
 
 [[bus]]
 [[bus.dimm]]
@@ -300,13 +300,13 @@ name = "socket0"
 [[bus.range]]
 size = "1G"
 dimms = ["soket0"]
-=> bus[0].range[0].dimms[0]: there is no DIMM "soket0" on this bus; do you mean "socket0"?
+=> bus[0].range[0].dimms[0]: no DIMM "soket0" on this bus; did you mean "socket0"?
 
 [[bus]]
 [[bus.range]]
 size = "1G"
 dimms = ["A"]
-=> bus[0].range[0].dimms[0]: there is no DIMM "A" on this bus; add a [[bus.dimm]]
+=> bus[0].range[0].dimms[0]: no DIMM "A" on this bus; add a [[bus.dimm]]
 
 [[bus]]
 [[bus.dimm]]
@@ -314,19 +314,19 @@ control_region = false
 [[bus.range]]
 size = "1G"
 dimms = ["0x1"]
-=> bus[0].range[0].dimms[0]: the DIMM "0x1" has no control region, so that no range can use it
+=> bus[0].range[0].dimms[0]: the DIMM "0x1" has no control region, so no range can use it
 
 TWO DIMMS
 [[bus.range]]
 size = "3G"
 dimms = [{ dimm = "A", size = "1G" }, { dimm = "B", size = "1G" }]
-=> bus[0].range[0].size: 3221225472 bytes are not what its DIMMs have, 2147483648; leave size out, or write that
+=> bus[0].range[0].size: 3221225472 is not the sum of its DIMMs; write 2147483648, or omit size
 
 TWO DIMMS
 [[bus.range]]
 size = "2G"
 dimms = ["A"]
-=> bus[0].range[0].dimms[0]: it ends at 0x80000000, and the DIMM "A" at 0x40000000; take less, or a larger DIMM
+=> bus[0].range[0].dimms[0]: it ends at 0x80000000, but the DIMM "A" at 0x40000000; use less, or a larger DIMM
 
 TWO DIMMS
 [[bus.range]]
@@ -339,23 +339,23 @@ size = "1M"
 dimms = ["A"]
 [[bus.range]]
 dimms = [{ dimm = "A", dpa = 0, size = "2M" }]
-=> bus[0].range[1].dimms[0]: it overlaps bus[0].range[0].dimms[0] on the DIMM "A"; dpa 0x100000 is free of that
+=> bus[0].range[1].dimms[0]: it overlaps bus[0].range[0].dimms[0] on the DIMM "A"; a dpa of 0x100000 or more avoids that
 
 TWO DIMMS
 [[bus.range]]
 dimms = [{ dimm = "A", position = 1 }, { dimm = "B", region_offset = 0x2000 }]
-=> bus[0].range[0].dimms[0].position: 1 is not its place by region_offset, 0; leave one of the two out
+=> bus[0].range[0].dimms[0].position: 1 does not match region_offset, which gives position 0; omit one of the two
 
 TWO DIMMS
 [[bus.range]]
 dimms = [{ dimm = "A", region_offset = 1 }, { dimm = "B", region_offset = 1 }]
-=> bus[0].range[0].dimms: two have the same region_offset; it is what orders them, so give each another
+=> bus[0].range[0].dimms: two DIMMs have the same region_offset, which determines their order; make them unique
 
 TWO DIMMS
 [[bus.range]]
 badblocks = [{ sector = 2097152 }]
 dimms = ["A"]
-=> bus[0].range[0].badblocks[0]: it is not within the range's 2097152 sectors
+=> bus[0].range[0].badblocks[0]: not within the 2097152 sectors of the range
 
 TWO BLANK DIMMS
 [[bus.range]]
@@ -372,7 +372,7 @@ dimms = ["A"]
 [[bus.range.namespace]]
 uuid = "01234567-89ab-cdef-0123-456789abcdef"
 size = "2G"
-=> bus[0].range[0].namespace[0].size: it does not fit; there are 1073741824 bytes
+=> bus[0].range[0].namespace[0].size: too large; the range has 1073741824 bytes left
 
 TWO DIMMS
 [[bus.range]]
@@ -384,12 +384,12 @@ size = "1G"
 
 [[bus]]
 parent = "devices/system/cpu"
-=> bus[0].parent: "devices/system/cpu" is something else in every machine; write for example
+=> bus[0].parent: "devices/system/cpu" is reserved for other devices; write for example
    devices/platform/nfit_test.0
 
 [[bus]]
 parent = "devices/platform/e820_pmem"
-=> bus[0].parent: "devices/platform/e820_pmem" is something else in every machine; write for example
+=> bus[0].parent: "devices/platform/e820_pmem" is reserved for other devices; write for example
    devices/platform/nfit_test.0
 
 [[bus]]
@@ -398,7 +398,7 @@ parent = "devices/platform"
 
 [[bus]]
 parent = "devices/platform/a/b"
-=> bus[0].parent: "devices/platform/a/b" is not in devices/platform itself; write for example
+=> bus[0].parent: "devices/platform/a/b" is not directly in devices/platform; write for example
    devices/platform/nfit_test.0
 
 [[bus]]
@@ -412,13 +412,13 @@ parent = "devices/A/B/C"
 parent = "devices/A/B"
 [[bus]]
 parent = "devices/A/BB"
-=> bus[0].parent: "devices/A/B/C" is within the parent of bus[1]; name another device
+=> bus[0].parent: "devices/A/B/C" is inside the parent of bus[1]; choose another device
 
 [[bus]]
 [[bus.dimm]]
 size = "1G"
 label = { size = "4G" }
-=> bus[0].dimm[0].label.size: 4G is too large; the most is 4294967295
+=> bus[0].dimm[0].label.size: 4G is too large; the maximum is 4294967295
 
 [[bus]]
 [[bus.dimm]]
@@ -435,7 +435,7 @@ dimms = ["A"]
 uuid = "01234567-89ab-cdef-0123-456789abcdef"
 size = "1G"
 sector_size = 520
-=> bus[0].range[0].namespace[0].sector_size: 520 is none of 0, 512, 4096
+=> bus[0].range[0].namespace[0].sector_size: 520 is not one of 0, 512, 4096
 
 memmap = "1G!4G"
 [[personality]]
@@ -450,7 +450,7 @@ namespace = "namespace0.0"
 kind = "dax"
 align = 8192
 uuid = "01234567-89ab-cdef-0123-456789abcdef"
-=> personality[0].align: 8192 is none of 4096, 2097152, 1073741824
+=> personality[0].align: 8192 is not one of 4096, 2097152, 1073741824
 
 memmap = "1G!4G"
 [[unreadable]]
@@ -495,7 +495,7 @@ def test_a_value_of_the_wrong_shape_is_named_with_what_would_be_right(text, line
 
 
 def test_an_empty_file_is_no_machine():
-    assert complaint("").startswith("there is no persistent memory; add a [[bus]], or write memmap = ")
+    assert complaint("").startswith("the machine has no persistent memory; add a [[bus]], or memmap = ")
 
 
 def test_what_is_not_toml_is_named_with_its_place():
@@ -540,7 +540,7 @@ def test_two_dimms_of_a_set_need_serial_numbers_of_their_own():
 def test_a_range_has_no_more_than_32_dimms():
     text = "[[bus]]\n" + "[[bus.dimm]]\n" * 33 + '[[bus.range]]\nsize = "132K"\ndimms = ["0x1"'
     text += "".join(f', "{handle:#x}"' for handle in range(2, 34)) + "]"
-    assert complaint(text) == "bus[0].range[0].dimms: 33 are too many; the kernel takes 32"
+    assert complaint(text) == "bus[0].range[0].dimms: 33 DIMMs are too many; the kernel's maximum is 32"
 
 
 def test_no_two_uuids_are_the_same():
@@ -548,8 +548,8 @@ def test_no_two_uuids_are_the_same():
         TWO_DIMMS + '[[bus.range]]\ndimms = ["A"]\n' + f'[[bus.range.namespace]]\nuuid = "{UUID}"\nsize = "16M"\n' * 2
     )
     assert complaint(text) == (
-        f'bus[0].range[0].namespace[1].uuid: "{UUID}" is that of bus[0].range[0].namespace[0], too;'
-        " no two may be the same"
+        f'bus[0].range[0].namespace[1].uuid: "{UUID}" is also the uuid of bus[0].range[0].namespace[0];'
+        " uuids must be unique"
     )
 
 
@@ -563,15 +563,15 @@ def test_a_file_that_is_no_text_is_named(tmp_path):
     (tmp_path / "x.toml").write_bytes(b"ram = \xff")
     with pytest.raises(MachineFileError) as caught:
         load_machine(tmp_path / "x.toml")
-    assert caught.value.lines == [f"{tmp_path}/x.toml: not a text in UTF-8: byte 6 is 0xff"]
+    assert caught.value.lines == [f"{tmp_path}/x.toml: not UTF-8 text: byte 6 is 0xff"]
 
 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
         ('\ufeffmemmap = "1G!4G"', "not TOML: it begins with a byte order mark; save it without one"),
-        (f"ram = {'9' * 5000}", "not a machine: a number has thousands of digits"),
-        (f"ram = 0x{'f' * 5000}", f"ram: 0x{'f' * 38}... is too large; the most is 18446744073709551615"),
+        (f"ram = {'9' * 5000}", "not a machine file: a number has thousands of digits"),
+        (f"ram = 0x{'f' * 5000}", f"ram: 0x{'f' * 38}... is too large; the maximum is 18446744073709551615"),
     ],
 )
 def test_what_python_itself_would_stumble_over_is_named(text, line):
@@ -586,10 +586,10 @@ def test_a_label_file_that_cannot_be_is_named_with_its_place(name):
 
 
 def test_an_unknown_name_is_told_the_names_that_there_are():
-    with pytest.raises(MachineFileError, match="nosuch: there is no such machine; there are e820, nfit_test, "):
+    with pytest.raises(MachineFileError, match="nosuch: unknown machine; the machines are e820, nfit_test, "):
         load_machine("nosuch")
 
 
 def test_a_complaint_does_nothing_to_the_terminal():
-    assert complaint('[[bus]]\n"\\u001b[31m" = 1\n').startswith("bus[0].\\x1b[31m: there is no such key")
+    assert complaint('[[bus]]\n"\\u001b[31m" = 1\n').startswith("bus[0].\\x1b[31m: unknown key")
     assert complaint('ram = "\\u009b31m\\n"').startswith('ram: "\\x9b31m\\n" is not a size')

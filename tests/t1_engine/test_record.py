@@ -18,7 +18,7 @@ from nvdimmfs.kernfs import Attribute, Directory, Symlink
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.checks import problems
 from nvdimmfs.machine_file.files import load_machine, machines, parse_machine
-from nvdimmfs.machine_file.model import LabelArea, UnreadableAttribute
+from nvdimmfs.machine_file.model import LabelAreaDescription, UnreadableAttribute
 from nvdimmfs.machine_file.record import record_machine
 from nvdimmfs.machine_file.sysfs import MountedSysfs, Sysfs
 from nvdimmfs.machine_file.words import MemmapLocation, PersonalityKind
@@ -255,7 +255,7 @@ def test_an_ordinary_user_gets_addresses_that_were_chosen(tmp_path):
     recording = record_machine(Refusing(rebuild(tmp_path, NFIT), {"/resource": errno.EACCES}))
     assert list(problems(recording.machine)) == []
     assert recording.machine.unreadable == ()
-    assert any("Only root may read where a range starts" in remark for remark in recording.remarks)
+    assert any("Only root can read the start of a range" in remark for remark in recording.remarks)
 
 
 def test_an_ordinary_user_gets_a_legacy_machine_with_ranges_from_4_gib_on(tmp_path):
@@ -359,4 +359,4 @@ def test_the_size_of_a_label_area_follows_from_its_free_slots(tmp_path):
     sysfs = rebuild(tmp_path, NFIT)
     (tmp_path / NFIT_BUS / "nmem0/available_slots").write_text("1019\n")
     (bus,) = record_machine(sysfs).machine.buses
-    assert [dimm.label for dimm in bus.dimms] == [LabelArea(256 << 10), LabelArea(128 << 10)]
+    assert [dimm.label for dimm in bus.dimms] == [LabelAreaDescription(256 << 10), LabelAreaDescription(128 << 10)]

@@ -23,12 +23,12 @@ from nvdimmfs.core.clock import ClockMode
 from nvdimmfs.formats.label import LABEL_SIZES_BY_VERSION
 from nvdimmfs.machine_file.model import (
     DimmDescription,
-    LabelArea,
+    LabelAreaDescription,
     MachineDescription,
     NamespaceDescription,
     RangeDescription,
 )
-from nvdimmfs.machine_file.words import PersistenceDomain, PersonalityKind, Security
+from nvdimmfs.machine_file.words import PersistenceDomain, PersonalityKind, SecurityState
 from nvdimmfs.mm.e820 import E820Entry, E820Type
 from nvdimmfs.mm.pc_memory_map import installed_memory, user_table
 
@@ -96,7 +96,7 @@ def _ram(machine: MachineDescription, entries: tuple[Entry, ...]) -> Module:
 
 def _dimm(dimm: DimmDescription, bus: str, name: str, entries: tuple[Entry, ...]) -> Module:
     notes = [flag.value for flag in dimm.flags]
-    if dimm.security is not Security.NONE:
+    if dimm.security is not SecurityState.NONE:
         notes.append(f"security {dimm.security.value}{', frozen' if dimm.frozen else ''}")
     notes += ["locked"] if dimm.locked else []
     notes += [] if dimm.control_region else ["no control region"]
@@ -114,12 +114,12 @@ def _dimm(dimm: DimmDescription, bus: str, name: str, entries: tuple[Entry, ...]
     )
 
 
-def _labels_used(label: LabelArea, labels: int) -> float:
+def _labels_used(label: LabelAreaDescription, labels: int) -> float:
     """The share of the slots that hold labels when the machine is new."""
     return labels * LABEL_SIZES_BY_VERSION[label.initialised] / label.size if label.initialised and label.size else 0.0
 
 
-def _labels(label: LabelArea) -> str:
+def _labels(label: LabelAreaDescription) -> str:
     contents = {f"v{label.initialised}": label.initialised, "text": label.text, "hex": label.hex, "file": label.file}
     return next((name for name, value in contents.items() if value), "zeros") if label.size else "none"
 

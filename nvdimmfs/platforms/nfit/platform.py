@@ -57,7 +57,7 @@ class NfitPlatform:
             commands=in_order(table.commands),
             unarmed=words.DimmFlag.NOT_ARMED in table.flags,
             flush_hints=table.flush_hints > 0,
-            security=None if table.security is words.Security.NONE else table.security.value,
+            security=None if table.security is words.SecurityState.NONE else table.security.value,
             frozen=table.frozen,
         )
         dimm = self._new_dimm(bus, table, description, label_area)

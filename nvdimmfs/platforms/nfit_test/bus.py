@@ -92,8 +92,8 @@ class TestedDimms:
 
 
 _STATES = {
-    words.Security.UNLOCKED: SecurityState.ENABLED,
-    words.Security.LOCKED: SecurityState.ENABLED | SecurityState.LOCKED,
+    words.SecurityState.UNLOCKED: SecurityState.ENABLED,
+    words.SecurityState.LOCKED: SecurityState.ENABLED | SecurityState.LOCKED,
 }
 
 
