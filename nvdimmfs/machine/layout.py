@@ -1,8 +1,8 @@
 """What lies where in the machine's persistent memory, byte by byte, as it is in use now.
 
-Each namespace is cut into parts without gap or overlap.  Only what is bound is taken apart: of a namespace without
-driver nobody but its owner knows what the bytes mean.  `layout_json` is the file `layout` of the debug folder, and
-what `nvdimmfs show` draws.
+Each namespace is divided into parts without gap or overlap.  Only a bound namespace is divided further: without a
+driver, the meaning of the bytes is known to their owner alone.  `layout_json` is the file `layout` of the debug folder,
+which `nvdimmfs show` draws.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class PartKind(enum.StrEnum):
     """What a part of a namespace holds."""
 
     IDLE = "idle"
-    """Nobody has bound the namespace."""
+    """The namespace is not bound."""
     RAW = "raw"
     """Bytes, not mapped with struct page."""
     DATA = "data"
@@ -76,9 +76,11 @@ class Part:
     """`size` bytes from physical address `start` on, or from the start of a label area.
 
     Attributes:
-        kind, start, size: as said.
-        arena: which arena of a BTT it is of, from 0.
-        slots: how many slots of a label area it is.
+        kind: its use.
+        start: its first address, or its offset in a label area.
+        size: bytes.
+        arena: the arena of a BTT that contains it, from 0.
+        slots: number of slots in it, for parts of a label area.
     """
 
     kind: PartKind
@@ -334,7 +336,7 @@ def _memmap_pieces(pagemap: DevPagemap) -> Iterator[tuple[int, int]]:
 
 
 def _page_map_parts(namespace: NamespaceDevice, layout: PfnLayout) -> list[Part]:
-    """As laid out by its info block; the memmap where it really is."""
+    """Divide according to the info block, with the memmap at its actual address."""
     start = layout.range.start
     end = namespace.end + 1
     parts = [Part(PartKind.DATA, namespace.start, namespace.size)]
