@@ -1,4 +1,4 @@
-"""The one exception of the model: what the kernel would have returned, and why.  And how any complaint is printed."""
+"""The one exception of the model, with the kernel's errno and a reason, and the escaping of messages."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import errno
 
 
 class KernelError(Exception):
-    """A refusal with the errno that Linux gives.
+    """A refusal with the errno that Linux returns.
 
-    The model raises it, `nvdimmfs.fuse` turns it into the reply.  Any other exception is a bug.
+    The model raises it, and `nvdimmfs.fuse` turns it into the reply.  Any other exception is a bug.
 
     Attributes:
         errno: a value of the `errno` module.
-        reason: one line for the log; the caller never sees it.
+        reason: one line for the log; user space does not receive it.
     """
 
     def __init__(self, number: int, reason: str = "") -> None:
@@ -30,10 +30,10 @@ class KernelError(Exception):
 
 
 def refused_by_host(failure: OSError) -> KernelError:
-    """What the host refuses (its disk is full, its medium fails) keeps the host's errno."""
-    return KernelError(failure.errno or errno.EIO, f"the host says: {failure.strerror or failure}")
+    """Convert an error of the host, such as a full disk or an I/O error, to a refusal with the same errno."""
+    return KernelError(failure.errno or errno.EIO, f"error of the host: {failure.strerror or failure}")
 
 
 def printable(text: str) -> str:
-    """A text that is one line and does nothing to a terminal: what cannot be printed is escaped."""
+    """Escape unprintable characters, so that a text is one line and cannot control a terminal."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -1,4 +1,4 @@
-"""Sizes in which memory is counted on x86-64, ranges of addresses, and arithmetic on the kernel's integers."""
+"""Units of memory on x86-64, ranges of addresses, and arithmetic on the kernel's integers."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import attrs
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 
-#: What one section of sparse memory spans: 128 MiB (arch/x86/include/asm/sparsemem.h).
+#: Bytes of a section of sparse memory: 128 MiB (arch/x86/include/asm/sparsemem.h).
 SECTION_SIZE = 1 << 27
 PAGES_PER_SECTION = SECTION_SIZE >> PAGE_SHIFT
 
-#: The smallest part of a section that device memory may be added in, since Linux 5.3 (include/linux/mmzone.h).
+#: Bytes of a subsection, the smallest unit in which device memory is added since Linux 5.3 (include/linux/mmzone.h).
 SUBSECTION_SIZE = 1 << 21
 PAGES_PER_SUBSECTION = SUBSECTION_SIZE >> PAGE_SHIFT
 
-#: What one entry of a page middle directory maps, and so the block in which a section's memmap is allocated.
+#: Bytes mapped by one entry of a page middle directory, which is also the block size of a section's memmap.
 PMD_SIZE = 1 << 21
 PAGES_PER_PMD = PMD_SIZE >> PAGE_SHIFT
 
-#: What one entry of a page upper directory maps.
+#: Bytes mapped by one entry of a page upper directory.
 PUD_SIZE = 1 << 30
 
-#: Page, huge page and gigantic page: what pfn and dax devices can be aligned to (nd_pfn_supported_alignments,
+#: Valid alignments of pfn and dax devices: page, huge page and gigantic page (nd_pfn_supported_alignments,
 #: drivers/nvdimm/pfn_devs.c; dax_align_valid, drivers/dax/bus.c; Linux 6.1).
 ALIGNMENTS = (PAGE_SIZE, PMD_SIZE, PUD_SIZE)
 
-#: sizeof(struct page) in every kernel that this package knows.
+#: sizeof(struct page) in all supported kernels.
 STRUCT_PAGE_SIZE = 64
 
 KIB = 1 << 10
@@ -44,7 +44,7 @@ U64_MASK = (1 << 64) - 1
 
 @attrs.frozen
 class Range:
-    """Physical addresses from `start` to `end`, both included, as the kernel's struct range has them."""
+    """Physical addresses from `start` to `end`, both inclusive, like the kernel's struct range."""
 
     start: int
     end: int
@@ -96,5 +96,5 @@ def as_signed(value: int, bits: int = 64) -> int:
 
 
 def pages(size: int) -> int:
-    """How many whole pages `size` bytes hold (the kernel's PHYS_PFN)."""
+    """Number of whole pages in `size` bytes (the kernel's PHYS_PFN)."""
     return size >> PAGE_SHIFT

@@ -86,15 +86,17 @@ class Difference(Generic[T_co]):
 
     Attributes:
         name: name of the attribute.
-        what: description in one line.
+        description: the difference in one line, as a heading of its values.
         source: functions and files of the kernel that it was read off.
         values: the value in each release that changed it, oldest first.  Older releases have no value, and product
             code does not read it for them.
     """
 
-    def __init__(self, what: str, source: str, values: Mapping[str, T_co], show: Callable[[T_co], str] = plain) -> None:
+    def __init__(
+        self, description: str, source: str, values: Mapping[str, T_co], show: Callable[[T_co], str] = plain
+    ) -> None:
         self.name = ""
-        self.what = what
+        self.description = description
         self.source = source
         self.values = dict(values)
         self._show = show

@@ -68,7 +68,7 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(str, _read_text)
     converter.register_structure_hook(bool, _read_boolean)
     converter.register_structure_hook(enum.Enum, _read_word)
-    converter.register_structure_hook(Command, _read_word)  # else taken for the number that it also is
+    converter.register_structure_hook(Command, _read_word)  # an IntEnum, which would otherwise be read as a number
     converter.register_structure_hook_func(_is_number, _read_number)
     converter.register_structure_hook_factory(_is_list, lambda type_: _lists(converter, type_))
     converter.register_structure_hook_factory(attrs.has, lambda class_: _tables(converter, class_))

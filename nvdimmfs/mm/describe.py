@@ -40,7 +40,7 @@ def sections_text(memory: Memory) -> str:
 
 def memmap_text(memory: Memory) -> str:
     """Return one line of key=value pairs for each registered range, in address order; empty when there is none."""
-    ranges = [(what, pagemap, index) for pagemap in memory.pagemaps for index, what in enumerate(pagemap.ranges)]
+    ranges = [(range_, pagemap, index) for pagemap in memory.pagemaps for index, range_ in enumerate(pagemap.ranges)]
     lines = [_memmap_line(memory, *entry) for entry in sorted(ranges, key=lambda entry: entry[0].start)]
     return "".join(f"{line}\n" for line in lines)
 
@@ -108,10 +108,10 @@ def _place_word(place: Place) -> str:
     return {Place.BOOT: "ram, since boot", Place.RAM: "ram", Place.PMEM: "pmem"}[place]
 
 
-def _memmap_line(memory: Memory, what: Range, pagemap: DevPagemap, index: int) -> str:
+def _memmap_line(memory: Memory, range_: Range, pagemap: DevPagemap, index: int) -> str:
     altmap = pagemap.altmap if index == 0 else None
     facts = {
-        "pfns": _pfns(what.first_pfn, what.end_pfn),
+        "pfns": _pfns(range_.first_pfn, range_.end_pfn),
         "owner": pagemap.owner,
         "type": _TYPE_WORDS[pagemap.type],
         "node": pagemap.nid,

@@ -39,7 +39,7 @@ class MemmapError(ValueError):
 
 
 def check_memmap(text: str, ram: int = DEFAULT_RAM) -> None:
-    """Refuse (MemmapError) what a kernel on a machine with `ram` bytes of RAM would drop, ignore or panic on.
+    """Refuse (MemmapError) an option that a kernel on a machine with `ram` bytes of RAM would ignore or panic on.
 
     An empty text is valid and has no effect.
     """

@@ -228,10 +228,10 @@ class Memory:
             raise KernelError(self.kernel.failure_errno, error.reason) from error
 
     def memunmap_pages(self, pagemap: DevPagemap) -> bool:
-        """End a registration; True when it is gone at once.
+        """End a registration; return whether it was removed at once.
 
-        While somebody holds a reference the page map is dying: nobody gets a new one, and its pages
-        stay until `put_dev_pagemap` has brought back the last one.
+        While references remain, the page map is dying: no new references can be taken, and its pages remain until
+        `put_dev_pagemap` drops the last reference.
         """
         assert pagemap.state is PagemapState.LIVE, "not registered"
         pagemap.state = PagemapState.DYING
@@ -321,60 +321,60 @@ class Memory:
         return self.space.phys_to_virt(pagemap.range.start)
 
     def _add_range(self, pagemap: DevPagemap, index: int) -> None:
-        what = pagemap.ranges[index]
+        range_ = pagemap.ranges[index]
         altmap = pagemap.altmap
         if altmap and index:
             raise KernelError(errno.EINVAL, "altmap not supported for multiple ranges")
-        self._check_conflict(what)
-        if self._is_linear_ram(what):
+        self._check_conflict(range_)
+        if self._is_linear_ram(range_):
             return
-        if what.size <= 0 or what.start < 0 or what.end >= self.space.physical_end:
-            raise KernelError(errno.EINVAL, f"{what} is beyond the addressable range")
-        first, end = self._widened(what)
+        if range_.size <= 0 or range_.start < 0 or range_.end >= self.space.physical_end:
+            raise KernelError(errno.EINVAL, f"{range_} is beyond the addressable range")
+        first, end = self._widened(range_)
         if altmap:
             check_altmap(altmap, first, end - first)
             altmap.reset()
-        if not self.kernel.rounds_out and (what.start | what.size) % self.kernel.granularity:
-            raise KernelError(errno.EINVAL, f"{what} is misaligned")
+        if not self.kernel.rounds_out and (range_.start | range_.size) % self.kernel.granularity:
+            raise KernelError(errno.EINVAL, f"{range_} is misaligned")
         compound = pagemap.compound if self.kernel.shares_tail_pages else 0
         pagemap.memmaps.append(self.sparse.add(first, end, altmap, compound))
         if altmap:
             pagemap.overwrite_media()
         self.device_zone(pagemap.nid).grow(first, end)
-        bisect.insort(self._mapped, (what.first_pfn, what.end_pfn, pagemap), key=lambda entry: entry[0])
+        bisect.insort(self._mapped, (range_.first_pfn, range_.end_pfn, pagemap), key=lambda entry: entry[0])
 
-    def _check_conflict(self, what: Range) -> None:
+    def _check_conflict(self, range_: Range) -> None:
         """Refuse a range that overlaps a registration, as far as the kernel detects it.  ENOMEM, EBUSY."""
         rule = self.kernel.conflicts
-        if rule is ConflictRule.ENDS and any(self._is_live(address) for address in (what.start, what.end)):
+        if rule is ConflictRule.ENDS and any(self._is_live(address) for address in (range_.start, range_.end)):
             raise KernelError(errno.ENOMEM, "Conflicting mapping in same section")
         if rule is ConflictRule.SECTIONS:
-            first, end = align_down(what.start, SECTION_SIZE), align_up(what.end + 1, SECTION_SIZE)
+            first, end = align_down(range_.start, SECTION_SIZE), align_up(range_.end + 1, SECTION_SIZE)
             if any(low < pages(end) and pages(first) < high for low, high, _ in self._mapped):
-                raise KernelError(errno.EBUSY, f"{what} collides with another mapping")
+                raise KernelError(errno.EBUSY, f"{range_} collides with another mapping")
 
     def _is_live(self, address: int) -> bool:
         pagemap = self.find_pagemap(pages(address))
         return pagemap is not None and pagemap.state is PagemapState.LIVE
 
-    def _is_linear_ram(self, what: Range) -> bool:
+    def _is_linear_ram(self, range_: Range) -> bool:
         """Whether a range is RAM, which some kernels accept without registering it.  ENXIO."""
         if self.kernel.ram is RamRule.UNCHECKED:
             return False
-        searched = _sections(what) if self.kernel.ram_within_sections else what
+        searched = _sections(range_) if self.kernel.ram_within_sections else range_
         found = self.iomem.intersects(searched.start, searched.size)
         if found is Intersection.INTERSECTS and self.kernel.ram is RamRule.LINEAR:
             return True
         if found is not Intersection.DISJOINT:
             kind = "mixed" if found is Intersection.MIXED else "ram"
-            raise KernelError(errno.ENXIO, f"attempted on {kind} region {what}")
+            raise KernelError(errno.ENXIO, f"attempted on {kind} region {range_}")
         return False
 
-    def _widened(self, what: Range) -> tuple[int, int]:
+    def _widened(self, range_: Range) -> tuple[int, int]:
         """First and end pfn of the memory that is actually added for a range."""
         if not self.kernel.rounds_out:
-            return what.first_pfn, what.end_pfn
-        return align_down(what.first_pfn, PAGES_PER_SECTION), align_up(what.end_pfn, PAGES_PER_SECTION)
+            return range_.first_pfn, range_.end_pfn
+        return align_down(range_.first_pfn, PAGES_PER_SECTION), align_up(range_.end_pfn, PAGES_PER_SECTION)
 
     def _page_refs(self, pagemap: DevPagemap) -> int:
         return sum(pagemap.pfn_len(index) for index in range(len(pagemap.memmaps)))
@@ -394,7 +394,9 @@ class Memory:
         self._mapped = [entry for entry in self._mapped if entry[2] is not pagemap]
         if self.kernel.device_zone_shrinks:
             others = (other for _, _, other in self._mapped if other.nid == pagemap.nid)
-            self.device_zone(pagemap.nid).shrink_to(self._widened(what) for other in others for what in other.ranges)
+            self.device_zone(pagemap.nid).shrink_to(
+                self._widened(range_) for other in others for range_ in other.ranges
+            )
 
     def _free_pages(self, zone: Zone) -> int:
         if not zone.populated:
@@ -412,10 +414,10 @@ def _count(pfns: IntervalSet, first: int, end: int) -> int:
     return sum(high - low for low, high in pfns.within(first, end))
 
 
-def _sections(what: Range) -> Range:
+def _sections(range_: Range) -> Range:
     """The whole sections that a range touches."""
-    start = align_down(what.start, SECTION_SIZE)
-    return Range.sized(start, align_up(what.end + 1, SECTION_SIZE) - start)
+    start = align_down(range_.start, SECTION_SIZE)
+    return Range.sized(start, align_up(range_.end + 1, SECTION_SIZE) - start)
 
 
 def _zones(nid: int, ram: list[tuple[int, int]]) -> list[Zone]:

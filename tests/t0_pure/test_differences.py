@@ -49,7 +49,7 @@ def test_a_value_holds_until_the_next_kernel_that_is_named():
 
 @pytest.mark.parametrize("difference", DIFFERENCES, ids=lambda difference: difference.name)
 def test_a_difference_is_one(difference):
-    assert difference.what
+    assert difference.description
     assert difference.source
     assert difference.values.keys() <= KERNELS.keys()
     steps = list(difference.values.items())

@@ -155,7 +155,7 @@ def test_a_host_that_refuses_is_no_bug(ask, log_watch, monkeypatch):
     def refuse(bug, subject, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    log_watch.expect("write answers ENOSPC: the host says: No space left on device")
+    log_watch.expect("write answers ENOSPC: error of the host: No space left on device")
     monkeypatch.setattr(toy.Bug, "store", refuse)
     handle = ask.open("sys/plain/bug", os.O_RDWR)
     assert ask.errno("write", handle, 0, b"x") == errno.ENOSPC
