@@ -56,7 +56,7 @@ class LayoutRules(Rules):
         show=errno_name,
     )
     collisions = Difference(
-        "Neighbours that make a device leave its first or last section unused",
+        "Neighbours that make a device leave its part of its first or last section unused",
         _INIT,
         {
             "rfc": Collisions.IGNORED,
