@@ -12,7 +12,7 @@ from nvdimmfs.units import PAGE_SHIFT
 
 
 class PfnFlag(enum.Flag):
-    """The flags of a page.  The scatter-gather flags (SG_CHAIN, SG_LAST) are left out: they are never set on a single page."""
+    """The flags of a page.  The scatter-gather flags SG_CHAIN and SG_LAST are left out: no single page has them."""
 
     NONE = 0
     DEV = enum.auto()
