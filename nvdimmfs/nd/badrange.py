@@ -1,4 +1,4 @@
-"""Ranges of physical addresses that are bad, as a list of what was reported (drivers/nvdimm/badrange.c, Linux 6.1)."""
+"""Bad ranges of physical addresses, a list in the order of the reports (drivers/nvdimm/badrange.c, Linux 6.1)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Badrange:
         return ((entry.start, entry.length) for entry in self._entries)
 
     def add(self, start: int, length: int) -> None:
-        """A range is bad.  One that begins where another does replaces it."""
+        """Add a bad range.  It replaces a range with the same start."""
         for entry in self._entries:
             if entry.start == start:
                 entry.length = length
@@ -41,7 +41,7 @@ class Badrange:
         self._entries.append(_Entry(start, length))
 
     def forget(self, start: int, length: int) -> None:
-        """A range is good again.  What is left behind a hole goes to the end of the list."""
+        """Remove a range.  If that splits an entry, its second part goes to the end of the list."""
         length &= U32_MASK  # an unsigned int (badrange_forget)
         last = start + length - 1
         kept: list[_Entry] = []
@@ -57,16 +57,16 @@ class Badrange:
         self._entries = kept + split
 
     def within(self, start: int, last: int) -> Iterator[tuple[int, int]]:
-        """(address, bytes) of those that meet [start, last], cut to it."""
+        """(address, bytes) of the bad ranges that overlap [start, last], cut to it."""
         for entry in self._entries:
             first, end = max(entry.start, start), min(entry.last, last)
             if first <= end:
                 yield first, end - first + 1
 
     def populate(self, badblocks: Badblocks, start: int, last: int) -> None:
-        """Mark all sectors of [start, last] that are touched as bad (nvdimm_badblocks_populate).
+        """Mark the sectors of [start, last] that a bad range touches as bad (nvdimm_badblocks_populate).
 
-        Those that the list has no room for are left out: reading them fails all the same.
+        Sectors for which the list has no room are left out, although the memory is bad.
         """
         for address, length in self.within(start, last):
             first = (address - start) // SECTOR_SIZE

@@ -63,7 +63,7 @@ class BttDevice(Personality):
     def adopt(self) -> None:
         """Take uuid and sector size from the first info block.
 
-        ENXIO below 16 MiB and for a block that cannot be read, ENODEV without a good one.
+        ENXIO below 16 MiB and for a block that cannot be read, ENODEV without a valid one.
         """
         namespace = self.namespace
         assert namespace is not None, "only called with a namespace"
@@ -90,13 +90,13 @@ def btt_version(namespace: NamespaceDevice) -> BttVersion:
 
 @attribute("sector_size")
 def sector_size(btt: BttDevice) -> str:
-    """The sector sizes to choose from, the chosen one in brackets."""
+    """The supported sector sizes, the selected one in brackets."""
     return select_list(LBASIZES, btt.sector_size)
 
 
 @sector_size.on_store
 def _store_sector_size(btt: BttDevice, data: bytes) -> None:
-    """EBUSY while bound, EINVAL for a size that is not offered."""
+    """EBUSY while bound, EINVAL for a size that is not supported."""
     btt.require_unbound()
     btt.sector_size = select(data, LBASIZES)
 

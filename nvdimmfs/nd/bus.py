@@ -49,13 +49,13 @@ class NvdimmBus(NdDevice):
 
     Attributes:
         id: the N.
-        provider: what announced the memory, `e820` for memmap=.
+        provider: the name of the platform that announced the memory, `e820` for memmap=.
         provider_module: the module that stays loaded while a region is bound.
         layer: what it shares with other buses.
         memory: the machine's physical memory.
         uuids: the uuids of its registered devices, see `nd.identity`.
-        badrange: physical addresses that are known to be bad.
-        activation: how firmware of its DIMMs is activated; None where it is not.
+        badrange: the known bad ranges of physical addresses.
+        activation: activates the firmware of its DIMMs; None where the platform cannot.
     """
 
     def __init__(self, layer: NdLayer, parent: Device, provider: str, provider_module: Module) -> None:
@@ -76,17 +76,17 @@ class NvdimmBus(NdDevice):
 
     @property
     def commands(self) -> tuple[BusCommand, ...]:
-        """The ioctl commands that the bus itself answers, in the order of their numbers; none on legacy platforms."""
+        """The ioctl commands of the bus itself, in the order of their numbers; none on legacy platforms."""
         return ()
 
     @property
     def has_control(self) -> bool:
-        """Whether it has a provider that commands can be sent to; legacy platforms have none."""
+        """Whether its provider executes commands; that of a legacy platform does not."""
         return False
 
     @property
     def command_mask(self) -> int:
-        """The same commands, a bit each."""
+        """`commands` as a bit mask."""
         return command_mask(self.commands)
 
     @property
@@ -100,10 +100,10 @@ class NvdimmBus(NdDevice):
         return frozenset()
 
     def clear_to_send(self, dimm: NdDevice | None, function: int, argument: bytearray) -> None:
-        """Refuse a command that is not to come from user space, or not now; a `KernelError` does.
+        """Refuse, by a `KernelError`, a command that user space may not send, or not now.
 
         Args:
-            dimm: the DIMM that is asked; None: the bus.
+            dimm: the DIMM that the command is sent to; None: the bus.
             function: the command, or the function of a CALL.
             argument: the ioctl's argument.
         """
@@ -112,7 +112,7 @@ class NvdimmBus(NdDevice):
         """Execute a command: read its inputs in `argument`, and put its outputs there (nd_desc->ndctl).
 
         Args:
-            dimm: the DIMM that is asked; None: the bus.
+            dimm: the DIMM that the command is sent to; None: the bus.
             command: its number, one of those in the device's `command_mask`.
             argument: inputs and room for outputs.
         """
@@ -142,13 +142,13 @@ class NdctlDevice(Device):
 
 @attribute("commands")
 def commands(bus: NvdimmBus) -> str:
-    """The ioctl commands that the bus itself answers, each followed by a space."""
+    """The ioctl commands of the bus itself, each followed by a space."""
     return "".join(f"{command.word} " for command in bus.commands) + "\n"
 
 
 @attribute("wait_probe")
 def wait_probe(_bus: NvdimmBus) -> str:
-    """1, once all probing has come to rest, which here it always has."""
+    """1 when all probes have ended, which is always so in the emulation."""
     return "1\n"
 
 

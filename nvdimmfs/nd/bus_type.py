@@ -34,7 +34,7 @@ class NdBus(Bus):
         super().unregister()
 
     def initial_probe(self, device: Device) -> None:
-        """As any bus; but a new region is probed by a worker itself, which leaves the others asleep meanwhile."""
+        """As any bus.  A new region is itself probed by a worker, during which other workers sleep."""
         if not isinstance(device, RegionDevice):
             super().initial_probe(device)
             return
@@ -43,9 +43,10 @@ class NdBus(Bus):
         self.region_binds.probing_new = False
 
     def call_probe(self, driver: Driver, device: Device) -> None:
-        """Probe; a device that came up, or whose info block is one we must not touch, was a seed no longer.
+        """Probe, and replace a seed that was bound, or whose probe returned EOPNOTSUPP.
 
-        EOPNOTSUPP counts since Linux 5.7 (nvdimm_bus_probe, drivers/nvdimm/bus.c).
+        EOPNOTSUPP stands for an info block that must not be overwritten; Linux replaces such a seed since 5.7
+        (nvdimm_bus_probe, drivers/nvdimm/bus.c).
         """
         try:
             driver.probe(device)

@@ -13,21 +13,21 @@ from nvdimmfs.nd.identity import UuidCounts, UuidHolder
 from nvdimmfs.nd.namespace import Claimant, ClaimClass, NamespaceDevice
 from nvdimmfs.nd.region import RegionDevice
 
-#: A personality needs at least this much (SZ_16M in nd_namespace_store, drivers/nvdimm/claim.c, Linux 6.1), bytes.
+#: The smallest namespace that can be claimed, bytes (SZ_16M in nd_namespace_store, drivers/nvdimm/claim.c, Linux 6.1).
 MIN_CLAIM_SIZE = 16 << 20
 
 
 class Personality(UuidHolder, Claimant):
-    """A device that gives a namespace another face: BTT, pfn or dax.
+    """A device that presents a namespace in another form: btt, pfn or dax.
 
     Attributes:
-        kind: which of the three.
+        kind: btt, pfn or dax.
         signature: the first bytes of its info block.
-        claim_classes: the holder classes it may claim besides "none".
-        region: the region it stands in.
+        claim_classes: the holder classes that it may claim besides "none".
+        region: the region that it belongs to.
         id: the number after the dot, lowest free first.
         namespace: the namespace it claims.
-        uuid: what will be, or is, in the info block.
+        uuid: the uuid in its info block, written or to be written.
     """
 
     signature: ClassVar[bytes]
@@ -59,33 +59,33 @@ class Personality(UuidHolder, Claimant):
         self.namespace = namespace
 
     def detach(self) -> None:
-        """Let go of the namespace, if there is one."""
+        """Release the claim, if there is one."""
         if self.namespace:
             self.namespace.claim = None
             self.namespace = None
 
     @classmethod
     def info_offset(cls, namespace: NamespaceDevice) -> int:
-        """Where in a namespace the (first) info block lies, bytes."""
+        """The offset of the (first) info block in a namespace, bytes."""
         raise NotImplementedError
 
     @classmethod
     def is_signed(cls, namespace: NamespaceDevice, head: bytes) -> bool:
-        """Whether there is the signature of such an info block, without which there is nothing to adopt.
+        """Whether a namespace has the signature of such an info block.
 
         Args:
-            namespace: whose info block is looked for.
-            head: what the namespace begins with, as much as info blocks may take.
+            namespace: the namespace.
+            head: its first bytes, as many as are reserved for info blocks.
         """
         offset = cls.info_offset(namespace)
         return len(head) >= offset + INFO_BLOCK_SIZE and head.startswith(cls.signature, offset)
 
     def adopt(self) -> None:
-        """Take the configuration from the namespace's info block; any refusal means that there is none to take."""
+        """Take the configuration from the namespace's info block; a `KernelError` when there is no valid one."""
         raise NotImplementedError
 
     def reset(self) -> None:
-        """Forget the configuration; the namespace is let go already."""
+        """Reset the configuration, after the claim was released."""
         self.uuid = None
 
     def release(self) -> None:
@@ -119,19 +119,19 @@ def namespace_attribute(personality: Personality) -> str:
 
 @namespace_attribute.on_store
 def _store_namespace(personality: Personality, data: bytes) -> None:
-    """Claim the named namespace, or let go with an empty line.
+    """Claim the named namespace; an empty line releases the claim.
 
     In this order (nd_namespace_store, drivers/nvdimm/claim.c, Linux 6.1): EBUSY while bound; EINVAL unless the name
-    begins with "namespace"; EBUSY when a namespace is claimed already; ENODEV when the region has no such namespace;
+    begins with "namespace"; EBUSY when the device already claims one; ENODEV when the region has no such namespace;
     EBUSY when its holder class is for another kind; ENXIO below 16 MiB; EBUSY when another personality has it.
     """
     personality.require_unbound()
     name = c_string(data).rstrip(WHITE_SPACE)
     if not name:
-        _let_go(personality)
+        _release_claim(personality)
         return
     if not name.startswith(b"namespace"):
-        raise KernelError(errno.EINVAL, f"{name!r} is no namespace's name")
+        raise KernelError(errno.EINVAL, f"{name!r} names no namespace")
     if personality.namespace:
         raise KernelError(errno.EBUSY, f"{personality.name} claims {personality.namespace.name}")
     namespace = _find_namespace(personality.region, name.decode("latin-1"))
@@ -142,8 +142,8 @@ def _store_namespace(personality: Personality, data: bytes) -> None:
     personality.attach(namespace)
 
 
-def _let_go(personality: Personality) -> None:
-    """Release the claim; the seed starts afresh, any other device has served its purpose and vanishes."""
+def _release_claim(personality: Personality) -> None:
+    """Release the claim.  A seed is reset, any other device is unregistered."""
     personality.detach()
     if personality.is_seed:
         personality.reset()

@@ -1,4 +1,4 @@
-"""What the bus does around CLEAR_ERROR, by which user space has bad memory made good (drivers/nvdimm/bus.c, 6.1)."""
+"""CLEAR_ERROR, the command that repairs bad memory, and what the bus updates after it (drivers/nvdimm/bus.c, 6.1)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from nvdimmfs.nd.region import RegionDevice
 
 
 def account_cleared(bus: NvdimmBus, argument: bytearray) -> None:
-    """Forget errors that the firmware cleared (nvdimm_account_cleared_poison).
+    """Remove errors that the firmware cleared from the lists (nvdimm_account_cleared_poison).
 
-    A region's sectors are good again if the range does not leave the region.
+    From a region's list they are removed if the whole range lies in the region.
     """
     command = ClearError.from_bytes(argument)
     address, length = command.address, command.cleared
@@ -31,10 +31,10 @@ def account_cleared(bus: NvdimmBus, argument: bytearray) -> None:
 def clear_poison(bus: NvdimmBus, address: int, length: int) -> int:
     """Have the platform clear errors before memory is written (nvdimm_clear_poison).
 
-    ENXIO for a range that is no multiple of what it clears at once, and what the commands are refused with.
+    ENXIO for a range that is not a multiple of the platform's unit, and the errors of the commands.
 
     Returns:
-        Bytes that were cleared; all of them where there is no platform to ask.
+        The number of bytes that were cleared; all of them where the platform has no such command.
     """
     if not bus.has_control:
         return length
@@ -51,4 +51,4 @@ def clear_poison(bus: NvdimmBus, address: int, length: int) -> int:
 
 def _require(outcome: Outcome) -> None:
     if outcome.status < 0:
-        raise KernelError(-outcome.status, "the platform refuses")
+        raise KernelError(-outcome.status, "the platform refused the command")

@@ -1,4 +1,4 @@
-"""dax devices: a namespace whose data is mapped by user space directly, with no file system between."""
+"""dax devices: a namespace that user space maps directly, without a file system."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from nvdimmfs.nd.region import SeedKind
 
 
 class DaxDevice(PageMapPersonality):
-    """A dax device on the nvdimm bus; once bound, a device on the dax bus stands below it."""
+    """A dax device on the nvdimm bus; while it is bound, it has a child on the dax bus."""
 
     device_type = "nd_dax"
     kind = SeedKind.DAX
     claim_classes = frozenset({ClaimClass.DAX})
     signature = DAX_SIGNATURE
-    claims_uuid = False  # Linux 6.1 looks at namespaces, btt and pfn devices (is_uuid_busy, namespace_devs.c)
+    claims_uuid = False  # Linux 6.1 compares those of namespaces, btt and pfn devices (is_uuid_busy, namespace_devs.c)
 
     @property
     def modalias_type(self) -> DeviceType:

@@ -1,4 +1,4 @@
-"""What all devices on an nvdimm bus have in common."""
+"""The properties that all devices on an nvdimm bus share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.parse import parse_separated_uuid, parse_uuid
 
-#: "No node": the node is not known (include/linux/numa.h).
+#: No node (include/linux/numa.h).
 NUMA_NO_NODE = -1
 
 
@@ -29,8 +29,8 @@ class NdDevice(Device):
     """A device on an nvdimm bus.
 
     Attributes:
-        numa_node: the node that is online and nearest.
-        target_node: the node the memory would form if it were onlined; NUMA_NO_NODE hides the attribute.
+        numa_node: the nearest online node.
+        target_node: the node that the memory would form if it were onlined; NUMA_NO_NODE hides the attribute.
     """
 
     bus: Bus
@@ -43,27 +43,27 @@ class NdDevice(Device):
 
     @property
     def modalias_type(self) -> DeviceType:
-        """Which drivers may want it."""
+        """The device type by which drivers match."""
         raise NotImplementedError
 
     @property
     def shows_node(self) -> bool:
-        """Whether the attributes of its NUMA nodes are there."""
+        """Whether it has the attributes of its NUMA nodes."""
         return True
 
     def parse_uuid(self, data: bytes) -> uuid.UUID:
-        """A UUID that was written, in the form that the kernel takes.  EINVAL."""
+        """Parse a UUID in the form that the kernel accepts.  EINVAL for anything else."""
         return parse_separated_uuid(data) if self.system.kernel.devices.uuid_separators else parse_uuid(data)
 
     def uevent_variables(self) -> list[tuple[str, str]]:
         return [*super().uevent_variables(), ("MODALIAS", f"nd:t{self.modalias_type}")]
 
     def schedule_add(self) -> None:
-        """Register once the work at hand is done, as nd_device_register does."""
+        """Register after the current request, as nd_device_register does."""
         self.system.schedule(self.add)
 
     def schedule_unregister(self) -> None:
-        """Unregister once the work at hand is done; from now on no driver may bind."""
+        """Unregister after the current request; from now on no driver may bind."""
         if self.dead:
             return
         self.dead = True
@@ -72,7 +72,7 @@ class NdDevice(Device):
 
 @attribute("modalias")
 def modalias(device: NdDevice) -> str:
-    """What modprobe needs to find a driver: `nd:tN`, N being the device type."""
+    """The alias by which modprobe finds a driver: `nd:tN`, where N is the device type."""
     return f"nd:t{device.modalias_type}\n"
 
 

@@ -1,4 +1,4 @@
-"""DIMMs: memory modules with a label area that says which namespaces live on them."""
+"""DIMMs: memory modules, and the label areas that describe the namespaces on them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from nvdimmfs.nd.security import DimmSecurity
 
 @attrs.frozen
 class NvdimmDescription:
-    """What a platform says of a DIMM when it registers it.
+    """The properties of a DIMM with which a platform registers it.
 
     Attributes:
-        commands: the ioctl commands that it takes, in the order of their numbers.
-        unarmed: it would not save its data; its regions are read-only.
+        commands: the ioctl commands that it has, in the order of their numbers.
+        unarmed: it would not save its data on power loss; its regions are read-only.
         flush_hints: it has addresses that flush the memory controller's buffers.
-        security: the security state's word; None when it has no security.
-        frozen: no security operation is taken until the next boot.
+        security: the word for its security state; None without security.
+        frozen: it refuses security operations until the next boot.
     """
 
     commands: tuple[DimmCommand, ...] = ()
@@ -43,7 +43,7 @@ class NvdimmDescription:
 
 @attrs.define(eq=False)
 class DimmData:
-    """What a bound DIMM knows: its labels, and who owns which part of it (struct nvdimm_drvdata)."""
+    """The state of a bound DIMM: its labels, and the owners of its parts (struct nvdimm_drvdata)."""
 
     labels: LabelStorage
     dpa: DpaSpace = attrs.Factory(DpaSpace)
@@ -54,13 +54,13 @@ class DimmDevice(NdDevice):
 
     Attributes:
         id: the N of nmemN, unique over all buses.
-        description: what the platform said of it.
-        labeling: it has labels, so that regions on it are divided up by them; stays once it is set.
-        locked: it said so when it was last asked for its labels.
+        description: the properties with which it was registered.
+        labeling: it has labels, which divide the regions on it into namespaces; never cleared.
+        locked: it was locked when its labels were last read.
         data: None while the DIMM is not bound, or has no label area.
-        busy: how many bound regions use it.
-        activation: how its firmware is activated; None where it is not.
-        security: what is known of its security, and how it is changed; None where it cannot be.
+        busy: the number of bound regions that use it.
+        activation: activates its firmware; None where the platform cannot.
+        security: the kernel's view of its security; None where user space cannot change it.
     """
 
     device_type = "nvdimm"
@@ -85,7 +85,7 @@ class DimmDevice(NdDevice):
 
     @property
     def capacity(self) -> int | None:
-        """Bytes of the DIMM, also those in no region; None where the platform does not report it."""
+        """Bytes of the DIMM, including those in no region; None where the platform does not report it."""
         return None
 
     @property
@@ -97,14 +97,14 @@ class DimmDevice(NdDevice):
         return self.description.flush_hints
 
     def enable(self) -> None:
-        """Read the label area and give the namespaces that it names their extents (nvdimm_probe, Linux 6.1).
+        """Read the label area and reserve the extents that its labels describe (nvdimm_probe, Linux 6.1).
 
-        A DIMM that cannot read labels comes up without; ENXIO when labels are needed to tell namespaces apart.
+        A DIMM without the command to read labels is enabled without them; ENXIO if it had labels before.
         EACCES when it is locked, EBUSY when two labels claim the same part of it.
         """
         if DimmCommand.GET_DATA not in self.description.commands:
             if self.labeling:
-                raise KernelError(errno.ENXIO, f"{self.name} cannot read its labels any more")
+                raise KernelError(errno.ENXIO, f"{self.name} can no longer read its labels")
             return
         self.locked = False
         if self.security:
@@ -117,10 +117,10 @@ class DimmDevice(NdDevice):
         self.labeling = self.labeling or data.labels.index is not None
 
     def _read_labels(self) -> LabelStorage:
-        """Ask for the size of the label area, then for what is in it.
+        """Read the size of the label area, then the labels.
 
-        A DIMM that refuses the size with EACCES is locked, but has labels that can be read; one that refuses those,
-        too, is not to be used.
+        A DIMM that reports EACCES with the size is locked, but its labels may be readable.  If they are not, the error
+        is raised.
         """
         try:
             labels = DimmLabels(self.name, self._send)
@@ -135,20 +135,20 @@ class DimmDevice(NdDevice):
 
     @property
     def command_mask(self) -> int:
-        """The ioctl commands that it takes, a bit each."""
+        """Its ioctl commands, a bit each."""
         return command_mask(self.description.commands)
 
     def security_state(self) -> str | None:
-        """The security state's word; None when it has no security."""
+        """The word for its security state; None without security."""
         return self.description.security
 
     @property
     def frozen(self) -> bool:
-        """Whether no security operation is taken until the next boot."""
+        """Whether it refuses security operations until the next boot."""
         return self.description.frozen
 
     def disable(self) -> None:
-        """Forget what was read."""
+        """Discard the labels that were read."""
         self.data = None
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
@@ -172,13 +172,13 @@ def flags(dimm: DimmDevice) -> str:
 
 @attribute("commands")
 def commands(dimm: DimmDevice) -> str:
-    """The ioctl commands that it takes, each followed by a space."""
+    """Its ioctl commands, each followed by a space."""
     return "".join(f"{command.word} " for command in dimm.description.commands) + "\n"
 
 
 @attribute("available_slots")
 def available_slots(dimm: DimmDevice) -> str:
-    """Labels that can still be written; one is held back for updates.  ENXIO without a label area that was read."""
+    """Free label slots, less one that is reserved for updates.  ENXIO while no label area has been read."""
     if dimm.data is None:
         raise KernelError(errno.ENXIO, f"{dimm.name} has no labels")
     return f"{dimm.data.labels.available_slots}\n"
@@ -192,12 +192,12 @@ def security(dimm: DimmDevice) -> str:
 
 @security.on_store
 def _store_security(dimm: DimmDevice, data: bytes) -> None:
-    """`freeze`, or a word and the numbers of keys in the kernel's keyrings, 0 for no key.
+    """`freeze`, or a word followed by serial numbers of keys in the kernel's keyrings, 0 for no key.
 
     One key: `disable`, `erase`, `overwrite`, `master_erase`.  The old key and the new one: `update`, `master_update`.
     EIO for a DIMM whose security cannot be changed; EINVAL for anything else, ERANGE past 32 bits; EBUSY to erase or
     overwrite while a bound region uses it; EOPNOTSUPP without security; EIO when frozen; EBUSY while it is being
-    overwritten; ENOKEY for what is no key; then what the DIMM refuses.
+    overwritten; ENOKEY for a number that is not a key's; then the errors of the DIMM.
     """
     if dimm.security is None:
         raise KernelError(errno.EIO, f"the security of {dimm.name} cannot be changed")
@@ -206,7 +206,7 @@ def _store_security(dimm: DimmDevice, data: bytes) -> None:
 
 @attribute("frozen")
 def frozen(dimm: DimmDevice) -> str:
-    """1 when security operations are refused until the next boot, else 0."""
+    """1 when the DIMM refuses security operations until the next boot, else 0."""
     return f"{int(dimm.frozen)}\n"
 
 

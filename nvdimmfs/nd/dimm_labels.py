@@ -1,4 +1,4 @@
-"""A DIMM's label area as the kernel gets at it: by the DIMM's own commands (drivers/nvdimm/dimm_devs.c, Linux 6.1)."""
+"""Access to a DIMM's label area through the DIMM's commands (drivers/nvdimm/dimm_devs.c, Linux 6.1)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from nvdimmfs.nd.command import Outcome
 
 
 class DimmLabels(Media):
-    """The label area as a medium; every access is one or more commands to the DIMM.
+    """The label area as a medium; each access is one or more commands to the DIMM.
 
-    A command that the DIMM refuses is a `KernelError`, also when this is made: it asks for the area's size
+    A command that the DIMM refuses raises `KernelError`, as can the constructor, which reads the area's size
     (nvdimm_init_nsarea).  ENXIO without an area, EIO when the DIMM reports a failure.
 
     Attributes:
-        locked: the DIMM said that it is locked, and still told the size.
-        max_transfer: bytes that one command moves at most.
+        locked: the DIMM reported that it is locked, together with the size.
+        max_transfer: the largest number of bytes that one command transfers.
     """
 
     def __init__(self, name: str, send: Callable[[int, bytearray], Outcome]) -> None:
@@ -30,14 +30,14 @@ class DimmLabels(Media):
         refusal = self._refusal_of_size(argument)
         self.locked = refusal == errno.EACCES
         if refusal and not self.locked:
-            raise KernelError(refusal, f"{name} does not tell the size of its label area")
+            raise KernelError(refusal, f"{name} does not report the size of its label area")
         area = LabelAreaSize.from_bytes(argument)
         self._size, self.max_transfer = area.config_size, area.max_transfer
         if not self._size or not self.max_transfer:
             raise KernelError(errno.ENXIO, f"{name} has no label area")
 
     def _refusal_of_size(self, argument: bytearray) -> int:
-        """Ask for the size; the errno when that fails.  It may be told all the same."""
+        """Read the size; returns the errno when that fails.  The size may be valid even so."""
         try:
             return -self._execute(DimmCommand.GET_SIZE, argument).status
         except KernelError as refusal:
@@ -65,10 +65,10 @@ class DimmLabels(Media):
         self.write(offset, bytes(length))
 
     def flush(self) -> None:
-        """Nothing: a DIMM keeps what it took."""
+        """Nothing to do: a DIMM stores what it is sent."""
 
     def close(self) -> None:
-        """Nothing: the area belongs to the DIMM."""
+        """Nothing to do: the area belongs to the DIMM."""
 
     def _transfers(self, offset: int, length: int) -> list[tuple[int, int]]:
         """(offset, length) of each command's share."""
@@ -76,14 +76,14 @@ class DimmLabels(Media):
         return [(first, min(self.max_transfer, end - first)) for first in range(offset, end, self.max_transfer)]
 
     def _get(self, argument: bytes) -> bytes:
-        """What a command read.  When it says that it left something out, that counts as an errno."""
+        """The bytes that a command read.  A number of bytes that it left out is taken for an errno."""
         buffer = bytearray(argument)
         if left_out := self._send(DimmCommand.GET_DATA, buffer):
-            raise KernelError(left_out, f"{self._name} leaves out {left_out} bytes")
+            raise KernelError(left_out, f"{self._name} left out {left_out} bytes")
         return bytes(buffer)
 
     def _send(self, command: DimmCommand, argument: bytearray) -> int:
         outcome = self._execute(command, argument)
         if outcome.status < 0:
-            raise KernelError(-outcome.status, f"{self._name} fails {command.name}")
+            raise KernelError(-outcome.status, f"{self._name} failed {command.name}")
         return outcome.result

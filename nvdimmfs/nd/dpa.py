@@ -1,7 +1,7 @@
-"""DIMM physical addresses: who owns which part of a DIMM, and where the next namespace goes.
+"""DIMM physical addresses (DPA): the owners of the parts of a DIMM, and the place for the next namespace.
 
-One `DpaSpace` a DIMM.  Allocations have the name of a label, `pmem-<uuid>`, and a namespace's share of a DIMM is one
-contiguous extent.  The rules are those of drivers/nvdimm/namespace_devs.c and dimm_devs.c of Linux 6.1.
+Each DIMM has one `DpaSpace`.  An allocation is named after a label, `pmem-<uuid>`, and a namespace's share of a DIMM is
+one contiguous extent.  The rules are those of drivers/nvdimm/namespace_devs.c and dimm_devs.c of Linux 6.1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nvdimmfs.units import U64_MASK, align_down, align_up
 
 @attrs.define(eq=False)
 class DpaResource:
-    """An extent of a DIMM; addresses in bytes from the DIMM's start, the end included."""
+    """An extent of a DIMM: first and last address, in bytes from the DIMM's start."""
 
     name: str
     start: int
@@ -33,12 +33,12 @@ class DpaResource:
 
 @attrs.frozen
 class DpaWindow:
-    """The part of a DIMM that belongs to one region, and what the region allocates in multiples of on each DIMM.
+    """The part of a DIMM that belongs to one region, and the alignment of allocations in it.
 
     Attributes:
         start: first address.
         size: bytes.
-        align: bytes; the region's align divided by its DIMMs.
+        align: bytes; the region's align divided by the number of its DIMMs.
     """
 
     start: int
@@ -52,7 +52,7 @@ class DpaWindow:
 
 @attrs.frozen
 class _Gap:
-    """Free space that suits, and the neighbours that may grow into it."""
+    """Free space that is large enough, and the neighbours that may grow into it."""
 
     start: int
     size: int
@@ -62,11 +62,11 @@ class _Gap:
 
 @attrs.define
 class _Taken:
-    """What extents take of a window.
+    """The space that extents occupy in a window.
 
     Attributes:
         busy: bytes, in whole multiples of the window's alignment.
-        overhanging: how many extents begin in the window and, aligned, end behind it.
+        overhanging: the number of extents that begin in the window and, aligned, end after it.
     """
 
     busy: int = 0
@@ -74,17 +74,17 @@ class _Taken:
 
 
 class DpaSpace:
-    """The extents of one DIMM, in address order, none overlapping another.
+    """The extents of one DIMM, in address order, without overlaps.
 
-    A DIMM may hold ten thousand namespaces, and to make one more should cost what the first one did.  So extents are
-    found by name and by bisection, free space is looked for behind those that have some, and how much of a window is
-    taken is kept, not counted.
+    A DIMM may hold ten thousand namespaces, and creating one more should cost as much as the first.  So extents are
+    found by name and by bisection, an index leads to the extents with free space after them, and the occupied space of
+    a window is updated, not recounted.
     """
 
     def __init__(self) -> None:
         self._resources: list[DpaResource] = []
         self._named: dict[str, list[DpaResource]] = {}
-        # Those with free space right behind them; the last of all counts.
+        # The extents with free space right after them; the last extent is one of them.
         self._before_gaps: list[DpaResource] = []
         self._taken: dict[DpaWindow, _Taken] = {}
 
@@ -99,20 +99,20 @@ class DpaSpace:
         return list(self._named.get(name, ()))
 
     def allocated(self, name: str) -> int:
-        """Bytes that a label owns."""
+        """The bytes of all extents of a label."""
         return sum(resource.size for resource in self._named.get(name, ()))
 
     def allocate(self, name: str, start: int, size: int) -> DpaResource:
-        """Take an extent.  EBUSY when part of it is taken, or it ends before it starts.
+        """Allocate an extent.  EBUSY when it overlaps another one, or ends before it starts.
 
-        Ends wrap (struct resource, Linux 6.1): no bytes at address 0 are all addresses there are.
+        The end wraps around (struct resource, Linux 6.1): zero bytes at address 0 are the whole address space.
         """
         new = DpaResource(name, start, (start + size - 1) & U64_MASK)
         index = bisect.bisect_left(self._resources, start, key=_start)
         before = self._resources[index - 1] if index else None
         after = self._resources[index] if index < len(self._resources) else None
         if new.end < start or (before and before.end >= start) or (after and after.start <= new.end):
-            raise KernelError(errno.EBUSY, f"{name} cannot have {size} bytes at {start:#x}")
+            raise KernelError(errno.EBUSY, f"{name} cannot get {size} bytes at {start:#x}")
         self._resources.insert(index, new)
         bisect.insort(self._named.setdefault(name, []), new, key=_start)
         self._count(new, 1)
@@ -121,7 +121,7 @@ class DpaSpace:
         return new
 
     def rename(self, old: str, new: str) -> None:
-        """Give a label's extents to another."""
+        """Rename a label's extents."""
         resources = self._named.pop(old, [])
         for resource in resources:
             resource.name = new
@@ -142,10 +142,10 @@ class DpaSpace:
             self._remove(last)
 
     def grow(self, window: DpaWindow, name: str, size: int) -> None:
-        """Give a label `size` bytes more, next to what it has, else where they first fit (scan_allocate).
+        """Allocate `size` more bytes for a label, next to its last extent or else first fit (scan_allocate).
 
-        Where nothing suits, not even for its alignment, the window's start is tried as it is.  ENXIO when that is
-        taken, too.
+        If no gap is large enough once it is aligned, the window's unaligned start is tried.  ENXIO when that is
+        occupied, too.
         """
         gap = next(self._gaps(window, name, size), None)
         try:
@@ -172,10 +172,10 @@ class DpaSpace:
         return align_down(window.size - taken.busy, window.align)
 
     def largest_extent(self, window: DpaWindow) -> int:
-        """The most that one allocation in a window can get, bytes (nd_pmem_max_contiguous_dpa).
+        """The size of the largest possible allocation in a window, bytes (nd_pmem_max_contiguous_dpa).
 
-        The kernel reserves all that is available, a gap after the other, and looks for the largest piece.  0 when the
-        gaps, cut to the window's alignment, do not have as much together.
+        The kernel reserves all available space, gap by gap, and takes the largest piece.  0 when the gaps, cut to the
+        window's alignment, are smaller than the available space.
         """
         left = available = self.available(window)
         largest = 0
@@ -193,7 +193,7 @@ class DpaSpace:
         return max(0, align_down(window.start + available, window.align) - first)
 
     def _gaps(self, window: DpaWindow, name: str, size: int) -> Iterator[_Gap]:
-        """The gaps in which the label may have `size` bytes, in the order in which the kernel looks."""
+        """The gaps in which the label may get `size` bytes, in the order in which the kernel tries them."""
         owned = self._named.get(name)
         existing = owned[-1] if owned else None
         for resource, start, end in self._between(window):
@@ -207,9 +207,9 @@ class DpaSpace:
             yield _Gap(first, room, before, after)
 
     def _between(self, window: DpaWindow) -> Iterator[tuple[DpaResource, int, int]]:
-        """Free space at the window's start, between its extents and at its end, with the extent it was found at.
+        """Free space at the window's start, between its extents and at its end, each with the extent next to it.
 
-        Where the end of a gap wraps around when it is cut (see `_trimmed`), there need be nothing in it.
+        A gap may be empty if its end wraps around when it is cut (see `_trimmed`).
         """
         first = self._first_inside(window)
         if first is None:
@@ -228,14 +228,14 @@ class DpaSpace:
             yield resource, resource.end + 1, end
 
     def _free(self, window: DpaWindow) -> Iterator[tuple[int, int]]:
-        """Start and size of what is free between the extents of a window, cut to its alignment."""
+        """Start and size of each gap of a window, cut to the alignment."""
         for _, start, end in self._between(window):
             first, size = _trimmed(start, end, window.align)
             if size:
                 yield first, size
 
     def _is_free(self, start: int, size: int) -> bool:
-        """Whether no extent is in the way of another one."""
+        """Whether no extent overlaps a range."""
         after = bisect.bisect_left(self._resources, start + size, key=_start)
         return after == 0 or self._resources[after - 1].end < start
 
@@ -249,16 +249,16 @@ class DpaSpace:
         return self._resources[index] if index < len(self._resources) else None
 
     def _adjust(self, resource: DpaResource, start: int, end: int) -> None:
-        """Move an extent's ends.  EBUSY when that would meet a neighbour (adjust_resource)."""
+        """Move an extent's ends.  EBUSY when it would overlap a neighbour (adjust_resource)."""
         index = bisect.bisect_left(self._resources, resource.start, key=_start)
         before = self._resources[index - 1] if index else None
         after = self._next(resource)
         if (before and start <= before.end) or (after and after.start <= end):
-            raise KernelError(errno.EBUSY, f"{resource.name} cannot reach from {start:#x} to {end:#x}")
+            raise KernelError(errno.EBUSY, f"{resource.name} cannot extend from {start:#x} to {end:#x}")
         self._resize(resource, start, end)
 
     def _resize(self, resource: DpaResource, start: int, end: int) -> None:
-        """Move an extent's ends, as far as the neighbours'."""
+        """Move an extent's ends, which overlap no neighbour."""
         self._count(resource, -1)
         resource.start, resource.end = start, end
         self._count(resource, 1)
@@ -280,7 +280,7 @@ class DpaSpace:
         self._update_gap_index(self._resources[index - 1] if index else None)
 
     def _update_gap_index(self, resource: DpaResource | None) -> None:
-        """Note whether there is free space right behind an extent."""
+        """Record whether there is free space right after an extent."""
         if resource is None:
             return
         following = self._next(resource)
@@ -298,18 +298,18 @@ class DpaSpace:
 
 
 def _trimmed(start: int, end: int, align: int) -> tuple[int, int]:
-    """Start and size of what is left of a gap when it is cut to an alignment; size 0 for nothing (space_valid).
+    """Start and size of a gap that is cut to an alignment; size 0 if nothing is left (space_valid).
 
-    In Linux 6.1 the end of a gap below the first multiple of the alignment wraps around, so that what begins there
-    counts as free up to the end of all addresses.  Namespaces that are smaller than the alignment lie like that, which
-    was another one when they were made.
+    In Linux 6.1 the end of a gap below the first multiple of the alignment wraps around, so that the gap counts as free
+    up to the end of the address space.  Such gaps exist next to namespaces that are smaller than the alignment, created
+    while the alignment was smaller.
     """
     first, last = align_up(start, align), (align_down(end + 1, align) - 1) & U64_MASK
     return first, (last + 1 - first) & U64_MASK if first < last else 0
 
 
 def _count(taken: _Taken, window: DpaWindow, resource: DpaResource, sign: int) -> None:
-    """Add an extent to what is taken of a window, or with -1 take it off (nd_pmem_available_dpa)."""
+    """Add an extent to the occupied space of a window; with -1, subtract it (nd_pmem_available_dpa)."""
     start = align_down(resource.start, window.align)
     end = align_up(resource.end + 1, window.align) - 1
     if window.start <= start < window.end:

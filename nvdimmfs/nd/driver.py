@@ -13,7 +13,7 @@ class NdDriver(Driver):
     """A driver that matches by device type.
 
     Attributes:
-        device_types: the N of the modaliases nd:tN that it handles.
+        device_types: the device types that it matches.
     """
 
     device_types: ClassVar[frozenset[DeviceType]]
@@ -22,7 +22,7 @@ class NdDriver(Driver):
         return isinstance(device, NdDevice) and device.modalias_type in self.device_types
 
     def revalidate_poison(self, device: NdDevice) -> None:
-        """The bus of a bound device knows of more bad addresses than before."""
+        """The bus of a bound device has learned of new bad addresses."""
 
     def revalidate_region(self, device: NdDevice) -> None:
         """The region of a bound device became read-only or writable."""

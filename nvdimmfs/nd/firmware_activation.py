@@ -1,4 +1,4 @@
-"""Firmware that was sent to DIMMs, and takes effect without a reset: the files firmware/ (core.c, dimm_devs.c, 6.1)."""
+"""Activation of a DIMM's updated firmware without a reset: the folders firmware/ (core.c, dimm_devs.c, Linux 6.1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nvdimmfs.errors import KernelError
 
 
 class ActivationState(enum.StrEnum):
-    """What firmware/activate reads; OVERFLOW: more is armed than can be activated in the time that the system has."""
+    """The content of firmware/activate.  OVERFLOW: activating all armed DIMMs would take too long."""
 
     IDLE = "idle"
     ARMED = "armed"
@@ -21,7 +21,7 @@ class ActivationState(enum.StrEnum):
 
 
 class ActivationResult(enum.StrEnum):
-    """What firmware/result reads: what became of the last activation."""
+    """The content of firmware/result: the outcome of the last activation."""
 
     NONE = "none"
     SUCCESS = "success"
@@ -31,27 +31,27 @@ class ActivationResult(enum.StrEnum):
 
 
 class BusActivation(Protocol):
-    """How a bus activates the firmware of its DIMMs (struct nvdimm_bus_fw_ops)."""
+    """Activates the firmware of a bus's DIMMs (struct nvdimm_bus_fw_ops)."""
 
     @property
     def capability(self) -> str:
-        """`quiesce` when the system has to hold still meanwhile, else `live`."""
+        """`quiesce` when the system must be quiesced during an activation, else `live`."""
 
     def state(self) -> ActivationState:
-        """Whether firmware is armed."""
+        """The state of all DIMMs together."""
 
     def activate(self) -> None:
-        """Activate what is armed.  ENXIO when nothing is, and what the platform says."""
+        """Activate the armed firmware.  ENXIO when none is armed, and the errors of the platform."""
 
 
 class DimmActivation(Protocol):
-    """How a DIMM's firmware gets ready to be activated (struct nvdimm_fw_ops)."""
+    """Prepares a DIMM's firmware to be activated (struct nvdimm_fw_ops)."""
 
     def state(self) -> ActivationState:
-        """Whether it is armed."""
+        """The state of the DIMM."""
 
     def result(self) -> ActivationResult:
-        """What became of the last activation."""
+        """The outcome of the last activation."""
 
     def arm(self, armed: bool) -> None:
         """Arm or disarm.  EBUSY while an activation runs."""
@@ -66,7 +66,7 @@ class HasActivation(HasSystem, Protocol[ActivationT_co]):
 
     @property
     def activation(self) -> ActivationT_co | None:
-        """How firmware is activated; None where the platform cannot activate it."""
+        """Activates firmware; None where the platform cannot."""
 
 
 def _activation_of(device: HasActivation[ActivationT]) -> ActivationT:
@@ -83,9 +83,9 @@ def bus_activate(bus: HasActivation[BusActivation]) -> str:
 
 @bus_activate.on_store
 def _store_bus_activate(bus: HasActivation[BusActivation], data: bytes) -> None:
-    """Activate what is armed.
+    """Activate the armed firmware.
 
-    EINVAL for anything but `live` and `quiesce`; EBUSY while an activation runs; ENXIO when nothing is armed.
+    EINVAL for anything but `live` and `quiesce`; EBUSY while an activation runs; ENXIO when no firmware is armed.
     """
     if line(data) not in ("live", "quiesce"):
         raise KernelError(errno.EINVAL, "neither live nor quiesce")
@@ -93,13 +93,13 @@ def _store_bus_activate(bus: HasActivation[BusActivation], data: bytes) -> None:
     if activation.state() is ActivationState.BUSY:
         raise KernelError(errno.EBUSY, "an activation runs")
     if activation.state() is ActivationState.IDLE:
-        raise KernelError(errno.ENXIO, "nothing is armed")
+        raise KernelError(errno.ENXIO, "no firmware is armed")
     activation.activate()
 
 
 @attribute("capability")
 def capability(bus: HasActivation[BusActivation]) -> str:
-    """`quiesce` when the system has to hold still during an activation, else `live`."""
+    """`quiesce` when the system must be quiesced during an activation, else `live`."""
     return f"{_activation_of(bus).capability}\n"
 
 
@@ -120,7 +120,7 @@ def _store_dimm_activate(dimm: HasActivation[DimmActivation], data: bytes) -> No
 
 @attribute("result", 0o400)
 def result(dimm: HasActivation[DimmActivation]) -> str:
-    """What became of the last activation: `none`, `success`, `fail`, `not_staged` or `need_reset`."""
+    """The outcome of the last activation: `none`, `success`, `fail`, `not_staged` or `need_reset`."""
     return f"{_activation_of(dimm).result()}\n"
 
 
@@ -128,7 +128,7 @@ def _visible(device: HasActivation[ActivationT], candidate: KernelAttribute[HasA
     return candidate.permissions if device.activation else 0
 
 
-#: Empty where the platform cannot activate firmware; the directory is there all the same (Linux 6.1).
+#: Where the platform cannot activate firmware, the directory exists and is empty (Linux 6.1).
 FIRMWARE_GROUP: AttributeGroup[HasActivation[BusActivation]] = AttributeGroup(
     (bus_activate, capability), name="firmware", visible=_visible, since="6.1"
 )

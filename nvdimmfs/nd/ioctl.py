@@ -1,7 +1,7 @@
-"""ioctls on ndctlN and nmemN: the way of an argument from user memory to the provider and back (bus.c, Linux 6.1).
+"""ioctls on ndctlN and nmemN: the path of an argument from user memory to the provider and back (bus.c, Linux 6.1).
 
-The kernel looks at user memory in several steps, and refuses between them.  So an ioctl is a generator: it asks for
-memory as the kernel does, and whoever has the caller's memory answers.
+The kernel reads user memory in several steps, and may return an error between them.  So an ioctl is a generator: it
+yields each access to memory in the kernel's order, and the process that has the caller's memory carries it out.
 
     steps = nd_ioctl(dimm, request, writable=True)
     step = next(steps)
@@ -43,14 +43,14 @@ from nvdimmfs.nd.namespace import NamespaceDevice
 from nvdimmfs.nd.region import SeedKind
 from nvdimmfs.units import U32_MASK, U64_MASK
 
-#: Bytes of inputs, and of outputs, in which the sizes of fields are looked for (ND_CMD_MAX_ENVELOPE).
+#: The kernel finds the sizes of fields in so many bytes of the inputs, and of the outputs (ND_CMD_MAX_ENVELOPE).
 MAX_ENVELOPE = 256
 
-#: An argument is never longer, in bytes (ND_IOCTL_MAX_BUFLEN, include/linux/libnvdimm.h).
+#: The longest argument, bytes (ND_IOCTL_MAX_BUFLEN, include/linux/libnvdimm.h).
 MAX_ARGUMENT = 4 << 20
 
-#: Commands for which a device must be open for writing.  The kernel compares numbers and does not look at the kind of
-#: device, so that a DIMM's GET_SIZE is among them, which has the number of a bus's CLEAR_ERROR.
+#: Commands for which a device must be open for writing.  The kernel compares numbers regardless of the kind of device,
+#: so that a DIMM's GET_SIZE is one of them: it has the number of a bus's CLEAR_ERROR.
 _WRITING = {DimmCommand.VENDOR, DimmCommand.SET_DATA, BusCommand.ARS_START, BusCommand.CLEAR_ERROR, CALL}
 
 
@@ -65,11 +65,11 @@ def ioctl_target(device: object) -> NvdimmBus | DimmDevice | None:
 
 
 def nd_ioctl(device: NvdimmBus | DimmDevice, request: int, writable: bool) -> Steps:
-    """Answer an ioctl (nd_ioctl and __nd_ioctl, drivers/nvdimm/bus.c, Linux 6.1).
+    """Execute an ioctl (nd_ioctl and __nd_ioctl, drivers/nvdimm/bus.c, Linux 6.1).
 
-    ENXIO when the device is gone or a size cannot be told, EFAULT, EINVAL for a family of functions that the bus does
-    not have and for arguments of more than 4 MiB, ENOTTY for a command that the device does not have, EPERM for one
-    that needs a device open for writing, EBUSY for labels of a DIMM in use, ENOMEM, and what the provider says.
+    ENXIO when the device is gone or the size of a field is unknown, EFAULT, EINVAL for a family of functions that the
+    bus does not have and for arguments of more than 4 MiB, ENOTTY for a command that the device does not have, EPERM
+    for one that needs a device open for writing, EBUSY for labels of a DIMM in use, ENOMEM, and the provider's errors.
 
     Args:
         device: the bus of an ndctlN, or the DIMM.
@@ -92,7 +92,7 @@ def nd_ioctl(device: NvdimmBus | DimmDevice, request: int, writable: bool) -> St
     if layout is None or not device.command_mask >> command & 1:
         raise KernelError(errno.ENOTTY, f"{device.name} has no command {command}")
     if command in _WRITING and not writable:
-        raise KernelError(errno.EPERM, f"{device.name} is open for reading only")
+        raise KernelError(errno.EPERM, f"{device.name} is open read-only")
     length = yield from _measure(layout)
     argument = bytearray((yield CopyIn(0, length)))
     bus.system.clock.run_due()
@@ -112,7 +112,7 @@ def _check_family(bus: NvdimmBus, dimm: DimmDevice | None, family: int) -> None:
 
 
 def _measure(layout: CommandFormat) -> Generator[CopyIn | CopyOut, bytes, int]:
-    """Bytes of the argument.  The first 256 of its inputs and of its outputs are read to find that out."""
+    """The size of the argument, bytes, from the first 256 bytes of its inputs and of its outputs."""
     inputs, outputs = bytearray(MAX_ENVELOPE), bytearray(MAX_ENVELOPE)
     in_length = out_length = 0
     for index in range(len(layout.inputs)):
@@ -135,12 +135,12 @@ def _measure(layout: CommandFormat) -> Generator[CopyIn | CopyOut, bytes, int]:
     if length > MAX_ARGUMENT:
         raise KernelError(errno.EINVAL, f"an argument of {length} bytes")
     if not length:
-        raise KernelError(errno.ENOMEM, "an argument of no bytes")
+        raise KernelError(errno.ENOMEM, "an empty argument")
     return length
 
 
 def _send(bus: NvdimmBus, dimm: DimmDevice | None, command: int, function: int, argument: bytearray) -> int:
-    """Let the provider work on the argument, unless it is not the time for that."""
+    """Send the command to the provider, unless it must be refused now."""
     _clear_to_send(bus, dimm, function, argument)
     outcome = bus.control(dimm, command, argument)
     if dimm is None and command == BusCommand.CLEAR_ERROR and outcome.status >= 0:
@@ -149,10 +149,10 @@ def _send(bus: NvdimmBus, dimm: DimmDevice | None, command: int, function: int, 
 
 
 def _clear_to_send(bus: NvdimmBus, dimm: DimmDevice | None, function: int, argument: bytearray) -> None:
-    """Refuse what has to wait (nd_cmd_clear_to_send).
+    """Refuse commands that cannot be executed now (nd_cmd_clear_to_send).
 
-    Linux 6.1 asks with the number of the function where a CALL carries one, so that CALLs of functions that have the
-    number of such a command are refused, too.
+    Linux 6.1 compares the number of the function where a CALL carries one.  So it also refuses CALLs of functions that
+    have the number of such a command.
     """
     bus.clear_to_send(dimm, function, argument)
     if dimm is None and function == BusCommand.CLEAR_ERROR:
@@ -162,9 +162,9 @@ def _clear_to_send(bus: NvdimmBus, dimm: DimmDevice | None, function: int, argum
 
 
 def _refuse_behind_drivers(bus: NvdimmBus, argument: bytearray) -> None:
-    """EBUSY when a namespace with a driver lies in the range: its disk clears errors (nd_ns_forget_poison_check).
+    """EBUSY when a bound namespace lies in the range: its disk clears errors (nd_ns_forget_poison_check).
 
-    The range is as long as user space says that something was cleared, which nothing was yet.
+    The length of the range is the argument's count of cleared bytes, an output that user space filled in.
     """
     command = ClearError.from_bytes(argument)
     last = (command.address + command.cleared - 1) & U64_MASK
@@ -176,7 +176,7 @@ def _refuse_behind_drivers(bus: NvdimmBus, argument: bytearray) -> None:
 
 
 def _namespace_behind(device: NdDevice) -> NamespaceDevice | None:
-    """The namespace of a device with a driver; dax devices do not count."""
+    """The namespace of a bound device; None for dax devices, too."""
     if device.driver is None:
         return None
     if isinstance(device, Personality):

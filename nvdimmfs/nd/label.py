@@ -1,7 +1,8 @@
 """The labels of a DIMM while its driver is bound, and those of a region's part of it (drivers/nvdimm/label.c, 6.1).
 
-The area is read once, when the driver binds.  From then on memory is what counts and every change goes to the media at
-once, in an order that can be cut off anywhere: the label to a free slot, then the index block that is not current.
+The area is read once, when the driver binds.  From then on the copy in memory is authoritative, and each change is
+written to the media at once.  The order of the writes is safe against a crash at any point: first the label, to a free
+slot, then the index block that is not current.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from nvdimmfs.formats.label import (
 from nvdimmfs.media.base import Media
 from nvdimmfs.units import align_up
 
-#: ndctl 76 sets the bits of slots in words of this many bits, those after the last slot included.
+#: ndctl 76 sets bits in words of this many bits, including the bits after the last slot.
 _BITMAP_WORD = 64
 
 
@@ -36,13 +37,13 @@ def label_id(uuid: UUID) -> str:
 
 
 class LabelStorage:
-    """A DIMM's label area as its driver knows it from binding on (struct nvdimm_drvdata); making one only reads.
+    """A bound DIMM's label area (struct nvdimm_drvdata).  The constructor only reads.
 
     ENXIO when the area is too small for two index blocks and two labels (nd_label_data_init).
 
     Attributes:
         media: the area; its size is the config size.
-        layout: where things lie in it.  Without a valid index block it is that of the version that Linux will write.
+        layout: the offsets in it.  Without a valid index block, those of the version that Linux will write.
     """
 
     def __init__(self, media: Media) -> None:
@@ -54,7 +55,7 @@ class LabelStorage:
         self.layout, self._current = find_current_index(head, media.size)
         self._index: IndexBlock | None = None
         self._staged_seq = 0
-        # What memory holds in each slot: the valid labels found, and what was written since, free slots included.
+        # The copy of each slot in memory: valid labels that were read or written, in free slots, too.
         self._slots: dict[int, NamespaceLabel] = {}
         self._slots_of: dict[UUID, set[int]] = {}
         if self._current is not None:
@@ -65,27 +66,27 @@ class LabelStorage:
 
     @property
     def index(self) -> IndexBlock | None:
-        """The current index block; None while the area has no valid one, so no labels."""
+        """The current index block; None while the area has no valid one and so no labels."""
         return self._index
 
     @property
     def current(self) -> int | None:
-        """Where the current index block lies, 0 or 1; None for no labels (ns_current, -1)."""
+        """The number of the current index block, 0 or 1; None without labels (ns_current, -1)."""
         return self._current
 
     @property
     def nfree(self) -> int:
-        """Free slots; those of a new area while it has no index block (nd_label_nfree)."""
+        """The number of free slots; without an index block, that of a new area (nd_label_nfree)."""
         return self._index.nfree if self._index else self.layout.nslot
 
     @property
     def available_slots(self) -> int:
-        """What the attribute shows: one slot stays free, so that a label can be replaced."""
+        """The content of the attribute: one slot stays free, so that a label can be replaced."""
         return max(0, self.nfree - 1)
 
     @property
     def is_version_1_1(self) -> bool:
-        """Whether labels carry the interleave set's first cookie; without an index block they do not.
+        """Whether labels contain the interleave set's first cookie; false without an index block.
 
         (nd_region_interleave_set_cookie)
         """
@@ -97,17 +98,17 @@ class LabelStorage:
         return [self._slots[slot] for slot in used if slot in self._slots]
 
     def __getitem__(self, slot: int) -> NamespaceLabel:
-        """What memory holds in a slot: a label that is active, or was until the slot became free."""
+        """The copy of a slot in memory: a label that is active, or was before the slot was freed."""
         return self._slots[slot]
 
     def slots_of(self, uuid: UUID) -> frozenset[int]:
-        """The slots in which memory holds labels of a namespace, free ones included."""
+        """The slots whose copies in memory are labels of a namespace, including free slots."""
         return frozenset(self._slots_of.get(uuid, ()))
 
     def initialise(self) -> None:
-        """Give the area both index blocks, if it has no valid one (init_labels).
+        """Write both index blocks, if there is no valid one (init_labels).
 
-        The version is that of `layout`, 1.2.  ENXIO where that does not fit.
+        The version is that of `layout`, 1.2.  ENXIO when the area is too small for it.
         """
         if self._index:
             return
@@ -119,15 +120,15 @@ class LabelStorage:
         for offset, block in zip(self.layout.index_offsets, blocks, strict=True):
             self.media.write(offset, block.to_bytes(self.layout.index_size))
         self._current, self._index = 0, blocks[0]
-        # Linux counts on from the block that it will replace, and that has a smaller number in a new area.
+        # Linux increments the number of the block that it will replace, which is the smaller one in a new area.
         self._staged_seq = blocks[1].seq
 
     def write(self, label: NamespaceLabel, replaced: Collection[int] = ()) -> NamespaceLabel:
-        """Put a label into the lowest free slot, free others, write the index (__pmem_label_update).
+        """Write a label to the lowest free slot, free others, write the index (__pmem_label_update).
 
         Args:
-            label: what `slot` says does not matter.
-            replaced: the slots that it makes free.
+            label: the label; its `slot` is ignored.
+            replaced: the slots to free.
 
         Returns:
             The label as it is on media.  ENXIO without an index block or a free slot; then nothing was written.
@@ -139,13 +140,13 @@ class LabelStorage:
         return self._remember(written)
 
     def free(self, slots: Collection[int]) -> None:
-        """Make slots free and write the index, even when there are none (del_labels).  Without an index, nothing."""
+        """Free slots and write the index, even if `slots` is empty (del_labels).  Does nothing without an index."""
         if self._index is None:
             return
         self._write_index(self._index.nslot, self._index.free | _bits(slots))
 
     def _read_labels(self, index: IndexBlock) -> None:
-        """Read the slots in use, with what lies between them: one by one, each would be a command to the DIMM."""
+        """Read all from the first to the last slot in use: separate reads would be one command to the DIMM each."""
         used = list(index.used())
         if not used:
             return
@@ -166,7 +167,7 @@ class LabelStorage:
         return label
 
     def _write_slot(self, label: NamespaceLabel) -> NamespaceLabel:
-        """Write a label to the lowest free slot, and return it as it is there.  ENXIO."""
+        """Write a label to the lowest free slot, and return it with that slot.  ENXIO without one."""
         slot = self._index.first_free if self._index else None
         if slot is None:
             raise KernelError(errno.ENXIO, f"the label area has no {'free slot' if self._index else 'index'}")
@@ -175,7 +176,7 @@ class LabelStorage:
         return NamespaceLabel.from_bytes(data)
 
     def _write_index(self, nslot: int, free: int) -> None:
-        """Replace the index block that is not current, and let it be current (nd_label_write_index)."""
+        """Replace the index block that is not current, and make it current (nd_label_write_index)."""
         assert self._current is not None, "callers have an index"
         which = 1 - self._current
         index = IndexBlock.new(self.layout, which, next_seq(self._staged_seq), nslot, free)
@@ -183,7 +184,7 @@ class LabelStorage:
         try:
             self.media.write(index.myoff, data)
         except OSError:
-            # What the host let through counts for whoever reads next.  Less than all of it is no valid block.
+            # The host may have stored part of the block, which a later reader sees.  A part is not a valid block.
             if self.media.read(index.myoff, len(data)) != data:
                 raise
         self._current, self._index, self._staged_seq = which, index, index.seq
@@ -192,16 +193,16 @@ class LabelStorage:
 class MappingLabels:
     """The labels that a region tracks on one of its DIMMs (nd_mapping->labels).
 
-    Several regions may lie on one DIMM.  Each starts with all the DIMM's labels and keeps those of its namespaces.
-    Entries without a label are room for one.
+    Several regions may lie on one DIMM.  Each starts with all of the DIMM's labels and keeps those of its namespaces.
+    An entry without a label is room for one.
 
-    An entry stands for a slot, not for what was in it once.  A region without namespaces lets go of the labels on its
-    first DIMM only, and on the others its entries stay while other regions free the slots and use them again.
+    An entry refers to a slot, not to its former content.  A region without namespaces drops the labels on its first
+    DIMM only.  On the others its entries remain while other regions free and reuse the slots.
 
-    A DIMM can be unbound and bound again under a region that stays bound, and then reads its area anew.  Entries from
-    before stand for slots of the area as it was known then: what is written later takes their place, but frees none of
-    the slots that the DIMM knows now.  (Linux 6.1 takes them for slots of the new area by where they lie in memory, and
-    sets a bit somewhere behind or before its bitmap.)
+    A DIMM can be unbound and bound again under a region that stays bound.  It then reads its area again.  Older entries
+    refer to slots of the previous copy of the area: a label that is written later replaces them, but frees no slot of
+    the current copy.  (Linux 6.1 computes their slot numbers from addresses in the previous copy, and sets a bit before
+    or after the bitmap.)
     """
 
     def __init__(self, area: LabelStorage) -> None:
@@ -214,16 +215,16 @@ class MappingLabels:
 
     @property
     def entries(self) -> int:
-        """How many entries there are, with a label or without.  While there are none, no uuid can be changed."""
+        """The number of entries, with a label or without.  While it is 0, a uuid cannot be changed."""
         return len(self._slots) + len(self._former) + self._vacant
 
     @property
     def labels(self) -> list[NamespaceLabel]:
-        """The labels tracked; those found on media in the order of their slots, as regions are scanned."""
+        """The tracked labels; those found on media in the order of their slots, in which regions are scanned."""
         return [self.area[slot] for slot in self._slots]
 
     def follow(self, area: LabelStorage) -> None:
-        """Go on with the area as the DIMM knows it now, which may be bound anew."""
+        """Continue with the DIMM's current copy of the area; the DIMM may have been bound again."""
         if area is self.area:
             return
         self._former += [_FormerEntry(self.area[slot].uuid, slot in self._outdated) for slot in self._slots]
@@ -232,11 +233,11 @@ class MappingLabels:
         self.area = area
 
     def with_uuid(self, uuid: UUID) -> list[NamespaceLabel]:
-        """The labels of a namespace: one, or what a broken area holds, in the order of their slots."""
+        """The labels of a namespace in the order of their slots: one, or several in a damaged area."""
         return [self.area[slot] for slot in sorted(self._slots_of(uuid))]
 
     def keep(self, uuids: Iterable[UUID]) -> None:
-        """Go on with the first label of each of these namespaces only (end of scan_labels)."""
+        """Keep only the first label of each of these namespaces (end of scan_labels)."""
         kept = [min(self._slots_of(uuid)) for uuid in uuids]
         self.clear()
         self._slots.update(dict.fromkeys(kept))
@@ -254,10 +255,10 @@ class MappingLabels:
         self._former = [attrs.evolve(entry, outdated=entry.outdated or entry.uuid == uuid) for entry in self._former]
 
     def prepare(self, count: int) -> None:
-        """Have room for `count` labels in all, and an initialised area (init_labels).
+        """Make room for `count` labels in all, and initialise the area (init_labels).
 
         Args:
-            count: how many DPA resources of namespaces the DIMM has, those of other regions included.
+            count: the number of DPA resources of the DIMM, including those of other regions.
         """
         self._vacant += max(0, count - self.entries)
         self.area.initialise()
@@ -265,7 +266,7 @@ class MappingLabels:
     def write(self, label: NamespaceLabel) -> NamespaceLabel:
         """Write a label and free those that it replaces: of the same uuid, and outdated ones (__pmem_label_update).
 
-        Linux 6.1 also frees the slot just written, and so loses the label, if an entry was left behind there.
+        Linux 6.1 also frees the slot that it has just written, and so loses the label, if an old entry refers to it.
 
         ENXIO without an index block, a free slot, or, with the label written, room to track it.
         """
@@ -282,7 +283,7 @@ class MappingLabels:
     def delete(self, uuid: UUID) -> None:
         """Free the labels of a namespace (del_labels).
 
-        The index is written even when there are none; without an index nothing happens.
+        The index is written even if there are none; without an index, nothing is written.
         """
         if self.area.index is None:
             return
@@ -297,7 +298,7 @@ class MappingLabels:
         return {slot for slot in self.area.slots_of(uuid) if slot in self._slots}
 
     def _drop(self, slots: Iterable[int]) -> None:
-        """Entries lose their labels and become room."""
+        """Remove the labels of entries, which become room."""
         for slot in slots:
             if slot in self._slots:
                 del self._slots[slot]
@@ -305,7 +306,7 @@ class MappingLabels:
         self._outdated.difference_update(slots)
 
     def _drop_former(self, is_replaced: Callable[[_FormerEntry], bool]) -> None:
-        """Entries for slots of an area as it was known before lose their labels and become room."""
+        """Remove the labels of entries for slots of the previous copy, which become room."""
         kept = [entry for entry in self._former if not is_replaced(entry)]
         self._vacant += len(self._former) - len(kept)
         self._former = kept
@@ -313,11 +314,11 @@ class MappingLabels:
 
 @attrs.frozen
 class _FormerEntry:
-    """An entry for a slot of the area as it was known before the DIMM was bound anew.
+    """An entry for a slot of the previous copy of the area, from before the DIMM was bound again.
 
     Attributes:
-        uuid: of the label in it.
-        outdated: the namespace has another uuid by now.
+        uuid: the uuid of the label in it.
+        outdated: the namespace has been given another uuid.
     """
 
     uuid: UUID
@@ -325,9 +326,9 @@ class _FormerEntry:
 
 
 def init_label_area(media: Media, label_size: int = LABEL_SIZE_1_1) -> None:
-    """Make a label area empty as `ndctl init-labels` does (76; version 1.1 unless --label-version says 1.2).
+    """Initialise an empty label area as `ndctl init-labels` does (version 76; labels 1.1 without --label-version 1.2).
 
-    It writes both index blocks and no slot.  What stands after the bitmap stays, and counts in the checksum.
+    It writes both index blocks and no slot.  The bytes after the bitmap remain, and count in the checksum.
     ENXIO when the area is too small.
     """
     layout = LabelAreaLayout.of(media.size, label_size)
@@ -341,14 +342,14 @@ def init_label_area(media: Media, label_size: int = LABEL_SIZE_1_1) -> None:
 
 
 def write_new_labels(media: Media, labels: Sequence[NamespaceLabel]) -> None:
-    """Write labels that replace none; the area ends as it does when `LabelStorage` writes one after the other.
+    """Write labels that replace none, with the same result as if `LabelStorage` wrote them one after the other.
 
-    A machine may begin with hundreds of labels on a DIMM.  All but the last two index blocks would be written over
-    before anybody reads them, so that those are not written.
+    A new machine may have hundreds of labels on a DIMM.  Only the last two index blocks are written: the others would
+    be overwritten before any reader sees them.
 
     Args:
         media: the area, initialised.
-        labels: what they say of their slots does not matter.
+        labels: the labels; their `slot` is ignored.
 
     Raises:
         KernelError: ENXIO without an index block, or a free slot for each; then nothing was written.

@@ -1,4 +1,4 @@
-"""Finding a region's namespaces: what its DIMMs' labels add up to (scan_labels, namespace_devs.c, Linux 6.1)."""
+"""Finding the namespaces that the labels on a region's DIMMs describe (scan_labels, namespace_devs.c, Linux 6.1)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from nvdimmfs.nd.region import RegionDevice
 
 
 def scan(region: RegionDevice) -> list[NamespacePmem]:
-    """The namespaces of a region in the kernel's order, or one without size when there is none.
+    """The namespaces of a region in the kernel's order, or one without size if there are none.
 
-    ENODEV when labels contradict each other: a uuid twice, one that is missing on a DIMM, extents outside of the
-    region.  Labels with another interleave set's cookie are not ours and do not count.
+    ENODEV when labels contradict each other: a uuid that occurs twice or is missing on a DIMM, or extents outside the
+    region.  Labels with another interleave set's cookie are ignored.
     """
     first = region.mappings[0]
     found: dict[uuid.UUID, list[NamespaceLabel]] = {}
@@ -46,7 +46,7 @@ def _tracked(mapping: Mapping) -> MappingLabels:
 
 
 def _choose(region: RegionDevice, label: NamespaceLabel) -> list[NamespaceLabel]:
-    """A namespace's label on each DIMM; none when the label is not of this interleave set."""
+    """A namespace's label on each DIMM; empty if the label belongs to another interleave set."""
     interleave_set = region.description.interleave_set
     cookie = _cookie(region, interleave_set) if interleave_set else 0
     if interleave_set is None or cookie == 0:
@@ -59,9 +59,9 @@ def _choose(region: RegionDevice, label: NamespaceLabel) -> list[NamespaceLabel]
     chosen = [_tracked(mapping).with_uuid(label.uuid)[:1] for mapping in region.mappings]
     for mapping, labels in zip(region.mappings, chosen, strict=True):
         if not labels or not _within(labels[0], mapping):
-            raise KernelError(errno.ENODEV, f"no label of {label.uuid} that suits {mapping.dimm.name}")
+            raise KernelError(errno.ENODEV, f"no label of {label.uuid} that fits {mapping.dimm.name}")
     if not any(labels[0].position == 0 for labels in chosen):
-        raise KernelError(errno.ENODEV, f"no label of {label.uuid} is the first")
+        raise KernelError(errno.ENODEV, f"no label of {label.uuid} has position 0")
     return [labels[0] for labels in chosen]
 
 
@@ -71,7 +71,7 @@ def _cookie(region: RegionDevice, interleave_set: InterleaveSet) -> int:
 
 
 def _has_label(region: RegionDevice, identity: uuid.UUID, cookie: int, position: int) -> bool:
-    """Whether some DIMM has the label for a position, and none before it has two (has_uuid_at_pos)."""
+    """Whether a DIMM has the label for a position, and no DIMM before it has two (has_uuid_at_pos)."""
     interleave_set = region.description.interleave_set
     assert interleave_set is not None, "the caller looked"
     for mapping in region.mappings:
@@ -94,10 +94,10 @@ def _within(label: NamespaceLabel, mapping: Mapping) -> bool:
 
 
 def _register_in_order(region: RegionDevice, found: dict[uuid.UUID, list[NamespaceLabel]]) -> list[NamespacePmem]:
-    """Namespaces with their numbers given out in the kernel's order.
+    """The namespaces, with numbers assigned in the kernel's order.
 
-    It compares start addresses as strings of bytes, and x86-64 keeps the least significant byte first (cmp_dpa).  A
-    namespace whose extent has another name by now starts where the region does, as another one may.
+    The kernel compares start addresses bytewise, and on x86-64 the least significant byte is the first (cmp_dpa).  A
+    namespace whose extent was renamed counts as starting at the region's start.
     """
 
     def key(labels: list[NamespaceLabel]) -> bytes:

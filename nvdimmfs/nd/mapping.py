@@ -17,7 +17,7 @@ class Mapping:
         start: first address on the DIMM, bytes.
         size: bytes.
         position: the DIMM's place in the interleave set.
-        labels: those that the region tracks while it is bound; None while it is not, or the DIMM has no label area.
+        labels: the labels that the region tracks while it is bound; None while it is unbound, or without a label area.
     """
 
     dimm: DimmDevice
@@ -32,12 +32,12 @@ class Mapping:
         return self.start + self.size - 1
 
     def claim(self) -> None:
-        """Keep the DIMM busy and track its labels, as long as the region is bound."""
+        """Mark the DIMM as used and track its labels, while the region is bound."""
         assert self.dimm.data is not None, "only a DIMM that was read can be claimed"
         self.dimm.busy += 1
         self.labels = MappingLabels(self.dimm.data.labels)
 
     def release(self) -> None:
-        """The region is unbound."""
+        """End the use of the DIMM: the region is unbound."""
         self.dimm.busy -= 1
         self.labels = None

@@ -1,4 +1,4 @@
-"""Namespaces: the parts of a region that are put to use."""
+"""Namespaces: the parts of a region that are used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nvdimmfs.nd.region import RegionDevice, SeedKind
 
 
 class ClaimClass(enum.Enum):
-    """What a namespace may be claimed by."""
+    """The kind of personality that may claim a namespace."""
 
     NONE = "none"
     BTT = "btt 1.1"
@@ -28,7 +28,7 @@ class ClaimClass(enum.Enum):
     UNKNOWN = "unknown"
 
 
-#: What holder_class reads for each class.
+#: The content of holder_class for each class.
 _SHOWN_CLASS = {
     ClaimClass.NONE: "",
     ClaimClass.BTT: "btt",
@@ -53,13 +53,13 @@ class NamespaceDevice(NdDevice):
     """A namespace of either kind.
 
     Attributes:
-        region: the region it lies in.
+        region: the region that contains it.
         id: the number after the dot.
         start: first physical address.
         size: bytes.
-        claim: the personality that holds it.
+        claim: the personality that claims it; None for none.
         claim_class: the kind of personality that may claim it.
-        force_raw: neither look for info blocks nor map with struct page at the next probe.
+        force_raw: the next probe neither looks for info blocks nor maps with struct page.
     """
 
     parent: RegionDevice
@@ -93,7 +93,7 @@ class NamespaceDevice(NdDevice):
 
     @property
     def parent_uuid(self) -> uuid.UUID:
-        """What info blocks on this namespace name as their parent: nothing, where no label gives it a uuid."""
+        """The parent uuid of info blocks on this namespace: null if no label gives the namespace a uuid."""
         return NULL_UUID
 
     @property
@@ -118,7 +118,7 @@ class NamespaceDevice(NdDevice):
 
     @property
     def disk_name(self) -> str:
-        """The block device's name: pmemX, pmemX.Y from the second namespace on, with an s behind a BTT.
+        """The block device's name: pmemX, pmemX.Y from the second namespace on, followed by s for a BTT.
 
         Older kernels add an m for struct pages.
         """
@@ -129,24 +129,24 @@ class NamespaceDevice(NdDevice):
         return f"pmem{self.region.id}{number}{suffix}"
 
     def unregister(self) -> None:
-        """Take it away; a disk below it that is its claim's goes first."""
+        """Unregister; a claim that has its disk below the namespace is unbound first."""
         if self.children and self.claim and self.claim.driver:
             self.bus.unbind(self.claim)
         super().unregister()
 
     def require_idle(self) -> None:
-        """EBUSY while a driver is bound or a personality holds it."""
+        """EBUSY while a driver is bound or a personality claims it."""
         if self.driver or self.claim:
             raise KernelError(errno.EBUSY, f"{self.name} is in use")
 
     def require_ready(self) -> None:
-        """Refuse a driver what is not fit for it, beyond what holds for every namespace."""
+        """Refuse a driver if this kind of namespace is not ready for it."""
 
     def btt_class(self) -> ClaimClass:
-        """Which BTT the holder class `btt` stands for (btt_claim_class, Linux 6.1).
+        """The BTT version that the holder class `btt` selects (btt_claim_class, Linux 6.1).
 
-        BTT 1.1 where a DIMM is disabled or there is none, and for labels 1.1; 2.0 for labels 1.2 or yet to be written,
-        even if none ever will be.  ENXIO when the DIMMs differ.
+        BTT 1.1 if a DIMM is disabled or the region has none, and for labels 1.1; 2.0 for labels 1.2, and while there are
+        no labels, even if none are ever written.  ENXIO when the DIMMs differ.
         """
         found = set()
         for mapping in self.region.mappings:
@@ -158,11 +158,11 @@ class NamespaceDevice(NdDevice):
             else:
                 found.add("1.1" if data.labels.is_version_1_1 else "1.2")
         if len(found) > 1:
-            raise KernelError(errno.ENXIO, "the DIMMs' labels are of several versions")
+            raise KernelError(errno.ENXIO, "the DIMMs have labels of different versions")
         return ClaimClass.BTT if found <= {"1.1"} else ClaimClass.BTT2
 
     def update_labels(self) -> None:
-        """Write what changed to the labels.  ENXIO where there is none to write to."""
+        """Write changes to the labels.  ENXIO without labels."""
         raise KernelError(errno.ENXIO, f"{self.name} has no label")
 
 
@@ -190,7 +190,7 @@ def size(namespace: NamespaceDevice) -> str:
     return f"{namespace.size}\n"
 
 
-#: What `mode` reads for each kind of claim.
+#: The content of `mode` for each kind of claim.
 _CLAIMED_MODE = {SeedKind.BTT: "safe", SeedKind.PFN: "memory", SeedKind.DAX: "dax"}
 
 
@@ -210,7 +210,7 @@ def holder(namespace: NamespaceDevice) -> str:
 
 @attribute("holder_class", since="4.15")
 def holder_class(namespace: NamespaceDevice) -> str:
-    """The kind of device that alone may claim it: `btt`, `pfn`, `dax`, `<unknown>`; empty for any."""
+    """The only kind of device that may claim it: `btt`, `pfn`, `dax`, `<unknown>`; empty for any."""
     return f"{_SHOWN_CLASS[namespace.claim_class]}\n"
 
 
@@ -218,8 +218,8 @@ def holder_class(namespace: NamespaceDevice) -> str:
 def _store_holder_class(namespace: NamespaceDevice, data: bytes) -> None:
     """`btt`, `pfn`, `dax`, or an empty line for any.
 
-    EBUSY while bound or claimed, EINVAL for anything else, ENXIO when its DIMMs' labels are of several versions.
-    ENXIO, too, where no label can keep it; the class holds all the same until the region is unbound.
+    EBUSY while bound or claimed, EINVAL for anything else, ENXIO when its DIMMs have labels of different versions.
+    ENXIO also without a label that could store it; the class is set even so, until the region is unbound.
     """
     namespace.require_idle()
     match line(data):
@@ -252,7 +252,7 @@ def force_raw(namespace: NamespaceDevice) -> str:
 
 @force_raw.on_store
 def _store_force_raw(namespace: NamespaceDevice, data: bytes) -> None:
-    """Taken at any time, also while bound or claimed.  EINVAL for anything but a truth value."""
+    """Allowed at any time, also while bound or claimed.  EINVAL for anything but a truth value."""
     namespace.force_raw = parse_bool(data)
 
 

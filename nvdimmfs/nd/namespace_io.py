@@ -1,4 +1,4 @@
-"""How drivers read and write a namespace's bytes, bad ones included: rw_bytes (drivers/nvdimm/claim.c, Linux 6.1)."""
+"""Reads and writes of a namespace's bytes by its drivers, with bad sectors (rw_bytes, drivers/nvdimm/claim.c, 6.1)."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class BadRanges(Protocol):
         """Whether a 512-byte sector in the range is bad."""
 
     def clear(self, offset: int, length: int) -> bool:
-        """Try to make the range good, both multiples of 512; whether the kernel takes it for good."""
+        """Try to clear a range, in multiples of 512; returns whether the kernel considers it good."""
 
 
 class NamespaceBadblocks:
-    """What is known to be bad in a namespace since a driver enabled it (bb of struct nd_namespace_io)."""
+    """The known bad sectors of a namespace since a driver enabled it (bb of struct nd_namespace_io)."""
 
     def __init__(self, namespace: NamespaceDevice) -> None:
         self._bus = namespace.region.parent
@@ -42,7 +42,7 @@ class NamespaceBadblocks:
         return bool(self._sectors)
 
     def populate(self) -> None:
-        """Add what the bus knows to be bad."""
+        """Add the bad ranges that the bus knows."""
         self._bus.badrange.populate(self._sectors, self._start, self._end)
 
     def overlaps(self, offset: int, length: int) -> bool:
@@ -52,8 +52,8 @@ class NamespaceBadblocks:
     def clear(self, offset: int, length: int) -> bool:
         """Have the platform clear the range.
 
-        When the platform refuses to, the range stays bad, but the kernel does not notice: it compares a negative number
-        of bytes as one without a sign (nsio_rw_bytes).
+        If the platform refuses, the range stays bad, but the kernel does not notice: it compares a negative number of
+        bytes as an unsigned one (nsio_rw_bytes).
         """
         try:
             cleared = clear_poison(self._bus, self._start + offset, length)
@@ -69,8 +69,8 @@ class NamespaceIO:
 
     Attributes:
         media: the namespace.
-        initial_offset: bytes before what the driver counts from.
-        badblocks: which parts are bad; None for none, ever.
+        initial_offset: added to the offsets of the driver, bytes.
+        badblocks: the bad ranges; None to check none.
     """
 
     media: Media
@@ -82,14 +82,14 @@ class NamespaceIO:
         return bool(self.badblocks) and self._badblocks.overlaps(self.initial_offset + offset, length)
 
     def read(self, offset: int, length: int) -> bytes:
-        """EFAULT outside of the namespace, EIO where it is bad."""
+        """EFAULT outside the namespace, EIO when a bad sector is touched."""
         self._require_range(offset, length)
         if self.is_bad(offset, length):
             raise read_error("the namespace", offset, length)
         return self.media.read(self.initial_offset + offset, length)
 
     def write(self, offset: int, data: bytes | memoryview, *, atomic: bool = False) -> None:
-        """As read; a bad range is cleared first, unless the caller cannot wait.  The bytes are written in any case."""
+        """Errors as `read`; a bad range is cleared first, unless `atomic`.  The bytes are written in any case."""
         self._require_range(offset, len(data))
         good = self._make_good(offset, len(data), atomic=atomic)
         self.media.write(self.initial_offset + offset, data)
@@ -97,7 +97,7 @@ class NamespaceIO:
             raise KernelError(errno.EIO, f"{len(data)} bytes at {offset} stay bad")
 
     def zero(self, offset: int, length: int) -> None:
-        """As writing zeros."""
+        """Write zeros, as `write`."""
         self._require_range(offset, length)
         good = self._make_good(offset, length, atomic=False)
         self.media.zero(self.initial_offset + offset, length)
@@ -111,7 +111,7 @@ class NamespaceIO:
 
     def _require_range(self, offset: int, length: int) -> None:
         if self.initial_offset + offset + length > self.media.size:
-            raise KernelError(errno.EFAULT, f"{length} bytes at {offset} are outside of the namespace")
+            raise KernelError(errno.EFAULT, f"{length} bytes at {offset} are outside the namespace")
 
     def _make_good(self, offset: int, length: int, *, atomic: bool) -> bool:
         if not self.is_bad(offset, length):
@@ -123,12 +123,12 @@ class NamespaceIO:
 
 
 def open_namespace_io(namespace: NamespaceDevice) -> NamespaceIO:
-    """A namespace's bytes for a driver that enables it now (devm_nsio_enable)."""
+    """The bytes of a namespace, for a driver that enables it (devm_nsio_enable)."""
     return NamespaceIO(namespace.media, badblocks=NamespaceBadblocks(namespace))
 
 
 def read_info_block(namespace: NamespaceDevice, offset: int) -> bytes:
-    """The bytes where an info block would be.  ENXIO when one of their sectors is bad."""
+    """The bytes at the place of an info block.  ENXIO when one of their sectors is bad."""
     try:
         return open_namespace_io(namespace).read(offset, INFO_BLOCK_SIZE)
     except KernelError as refusal:

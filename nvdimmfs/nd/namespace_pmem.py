@@ -28,7 +28,7 @@ from nvdimmfs.nd.mapping import Mapping
 from nvdimmfs.nd.namespace import NAMESPACE_GROUP, ClaimClass, NamespaceDevice
 from nvdimmfs.nd.region import RegionDevice, SeedKind
 
-#: What a label of version 1.2 says of the personality that its namespace is for.
+#: The abstraction GUID in a label of version 1.2 for each kind of personality.
 _ABSTRACTIONS = {
     ClaimClass.NONE: NULL_UUID,
     ClaimClass.BTT: BTT_GUID,
@@ -48,7 +48,7 @@ def claim_class_of(label: NamespaceLabel) -> ClaimClass:
 
 
 def start_of(region: RegionDevice, identity: uuid.UUID) -> int:
-    """The physical address of a namespace's extents; the region's own where it has none on the first DIMM."""
+    """The physical address of a namespace's extents; the region's start if it has none on the first DIMM."""
     start = _start_of_extents(region, identity)
     return region.start if start is None else start
 
@@ -60,18 +60,18 @@ def _start_of_extents(region: RegionDevice, identity: uuid.UUID) -> int | None:
 
 
 def _extents(mapping: Mapping, identity: uuid.UUID) -> list[int]:
-    """Where a namespace's extents on a DIMM start."""
+    """The start of each of a namespace's extents on a DIMM."""
     data = mapping.dimm.data
     return [resource.start for resource in data.dpa.named(label_id(identity))] if data else []
 
 
 class NamespacePmem(UuidHolder, NamespaceDevice):
-    """A namespace that labels describe; without a size it waits to be configured.
+    """A namespace that labels describe; while it has no size, it is not configured.
 
     Attributes:
-        uuid: what its labels are recognised by.
-        alt_name: a name for people, at most 63 bytes.
-        sector_size: bytes of a sector; 0 before it is chosen.
+        uuid: the uuid in its labels.
+        alt_name: a descriptive name, at most 63 bytes.
+        sector_size: bytes of a sector; 0 before it is set.
     """
 
     device_type = "nd_namespace_pmem"
@@ -102,7 +102,7 @@ class NamespacePmem(UuidHolder, NamespaceDevice):
             raise KernelError(errno.ENODEV, f"{self.name} has no uuid")
 
     def place(self, size: int) -> None:
-        """Lie where the label's extent on the first DIMM says, with `size` bytes."""
+        """Set size and start, the latter from the extent on the first DIMM."""
         start = _start_of_extents(self.region, self.parent_uuid) if size else None
         self.size = size if start is not None else 0
         self.start = self.region.start if start is None else start
@@ -110,7 +110,7 @@ class NamespacePmem(UuidHolder, NamespaceDevice):
     def update_labels(self) -> None:
         """Write labels to all DIMMs, or delete them once the namespace is empty.
 
-        While it is bound or claimed, and before it has a uuid, there is nothing to write.
+        Nothing is written while it is bound or claimed, and before it has a uuid.
         """
         if self.driver or self.claim or self.uuid is None:
             return
@@ -137,7 +137,7 @@ class NamespacePmem(UuidHolder, NamespaceDevice):
         data = _data(mapping)
         resource = next(iter(data.dpa.named(label_id(self.uuid))), None)
         if resource is None:
-            raise KernelError(errno.ENXIO, f"{self.name} has nothing on {mapping.dimm.name}")
+            raise KernelError(errno.ENXIO, f"{self.name} has no extent on {mapping.dimm.name}")
         label = NamespaceLabel(
             uuid=self.uuid,
             name=self.alt_name,
@@ -177,7 +177,7 @@ def size(namespace: NamespacePmem) -> str:
 
 @size.on_store
 def _store_size(namespace: NamespacePmem, data: bytes) -> None:
-    """Grow or shrink; 0 deletes the namespace, and it vanishes unless it is the seed or the region's first.
+    """Grow or shrink; 0 deletes the namespace, which is unregistered unless it is the seed or the region's first.
 
     In this order (size_store, drivers/nvdimm/namespace_devs.c, Linux 6.1): EINVAL or ERANGE for no number; EBUSY in
     use; ENXIO without uuid; EINVAL unless a multiple of the region's align; ENXIO while a DIMM is disabled; ENOSPC.
@@ -195,7 +195,7 @@ def _resize(namespace: NamespacePmem, wanted: int) -> None:
     if namespace.uuid is None or not mappings:
         raise KernelError(errno.ENXIO, f"{namespace.name} has no uuid or no DIMMs")
     if wanted % region.align:
-        raise KernelError(errno.EINVAL, f"{wanted} is no multiple of {region.align}")
+        raise KernelError(errno.EINVAL, f"{wanted} is not a multiple of {region.align}")
     name = label_id(namespace.uuid)
     allocated = sum(_data(mapping).dpa.allocated(name) for mapping in mappings)
     if wanted > region.allocatable() + allocated:
@@ -216,17 +216,17 @@ def _resize(namespace: NamespacePmem, wanted: int) -> None:
 
 @attribute("uuid")
 def uuid_attribute(namespace: NamespacePmem) -> str:
-    """What its labels are recognised by; empty before it is set."""
+    """The uuid in its labels; empty before it is set."""
     return f"{namespace.uuid or ''}\n"
 
 
 @uuid_attribute.on_store
 def _store_uuid(namespace: NamespacePmem, data: bytes) -> None:
-    """EBUSY while in use; EINVAL for no UUID, or for one that the bus has already; EBUSY without labels to replace."""
+    """EBUSY while in use; EINVAL for no UUID, or one that is in use on the bus; EBUSY without labels to replace."""
     namespace.require_idle()
     identity = namespace.parse_uuid(data)
     if identity in namespace.bus_uuids:
-        raise KernelError(errno.EINVAL, f"{identity} is taken")
+        raise KernelError(errno.EINVAL, f"{identity} is in use")
     if namespace.uuid is not None:
         _rename(namespace, namespace.uuid, identity)
     namespace.uuid = identity
@@ -234,7 +234,7 @@ def _store_uuid(namespace: NamespacePmem, data: bytes) -> None:
 
 
 def _rename(namespace: NamespacePmem, old: uuid.UUID, new: uuid.UUID) -> None:
-    """Let the extents go by the new name, and the next labels replace the old ones."""
+    """Rename the extents, and let the next labels replace the old ones."""
     mappings = namespace.region.mappings
     if not all(_labels(mapping).entries for mapping in mappings):
         raise KernelError(errno.EBUSY, f"{namespace.name} has no labels to replace")
@@ -245,7 +245,7 @@ def _rename(namespace: NamespacePmem, old: uuid.UUID, new: uuid.UUID) -> None:
 
 @attribute("alt_name")
 def alt_name(namespace: NamespacePmem) -> str:
-    """A name for people; mostly empty."""
+    """A descriptive name; usually empty."""
     return f"{namespace.alt_name.decode('latin-1')}\n"
 
 
@@ -262,13 +262,13 @@ def _store_alt_name(namespace: NamespacePmem, data: bytes) -> None:
 
 @attribute("sector_size")
 def sector_size(namespace: NamespacePmem) -> str:
-    """The sector sizes to choose from, the chosen one in brackets."""
+    """The supported sector sizes, the selected one in brackets."""
     return select_list(LBASIZES, namespace.sector_size)
 
 
 @sector_size.on_store
 def _store_sector_size(namespace: NamespacePmem, data: bytes) -> None:
-    """EBUSY while in use, EINVAL for a size that is not offered."""
+    """EBUSY while in use, EINVAL for a size that is not supported."""
     namespace.require_idle()
     namespace.sector_size = select(data, LBASIZES)
     namespace.update_labels()
@@ -276,7 +276,7 @@ def _store_sector_size(namespace: NamespacePmem, data: bytes) -> None:
 
 @attribute("dpa_extents")
 def dpa_extents(namespace: NamespacePmem) -> str:
-    """In how many pieces it lies on its DIMMs: one on each."""
+    """The number of its extents: one on each DIMM."""
     if namespace.uuid is None:
         return "0\n"
     return f"{sum(len(_extents(mapping, namespace.uuid)) for mapping in namespace.region.mappings)}\n"

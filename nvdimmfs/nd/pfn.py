@@ -1,6 +1,6 @@
-"""pfn devices: a namespace mapped with struct page, and user space says where those pages' memmap lives.
+"""pfn devices: a namespace mapped with struct page.  User space selects the place of the memmap.
 
-The dax devices share everything here but their info block's signature and their driver.
+dax devices differ from pfn devices only in the signature of the info block and in the driver.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from nvdimmfs.units import (
     align_up,
 )
 
-#: A huge page: what the page tables map in one step by default.
+#: The default alignment: a huge page.
 DEFAULT_ALIGNMENT = PMD_SIZE
 
 
 class PageMapPersonality(Personality):
-    """What pfn and dax devices have in common.
+    """The base of pfn and dax devices.
 
     Attributes:
-        mode: where the memmap lives.
-        align: of the data's start, bytes.
-        layout: where the parts of the namespace lie, while bound: as its info block says.
+        mode: the place of the memmap.
+        align: the alignment of the data's start, bytes.
+        layout: the layout of the namespace, as its info block records it, while the device is bound.
     """
 
     def __init__(self, region: RegionDevice) -> None:
@@ -59,7 +59,7 @@ class PageMapPersonality(Personality):
         self.layout: PfnLayout | None = None
 
     def reset(self) -> None:
-        """Forget uuid and mode; the alignment stays."""
+        """Reset uuid and mode; the alignment stays."""
         super().reset()
         self.mode = PfnMode.NONE
 
@@ -67,24 +67,24 @@ class PageMapPersonality(Personality):
         return (PFN_GROUP, ND_DEVICE_GROUP, NUMA_GROUP)
 
     def bound_layout(self) -> PfnLayout:
-        """Where the parts of the namespace lie.  ENXIO unless bound."""
+        """The layout of the namespace.  ENXIO unless bound."""
         if self.driver is None or self.layout is None:
             raise KernelError(errno.ENXIO, f"{self.name} is not bound")
         return self.layout
 
     @classmethod
-    def info_offset(cls, namespace: NamespaceDevice) -> int:  # noqa: ARG003  # the same in all
+    def info_offset(cls, namespace: NamespaceDevice) -> int:  # noqa: ARG003  # the same in all namespaces
         return INFO_BLOCK_OFFSET
 
     def adopt(self) -> None:
-        """Take uuid, align and mode from the info block; refusals as `validate`."""
+        """Take uuid, align and mode from the info block; errors as `validate`."""
         self.validate()
 
     def set_up(self) -> PfnLayout:
-        """Find the info block or write a new one; from then on `layout` is what it says.
+        """Find the info block or write a new one; `layout` is the layout that it records.
 
-        ENODEV without uuid or namespace; else as `validate` and `mm.pfn_layout.lay_out`, and ENXIO when the region is
-        read-only and a block would have to be written (nd_pfn_init, drivers/nvdimm/pfn_devs.c, Linux 6.1).
+        ENODEV without uuid or namespace; else as `validate` and `mm.pfn_layout.lay_out`, and ENXIO when a block must be
+        written and the region is read-only (nd_pfn_init, drivers/nvdimm/pfn_devs.c, Linux 6.1).
         """
         if self.uuid is None or self.namespace is None:
             raise KernelError(errno.ENODEV, f"{self.name} has no uuid or no namespace")
@@ -109,8 +109,8 @@ class PageMapPersonality(Personality):
 
         ENODEV: no block of this kind, checksum wrong, another parent, or another uuid than the device's.
         ENXIO: a block that cannot be read, or a mode that is neither ram nor pmem.  EOPNOTSUPP: settings that differ
-        from the device's, or that do not suit this machine or this namespace.  `InfoBlockRules` says what other kernels
-        look at, and with which errno.
+        from the device's, or that do not fit this machine or this namespace.  `InfoBlockRules` lists the checks of
+        other kernels and their errnos.
         """
         namespace = self.namespace
         assert namespace is not None, "only called with a namespace"
@@ -136,7 +136,7 @@ class PageMapPersonality(Personality):
 
     def _check_machine(self, block: PfnInfoBlock, align: int) -> None:
         if block.mode == PfnMode.PMEM and (block.page_size > PAGE_SIZE or block.page_struct_size < STRUCT_PAGE_SIZE):
-            raise KernelError(errno.EOPNOTSUPP, "the memmap on media is for other pages")
+            raise KernelError(errno.EOPNOTSUPP, "the memmap on media is for pages of another size")
         if self.signature == DAX_SIGNATURE and align not in ALIGNMENTS:
             raise KernelError(errno.EOPNOTSUPP, f"alignment {align} is not supported")
 
@@ -154,15 +154,15 @@ class PageMapPersonality(Personality):
             raise KernelError(rules.settings_errno, "the info block has the same uuid and other settings")
 
     def _check_fit(self, layout: PfnLayout, align: int) -> None:
-        """Whether the block suits the place where the namespace lies now."""
+        """Check that the layout fits the current place of the namespace."""
         rules = self.system.kernel.info_block
-        # Kernels that do not take the alignment from the block check the device's own.
+        # Kernels that do not read the alignment from the block check the device's own.
         checked_align = self.align if rules.settings_errno is None else align
         for check in rules.fit:
             if check.fit is Fit.OFFSET_IS_POWER_OF_TWO:
-                self.align = _alignment_of(layout.dataoff)  # whether it is one or not
+                self.align = _alignment_of(layout.dataoff)  # in any case
             if not _FITS[check.fit](layout, checked_align):
-                raise KernelError(check.errno, f"not so: {check.fit.value}")
+                raise KernelError(check.errno, f"condition not met: {check.fit.value}")
 
     def _initialise(self, namespace: NamespaceDevice, identity: uuid.UUID) -> PfnLayout:
         if self.region.read_only:
@@ -189,11 +189,11 @@ class PageMapPersonality(Personality):
         return layout
 
     def _clear_memmap_errors(self, namespace: NamespaceDevice, layout: PfnLayout) -> None:
-        """Zero the pages of a memmap on media that are bad, so that they are good (nd_pfn_clear_memmap_errors, 6.1).
+        """Clear the bad pages of a memmap on media by writing zeros (nd_pfn_clear_memmap_errors, Linux 6.1).
 
-        Linux counts sectors from the region's start and takes them for the namespace's, so that in any other than a
-        region's first namespace it finds none or the wrong ones.  It clears whole entries of the list, and EFAULT is
-        for one that reaches into the data.  Where an error stays, Linux tries for ever, and here that is EIO.
+        Linux takes sectors relative to the region's start as relative to the namespace's, so that in any but the
+        region's first namespace it finds none or wrong ones.  It clears whole entries of the list; EFAULT for an entry
+        that reaches into the data.  Where an error stays, Linux retries for ever; here it is EIO.
         """
         if self.mode is not PfnMode.PMEM or not self.system.kernel.info_block.clears_memmap_errors:
             return
@@ -235,12 +235,12 @@ class PfnDevice(PageMapPersonality):
 
 
 def _alignment_of(offset: int) -> int:
-    """What an old block without an alignment was aligned to: the largest power of two up to its data offset."""
+    """The alignment of an old block that records none: the largest power of two up to its data offset."""
     return 1 << (offset.bit_length() - 1) if offset else 1 << 63
 
 
 def _recorded_layout(namespace: NamespaceDevice, block: PfnInfoBlock) -> PfnLayout:
-    """The layout that an info block records for the place where its namespace lies now."""
+    """The layout that an info block records, at the current place of its namespace."""
     return PfnLayout(
         start=namespace.start,
         size=namespace.size,
@@ -271,7 +271,7 @@ _FITS: dict[Fit, Callable[[PfnLayout, int], bool]] = {
 
 @attribute("mode")
 def mode(pfn: PageMapPersonality) -> str:
-    """Where the memmap lives: `none` (not chosen), `ram`, or `pmem` (in the namespace itself)."""
+    """The place of the memmap: `none` (not selected), `ram`, or `pmem` (in the namespace itself)."""
     return f"{pfn.mode.name.lower()}\n"
 
 
@@ -279,8 +279,8 @@ def mode(pfn: PageMapPersonality) -> str:
 def _store_mode(pfn: PageMapPersonality, data: bytes) -> None:
     """EBUSY while bound; EINVAL for an unknown word; ENOTTY for `pmem` before Linux 4.5.
 
-    The kernel compares all but the last byte written, so that a newline may end the word: prefixes count as the
-    whole, and any single byte means pmem (mode_store, drivers/nvdimm/pfn_devs.c, Linux 6.1).
+    The kernel compares all but the last byte written, so that a newline may end the word: a prefix counts as the
+    whole word, and any single byte as pmem (mode_store, drivers/nvdimm/pfn_devs.c, Linux 6.1).
     """
     pfn.require_unbound()
     compared = len(data) - 1
@@ -296,21 +296,21 @@ def _store_mode(pfn: PageMapPersonality, data: bytes) -> None:
 def _set_mode(pfn: PageMapPersonality, choice: PfnMode) -> None:
     refusal = pfn.system.kernel.devices.mode_pmem_errno
     if choice is PfnMode.PMEM and refusal:
-        raise KernelError(refusal, "the memmap cannot live in the namespace")
+        raise KernelError(refusal, "this kernel cannot put the memmap into the namespace")
     pfn.mode = choice
 
 
 @attribute("align", since="4.5")
 def align_attribute(pfn: PageMapPersonality) -> str:
-    """What the data's start is aligned to, bytes; older kernels print it in hexadecimal."""
+    """The alignment of the data's start, bytes; older kernels print it in hexadecimal."""
     return f"{pfn.align:{pfn.system.kernel.devices.align_format}}\n"
 
 
 @align_attribute.on_store
 def _store_align(pfn: PageMapPersonality, data: bytes) -> None:
-    """EBUSY while bound, EINVAL for one that is not supported.
+    """EBUSY while bound, EINVAL for an alignment that is not supported.
 
-    Before Linux 4.15 any power of two from 4 KiB to 1 GiB is taken, and EINVAL comes before EBUSY.
+    Before Linux 4.15 any power of two from 4 KiB to 1 GiB is accepted, and EINVAL comes before EBUSY.
     """
     if pfn.system.kernel.devices.align_rule is AlignRule.LISTED:
         pfn.require_unbound()
@@ -318,14 +318,14 @@ def _store_align(pfn: PageMapPersonality, data: bytes) -> None:
         return
     value = parse_unsigned(data)
     if value.bit_count() != 1 or not PAGE_SIZE <= value <= PUD_SIZE:
-        raise KernelError(errno.EINVAL, f"{value} is no power of two from a page to 1 GiB")
+        raise KernelError(errno.EINVAL, f"{value} is not a power of two from a page to 1 GiB")
     pfn.require_unbound()
     pfn.align = value
 
 
 @attribute("supported_alignments", since="4.15")
 def supported_alignments(_pfn: PageMapPersonality) -> str:
-    """The alignments to choose from."""
+    """The supported alignments."""
     return select_list(ALIGNMENTS, 0)
 
 

@@ -1,4 +1,4 @@
-"""What the drivers of namespaces do first: check the namespace, and look for personalities on media."""
+"""The first steps of a namespace driver's probe: check the namespace, look for personalities on media."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nvdimmfs.nd.seeds import personalities
 
 
 def common_probe(device: Device) -> NamespaceDevice:
-    """The namespace behind a device, when it may be put into service now.
+    """The namespace behind a device, if it may be put into service now.
 
     In this order (nvdimm_namespace_common_probe, drivers/nvdimm/namespace_devs.c, Linux 6.1): for a personality,
     ENODEV without namespace and EBUSY while the namespace itself is bound; for a namespace, ENXIO while claimed;
-    EACCES when one of its DIMMs is locked; ENODEV below a page; EOPNOTSUPP when it is to be mapped with struct page
-    and is not aligned to 2 MiB; ENODEV when it should have a uuid and has none.
+    EACCES when one of its DIMMs is locked; ENODEV below a page; EOPNOTSUPP when it must be mapped with struct page
+    and is not aligned to 2 MiB; ENODEV when it needs a uuid and has none.
     """
     if isinstance(device, Personality):
         namespace = _claimed_namespace(device)
@@ -48,7 +48,7 @@ def _claimed_namespace(personality: Personality) -> NamespaceDevice:
 
 
 def require_info_blocks(namespace: NamespaceDevice) -> None:
-    """EBUSY when somebody else owns the start of the namespace's addresses, where info blocks are.
+    """EBUSY when another resource occupies the start of the namespace, where info blocks are.
 
     The kernel reserves it while it reads and writes them, which takes no time here.
     """
@@ -56,7 +56,7 @@ def require_info_blocks(namespace: NamespaceDevice) -> None:
 
 
 def reserve(device: Device, namespace: NamespaceDevice, size: int) -> None:
-    """Own the start of the namespace's addresses as long as the device is bound.  EBUSY."""
+    """Reserve the start of the namespace's addresses while the device is bound.  EBUSY."""
     memory = namespace.region.memory
     owner = device if namespace.system.kernel.devices.memory_named_after_device else namespace
     memory.request_region(namespace.start, size, owner.name)
@@ -64,9 +64,9 @@ def reserve(device: Device, namespace: NamespaceDevice, size: int) -> None:
 
 
 def detect(namespace: NamespaceDevice) -> Personality | None:
-    """Look for info blocks; when there is a good one, the device for it is on its way.
+    """Look for info blocks.  For a valid one, a personality is created and scheduled to be registered.
 
-    EOPNOTSUPP when there is one that must not be touched.
+    EOPNOTSUPP for an info block that must not be overwritten.
     """
     if namespace.force_raw:
         return None
@@ -78,7 +78,7 @@ def detect(namespace: NamespaceDevice) -> Personality | None:
 
 
 def _adopted(kind: type[Personality], namespace: NamespaceDevice, head: bytes) -> Personality | None:
-    """A device with the configuration of the namespace's info block of that kind, if there is one."""
+    """A personality configured from the namespace's info block of that kind, if there is one."""
     if namespace.claim_class is not ClaimClass.NONE and namespace.claim_class not in kind.claim_classes:
         return None
     if not kind.is_signed(namespace, head):

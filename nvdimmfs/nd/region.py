@@ -1,4 +1,4 @@
-"""Regions: ranges of persistent memory, the seeds for what can be made of them."""
+"""Regions: ranges of persistent memory with seeds for namespaces and personalities."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from nvdimmfs.nd.driver import NdDriver
 from nvdimmfs.nd.mapping import Mapping
 from nvdimmfs.units import PAGE_SIZE
 
-#: Default alignment of what is allocated in a region (MEMREMAP_COMPAT_ALIGN_MAX, drivers/nvdimm/region_devs.c, 5.7).
+#: Default alignment of namespaces in a region, bytes (MEMREMAP_COMPAT_ALIGN_MAX, drivers/nvdimm/region_devs.c, 5.7).
 DEFAULT_ALIGN = 16 << 20
 
 
 class SeedKind(enum.StrEnum):
-    """What a region has seeds for; the value is the prefix of the devices' names."""
+    """The kinds of seeds of a region; the value is the prefix of the devices' names."""
 
     NAMESPACE = "namespace"
     BTT = "btt"
@@ -38,7 +38,7 @@ class SeedKind(enum.StrEnum):
 
 @attrs.define
 class RegionData:
-    """What a bound region knows: namespaces that were registered, and those that were tried."""
+    """The state of a bound region: the numbers of namespaces that were registered, and that were attempted."""
 
     active: int
     count: int
@@ -46,18 +46,18 @@ class RegionData:
 
 @attrs.frozen
 class RegionDescription:
-    """What a platform says of a region when it registers it.
+    """The properties of a region with which a platform registers it.
 
     Attributes:
         start: first physical address.
         size: bytes.
-        media: the bytes themselves.
-        mappings: the DIMMs that it is spread over, by position; none on legacy platforms.
-        interleave_set: what labels on its DIMMs are recognised by; None without one.
+        media: its bytes.
+        mappings: the DIMMs that it is interleaved over, by position; none on legacy platforms.
+        interleave_set: identifies the labels of this region on its DIMMs; None without one.
         page_mapped: raw namespaces are mapped with struct page (legacy platforms).
-        volatile: the memory forgets.
-        persistence_domain: `cpu_cache`, `memory_controller`, or None when the platform does not say.
-        numa_node: the node that is online and nearest.
+        volatile: the memory is volatile.
+        persistence_domain: `cpu_cache`, `memory_controller`, or None when the platform does not report it.
+        numa_node: the nearest online node.
         target_node: the node that the memory would form.
     """
 
@@ -78,12 +78,12 @@ class RegionDevice(NdDevice):
 
     Attributes:
         id: the N of regionN, unique over all buses.
-        description: what the platform said of it.
+        description: the properties with which it was registered.
         start, size, media, mappings, page_mapped: as described.
-        memory: the physical memory it lies in.
-        badblocks: sectors of 512 bytes that are known to be bad since the region was bound.
-        read_only: nothing may be written; from the start when a DIMM is not armed.
-        align: what namespaces are allocated in multiples of, bytes.
+        memory: the machine's physical memory.
+        badblocks: the known bad sectors of 512 bytes since the region was bound.
+        read_only: writing is forbidden; initially so when a DIMM is not armed.
+        align: the alignment of namespaces, bytes.
         seeds: per kind, the device that user space configures next; None while the region is not bound.
         data: None while the region is not bound.
     """
@@ -117,8 +117,8 @@ class RegionDevice(NdDevice):
 
     @property
     def nstype(self) -> DeviceType:
-        """The type of the region's namespaces: labels divide it up, without them one namespace fills it."""
-        for mapping in self.mappings:  # asked at each probe
+        """The type of the region's namespaces: labels divide the region; without labels, one namespace fills it."""
+        for mapping in self.mappings:  # read at each probe
             if mapping.dimm.labeling:
                 return DeviceType.NAMESPACE_PMEM
         return DeviceType.NAMESPACE_IO
@@ -137,7 +137,7 @@ class RegionDevice(NdDevice):
         return DpaWindow(mapping.start, mapping.size, self.align // len(self.mappings))
 
     def allocatable(self) -> int:
-        """Bytes of the largest namespace that could be made now (nd_region_allocatable_dpa, Linux 6.1)."""
+        """Bytes of the largest namespace that can be created now (nd_region_allocatable_dpa, Linux 6.1)."""
         least = 0
         for mapping in self.mappings:
             data = mapping.dimm.data
@@ -146,12 +146,12 @@ class RegionDevice(NdDevice):
         return least * len(self.mappings)
 
     def reset_badblocks(self) -> None:
-        """Begin a list with what the bus knows."""
+        """Start a new list from the bad ranges that the bus knows."""
         self.badblocks = Badblocks()
         self.parent.badrange.populate(self.badblocks, self.start, self.end)
 
     def revalidate_poison(self) -> None:
-        """Add what the bus has come to know, here and in whatever is bound below (nd_region_notify)."""
+        """Add the bad ranges that the bus has learned of, here and in the bound children (nd_region_notify)."""
         if self.driver is None:
             return
         self.parent.badrange.populate(self.badblocks, self.start, self.end)
@@ -161,12 +161,12 @@ class RegionDevice(NdDevice):
                 child.driver.revalidate_poison(child)
 
     def notify_badblocks(self) -> None:
-        """Wake whoever polls `badblocks`, which nobody does while the region is not bound."""
+        """Wake the pollers of `badblocks`, if the region is bound."""
         if self.driver and badblocks.exists_in(self.system.kernel):
             self.notify(badblocks.name)
 
     def conflicts(self, start: int, size: int) -> bool:
-        """Whether a range of addresses meets another region of the bus (nd_region_conflict, Linux 5.2)."""
+        """Whether a range of addresses overlaps another region of the bus (nd_region_conflict, Linux 5.2)."""
         others = (child for child in self.parent.children if isinstance(child, RegionDevice) and child is not self)
         return any(other.start < start + size and start <= other.end for other in others)
 
@@ -195,7 +195,7 @@ def size(region: RegionDevice) -> str:
 
 @attribute("align", since="5.7")
 def align(region: RegionDevice) -> str:
-    """What space is allocated in multiples of, bytes, hexadecimal."""
+    """The alignment of namespaces, bytes, hexadecimal."""
     return f"{region.align:#x}\n"
 
 
@@ -203,12 +203,12 @@ def align(region: RegionDevice) -> str:
 def _store_align(region: RegionDevice, data: bytes) -> None:
     """EINVAL, ERANGE for no number.
 
-    EINVAL unless each DIMM's share is a power of two of at least a page, and the whole fits the region.
+    EINVAL unless each DIMM's share is a power of two of at least a page, and the value at most the region's size.
     """
     value = parse_unsigned(data)
     share, remainder = divmod(value, max(1, len(region.mappings)))
     if remainder or share < PAGE_SIZE or share & (share - 1) or value > region.size:
-        raise KernelError(errno.EINVAL, f"{value} bytes cannot be an alignment")
+        raise KernelError(errno.EINVAL, f"{value} bytes is not a valid alignment")
     region.align = value
 
 
@@ -220,7 +220,7 @@ def nstype(region: RegionDevice) -> str:
 
 @attribute("mappings")
 def mappings(region: RegionDevice) -> str:
-    """How many DIMMs the range is spread over; 0 on legacy platforms."""
+    """The number of DIMMs that the range is interleaved over; 0 on legacy platforms."""
     return f"{len(region.mappings)}\n"
 
 
@@ -253,7 +253,7 @@ def _store_read_only(region: RegionDevice, data: bytes) -> None:
 
 @attribute("set_cookie")
 def set_cookie(region: RegionDevice) -> str:
-    """What labels on the interleave set's DIMMs are recognised by; it depends on the labels' version."""
+    """The cookie in the labels of the interleave set, which depends on the labels' version."""
     cookies = region.description.interleave_set
     assert cookies is not None, "visible only with an interleave set"
     data = region.mappings[0].dimm.data if region.mappings else None
@@ -275,32 +275,32 @@ def available_size(region: RegionDevice) -> str:
 
 @attribute("max_available_extent", since="4.20")
 def max_available_extent(region: RegionDevice) -> str:
-    """The largest namespace that could be made now, bytes: none where no label can describe it."""
+    """Bytes of the largest namespace that can be created now; 0 without labels to describe it."""
     return f"{region.allocatable()}\n"
 
 
 @attribute("deep_flush", since="4.15")
 def deep_flush(region: RegionDevice) -> str:
-    """1 when there are buffers of the memory controller that writing 1 flushes, else 0."""
+    """1 when writing 1 flushes buffers of the memory controller, else 0."""
     return f"{int(_has_flush_hints(region))}\n"
 
 
 @deep_flush.on_store
 def _store_deep_flush(_region: RegionDevice, data: bytes) -> None:
-    """Flush them, of which there is nothing to see.  EINVAL for anything but a true value."""
+    """Flush the buffers, without visible effect.  EINVAL for anything but a true value."""
     if not parse_bool(data):
-        raise KernelError(errno.EINVAL, "only 1 means something")
+        raise KernelError(errno.EINVAL, "only 1 is valid")
 
 
 @attribute("persistence_domain", since="4.15")
 def persistence_domain(region: RegionDevice) -> str:
-    """Up to where data must get to survive a power cut: `cpu_cache` or `memory_controller`."""
+    """The point that data must reach to survive a power loss: `cpu_cache` or `memory_controller`."""
     return f"{region.description.persistence_domain or ''}\n"
 
 
 @attribute("init_namespaces")
 def init_namespaces(region: RegionDevice) -> str:
-    """Namespaces registered and tried when the region was bound, as `1/1`.  ENXIO while it is not bound."""
+    """Namespaces registered and attempted when the region was bound, as `1/1`.  ENXIO while it is not bound."""
     if region.data is None:
         raise KernelError(errno.ENXIO, f"{region.name} is not bound")
     return f"{region.data.active}/{region.data.count}\n"

@@ -1,7 +1,7 @@
-"""Security of DIMMs: passphrases, which are keys in the kernel's keyrings, and what they allow.
+"""Security of DIMMs: operations with passphrases, which are keys in the kernel's keyrings.
 
-It is what nmemN/security takes and what happens when a DIMM is bound (drivers/nvdimm/security.c, Linux 6.1).  What a
-DIMM does with a passphrase is its provider's affair (`SecurityOps`).
+Writes to nmemN/security request them, and binding a DIMM unlocks it (drivers/nvdimm/security.c, Linux 6.1).  The
+provider of a DIMM carries them out (`SecurityOps`).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from nvdimmfs.core.parse import WHITE_SPACE, c_string, parse_unsigned
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.durations import OVERWRITE_POLL_LIMIT, OVERWRITE_POLL_STEP
 
-#: Bytes of a passphrase (NVDIMM_PASSPHRASE_LEN), and the one for when there is none.
+#: Bytes of a passphrase (NVDIMM_PASSPHRASE_LEN), and the passphrase that stands for none.
 PASSPHRASE_SIZE = 32
 NO_PASSPHRASE = bytes(PASSPHRASE_SIZE)
 
-#: How much of each word counts (SEC_CMD_SIZE, KEY_ID_SIZE).
+#: The number of bytes of each word that count (SEC_CMD_SIZE, KEY_ID_SIZE).
 _COMMAND_SIZE, _KEY_SIZE = 32, 10
 
 
 class SecurityFlags(enum.Flag):
-    """What holds of a DIMM (enum nvdimm_security_bits); nothing does of one that has no security."""
+    """The security state of a DIMM (enum nvdimm_security_bits); NONE without security."""
 
     NONE = 0
     DISABLED = enum.auto()
@@ -39,13 +39,13 @@ class SecurityFlags(enum.Flag):
 
 
 class SecurityOps(Protocol):
-    """What a provider can do to a DIMM (struct nvdimm_security_ops).  Refusals are KernelErrors."""
+    """A provider's security operations (struct nvdimm_security_ops).  They raise KernelError."""
 
     def flags(self, *, master: bool) -> SecurityFlags:
-        """What holds now, for the user's passphrase or the master's."""
+        """The current state, for the user passphrase or the master passphrase."""
 
     def freeze(self) -> None:
-        """Take no security operation until the next boot."""
+        """Refuse security operations until the next boot."""
 
     def change_key(self, old: bytes, new: bytes, *, master: bool) -> None:
         """Replace a passphrase."""
@@ -54,13 +54,13 @@ class SecurityOps(Protocol):
         """Unlock it."""
 
     def disable(self, key: bytes) -> None:
-        """Do without a passphrase."""
+        """Remove the passphrase."""
 
     def erase(self, key: bytes, *, master: bool) -> None:
-        """Forget what is on it."""
+        """Erase the data."""
 
     def overwrite(self, key: bytes) -> None:
-        """Begin to overwrite it."""
+        """Start to overwrite the data."""
 
     def query_overwrite(self) -> None:
         """EBUSY while it is being overwritten."""
@@ -68,12 +68,12 @@ class SecurityOps(Protocol):
 
 @attrs.define(eq=False)
 class DimmSecurity:
-    """What the kernel knows of a DIMM's security (nvdimm->sec).
+    """The kernel's view of a DIMM's security (nvdimm->sec).
 
     Attributes:
-        flags: what held when it was last asked.
-        master_flags: the same, for the master's passphrase.
-        overwriting: it is being overwritten, as far as the kernel knows.
+        flags: the state when it was last read.
+        master_flags: the same, for the master passphrase.
+        overwriting: the kernel has not yet seen an overwrite end.
     """
 
     _ops: SecurityOps
@@ -92,20 +92,20 @@ class DimmSecurity:
         self._refresh_master()
 
     def refresh(self) -> None:
-        """Ask the DIMM; nothing is known of one that is being overwritten."""
+        """Read the state from the DIMM; it is OVERWRITE while the DIMM is being overwritten."""
         self.flags = SecurityFlags.OVERWRITE if self.overwriting else self._ops.flags(master=False)
 
     def _refresh_master(self) -> None:
         self.master_flags = self._ops.flags(master=True)
 
     def unlock(self) -> None:
-        """Unlock it with the key that is named after it, when it is bound (nvdimm_security_unlock).
+        """Unlock a DIMM that is being bound, with the key named after it (nvdimm_security_unlock).
 
-        One that is unlocked is given the key all the same, to see whether it is the right one.  Nothing comes of it if
-        it is not.  EIO without security, EBUSY while it is being overwritten, else the DIMM's refusals.
+        An unlocked DIMM gets the key, too, which verifies it; a wrong key has no consequence.  EIO without security,
+        EBUSY while the DIMM is being overwritten, else the errors of the DIMM.
         """
         if not self.flags:
-            raise KernelError(errno.EIO, "it has no security")
+            raise KernelError(errno.EIO, "the DIMM has no security")
         if SecurityFlags.DISABLED in self.flags:
             return
         self._require_not_overwriting()
@@ -117,23 +117,23 @@ class DimmSecurity:
         self._then_refresh(lambda: self._ops.unlock(key))
 
     def store(self, data: bytes) -> None:
-        """Do what is written: a word, and for most of them one number of a key or two, 0 for no key.
+        """Execute a written operation: a word, mostly followed by the serial numbers of one or two keys, 0 for no key.
 
-        EINVAL for what is no such thing (where a key is missing, Linux takes what is on its stack), ERANGE for a number
-        past 32 bits.  Then: EBUSY to erase or overwrite a DIMM that a bound region uses; EOPNOTSUPP without security;
-        EIO when it is frozen, EBUSY while it is being overwritten; ENOKEY for a number that is no key's, and for no key
-        as the new one; what the DIMM refuses.
+        EINVAL for anything else (where a key is missing, Linux uses uninitialised bytes of its stack), ERANGE for a
+        number past 32 bits.  Then: EBUSY to erase or overwrite a DIMM that a bound region uses; EOPNOTSUPP without
+        security; EIO when it is frozen, EBUSY while it is being overwritten; ENOKEY for a number that is not a key's,
+        and for no key as the new one; the errors of the DIMM.
         """
         word, *numbers = _words(data)
         command = _COMMANDS.get(word)
         if command is None or len(numbers) < command.keys:
-            raise KernelError(errno.EINVAL, f"{word!r} is no operation, or its keys are missing")
+            raise KernelError(errno.EINVAL, f"{word!r} is not an operation, or its keys are missing")
         keys = [parse_unsigned(number, bits=32) for number in numbers[: command.keys]]
         command.execute(self, *keys)
 
     def freeze(self) -> None:
         if not self.flags:
-            raise KernelError(errno.EIO, "it has no security")
+            raise KernelError(errno.EIO, "the DIMM has no security")
         self._require_not_overwriting()
         self._then_refresh(self._ops.freeze)
 
@@ -178,7 +178,7 @@ class DimmSecurity:
         self._query()
 
     def _query(self) -> None:
-        """Look whether it has been overwritten (__nvdimm_security_overwrite_query)."""
+        """Check whether an overwrite has ended (__nvdimm_security_overwrite_query)."""
         try:
             self._ops.query_overwrite()
         except KernelError as refusal:
@@ -201,17 +201,17 @@ class DimmSecurity:
 
     def _require_idle(self) -> None:
         if self._is_busy():
-            raise KernelError(errno.EBUSY, "a bound region uses it")
+            raise KernelError(errno.EBUSY, "a bound region uses the DIMM")
 
     def _require_not_overwriting(self) -> None:
         if self.overwriting:
-            raise KernelError(errno.EBUSY, "it is being overwritten")
+            raise KernelError(errno.EBUSY, "the DIMM is being overwritten")
 
     def _require_changeable(self) -> None:
         if not self.flags:
-            raise KernelError(errno.EOPNOTSUPP, "it has no security")
+            raise KernelError(errno.EOPNOTSUPP, "the DIMM has no security")
         if SecurityFlags.FROZEN in self.flags:
-            raise KernelError(errno.EIO, "its security is frozen")
+            raise KernelError(errno.EIO, "the security of the DIMM is frozen")
         self._require_not_overwriting()
 
     def _old_key(self, serial: int) -> bytes:
@@ -220,17 +220,17 @@ class DimmSecurity:
     def _key(self, serial: int) -> bytes:
         key = self._keyring().payload(serial) if serial else None
         if key is None or len(key) != PASSPHRASE_SIZE:
-            raise KernelError(errno.ENOKEY, f"{serial} is no key for a DIMM")
+            raise KernelError(errno.ENOKEY, f"{serial} is not a key for a DIMM")
         return key
 
 
 @attrs.frozen
 class _Command:
-    """What a word stands for.
+    """An operation that a word requests.
 
     Attributes:
-        keys: how many numbers of keys follow.
-        execute: what it does.
+        keys: the number of keys that follow.
+        execute: carries it out.
     """
 
     keys: int
@@ -249,7 +249,7 @@ _COMMANDS = {
 
 
 def _words(data: bytes) -> list[bytes]:
-    """The words that count, cut as sscanf cuts them: the rest of a long one is the next.  EINVAL for none."""
+    """The words, split as sscanf does: the rest of a long word is the next one.  EINVAL for no word."""
     words, rest = [], c_string(data)
     for width in (_COMMAND_SIZE, _KEY_SIZE, _KEY_SIZE):
         rest = rest.lstrip(WHITE_SPACE)
