@@ -145,8 +145,8 @@ class NamespaceDevice(NdDevice):
     def btt_class(self) -> ClaimClass:
         """The BTT version that the holder class `btt` selects (btt_claim_class, Linux 6.1).
 
-        BTT 1.1 if a DIMM is disabled or the region has none, and for labels 1.1; 2.0 for labels 1.2, and while there are
-        no labels, even if none are ever written.  ENXIO when the DIMMs differ.
+        BTT 1.1 if a DIMM is disabled or the region has none, and for labels 1.1; 2.0 for labels 1.2, and while there
+        are no labels, even if none are ever written.  ENXIO when the DIMMs differ.
         """
         found = set()
         for mapping in self.region.mappings:
