@@ -128,7 +128,7 @@ class _Report:
         try:
             self._send(_GAVE_UP + why.encode(errors="replace"))
         except BrokenPipeError:
-            log.info("nobody waits to hear it")
+            log.info("no process waits for the report")
 
     def _send(self, message: bytes) -> None:
         if not self._is_open:

@@ -19,13 +19,13 @@ from nvdimmfs.machine_file.model import MachineDescription
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listing = _action(actions, "list", _list, "name the machines that come with nvdimmfs, a line each")
+    listing = _action(actions, "list", _list, "list the built-in machines, one per line")
     _offer_json(listing)
     showing = _action(actions, "show", _show, "draw a machine: address map, DIMMs, and what each range is made of")
     showing.add_argument("machine", metavar="NAME|FILE", help="a name from `machine list`, or a machine file")
     _offer_json(showing)
     offer_svg(showing)
-    checking = _action(actions, "check", _check, "say what is wrong with machine files, a line for each thing")
+    checking = _action(actions, "check", _check, "report every mistake in machine files, one per line")
     checking.add_argument("machines", metavar="FILE", nargs="+", help="a machine file, or the name of a machine")
     _action(actions, "schema", _schema, "print the JSON Schema of machine files, for editors")
 

@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kernel",
         metavar="RELEASE",
-        help="whose answers it gives: 6.1, or an older one, 4.5, 4.3 or rfc, as far as struct pages and pfn devices go "
+        help="the emulated kernel: 6.1, or one of 4.5, 4.3 and rfc as far as struct pages and pfn devices go "
         "(default: 6.1)",
     )
     parser.add_argument(
@@ -48,7 +48,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "are the same on every host (steps), or sys/kernel/debug/nvdimmfs/clock alone (manual) (default: real)",
     )
     parser.add_argument(
-        "--media", metavar="FOLDER", help="keep the bytes in files in this folder (default: in memory, lost at the end)"
+        "--media",
+        metavar="FOLDER",
+        help="keep the data in files in this folder (default: in memory, lost with the machine)",
     )
     parser.add_argument(
         "--blacklist",

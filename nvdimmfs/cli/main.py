@@ -30,13 +30,13 @@ class Command(NamedTuple):
 #: Every sub-command.  A module is loaded when its command is called, no sooner.
 COMMANDS = (
     Command("mount", "nvdimmfs.cli.mount", "mount a machine with persistent memory"),
-    Command("umount", "nvdimmfs.cli.umount", "unmount it and wait until its daemon has ended"),
-    Command("run", "nvdimmfs.cli.run", "run a command on a machine with persistent memory, found in /sys and /dev"),
-    Command("doctor", "nvdimmfs.cli.doctor", "say what this host allows, and what would help"),
-    Command("show", "nvdimmfs.cli.show", "draw what lies where in its persistent memory"),
-    Command("plan", "nvdimmfs.cli.plan", "say what the struct pages of persistent memory cost"),
+    Command("umount", "nvdimmfs.cli.umount", "unmount a machine and wait until its daemon has ended"),
+    Command("run", "nvdimmfs.cli.run", "run a command that finds a machine in /sys, /dev and /proc"),
+    Command("doctor", "nvdimmfs.cli.doctor", "report what this host allows, and how to improve it"),
+    Command("show", "nvdimmfs.cli.show", "draw the layout of a machine's persistent memory"),
+    Command("plan", "nvdimmfs.cli.plan", "compute what the struct pages of persistent memory cost"),
     Command("machine", "nvdimmfs.cli.machine", "list, draw and check machines"),
-    Command("record", "nvdimmfs.cli.record", "make a machine file of the machine that this runs on"),
+    Command("record", "nvdimmfs.cli.record", "write a machine file of this computer"),
 )
 
 

@@ -45,9 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="an empty directory to mount on")
     machine_options.configure(parser)
     parser.add_argument(
-        "--foreground", action="store_true", help="do not leave a daemon behind: serve, and log to stderr"
+        "--foreground", action="store_true", help="stay in the foreground and log to stderr; start no daemon"
     )
-    parser.add_argument("--no-cache", action="store_true", help="let the kernel cache no names and attributes")
+    parser.add_argument("--no-cache", action="store_true", help="let the host's kernel cache no names or attributes")
     parser.add_argument(
         "--log",
         metavar="FILE",
@@ -173,7 +173,7 @@ def _no_search_for_garbage() -> Iterator[None]:
 
 
 def _warn_of_missing_memory(request: MountRequest) -> None:
-    """Say which ranges will forget what is written to them, and what would help."""
+    """Warn of ranges that lose what is written to them, and name the remedy."""
     from nvdimmfs.mm.pc_memory_map import memory_reaching, without_memory
     from nvdimmfs.units import GIB
 
@@ -182,7 +182,7 @@ def _warn_of_missing_memory(request: MountRequest) -> None:
     for missing in without_memory(request.machine.memmap, request.machine.ram):
         needed = div_round_up(memory_reaching(missing.end), GIB)
         print(
-            f"nvdimmfs: warning: the machine has no memory at {missing}: it reads as zeros and forgets what is written;"
-            f" --ram {needed}G or --media FOLDER gives it bytes",
+            f"nvdimmfs: warning: the machine has no memory at {missing}: reads return zeros and writes are lost;"
+            f" use --ram {needed}G or --media FOLDER",
             file=sys.stderr,
         )

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     start = parse_size(arguments.start, "--start")
     align = parse_size(arguments.align, "--align")
     if align not in ALIGNMENTS:
-        raise CommandError(f"--align {arguments.align}: the kernel takes 4K, 2M and 1G", MISUSED)
+        raise CommandError(f"--align {arguments.align}: the kernel supports 4K, 2M and 1G", MISUSED)
     ram = parse_size(arguments.ram, "--ram")
     plans = [_plan(text, start, align, ram) for text in arguments.size or DEFAULT_SIZES]
     if arguments.json:

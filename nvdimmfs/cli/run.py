@@ -37,8 +37,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--net",
         choices=(PRIVATE, HOST),
         default=PRIVATE,
-        help="the command's network: one of its own without connections, in which it hears uevents, or the host's, "
-        "without them (default: private)",
+        help="the command's network: a private one without connections, which receives uevents, or the host's, "
+        "without uevents (default: private)",
     )
     parser.add_argument(
         "command", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="what to run, with its arguments"

@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="where the machine is mounted")
     parser.add_argument("--json", action="store_true", help="print the layout for programs, in bytes")
     offer_svg(parser)
-    parser.add_argument("--no-color", action="store_true", help="plain text, on a terminal too")
+    parser.add_argument("--no-color", action="store_true", help="plain text, even on a terminal")
 
 
 def run(arguments: argparse.Namespace) -> int:

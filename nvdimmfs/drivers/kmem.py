@@ -52,7 +52,7 @@ class KmemDriver(DaxDriver):
         self._claims[device] = claims
 
     def remove(self, device: Device) -> None:
-        """Remove the memory; of a range that is on line in part it stays, and nobody can have the range again."""
+        """Remove the memory; of a range that is online in part it stays, and nobody can have the range again."""
         for claim in self._claims.pop(device):
             with contextlib.suppress(KernelError):
                 self._blocks.remove(claim.start, claim.size)

@@ -119,7 +119,7 @@ class LoopDevices:
                 _set_read_only(loop, read_only=read_only)
                 spare = None if f"loop{minor}" in self.hosts else self.control
                 return LoopNode(place, NodeNumber(_LOOP_MAJOR, minor), loop, spare)
-            raise OSError(errno.EBUSY, "somebody else takes every free loop device")
+            raise OSError(errno.EBUSY, "other processes claim every free loop device")
         finally:
             os.close(backing)
 

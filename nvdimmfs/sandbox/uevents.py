@@ -119,5 +119,5 @@ def _refusals() -> Iterator[None]:
         yield
     except OSError as error:
         number = error.errno or errno.EIO
-        advice = "; it takes a network namespace of one's own" if number == errno.EPERM else ""
+        advice = "; this needs a private network namespace" if number == errno.EPERM else ""
         raise KernelError(number, f"uevents cannot be sent: {os.strerror(number)}{advice}") from error

@@ -148,8 +148,10 @@ def _mount() -> bool:
 
 
 def _set_up() -> bool:
-    """Whether `scripts/setup test` was run since it changed, so that it has nothing to do now."""
-    stamps = [stamp.stat().st_mtime for stamp in (ROOT / ".venv").glob(".nvdimmfs-*-test")]
+    """Whether `scripts/setup` was run since it changed, so that it has nothing to do now."""
+    stamps = [
+        stamp.stat().st_mtime for group in ("test", "dev") for stamp in (ROOT / ".venv").glob(f".nvdimmfs-*-{group}")
+    ]
     return max(stamps, default=0) > max((ROOT / name).stat().st_mtime for name in ("pyproject.toml", "scripts/setup"))
 
 

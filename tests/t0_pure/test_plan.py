@@ -80,7 +80,7 @@ def test_parts_of_sections_cost_ram_in_mode_pmem_too(capsys):
         (("--size", ""), "not a size"),
         (("--start", "x"), "--start x: not a size"),
         (("--ram", "-1"), "--ram"),
-        (("--align", "8K"), "the kernel takes 4K, 2M and 1G"),
+        (("--align", "8K"), "the kernel supports 4K, 2M and 1G"),
         (("--size", "4P"), "--size 4P: physical addresses end at 4 PiB"),
         (("--size", "6T", "frobnicate"), "frobnicate"),
     ],

@@ -327,7 +327,7 @@ def _outcome(tested: TestedDimm, function: int, execute: Callable[[], int]) -> O
         result = -refusal.errno
     result = tested.result(function, result)
     if result < 0:
-        raise KernelError(-result, "as somebody wanted" if tested.fail_cmd else "arguments that make no sense")
+        raise KernelError(-result, "failure injected by fail_cmd" if tested.fail_cmd else "invalid arguments")
     return Outcome(result)
 
 
