@@ -23,7 +23,7 @@ class ClockMode(enum.Enum):
     Attributes:
         REAL: the host's clock.
         STEPS: what user space does, each act by its price (`kernels.durations.PRICES`); a poll(2) that would block, by
-            as much as the next event is away.
+            as much as the next event is away; a sleep that is longer than the act before costs, by the rest.
         MANUAL: `Clock.advance` alone.
     """
 
@@ -93,6 +93,7 @@ class Clock:
         self._scheduled = 0
         #: What acts and `advance` brought; REAL adds what has passed on the host.
         self._time = 0
+        self._acted_at = 0
         self._started_at: int | None = None
         self._handled: Event | None = None
 
@@ -164,6 +165,10 @@ class Clock:
 
     def advance(self, nanoseconds: int) -> None:
         """Let time pass at once, in any mode, and do what is due by then."""
+        self._pass(nanoseconds)
+        self._acted_at = self.now
+
+    def _pass(self, nanoseconds: int) -> None:
         if self._handled is not None:
             return
         self.run_due()
@@ -179,7 +184,8 @@ class Clock:
             return
         self.start()
         if self.mode is ClockMode.STEPS:
-            self.advance(price.nanoseconds)
+            self._acted_at = self.now
+            self._pass(price.nanoseconds)
         else:
             self.run_due()
 
@@ -193,6 +199,16 @@ class Clock:
         self.start()
         while not is_reached() and (due := self.next_due) is not None:
             self.advance(due - self.now)
+
+    @property
+    def counts_sleep(self) -> bool:
+        """Whether it matters that a process sleeps."""
+        return self.mode is ClockMode.STEPS and self.next_due is not None
+
+    def slept(self, nanoseconds: int) -> None:
+        """The process that acted last has slept ever since, for so long; what its act took counts already."""
+        if self.mode is ClockMode.STEPS:
+            self._pass(max(0, self._acted_at + nanoseconds - self.now))
 
     def _run_until(self, end: int) -> None:
         while (due := self.next_due) is not None and due <= end:

@@ -68,7 +68,7 @@ async def _serve(tree: Tree, mountpoint: Path, clock: Clock | None, cache: bool,
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(_stop_on, signals, operations)
         nursery.start_soon(_announce, started, on_ready)
-        nursery.start_soon(operations.keep_time)
+        nursery.start_soon(operations.timekeeper.keep)
         await pyfuse3.main(max_tasks=_REQUESTS_AT_A_TIME)
         nursery.cancel_scope.cancel()
 

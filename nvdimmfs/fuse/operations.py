@@ -7,13 +7,11 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
-import math
 import os
 import stat
 from collections.abc import Callable, Sequence
 
 import pyfuse3
-import trio
 from pyfuse3 import (
     EntryAttributes,
     FileHandleT,
@@ -39,7 +37,7 @@ from nvdimmfs.fuse.kernel_cache import Kernel, KernelCache, MountedKernel
 from nvdimmfs.fuse.open_file import OpenAttribute, OpenBinaryFile, OpenChannel, OpenDirectory, OpenFile
 from nvdimmfs.fuse.pollers import Pollers
 from nvdimmfs.fuse.sessions import Sessions
-from nvdimmfs.fuse.timekeeping import Clock, NoClock
+from nvdimmfs.fuse.timekeeping import Clock, NoClock, Timekeeper
 from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, BinaryFile, Channel, Directory, Node, Symlink, Tree
 
 log = logging.getLogger(__name__)
@@ -75,7 +73,7 @@ class Operations(pyfuse3.Operations):
 
     Attributes:
         sessions: the open channels.
-        time_changed: where the task is parked that waits until something is due.
+        timekeeper: has the machine's clock do what is due.
     """
 
     supports_dot_lookup = False  # for NFS export only
@@ -95,9 +93,7 @@ class Operations(pyfuse3.Operations):
         self.kernel_cache = KernelCache(self.inodes, kernel or MountedKernel())
         self.sessions = Sessions()
         self.bugs: list[Exception] | None = [] if strict else None
-        self.time_changed = trio.lowlevel.ParkingLot()
-        self._clock = clock or NoClock()
-        self._clock.earlier = self._wake_timekeeper
+        self.timekeeper = Timekeeper(clock or NoClock(), self.kernel_cache, self._report)
         self._started = started
         self._identity = own_identity()  # now: in a sandbox, /proc will be that of processes among which this is none
         self._numbers = itertools.count(1)
@@ -107,33 +103,14 @@ class Operations(pyfuse3.Operations):
         self._leaving: set[BinaryFile] = set()
         tree.subscribe(self)
 
-    # Time
-
     def run_due(self) -> None:
-        """Do what is due by now.  A bug in it is logged; the request at hand is answered all the same."""
-        try:
-            self._clock.run_due()
-        except Exception as bug:
-            log.exception("a bug in nvdimmfs: what was due")
-            if self.bugs is not None:
-                self.bugs.append(bug)
-        if self.kernel_cache.outdated:
-            self.kernel_cache.leave_over()
-            self._wake_timekeeper()
+        """Do what is due by now."""
+        self.timekeeper.run_due()
 
-    def _wake_timekeeper(self) -> None:
-        self.time_changed.unpark_all()
-
-    async def keep_time(self) -> None:
-        """Do what is due when it is due, also while no request comes.  Without anything that will be due it sleeps."""
-        while True:
-            self.run_due()
-            if self.kernel_cache.has_left_over:
-                await self.kernel_cache.forget_left_over()
-                continue
-            left = self._clock.host_seconds_left
-            with trio.move_on_after(math.inf if left is None else left):
-                await self.time_changed.park()
+    def _report(self, bug: Exception) -> None:
+        log.error("a bug in nvdimmfs: what was due", exc_info=bug)
+        if self.bugs is not None:
+            self.bugs.append(bug)
 
     # What the tree tells
 
@@ -158,7 +135,7 @@ class Operations(pyfuse3.Operations):
 
     def init(self) -> None:
         """The kernel is there."""
-        self._clock.start()
+        self.timekeeper.clock.start()
         self._started()
 
     @answered
@@ -270,10 +247,13 @@ class Operations(pyfuse3.Operations):
             self.sessions.opened(opened.session)
         handle = next(self._numbers)
         self._files[handle] = opened
+        if not isinstance(opened, OpenChannel):
+            self.timekeeper.sleepers.opened(handle, ctx.pid)
         return FileInfo(fh=handle, direct_io=opened.direct, keep_cache=False)
 
     @answered
     def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        self.timekeeper.acted(fh)
         return self._files[fh].read(off, size)
 
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
@@ -293,6 +273,7 @@ class Operations(pyfuse3.Operations):
     @answered
     def _write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         opened = self._files[fh]
+        self.timekeeper.acted(fh)
         if isinstance(opened, OpenAttribute):
             if off > ATTRIBUTE_SIZE:
                 self.kernel_cache.size_moved(opened.node)
@@ -320,6 +301,7 @@ class Operations(pyfuse3.Operations):
     @answered
     def release(self, fh: FileHandleT) -> None:
         opened = self._files.pop(fh, None)
+        self.timekeeper.sleepers.closed(fh)
         if isinstance(opened, OpenChannel):
             self.sessions.closed(opened.session)
         if isinstance(opened, OpenAttribute | OpenChannel):
@@ -342,7 +324,7 @@ class Operations(pyfuse3.Operations):
         if poll_handle is not None:
             self._pollers.add(inode, fh, poll_handle)
             if isinstance(opened, OpenAttribute):
-                self._clock.wait_until(lambda: opened.is_notified)
+                self.timekeeper.clock.wait_until(lambda: opened.is_notified)
         return opened.ready()
 
     # What sysfs has no room for

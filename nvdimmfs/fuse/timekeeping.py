@@ -1,9 +1,21 @@
-"""The machine's clock, as far as a front end has to do with it."""
+"""Has a machine's clock do what is due: before each request, and, while none comes, when it is due."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol
+
+import trio
+from pyfuse3 import FileHandleT
+
+from nvdimmfs.fuse.kernel_cache import KernelCache
+from nvdimmfs.fuse.sleepers import Sleepers
+
+#: After how many seconds without a request to look whether the process that acted last sleeps, and how many seconds to
+#: go on looking if it does not.
+SLEEP_CHECK = 0.05
+SLEEP_WATCH = 1.0
 
 
 class Clock(Protocol):
@@ -28,6 +40,13 @@ class Clock(Protocol):
     def wait_until(self, is_reached: Callable[[], bool]) -> None:
         """A process would wait for something."""
 
+    @property
+    def counts_sleep(self) -> bool:
+        """Whether it matters that a process sleeps."""
+
+    def slept(self, nanoseconds: int) -> None:
+        """The process that acted last has slept for so long since."""
+
 
 class NoClock:
     """The clock of a tree in which nothing happens later."""
@@ -47,3 +66,88 @@ class NoClock:
 
     def wait_until(self, is_reached: Callable[[], bool]) -> None:
         """Nothing to do."""
+
+    @property
+    def counts_sleep(self) -> bool:
+        return False
+
+    def slept(self, nanoseconds: int) -> None:
+        """Nothing to do."""
+
+
+class Timekeeper:
+    """Keeps a machine's clock.
+
+    Args:
+        clock: the machine's.
+        kernel_cache: what events change in the tree is forgotten there, but not by the request before which they come.
+        report: told of unexpected exceptions; the request at hand is answered all the same.
+
+    Attributes:
+        clock: the machine's.
+        sleepers: the processes that acted last.
+    """
+
+    def __init__(self, clock: Clock, kernel_cache: KernelCache, report: Callable[[Exception], None]) -> None:
+        self.clock = clock
+        self.sleepers = Sleepers()
+        self._kernel_cache = kernel_cache
+        self._report = report
+        self._changed = trio.lowlevel.ParkingLot()
+        self._watches = False
+        clock.earlier = self._look_again
+
+    def run_due(self) -> None:
+        """Do what is due by now."""
+        self._guarded(self.clock.run_due)
+
+    def acted(self, handle: FileHandleT) -> None:
+        """Something is done with an open file."""
+        self.sleepers.acted(handle)
+        if not self._watches and self.clock.counts_sleep:
+            self._look_again()
+
+    async def keep(self) -> None:
+        """Do what is due when it is due.  While nothing will be, and nothing is done, it sleeps."""
+        while True:
+            self.run_due()
+            if self._kernel_cache.has_left_over:
+                await self._kernel_cache.forget_left_over()
+                continue
+            with trio.move_on_after(self._seconds_to_sleep()):
+                await self._changed.park()
+            if self._watches:
+                self._count_sleep()
+
+    def _seconds_to_sleep(self) -> float:
+        if self._watches:
+            return max(SLEEP_CHECK, self.sleepers.idle / 4)
+        left = self.clock.host_seconds_left
+        return math.inf if left is None else left
+
+    def _count_sleep(self) -> None:
+        """Let time pass while the process that acted last sleeps; stop looking when it does something else."""
+        idle = self.sleepers.idle
+        if idle < SLEEP_CHECK:
+            return
+        if self.sleepers.is_asleep:
+            self._guarded(lambda: self.clock.slept(round(idle * 1e9)))
+            self._watches = self.clock.counts_sleep
+        elif idle > SLEEP_WATCH:
+            self._watches = False
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as bug:
+            self._report(bug)
+        if self._kernel_cache.outdated:
+            self._kernel_cache.leave_over()
+            self._wake()
+
+    def _look_again(self) -> None:
+        self._watches = self.clock.counts_sleep
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.unpark_all()

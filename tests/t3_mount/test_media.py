@@ -26,7 +26,9 @@ def test_a_second_mount_finds_what_a_second_boot_finds(new_mount, tmp_path, stor
     again = load(story)
     before = load(story.with_stem(again.header.after))
     for recording in (before, again):
-        mount = new_mount(MACHINE, *machines.options(again.header.machine), "--media", tmp_path / "media")
+        mount = new_mount(
+            MACHINE, *machines.options(again.header.machine), "--media", tmp_path / "media", "--clock", "steps"
+        )
         report = replay(recording, Mounted(mount.directory / "sys", mount.directory / "dev"))
         assert not report.differences, "\n".join(str(difference) for difference in report.differences[:5])
         mount.umount()

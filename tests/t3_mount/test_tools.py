@@ -19,7 +19,8 @@ REPLAY = mounting.ROOT / "tests" / "stories" / "replay.py"
 @sandboxes.told_with_tools
 def test_tools_answer_as_they_do_on_a_real_kernel(story):
     header = sandboxes.header_with_tools(story)
-    done = run(sys.executable, REPLAY, "/sys", story, options=tuple(machines.options(header.machine)))
+    options = (*machines.options(header.machine), "--clock", "steps")
+    done = run(sys.executable, REPLAY, "/sys", story, options=options)
     assert done.returncode == 0, done.stdout[:5000] + done.stderr
     assert done.stderr == ""
     assert done.stdout.endswith("agree\n")
