@@ -1,4 +1,4 @@
-"""`nvdimmfs doctor`: what this host allows, and what would help."""
+"""`nvdimmfs doctor`: what this host supports, and how to improve it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import textwrap
 
 from nvdimmfs.cli.errors import FAILED
 from nvdimmfs.fuse.requirements import MountError, require_fuse
-from nvdimmfs.sandbox.host import Finding, State, findings
+from nvdimmfs.sandbox.host_support import Finding, Support, findings
 
-_MARKS = {State.GOOD: "ok", State.LIMITED: "--", State.MISSING: "NO"}
+_MARKS = {Support.FULL: "ok", Support.LIMITED: "--", Support.MISSING: "NO"}
 _WIDTH = 100
 
 
@@ -19,31 +19,31 @@ def configure(_parser: argparse.ArgumentParser) -> None:
 
 
 def run(_arguments: argparse.Namespace) -> int:
-    """Say it, a thing a line."""
+    """Print one finding per line."""
     missing = False
-    for finding in (_library(), _fuse(), *findings()):
+    for finding in (_check_library(), _check_fuse(), *findings()):
         print(_line(finding))
-        missing = missing or finding.state is State.MISSING
+        missing = missing or finding.support is Support.MISSING
     return FAILED if missing else 0
 
 
-def _library() -> Finding:
+def _check_library() -> Finding:
     try:
         importlib.import_module("nvdimmfs.fuse.mount")
     except ImportError as failure:
-        return Finding("FUSE library", State.MISSING, str(failure), "scripts/setup installs it")
-    return Finding("FUSE library", State.GOOD, "pyfuse3 can be loaded")
+        return Finding("FUSE library", Support.MISSING, str(failure), "scripts/setup installs it")
+    return Finding("FUSE library", Support.FULL, "pyfuse3 can be loaded")
 
 
-def _fuse() -> Finding:
+def _check_fuse() -> Finding:
     try:
         require_fuse()
     except MountError as failure:
         return Finding.missing("/dev/fuse", str(failure))
-    return Finding("/dev/fuse", State.GOOD, "file systems can be mounted")
+    return Finding("/dev/fuse", Support.FULL, "file systems can be mounted")
 
 
 def _line(finding: Finding) -> str:
-    words = finding.words + (f"; to improve it: {finding.remedy}" if finding.remedy else "")
-    first = f"{_MARKS[finding.state]}  {finding.what:<14}"
-    return textwrap.fill(words, _WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
+    text = finding.meaning + (f"; to improve it: {finding.remedy}" if finding.remedy else "")
+    first = f"{_MARKS[finding.support]}  {finding.feature:<14}"
+    return textwrap.fill(text, _WIDTH, initial_indent=first, subsequent_indent=" " * len(first))

@@ -35,7 +35,7 @@ def absolute(directory: str) -> Path:
     try:
         path = Path(os.path.abspath(directory))  # noqa: PTH100  # resolve() looks at the last component as well
     except FileNotFoundError:
-        raise CommandError("the working directory is not there any more") from None
+        raise CommandError("the working directory has been removed") from None
     path = path.parent.resolve() / path.name
     return path if mount_at(path) else path.resolve()
 

@@ -18,7 +18,8 @@ from nvdimmfs.cli.mount_table import absolute, require_machine
 from nvdimmfs.fuse.requirements import MountError, require_fuse
 from nvdimmfs.sandbox.command import NOT_FOUND, CommandNotStartedError
 from nvdimmfs.sandbox.errors import SandboxError
-from nvdimmfs.sandbox.sandbox import Serve, Wish, run_sandbox
+from nvdimmfs.sandbox.machine_server import Serve
+from nvdimmfs.sandbox.sandbox import RunRequest, run_sandbox
 
 #: Where the sandbox's network comes from.
 PRIVATE = "private"
@@ -48,14 +49,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command, and end as it ends: with its status, or by its signal."""
     logs.log_to_stderr(logging.WARNING)
-    wish = Wish(
+    request = RunRequest(
         command=_command(arguments.command),
         serve=None if arguments.attach else _server(arguments),
         attach=None if arguments.attach is None else _mounted(arguments),
-        own_network=arguments.net == PRIVATE,
+        private_network=arguments.net == PRIVATE,
     )
     try:
-        ending = run_sandbox(wish)
+        ending = run_sandbox(request)
     except CommandNotStartedError as failure:
         raise CommandError(str(failure), failure.status) from None
     except SandboxError as failure:

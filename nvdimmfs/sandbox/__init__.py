@@ -1,4 +1,18 @@
 """A private /sys, /dev and /proc for one command, filled from a machine's mount.
 
-Plain system calls, no FUSE library: the command and its surroundings live in other processes than the mount.
+Four processes work together:
+
+- The *server* builds the machine and serves its FUSE mount (`machine_server`).  With --attach it is the daemon that
+  `nvdimmfs mount` left running, and no server is started.
+- The *supervisor* is the process of `nvdimmfs run` itself.  It enters new namespaces (`namespaces`), fills them
+  (`sandbox`), and then runs one loop (`supervisor`): it follows the machine's events over the control channel
+  (`control_client`), creates and removes nodes in /dev (`dev_directory`, `loop_devices`), keeps /sys current
+  (`merged_view`, `merged_sysfs`), sends uevents (`uevents`), answers system calls (`syscall_dispatch`) and forwards
+  signals.
+- *init* is process 1 of the sandbox's PID namespace (`command`).  It starts the command, reaps orphans, and reports how
+  the command ended.  When it exits, the kernel kills everything that the command left running.
+- The *command* is what the user asked to run.  It installs a seccomp filter on itself (`seccomp`); the filter notifies
+  the supervisor of ioctls on libnvdimm's and block devices and of module loading, and lets every other call pass.
+
+This package makes plain system calls (`libc`) and uses no FUSE library, because only the server needs one.
 """

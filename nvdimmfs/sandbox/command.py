@@ -1,6 +1,6 @@
-"""Starting the command: the first process of its own namespace of process ids, and the command as its child.
+"""Starting the command: init, which is process 1 of a new PID namespace, and the command as its child.
 
-When the first process ends, the kernel ends whatever the command has left behind.
+When init exits, the kernel kills every process that the command has left running.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ from typing import NoReturn
 
 from attrs import frozen
 
-from nvdimmfs.sandbox import seccomp, syscalls
+from nvdimmfs.sandbox import libc, seccomp
 from nvdimmfs.sandbox.errors import SandboxError
 
 #: Files of /proc that the machine has its own of.
 MACHINE_FILES = ("iomem", "zoneinfo", "modules", "partitions")
 
-#: How the new processes report over a socket: one goes on (with a descriptor), or it failed; an errno and words follow.
-_GOES_ON = b"+"
+#: Reports of the new processes over a socket: a step succeeded (with a descriptor), or failed; an errno and a message
+#: follow the latter.
+_SUCCEEDED = b"+"
 _FAILED = struct.Struct("=ci")
 _FAILED_MARK = b"-"
 _LONGEST_REPORT = 4096
 
-#: How the first process reports that the command has ended: its wait status.
+#: init's report that the command has ended: its wait status.
 _ENDED = struct.Struct("=i")
 
 #: struct ucred (unix(7)).
 _CREDENTIALS = struct.Struct("=3i")
 
-#: Signals that the command gets when its supervisor gets them, which has them blocked.
-PASSED_ON = (
+#: Signals that the supervisor blocks and forwards to the command.
+FORWARDED_SIGNALS = (
     signal.SIGHUP,
     signal.SIGINT,
     signal.SIGQUIT,
@@ -48,51 +49,51 @@ PASSED_ON = (
     signal.SIGCONT,
 )
 
-#: Signals that Python ignores and a command does not.
+#: Signals that Python ignores; a command must start with their default action.
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
-#: What a shell reports when there is no such command, and when it may not be run (POSIX, 2.8.2).
+#: A shell's exit status for a command that does not exist, and for one that it may not run (POSIX, 2.8.2).
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 
 
 @frozen
 class RunningCommand:
-    """The command, as its supervisor knows it.
+    """The started command, as the supervisor sees it.
 
     Attributes:
-        init: the process id of the first process.
+        init: the process id of init.
         process: a descriptor of the command itself (pidfd_open(2)).
-        listener: hears of its filtered system calls.
-        reports: reads how it ended.
+        listener: receives notifications of its filtered system calls.
+        reports: the pipe from which to read its wait status.
     """
 
     init: int
     process: int
-    listener: seccomp.Listener
+    listener: seccomp.NotificationListener
     reports: int
 
-    def send(self, number: int) -> None:
+    def send_signal(self, number: int) -> None:
         """Send the command a signal."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.process, number)
 
-    def ending(self) -> int | None:
-        """How it ended, as wait(2) tells; None when that is not known: it was killed from outside."""
+    def wait_status(self) -> int | None:
+        """The command's wait(2) status; None when init was killed from outside before it could report one."""
         report = os.read(self.reports, _ENDED.size)
         return int(_ENDED.unpack(report)[0]) if len(report) == _ENDED.size else None
 
 
 def start(argv: Sequence[str], machine: Path, directory: Path) -> RunningCommand:
-    """Start a command in this process's namespaces; the next child must be the first of a namespace of process ids.
+    """Start init and the command; this process's next child must become process 1 of a PID namespace.
 
     Args:
         argv: the command and its arguments.
         machine: the machine's mount.
-        directory: where it starts.
+        directory: the command's working directory.
 
     Raises:
-        SandboxError: it cannot be started; `status` says what a shell would return.
+        SandboxError: the command cannot be started; `status` is the exit status that a shell would return.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -100,25 +101,26 @@ def start(argv: Sequence[str], machine: Path, directory: Path) -> RunningCommand
     supervisor = os.pidfd_open(os.getpid())
     init = os.fork()
     if init == 0:
-        _be_first_process(argv, machine, directory, theirs, report, supervisor)
+        _run_init(argv, machine, directory, theirs, report, supervisor)
     os.close(supervisor)
     theirs.close()
     os.close(report)
     with ours:
-        return _started(init, argv[0], ours, reports)
+        return _wait_for_exec(init, argv[0], ours, reports)
 
 
-def _started(init: int, name: str, socket_: socket.socket, reports: int) -> RunningCommand:
-    room = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(_CREDENTIALS.size)
-    message, ancillary, _, _ = socket_.recvmsg(_LONGEST_REPORT, room, socket.MSG_CMSG_CLOEXEC)
-    if message != _GOES_ON:
+def _wait_for_exec(init: int, name: str, socket_: socket.socket, reports: int) -> RunningCommand:
+    """In the supervisor: receive the filter's listener from the command, let it go on, and wait for its execve(2)."""
+    space = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(_CREDENTIALS.size)
+    message, ancillary, _, _ = socket_.recvmsg(_LONGEST_REPORT, space, socket.MSG_CMSG_CLOEXEC)
+    if message != _SUCCEEDED:
         raise _failure(name, message)
     received = {kind: data for _, kind, data in ancillary}
     (listener,) = struct.unpack("=i", received[socket.SCM_RIGHTS])
     process, _, _ = _CREDENTIALS.unpack(received[socket.SCM_CREDENTIALS])
-    # It waits until its process is held by a descriptor, so that the id is still its own.
-    running = RunningCommand(init, os.pidfd_open(process), seccomp.Listener(listener), reports)
-    socket_.send(_GOES_ON)
+    # The command waits until a descriptor refers to its process, so the process id cannot have been reused.
+    running = RunningCommand(init, os.pidfd_open(process), seccomp.NotificationListener(listener), reports)
+    socket_.send(_SUCCEEDED)
     failure = socket_.recv(_LONGEST_REPORT)
     if failure:
         raise _failure(name, failure)
@@ -137,7 +139,7 @@ class CommandNotStartedError(SandboxError):
     """The command could not be started.
 
     Attributes:
-        status: what a shell would return.
+        status: the exit status that a shell would return.
     """
 
     def __init__(self, message: str, status: int = NOT_EXECUTABLE) -> None:
@@ -145,17 +147,17 @@ class CommandNotStartedError(SandboxError):
         self.status = status
 
 
-def _be_first_process(
+def _run_init(
     argv: Sequence[str], machine: Path, directory: Path, socket_: socket.socket, report: int, supervisor: int
 ) -> NoReturn:
-    """In the first process: start the command, reap what loses its parent, end when the command ends."""
+    """In init: start the command, reap orphans, and exit when the command has ended."""
     try:
-        syscalls.die_with_parent(signal.SIGKILL, supervisor)
-        _forget_signals()
-        _show_processes(machine)
+        libc.die_with_parent(signal.SIGKILL, supervisor)
+        _reset_signals()
+        _mount_proc(machine)
         command = os.fork()
         if command == 0:
-            _be_command(argv, directory, socket_)
+            _exec_command(argv, directory, socket_)
         socket_.close()
         while True:
             process, status = os.wait()
@@ -163,45 +165,51 @@ def _be_first_process(
                 os.write(report, _ENDED.pack(status))
                 break
     except Exception as failure:
-        _report(socket_, 0, f"{type(failure).__name__}: {failure}")
+        _report_failure(socket_, 0, f"{type(failure).__name__}: {failure}")
     finally:
         os._exit(0)
 
 
-def _report(socket_: socket.socket, number: int, words: str) -> None:
+def _report_failure(socket_: socket.socket, number: int, message: str) -> None:
     with contextlib.suppress(OSError):
-        socket_.send(_FAILED.pack(_FAILED_MARK, number) + words.encode(errors="replace")[: _LONGEST_REPORT // 2])
+        socket_.send(_FAILED.pack(_FAILED_MARK, number) + message.encode(errors="replace")[: _LONGEST_REPORT // 2])
 
 
-def _forget_signals() -> None:
-    """Have no handlers, as after execve(2); the first process of a namespace then ignores what others send it."""
+def _reset_signals() -> None:
+    """Restore the default actions, as execve(2) does.
+
+    The kernel then drops signals that other processes of the PID namespace send to init.
+    """
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)) or number in _IGNORED_BY_PYTHON:
             signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED_SIGNALS)
 
 
-def _show_processes(machine: Path) -> None:
-    """A /proc of the new processes, unless the host's is covered in part: then its processes stay visible."""
+def _mount_proc(machine: Path) -> None:
+    """Mount a /proc of the new PID namespace, and the machine's files over its own.
+
+    Where parts of the host's /proc are masked the kernel refuses that mount; then the host's processes stay visible.
+    """
     with contextlib.suppress(PermissionError):
-        syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+        libc.mount("proc", "/proc", "proc", libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC)
     for name in MACHINE_FILES:
         source, target = machine / "proc" / name, Path("/proc", name)
-        if source.exists() and target.exists():  # a kernel without modules has no list of them
-            syscalls.bind(source, target)
+        if source.exists() and target.exists():  # a kernel without modules has no /proc/modules
+            libc.bind_mount(source, target)
 
 
-def _be_command(argv: Sequence[str], directory: Path, socket_: socket.socket) -> NoReturn:
-    """In the command's process: filter, tell the supervisor, become the command."""
+def _exec_command(argv: Sequence[str], directory: Path, socket_: socket.socket) -> NoReturn:
+    """In the command's process: install the filter, hand its listener to the supervisor, and execute the command."""
     try:
         listener = seccomp.install_filter()
-        socket.send_fds(socket_, [_GOES_ON], [listener])
+        socket.send_fds(socket_, [_SUCCEEDED], [listener])
         os.close(listener)
-        socket_.recv(len(_GOES_ON))
+        socket_.recv(len(_SUCCEEDED))
         with contextlib.suppress(OSError):
             os.chdir(directory)
-        os.execvp(argv[0], list(argv))  # noqa: S606  # what was asked for
+        os.execvp(argv[0], list(argv))  # noqa: S606  # the user asked for this command
     except OSError as failure:
-        _report(socket_, failure.errno or 0, failure.strerror or str(failure))
+        _report_failure(socket_, failure.errno or 0, failure.strerror or str(failure))
     finally:
         os._exit(NOT_FOUND)

@@ -1,4 +1,4 @@
-"""What keeps a sandbox from being made."""
+"""The error that a sandbox's set-up raises."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 
 
 class SandboxError(Exception):
-    """A step was not allowed or not possible: one line that says which, why, and what would help."""
+    """A step was not permitted or not possible.  The message is one line: which step, why, and what would help."""
 
 
 @contextlib.contextmanager
 def step(what: str, remedy: str = "") -> Iterator[None]:
-    """Say of a system call that fails inside which step it belongs to.
+    """Turn an OSError raised inside into a SandboxError that names the step.
 
     Args:
-        what: completes "cannot ...".
-        remedy: what would allow it, a clause of its own.
+        what: the step; completes "cannot ...".
+        remedy: what would make the step possible, as a clause of its own.
     """
     try:
         yield

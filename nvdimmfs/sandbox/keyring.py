@@ -1,7 +1,7 @@
-"""Encrypted keys of the host's kernel, as whoever runs the machine can reach them: those in the user's own keyring.
+"""Encrypted keys of the host's kernel, as the user who runs the machine can reach them: those in the user's keyring.
 
-A kernel knows what is in an encrypted key and tells nobody; whoever reads one gets it encrypted.  What that looks like
-is the same as long as the key that it is encrypted with stays, and so its digest stands for the secret.
+The kernel never gives out the secret of an encrypted key; a reader gets the key's ciphertext.  The ciphertext stays the
+same as long as the master key stays, so its digest stands in for the secret.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 
-from nvdimmfs.sandbox import syscalls
+from nvdimmfs.sandbox import libc
 
-#: Bytes of a secret that is a DIMM's passphrase.
+#: Bytes of a secret that can be a DIMM's passphrase.
 _SECRET_SIZE = 32
 
 
@@ -20,31 +20,34 @@ class UserKeyring:
 
     def payload(self, serial: int) -> bytes | None:
         try:
-            if not self._is_ready or not syscalls.key_description(serial).startswith(b"encrypted;"):
+            if not self._is_possessed or not libc.key_description(serial).startswith(b"encrypted;"):
                 return None
-            return _stand_in(syscalls.key_contents(serial))
+            return _stand_in(libc.key_contents(serial))
         except OSError:
             return None
 
     def find(self, description: str) -> bytes | None:
         try:
-            if not self._is_ready:
+            if not self._is_possessed:
                 return None
-            return _stand_in(syscalls.key_contents(syscalls.find_key("encrypted", description)))
+            return _stand_in(libc.key_contents(libc.find_key("encrypted", description)))
         except OSError:
             return None
 
     @cached_property
-    def _is_ready(self) -> bool:
-        """Possess what is in the user's keyring, which only somebody may read who possesses it."""
+    def _is_possessed(self) -> bool:
+        """Possess the user's keyring: the kernel lets only a possessor read its keys.  False where that fails."""
         try:
-            syscalls.possess_user_keyring()
+            libc.possess_user_keyring()
         except OSError:
             return False
         return True
 
 
 def _stand_in(contents: bytes) -> bytes | None:
-    """What stands for a secret of the right size; None for others.  The last words are its size and the encryption."""
+    """A digest in place of a secret of the right size; None for other sizes.
+
+    The last two words of a key's contents are the size of the secret and its ciphertext.
+    """
     *_, size, encrypted = contents.split()
     return hashlib.sha256(encrypted).digest() if int(size) == _SECRET_SIZE else None

@@ -1,4 +1,4 @@
-"""Namespaces of one's own: user (unless privileged), mount and network, later that of process ids."""
+"""Entering private namespaces: user (unless privileged), mount and network, and later PID."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import socket
 import struct
 from pathlib import Path
 
-from nvdimmfs.sandbox import syscalls
+from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.errors import SandboxError, step
 
-#: The capability that mounting and unsharing need (CAP_SYS_ADMIN, include/uapi/linux/capability.h).
+#: The capability that mount(2) and unshare(2) require (CAP_SYS_ADMIN, include/uapi/linux/capability.h).
 CAP_SYS_ADMIN = 21
 
-#: What uid_map says outside of any user namespace: all users are themselves.
+#: The content of uid_map outside any user namespace: each user id maps to itself.
 _ALL_USERS = ["0", "0", str(2**32 - 1)]
 
-#: Where a host may forbid user namespaces, with the value that allows them and what to do about it.
+#: Where a host may forbid user namespaces, with the value that permits them and the sysctl(8) setting for it.
 _USER_NAMESPACE_SETTINGS = {
     "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": ("0", "kernel.apparmor_restrict_unprivileged_userns=0"),
     "/proc/sys/kernel/unprivileged_userns_clone": ("1", "kernel.unprivileged_userns_clone=1"),
@@ -31,7 +31,7 @@ _INTERFACE_REQUEST = struct.Struct("16sh22x")
 
 
 def is_privileged() -> bool:
-    """Whether this process may mount and unshare without a user namespace."""
+    """Whether this process may call mount(2) and unshare(2) without a user namespace."""
     for line in Path("/proc/self/status").read_text().splitlines():
         key, _, value = line.partition(":")
         if key == "CapEff":
@@ -39,58 +39,60 @@ def is_privileged() -> bool:
     return False
 
 
-def may_make_nodes() -> bool:
-    """Whether this process may make device nodes: in a user namespace nobody may."""
+def may_create_nodes() -> bool:
+    """Whether this process may create device nodes, which no process in a user namespace may."""
     return is_privileged() and Path("/proc/self/uid_map").read_text().split() == _ALL_USERS
 
 
 def user_namespace_remedy() -> str:
-    """What would allow user namespaces on this host."""
+    """What would permit user namespaces on this host."""
     for path, (wanted, setting) in _USER_NAMESPACE_SETTINGS.items():
         try:
             forbidden = Path(path).read_text().strip() != wanted
         except OSError:
             continue
         if forbidden:
-            return f"`sudo sysctl -w {setting}` allows it, and so does running as root"
-    return "a host or container that allows user namespaces (clone and unshare), or running as root, would"
+            return f"`sudo sysctl -w {setting}` permits it; root needs no permission"
+    return "use a host or container that permits user namespaces (clone and unshare), or run as root"
 
 
-def enter(*, own_network: bool) -> None:
-    """Take this process, which has one thread, to namespaces of its own.
+def enter(*, private_network: bool) -> None:
+    """Move this process, which must have a single thread, into namespaces of its own.
 
-    An ordinary user becomes root there, with no right outside that it did not have before.  What is mounted from now on
-    is seen by this process and its children alone.
+    An ordinary user becomes root inside, but gains no privilege outside.  Later mounts are visible to this process and
+    its children only.
 
     Raises:
-        SandboxError: it is not allowed; says what would allow it.
+        SandboxError: the host does not permit it; the message names a remedy.
     """
     if not is_privileged():
         _enter_user_namespace()
-    with step("make a mount namespace"):
-        syscalls.unshare(syscalls.CLONE_NEWNS)
-        syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_SLAVE)
-    if own_network:
-        with step("make a network namespace", "--net=host does without, and without uevents"):
-            syscalls.unshare(syscalls.CLONE_NEWNET)
+    with step("create a mount namespace"):
+        libc.unshare(libc.CLONE_NEWNS)
+        libc.mount("none", "/", flags=libc.MS_REC | libc.MS_SLAVE)
+    if private_network:
+        with step("create a network namespace", "--net=host needs none, but sends no uevents"):
+            libc.unshare(libc.CLONE_NEWNET)
             _bring_up_loopback()
 
 
-def unshare_process_ids() -> None:
-    """Let the next child be the first process of a namespace of process ids."""
-    with step("make a namespace of process ids"):
-        syscalls.unshare(syscalls.CLONE_NEWPID)
+def unshare_pid_namespace() -> None:
+    """Make the next child process 1 of a new PID namespace."""
+    with step("create a PID namespace"):
+        libc.unshare(libc.CLONE_NEWPID)
 
 
 def _enter_user_namespace() -> None:
     user, group = os.geteuid(), os.getegid()
     try:
-        syscalls.unshare(syscalls.CLONE_NEWUSER)
+        libc.unshare(libc.CLONE_NEWUSER)
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"0 {user} 1")
         Path("/proc/self/gid_map").write_text(f"0 {group} 1")
     except OSError as failure:
-        raise SandboxError(f"cannot make a user namespace: {failure.strerror}; {user_namespace_remedy()}") from failure
+        raise SandboxError(
+            f"cannot create a user namespace: {failure.strerror}; {user_namespace_remedy()}"
+        ) from failure
 
 
 def _bring_up_loopback() -> None:

@@ -1,195 +1,154 @@
-"""Making a sandbox: the order in which everything is put in its place."""
+"""Building a sandbox: all its steps, in order, in the process that becomes the supervisor."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from attrs import frozen
 
-from nvdimmfs.sandbox import namespaces, syscalls
+from nvdimmfs.sandbox import libc, namespaces
 from nvdimmfs.sandbox.command import start
+from nvdimmfs.sandbox.control_client import CHANNEL, ControlClient
+from nvdimmfs.sandbox.dev_directory import DevDirectory
 from nvdimmfs.sandbox.errors import SandboxError, step
-from nvdimmfs.sandbox.link import CHANNEL, MachineLink
-from nvdimmfs.sandbox.loops import LoopDevices
-from nvdimmfs.sandbox.modules import show_list, show_modules
-from nvdimmfs.sandbox.nodes import Nodes
-from nvdimmfs.sandbox.supervisor import Supervisor, caught_signals
-from nvdimmfs.sandbox.sysfs import FILE_SYSTEMS, hosts_own, is_merged
+from nvdimmfs.sandbox.lib_modules import make_lsmod, mount_lib_modules
+from nvdimmfs.sandbox.loop_devices import LoopDevices
+from nvdimmfs.sandbox.machine_server import Serve, running_server
+from nvdimmfs.sandbox.merged_sysfs import FILE_SYSTEMS, hidden_host_paths, is_merged
+from nvdimmfs.sandbox.merged_view import MergedView, hide, overmount, pinned
+from nvdimmfs.sandbox.supervisor import Supervisor, blocked_signals
 from nvdimmfs.sandbox.uevents import UeventSender
-from nvdimmfs.sandbox.views import MergedView, hide, kept, replace_folder
 
-#: Where the machine's mount is inside the sandbox, and the terminals that stand for its character devices.
-OWN_FOLDER = Path("/run/nvdimmfs")
-MACHINE = OWN_FOLDER / "machine"
-TERMINALS = OWN_FOLDER / "nodes"
+#: Inside the sandbox: the machine's mount, and the terminals that stand for its character devices.
+RUN_DIRECTORY = Path("/run/nvdimmfs")
+MACHINE = RUN_DIRECTORY / "machine"
+TERMINALS = RUN_DIRECTORY / "nodes"
 
-#: Nodes of the host's own persistent memory, by how their names begin.
-_NODES_OF_PERSISTENT_MEMORY = ("pmem", "ndctl", "nmem", "dax")
+#: First letters of the names of nodes for persistent memory; the sandbox does not show the host's.
+_PERSISTENT_MEMORY_NODES = ("pmem", "ndctl", "nmem", "dax")
 
-#: What makes terminals (include/uapi/linux/major.h, drivers/tty/pty.c).
+#: The device that opens a new pseudoterminal (include/uapi/linux/major.h, drivers/tty/pty.c).
 _PTMX = os.makedev(5, 2)
 
-#: libsystemd takes only a real sysfs for one, unless it is told not to look (ENVIRONMENT.md of systemd).
+#: libsystemd accepts only a real sysfs at /sys, unless this variable turns its check off (ENVIRONMENT.md of systemd).
 ENVIRONMENT = {"SYSTEMD_DEVICE_VERIFY_SYSFS": "0"}
-
-#: Mounts a machine at a path and serves it until SIGTERM; calls its second argument when it answers.
-Serve = Callable[[Path, Callable[[], None]], None]
 
 
 @frozen
-class Wish:
-    """What is to be run.
+class RunRequest:
+    """The command to run, and on which machine.
 
     Attributes:
-        command: with its arguments.
-        serve: serves a machine that is made for this command; None when there is one already.
-        attach: the mount of the machine that is there already; None when one is made.
-        own_network: whether the command gets a network of its own, in which uevents can be sent.
+        command: the command with its arguments.
+        serve: serves a machine that is built for this command; None to use an existing one.
+        attach: the mount of the existing machine; None to build one.
+        private_network: whether the command gets a network namespace of its own, which uevents need.
     """
 
     command: Sequence[str]
     serve: Serve | None
     attach: Path | None
-    own_network: bool = True
+    private_network: bool = True
 
 
-def run_sandbox(wish: Wish) -> int:
-    """Run a command in a sandbox and return how it ended, as wait(2) tells.
+def run_sandbox(request: RunRequest) -> int:
+    """Run a command in a sandbox and return its wait(2) status.
 
-    This process becomes the sandbox's supervisor: it leaves its namespaces for good.
+    This process becomes the sandbox's supervisor and never returns to its old namespaces.
 
     Raises:
-        SandboxError: something is not allowed, the machine cannot be made, or the command cannot be started.
+        SandboxError: the host does not permit a step, the machine cannot be built, or the command cannot be started.
     """
-    if OWN_FOLDER.exists():
-        raise SandboxError("this is a sandbox already: call the command as it is")
+    if RUN_DIRECTORY.exists():
+        raise SandboxError("this is already inside a sandbox: run the command itself, without nvdimmfs run")
     try:
         directory = Path.cwd()
     except FileNotFoundError:
-        raise SandboxError("the working directory is not there any more") from None
+        raise SandboxError("the working directory has been removed") from None
     with contextlib.ExitStack() as stack:
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, proc)
-        loops = LoopDevices.of_host() if namespaces.is_privileged() and wish.serve else None
-        hidden = hosts_own(Path("/sys"))
-        namespaces.enter(own_network=wish.own_network)
-        _make_folders(None if wish.attach is None else stack.enter_context(_kept_machine(wish.attach)))
-        if wish.serve is not None:
-            stack.enter_context(_served(wish.serve))
-        link = stack.enter_context(contextlib.closing(_linked()))
-        with step("make /lib/modules anew"):
-            show_modules(MACHINE, OWN_FOLDER / "modules")
+        loop_devices = LoopDevices.on_host() if namespaces.is_privileged() and request.serve else None
+        hidden = hidden_host_paths(Path("/sys"))
+        namespaces.enter(private_network=request.private_network)
+        _make_directories(None if request.attach is None else stack.enter_context(_pinned_machine(request.attach)))
+        if request.serve is not None:
+            stack.enter_context(running_server(request.serve, MACHINE))
+        client = stack.enter_context(contextlib.closing(_connect()))
+        with step("set up /lib/modules"):
+            mount_lib_modules(MACHINE, RUN_DIRECTORY / "modules")
         view = _make_sysfs(hidden)
-        nodes = Nodes(Path("/dev"), MACHINE, TERMINALS, loops)
-        stack.callback(nodes.remove_all)
-        uevents = stack.enter_context(UeventSender()) if wish.own_network else None
-        supervisor = Supervisor(link, nodes, view, proc, uevents)
+        dev = DevDirectory(Path("/dev"), MACHINE, TERMINALS, loop_devices)
+        stack.callback(dev.remove_all)
+        uevents = stack.enter_context(UeventSender()) if request.private_network else None
+        supervisor = Supervisor(client, dev, view, proc, uevents)
         supervisor.watch()
-        supervisor.make_nodes(MACHINE / "sys")
+        supervisor.create_nodes(MACHINE / "sys")
         os.environ.update(ENVIRONMENT)
-        commands = show_list(MACHINE, OWN_FOLDER / "bin")
+        commands = make_lsmod(MACHINE, RUN_DIRECTORY / "bin")
         if commands is not None:
             os.environ["PATH"] = f"{commands}:{os.environ.get('PATH', os.defpath)}"
-        namespaces.unshare_process_ids()
-        signals = stack.enter_context(caught_signals())
-        command = start(wish.command, MACHINE, directory)
-        ending = supervisor.keep(command, signals)
+        namespaces.unshare_pid_namespace()
+        signals = stack.enter_context(blocked_signals())
+        command = start(request.command, MACHINE, directory)
+        status = supervisor.run_until_exit(command, signals)
         os.waitpid(command.init, 0)
-        return ending
+        return status
 
 
-def _make_folders(attached: Path | None) -> None:
-    """A /run and a /dev of one's own, and the places in them."""
-    with step("make /run and /dev anew"):
-        replace_folder(Path("/run"), lambda name: name != "udev")
+def _make_directories(attached: Path | None) -> None:
+    """Set up a private /run and /dev, and the mount points in them."""
+    with step("set up /run and /dev"):
+        overmount(Path("/run"), lambda name: name != "udev")
         MACHINE.mkdir(parents=True)
         TERMINALS.mkdir()
-        # libudev hears of devices only where udev seems to run, and waits for nothing unless there is a queue.
+        # libudev listens for devices only where udev seems to run, and waits for a queue only where there is one.
         Path("/run/udev").mkdir()
         Path("/run/udev/control").touch()
         if attached is not None:
-            syscalls.bind(attached, MACHINE)
-        replace_folder(Path("/dev"), lambda name: not name.startswith(_NODES_OF_PERSISTENT_MEMORY))
+            libc.bind_mount(attached, MACHINE)
+        overmount(Path("/dev"), lambda name: not name.startswith(_PERSISTENT_MEMORY_NODES))
         _make_ptmx(Path("/dev/ptmx"))
         options = "newinstance,ptmxmode=0666,mode=600"
-        syscalls.mount("devpts", TERMINALS, "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, options)
+        libc.mount("devpts", TERMINALS, "devpts", libc.MS_NOSUID | libc.MS_NOEXEC, options)
 
 
-def _make_ptmx(place: Path) -> None:
-    """Let new terminals appear in /dev/pts: ptmx looks for them beside itself, which a mount of it is not."""
-    if namespaces.may_make_nodes():
-        hide(place)
-        os.mknod(place, stat.S_IFCHR, _PTMX)
-        place.chmod(0o666)
-    elif os.access(place.with_name("pts") / place.name, os.R_OK | os.W_OK):
-        hide(place)
-        place.symlink_to(f"pts/{place.name}")
+def _make_ptmx(path: Path) -> None:
+    """Make new terminals appear in /dev/pts: the driver looks for `pts` beside ptmx, which a bind mount breaks."""
+    if namespaces.may_create_nodes():
+        hide(path)
+        os.mknod(path, stat.S_IFCHR, _PTMX)
+        path.chmod(0o666)
+    elif os.access(path.with_name("pts") / path.name, os.R_OK | os.W_OK):
+        hide(path)
+        path.symlink_to(f"pts/{path.name}")
 
 
 @contextlib.contextmanager
-def _kept_machine(mount: Path) -> Iterator[Path]:
-    """A way to a machine's mount that stays when something is mounted on it."""
-    with step(f"attach to {mount}"), kept(mount) as way:
-        if not (way / CHANNEL).exists():
-            raise SandboxError(f"cannot attach to {mount}: no machine is mounted there, or not yours, or an older one")
-        yield way
+def _pinned_machine(mount: Path) -> Iterator[Path]:
+    """A path to a machine's mount that stays valid when something is mounted over the mount's directory."""
+    with step(f"attach to {mount}"), pinned(mount) as path:
+        if not (path / CHANNEL).exists():
+            raise SandboxError(
+                f"cannot attach to {mount}: no machine is mounted there, or it belongs to another user, "
+                "or an older nvdimmfs mounted it"
+            )
+        yield path
 
 
-def _linked() -> MachineLink:
-    with step("reach the machine"):
-        return MachineLink(MACHINE)
+def _connect() -> ControlClient:
+    with step("open the machine's control channel"):
+        return ControlClient(MACHINE)
 
 
 def _make_sysfs(hidden: frozenset[str]) -> MergedView:
-    """A /sys of one's own."""
-    with step("make /sys anew"), kept(Path("/sys")) as host:
-        syscalls.mount("none", "/sys", "tmpfs", options="mode=555")
+    """Set up a private /sys."""
+    with step("set up /sys"), pinned(Path("/sys")) as host:
+        libc.mount("none", "/sys", "tmpfs", options="mode=555")
         view = MergedView(host, MACHINE / "sys", Path("/sys"), is_merged, hidden, FILE_SYSTEMS)
         view.build()
         return view
-
-
-@contextlib.contextmanager
-def _served(serve: Serve) -> Iterator[None]:
-    """A machine that runs in a process of its own, until the end."""
-    reports, report = os.pipe()
-    supervisor = os.pidfd_open(os.getpid())
-    server = os.fork()
-    if server == 0:
-        _be_server(serve, report, supervisor)
-    os.close(supervisor)
-    os.close(report)
-    try:
-        with os.fdopen(reports, "rb") as lines:
-            complaint = lines.read()
-        if complaint != b"+":
-            raise SandboxError(complaint.decode(errors="replace") or "the machine's process was killed")
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(server, signal.SIGTERM)
-        os.waitpid(server, 0)
-
-
-def _be_server(serve: Serve, report: int, supervisor: int) -> NoReturn:
-    """In the machine's process: say on the pipe that it serves, or why not."""
-    try:
-        os.setsid()  # the terminal's signals are for the command
-        syscalls.die_with_parent(signal.SIGTERM, supervisor)
-
-        def serves() -> None:
-            os.write(report, b"+")
-            os.close(report)
-
-        serve(MACHINE, serves)
-    except BaseException as failure:  # whatever it is, it has to be told
-        with contextlib.suppress(OSError):
-            os.write(report, str(failure).encode(errors="replace") or repr(failure).encode())
-        os._exit(1)
-    os._exit(0)

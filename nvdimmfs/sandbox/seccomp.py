@@ -1,8 +1,8 @@
-"""Handing chosen system calls of a command to somebody else: a filter, and a listener (seccomp_unotify(2)).
+"""Handing selected system calls of a command to its supervisor: a filter and a listener (seccomp_unotify(2)).
 
-The filter lets everything pass but three calls that change the kernel's modules, and ioctl(2) with a request of type
-'N', that of libnvdimm, or one that changes a disk's partitions or its read-only flag.  So it costs the command nothing
-elsewhere.
+The filter notifies the listener of the three calls that change the kernel's modules, and of ioctl(2) with a request of
+type 'N', which is libnvdimm's, or one that changes a disk's partitions or its read-only flag.  The kernel executes all
+other calls at once, so that they cost the command next to nothing.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator
 
 from attrs import frozen
 
-from nvdimmfs.sandbox import syscalls
-from nvdimmfs.sandbox.syscalls import SystemCallNumbers
+from nvdimmfs.sandbox import libc
+from nvdimmfs.sandbox.syscall_numbers import SyscallNumbers, family
 
 #: The type byte of libnvdimm's ioctls (ND_IOCTL, include/uapi/linux/ndctl.h).
 ND_IOCTL = ord("N")
@@ -27,7 +27,7 @@ BLKRRPART = 0x125F
 BLKPG = 0x1269
 BLOCK_REQUESTS = (BLKROSET, BLKRRPART, BLKPG)
 
-# Operations and flags of seccomp(2), and a filter's answers (include/uapi/linux/seccomp.h).
+# Operations and flags of seccomp(2), and return values of a filter (include/uapi/linux/seccomp.h).
 _SET_MODE_FILTER = 1
 _GET_ACTION_AVAILABLE = 2
 _FLAG_NEW_LISTENER = 0x8
@@ -45,7 +45,7 @@ _SHIFT_RIGHT = 0x74
 _AND = 0x54
 _INSTRUCTION = struct.Struct("=HBBI")
 
-#: The first number of the x32 ABI, other numbers for the same calls (__X32_SYSCALL_BIT, asm/unistd.h).
+#: The first system call number of the x32 ABI (__X32_SYSCALL_BIT, asm/unistd.h).
 _FIRST_OF_X32 = 0x40000000
 
 # struct seccomp_data: the call, the architecture, and the low half of its second argument on a little-endian machine.
@@ -53,7 +53,7 @@ _AT_CALL = 0
 _AT_ARCHITECTURE = 4
 _AT_SECOND_ARGUMENT = 24
 
-# struct seccomp_notif and seccomp_notif_resp, and the requests that take them.
+# struct seccomp_notif and seccomp_notif_resp, and the ioctl(2) requests that transfer them.
 _NOTIFICATION = struct.Struct("=QIIiIQ6Q")
 _RESPONSE = struct.Struct("=QqiI")
 _RECEIVE = 0xC0502100
@@ -67,34 +67,34 @@ class Notification:
     """A system call that waits for an answer.
 
     Attributes:
-        id: which one, for the answer.
-        thread: the caller's thread id, in the name space of whoever received this.
-        call: what it calls.
-        arguments: six, of 64 bits.
+        id: identifies the notification in the response.
+        thread: the caller's thread id, in the receiver's PID namespace.
+        syscall: the name of the call.
+        arguments: its six arguments, 64 bits each.
     """
 
     id: int
     thread: int
-    call: str
+    syscall: str
     arguments: tuple[int, ...]
 
 
 def is_available() -> bool:
-    """Whether this kernel can hand system calls over (5.0 and later, unless left out)."""
+    """Whether this kernel has seccomp notification (Linux 5.0 and later, if built in)."""
     action = ctypes.c_uint32(_RETURN_NOTIFY)
     try:
-        syscalls.seccomp(_GET_ACTION_AVAILABLE, 0, ctypes.byref(action))
+        libc.seccomp(_GET_ACTION_AVAILABLE, 0, ctypes.byref(action))
     except OSError:
         return False
     return True
 
 
 def install_filter() -> int:
-    """Filter this process and whatever it starts, and return the descriptor that hears of the calls.
+    """Filter this process and its descendants, and return the descriptor of the filter's listener.
 
-    EBUSY when a filter with such a listener is in place already, as inside another sandbox.
+    EBUSY when a filter with a listener is already installed, as inside another sandbox.
     """
-    program = b"".join(_program(syscalls.family()))
+    program = b"".join(_program(family()))
     instructions = ctypes.create_string_buffer(program, len(program))
 
     class Program(ctypes.Structure):
@@ -102,27 +102,27 @@ def install_filter() -> int:
 
     whole = Program(len(program) // _INSTRUCTION.size, ctypes.cast(instructions, ctypes.c_void_p))
     try:
-        # A call that has been taken is not to be called again because of a signal.
-        return syscalls.seccomp(_SET_MODE_FILTER, _FLAG_NEW_LISTENER | _FLAG_WAIT_KILLABLE, ctypes.byref(whole))
+        # WAIT_KILLABLE: a signal must not restart a call that the listener has already received.
+        return libc.seccomp(_SET_MODE_FILTER, _FLAG_NEW_LISTENER | _FLAG_WAIT_KILLABLE, ctypes.byref(whole))
     except OSError as failure:
-        if failure.errno != errno.EINVAL:  # before Linux 5.19
+        if failure.errno != errno.EINVAL:  # EINVAL: the kernel is older than 5.19 and does not know the flag
             raise
-    return syscalls.seccomp(_SET_MODE_FILTER, _FLAG_NEW_LISTENER, ctypes.byref(whole))
+    return libc.seccomp(_SET_MODE_FILTER, _FLAG_NEW_LISTENER, ctypes.byref(whole))
 
 
-def _program(family: Iterable[SystemCallNumbers]) -> Iterator[bytes]:
-    """One block an architecture: those of the others are jumped over."""
+def _program(architectures: Iterable[SyscallNumbers]) -> Iterator[bytes]:
+    """One block for each architecture; each block is jumped over unless the call is of its architecture."""
     yield _INSTRUCTION.pack(_LOAD_WORD, 0, 0, _AT_ARCHITECTURE)
-    for numbers in family:
+    for numbers in architectures:
         block = list(_architecture(numbers))
         yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 0, len(block), numbers.audit_arch)
         yield from block
     yield _INSTRUCTION.pack(_RETURN, 0, 0, _RETURN_ALLOW)
 
 
-def _architecture(numbers: SystemCallNumbers) -> Iterator[bytes]:
-    # The last two answer; every jump is counted from the instruction after it.  There is no x32 on the machine, as on
-    # most: where the host has it, its calls would pass by all that follows.
+def _architecture(numbers: SyscallNumbers) -> Iterator[bytes]:
+    # The last two instructions return the verdict; each jump counts from the instruction after it.  x32 calls are
+    # refused with ENOSYS, as by most kernels: on a host that has x32, they would bypass the checks below.
     yield _INSTRUCTION.pack(_LOAD_WORD, 0, 0, _AT_CALL)
     yield _INSTRUCTION.pack(_JUMP_IF_NOT_BELOW, 0, 1, _FIRST_OF_X32)
     yield _INSTRUCTION.pack(_RETURN, 0, 0, _RETURN_ERRNO | errno.ENOSYS)
@@ -141,52 +141,52 @@ def _architecture(numbers: SystemCallNumbers) -> Iterator[bytes]:
     yield _INSTRUCTION.pack(_RETURN, 0, 0, _RETURN_ALLOW)
 
 
-class Listener:
-    """Hears of filtered calls and answers them."""
+class NotificationListener:
+    """Receives notifications of filtered system calls and responds to them."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._calls = {
+        self._names = {
             (numbers.audit_arch, getattr(numbers, name)): name
-            for numbers in syscalls.family()
+            for numbers in family()
             for name in ("ioctl", "init_module", "finit_module", "delete_module")
         }
 
     def fileno(self) -> int:
-        """What poll(2) takes."""
+        """The descriptor, for poll(2)."""
         return self.descriptor
 
     def receive(self) -> Notification | None:
-        """The next call; None when its caller has gone meanwhile."""
+        """The next notification; None when its caller has gone in the meantime."""
         try:
-            answer = fcntl.ioctl(self.descriptor, _RECEIVE, bytes(_NOTIFICATION.size))
+            data = fcntl.ioctl(self.descriptor, _RECEIVE, bytes(_NOTIFICATION.size))
         except OSError as failure:
             if failure.errno in (errno.ENOENT, errno.EINTR):
                 return None
             raise
-        number, thread, _, call, architecture, _, *arguments = _NOTIFICATION.unpack(answer)
-        return Notification(number, thread, self._calls[architecture, call], tuple(arguments))
+        number, thread, _, call, architecture, _, *arguments = _NOTIFICATION.unpack(data)
+        return Notification(number, thread, self._names[architecture, call], tuple(arguments))
 
-    def still_waits(self, notification: Notification) -> bool:
-        """Whether the caller is still there, so that what was read by its thread id was its own."""
+    def is_pending(self, notification: Notification) -> bool:
+        """Whether the caller still waits; if so, data read by its thread id was its own."""
         try:
             fcntl.ioctl(self.descriptor, _IS_VALID, struct.pack("=Q", notification.id))
         except OSError:
             return False
         return True
 
-    def answer(self, notification: Notification, value: int) -> None:
-        """Let the call return that value; a negative one is an errno."""
+    def respond(self, notification: Notification, value: int) -> None:
+        """Make the call return that value, or fail with an errno, which is given as a negative value."""
         failed = value < 0
         self._send(_RESPONSE.pack(notification.id, 0 if failed else value, value if failed else 0, 0))
 
-    def let_pass(self, notification: Notification) -> None:
-        """Let the kernel do the call."""
+    def continue_in_kernel(self, notification: Notification) -> None:
+        """Have the kernel execute the call."""
         self._send(_RESPONSE.pack(notification.id, 0, 0, _FLAG_CONTINUE))
 
     def _send(self, response: bytes) -> None:
         try:
             fcntl.ioctl(self.descriptor, _SEND, response)
         except OSError as failure:
-            if failure.errno != errno.ENOENT:  # the caller has gone
+            if failure.errno != errno.ENOENT:  # ENOENT: the caller has gone
                 raise

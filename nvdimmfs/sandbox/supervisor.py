@@ -1,4 +1,7 @@
-"""The process that keeps a sandbox: it makes nodes, answers system calls, passes on signals and uevents."""
+"""The supervisor: one loop that serves a running command.
+
+It applies the machine's events to /dev and /sys, sends uevents, answers system calls and forwards signals.
+"""
 
 from __future__ import annotations
 
@@ -12,141 +15,148 @@ from pathlib import Path
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.control import DeviceEvent, EntryEvent
-from nvdimmfs.sandbox import syscalls
-from nvdimmfs.sandbox.calls import Calls
-from nvdimmfs.sandbox.command import PASSED_ON, RunningCommand
-from nvdimmfs.sandbox.link import MachineLink
-from nvdimmfs.sandbox.node import NodeNumber
-from nvdimmfs.sandbox.nodes import Nodes
+from nvdimmfs.sandbox import libc
+from nvdimmfs.sandbox.command import FORWARDED_SIGNALS, RunningCommand
+from nvdimmfs.sandbox.control_client import ControlClient
+from nvdimmfs.sandbox.dev_directory import DevDirectory
+from nvdimmfs.sandbox.device_node import NodeNumber
+from nvdimmfs.sandbox.ioctl_syscall import IoctlSyscall
+from nvdimmfs.sandbox.merged_view import MergedView
+from nvdimmfs.sandbox.module_syscalls import ModuleSyscalls
+from nvdimmfs.sandbox.syscall_dispatch import SyscallDispatcher
 from nvdimmfs.sandbox.uevents import UeventSender
-from nvdimmfs.sandbox.views import MergedView
 
 log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Keeps a sandbox for as long as its command runs.
+    """Keeps a sandbox's view of the machine current while its command runs.
 
     Args:
-        link: the machine.
-        nodes: its /dev.
-        view: its /sys.
-        proc: an open /proc in which the command's processes are.
-        uevents: sends what happens to devices; None to keep it to oneself.
+        client: the machine.
+        dev: the sandbox's /dev.
+        view: the sandbox's /sys.
+        proc: an open /proc that shows the command's processes.
+        uevents: sends the machine's uevents; None to send none.
     """
 
     def __init__(
-        self, link: MachineLink, nodes: Nodes, view: MergedView, proc: int, uevents: UeventSender | None
+        self, client: ControlClient, dev: DevDirectory, view: MergedView, proc: int, uevents: UeventSender | None
     ) -> None:
-        self._link = link
-        self._nodes = nodes
+        self._client = client
+        self._dev = dev
         self._view = view
         self._uevents = uevents
-        self._known: set[tuple[str, NodeNumber]] = set()
-        self._calls = Calls(link, self._known, nodes.terminals, proc, self._act, nodes.has_claimed_partitions)
+        self._devices: set[tuple[str, NodeNumber]] = set()
+        ioctl = IoctlSyscall(
+            client, self._devices, dev.terminal_filesystem, self._process_events, dev.has_claimed_partitions
+        )
+        self._syscalls = SyscallDispatcher(ioctl, ModuleSyscalls(client), proc, self._process_events)
 
-    def make_nodes(self, sys: Path) -> None:
-        """Make the nodes of the devices that are there already.
+    def create_nodes(self, sys: Path) -> None:
+        """Create the nodes of the devices that already exist.
 
         Args:
             sys: the machine's /sys, in its mount.
         """
         for kind in ("char", "block"):
-            folder = sys / "dev" / kind
-            for entry in sorted(folder.iterdir()):
+            directory = sys / "dev" / kind
+            for entry in sorted(directory.iterdir()):
                 name = entry.readlink().name
                 major, _, minor = entry.name.partition(":")
-                self._make_node(kind, name, NodeNumber(int(major), int(minor)))
+                self._create_node(kind, name, NodeNumber(int(major), int(minor)))
 
     def watch(self) -> None:
-        """Hear from now on of devices and entries."""
-        self._link.watch(tuple(self._view.folders))
+        """Receive the machine's events from now on."""
+        self._client.watch(tuple(self._view.directories))
 
-    def keep(self, command: RunningCommand, signals: int) -> int:
-        """Do all that until the command has ended; return how it ended, as wait(2) tells.
+    def run_until_exit(self, command: RunningCommand, signals: int) -> int:
+        """Serve the command until it has ended, and return its wait(2) status.
 
         Args:
-            command: it runs already.
-            signals: what `caught_signals` gave before it did.
+            command: the running command.
+            signals: the descriptor from `blocked_signals`, which was entered before the command was started.
         """
         listener = command.listener.fileno()
         poll = select.poll()
-        for descriptor in (signals, command.reports, listener, self._link.fileno()):
+        for descriptor in (signals, command.reports, listener, self._client.fileno()):
             poll.register(descriptor, select.POLLIN)
         while True:
             ready = dict(poll.poll())
             if signals in ready:
-                _pass_on(signals, command)
-            if self._link.fileno() in ready:
-                self._act()
+                _forward_signals(signals, command)
+            if self._client.fileno() in ready:
+                self._process_events()
             if ready.get(listener, 0) & select.POLLIN:
-                self._calls.answer(command.listener)
+                self._syscalls.answer_next(command.listener)
             elif listener in ready:
-                poll.unregister(listener)  # nobody is left who is filtered
+                poll.unregister(listener)  # no filtered process is left
             if command.reports in ready:
-                ending = command.ending()
-                return signal.SIGKILL if ending is None else ending
+                status = command.wait_status()
+                return signal.SIGKILL if status is None else status
 
-    def _act(self) -> None:
+    def _process_events(self) -> None:
+        """Apply all pending events, and acknowledge them."""
         sequence = 0
-        for event in self._link.events():
+        for event in self._client.events():
             try:
-                self._act_on(event)
+                self._apply(event)
             except (OSError, KernelError) as failure:
-                log.warning("cannot act on %s: %s", event, failure)
+                log.warning("cannot apply %s: %s", event, failure)
             sequence = event.sequence
         if sequence:
-            self._link.done(sequence)
+            self._client.acknowledge(sequence)
 
-    def _act_on(self, event: DeviceEvent | EntryEvent) -> None:
+    def _apply(self, event: DeviceEvent | EntryEvent) -> None:
         if isinstance(event, EntryEvent):
-            self._view.changed(event.path, present=event.present)
+            self._view.update_entry(event.path, present=event.present)
             return
         properties = event.properties
         if "MAJOR" in dict(properties):
-            number = self._act_on_node(dict(properties))
+            number = self._update_node(dict(properties))
             renumbered = {"MAJOR": str(number.major), "MINOR": str(number.minor)}
             properties = tuple((key, renumbered.get(key, value)) for key, value in properties)
         if self._uevents is not None:
             self._uevents.send(properties)
 
-    def _act_on_node(self, properties: dict[str, str]) -> NodeNumber:
-        """Make or remove a node, and return its number, which is another than the machine's own."""
+    def _update_node(self, properties: dict[str, str]) -> NodeNumber:
+        """Create, remove or change a node, and return its number, which differs from the machine's own number."""
         name, kind = properties["DEVNAME"], "block" if properties["SUBSYSTEM"] == "block" else "char"
         number = NodeNumber(int(properties["MAJOR"]), int(properties["MINOR"]))
         if properties["ACTION"] == "add":
-            number = self._make_node(kind, name, number)
+            number = self._create_node(kind, name, number)
         elif properties["ACTION"] == "remove":
-            self._known.discard((kind, self._nodes.number(name) or number))
-            self._nodes.remove(name)
+            number_of_node = self._dev.number(name) or number
+            self._devices.discard((kind, number_of_node))
+            self._dev.remove(name)
         else:
-            number = self._nodes.number(name) or number
+            number = self._dev.number(name) or number
             if "DISK_RO" in properties:
-                self._nodes.set_read_only(name, read_only=properties["DISK_RO"] == "1")
+                self._dev.set_read_only(name, read_only=properties["DISK_RO"] == "1")
         return number
 
-    def _make_node(self, kind: str, name: str, number: NodeNumber) -> NodeNumber:
-        """Make a node and return its number, which is the machine's own when the node has none."""
-        new = self._nodes.add(name, block=kind == "block")
+    def _create_node(self, kind: str, name: str, number: NodeNumber) -> NodeNumber:
+        """Create a node and return its number; for a regular file, the machine's own number."""
+        new = self._dev.add(name, block=kind == "block")
         if new is None:
             return number
-        self._link.renumber(kind, (number.major, number.minor), (new.major, new.minor))
-        self._known.add((kind, new))
+        self._client.renumber(kind, (number.major, number.minor), (new.major, new.minor))
+        self._devices.add((kind, new))
         return new
 
 
-def _pass_on(signals: int, command: RunningCommand) -> None:
-    """Give the command what came.  What the terminal sends it sends to the command as well."""
-    for caught in syscalls.read_signals(signals):
-        if not caught.from_kernel:
-            command.send(caught.number)
+def _forward_signals(signals: int, command: RunningCommand) -> None:
+    """Send the command the signals that arrived, except those of the terminal, which signals the command itself."""
+    for blocked in libc.read_signals(signals):
+        if not blocked.from_kernel:
+            command.send_signal(blocked.number)
 
 
 @contextlib.contextmanager
-def caught_signals() -> Iterator[int]:
-    """Keep what is to be passed on from doing anything else: gives a descriptor that reads it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
-    descriptor = syscalls.signal_descriptor(PASSED_ON)
+def blocked_signals() -> Iterator[int]:
+    """Block the signals to be forwarded; yields a descriptor from which to read them (signalfd(2))."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED_SIGNALS)
+    descriptor = libc.signal_descriptor(FORWARDED_SIGNALS)
     try:
         yield descriptor
     finally:

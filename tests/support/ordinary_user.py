@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from nvdimmfs.sandbox import syscalls
+from nvdimmfs.sandbox import libc
 
 #: Nobody, on Debian and elsewhere.
 USER = 65534
@@ -28,14 +28,14 @@ def main() -> None:
     os.umask(0o022)
     divider = sys.argv.index("--")
     needed, command = [Path(folder) for folder in sys.argv[1:divider]], sys.argv[divider + 1 :]
-    syscalls.unshare(syscalls.CLONE_NEWNS)
-    syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_SLAVE)
+    libc.unshare(libc.CLONE_NEWNS)
+    libc.mount("none", "/", flags=libc.MS_REC | libc.MS_SLAVE)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        syscalls.mount("none", scratch, "tmpfs", options="mode=755")
+        libc.mount("none", scratch, "tmpfs", options="mode=755")
         _open_fuse(scratch / "fuse")
         _open_ways(needed, scratch)
-        syscalls.umount(scratch)
+        libc.umount(scratch)
     os.setgroups([])
     os.setgid(USER)
     os.setuid(USER)
@@ -45,7 +45,7 @@ def main() -> None:
 def _open_fuse(node: Path) -> None:
     os.mknod(node, stat.S_IFCHR, _FUSE)
     node.chmod(0o666)
-    syscalls.bind(node, "/dev/fuse")
+    libc.bind_mount(node, "/dev/fuse")
 
 
 def _open_ways(needed: list[Path], scratch: Path) -> None:
@@ -55,13 +55,13 @@ def _open_ways(needed: list[Path], scratch: Path) -> None:
         barrier = _barrier(folder)
         if barrier is not None:
             (scratch / str(number)).mkdir()
-            syscalls.bind(folder, scratch / str(number))
+            libc.bind_mount(folder, scratch / str(number))
             kept.setdefault(barrier, []).append((folder, scratch / str(number)))
     for barrier, folders in kept.items():
-        syscalls.mount("none", barrier, "tmpfs", options="mode=755")
+        libc.mount("none", barrier, "tmpfs", options="mode=755")
         for folder, source in folders:
             folder.mkdir(parents=True, exist_ok=True)
-            syscalls.bind(source, folder)
+            libc.bind_mount(source, folder)
 
 
 def _barrier(folder: Path) -> Path | None:

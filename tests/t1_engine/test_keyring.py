@@ -1,11 +1,11 @@
-"""What the host's keyrings are asked, and what stands for a key's secret."""
+"""How the host's keyrings are read, and the digests that stand in for keys' secrets."""
 
 import errno
 import os
 
 import pytest
 
-from nvdimmfs.sandbox import syscalls
+from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.keyring import UserKeyring
 
 KEYS = {
@@ -32,10 +32,10 @@ def keyring(monkeypatch):
     def known(serial):
         return KEYS.get(serial) or refuse(errno.ENOKEY)
 
-    monkeypatch.setattr(syscalls, "possess_user_keyring", lambda: None)
-    monkeypatch.setattr(syscalls, "find_key", find)
-    monkeypatch.setattr(syscalls, "key_description", lambda serial: f"{known(serial)[0]};0;0;0;x".encode())
-    monkeypatch.setattr(syscalls, "key_contents", lambda serial: known(serial)[2])
+    monkeypatch.setattr(libc, "possess_user_keyring", lambda: None)
+    monkeypatch.setattr(libc, "find_key", find)
+    monkeypatch.setattr(libc, "key_description", lambda serial: f"{known(serial)[0]};0;0;0;x".encode())
+    monkeypatch.setattr(libc, "key_contents", lambda serial: known(serial)[2])
     return UserKeyring()
 
 
@@ -59,7 +59,7 @@ def test_names_of_other_keys_are_not_found(keyring):
 
 
 def test_a_host_without_keys_has_none(monkeypatch):
-    monkeypatch.setattr(syscalls, "possess_user_keyring", lambda: refuse(errno.ENOSYS))
+    monkeypatch.setattr(libc, "possess_user_keyring", lambda: refuse(errno.ENOSYS))
     keyring = UserKeyring()
     assert keyring.payload(1) is None
     assert keyring.find("first") is None

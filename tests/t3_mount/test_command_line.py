@@ -101,13 +101,13 @@ def test_nothing_heavy_is_loaded_before_it_is_needed():
 
 def test_what_the_doctor_cannot_try_does_not_work():
     script = """
-        from nvdimmfs.sandbox import host, namespaces
-        def enter(*, own_network): raise ValueError("unforeseen")
+        from nvdimmfs.sandbox import host_support, namespaces
+        def enter(*, private_network): raise ValueError("unforeseen")
         namespaces.enter = enter
-        print(next(host.findings()))
+        print(next(host_support.findings()))
     """
     done = command(MACHINE[0], "-c", textwrap.dedent(script))
-    assert "State.MISSING" in done.stdout
+    assert "Support.MISSING" in done.stdout
     assert "unforeseen" in done.stdout
 
 
@@ -127,7 +127,7 @@ def test_media_that_the_mount_would_cover(folder, tmp_path):
 def test_a_working_directory_that_is_gone(words, tmp_path):
     (tmp_path / "gone").mkdir()
     done = command("sh", "-c", f"cd {tmp_path}/gone; rmdir {tmp_path}/gone; exec {' '.join(MACHINE)} {words}")
-    assert refusal(done) == "the working directory is not there any more"
+    assert refusal(done) == "the working directory has been removed"
 
 
 @pytest.mark.parametrize("sub_command", ["mount", "umount"])

@@ -102,8 +102,8 @@ def test_nothing_outlives_a_supervisor_that_is_killed_before_anybody_watches(num
     script = f"""
         import fcntl, os, select, signal
         from nvdimmfs.cli.main import main
-        from nvdimmfs.sandbox import syscalls
-        supervisor, die_with_parent = os.pidfd_open(os.getpid()), syscalls.die_with_parent
+        from nvdimmfs.sandbox import libc
+        supervisor, die_with_parent = os.pidfd_open(os.getpid()), libc.die_with_parent
         bell, rope = os.pipe()
         fcntl.fcntl(bell, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(bell, fcntl.F_SETSIG, signal.SIGKILL)
@@ -113,7 +113,7 @@ def test_nothing_outlives_a_supervisor_that_is_killed_before_anybody_watches(num
                 os.write(rope, b"x")
                 select.select([supervisor], [], [])
             die_with_parent(number, *others)
-        syscalls.die_with_parent = ask_late
+        libc.die_with_parent = ask_late
         main(["run", "--", "sleep", "1000"])
     """
     program = (sys.executable, "-c", textwrap.dedent(script))
@@ -129,7 +129,7 @@ def test_it_ends_when_the_machine_is_killed(tag):
     os.kill(int(machine), signal.SIGKILL)
     _, words = process.communicate(timeout=sandboxes.PATIENCE)
     assert process.returncode == 1
-    assert words.startswith("nvdimmfs: cannot hear from the machine: ")
+    assert words.startswith("nvdimmfs: cannot read the machine's events: ")
 
 
 def test_a_machine_that_cannot_be_made_says_so():
@@ -140,7 +140,10 @@ def test_a_machine_that_cannot_be_made_says_so():
 
 def test_a_sandbox_in_a_sandbox_says_so():
     done = run(*mounting.MACHINE, "run", "--", "true")
-    assert (done.returncode, done.stderr) == (1, "nvdimmfs: this is a sandbox already: call the command as it is\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "nvdimmfs: this is already inside a sandbox: run the command itself, without nvdimmfs run\n",
+    )
 
 
 # A machine that is there already

@@ -144,5 +144,5 @@ def test_elsewhere_nobody_may_send():
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
-        "EPERM: uevents cannot be sent: Operation not permitted; this needs a private network namespace\n"
+        "EPERM: cannot send uevents: Operation not permitted; only root of a private network namespace may send them\n"
     )

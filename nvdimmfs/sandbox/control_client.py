@@ -1,0 +1,109 @@
+"""The sandbox's end of the machine's control channel (`formats.control`), a file in the machine's mount."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+from nvdimmfs.formats import control
+from nvdimmfs.formats.control import DeviceEvent, EntryEvent, Message
+from nvdimmfs.sandbox.errors import step
+
+#: Where the channel is, relative to the mount.
+CHANNEL = "sys/kernel/debug/nvdimmfs/control"
+
+#: Bytes to read at once; no message is longer.
+_BUFFER_SIZE = 1 << 18
+
+
+class ArgumentMemory(Protocol):
+    """The memory that the argument of ioctl(2) points to.  OSError where nothing is mapped."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes that the kernel would copy in."""
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Bytes that the kernel would copy out."""
+
+
+class ControlClient:
+    """Two open files of the channel: one for requests, one for events.
+
+    The machine answers each request before `write` returns, and events are read only when poll(2) reports one.  So this
+    process never blocks in a call that the machine would have to complete.
+    """
+
+    def __init__(self, mount: Path) -> None:
+        self._requests = os.open(mount / CHANNEL, os.O_RDWR | os.O_CLOEXEC)
+        self._events = os.open(mount / CHANNEL, os.O_RDWR | os.O_CLOEXEC)
+
+    def fileno(self) -> int:
+        """A descriptor that poll(2) reports readable when there are events."""
+        return self._events
+
+    def close(self) -> None:
+        """Close both files."""
+        os.close(self._requests)
+        os.close(self._events)
+
+    def watch(self, directories: tuple[str, ...]) -> None:
+        """Receive events from now on: of all devices, and of entries of these directories."""
+        os.write(self._events, control.encode(control.Watch(directories)))
+
+    def events(self) -> list[DeviceEvent | EntryEvent]:
+        """Read all pending events.  SandboxError when the machine has gone."""
+        found = []
+        with step("read the machine's events", "its process has ended, or it was unmounted"):
+            while data := os.read(self._events, _BUFFER_SIZE):
+                event = control.decode(data)
+                assert isinstance(event, DeviceEvent | EntryEvent), event
+                found.append(event)
+        return found
+
+    def acknowledge(self, sequence: int) -> None:
+        """Report that all events up to that number have been applied."""
+        os.write(self._events, control.encode(control.Done(sequence)))
+
+    def ioctl(self, call: control.Ioctl, memory: ArgumentMemory) -> int:
+        """Have the machine execute an ioctl and return its result; a negative number is an errno."""
+        reply = self._request(call)
+        while isinstance(reply, control.CopyIn | control.CopyOut):
+            reply = self._request(_copy(reply, memory))
+        return _result(reply)
+
+    def load(self, module: str) -> int:
+        """Load a module: 0, or a negative errno."""
+        return _result(self._request(control.Load(module)))
+
+    def unload(self, module: str) -> int:
+        """Unload a module: 0, or a negative errno."""
+        return _result(self._request(control.Unload(module)))
+
+    def renumber(self, kind: str, old: tuple[int, int], new: tuple[int, int]) -> int:
+        """Give a device the number of its node: 0, or a negative errno."""
+        return _result(self._request(control.Renumber(kind, *old, *new)))
+
+    def _request(self, message: Message) -> Message:
+        os.write(self._requests, control.encode(message))
+        return control.decode(os.read(self._requests, _BUFFER_SIZE))
+
+
+def _copy(request: control.CopyIn | control.CopyOut, memory: ArgumentMemory) -> Message:
+    """Copy as the machine requests, and return the message that reports it."""
+    try:
+        if isinstance(request, control.CopyIn):
+            return control.Copied(memory.read(request.offset, request.length))
+        memory.write(request.offset, request.data)
+    except OSError:
+        return control.Fault()
+    return control.Copied(b"")
+
+
+def _result(reply: Message) -> int:
+    match reply:
+        case control.Result(value):
+            return value
+        case control.Refused(number):
+            return -number
+    raise AssertionError(reply)

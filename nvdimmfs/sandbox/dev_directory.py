@@ -1,0 +1,150 @@
+"""/dev inside a sandbox: one node for each device of the machine.
+
+A character device is the terminal end of an unused pseudoterminal.  Any user can create one, it has a device number of
+its own, and it accepts ioctl(2); the seccomp filter takes the requests that matter before the terminal sees them.  A
+disk is a loop device over the file in the machine's mount, where the host has loop devices and this process may use
+them; otherwise it is that file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import termios
+from pathlib import Path
+
+from attrs import define
+
+from nvdimmfs.sandbox import libc
+from nvdimmfs.sandbox.device_node import NODE_MODE, DeviceNode, NodeNumber
+from nvdimmfs.sandbox.loop_devices import LoopDevices, LoopNode
+from nvdimmfs.sandbox.merged_view import hide
+
+#: Requests on the master end of a pseudoterminal (include/uapi/asm-generic/ioctls.h).
+_TIOCGPTN = 0x80045430
+_TIOCSPTLCK = 0x40045431
+
+#: Indexes of the local modes and of the control characters in the result of tcgetattr(3) (`termios`).
+_LFLAG, _CC = 3, 6
+
+
+@define(eq=False)
+class TerminalNode:
+    """A character device."""
+
+    path: Path
+    number: NodeNumber | None
+    master: int
+
+    def remove(self) -> None:
+        hide(self.path)
+        os.close(self.master)
+
+
+@define(eq=False)
+class FileNode:
+    """A disk that is a regular file."""
+
+    path: Path
+    number: NodeNumber | None = None
+
+    def remove(self) -> None:
+        hide(self.path)
+
+
+class DevDirectory:
+    """All device nodes of a machine.
+
+    Args:
+        dev: the sandbox's /dev.
+        machine: the machine's mount.
+        terminals: the mount point of a devpts that only this sandbox uses.
+        loop_devices: creates block devices; None to use regular files.
+    """
+
+    def __init__(self, dev: Path, machine: Path, terminals: Path, loop_devices: LoopDevices | None) -> None:
+        self._dev = dev
+        self._machine = machine
+        self._terminals = terminals
+        self._loop_devices = loop_devices
+        self._nodes: dict[str, DeviceNode] = {}
+
+    @property
+    def terminal_filesystem(self) -> int:
+        """The file system (st_dev) of the character devices."""
+        return self._terminals.stat().st_dev
+
+    def add(self, name: str, *, block: bool) -> NodeNumber | None:
+        """Create a node and return its number; None for a regular file."""
+        self.remove(name)
+        node = self._create_disk(name) if block else self._create_terminal(name)
+        self._nodes[name] = node
+        return node.number
+
+    def number(self, name: str) -> NodeNumber | None:
+        """The number of a node; None when there is no such node, or it is a regular file."""
+        node = self._nodes.get(name)
+        return node.number if node else None
+
+    def set_read_only(self, name: str, *, read_only: bool) -> None:
+        """Follow a change of the disk's read-only flag.  For a regular file the machine itself refuses writes."""
+        node = self._nodes.get(name)
+        if isinstance(node, LoopNode):
+            node.set_read_only(read_only=read_only)
+
+    def has_claimed_partitions(self, disk: NodeNumber) -> bool:
+        """Whether a partition of the disk with that number is claimed exclusively, such as by a mounted file system."""
+        claimed = (name for name, node in self._nodes.items() if isinstance(node, LoopNode) and node.is_claimed())
+        return any(self.number(self._disk_of(name)) == disk for name in claimed)
+
+    def _disk_of(self, name: str) -> str:
+        """The name of the disk that a partition is on; empty for a name that is no partition's."""
+        directory = (self._machine / "sys/class/block" / name).resolve()
+        return directory.parent.name if (directory / "partition").exists() else ""
+
+    def remove(self, name: str) -> None:
+        """Remove a node, if it exists."""
+        node = self._nodes.pop(name, None)
+        if node is not None:
+            node.remove()
+
+    def remove_all(self) -> None:
+        """Remove all nodes."""
+        for name in list(self._nodes):
+            self.remove(name)
+
+    def _create_terminal(self, name: str) -> TerminalNode:
+        master = os.open(self._terminals / "ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        (minor,) = struct.unpack("=I", fcntl.ioctl(master, _TIOCGPTN, bytes(4)))
+        fcntl.ioctl(master, _TIOCSPTLCK, bytes(4))
+        _make_reads_return(master)
+        slave = self._terminals / str(minor)
+        slave.chmod(NODE_MODE)
+        path = self._dev / name
+        path.touch()
+        libc.bind_mount(slave, path)
+        number = slave.stat().st_rdev
+        return TerminalNode(path, NodeNumber(os.major(number), os.minor(number)), master)
+
+    def _create_disk(self, name: str) -> DeviceNode:
+        path = self._dev / name
+        if self._loop_devices is not None:
+            with contextlib.suppress(OSError):
+                disk = (self._machine / "sys/class/block" / name).resolve()
+                queue = disk if (disk / "queue").exists() else disk.parent  # a partition uses its disk's queue
+                block_size = int((queue / "queue/logical_block_size").read_text())
+                read_only = (disk / "ro").read_text() == "1\n"
+                return self._loop_devices.attach(self._machine / "dev" / name, path, block_size, read_only=read_only)
+        path.touch()
+        libc.bind_mount(self._machine / "dev" / name, path)
+        return FileNode(path)
+
+
+def _make_reads_return(terminal: int) -> None:
+    """Make each read return end of file at once, instead of waiting for input that never comes."""
+    settings = termios.tcgetattr(terminal)
+    settings[_LFLAG] &= ~(termios.ICANON | termios.ECHO | termios.ISIG)
+    settings[_CC][termios.VMIN] = settings[_CC][termios.VTIME] = 0
+    termios.tcsetattr(terminal, termios.TCSANOW, settings)

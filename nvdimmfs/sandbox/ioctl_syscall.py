@@ -1,0 +1,84 @@
+"""ioctl(2) on the machine's character and block devices, passed on to the machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Container
+
+from nvdimmfs.formats.control import Ioctl
+from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile, ThreadMemory
+from nvdimmfs.sandbox.control_client import ControlClient
+from nvdimmfs.sandbox.device_node import NodeNumber
+from nvdimmfs.sandbox.namespaces import CAP_SYS_ADMIN
+from nvdimmfs.sandbox.seccomp import BLKROSET, BLKRRPART
+
+#: Mask of the 32 bits that the kernel looks at in a descriptor and in a request.
+_WORD = 0xFFFFFFFF
+
+
+class IoctlSyscall:
+    """Executes ioctl(2).
+
+    Args:
+        client: the machine.
+        devices: the kinds and numbers of the machine's device nodes.
+        terminal_filesystem: the file system (st_dev) of its character devices.  The host's terminals have the same
+            numbers, on another file system.
+        process_events: applies the machine's pending events.
+        has_claimed_partitions: whether a partition of the disk with that number is mounted or otherwise claimed.
+    """
+
+    def __init__(
+        self,
+        client: ControlClient,
+        devices: Container[tuple[str, NodeNumber]],
+        terminal_filesystem: int,
+        process_events: Callable[[], None],
+        has_claimed_partitions: Callable[[NodeNumber], bool],
+    ) -> None:
+        self._client = client
+        self._devices = devices
+        self._terminal_filesystem = terminal_filesystem
+        self._process_events = process_events
+        self._has_claimed_partitions = has_claimed_partitions
+
+    def execute(self, caller: CallingThread, arguments: tuple[int, ...]) -> int | None:
+        """The call's return value, or a negative errno; None to have the kernel execute the call."""
+        descriptor, request, address, *_ = arguments
+        file = caller.file(descriptor & _WORD)
+        if file is None or not self._is_machine_device(file):
+            return None
+        call = Ioctl(
+            file.kind,
+            file.number.major,
+            file.number.minor,
+            request & _WORD,
+            address,
+            writable=file.is_writable,
+            privileged=caller.has_capability(CAP_SYS_ADMIN),
+        )
+        if file.kind == "block" and call.request == BLKRRPART:
+            if call.privileged and self._has_claimed_partitions(file.number):
+                return -errno.EBUSY
+            _sync(caller, file)
+        value = self._client.ioctl(call, ThreadMemory(caller, address))
+        if file.kind == "block":
+            self._process_events()
+            if call.request == BLKROSET and value == 0:
+                return None  # the loop device in front of the disk needs the flag as well
+        return value
+
+    def _is_machine_device(self, file: ThreadFile) -> bool:
+        if file.kind == "char" and file.status.st_dev != self._terminal_filesystem:
+            return False
+        return (file.kind, file.number) in self._devices
+
+
+def _sync(caller: CallingThread, file: ThreadFile) -> None:
+    """Write the loop device's page cache back to the machine's disk, such as a new partition table."""
+    device = caller.reopen(file)
+    try:
+        os.fsync(device)
+    finally:
+        os.close(device)

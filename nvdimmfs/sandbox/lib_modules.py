@@ -1,0 +1,73 @@
+"""/lib/modules inside a sandbox: the machine's modules, where modprobe(8) and libkmod look for them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+from nvdimmfs.modules.module_files import ModuleFile, modules_of_kernel
+from nvdimmfs.modules.module_folder import write_module_folder
+from nvdimmfs.sandbox import libc
+from nvdimmfs.sandbox.merged_view import overmount
+
+#: Where distributions install modules.
+LIB_MODULES = Path("/lib/modules")
+
+#: The kernel's list of loaded modules.
+_PROC_MODULES = Path("/proc/modules")
+
+#: Prints that list as lsmod(8) does.
+_LSMOD = """#!/bin/sh
+echo 'Module                  Size  Used by'
+while read -r name size count users _; do
+    users=${{users%,}}
+    test "$users" != - || users=
+    printf '%-19s %8s  %s%s\\n' "$name" "$size" "$count" "${{users:+ $users}}"
+done < {modules}
+"""
+
+#: The machine's list of its modules, relative to its mount.
+_MACHINE_MODULES = "sys/kernel/debug/nvdimmfs/modules"
+
+
+def mount_lib_modules(machine: Path, scratch: Path) -> None:
+    """Mount the machine's modules over the host's, under the release that uname(2) reports.
+
+    Args:
+        machine: the machine's mount.
+        scratch: the directory to write the module files to.
+    """
+    write_module_folder(scratch / os.uname().release, _module_files(machine), os.uname().release)
+    if not LIB_MODULES.is_dir():
+        # A mount needs an existing directory, so the parent is replaced by one that has it.
+        overmount(LIB_MODULES.parent.resolve(), lambda name: name != LIB_MODULES.name)
+        LIB_MODULES.mkdir()
+    libc.bind_mount(scratch, LIB_MODULES)
+
+
+def make_lsmod(machine: Path, directory: Path) -> Path | None:
+    """Write an lsmod that prints the machine's modules.
+
+    Only a host whose kernel has no modules needs it: that kernel has no /proc/modules to mount over.
+
+    Args:
+        machine: the machine's mount.
+        directory: created to hold the command.
+
+    Returns:
+        The directory, for PATH; None where it is not needed.
+    """
+    if _PROC_MODULES.exists():
+        return None
+    directory.mkdir()
+    command = directory / "lsmod"
+    command.write_text(_LSMOD.format(modules=shlex.quote(str(machine / "proc/modules"))))
+    command.chmod(0o755)
+    return directory
+
+
+def _module_files(machine: Path) -> tuple[ModuleFile, ...]:
+    """The module files of the kernel that the machine runs, which follows from the modules that it can load."""
+    names = {line.partition(":")[0] for line in (machine / _MACHINE_MODULES).read_text().splitlines()}
+    return modules_of_kernel(test="nfit_test" in names, dax="device_dax" in names)

@@ -1,0 +1,191 @@
+"""System calls that Python 3.11 does not offer, made through the C library.  Each raises OSError with its errno."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import select
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+from attrs import frozen
+
+from nvdimmfs.sandbox.syscall_numbers import family
+
+# Flags of unshare(2) (include/uapi/linux/sched.h).
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+# Flags of mount(2) and umount2(2) (include/uapi/linux/mount.h, include/linux/fs.h).
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_SLAVE = 0x80000
+MNT_DETACH = 0x2
+UMOUNT_NOFOLLOW = 0x8
+
+# Operations of prctl(2) (include/uapi/linux/prctl.h).
+PR_SET_PDEATHSIG = 1
+
+# Operations of keyctl(2), and two keyrings (include/uapi/linux/keyctl.h).
+_JOIN_SESSION, _DESCRIBE, _LINK, _SEARCH, _READ = 1, 6, 8, 10, 11
+_SESSION_KEYRING, _USER_KEYRING = -3, -4
+#: Size of the buffer for a key's description or contents: a page.
+_KEY_BUFFER_SIZE = 4096
+
+# struct signalfd_siginfo: the number and the code; the rest is skipped (include/uapi/linux/signalfd.h).
+_SIGNAL = struct.Struct("=I4xi116x")
+#: How many to read at once; poll(2) reports the remaining ones.
+_SIGNALS_AT_A_TIME = 16
+#: The code of a signal that the kernel itself sends (include/uapi/asm-generic/siginfo.h).
+_SI_KERNEL = 0x80
+#: Bytes of the C library's sigset_t; the kernel looks at the first eight.
+_SIGNAL_SET_SIZE = 128
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def unshare(flags: int) -> None:
+    """Move this process into new namespaces, of the kinds that the flags name."""
+    _check(_LIBC.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def mount(source: Path | str, target: Path | str, kind: str = "", flags: int = 0, options: str = "") -> None:
+    """Mount a file system."""
+    names = (os.fsencode(source), os.fsencode(target), kind.encode() or None)
+    _check(_LIBC.mount(*names, ctypes.c_ulong(flags), options.encode() or None), str(target))
+
+
+def bind_mount(source: Path | str, target: Path | str) -> None:
+    """Mount a file or a directory, with all mounts below it, at another path as well."""
+    mount(source, target, flags=MS_BIND | MS_REC)
+
+
+def umount(target: Path | str) -> None:
+    """Detach the topmost mount, even while it is in use."""
+    _check(_LIBC.umount2(os.fsencode(target), ctypes.c_int(MNT_DETACH | UMOUNT_NOFOLLOW)), str(target))
+
+
+@frozen
+class BlockedSignal:
+    """A blocked signal, read from a descriptor.
+
+    Attributes:
+        number: the signal number.
+        from_kernel: whether the kernel sent it, as for Ctrl-C on the terminal, and not a process.
+    """
+
+    number: int
+    from_kernel: bool
+
+
+def signal_descriptor(numbers: Iterable[int]) -> int:
+    """Open a descriptor from which to read these signals (signalfd(2)).  The caller must have blocked them."""
+    mask = ctypes.c_uint64(sum(1 << number - 1 for number in numbers))
+    signal_set = ctypes.create_string_buffer(_SIGNAL_SET_SIZE)
+    ctypes.memmove(signal_set, ctypes.byref(mask), ctypes.sizeof(mask))
+    return _check(_LIBC.signalfd(-1, signal_set, os.O_NONBLOCK | os.O_CLOEXEC), "signalfd")
+
+
+def read_signals(descriptor: int) -> list[BlockedSignal]:
+    """Read pending signals."""
+    data = os.read(descriptor, _SIGNALS_AT_A_TIME * _SIGNAL.size)
+    return [BlockedSignal(number, code == _SI_KERNEL) for number, code in _SIGNAL.iter_unpack(data)]
+
+
+def die_with_parent(signal: int, parent: int) -> None:
+    """Have the kernel send this process a signal when its parent exits; exit at once if the parent already has.
+
+    Args:
+        signal: the signal number.
+        parent: a descriptor of the parent (pidfd_open(2)); it is closed.
+    """
+    _check(_LIBC.prctl(ctypes.c_int(PR_SET_PDEATHSIG), ctypes.c_ulong(signal), 0, 0, 0), "prctl")
+    has_ended, _, _ = select.select([parent], [], [], 0)
+    if has_ended:
+        os._exit(1)
+    os.close(parent)
+
+
+def seccomp(operation: int, flags: int, arguments: object) -> int:
+    """Make the system call; `arguments` is any object that ctypes passes as a pointer."""
+    number = family()[0].seccomp
+    return _check(_LIBC.syscall(ctypes.c_long(number), operation, flags, arguments), "seccomp")
+
+
+class _IoVec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+def read_memory(process: int, address: int, length: int) -> bytes:
+    """Read another process's memory.  EFAULT unless all of it is mapped and readable."""
+    buffer = ctypes.create_string_buffer(length)
+    _copy(_LIBC.process_vm_readv, process, buffer, address, length)
+    return buffer.raw
+
+
+def write_memory(process: int, address: int, data: bytes) -> None:
+    """Write another process's memory.  EFAULT unless all of it is mapped and writable."""
+    buffer = ctypes.create_string_buffer(data, len(data))
+    _copy(_LIBC.process_vm_writev, process, buffer, address, len(data))
+
+
+def _copy(
+    call: ctypes._NamedFuncPointer, process: int, buffer: ctypes.Array[ctypes.c_char], address: int, length: int
+) -> None:
+    local = _IoVec(ctypes.cast(buffer, ctypes.c_void_p), length)
+    remote = _IoVec(ctypes.c_void_p(address), length)
+    call.restype = ctypes.c_ssize_t
+    one = ctypes.c_ulong(1)
+    copied = _check(call(process, ctypes.byref(local), one, ctypes.byref(remote), one, ctypes.c_ulong(0)), "memory")
+    if copied != length:
+        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+
+
+def _check(result: int, what: str) -> int:
+    if result == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+    return result
+
+
+def possess_user_keyring() -> None:
+    """Join a new session keyring and link the user's keyring to it, so that a search finds the user's keys."""
+    _keyctl(_JOIN_SESSION, None)
+    _keyctl(_LINK, _USER_KEYRING, _SESSION_KEYRING)
+
+
+def find_key(kind: str, description: str) -> int:
+    """The serial number of a key in the session keyring."""
+    return _keyctl(_SEARCH, _SESSION_KEYRING, kind.encode(), description.encode(), 0)
+
+
+def key_description(serial: int) -> bytes:
+    """A key's type, owners, permissions and name, separated by semicolons."""
+    return _read_key(_DESCRIBE, serial).rstrip(b"\0")
+
+
+def key_contents(serial: int) -> bytes:
+    """A key's contents, as far as the kernel gives them out."""
+    return _read_key(_READ, serial)
+
+
+def _read_key(operation: int, serial: int) -> bytes:
+    buffer = ctypes.create_string_buffer(_KEY_BUFFER_SIZE)
+    length = _keyctl(operation, serial, buffer, ctypes.c_size_t(_KEY_BUFFER_SIZE))
+    return buffer.raw[: min(length, _KEY_BUFFER_SIZE)]
+
+
+def _keyctl(operation: int, *arguments: object) -> int:
+    number = family()[0].keyctl
+    result: int = _LIBC.syscall(ctypes.c_long(number), ctypes.c_int(operation), *arguments)
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return result

@@ -1,0 +1,63 @@
+"""The sandbox's server: the process that builds the machine and serves its mount."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from nvdimmfs.sandbox import libc
+from nvdimmfs.sandbox.errors import SandboxError
+
+#: Mounts a machine at a path and serves it until SIGTERM; calls its second argument once the mount answers.
+Serve = Callable[[Path, Callable[[], None]], None]
+
+#: The server's report that the mount answers; any other report is an error message.
+_READY = b"+"
+
+
+@contextlib.contextmanager
+def running_server(serve: Serve, mountpoint: Path) -> Iterator[None]:
+    """Start the server, wait until its mount answers, and stop it at the end.
+
+    Raises:
+        SandboxError: the machine cannot be built or mounted.
+    """
+    reports, report = os.pipe()
+    supervisor = os.pidfd_open(os.getpid())
+    server = os.fork()
+    if server == 0:
+        _run_server(serve, mountpoint, report, supervisor)
+    os.close(supervisor)
+    os.close(report)
+    try:
+        with os.fdopen(reports, "rb") as lines:
+            received = lines.read()
+        if received != _READY:
+            raise SandboxError(received.decode(errors="replace") or "the machine's process was killed")
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server, signal.SIGTERM)
+        os.waitpid(server, 0)
+
+
+def _run_server(serve: Serve, mountpoint: Path, report: int, supervisor: int) -> NoReturn:
+    """In the server: serve the mount, and report on the pipe that it answers, or why it does not."""
+    try:
+        os.setsid()  # the terminal's signals are meant for the command
+        libc.die_with_parent(signal.SIGTERM, supervisor)
+
+        def on_ready() -> None:
+            os.write(report, _READY)
+            os.close(report)
+
+        serve(mountpoint, on_ready)
+    except BaseException as failure:  # the supervisor must learn of any error
+        with contextlib.suppress(OSError):
+            os.write(report, str(failure).encode(errors="replace") or repr(failure).encode())
+        os._exit(1)
+    os._exit(0)

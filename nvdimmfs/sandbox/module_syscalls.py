@@ -1,0 +1,133 @@
+"""The system calls that change modules, with the kernel's checks in the kernel's order (kernel/module/main.c, 6.1)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from nvdimmfs.formats.elf_module import FILE_HEADER_SIZE, module_name
+from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile
+from nvdimmfs.sandbox.control_client import ControlClient
+
+#: The capability that the calls require (CAP_SYS_MODULE, include/uapi/linux/capability.h).
+_CAP_SYS_MODULE = 16
+
+#: Largest size of a module's name, its NUL included (MODULE_NAME_LEN, include/linux/module.h, 64-bit).
+_MODULE_NAME_LENGTH = 56
+
+#: Flags of finit_module(2) (include/uapi/linux/module.h); a kernel without decompression refuses the last.
+_KNOWN_FLAGS = 0x7
+_COMPRESSED_FILE = 0x4
+
+#: The kernel refuses to read a file of this size or more in one piece (kernel_read_file, fs/kernel_read_file.c).
+_FIRST_LENGTH_TOO_LARGE = 1 << 31
+
+#: How many bytes of an image to keep for parsing; no module of a machine is larger.
+_LARGEST_IMAGE = 64 << 20
+
+#: How /proc names a file that never had a directory entry (memfd_create(2)); such a file has no counted writers.
+_NEVER_LINKED = "/memfd:"
+
+#: How much of a caller's memory is copied at once.
+_PIECE = 1 << 20
+
+#: Mask of the 32 bits of an int argument.
+_WORD = 0xFFFFFFFF
+
+#: The machine's loaded modules, in the sandbox's /sys.
+_LOADED = Path("/sys/module")
+
+
+class ModuleSyscalls:
+    """Executes the calls on a machine.  Each raises OSError to refuse."""
+
+    def __init__(self, client: ControlClient) -> None:
+        self._client = client
+
+    def delete_module(self, caller: CallingThread, arguments: tuple[int, ...]) -> int:
+        """Unload a module.  EPERM, EFAULT, and the machine's refusals."""
+        _require_capability(caller)
+        return self._client.unload(caller.read_string(arguments[0], _MODULE_NAME_LENGTH).decode("latin-1"))
+
+    def init_module(self, caller: CallingThread, arguments: tuple[int, ...]) -> int:
+        """Load an image from memory.  EPERM, ENOEXEC for no valid image, ENOMEM, EFAULT, and the machine's refusals."""
+        _require_capability(caller)
+        address, length, parameters, *_ = arguments
+        if length < FILE_HEADER_SIZE:
+            raise _error(errno.ENOEXEC)
+        if length > _memory_size():
+            raise _error(errno.ENOMEM)
+        return self._load(_image_in_memory(caller, address, length), caller, parameters)
+
+    def finit_module(self, caller: CallingThread, arguments: tuple[int, ...]) -> int:
+        """Load an image from a file.
+
+        EPERM, EINVAL for unknown flags and for anything but a regular file that is not empty, EBADF, ETXTBSY when the
+        file is open for writing, EFBIG, EIO, EOPNOTSUPP for a compressed file, ENOEXEC, EFAULT, and the machine's
+        refusals.
+        """
+        _require_capability(caller)
+        descriptor, parameters, flags, *_ = arguments
+        if flags & _WORD & ~_KNOWN_FLAGS:
+            raise _error(errno.EINVAL)
+        file = caller.file(descriptor & _WORD)
+        if file is None or not file.is_readable:
+            raise _error(errno.EBADF)
+        image = _image_in_file(caller, file)
+        if flags & _COMPRESSED_FILE:
+            raise _error(errno.EOPNOTSUPP)
+        return self._load(image, caller, parameters)
+
+    def _load(self, image: bytes, caller: CallingThread, parameters: int) -> int:
+        try:
+            name = module_name(image)
+        except ValueError:
+            raise _error(errno.ENOEXEC) from None
+        if not (_LOADED / name).exists():  # the kernel refuses a loaded module before it reads the parameters
+            caller.read_string(parameters, _LARGEST_IMAGE)
+        return self._client.load(name)
+
+
+def _require_capability(caller: CallingThread) -> None:
+    if not caller.has_capability(_CAP_SYS_MODULE):
+        raise _error(errno.EPERM)
+
+
+def _image_in_memory(caller: CallingThread, address: int, length: int) -> bytes:
+    """An image in the caller's memory.  All of it must be readable, even where it is too long to be kept."""
+    image = bytearray()
+    for offset in range(0, length, _PIECE):
+        piece = caller.read(address + offset, min(_PIECE, length - offset))
+        if len(image) < _LARGEST_IMAGE:
+            image += piece
+    return bytes(image)
+
+
+def _image_in_file(caller: CallingThread, file: ThreadFile) -> bytes:
+    """An image in a file; errors as `finit_module`."""
+    length = file.status.st_size
+    if not stat.S_ISREG(file.status.st_mode):
+        raise _error(errno.EINVAL)
+    if file.is_writable and not caller.path(file).startswith(_NEVER_LINKED):
+        raise _error(errno.ETXTBSY)
+    if length <= 0:
+        raise _error(errno.EINVAL)
+    if length >= _FIRST_LENGTH_TOO_LARGE:
+        raise _error(errno.EFBIG)
+    wanted = min(length, _LARGEST_IMAGE)
+    with os.fdopen(caller.reopen(file), "rb") as content:
+        image = content.read(wanted)
+    if len(image) < wanted:
+        raise _error(errno.EIO)
+    return image
+
+
+def _memory_size() -> int:
+    """Bytes of RAM; the kernel cannot allocate memory for a longer image."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
