@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
-from nvdimmfs.fuse.identity import FILE_SYSTEM_TYPE, answer_in_time
+from nvdimmfs.fuse.daemon_identity import FILE_SYSTEM_TYPE, run_with_timeout
 
 _MOUNT_TABLE = Path("/proc/self/mountinfo")
 
@@ -93,7 +93,7 @@ class State(enum.Enum):
 def state_of(mount: Mount) -> State:
     """Ask the daemon of a mount for something that nobody else remembers."""
     try:
-        return State(answer_in_time(lambda: _state_when_asked(mount.mountpoint)))
+        return State(run_with_timeout(lambda: _state_when_asked(mount.mountpoint)))
     except TimeoutError:
         return State.SILENT
 

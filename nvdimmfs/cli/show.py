@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nvdimmfs.cli.drawing.bars import Document, is_layout
 from nvdimmfs.cli.errors import MISUSED, CommandError
-from nvdimmfs.fuse.identity import daemon_of
+from nvdimmfs.fuse.daemon_identity import daemon_pid
 
 if TYPE_CHECKING:
     from nvdimmfs.cli.drawing.model import MachineDrawing
@@ -85,7 +85,7 @@ def _print(drawing: MachineDrawing, *, plain: bool) -> None:
 def _read_layout(directory: str) -> Document:
     """What the machine says.  CommandError when there is no machine, or none that this command understands."""
     try:
-        daemon_of(Path(directory))
+        daemon_pid(Path(directory))
         text = Path(directory, LAYOUT).read_text(encoding="utf-8")
     except TimeoutError:
         raise CommandError(f"the daemon of {directory} does not answer: it is stopped, or hangs") from None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nvdimmfs.cli.errors import CommandError
 from nvdimmfs.cli.mount_table import Mount, absolute, is_mounted_elsewhere, mount_at
-from nvdimmfs.fuse.identity import daemon_of
+from nvdimmfs.fuse.daemon_identity import daemon_pid
 from nvdimmfs.fuse.requirements import MOUNT_HELPER
 
 #: How long a daemon may take to write out its media and end, in seconds.
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         _unmount(mountpoint, lazy=True)
         return 0
     try:
-        process = daemon_of(mountpoint)
+        process = daemon_pid(mountpoint)
     except TimeoutError:
         _unmount(mountpoint, lazy=False)
         raise CommandError(f"{mountpoint} is unmounted, but its daemon does not answer and may still run") from None

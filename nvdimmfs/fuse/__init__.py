@@ -1,5 +1,6 @@
-"""The tree as a FUSE mount: what Linux's sysfs answers, system call for system call.
+"""A tree of nodes as a FUSE mount that answers each system call as Linux's sysfs does.
 
-The only importer of pyfuse3 and trio.  `operations` answers requests, `inode` and `open_file` hold what a mount knows
-beyond the tree, `kernel_cache` keeps the kernel from showing what is no longer there, `mount` runs it all.
+This package alone imports pyfuse3 and trio.  `operations` answers the requests, and `handler` turns exceptions into
+errnos.  `inode` and `open_file` hold the state that a mount adds to the tree.  `kernel_cache` invalidates the names and
+attributes that the kernel caches.  `mount` runs the event loop.
 """

@@ -1,4 +1,4 @@
-"""The inodes of a mount: nodes that the kernel knows by number, with what only a file system has to say of them."""
+"""The inodes of a mount: nodes that the kernel knows by number, with their owners, times and extended attributes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pyfuse3 import ROOT_INODE, EntryAttributes, FUSEError, InodeT
 
 from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Node, Tree
 
-#: How long the kernel may keep names and attributes, in seconds.  Long, because `KernelCache` takes back what changes:
-#: stat(2) of a known file then costs 7 microseconds instead of 140.
+#: How long the kernel may cache names and attributes, in seconds.  It can be long because `KernelCache` invalidates
+#: every change.  stat(2) of a cached file costs 7 microseconds instead of 140.
 CACHE_TIMEOUT = 86_400.0
 
-#: st_blksize: sysfs gives the page size (PAGE_SIZE, fs/kernfs/mount.c, Linux 6.1).
+#: st_blksize: sysfs reports the page size (PAGE_SIZE, fs/kernfs/mount.c, Linux 6.1).
 BLOCK_SIZE = 4096
 
-#: st_blocks counts in these units, whatever st_blksize says (stat(2)).
+#: The unit of st_blocks, which does not depend on st_blksize (stat(2)).
 STAT_BLOCK = 512
 
 
@@ -28,13 +28,13 @@ class Inode:
     """A node as the kernel sees it.
 
     Attributes:
-        node: what it stands for; it outlives the node's removal for as long as the kernel holds it.
+        node: the node; the inode outlives the node's removal for as long as the kernel refers to it.
         uid, gid: the owner; chown(2) may change it.
-        atime_ns, mtime_ns, ctime_ns: when it was first looked up, as kernfs has it, or what utimensat(2) set.
-            What else moves them is O_TRUNC, and a write to a device's bytes.
-        lookups: how often the kernel was told of it and has not forgotten it yet.
-        xattrs: extended attributes that somebody set.
-        entry: the attributes in FUSE's form; None when they have to be put together anew.
+        atime_ns, mtime_ns, ctime_ns: the time of the first lookup, as in kernfs, or the time that utimensat(2) set.
+            O_TRUNC and writes to a device's bytes update mtime and ctime, too.
+        lookups: FUSE's lookup count: how many references the kernel has received and not yet forgotten.
+        xattrs: extended attributes that user space set.
+        entry: the attributes in FUSE's form; None when they have to be built anew.
     """
 
     node: Node
@@ -53,22 +53,22 @@ class Inode:
         return self.node.parent is None and self.node.ino != ROOT_INODE
 
     def changed(self) -> None:
-        """Its attributes were changed: ctime is now."""
+        """An attribute was changed: update ctime."""
         self.ctime_ns = time.time_ns()
         self.entry = None
 
     def modified(self) -> None:
-        """Its content was changed, or said to be: mtime and ctime are now."""
+        """The content was changed, or truncated: update mtime and ctime."""
         self.changed()
         self.mtime_ns = self.ctime_ns
 
 
 class Inodes:
-    """The inodes that the kernel may ask about, by number.
+    """The inodes that the kernel may refer to, by number.
 
     Args:
-        tree: whose nodes they are.
-        cache_timeout: how long the kernel may keep names and attributes, in seconds.
+        tree: the tree that is mounted.
+        cache_timeout: how long the kernel may cache names and attributes, in seconds.
     """
 
     def __init__(self, tree: Tree, cache_timeout: float) -> None:
@@ -79,7 +79,7 @@ class Inodes:
         self.of(tree.root).lookups = 1  # the mount itself holds the root and never forgets it
 
     def __getitem__(self, number: InodeT) -> Inode:
-        """The inode of that number.  ESTALE for one that the kernel was not told of or has forgotten."""
+        """The inode with that number.  ESTALE for one that the kernel never received, or has forgotten."""
         inode = self._inodes.get(number)
         if inode is None:
             raise FUSEError(errno.ESTALE)
@@ -96,7 +96,7 @@ class Inodes:
         return node
 
     def of(self, node: Node) -> Inode:
-        """The inode of a node, made when this is the first to be heard of it."""
+        """The inode of a node, created on first use."""
         inode = self._inodes.get(node.ino)
         if inode is None:
             now = time.time_ns()
@@ -111,7 +111,7 @@ class Inodes:
         return inode.entry
 
     def outdate(self, node: Node) -> Inode | None:
-        """Put a node's attributes together anew when they are next asked for; the inode if the kernel holds it."""
+        """Build a node's attributes anew on the next request.  Returns the inode if the kernel refers to it."""
         inode = self._inodes.get(node.ino)
         if inode is None:
             return None
@@ -119,13 +119,13 @@ class Inodes:
         return inode if inode.lookups else None
 
     def discard(self, node: Node) -> None:
-        """Drop the inode of a node that leaves the tree, unless the kernel still holds it."""
+        """Drop the inode of a node that leaves the tree, unless the kernel still refers to it."""
         inode = self._inodes.get(node.ino)
         if inode is not None and not inode.lookups:
             del self._inodes[node.ino]
 
     def forget(self, number: InodeT, lookups: int) -> None:
-        """The kernel takes back so many lookups.  What it no longer holds and the tree no longer has is dropped."""
+        """Subtract from the lookup count.  An inode whose count is 0 and whose node has left the tree is dropped."""
         inode = self._inodes.get(number)
         if inode is None:
             return
@@ -155,7 +155,7 @@ class Inodes:
 def file_size(node: Node) -> int:
     """st_size: a page for an attribute, 0 for directories and links, as in sysfs.
 
-    A binary file that was removed is empty: that is how Linux shows a block device that has vanished.
+    A binary file that was removed is empty, as Linux shows a block device that has been removed.
     """
     if isinstance(node, Attribute):
         return node.size
@@ -165,7 +165,7 @@ def file_size(node: Node) -> int:
 
 
 def subtree(node: Node) -> Iterator[Node]:
-    """The node and everything below it that somebody may have seen, parents first."""
+    """The node and every node below it that has been made, and so may have been seen, parents first."""
     yield node
     if isinstance(node, Directory):
         for child in node.instantiated:
@@ -173,7 +173,7 @@ def subtree(node: Node) -> Iterator[Node]:
 
 
 def _link_count(node: Node) -> int:
-    """st_nlink: 2 and the number of subdirectories for a directory, else 1 (fs/kernfs/inode.c, Linux 6.1)."""
+    """st_nlink: 2 plus the number of subdirectories for a directory, otherwise 1 (fs/kernfs/inode.c, Linux 6.1)."""
     if not isinstance(node, Directory):
         return 1
     return 2 + node.subdirectories

@@ -1,15 +1,16 @@
-"""What the kernel remembers of the tree, and how it is made to forget.
+"""The names and attributes that the kernel caches, and how they are invalidated.
 
-Names and attributes may stay in the kernel's caches for a day, because every change to the tree passes through here.
-The rule is: before the request that caused a change is answered, the kernel has forgotten what the change made
-untrue.  So whoever saw their write(2) return sees no stale name, and neither does anybody they tell.  What changes by
-itself, as time passes, is forgotten by a task of its own soon after.
+The kernel may cache names and attributes for a day, because every change to the tree passes through here.  The rule:
+before the reply to a request is sent, everything that the request made stale has been invalidated.  So a process whose
+write(2) has returned sees no stale name, and neither does any process that it then notifies.  Changes that happen as
+time passes, without a request, are invalidated soon after, by a task of their own.
 
-Making it forget means system calls that wait for locks (a directory's, while somebody looks a name up in it), and those
-who hold such a lock wait for an answer from this very process.  Hence they are made by a worker thread, while the
-event loop goes on answering.  What the thread waits for is always a request that needs no such thread: lookups,
-listings and attribute requests change nothing.  A write(2) that waits for the thread holds the lock of its own file
-alone, which the thread never wants: an attribute has no pages, and a device's pages are dropped only when it is gone.
+Invalidation makes system calls that wait for locks, such as a directory's lock, which the kernel holds while it looks
+up a name; and the holder of that lock waits for a reply from this very process.  A worker thread therefore makes these
+calls, while the event loop goes on replying.  The thread only ever waits for requests that need no invalidation
+themselves: lookups, listings and attribute requests change nothing.  A write(2) that waits for the thread holds only
+the lock of its own file.  The thread never takes that lock: an attribute has no pages, and a device's pages are dropped
+only once the device has been removed.
 """
 
 from __future__ import annotations
@@ -28,130 +29,130 @@ from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Node
 
 log = logging.getLogger(__name__)
 
-#: The kernel had forgotten already, or the mount has gone: either way it remembers nothing.
-_FORGOTTEN = frozenset({errno.ENOENT, errno.ENODEV, errno.ENOTCONN})
+#: Errnos that mean that nothing is cached: the kernel had no such entry, or the mount has ended.
+_NOT_CACHED = frozenset({errno.ENOENT, errno.ENODEV, errno.ENOTCONN})
 
 
-class Kernel(Protocol):
-    """The kernel's side of a mount.  Each call may block, and may fail with OSError."""
+class CacheInvalidator(Protocol):
+    """Invalidates entries of the kernel's caches.  Each call may block, and may raise OSError."""
 
-    def forget_name(self, directory: InodeT, name: bytes) -> None:
-        """Drop a name, and what is cached below it."""
+    def invalidate_name(self, directory: InodeT, name: bytes) -> None:
+        """Drop a name, and everything cached below it."""
 
-    def forget_attributes(self, inode: InodeT) -> None:
-        """Drop what stat(2) shows."""
+    def invalidate_attributes(self, inode: InodeT) -> None:
+        """Drop the attributes that stat(2) shows."""
 
-    def forget_pages(self, inode: InodeT) -> None:
-        """Drop what stat(2) shows and the cached content."""
+    def invalidate_pages(self, inode: InodeT) -> None:
+        """Drop the attributes that stat(2) shows, and the page cache."""
 
 
-class MountedKernel:
-    """The kernel that has this process's mount."""
+class FuseInvalidator:
+    """Invalidates the caches of this process's mount."""
 
-    def forget_name(self, directory: InodeT, name: bytes) -> None:
+    def invalidate_name(self, directory: InodeT, name: bytes) -> None:
         pyfuse3.invalidate_entry(directory, name)
 
-    def forget_attributes(self, inode: InodeT) -> None:
+    def invalidate_attributes(self, inode: InodeT) -> None:
         pyfuse3.invalidate_inode(inode, attr_only=True)
 
-    def forget_pages(self, inode: InodeT) -> None:
+    def invalidate_pages(self, inode: InodeT) -> None:
         pyfuse3.invalidate_inode(inode)
 
 
 class KernelCache:
-    """Collects what a request made untrue, and has it forgotten.
+    """Collects the cache entries that a request made stale, and invalidates them.
 
     Args:
-        inodes: what the kernel was told of.
-        kernel: whom to tell.
+        inodes: the inodes that the kernel refers to.
+        invalidator: makes the calls.
     """
 
-    def __init__(self, inodes: Inodes, kernel: Kernel) -> None:
+    def __init__(self, inodes: Inodes, invalidator: CacheInvalidator) -> None:
         self._inodes = inodes
-        self._kernel = kernel
-        self._outdated: dict[tuple[Callable[..., None], *tuple[object, ...]], None] = {}
-        self._left_over: dict[tuple[Callable[..., None], *tuple[object, ...]], None] = {}
-        self._turn = trio.Lock()
+        self._invalidator = invalidator
+        self._stale: dict[tuple[Callable[..., None], *tuple[object, ...]], None] = {}
+        self._postponed: dict[tuple[Callable[..., None], *tuple[object, ...]], None] = {}
+        self._lock = trio.Lock()
         self._stopped = False
 
     @property
-    def outdated(self) -> bool:
-        """Whether the kernel may remember something that is no longer true."""
-        return bool(self._outdated)
+    def is_stale(self) -> bool:
+        """Whether the kernel may cache something that has changed."""
+        return bool(self._stale)
 
     def added(self, directory: Directory, node: Node) -> None:
-        """A node appeared.  Its name needs no care, as the kernel does not remember what does not exist."""
+        """A node was added.  Its name needs no invalidation, because lookups that find nothing are not cached."""
         if isinstance(node, Directory):
             self._attributes_changed(directory)
 
     def removed(self, directory: Directory, node: Node) -> None:
-        """A node leaves, with everything below it."""
-        for leaving in subtree(node):
-            self._leaves(leaving)
+        """A node is being removed, with everything below it."""
+        for descendant in subtree(node):
+            self._invalidate_removed(descendant)
         if isinstance(node, Directory):
             self._attributes_changed(directory)
 
     def size_moved(self, attribute: Attribute[object]) -> None:
-        """The kernel takes an attribute for larger than it is: somebody wrote far behind its end.
+        """The kernel's cached size of an attribute has grown, because of a write beyond the attribute's end.
 
-        The next write with O_APPEND would be farther still, and EFBIG in the end.
+        The next write with O_APPEND would go to that offset, and so on, until one fails with EFBIG.
         """
-        self._later(self._kernel.forget_attributes, attribute.ino)
+        self._defer(self._invalidator.invalidate_attributes, attribute.ino)
 
     @property
-    def has_left_over(self) -> bool:
-        """Whether `forget_left_over` has something to do."""
-        return bool(self._left_over)
+    def has_postponed(self) -> bool:
+        """Whether `invalidate_postponed` has something to do."""
+        return bool(self._postponed)
 
-    def leave_over(self) -> None:
-        """Leave what is outdated now to `forget_left_over`.
+    def postpone(self) -> None:
+        """Leave everything that is stale now to `invalidate_postponed`.
 
-        It changed because time passed, not by the request at hand, and that may hold a lock that forgetting waits for.
+        It changed because time passed, not through the current request, which may hold a lock that invalidation needs.
         """
-        self._left_over.update(self._outdated)
-        self._outdated.clear()
+        self._postponed.update(self._stale)
+        self._stale.clear()
 
-    async def forget_left_over(self) -> None:
-        """Have the kernel forget what was left over; not for a request to call."""
-        await self._forget(self._left_over)
+    async def invalidate_postponed(self) -> None:
+        """Invalidate the postponed entries; must not be called by a request."""
+        await self._invalidate(self._postponed)
 
-    async def forget_outdated(self) -> None:
-        """Return once the kernel remembers nothing that is untrue."""
-        await self._forget(self._outdated)
+    async def invalidate_stale(self) -> None:
+        """Return once the kernel caches nothing stale."""
+        await self._invalidate(self._stale)
 
-    async def _forget(self, outdated: dict[tuple[Callable[..., None], *tuple[object, ...]], None]) -> None:
-        calls = list(outdated)
-        outdated.clear()
-        async with self._turn:
+    async def _invalidate(self, stale: dict[tuple[Callable[..., None], *tuple[object, ...]], None]) -> None:
+        calls = list(stale)
+        stale.clear()
+        async with self._lock:
             if not self._stopped:
                 await trio.to_thread.run_sync(_make, calls)
 
     async def stop(self) -> None:
-        """Leave the kernel alone from now on: the mount is about to end, and with it what the kernel remembers.
+        """Make no more calls: the mount is about to end, and the kernel's caches end with it.
 
-        Once nobody answers requests any more, a thread that waits for a lock would wait for ever.
+        Once requests are no longer answered, a thread that waits for a lock would wait for ever.
         """
-        async with self._turn:
+        async with self._lock:
             self._stopped = True
 
-    def _leaves(self, node: Node) -> None:
+    def _invalidate_removed(self, node: Node) -> None:
         inode = self._inodes.outdate(node)
         if inode is None:
             self._inodes.discard(node)
             return
-        assert node.parent is not None, "it is told before it happens"
-        self._later(self._kernel.forget_name, node.parent.ino, node.name.encode(errors="surrogateescape"))
+        assert node.parent is not None, "listeners are notified before the removal"
+        self._defer(self._invalidator.invalidate_name, node.parent.ino, node.name.encode(errors="surrogateescape"))
         if isinstance(node, BinaryFile):
-            self._later(self._kernel.forget_pages, node.ino)
+            self._defer(self._invalidator.invalidate_pages, node.ino)
         elif isinstance(node, Directory):
-            self._later(self._kernel.forget_attributes, node.ino)
+            self._defer(self._invalidator.invalidate_attributes, node.ino)
 
     def _attributes_changed(self, directory: Directory) -> None:
         if self._inodes.outdate(directory):
-            self._later(self._kernel.forget_attributes, directory.ino)
+            self._defer(self._invalidator.invalidate_attributes, directory.ino)
 
-    def _later(self, call: Callable[..., None], *arguments: object) -> None:
-        self._outdated[(call, *arguments)] = None
+    def _defer(self, call: Callable[..., None], *arguments: object) -> None:
+        self._stale[(call, *arguments)] = None
 
 
 def _make(calls: list[tuple[Callable[..., None], *tuple[object, ...]]]) -> None:
@@ -159,5 +160,7 @@ def _make(calls: list[tuple[Callable[..., None], *tuple[object, ...]]]) -> None:
         try:
             call(*arguments)
         except OSError as failure:
-            if failure.errno not in _FORGOTTEN:
-                log.warning("the kernel did not forget: %s%s: %s", call.__name__, tuple(arguments), failure)
+            if failure.errno not in _NOT_CACHED:
+                log.warning(
+                    "the kernel's cache was not invalidated: %s%s: %s", call.__name__, tuple(arguments), failure
+                )

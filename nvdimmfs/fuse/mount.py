@@ -1,4 +1,4 @@
-"""A mount from its first system call to its last."""
+"""The life of a mount: mounting, the event loop, unmounting."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import pyfuse3
 import trio
 
-from nvdimmfs.fuse.identity import SUBTYPE
+from nvdimmfs.fuse.daemon_identity import SUBTYPE
 from nvdimmfs.fuse.operations import Operations
 from nvdimmfs.fuse.requirements import MountError
 from nvdimmfs.fuse.timekeeping import Clock
@@ -23,11 +23,11 @@ from nvdimmfs.kernfs import Tree
 
 log = logging.getLogger(__name__)
 
-#: What ends a mount.
+#: Signals that end a mount.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-#: Requests answered at a time.  As good as no bound: one that waits for the kernel to forget something must never keep
-#: from being read the request whose answer it waits for.
+#: Requests handled at a time.  In effect unlimited: a request that waits for an invalidation must never keep the event
+#: loop from reading the request whose reply that invalidation waits for.
 _REQUESTS_AT_A_TIME = 1 << 30
 
 
@@ -39,20 +39,20 @@ def serve(
     cache: bool = True,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Mount a tree and answer for it until it is unmounted, or one of `STOP_SIGNALS` says to.
+    """Mount a tree and serve it until it is unmounted, or until one of `STOP_SIGNALS` arrives; then unmount it.
 
-    Afterwards it is not mounted any more.  SIGUSR1 prints where every thread stands.  When NOTIFY_SOCKET is set,
-    systemd hears that the mount is ready and that it stops (sd_notify(3)).
+    SIGUSR1 prints the stack of every thread.  When NOTIFY_SOCKET is set, systemd is notified when the mount is ready
+    and when it stops (sd_notify(3)).
 
     Args:
-        tree: what to show.
+        tree: the tree to show.
         mountpoint: an absolute path.
-        clock: the machine's clock; None for a tree in which nothing happens later.
-        cache: whether the kernel may keep names and attributes.
+        clock: the machine's clock; None for a tree in which nothing is due later.
+        cache: whether the kernel may cache names and attributes.
         on_ready: called once, when the mount answers.
 
     Raises:
-        MountError: the kernel or the helper refuses.
+        MountError: the kernel or the helper refuses the mount.
     """
     trio.run(_serve, tree, mountpoint, clock, cache, on_ready)
 
@@ -64,7 +64,7 @@ async def _serve(tree: Tree, mountpoint: Path, clock: Clock | None, cache: bool,
         signals = stack.enter_context(trio.open_signal_receiver(*STOP_SIGNALS))
         stack.enter_context(_stacks_on_sigusr1())
         stack.enter_context(_mounted(operations, mountpoint))
-        stack.callback(_tell_systemd, "STOPPING=1")
+        stack.callback(_notify_systemd, "STOPPING=1")
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(_stop_on, signals, operations)
         nursery.start_soon(_announce, started, on_ready)
@@ -75,12 +75,12 @@ async def _serve(tree: Tree, mountpoint: Path, clock: Clock | None, cache: bool,
 
 @contextlib.contextmanager
 def _mounted(operations: Operations, mountpoint: Path) -> Iterator[None]:
-    words: list[str] = []
+    messages: list[str] = []
     try:
-        with _stderr_into(words):
+        with _stderr_into(messages):
             pyfuse3.init(operations, str(mountpoint), _mount_options())
     except RuntimeError as failure:
-        raise MountError(f"cannot mount on {mountpoint}: {_in_one_line(words) or failure}") from None
+        raise MountError(f"cannot mount on {mountpoint}: {_in_one_line(messages) or failure}") from None
     try:
         yield
     finally:
@@ -88,9 +88,9 @@ def _mounted(operations: Operations, mountpoint: Path) -> Iterator[None]:
 
 
 def _mount_options() -> set[str]:
-    """The kernel checks permissions by mode; when root mounts, everybody may look, as at /sys.
+    """The kernel checks permissions by mode; when root mounts, other users have access, as to /sys.
 
-    Nothing can be executed (SB_I_NOEXEC in sysfs_get_tree, fs/sysfs/mount.c, Linux 6.1).
+    No file can be executed (SB_I_NOEXEC in sysfs_get_tree, fs/sysfs/mount.c, Linux 6.1).
     """
     options = {f"fsname={SUBTYPE}", f"subtype={SUBTYPE}", "default_permissions", "noexec"}
     if os.geteuid() == 0:
@@ -108,10 +108,10 @@ async def _stop_on(signals: AsyncIterator[int], operations: Operations) -> None:
 async def _announce(started: trio.Event, on_ready: Callable[[], None]) -> None:
     await started.wait()
     on_ready()
-    _tell_systemd("READY=1")
+    _notify_systemd("READY=1")
 
 
-def _tell_systemd(state: str) -> None:
+def _notify_systemd(state: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -122,7 +122,7 @@ def _tell_systemd(state: str) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.sendto(message.encode(), address)
     except OSError as failure:
-        log.warning("NOTIFY_SOCKET does not take %s: %s", state, failure)
+        log.warning("cannot send %s to NOTIFY_SOCKET: %s", state, failure)
 
 
 @contextlib.contextmanager
@@ -135,20 +135,20 @@ def _stacks_on_sigusr1() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stderr_into(words: list[str]) -> Iterator[None]:
-    """Collect what libfuse and its helper print to stderr, which is all they say of why they fail."""
+def _stderr_into(messages: list[str]) -> Iterator[None]:
+    """Collect the lines that libfuse and its helper print to stderr, the only place where they report a reason."""
     stderr = os.dup(2)
-    kept = os.memfd_create("stderr")
+    captured = os.memfd_create("stderr")
     try:
-        os.dup2(kept, 2)
+        os.dup2(captured, 2)
         yield
     finally:
         os.dup2(stderr, 2)
-        words += os.pread(kept, 65536, 0).decode(errors="replace").splitlines()
+        messages += os.pread(captured, 65536, 0).decode(errors="replace").splitlines()
         os.close(stderr)
-        os.close(kept)
+        os.close(captured)
 
 
-def _in_one_line(words: list[str]) -> str:
-    """What libfuse and its helper say, without their names."""
-    return "; ".join(re.sub(r"^(fuse|fusermount3): ", "", line.strip()) for line in words if line.strip())
+def _in_one_line(messages: list[str]) -> str:
+    """The messages of libfuse and its helper, without their names."""
+    return "; ".join(re.sub(r"^(fuse|fusermount3): ", "", line.strip()) for line in messages if line.strip())

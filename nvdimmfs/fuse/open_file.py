@@ -1,4 +1,4 @@
-"""Open files: attributes, the bytes of devices, directories."""
+"""Open files: attributes, the bytes of devices, channels, directories."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.fuse.inode import file_size
 from nvdimmfs.kernfs import Attribute, BinaryFile, Channel, Directory, Node
 
-#: What poll(2) answers for files that never block (DEFAULT_POLLMASK, include/linux/poll.h, Linux 6.1).
+#: The events that poll(2) reports for files that never block (DEFAULT_POLLMASK, include/linux/poll.h, Linux 6.1).
 ALWAYS_READY = select.POLLIN | select.POLLOUT | select.POLLRDNORM | select.POLLWRNORM
 
-#: What poll(2) answers for a channel without news.
+#: The events that poll(2) reports for a channel without a message.
 _WRITABLE = select.POLLOUT | select.POLLWRNORM
 
-#: What poll(2) adds when an attribute was notified since it was last read (kernfs_generic_poll, fs/kernfs/file.c).
-#: POLLERR reaches also those who asked for no event at all, as ndctl does.
+#: The events that poll(2) adds when an attribute was notified since it was last read (kernfs_generic_poll,
+#: fs/kernfs/file.c).  POLLERR also wakes pollers that requested no event at all, such as ndctl.
 NOTIFIED = select.POLLERR | select.POLLPRI
 
-#: Nothing was read yet; no number of notifications equals it.
+#: The attribute was not read yet; differs from every count of notifications.
 _NEVER = -1
 
 
 class OpenFile(Protocol):
-    """What an open file can be asked for.  A refusal is a `KernelError`."""
+    """The operations of an open file.  Each raises `KernelError` to refuse."""
 
     @property
     def node(self) -> Node:
@@ -34,13 +34,13 @@ class OpenFile(Protocol):
 
     @property
     def direct(self) -> bool:
-        """Whether reads and writes come here one by one, past the kernel's page cache."""
+        """Whether every read and write arrives here, past the kernel's page cache."""
 
     def read(self, offset: int, size: int) -> bytes:
-        """At most `size` bytes from `offset` on; fewer at the end of the file."""
+        """Read at most `size` bytes from `offset`; fewer at the end of the file."""
 
     def write(self, offset: int, data: bytes) -> int:
-        """Take a write and return how many bytes of it count."""
+        """Write, and return how many bytes were written."""
 
     def sync(self) -> None:
         """fsync(2)."""
@@ -50,14 +50,14 @@ class OpenFile(Protocol):
 
 
 class OpenAttribute:
-    """An attribute that somebody has open, with the habits of the kernel's seq_file (fs/seq_file.c, Linux 6.1).
+    """An open attribute, which reads like the kernel's seq_file (fs/seq_file.c, Linux 6.1).
 
-    A read at offset 0 asks the attribute; reads that go on where the last one ended serve the rest of that answer,
-    however the attribute changes meanwhile; a read anywhere else asks anew.  An answer once given stays readable when
-    the device vanishes, everything else is ENODEV then.
+    A read at offset 0 calls the attribute's show.  A read that continues where the last one ended returns the rest of
+    that text, even if the attribute has changed in the meantime; a read at any other offset calls show again.  A text
+    once produced stays readable after the device is removed; any other read then is ENODEV.
 
-    Opening one for reading or writing without any bit of its mode that allows it is EACCES, for root too; sysfs wants
-    it so (KERNFS_ROOT_EXTRA_OPEN_PERM_CHECK).  The fourth access mode, 3, is for ioctls alone, and nothing is asked.
+    Opening an attribute for reading or writing is EACCES when no bit of its mode permits that, for root too, as in
+    sysfs (KERNFS_ROOT_EXTRA_OPEN_PERM_CHECK).  The fourth access mode, 3, permits only ioctls and is not checked.
     O_DIRECT is EINVAL, and a removed attribute ENODEV.
     """
 
@@ -72,7 +72,7 @@ class OpenAttribute:
         if access in (os.O_RDONLY, os.O_RDWR) and not attribute.mode & 0o444:
             raise KernelError(errno.EACCES, f"{attribute.path} is not readable")
         if flags & os.O_DIRECT:
-            raise KernelError(errno.EINVAL, "no O_DIRECT")
+            raise KernelError(errno.EINVAL, "O_DIRECT is not supported for attributes")
         self.node = attribute
         self._position = 0
         self._rest = b""
@@ -80,14 +80,14 @@ class OpenAttribute:
 
     def read(self, offset: int, size: int) -> bytes:
         if offset == 0 or offset != self._position:
-            self._ask(offset)
+            self._show(offset)
         elif not self._rest and self.node.parent is None:
             raise KernelError(errno.ENODEV, f"{self.node.name} was removed")
         piece, self._rest = self._rest[:size], self._rest[size:]
         self._position = offset + len(piece)
         return piece
 
-    def write(self, offset: int, data: bytes) -> int:  # noqa: ARG002  # kernfs hands every write to the store whole
+    def write(self, offset: int, data: bytes) -> int:  # noqa: ARG002  # kernfs passes every write to the store, whatever its offset
         return self.node.store(data)
 
     def sync(self) -> None:
@@ -101,7 +101,7 @@ class OpenAttribute:
     def ready(self) -> int:
         return ALWAYS_READY | NOTIFIED if self.is_notified else ALWAYS_READY
 
-    def _ask(self, offset: int) -> None:
+    def _show(self, offset: int) -> None:
         self._position, self._rest = 0, b""
         if self.node.parent is not None:
             self._events_seen = self.node.events
@@ -109,13 +109,14 @@ class OpenAttribute:
 
 
 class OpenBinaryFile:
-    """The bytes of a device, as open block devices behave (block/fops.c, Linux 6.1).
+    """The bytes of a device, which behave as an open block device does (block/fops.c, Linux 6.1).
 
-    Reads end at the device's end; a write that starts there or behind is ENOSPC, one that crosses it is cut.  Once the
-    device has vanished there is nothing to read, a write is ENOSPC and fsync(2) EIO; opening it anew is ENXIO.  EPERM
-    for a device that is read-only comes before all else that is said of a write.
-    With O_DIRECT, an offset or a length within a block is EINVAL; where the caller's memory lies nobody tells.
-    What the host refuses (its disk is full, its medium fails) keeps the host's errno.
+    Reads end at the device's end.  A write that starts at or beyond the end is ENOSPC, and one that crosses it is
+    short.  Once the device has been removed, reads return nothing, a write is ENOSPC and fsync(2) EIO; opening it again
+    is ENXIO.  A read-only device refuses a write with EPERM before any other check.
+    With O_DIRECT, an offset or a length that is no multiple of the block size is EINVAL; the alignment of the caller's
+    buffer is not checked, because FUSE does not pass its address on.
+    An error of the host (its disk is full, its medium fails) keeps the host's errno.
     """
 
     direct = False
@@ -140,14 +141,14 @@ class OpenBinaryFile:
         return self._write(offset, data, file_size(self.node))
 
     def write_late(self, offset: int, data: bytes) -> int:
-        """As `write`, although the device is about to vanish."""
+        """As `write`, but for a device that is being removed."""
         return self._write(offset, data, self.node.size)
 
     def _write(self, offset: int, data: bytes, size: int) -> int:
         piece = data[: max(0, size - offset)]
         try:
             if not piece or self._is_unaligned(offset, len(piece)):
-                # What may not be written at all says so first.
+                # A read-only device refuses the write before its size and alignment are checked.
                 self.node.data.write(self.node.size, b"")
             if not piece:
                 raise KernelError(errno.ENOSPC, f"{self.node.name} ends at {size}")
@@ -169,18 +170,18 @@ class OpenBinaryFile:
         return ALWAYS_READY
 
     def _check_alignment(self, offset: int, length: int) -> None:
-        """EINVAL unless both are multiples of what the open file's requests are made of."""
+        """EINVAL unless both are multiples of the open file's block size."""
         if self._is_unaligned(offset, length):
-            raise KernelError(errno.EINVAL, f"{length} bytes at {offset} are no whole blocks of {self._unit}")
+            raise KernelError(errno.EINVAL, f"{length} bytes at {offset} are not a multiple of {self._unit} bytes")
 
     def _is_unaligned(self, offset: int, length: int) -> bool:
         return bool(offset % self._unit or length % self._unit)
 
 
 class OpenChannel:
-    """A channel that somebody has open: each read gives one message, or what did not fit of the last one.
+    """An open channel: each read returns one message, or the rest of one that did not fit into the last read.
 
-    Offsets mean nothing.  poll(2) tells of a message; a read that finds none is at the end of the file.
+    Offsets are ignored.  poll(2) reports a pending message; a read without one returns end of file.
     """
 
     direct = True
@@ -192,7 +193,7 @@ class OpenChannel:
         self.session = node.open_session(node)
         self._rest = b""
 
-    def read(self, offset: int, size: int) -> bytes:  # noqa: ARG002  # messages come in their order
+    def read(self, offset: int, size: int) -> bytes:  # noqa: ARG002  # messages are read in order
         message = self._rest or self.session.read()
         self._rest = message[size:]
         return message[:size]
@@ -211,10 +212,10 @@ class OpenChannel:
 
 
 class OpenDirectory:
-    """A directory that somebody lists.
+    """An open directory.
 
-    The names are those of the moment in which a listing starts, so that changes meanwhile make it neither skip nor
-    repeat one.  Of what leaves the directory before it is told nothing is told.
+    A listing returns the names that exist when it starts, so that later changes make it neither skip nor repeat a name.
+    A node that leaves the directory before the listing reaches it is left out.
     """
 
     def __init__(self, directory: Directory) -> None:
@@ -222,7 +223,7 @@ class OpenDirectory:
         self._nodes: list[Node] = []
 
     def listing(self, start: int) -> list[Node]:
-        """The nodes of one listing, in a fixed order; a new one when `start` is 0."""
+        """The nodes of one listing, in a fixed order; a `start` of 0 begins a new listing."""
         if start == 0:
             self._nodes = list(self.directory)
         return self._nodes

@@ -1,6 +1,6 @@
-"""The FUSE requests, answered as Linux's sysfs answers them to root."""
+"""The FUSE requests, answered as Linux's sysfs answers root.  pyfuse3 documents the handlers' arguments."""
 
-# ruff: noqa: ARG002  # what a handler is given is for pyfuse3 to say
+# ruff: noqa: ARG002  # pyfuse3 determines the arguments of a handler
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from pyfuse3 import (
 )
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.fuse.border import answered
-from nvdimmfs.fuse.identity import DAEMON_XATTR, own_identity
+from nvdimmfs.fuse.daemon_identity import DAEMON_XATTR, own_identity
+from nvdimmfs.fuse.handler import fuse_handler
 from nvdimmfs.fuse.inode import BLOCK_SIZE, CACHE_TIMEOUT, Inodes
-from nvdimmfs.fuse.kernel_cache import Kernel, KernelCache, MountedKernel
+from nvdimmfs.fuse.kernel_cache import CacheInvalidator, FuseInvalidator, KernelCache
 from nvdimmfs.fuse.open_file import OpenAttribute, OpenBinaryFile, OpenChannel, OpenDirectory, OpenFile
 from nvdimmfs.fuse.pollers import Pollers
 from nvdimmfs.fuse.sessions import Sessions
@@ -42,34 +42,35 @@ from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, BinaryFile, Channel, Dire
 
 log = logging.getLogger(__name__)
 
-#: Longest name (NAME_MAX, include/uapi/linux/limits.h); statfs(2) tells it.
+#: Longest name (NAME_MAX, include/uapi/linux/limits.h), which statfs(2) reports.
 NAME_MAX = 255
 
 #: Namespaces of extended attributes that kernfs stores (kernfs_xattr_handlers, fs/kernfs/inode.c, Linux 6.1).
 _STORED_XATTRS = (b"trusted.", b"security.")
-#: ... and those that it knows.
+#: Those, and the one whose attributes kernfs lets user space neither set nor read.
 _XATTR_NAMESPACES = (*_STORED_XATTRS, b"user.")
 
 
 class Operations(pyfuse3.Operations):
     """A tree as a file system.
 
-    sysfs lets nobody make, rename or remove a file: the errnos below are what a real 6.1 kernel gave to root.  The
-    rest is kernfs: chmod(2), chown(2) and utimensat(2) are taken and kept, truncation and O_TRUNC are taken and
-    ignored, one write(2) is one store whatever its offset.  The kernel checks permissions (default_permissions).
+    sysfs permits no user to create, rename or remove a file: the errnos below are those that a real 6.1 kernel returned
+    to root.  Otherwise it behaves as kernfs: chmod(2), chown(2) and utimensat(2) succeed and have effect, truncation
+    and O_TRUNC succeed without effect, and one write(2) is one store, whatever its offset.  The kernel checks
+    permissions (default_permissions).
 
-    Two requests could be spared by answering them with ENOSYS once.  close(2) is: its flush is a third of the time of
-    open, read and close (70 of 210 microseconds).  opendir(2) is not, although it takes 130 of the 430 microseconds of
-    listing 24 names: without its handle pyfuse3 does not tell `readdir` which directory is meant.  The names and
-    attributes that a listing brings are cached all the same.
+    Two requests could be avoided by replying ENOSYS to the first of each.  For the flush of close(2) this is done: it
+    costs a third of open, read and close (70 of 210 microseconds).  For opendir(2) it is not, although that costs 130
+    of the 430 microseconds of listing 24 names: without a handle, pyfuse3 does not pass the directory to `readdir`.
+    The kernel caches the names and attributes of a listing in either case.
 
     Args:
-        tree: what to show.
-        clock: the machine's clock; None for a tree in which nothing happens later.
-        cache: whether the kernel may keep names and attributes; False sends every stat(2) here.
-        kernel: how to make the kernel forget; tests bring their own.
+        tree: the tree to show.
+        clock: the machine's clock; None for a tree in which nothing is due later.
+        cache: whether the kernel may cache names and attributes; False makes it send every stat(2) here.
+        invalidator: invalidates the kernel's caches; tests pass a substitute.
         started: called when the kernel begins to send requests.
-        strict: keep unexpected exceptions in `bugs`, for tests that want none.
+        strict: collect unexpected exceptions in `bugs`, for tests that fail on them.
 
     Attributes:
         sessions: the open channels.
@@ -84,18 +85,18 @@ class Operations(pyfuse3.Operations):
         *,
         clock: Clock | None = None,
         cache: bool = True,
-        kernel: Kernel | None = None,
+        invalidator: CacheInvalidator | None = None,
         started: Callable[[], None] = lambda: None,
         strict: bool = False,
     ) -> None:
         super().__init__()
         self.inodes = Inodes(tree, CACHE_TIMEOUT if cache else 0.0)
-        self.kernel_cache = KernelCache(self.inodes, kernel or MountedKernel())
+        self.kernel_cache = KernelCache(self.inodes, invalidator or FuseInvalidator())
         self.sessions = Sessions()
         self.bugs: list[Exception] | None = [] if strict else None
         self.timekeeper = Timekeeper(clock or NoClock(), self.kernel_cache, self._report)
         self._started = started
-        self._identity = own_identity()  # now: in a sandbox, /proc will be that of processes among which this is none
+        self._identity = own_identity()  # now, because a sandbox later mounts a /proc that does not show this process
         self._numbers = itertools.count(1)
         self._files: dict[FileHandleT, OpenFile] = {}
         self._directories: dict[FileHandleT, OpenDirectory] = {}
@@ -104,25 +105,42 @@ class Operations(pyfuse3.Operations):
         tree.subscribe(self)
 
     def run_due(self) -> None:
-        """Do what is due by now."""
-        self.timekeeper.run_due()
+        """Run the work that is due.  A bug in it is logged, and the current request is answered all the same."""
+        try:
+            self._clock.run_due()
+        except Exception as bug:
+            log.exception("a bug in nvdimmfs: work that was due failed")
+            if self.bugs is not None:
+                self.bugs.append(bug)
+        if self.kernel_cache.is_stale:
+            self.kernel_cache.postpone()
+            self._wake_timekeeper()
 
-    def _report(self, bug: Exception) -> None:
-        log.error("a bug in nvdimmfs: what was due", exc_info=bug)
-        if self.bugs is not None:
-            self.bugs.append(bug)
+    def _wake_timekeeper(self) -> None:
+        self.time_changed.unpark_all()
 
-    # What the tree tells
+    async def keep_time(self) -> None:
+        """Run work when it is due, also while no request arrives.  Sleeps while nothing is scheduled."""
+        while True:
+            self.run_due()
+            if self.kernel_cache.has_postponed:
+                await self.kernel_cache.invalidate_postponed()
+                continue
+            left = self._clock.host_seconds_left
+            with trio.move_on_after(math.inf if left is None else left):
+                await self.time_changed.park()
+
+    # Notifications from the tree
 
     def added(self, directory: Directory, node: Node) -> None:
-        """A node has appeared."""
+        """A node was added."""
         self.kernel_cache.added(directory, node)
 
     def instantiated(self, directory: Directory, node: Node) -> None:
         """The kernel remembers nothing of a node that nobody has seen."""
 
     def removed(self, directory: Directory, node: Node) -> None:
-        """A node leaves."""
+        """A node is being removed."""
         self.kernel_cache.removed(directory, node)
         if isinstance(node, BinaryFile):
             self._leaving.add(node)
@@ -134,13 +152,13 @@ class Operations(pyfuse3.Operations):
     # Names and attributes
 
     def init(self) -> None:
-        """The kernel is there."""
-        self.timekeeper.clock.start()
+        """The kernel begins to send requests."""
+        self._clock.start()
         self._started()
 
-    @answered
+    @fuse_handler
     def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
-        """ENOENT is not cached, so that names may appear at any time."""
+        """ENOENT is not cached, so that a new name is visible at once."""
         node = self.inodes.directory(parent_inode).get(name.decode(errors="surrogateescape"))
         if node is None:
             raise FUSEError(errno.ENOENT)
@@ -152,11 +170,11 @@ class Operations(pyfuse3.Operations):
         for number, lookups in inode_list:
             self.inodes.forget(number, lookups)
 
-    @answered
+    @fuse_handler
     def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
         return self.inodes.entry(self.inodes[inode])
 
-    @answered
+    @fuse_handler
     def setattr(
         self,
         inode: InodeT,
@@ -165,7 +183,7 @@ class Operations(pyfuse3.Operations):
         fh: FileHandleT | None,
         ctx: RequestContext,
     ) -> EntryAttributes:
-        """Keep what is set; a new size is only noted, in mtime."""
+        """Set the attributes, except the size: a new size only updates mtime."""
         target = self.inodes[inode]
         if fields.update_mode:
             target.node.mode = stat.S_IFMT(target.node.mode) | stat.S_IMODE(attr.st_mode)
@@ -182,16 +200,16 @@ class Operations(pyfuse3.Operations):
         target.changed()
         return self.inodes.entry(target)
 
-    @answered
+    @fuse_handler
     def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
         node = self.inodes[inode].node
         if not isinstance(node, Symlink):
             raise FUSEError(errno.EINVAL)
         return node.text.encode(errors="surrogateescape")
 
-    @answered
+    @fuse_handler
     def statfs(self, ctx: RequestContext) -> StatvfsData:
-        """What simple_statfs (fs/libfs.c) tells of sysfs: nothing is stored, so nothing is full."""
+        """As simple_statfs (fs/libfs.c) answers for sysfs: all counts are 0."""
         answer = StatvfsData()
         answer.f_bsize = BLOCK_SIZE
         answer.f_frsize = BLOCK_SIZE
@@ -200,13 +218,13 @@ class Operations(pyfuse3.Operations):
 
     # Directories
 
-    @answered
+    @fuse_handler
     def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
         handle = next(self._numbers)
         self._directories[handle] = OpenDirectory(self.inodes.directory(inode))
         return handle
 
-    @answered
+    @fuse_handler
     def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
         """`.`, `..`, then the nodes; an entry's number is its position in the listing."""
         opened = self._directories[fh]
@@ -226,19 +244,19 @@ class Operations(pyfuse3.Operations):
                 return
             inode.lookups += 1
 
-    @answered
+    @fuse_handler
     def releasedir(self, fh: FileHandleT) -> None:
         self._directories.pop(fh, None)
 
-    @answered
+    @fuse_handler
     def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
         raise FUSEError(errno.EINVAL)
 
     # Files
 
-    @answered
+    @fuse_handler
     def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
-        """O_TRUNC is noted in mtime, and truncates nothing."""
+        """O_TRUNC updates mtime, and truncates nothing."""
         target = self.inodes[inode]
         opened = _opened(target.node, flags)
         if flags & os.O_TRUNC:
@@ -251,26 +269,27 @@ class Operations(pyfuse3.Operations):
             self.timekeeper.sleepers.opened(handle, ctx.pid)
         return FileInfo(fh=handle, direct_io=opened.direct, keep_cache=False)
 
-    @answered
+    @fuse_handler
     def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         self.timekeeper.acted(fh)
         return self._files[fh].read(off, size)
 
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
-        """Answered once every sandbox has acted on what a store changed: then the nodes in its /dev are there.
+        """Reply once each sandbox has acknowledged what the store changed, and so has updated the nodes in its /dev.
 
-        Until then, a disk that goes takes what a sandbox has still in the page cache of its block device: as when the
-        kernel removes a disk, which writes its page cache back first (del_gendisk, block/genhd.c, Linux 6.1).
+        Until then, a disk that is being removed still accepts the data that a sandbox has in the page cache of its
+        block device, as the kernel writes back a disk's page cache before it removes the disk (del_gendisk,
+        block/genhd.c, Linux 6.1).
         """
         try:
             return await self._write(fh, off, buf)
         finally:
-            if self.sessions.behind and isinstance(self._files.get(fh), OpenAttribute):
+            if self.sessions.has_unacknowledged and isinstance(self._files.get(fh), OpenAttribute):
                 await self.sessions.catch_up()
-            if not self.sessions.behind:
+            if not self.sessions.has_unacknowledged:
                 self._leaving.clear()
 
-    @answered
+    @fuse_handler
     def _write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         opened = self._files[fh]
         self.timekeeper.acted(fh)
@@ -279,26 +298,26 @@ class Operations(pyfuse3.Operations):
                 self.kernel_cache.size_moved(opened.node)
         elif isinstance(opened, OpenBinaryFile):
             self.inodes[opened.node.ino].modified()
-            if opened.node in self._leaving and self.sessions.behind:
+            if opened.node in self._leaving and self.sessions.has_unacknowledged:
                 return opened.write_late(off, buf)
         elif isinstance(opened, OpenChannel):
-            self.sessions.spoke()
+            self.sessions.message_received()
         try:
             return opened.write(off, buf)
         except KernelError as refusal:
-            log.info("a write to %s is refused: %s", opened.node.path, refusal)  # the caller gets a bare errno
+            log.info("a write to %s is refused: %s", opened.node.path, refusal)  # the caller gets the errno only
             raise
 
-    @answered
+    @fuse_handler
     def flush(self, fh: FileHandleT) -> None:
-        """Nothing waits here for close(2).  ENOSYS says so once and for all, and spares a request a file."""
+        """close(2) has nothing to do here.  After one ENOSYS the kernel sends no more flush requests."""
         raise FUSEError(errno.ENOSYS)
 
-    @answered
+    @fuse_handler
     def fsync(self, fh: FileHandleT, datasync: bool) -> None:
         self._files[fh].sync()
 
-    @answered
+    @fuse_handler
     def release(self, fh: FileHandleT) -> None:
         opened = self._files.pop(fh, None)
         self.timekeeper.sleepers.closed(fh)
@@ -307,7 +326,7 @@ class Operations(pyfuse3.Operations):
         if isinstance(opened, OpenAttribute | OpenChannel):
             self._pollers.remove(InodeT(opened.node.ino), fh)
 
-    @answered
+    @fuse_handler
     def poll(
         self,
         inode: InodeT,
@@ -315,10 +334,10 @@ class Operations(pyfuse3.Operations):
         poll_handle: PollHandle | None,
         ctx: RequestContext,
     ) -> int:
-        """Never ENOSYS: the kernel would remember it, and nothing could be polled any more.
+        """Never ENOSYS: after one, the kernel would poll no file of this mount any more.
 
-        A new handle takes the place of the last one for the same open file: the kernel keeps one waiting list for it.
-        With a handle, the process waits if it is interested in nothing but notifications, which is not known here.
+        A new handle replaces the previous one of the same open file, because the kernel keeps one wait queue per file.
+        With a handle, the process waits if it is interested only in notifications; FUSE does not pass its events on.
         """
         opened = self._files[fh]
         if poll_handle is not None:
@@ -327,9 +346,9 @@ class Operations(pyfuse3.Operations):
                 self.timekeeper.clock.wait_until(lambda: opened.is_notified)
         return opened.ready()
 
-    # What sysfs has no room for
+    # Operations that sysfs refuses
 
-    @answered
+    @fuse_handler
     def create(
         self,
         parent_inode: InodeT,
@@ -340,7 +359,7 @@ class Operations(pyfuse3.Operations):
     ) -> tuple[FileInfo, EntryAttributes]:
         raise FUSEError(errno.EACCES)
 
-    @answered
+    @fuse_handler
     def mknod(
         self,
         parent_inode: InodeT,
@@ -349,14 +368,14 @@ class Operations(pyfuse3.Operations):
         rdev: int,
         ctx: RequestContext,
     ) -> EntryAttributes:
-        """A regular file is created rather than made, hence its other errno (vfs_create and vfs_mknod, fs/namei.c)."""
+        """EACCES for a regular file, which vfs_create would create; EPERM for others, by vfs_mknod (fs/namei.c)."""
         raise FUSEError(errno.EACCES if stat.S_ISREG(mode) else errno.EPERM)
 
-    @answered
+    @fuse_handler
     def mkdir(self, parent_inode: InodeT, name: FileNameT, mode: ModeT, ctx: RequestContext) -> EntryAttributes:
         raise FUSEError(errno.EPERM)
 
-    @answered
+    @fuse_handler
     def symlink(
         self,
         parent_inode: InodeT,
@@ -366,7 +385,7 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         raise FUSEError(errno.EPERM)
 
-    @answered
+    @fuse_handler
     def link(
         self,
         inode: InodeT,
@@ -376,15 +395,15 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         raise FUSEError(errno.EPERM)
 
-    @answered
+    @fuse_handler
     def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
         raise FUSEError(errno.EPERM)
 
-    @answered
+    @fuse_handler
     def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
         raise FUSEError(errno.EPERM)
 
-    @answered
+    @fuse_handler
     def rename(
         self,
         parent_inode_old: InodeT,
@@ -394,21 +413,21 @@ class Operations(pyfuse3.Operations):
         flags: FlagT,
         ctx: RequestContext,
     ) -> None:
-        """No flag of renameat2(2) is known here."""
+        """EINVAL for any flag of renameat2(2)."""
         raise FUSEError(errno.EINVAL if flags else errno.EPERM)
 
     # Extended attributes
 
-    @answered
+    @fuse_handler
     def setxattr(self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext) -> None:
         _check_xattr_name(name)
         if not name.startswith(_STORED_XATTRS):
             raise FUSEError(errno.ENOTSUP)
         self.inodes[inode].xattrs[name] = value
 
-    @answered
+    @fuse_handler
     def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
-        """user.* has never been set, whereas other namespaces do not exist; only the root knows `DAEMON_XATTR`."""
+        """ENODATA for user.*, which cannot be set; ENOTSUP for unknown namespaces; the root also has `DAEMON_XATTR`."""
         if inode == pyfuse3.ROOT_INODE and name == DAEMON_XATTR.encode():
             return self._identity
         _check_xattr_name(name)
@@ -419,13 +438,13 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.ENODATA)
         return value
 
-    @answered
+    @fuse_handler
     def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
-        """trusted.* is for root's eyes only."""
+        """Lists trusted.* only for root."""
         names = self.inodes[inode].xattrs
         return [name for name in names if ctx.uid == 0 or not name.startswith(b"trusted.")]
 
-    @answered
+    @fuse_handler
     def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
         _check_xattr_name(name)
         if not name.startswith(_STORED_XATTRS):

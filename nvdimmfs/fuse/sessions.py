@@ -1,4 +1,4 @@
-"""Who has a channel open, and whether what they must act on is done."""
+"""The open channels, and whether their readers have acknowledged all events."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from nvdimmfs.kernfs import Session
 
 log = logging.getLogger(__name__)
 
-#: How long a write waits for a sandbox, in seconds.  One that is stopped or stuck must not stop others for ever.
-PATIENCE = 5.0
+#: How long a write waits for sandboxes to acknowledge its events, in seconds.  A sandbox that is stopped must not block
+#: other users of the machine for ever.
+CATCH_UP_TIMEOUT = 5.0
 
 
 class Sessions:
@@ -19,33 +20,33 @@ class Sessions:
 
     def __init__(self) -> None:
         self._open: list[Session] = []
-        self._speakers = trio.lowlevel.ParkingLot()
+        self._waiting = trio.lowlevel.ParkingLot()
 
     @property
-    def behind(self) -> bool:
-        """Whether one of them still has to act on something."""
+    def has_unacknowledged(self) -> bool:
+        """Whether a session has events that it has not acknowledged yet."""
         return any(session.has_unacknowledged for session in self._open)
 
     def opened(self, session: Session) -> None:
-        """One more."""
+        """Add a session."""
         self._open.append(session)
 
     def closed(self, session: Session) -> None:
-        """One less: nobody waits for it any longer."""
+        """Close and remove a session, so that writes no longer wait for it."""
         if session in self._open:
             self._open.remove(session)
         session.close()
-        self._speakers.unpark_all()
+        self._waiting.unpark_all()
 
-    def spoke(self) -> None:
-        """One of them says something, perhaps that it is done."""
-        self._speakers.unpark_all()
+    def message_received(self) -> None:
+        """Check again whether a session is behind: one has sent a message, perhaps an acknowledgement."""
+        self._waiting.unpark_all()
 
     async def catch_up(self) -> None:
-        """Return once none of them is behind.  Who takes longer than `PATIENCE` is not waited for any more."""
-        with trio.move_on_after(PATIENCE) as waiting:
-            while self.behind:
-                await self._speakers.park()
+        """Return once no session is behind.  One that stays behind for `CATCH_UP_TIMEOUT` is not waited for again."""
+        with trio.move_on_after(CATCH_UP_TIMEOUT) as waiting:
+            while self.has_unacknowledged:
+                await self._waiting.park()
         if waiting.cancelled_caught:
-            log.warning("a sandbox did not act on a change for %s seconds", PATIENCE)
+            log.warning("a sandbox did not acknowledge a change within %s seconds", CATCH_UP_TIMEOUT)
             self._open = [session for session in self._open if not session.has_unacknowledged]

@@ -1,6 +1,6 @@
-"""Asks the FUSE requests directly, without a kernel in between.
+"""Sends FUSE requests directly to `Operations`, without a kernel in between.
 
-Where the tests expect an errno by itself, a real 6.1 kernel gave it to root.
+The errnos that the tests expect are those that a real 6.1 kernel returned to root, unless a test notes otherwise.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ READY = select.POLLIN | select.POLLOUT | select.POLLRDNORM | select.POLLWRNORM
 NOTIFIED = READY | select.POLLERR | select.POLLPRI
 
 
-class RecordingKernel:
-    """Remembers what it was told to forget."""
+class RecordingInvalidator:
+    """Records the cache entries that it is asked to invalidate."""
 
     def __init__(self):
-        self.forgotten = []
+        self.calls = []
 
-    def forget_name(self, directory, name):
-        self.forgotten.append(("name", directory, name))
+    def invalidate_name(self, directory, name):
+        self.calls.append(("name", directory, name))
 
-    def forget_attributes(self, inode):
-        self.forgotten.append(("attributes", inode))
+    def invalidate_attributes(self, inode):
+        self.calls.append(("attributes", inode))
 
-    def forget_pages(self, inode):
-        self.forgotten.append(("pages", inode))
+    def invalidate_pages(self, inode):
+        self.calls.append(("pages", inode))
 
 
 class Asker:
-    """Asks `Operations` what the kernel would ask, and keeps a path's inodes looked up as the kernel does."""
+    """Sends `Operations` the requests that the kernel would send; keeps the inodes of a path looked up as it does."""
 
-    def __init__(self, tree=None, kernel=None, **options):
+    def __init__(self, tree=None, invalidator=None, **options):
         self.tree = tree or toy.toy_tree()
-        self.kernel = kernel or RecordingKernel()
-        self.operations = Operations(self.tree, kernel=self.kernel, strict=True, **options)
+        self.invalidator = invalidator or RecordingInvalidator()
+        self.operations = Operations(self.tree, invalidator=self.invalidator, strict=True, **options)
 
     def __call__(self, handler, *arguments):
         return trio.run(getattr(self.operations, handler), *arguments)
 
     def errno(self, handler, *arguments):
-        """The errno of a request that is refused."""
+        """The errno with which a request fails."""
         with pytest.raises(pyfuse3.FUSEError) as refusal:
             self(handler, *arguments)
         return refusal.value.errno

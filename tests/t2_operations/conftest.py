@@ -1,4 +1,4 @@
-"""What the tests of FUSE requests share."""
+"""Fixtures of the tests of FUSE requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from asking import Asker
 
 @pytest.fixture
 def ask() -> Iterator[Asker]:
-    """Asks requests of the toy tree; none may run into a bug."""
+    """Sends requests to the toy tree; a request that hits a bug fails the test."""
     asker = Asker()
     yield asker
     assert asker.operations.bugs == []

@@ -1,4 +1,4 @@
-"""The FUSE requests, called directly: listing directories."""
+"""FUSE requests, sent directly: listing directories."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from asking import CONTEXT, ROOT
 
 
 class Page:
-    """The kernel's buffer of a listing, with room for so many names."""
+    """The kernel's buffer of a listing, with room for `room` names."""
 
     def __init__(self, room):
         self.room = room
@@ -64,7 +64,7 @@ def test_changes_neither_skip_nor_repeat_a_name(ask, listing):
     assert "d9" not in names
 
 
-def test_a_listing_started_again_shows_what_is_there_now(ask, monkeypatch):
+def test_a_listing_started_again_shows_the_current_names(ask, monkeypatch):
     handle = ask("opendir", ask.inode("sys/devices"), CONTEXT)
     for added in ("one", "two"):
         ask.write("sys/hotplug", f"add {added}".encode())

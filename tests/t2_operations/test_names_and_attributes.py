@@ -1,4 +1,4 @@
-"""The FUSE requests, called directly: names, and what stat(2) shows."""
+"""FUSE requests, sent directly: names, and the results of stat(2)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_lookup_below_a_file_is_enotdir(ask):
     assert ask.errno("lookup", ask.inode("sys/plain/value"), b"x", CONTEXT) == errno.ENOTDIR
 
 
-def test_an_inode_that_the_kernel_was_never_told_of_is_estale(ask):
+def test_an_unknown_inode_is_estale(ask):
     assert ask.errno("getattr", 10**9, CONTEXT) == errno.ESTALE
 
 
@@ -32,7 +32,7 @@ def test_a_name_of_any_bytes_is_looked_up(ask, name):
     assert ask.errno("lookup", ROOT, name, CONTEXT) == errno.ENOENT
 
 
-def test_a_link_is_read_as_it_was_made(ask):
+def test_a_link_returns_its_target(ask):
     assert ask("readlink", ask.inode("sys/links/zero"), CONTEXT) == b"../devices/zero"
 
 
@@ -67,19 +67,19 @@ def test_without_cache_nothing_is_cached():
         ("dev/zero", "-rw-------", 1, toy.DISK_SIZE, toy.DISK_SIZE // 512),
     ],
 )
-def test_stat_shows_what_sysfs_shows(ask, path, mode, nlink, size, blocks):
+def test_stat_returns_what_sysfs_returns(ask, path, mode, nlink, size, blocks):
     entry = ask.stat(path)
     assert stat.filemode(entry.st_mode) == mode
     assert (entry.st_nlink, entry.st_size, entry.st_blocks, entry.st_blksize) == (nlink, size, blocks, 4096)
     assert (entry.st_uid, entry.st_gid) == (os.getuid(), os.getgid())
 
 
-def test_inode_numbers_are_the_nodes_own(ask):
+def test_inode_numbers_are_those_of_the_nodes(ask):
     assert ask.stat("").st_ino == ROOT
     assert ask.stat("sys/plain/value").st_ino == ask.tree.root.find("sys/plain/value").ino
 
 
-def test_times_are_those_of_the_first_lookup_and_stay(ask):
+def test_times_are_those_of_the_first_lookup_and_do_not_change(ask):
     first = ask.stat("sys/plain/value")
     times = (first.st_atime_ns, first.st_mtime_ns, first.st_ctime_ns)
     ask.write("sys/plain/value", b"x")
@@ -89,7 +89,7 @@ def test_times_are_those_of_the_first_lookup_and_stay(ask):
     assert (again.st_atime_ns, again.st_mtime_ns, again.st_ctime_ns) == times
 
 
-def test_o_trunc_is_noted_in_mtime_alone(ask):
+def test_o_trunc_updates_only_mtime(ask):
     before = ask.stat("sys/plain/value").st_mtime_ns
     ask.open("sys/plain/value", os.O_WRONLY | os.O_TRUNC)
     after = ask.stat("sys/plain/value")
@@ -98,20 +98,20 @@ def test_o_trunc_is_noted_in_mtime_alone(ask):
     assert ask.read("sys/plain/value") == b"hello\n"
 
 
-def test_a_write_to_a_device_moves_its_mtime(ask):
+def test_a_write_to_a_device_updates_its_mtime(ask):
     before = ask.stat("dev/zero").st_mtime_ns
     ask.write("dev/zero", b"x")
     assert ask.stat("dev/zero").st_mtime_ns > before
 
 
 @pytest.mark.parametrize("path", ["sys/plain/value", "sys/plain"])
-def test_chmod_sticks(ask, path):
+def test_chmod_takes_effect(ask, path):
     kind = stat.S_IFMT(ask.stat(path).st_mode)
     assert set_attributes(ask, path, mode=kind | 0o4700).st_mode == kind | 0o4700
     assert ask.stat(path).st_mode == kind | 0o4700
 
 
-def test_chown_and_utimes_stick(ask):
+def test_chown_and_utimes_take_effect(ask):
     set_attributes(ask, "sys/plain/value", uid=5, gid=6)
     set_attributes(ask, "sys/plain/value", atime=7, mtime=8)
     entry = ask.stat("sys/plain/value")
@@ -120,17 +120,17 @@ def test_chown_and_utimes_stick(ask):
 
 
 @pytest.mark.parametrize(("path", "size"), [("sys/plain/value", 4096), ("dev/zero", toy.DISK_SIZE)])
-def test_truncation_is_taken_and_ignored(ask, path, size):
+def test_truncation_succeeds_and_changes_nothing(ask, path, size):
     assert set_attributes(ask, path, size=0).st_size == size
     assert set_attributes(ask, path, size=1 << 40).st_size == size
 
 
-def test_chmod_lets_root_open_what_it_forbade(ask):
+def test_chmod_lets_root_open_for_writing(ask):
     set_attributes(ask, "sys/plain/constant", mode=0o644)
     assert ask.write("sys/plain/constant", b"changed") == 7
 
 
-def test_statfs_says_what_sysfs_says(ask):
+def test_statfs_returns_what_sysfs_returns(ask):
     answer = ask("statfs", CONTEXT)
     assert (answer.f_bsize, answer.f_frsize, answer.f_namemax, answer.f_blocks, answer.f_files) == (
         4096,

@@ -1,4 +1,4 @@
-"""The FUSE requests, called directly: opening, reading and writing attributes and devices."""
+"""FUSE requests, sent directly: opening, reading and writing attributes and devices."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from nvdimmfs.errors import KernelError
         ("write-only", os.O_RDONLY | os.O_DIRECT, errno.EACCES),
     ],
 )
-def test_opening_asks_the_mode_even_for_root(ask, path, flags, refusal):
+def test_opening_checks_the_mode_even_for_root(ask, path, flags, refusal):
     arguments = ("open", ask.inode(f"sys/plain/{path}"), flags, CONTEXT)
     if refusal:
         assert ask.errno(*arguments) == refusal
@@ -49,7 +49,7 @@ def test_attributes_bypass_the_page_cache_and_devices_use_it(ask):
     assert not device.keep_cache
 
 
-def test_opening_what_was_removed(ask):
+def test_opening_a_removed_attribute_or_device(ask):
     attribute, device = ask.inode("sys/devices/zero/value"), ask.inode("dev/zero")
     ask.write("sys/hotplug", b"remove zero")
     assert ask.errno("open", attribute, os.O_RDONLY, CONTEXT) == errno.ENODEV
@@ -59,8 +59,8 @@ def test_opening_what_was_removed(ask):
 # Reading and writing attributes
 
 
-def test_reads_have_the_habits_of_seq_file(ask):
-    """The same reads and writes, in the same order, of pfnX.Y/mode: what a real 6.1 kernel answered."""
+def test_reads_behave_as_those_of_seq_file(ask):
+    """A real 6.1 kernel returned these results for the same reads and writes, in the same order, of pfnX.Y/mode."""
     ask.write("sys/plain/value", b"none")
     handle = ask.open("sys/plain/value")
     read = lambda offset, size: ask("read", handle, offset, size)  # noqa: E731
@@ -89,7 +89,7 @@ def test_an_empty_attribute_reads_empty(ask):
     assert ask.read("sys/plain/empty") == b""
 
 
-def test_open_files_do_not_disturb_each_other(ask):
+def test_open_files_are_independent_of_each_other(ask):
     one, two = ask.open("sys/plain/counter"), ask.open("sys/plain/counter")
     assert ask("read", one, 0, 1) == b"1"
     assert ask("read", two, 0, 1) == b"2"
@@ -97,7 +97,7 @@ def test_open_files_do_not_disturb_each_other(ask):
     assert ask("read", one, 0, 10) == b"3\n"
 
 
-def test_once_removed_only_a_begun_answer_can_be_read(ask):
+def test_after_a_removal_only_text_already_shown_can_be_read(ask):
     begun, finished, fresh = (ask.open("sys/devices/zero/name") for _ in range(3))
     writer = ask.open("sys/devices/zero/value", os.O_WRONLY)
     assert ask("read", begun, 0, 2) == b"ze"
@@ -116,12 +116,12 @@ def test_a_write_is_one_store_whatever_its_offset(ask, offset):
     assert ask.read("sys/plain/value") == b"stored\n"
 
 
-def test_a_write_counts_a_page_at_most(ask):
+def test_a_write_returns_a_page_at_most(ask):
     assert ask.write("sys/plain/long", b"x" * 4096 + b"!") == 4096
     assert ask.write("sys/plain/long", b"x" * 4096) == 4096
 
 
-def test_the_log_says_why_a_write_is_refused(ask, caplog):
+def test_the_log_has_the_reason_of_a_refused_write(ask, caplog):
     handle = ask.open("sys/plain/refusal", os.O_RDWR)
     with caplog.at_level(logging.INFO):
         assert ask.errno("write", handle, 0, b"16") == errno.EBUSY
@@ -132,14 +132,14 @@ def test_the_log_says_why_a_write_is_refused(ask, caplog):
 
 
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.EINVAL, errno.ENXIO, 511])
-def test_a_refusal_carries_the_errno(ask, number):
+def test_a_refusal_returns_the_errno(ask, number):
     handle = ask.open("sys/plain/refusal", os.O_RDWR)
     assert ask.errno("write", handle, 0, str(number).encode()) == number
     assert ask.errno("read", handle, 0, 100) == errno.EBUSY
 
 
-def test_a_bug_is_logged_once_answered_eio_and_survived(ask, caplog, log_watch):
-    log_watch.expect("a bug in nvdimmfs: read answers EIO")
+def test_a_bug_is_logged_once_and_returns_eio(ask, caplog, log_watch):
+    log_watch.expect("a bug in nvdimmfs: read fails with EIO")
     handle = ask.open("sys/plain/bug", os.O_RDWR)
     assert ask.errno("read", handle, 0, 100) == errno.EIO
     assert [type(bug) for bug in ask.operations.bugs] == [ZeroDivisionError]
@@ -151,19 +151,19 @@ def test_a_bug_is_logged_once_answered_eio_and_survived(ask, caplog, log_watch):
     ask.operations.bugs.clear()
 
 
-def test_a_host_that_refuses_is_no_bug(ask, log_watch, monkeypatch):
+def test_an_error_of_the_host_is_not_reported_as_a_bug(ask, log_watch, monkeypatch):
     def refuse(bug, subject, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    log_watch.expect("write answers ENOSPC: error of the host: No space left on device")
+    log_watch.expect("write fails with ENOSPC: error of the host: No space left on device")
     monkeypatch.setattr(toy.Bug, "store", refuse)
     handle = ask.open("sys/plain/bug", os.O_RDWR)
     assert ask.errno("write", handle, 0, b"x") == errno.ENOSPC
 
 
 @pytest.mark.parametrize("number", [-5, 0, 512, 524])
-def test_an_errno_that_cannot_travel_is_a_bug(ask, log_watch, number):
-    log_watch.expect("a bug in nvdimmfs: write answers EIO")
+def test_an_errno_that_fuse_cannot_carry_is_a_bug(ask, log_watch, number):
+    log_watch.expect("a bug in nvdimmfs: write fails with EIO")
     handle = ask.open("sys/plain/refusal", os.O_RDWR)
     assert ask.errno("write", handle, 0, str(number).encode()) == errno.EIO
     assert len(ask.operations.bugs) == 1
@@ -177,19 +177,19 @@ def test_fsync_of_an_attribute_does_nothing(ask):
     assert ask("read", handle, 0, 4096) == before
 
 
-def test_flush_is_never_needed(ask):
+def test_flush_is_refused_with_enosys(ask):
     assert ask.errno("flush", ask.open("sys/plain/value")) == errno.ENOSYS
 
 
 # The bytes of devices
 
 
-def test_a_device_reads_what_was_written(ask):
+def test_a_device_returns_the_bytes_written(ask):
     assert ask.write("dev/zero", b"bytes", 1000) == 5
     assert ask.read("dev/zero", 998, 9) == b"\0\0bytes\0\0"
 
 
-def test_a_device_ends_where_it_ends(ask):
+def test_reads_and_writes_stop_at_the_end_of_a_device(ask):
     size = toy.DISK_SIZE
     assert ask.read("dev/zero", size, 10) == b""
     assert ask.read("dev/zero", size + 5, 10) == b""
@@ -201,20 +201,20 @@ def test_a_device_ends_where_it_ends(ask):
 
 
 @pytest.mark.parametrize(("offset", "length"), [(1, 512), (0, 511), (256, 512), (512, 100)])
-def test_without_the_page_cache_a_device_takes_whole_blocks(ask, offset, length):
+def test_with_o_direct_a_device_accepts_only_whole_blocks(ask, offset, length):
     handle = ask.open("dev/zero", os.O_RDWR | os.O_DIRECT)
     assert ask.errno("read", handle, offset, length) == errno.EINVAL
     assert ask.errno("write", handle, offset, bytes(length)) == errno.EINVAL
     assert len(ask("read", handle, 512, 1024)) == 1024
     assert ask("write", handle, 512, bytes(1024)) == 1024
-    # What begins behind the end is none of its business.
+    # An access that starts beyond the end is not checked for alignment.
     assert ask("read", handle, toy.DISK_SIZE + 1, 511) == b""
     assert ask.errno("write", handle, toy.DISK_SIZE + 1, b"x") == errno.ENOSPC
 
 
 @pytest.mark.parametrize(("offset", "length"), [(0, 512), (toy.DISK_SIZE, 512), (toy.DISK_SIZE + 1, 1), (1, 511)])
 @pytest.mark.parametrize("flags", [os.O_RDWR, os.O_RDWR | os.O_DIRECT])
-def test_a_device_that_is_read_only_says_so_before_all_else(ask, monkeypatch, flags, offset, length):
+def test_a_read_only_device_refuses_a_write_before_any_other_check(ask, monkeypatch, flags, offset, length):
     def refuse(_offset: int, _data: bytes) -> None:
         raise KernelError(errno.EPERM, "read-only")
 
@@ -233,7 +233,7 @@ def test_fsync_flushes_a_device(ask):
     assert ask.tree.root.find("dev/zero").data.flushes == 1
 
 
-def test_a_vanished_device_is_empty(ask):
+def test_a_removed_device_is_empty(ask):
     handle = ask.open("dev/zero", os.O_RDWR)
     inode = ask.inode("dev/zero")
     ask.write("sys/hotplug", b"remove zero")
@@ -244,13 +244,13 @@ def test_a_vanished_device_is_empty(ask):
 
 
 class Sandbox:
-    """A session that has still to act on something."""
+    """A session that has not acknowledged an event yet."""
 
     has_unacknowledged = True
     has_message = False
 
 
-def test_a_device_that_goes_takes_what_a_sandbox_has_still_to_write(ask):
+def test_a_device_being_removed_accepts_writes_until_the_sandbox_acknowledges(ask):
     handle = ask.open("dev/zero", os.O_RDWR)
     data = ask.tree.root.find("dev/zero").data
     sandbox = Sandbox()

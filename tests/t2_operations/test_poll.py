@@ -1,4 +1,4 @@
-"""The FUSE requests, called directly: poll(2)."""
+"""FUSE requests, sent directly: poll(2)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from asking import CONTEXT, NOTIFIED, READY
 
 
 class Handle:
-    """A poll handle that says whether it was notified."""
+    """A poll handle that counts its notifications."""
 
     def __init__(self, failure=None):
         self.notified = 0
@@ -30,13 +30,13 @@ def test_an_attribute_not_read_yet_counts_as_changed(ask):
 
 
 @pytest.mark.parametrize("offset", [0, 2])
-def test_a_read_anywhere_takes_note_of_the_events(ask, offset):
+def test_a_first_read_at_any_offset_clears_the_events(ask, offset):
     handle = ask.open("sys/plain/event")
     ask("read", handle, offset, 100)
     assert poll(ask, handle) == READY
 
 
-def test_a_notification_shows_until_it_is_read_at_zero(ask):
+def test_a_notification_is_reported_until_a_read_at_offset_zero(ask):
     handle = ask.open("sys/plain/event")
     ask("read", handle, 0, 2)
     ask.write("sys/plain/notify", b"1")
@@ -58,7 +58,7 @@ def test_a_notification_wakes_every_open_file_once(ask):
     assert (replaced.notified, one.notified, two.notified) == (0, 1, 1)
 
 
-def test_a_released_file_is_woken_no_more(ask):
+def test_a_released_file_is_not_woken(ask):
     handle, woken = ask.open("sys/plain/event"), Handle()
     poll(ask, handle, woken)
     ask("release", handle)
@@ -68,5 +68,5 @@ def test_a_released_file_is_woken_no_more(ask):
 
 def test_a_mount_that_ends_does_not_fail_the_write_that_notifies(ask):
     handle = ask.open("sys/plain/event")
-    poll(ask, handle, Handle(OSError(errno.ENODEV, "gone")))
+    poll(ask, handle, Handle(OSError(errno.ENODEV, "unmounted")))
     assert ask.write("sys/plain/notify", b"1") == 1

@@ -1,4 +1,4 @@
-"""The FUSE requests, called directly: what sysfs has no room for, and extended attributes."""
+"""FUSE requests, sent directly: operations that sysfs refuses, and extended attributes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyfuse3
 import pytest
 from asking import CONTEXT, ROOT
 
-from nvdimmfs.fuse import identity
+from nvdimmfs.fuse import daemon_identity
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from nvdimmfs.fuse import identity
         (("rename", ROOT, b"sys", ROOT, b"new", pyfuse3.RENAME_NOREPLACE, CONTEXT), errno.EINVAL),
     ],
 )
-def test_nobody_makes_renames_or_removes_files(ask, request_, refusal):
+def test_creating_renaming_and_removing_files_is_refused(ask, request_, refusal):
     assert ask.errno(*request_) == refusal
 
 
@@ -76,8 +76,8 @@ def test_an_xattr_needs_a_name(ask, name):
     assert ask.errno("removexattr", inode, name, CONTEXT) == errno.EINVAL
 
 
-def test_the_root_names_its_daemon_and_nothing_else_does(ask):
-    name = identity.DAEMON_XATTR.encode()
+def test_only_the_root_directory_names_the_daemon(ask):
+    name = daemon_identity.DAEMON_XATTR.encode()
     assert ask("getxattr", ROOT, name, CONTEXT).split()[0] == str(os.getpid()).encode()
     assert ask("listxattr", ROOT, CONTEXT) == []
     assert ask.errno("getxattr", ask.inode("sys"), name, CONTEXT) == errno.ENODATA
