@@ -1,4 +1,4 @@
-"""Fixtures that every tier may use."""
+"""Fixtures for all tiers."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import mounting
 import pytest
 import sandboxes
 
-#: Property tests do the same in each run, and however long a busy machine takes for an example, it is no failure.
+#: Property tests use the same examples in each run, and have no deadline that a loaded machine could miss.
 hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("deterministic")
 
 
 class LogWatch:
-    """Warnings and errors that a test has not announced make it fail."""
+    """Fails a test that logs a warning or an error without having announced it."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         self._caplog = caplog
         self._announced: list[re.Pattern[str]] = []
 
     def expect(self, pattern: str) -> None:
-        """Announce a message; the test fails as well when it does not come."""
+        """Announce a message; the test also fails when the message is not logged."""
         self._announced.append(re.compile(pattern))
 
     def check(self) -> None:
-        loud = [record for record in self._caplog.get_records("call") if record.levelno >= logging.WARNING]
-        messages = [record.getMessage() for record in loud]
+        records = [record for record in self._caplog.get_records("call") if record.levelno >= logging.WARNING]
+        messages = [record.getMessage() for record in records]
         unexpected = [text for text in messages if not any(pattern.search(text) for pattern in self._announced)]
         missing = [each.pattern for each in self._announced if not any(map(each.search, messages))]
         assert not unexpected, f"unexpected in the log: {unexpected}"
@@ -55,7 +55,7 @@ def fuse() -> None:
 
 @pytest.fixture(scope="session")
 def sandbox() -> None:
-    """Skip where no command can be run on a machine."""
+    """Skip where no command can be run in a sandbox."""
     reason = sandboxes.why_not()
     if reason:
         pytest.skip(reason)
@@ -63,7 +63,7 @@ def sandbox() -> None:
 
 @pytest.fixture
 def new_mount(fuse: None, tmp_path: Path) -> Iterator[Callable[..., mounting.Mount]]:
-    """Make mounts; each is unmounted and its daemon gone in the end.  A daemon that warned of something fails the test.
+    """Make mounts, which are unmounted at the end.  The test fails when a daemon logged a warning or an error.
 
     `new_mount()` serves the toy tree, `new_mount(mounting.MACHINE, "--memmap", ...)` a machine.
     """
@@ -82,7 +82,7 @@ def new_mount(fuse: None, tmp_path: Path) -> Iterator[Callable[..., mounting.Mou
     for mount in made:
         mount.dispose()
     for mount in made:
-        assert mount.log_may_be_loud or not mount.loud_lines(), mount.log.read_text()
+        assert mount.may_log_warnings or not mount.unexpected_lines(), mount.log.read_text()
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Ask a tree how its files answer poll(2), select(2) and epoll(7): `poll_probe.py SYS DEV`, an answer a line.
+"""Print the results of poll(2), select(2) and epoll(7) on the files of a tree: `poll_probe.py SYS DEV`, one per line.
 
-Needs nothing but Python, so that it can run in a small guest with a legacy machine that nothing was done to.  The
-recording of a real kernel's answers is tests/recordings/poll/e820.answers.
+Needs only Python, so that it can run in a small guest, on a legacy machine in its initial state.  The recording of a
+real kernel's results is tests/recordings/poll/e820.answers.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ MASK_NAMES = (
 )
 EVERYTHING = sum(bit for _, bit in MASK_NAMES)
 
-#: The page of the disk that is bad, and in which sector.
+#: The first bad sector of the disk.
 BAD_SECTOR, SECTOR_SIZE = 64, 512
 
-#: More than anything here takes, seconds.
-PATIENCE = 20
+#: Seconds after which a wait counts as hung; no loaded machine needs that long.
+WATCHDOG = 900
 
 
 def names(mask: int) -> str:
@@ -94,7 +94,7 @@ def write(path: str, text: str) -> None:
 
 
 class Disk:
-    """A disk whose bad blocks can be made and, by writing to it, cleared: the kernel notifies of the latter."""
+    """A disk whose bad blocks can be added, and cleared by writing to it: the kernel notifies pollers of the latter."""
 
     def __init__(self, sysfs: str, dev: str) -> None:
         self.badblocks = f"{sysfs}/class/block/pmem0/badblocks"
@@ -144,13 +144,13 @@ def notified(disk: Disk) -> Iterator[tuple[str, str]]:
 
 
 def waiting(disk: Disk) -> Iterator[tuple[str, str]]:
-    """The event comes while somebody waits."""
+    """The event happens while the caller waits."""
     ways = {
-        "poll for nothing": lambda fd: poll(fd, 0, PATIENCE),
-        "poll for PRI": lambda fd: poll(fd, select.POLLPRI, PATIENCE),
-        "select for exceptions": lambda fd: select_except(fd, PATIENCE),
-        "epoll for nothing": lambda fd: epoll(fd, 0, PATIENCE),
-        "epoll for nothing, edges": lambda fd: epoll(fd, select.EPOLLET, PATIENCE),
+        "poll for nothing": lambda fd: poll(fd, 0, WATCHDOG),
+        "poll for PRI": lambda fd: poll(fd, select.POLLPRI, WATCHDOG),
+        "select for exceptions": lambda fd: select_except(fd, WATCHDOG),
+        "epoll for nothing": lambda fd: epoll(fd, 0, WATCHDOG),
+        "epoll for nothing, edges": lambda fd: epoll(fd, select.EPOLLET, WATCHDOG),
     }
     for way, wait in ways.items():
         with opened(disk.badblocks) as fd:
@@ -163,14 +163,14 @@ def waiting(disk: Disk) -> Iterator[tuple[str, str]]:
 
 
 def edges(disk: Disk) -> Iterator[tuple[str, str]]:
-    """One registration: told once an event, however late it is read."""
+    """One registration: each event is reported once, however late the attribute is read."""
     with opened(disk.badblocks) as fd, select.epoll() as poller:
         os.pread(fd, 4096, 0)
         poller.register(fd, select.EPOLLET)
         yield "registered", str([names(events) for _, events in poller.poll(0)])
         for number in ("first", "second"):
             disk.event()
-            yield f"{number} edge", str([names(events) for _, events in poller.poll(PATIENCE)])
+            yield f"{number} edge", str([names(events) for _, events in poller.poll(WATCHDOG)])
             yield f"after the {number}", str([names(events) for _, events in poller.poll(0)])
         os.pread(fd, 4096, 0)
         yield "after a read", str([names(events) for _, events in poller.poll(0)])

@@ -1,8 +1,8 @@
-"""Callers of ioctl(2) that come in crowds, die, are interrupted, or pull away what they stand on; run in a sandbox.
+"""Many concurrent callers of ioctl(2), some killed, interrupted, or changing their own files and memory meanwhile.
 
     python3 storm.py crowd|killed|interrupted|closing|protecting|modules
 
-It prints `done` when every answer was one that the kernel gives, and the machine still answers in the end.
+Runs in a sandbox.  Prints `done` when each result was one that the kernel can return, and the machine still answers.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ GET_DATA = 0xC00C4E05
 # System calls of x86-64 (asm/unistd_64.h).
 DELETE_MODULE, FINIT_MODULE = 176, 313
 
-#: Bytes that one GET_DATA asks for: more than one message carries.
+#: Bytes that one GET_DATA requests: more than one message carries.
 LENGTH = 100_000
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -36,7 +36,7 @@ def size_of(file):
 
 
 def get_data(file, argument):
-    """Ask for many bytes at once: 0, or the errno."""
+    """Request many bytes at once; returns 0, or the errno."""
     struct.pack_into("=II", argument, 0, 0, LENGTH)
     return ctypes.get_errno() if libc.ioctl(file, ctypes.c_ulong(GET_DATA), argument) == -1 else 0
 
@@ -45,8 +45,8 @@ def room():
     return ctypes.create_string_buffer(12 + LENGTH)
 
 
-def everybody(children):
-    """Wait for children that must have ended well."""
+def wait_for_all(children):
+    """Wait for child processes, each of which must succeed."""
     for child in children:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
@@ -63,7 +63,7 @@ def in_child(work):
 
 
 def in_threads(*works):
-    """Do them at the same time; what goes wrong in one goes wrong here."""
+    """Run functions in concurrent threads; raises the first exception of any."""
     failures = []
 
     def guarded(work):
@@ -82,18 +82,18 @@ def in_threads(*works):
 
 
 def crowd(file):
-    """Three hundred at once, two threads each."""
+    """Three hundred concurrent processes with two threads each."""
     expected = size_of(file)
 
     def ask():
         for _ in range(3):
             assert size_of(file) == expected
 
-    everybody([in_child(lambda: in_threads(ask, ask)) for _ in range(300)])
+    wait_for_all([in_child(lambda: in_threads(ask, ask)) for _ in range(300)])
 
 
 def killed(file):
-    """In the middle of a call, whatever the middle is: they never stop calling."""
+    """Callers that are killed at any point of a call: they never stop calling."""
     for turn in range(60):
         reader, writer = os.pipe()
 
@@ -113,7 +113,7 @@ def killed(file):
 
 
 def interrupted(file):
-    """By a signal every half millisecond, whose handler lets calls go on."""
+    """A caller interrupted by a signal every half millisecond; its handler restarts calls."""
     caught = []
     signal.signal(signal.SIGALRM, lambda *_: caught.append(1))
     signal.siginterrupt(signal.SIGALRM, False)
@@ -125,7 +125,7 @@ def interrupted(file):
 
 
 def closing(_file):
-    """While another thread closes the descriptor, or makes another file of it."""
+    """A caller whose descriptor another thread closes or replaces."""
     null = os.open("/dev/null", os.O_RDWR)
     number = os.dup(null)
     stop = threading.Event()
@@ -147,7 +147,7 @@ def closing(_file):
 
 
 def protecting(file):
-    """While another thread takes the memory away and gives it back."""
+    """A caller whose memory another thread protects and unprotects."""
     size = -(-(12 + LENGTH) // PAGE) * PAGE
     libc.mmap.restype = ctypes.c_void_p
     base = libc.mmap(None, ctypes.c_size_t(size), 3, 0x22, -1, 0)
@@ -168,7 +168,7 @@ def protecting(file):
 
 
 def modules(_file):
-    """Loaded and unloaded by many at once."""
+    """A module that many processes load and unload concurrently."""
     (path,) = Path("/lib/modules", os.uname().release).rglob("device_dax.ko")
     file = os.open(path, os.O_RDONLY)
     libc.syscall.restype = ctypes.c_long
@@ -182,7 +182,7 @@ def modules(_file):
                 result = libc.syscall(ctypes.c_long(DELETE_MODULE), b"device_dax", os.O_NONBLOCK)
             assert result == 0 or ctypes.get_errno() in {errno.EEXIST, errno.ENOENT, errno.EAGAIN}, ctypes.get_errno()
 
-    everybody([in_child(change) for _ in range(20)])
+    wait_for_all([in_child(change) for _ in range(20)])
 
 
 def main():

@@ -1,4 +1,4 @@
-"""Real mounts for tests: made by the real command line, and gone afterwards whatever happened."""
+"""Real mounts for tests: made by the real command line, and removed afterwards in any case."""
 
 from __future__ import annotations
 
@@ -15,30 +15,28 @@ from pathlib import Path
 
 import attrs
 import pytest
+from watchdog import WATCHDOG
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MACHINE = (sys.executable, "-m", "nvdimmfs")
 TOY = (sys.executable, str(ROOT / "tests" / "support" / "toy.py"))
-#: Ranges that the default machine has memory for, so that there is nothing to warn of.
+#: Ranges that the default machine has memory for, so that `mount` prints no warning.
 QUIET = ("--memmap", "512M!4G")
 
 DAEMON_XATTR = "user.nvdimmfs.daemon"
 MNT_DETACH = 2
 ONE_LINE = re.compile(r"nvdimmfs: [^\n]+\n")
 
-#: No command here takes longer, in seconds; one that does hangs.
-PATIENCE = 30
-
 
 def environment() -> dict[str, str]:
-    """The tests' own, with this checkout's package in front."""
+    """The tests' environment, with this checkout's package first in PYTHONPATH."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def command(*argv: str | Path, **options) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    options = {"cwd": "/", "env": environment(), "capture_output": True, "text": True, "timeout": PATIENCE} | options
+    options = {"cwd": "/", "env": environment(), "capture_output": True, "text": True, "timeout": WATCHDOG} | options
     return subprocess.run(argv, check=False, **options)
 
 
@@ -48,14 +46,14 @@ def cli(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
 
 
 def in_private_namespace(*lines: str) -> subprocess.CompletedProcess[str]:
-    """Run shell lines where mounts are nobody else's."""
+    """Run shell lines in a private mount namespace."""
     if os.geteuid() != 0 or command("unshare", "-m", "true").returncode:
-        pytest.skip("needs a mount namespace of its own")
+        pytest.skip("needs a private mount namespace")
     return command("unshare", "-m", "sh", "-ec", "\n".join(lines))
 
 
 def refusal(done: subprocess.CompletedProcess[str], status: int = 1) -> str:
-    """The one line of a command that failed as commands should."""
+    """The one line that a failed command printed to stderr; it must have printed nothing else."""
     assert done.returncode == status, done.stderr
     assert done.stdout == ""
     assert ONE_LINE.fullmatch(done.stderr), done.stderr
@@ -63,7 +61,7 @@ def refusal(done: subprocess.CompletedProcess[str], status: int = 1) -> str:
 
 
 def why_not() -> str | None:
-    """Why nothing can be mounted here; None when it can."""
+    """The reason why nothing can be mounted here; None when mounting works."""
     try:
         device = os.open("/dev/fuse", os.O_RDWR)
     except OSError as error:
@@ -109,13 +107,13 @@ def _mount_points() -> list[Path]:
 
 @attrs.define(eq=False)
 class Mount:
-    """A mount, and how to get rid of it.
+    """A mount, and how to remove it.
 
     Attributes:
         program: the command line, up to the sub-command.
         directory: where it is mounted.
         log: the daemon's log.
-        daemon: a descriptor of the daemon, which stays its own when its id is given out again.
+        daemon: a pidfd of the daemon, which is safe even if the kernel reuses the process id.
         pid: the daemon's id.
     """
 
@@ -124,7 +122,7 @@ class Mount:
     log: Path
     daemon: int = -1
     pid: int = 0
-    log_may_be_loud: bool = False
+    may_log_warnings: bool = False
 
     def start(self, *options: str | Path) -> None:
         """`nvdimmfs mount`, which must succeed."""
@@ -147,14 +145,14 @@ class Mount:
         """Send the daemon a signal."""
         signal.pidfd_send_signal(self.daemon, number)
 
-    def has_ended(self, patience: float = PATIENCE) -> bool:
-        """Wait for the daemon's end."""
+    def has_ended(self, timeout: float = WATCHDOG) -> bool:
+        """Wait until the daemon has exited; whether it has."""
         poll = select.poll()
         poll.register(self.daemon, select.POLLIN)
-        return bool(poll.poll(patience * 1000))
+        return bool(poll.poll(timeout * 1000))
 
     def dispose(self) -> None:
-        """Leave neither a mount nor a process behind, however far things went."""
+        """Leave neither a mount nor a process behind, whatever state the mount is in."""
         if self.daemon < 0 and is_mounted(self.directory):
             with contextlib.suppress(OSError):
                 self.find_daemon()
@@ -169,7 +167,7 @@ class Mount:
             if libc.umount2(os.fsencode(self.directory), MNT_DETACH):
                 command("fusermount3", "-u", "-z", self.directory)
 
-    def loud_lines(self) -> list[str]:
+    def unexpected_lines(self) -> list[str]:
         """Warnings, errors and tracebacks in the daemon's log."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return [line for line in lines if any(word in line for word in ("WARNING", "ERROR", "CRITICAL", "Traceback"))]

@@ -1,8 +1,9 @@
-"""Sandboxes for tests: commands under `nvdimmfs run`, and why there can be none."""
+"""Sandboxes for tests: commands under `nvdimmfs run`, and the reasons why none can be run."""
 
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -14,14 +15,12 @@ from pathlib import Path
 import mounting
 import pytest
 from recording import Header, load_header
-
-#: A command in a sandbox takes no longer than this, in seconds.
-PATIENCE = 60
+from watchdog import WATCHDOG
 
 #: A machine with memory behind both of its ranges.
 TWO_RANGES = ("--memmap", "512M!4G,256M!6G", "--ram", "8G")
 
-#: Debian's packages of the tools that tests call.
+#: Debian packages of the tools that tests call.
 PACKAGES = {
     "blockdev": "util-linux",
     "keyctl": "keyutils",
@@ -33,7 +32,7 @@ PACKAGES = {
 
 
 def why_not() -> str | None:
-    """Why nothing can be run here; None when it can."""
+    """The reason why nothing can be run here; None when it can."""
     reason = mounting.why_not()
     if reason:
         return reason
@@ -43,13 +42,13 @@ def why_not() -> str | None:
 
 def run(*command: str | Path, options: tuple[str | Path, ...] = (), **more) -> subprocess.CompletedProcess[str]:
     """Run a command on a machine and wait for it."""
-    return mounting.command(*mounting.MACHINE, "run", *options, "--", *command, **({"timeout": PATIENCE} | more))
+    return mounting.command(*mounting.MACHINE, "run", *options, "--", *command, **more)
 
 
 def sh(script: str, *options: str | Path, **more) -> subprocess.CompletedProcess[str]:
     """Run a shell script on a machine, which must succeed silently.
 
-    `not COMMAND` says that a command must fail, which `! COMMAND` does not: `sh -e` takes any end of that.
+    `not COMMAND` requires that a command fails.  `! COMMAND` does not: `sh -e` ignores its result.
     """
     done = run("sh", "-ec", f'not() {{ ! "$@"; }}\n{script}', options=options, **more)
     assert (done.returncode, done.stderr) == (0, ""), f"{done.stdout}\n{done.stderr}"
@@ -60,54 +59,66 @@ def start(*command: str | Path, options: tuple[str | Path, ...] = (), **more) ->
     """Start a command on a machine."""
     argv = (*mounting.MACHINE, "run", *options, "--", *command)
     defaults = {"cwd": "/", "env": mounting.environment(), "text": True, "stdout": subprocess.PIPE}
-    defaults["preexec_fn"] = _heed_signals
+    defaults["preexec_fn"] = _restore_signals
     return subprocess.Popen(argv, **(defaults | more))
 
 
 def tagged(word: str) -> dict[str, str]:
-    """An environment with a word in it, as the fixture `tag` gives one."""
+    """The tests' environment with the variable of the fixture `tag`."""
     name, _, value = word.partition("=")
     return mounting.environment() | {name: value}
 
 
-def _heed_signals() -> None:
-    """As a shell would not, nor nohup(1): they let what they start in the background ignore them."""
+def _restore_signals() -> None:
+    """Restore the default actions: shells and nohup(1) make their background processes ignore these signals."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
 
 def as_ordinary_user(*folders: Path) -> tuple[str, ...]:
-    """What to put before a command so that an ordinary user runs it (`tests/support/ordinary_user.py`).
+    """The prefix of a command that makes an ordinary user run it (`tests/support/ordinary_user.py`).
 
     Args:
-        folders: those that the command needs besides this checkout and Python.
+        folders: the folders that the command needs besides this checkout and Python.
     """
     needed = (mounting.ROOT, Path(sys.prefix), Path(sys.base_prefix), *folders)
     return (sys.executable, str(mounting.ROOT / "tests" / "support" / "ordinary_user.py"), *map(str, needed), "--")
 
 
 def why_no_ordinary_user() -> str | None:
-    """Why no ordinary user can run commands on a machine here; None when one can."""
+    """The reason why no ordinary user can run commands on a machine here; None when one can."""
     if not is_root():
-        return "needs root, to be somebody else"
+        return "needs root, to become an ordinary user"
     done = mounting.command(*as_ordinary_user(), *mounting.MACHINE, "doctor")
     if done.returncode not in (0, 1) or done.stderr:
-        return f"another user may not run this Python: {done.stderr.strip()}"
+        return f"an ordinary user may not run this Python: {done.stderr.strip()}"
     return "; ".join(line for line in done.stdout.splitlines() if line.startswith("NO")) or None
 
 
-def eventually(what: Callable[[], bool], patience: float = PATIENCE) -> bool:
-    """Wait until something is so."""
-    end = time.monotonic() + patience
-    while not what():
-        if time.monotonic() > end:
-            return False
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Poll a condition that no event announces until it holds."""
+    deadline = time.monotonic() + WATCHDOG
+    while not condition():
+        assert time.monotonic() < deadline, "hung"
         time.sleep(0.01)
-    return True
+
+
+def wait_for_end_of(word: str) -> None:
+    """Wait until no process has a variable in its environment."""
+    while processes := processes_with(word):
+        for process in processes:
+            try:
+                descriptor = os.pidfd_open(process)
+            except ProcessLookupError:
+                continue
+            try:
+                assert select.select([descriptor], [], [], WATCHDOG)[0], f"process {process} is left"
+            finally:
+                os.close(descriptor)
 
 
 def processes_with(word: str) -> list[int]:
-    """The processes that have a word in their environment."""
+    """The processes that have a variable, `NAME=value`, in their environment."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
@@ -121,14 +132,14 @@ def processes_with(word: str) -> list[int]:
 
 
 def version(tool: str) -> str:
-    """What a tool says of its version; empty when it is not installed."""
+    """The output of a tool's --version; empty when the tool is not installed."""
     return mounting.command(tool, "--version").stdout.strip() if has(tool) else ""
 
 
 RECORDINGS = mounting.ROOT / "tests" / "recordings"
 
-#: Runs a test with each recorded story in which tools are called.
-told_with_tools = pytest.mark.parametrize(
+#: Runs a test with each recorded story that calls tools.
+stories_with_tools = pytest.mark.parametrize(
     "story",
     [story for story in sorted(RECORDINGS.rglob("*.recording")) if load_header(story).programs],
     ids=lambda story: f"{story.parent.name}-{story.stem}",
@@ -136,11 +147,11 @@ told_with_tools = pytest.mark.parametrize(
 
 
 def header_with_tools(story: Path) -> Header:
-    """A story's header; skips the test where the tools are not those that the story was told with."""
+    """A story's header.  Skips the test where the tools are not the versions with which the story was recorded."""
     header = load_header(story)
-    for tool, told in header.programs.items():
-        if version(tool) != told:
-            pytest.skip(f"{tool} {told} is not installed")
+    for tool, recorded in header.programs.items():
+        if version(tool) != recorded:
+            pytest.skip(f"{tool} {recorded} is not installed")
     return header
 
 
@@ -150,7 +161,7 @@ def has(tool: str) -> bool:
 
 
 def is_root() -> bool:
-    """Whether this is root, outside of any user namespace."""
+    """Whether this is root outside any user namespace."""
     return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == ["0", "0", str(2**32 - 1)]
 
 
@@ -161,5 +172,5 @@ needs_block_devices = pytest.mark.skipif(
 
 
 def needs(tool: str) -> pytest.MarkDecorator:
-    """Skips a test where a tool is not installed."""
-    return pytest.mark.skipif(not has(tool), reason=f"{tool} (Debian's package {PACKAGES[tool]}) is not installed")
+    """Skip a test where a tool is not installed."""
+    return pytest.mark.skipif(not has(tool), reason=f"{tool} (Debian package {PACKAGES[tool]}) is not installed")

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from poke import DEBUG, Hands
+from watchdog import WATCHDOG
 
 from nvdimmfs.cli.drawing.bars import label_area_bar
 from nvdimmfs.cli.drawing.mounted import drawing_of
@@ -207,16 +208,16 @@ def on_a_terminal(*arguments, **environment):
     )
     os.close(theirs)
     written = b""
-    while select.select([ours], [], [], mounting.PATIENCE)[0]:
+    while select.select([ours], [], [], WATCHDOG)[0]:
         try:
             piece = os.read(ours, 65536)
         except OSError as error:
-            if error.errno != errno.EIO:  # which says that the other end is closed
+            if error.errno != errno.EIO:  # EIO: the other end is closed
                 raise
             break
         written += piece
     os.close(ours)
-    assert process.wait(mounting.PATIENCE) == 0
+    assert process.wait(WATCHDOG) == 0
     return written.decode().replace("\r\n", "\n")
 
 

@@ -1,4 +1,4 @@
-"""What the tests of real mounts share."""
+"""Fixtures of the tests of real mounts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sandboxes import processes_with
 
 @pytest.fixture
 def tag() -> Iterator[str]:
-    """A word in the environment of everything that a test starts; none of it may be left in the end."""
+    """An environment variable for the processes that a test starts; none of them may be left at the end."""
     word = f"NVDIMMFS_TEST={uuid.uuid4()}"
     yield word
     left = processes_with(word)

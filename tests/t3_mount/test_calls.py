@@ -1,4 +1,4 @@
-"""System calls of careless, unlucky and hostile callers in a sandbox: answered as by the kernel, or survived."""
+"""System calls of careless and hostile callers in a sandbox: the kernel's answers, and no crash."""
 
 import json
 import platform
@@ -20,21 +20,21 @@ NFIT = ("--machine", "qemu-nfit")
 
 
 def python(*arguments, options=NFIT):
-    """A Python program in a sandbox, which must succeed; nothing is told on stderr, by it or by the sandbox."""
+    """Run a Python program in a sandbox; it must succeed, and neither it nor the sandbox may print to stderr."""
     done = run(sys.executable, *arguments, options=options)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 
 
 def host():
-    """What of the host a call that went astray would change."""
+    """The state of the host that a wrongly forwarded call would change."""
     modules = Path("/proc/modules")
     return modules.read_text() if modules.exists() else "", sorted(Path("/sys/module").iterdir())
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="the calls' numbers are those of x86-64")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="uses the system call numbers of x86-64")
 @pytest.mark.parametrize("topic", ["modules", "ioctls"])
-def test_calls_are_answered_as_by_the_kernel(topic):
+def test_calls_get_the_kernels_answers(topic):
     first, *kernel = map(json.loads, (RECORDINGS / f"{topic}.jsonl").read_text().splitlines())
     before = host()
     here = [json.loads(line) for line in python(ASK, topic, options=machines.options(first["machine"])).splitlines()]
@@ -43,7 +43,7 @@ def test_calls_are_answered_as_by_the_kernel(topic):
     assert host() == before
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="the calls' numbers are those of x86-64")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="uses the system call numbers of x86-64")
 @pytest.mark.parametrize("kind", ["crowd", "killed", "interrupted", "closing", "protecting", "modules"])
 def test_a_storm_of_calls_is_survived(kind):
     before = host()

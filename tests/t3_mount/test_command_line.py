@@ -1,4 +1,4 @@
-"""The command line, and what cannot be mounted."""
+"""The command line, and its errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mounting import MACHINE, QUIET, TOY, cli, command, in_private_namespace, is
 
 from nvdimmfs.fuse import requirements
 
-# The command line by itself
+# The command line itself
 
 
 def test_version():
@@ -58,21 +58,21 @@ def test_misuse_is_one_line(arguments, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", ["--help", "--version", "plan --help", "plan", "machine show nfit_test"])
-def test_output_that_cannot_be_written_is_one_line(arguments):
+def test_a_full_stdout_is_reported_in_one_line(arguments):
     environment = {name: text for name, text in mounting.environment().items() if name != "PYTHONUNBUFFERED"}
     done = command("sh", "-c", f"{' '.join(MACHINE)} {arguments} >/dev/full", env=environment)
     assert refusal(done) == "cannot write to stdout: No space left on device"
 
 
-def test_too_few_files_are_one_line_that_says_what_helps(tmp_path):
+def test_a_limit_of_open_files_is_reported_with_a_remedy(tmp_path):
     done = command("sh", "-c", f"ulimit -n 8; exec {' '.join(MACHINE)} mount {tmp_path}")
     assert refusal(done).endswith("Too many open files; `ulimit -n 1024` in the shell allows more")
 
 
 @pytest.mark.parametrize("module", ["nvdimmfs.cli.main", "argparse", "nvdimmfs.cli.machine", "cattrs"])
 @pytest.mark.parametrize("entry", ["run_module('nvdimmfs', run_name='__main__')", "run_path('nvdimmfs')"])
-def test_ctrl_c_at_any_time_ends_quietly_by_the_signal(module, entry, tmp_path):
-    """It comes while a module is looked for; `entry` is `python -m nvdimmfs`, or what pip makes of the entry point."""
+def test_ctrl_c_during_start_up_exits_quietly_by_the_signal(module, entry, tmp_path):
+    """It arrives during an import; `entry` is `python -m nvdimmfs`, or the script that pip makes of the entry point."""
     (point,) = tomllib.loads((mounting.ROOT / "pyproject.toml").read_text())["project"]["scripts"].values()
     (tmp_path / "nvdimmfs").write_text("from {} import {} as main\nmain()".format(*point.split(":")))
     script = f"""
@@ -82,7 +82,7 @@ def test_ctrl_c_at_any_time_ends_quietly_by_the_signal(module, entry, tmp_path):
                 if name == {module!r}:
                     print("interrupted", flush=True)
                     os.kill(os.getpid(), signal.SIGINT)
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # as if whoever runs the tests did not ignore it
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # in case the tests were started with it ignored
         sys.meta_path.insert(0, Finder())
         runpy.{entry}
     """
@@ -90,7 +90,7 @@ def test_ctrl_c_at_any_time_ends_quietly_by_the_signal(module, entry, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "interrupted\n", "")
 
 
-def test_nothing_heavy_is_loaded_before_it_is_needed():
+def test_large_modules_are_imported_only_when_needed():
     script = (
         "import sys; sys.argv[1:] = ['umount', '/']; from nvdimmfs.cli.main import main; main(); print(*sys.modules)"
     )
@@ -99,7 +99,7 @@ def test_nothing_heavy_is_loaded_before_it_is_needed():
     assert not {"pyfuse3", "trio", "attrs", "nvdimmfs.cli.mount"} & set(loaded)
 
 
-def test_what_the_doctor_cannot_try_does_not_work():
+def test_an_unexpected_exception_in_a_check_is_reported_as_missing():
     script = """
         from nvdimmfs.sandbox import host_support, namespaces
         def enter(*, private_network): raise ValueError("unforeseen")
@@ -111,11 +111,11 @@ def test_what_the_doctor_cannot_try_does_not_work():
     assert "unforeseen" in done.stdout
 
 
-# What cannot be mounted
+# Mounts that are refused
 
 
 @pytest.mark.parametrize("folder", ["m", "m/media", "link", "./m/../m/x"])
-def test_media_that_the_mount_would_cover(folder, tmp_path):
+def test_media_below_the_mount_point_are_refused(folder, tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "link").symlink_to("m")
     line = refusal(cli("mount", "m", "--media", folder, cwd=tmp_path), status=2)
@@ -124,7 +124,7 @@ def test_media_that_the_mount_would_cover(folder, tmp_path):
 
 
 @pytest.mark.parametrize("words", ["mount DIR", "umount DIR", "run -- true", "run --attach DIR -- true"])
-def test_a_working_directory_that_is_gone(words, tmp_path):
+def test_a_removed_working_directory_is_reported(words, tmp_path):
     (tmp_path / "gone").mkdir()
     done = command("sh", "-c", f"cd {tmp_path}/gone; rmdir {tmp_path}/gone; exec {' '.join(MACHINE)} {words}")
     assert refusal(done) == "the working directory has been removed"
@@ -135,33 +135,33 @@ def test_a_missing_directory(sub_command, tmp_path):
     assert refusal(cli(sub_command, tmp_path / "missing")) == f"{tmp_path / 'missing'} does not exist"
 
 
-def test_a_name_does_nothing_to_the_terminal(tmp_path):
+def test_control_characters_in_a_name_are_escaped(tmp_path):
     assert (
         refusal(cli("mount", "a\nb\x1b[31m\udcff", cwd=tmp_path)) == f"{tmp_path}/a\\nb\\x1b[31m\\udcff does not exist"
     )
 
 
-def test_an_empty_name_of_a_file_is_shown(fuse, tmp_path):
+def test_an_empty_file_name_is_shown_in_quotes(fuse, tmp_path):
     assert refusal(cli("mount", tmp_path, "--log", "")) == "'': No such file or directory"
 
 
-def test_a_file_is_no_directory(tmp_path):
+def test_a_file_is_not_a_mount_point(tmp_path):
     (tmp_path / "file").touch()
     assert refusal(cli("mount", tmp_path / "file")) == f"{tmp_path / 'file'} is not a directory"
 
 
-def test_a_directory_that_is_not_empty(tmp_path):
+def test_a_directory_that_is_not_empty_is_refused(tmp_path):
     (tmp_path / "file").touch()
     assert refusal(cli("mount", tmp_path)) == f"{tmp_path} is not empty"
 
 
 @pytest.mark.parametrize("memmap", ["512M!", "512M@4G@", "banana", "512M!4G,", "0!4G", "512M"])
-def test_a_memmap_that_the_kernel_would_not_honour(memmap, tmp_path):
+def test_a_memmap_that_the_kernel_would_ignore_is_refused(memmap, tmp_path):
     assert "memmap" in refusal(cli("mount", tmp_path, "--memmap", memmap), status=2)
 
 
 @pytest.mark.parametrize("ram", ["", "0", "4Q", "-1", "G", "4 G"])
-def test_ram_that_is_no_size(ram, tmp_path):
+def test_a_malformed_ram_size_is_refused(ram, tmp_path):
     assert "--ram" in refusal(cli("mount", tmp_path, f"--ram={ram}"), status=2)
 
 
@@ -169,26 +169,26 @@ def test_ram_that_is_no_size(ram, tmp_path):
     ("ram", "limit"), [("1", "least is 128 MiB"), ("127M", "least is 128 MiB"), ("4P", "most is 4194302 GiB")]
 )
 @pytest.mark.parametrize("machine", [(), ("--machine", "qemu-nfit")])
-def test_ram_that_no_machine_has(ram, limit, machine, tmp_path):
+def test_a_ram_size_out_of_range_is_refused(ram, limit, machine, tmp_path):
     assert f"--ram {ram}: " in (line := refusal(cli("mount", tmp_path, f"--ram={ram}", *machine), status=2))
     assert line.endswith(limit)
 
 
-def test_a_mount_of_something_else(fuse):
+def test_a_mount_of_another_file_system(fuse):
     assert refusal(cli("mount", "/proc")) == "/proc is already a mount point (of proc)"
     assert refusal(cli("umount", "/proc")) == "/proc is a mount of proc, not of nvdimmfs"
 
 
-def test_what_is_not_mounted(tmp_path):
+def test_umount_of_a_directory_without_a_mount(tmp_path):
     assert refusal(cli("umount", tmp_path)) == f"{tmp_path} is not mounted"
 
 
-def test_a_second_mount_in_the_same_place(mount):
+def test_a_second_mount_on_the_same_directory_is_refused(mount):
     assert refusal(cli("mount", mount.directory)) == f"{mount.directory} is already a mount of nvdimmfs"
     assert (mount.directory / "sys/plain/value").read_text() == "hello\n"
 
 
-def test_a_log_that_cannot_be_written(fuse, tmp_path):
+def test_a_log_that_cannot_be_opened_is_reported(fuse, tmp_path):
     (tmp_path / "m").mkdir()
     done = command(*TOY, "mount", tmp_path / "m", "--log", tmp_path / "missing" / "log", *QUIET)
     assert refusal(done) == f"{tmp_path}/missing/log: No such file or directory"
@@ -201,7 +201,7 @@ def test_without_dev_fuse(fuse, tmp_path):
 
 
 def without_fusermount3(tmp_path, *arguments):
-    """What becomes of an ordinary user's command where there is no helper."""
+    """Run an ordinary user's command where the helper is not installed."""
     reason = sandboxes.why_no_ordinary_user()
     if reason:
         pytest.skip(reason)
@@ -217,12 +217,12 @@ def test_without_fusermount3_only_root_can_mount(fuse, tmp_path):
     assert refusal(without_fusermount3(tmp_path, "mount", tmp_path / "m")).startswith("fusermount3 is missing")
 
 
-def test_without_fusermount3_everybody_can_run_a_command(fuse, tmp_path):
+def test_without_fusermount3_an_ordinary_user_can_run_a_command(fuse, tmp_path):
     done = without_fusermount3(tmp_path, "run", "--", "/bin/sh", "-c", "exit 3")
     assert (done.returncode, done.stderr) == (3, "")
 
 
-def test_the_helper_is_asked_for_only_when_it_is_needed(monkeypatch, tmp_path):
+def test_the_helper_is_required_only_of_ordinary_users(monkeypatch, tmp_path):
     monkeypatch.setattr(requirements, "FUSE_DEVICE", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -232,7 +232,7 @@ def test_the_helper_is_asked_for_only_when_it_is_needed(monkeypatch, tmp_path):
     requirements.require_fuse()
 
 
-def test_the_helper_does_not_open_what_the_user_may_not(monkeypatch, tmp_path):
+def test_the_helper_does_not_replace_permission_for_the_device(monkeypatch, tmp_path):
     helper = tmp_path / "fusermount3"
     helper.touch()
     helper.chmod(0o4755)

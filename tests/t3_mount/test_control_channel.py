@@ -210,13 +210,13 @@ def _answer_events(channel):
 
 
 def test_a_watcher_that_never_answers(machine):
-    machine.log_may_be_loud = True
+    machine.may_log_warnings = True
     with session(machine) as channel:
         assert say(channel, control.encode(control.Watch(("", "bus")))) == 0
         (machine.directory / "sys/bus/nd/drivers/nd_pmem/unbind").write_text("namespace0.0")
         (machine.directory / "sys/bus/nd/drivers/nd_pmem/bind").write_text("namespace0.0")
         assert lives(machine)
-    loud = machine.loud_lines()
+    loud = machine.unexpected_lines()
     assert loud
     assert all("did not acknowledge a change" in line for line in loud), loud
 

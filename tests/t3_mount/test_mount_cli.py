@@ -1,4 +1,4 @@
-"""Mounting and unmounting the toy tree, and how its daemon ends."""
+"""Mounting and unmounting the toy tree, and the ways in which its daemon ends."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import re
 import signal
 import socket
 import subprocess
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mounting
 import pytest
-from mounting import PATIENCE, QUIET, TOY, Mount, cli, command, is_mounted, refusal
+from mounting import QUIET, TOY, Mount, cli, command, is_mounted, refusal
+from watchdog import WATCHDOG
 
 from nvdimmfs.cli import vacancy
 from nvdimmfs.cli.errors import CommandError
@@ -25,14 +26,14 @@ from nvdimmfs.cli.errors import CommandError
 
 @pytest.fixture
 def planned_mount(fuse, tmp_path):
-    """A mount that a test makes itself, in tmp_path/m."""
+    """A mount that the test itself makes, in tmp_path/m."""
     mount = Mount(TOY, tmp_path / "m", tmp_path / "log")
     mount.directory.mkdir()
     yield mount
     mount.dispose()
 
 
-def test_mount_leaves_a_daemon_that_holds_nothing_of_the_callers(planned_mount):
+def test_the_daemon_holds_no_open_file_directory_or_session_of_the_caller(planned_mount):
     mount = planned_mount
     read_end, write_end = os.pipe()
     argv = [*TOY, "mount", mount.directory]
@@ -40,7 +41,7 @@ def test_mount_leaves_a_daemon_that_holds_nothing_of_the_callers(planned_mount):
     assert done.returncode == 0
     mount.find_daemon()
     os.close(write_end)
-    assert os.read(read_end, 1) == b""  # nobody has the other end open any more
+    assert os.read(read_end, 1) == b""  # the daemon does not hold the other end open
     os.close(read_end)
     process = Path(f"/proc/{mount.pid}")
     assert (process / "cwd").readlink() == Path("/")
@@ -48,8 +49,8 @@ def test_mount_leaves_a_daemon_that_holds_nothing_of_the_callers(planned_mount):
     assert os.getsid(mount.pid) not in (mount.pid, os.getsid(0))
 
 
-def test_mount_holds_no_pipe_of_the_callers(planned_mount, tmp_path):
-    """`$(nvdimmfs mount DIR)` ends with the command, not with the daemon, and so does a terminal."""
+def test_the_daemon_holds_no_pipe_or_terminal_of_the_caller(planned_mount, tmp_path):
+    """`$(nvdimmfs mount DIR)` ends when the command does, not with the daemon; so does a terminal."""
     mount = planned_mount
     control, terminal = pty.openpty()
     shell = f"x=$({' '.join(TOY)} mount {mount.directory} --log {mount.log} 2>&1 {' '.join(QUIET)}); echo done $x"
@@ -60,20 +61,20 @@ def test_mount_holds_no_pipe_of_the_callers(planned_mount, tmp_path):
         stderr=terminal,
         start_new_session=True,
         env=mounting.environment(),
-        timeout=PATIENCE,
+        timeout=WATCHDOG,
         check=True,
     )
     os.close(terminal)
     mount.find_daemon()
     assert done.returncode == 0
     assert os.read(control, 100) == b"done\r\n"
-    with pytest.raises(OSError, match="Input/output error"):  # nobody has the terminal open any more
+    with pytest.raises(OSError, match="Input/output error"):  # the daemon does not hold the terminal open
         os.read(control, 100)
     os.close(control)
     assert (mount.directory / "sys/plain/value").read_text() == "hello\n"
 
 
-def test_nobody_needs_standard_files(planned_mount):
+def test_mount_and_umount_work_without_standard_files(planned_mount):
     mount = planned_mount
     closed = "<&- >&- 2>&-"
     program = " ".join(TOY)
@@ -84,8 +85,8 @@ def test_nobody_needs_standard_files(planned_mount):
     assert (done.returncode, is_mounted(mount.directory)) == (0, False)
 
 
-def test_nothing_is_left_of_a_mount_that_cannot_be(planned_mount, tmp_path):
-    """The daemon to be gets ready while the machine file is read; it is gone when that turns out to be none."""
+def test_a_failed_mount_leaves_no_process(planned_mount, tmp_path):
+    """The daemon prepares while the machine file is read; it must be gone when the file turns out to be invalid."""
     (tmp_path / "m.toml").write_text("[[bus]]\nname = 5\n")
     process = subprocess.Popen(
         [*mounting.MACHINE, "mount", planned_mount.directory, "--machine", tmp_path / "m.toml"],
@@ -94,9 +95,9 @@ def test_nothing_is_left_of_a_mount_that_cannot_be(planned_mount, tmp_path):
         env=mounting.environment(),
         start_new_session=True,
     )
-    _, said = process.communicate(timeout=PATIENCE)
+    _, errors = process.communicate(timeout=WATCHDOG)
     assert process.returncode == 2
-    assert said.startswith(f"nvdimmfs: {tmp_path}/m.toml: bus[0]")
+    assert errors.startswith(f"nvdimmfs: {tmp_path}/m.toml: bus[0]")
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
 
@@ -104,30 +105,30 @@ def test_nothing_is_left_of_a_mount_that_cannot_be(planned_mount, tmp_path):
 def test_umount_waits_until_the_daemon_has_ended(mount):
     done = mount.umount()
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert mount.has_ended(patience=0)
+    assert mount.has_ended(timeout=0)
     assert not is_mounted(mount.directory)
     assert list(mount.directory.iterdir()) == []
     assert refusal(mount.umount()) == f"{mount.directory} is not mounted"
 
 
-def test_umount_takes_any_name_of_the_directory(mount, tmp_path):
+def test_umount_accepts_any_name_of_the_directory(mount, tmp_path):
     (tmp_path / "link").symlink_to(mount.directory)
     done = cli("umount", "link/", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert mount.has_ended(patience=0)
+    assert mount.has_ended(timeout=0)
 
 
-def test_a_name_with_blanks_and_other_letters(planned_mount, tmp_path):
+def test_a_directory_name_with_blanks_and_special_characters(planned_mount, tmp_path):
     mount = planned_mount
     mount.directory = mount.directory.rename(tmp_path / "a b\tc\\d \u00fc\n")
     mount.start()
     assert (mount.directory / "sys/plain/value").read_text() == "hello\n"
     done = mount.umount()
     assert (done.returncode, done.stderr) == (0, "")
-    assert mount.has_ended(patience=0)
+    assert mount.has_ended(timeout=0)
 
 
-def test_a_relative_directory(planned_mount, tmp_path):
+def test_a_relative_directory_name(planned_mount, tmp_path):
     mount = planned_mount
     done = command(*TOY, "mount", "m", "--log", "log", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -136,20 +137,20 @@ def test_a_relative_directory(planned_mount, tmp_path):
     assert command(*TOY, "umount", "m", cwd=tmp_path).returncode == 0
 
 
-def test_one_of_two_mounts_of_a_daemon_goes_alone(mount, tmp_path):
-    """As when somebody has bound it to a second place."""
+def test_a_bind_mount_can_be_unmounted_alone(mount, tmp_path):
+    """The daemon goes on serving the first mount."""
     other = tmp_path / "other"
     other.mkdir()
     if command("mount", "--bind", mount.directory, other).returncode:
-        pytest.skip("takes root")
+        pytest.skip("needs root")
     done = cli("umount", other)
     assert (done.returncode, done.stderr, is_mounted(other)) == (0, "", False)
     assert (mount.directory / "sys/plain/value").read_text() == "hello\n"
     assert mount.umount().returncode == 0
-    assert mount.has_ended(patience=0)
+    assert mount.has_ended(timeout=0)
 
 
-def test_a_busy_mount_says_so_and_goes_lazily(mount):
+def test_a_busy_mount_is_reported_and_can_be_unmounted_lazily(mount):
     with (mount.directory / "sys/plain/value").open() as file:
         assert f"{mount.directory} is busy" in refusal(mount.umount())
         assert file.read() == "hello\n"
@@ -182,36 +183,39 @@ def test_a_stopped_daemon_is_unmounted_all_the_same(mount):
     assert not is_mounted(mount.directory)
 
 
-def test_a_second_mount_in_the_place_of_a_stopped_daemon(mount):
+def test_a_second_mount_over_that_of_a_stopped_daemon_is_refused(mount):
     mount.kill(signal.SIGSTOP)
-    said = refusal(cli("mount", mount.directory))
-    assert said == f"{mount.directory} is already a mount of nvdimmfs, and its daemon does not answer"
+    line = refusal(cli("mount", mount.directory))
+    assert line == f"{mount.directory} is already a mount of nvdimmfs, and its daemon does not answer"
     mount.kill(signal.SIGCONT)
 
 
-def test_of_several_mounts_at_the_same_time_one_succeeds(planned_mount):
+def test_one_of_several_concurrent_mounts_succeeds(planned_mount):
     mount = planned_mount
     with ThreadPoolExecutor(5) as pool:
         done = list(pool.map(lambda _: command(*TOY, "mount", mount.directory, *QUIET), range(5)))
     mount.find_daemon()
     assert sorted(each.returncode for each in done) == [0, 1, 1, 1, 1]
-    said = {refusal(each) for each in done if each.returncode}
-    assert said == {f"{mount.directory} is already a mount of nvdimmfs"}
+    lines = {refusal(each) for each in done if each.returncode}
+    assert lines == {f"{mount.directory} is already a mount of nvdimmfs"}
     assert mount.umount().returncode == 0
     assert not is_mounted(mount.directory)
 
 
-def test_who_mounts_waits_for_who_has_the_directory_but_not_forever(planned_mount, monkeypatch):
+def test_mount_waits_for_a_locked_directory_but_not_forever(planned_mount, monkeypatch):
     directory = planned_mount.directory
     monkeypatch.setattr(vacancy, "PATIENCE", 0)
     holder = os.open(directory, os.O_RDONLY)
     fcntl.flock(holder, fcntl.LOCK_EX)
-    with pytest.raises(CommandError, match=r"is locked by another process"), vacancy.held(directory):
-        pytest.fail("it was taken all the same")
+    with (
+        pytest.raises(CommandError, match=r"is locked by another process"),
+        vacancy.held(directory),
+    ):
+        pytest.fail("the lock was taken all the same")
     os.close(holder)
     with vacancy.held(directory) as own:
         assert os.path.samestat(os.fstat(own.descriptor), directory.stat())
-    with vacancy.held(directory):  # nothing of it is left
+    with vacancy.held(directory):  # the lock left no file behind
         assert list(directory.iterdir()) == []
 
 
@@ -222,7 +226,7 @@ def test_a_signal_unmounts(mount, number):
     assert not is_mounted(mount.directory)
 
 
-def test_a_signal_unmounts_even_what_is_in_use(mount):
+def test_a_signal_unmounts_even_a_busy_mount(mount):
     fd = os.open(mount.directory / "sys/plain/value", os.O_RDONLY)
     mount.kill(signal.SIGTERM)
     assert mount.has_ended()
@@ -233,23 +237,26 @@ def test_a_signal_unmounts_even_what_is_in_use(mount):
         os.close(fd)
 
 
-def test_a_signal_in_the_middle_of_work_unmounts(mount):
-    """Whoever waits gets an answer or an error, and nobody hangs."""
+def test_a_signal_during_requests_unmounts(mount):
+    """Each waiting process gets a reply or an error, and none hangs."""
+    rounds = threading.Semaphore(0)
 
     def work():
         while True:
             (mount.directory / "sys/hotplug").write_text("replace zero")
             list((mount.directory / "sys/devices").iterdir())
+            rounds.release()
 
     with ThreadPoolExecutor(4) as pool:
         working = [pool.submit(work) for _ in range(4)]
-        time.sleep(0.2)
+        for _ in range(40):
+            assert rounds.acquire(timeout=WATCHDOG)
         mount.kill(signal.SIGTERM)
         assert mount.has_ended()
-        assert all(isinstance(each.exception(PATIENCE), OSError) for each in working)
+        assert all(isinstance(each.exception(WATCHDOG), OSError) for each in working)
 
 
-def test_sigusr1_prints_where_every_thread_stands(mount):
+def test_sigusr1_prints_the_stack_of_every_thread(mount):
     mount.kill(signal.SIGUSR1)
     mount.umount()
     assert "most recent call first" in mount.log.read_text()
@@ -257,7 +264,7 @@ def test_sigusr1_prints_where_every_thread_stands(mount):
 
 @pytest.fixture
 def foreground(planned_mount):
-    """A server in the foreground that has just said that it is mounted, and its mount."""
+    """A server in the foreground that has reported that it is mounted, and its mount."""
     mount = planned_mount
     server = subprocess.Popen(
         [*TOY, "mount", mount.directory, "--foreground", *QUIET],
@@ -281,7 +288,7 @@ def test_in_the_foreground_ctrl_c_unmounts(foreground, number):
     server, mount = foreground
     assert mount.pid == server.pid
     server.send_signal(number)
-    _, log = server.communicate(timeout=PATIENCE)
+    _, log = server.communicate(timeout=WATCHDOG)
     assert server.returncode == 0
     assert signal.Signals(number).name in log
     assert "Traceback" not in log
@@ -291,15 +298,15 @@ def test_in_the_foreground_ctrl_c_unmounts(foreground, number):
 def test_in_the_foreground_umount_ends_it(foreground):
     server, mount = foreground
     assert mount.umount().returncode == 0
-    server.communicate(timeout=PATIENCE)
+    server.communicate(timeout=WATCHDOG)
     assert server.returncode == 0
 
 
-def test_systemd_is_told(planned_mount, tmp_path):
+def test_systemd_is_notified(planned_mount, tmp_path):
     mount = planned_mount
     address = f"\0nvdimmfs-test-{os.getpid()}-{tmp_path.name}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.settimeout(PATIENCE)
+        systemd.settimeout(WATCHDOG)
         systemd.bind(address)
         environment = mounting.environment() | {"NOTIFY_SOCKET": "@" + address[1:]}
         assert command(*TOY, "mount", mount.directory, "--log", mount.log, env=environment).returncode == 0

@@ -1,4 +1,4 @@
-"""`nvdimmfs run` for an ordinary user: the same machine, and no right on the host that they did not have before."""
+"""`nvdimmfs run` for an ordinary user: the same machine, and no additional privilege on the host."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ def ordinary_user(fuse):
 
 @pytest.fixture
 def home(tmp_path):
-    """A folder of the user's own."""
+    """A folder that the user owns."""
     folder = tmp_path / "home"
     folder.mkdir()
     os.chown(folder, USER, USER)
@@ -36,7 +36,7 @@ def home(tmp_path):
 def as_user(*command, folders=(), **more):
     """Run a command as the user."""
     argv = (*sandboxes.as_ordinary_user(*folders), *command)
-    return mounting.command(*argv, **({"timeout": sandboxes.PATIENCE} | more))
+    return mounting.command(*argv, **more)
 
 
 def run(*command, options=NFIT, folders=()):
@@ -49,18 +49,18 @@ def sh(script, *options, folders=()):
     return done.stdout
 
 
-def test_the_user_is_root_by_name():
+def test_the_user_is_root_inside_the_sandbox():
     assert sh("id -u; cat /proc/self/uid_map").split() == ["0", "0", str(USER), "1"]
 
 
-def test_disks_are_files_and_the_others_are_devices():
+def test_disks_are_regular_files_and_other_nodes_are_devices():
     script = "stat -c %F /dev/pmem0 /dev/ndctl0 /dev/nmem0; printf hello | dd of=/dev/pmem0 conv=notrunc status=none"
     lines = sh(f"{script}; head -c 5 /dev/pmem0").splitlines()
     assert lines == ["regular file", "character special file", "character special file", "hello"]
 
 
-@sandboxes.told_with_tools
-def test_tools_answer_as_they_do_on_a_real_kernel(story):
+@sandboxes.stories_with_tools
+def test_tools_print_the_same_as_on_a_real_kernel(story):
     header = sandboxes.header_with_tools(story)
     done = run(sys.executable, REPLAY, "/sys", story, options=machines.options(header.machine))
     assert (done.returncode, done.stderr) == (0, ""), done.stdout[:5000] + done.stderr
@@ -73,7 +73,7 @@ def test_a_storm_of_calls_is_survived(kind):
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
-def test_nothing_of_the_host_can_be_written(tmp_path):
+def test_no_file_of_the_host_can_be_written(tmp_path):
     (tmp_path / "roots").write_text("untouched")
     places = f"/etc/new /usr/new /root/new /new /proc/new {tmp_path}/roots {tmp_path}/new {mounting.ROOT}/new"
     script = f"for place in {places}; do if (echo x > $place) 2>/dev/null; then echo $place; fi; done"
@@ -82,7 +82,7 @@ def test_nothing_of_the_host_can_be_written(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["roots"]
 
 
-def test_what_takes_root_takes_root_on_the_host():
+def test_operations_that_need_root_on_the_host_are_refused():
     script = """
         for trial in 'mknod /run/node b 7 0' 'chown 1 /run/udev' 'mount -t ext4 /dev/pmem0 /mnt' 'hostname other'; do
             if $trial 2>/dev/null; then echo $trial; fi
@@ -91,7 +91,7 @@ def test_what_takes_root_takes_root_on_the_host():
     assert sh(script) == ""
 
 
-def test_bytes_stay_in_a_folder_of_the_users(home):
+def test_media_files_belong_to_the_user(home):
     options = (*NFIT, "--media", home / "media")
     sh("printf hello | dd of=/dev/pmem0 conv=notrunc,fsync status=none", *options, folders=[home])
     assert sh("head -c 5 /dev/pmem0", *options, folders=[home]) == "hello"
@@ -116,7 +116,7 @@ def test_a_machine_that_the_user_has_mounted(home):
     assert "WARNING" not in (home / "log").read_text()
 
 
-def test_nothing_is_left_behind(tmp_path):
+def test_no_mount_or_file_is_left_behind(tmp_path):
     def state():
         return Path("/dev/fuse").stat().st_rdev, Path("/dev/fuse").stat().st_mode, sorted(Path("/root").iterdir())
 

@@ -1,4 +1,4 @@
-"""What a real kernel's sysfs answered to poll(2), select(2) and epoll(7), asked of a mount."""
+"""poll(2), select(2) and epoll(7) on a mount give the results that a real kernel's sysfs gave."""
 
 import subprocess
 import sys
@@ -21,5 +21,5 @@ def answers(new_mount):
     return dict(line.split(": ", 1) for line in done.stdout.splitlines())
 
 
-def test_every_answer_is_the_kernels(answers):
+def test_every_result_is_the_kernels(answers):
     assert answers == ANSWERS

@@ -1,4 +1,4 @@
-"""`nvdimmfs run`: how a command begins and ends, and machines that are there already."""
+"""`nvdimmfs run`: how a command starts and ends, and machines that are already mounted."""
 
 import os
 import re
@@ -9,20 +9,20 @@ from pathlib import Path
 
 import mounting
 import pytest
-import sandboxes
-from sandboxes import TWO_RANGES, eventually, processes_with, run, sh, start, tagged
+from sandboxes import TWO_RANGES, processes_with, run, sh, start, tagged, wait_for_end_of
+from watchdog import WATCHDOG
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
 
 @pytest.mark.parametrize(("script", "status"), [("true", 0), ("exit 3", 3), ("exit 255", 255)])
-def test_the_status_is_the_commands(script, status):
+def test_the_exit_status_is_that_of_the_command(script, status):
     done = run("sh", "-c", script, options=TWO_RANGES)
     assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1])
-def test_it_ends_by_the_signal_that_ended_the_command(number):
+def test_run_exits_by_the_signal_that_ended_the_command(number):
     assert run("sh", "-c", f"kill -{int(number)} $$").returncode == -number
 
 
@@ -36,14 +36,14 @@ def test_a_command_that_cannot_be_run(command, status, words):
 
 
 @pytest.mark.parametrize(("closing", "numbers"), [("<&-", "0"), (">&-", "1"), ("2>&-", "2"), ("<&- >&- 2>&-", "012")])
-def test_a_standard_file_that_is_closed_is_so_for_the_command(closing, numbers, tmp_path):
+def test_a_closed_standard_file_is_closed_for_the_command(closing, numbers, tmp_path):
     look = f"for n in 0 1 2; do [ -e /proc/self/fd/$n ] || printf $n >> {tmp_path}/closed; done; exit 3"
     done = mounting.command("sh", "-c", f"{' '.join(mounting.MACHINE)} run -- sh -c '{look}' {closing}")
     assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
     assert (tmp_path / "closed").read_text() == numbers
 
 
-def test_a_command_without_a_name():
+def test_an_empty_command_name():
     assert mounting.refusal(run(""), status=127) == "cannot run a command whose name is empty"
 
 
@@ -54,7 +54,7 @@ def test_no_command(words):
     assert done.stderr.startswith("nvdimmfs: run: there is no command to run;")
 
 
-def test_the_dashes_can_be_left_out():
+def test_the_dashes_are_optional():
     done = mounting.command(*mounting.MACHINE, "run", "--memmap", "64M!4G", "echo", "--machine", "--", "-n")
     assert (done.returncode, done.stdout) == (0, "--machine -- -n\n")
 
@@ -74,12 +74,12 @@ def test_input_arguments_folder_and_environment_pass_through(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT])
-def test_signals_are_passed_on(number, tag):
+def test_signals_are_forwarded(number, tag):
     script = f"trap 'echo caught; exit 7' {int(number)}; echo ready; while :; do sleep 0.05; done"
     process = start("sh", "-c", script, env=tagged(tag))
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
-    assert process.communicate(timeout=sandboxes.PATIENCE)[0] == "caught\n"
+    assert process.communicate(timeout=WATCHDOG)[0] == "caught\n"
     assert process.returncode == 7
 
 
@@ -93,12 +93,12 @@ def test_nothing_outlives_the_supervisor(tag):
     assert process.stdout.readline() == "ready\n"
     process.kill()
     process.communicate()
-    assert eventually(lambda: not processes_with(tag))
+    wait_for_end_of(tag)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["machine", "first process"])
-def test_nothing_outlives_a_supervisor_that_is_killed_before_anybody_watches(number, tag):
-    """Before, that is, the process that it has just forked asked the kernel to be told, with `number`, of its end."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["server", "init"])
+def test_nothing_outlives_a_supervisor_that_is_killed_right_after_a_fork(number, tag):
+    """It is killed before the new process has asked the kernel for `number` as its parent-death signal."""
     script = f"""
         import fcntl, os, select, signal
         from nvdimmfs.cli.main import main
@@ -117,28 +117,28 @@ def test_nothing_outlives_a_supervisor_that_is_killed_before_anybody_watches(num
         main(["run", "--", "sleep", "1000"])
     """
     program = (sys.executable, "-c", textwrap.dedent(script))
-    done = mounting.command(*program, env=tagged(tag), capture_output=False)  # nothing to wait for but its end
+    done = mounting.command(*program, env=tagged(tag), capture_output=False)  # only wait for its end
     assert done.returncode == -signal.SIGKILL
-    assert eventually(lambda: not processes_with(tag))
+    wait_for_end_of(tag)
 
 
-def test_it_ends_when_the_machine_is_killed(tag):
+def test_run_ends_when_the_server_is_killed(tag):
     process = start("sh", "-c", "echo ready; exec sleep 1000", env=tagged(tag), stderr=-1)
     assert process.stdout.readline() == "ready\n"
     machine, _ = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(machine), signal.SIGKILL)
-    _, words = process.communicate(timeout=sandboxes.PATIENCE)
+    _, errors = process.communicate(timeout=WATCHDOG)
     assert process.returncode == 1
-    assert words.startswith("nvdimmfs: cannot read the machine's events: ")
+    assert errors.startswith("nvdimmfs: cannot read the machine's events: ")
 
 
-def test_a_machine_that_cannot_be_made_says_so():
+def test_a_machine_that_cannot_be_built_is_reported():
     done = run("true", options=("--media", "/proc/nowhere"))
     assert done.returncode == 1
     assert re.fullmatch(r"nvdimmfs: .*/proc/nowhere.*\n", done.stderr)
 
 
-def test_a_sandbox_in_a_sandbox_says_so():
+def test_a_sandbox_in_a_sandbox_is_refused():
     done = run(*mounting.MACHINE, "run", "--", "true")
     assert (done.returncode, done.stderr) == (
         1,
@@ -146,10 +146,10 @@ def test_a_sandbox_in_a_sandbox_says_so():
     )
 
 
-# A machine that is there already
+# A machine that is already mounted
 
 
-def test_attached_to_a_mount_the_command_changes_that_machine(new_mount):
+def test_an_attached_command_changes_the_mounted_machine(new_mount):
     mount = new_mount(mounting.MACHINE, *TWO_RANGES)
     sh("echo namespace0.0 > /sys/bus/nd/drivers/nd_pmem/unbind; not test -e /dev/pmem0", "--attach", mount.directory)
     assert not (mount.directory / "sys/bus/nd/devices/namespace0.0/driver").exists()
@@ -160,7 +160,7 @@ def test_attached_to_a_mount_the_command_changes_that_machine(new_mount):
     )
 
 
-def test_attached_to_nothing(tmp_path):
+def test_attaching_to_a_directory_without_a_machine_is_refused(tmp_path):
     done = run("true", options=("--attach", tmp_path))
     assert done.returncode == 1
     assert done.stderr == f"nvdimmfs: {tmp_path} is not a mount of nvdimmfs\n"
@@ -169,7 +169,7 @@ def test_attached_to_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(("number", "words"), [(signal.SIGSTOP, "does not answer"), (signal.SIGKILL, "was killed")])
-def test_attached_to_a_daemon_that_does_not_serve(new_mount, number, words):
+def test_attaching_to_a_stopped_or_killed_daemon_is_refused(new_mount, number, words):
     mount = new_mount(mounting.MACHINE, *TWO_RANGES)
     mount.kill(number)
     if number == signal.SIGKILL:
@@ -179,15 +179,15 @@ def test_attached_to_a_daemon_that_does_not_serve(new_mount, number, words):
     assert done.stderr.startswith(f"nvdimmfs: the daemon of {mount.directory} {words}")
 
 
-def test_an_attached_machine_cannot_be_another_one(tmp_path):
+def test_attach_excludes_the_options_of_a_new_machine(tmp_path):
     done = run("true", options=("--attach", tmp_path, "--memmap", "64M!4G"))
     assert done.returncode == 2
     assert "--memmap" in done.stderr
 
 
-def test_a_sandbox_that_is_stopped_does_not_stop_others_for_ever(new_mount, tag):
+def test_a_stopped_sandbox_does_not_block_writers_for_ever(new_mount, tag):
     mount = new_mount(mounting.MACHINE, *TWO_RANGES)
-    mount.log_may_be_loud = True
+    mount.may_log_warnings = True
     process = start("sh", "-c", "echo ready; sleep 1000", options=("--attach", mount.directory), env=tagged(tag))
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGSTOP)

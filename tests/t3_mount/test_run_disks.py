@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import sandboxes
-from sandboxes import TWO_RANGES, eventually, sh, start, tagged
+from sandboxes import TWO_RANGES, sh, start, tagged, wait_until
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
@@ -56,15 +56,14 @@ def test_what_was_written_is_on_the_media_when_the_disk_goes():
 
 @sandboxes.needs_block_devices
 def test_no_loop_device_is_left(tag):
-    def in_use():
-        return {file.parent.parent.name for file in Path("/sys/block").glob("loop*/loop/backing_file")}
-
-    before = in_use()
-    process = start("sh", "-c", "ls -l /dev/pmem0; exec sleep 1000", options=TWO_RANGES, env=tagged(tag))
-    assert process.stdout.readline()[0] == "b"
+    process = start("sh", "-c", "stat -c '%F %Lr' /dev/pmem0; exec sleep 1000", options=TWO_RANGES, env=tagged(tag))
+    kind, minor = process.stdout.readline().rsplit(maxsplit=1)
+    assert kind == "block special file"
+    backing_file = Path(f"/sys/block/loop{minor}/loop/backing_file")
+    assert backing_file.exists()
     process.kill()
     process.communicate()
-    assert eventually(lambda: in_use() <= before)
+    wait_until(lambda: not backing_file.exists())
 
 
 @sandboxes.needs_block_devices

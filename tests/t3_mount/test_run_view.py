@@ -1,4 +1,4 @@
-"""`nvdimmfs run`: what the command sees in /sys, /dev and /proc, and what stays as it was outside."""
+"""`nvdimmfs run`: the command's view of /sys, /dev and /proc, and that the host stays unchanged."""
 
 import os
 import re
@@ -9,6 +9,7 @@ import mounting
 import pytest
 import sandboxes
 from sandboxes import TWO_RANGES, run, sh, start, tagged
+from watchdog import WATCHDOG
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
@@ -17,7 +18,7 @@ def names(folder):
     return {entry.name for entry in Path(folder).iterdir()}
 
 
-def test_nodes_have_the_numbers_that_sysfs_tells():
+def test_nodes_have_the_numbers_that_sysfs_shows():
     script = """
         for node in ndctl0 nmem0 nmem1; do
             stat -c '%F %Hr:%Lr' /dev/$node
@@ -31,11 +32,11 @@ def test_nodes_have_the_numbers_that_sysfs_tells():
     assert lines[6] == "/sys/devices/LNXSYSTM:00/LNXSYBUS:00/ACPI0012:00/ndbus0"
 
 
-def test_the_nodes_end_at_once():
+def test_reading_a_character_device_returns_end_of_file():
     assert sh("cat /dev/ndctl0 | wc -c").stdout == "0\n"
 
 
-def test_the_machine_is_seen_and_the_rest_is_the_hosts():
+def test_sys_shows_the_machine_and_otherwise_the_host():
     script = "ls /sys/bus/nd/devices; echo -; ls /sys/class; echo -; ls /sys/devices; echo -; ls /sys"
     nd, classes, devices, top = (part.split() for part in sh(script, *TWO_RANGES).stdout.split("-\n"))
     assert {"namespace0.0", "region1", "ndbus0"} < set(nd)
@@ -44,19 +45,19 @@ def test_the_machine_is_seen_and_the_rest_is_the_hosts():
     assert names("/sys") <= set(top)
 
 
-def test_system_ram_is_the_machines_and_processors_are_the_hosts():
+def test_system_ram_is_that_of_the_machine_and_processors_are_those_of_the_host():
     script = """
         cd /sys/devices/system
         ls -d memory/memory* | wc -l; ls -d node/node0/memory* | wc -l; ls /sys/bus/memory/devices | wc -l
         ls cpu | grep -c "^cpu[0-9]*$"
     """
     blocks, of_node, on_bus, processors = map(int, sh(script, *TWO_RANGES).stdout.split())
-    # 2 GiB from 0 on and 6 GiB from 4 GiB on, without the two ranges, in blocks of 128 MiB
+    # 2 GiB from 0 and 6 GiB from 4 GiB, without the two ranges, in blocks of 128 MiB
     assert blocks == of_node == on_bus == (8 * 1024 - 512 - 256) // 128
     assert processors == os.cpu_count()
 
 
-def test_a_block_that_comes_is_seen_at_its_node():
+def test_a_new_memory_block_appears_at_its_numa_node():
     script = """
         cd /sys/bus/nd/devices/dax0.0; echo namespace0.0 > ../namespace0.0/driver/unbind
         echo pmem > mode; echo 10000000-1111-2222-3333-000000000001 > uuid; echo namespace0.0 > namespace
@@ -69,7 +70,7 @@ def test_a_block_that_comes_is_seen_at_its_node():
 
 
 def test_persistent_memory_of_the_host_is_invisible():
-    """Its buses, classes, disks and modules are the machine's alone."""
+    """Buses, classes, disks and modules are those of the machine alone."""
     script = "ls /sys/class/nd /sys/block /sys/bus/dax/devices; echo -; ls /dev; echo -; ls /sys/bus/nd/devices"
     listed, nodes, nd = (part.split() for part in sh(script, "--memmap", "64M!4G").stdout.split("-\n"))
     assert [word for word in listed if not word.endswith(":")] == ["pmem0", "ndctl0"]
@@ -77,7 +78,7 @@ def test_persistent_memory_of_the_host_is_invisible():
     assert nd == ["btt0.0", "dax0.0", "namespace0.0", "ndbus0", "pfn0.0", "region0"]
 
 
-def test_proc_is_the_machines():
+def test_proc_is_that_of_the_machine():
     script = "cat /proc/iomem /proc/self/comm; grep -c '' /proc/zoneinfo; echo /proc/[0-9]*"
     out = sh(script, *TWO_RANGES).stdout
     assert "100000000-11fffffff : Persistent Memory (legacy)" in out
@@ -91,11 +92,11 @@ def test_the_machine_can_be_drawn_from_inside():
     assert done.stdout.startswith("namespace0.0 in region0: 512 MiB\n")
 
 
-def test_udev_seems_to_run_and_never_to_be_busy():
+def test_udev_appears_to_run_and_to_be_idle():
     assert sh("ls -A /run/udev").stdout == "control\n"
 
 
-def test_the_host_is_as_before():
+def test_the_host_is_unchanged():
     def state():
         mounts = [line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         covered = [mount for mount in mounts if mount.startswith(("/sys", "/dev", "/run", "/proc"))]
@@ -106,7 +107,7 @@ def test_the_host_is_as_before():
     assert state() == before
 
 
-def test_nodes_come_and_go_before_the_write_returns():
+def test_nodes_are_created_and_removed_before_the_write_returns():
     script = """
         cd /sys/bus/nd/drivers/nd_pmem
         for turn in 1 2 3 4 5; do
@@ -134,29 +135,30 @@ def test_dax_devices_are_character_devices():
     sh(script, *TWO_RANGES)
 
 
-def test_two_runs_never_see_each_other(tag):
+def test_two_sandboxes_are_invisible_to_each_other(tag):
     first = start("sh", "-c", "echo ready; read line; ls /dev/pmem*", options=TWO_RANGES, stdin=-1, env=tagged(tag))
     assert first.stdout.readline() == "ready\n"
     assert sh("ls /dev/pmem*", "--memmap", "64M!4G").stdout == "/dev/pmem0\n"
-    assert first.communicate("\n", timeout=sandboxes.PATIENCE)[0] == "/dev/pmem0\n/dev/pmem1\n"
+    assert first.communicate("\n", timeout=WATCHDOG)[0] == "/dev/pmem0\n/dev/pmem1\n"
 
 
-def test_bytes_stay_in_the_media_folder(tmp_path):
+def test_the_media_folder_keeps_the_bytes(tmp_path):
     options = (*TWO_RANGES, "--media", tmp_path)
     sh("printf hello | dd of=/dev/pmem0 conv=notrunc,fsync status=none", *options)
     assert sh("head -c 5 /dev/pmem0", *options).stdout == "hello"
 
 
 @pytest.mark.skipif(
-    not sandboxes.is_root() and not os.access("/dev/pts/ptmx", os.R_OK | os.W_OK), reason="no new terminals here"
+    not sandboxes.is_root() and not os.access("/dev/pts/ptmx", os.R_OK | os.W_OK),
+    reason="new terminals cannot be opened",
 )
-def test_new_terminals_can_be_made():
+def test_new_terminals_can_be_opened():
     ask = "import os; master, slave = os.openpty(); os.write(slave, b'hello')"
     program = f"{ask}; print(os.read(master, 5), os.ttyname(slave))"
     assert re.fullmatch(r"b'hello' /dev/pts/\d+\n", run(sys.executable, "-c", program).stdout)
 
 
-def test_network_of_its_own_and_the_hosts():
+def test_the_network_is_private_or_the_hosts():
     script = "readlink /proc/self/ns/net"
     host = str(Path("/proc/self/ns/net").readlink())
     assert sh(script).stdout.strip() != host
@@ -167,7 +169,7 @@ def test_a_node_has_the_kernels_mode():
     assert sh("stat -c %a /dev/ndctl0 /dev/pmem0").stdout == "600\n600\n"
 
 
-def test_debugfs_has_what_the_btt_driver_shows():
+def test_debugfs_shows_the_btt_directories():
     script = """
         grep -o '^debugfs /sys/kernel/debug' /proc/mounts
         cd /sys/bus/nd/devices; echo namespace0.0 > ../drivers/nd_pmem/unbind

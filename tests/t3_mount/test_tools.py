@@ -16,7 +16,7 @@ REPLAY = mounting.ROOT / "tests" / "stories" / "replay.py"
 # Recorded with the tools themselves
 
 
-@sandboxes.told_with_tools
+@sandboxes.stories_with_tools
 def test_tools_answer_as_they_do_on_a_real_kernel(story):
     header = sandboxes.header_with_tools(story)
     options = (*machines.options(header.machine), "--clock", "steps")
