@@ -1,11 +1,11 @@
-"""The program: `nvdimmfs`, and `python -m nvdimmfs`.
+"""The entry point of `nvdimmfs` and `python -m nvdimmfs`.
 
-It imports nothing before Ctrl-C is prepared for.
+It sets up the handling of Ctrl-C before it imports anything else.
 """
 
 import sys
 
-# Python ends by the signal afterwards, as whoever waits for this process expects.
+# After an uncaught KeyboardInterrupt Python exits by the signal, as the parent process expects.
 sys.excepthook = lambda kind, error, frames: (
     None if issubclass(kind, KeyboardInterrupt) else sys.__excepthook__(kind, error, frames)
 )

@@ -1,4 +1,4 @@
-"""Leaving a process behind that serves, and hearing from it whether it does."""
+"""Starting a daemon, and waiting for its report that it serves."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ log = logging.getLogger(__name__)
 
 RequestT = TypeVar("RequestT")
 
-#: How a daemon's report begins: it serves; it gave up, and why follows.
-_SERVES = b"+"
-_GAVE_UP = b"-"
+#: First byte of a daemon's report: it serves; it failed, and the reason follows.
+_READY = b"+"
+_FAILURE = b"-"
 
 
 class Daemon(Generic[RequestT]):
-    """A process that will serve, detached from this one and its terminal.
+    """A process that serves a request, detached from this process and its terminal.
 
-    It gets ready while its caller still finds out what it is to serve: each is half of the time until a mount answers,
-    and most machines have two processors.  Use it as a context manager; without a request it is gone afterwards.
+    The daemon prepares while its caller still reads the request: each is half of the time until a mount answers, and
+    most hosts have two processors.  Use it as a context manager; if no request is sent, the daemon is killed at the
+    end.
     """
 
     def __init__(
@@ -37,13 +38,13 @@ class Daemon(Generic[RequestT]):
         stderr: int | None,
         keep: int,
     ) -> None:
-        """Start nothing yet.
+        """Describe a daemon; entering the context starts it.
 
         Args:
-            prepare: what the daemon does before it knows the request.
-            service: serves a request until it is told to stop, and calls its second argument once it does serve.
-            stderr: the open file to which the daemon's stderr goes; nowhere when None.
-            keep: an open file that stays open in the daemon, as no other does.
+            prepare: called in the daemon before it receives the request.
+            service: serves a request until it is stopped, and calls its second argument once it serves.
+            stderr: the descriptor for the daemon's stderr; None discards it.
+            keep: the only other descriptor that stays open in the daemon.
         """
         self._prepare = prepare
         self._service = service
@@ -61,7 +62,7 @@ class Daemon(Generic[RequestT]):
         if self._process == 0:
             os.close(self._requests)
             os.close(self._reports)
-            self._live(read_requests, _Report(write_reports))
+            self._run(read_requests, _Report(write_reports))
         os.close(read_requests)
         os.close(write_reports)
         return self
@@ -75,7 +76,7 @@ class Daemon(Generic[RequestT]):
             os.close(self._requests)
 
     def serve(self, request: RequestT) -> None:
-        """Return once it serves.  CommandError: it gave up before that; the reason is its own."""
+        """Send the request and return once the daemon serves.  CommandError, with the reason, when the daemon fails."""
         pipe, self._requests = self._requests, -1
         with contextlib.suppress(BrokenPipeError), os.fdopen(pipe, "wb") as requests:
             pickle.dump(request, requests)
@@ -83,52 +84,52 @@ class Daemon(Generic[RequestT]):
         os.waitpid(process, 0)
         with os.fdopen(self._reports, "rb", closefd=False) as reports:
             report = reports.read()
-        if report == _SERVES:
+        if report == _READY:
             return
-        if report.startswith(_GAVE_UP):
+        if report.startswith(_FAILURE):
             raise CommandError(report[1:].decode(errors="replace"))
         raise CommandError("the daemon was killed before the mount answered")
 
-    def _live(self, requests: int, report: _Report) -> NoReturn:
-        """In the child.  Whoever called may have gone by the time this fails, hence the log."""
+    def _run(self, requests: int, report: _Report) -> NoReturn:
+        """In the daemon.  The caller may have exited when the daemon fails, so the failure is logged as well."""
         status = FAILED
         try:
             self._prepare()
-            request = cast("RequestT", _received(requests))
+            request = cast("RequestT", _receive(requests))
             _detach()
-            _let_go(self._stderr, {self._keep, report.pipe})
-            self._service(request, report.serves)
+            _close_inherited_files(self._stderr, {self._keep, report.pipe})
+            self._service(request, report.ready)
             status = 0
         except CommandError as error:
-            report.gave_up(str(error))
+            report.failed(str(error))
         except KeyboardInterrupt:
-            report.gave_up("the daemon was interrupted")
+            report.failed("the daemon was interrupted")
         except BaseException as error:
-            log.exception("the daemon ends")
-            report.gave_up(one_line(error))
+            log.exception("the daemon exits because of an error")
+            report.failed(one_line(error))
         finally:
             os._exit(status)
 
 
 class _Report:
-    """The pipe on which a daemon says, once, how it went."""
+    """The pipe on which a daemon reports, once, whether it serves."""
 
     def __init__(self, pipe: int) -> None:
         self.pipe = pipe
         self._is_open = True
 
-    def serves(self) -> None:
-        """The mount answers.  If nobody waits for it any more, nobody wants it either."""
+    def ready(self) -> None:
+        """Report that the mount answers.  If the caller has been killed, the daemon ends as well."""
         try:
-            self._send(_SERVES)
+            self._send(_READY)
         except BrokenPipeError:
             signal.raise_signal(signal.SIGTERM)
 
-    def gave_up(self, why: str) -> None:
+    def failed(self, reason: str) -> None:
         try:
-            self._send(_GAVE_UP + why.encode(errors="replace"))
+            self._send(_FAILURE + reason.encode(errors="replace"))
         except BrokenPipeError:
-            log.info("no process waits for the report")
+            log.info("the command that started the daemon has exited")
 
     def _send(self, message: bytes) -> None:
         if not self._is_open:
@@ -140,27 +141,27 @@ class _Report:
             os.close(self.pipe)
 
 
-def _received(pipe: int) -> object:
-    """The request.  The end of this process when there will be none, because the caller has ended."""
+def _receive(pipe: int) -> object:
+    """Receive the request.  Ends this process when the caller has exited without sending one."""
     try:
         with os.fdopen(pipe, "rb") as requests:
-            return pickle.load(requests)  # noqa: S301  # nobody else can write to it
+            return pickle.load(requests)  # noqa: S301  # only the parent process can write to it
     except (EOFError, pickle.UnpicklingError):
         os._exit(FAILED)
 
 
 def _detach() -> None:
-    """Go on in a session of its own, as a grandchild that can never get a terminal again."""
+    """Continue in a new session, as a grandchild, which can never acquire a controlling terminal."""
     os.setsid()
     if os.fork():
         os._exit(0)
 
 
-def _let_go(stderr: int | None, keep: set[int]) -> None:
-    """Hold no working directory, no terminal, and no files of the caller's but those to keep."""
+def _close_inherited_files(stderr: int | None, keep: set[int]) -> None:
+    """Leave the caller's working directory, and close all its files except those to keep."""
     os.chdir("/")
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for standard, target in ((0, nowhere), (1, nowhere), (2, nowhere if stderr is None else stderr)):
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard, target in ((0, null), (1, null), (2, null if stderr is None else stderr)):
         os.dup2(target, standard)
     first = 3
     for kept in sorted(keep):

@@ -1,4 +1,4 @@
-"""How a command says that it cannot do what it was asked."""
+"""The errors with which a command fails, and how they are reported."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import errno
 import os
 from types import TracebackType
 
-#: Exit statuses: what was asked for did not work; it was not asked for in a way that could work.
+#: Exit statuses: the command failed; the command line or the machine file is wrong.
 FAILED = 1
 MISUSED = 2
 
 
 class CommandError(Exception):
-    """A command gives up; the message is one line for a person.
+    """A command fails; the message is one line for the user.
 
     Attributes:
         status: the exit status, `FAILED` or `MISUSED`.
@@ -24,13 +24,13 @@ class CommandError(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """Any exception in one line for a person.  One that nobody foresaw is called a bug, with its place."""
+    """Any exception in one line for the user.  An unexpected one is reported as a bug, with file and line."""
     if isinstance(error, CommandError):
         return str(error)
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
         if error.errno == errno.EMFILE:
-            reason += "; `ulimit -n 1024` in the shell allows more"
+            reason += "; `ulimit -n 1024` in the shell raises the limit"
         return reason if error.filename is None else f"{error.filename or repr('')}: {reason}"
     if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         return one_line(error.exceptions[0])
@@ -39,9 +39,9 @@ def one_line(error: BaseException) -> str:
 
 
 def _origin(frames: TracebackType | None) -> str:
-    """The file and line in which an exception came up."""
+    """The file and line in which an exception was raised."""
     if frames is None:
-        return "nowhere"
+        return "unknown place"
     while frames.tb_next is not None:
         frames = frames.tb_next
     return f"{frames.tb_frame.f_code.co_filename.rpartition(os.sep)[2]}:{frames.tb_lineno}"

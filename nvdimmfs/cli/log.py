@@ -1,8 +1,8 @@
-"""Where a daemon's log goes.
+"""Where a daemon logs to.
 
-In the foreground: to stderr.  With --log: to that file, everything.  Otherwise a detached daemon has nobody to talk to,
-but a bug must not vanish silently: warnings and errors go to the system's log (syslog(3), which is the journal where
-there is one, and the console where there is no logger at all).
+In the foreground, everything goes to stderr; with --log, to that file.  Otherwise a daemon, which has no terminal,
+sends warnings and errors to the system log (syslog(3)), so that a bug does not go unnoticed.  That log is the journal
+where there is one, and the console where no logger runs.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
-    """Everything from a level on, line by line."""
+    """Log everything from a level on to stderr."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(_FORMAT))
     _use(handler, level)
 
 
 def log_to_system() -> None:
-    """Warnings and errors, to the system's log."""
+    """Log warnings and errors to the system log."""
     syslog.openlog("nvdimmfs", syslog.LOG_PID | syslog.LOG_CONS, syslog.LOG_DAEMON)
     _use(_SystemLog(), logging.WARNING)
 
@@ -33,7 +33,7 @@ def _use(handler: logging.Handler, level: int) -> None:
 
 
 class _SystemLog(logging.Handler):
-    """syslog(3), which the standard library's own handler does without: that one fails where there is no logger."""
+    """Logs through syslog(3).  The standard library's handler uses a socket, and fails where no logger runs."""
 
     def emit(self, record: logging.LogRecord) -> None:
         priority = syslog.LOG_ERR if record.levelno >= logging.ERROR else syslog.LOG_WARNING

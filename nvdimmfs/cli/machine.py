@@ -1,4 +1,4 @@
-"""`nvdimmfs machine`: what machines there are, what they look like, and what is wrong with a machine file."""
+"""`nvdimmfs machine`: list the built-in machines, draw a machine, and check machine files."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     showing.add_argument("machine", metavar="NAME|FILE", help="a name from `machine list`, or a machine file")
     _offer_json(showing)
     offer_svg(showing)
-    checking = _action(actions, "check", _check, "report every mistake in machine files, one per line")
-    checking.add_argument("machines", metavar="FILE", nargs="+", help="a machine file, or the name of a machine")
+    checking = _action(actions, "check", _check, "report each mistake in machine files, one per line")
+    checking.add_argument("machines", metavar="FILE", nargs="+", help="a machine file, or a name from `machine list`")
     _action(actions, "schema", _schema, "print the JSON Schema of machine files, for editors")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what was asked and return the exit status."""
+    """Run the action and return the exit status."""
     act: Callable[[argparse.Namespace], int] = arguments.act
     return act(arguments)
 
 
 def described(name_or_path: str) -> MachineDescription:
-    """The machine of a --machine argument.  What is wrong with its file goes to stderr; CommandError counts it."""
+    """The machine of a --machine argument.  Several mistakes in its file go to stderr, and CommandError counts them."""
     try:
         return load_machine(name_or_path)
     except MachineFileError as error:
         if len(error.lines) == 1:
             raise CommandError(error.lines[0], MISUSED) from None
-        _complain(error.lines)
+        _print_errors(error.lines)
         raise CommandError(f"{name_or_path}: {len(error.lines)} mistakes", MISUSED) from None
 
 
@@ -97,7 +97,7 @@ def _check(arguments: argparse.Namespace) -> int:
         try:
             load_machine(name_or_path)
         except MachineFileError as error:
-            _complain(error.lines)
+            _print_errors(error.lines)
             status = FAILED
     return status
 
@@ -109,13 +109,13 @@ def _schema(_: argparse.Namespace) -> int:
     return 0
 
 
-def _complain(lines: list[str]) -> None:
+def _print_errors(lines: list[str]) -> None:
     for line in lines:
         print(line, file=sys.stderr)
 
 
 def _plain(_: object, __: object, value: object) -> object:
-    """What JSON can say of a value."""
+    """A value in a form that JSON has."""
     return value.value if isinstance(value, enum.Enum) else value
 
 

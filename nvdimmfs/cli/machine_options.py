@@ -1,4 +1,4 @@
-"""The options that say which machine is meant; several commands take them."""
+"""The options that select a machine, which several commands share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--machine",
         metavar="NAME|FILE",
-        help="a name from `nvdimmfs machine list`, or a machine file; the options below change parts of it",
+        help="a name from `nvdimmfs machine list`, or a machine file; the options below override parts of it",
     )
     parser.add_argument(
         "--memmap",
@@ -34,23 +34,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="legacy persistent memory, size!start, as on the Linux command line "
         f"(default without --machine: {DEFAULT_MEMMAP})",
     )
-    parser.add_argument("--ram", metavar="SIZE", help="the machine's memory (default without --machine: 4G)")
+    parser.add_argument("--ram", metavar="SIZE", help="the size of the machine's RAM (default without --machine: 4G)")
     parser.add_argument(
         "--kernel",
         metavar="RELEASE",
-        help="the emulated kernel: 6.1, or one of 4.5, 4.3 and rfc as far as struct pages and pfn devices go "
-        "(default: 6.1)",
+        help="the kernel to emulate: 6.1; or 4.5, 4.3 or rfc, whose differences in struct pages and pfn devices are "
+        "emulated (default: 6.1)",
     )
     parser.add_argument(
         "--clock",
         choices=CLOCKS,
-        help="what moves the machine's clock: the host's time (real), what is done on the machine, so that its answers "
-        "are the same on every host (steps), or sys/kernel/debug/nvdimmfs/clock alone (manual) (default: real)",
+        help="what advances the machine's clock: the host's time (real); requests alone, so that results are the same "
+        "on every host (steps); or writes to sys/kernel/debug/nvdimmfs/clock alone (manual) (default: real)",
     )
     parser.add_argument(
         "--media",
         metavar="FOLDER",
-        help="keep the data in files in this folder (default: in memory, lost with the machine)",
+        help="keep the bytes of persistent memory in files in this folder (default: in RAM, lost on unmount)",
     )
     parser.add_argument(
         "--blacklist",
@@ -64,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def machine(arguments: argparse.Namespace) -> MachineDescription:
-    """The machine asked for, with what the other options change of it."""
+    """The selected machine, with the overrides of the other options."""
     from nvdimmfs.machine_file.model import MachineDescription
 
     wanted = MachineDescription(memmap=DEFAULT_MEMMAP)
@@ -88,7 +88,7 @@ def machine(arguments: argparse.Namespace) -> MachineDescription:
 
 
 def _check_changed(machine: MachineDescription, name: str) -> None:
-    """That the options have made nothing impossible of a described machine, such as RAM on top of a range."""
+    """CommandError when the overrides contradict the machine file, such as RAM that overlaps a range."""
     from nvdimmfs.machine_file.checks import problems
 
     for path, complaint in problems(machine):
@@ -109,9 +109,9 @@ def _checked_ram(text: str) -> int:
 
     ram = parse_size(text, "--ram")
     if ram < MINIMUM_RAM:
-        raise CommandError(f"--ram {text}: too little; the least is {exact_size(MINIMUM_RAM)}", MISUSED)
+        raise CommandError(f"--ram {text}: too small; the minimum is {exact_size(MINIMUM_RAM)}", MISUSED)
     if ram > MAXIMUM_RAM:
-        raise CommandError(f"--ram {text}: too much; the most is {exact_size(MAXIMUM_RAM)}", MISUSED)
+        raise CommandError(f"--ram {text}: too large; the maximum is {exact_size(MAXIMUM_RAM)}", MISUSED)
     return ram
 
 
@@ -125,5 +125,5 @@ def _checked_kernel(name: str) -> str:
     from nvdimmfs.kernels.kernel import EMULATED_KERNELS
 
     if name not in EMULATED_KERNELS:
-        raise CommandError(f"--kernel {name}: not one of {', '.join(EMULATED_KERNELS)}", MISUSED)
+        raise CommandError(f"--kernel {name}: must be one of {', '.join(EMULATED_KERNELS)}", MISUSED)
     return name

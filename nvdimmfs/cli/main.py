@@ -13,41 +13,41 @@ from nvdimmfs import __version__
 from nvdimmfs.cli.errors import FAILED, MISUSED, CommandError, one_line
 from nvdimmfs.errors import printable
 
-#: An exit status of a shell's kind: 128 and the number of the signal (SIGPIPE).
+#: The exit status that a shell reports for SIGPIPE: 128 plus the number of the signal.
 PIPE_CLOSED = 141
 
 _STDIN, _STDOUT, _STDERR = range(3)
 
 
 class Command(NamedTuple):
-    """A sub-command: its name, the module that does it, what it does in one line."""
+    """A sub-command: its name, the module that implements it, and its summary."""
 
     name: str
     module: str
     summary: str
 
 
-#: Every sub-command.  A module is loaded when its command is called, no sooner.
+#: Every sub-command.  Its module is loaded only when the command is called.
 COMMANDS = (
     Command("mount", "nvdimmfs.cli.mount", "mount a machine with persistent memory"),
-    Command("umount", "nvdimmfs.cli.umount", "unmount a machine and wait until its daemon has ended"),
-    Command("run", "nvdimmfs.cli.run", "run a command that finds a machine in /sys, /dev and /proc"),
-    Command("doctor", "nvdimmfs.cli.doctor", "report what this host allows, and how to improve it"),
-    Command("show", "nvdimmfs.cli.show", "draw the layout of a machine's persistent memory"),
+    Command("umount", "nvdimmfs.cli.umount", "unmount it and wait until its daemon has ended"),
+    Command("run", "nvdimmfs.cli.run", "run a command that finds a machine with persistent memory in /sys and /dev"),
+    Command("doctor", "nvdimmfs.cli.doctor", "check what this host supports, and how to improve it"),
+    Command("show", "nvdimmfs.cli.show", "draw the layout of a mounted machine's persistent memory"),
     Command("plan", "nvdimmfs.cli.plan", "compute what the struct pages of persistent memory cost"),
     Command("machine", "nvdimmfs.cli.machine", "list, draw and check machines"),
-    Command("record", "nvdimmfs.cli.record", "write a machine file of this computer"),
+    Command("record", "nvdimmfs.cli.record", "write a machine file that describes this host"),
 )
 
 
 class CommandModule(Protocol):
-    """What the module of a sub-command offers."""
+    """The functions that the module of a sub-command must define."""
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments."""
 
     def run(self, arguments: argparse.Namespace) -> int:
-        """Do it and return the exit status, or raise `CommandError`."""
+        """Run the command and return the exit status, or raise `CommandError`."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,11 +63,11 @@ class Parser(argparse.ArgumentParser):
 
 
 class CommandParser(Parser):
-    """A sub-command's parser.  It loads the command's module once it is clear that the command is called."""
+    """A sub-command's parser.  It loads the command's module only when the command is called."""
 
     command: Command | None = None
 
-    def parse_known_args(  # type: ignore[override]  # the overloads differ in the namespace's type alone
+    def parse_known_args(  # type: ignore[override]  # the overloads differ only in the namespace's type
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         self.complete()
@@ -97,34 +97,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments without the program's name; those of the process when None.
     """
     try:
-        _hold_standard_files()
+        _open_standard_files()
         status = _run(argv)
-        _write_out()
+        _flush_stdout()
     except BrokenPipeError:
         status = PIPE_CLOSED
     except Exception as error:
         print(f"nvdimmfs: {printable(one_line(error))}", file=sys.stderr)
         status = error.status if isinstance(error, CommandError) else FAILED
-    _leave_nothing_to_write()
+    _discard_unwritten_output()
     return status
 
 
-def _hold_standard_files() -> None:
-    """Let no other file take the number of stdin, stdout or stderr, should one be closed; Python has None for it then.
+def _open_standard_files() -> None:
+    """Open /dev/null in place of a closed stdin, stdout or stderr, so that no other file gets its number.
 
-    It is closed again in whatever this process executes.
+    Python's object for a closed standard file is None.  The descriptor is closed again in programs that this process
+    executes.
     """
     for number in (_STDIN, _STDOUT, _STDERR):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # whose number is the first that is free
-    sys.stdout = sys.stdout or open(_STDOUT, "w", closefd=False)  # noqa: SIM115  # it stays open
+            os.open(os.devnull, os.O_RDWR)  # open(2) returns the lowest free number
+    sys.stdout = sys.stdout or open(_STDOUT, "w", closefd=False)  # noqa: SIM115  # stays open
     sys.stderr = sys.stderr or open(_STDERR, "w", closefd=False)  # noqa: SIM115
 
 
-def _write_out() -> None:
-    """Write what was printed.  BrokenPipeError when nobody reads it, CommandError when it cannot be written."""
+def _flush_stdout() -> None:
+    """Write buffered output.  BrokenPipeError when the reader has closed the pipe, CommandError for other failures."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -133,8 +134,8 @@ def _write_out() -> None:
         raise CommandError(f"cannot write to stdout: {failure.strerror}") from None
 
 
-def _leave_nothing_to_write() -> None:
-    """What cannot be written is for nobody: the interpreter would complain of it at its end."""
+def _discard_unwritten_output() -> None:
+    """Discard output that cannot be written, which the interpreter would otherwise report at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -144,7 +145,7 @@ def _leave_nothing_to_write() -> None:
 def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parsers()[0].parse_args(argv)
-    except SystemExit as end:  # --help and --version are done
+    except SystemExit as end:  # after --help or --version
         return int(end.code or 0)
     status: int = arguments.run(arguments)
     return status

@@ -1,4 +1,4 @@
-"""`nvdimmfs mount`: a machine, its daemon, its mount."""
+"""`nvdimmfs mount`: build a machine and serve it on a mount point, from a daemon or in the foreground."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nvdimmfs.cli import machine_options
 from nvdimmfs.cli.daemon import Daemon
 from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.mount_table import absolute
-from nvdimmfs.cli.vacancy import Vacancy, held
+from nvdimmfs.cli.mountpoint_lock import MountpointLock, locked_mountpoint
 from nvdimmfs.fuse.requirements import MountError, require_fuse
 from nvdimmfs.units import div_round_up
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @attrs.frozen
 class MountRequest:
-    """What is to be mounted, and how; all paths are absolute."""
+    """The machine to mount, where, and how; all paths are absolute."""
 
     mountpoint: Path
     machine: MachineDescription
@@ -45,9 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="an empty directory to mount on")
     machine_options.configure(parser)
     parser.add_argument(
-        "--foreground", action="store_true", help="stay in the foreground and log to stderr; start no daemon"
+        "--foreground", action="store_true", help="serve in this process instead of a daemon, and log to stderr"
     )
-    parser.add_argument("--no-cache", action="store_true", help="let the host's kernel cache no names or attributes")
+    parser.add_argument("--no-cache", action="store_true", help="keep the kernel from caching names and attributes")
     parser.add_argument(
         "--log",
         metavar="FILE",
@@ -66,22 +66,22 @@ def run(arguments: argparse.Namespace) -> int:
         machine = machine_options.machine(arguments)
         return MountRequest(mountpoint, machine, media, tuple(arguments.blacklist), cache=not arguments.no_cache)
 
-    with held(mountpoint) as vacancy, _no_search_for_garbage():
+    with locked_mountpoint(mountpoint) as lock, gc_disabled():
         try:
             require_fuse()
         except MountError as error:
             raise CommandError(str(error)) from None
-        log_file = None if arguments.log is None else _opened_log(arguments.log)
+        log_file = None if arguments.log is None else _open_log(arguments.log)
         if arguments.foreground:
-            _serve_in_foreground(request(), log_file, vacancy)
+            _serve_in_foreground(request(), log_file, lock)
         else:
-            _serve_in_background(request, log_file, vacancy)
+            _serve_in_background(request, log_file, lock)
     return 0
 
 
-def _serve_in_foreground(request: MountRequest, log_file: int | None, vacancy: Vacancy) -> None:
+def _serve_in_foreground(request: MountRequest, log_file: int | None, lock: MountpointLock) -> None:
     def on_ready() -> None:
-        vacancy.end()
+        lock.release()
         log.info("mounted on %s; Ctrl-C unmounts", request.mountpoint)
 
     if log_file is not None:
@@ -91,33 +91,33 @@ def _serve_in_foreground(request: MountRequest, log_file: int | None, vacancy: V
     serve(request, on_ready)
 
 
-def _serve_in_background(read: Callable[[], MountRequest], log_file: int | None, vacancy: Vacancy) -> None:
-    """Leave a daemon behind.  It has the directory itself until the mount answers: this process may be killed.
+def _serve_in_background(read: Callable[[], MountRequest], log_file: int | None, lock: MountpointLock) -> None:
+    """Serve from a daemon.  The daemon holds the lock as well until the mount answers: this process may be killed.
 
-    `read` finds out what to serve while the daemon loads what that takes.
+    `read` reads the machine file while the daemon loads the modules that serve it.
     """
 
     def serve_in_daemon(request: MountRequest, report: Callable[[], None]) -> None:
         def on_ready() -> None:
-            vacancy.end()
+            lock.release()
             report()
 
         serve(request, on_ready)
 
     (logs.log_to_system if log_file is None else logs.log_to_stderr)()
-    with Daemon(load_what_serves, serve_in_daemon, stderr=log_file, keep=vacancy.descriptor) as daemon:
+    with Daemon(preload_server, serve_in_daemon, stderr=log_file, keep=lock.descriptor) as daemon:
         request = read()
         daemon.serve(request)
     _warn_of_missing_memory(request)
 
 
-def _opened_log(path: str) -> int:
-    """A descriptor to append to."""
+def _open_log(path: str) -> int:
+    """Open the log for appending and return its descriptor."""
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
-def load_what_serves() -> None:
-    """Import what `serve` takes: half of the start-up time, which whoever asks for a mount may spend otherwise."""
+def preload_server() -> None:
+    """Import the modules that `serve` needs: half of the start-up time, during which the machine file can be read."""
     try:
         import nvdimmfs.fuse.mount
     except ImportError as error:
@@ -130,10 +130,11 @@ def load_what_serves() -> None:
 def serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
     """Build the machine and serve its tree.
 
-    Ten thousand namespaces are so many objects that looking for garbage among them would be a quarter of the boot, and
-    each full search afterwards would keep whoever reads an attribute waiting.  They stay, so nobody looks at them.
+    Ten thousand namespaces are so many objects that garbage collection would cost a quarter of the boot, and each full
+    collection afterwards would delay the readers of attributes.  The objects live as long as the mount, so they are
+    exempted from collection.
     """
-    load_what_serves()
+    preload_server()
     from nvdimmfs.fuse.mount import serve as serve_tree
     from nvdimmfs.machine.first_boot import NewMachineError
     from nvdimmfs.machine.machine import Machine
@@ -141,7 +142,7 @@ def serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
     from nvdimmfs.sandbox.keyring import UserKeyring
 
     try:
-        with _no_search_for_garbage():
+        with gc_disabled():
             machine = Machine.described(request.machine, request.media, request.blacklist)
             gc.freeze()
     except (MediaError, NewMachineError) as error:
@@ -163,8 +164,8 @@ def serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
 
 
 @contextlib.contextmanager
-def _no_search_for_garbage() -> Iterator[None]:
-    """What is made meanwhile is none."""
+def gc_disabled() -> Iterator[None]:
+    """Turn garbage collection off for code whose objects all stay in use."""
     gc.disable()
     try:
         yield
@@ -173,7 +174,7 @@ def _no_search_for_garbage() -> Iterator[None]:
 
 
 def _warn_of_missing_memory(request: MountRequest) -> None:
-    """Warn of ranges that lose what is written to them, and name the remedy."""
+    """Warn of each range that has no memory behind it, and name the options that would help."""
     from nvdimmfs.mm.pc_memory_map import memory_reaching, without_memory
     from nvdimmfs.units import GIB
 

@@ -1,4 +1,4 @@
-"""What is mounted where (/proc/self/mountinfo, proc(5)), and where something may be."""
+"""The mount table (/proc/self/mountinfo, proc(5)), and checks on the state of a mount point."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOUNT_TABLE = Path("/proc/self/mountinfo")
 
 
 class Mount(NamedTuple):
-    """A line of the mount table: where, which type of file system, and the number that each of its mounts has."""
+    """A line of the mount table: mount point, type of file system, and device number, which all its mounts share."""
 
     mountpoint: Path
     type: str
@@ -24,16 +24,16 @@ class Mount(NamedTuple):
 
     @property
     def ours(self) -> bool:
-        """Whether a daemon of nvdimmfs made it."""
+        """Whether it is a mount of nvdimmfs."""
         return self.type == FILE_SYSTEM_TYPE
 
 
 def absolute(directory: str) -> Path:
-    """The path of a directory as the mount table has it.  Asks nothing of what is mounted there: nobody may answer."""
+    """The path of a directory as in the mount table.  Does not access a mount there, whose daemon may not answer."""
     if not directory:
         raise CommandError("the name of a directory is empty", MISUSED)
     try:
-        path = Path(os.path.abspath(directory))  # noqa: PTH100  # resolve() looks at the last component as well
+        path = Path(os.path.abspath(directory))  # noqa: PTH100  # resolve() would access the last component as well
     except FileNotFoundError:
         raise CommandError("the working directory has been removed") from None
     path = path.parent.resolve() / path.name
@@ -41,28 +41,28 @@ def absolute(directory: str) -> Path:
 
 
 def mount_at(directory: Path) -> Mount | None:
-    """What is mounted on a directory; of several, the one on top."""
+    """The topmost mount on a directory; None when there is none."""
     return next((mount for mount in reversed(_mounts()) if mount.mountpoint == directory), None)
 
 
 def is_mounted_elsewhere(mount: Mount) -> bool:
-    """Whether, with that mount gone, its file system is still mounted somewhere."""
+    """Whether the file system of a mount that was removed is still mounted elsewhere."""
     return any(other.device == mount.device for other in _mounts())
 
 
 def require_free(directory: Path) -> None:
-    """CommandError unless something may be mounted on a directory: it exists, is empty, and nothing is."""
+    """CommandError unless a directory can be mounted on: it exists, is empty, and is no mount point yet."""
     mount = mount_at(directory)
     if mount is not None:
         raise CommandError(_occupied(mount))
     try:
-        entries = os.listdir(directory)  # noqa: PTH208  # one name is as good as all
+        entries = os.listdir(directory)  # noqa: PTH208  # all names are needed at once
     except FileNotFoundError:
         raise CommandError(f"{directory} does not exist") from None
     except NotADirectoryError:
         raise CommandError(f"{directory} is not a directory") from None
     except PermissionError:
-        raise CommandError(f"no permission to look into {directory}") from None
+        raise CommandError(f"no permission to read {directory}") from None
     except OSError as error:
         raise CommandError(f"{directory}: {error.strerror}") from None
     if entries:
@@ -70,56 +70,56 @@ def require_free(directory: Path) -> None:
 
 
 def require_machine(directory: Path) -> None:
-    """CommandError unless a machine is mounted on a directory whose daemon answers."""
+    """CommandError unless a machine is mounted on a directory and its daemon answers."""
     mount = mount_at(directory)
     if mount is None or not mount.ours:
         missing = not os.path.lexists(directory)
         raise CommandError(f"{directory} {'does not exist' if missing else 'is not a mount of nvdimmfs'}")
-    match state_of(mount):
-        case State.KILLED:
+    match daemon_state(mount):
+        case DaemonState.KILLED:
             raise CommandError(f"the daemon of {directory} was killed: clean up with `nvdimmfs umount {directory}`")
-        case State.SILENT:
+        case DaemonState.NOT_ANSWERING:
             raise CommandError(f"the daemon of {directory} does not answer: it is stopped, or hangs")
 
 
-class State(enum.Enum):
-    """How the daemon of a mount is."""
+class DaemonState(enum.Enum):
+    """The state of a mount's daemon."""
 
     ALIVE = b"alive"
     KILLED = b"killed"
-    SILENT = b"silent"
+    NOT_ANSWERING = b"not answering"
 
 
-def state_of(mount: Mount) -> State:
-    """Ask the daemon of a mount for something that nobody else remembers."""
+def daemon_state(mount: Mount) -> DaemonState:
+    """Send the daemon of a mount a request that the kernel cannot answer from its caches."""
     try:
-        return State(run_with_timeout(lambda: _state_when_asked(mount.mountpoint)))
+        return DaemonState(run_with_timeout(lambda: _probe(mount.mountpoint)))
     except TimeoutError:
-        return State.SILENT
+        return DaemonState.NOT_ANSWERING
 
 
-def _state_when_asked(mountpoint: Path) -> bytes:
-    """Whether there is a daemon, from whoever may wait for its answer."""
+def _probe(mountpoint: Path) -> bytes:
+    """Whether the daemon is alive; waits for its answer, perhaps for ever."""
     try:
         os.statvfs(mountpoint)
     except OSError as error:
         if error.errno == errno.ENOTCONN:
-            return State.KILLED.value
-    return State.ALIVE.value
+            return DaemonState.KILLED.value
+    return DaemonState.ALIVE.value
 
 
 def _occupied(mount: Mount) -> str:
     if not mount.ours:
         return f"{mount.mountpoint} is already a mount point (of {mount.type})"
-    match state_of(mount):
-        case State.KILLED:
+    match daemon_state(mount):
+        case DaemonState.KILLED:
             return (
                 f"{mount.mountpoint} is a stale mount, left by a daemon that was killed "
-                f"(Transport endpoint is not connected): clean it up with `nvdimmfs umount {mount.mountpoint}`"
+                f"(Transport endpoint is not connected): clean up with `nvdimmfs umount {mount.mountpoint}`"
             )
-        case State.SILENT:
+        case DaemonState.NOT_ANSWERING:
             return f"{mount.mountpoint} is already a mount of nvdimmfs, and its daemon does not answer"
-        case State.ALIVE:
+        case DaemonState.ALIVE:
             return f"{mount.mountpoint} is already a mount of nvdimmfs"
 
 
@@ -128,7 +128,7 @@ def _mounts() -> list[Mount]:
 
 
 def _parse(line: str) -> Mount:
-    """Fields 3, 5 and, after a lone dash, the type; blanks are written in octal."""
+    """Parse a line: fields 3 and 5 and, after a lone dash, the type; blanks are octal escapes."""
     before, _, after = line.partition(" - ")
     fields = before.split(" ")
     mountpoint = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[4])

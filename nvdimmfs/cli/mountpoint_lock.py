@@ -1,4 +1,4 @@
-"""Keeping a directory to oneself from the look at whether it is free until something is mounted on it."""
+"""Locking a mount point from the check that it is free until something is mounted on it."""
 
 from __future__ import annotations
 
@@ -12,60 +12,60 @@ from pathlib import Path
 from nvdimmfs.cli.errors import CommandError
 from nvdimmfs.cli.mount_table import require_free
 
-#: How long whoever has the directory may take to mount, in seconds.
-PATIENCE = 60.0
+#: How long to wait for another process that holds the lock, in seconds.
+LOCK_TIMEOUT = 60.0
 
-#: How long until the next look, in seconds.
-_PAUSE = 0.02
+#: Time between two attempts to take the lock, in seconds.
+_RETRY_INTERVAL = 0.02
 
 
-class Vacancy:
-    """A directory that is kept free: a lock (flock(2)) of the directory itself, which leaves nothing behind.
+class MountpointLock:
+    """A held lock (flock(2)) of a mount point: of the directory itself, so that no lock file is left behind.
 
-    A process that inherits the descriptor has the lock as well: it lasts until each of them has ended its own.
+    A process that inherits the descriptor shares the lock, which lasts until every such process has released it.
 
     Attributes:
-        descriptor: the directory.
+        descriptor: the open directory.
     """
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._has_ended = False
+        self._is_released = False
 
-    def end(self) -> None:
-        """Something is mounted, or nothing will be."""
-        if not self._has_ended:
-            self._has_ended = True
+    def release(self) -> None:
+        """Release this process's share of the lock: something is mounted now, or nothing will be."""
+        if not self._is_released:
+            self._is_released = True
             os.close(self.descriptor)
 
 
 @contextlib.contextmanager
-def held(directory: Path) -> Iterator[Vacancy]:
-    """Nothing is mounted on the directory, and meanwhile nobody who asks for the same mounts there.
+def locked_mountpoint(directory: Path) -> Iterator[MountpointLock]:
+    """Hold the lock of a free directory, on which meanwhile no other `nvdimmfs mount` mounts.
 
     Raises:
-        CommandError: as `require_free`; or somebody else has the directory for too long.
+        CommandError: as `require_free`; or another process holds the lock for longer than `LOCK_TIMEOUT`.
     """
     require_free(directory)
-    vacancy = Vacancy(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    lock = MountpointLock(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     try:
-        _lock(vacancy.descriptor, directory)
-        require_free(directory)  # now that nobody is about to change it
-        yield vacancy
+        _wait_for_lock(lock.descriptor, directory)
+        require_free(directory)  # again, because another process may have mounted before it released the lock
+        yield lock
     finally:
-        vacancy.end()
+        lock.release()
 
 
-def _lock(descriptor: int, directory: Path) -> None:
-    end = time.monotonic() + PATIENCE
-    while not _is_locked(descriptor):
-        if time.monotonic() >= end:
+def _wait_for_lock(descriptor: int, directory: Path) -> None:
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    while not _try_lock(descriptor):
+        if time.monotonic() >= deadline:
             raise CommandError(f"{directory} is locked by another process (flock), which mounts there or hangs")
-        time.sleep(_PAUSE)
+        time.sleep(_RETRY_INTERVAL)
 
 
-def _is_locked(descriptor: int) -> bool:
-    """Take the lock, or do without where a file system has none; False when somebody else has it."""
+def _try_lock(descriptor: int) -> bool:
+    """Take the lock.  False when another process holds it; True also where the file system supports no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

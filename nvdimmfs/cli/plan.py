@@ -1,4 +1,4 @@
-"""`nvdimmfs plan`: what the struct pages of persistent memory cost, in RAM and in the memory itself."""
+"""`nvdimmfs plan`: compute what the struct pages of persistent memory cost, in RAM or in the memory itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nvdimmfs.units import (
     pages,
 )
 
-#: From a machine that RAM can still serve to one that it cannot.
+#: Capacities from one whose struct pages fit into the RAM of a typical host to one whose struct pages do not.
 DEFAULT_SIZES = ("128G", "512G", "1T", "6T", "64T", "1P")
 DEFAULT_START = "4G"
 DEFAULT_ALIGN = "2M"
@@ -43,7 +43,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"capacity of the persistent memory; may be repeated (default: {' '.join(DEFAULT_SIZES)})",
     )
     parser.add_argument(
-        "--start", metavar="ADDRESS", default=DEFAULT_START, help="where it begins (default: %(default)s)"
+        "--start",
+        metavar="ADDRESS",
+        default=DEFAULT_START,
+        help="its first address (default: %(default)s)",
     )
     parser.add_argument(
         "--align",
@@ -52,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the align attribute: 4K, 2M or 1G (default: %(default)s)",
     )
     parser.add_argument(
-        "--ram", metavar="SIZE", default=DEFAULT_RAM, help="System RAM beside it (default: %(default)s)"
+        "--ram", metavar="SIZE", default=DEFAULT_RAM, help="the size of System RAM (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print a JSON array, in bytes, instead of a table")
 
@@ -62,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     start = parse_size(arguments.start, "--start")
     align = parse_size(arguments.align, "--align")
     if align not in ALIGNMENTS:
-        raise CommandError(f"--align {arguments.align}: the kernel supports 4K, 2M and 1G", MISUSED)
+        raise CommandError(f"--align {arguments.align}: must be 4K, 2M or 1G", MISUSED)
     ram = parse_size(arguments.ram, "--ram")
     plans = [_plan(text, start, align, ram) for text in arguments.size or DEFAULT_SIZES]
     if arguments.json:
@@ -74,13 +77,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 @attrs.frozen
 class Cost:
-    """What one mode costs.
+    """The cost of one mode.
 
     Attributes:
         memmap_ram: bytes of struct pages in RAM.
         memmap_pmem: bytes set aside for struct pages in the persistent memory, alignment included.
-        data: bytes that are left for the user.
-        ram_left: bytes of RAM that are left; None when the struct pages do not fit.
+        data: bytes that remain for data.
+        ram_left: bytes of RAM that remain; None when the struct pages do not fit.
     """
 
     memmap_ram: int
@@ -91,7 +94,7 @@ class Cost:
 
 @attrs.frozen
 class Plan:
-    """One capacity, in both modes; `memmap` is 64 bytes for each page of it."""
+    """One capacity in both modes; `memmap` is 64 bytes for each of its pages."""
 
     size: int
     memmap: int
@@ -106,12 +109,12 @@ def _plan(text: str, start: int, align: int, ram: int) -> Plan:
     try:
         layouts = [lay_out(start, size, align, mode) for mode in (PfnMode.RAM, PfnMode.PMEM)]
     except KernelError as error:
-        raise CommandError(f"--size {text}: the kernel would refuse it: {error}") from None
+        raise CommandError(f"--size {text}: the kernel would refuse to bind it: {error}") from None
     return Plan(size, pages(size) * STRUCT_PAGE_SIZE, *(cost_of(layout, ram) for layout in layouts))
 
 
 def cost_of(layout: PfnLayout, ram: int) -> Cost:
-    """What a layout costs on a machine with `ram` bytes of RAM, whose own struct pages are paid for first."""
+    """The cost of a layout on a machine with `ram` bytes of RAM, which also hold the RAM's own struct pages."""
     what = layout.range
     memmap = pages(what.size) * STRUCT_PAGE_SIZE
     in_ram = memmap if layout.mode is PfnMode.RAM else _pages_of_partial_sections(what) * STRUCT_PAGE_SIZE
@@ -121,7 +124,7 @@ def cost_of(layout: PfnLayout, ram: int) -> Cost:
 
 
 def _pages_of_partial_sections(what: Range) -> int:
-    """Pages whose struct pages are in RAM in mode pmem too: those of sections that the range fills in part."""
+    """Pages whose struct pages are in RAM even in mode pmem: those in sections that the range covers in part."""
     whole = align_down(what.end_pfn, PAGES_PER_SECTION) - align_up(what.first_pfn, PAGES_PER_SECTION)
     return pages(what.size) - max(0, whole)
 
@@ -152,7 +155,7 @@ def _row(plan: Plan) -> tuple[str, ...]:
 
 
 def _cells(cost: Cost) -> tuple[str, str]:
-    """RAM and data; where the struct pages do not fit there is neither."""
+    """The cells of RAM and data, which are empty when the struct pages do not fit."""
     if cost.ram_left is None:
         return _DOES_NOT_FIT, "-"
     return rough_size(cost.ram_left), rough_size(cost.data)

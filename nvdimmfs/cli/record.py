@@ -1,4 +1,4 @@
-"""`nvdimmfs record`: a machine file of a real machine, made from its sysfs."""
+"""`nvdimmfs record`: write a machine file that describes a real machine, from its sysfs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from nvdimmfs.machine_file.writer import machine_text
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "--root", metavar="FOLDER", default="/sys", help="where its sysfs is, or a copy of it (default: %(default)s)"
+        "--root",
+        metavar="FOLDER",
+        default="/sys",
+        help="a mounted sysfs, or a copy of one (default: %(default)s)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the machine file.  The exit status is not 0 when it needs to be corrected by hand."""
+    """Print the machine file.  The exit status is 1 when the file must be corrected by hand."""
     root = Path(arguments.root)
     if not root.is_dir():
         raise CommandError(f"{root} is not a folder")

@@ -1,4 +1,4 @@
-"""`nvdimmfs run`: a command that finds a machine with persistent memory where it looks for one."""
+"""`nvdimmfs run`: run a command that finds a machine with persistent memory in /sys, /dev and /proc."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from nvdimmfs.sandbox.errors import SandboxError
 from nvdimmfs.sandbox.machine_server import Serve
 from nvdimmfs.sandbox.sandbox import RunRequest, run_sandbox
 
-#: Where the sandbox's network comes from.
+#: Values of --net: the command's network namespace.
 PRIVATE = "private"
 HOST = "host"
 
-#: Options that make a machine; with --attach it is there already.
+#: Options that describe a new machine; they contradict --attach.
 _MACHINE_OPTIONS = ("machine", "memmap", "ram", "kernel", "clock", "media", "blacklist")
 
 
@@ -38,41 +38,39 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--net",
         choices=(PRIVATE, HOST),
         default=PRIVATE,
-        help="the command's network: a private one without connections, which receives uevents, or the host's, "
-        "without uevents (default: private)",
+        help="the command's network: private, which has no connections but receives the machine's uevents, or the "
+        "host's, without uevents (default: private)",
     )
     parser.add_argument(
-        "command", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="what to run, with its arguments"
+        "command", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="the command to run, with its arguments"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command, and end as it ends: with its status, or by its signal."""
+    """Run the command, and exit with its status, or by the signal that ended it."""
     logs.log_to_stderr(logging.WARNING)
     request = RunRequest(
         command=_command(arguments.command),
         serve=None if arguments.attach else _server(arguments),
-        attach=None if arguments.attach is None else _mounted(arguments),
+        attach=None if arguments.attach is None else _attached_mount(arguments),
         private_network=arguments.net == PRIVATE,
     )
     try:
-        ending = run_sandbox(request)
+        status = run_sandbox(request)
     except CommandNotStartedError as failure:
         raise CommandError(str(failure), failure.status) from None
     except SandboxError as failure:
         raise CommandError(str(failure)) from None
-    if os.WIFSIGNALED(ending):
-        _end_by(os.WTERMSIG(ending))
-    return os.waitstatus_to_exitcode(ending)
+    if os.WIFSIGNALED(status):
+        _exit_by_signal(os.WTERMSIG(status))
+    return os.waitstatus_to_exitcode(status)
 
 
 def _command(words: list[str]) -> list[str]:
     """The command, without the -- before it."""
     command = words[1:] if words[:1] == ["--"] else words
     if not command:
-        raise CommandError(
-            "run: there is no command to run; write it behind --, as in `nvdimmfs run -- ndctl list`", MISUSED
-        )
+        raise CommandError("run: no command given; write it after --, as in `nvdimmfs run -- ndctl list`", MISUSED)
     if not command[0]:
         raise CommandError("cannot run a command whose name is empty", NOT_FOUND)
     return command
@@ -96,17 +94,17 @@ def _server(arguments: argparse.Namespace) -> Serve:
     return serve_machine
 
 
-def _mounted(arguments: argparse.Namespace) -> Path:
+def _attached_mount(arguments: argparse.Namespace) -> Path:
     for option in _MACHINE_OPTIONS:
         if getattr(arguments, option):
-            raise CommandError(f"--attach: the machine is there already, --{option} cannot change it", MISUSED)
+            raise CommandError(f"--attach uses a machine that is already mounted; --{option} cannot change it", MISUSED)
     directory = absolute(arguments.attach)
     require_machine(directory)
     return directory
 
 
-def _end_by(number: int) -> None:
-    """End by the signal that ended the command, so that whoever waits sees the same; without a core dump."""
+def _exit_by_signal(number: int) -> None:
+    """Exit by the signal that ended the command, so that the parent process sees the same, without a core dump."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if number != signal.SIGKILL:
         signal.signal(number, signal.SIG_DFL)

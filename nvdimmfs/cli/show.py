@@ -1,4 +1,4 @@
-"""`nvdimmfs show`: draw a mounted machine's address map, and what lies where in its persistent memory."""
+"""`nvdimmfs show`: draw a mounted machine's address map and the layout of its persistent memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nvdimmfs.fuse.daemon_identity import daemon_pid
 if TYPE_CHECKING:
     from nvdimmfs.cli.drawing.model import MachineDrawing
 
-#: Where a mounted machine says what lies where.
+#: The file in which a mounted machine reports its layout.
 LAYOUT = "sys/kernel/debug/nvdimmfs/layout"
 
 #: The FILE of --svg that is no file.
@@ -83,25 +83,25 @@ def _print(drawing: MachineDrawing, *, plain: bool) -> None:
 
 
 def _read_layout(directory: str) -> Document:
-    """What the machine says.  CommandError when there is no machine, or none that this command understands."""
+    """The layout from the machine.  CommandError when there is no machine, or one of another version."""
     try:
         daemon_pid(Path(directory))
         text = Path(directory, LAYOUT).read_text(encoding="utf-8")
     except TimeoutError:
         raise CommandError(f"the daemon of {directory} does not answer: it is stopped, or hangs") from None
     except OSError as error:
-        raise CommandError(_why_not(directory, error)) from None
+        raise CommandError(_reason(directory, error)) from None
     try:
         document = json.loads(text)
     except ValueError:
         document = None
     if not is_layout(document):
-        raise CommandError(f"{directory} is a machine of another version of nvdimmfs: mount it anew")
+        raise CommandError(f"{directory} was mounted by another version of nvdimmfs: unmount it and mount it again")
     layout: Document = document
     return layout
 
 
-def _why_not(directory: str, error: OSError) -> str:
+def _reason(directory: str, error: OSError) -> str:
     if error.errno == errno.ENOTCONN:
         return f"the daemon of {directory} was killed: clean up with `nvdimmfs umount {directory}`"
     if not Path(directory).exists():
@@ -109,5 +109,5 @@ def _why_not(directory: str, error: OSError) -> str:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return f"{directory} is not a mount of nvdimmfs"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"no permission to look into {directory}: its owner and root may"
+        return f"no permission to read {directory}: run as its owner or as root"
     return f"{directory}: {error.strerror}"

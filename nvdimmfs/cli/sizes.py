@@ -1,28 +1,28 @@
-"""Numbers of bytes, as the command line takes and prints them."""
+"""Sizes in bytes, as the command line accepts and prints them."""
 
 from __future__ import annotations
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
 
-#: Units by what they count, the largest first.
+#: Bytes and names of the units, the largest first.
 _UNITS = tuple((1 << 10 * power, f"{letter}iB") for power, letter in reversed(list(enumerate("KMGTPE", 1))))
 
-#: Digits that can be taken in at a glance.
+#: The most digits that a reader grasps at a glance.
 _GLANCE = 4
 
 
 def parse_size(text: str, option: str) -> int:
-    """A number of bytes, as the kernel's command line has them.  CommandError for anything else, and for nothing."""
+    """Parse a size in the form of the kernel's command line.  CommandError for any other text, and for 0."""
     from nvdimmfs.mm.e820 import scan_size
 
     size, rest = scan_size(text)
     if rest or not size:
-        raise CommandError(f"{option} {text}: not a size such as 4G", MISUSED)
+        raise CommandError(f"{option} {text}: must be a size greater than 0, such as 4G", MISUSED)
     return size
 
 
 def exact_size(size: int) -> str:
-    """Every byte of it, in the largest unit that it is a multiple of: `2040 KiB`."""
+    """The exact size, in the largest unit that it is a multiple of: `2040 KiB`."""
     for unit, name in _UNITS:
         if size and size % unit == 0:
             return f"{size // unit} {name}"
@@ -30,7 +30,7 @@ def exact_size(size: int) -> str:
 
 
 def rough_size(size: int) -> str:
-    """Three figures and a unit, for people: `5.91 TiB`."""
+    """The size rounded to three digits, for people: `5.91 TiB`."""
     for unit, name in _UNITS:
         if size >= unit or size * 1024 >= unit * 1023.5:  # which would be rounded to 1024 of the next smaller unit
             value = size / unit
@@ -40,6 +40,6 @@ def rough_size(size: int) -> str:
 
 
 def short_size(size: int) -> str:
-    """The exact size, as long as its number can be taken in at a glance; else a rough one that says so."""
+    """The exact size if its number is short enough to grasp at a glance, otherwise `about` and the rounded size."""
     exact = exact_size(size)
     return exact if len(exact.partition(" ")[0]) <= _GLANCE else f"about {rough_size(size)}"

@@ -1,4 +1,4 @@
-"""`nvdimmfs umount`: end a mount, and its daemon with it."""
+"""`nvdimmfs umount`: unmount a machine and wait until its daemon has exited."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from nvdimmfs.cli.mount_table import Mount, absolute, is_mounted_elsewhere, moun
 from nvdimmfs.fuse.daemon_identity import daemon_pid
 from nvdimmfs.fuse.requirements import MOUNT_HELPER
 
-#: How long a daemon may take to write out its media and end, in seconds.
-END_PATIENCE = 60.0
+#: How long to wait for a daemon to write out its media and exit, in seconds.
+EXIT_TIMEOUT = 60.0
 
-#: Flags of umount2(2) (include/uapi/linux/mount.h): now, even if it is in use; never follow a link.
+#: Flags of umount2(2) (include/uapi/linux/mount.h): detach even while in use; do not follow a symbolic link.
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("directory", metavar="DIR", help="where it is mounted; a stale mount is cleaned up")
+    parser.add_argument("directory", metavar="DIR", help="the mount point; a stale mount is cleaned up")
     parser.add_argument(
-        "--lazy", action="store_true", help="unmount even while it is in use, and do not wait for the daemon"
+        "--lazy", action="store_true", help="detach the mount even while it is in use, and do not wait for the daemon"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Unmount and wait until the daemon has ended, unless it is mounted elsewhere, too (mount --bind)."""
-    mount = _mount(arguments.directory)
+    """Unmount, and wait until the daemon has exited, unless it also serves another mount (mount --bind)."""
+    mount = _require_mount(arguments.directory)
     mountpoint = mount.mountpoint
     if arguments.lazy:
         _unmount(mountpoint, lazy=True)
@@ -44,16 +44,18 @@ def run(arguments: argparse.Namespace) -> int:
         process = daemon_pid(mountpoint)
     except TimeoutError:
         _unmount(mountpoint, lazy=False)
-        raise CommandError(f"{mountpoint} is unmounted, but its daemon does not answer and may still run") from None
-    with _held(process) as daemon:
+        raise CommandError(
+            f"{mountpoint} is unmounted, but its daemon does not answer and may still be running"
+        ) from None
+    with _process_descriptor(process) as daemon:
         _unmount(mountpoint, lazy=False)
-        if daemon is not None and not is_mounted_elsewhere(mount) and not _has_ended(daemon, END_PATIENCE):
-            raise CommandError(f"{mountpoint} is unmounted, but its daemon (process {process}) has not ended yet")
+        if daemon is not None and not is_mounted_elsewhere(mount) and not _wait_for_exit(daemon, EXIT_TIMEOUT):
+            raise CommandError(f"{mountpoint} is unmounted, but its daemon (process {process}) has not exited yet")
     return 0
 
 
-def _mount(directory: str) -> Mount:
-    """CommandError unless there is a mount of nvdimmfs."""
+def _require_mount(directory: str) -> Mount:
+    """The mount of nvdimmfs on a directory.  CommandError when there is none."""
     path = absolute(directory)
     mount = mount_at(path)
     if mount is not None and mount.ours:
@@ -66,8 +68,8 @@ def _mount(directory: str) -> Mount:
 
 
 @contextlib.contextmanager
-def _held(process: int | None) -> Iterator[int | None]:
-    """A descriptor of a process, which stays its own when the id is given out again; None when it has ended."""
+def _process_descriptor(process: int | None) -> Iterator[int | None]:
+    """A pidfd, which is safe even if the kernel reuses the process id; None when the process has exited."""
     if process is None:
         yield None
         return
@@ -96,7 +98,7 @@ def _unmount(mountpoint: Path, *, lazy: bool) -> None:
 
 
 def _umount2(mountpoint: Path, flags: int) -> int:
-    """umount2(2); 0 or an errno."""
+    """Call umount2(2); returns 0 or an errno."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -106,9 +108,9 @@ def _umount2(mountpoint: Path, flags: int) -> int:
 
 
 def _ask_helper(mountpoint: Path, *, lazy: bool) -> int:
-    """Have the set-user-id helper unmount what it mounted; 0 or an errno."""
+    """Have the set-user-id helper unmount a mount that it made; returns 0 or an errno."""
     if shutil.which(MOUNT_HELPER) is None:
-        raise CommandError(f"{MOUNT_HELPER} is missing: install it (Debian's package fuse3), or be root")
+        raise CommandError(f"{MOUNT_HELPER} is missing: install it (Debian package fuse3), or run as root")
     options = ["-u", *(["-z"] if lazy else [])]
     done = subprocess.run([MOUNT_HELPER, *options, "--", mountpoint], capture_output=True, text=True, check=False)
     if done.returncode == 0:
@@ -118,8 +120,8 @@ def _ask_helper(mountpoint: Path, *, lazy: bool) -> int:
     raise CommandError(f"cannot unmount {mountpoint}: {' '.join(done.stderr.split())}")
 
 
-def _has_ended(daemon: int, patience: float) -> bool:
-    """Wait for the process behind a descriptor, for so many seconds; whether it has ended."""
+def _wait_for_exit(daemon: int, timeout: float) -> bool:
+    """Wait up to `timeout` seconds for the process behind a pidfd to exit; whether it has."""
     poll = select.poll()
     poll.register(daemon, select.POLLIN)
-    return bool(poll.poll(patience * 1000))
+    return bool(poll.poll(timeout * 1000))

@@ -73,37 +73,37 @@ def test_parts_of_sections_cost_ram_in_mode_pmem_too(capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
-        (("--size", "6X"), "--size 6X: not a size"),
-        (("--size", "0"), "not a size"),
-        (("--size", ""), "not a size"),
-        (("--start", "x"), "--start x: not a size"),
+        (("--size", "6X"), "--size 6X: must be a size"),
+        (("--size", "0"), "must be a size"),
+        (("--size", ""), "must be a size"),
+        (("--start", "x"), "--start x: must be a size"),
         (("--ram", "-1"), "--ram"),
-        (("--align", "8K"), "the kernel supports 4K, 2M and 1G"),
+        (("--align", "8K"), "must be 4K, 2M or 1G"),
         (("--size", "4P"), "--size 4P: physical addresses end at 4 PiB"),
         (("--size", "6T", "frobnicate"), "frobnicate"),
     ],
 )
-def test_misuse_is_one_line(capsys, arguments, words):
+def test_misuse_is_one_line(capsys, arguments, message):
     assert main(["plan", *arguments]) == 2
     line = capsys.readouterr().err
-    assert words in line
+    assert message in line
     assert line.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
-        (("--size", "1M"), "--size 1M: the kernel would refuse it: ENXIO"),
+        (("--size", "1M"), "--size 1M: the kernel would refuse to bind it: ENXIO"),
         (("--size", "1G", "--start", "4097M"), "EINVAL"),
         (("--size", "512M", "--align", "1G"), "ENXIO"),
     ],
 )
-def test_what_the_kernel_would_refuse_is_refused(capsys, arguments, words):
+def test_what_the_kernel_would_refuse_is_refused(capsys, arguments, message):
     assert main(["plan", *arguments]) == 1
     line = capsys.readouterr().err
-    assert words in line
+    assert message in line
     assert line.count("\n") == 1
 
 

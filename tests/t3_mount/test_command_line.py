@@ -66,7 +66,7 @@ def test_a_full_stdout_is_reported_in_one_line(arguments):
 
 def test_a_limit_of_open_files_is_reported_with_a_remedy(tmp_path):
     done = command("sh", "-c", f"ulimit -n 8; exec {' '.join(MACHINE)} mount {tmp_path}")
-    assert refusal(done).endswith("Too many open files; `ulimit -n 1024` in the shell allows more")
+    assert refusal(done).endswith("Too many open files; `ulimit -n 1024` in the shell raises the limit")
 
 
 @pytest.mark.parametrize("module", ["nvdimmfs.cli.main", "argparse", "nvdimmfs.cli.machine", "cattrs"])
@@ -166,7 +166,7 @@ def test_a_malformed_ram_size_is_refused(ram, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ram", "limit"), [("1", "least is 128 MiB"), ("127M", "least is 128 MiB"), ("4P", "most is 4194302 GiB")]
+    ("ram", "limit"), [("1", "minimum is 128 MiB"), ("127M", "minimum is 128 MiB"), ("4P", "maximum is 4194302 GiB")]
 )
 @pytest.mark.parametrize("machine", [(), ("--machine", "qemu-nfit")])
 def test_a_ram_size_out_of_range_is_refused(ram, limit, machine, tmp_path):

@@ -20,7 +20,7 @@ import pytest
 from mounting import QUIET, TOY, Mount, cli, command, is_mounted, refusal
 from watchdog import WATCHDOG
 
-from nvdimmfs.cli import vacancy
+from nvdimmfs.cli import mountpoint_lock
 from nvdimmfs.cli.errors import CommandError
 
 
@@ -204,18 +204,18 @@ def test_one_of_several_concurrent_mounts_succeeds(planned_mount):
 
 def test_mount_waits_for_a_locked_directory_but_not_forever(planned_mount, monkeypatch):
     directory = planned_mount.directory
-    monkeypatch.setattr(vacancy, "PATIENCE", 0)
+    monkeypatch.setattr(mountpoint_lock, "LOCK_TIMEOUT", 0)
     holder = os.open(directory, os.O_RDONLY)
     fcntl.flock(holder, fcntl.LOCK_EX)
     with (
         pytest.raises(CommandError, match=r"is locked by another process"),
-        vacancy.held(directory),
+        mountpoint_lock.locked_mountpoint(directory),
     ):
         pytest.fail("the lock was taken all the same")
     os.close(holder)
-    with vacancy.held(directory) as own:
+    with mountpoint_lock.locked_mountpoint(directory) as own:
         assert os.path.samestat(os.fstat(own.descriptor), directory.stat())
-    with vacancy.held(directory):  # the lock left no file behind
+    with mountpoint_lock.locked_mountpoint(directory):  # the lock left no file behind
         assert list(directory.iterdir()) == []
 
 

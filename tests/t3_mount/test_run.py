@@ -51,7 +51,7 @@ def test_an_empty_command_name():
 def test_no_command(words):
     done = mounting.command(*mounting.MACHINE, "run", *words)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("nvdimmfs: run: there is no command to run;")
+    assert done.stderr.startswith("nvdimmfs: run: no command given;")
 
 
 def test_the_dashes_are_optional():
