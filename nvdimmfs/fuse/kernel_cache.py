@@ -161,6 +161,4 @@ def _make(calls: list[tuple[Callable[..., None], *tuple[object, ...]]]) -> None:
             call(*arguments)
         except OSError as failure:
             if failure.errno not in _NOT_CACHED:
-                log.warning(
-                    "the kernel's cache was not invalidated: %s%s: %s", call.__name__, tuple(arguments), failure
-                )
+                log.warning("the kernel's cache may be stale: %s%s: %s", call.__name__, tuple(arguments), failure)
