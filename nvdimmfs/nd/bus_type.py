@@ -9,6 +9,7 @@ from nvdimmfs.core.driver import Bus, Driver
 from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.durations import REGION_BIND
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.bus import NdLayer
 from nvdimmfs.nd.device import NdDevice
@@ -58,6 +59,7 @@ class NdBus(Bus):
         if isinstance(device, RegionDevice):
             device.parent.provider_module.pins += 1
             self.region_binds.bound(device)
+            self.system.extend_write(REGION_BIND)
 
     def call_remove(self, driver: Driver, device: Device) -> None:
         driver.remove(device)
