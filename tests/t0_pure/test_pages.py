@@ -14,7 +14,7 @@ from nvdimmfs.mm.memremap import DevPagemap, MemoryType
 from nvdimmfs.mm.pfn_layout import altmap_for, lay_out
 from nvdimmfs.mm.pfn_t import ENCODINGS, PfnFlag, PfnT
 from nvdimmfs.mm.sparse import Place
-from nvdimmfs.mm.translate import PageQuestion, translation_text
+from nvdimmfs.mm.translate import PageQuery, translation_text
 from nvdimmfs.units import GIB, MIB, PAGE_SIZE, PIB, Range, pages
 
 VMEMMAP = 0xFFFFEA0000000000
@@ -268,7 +268,7 @@ def test_a_pfn_t_has_its_flags_where_each_kernel_had_them():
 @pytest.mark.parametrize(("kernel", "value"), [("rfc", "0x100000004"), ("4.3", "-"), ("4.5", "0x2000000000100000")])
 def test_a_translation_shows_the_pfn_t_as_the_kernel_encodes_it(kernel, value):
     memory = Memory.boot("512M!4G,256M!6G", kernel=KERNELS[kernel])
-    facts = translation_text(memory, PageQuestion("phys", 4 * GIB)).splitlines()
+    facts = translation_text(memory, PageQuery("phys", 4 * GIB)).splitlines()
     assert f"pfn_t_value: {value}" in facts
 
 
