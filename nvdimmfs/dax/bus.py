@@ -1,4 +1,4 @@
-"""The dax bus and what its drivers have beyond others: ids that user space adds and removes."""
+"""The dax bus, and its drivers with ids that user space adds and removes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nvdimmfs.core.parse import line
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 
-#: As the kernel would print two signed numbers (do_id_store, drivers/dax/bus.c, Linux 6.1).
+#: A name with two signed numbers as the kernel prints them (do_id_store, drivers/dax/bus.c, Linux 6.1).
 _NAME = re.compile(r"dax(0|-?[1-9][0-9]*)\.(0|-?[1-9][0-9]*)")
 _INT = range(-(1 << 31), 1 << 31)
 
@@ -27,7 +27,7 @@ class DaxBusDevice(Device):
         raise NotImplementedError
 
     def came_up(self) -> None:
-        """A driver has taken it into service."""
+        """A driver was bound to it."""
 
 
 class DaxBus(Bus):
@@ -37,7 +37,7 @@ class DaxBus(Bus):
         super().__init__(system, "dax")
 
     def call_probe(self, driver: Driver, device: Device) -> None:
-        """ENXIO for an empty device, whatever the driver (dax_bus_probe, drivers/dax/bus.c, Linux 6.1)."""
+        """ENXIO for an empty device, for any driver (dax_bus_probe, drivers/dax/bus.c, Linux 6.1)."""
         assert isinstance(device, DaxBusDevice)
         if not device.size:
             raise KernelError(errno.ENXIO, f"{device.name} is empty")
@@ -49,7 +49,7 @@ class DaxDriver(Driver):
     """A driver on the dax bus.
 
     Attributes:
-        match_always: takes every device; else only those whose names were written to new_id.
+        match_always: it matches every device; else only those whose names were written to new_id.
         ids: the names that were written to new_id.
     """
 
@@ -67,24 +67,24 @@ class DaxDriver(Driver):
 
 
 def _device_name(data: bytes) -> str:
-    """The dax device that was named.  EINVAL for anything but daxX.Y with two numbers of 32 bits and a sign."""
+    """The name of a dax device.  EINVAL for anything but daxX.Y with two numbers of 32 bits and a sign."""
     name = line(data)
     found = _NAME.fullmatch(name)
     if not found or not all(int(number) in _INT for number in found.groups()):
-        raise KernelError(errno.EINVAL, f"{name!r} is no dax device's name")
+        raise KernelError(errno.EINVAL, f"{name!r} does not name a dax device")
     return name
 
 
 @write_only_attribute("new_id")
 def new_id(driver: DaxDriver, data: bytes) -> None:
-    """Let the driver take the named device, now and when it appears.  EINVAL for anything but daxX.Y."""
+    """Let the driver match the named device, now and whenever it is registered.  EINVAL for anything but daxX.Y."""
     driver.ids.add(_device_name(data))
     driver.attach()
 
 
 @write_only_attribute("remove_id")
 def remove_id(driver: DaxDriver, data: bytes) -> None:
-    """Take back what new_id allowed; a bound device stays bound.  EINVAL for anything but daxX.Y."""
+    """Undo a write to new_id; a bound device stays bound.  EINVAL for anything but daxX.Y."""
     driver.ids.discard(_device_name(data))
 
 

@@ -1,4 +1,4 @@
-"""Devices on the dax bus, the ranges that they consist of, and the mappings that show these."""
+"""Devices on the dax bus, and the mappings that show their ranges."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap, PagemapState
 from nvdimmfs.units import ALIGNMENTS, SUBSECTION_SIZE, Range, pages
 
-#: What ranges are multiples of at least, bytes (memremap_compat_align, Linux 6.1).
+#: The smallest unit of ranges, bytes (memremap_compat_align, Linux 6.1).
 GRANULARITY = SUBSECTION_SIZE
 
 
@@ -42,7 +42,7 @@ class DaxLayer:
 
 
 class DaxMapping(Device):
-    """What shows a range of a dax device."""
+    """A device mappingN, which shows a range of a dax device."""
 
     def __init__(self, parent: DevDax, shown: DaxRange) -> None:
         self.id = parent.mapping_numbering.allocate()
@@ -71,7 +71,7 @@ def mapping_end(mapping: DaxMapping) -> str:
 
 @attribute("page_offset", 0o400)
 def mapping_page_offset(mapping: DaxMapping) -> str:
-    """Where in the device the range stands, pages."""
+    """The offset of the range in the device, pages."""
     return f"{mapping.range.page_offset:#x}\n"
 
 
@@ -82,18 +82,18 @@ class DevDax(DaxBusDevice):
     """A device daxX.Y on the dax bus.
 
     Attributes:
-        region: what it is cut from.
+        region: the region that it is part of.
         id: the Y.
-        ranges: what it consists of, in order.
-        align: what mappings of it are aligned to, bytes.
-        pagemap: how it is, or was last, mapped with struct page; None before that.
+        ranges: the ranges that it consists of, in order.
+        align: the alignment of its mappings, bytes.
+        pagemap: its current or last page map; None before the first.
         mapping_numbering: the N of mappingN.
     """
 
     bus: DaxBus
 
     def __init__(self, layer: DaxLayer, region: DaxRegion, number: int, pagemap: DevPagemap | None = None) -> None:
-        """`pagemap`: of a static region, whose device has all of it; None: it has nothing yet."""
+        """`pagemap`: that of a static region, all of which the device gets; None: the device is empty."""
         super().__init__(region.system, f"dax{region.id}.{number}", region.device)
         self.bus = layer.bus
         self.layer = layer
@@ -119,7 +119,7 @@ class DevDax(DaxBusDevice):
         return [*super().uevent_variables(), ("MODALIAS", "dax:t0")]
 
     def page_map(self) -> DevPagemap:
-        """What is to be mapped: what the provider laid out, or else all ranges, with the memmap in RAM."""
+        """The page map to register: the provider's, or else one of all ranges, with the memmap in RAM."""
         if self.pagemap is None or self.region.is_dynamic:
             self.pagemap = DevPagemap(
                 tuple(Range.sized(each.start, each.size) for each in self.ranges), owner=self.name
@@ -134,37 +134,37 @@ class DevDax(DaxBusDevice):
         self.system.dev.add(BinaryFile(self.name, 0o600, DevDaxBytes(self)))
         for each in self.ranges:
             if self.system.settling:
-                # Whoever bound the driver has waited until the memmap was initialised; the mapping of a device that was
-                # found on media appears some time after the device.
+                # A process that binds the driver waits until the memmap is initialised.  For a device that was found on
+                # media no process waits, and its mapping appears some time after the device.
                 self.system.clock.schedule(MEMMAP_INIT, partial(self._show_if_there, each))
             else:
                 self.show(each)
 
     def append(self, start: int, size: int) -> None:
-        """Make a range the device's last."""
+        """Append a range."""
         new = DaxRange(start, size, pages(self.size))
         self.ranges.append(new)
         if self.registered:
             self.show(new)
 
     def drop_last(self) -> None:
-        """Give up the last range."""
+        """Remove the last range."""
         mapping = self.ranges.pop().mapping
         if mapping:
             mapping.unregister()
 
     def show(self, shown: DaxRange) -> None:
-        """Make the mapping of a range."""
+        """Register the mapping of a range."""
         shown.mapping = DaxMapping(self, shown)
         shown.mapping.add()
 
     def _show_if_there(self, shown: DaxRange) -> None:
-        """Make the mapping of a range, unless the device or the range has gone meanwhile."""
+        """Register the mapping of a range, unless the device or the range was removed meanwhile."""
         if self.registered and shown in self.ranges:
             self.show(shown)
 
     def allows_size(self, size: int) -> bool:
-        """Whether ranges may have so many bytes (alloc_is_aligned, drivers/dax/bus.c, Linux 6.1)."""
+        """Whether a size in bytes is a multiple of the alignment (alloc_is_aligned, drivers/dax/bus.c, Linux 6.1)."""
         return size % max(self.align, GRANULARITY) == 0
 
     def unregister(self) -> None:
@@ -179,7 +179,7 @@ class DevDax(DaxBusDevice):
 
 
 class DevDaxBytes:
-    """The device as a file; the kernel offers mmap only, here it can be read and written as well."""
+    """The device as a file.  In the kernel it can only be mapped; here it can also be read and written."""
 
     def __init__(self, device: DevDax) -> None:
         self._device = device
@@ -205,7 +205,7 @@ class DevDaxBytes:
         self._device.region.media.flush()
 
     def _pieces(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
-        """Offset in the region and length of each piece of a part of the device."""
+        """Offset in the region and length of each piece of a section of the device."""
         for each in self._device.ranges:
             size = max(0, min(each.size - offset, length))
             if size:
@@ -220,7 +220,7 @@ class DevDaxBytes:
 
 @attribute("modalias")
 def modalias(_device: DevDax) -> str:
-    """What modprobe needs to find a driver: `dax:t0`."""
+    """The alias by which modprobe finds a driver: `dax:t0`."""
     return "dax:t0\n"
 
 
@@ -232,9 +232,9 @@ def size(device: DevDax) -> str:
 
 @size.on_store
 def _store_size(device: DevDax, data: bytes) -> None:
-    """Grow into what is free, first fit, or shrink from the end.
+    """Grow into free space, first fit, or shrink from the end.
 
-    EINVAL, ERANGE for no number; EINVAL when it is no multiple of the alignment; EBUSY while bound; ENOSPC.
+    EINVAL, ERANGE for no number; EINVAL when it is not a multiple of the alignment; EBUSY while bound; ENOSPC.
     """
     wanted = parse_unsigned(data)
     if not device.allows_size(wanted):
@@ -244,7 +244,7 @@ def _store_size(device: DevDax, data: bytes) -> None:
 
 @write_only_attribute("mapping")
 def mapping(device: DevDax, data: bytes) -> None:
-    """Take a range, START-END in hexadecimal.
+    """Add a range, START-END in hexadecimal.
 
     EINVAL, ERANGE for anything else; ENXIO when its length is not aligned; ENOMEM when it is not free.
     """
@@ -259,23 +259,23 @@ def mapping(device: DevDax, data: bytes) -> None:
 
 @attribute("align")
 def align(device: DevDax) -> str:
-    """What mappings of the device are aligned to, bytes."""
+    """The alignment of mappings of the device, bytes."""
     return f"{device.align}\n"
 
 
 @align.on_store
 def _store_align(device: DevDax, data: bytes) -> None:
-    """ENXIO for no number, EINVAL for one that is no page size or does not divide a range, EBUSY while bound."""
+    """ENXIO for no number, EINVAL for one that is not a page size or does not divide a range, EBUSY while bound."""
     try:
         wanted = parse_unsigned(data)
     except KernelError:
-        raise KernelError(errno.ENXIO, "it is no number") from None
+        raise KernelError(errno.ENXIO, "not a number") from None
     if wanted not in ALIGNMENTS:
-        raise KernelError(errno.EINVAL, f"{wanted} is none of {ALIGNMENTS}")
+        raise KernelError(errno.EINVAL, f"{wanted} is not one of {ALIGNMENTS}")
     if device.driver:
         raise KernelError(errno.EBUSY, f"{device.name} is bound to {device.driver.name}")
     if any(each.size % max(wanted, GRANULARITY) for each in device.ranges):
-        raise KernelError(errno.EINVAL, f"a range of {device.name} is no multiple of {wanted}")
+        raise KernelError(errno.EINVAL, f"a range of {device.name} is not a multiple of {wanted}")
     device.align = wanted
 
 
@@ -298,7 +298,7 @@ def resource(device: DevDax) -> str:
 
 
 def _visible(device: DevDax, candidate: KernelAttribute[DevDax]) -> int:
-    """Who cannot be resized shows size and alignment only to be read (dev_dax_visible)."""
+    """Size and alignment are read-only for a device that cannot be resized (dev_dax_visible)."""
     if candidate is target_node and device.region.target_node < 0:
         return 0
     if device.region.is_dynamic:

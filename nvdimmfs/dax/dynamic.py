@@ -1,4 +1,4 @@
-"""Dax regions from which user space cuts devices: memory that firmware has set aside (drivers/dax/bus.c, Linux 6.1)."""
+"""Dax regions in which user space creates devices: memory that firmware reserves (drivers/dax/bus.c, Linux 6.1)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from nvdimmfs.media.base import Media
 
 
 class DynamicDaxRegion(DaxRegion):
-    """A region whose devices come, go, grow and shrink.
+    """A region whose devices are created, deleted and resized.
 
     Attributes:
-        seed: the first of the devices that were made and never bound since; None for none.
-        youngest: the device that was made last; None once it is deleted.
+        seed: the first device that user space created and that was never bound; None for none.
+        youngest: the device that user space created last; None after it is deleted.
     """
 
     is_dynamic = True
@@ -54,18 +54,18 @@ class DynamicDaxRegion(DaxRegion):
         """
         victim = next((child for child in self.device.children if child.name == name), None)
         if not isinstance(victim, DevDax):
-            raise KernelError(errno.ENXIO, f"there is no {name}")
+            raise KernelError(errno.ENXIO, f"there is no device {name}")
         if victim.driver or victim.size or not victim.id:
-            raise KernelError(errno.EBUSY, f"{name} is in use, or the first one")
+            raise KernelError(errno.EBUSY, f"{name} is in use, or is the first device")
         victim.unregister()
 
     def came_up(self, device: RangeOwner) -> None:
-        """It is a seed no longer."""
+        """The device is no longer a seed."""
         if self.seed is device:
             self.seed = None
 
     def device_gone(self, device: RangeOwner) -> None:
-        """Its number is free, too."""
+        """Its ranges and its number are free."""
         super().device_gone(device)
         self._numbering.free(device.id)
         if self.seed is device:
@@ -76,23 +76,23 @@ class DynamicDaxRegion(DaxRegion):
 
 @attribute("available_size")
 def available_size(region: DynamicDaxRegion) -> str:
-    """Bytes that no device has."""
+    """Free bytes."""
     return f"{region.available_size}\n"
 
 
 @attribute("create")
 def create(region: DynamicDaxRegion) -> str:
-    """The device that was made last; empty once it is deleted."""
+    """The device that was created last; empty after it is deleted."""
     return f"{region.youngest.name if region.youngest else ''}\n"
 
 
 @create.on_store
 def _store_create(region: DynamicDaxRegion, data: bytes) -> None:
-    """1 makes an empty device.  EINVAL, ERANGE for anything else; ENOSPC when nothing is free."""
+    """1 creates an empty device.  EINVAL, ERANGE for anything else; ENOSPC without free space."""
     if parse_signed(data, bits=32) != 1:
-        raise KernelError(errno.EINVAL, "one at a time")
+        raise KernelError(errno.EINVAL, "only 1 is valid")
     if not region.available_size:
-        raise KernelError(errno.ENOSPC, "nothing is free")
+        raise KernelError(errno.ENOSPC, "no free space")
     device = region.create(0)
     region.seed = region.seed or device
     region.youngest = device
@@ -100,7 +100,7 @@ def _store_create(region: DynamicDaxRegion, data: bytes) -> None:
 
 @attribute("seed")
 def seed(region: DynamicDaxRegion) -> str:
-    """The first of the devices that were made and never bound since; empty for none."""
+    """The first device that was created and never bound; empty for none."""
     return f"{region.seed.name if region.seed else ''}\n"
 
 

@@ -1,4 +1,4 @@
-"""Regions that dax devices are cut from, shown as dax_region/ below the provider's device."""
+"""Regions that are divided into dax devices, shown as dax_region/ below the provider's device."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DaxRange:
 
     Attributes:
         start, size: bytes.
-        page_offset: where in the device it stood when it became a part of it, pages.
+        page_offset: its offset in the device when it was added, pages.
         mapping: the device that shows it; None before there is one.
     """
 
@@ -56,29 +56,29 @@ class RangeOwner(Protocol):
         """Bytes of all ranges."""
 
     def append(self, start: int, size: int) -> None:
-        """Add a range behind the others."""
+        """Append a range."""
 
     def drop_last(self) -> None:
-        """Give up the last range."""
+        """Remove the last range."""
 
 
 class DaxRegion:
-    """The range that a provider hands to the dax bus.
+    """A range of memory that a provider registers on the dax bus.
 
-    One of persistent memory is static: one device fills it, whose size may be written once somebody has changed the
-    file's mode bits.
+    A region of persistent memory is static: one device fills it.  The size of that device can be written after chmod(2)
+    of the file.
 
     Attributes:
         device: the provider's device.
         id: the X of daxX.Y.
         start, size: the range of data, bytes.
-        align: what devices of this region are aligned to, bytes.
+        align: the alignment of its devices, bytes.
         target_node: the node that the memory would form; below 0 for none.
         media: the bytes of the range.
-        space: the range, with a resource for each part that a device has.
+        space: the range, with a child resource for each part that belongs to a device.
     """
 
-    #: Whether user space cuts devices from it.
+    #: Whether user space creates devices in it.
     is_dynamic = False
 
     def __init__(
@@ -86,7 +86,7 @@ class DaxRegion:
     ) -> None:
         """ENOMEM when start or size is not a multiple of the alignment (alloc_dax_region, Linux 6.1)."""
         if start & (align - 1) or size & (align - 1):
-            raise KernelError(errno.ENOMEM, f"{start:#x} and {size:#x} are no multiples of {align:#x}")
+            raise KernelError(errno.ENOMEM, f"{start:#x} and {size:#x} are not multiples of {align:#x}")
         self.system = device.system
         self.device = device
         self.id = number
@@ -101,18 +101,18 @@ class DaxRegion:
 
     @property
     def group(self) -> AttributeGroup[Self]:
-        """Its files."""
+        """The files of dax_region/."""
         return DAX_REGION_GROUP
 
     @property
     def available_size(self) -> int:
-        """Bytes that no device has."""
+        """Free bytes."""
         return self.size - sum(child.size for child in self.space.children)
 
     def resize(self, device: RangeOwner, size: int) -> None:
-        """Grow into what is free, first fit, or shrink from the end (dev_dax_resize).
+        """Grow into free space, first fit, or shrink from the end (dev_dax_resize).
 
-        EBUSY while bound; ENOSPC when less is free.
+        EBUSY while bound; ENOSPC without enough free space.
         """
         if device.driver:
             raise KernelError(errno.EBUSY, f"{device.name} is bound to {device.driver.name}")
@@ -131,13 +131,13 @@ class DaxRegion:
             missing -= taken
 
     def add_range(self, device: RangeOwner, start: int, size: int) -> None:
-        """Give a device a range.  ENOMEM when it is not free, or not in the region.
+        """Add a range to a device.  ENOMEM when it is not free, or not in the region.
 
-        Of none it can only make the first: EBUSY otherwise, and nothing happens.
+        An empty range is EBUSY for a device that has ranges; else it has no effect.
         """
         if not size:
             if device.ranges:
-                raise KernelError(errno.EBUSY, f"{device.name} has memory already")
+                raise KernelError(errno.EBUSY, f"{device.name} already has memory")
             return
         try:
             self.space.request(start, size, device.name)
@@ -146,15 +146,15 @@ class DaxRegion:
         device.append(start, size)
 
     def came_up(self, device: RangeOwner) -> None:
-        """A driver has taken a device into service."""
+        """A driver was bound to a device."""
 
     def device_gone(self, device: RangeOwner) -> None:
-        """A device is unregistered: its ranges are free."""
+        """A device was unregistered: its ranges are free."""
         for each in device.ranges:
             self.space.release(each.start, each.size)
 
     def _gaps(self) -> Iterator[tuple[int, int]]:
-        """Start and size of what is free, in address order."""
+        """Start and size of each free range, in address order."""
         start = self.start
         for child in self.space.children:
             if start < child.start:
@@ -194,7 +194,7 @@ def region_size(region: DaxRegion) -> str:
 
 @attribute("align", 0o400)
 def region_align(region: DaxRegion) -> str:
-    """What the devices are aligned to, bytes."""
+    """The alignment of the devices, bytes."""
     return f"{region.align}\n"
 
 

@@ -1,1 +1,1 @@
-"""What happens when a device is bound: probe, remove, and the disks they make."""
+"""Drivers: probe, remove, and the disks that they create."""

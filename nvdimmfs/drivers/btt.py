@@ -31,10 +31,10 @@ from nvdimmfs.units import div_round_up
 
 @attrs.frozen(kw_only=True)
 class BttConfig:
-    """What a BTT is set up with.
+    """The configuration of a BTT.
 
     Attributes:
-        uuid: the BTT's own; it goes onto media, and is not compared with what is there.
+        uuid: the BTT's own; it is written to media, and not compared with a uuid found there.
         lbasize: bytes of a sector with its metadata (the attribute sector_size).
         parent_uuid: the namespace's; null for one without a label.
         version: by the namespace's claim class.
@@ -55,11 +55,11 @@ class BttConfig:
 class Btt:
     """A BTT's disk.
 
-    Any process that ends between two writes to the medium, or in the middle of one, leaves every sector with either
-    its old or its new contents, and sectors whose write had returned with the new.  A power cut of the host is
-    another matter: it may lose any of the writes since the last flush().
+    If the process ends between two writes to the medium, or during one, each sector has either its old or its new
+    contents, and the new contents if its write had returned.  A power loss of the host is different: it may lose any
+    write since the last flush().
 
-    Reading and writing give EIO where the kernel's disk does.
+    Reads and writes return EIO where the kernel's disk does.
 
     Attributes:
         sector_size: bytes of a sector, 512 or 4096.
@@ -78,9 +78,9 @@ class Btt:
 
     @classmethod
     def attach(cls, media: Media, config: BttConfig, badblocks: BadRanges | None = None) -> Btt:
-        """The disk of a namespace, with the errnos that bind(2)ing nd_pmem gives (nvdimm_namespace_attach_btt).
+        """The disk of a namespace, with the errnos of a bind of nd_pmem (nvdimm_namespace_attach_btt).
 
-        ENXIO when less than 16 MiB follow the initial offset, ENOMEM for every other failure.
+        ENXIO when less than 16 MiB follow the initial offset, ENOMEM for any other failure.
         """
         if media.size - config.version.initial_offset < ARENA_MIN_SIZE:
             raise KernelError(errno.ENXIO, f"{media.size} bytes are too few for a BTT")
@@ -91,7 +91,7 @@ class Btt:
 
     @classmethod
     def open(cls, media: Media, config: BttConfig, badblocks: BadRanges | None = None) -> Btt:
-        """Use the layout on media, or make one when the first info block is not valid (btt_init).
+        """Use the layout on media, or create one if the first info block is not valid (btt_init).
 
         A failure has the errno of the kernel's inner function: ENODEV, ENXIO, EIO, EFAULT; ENOMEM when a layout is
         missing in a read-only region.
@@ -111,7 +111,7 @@ class Btt:
 
     @property
     def layouts(self) -> list[ArenaLayout]:
-        """Where the arenas' parts are."""
+        """The layouts of the arenas."""
         return [arena.layout for arena in self.arenas]
 
     def read_sectors(self, lba: int, count: int) -> bytes:
@@ -122,7 +122,7 @@ class Btt:
             raise KernelError(errno.EIO, f"reading {count} sectors at {lba}: {error}") from error
 
     def write_sectors(self, lba: int, data: bytes | memoryview) -> None:
-        """Replace whole sectors, in order; an error leaves those before it written.  ValueError for parts of one."""
+        """Replace whole sectors, in order; an error leaves those before it written.  ValueError for part of a sector."""
         count, rest = divmod(len(data), self.sector_size)
         if rest:
             raise ValueError(f"{len(data)} bytes are no multiple of {self.sector_size}")
@@ -135,14 +135,14 @@ class Btt:
             raise KernelError(errno.EIO, f"writing {count} sectors at {lba}: {error}") from error
 
     def read(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes; ValueError outside of the disk."""
+        """Exactly `length` bytes; ValueError outside the disk."""
         self._require_range(offset, length)
         first, skip = divmod(offset, self.sector_size)
         data = self.read_sectors(first, self._sectors(skip + length))
         return data if len(data) == length else data[skip : skip + length]
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
-        """Replace bytes; sectors covered in part are read first.  ValueError outside of the disk."""
+        """Replace bytes; partly covered sectors are read first.  ValueError outside the disk."""
         self._require_range(offset, len(data))
         if not data:
             return
@@ -154,7 +154,7 @@ class Btt:
         self.write_sectors(first, b"".join((head, data, tail)) if skip or after else data)
 
     def flush(self) -> None:
-        """Return once everything written would survive a power cut."""
+        """Return when all written data would survive a power loss."""
         self._media.flush()
 
     def _parts(self, lba: int, count: int) -> Iterator[tuple[Arena, int, int]]:
@@ -170,7 +170,7 @@ class Btt:
             count -= part
 
     def _sectors(self, length: int) -> int:
-        """The sectors that `length` bytes from a sector's start on touch."""
+        """The number of sectors that `length` bytes from the start of a sector touch."""
         return div_round_up(length, self.sector_size)
 
     def _require_range(self, offset: int, length: int) -> None:
@@ -179,7 +179,7 @@ class Btt:
 
 
 def _discover(namespace: NamespaceIO, config: BttConfig) -> list[Arena] | None:
-    """The arenas on media, their logs recovered; None when there is no BTT yet (discover_arenas).
+    """The arenas on media, with recovered logs; None without a BTT (discover_arenas).
 
     ENODEV when an arena after the first is invalid, or holds fewer free blocks than the region has lanes.
     """
@@ -187,7 +187,7 @@ def _discover(namespace: NamespaceIO, config: BttConfig) -> list[Arena] | None:
     arenas: list[Arena] = []
     infooff = external_lba_start = 0
     remaining = namespace.media.size - config.version.initial_offset
-    # An arena that claims more than there is leaves a negative rest, and the next read ends in EFAULT.
+    # An arena that is larger than the remaining space makes the rest negative; the next read returns EFAULT.
     while remaining:
         block = namespace.read(infooff, INFO_BLOCK_SIZE)
         if not arena_is_valid(block, config.parent_uuid):
@@ -209,10 +209,10 @@ def _discover(namespace: NamespaceIO, config: BttConfig) -> list[Arena] | None:
 
 
 def _create(namespace: NamespaceIO, config: BttConfig) -> list[Arena]:
-    """Write the metadata of new arenas, the first one first, as Linux does (create_arenas, btt_meta_init).
+    """Write the metadata of new arenas in their order, as Linux does (create_arenas, btt_meta_init).
 
-    When that is interrupted after the first arena, what is left is not a BTT any more and not a fresh namespace
-    either: the next attempt ends in ENODEV, as on Linux.
+    If this is interrupted after the first arena, the namespace holds neither a BTT nor is it new: the next attempt
+    returns ENODEV, as on Linux.
     """
     rawsize = namespace.media.size - config.version.initial_offset
     sector_size = sector_size_of(config.lbasize)

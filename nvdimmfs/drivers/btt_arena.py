@@ -1,8 +1,8 @@
 """One arena of a block translation table: its log, its map and its data blocks (drivers/nvdimm/btt.c, Linux 6.1).
 
-A write never touches the block that holds the sector now.  It fills a free block, notes the move in the log, and
-then changes the map's four bytes; what the sector had before is the next free block.  Wherever that is cut off, the
-map names either the old block or the new one, and the log tells which block is free.
+A write never touches the block that currently holds the sector.  It fills a free block, records the move in the log,
+and then changes the four bytes of the map entry; the previous block of the sector becomes the free block.  At whatever
+point this is interrupted, the map names either the old block or the new one, and the log identifies the free block.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from nvdimmfs.formats.info_block import next_seq
 from nvdimmfs.nd.namespace_io import NamespaceIO
 from nvdimmfs.units import U32_MASK
 
-#: The log group that writes use: the first.  The kernel takes the CPU's number modulo the lanes; this is one CPU.
+#: The log group of all writes: the first.  The kernel uses the CPU number modulo the lanes; this machine has one CPU.
 LANE = 0
 
-#: What a power cut never tears: half a log entry (__btt_log_write), and with it a map entry.
+#: Bytes that a power loss never tears: half a log entry (__btt_log_write), which also covers a map entry.
 _LOG_HALF = LOG_ENTRY_SIZE // 2
 
 _MAP_ENTRY = struct.Struct("<I")
@@ -46,12 +46,12 @@ _MAP_ENTRY = struct.Struct("<I")
 
 @attrs.frozen
 class FreeBlock:
-    """What a lane writes next (struct free_entry).
+    """The next write of a lane (struct free_entry).
 
     Attributes:
-        block: number of the data block that no sector has.
-        sub: which of the lane's two log entries is overwritten next.
-        seq: the sequence number it gets.
+        block: the number of the data block that no sector uses.
+        sub: the one of the lane's two log entries that is overwritten next.
+        seq: the sequence number of that entry.
         has_error: the block could not be read and must be cleared before it is used.
     """
 
@@ -62,11 +62,11 @@ class FreeBlock:
 
 
 class Arena:
-    """An arena in use.  Failures are KernelErrors with the errno of the kernel's inner function.
+    """An arena in use.  It raises KernelErrors with the errno of the kernel's inner function.
 
     Attributes:
-        layout: where its parts are.
-        log_index: which two slots of a log group are in use.
+        layout: the offsets of its parts.
+        log_index: the two slots of a log group that are in use.
     """
 
     def __init__(self, layout: ArenaLayout, namespace: NamespaceIO, sector_size: int) -> None:
@@ -77,7 +77,7 @@ class Arena:
         self._free: FreeBlock | None = None
 
     def write_layout(self, uuid: UUID, parent_uuid: UUID) -> None:
-        """Make the arena on media: map, log, info block copy, info block, in this order (btt_arena_write_layout)."""
+        """Write the arena to media: map, log, info block copy, info block, in this order (btt_arena_write_layout)."""
         layout = self.layout
         self._namespace.zero(layout.mapoff, layout.logoff - layout.mapoff)
         self._namespace.zero(layout.logoff, layout.info2off - layout.logoff)
@@ -88,7 +88,7 @@ class Arena:
         self._free = self._recover(self._read_log_group())
 
     def recover(self) -> None:
-        """Take over an arena found on media: finish what its log says was under way.
+        """Recover an arena that was found on media: complete the writes that its log records as unfinished.
 
         ENXIO for an unknown log layout (log_set_indices), EIO for a corrupt log (btt_freelist_init), EFAULT.
         """
@@ -98,7 +98,7 @@ class Arena:
         self._free = self._recover(log[:LOG_GROUP_SIZE])
         fresh = initial_log(layout.external_nlba, layout.nfree)
         if log[LOG_GROUP_SIZE:] == fresh[LOG_GROUP_SIZE:]:
-            return  # Only this engine wrote here.
+            return  # No other program has written to it.
         for start in range(LOG_GROUP_SIZE, len(log), LOG_GROUP_SIZE):
             group = log[start : start + LOG_GROUP_SIZE]
             if group != fresh[start : start + LOG_GROUP_SIZE]:
@@ -122,7 +122,7 @@ class Arena:
         count = len(data) // size
         if self._free is None:
             self._free = self._recover(self._read_log_group())  # This may change the map.
-        # The map's entries are read ahead, except where one of them may turn out to be unreadable.
+        # Map entries are read in one go, unless one of them may be unreadable.
         step = 1 if self._namespace.badblocks else count
         for first in range(0, count, step):
             for index, raw in enumerate(self._read_map(premap + first, step), first):
@@ -141,11 +141,11 @@ class Arena:
         old_map = old.postmap | MAP_ERROR if old.error else old.postmap
         try:
             self._write_log(free.sub, LogEntry(premap, old_map, free.block, free.seq))
-            # Unlike `next_seq` it makes a 1 of a 0 (btt_flog_write).
+            # Unlike `next_seq`, this turns 0 into 1 (btt_flog_write).
             self._free = FreeBlock(old.postmap, 1 - free.sub, free.seq % 3 + 1, old.error)
             self._write_map(premap, MapEntry(free.block), atomic=True)
         except OSError:
-            self._free = None  # The host refused; how far the move got, only the log and the map can tell.
+            self._free = None  # The host refused; only the log and the map show how far the move got.
             raise
         if old.error:
             self._clear_free_block(self._free)
@@ -153,7 +153,7 @@ class Arena:
     def _usable_free_block(self) -> FreeBlock:
         """The lane's free block, cleared first when it is bad.
 
-        Linux tries again for as long as the block stays bad; one attempt has to do here, then EIO.
+        Linux retries as long as the block stays bad; here, one attempt is made, then EIO.
         """
         free = self._free
         assert free is not None, "write() recovers the lane first"
@@ -168,13 +168,13 @@ class Arena:
         return free.has_error or self._namespace.is_bad(self._block_offset(free.block), self.layout.internal_lbasize)
 
     def _clear_free_block(self, free: FreeBlock) -> FreeBlock:
-        """Overwrite a bad free block with zeros, which makes it good again (arena_clear_freelist_error)."""
+        """Overwrite a bad free block with zeros, which clears the error (arena_clear_freelist_error)."""
         self._namespace.zero(self._block_offset(free.block), self._sector_size)
         self._free = attrs.evolve(free, has_error=False)
         return self._free
 
     def _recover(self, group: bytes) -> FreeBlock:
-        """Finish a lane's last write and say what it may write next (btt_freelist_init)."""
+        """Complete a lane's last write and return its next one (btt_freelist_init)."""
         entries = [LogEntry.from_bytes(group[slot * LOG_ENTRY_SIZE :][:LOG_ENTRY_SIZE]) for slot in self.log_index]
         newer = newer_entry(entries[0].seq, entries[1].seq)
         entry = entries[newer]
@@ -193,13 +193,13 @@ class Arena:
         try:
             self._namespace.zero(self._block_offset(free.block), self._sector_size)
         except KernelError:
-            return free  # The next write that gets the block tries again.
+            return free  # The next write that uses the block retries.
         return attrs.evolve(free, has_error=False)
 
     def _read_blocks(self, premap: int, postmap: int, count: int) -> bytes:
         """The data of consecutive blocks, `premap` being the first one's sector.
 
-        EIO when a block cannot be read, which is noted in the map first.
+        EIO when a block cannot be read, which is first recorded in the map.
         """
         size, distance = self._sector_size, self.layout.internal_lbasize
         try:
@@ -211,7 +211,7 @@ class Arena:
             return b"".join(self._read_blocks(premap + i, postmap + i, 1) for i in range(count))
         if distance == size:
             return data
-        # Blocks smaller than sectors overlap: the BTT on media was made for another sector size.
+        # Blocks smaller than sectors overlap: the BTT on media was created with another sector size.
         return b"".join(data[start : start + size] for start in range(0, count * distance, distance))
 
     def _read_map(self, premap: int, count: int) -> tuple[int, ...]:
@@ -244,7 +244,7 @@ class Arena:
 
 
 def _runs(raws: tuple[int, ...], premap: int) -> Iterator[tuple[int, MapEntry, int]]:
-    """Sectors that can be read together: the first one, its map entry, and how many."""
+    """Runs of sectors that can be read together: first sector, its map entry, number of sectors."""
     entries = (MapEntry.decode(raw, lba) for lba, raw in enumerate(raws, premap))
     numbered = enumerate(entries)
     for _, run in itertools.groupby(numbered, lambda item: (item[1].postmap - item[0], item[1].zero, item[1].error)):

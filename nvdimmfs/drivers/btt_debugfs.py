@@ -1,4 +1,4 @@
-"""What the BTT driver shows in debugfs: where the arenas in use have their parts (drivers/nvdimm/btt.c, Linux 6.1)."""
+"""The BTT driver's files in debugfs: the layouts of the arenas in use (drivers/nvdimm/btt.c, Linux 6.1)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.kernel import Kernel
 from nvdimmfs.kernfs import Directory
 
-#: How numbers of 64 and of 32 bits are shown in hexadecimal, and others (debugfs_create_x64, _x32, _u32 and _u16).
+#: Formats: hexadecimal numbers of 64 and of 32 bits, decimal numbers (debugfs_create_x64, _x32, _u32 and _u16).
 _X64, _X32, _DECIMAL = "#018x", "#010x", "d"
 
 
@@ -24,8 +24,8 @@ class _Number:
 
     Attributes:
         value: the number.
-        form: how it is shown.
-        since: the first kernel that shows it; None for all.
+        form: the format.
+        since: the first kernel that has the file; None for all.
     """
 
     value: Callable[[Arena], int]
@@ -36,8 +36,8 @@ class _Number:
         return f"{self.value(arena):{self.form}}\n".encode()
 
     def store(self, _arena: Arena, _data: bytes) -> None:
-        """EACCES: debugfs lets root open a file that nobody may write, and then has no way to write it."""
-        raise KernelError(errno.EACCES, "the number cannot be set")
+        """EACCES: root can open a read-only file of debugfs for writing, but it has no write operation."""
+        raise KernelError(errno.EACCES, "the file is read-only")
 
 
 _NUMBERS: Mapping[str, _Number] = {
@@ -64,7 +64,7 @@ _NUMBERS: Mapping[str, _Number] = {
 
 @attrs.frozen
 class _ArenaFiles:
-    """The contents of an arena's folder, made when somebody looks."""
+    """The files of an arena's folder, created when a reader looks them up."""
 
     arena: Arena
     kernel: Kernel
@@ -80,7 +80,7 @@ class _ArenaFiles:
 
 @attrs.frozen
 class _ArenaFolders:
-    """The contents of a BTT's folder, made when somebody looks: a petabyte has two thousand arenas."""
+    """The folders of a BTT, created when a reader looks them up: a petabyte has two thousand arenas."""
 
     arenas: tuple[Arena, ...]
     kernel: Kernel

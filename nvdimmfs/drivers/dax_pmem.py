@@ -1,4 +1,4 @@
-"""The driver that hands a namespace's data to the dax bus."""
+"""The driver that registers a namespace's data on the dax bus."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class DaxPmemDriver(NdDriver):
         super().__init__(bus, module)
 
     def probe(self, device: Device) -> None:
-        """Own what lies before the data, and register a device on the dax bus for the data.
+        """Reserve the part before the data, and register a device on the dax bus for the data.
 
         Errors as `nd.probe.common_probe` and `PageMapPersonality.set_up`; EBUSY; ENOMEM when the data is not aligned,
-        or the padding in the info block leaves less than nothing for it.
-        What the dax bus then does with the device is its own affair.
+        or the padding in the info block exceeds the space.  A driver of the dax bus then probes the device; whether it
+        binds makes no difference.
         """
         assert isinstance(device, DaxDevice)
         namespace = common_probe(device)

@@ -10,26 +10,26 @@ from nvdimmfs.drivers.pagemap import for_device_dax, map_pages
 
 
 class DeviceDaxDriver(DaxDriver):
-    """device_dax: takes every device on the dax bus."""
+    """device_dax: matches every device on the dax bus."""
 
     name = "device_dax"
     match_always = True
 
     def probe(self, device: Device) -> None:
-        """Own its ranges and map them (dev_dax_probe, drivers/dax/device.c, Linux 6.1).
+        """Reserve its ranges and map them (dev_dax_probe, drivers/dax/device.c, Linux 6.1).
 
-        EBUSY when somebody owns one; else as `map_pages`.
+        EBUSY when a range is reserved; else as `map_pages`.
         """
         assert isinstance(device, DevDax)
         memory = device.layer.memory
         for each in device.ranges:
-            _own(device, each)
+            _reserve(device, each)
         pagemap = device.page_map()
         for_device_dax(pagemap, device.align)
         map_pages(device, memory, pagemap, device.region.target_node)
 
 
-def _own(device: DevDax, owned: DaxRange) -> None:
+def _reserve(device: DevDax, owned: DaxRange) -> None:
     memory, start, size = device.layer.memory, owned.start, owned.size
     memory.request_region(start, size, device.name)
     device.manage(lambda: memory.release_region(start, size))

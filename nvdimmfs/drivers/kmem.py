@@ -14,12 +14,12 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.hotplug import MemoryBlocks, claim_as_ram, whole_blocks
 from nvdimmfs.mm.resource import Resource
 
-#: What /proc/iomem calls the memory (drivers/dax/kmem.c, Linux 6.1).
+#: The name of the memory in /proc/iomem (drivers/dax/kmem.c, Linux 6.1).
 RESOURCE_NAME = "System RAM (kmem)"
 
 
 class KmemDriver(DaxDriver):
-    """kmem: takes the devices whose names were written to new_id."""
+    """kmem: matches the devices whose names were written to new_id."""
 
     name = "kmem"
 
@@ -30,18 +30,18 @@ class KmemDriver(DaxDriver):
         super().__init__(bus, module)
 
     def probe(self, device: Device) -> None:
-        """Add what there is of whole memory blocks (dev_dax_kmem_probe, drivers/dax/kmem.c, Linux 6.1).
+        """Add the whole memory blocks in its ranges (dev_dax_kmem_probe, drivers/dax/kmem.c, Linux 6.1).
 
-        EINVAL when it would not belong to a node, or is not even one block; EBUSY while somebody owns the range, be it
-        this driver, which could not give it back; else as `MemoryBlocks.add`.  Of several ranges, one is enough.
+        EINVAL without a target node, and for less than one block; EBUSY while the range is reserved, possibly by this
+        driver, if an earlier removal failed; else as `MemoryBlocks.add`.  Of several ranges, one must succeed.
         """
         assert isinstance(device, DevDax)
         if device.region.target_node < 0:
-            raise KernelError(errno.EINVAL, f"{device.name} would not belong to a node")
+            raise KernelError(errno.EINVAL, f"{device.name} has no target node")
         ranges = [whole_blocks(each.start, each.end, self._blocks.size) for each in device.ranges]
         ranges = [(start, end) for start, end in ranges if start < end]
         if not ranges:
-            raise KernelError(errno.EINVAL, f"{device.name} holds no whole block of {self._blocks.size} bytes")
+            raise KernelError(errno.EINVAL, f"{device.name} contains no whole block of {self._blocks.size} bytes")
         claims: list[Resource] = []
         for start, end in ranges:
             try:
@@ -52,7 +52,7 @@ class KmemDriver(DaxDriver):
         self._claims[device] = claims
 
     def remove(self, device: Device) -> None:
-        """Remove the memory; of a range that is online in part it stays, and nobody can have the range again."""
+        """Remove the memory.  A range that is partly online stays, and remains reserved."""
         for claim in self._claims.pop(device):
             with contextlib.suppress(KernelError):
                 self._blocks.remove(claim.start, claim.size)

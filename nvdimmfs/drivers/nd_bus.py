@@ -9,21 +9,21 @@ from nvdimmfs.nd.driver import NdDriver
 
 
 class NdBusDriver(NdDriver):
-    """nd_bus: takes every root device."""
+    """nd_bus: matches every root device."""
 
     name = "nd_bus"
     device_types = frozenset({DeviceType.BUS})
     bind_attributes = False
 
     def probe(self, device: Device) -> None:
-        """Make the control device; the provider adds the bus's other children."""
+        """Register the control device; the provider registers the bus's other children."""
         assert isinstance(device, NvdimmBus)
         control = NdctlDevice(device)
         control.add()
         device.manage(control.unregister)
 
     def remove(self, device: Device) -> None:
-        """Unregister everything that the provider added; the control device goes last."""
+        """Unregister the children that the provider registered; the control device is the last."""
         for child in list(device.children):
             if isinstance(child, NdDevice):
                 child.unregister()

@@ -1,4 +1,4 @@
-"""The driver that puts a disk in front of a namespace: as it is, behind a BTT, or behind a pfn info block."""
+"""The driver that makes a disk of a namespace: raw, through a BTT, or of the data after a pfn info block."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from nvdimmfs.nd.probe import common_probe, detect, require_info_blocks, reserve
 from nvdimmfs.nd.region import RegionDevice
 from nvdimmfs.units import PAGE_SIZE, Range
 
-#: What the driver declares, by whether the memory is mapped with struct page.
+#: The limits that the driver declares, by whether the memory is mapped with struct page.
 _LIMITS = {dax: QueueLimits(physical_block_size=PAGE_SIZE, dax=dax, write_cache=True) for dax in (False, True)}
 
 
 class PmemDisk(Disk):
-    """A disk that is the memory itself: user space can map it."""
+    """A disk over the memory itself, which user space can map."""
 
     def __init__(
         self,
@@ -56,12 +56,12 @@ class PmemDisk(Disk):
         self.populate_badblocks()
 
     def populate_badblocks(self) -> None:
-        """Add what the bus knows to be bad."""
+        """Add the bad ranges that the bus knows."""
         assert self.badblocks is not None, "it has a list"
         self._nvdimm_bus.badrange.populate(self.badblocks, self._addresses.start, self._addresses.end)
 
     def clear_badblocks(self, sector: int, count: int) -> None:
-        """Have the platform clear them (pmem_clear_poison, Linux 6.1).  EIO when it does not clear them all."""
+        """Have the platform clear the sectors (pmem_clear_poison, Linux 6.1).  EIO when some stay bad."""
         length = count * SECTOR_SIZE
         try:
             cleared = clear_poison(self._nvdimm_bus, self._addresses.start + sector * SECTOR_SIZE, length)
@@ -73,7 +73,7 @@ class PmemDisk(Disk):
             raise KernelError(errno.EIO, f"{self.name}: some bad blocks stay")
 
     def revalidate_poison(self) -> None:
-        """Add what the bus has come to know, and wake whoever polls the list."""
+        """Add the bad ranges that the bus has learned of, and wake the pollers of the list."""
         self.populate_badblocks()
         self._notify_badblocks()
 
@@ -107,7 +107,7 @@ class NdPmemDriver(NdDriver):
     device_types = frozenset({DeviceType.NAMESPACE_IO, DeviceType.NAMESPACE_PMEM})
 
     def __init__(self, bus: Bus, module: Module, layer: BlockLayer, btt_folder: Directory) -> None:
-        """`btt_folder`: where BTTs are shown in debugfs."""
+        """`btt_folder`: the folder of BTTs in debugfs."""
         self._layer = layer
         self._btt_folder = btt_folder
         self._disks: dict[NdDevice, Disk] = {}
@@ -125,17 +125,17 @@ class NdPmemDriver(NdDriver):
             self._attach_namespace(namespace)
 
     def revalidate_poison(self, device: NdDevice) -> None:
-        """Whoever reads the memory knows as well: its disk, or its BTT."""
+        """Update the list of the device's disk or BTT."""
         self._revalidations[device]()
 
     def revalidate_region(self, device: NdDevice) -> None:
-        """The disk follows its region."""
+        """Make the disk read-only or writable, like its region."""
         self._disks[device].set_read_only(_region_of(device).read_only)
 
     def _attach_namespace(self, namespace: NamespaceDevice) -> None:
-        """A plain disk, unless an info block says that the namespace is something else.
+        """Make a plain disk, unless an info block is found.
 
-        ENXIO: a personality was found and is on its way.  EOPNOTSUPP: one was found that does not suit.
+        ENXIO: a personality was found, and will be registered.  EOPNOTSUPP: one was found that does not fit.
         """
         require_info_blocks(namespace)
         if found := detect(namespace):
@@ -148,10 +148,10 @@ class NdPmemDriver(NdDriver):
         self._add_disk(namespace, disk, disk.revalidate_poison)
 
     def _attach_pfn(self, pfn: PfnDevice, namespace: NamespaceDevice) -> None:
-        """A disk over the data behind the info block; errors as `PageMapPersonality.set_up` and `map_pages`.
+        """Make a disk over the data after the info block; errors as `PageMapPersonality.set_up` and `map_pages`.
 
-        Linux 4.5 does not notice when there is no room for data, and makes a disk of 16 EiB that crashes whoever reads
-        it; here that is ENXIO, as in the kernels that notice.
+        Linux 4.5 does not check that there is room for data, and makes a disk of 16 EiB whose readers crash; here this
+        is ENXIO, as in the kernels that check.
         """
         require_info_blocks(namespace)
         layout = pfn.set_up()
@@ -165,10 +165,10 @@ class NdPmemDriver(NdDriver):
         self._add_disk(pfn, disk, disk.revalidate_poison)
 
     def _attach_btt(self, btt: BttDevice, namespace: NamespaceDevice) -> None:
-        """A disk over the translated sectors.
+        """Make a disk over the translated sectors.
 
-        ENODEV without uuid or sector size; EBUSY; ENXIO below 16 MiB of arena; ENOMEM for whatever is wrong with the
-        layout on media.
+        ENODEV without uuid or sector size; EBUSY; ENXIO below 16 MiB of arena; ENOMEM for any error in the layout
+        on media.
         """
         if btt.uuid is None or not btt.sector_size:
             raise KernelError(errno.ENODEV, f"{btt.name} has no uuid or no sector size")

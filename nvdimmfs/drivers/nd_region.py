@@ -1,4 +1,4 @@
-"""The region driver: makes a region's namespaces and seeds appear, and vanish."""
+"""The region driver, which registers and unregisters a region's namespaces and seeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nvdimmfs.nd.seeds import register_children
 
 
 class NdRegionDriver(NdDriver):
-    """nd_region: bound to a region, it holds everything that is made of the region."""
+    """nd_region: matches every region."""
 
     name = "nd_region"
     device_types = frozenset({DeviceType.REGION_PMEM})
@@ -40,7 +40,7 @@ class NdRegionDriver(NdDriver):
         register_children(device, namespaces, self.bus.region_binds.race)
 
     def remove(self, device: Device) -> None:
-        """Unregister every child; the seeds are gone with them."""
+        """Unregister every child, seeds included."""
         assert isinstance(device, RegionDevice)
         for child in list(device.children):
             child.unregister()
@@ -49,10 +49,10 @@ class NdRegionDriver(NdDriver):
 
 
 def _claim_dimms(region: RegionDevice) -> None:
-    """Keep the region's DIMMs busy while it is bound (init_active_labels, Linux 6.1).
+    """Mark the region's DIMMs as used while it is bound (init_active_labels, Linux 6.1).
 
-    EBUSY when one is being overwritten (nd_region_activate); ENXIO when one is disabled that is locked, or whose
-    labels are needed.
+    EBUSY while a DIMM is being overwritten (nd_region_activate); ENXIO when a DIMM is disabled and is locked or has
+    labels.
     """
     if any(mapping.dimm.security and mapping.dimm.security.overwriting for mapping in region.mappings):
         raise KernelError(errno.EBUSY, f"a DIMM of {region.name} is being overwritten")

@@ -9,7 +9,7 @@ from nvdimmfs.nd.driver import NdDriver
 
 
 class NvdimmDriver(NdDriver):
-    """nvdimm: reads a DIMM's label area, so that regions can be divided up by it."""
+    """nvdimm: reads a DIMM's label area, which divides regions into namespaces."""
 
     name = "nvdimm"
     device_types = frozenset({DeviceType.DIMM})
@@ -20,6 +20,6 @@ class NvdimmDriver(NdDriver):
         device.enable()
 
     def remove(self, device: Device) -> None:
-        """The label area is read again at the next probe."""
+        """Discard the labels; the next probe reads the label area again."""
         assert isinstance(device, DimmDevice)
         device.disable()

@@ -1,4 +1,4 @@
-"""What the drivers ask of memory hotplug: struct pages for a namespace."""
+"""Struct pages for namespaces: how drivers use memory hotplug."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nvdimmfs.units import PAGE_SHIFT, PAGE_SIZE, Range
 
 
 def raw_pagemap(namespace: NamespaceDevice) -> DevPagemap:
-    """The whole namespace, with its memmap in RAM: how legacy persistent memory is mapped without info block."""
+    """The page map of a raw namespace of legacy memory: all of it, with the memmap in RAM."""
     return DevPagemap((Range(namespace.start, namespace.end),), owner=namespace.name)
 
 
@@ -26,14 +26,14 @@ def pfn_pagemap(personality: PageMapPersonality, layout: PfnLayout) -> DevPagema
 
 
 def for_device_dax(pagemap: DevPagemap, align: int) -> None:
-    """Make a page map one of device dax: pages of its alignment, compound ones above 4 KiB."""
+    """Turn a page map into one for device dax: pages of its alignment, compound above 4 KiB."""
     pagemap.type = MemoryType.GENERIC
     if align > PAGE_SIZE:
         pagemap.vmemmap_shift = (align >> PAGE_SHIFT).bit_length() - 1
 
 
 def map_pages(device: Device, memory: Memory, pagemap: DevPagemap, node: int) -> None:
-    """Register a page map for as long as the device is bound; errors as `Memory.memremap_pages`."""
+    """Register a page map while the device is bound; errors as `Memory.memremap_pages`."""
     memory.memremap_pages(pagemap, node)
 
     def unmap() -> None:
