@@ -27,7 +27,7 @@ from nvdimmfs.kernels.kernel import Kernel
 from nvdimmfs.kernfs import Directory, FileKind, Files, FileTable, LinkKind, Node, joined
 
 #: The mode bits that a file loses when only root may read it.
-_FOR_EVERYBODY = 0o044
+_READ_BY_OTHERS = 0o044
 
 
 class HasSystem(Protocol):
@@ -114,7 +114,7 @@ class KernelAttribute(Generic[SubjectT_contra]):
         if not permissions or not self.exists_in(kernel):
             return 0
         if self.private_since and not kernel.has(self.private_since):
-            return permissions | _FOR_EVERYBODY
+            return permissions | _READ_BY_OTHERS
         return permissions
 
     def show(self, subject: SubjectT_contra) -> bytes:

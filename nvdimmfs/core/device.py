@@ -214,7 +214,7 @@ class Device:
         False when the event is too large to be sent, which extra variables can make it.
         """
         subsystem = self.bus or self.device_class
-        if subsystem is None or (not extra and self.system.skips_uevent()):
+        if subsystem is None or (not extra and self.system.count_unheard_uevent()):
             return True
         own = (each for each in self.uevent_variables() if action is not Action.UNBIND or each[0] != "MODALIAS")
         return self.system.emit_uevent(action, self.system.devpath(self.directory), subsystem.name, (*extra, *own))

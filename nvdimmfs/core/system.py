@@ -15,21 +15,21 @@ from nvdimmfs.kernfs import Directory, Tree
 
 
 class System:
-    """What every device, driver and bus shares.
+    """The state that all devices, drivers and buses share.
 
     Attributes:
-        kernel: whose answers it gives.
+        kernel: the kernel that is emulated.
         tree: the nodes; its root holds `sys`, `dev` and `proc`.
         sys: /sys.
         dev: /dev.
         proc: /proc.
-        settling: queued work is running, that is, nobody waits for what is done now.
+        settling: queued work is running, for which no process waits.
         numbers: /sys/dev/block and /sys/dev/char.
-        numbered: the devices that have a device number, by it.
-        scheduled: how much work has ever been queued.
-        keyring: the keys of those who write to attributes.
-        clock: the machine's time, and what is done later.
-        writes: how many attributes have ever been written.
+        numbered: the devices by device number.
+        scheduled: the number of works that were ever queued.
+        keyring: the keys of the processes that write to attributes.
+        clock: the machine's clock, with the events that are due later.
+        writes: the number of writes to attributes so far.
     """
 
     def __init__(self, kernel: Kernel = KERNEL_6_1, clock: ClockMode = ClockMode.REAL) -> None:
@@ -55,30 +55,30 @@ class System:
         self._uevent_sequence = 0
 
     def directory(self, path: str) -> Directory:
-        """The directory at a path below /sys, made with all that leads to it."""
+        """The directory at a path below /sys; missing directories are created."""
         place = self.sys
         for name in path.split("/"):
             place = place.directory(name)
         return place
 
     def schedule(self, work: Callable[[], None]) -> None:
-        """Do this once the store at hand is done: the kernel's asynchronous (un)registration."""
+        """Queue work for after the current store, as the kernel's asynchronous (un)registration."""
         self._work.append(work)
         self.scheduled += 1
 
     def schedule_last(self, work: Callable[[], None]) -> None:
-        """Do this once nothing else is queued."""
+        """Queue work for when no other work is queued."""
         self._last_work.append(work)
 
     def after_work(self, work: Callable[[], None]) -> None:
-        """Do this now, or once all that is queued is done."""
+        """Do work now, or after all queued work."""
         if self._work:
             self.schedule(work)
         else:
             work()
 
     def settle(self) -> None:
-        """Run queued work, and what that queues, until there is none."""
+        """Run queued work, and the work that it queues, until there is none."""
         self.settling = True
         try:
             while queue := self._work or self._last_work:
@@ -87,13 +87,13 @@ class System:
             self.settling = False
 
     def begin_write(self) -> None:
-        """User space is about to write to an attribute: do first what is due by now."""
+        """User space is about to write to an attribute: first handle the events that are due."""
         self.clock.run_due()
         self.writes += 1
         self._write_price = WRITE
 
     def end_write(self) -> None:
-        """User space has written to an attribute: do what that queued, and let the time pass that a write takes."""
+        """User space has written to an attribute: run queued work, and let the time of a write pass."""
         self.settle()
         self.clock.spend(self._write_price)
 
@@ -106,22 +106,22 @@ class System:
         return directory.path.removeprefix(self.sys.path)
 
     def listen(self, listener: UeventListener) -> None:
-        """Send every uevent from now on to `listener`."""
+        """Send all uevents from now on to `listener`."""
         self._uevent_listeners.append(listener)
 
     def stop_listening(self, listener: UeventListener) -> None:
-        """Send it no more."""
+        """Send no more uevents to `listener`."""
         self._uevent_listeners.remove(listener)
 
-    def skips_uevent(self) -> bool:
-        """Count a uevent that nobody would hear, and so need not be put together.  False when somebody listens."""
+    def count_unheard_uevent(self) -> bool:
+        """Count a uevent without composing it, if there is no listener.  False when there is one."""
         if self._uevent_listeners:
             return False
         self._uevent_sequence += 1
         return True
 
     def emit_uevent(self, action: Action, devpath: str, subsystem: str, variables: tuple[tuple[str, str], ...]) -> bool:
-        """Send one message to everybody who listens.  False when it is too large: nobody hears of it then."""
+        """Send one event to all listeners.  False, and nothing is sent, when it is too large."""
         event = Uevent(action, devpath, subsystem, variables, self._uevent_sequence + 1)
         if not event.fits:
             return False

@@ -122,7 +122,7 @@ class Btt:
             raise KernelError(errno.EIO, f"reading {count} sectors at {lba}: {error}") from error
 
     def write_sectors(self, lba: int, data: bytes | memoryview) -> None:
-        """Replace whole sectors, in order; an error leaves those before it written.  ValueError for part of a sector."""
+        """Replace whole sectors, in order; an error leaves those before it written.  ValueError for part of one."""
         count, rest = divmod(len(data), self.sector_size)
         if rest:
             raise ValueError(f"{len(data)} bytes are no multiple of {self.sector_size}")

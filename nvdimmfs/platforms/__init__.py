@@ -1,1 +1,1 @@
-"""Where buses come from: platforms that announce persistent memory, and the machine that holds it all."""
+"""Platforms: they announce persistent memory and register the buses for it."""

@@ -1,4 +1,4 @@
-"""The ACPI bus: devices that the firmware's tables name."""
+"""The ACPI bus: devices of the ACPI namespace."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.system import System
 
-#: What the reference machine's firmware, QEMU's, calls the NVDIMM root device (ACPI0012) in its namespace.
+#: The path of the NVDIMM root device (ACPI0012) in the ACPI namespace of the reference machine, which is QEMU's.
 _NVDIMM_ROOT_PATH = r"\_SB_.NVDR"
 
 
@@ -21,7 +21,7 @@ class AcpiBus(Bus):
 
 
 class AcpiDevice(Device):
-    """A device of the firmware's namespace.
+    """A device of the ACPI namespace.
 
     Attributes:
         hid: its hardware id.
@@ -49,13 +49,13 @@ def hid(device: AcpiDevice) -> str:
 
 @attribute("modalias")
 def modalias(device: AcpiDevice) -> str:
-    """What modprobe needs to find a driver: `acpi:HID:`."""
+    """The alias by which modprobe finds a driver: `acpi:HID:`."""
     return f"acpi:{device.hid}:\n"
 
 
 @attribute("path")
 def path(_device: AcpiDevice) -> str:
-    """Where the device stands in the firmware's namespace."""
+    """The path of the device in the ACPI namespace."""
     return f"{_NVDIMM_ROOT_PATH}\n"
 
 

@@ -1,4 +1,4 @@
-"""Legacy persistent memory: ranges that memmap= marks, announced by the platform device e820_pmem."""
+"""Legacy persistent memory: ranges that memmap= declares, announced by the platform device e820_pmem."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from nvdimmfs.nd.region import RegionDescription, RegionDevice
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.storage import Storage
 
-#: The node that all legacy ranges are said to lie on.
+#: The node of all legacy ranges.
 NODE = 0
 
 
 class E820PmemDriver(Driver):
-    """e820_pmem: makes an nvdimm bus with a region for each range."""
+    """e820_pmem: registers an nvdimm bus with a region for each range."""
 
     name = "e820_pmem"
 
@@ -30,7 +30,7 @@ class E820PmemDriver(Driver):
         return isinstance(device, PlatformDevice) and device.suits(self.name)
 
     def probe(self, device: Device) -> None:
-        """One root device, and a region for each legacy range in address order."""
+        """Register one root device, and a region for each legacy range in address order."""
         nvdimm_bus = NvdimmBus(self._layer, device, "e820", self.module)
         nvdimm_bus.add()
         device.manage(nvdimm_bus.unregister)
@@ -49,9 +49,9 @@ class E820PmemDriver(Driver):
 
 
 def legacy_ranges(iomem: Resource, *, nested: bool = True) -> list[Resource]:
-    """The ranges that memmap= marked, in address order, at whatever depth of the tree they ended up.
+    """The ranges that memmap= declared, in address order, at any depth of the resource tree.
 
-    Without `nested`, only those that are in no other resource.
+    Without `nested`, only those at the top level.
     """
     found = iomem.matching(ResourceFlag.MEM, ResourceDescriptor.PERSISTENT_MEMORY_LEGACY)
     return [resource for resource in found if nested or resource.parent is iomem]

@@ -1,4 +1,4 @@
-"""The labels that a machine file puts into new label areas."""
+"""The labels of a new machine, as its machine file describes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nvdimmfs.machine_file.model import BusDescription, NamespaceDescription, Ra
 from nvdimmfs.media.base import Media
 from nvdimmfs.nd.label import LabelStorage, write_new_labels
 
-#: The type that a label gives a namespace that one kind of device alone may claim; a btt's depends on the labels.
+#: The abstraction GUID for each holder class; that for a btt depends on the labels' version.
 _HOLDERS = {"": NULL_UUID, "pfn": PFN_GUID, "dax": DAX_GUID}
 
 

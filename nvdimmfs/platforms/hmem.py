@@ -1,4 +1,4 @@
-"""Memory that firmware has set aside: devices hmem.N, and the driver that hands them to the dax bus.
+"""Memory that firmware reserves: devices hmem.N, and the driver that registers them on the dax bus.
 
 drivers/dax/hmem, Linux 6.1.
 """
@@ -17,10 +17,10 @@ from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.storage import Storage
 from nvdimmfs.units import MIB
 
-#: The node of memory that no table of the firmware places.
+#: The node of memory that no ACPI table assigns to a node.
 NODE = 0
 
-#: What devices are aligned to unless user space says otherwise, bytes (PMD_SIZE).
+#: The default alignment of devices, bytes (PMD_SIZE).
 ALIGN = 2 * MIB
 
 
@@ -28,7 +28,7 @@ class HmemDevice(PlatformDevice):
     """A platform device hmem.N: a range of soft reserved memory.
 
     Attributes:
-        resource: its own in the machine's tree, around what the firmware told.
+        resource: its resource, the parent of the one that the memory map declares.
     """
 
     def __init__(self, bus: PlatformBus, number: int, resource: Resource) -> None:
@@ -38,7 +38,7 @@ class HmemDevice(PlatformDevice):
 
 
 class HmemDriver(Driver):
-    """hmem: makes a dax region of each, whose first device has all of it, or nothing while region_idle is on."""
+    """hmem: makes a dax region of each, whose first device gets all of it, or nothing while region_idle is on."""
 
     name = "hmem"
 
@@ -59,7 +59,7 @@ class HmemDriver(Driver):
         region.create(0 if self.module.switched.get("region_idle") else size)
 
     def remove(self, device: Device) -> None:
-        """All devices go, in use or not."""
+        """Unregister all devices, in use or not."""
         for child in list(device.children):
             child.unregister()
 
@@ -69,8 +69,8 @@ def add_hmem_devices(bus: PlatformBus, memory: Memory, numbering: Numbering) -> 
 
     Args:
         bus: the platform bus.
-        memory: the machine's.
-        numbering: the ids of memory regions, which those of the nvdimm bus have as well.
+        memory: the machine's physical memory.
+        numbering: the ids of memory regions, shared with the nvdimm bus.
     """
     found = list(memory.iomem.matching(ResourceFlag.MEM, ResourceDescriptor.SOFT_RESERVED))
     for soft_reserved in found:

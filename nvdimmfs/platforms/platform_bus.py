@@ -1,4 +1,4 @@
-"""The platform bus: devices that no other bus finds."""
+"""The platform bus: devices that are not on a discoverable bus."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class PlatformBus(Bus):
 
 
 class PlatformDevice(Device):
-    """A device that the platform's code announced.
+    """A platform device.
 
     Attributes:
-        kind: what drivers know it by: its name without the number.
+        kind: the name that drivers match: the device's without the number.
         driver_override: the only driver that may bind; None for any.
         numa_node: its node; None for none.
     """
 
     def __init__(self, bus: PlatformBus, name: str, number: int | None = None, *, numa_node: int | None = None) -> None:
-        """`number`: which of several devices of the name it is; None where there is only one."""
+        """`number`: distinguishes devices of the same name; None if there is only one."""
         super().__init__(bus.system, name if number is None else f"{name}.{number}", bus.root)
         self.bus = bus
         self.kind = name
@@ -51,7 +51,7 @@ class PlatformDevice(Device):
         return cls(bus, kind, int(number)) if number.isdecimal() and kind else cls(bus, name)
 
     def suits(self, driver: str) -> bool:
-        """Whether the driver of that name may have it."""
+        """Whether the driver of that name may bind."""
         return (self.driver_override or self.kind) == driver
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
@@ -63,7 +63,7 @@ class PlatformDevice(Device):
 
 @attribute("modalias")
 def modalias(device: PlatformDevice) -> str:
-    """What modprobe needs to find a driver: `platform:` and the device's name without its number."""
+    """The alias by which modprobe finds a driver: `platform:` and the device's name without its number."""
     return f"platform:{device.kind}\n"
 
 
@@ -75,18 +75,18 @@ def driver_override(device: PlatformDevice) -> str:
 
 @driver_override.on_store
 def _store_driver_override(device: PlatformDevice, data: bytes) -> None:
-    """Let only this driver bind, or with an empty line any.  EINVAL when it is too long to be read back with a newline.
+    """Let only this driver bind; an empty line allows any.  EINVAL if a read could not return it in a page.
 
-    Its length is that of the write, with what follows a newline or NUL (driver_set_override, drivers/base/driver.c).
+    The length of the whole write counts, with all after a newline or NUL (driver_set_override, drivers/base/driver.c).
     """
     if len(data) >= PAGE_SIZE - 1:
-        raise KernelError(errno.EINVAL, "the answer to a read would not fit into a page")
+        raise KernelError(errno.EINVAL, "a read could not return the name in a page")
     device.driver_override = c_string(data).partition(b"\n")[0].decode("latin-1") or None
 
 
 @attribute("numa_node")
 def numa_node(device: PlatformDevice) -> str:
-    """The node it is on; hidden when there is none."""
+    """Its NUMA node; hidden without one."""
     return f"{device.numa_node}\n"
 
 

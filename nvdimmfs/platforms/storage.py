@@ -1,4 +1,4 @@
-"""Where the bytes of a machine's persistent memory are kept."""
+"""The storage of a machine's persistent memory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from nvdimmfs.media.memory import MemoryMedia
 from nvdimmfs.media.populated import PopulatedMedia
 from nvdimmfs.nd.label import init_label_area
 
-#: Where a folder has the names of files that are not finished.
+#: The file in a media folder that lists the files which an interrupted boot must not leave behind.
 _LIST_OF_FILES_IN_THE_MAKING = ".unfinished"
 
 
 class Storage(ABC):
-    """Gives the medium behind a physical range; the same range gets the same medium as long as the storage is open."""
+    """Provides the medium behind a physical range, the same one for each call while the storage is open."""
 
-    #: Nothing was kept here before.
+    #: Whether nothing was stored here before.
     is_new = True
 
     def __init__(self) -> None:
@@ -49,14 +49,14 @@ class Storage(ABC):
         return media
 
     def forget(self, start: int, size: int) -> None:
-        """Lose what a range holds: it is all zeros when it is asked for again."""
+        """Discard the content of a range, which then reads as zeros."""
         media = self._media.pop((start, size), None)
         if media:
             media.zero(0, size)
             media.close()
 
     def forget_label_area(self, name: str) -> None:
-        """Lose what a label area holds: it is new when it is asked for again."""
+        """Discard the content of a label area, which is then new."""
         area = self._label_areas.pop(name, None)
         if area:
             area.close()
@@ -64,19 +64,19 @@ class Storage(ABC):
 
     @abstractmethod
     def has_booted(self) -> None:
-        """The machine has put on media what it begins with: from now on they are the user's."""
+        """The initial content of all media is written: from now on, they belong to the user."""
 
     @abstractmethod
     def remove_label_area(self, name: str) -> None:
-        """Take away a closed label area."""
+        """Remove a closed label area."""
 
     @abstractmethod
     def create_label_area(self, name: str, size: int) -> tuple[Media, bool]:
-        """Open a label area, and say whether it is new."""
+        """Open a label area; returns it, and whether it is new."""
 
     @abstractmethod
     def create(self, start: int, size: int) -> Media:
-        """Open a medium that was not asked for before."""
+        """Open a medium for a range that has none yet."""
 
     def close(self) -> None:
         """Flush and close every medium."""
@@ -91,10 +91,10 @@ class Storage(ABC):
 
 
 class MemoryStorage(Storage):
-    """The machine's own memory: bytes where it has memory, nothing elsewhere; gone when this process ends.
+    """The machine's own memory: bytes where memory is installed, none elsewhere; lost when this process ends.
 
     Attributes:
-        installed: (first, end) physical addresses at which there is memory, sorted, none touching another.
+        installed: (first, end) physical addresses of installed memory, sorted, with gaps between them.
     """
 
     def __init__(self, installed: tuple[tuple[int, int], ...]) -> None:
@@ -111,20 +111,20 @@ class MemoryStorage(Storage):
         return media if populated == ((0, size),) else PopulatedMedia(media, populated)
 
     def has_booted(self) -> None:
-        """Nothing outlives a boot that fails."""
+        """Nothing to do: no media outlive a failed boot."""
 
     def create_label_area(self, name: str, size: int) -> tuple[Media, bool]:  # noqa: ARG002  # memory needs no names
         return MemoryMedia(size), True
 
     def remove_label_area(self, name: str) -> None:
-        """It went when it was closed."""
+        """Nothing to do: closing it discarded it."""
 
 
 class FolderStorage(Storage):
-    """A sparse file a range, named after its first and last address, in a folder that one machine at a time uses.
+    """One sparse file per range, named after its first and last address, in a folder that one machine at a time uses.
 
-    A boot that ends too early, such as by kill -9, leaves a list of the files that it made, and the next boot makes
-    them anew: otherwise it would take a label area without labels for the user's.
+    A boot that is interrupted, for example by SIGKILL, leaves a list of the files that it created.  The next boot
+    creates them again: otherwise it would treat a label area without labels as the user's.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -177,7 +177,7 @@ class FolderStorage(Storage):
                 names.write(f"{path.name}\n")
 
     def _remove_half_made_files(self) -> None:
-        """Nobody but the boot that made them has seen them."""
+        """Remove the files of an interrupted boot, which no user has seen."""
         if not self._list.exists():
             return
         names = self._list.read_text(errors="replace").splitlines()

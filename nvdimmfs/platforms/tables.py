@@ -1,4 +1,4 @@
-"""What a platform's firmware lists, whether or not a driver is there to read it."""
+"""The tables in which platforms describe persistent memory, independent of loaded drivers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nvdimmfs.platforms.storage import Storage
 
 @attrs.frozen
 class PlatformTables:
-    """What the platform lists and the bytes behind it.
+    """The tables of all platforms, and the memory that they describe.
 
     Attributes:
-        storage: the bytes.
+        storage: the bytes of the memory.
         by_device: the tables, by the name of the device that each belongs to.
     """
 
@@ -28,7 +28,7 @@ class PlatformTables:
     def label_areas(self, table: model.BusDescription) -> dict[str, Media]:
         """The label areas of a bus's DIMMs, by name.
 
-        The first time, on new media, the labels that the machine file asks for are written to them.
+        The first call, on new media, writes the labels that the machine file describes.
         """
         areas = {
             dimm.name: self.storage.label_area(label_area_name(table, dimm), dimm.label)
@@ -41,7 +41,7 @@ class PlatformTables:
         return areas
 
     def forget(self, table: model.BusDescription) -> None:
-        """Lose all bytes of a bus: its memory was the driver's own and is free again."""
+        """Discard all bytes of a bus, whose memory belonged to the driver and is freed."""
         for dimm in table.dimms:
             self.storage.forget_label_area(label_area_name(table, dimm))
         for range_ in table.ranges:
@@ -49,16 +49,16 @@ class PlatformTables:
 
 
 def label_area_name(table: model.BusDescription, dimm: model.DimmDescription) -> str:
-    """What the storage calls a DIMM's label area."""
+    """The name of a DIMM's label area in the storage."""
     return f"{table.provider}-{dimm.handle:x}"
 
 
 class FirmwareDevice(Device):
-    """A device of the firmware's tree, on the way to a bus."""
+    """A device above a bus's parent in /sys/devices, such as LNXSYSTM:00."""
 
 
 def firmware_parent(system: System, path: str, known: dict[str, Device]) -> Device | None:
-    """What a path below /sys leads through before its last name, made where it is not known; None for nothing."""
+    """The parent device in a path below /sys; missing devices are created.  None without a parent."""
     parent: Device | None = None
     names = path.removeprefix("devices/").split("/")
     for depth in range(1, len(names)):

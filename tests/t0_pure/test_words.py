@@ -17,12 +17,17 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Folders and files that have been revised, relative to the repository.
 REVISED = {
     "nvdimmfs/block",
+    "nvdimmfs/core",
+    "nvdimmfs/dax",
+    "nvdimmfs/drivers",
     "nvdimmfs/errors.py",
     "nvdimmfs/kernels",
     "nvdimmfs/kernfs",
     "nvdimmfs/machine",
     "nvdimmfs/machine_file",
     "nvdimmfs/mm",
+    "nvdimmfs/nd",
+    "nvdimmfs/platforms",
     "nvdimmfs/units.py",
     "mountpoint-fixtures/machine.schema.json",
 }

@@ -1,4 +1,4 @@
-"""A platform that knows where its memory is bad and tells it after a scrub, as the kernel's test platform does.
+"""Address range scrub (ARS) on the side of the platform, which reports bad memory after a scrub.
 
 Address range scrub: ACPI 6.4, section 9.20.7.  Behaviour is that of tools/testing/nvdimm/test/nfit.c (Linux 6.1).
 """
@@ -30,10 +30,10 @@ from nvdimmfs.nd.badrange import Badrange
 from nvdimmfs.nd.command import Outcome
 from nvdimmfs.units import U64_MASK
 
-#: Errors are cleared so many bytes at a time (NFIT_TEST_CLEAR_ERR_UNIT).
+#: The unit in which errors are cleared, bytes (NFIT_TEST_CLEAR_ERR_UNIT).
 CLEAR_ERROR_UNIT = 256
 
-#: What a scrub finds is told in at most so many records: 4 KiB of them.
+#: The largest number of records in a status: 4 KiB of them.
 MAX_RECORDS = 170
 
 #: Bytes of the longest ARS status.
@@ -49,10 +49,10 @@ _OUTPUTS = {
 
 
 class AddressRangeScrub:
-    """What the platform does with the four commands.
+    """The platform's implementation of the four commands.
 
     Attributes:
-        errors: where memory is bad.
+        errors: the bad ranges.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -63,11 +63,11 @@ class AddressRangeScrub:
 
     @property
     def running(self) -> bool:
-        """Whether a scrub runs.  What it finds was decided when it began, and is returned when it has ended."""
+        """Whether a scrub runs.  Its result is determined at the start, and returned after the end."""
         return self._clock.now < self._ends
 
     def control(self, command: int, argument: bytearray) -> Outcome:
-        """Execute a command.  ENOTTY for others, EINVAL for an argument that is too short or that makes no sense."""
+        """Execute a command.  ENOTTY for others, EINVAL for an argument that is too short or invalid."""
         execute = self._commands.get(command)
         if execute is None:
             raise KernelError(errno.ENOTTY, f"no command {command}")
@@ -91,7 +91,7 @@ class AddressRangeScrub:
         return Outcome()
 
     def start(self, address: int, length: int) -> None:
-        """Scrub a range: what is known to be bad in it now is what will be told."""
+        """Scrub a range; the result is what is bad in it now."""
         last = (address + length - 1) & U64_MASK
         found = list(self.errors.within(address, last))[:MAX_RECORDS]
         size = ArsStatus.size() + len(found) * ArsRecord.size()
@@ -111,13 +111,13 @@ class AddressRangeScrub:
     def _clear(self, argument: bytearray) -> Outcome:
         request = _decode(ClearError, argument)
         if (request.address | request.length) % CLEAR_ERROR_UNIT:
-            raise KernelError(errno.EINVAL, f"errors are cleared {CLEAR_ERROR_UNIT} bytes at a time")
+            raise KernelError(errno.EINVAL, f"errors are cleared in units of {CLEAR_ERROR_UNIT} bytes")
         self.errors.forget(request.address, request.length)
         attrs.evolve(request, status=SUCCESS, cleared=request.length).write_to(argument)
         return Outcome()
 
     def evaluate(self, family: int, function: int, payload: bytes) -> bytes | None:  # noqa: ARG002  # a bus has one
-        """The same commands as functions of firmware, see `nfit.command.DsmEvaluator`."""
+        """Execute the same commands as _DSM functions, see `nfit.command.DsmEvaluator`."""
         if function not in self._commands:
             return U32.pack(UNSUPPORTED)
         argument = bytearray(payload) + bytes(_OUTPUTS[BusCommand(function)])

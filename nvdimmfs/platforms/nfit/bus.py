@@ -1,4 +1,4 @@
-"""Buses whose DIMMs and ranges the firmware lists in a table, the NFIT (drivers/acpi/nfit, Linux 6.1)."""
+"""Buses whose DIMMs and ranges an ACPI table describes, the NFIT (drivers/acpi/nfit, Linux 6.1)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from nvdimmfs.platforms.nfit.intel_activation import IntelBusActivation, IntelDi
 from nvdimmfs.platforms.nfit.qemu_labels import LabelDsm
 from nvdimmfs.platforms.nfit.scrub import Request, Scrub
 
-#: Functions that a bus and a DIMM need for their firmware to be activated, a bit each.
+#: The functions that firmware activation needs, of a bus and of a DIMM, a bit each.
 ACTIVATION_FUNCTIONS = command_mask(intel_dsm.BusFunction)
 DIMM_ACTIVATION = 1 << intel_dsm.DimmFunction.FW_ACTIVATE_DIMM_INFO | 1 << intel_dsm.DimmFunction.FW_ACTIVATE_ARM
 
@@ -42,12 +42,12 @@ class NfitBus(NvdimmBus):
     """A root device with a folder nfit/.
 
     Attributes:
-        table: what the machine file says of the bus.
+        table: the bus as the machine file describes it.
         hw_error_scrub: 1 when an error makes the bus scrub the whole range.
-        resources: what physical memory is called because of the bus.
-        ars: what its platform knows of bad memory.
-        scrub: the kernel's scrubbing.
-        intel_activation: how firmware of its DIMMs is activated; None where it is not.
+        resources: its entries in the resource tree.
+        ars: the platform's side of address range scrubs.
+        scrub: the kernel's side.
+        intel_activation: activates the firmware of its DIMMs; None where the platform cannot.
     """
 
     def __init__(self, layer: NdLayer, parent: Device, module: Module, table: model.BusDescription) -> None:
@@ -78,7 +78,7 @@ class NfitBus(NvdimmBus):
 
     @property
     def dimm_families(self) -> frozenset[int]:
-        """Those of its DIMMs; that of Intel counts only if the last DIMM is of it (acpi_nfit_add_dimm, Linux 6.1)."""
+        """The families of its DIMMs; Intel's only if the last DIMM has it (acpi_nfit_add_dimm, Linux 6.1)."""
         families = [dimm.family for dimm in self.table.dimms_by_handle]
         return frozenset(family for family in families if family > DIMM_FAMILY_INTEL or family == families[-1] >= 0)
 
@@ -94,7 +94,7 @@ class NfitBus(NvdimmBus):
         return (*super().groups(), NFIT_BUS_GROUP)
 
     def _scrubbed(self) -> None:
-        """Wake whoever waits for the end of a scrub, where that is told (acpi_nfit_desc_init_scrub_attr)."""
+        """Wake the pollers of `scrub`, if the bus has the attribute (acpi_nfit_desc_init_scrub_attr)."""
         if self.table.can_scrub:
             self.notify("nfit/scrub")
 
@@ -107,7 +107,7 @@ def revision(bus: NfitBus) -> str:
 
 @attribute("dsm_mask")
 def bus_dsm_mask(bus: NfitBus) -> str:
-    """The functions of the root device's _DSM that the bus lets through, a bit each, hexadecimal."""
+    """The functions of the root device's _DSM that the bus allows, a bit each, hexadecimal."""
     return f"{bus.table.dsm_mask:#x}\n"
 
 
@@ -128,21 +128,21 @@ def _store_hw_error_scrub(bus: NfitBus, data: bytes) -> None:
 
 @attribute("scrub")
 def scrub(bus: NfitBus) -> str:
-    """Scrubs that have been completed, and a + while one runs.  Can be polled."""
+    """The number of completed scrubs, followed by + while a scrub runs.  Can be polled."""
     return f"{bus.scrub.count}{'+' if bus.scrub.busy else ''}\n"
 
 
 @scrub.on_store
 def _store_scrub(bus: NfitBus, data: bytes) -> None:
-    """Start a scrub.  EINVAL for anything but 1, EBUSY while all ranges wait for one."""
+    """Start a scrub.  EINVAL for anything but 1, EBUSY while all ranges are waiting for one."""
     if parse_signed(data) != 1:
-        raise KernelError(errno.EINVAL, "only 1 means something")
+        raise KernelError(errno.EINVAL, "only 1 is valid")
     bus.scrub.request(Request.LONG)
 
 
 @attribute("firmware_activate_noidle")
 def no_idle(bus: NfitBus) -> str:
-    """`Y` when devices need not be made idle before firmware is activated, else `N`."""
+    """`Y` when devices need not be idle for a firmware activation, else `N`."""
     return "Y\n" if bus.intel_activation and bus.intel_activation.no_idle else "N\n"
 
 
@@ -170,9 +170,9 @@ class NfitDimm(DimmDevice):
     """A DIMM with a folder nfit/.
 
     Attributes:
-        table: what the machine file says of the DIMM.
+        table: the DIMM as the machine file describes it.
         in_use: a range lies on it.
-        target: what it does with commands.
+        target: executes its commands.
     """
 
     def __init__(
@@ -219,35 +219,35 @@ dirty_shutdown = _dimm_attribute("dirty_shutdown", "{0.dirty_shutdown}")
 
 @attribute("family")
 def family(dimm: NfitDimm) -> str:
-    """Whose commands the DIMM takes (NVDIMM_FAMILY_..., include/uapi/linux/ndctl.h).  ENXIO for none that is known."""
+    """The family of its functions (NVDIMM_FAMILY_..., include/uapi/linux/ndctl.h).  ENXIO without a known family."""
     return f"{_known_family(dimm).family}\n"
 
 
 @attribute("dsm_mask")
 def dsm_mask(dimm: NfitDimm) -> str:
-    """The functions of the DIMM's _DSM that the bus lets through, a bit each.  ENXIO for no known family."""
+    """The functions of the DIMM's _DSM that the bus allows, a bit each.  ENXIO without a known family."""
     return f"{_known_family(dimm).dsm_mask:#x}\n"
 
 
 def _known_family(dimm: NfitDimm) -> model.DimmDescription:
     if dimm.table.family < 0:
-        raise KernelError(errno.ENXIO, f"{dimm.name} is of no known family")
+        raise KernelError(errno.ENXIO, f"{dimm.name} has no known family")
     return dimm.table
 
 
 @attribute("flags")
 def flags(dimm: NfitDimm) -> str:
-    """What the platform reports, a word each, each followed by a space.  Can be polled."""
+    """The conditions that the platform reports, a word each, followed by a space.  Can be polled."""
     return "".join(f"{flag.value} " for flag in words.DimmFlag if flag in dimm.table.flags) + "\n"
 
 
 @attribute("formats")
 def formats(dimm: NfitDimm) -> str:
-    """How many interfaces the DIMM has."""
+    """The number of interfaces of the DIMM."""
     return f"{int(dimm.in_use)}\n"
 
 
-#: What a DIMM shows that has no control region, which would tell the rest.
+#: The attributes of a DIMM without a control region, which would contain the others.
 _WITHOUT_CONTROL_REGION = (handle, phys_id, flags, family, dsm_mask)
 
 

@@ -1,4 +1,4 @@
-"""From the kernel's commands to the firmware's functions and back (acpi_nfit_ctl, drivers/acpi/nfit/core.c, 6.1)."""
+"""Translation of the kernel's commands to _DSM functions and back (acpi_nfit_ctl, drivers/acpi/nfit/core.c, 6.1)."""
 
 from __future__ import annotations
 
@@ -42,42 +42,42 @@ from nvdimmfs.nd.command import Outcome
 from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.units import U32_MASK
 
-#: The largest function that the kernel lets through (NVDIMM_CMD_MAX, drivers/acpi/nfit/nfit.h).
+#: The largest function that the kernel allows (NVDIMM_CMD_MAX, drivers/acpi/nfit/nfit.h).
 MAX_FUNCTION = 31
 
 _SIGN = 1 << 31
 
-#: An ARS status of so many bytes has flags, as far as the kernel is concerned.
+#: The kernel takes an ARS status of at least so many bytes to contain flags.
 _ARS_WITH_FLAGS = 40
 
 
 class DsmEvaluator(Protocol):
-    """What answers the functions of one device: a DIMM's, or the root device's."""
+    """Evaluates the _DSM functions of one device: a DIMM or the root device."""
 
     def evaluate(self, family: int, function: int, payload: bytes) -> bytes | None:
         """Execute a function (_DSM, or _LSI, _LSR and _LSW, whose arguments are the same).
 
         Args:
-            family: whose function.
+            family: the family of the function.
             function: its number.
             payload: its arguments.
 
         Returns:
-            Its outputs, status first; None when it fails altogether.
+            Its outputs, status first; None when the evaluation fails.
         """
 
 
 @attrs.frozen
 class CommandTarget:
-    """Who is asked, a DIMM or the bus, and what it is known to answer.
+    """The target of a command, a DIMM or the bus, and the commands that it supports.
 
     Attributes:
-        evaluator: executes functions; None: there is no device for it.
+        evaluator: evaluates functions; None without an ACPI device.
         is_dimm: whether it is a DIMM.
-        commands: the commands that it takes, a bit each.
-        family: of a DIMM, whose functions it has; negative for none.
-        functions: by family, those that the kernel lets through in a CALL, a bit each.
-        named_methods: labels are read by the methods that ACPI names, not by functions of the family.
+        commands: its commands, a bit each.
+        family: the family of a DIMM's functions; negative for none.
+        functions: for each family, the functions that the kernel allows in a CALL, a bit each.
+        named_methods: labels are accessed by the methods _LSI, _LSR and _LSW, not by functions of the family.
     """
 
     evaluator: DsmEvaluator | None
@@ -93,17 +93,17 @@ class CommandTarget:
 
 
 def acpi_nfit_ctl(target: CommandTarget, command: int, argument: bytearray) -> Outcome:
-    """Execute a command by asking firmware.
+    """Execute a command by evaluating a function.
 
-    EINVAL when firmware fails or the argument is none, ENOTTY for commands and functions that the target does not
-    have, ENXIO when the answer does not fit.
+    EINVAL when the evaluation fails or the argument is invalid, ENOTTY for commands and functions that the target does
+    not have, ENXIO when the output does not fit.
     """
     if command == CALL and len(argument) < PACKAGE_SIZE:
         raise KernelError(errno.EINVAL, "too short for a package")
     package = Package.from_bytes(argument) if command == CALL else None
     function = _function(target, command, package)
     if target.evaluator is None:
-        raise KernelError(errno.ENOTTY, "no device in the firmware's tree")
+        raise KernelError(errno.ENOTTY, "no device in the ACPI namespace")
     layout = target.formats.get(command)
     if layout is None or not target.commands >> command & 1:
         raise KernelError(errno.ENOTTY, f"no command {command}")
@@ -117,13 +117,13 @@ def acpi_nfit_ctl(target: CommandTarget, command: int, argument: bytearray) -> O
 
 
 def call(bus: NvdimmBus, dimm: DimmDevice | None, package: Package, payload: bytes) -> bytes:
-    """Send a CALL as the kernel's own code does; refusals are those of `NvdimmBus.control`.
+    """Send a CALL as the kernel's own code does; errors as `NvdimmBus.control`.
 
     Args:
         bus: the bus.
         dimm: the DIMM whose function it is; None for one of the bus.
-        package: names the function.
-        payload: what is in the payload before; zeros follow it.
+        package: identifies the function.
+        payload: the initial content of the payload; zeros follow it.
 
     Returns:
         The payload after the function, inputs included.
@@ -136,26 +136,26 @@ def call(bus: NvdimmBus, dimm: DimmDevice | None, package: Package, payload: byt
 def clear_to_send(is_dimm: bool, function: int, argument: bytearray, *, scrubbing: bool) -> None:
     """EBUSY to scrub while the kernel scrubs, EOPNOTSUPP for functions of a bus's other families.
 
-    The kernel means to keep security and activation of firmware to itself, too.  But what it is told is the function,
-    where it looks for CALL, and so it only ever finds functions that happen to have the number of CALL
+    The kernel is meant to reserve security and firmware activation for itself, too.  But the number that it compares
+    with CALL is that of the function, so that it only refuses functions that happen to have the number of CALL
     (acpi_nfit_clear_to_send).
     """
     if is_dimm:
         return
     if function == CALL and len(argument) >= PACKAGE_SIZE and Package.from_bytes(argument).family:
-        raise KernelError(errno.EOPNOTSUPP, "a function for the kernel alone")
+        raise KernelError(errno.EOPNOTSUPP, "the function is reserved for the kernel")
     if function == BusCommand.ARS_START and scrubbing:
         raise KernelError(errno.EBUSY, "the kernel scrubs")
 
 
 def _function(target: CommandTarget, command: int, package: Package | None) -> int:
-    """The number of the function; what a package says is a signed number, and if negative, an error (cmd_to_func)."""
+    """The number of the function.  That in a package is signed, and if negative, an errno (cmd_to_func)."""
     if package is None:
         return command
     if target.is_dimm and package.family != target.family:
         raise KernelError(errno.ENOTTY, f"no functions of family {package.family}")
     if any(package.reserved):
-        raise KernelError(errno.EINVAL, "what is reserved is not zero")
+        raise KernelError(errno.EINVAL, "a reserved field is not zero")
     function = package.function & U32_MASK
     if function & _SIGN:
         raise KernelError(2 * _SIGN - function, "a negative function")
@@ -183,24 +183,24 @@ def _call(
 def _take_answer(
     target: CommandTarget, command: int, layout: CommandFormat, argument: bytearray, inputs: int, answer: bytes
 ) -> Outcome:
-    """Put the firmware's answer behind the inputs, field by field, as far as it goes."""
+    """Copy the output behind the inputs, field by field, as far as it goes."""
     taken = 0
     for index in range(len(layout.outputs)):
         size = layout.output_size(index, argument, answer, len(answer) - taken)
         if taken + size > len(answer):
             break
         if inputs + taken + size > len(argument):
-            raise KernelError(errno.ENXIO, f"field {index} of the answer does not fit")
+            raise KernelError(errno.ENXIO, f"field {index} of the output does not fit")
         argument[inputs + taken : inputs + taken + size] = answer[taken : taken + size]
         taken += size
     if not taken:
-        raise KernelError(errno.ENXIO, "no answer")
+        raise KernelError(errno.ENXIO, "no output")
     translate = _translate_dimm_status if target.is_dimm else _translate_bus_status
     return Outcome(len(argument) - inputs - taken, translate(target, command, u32(answer), argument))
 
 
 def _translate_dimm_status(target: CommandTarget, command: int, status: int, _argument: bytearray) -> int:
-    """What a DIMM's status means (xlat_nvdimm_status)."""
+    """Translate a DIMM's status to 0 or a negative errno (xlat_nvdimm_status)."""
     if command == DimmCommand.GET_SIZE and not target.named_methods and status & CONFIG_LOCKED:
         return -errno.EACCES
     labels = command in (DimmCommand.GET_DATA, DimmCommand.SET_DATA)
@@ -210,7 +210,7 @@ def _translate_dimm_status(target: CommandTarget, command: int, status: int, _ar
 
 
 def _translate_bus_status(_target: CommandTarget, command: int, status: int, argument: bytearray) -> int:
-    """What a bus's status means (xlat_bus_status); may be the number of bytes that were cleared."""
+    """Translate a bus's status (xlat_bus_status): 0, a negative errno, or the number of bytes that were cleared."""
     failed = status & STATUS_MASK
     match command:
         case BusCommand.ARS_CAP:

@@ -1,4 +1,4 @@
-"""The driver that makes an nvdimm bus of an ACPI NFIT (drivers/acpi/nfit/core.c, Linux 6.1)."""
+"""The driver that registers an nvdimm bus for an ACPI NFIT (drivers/acpi/nfit/core.c, Linux 6.1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nvdimmfs.platforms.tables import PlatformTables
 
 
 class NfitDriver(Driver):
-    """nfit: makes an nvdimm bus of what the firmware lists."""
+    """nfit: registers an nvdimm bus with all devices of a table."""
 
     name = "nfit"
     shows_module = False
@@ -26,5 +26,5 @@ class NfitDriver(Driver):
         return isinstance(device, AcpiDevice) and device.name in self._tables.by_device
 
     def probe(self, device: Device) -> None:
-        """One root device with everything that the table lists; it goes when the driver does."""
+        """Register a root device with all devices of the table; the unbind unregisters it."""
         self._platform.add(device, self._tables.by_device[device.name])

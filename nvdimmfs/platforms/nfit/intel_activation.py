@@ -1,7 +1,7 @@
-"""Activation of firmware by Intel's functions, as the kernel remembers what they said (drivers/acpi/nfit/intel.c, 6.1).
+"""Firmware activation by Intel's functions, with the states that the kernel caches (drivers/acpi/nfit/intel.c, 6.1).
 
-What the platform says of the bus and of a DIMM is asked once and remembered, until firmware is armed, disarmed or
-activated.  Only `busy` is asked for again and again.
+The states of the bus and of each DIMM are read once and cached until firmware is armed, disarmed or activated.  Only
+`busy` is not cached.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.nd.firmware_activation import ActivationResult, ActivationState
 from nvdimmfs.platforms.nfit.command import call
 
-#: States and results by number (ND_INTEL_FWA_..., ND_INTEL_DIMM_FWA_...); results without a place here are failures.
+#: States and results by number (ND_INTEL_FWA_..., ND_INTEL_DIMM_FWA_...); other results are failures.
 STATES = (ActivationState.IDLE, ActivationState.ARMED, ActivationState.BUSY)
 RESULTS = (
     ActivationResult.NONE,
@@ -41,18 +41,18 @@ _StructureT = TypeVar("_StructureT", bound=Structure)
 def _call(
     bus: NvdimmBus, dimm: DimmDevice | None, function: BusFunction | DimmFunction, payload: _StructureT, size_in: int
 ) -> _StructureT:
-    """Call a function of the bus or a DIMM; the payload after it.  All of it counts as outputs, inputs included."""
+    """Call a function of the bus or a DIMM and return the payload.  All of it counts as output, including inputs."""
     family = BUS_FAMILY_INTEL if dimm is None else DIMM_FAMILY_INTEL
     package = Package(family, function, size_in, payload.size())
     return payload.from_bytes(call(bus, dimm, package, payload.to_bytes()))
 
 
 class IntelBusActivation:
-    """What the kernel knows of a bus's activations.
+    """The kernel's cache of a bus's activation state.
 
     Attributes:
-        count: activations so far; what is known of DIMMs from before the last one does not count.
-        no_idle: devices need not be made idle.
+        count: activations so far; a DIMM's state from before the last one is not used.
+        no_idle: devices need not be idle.
     """
 
     def __init__(self, bus: NvdimmBus, capability: str) -> None:
@@ -71,19 +71,19 @@ class IntelBusActivation:
         return self._state
 
     def forget_state(self) -> None:
-        """Ask the platform next time."""
+        """Read the state from the platform next time."""
         self._state = None
 
     def activate(self) -> None:
         if self.state() not in (ActivationState.ARMED, ActivationState.OVERFLOW):
-            raise KernelError(errno.ENXIO, "nothing is armed")
+            raise KernelError(errno.ENXIO, "no firmware is armed")
         _call(self._bus, None, BusFunction.FW_ACTIVATE, ActivateBus(self.no_idle), 1)
         self.forget_state()
         self.count += 1
 
 
 class IntelDimmActivation:
-    """What the kernel knows of a DIMM's activation."""
+    """The kernel's cache of a DIMM's activation state."""
 
     def __init__(self, dimm: DimmDevice, bus: IntelBusActivation) -> None:
         self._dimm = dimm
@@ -104,7 +104,7 @@ class IntelDimmActivation:
     def result(self) -> ActivationResult:
         if self._result is None or self._count != self._bus.count:
             self.state()
-        assert self._result is not None, "it is told with the state"
+        assert self._result is not None, "reported with the state"
         return self._result
 
     def arm(self, armed: bool) -> None:

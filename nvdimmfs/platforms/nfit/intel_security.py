@@ -24,7 +24,7 @@ from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.nd.security import SecurityFlags
 from nvdimmfs.platforms.nfit.command import call
 
-#: An errno that only the kernel knows (ENOTSUPP, include/linux/errno.h).
+#: An errno for use within the kernel (ENOTSUPP, include/linux/errno.h).
 _ENOTSUPP = 524
 
 _StructureT = TypeVar("_StructureT", bound=Structure)
@@ -32,7 +32,7 @@ _StructureT = TypeVar("_StructureT", bound=Structure)
 
 @attrs.frozen
 class IntelSecurity:
-    """What the functions of a DIMM do (`nvdimmfs.nd.security.SecurityOps`)."""
+    """The security operations by functions of a DIMM (`nvdimmfs.nd.security.SecurityOps`)."""
 
     dimm: DimmDevice
 
@@ -81,14 +81,14 @@ class IntelSecurity:
         refusals: dict[Status, int],
         otherwise: int,
     ) -> None:
-        """Call a function; the errno for its status if it is not 0."""
+        """Call a function; raises the errno for its status if that is not 0."""
         status = self._call(function, payload, payload.size() - U32.size).status
         if status:
             code = next((code for refusal, code in refusals.items() if refusal == status), otherwise)
             raise KernelError(code, f"{function.name} of {self.dimm.name} returned status {status:#x}")
 
     def _call(self, function: DimmFunction, payload: _StructureT, size_in: int) -> _StructureT:
-        """The payload after a function; refusals as `NvdimmBus.control`."""
+        """Call a function and return the payload; errors as `NvdimmBus.control`."""
         package = Package(DIMM_FAMILY_INTEL, function, size_in, payload.size() - size_in)
         return payload.from_bytes(call(self.dimm.parent, self.dimm, package, payload.to_bytes()))
 

@@ -1,4 +1,4 @@
-"""Registers the buses of an NFIT with all that their tables list (drivers/acpi/nfit/core.c, Linux 6.1)."""
+"""Registers the buses of an NFIT with all devices of their tables (drivers/acpi/nfit/core.c, Linux 6.1)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nvdimmfs.platforms.tables import PlatformTables
 
 
 class NfitPlatform:
-    """Registers a bus with everything that its table lists."""
+    """Registers a bus with all devices of its table."""
 
     def __init__(self, layer: NdLayer, module: Module, tables: PlatformTables) -> None:
         self._layer = layer
@@ -28,7 +28,7 @@ class NfitPlatform:
         self._tables = tables
 
     def add(self, parent: Device, table: model.BusDescription) -> None:
-        """DIMMs by their handles, then regions in the table's order; all of it goes with the parent's driver."""
+        """Register DIMMs by handle, then regions in the table's order; the unbind of the parent unregisters them."""
         bus = self._new_bus(parent, table)
         bus.add()
         parent.manage(lambda: self._remove(bus))

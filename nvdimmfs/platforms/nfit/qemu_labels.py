@@ -1,4 +1,4 @@
-"""Firmware that answers for a DIMM's label area as QEMU 7.2 does (hw/acpi/nvdimm.c), and for nothing else."""
+"""The _DSM functions of a DIMM of QEMU 7.2, which only access the label area (hw/acpi/nvdimm.c)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from nvdimmfs.formats.ndctl import U32, DimmCommand, LabelAreaSize, LabelWrite
 from nvdimmfs.formats.nfit_dsm import INVALID, LABELS_LOCKED, SUCCESS, UNSUPPORTED
 from nvdimmfs.media.base import Media
 
-#: Bytes of labels that one function moves: what is left of the page that QEMU shares with its firmware.
+#: The largest number of bytes that one function transfers: the rest of the page that QEMU shares with its firmware.
 MAX_TRANSFER = 4076
 
 
@@ -15,15 +15,15 @@ class LabelDsm:
 
     Attributes:
         area: the area; None without one.
-        locked: it tells the area's size and no more.
+        locked: only the size of the area is accessible.
     """
 
     def __init__(self, area: Media | None, *, locked: bool = False) -> None:
         self.area = area
         self.locked = locked
 
-    def evaluate(self, family: int, function: int, payload: bytes) -> bytes | None:  # noqa: ARG002  # all the same here
-        """As `nfit.command.DsmEvaluator`; what is missing in the payload counts as zeros."""
+    def evaluate(self, family: int, function: int, payload: bytes) -> bytes | None:  # noqa: ARG002  # the family makes no difference
+        """As `nfit.command.DsmEvaluator`; bytes missing in the payload count as zeros."""
         if self.area is None or function not in _LABEL_FUNCTIONS:
             return U32.pack(UNSUPPORTED)
         if function == DimmCommand.GET_SIZE:
@@ -32,7 +32,7 @@ class LabelDsm:
             return U32.pack(LABELS_LOCKED)
         head = LabelWrite.from_bytes(payload.ljust(LabelWrite.size(), b"\0"))  # GET_DATA's inputs are the same
         offset, length = head.offset, head.length
-        # No bytes at all stop QEMU itself (nvdimm_validate_rw_label_data): they are refused here.
+        # A length of 0 makes QEMU abort (nvdimm_validate_rw_label_data); here it is refused.
         if not 0 < length <= MAX_TRANSFER or offset + length > self.area.size:
             return U32.pack(INVALID)
         if function == DimmCommand.GET_DATA:

@@ -1,7 +1,7 @@
 """The kernel's scrubbing of a bus: one range after the other (drivers/acpi/nfit/core.c, Linux 6.1).
 
-The first scrub goes over all ranges twice: a short pass, for which errors that the platform knows already are enough,
-then a long one.  The kernel is not told when a range is scrubbed.  It asks, see `kernels.durations`.
+The first scrub goes over all ranges twice: a short pass, which returns the errors that the platform already knows, then
+a long one.  The platform does not notify the kernel of the end of a scrub; the kernel polls, see `kernels.durations`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from nvdimmfs.kernels.durations import SCRUB_POLL, SCRUB_POLL_LIMIT
 from nvdimmfs.nd.bus import NvdimmBus
 from nvdimmfs.nd.region import RegionDevice
 
-#: Bytes that a status must have before its records; four less than there are, as some firmware does not count those of
-#: the status word.
+#: The smallest size of a status before its records; four bytes less than the structure has, as some firmware does not
+#: count the status word.
 _LEAST = 44
 
 
 class Request(enum.Enum):
-    """What is to be done with a range: short, if known errors are enough (ARS_REQ_SHORT, ARS_REQ_LONG)."""
+    """A requested scrub of a range: short, to return known errors, or long (ARS_REQ_SHORT, ARS_REQ_LONG)."""
 
     SHORT = ARS_RETURN_PREVIOUS
     LONG = 0
@@ -51,12 +51,12 @@ class Scrub:
     """The work that scrubs a bus, and its state.
 
     Attributes:
-        busy: it is at it, or will be soon.
-        count: how often it was done with all ranges.
+        busy: a scrub runs or is scheduled.
+        count: the number of completed scrubs of all ranges.
     """
 
     def __init__(self, bus: NvdimmBus, count: int, on_done: Callable[[], None]) -> None:
-        """`on_done`: called each time that all ranges are done."""
+        """`on_done`: called whenever all ranges are done."""
         self._bus = bus
         self._on_done = on_done
         self._ranges: list[_Range] = []
@@ -69,7 +69,7 @@ class Scrub:
         self.count = count
 
     def add(self, region: RegionDevice) -> None:
-        """Scrub a region, too, if its bus can (acpi_nfit_init_ars)."""
+        """Add a region, if the platform can scrub it (acpi_nfit_init_ars)."""
         argument = bytearray(ArsCapability(region.start, region.size).to_bytes())
         if self._send(BusCommand.ARS_CAP, argument) < 0:
             return
@@ -90,7 +90,7 @@ class Scrub:
     def request(self, kind: Request) -> None:
         """Scrub all ranges, beginning at once (acpi_nfit_ars_rescan).
 
-        EBUSY when each waits for that already, ENOTTY when there are none.
+        EBUSY when all are already waiting for it, ENOTTY without ranges.
         """
         idle = [range_ for range_ in self._ranges if kind not in range_.requests]
         for range_ in idle:
@@ -98,19 +98,19 @@ class Scrub:
         if idle:
             self._schedule()
             return
-        raise KernelError(errno.EBUSY if self._ranges else errno.ENOTTY, "nothing that could be scrubbed")
+        raise KernelError(errno.EBUSY if self._ranges else errno.ENOTTY, "no range that could be scrubbed")
 
     def _schedule(self) -> None:
-        """Look at once, unless that will be done anyway (sched_ars)."""
+        """Schedule the work at once, unless it is already scheduled (sched_ars)."""
         self.busy = True
         if not self._pending:
             self._pending = True
             self._bus.system.schedule(self._work)
 
     def _work(self) -> None:
-        """See what was found, and go on with the next range (acpi_nfit_scrub)."""
+        """Read the result of a scrub, and continue with the next range (acpi_nfit_scrub)."""
         self._pending = False
-        if self._bus.dead:  # the bus went meanwhile, and its scrub with it
+        if self._bus.dead:  # the bus was unregistered meanwhile
             return
         poll = self._step()
         if poll:
@@ -125,7 +125,7 @@ class Scrub:
         self._on_done()
 
     def _step(self) -> int:
-        """In how many nanoseconds to look again; 0 when all ranges are done (__acpi_nfit_scrub)."""
+        """Nanoseconds until the next poll; 0 when all ranges are done (__acpi_nfit_scrub)."""
         found, status = self._query()
         if found == -errno.EBUSY:
             return min(SCRUB_POLL_LIMIT.nanoseconds, 2 * self._next_poll)
@@ -133,7 +133,7 @@ class Scrub:
         return SCRUB_POLL.nanoseconds if self._start_next() else 0
 
     def _query(self) -> tuple[int, bytearray]:
-        """The platform's status, and what came with it; the errors in it are taken (acpi_nfit_query_poison)."""
+        """Read the platform's status and add the errors in it (acpi_nfit_query_poison); returns both."""
         status = bytearray(self._longest)
         found = self._send(BusCommand.ARS_STATUS, status)
         if found >= 0:
@@ -141,14 +141,14 @@ class Scrub:
         return found, status
 
     def _send(self, command: BusCommand, argument: bytearray) -> int:
-        """Send a command; a negative errno when it failed."""
+        """Send a command; returns a negative errno when it failed."""
         try:
             return self._bus.control(None, command, argument).status
         except KernelError as refusal:
             return -refusal.errno
 
     def _take_records(self, status: bytearray) -> None:
-        """Believe a status once: it tells the same until the next scrub, whatever was cleared meanwhile."""
+        """Add the records of a status, once: it does not change until the next scrub, even if errors are cleared."""
         head = ArsStatus.from_bytes(status)
         if head.out_length < _LEAST or not self._fresh:
             return
@@ -160,7 +160,7 @@ class Scrub:
             self._bus.badrange.add(record.address, record.length)
 
     def _complete(self, status: bytearray) -> None:
-        """Tell the region that was scrubbed, if the status is about it (ars_complete)."""
+        """Notify the region that was scrubbed, if the status is for it (ars_complete)."""
         if self._current is None:
             return
         region = self._current.region
@@ -170,7 +170,7 @@ class Scrub:
             region.revalidate_poison()
 
     def _start_next(self) -> bool:
-        """Start with the first range that waits, and put it last; whether there is more to come."""
+        """Start the first waiting range and move it to the end; returns whether a scrub runs."""
         for range_ in list(self._ranges):
             kind = next((kind for kind in Request if kind in range_.requests), None)
             if kind is None:
@@ -186,7 +186,7 @@ class Scrub:
         return False
 
     def _start(self, range_: _Range, kind: Request) -> int:
-        """Start a range's scrub; a negative errno when it is refused.  What cannot be scrubbed is not tried again."""
+        """Start a range's scrub; a negative errno if it is refused.  A range that cannot be scrubbed is not retried."""
         refusal = self._send(BusCommand.ARS_START, self._start_argument(range_.region, kind))
         if refusal >= 0:
             self._fresh = True

@@ -1,6 +1,6 @@
-"""The buses of the kernel's test platform, which answer commands themselves (tools/testing/nvdimm/test, Linux 6.1).
+"""The buses of the kernel's test platform, which execute commands themselves (tools/testing/nvdimm/test, Linux 6.1).
 
-Every function works on its argument in place, and hardly any looks whether the argument makes sense.
+Each function works on its argument in place, and few validate the argument.
 """
 
 from __future__ import annotations
@@ -56,22 +56,22 @@ from nvdimmfs.platforms.nfit_test.security import EmulatedSecurity
 from nvdimmfs.platforms.nfit_test.update import Activations, BusActivations, FirmwareUpdate
 from nvdimmfs.units import U32_MASK
 
-#: Bytes of labels that one command moves.
+#: The largest number of bytes that one label command transfers.
 MAX_TRANSFER = 4096
 
-#: How many injected errors are returned at most.
+#: The largest number of injected errors that are returned.
 _MAX_RECORDS = 4096 // InjectRecord.size() + 1
-#: Status of ENABLE_LSS_STATUS for a value that is no truth value.
+#: Status of ENABLE_LSS_STATUS for an invalid truth value.
 _BAD_LATCH = 3
 
 
 class TestedDimms:
-    """A bus's DIMMs as the test platform knows them, those included that the kernel does not.
+    """The DIMMs of a bus in the test platform, including those that are not registered.
 
     Attributes:
         by_handle: the DIMMs.
-        registered: those that the kernel knows, by handle.
-        activations: of their firmware.
+        registered: the registered DIMMs, by handle.
+        activations: the activations of their firmware.
     """
 
     __test__ = False  # its name does not make it a test
@@ -86,7 +86,7 @@ class TestedDimms:
         return TestedDimm(handle, health, FirmwareUpdate(clock, activations), EmulatedSecurity(clock))
 
     def _notify(self, handle: int) -> None:
-        """Tell the kernel that the health of a DIMM needs attention (acpi_nvdimm_notify)."""
+        """Notify the kernel that the health of a DIMM needs attention (acpi_nvdimm_notify)."""
         if handle in self.registered:
             self.registered[handle].notify("nfit/flags")
 
@@ -97,7 +97,7 @@ _STATES = {
 }
 
 
-#: What `security` shows (security_show, tools/testing/nvdimm/dimm_devs.c); other kernels have a word for overwriting.
+#: The words of `security` (security_show, tools/testing/nvdimm/dimm_devs.c); other kernels have a word for overwriting.
 _SECURITY_WORDS = {
     SecurityFlags.DISABLED: "disabled",
     SecurityFlags.UNLOCKED: "unlocked",
@@ -110,7 +110,7 @@ class NfitTestDimm(NfitDimm):
 
     Attributes:
         label_area: its label area.
-        tested: what the test platform knows of it; None if it does not know the DIMM.
+        tested: the DIMM in the test platform; None if the platform does not have it.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class NfitTestDimm(NfitDimm):
         label_area: Media | None,
         platform: TestedDimms,
     ) -> None:
-        """`platform`: the bus's DIMMs as the test platform knows them."""
+        """`platform`: the bus's DIMMs in the test platform."""
         super().__init__(bus, table, description, label_area)
         self.label_area = label_area
         self.tested = platform.by_handle.get(table.handle)
@@ -142,23 +142,23 @@ class NfitTestDimm(NfitDimm):
             )
 
     def _overwritten(self) -> None:
-        """Wake whoever polls `security`, which is for drivers to prepare (nvdimm_security_setup_events)."""
+        """Wake the pollers of `security`, if the DIMM is bound (nvdimm_security_setup_events)."""
         if self.driver:
             self.notify("security")
 
     def security_state(self) -> str | None:
-        """Asked of the DIMM every time, which only the test platform's kernel does.  ENOTTY when it does not tell."""
+        """The state that the DIMM reports now; only the test platform's kernel reads it again.  ENOTTY for others."""
         if self.security is None:
             return super().security_state()
         self.security.refresh()
         for flag, word in _SECURITY_WORDS.items():
             if flag in self.security.flags:
                 return word
-        raise KernelError(errno.ENOTTY, f"{self.name} does not tell its state")
+        raise KernelError(errno.ENOTTY, f"{self.name} reports no known state")
 
     @property
     def frozen(self) -> bool:
-        """As it was when `security` was last read."""
+        """The state when `security` was last read."""
         return super().frozen if self.security is None else SecurityFlags.FROZEN in self.security.flags
 
 
@@ -178,8 +178,8 @@ class NfitTestBus(NfitBus):
     def control(self, dimm: NdDevice | None, command: int, argument: bytearray) -> Outcome:
         """Execute a command (nfit_test_ctl).
 
-        ENOTTY for what is not there, ENXIO for a DIMM that the test platform does not know, EINVAL for arguments that
-        make no sense, and whatever somebody wants it to fail with.
+        ENOTTY for commands and functions that do not exist, ENXIO for a DIMM that the test platform does not have,
+        EINVAL for invalid arguments, and the error that `fail_cmd_code` injects.
         """
         if isinstance(dimm, NfitTestDimm):
             return self._control_dimm(dimm, command, argument)
@@ -245,7 +245,7 @@ class NfitTestBus(NfitBus):
             DimmFunction.QUERY_OVERWRITE: security.query_overwrite,
             DimmFunction.SET_MASTER_PASSPHRASE: security.set_master_passphrase,
             DimmFunction.MASTER_SECURE_ERASE: security.erase_by_master,
-            DimmFunction.FW_ACTIVATE_DIMM_INFO: lambda payload: update.tell_activation(payload, bus),
+            DimmFunction.FW_ACTIVATE_DIMM_INFO: lambda payload: update.activation_info(payload, bus),
             DimmFunction.FW_ACTIVATE_ARM: update.arm,
         }
 
@@ -264,7 +264,7 @@ class NfitTestBus(NfitBus):
         execute(Payload(package, argument))
 
     def _translate(self, payload: Payload) -> None:
-        """Tell which DIMM an address is on.  It is always the last one of the region, and the address not its own."""
+        """Return the DIMM of an address: always the region's last one, with the offset in the region as its address."""
         request = payload.get(TranslateSpa)
         payload.require(request.length)
         region = self._region_at(request.spa)
@@ -280,29 +280,29 @@ class NfitTestBus(NfitBus):
         return next((region for region in regions if region.start <= address <= region.end and region.mappings), None)
 
     def _inject(self, payload: Payload) -> None:
-        """Make a range bad.  The kernel hears of it by a scrub, which the error itself can start."""
+        """Make a range bad.  The kernel learns of it from a scrub, which the injection can start."""
         payload.require_exactly(InjectSet.size())
         request = payload.get(InjectSet)
         if not request.length:
-            raise KernelError(errno.EINVAL, "an error of no bytes")
+            raise KernelError(errno.EINVAL, "the range is empty")
         self.ars.errors.add(request.address, request.length)
         if request.options & INJECT_NOTIFY:
             self.system.schedule(self._rescan)
         payload.put(attrs.evolve(request, status=SUCCESS))
 
     def _rescan(self) -> None:
-        """The kernel was told of an error (acpi_nfit_uc_error_notify)."""
+        """Scrub after a notification of an error (acpi_nfit_uc_error_notify)."""
         try:
             self.scrub.request(Request.LONG if self.hw_error_scrub else Request.SHORT)
         except KernelError:
-            return  # it is about to look anyway
+            return  # a scrub is already requested
 
     def _clear(self, payload: Payload) -> None:
-        """Make a range good again."""
+        """Clear the errors in a range."""
         payload.require_exactly(InjectClear.size())
         request = payload.get(InjectClear)
         if not request.length:
-            raise KernelError(errno.EINVAL, "no bytes to clear")
+            raise KernelError(errno.EINVAL, "the range is empty")
         self.ars.errors.forget(request.address, request.length)
         payload.put(attrs.evolve(request, status=SUCCESS))
 
@@ -315,12 +315,12 @@ class NfitTestBus(NfitBus):
 
 def _require_tested(dimm: NfitTestDimm) -> TestedDimm:
     if dimm.tested is None or dimm.tested.handle not in HANDLES:
-        raise KernelError(errno.ENXIO, f"the test platform does not know {dimm.name}")
+        raise KernelError(errno.ENXIO, f"the test platform does not have {dimm.name}")
     return dimm.tested
 
 
 def _outcome(tested: TestedDimm, function: int, execute: Callable[[], int]) -> Outcome:
-    """Execute a function; what it returns may be something else, but what it did is done."""
+    """Execute a function.  An injected error replaces its result, not its effect."""
     try:
         result = execute()
     except KernelError as refusal:

@@ -1,4 +1,4 @@
-"""DIMMs of the kernel's test platform, and a device for each to make it fail (tools/testing/nvdimm/test, Linux 6.1)."""
+"""DIMMs of the kernel's test platform, and a device for each that injects failures (tools/testing/nvdimm/test, 6.1)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from nvdimmfs.units import U64_MASK, as_signed
 #: The handles of all DIMMs, by number.
 HANDLES = (0x0, 0x1, 0x100, 0x101, 0x1000, 0x10000, 0x10001)
 
-#: Only so many of them have functions (NUM_DCR).
+#: The number of them that have functions (NUM_DCR).
 DIMMS_WITH_FUNCTIONS = 5
 
 
 @attrs.define(eq=False)
 class TestedDimm:
-    """What the test platform knows of a DIMM.
+    """A DIMM in the test platform.
 
     Attributes:
-        handle: which DIMM.
-        fail_cmd: functions that fail, a bit each.
-        fail_cmd_code: what they return; 0: EIO, as a negative number.
+        handle: its NFIT device handle.
+        fail_cmd: the functions that fail, a bit each.
+        fail_cmd_code: their result; 0 stands for -EIO.
     """
 
     __test__ = False  # its name does not make it a test
@@ -42,14 +42,14 @@ class TestedDimm:
     fail_cmd_code: int = 0
 
     def result(self, function: int, result: int) -> int:
-        """What a function returns that would have returned `result` (override_return_code)."""
+        """The result of a function, after error injection (override_return_code)."""
         if not self.fail_cmd >> function & 1:
             return result
         return self.fail_cmd_code or -errno.EIO
 
 
 class TestDimm(Device):
-    """The device to make a DIMM fail."""
+    """The device that injects failures into a DIMM."""
 
     __test__ = False  # its name does not make it a test
 
@@ -76,13 +76,13 @@ def _store_fail_cmd(dimm: TestDimm, data: bytes) -> None:
 
 @attribute("fail_cmd_code")
 def fail_cmd_code(dimm: TestDimm) -> str:
-    """What they return, an errno negative; 0 stands for -EIO."""
+    """The result of these functions, such as a negative errno; 0 stands for -EIO."""
     return f"{dimm.tested.fail_cmd_code}\n"
 
 
 @fail_cmd_code.on_store
 def _store_fail_cmd_code(dimm: TestDimm, data: bytes) -> None:
-    """EINVAL for no number, ERANGE past 64 bits with a sign; of these the lower 32 count."""
+    """EINVAL for no number, ERANGE past 64 bits with a sign; the lower 32 bits count."""
     dimm.tested.fail_cmd_code = as_signed(parse_signed(data), bits=32)
 
 
@@ -94,7 +94,7 @@ def handle(dimm: TestDimm) -> str:
 
 @write_only_attribute("lock_dimm")
 def lock_dimm(dimm: TestDimm, _data: bytes) -> None:
-    """Lock the DIMM, whatever is written, as if it had a passphrase and had just been reset."""
+    """Lock the DIMM, as after a reset with a passphrase.  Any value."""
     dimm.tested.security.lock()
 
 

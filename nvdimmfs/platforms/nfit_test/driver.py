@@ -15,7 +15,7 @@ from nvdimmfs.platforms.tables import PlatformTables
 
 
 class NfitTestDriver(Driver):
-    """nfit_test: the test platform, whose DIMMs and memory are made when it is probed, and lost afterwards."""
+    """nfit_test: the test platform, whose DIMMs and memory exist from its probe to its removal."""
 
     name = "nfit_test"
 
@@ -36,7 +36,7 @@ class NfitTestDriver(Driver):
         )
 
     def probe(self, device: Device) -> None:
-        """A device for each DIMM's failures, then as the real driver."""
+        """Register a device for each DIMM's failures, then continue as the real driver."""
         table = self._tables.by_device[device.name]
         device.manage(lambda: self._tables.forget(table))
         tested = TestedDimms(self.system.clock, table, self._activations)
@@ -47,7 +47,7 @@ class NfitTestDriver(Driver):
         NfitTestPlatform(self._layer, self.module, self._tables, tested).add(device, table)
 
     def _first_number(self, device: str) -> int:
-        """The test DIMMs are numbered through all platforms, whether they are there or not."""
+        """The number of the device's first test DIMM: they are numbered over all platforms, registered or not."""
         first = 0
         for name, table in self._tables.by_device.items():
             if name == device:

@@ -21,10 +21,10 @@ from nvdimmfs.formats.intel_dsm import (
 from nvdimmfs.formats.ndctl import U32
 from nvdimmfs.platforms.nfit_test.payload import Payload
 
-#: Temperatures count sixteenths of a degree Celsius.
+#: A degree Celsius in the unit of temperatures.
 DEGREE = 16
 
-#: What a DIMM begins with (smart_def, smart_init).
+#: The initial values of a DIMM (smart_def, smart_init).
 MEDIA_TEMPERATURE = 23 * DEGREE
 CONTROLLER_TEMPERATURE = 25 * DEGREE
 POWER_TEMPERATURE = 40 * DEGREE
@@ -32,7 +32,7 @@ SPARES = 75
 LIFE_USED = 5
 SHUTDOWN_COUNT = 42
 
-#: Which fields count.
+#: The valid fields.
 _VALID = (
     SmartFlag.HEALTH
     | SmartFlag.SPARES
@@ -47,7 +47,7 @@ _VALID = (
 
 @attrs.define
 class Thresholds:
-    """When a DIMM warns."""
+    """The values at which a DIMM raises an alarm."""
 
     alarms: int = Alarm.SPARES | Alarm.MEDIA_TEMPERATURE
     spares: int = 5
@@ -60,7 +60,7 @@ class Health:
     """A DIMM's health.
 
     Attributes:
-        notify: called when something was set while a threshold is passed.
+        notify: called after a write while an alarm is raised.
     """
 
     notify: Callable[[], None]
@@ -92,12 +92,12 @@ class Health:
         )
 
     def thresholds_info(self, payload: Payload) -> None:
-        """Return the values at which it warns (ND_INTEL_SMART_THRESHOLD)."""
+        """Return the thresholds (ND_INTEL_SMART_THRESHOLD)."""
         payload.require(SmartThreshold.size())
         payload.put(SmartThreshold(Status.SUCCESS, *attrs.astuple(self.thresholds)))
 
     def set_thresholds(self, payload: Payload) -> None:
-        """Warn at other values (ND_INTEL_SMART_SET_THRESHOLD)."""
+        """Set the thresholds (ND_INTEL_SMART_SET_THRESHOLD)."""
         payload.require(SmartSetThreshold.size() - U32.size)
         wanted = payload.get(SmartSetThreshold)
         self.thresholds = Thresholds(

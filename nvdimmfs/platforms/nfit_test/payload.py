@@ -1,4 +1,4 @@
-"""The payload of a CALL, in which functions of the test platform find their inputs and leave their outputs."""
+"""The payload of a CALL: inputs and outputs of a function of the test platform."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _StructureT = TypeVar("_StructureT", bound=Structure)
 class Payload:
     """Inputs and outputs of a function, one after the other.
 
-    The test platform hardly ever looks whether there is room for what it reads and writes.  What lies past the end
-    reads as zeros here, and what is written there is lost.
+    The test platform rarely checks that the payload has room for its reads and writes.  Here, bytes past the end read
+    as zeros, and writes to them are lost.
 
     Attributes:
-        size: bytes of both, as the caller says.
+        size: bytes of both, as the caller declares them.
     """
 
     def __init__(self, package: Package, argument: bytearray) -> None:
@@ -28,17 +28,17 @@ class Payload:
         self._argument = argument
 
     def require(self, size: int) -> None:
-        """EINVAL when there are less bytes."""
+        """EINVAL for a shorter payload."""
         if self.size < size:
             raise KernelError(errno.EINVAL, f"a payload of {self.size} bytes where {size} are needed")
 
     def require_exactly(self, size: int) -> None:
-        """EINVAL when there are more or less bytes."""
+        """EINVAL for a payload of another size."""
         if self.size != size:
             raise KernelError(errno.EINVAL, f"a payload of {self.size} bytes where there should be {size}")
 
     def get(self, structure: type[_StructureT]) -> _StructureT:
-        """The structure that the payload begins with."""
+        """The structure at the start of the payload."""
         data = self._argument[PACKAGE_SIZE : PACKAGE_SIZE + structure.size()]
         return structure.from_bytes(data.ljust(structure.size(), b"\0"))
 

@@ -15,16 +15,16 @@ from nvdimmfs.platforms.tables import PlatformTables
 
 
 class NfitTestPlatform(NfitPlatform):
-    """Registers a bus of the test platform, whose DIMMs answer commands themselves."""
+    """Registers a bus of the test platform, which executes commands itself."""
 
     def __init__(self, layer: NdLayer, module: Module, tables: PlatformTables, tested: TestedDimms) -> None:
-        """`tested`: the bus's DIMMs as the test platform knows them."""
+        """`tested`: the bus's DIMMs in the test platform."""
         super().__init__(layer, module, tables)
         self._tested = tested
 
     def _new_bus(self, parent: Device, table: model.BusDescription) -> NfitBus:
         bus = NfitTestBus(self._layer, parent, self._module, table, self._tested)
-        if table.scrubbing and table.ranges:  # it begins with a scrub of its first range (nfit_test0_setup)
+        if table.scrubbing and table.ranges:  # a scrub of the first range runs at the start (nfit_test0_setup)
             bus.ars.start(table.ranges[0].start, table.ranges[0].size)
         return bus
 

@@ -1,6 +1,6 @@
 """Security of the test platform's DIMMs: passphrases, locks and erasing (tools/testing/nvdimm/test/nfit.c, 6.1).
 
-Nothing is ever encrypted or erased there; these are the states that a DIMM goes through.
+The test platform neither encrypts nor erases data; it emulates the states of a DIMM.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class EmulatedSecurity:
     """A DIMM's security.
 
     Attributes:
-        state: what holds now.
-        passphrase: of the user; without a secret while security is disabled.
-        master: the passphrase of the master.
+        state: the current state.
+        passphrase: the user passphrase; zeros while security is disabled.
+        master: the master passphrase.
     """
 
     _clock: Clock
@@ -43,7 +43,7 @@ class EmulatedSecurity:
     _overwritten: int = 0
 
     def lock(self) -> None:
-        """As if it had been locked by a reset."""
+        """Lock the DIMM, as a reset does."""
         self.state = SecurityState.ENABLED | SecurityState.LOCKED
 
     def report(self, payload: Payload) -> None:

@@ -28,7 +28,7 @@ from nvdimmfs.platforms.nfit.intel_activation import RESULTS, STATES
 from nvdimmfs.platforms.nfit_test.payload import Payload
 from nvdimmfs.units import U32_MASK
 
-#: Bytes of firmware, and of one piece of it; microseconds between two looks, and until it must be done (INTEL_FW_...).
+#: Bytes of firmware, and of one piece of it; microseconds between two queries, and of a whole update (INTEL_FW_...).
 STORAGE_SIZE = 0x100000
 MAX_SEND_LENGTH = 0xFFEC
 QUERY_INTERVAL = 250_000
@@ -37,20 +37,20 @@ INTERFACE_VERSION = 0x0105
 #: The version of every update.
 NEW_VERSION = 0xFFFF_FFFF_ABCD
 
-#: The activation of one DIMM's firmware would take so many microseconds.
+#: The reported duration of the activation of one DIMM's firmware, microseconds.
 _ACTIVATION_OF_ONE = 1_000_000
 
-#: Statuses of an activation: 6, and in the upper half why not (ND_INTEL_BUS_FWA_STATUS_...).
+#: Statuses of an activation: 6, and the reason in the upper half (ND_INTEL_BUS_FWA_STATUS_...).
 NOTHING_ARMED = 1 << 16 | 6
 ACTIVATING = 2 << 16 | 6
 TOO_LONG = 4 << 16 | 6
 
-#: The firmware can be made quiet, so can the system, and a reset works, too (ND_INTEL_BUS_FWA_CAP_...).
+#: Firmware and system can be quiesced, and a reset activates, too (ND_INTEL_BUS_FWA_CAP_...).
 _CAPABILITIES = 7
 
 
 class UpdateState(enum.Enum):
-    """How far an update is."""
+    """The progress of an update."""
 
     NEW = enum.auto()
     IN_PROGRESS = enum.auto()
@@ -59,7 +59,7 @@ class UpdateState(enum.Enum):
 
 
 class Activations:
-    """What the test platform's buses know of activations, all together.
+    """The activations on all buses of the test platform.
 
     Attributes:
         last: the number of the last one; 0 for none.
@@ -72,7 +72,7 @@ class Activations:
 
     @property
     def busy(self) -> bool:
-        """Whether the last one still goes on."""
+        """Whether the last one still runs."""
         return self._clock.now < self._ends
 
     def begin(self) -> None:
@@ -85,10 +85,10 @@ class FirmwareUpdate:
     """The firmware of a DIMM.
 
     Attributes:
-        context: of the update that was begun last.
-        version: of the update; 0 before there is one.
-        armed: it is to be activated.
-        missed: it was armed when others were activated, but was no update.
+        context: the context of the update that was started last.
+        version: the version of the update; 0 before there is one.
+        armed: the next activation includes it.
+        missed: it was armed during an activation, without an update.
         activation: the number of the activation in which it was armed; 0 for none.
     """
 
@@ -103,7 +103,7 @@ class FirmwareUpdate:
     activation: int = 0
 
     def info(self, payload: Payload) -> None:
-        """Tell what it can and what it has (ND_INTEL_FW_GET_INFO)."""
+        """Return limits and versions (ND_INTEL_FW_GET_INFO)."""
         payload.require(FirmwareInfo.size())
         info = attrs.evolve(
             payload.get(FirmwareInfo),
@@ -120,7 +120,7 @@ class FirmwareUpdate:
         payload.put(info)
 
     def start(self, payload: Payload) -> None:
-        """Begin an update (ND_INTEL_FW_START_UPDATE)."""
+        """Start an update (ND_INTEL_FW_START_UPDATE)."""
         payload.require(FirmwareStart.size())
         if self.state is not UpdateState.NEW:
             payload.put(StatusOnly(Status.UPDATE_IN_PROGRESS))
@@ -130,7 +130,7 @@ class FirmwareUpdate:
         payload.put(FirmwareStart(Status.SUCCESS, self.context))
 
     def send(self, payload: Payload) -> None:
-        """Take a piece of it (ND_INTEL_FW_SEND_DATA)."""
+        """Receive a piece of the firmware (ND_INTEL_FW_SEND_DATA)."""
         payload.require(FirmwareSend.size())
         piece = payload.get(FirmwareSend)
         payload.put(StatusOnly(self._status_of(piece)), FirmwareSend.size() + piece.length)
@@ -145,7 +145,7 @@ class FirmwareUpdate:
         return Status.SUCCESS
 
     def finish(self, payload: Payload) -> None:
-        """Verify it (0) or forget it (1) (ND_INTEL_FW_FINISH_UPDATE).  EINVAL for anything else."""
+        """Verify the update (0) or abort it (1) (ND_INTEL_FW_FINISH_UPDATE).  EINVAL for anything else."""
         request = payload.get(FirmwareFinish)
         payload.put(attrs.evolve(request, status=self._finish(request.control, request.context)))
 
@@ -163,7 +163,7 @@ class FirmwareUpdate:
         return Status.SUCCESS
 
     def query(self, payload: Payload) -> None:
-        """Tell how far it is (ND_INTEL_FW_FINISH_QUERY)."""
+        """Return the progress of the update (ND_INTEL_FW_FINISH_QUERY)."""
         payload.require(FirmwareQuery.size())
         request = payload.get(FirmwareQuery)
         if request.context != self.context:
@@ -176,7 +176,7 @@ class FirmwareUpdate:
         payload.put(FirmwareQuery(request.context, statuses.get(self.state, Status.SUCCESS), version))
 
     def activate(self) -> None:
-        """All that is armed is being activated."""
+        """Activate the update, if it is armed."""
         if not self.armed:
             return
         if self.state is UpdateState.UPDATED:
@@ -187,16 +187,16 @@ class FirmwareUpdate:
         self.activation = self._activations.last
 
     def arm(self, payload: Payload) -> None:
-        """Arm or disarm it (NVDIMM_INTEL_FW_ACTIVATE_ARM)."""
+        """Arm or disarm the firmware (NVDIMM_INTEL_FW_ACTIVATE_ARM)."""
         request = payload.get(ActivateArm)
         self.armed = request.arm == 1
         payload.put(attrs.evolve(request, status=Status.SUCCESS))
 
-    def tell_activation(self, payload: Payload, bus: ActivationState) -> None:
-        """Tell what became of it (NVDIMM_INTEL_FW_ACTIVATE_DIMMINFO).
+    def activation_info(self, payload: Payload, bus: ActivationState) -> None:
+        """Return state and result of the activation (NVDIMM_INTEL_FW_ACTIVATE_DIMMINFO).
 
         Args:
-            payload: of the function.
+            payload: the payload of the function.
             bus: the state of all DIMMs together.
         """
         state = bus if bus is not ActivationState.ARMED or self.armed else ActivationState.IDLE
@@ -224,13 +224,13 @@ class BusActivations:
         return ActivationState.BUSY if self.shared.busy else ActivationState.IDLE
 
     def info(self, payload: Payload) -> None:
-        """Tell whether anything is armed and how long it would take (NVDIMM_BUS_INTEL_FW_ACTIVATE_BUSINFO)."""
+        """Return the state and the durations of an activation (NVDIMM_BUS_INTEL_FW_ACTIVATE_BUSINFO)."""
         needed, most = self._armed * _ACTIVATION_OF_ONE, FIRMWARE_ACTIVATION.nanoseconds // MICROSECOND
         state = STATES.index(self.state)
         payload.put(ActivateBusInfo(Status.SUCCESS, state, _CAPABILITIES, needed, needed, needed, most))
 
     def activate(self, payload: Payload) -> None:
-        """Activate what is armed, even if it takes too long (NVDIMM_BUS_INTEL_FW_ACTIVATE)."""
+        """Activate the armed firmware, even past the time limit (NVDIMM_BUS_INTEL_FW_ACTIVATE)."""
         status = 0
         if self.state is ActivationState.BUSY:
             status = ACTIVATING
