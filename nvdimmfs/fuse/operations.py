@@ -105,30 +105,13 @@ class Operations(pyfuse3.Operations):
         tree.subscribe(self)
 
     def run_due(self) -> None:
-        """Run the work that is due.  A bug in it is logged, and the current request is answered all the same."""
-        try:
-            self._clock.run_due()
-        except Exception as bug:
-            log.exception("a bug in nvdimmfs: work that was due failed")
-            if self.bugs is not None:
-                self.bugs.append(bug)
-        if self.kernel_cache.is_stale:
-            self.kernel_cache.postpone()
-            self._wake_timekeeper()
+        """Run the work that is due on the machine's clock."""
+        self.timekeeper.run_due()
 
-    def _wake_timekeeper(self) -> None:
-        self.time_changed.unpark_all()
-
-    async def keep_time(self) -> None:
-        """Run work when it is due, also while no request arrives.  Sleeps while nothing is scheduled."""
-        while True:
-            self.run_due()
-            if self.kernel_cache.has_postponed:
-                await self.kernel_cache.invalidate_postponed()
-                continue
-            left = self._clock.host_seconds_left
-            with trio.move_on_after(math.inf if left is None else left):
-                await self.time_changed.park()
+    def _report(self, bug: Exception) -> None:
+        log.error("a bug in nvdimmfs: work that was due failed", exc_info=bug)
+        if self.bugs is not None:
+            self.bugs.append(bug)
 
     # Notifications from the tree
 
@@ -153,7 +136,7 @@ class Operations(pyfuse3.Operations):
 
     def init(self) -> None:
         """The kernel begins to send requests."""
-        self._clock.start()
+        self.timekeeper.clock.start()
         self._started()
 
     @fuse_handler

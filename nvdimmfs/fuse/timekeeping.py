@@ -111,8 +111,8 @@ class Timekeeper:
         """Do what is due when it is due.  While nothing will be, and nothing is done, it sleeps."""
         while True:
             self.run_due()
-            if self._kernel_cache.has_left_over:
-                await self._kernel_cache.forget_left_over()
+            if self._kernel_cache.has_postponed:
+                await self._kernel_cache.invalidate_postponed()
                 continue
             with trio.move_on_after(self._seconds_to_sleep()):
                 await self._changed.park()
@@ -141,8 +141,8 @@ class Timekeeper:
             action()
         except Exception as bug:
             self._report(bug)
-        if self._kernel_cache.outdated:
-            self._kernel_cache.leave_over()
+        if self._kernel_cache.is_stale:
+            self._kernel_cache.postpone()
             self._wake()
 
     def _look_again(self) -> None:
