@@ -1,4 +1,4 @@
-"""What lies where in the machine's persistent memory, byte by byte, as it is in use now.
+"""The current layout of the machine's persistent memory, to the byte.
 
 Each namespace is divided into parts without gap or overlap.  Only a bound namespace is divided further: without a
 driver, the meaning of the bytes is known to their owner alone.  `layout_json` is the file `layout` of the debug folder,
@@ -42,29 +42,29 @@ DOCUMENT_VERSION = 1
 
 
 class PartKind(enum.StrEnum):
-    """What a part of a namespace holds."""
+    """The use of a part of a namespace or label area."""
 
     IDLE = "idle"
     """The namespace is not bound."""
     RAW = "raw"
     """Bytes, not mapped with struct page."""
     DATA = "data"
-    """Bytes for the user: pages with struct page, or a BTT's blocks."""
+    """Bytes available to user space: pages with struct pages, or a BTT's blocks."""
     SYSTEM_RAM = "system_ram"
     """Memory blocks that `kmem` has added as System RAM."""
     START_PAD = "start_pad"
     INFO = "info"
-    """The info block, and what is set aside with it."""
+    """The info block, and the bytes reserved with it."""
     MEMMAP = "memmap"
     """Struct pages of this namespace."""
     PADDING = "padding"
-    """Set aside for the memmap and not used, or lost to alignment."""
+    """Reserved for the memmap and not used, or lost to alignment."""
     END_TRUNC = "end_trunc"
     MAP = "map"
     LOG = "log"
     INFO_COPY = "info_copy"
     UNUSED = "unused"
-    """Too small a rest for a BTT, or before its first arena; the rest of a label area."""
+    """Bytes before a BTT's first arena, or too few for another arena; the rest of a label area."""
     INDEX = "index"
     LABELS = "labels"
     """Slots of a label area that hold labels."""
@@ -163,7 +163,7 @@ def _parts_in_use(namespace: NamespaceDevice) -> list[Part]:
 
 
 def label_parts_of(labels: LabelStorage) -> list[Part]:
-    """The parts of a label area in order; they fill it exactly.  Slots next to each other that are alike are one."""
+    """The parts of a label area in order; they fill it exactly.  Adjacent slots of one kind are one part."""
     area = labels.layout
     if labels.index is None:
         return [Part(PartKind.UNUSED, 0, area.config_size)]
@@ -246,7 +246,7 @@ def _mapping(mapping: Mapping) -> dict[str, object]:
 
 
 def _free(region: RegionDevice, namespaces: Iterable[NamespaceDevice]) -> Iterator[tuple[int, int]]:
-    """Start and size of what no namespace has."""
+    """Start and size of each range of a region without a namespace."""
     start = region.start
     for namespace in namespaces:
         if start < namespace.start:
@@ -281,13 +281,13 @@ def _part(part: Part) -> dict[str, object]:
 
 
 def _holder(namespace: NamespaceDevice) -> Device | None:
-    """The bound device that puts a namespace into service: the namespace itself or what claims it."""
+    """The bound device that puts a namespace into service: the namespace itself or the device that claims it."""
     device: Device = namespace.claim or namespace
     return device if device.driver else None
 
 
 def _node_name(namespace: NamespaceDevice) -> str | None:
-    """The name in /dev of the disk or the dax device that the namespace has become."""
+    """The name in /dev of the namespace's disk or dax device."""
     return next((child.name for child in _below(namespace) if isinstance(child, Disk | DevDax)), None)
 
 
@@ -297,7 +297,7 @@ def _btt_of(namespace: NamespaceDevice) -> Btt | None:
 
 
 def _below(namespace: NamespaceDevice) -> list[Device]:
-    """What stands below the namespace and what claims it; up to 4.4 a pfn device's disk is the namespace's child."""
+    """The children of the namespace (up to 4.4 also a pfn device's disk) and of the device that claims it."""
     return [*namespace.children, *(namespace.claim.children if namespace.claim else ())]
 
 
@@ -308,7 +308,7 @@ def _pagemap(namespace: NamespaceDevice) -> DevPagemap | None:
 
 
 def _added_as_ram(namespace: NamespaceDevice) -> dict[tuple[int, int], Memmap]:
-    """What of it came to the machine's RAM after boot, by first and end pfn.  It stays when its driver leaves it."""
+    """The pages of the namespace that were added to System RAM, by first and end pfn; they can outlast its driver."""
     memory: Memory = namespace.region.memory
     return {
         pfns: memmap
@@ -351,7 +351,7 @@ def _page_map_parts(namespace: NamespaceDevice, layout: PfnLayout) -> list[Part]
 
 
 def _laid_over(parts: list[Part], kind: PartKind, start: int, end: int) -> list[Part]:
-    """The parts, with another one in place of whatever was from `start` to before `end`."""
+    """Return the parts with a new one from `start` to before `end`, which replaces or truncates those there."""
     before = [Part(part.kind, part.start, min(part.end, start) - part.start) for part in parts if part.start < start]
     after = [Part(part.kind, max(part.start, end), part.end - max(part.start, end)) for part in parts if part.end > end]
     return [*before, Part(kind, start, end - start), *after] if start < end else parts
