@@ -31,7 +31,7 @@ class Witness:
         self.seen.append(("added", node.path))
 
     def instantiated(self, directory, node):
-        self.seen.append(("made", node.path))
+        self.seen.append(("instantiated", node.path))
 
     def removed(self, directory, node):
         self.seen.append(("removed", node.path))

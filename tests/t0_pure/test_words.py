@@ -29,6 +29,7 @@ REVISED = {
     "nvdimmfs/nd",
     "nvdimmfs/platforms",
     "nvdimmfs/units.py",
+    "docs/explanation/kernfs-laziness.md",
     "mountpoint-fixtures/machine.schema.json",
 }
 

@@ -1,4 +1,4 @@
-"""Files that a directory has before anybody made them: nobody can tell them from those that were made at once."""
+"""Lazily populated directories: user space cannot distinguish them from directories populated at once."""
 
 import errno
 import itertools
@@ -31,7 +31,7 @@ class Witness:
         self.heard.append(("added", node.path))
 
     def instantiated(self, directory, node):
-        self.heard.append(("made", node.path))
+        self.heard.append(("instantiated", node.path))
 
     def removed(self, directory, node):
         self.heard.append(("removed", node.path))
@@ -48,7 +48,7 @@ def table(*names, **directories):
 
 @pytest.fixture
 def device():
-    """A directory with a node of each kind that is not made yet."""
+    """A directory with one node of each kind, none of them instantiated yet."""
     directory = Tree().root.add(Directory("device"))
     directory.populate_lazily(Files(table("size", "mode", power=["control"], firmware=[]), "subject"))
     return directory
@@ -136,7 +136,7 @@ def test_listeners_hear_that_files_are_made_but_not_that_they_came(device):
     device.tree.subscribe(witness)
     device.find("mode")
     device.find("size")
-    assert witness.heard == [("made", f"/device/{name}") for name in ("size", "mode", "power", "firmware")]
+    assert witness.heard == [("instantiated", f"/device/{name}") for name in ("size", "mode", "power", "firmware")]
 
 
 def test_a_listener_can_look_at_the_directory_whose_files_it_hears_of(device):
@@ -201,7 +201,7 @@ def test_a_link_is_made_at_once_for_those_who_listen(links):
     directory.tree.subscribe(witness)
     directory.link("third", target)
     assert directory.find("first").text == "../target"
-    assert witness.heard == [("added", "/links/third"), ("made", "/links/first")]
+    assert witness.heard == [("added", "/links/third"), ("instantiated", "/links/first")]
 
 
 def test_links_that_many_subjects_have_lead_each_to_its_own_target():
@@ -225,7 +225,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_nobody_can_tell_files_that_are_not_made_from_those_that_are(steps):
-    """The same steps, once with files described and once with all made at once."""
+    """The same steps, once with described files and once with all files instantiated at once."""
     lazy, eager = Tree().root, Tree().root
     for verb, what, as_directory in steps:
         answers = [take_step(root, verb, what, as_directory, now) for root, now in ((lazy, False), (eager, True))]
