@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: Folders and files that have been revised, relative to the repository.
 REVISED = {
+    "README.md",
+    "docs/explanation/kernfs-laziness.md",
+    "mountpoint-fixtures/machine.schema.json",
     "nvdimmfs/block",
     "nvdimmfs/core",
     "nvdimmfs/dax",
@@ -29,8 +32,6 @@ REVISED = {
     "nvdimmfs/nd",
     "nvdimmfs/platforms",
     "nvdimmfs/units.py",
-    "docs/explanation/kernfs-laziness.md",
-    "mountpoint-fixtures/machine.schema.json",
 }
 
 #: Retired words, as patterns; also found as a part of a name, such as `_tell_added`.
