@@ -91,8 +91,8 @@ def _check_changed(machine: MachineDescription, name: str) -> None:
     """CommandError when the overrides contradict the machine file, such as RAM that overlaps a range."""
     from nvdimmfs.machine_file.checks import problems
 
-    for path, complaint in problems(machine):
-        raise CommandError(f"--machine {name} with these options: {path}: {complaint}", MISUSED)
+    for path, problem in problems(machine):
+        raise CommandError(f"--machine {name} with these options: {path}: {problem}", MISUSED)
 
 
 def _check_memmap(memmap: str, ram: int) -> None:

@@ -1,6 +1,6 @@
-"""What the manual of a command says beyond its arguments.  `--help` prints part of it, the man pages have all of it.
+"""The parts of a command's manual that its parser does not hold.  `--help` prints some of it, the man pages all.
 
-It is loaded when one of these is made, no sooner.
+The module is imported only when one of these is made.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ MANUALS = {
         command that finds the machine in /sys and /dev themselves, so that unmodified tools such as ndctl(1)
         and daxctl(1) work on it.
 
-        Neither needs root or persistent memory. The host must have /dev/fuse; `nvdimmfs doctor` says what else
+        Neither needs root or persistent memory. The host must have /dev/fuse; `nvdimmfs doctor` reports what else
         is missing.
         """,
         examples=(
@@ -222,7 +222,7 @@ MANUALS = {
         """,
         exit_statuses=(
             Entry("0", "The machine file can be mounted as it is."),
-            Entry("1", "There is none, or it must be corrected by hand first; stderr says where."),
+            Entry("1", "There is none, or it must be corrected by hand first; stderr gives the places."),
             COMMON_STATUSES[2],
         ),
         examples=(

@@ -42,8 +42,8 @@ def daemon_pid(mountpoint: Path) -> int | None:
 def run_with_timeout(query: Callable[[], bytes], timeout: float = ANSWER_TIMEOUT) -> bytes:
     """The result of `query`, or nothing when it raises OSError.
 
-    TimeoutError when it takes longer than `timeout` seconds.  The query runs in a child process: a process that waits
-    for a stopped daemon can only be killed, and keeps the mount busy until then.
+    TimeoutError when it runs for longer than `timeout` seconds.  The query runs in a child process, because a process
+    that waits for a stopped daemon can only be killed, and keeps the mount busy until then.
     """
     read_end, write_end = os.pipe()
     child = os.fork()

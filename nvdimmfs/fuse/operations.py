@@ -74,7 +74,7 @@ class Operations(pyfuse3.Operations):
 
     Attributes:
         sessions: the open channels.
-        timekeeper: has the machine's clock do what is due.
+        timekeeper: runs the work that is due on the machine's clock.
     """
 
     supports_dot_lookup = False  # for NFS export only
@@ -120,7 +120,7 @@ class Operations(pyfuse3.Operations):
         self.kernel_cache.added(directory, node)
 
     def instantiated(self, directory: Directory, node: Node) -> None:
-        """The kernel remembers nothing of a node that nobody has seen."""
+        """The kernel has cached nothing of a node that was never looked up."""
 
     def removed(self, directory: Directory, node: Node) -> None:
         """A node is being removed."""

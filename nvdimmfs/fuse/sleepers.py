@@ -1,6 +1,6 @@
-"""A process that sleeps: where time passes only by what user space does, a sleep is one of these things.
+"""Processes that sleep.  Where only the acts of user space advance the clock, a sleep is one of these acts.
 
-FUSE tells which process opens a file.  Whether that process sleeps or waits for a processor is in /proc.
+FUSE passes on the id of the process that opens a file.  /proc shows whether it sleeps or waits for a processor.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pyfuse3 import FileHandleT
 #: The numbers of nanosleep(2) and clock_nanosleep(2), by machine.
 _SLEEPING_CALLS = {"x86_64": (b"35", b"230"), "aarch64": (b"101", b"115")}.get(os.uname().machine, ())
 
-#: As many processes are remembered: when the last one has ended, the one before is meant.
+#: How many processes to remember: when the last one has exited, the one before it counts.
 _REMEMBERED = 16
 
 
 class Sleepers:
-    """The processes that acted last, and when that was.
+    """The processes that acted last, and the time of the last act.
 
-    /proc is opened at once: in a sandbox it will be that of processes among which this is none.
+    /proc is opened at once, because a sandbox later mounts a /proc that does not show this process.
     """
 
     def __init__(self) -> None:
@@ -31,15 +31,15 @@ class Sleepers:
         self._acted_at = time.monotonic()
 
     def opened(self, handle: FileHandleT, process: int) -> None:
-        """A process has opened a file."""
+        """A process opened a file."""
         self._openers[handle] = process
 
     def closed(self, handle: FileHandleT) -> None:
-        """The file is closed."""
+        """The file was closed."""
         self._openers.pop(handle, None)
 
     def acted(self, handle: FileHandleT) -> None:
-        """Something is done with an open file."""
+        """A process read or wrote an open file."""
         self._acted_at = time.monotonic()
         process = self._openers.get(handle)
         if process is None:
@@ -51,12 +51,12 @@ class Sleepers:
 
     @property
     def idle(self) -> float:
-        """For how many seconds nothing was done."""
+        """Seconds since the last act."""
         return time.monotonic() - self._acted_at
 
     @property
     def is_asleep(self) -> bool:
-        """Whether the process that acted last, of those that there are still, is in nanosleep(2)."""
+        """Whether the process that acted last, of those that still exist, is in nanosleep(2)."""
         while self._processes:
             process = next(reversed(self._processes))
             call = self._call_of(process)
@@ -66,11 +66,11 @@ class Sleepers:
         return False
 
     def close(self) -> None:
-        """Ask nothing any more."""
+        """Close /proc."""
         os.close(self._proc)
 
     def _call_of(self, process: int) -> bytes | None:
-        """The number of the system call that a process waits in; other words when there is none; None: it has ended."""
+        """The number of the system call that a process waits in; another text when there is none; None: it has exited."""
         try:
             file = os.open(f"{process}/syscall", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
         except PermissionError:

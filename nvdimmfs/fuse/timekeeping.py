@@ -1,4 +1,4 @@
-"""Has a machine's clock do what is due: before each request, and, while none comes, when it is due."""
+"""Runs the work that is due on a machine's clock: before each request, and, without requests, when it is due."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pyfuse3 import FileHandleT
 from nvdimmfs.fuse.kernel_cache import KernelCache
 from nvdimmfs.fuse.sleepers import Sleepers
 
-#: After how many seconds without a request to look whether the process that acted last sleeps, and how many seconds to
-#: go on looking if it does not.
+#: Seconds without a request after which to check whether the process that acted last sleeps, and for how many seconds
+#: to repeat the check if it does not.
 SLEEP_CHECK = 0.05
 SLEEP_WATCH = 1.0
 
@@ -22,34 +22,34 @@ class Clock(Protocol):
     """The machine's clock.
 
     Attributes:
-        earlier: called when something is to be done before all that was to be done so far.
+        earlier: called when work is scheduled that is due before all other work.
     """
 
     earlier: Callable[[], None]
 
     @property
     def host_seconds_left(self) -> float | None:
-        """Seconds of the host's time until the next event is due; None when the host's time brings none."""
+        """Seconds of the host's time until work is due; None when the host's time does not advance this clock."""
 
     def start(self) -> None:
-        """User space is there: time passes from now on."""
+        """Begin to count: user space can use the machine from now on."""
 
     def run_due(self) -> None:
-        """Do what is due by now."""
+        """Run the work that is due."""
 
     def wait_until(self, is_reached: Callable[[], bool]) -> None:
-        """A process would wait for something."""
+        """A process waits until a condition holds."""
 
     @property
     def counts_sleep(self) -> bool:
-        """Whether it matters that a process sleeps."""
+        """Whether the sleep of a process advances this clock."""
 
     def slept(self, nanoseconds: int) -> None:
-        """The process that acted last has slept for so long since."""
+        """The process that acted last has slept for that long since."""
 
 
 class NoClock:
-    """The clock of a tree in which nothing happens later."""
+    """The clock of a tree in which no work is ever due."""
 
     def __init__(self) -> None:
         self.earlier: Callable[[], None] = lambda: None
@@ -76,15 +76,16 @@ class NoClock:
 
 
 class Timekeeper:
-    """Keeps a machine's clock.
+    """Runs a machine's clock.
 
     Args:
-        clock: the machine's.
-        kernel_cache: what events change in the tree is forgotten there, but not by the request before which they come.
-        report: told of unexpected exceptions; the request at hand is answered all the same.
+        clock: the machine's clock.
+        kernel_cache: collects the cache entries that due work makes stale; the current request does not wait for their
+            invalidation.
+        report: called with each unexpected exception; the current request is answered all the same.
 
     Attributes:
-        clock: the machine's.
+        clock: the machine's clock.
         sleepers: the processes that acted last.
     """
 
@@ -98,17 +99,17 @@ class Timekeeper:
         clock.earlier = self._look_again
 
     def run_due(self) -> None:
-        """Do what is due by now."""
+        """Run the work that is due."""
         self._guarded(self.clock.run_due)
 
     def acted(self, handle: FileHandleT) -> None:
-        """Something is done with an open file."""
+        """A process read or wrote an open file."""
         self.sleepers.acted(handle)
         if not self._watches and self.clock.counts_sleep:
             self._look_again()
 
     async def keep(self) -> None:
-        """Do what is due when it is due.  While nothing will be, and nothing is done, it sleeps."""
+        """Run work when it is due.  Sleeps while no work is scheduled and no process acts."""
         while True:
             self.run_due()
             if self._kernel_cache.has_postponed:
@@ -126,7 +127,7 @@ class Timekeeper:
         return math.inf if left is None else left
 
     def _count_sleep(self) -> None:
-        """Let time pass while the process that acted last sleeps; stop looking when it does something else."""
+        """Advance the clock while the process that acted last sleeps; stop checking when it does something else."""
         idle = self.sleepers.idle
         if idle < SLEEP_CHECK:
             return

@@ -39,9 +39,9 @@ class Finding:
     remedy: str = ""
 
     @classmethod
-    def missing(cls, feature: str, complaint: str) -> Self:
-        """The feature is missing; the complaint gives the reason and, after a semicolon, the remedy."""
-        meaning, _, remedy = complaint.partition("; ")
+    def missing(cls, feature: str, error: str) -> Self:
+        """The feature is missing; the error gives the reason and, after a semicolon, the remedy."""
+        meaning, _, remedy = error.partition("; ")
         return cls(feature, Support.MISSING, meaning, remedy)
 
 
@@ -56,10 +56,10 @@ def findings() -> Iterator[Finding]:
 
 
 def _check_namespaces() -> Finding:
-    complaint = _complaint_of(_enter)
+    error = _error_of(_enter)
     feature = "namespaces"
-    if complaint:
-        return Finding.missing(feature, complaint)
+    if error:
+        return Finding.missing(feature, error)
     how = "as root" if namespaces.is_privileged() else "as an ordinary user"
     return Finding(feature, Support.FULL, f"a command can have a private /sys, /dev and /proc, {how}")
 
@@ -75,9 +75,9 @@ def _check_seccomp() -> Finding:
         with step("install a seccomp filter", "leave the surrounding sandbox, or permit seccomp in the container"):
             os.close(seccomp.install_filter())
 
-    complaint = _complaint_of(install)
-    if complaint:
-        return Finding.missing(feature, complaint)
+    error = _error_of(install)
+    if error:
+        return Finding.missing(feature, error)
     meaning = "nvdimmfs can answer ioctls on the machine's devices, and load and unload the machine's modules"
     return Finding(feature, Support.FULL, meaning)
 
@@ -97,7 +97,7 @@ def _check_proc() -> Finding:
             raise SandboxError("cannot mount /proc")
 
     feature = "processes"
-    if _complaint_of(mount_proc):
+    if _error_of(mount_proc):
         meaning = "the command sees the host's processes as well as its own, because parts of /proc are masked"
         return Finding(feature, Support.LIMITED, meaning, "run nvdimmfs outside a container, or with an unmasked /proc")
     return Finding(feature, Support.FULL, "the command sees only its own processes")
@@ -126,7 +126,7 @@ def _enter() -> None:
     namespaces.enter(private_network=True)
 
 
-def _complaint_of(trial: Callable[[], None]) -> str:
+def _error_of(trial: Callable[[], None]) -> str:
     """The error message of a trial, made in a child process; empty when the trial succeeds."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -140,6 +140,6 @@ def _complaint_of(trial: Callable[[], None]) -> str:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as message:
-        complaint = message.read().decode()
+        error = message.read().decode()
     os.waitpid(child, 0)
-    return complaint
+    return error

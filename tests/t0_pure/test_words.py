@@ -23,7 +23,9 @@ REVISED = {
     "nvdimmfs/core",
     "nvdimmfs/dax",
     "nvdimmfs/drivers",
+    "nvdimmfs/cli",
     "nvdimmfs/errors.py",
+    "nvdimmfs/fuse",
     "nvdimmfs/kernels",
     "nvdimmfs/kernfs",
     "nvdimmfs/machine",
@@ -31,6 +33,7 @@ REVISED = {
     "nvdimmfs/mm",
     "nvdimmfs/nd",
     "nvdimmfs/platforms",
+    "nvdimmfs/sandbox",
     "nvdimmfs/units.py",
 }
 

@@ -52,7 +52,7 @@ def test_what_is_due_is_done_before_a_request(host, path):
 
 
 def test_a_bug_in_what_is_due_is_no_answer(host, log_watch):
-    log_watch.expect("what was due")
+    log_watch.expect("work that was due failed")
     clock = Clock(ClockMode.REAL, host=host)
     ask = asker(clock)
     inode = ask.inode("sys")

@@ -162,7 +162,7 @@ class MachineDrawing:
 def marked_entry(
     name: str, start: int, size: int, bus: str, notes: tuple[str, ...], without_memory: int, bars: tuple[Bar, ...] = ()
 ) -> Entry:
-    """A range of persistent memory that memmap= marks; a note says how much of it has no memory."""
+    """A range of persistent memory that memmap= marks; a note gives the part of it that has no memory."""
     if without_memory:
         absent = "no memory" if without_memory == size else f"{short_size(without_memory)} without memory"
         notes = (*notes, f"{absent} behind it")

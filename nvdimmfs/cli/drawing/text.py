@@ -70,7 +70,7 @@ def draw_plain(drawing: MachineDrawing, width: int = PLAIN_WIDTH) -> str:
 
 def draw_on_terminal(drawing: MachineDrawing) -> None:
     """Print the drawing in colour, where the terminal has any and its user wants it (NO_COLOR, TERM)."""
-    from rich.console import Console  # a fifteenth of a second, which nobody else has to wait for
+    from rich.console import Console  # a fifteenth of a second, so it is imported only where colours are printed
     from rich.text import Text
 
     console = Console(highlight=False, markup=False, emoji=False)
