@@ -6,12 +6,12 @@ import errno
 import os
 from collections.abc import Callable, Container
 
+from nvdimmfs.formats.block_requests import BLKROSET, BLKRRPART
 from nvdimmfs.formats.control import Ioctl
 from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile, ThreadMemory
 from nvdimmfs.sandbox.control_client import ControlClient
 from nvdimmfs.sandbox.device_node import NodeNumber
 from nvdimmfs.sandbox.namespaces import CAP_SYS_ADMIN
-from nvdimmfs.sandbox.seccomp import BLKROSET, BLKRRPART
 
 #: Mask of the 32 bits that the kernel looks at in a descriptor and in a request.
 _WORD = 0xFFFFFFFF

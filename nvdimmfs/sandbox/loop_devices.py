@@ -14,8 +14,8 @@ from typing import Self
 
 from attrs import define, frozen
 
+from nvdimmfs.formats.block_requests import BLKROSET
 from nvdimmfs.sandbox.device_node import NODE_MODE, NodeNumber
-from nvdimmfs.sandbox.seccomp import BLKROSET
 
 # Requests and flags, and the major number (include/uapi/linux/loop.h, include/uapi/linux/major.h).
 _LOOP_CTL_REMOVE = 0x4C81

@@ -15,16 +15,14 @@ from collections.abc import Iterable, Iterator
 
 from attrs import frozen
 
+from nvdimmfs.formats.block_requests import BLKPG, BLKROSET, BLKRRPART
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.syscall_numbers import SyscallNumbers, family
 
 #: The type byte of libnvdimm's ioctls (ND_IOCTL, include/uapi/linux/ndctl.h).
 ND_IOCTL = ord("N")
 
-# Requests on block devices (include/uapi/linux/fs.h, include/uapi/linux/blkpg.h).
-BLKROSET = 0x125D
-BLKRRPART = 0x125F
-BLKPG = 0x1269
+#: Requests on block devices that the filter hands over.
 BLOCK_REQUESTS = (BLKROSET, BLKRRPART, BLKPG)
 
 # Operations and flags of seccomp(2), and return values of a filter (include/uapi/linux/seccomp.h).

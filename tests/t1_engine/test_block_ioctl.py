@@ -8,8 +8,9 @@ from machines import boot
 from partition_tables import gpt, guid_entry
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
-from nvdimmfs.block.ioctl import BLKPG, BLKROSET, BLKRRPART, block_ioctl
+from nvdimmfs.block.ioctl import block_ioctl
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.block_requests import BLKPG, BLKROSET, BLKRRPART
 
 MIB = 1 << 20
 ADD, DELETE, RESIZE = 1, 2, 3
