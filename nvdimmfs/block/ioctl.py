@@ -25,11 +25,9 @@ from nvdimmfs.formats.block_requests import (
 def block_ioctl(device: Disk | Partition, request: int, argument: int, *, privileged: bool) -> IoctlSteps:
     """Carry out an ioctl on a block device (blkdev_ioctl, Linux 6.1).
 
-    ENOTTY for any but BLKPG, BLKRRPART and BLKROSET.
-
-    EACCES when the caller lacks CAP_SYS_ADMIN; EFAULT for memory that the caller has not mapped; EINVAL for a
-    partition of a partition and for invalid values; ENXIO when the partition to change does not exist; EBUSY when the
-    partition to add exists or overlaps another.
+    ENOTTY for any but BLKPG, BLKRRPART and BLKROSET; EACCES when the caller lacks CAP_SYS_ADMIN; EFAULT for memory
+    that the caller has not mapped; EINVAL for a partition of a partition and for invalid values; ENXIO when the
+    partition to change does not exist; EBUSY when the partition to add exists or overlaps another.
 
     Args:
         device: the disk or partition behind the node.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import TypeAlias
+
 import attrs
 
 
@@ -25,3 +28,7 @@ class CopyOut:
 
     offset: int
     data: bytes
+
+
+#: A running ioctl: it yields accesses to the caller's memory and returns the result of the system call.
+IoctlSteps: TypeAlias = Generator[CopyIn | CopyOut, bytes, int]

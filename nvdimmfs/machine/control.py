@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.ioctl import block_ioctl
@@ -16,7 +16,7 @@ from nvdimmfs.core.device_number import DeviceNumber, Numbered
 from nvdimmfs.core.module import Modules
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action, Uevent
-from nvdimmfs.core.user_memory import CopyIn, CopyOut
+from nvdimmfs.core.user_memory import CopyIn, CopyOut, IoctlSteps
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
 from nvdimmfs.formats.control import Message
@@ -25,9 +25,6 @@ from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
 
 #: Bytes of the caller's memory in one message; encoded in base64 they must fit into one FUSE request.
 PIECE = 1 << 16
-
-#: A running ioctl: it yields accesses to the caller's memory and returns the result of the system call.
-Conversation = Generator[CopyIn | CopyOut, bytes, int]
 
 
 class ControlSession:
@@ -107,7 +104,7 @@ class ControlSession:
         self._outgoing.append(control.encode(message))
         self._channel.wake()
 
-    def _conversation(self, call: control.Ioctl) -> Conversation:
+    def _conversation(self, call: control.Ioctl) -> IoctlSteps:
         """Start an ioctl.  ENOTTY for a device that supports none, ENODEV for a device that was removed."""
         device = self._device(DeviceNumber(call.kind, call.major, call.minor))
         if isinstance(device, Disk | Partition):
@@ -131,7 +128,7 @@ class ControlSession:
 class IoctlCall:
     """A running ioctl.  Each access to the caller's memory is split into pieces that fit into a message."""
 
-    def __init__(self, conversation: Conversation) -> None:
+    def __init__(self, conversation: IoctlSteps) -> None:
         self._conversation = conversation
         self._copy: CopyIn | CopyOut | None = None
         self._copied = bytearray()

@@ -14,10 +14,8 @@ yields each access to memory in the kernel's order, and the process that has the
 from __future__ import annotations
 
 import errno
-from collections.abc import Generator
-from typing import TypeAlias
 
-from nvdimmfs.core.user_memory import CopyIn, CopyOut
+from nvdimmfs.core.user_memory import CopyIn, CopyOut, IoctlSteps
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.ndctl import (
     BUS_FORMATS,
@@ -54,9 +52,6 @@ MAX_ARGUMENT = 4 << 20
 _WRITING = {DimmCommand.VENDOR, DimmCommand.SET_DATA, BusCommand.ARS_START, BusCommand.CLEAR_ERROR, CALL}
 
 
-Steps: TypeAlias = Generator[CopyIn | CopyOut, bytes, int]
-
-
 def ioctl_target(device: object) -> NvdimmBus | DimmDevice | None:
     """The bus (ndctlN) or the DIMM (nmemN) whose commands the ioctls on a device node are; None for other devices."""
     if isinstance(device, NdctlDevice):
@@ -64,7 +59,7 @@ def ioctl_target(device: object) -> NvdimmBus | DimmDevice | None:
     return device if isinstance(device, DimmDevice) else None
 
 
-def nd_ioctl(device: NvdimmBus | DimmDevice, request: int, writable: bool) -> Steps:
+def nd_ioctl(device: NvdimmBus | DimmDevice, request: int, writable: bool) -> IoctlSteps:
     """Execute an ioctl (nd_ioctl and __nd_ioctl, drivers/nvdimm/bus.c, Linux 6.1).
 
     ENXIO when the device is gone or the size of a field is unknown, EFAULT, EINVAL for a family of functions that the
@@ -111,7 +106,7 @@ def _check_family(bus: NvdimmBus, dimm: DimmDevice | None, family: int) -> None:
         raise KernelError(errno.EINVAL, f"{bus.name} has no functions of family {family}")
 
 
-def _measure(layout: CommandFormat) -> Generator[CopyIn | CopyOut, bytes, int]:
+def _measure(layout: CommandFormat) -> IoctlSteps:
     """The size of the argument, bytes, from the first 256 bytes of its inputs and of its outputs."""
     inputs, outputs = bytearray(MAX_ENVELOPE), bytearray(MAX_ENVELOPE)
     in_length = out_length = 0

@@ -17,11 +17,12 @@ from ask_ioctls import from_hex, to_hex
 from machines import boot
 
 from nvdimmfs.core.device_number import DeviceNumber
+from nvdimmfs.core.user_memory import CopyIn, CopyOut, IoctlSteps
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Symlink
 from nvdimmfs.machine.machine import Machine
-from nvdimmfs.nd.ioctl import CopyIn, CopyOut, Steps, ioctl_target, nd_ioctl
+from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
 
 Question = dict[str, Any]
 Answer = dict[str, Any]
@@ -39,7 +40,7 @@ class UserMemory:
     data: bytearray
     constant: bool = False
 
-    def run(self, steps: Steps) -> int:
+    def run(self, steps: IoctlSteps) -> int:
         """Give an ioctl what it asks for, to its end."""
         try:
             step = next(steps)
@@ -48,7 +49,7 @@ class UserMemory:
         except StopIteration as end:
             return int(end.value)
 
-    def _take(self, steps: Steps, step: CopyIn | CopyOut) -> CopyIn | CopyOut:
+    def _take(self, steps: IoctlSteps, step: CopyIn | CopyOut) -> CopyIn | CopyOut:
         length = step.length if isinstance(step, CopyIn) else len(step.data)
         end = step.offset + length
         if end > len(self.data) or (self.constant and isinstance(step, CopyOut)):
