@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from types import TracebackType
 
 #: Exit statuses: the command failed; the command line or the machine file is wrong.
@@ -45,3 +46,13 @@ def _origin(frames: TracebackType | None) -> str:
     while frames.tb_next is not None:
         frames = frames.tb_next
     return f"{frames.tb_frame.f_code.co_filename.rpartition(os.sep)[2]}:{frames.tb_lineno}"
+
+
+def daemon_was_killed(directory: str | Path) -> CommandError:
+    """The daemon of a mount ended without unmounting it."""
+    return CommandError(f"the daemon of {directory} was killed: clean up with `nvdimmfs umount {directory}`")
+
+
+def daemon_does_not_answer(directory: str | Path) -> CommandError:
+    """The daemon of a mount exists and did not answer in time."""
+    return CommandError(f"the daemon of {directory} does not answer: it is stopped, or hangs")

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.errors import MISUSED, CommandError, daemon_does_not_answer, daemon_was_killed
 from nvdimmfs.fuse.daemon_identity import FILE_SYSTEM_TYPE, run_with_timeout
 
 _MOUNT_TABLE = Path("/proc/self/mountinfo")
@@ -77,9 +77,9 @@ def require_machine(directory: Path) -> None:
         raise CommandError(f"{directory} {'does not exist' if missing else 'is not a mount of nvdimmfs'}")
     match daemon_state(mount):
         case DaemonState.KILLED:
-            raise CommandError(f"the daemon of {directory} was killed: clean up with `nvdimmfs umount {directory}`")
+            raise daemon_was_killed(directory)
         case DaemonState.NOT_ANSWERING:
-            raise CommandError(f"the daemon of {directory} does not answer: it is stopped, or hangs")
+            raise daemon_does_not_answer(directory)
 
 
 class DaemonState(enum.Enum):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nvdimmfs.cli.drawing.bars import Document, is_layout
-from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.errors import MISUSED, CommandError, daemon_does_not_answer, daemon_was_killed
 from nvdimmfs.fuse.daemon_identity import daemon_pid
 
 if TYPE_CHECKING:
@@ -88,8 +88,10 @@ def _read_layout(directory: str) -> Document:
         daemon_pid(Path(directory))
         text = Path(directory, LAYOUT).read_text(encoding="utf-8")
     except TimeoutError:
-        raise CommandError(f"the daemon of {directory} does not answer: it is stopped, or hangs") from None
+        raise daemon_does_not_answer(directory) from None
     except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            raise daemon_was_killed(directory) from None
         raise CommandError(_reason(directory, error)) from None
     try:
         document = json.loads(text)
@@ -102,8 +104,6 @@ def _read_layout(directory: str) -> Document:
 
 
 def _reason(directory: str, error: OSError) -> str:
-    if error.errno == errno.ENOTCONN:
-        return f"the daemon of {directory} was killed: clean up with `nvdimmfs umount {directory}`"
     if not Path(directory).exists():
         return f"{directory} does not exist"
     if error.errno in (errno.ENOENT, errno.ENOTDIR):

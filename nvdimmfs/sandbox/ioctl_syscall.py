@@ -12,9 +12,9 @@ from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile, ThreadMem
 from nvdimmfs.sandbox.control_client import ControlClient
 from nvdimmfs.sandbox.device_node import NodeNumber
 from nvdimmfs.sandbox.namespaces import CAP_SYS_ADMIN
+from nvdimmfs.units import U32_MASK
 
 #: Mask of the 32 bits that the kernel looks at in a descriptor and in a request.
-_WORD = 0xFFFFFFFF
 
 
 class IoctlSyscall:
@@ -46,14 +46,14 @@ class IoctlSyscall:
     def execute(self, caller: CallingThread, arguments: tuple[int, ...]) -> int | None:
         """The call's return value, or a negative errno; None to have the kernel execute the call."""
         descriptor, request, address, *_ = arguments
-        file = caller.file(descriptor & _WORD)
+        file = caller.file(descriptor & U32_MASK)
         if file is None or not self._is_machine_device(file):
             return None
         call = Ioctl(
             file.kind,
             file.number.major,
             file.number.minor,
-            request & _WORD,
+            request & U32_MASK,
             address,
             writable=file.is_writable,
             privileged=caller.has_capability(CAP_SYS_ADMIN),

@@ -10,6 +10,7 @@ from pathlib import Path
 from nvdimmfs.formats.elf_module import FILE_HEADER_SIZE, module_name
 from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile
 from nvdimmfs.sandbox.control_client import ControlClient
+from nvdimmfs.units import U32_MASK
 
 #: The capability that the calls require (CAP_SYS_MODULE, include/uapi/linux/capability.h).
 _CAP_SYS_MODULE = 16
@@ -34,7 +35,6 @@ _NEVER_LINKED = "/memfd:"
 _PIECE = 1 << 20
 
 #: Mask of the 32 bits of an int argument.
-_WORD = 0xFFFFFFFF
 
 #: The machine's loaded modules, in the sandbox's /sys.
 _LOADED = Path("/sys/module")
@@ -70,9 +70,9 @@ class ModuleSyscalls:
         """
         _require_capability(caller)
         descriptor, parameters, flags, *_ = arguments
-        if flags & _WORD & ~_KNOWN_FLAGS:
+        if flags & U32_MASK & ~_KNOWN_FLAGS:
             raise _error(errno.EINVAL)
-        file = caller.file(descriptor & _WORD)
+        file = caller.file(descriptor & U32_MASK)
         if file is None or not file.is_readable:
             raise _error(errno.EBADF)
         image = _image_in_file(caller, file)
