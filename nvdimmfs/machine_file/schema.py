@@ -16,13 +16,10 @@ import attrs
 
 from nvdimmfs.machine_file.model import CLASSES, TO_BE_CHOSEN, MachineDescription, MappingDescription
 from nvdimmfs.machine_file.reader import key_of
-from nvdimmfs.machine_file.values import NumberKind, number_kind
+from nvdimmfs.machine_file.values import LARGEST_TOML_INTEGER, NumberKind, number_kind
 from nvdimmfs.machine_file.words import word_of
 
 _DRAFT = "http://json-schema.org/draft-07/schema#"
-
-#: The largest integer of TOML.
-_LARGEST = (1 << 63) - 1
 
 #: Patterns of strings that are numbers, in the dialect of JSON Schema (ECMA 262).
 _SIZE_PATTERN = "^(0[xX][0-9a-fA-F]+|0|[1-9][0-9]*)[kKmMgGtTpPeE]?$"
@@ -114,7 +111,7 @@ def _shape(type_: Any) -> _Schema:  # noqa: ANN401  # the type of a field
 
 
 def _number(kind: NumberKind) -> _Schema:
-    number: _Schema = {"type": "integer", "minimum": kind.minimum, "maximum": min(kind.limit - 1, _LARGEST)}
+    number: _Schema = {"type": "integer", "minimum": kind.minimum, "maximum": min(kind.limit - 1, LARGEST_TOML_INTEGER)}
     if kind.suffixes or kind.hexadecimal:
         return {"anyOf": [number, {"type": "string", "pattern": _SIZE_PATTERN if kind.suffixes else _NUMBER_PATTERN}]}
     return number

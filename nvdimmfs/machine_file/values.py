@@ -45,6 +45,9 @@ _DIGITS = "0x[0-9a-f]{1,30}|0|[1-9][0-9]{0,30}"
 _SIZE = re.compile(rf"({_DIGITS})([{_SUFFIXES}]?)", re.ASCII | re.IGNORECASE)
 _NUMBER = re.compile(_DIGITS, re.ASCII | re.IGNORECASE)
 
+#: The largest integer of TOML; a larger number is written as a string.
+LARGEST_TOML_INTEGER = (1 << 63) - 1
+
 #: Length beyond which an error message abbreviates a value.
 _LONGEST_VALUE = 40
 

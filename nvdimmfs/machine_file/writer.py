@@ -10,11 +10,8 @@ import attrs
 
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.machine_file.reader import key_of
-from nvdimmfs.machine_file.values import number_kind
+from nvdimmfs.machine_file.values import LARGEST_TOML_INTEGER, number_kind
 from nvdimmfs.machine_file.words import word_of
-
-#: The largest integer of TOML; a larger number is written as a string.
-_LARGEST = (1 << 63) - 1
 
 #: A list that is longer than this is written with one line for each item.
 _LONGEST_LINE = 100
@@ -64,7 +61,7 @@ def _value(value: Any, type_: Any) -> str:  # noqa: ANN401  # any value of the m
     kind = number_kind(type_)
     if kind is not None:
         text = kind.show(value)
-        return f'"{text}"' if not text.startswith('"') and value > _LARGEST else text
+        return f'"{text}"' if not text.startswith('"') and value > LARGEST_TOML_INTEGER else text
     if get_origin(type_) is tuple:
         return _list(value, get_args(type_)[0])
     if attrs.has(type(value)):
