@@ -30,9 +30,6 @@ from nvdimmfs.units import (
     pages,
 )
 
-#: The default memmap= option of a machine.
-DEFAULT_MEMMAP = "512M!4G,256M!6G"
-
 
 class Memory:
     """A kernel's view of a machine's physical memory.
@@ -84,9 +81,7 @@ class Memory:
         self.pages = Pages(self)
 
     @classmethod
-    def boot(
-        cls, memmap: str = DEFAULT_MEMMAP, ram: int = DEFAULT_RAM, kernel: Kernel = KERNEL_6_1, nodes: int = 1
-    ) -> Memory:
+    def boot(cls, memmap: str = "", ram: int = DEFAULT_RAM, kernel: Kernel = KERNEL_6_1, nodes: int = 1) -> Memory:
         """Return the memory of a PC with `ram` bytes of RAM, booted with memmap=`memmap`.  KernelPanic, ValueError."""
         return cls(build_iomem(memmap, ram), kernel, nodes)
 

@@ -91,6 +91,6 @@ def test_a_machine_without_high_ram_has_an_empty_normal_zone():
 
 
 def test_every_node_shows_its_zones():
-    text = Memory.boot(nodes=2).zoneinfo_text()
+    text = Memory.boot("512M!4G,256M!6G", nodes=2).zoneinfo_text()
     assert text.count("zone   Device") == 2
     assert text.count("per-node stats") == 1
