@@ -14,8 +14,6 @@ from nvdimmfs.sandbox.device_node import NodeNumber
 from nvdimmfs.sandbox.namespaces import CAP_SYS_ADMIN
 from nvdimmfs.units import U32_MASK
 
-#: Mask of the 32 bits that the kernel looks at in a descriptor and in a request.
-
 
 class IoctlSyscall:
     """Executes ioctl(2).

@@ -34,8 +34,6 @@ _NEVER_LINKED = "/memfd:"
 #: How much of a caller's memory is copied at once.
 _PIECE = 1 << 20
 
-#: Mask of the 32 bits of an int argument.
-
 #: The machine's loaded modules, in the sandbox's /sys.
 _LOADED = Path("/sys/module")
 
