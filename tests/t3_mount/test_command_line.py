@@ -21,7 +21,7 @@ from nvdimmfs.fuse import requirements
 def test_version():
     done = cli("--version")
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.fullmatch(r"nvdimmfs \d+\.\d+\.\d+\n", done.stdout)
+    assert re.fullmatch(r"nvdimmfs \d+\.\d+\.\d+(rc\d+)?\n", done.stdout)
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("mount", "--help"), ("umount", "--help")])
