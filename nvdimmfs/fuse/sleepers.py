@@ -70,7 +70,7 @@ class Sleepers:
         os.close(self._proc)
 
     def _call_of(self, process: int) -> bytes | None:
-        """The number of the system call that a process waits in; another text when there is none; None: it has exited."""
+        """The number of the call that a process waits in; another text when there is none; None: it has exited."""
         try:
             file = os.open(f"{process}/syscall", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
         except PermissionError:
