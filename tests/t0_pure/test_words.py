@@ -16,8 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: Folders and files that have been revised, relative to the repository.
 REVISED = {
+    "CONTRIBUTING.md",
     "README.md",
-    "docs/explanation/kernfs-laziness.md",
+    "SECURITY.md",
+    "docs",
     "mountpoint-fixtures/machine.schema.json",
     "nvdimmfs/block",
     "nvdimmfs/core",
