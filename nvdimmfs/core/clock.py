@@ -1,8 +1,8 @@
-"""The machine's clock: what the kernel does later is scheduled on it.
+"""The machine's clock, on which the kernel's later work is scheduled.
 
-Time is counted in nanoseconds from boot, and what moves it depends on the mode.  While an event is handled, it is the
-time at which the event was due, however late it is handled: what it schedules in turn comes neither later nor in
-another order because of that.
+Time is counted in nanoseconds from boot.  The mode determines how it advances.  While an event is handled, the time is
+that at which the event was due, even if it is handled late: so a delay changes neither the times nor the order of the
+events that it schedules.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from nvdimmfs.kernels.durations import Duration
 
 
 class ClockMode(enum.Enum):
-    """What moves a clock.
+    """How a clock advances.
 
     Attributes:
-        REAL: the host's clock.
-        STEPS: what user space does, each act by its price (`kernels.durations.PRICES`); a poll(2) that would block, by
-            as much as the next event is away; a sleep that is longer than the act before costs, by the rest.
-        MANUAL: `Clock.advance` alone.
+        REAL: with the host's clock.
+        STEPS: with each act of user space, by the price of the act (`kernels.durations.PRICES`); with a poll(2) that
+            would block, to the next event; with a sleep, by the time that exceeds the price of the act before it.
+        MANUAL: by `Clock.advance` only.
     """
 
     REAL = "real"
@@ -34,14 +34,14 @@ class ClockMode(enum.Enum):
 
 @define(order=True)
 class Event:
-    """Something that will be done.
+    """Scheduled work.
 
     Attributes:
-        due: when, in nanoseconds from boot.
-        number: how many were scheduled before; of those that are due at the same time, the lower number comes first.
-        what: what will be done, for people.
-        work: does it.
-        is_cancelled: nothing will be done.
+        due: the time at which it is due, nanoseconds from boot.
+        number: the number of events scheduled before it; events due at the same time are handled in this order.
+        what: a description of the work.
+        work: the work.
+        is_cancelled: the work will not be done.
     """
 
     due: int
@@ -51,7 +51,7 @@ class Event:
     is_cancelled: bool = field(default=False, order=False)
 
     def cancel(self) -> None:
-        """Do nothing when it is due."""
+        """Cancel the event: its work will not be done."""
         self.is_cancelled = True
 
 
@@ -62,11 +62,11 @@ def _ignore() -> None:
 class Clock:
     """A machine's clock.
 
-    It stands until `start`, or until user space does something for the first time.
+    It stands still until `start`, or until the first act of user space.
 
     Attributes:
-        mode: what moves it.
-        is_booting: there is no user space yet, so that what looks like an act of it is none.
+        mode: how it advances.
+        is_booting: user space does not run yet, and no act counts as its.
         earlier: called when an event is scheduled that is due before all others.
     """
 
@@ -80,9 +80,9 @@ class Clock:
         """A clock that stands at 0.
 
         Args:
-            mode: what moves it.
+            mode: how it advances.
             host: the host's clock, in nanoseconds.
-            after_event: called each time that an event was handled.
+            after_event: called after each event.
         """
         self.mode = mode
         self.is_booting = False
@@ -91,7 +91,7 @@ class Clock:
         self._after_event = after_event
         self._events: list[Event] = []
         self._scheduled = 0
-        #: What acts and `advance` brought; REAL adds what has passed on the host.
+        #: The time from acts and `advance`; REAL adds the time that has passed on the host.
         self._time = 0
         self._acted_at = 0
         self._started_at: int | None = None
@@ -108,42 +108,42 @@ class Clock:
 
     @property
     def is_started(self) -> bool:
-        """Whether user space is there."""
+        """Whether user space runs."""
         return self._started_at is not None
 
     @property
     def next_due(self) -> int | None:
-        """When the next event is due; None when there is none."""
+        """The time at which the next event is due; None without events."""
         while self._events and self._events[0].is_cancelled:
             heapq.heappop(self._events)
         return self._events[0].due if self._events else None
 
     @property
     def pending(self) -> tuple[Event, ...]:
-        """What will be done, in this order."""
+        """The scheduled events, in the order in which they are due."""
         return tuple(sorted(event for event in self._events if not event.is_cancelled))
 
     @property
     def host_seconds_left(self) -> float | None:
-        """Seconds of the host's time until the next event is due; None when the host's time brings none."""
+        """Seconds of host time until the next event is due; None if host time does not advance the clock to one."""
         due = self.next_due
         if due is None or self.mode is not ClockMode.REAL or not self.is_started:
             return None
         return max(0, due - self.now) / 1e9
 
     def start(self) -> None:
-        """User space is there: from now on time passes."""
+        """User space runs: from now on time passes."""
         if self._started_at is None:
             self._started_at = self._host()
             self.earlier()
 
     def schedule(self, duration: Duration | int, work: Callable[[], None], what: str = "") -> Event:
-        """Do something later.
+        """Schedule work.
 
         Args:
-            duration: how much later; an integer is nanoseconds.
-            work: what is to be done.
-            what: the same in words; a `Duration` has its own.
+            duration: the delay; an integer is nanoseconds.
+            work: the work.
+            what: a description of the work; a `Duration` has its own.
 
         Returns:
             The event, which can be cancelled.
@@ -159,12 +159,12 @@ class Clock:
         return event
 
     def run_due(self) -> None:
-        """Do what is due by now."""
+        """Handle the events that are due."""
         if self._events and self._handled is None and self._events[0].due <= self.now:
             self._run_until(self.now)
 
     def advance(self, nanoseconds: int) -> None:
-        """Let time pass at once, in any mode, and do what is due by then."""
+        """Advance the clock, in any mode, and handle the events that are due by then."""
         self._pass(nanoseconds)
         self._acted_at = self.now
 
@@ -179,7 +179,7 @@ class Clock:
         self.earlier()
 
     def spend(self, price: Duration) -> None:
-        """User space has done something: time passes by its price, or is found to have passed."""
+        """Count an act of user space: the clock advances by its price, or host time has passed."""
         if self.is_booting:
             return
         self.start()
@@ -190,9 +190,9 @@ class Clock:
             self.run_due()
 
     def wait_until(self, is_reached: Callable[[], bool]) -> None:
-        """User space would wait for something, and do nothing else.
+        """A process waits for a condition and does nothing else.
 
-        Where time passes only by what user space does, go from event to event until it is there or none is left.
+        In mode STEPS, handle event after event until the condition is reached or no event is left.
         """
         if self.mode is not ClockMode.STEPS:
             return
@@ -202,11 +202,11 @@ class Clock:
 
     @property
     def counts_sleep(self) -> bool:
-        """Whether it matters that a process sleeps."""
+        """Whether the sleep of a process advances the clock."""
         return self.mode is ClockMode.STEPS and self.next_due is not None
 
     def slept(self, nanoseconds: int) -> None:
-        """The process that acted last has slept ever since, for so long; what its act took counts already."""
+        """The process that acted last has slept since then, for so long; the price of its act already counts."""
         if self.mode is ClockMode.STEPS:
             self._pass(max(0, self._acted_at + nanoseconds - self.now))
 

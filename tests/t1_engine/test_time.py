@@ -153,8 +153,8 @@ def test_the_clock_shows_its_mode_the_time_and_what_is_due(tested):
     assert tested.read(CLOCK).splitlines() == [
         "mode: manual",
         "now: 0.200000000 s",
-        "due 2.000000000 s: ndbus0: ask whether a range has been scrubbed",
-        "due 2.000000000 s: ndbus1: ask whether a range has been scrubbed",
+        "due 2.000000000 s: ndbus0: poll the state of a scrub",
+        "due 2.000000000 s: ndbus1: poll the state of a scrub",
     ]
     tested.write(CLOCK, "advance 1500ms\n")
     assert tested.read(CLOCK).splitlines()[1] == "now: 1.700000000 s"

@@ -117,7 +117,7 @@ class Scrub:
             self._pending = True
             self._next_poll = poll
             self._bus.system.clock.schedule(
-                poll, self._work, f"{self._bus.name}: ask whether a range has been scrubbed"
+                poll, self._work, f"{self._bus.name}: poll the state of a scrub"
             )
             return
         self.busy = False
