@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
 
 from nvdimmfs.core.parse import c_string
 from nvdimmfs.errors import KernelError
@@ -58,13 +57,6 @@ class Badblocks:
             if start < end:
                 found = start, count
         return found
-
-    def between(self, first: int, end: int) -> Iterator[tuple[int, int]]:
-        """Yield (first, count) of the bad ranges in [first, end), clipped to it."""
-        for start, length in self._entries:
-            cut, cut_end = max(start, first), min(start + length, end)
-            if cut < cut_end:
-                yield cut, cut_end - cut
 
     def set(self, sector: int, count: int) -> None:
         """Mark sectors bad.  ENOSPC when the list is full; the sectors that had room stay marked."""

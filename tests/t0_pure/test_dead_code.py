@@ -1,0 +1,147 @@
+"""Every public function, class and method of the package has a caller outside the tests.
+
+A definition counts as used when its name stands anywhere in the package, the scripts or the build, other than in the
+definition itself.  Names are compared without types, so that a method passes when one of the same name is called.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "nvdimmfs"
+
+#: Called by name by a library, or not called at all for a reason.
+PUBLIC_API = {
+    "CommandModule": "mypy: a protocol, named in a cast",
+    "CommandParser.parse_known_args": "argparse",
+    "MemoryMedia.resident": "measured by the tests of sparseness",
+    "Operations.fsyncdir": "pyfuse3",
+    "Operations.listxattr": "pyfuse3",
+    "Operations.lookup": "pyfuse3",
+    "Operations.opendir": "pyfuse3",
+    "Operations.readdir": "pyfuse3",
+    "Operations.releasedir": "pyfuse3",
+    "Operations.removexattr": "pyfuse3",
+    "Operations.setattr": "pyfuse3",
+    "Operations.setxattr": "pyfuse3",
+    "Operations.statfs": "pyfuse3",
+    "Operations.symlink": "pyfuse3",
+    "Parser.format_help": "argparse",
+    "_SystemLog.emit": "logging",
+}
+
+
+@attrs.frozen
+class Definition:
+    """A public definition.
+
+    Attributes:
+        name: as it is referred to.
+        qualified: with the class that it is a member of.
+        file: relative to the repository.
+        own_references: how often its own body contains its name.
+    """
+
+    name: str
+    qualified: str
+    file: str
+    own_references: int
+
+
+def sources() -> Iterator[Path]:
+    yield from sorted(PACKAGE.rglob("*.py"))
+    yield from sorted((ROOT / "distribution").glob("*.py"))
+    for script in sorted((ROOT / "scripts").iterdir()):
+        if script.is_file() and script.read_text().startswith("#!/usr/bin/env python"):
+            yield script
+
+
+def references(tree: ast.AST) -> Counter[str]:
+    """How often each name is used, or imported under another name."""
+    found: Counter[str] = Counter()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            found[node.id] += 1
+        elif isinstance(node, ast.Attribute):
+            found[node.attr] += 1
+        elif isinstance(node, ast.alias) and node.asname:
+            found[node.name] += 1
+        elif isinstance(node, ast.MatchClass):
+            found.update(node.kwd_attrs)
+        elif isinstance(node, ast.keyword) and node.arg:
+            found[node.arg] += 1
+    return found
+
+
+def references_from_outside(tree: ast.AST) -> Counter[str]:
+    """The same for a file that has names of its own: what it imports from the package, and attributes."""
+    found: Counter[str] = Counter()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            found[node.attr] += 1
+        elif isinstance(node, ast.ImportFrom):
+            found.update(alias.name for alias in node.names)
+    return found
+
+
+def definitions(tree: ast.AST, file: str, prefix: str = "") -> Iterator[Definition]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if not node.name.startswith("_"):
+                own = sum((references(part)[node.name] for part in node.body), 0)
+                yield Definition(node.name, f"{prefix}{node.name}", file, own)
+            if isinstance(node, ast.ClassDef):
+                yield from definitions(node, file, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.If | ast.Try):
+            yield from definitions(node, file, prefix)
+
+
+TREES = {path: ast.parse(path.read_text()) for path in sources()}
+REFERENCES: Counter[str] = Counter()
+for path, tree in TREES.items():
+    REFERENCES += references(tree) if path.is_relative_to(PACKAGE) else references_from_outside(tree)
+DEFINITIONS = [
+    definition
+    for path, tree in TREES.items()
+    if path.is_relative_to(PACKAGE)
+    for definition in definitions(tree, str(path.relative_to(ROOT)))
+]
+
+
+def is_used(definition: Definition) -> bool:
+    return REFERENCES[definition.name] > definition.own_references or definition.qualified in PUBLIC_API
+
+
+def test_every_public_definition_has_a_caller_outside_the_tests():
+    unused = [f"{each.file}: {each.qualified}" for each in DEFINITIONS if not is_used(each)]
+    assert unused == []
+
+
+def test_the_public_api_has_no_leftovers():
+    qualified = {each.qualified for each in DEFINITIONS}
+    called = {each.qualified for each in DEFINITIONS if REFERENCES[each.name] > each.own_references}
+    assert [name for name in PUBLIC_API if name not in qualified or name in called] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "unused"),
+    [
+        ("def used(): pass\nused()", []),
+        ("def unused(): pass", ["unused"]),
+        ("def recursive(): recursive()", ["recursive"]),
+        ("class Kind:\n    def method(self): pass\nKind()", ["Kind.method"]),
+        ("class Kind:\n    def method(self): pass\nKind().method()", []),
+        ("def _private(): pass", []),
+    ],
+)
+def test_definitions_without_a_caller_are_found(source, unused):
+    tree = ast.parse(source)
+    found = references(tree)
+    assert [each.qualified for each in definitions(tree, "") if found[each.name] <= each.own_references] == unused
