@@ -10,14 +10,17 @@ ND = "sys/bus/nd"
 CLOCK = "sys/kernel/debug/nvdimmfs/clock"
 SCRUB = "sys/devices/platform/nfit_test.0/ndbus0/nfit/scrub"
 
-#: Binds a region anew, whose dax device gets its mapping later; waits in the way that is asked for; prints whether it
+#: Binds a namespace anew, whose device DAX gets its mapping later; waits in the way that is asked for; prints whether it
 #: is there.
 REBIND = """
-import os, sys, time
+import errno, os, sys, time
 os.chdir(sys.argv[1])
 def write(path, text):
-    with open(path, "w") as file:
-        file.write(text)
+    file = os.open(path, os.O_WRONLY)
+    try:
+        os.write(file, text.encode())  # once, while a file object that is refused tries again
+    finally:
+        os.close(file)
 def wait_asleep():
     time.sleep(1)
 def wait_awake():
@@ -32,8 +35,12 @@ write(f"{nd}/devices/dax0.0/mode", "pmem")
 write(f"{nd}/devices/dax0.0/uuid", "00000000-0000-0000-0000-000000000001")
 write(f"{nd}/devices/dax0.0/namespace", "namespace0.0")
 write(f"{nd}/drivers/dax_pmem/bind", "dax0.0")
-write(f"{nd}/drivers/nd_region/unbind", "region0")
-write(f"{nd}/drivers/nd_region/bind", "region0")
+write(f"{nd}/drivers/dax_pmem/unbind", "dax0.0")
+write(f"{nd}/devices/dax0.0/namespace", "\\n")
+try:
+    write(f"{nd}/drivers/nd_pmem/bind", "namespace0.0")  # finds the device on media, and has it claim the namespace
+except OSError as refusal:
+    assert refusal.errno == errno.ENXIO
 globals()[f"wait_{sys.argv[2]}"]()
 print("mapping0" in os.listdir("sys/bus/dax/devices/dax0.0"))
 """
