@@ -10,8 +10,8 @@ ND = "sys/bus/nd"
 CLOCK = "sys/kernel/debug/nvdimmfs/clock"
 SCRUB = "sys/devices/platform/nfit_test.0/ndbus0/nfit/scrub"
 
-#: Binds a namespace anew, whose device DAX gets its mapping later; waits in the way that is asked for; prints whether it
-#: is there.
+#: Binds a namespace anew, whose device DAX gets its mapping later; waits in the way that is asked for; prints whether
+#: it is there.
 REBIND = """
 import errno, os, sys, time
 os.chdir(sys.argv[1])
