@@ -23,7 +23,7 @@ class ClockMode(enum.Enum):
     Attributes:
         REAL: with the host's clock.
         STEPS: with each act of user space, by the price of the act (`kernels.durations.PRICES`); with a poll(2) that
-            would block, to the next event; with a sleep, by the time that exceeds the price of the act before it.
+            would block, to the next event.
         MANUAL: by `Clock.advance` only.
     """
 
@@ -93,7 +93,6 @@ class Clock:
         self._scheduled = 0
         #: The time from acts and `advance`; REAL adds the time that has passed on the host.
         self._time = 0
-        self._acted_at = 0
         self._started_at: int | None = None
         self._handled: Event | None = None
 
@@ -165,10 +164,6 @@ class Clock:
 
     def advance(self, nanoseconds: int) -> None:
         """Advance the clock, in any mode, and handle the events that are due by then."""
-        self._pass(nanoseconds)
-        self._acted_at = self.now
-
-    def _pass(self, nanoseconds: int) -> None:
         if self._handled is not None:
             return
         self.run_due()
@@ -184,8 +179,7 @@ class Clock:
             return
         self.start()
         if self.mode is ClockMode.STEPS:
-            self._acted_at = self.now
-            self._pass(price.nanoseconds)
+            self.advance(price.nanoseconds)
         else:
             self.run_due()
 
@@ -199,16 +193,6 @@ class Clock:
         self.start()
         while not is_reached() and (due := self.next_due) is not None:
             self.advance(due - self.now)
-
-    @property
-    def counts_sleep(self) -> bool:
-        """Whether the sleep of a process advances the clock."""
-        return self.mode is ClockMode.STEPS and self.next_due is not None
-
-    def slept(self, nanoseconds: int) -> None:
-        """The process that acted last has slept since then, for so long; the price of its act already counts."""
-        if self.mode is ClockMode.STEPS:
-            self._pass(max(0, self._acted_at + nanoseconds - self.now))
 
     def _run_until(self, end: int) -> None:
         while (due := self.next_due) is not None and due <= end:

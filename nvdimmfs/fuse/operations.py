@@ -248,13 +248,10 @@ class Operations(pyfuse3.Operations):
             self.sessions.opened(opened.session)
         handle = next(self._numbers)
         self._files[handle] = opened
-        if not isinstance(opened, OpenChannel):
-            self.timekeeper.sleepers.opened(handle, ctx.pid)
         return FileInfo(fh=handle, direct_io=opened.direct, keep_cache=False)
 
     @fuse_handler
     def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        self.timekeeper.acted(fh)
         return self._files[fh].read(off, size)
 
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
@@ -275,7 +272,6 @@ class Operations(pyfuse3.Operations):
     @fuse_handler
     def _write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         opened = self._files[fh]
-        self.timekeeper.acted(fh)
         if isinstance(opened, OpenAttribute):
             if off > ATTRIBUTE_SIZE:
                 self.kernel_cache.size_moved(opened.node)
@@ -303,7 +299,6 @@ class Operations(pyfuse3.Operations):
     @fuse_handler
     def release(self, fh: FileHandleT) -> None:
         opened = self._files.pop(fh, None)
-        self.timekeeper.sleepers.closed(fh)
         if isinstance(opened, OpenChannel):
             self.sessions.closed(opened.session)
         if isinstance(opened, OpenAttribute | OpenChannel):

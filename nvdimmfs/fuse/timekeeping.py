@@ -7,15 +7,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 import trio
-from pyfuse3 import FileHandleT
 
 from nvdimmfs.fuse.kernel_cache import KernelCache
-from nvdimmfs.fuse.sleepers import Sleepers
-
-#: Seconds without a request after which to check whether the process that acted last sleeps, and for how many seconds
-#: to repeat the check if it does not.
-SLEEP_CHECK = 0.05
-SLEEP_WATCH = 1.0
 
 
 class Clock(Protocol):
@@ -40,13 +33,6 @@ class Clock(Protocol):
     def wait_until(self, is_reached: Callable[[], bool]) -> None:
         """A process waits until a condition holds."""
 
-    @property
-    def counts_sleep(self) -> bool:
-        """Whether the sleep of a process advances this clock."""
-
-    def slept(self, nanoseconds: int) -> None:
-        """The process that acted last has slept for that long since."""
-
 
 class NoClock:
     """The clock of a tree in which no work is ever due."""
@@ -67,13 +53,6 @@ class NoClock:
     def wait_until(self, is_reached: Callable[[], bool]) -> None:
         """Nothing to do."""
 
-    @property
-    def counts_sleep(self) -> bool:
-        return False
-
-    def slept(self, nanoseconds: int) -> None:
-        """Nothing to do."""
-
 
 class Timekeeper:
     """Runs a machine's clock.
@@ -86,30 +65,27 @@ class Timekeeper:
 
     Attributes:
         clock: the machine's clock.
-        sleepers: the processes that acted last.
     """
 
     def __init__(self, clock: Clock, kernel_cache: KernelCache, report: Callable[[Exception], None]) -> None:
         self.clock = clock
-        self.sleepers = Sleepers()
         self._kernel_cache = kernel_cache
         self._report = report
         self._changed = trio.lowlevel.ParkingLot()
-        self._watches = False
-        clock.earlier = self._look_again
+        clock.earlier = self._wake
 
     def run_due(self) -> None:
         """Run the work that is due."""
-        self._guarded(self.clock.run_due)
-
-    def acted(self, handle: FileHandleT) -> None:
-        """A process read or wrote an open file."""
-        self.sleepers.acted(handle)
-        if not self._watches and self.clock.counts_sleep:
-            self._look_again()
+        try:
+            self.clock.run_due()
+        except Exception as bug:
+            self._report(bug)
+        if self._kernel_cache.is_stale:
+            self._kernel_cache.postpone()
+            self._wake()
 
     async def keep(self) -> None:
-        """Run work when it is due.  Sleeps while no work is scheduled and no process acts."""
+        """Run work when it is due.  Sleeps in between, and for good while the host's time brings none."""
         while True:
             self.run_due()
             if self._kernel_cache.has_postponed:
@@ -117,38 +93,10 @@ class Timekeeper:
                 continue
             with trio.move_on_after(self._seconds_to_sleep()):
                 await self._changed.park()
-            if self._watches:
-                self._count_sleep()
 
     def _seconds_to_sleep(self) -> float:
-        if self._watches:
-            return max(SLEEP_CHECK, self.sleepers.idle / 4)
         left = self.clock.host_seconds_left
         return math.inf if left is None else left
-
-    def _count_sleep(self) -> None:
-        """Advance the clock while the process that acted last sleeps; stop checking when it does something else."""
-        idle = self.sleepers.idle
-        if idle < SLEEP_CHECK:
-            return
-        if self.sleepers.is_asleep:
-            self._guarded(lambda: self.clock.slept(round(idle * 1e9)))
-            self._watches = self.clock.counts_sleep
-        elif idle > SLEEP_WATCH:
-            self._watches = False
-
-    def _guarded(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except Exception as bug:
-            self._report(bug)
-        if self._kernel_cache.is_stale:
-            self._kernel_cache.postpone()
-            self._wake()
-
-    def _look_again(self) -> None:
-        self._watches = self.clock.counts_sleep
-        self._wake()
 
     def _wake(self) -> None:
         self._changed.unpark_all()

@@ -176,39 +176,6 @@ def test_an_act_within_an_event_takes_no_time(done):
     assert clock.now == WRITE.nanoseconds
 
 
-def test_a_sleep_counts_beyond_what_the_last_act_took(at, done):
-    clock = Clock(ClockMode.STEPS)
-    at(clock, SECOND, "event")
-    clock.spend(WRITE)
-    clock.slept(WRITE.nanoseconds // 2)
-    assert clock.now == WRITE.nanoseconds
-    for milliseconds in (300, 300, 500):
-        clock.slept(milliseconds * MILLISECOND)
-        assert clock.now == milliseconds * MILLISECOND
-    clock.spend(READ)
-    clock.slept(SECOND)
-    assert clock.now == 1500 * MILLISECOND
-    assert done == [("event", SECOND)]
-
-
-def test_a_sleep_after_an_advance_begins_there():
-    clock = Clock(ClockMode.STEPS)
-    clock.spend(WRITE)
-    clock.advance(SECOND)
-    clock.slept(SECOND)
-    assert clock.now == 2 * SECOND + WRITE.nanoseconds
-
-
-@pytest.mark.parametrize(("mode", "counts"), [("real", False), ("steps", True), ("manual", False)])
-def test_a_sleep_counts_in_steps_while_something_is_due(mode, counts):
-    clock = Clock(ClockMode(mode), host=lambda: 0)
-    assert not clock.counts_sleep
-    clock.schedule(SECOND, lambda: None)
-    assert clock.counts_sleep is counts
-    clock.slept(SECOND // 2)
-    assert clock.now == (SECOND // 2 if counts else 0)
-
-
 def test_every_duration_has_its_evidence():
     for duration in (*DURATIONS, *PRICES):
         assert duration.what

@@ -2,17 +2,13 @@
 
 import math
 import select
-import subprocess
-import sys
 
-import pyfuse3
 import pytest
 import toy
 import trio
 from asking import CONTEXT, Asker
 
 from nvdimmfs.core.clock import Clock, ClockMode
-from nvdimmfs.fuse.sleepers import Sleepers
 from nvdimmfs.kernels.durations import SECOND
 
 NAME = "sys/plain"
@@ -117,47 +113,3 @@ def test_the_timekeeper_wakes_when_something_is_due():
             nursery.cancel_scope.cancel()
 
     trio.run(main)
-
-
-# Processes that sleep
-
-
-SLEEPS = "import sys, time; print(flush=True); time.sleep(1000)"
-READS = "import sys; print(flush=True); sys.stdin.read()"
-
-
-@pytest.mark.parametrize(("program", "asleep"), [(SLEEPS, True), (READS, False)])
-def test_a_process_that_sleeps_is_told_from_one_that_waits(program, asleep):
-    pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", program], stdin=pipe, stdout=pipe) as process:
-        process.stdout.readline()
-        sleepers = Sleepers()
-        handle = pyfuse3.FileHandleT(1)
-        sleepers.opened(handle, process.pid)
-        assert not sleepers.is_asleep
-        sleepers.acted(handle)
-        try:
-            while asleep and not sleepers.is_asleep:
-                """It is about to."""
-            assert sleepers.is_asleep is asleep
-        finally:
-            process.kill()
-            process.wait()
-        assert not sleepers.is_asleep
-        sleepers.close()
-
-
-def test_a_process_that_has_ended_leaves_it_to_the_one_before():
-    with subprocess.Popen([sys.executable, "-c", SLEEPS], stdout=subprocess.PIPE) as process:
-        process.stdout.readline()
-        ended = subprocess.Popen(["true"])
-        ended.wait()
-        sleepers = Sleepers()
-        for handle, number in enumerate((process.pid, ended.pid)):
-            sleepers.opened(handle, number)
-            sleepers.acted(handle)
-            sleepers.closed(handle)
-        while not sleepers.is_asleep:
-            """It is about to."""
-        process.kill()
-        sleepers.close()

@@ -116,9 +116,7 @@ class Scrub:
         if poll:
             self._pending = True
             self._next_poll = poll
-            self._bus.system.clock.schedule(
-                poll, self._work, f"{self._bus.name}: poll the state of a scrub"
-            )
+            self._bus.system.clock.schedule(poll, self._work, f"{self._bus.name}: poll the state of a scrub")
             return
         self.busy = False
         self.count += 1
