@@ -1,7 +1,7 @@
-"""What a block translation table keeps on media (drivers/nvdimm/btt.h, Linux 6.1).
+"""The layout of a block translation table on media (drivers/nvdimm/btt.h, Linux 6.1).
 
 A namespace is cut into arenas of at most 512 GiB.  Each holds an info block, the data blocks, a map from sector to
-block, a log of the writes under way, and a copy of the info block, in this order.
+block, a log of the writes in progress, and a copy of the info block, in this order.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ BTT_PAGE_SIZE = 4096
 #: Data blocks are a multiple of this many bytes apart (INT_LBASIZE_ALIGNMENT, drivers/nvdimm/nd.h).
 INTERNAL_LBASIZE_ALIGNMENT = 64
 
-#: Bytes of a sector with its metadata, which is what exceeds 512 or 4096 (btt_lbasize_supported,
+#: Bytes of a sector with its metadata, which are the bytes beyond 512 or 4096 (btt_lbasize_supported,
 #: drivers/nvdimm/btt_devs.c).
 LBASIZES = (512, 520, 528, 4096, 4104, 4160, 4224)
 
-#: Blocks held back for writes under way, one a lane (BTT_DEFAULT_NFREE, which is ND_MAX_LANES in drivers/nvdimm/nd.h).
+#: Blocks reserved for writes in progress, one for each lane (BTT_DEFAULT_NFREE; ND_MAX_LANES in drivers/nvdimm/nd.h).
 DEFAULT_NFREE = 256
 
 #: Bytes of a map entry (MAP_ENT_SIZE), of a log entry and of a lane's log group (struct log_entry, struct log_group).
@@ -97,7 +97,7 @@ class BttInfoBlock:
         external_nlba: sectors that the arena offers.
         internal_lbasize: bytes from one data block to the next.
         internal_nlba: data blocks, the free ones included.
-        nfree: data blocks held back for writes, and groups in the log.
+        nfree: data blocks reserved for writes, and groups in the log.
         infosize: 4096.
         nextoff: the next arena, or 0 in the last one.
         dataoff, mapoff, logoff, info2off: the other parts of the arena.
@@ -367,7 +367,7 @@ class MapEntry:
 
     @classmethod
     def decode(cls, raw: int, premap: int) -> MapEntry:
-        """What 32 bits say of the sector `premap`: without flags it was never written and is its own block."""
+        """Decode the entry of the sector `premap`.  An entry without flags was never written and maps to itself."""
         flags = raw & MAP_NORMAL
         if not flags:
             return cls(premap)

@@ -1,15 +1,16 @@
-"""What a sandbox and the machine behind a mount say to each other: one JSON object a message.
+"""Messages between a client, such as a sandbox, and the machine behind a mount: one JSON object for each message.
 
-An object has one key, the kind of message in the words below, and its fields as the value; bytes are base64.  Who opens
-the channel `sys/kernel/debug/nvdimmfs/control` speaks first, and either asks, one question at a time, or watches:
+An object has one key, the kind of message, and its fields as the value; bytes are encoded in base64.  The client opens
+the channel `sys/kernel/debug/nvdimmfs/control` and sends the first message.  A session either sends requests, one at a
+time, or watches:
 
-| it says | the machine answers |
+| the client sends | the machine replies with |
 |---|---|
 | `Ioctl` | `CopyIn`, `CopyOut` or the result |
 | `Copied`, `Fault` | the next of those |
 | `Load`, `Unload`, `Renumber` | the result |
-| `Watch` | nothing; then `DeviceEvent` and `EntryEvent` as they happen |
-| `Done` | nothing: what was told up to there has been acted on |
+| `Watch` | nothing; later `DeviceEvent` and `EntryEvent` as they happen |
+| `Done` | nothing: it acknowledges the events up to a sequence number |
 
 A result is `Result` or `Refused`.
 """
@@ -25,30 +26,30 @@ import attrs
 
 
 class ControlError(ValueError):
-    """A message that is none."""
+    """Bytes that are not a valid message."""
 
 
 class Message:
-    """A kind of message.  Its fields are numbers, words, bytes or pairs of words."""
+    """Base of the messages.  Their fields are numbers, strings, bytes or pairs of strings."""
 
     kinds: ClassVar[dict[str, type[Message]]] = {}
 
     def __init_subclass__(cls) -> None:
-        # attrs makes a second class of each slotted one; it takes the first one's place.
+        # attrs creates a second class for each slotted one, which replaces the first.
         Message.kinds[cls.__name__] = cls
 
 
 @attrs.frozen
 class Ioctl(Message):
-    """Somebody calls ioctl(2) on a device.
+    """A process calls ioctl(2) on a device.
 
     Attributes:
         kind: char or block.
         major, minor: the device's number.
-        request: what is asked for, all 32 bits.
-        argument: the address that the call was given.
+        request: the ioctl's number, all 32 bits.
+        argument: the address that the caller passed.
         writable: whether the file was opened for writing.
-        privileged: whether the caller may administer the system (CAP_SYS_ADMIN).
+        privileged: whether the caller has CAP_SYS_ADMIN.
     """
 
     kind: str
@@ -62,7 +63,7 @@ class Ioctl(Message):
 
 @attrs.frozen
 class CopyIn(Message):
-    """The machine wants bytes from the caller's memory, counted from the argument's address."""
+    """The machine reads `length` bytes of the caller's memory, `offset` bytes from the argument's address."""
 
     offset: int
     length: int
@@ -70,7 +71,7 @@ class CopyIn(Message):
 
 @attrs.frozen
 class CopyOut(Message):
-    """The machine puts bytes into the caller's memory."""
+    """The machine writes bytes to the caller's memory, `offset` bytes from the argument's address."""
 
     offset: int
     data: bytes
@@ -78,14 +79,14 @@ class CopyOut(Message):
 
 @attrs.frozen
 class Copied(Message):
-    """It is done; `data` is what was wanted."""
+    """The access is done; `data` holds the bytes that were read."""
 
     data: bytes
 
 
 @attrs.frozen
 class Fault(Message):
-    """There is no such memory."""
+    """The caller has not mapped this memory."""
 
 
 @attrs.frozen
@@ -104,7 +105,7 @@ class Unload(Message):
 
 @attrs.frozen
 class Renumber(Message):
-    """Give the device of that number another one: that of the node which stands for it.  `kind` is block or char."""
+    """Change the number of a device to that of the node which represents it.  `kind` is block or char."""
 
     kind: str
     major: int
@@ -115,14 +116,14 @@ class Renumber(Message):
 
 @attrs.frozen
 class Result(Message):
-    """It worked; what the system call returns."""
+    """Success: the return value of the system call."""
 
     value: int
 
 
 @attrs.frozen
 class Refused(Message):
-    """It did not: the errno, and why."""
+    """Failure: the errno and the reason."""
 
     errno: int
     reason: str
@@ -130,7 +131,7 @@ class Refused(Message):
 
 @attrs.frozen
 class Watch(Message):
-    """Tell of every device, and of entries that come and go in these directories (paths below /sys, "" for itself)."""
+    """Report every uevent, and entries added to or removed from directories (paths below /sys, "" for /sys)."""
 
     directories: tuple[str, ...]
 
@@ -150,12 +151,12 @@ class DeviceEvent(Message):
 
 @attrs.frozen
 class EntryEvent(Message):
-    """An entry has come or gone in a directory that is watched.
+    """An entry was added to or removed from a watched directory.
 
     Attributes:
         sequence: of this session's messages.
         path: below /sys, without a leading slash.
-        present: whether it is there now.
+        present: whether it exists now.
     """
 
     sequence: int
@@ -165,7 +166,7 @@ class EntryEvent(Message):
 
 @attrs.frozen
 class Done(Message):
-    """Everything up to that message of a session that watches has been acted on."""
+    """The client has processed all events up to a sequence number."""
 
     sequence: int
 
@@ -192,11 +193,11 @@ def decode(data: bytes) -> Message:
     except ControlError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ControlError(f"no control message: {data[:80]!r}") from error
+        raise ControlError(f"not a control message: {data[:80]!r}") from error
 
 
 def _field(wanted: Any, value: Any) -> Any:  # noqa: ANN401  # JSON comes in, a field's value goes out
-    """A field's value of the type that is wanted; TypeError or ValueError when it is none."""
+    """Convert a value to the type of its field.  TypeError or ValueError when it has another."""
     if wanted is bytes:
         return base64.b64decode(value, validate=True)
     if wanted == tuple[str, ...]:
@@ -205,5 +206,5 @@ def _field(wanted: Any, value: Any) -> Any:  # noqa: ANN401  # JSON comes in, a 
         pairs = (_field(list, pair) for pair in _field(list, value))
         return tuple((_field(str, key), _field(str, text)) for key, text in pairs)
     if type(value) is not wanted:
-        raise TypeError(f"{value!r} is no {wanted}")
+        raise TypeError(f"{value!r} is not a {wanted}")
     return value

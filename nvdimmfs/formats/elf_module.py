@@ -1,7 +1,7 @@
-"""Kernel modules as files: ELF objects that tell modprobe(8), modinfo(8) and depmod(8) what they are.
+"""Kernel modules as files: ELF objects with the metadata that modprobe(8), modinfo(8) and depmod(8) read.
 
-There is no code in them: no kernel could run them.  They have the section .modinfo, texts `key=value` each with a NUL;
-the names that they lend to others, as NUL-terminated texts in __ksymtab_strings; and those that they borrow, as
+The files contain no code, so that no kernel could run them.  They have the section .modinfo (NUL-terminated strings
+`key=value`), the names of exported symbols as NUL-terminated strings in __ksymtab_strings, and imported symbols as
 undefined symbols.  (ELF: System V ABI, AMD64 supplement; sections of a module: include/linux/export.h and moduleinfo.h,
 Linux 6.1.)
 """
@@ -35,16 +35,16 @@ _ALIGN = 8
 
 @attrs.frozen
 class ModuleInfo:
-    """What a module's file says of itself.
+    """The metadata of a module.
 
     Attributes:
         name: as modprobe(8) knows it.
-        imports: the modules that it needs, in the order in which its file names them, each with a symbol that it takes
-            from there.
+        imports: the modules that it depends on, in the order in which its file names them, each with a symbol that it
+            imports from there.
         aliases: the modaliases that it is loaded for.
         parameters: names and types of its parameters.
-        intree: built with the kernel, and not beside it.
-        license: what MODULE_LICENSE says.
+        intree: whether it was built with the kernel, not out of tree.
+        license: the value of MODULE_LICENSE.
     """
 
     name: str
@@ -56,7 +56,7 @@ class ModuleInfo:
 
     @property
     def depends(self) -> tuple[str, ...]:
-        """The names of the modules that it needs."""
+        """The names of the modules that it depends on."""
         return tuple(module for module, _ in self.imports)
 
 
@@ -72,12 +72,12 @@ class _Section:
 
 
 def elf_module(info: ModuleInfo, vermagic: str, exports: Iterable[str] = ()) -> bytes:
-    """A module's file.
+    """Return the contents of a module's file.
 
     Args:
-        info: what it says of itself.
-        vermagic: the kernel that it is for: a release and the options that matter.
-        exports: the symbols that others may take from it.
+        info: its metadata.
+        vermagic: the kernel that it is built for: a release and the options that matter.
+        exports: the symbols that other modules may import from it.
     """
     names, symbols = _symbols([symbol for _, symbol in info.imports])
     sections = [
@@ -92,16 +92,16 @@ def elf_module(info: ModuleInfo, vermagic: str, exports: Iterable[str] = ()) -> 
 
 
 def module_name(image: bytes) -> str:
-    """The name that a module's file gives itself.  ValueError for what is no module, or not whole."""
+    """Return the module's name from its file.  ValueError for a file that is not a complete module."""
     if len(image) < _FILE_HEADER.size:
         raise ValueError("too short for an ELF object")
     header = _FILE_HEADER.unpack_from(image)
     identification, kind, machine, headers_at = header[0], header[1], header[2], header[6]
     header_size, count, names_index = header[11:]
     if identification[:4] != _IDENTIFICATION[:4] or (kind, machine) != (_RELOCATABLE, _X86_64):
-        raise ValueError("no ELF object of this architecture")
+        raise ValueError("not an ELF object of this architecture")
     if header_size != _SECTION_HEADER.size or headers_at + count * header_size > len(image) or names_index >= count:
-        raise ValueError("the sections' headers are not there")
+        raise ValueError("the section headers are missing")
     table = image[headers_at : headers_at + count * header_size]
     sections = [(fields[0], image[fields[4] : fields[4] + fields[5]]) for fields in _SECTION_HEADER.iter_unpack(table)]
     names = sections[names_index][1]

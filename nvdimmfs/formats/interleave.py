@@ -1,4 +1,4 @@
-"""The cookies by which labels know their interleave set (acpi_nfit_init_interleave_set, drivers/acpi/nfit/core.c, 6.1).
+"""The cookies that link labels to their interleave set (acpi_nfit_init_interleave_set, drivers/acpi/nfit/core.c, 6.1).
 
 A cookie is a checksum over one record for each DIMM of the set.  All numbers are those of the NFIT, little-endian; the
 attributes under nfit/ show vendor and serial with their bytes reversed.
@@ -24,7 +24,7 @@ _U64 = struct.Struct("<Q")
 
 @attrs.frozen(kw_only=True)
 class InterleavedDimm:
-    """What the NFIT says of one DIMM in an interleave set.
+    """The entry of one DIMM of an interleave set in the NFIT.
 
     Attributes:
         region_offset: of the memory device's region mapping, bytes; firmware gives each DIMM of a set another.
@@ -39,19 +39,19 @@ class InterleavedDimm:
 
     @property
     def identity(self) -> tuple[int, int, int, int]:
-        """What tells one DIMM from another."""
+        """The values that distinguish DIMMs."""
         return self.serial_number, self.vendor_id, self.manufacturing_date, self.manufacturing_location
 
 
 @attrs.frozen(kw_only=True)
 class InterleaveSet:
-    """What a region over an interleave set knows of it (struct nd_interleave_set).
+    """A region's description of its interleave set (struct nd_interleave_set).
 
     Attributes:
         type_guid: the type of the range.
-        cookie1: stands in labels of version 1.1.
-        cookie2: stands in labels of version 1.2.
-        altcookie: stands in labels 1.1 of kernels that sorted by the bytes of the offset; accepted, never written.
+        cookie1: stored in labels of version 1.1.
+        cookie2: stored in labels of version 1.2.
+        altcookie: stored in labels 1.1 by kernels that sorted by the bytes of the offset; accepted, never written.
         positions: for each mapping, in the order in which the DIMMs were given, its place in the set.
     """
 

@@ -1,4 +1,4 @@
-"""The index files of libkmod, such as modules.dep.bin: sorted texts with values, looked up without reading the whole.
+"""The index files of libkmod, such as modules.dep.bin: sorted keys with values, searchable without reading it all.
 
 A file is a trie.  Numbers are big-endian.  It begins with the magic, the version and a reference to the root; nodes
 follow, each after its children.  A reference is the offset of a node in the low 28 bits, and in the high ones which
@@ -34,7 +34,7 @@ _NUMBER = struct.Struct(">I")
 
 @attrs.frozen
 class Entry:
-    """A key with one of its values; of several, that with the lowest priority comes first."""
+    """A key with one of its values; the value with the lowest priority comes first."""
 
     key: str
     value: str
@@ -48,7 +48,7 @@ class _Node:
     values: list[Entry] = attrs.Factory(list)
 
     def insert(self, key: bytes, entry: Entry) -> None:
-        """Enter a value below this node; `key` begins with the prefix."""
+        """Insert a value below this node; `key` begins with the prefix."""
         rest = key[len(self.prefix) :]
         if not rest:
             self._enter(entry)
@@ -102,7 +102,7 @@ class _Node:
 
 
 def write_index(entries: Iterable[Entry]) -> bytes:
-    """The bytes of an index.  Keys and values are ASCII without NUL."""
+    """Return the bytes of an index.  Keys and values are ASCII without NUL."""
     root = _Node()
     for entry in entries:
         root.insert(entry.key.encode("ascii"), entry)

@@ -1,7 +1,7 @@
-"""A DIMM's label area: which namespaces its capacity is divided into (drivers/nvdimm/label.h, Linux 6.1; UEFI 2.7).
+"""A DIMM's label area, which divides its capacity into namespaces (drivers/nvdimm/label.h, Linux 6.1; UEFI 2.7).
 
-Two index blocks, then slots for labels.  Nothing in use is ever overwritten: a label goes to a free slot, and the older
-of the two index blocks is replaced by one that says so.  Wherever that is cut off, one index block is whole.
+Two index blocks precede the slots for labels.  An update never overwrites anything in use: it writes the label to a
+free slot, then replaces the older of the two index blocks.  After a crash at any point, one index block is intact.
 """
 
 from __future__ import annotations
@@ -296,7 +296,7 @@ class NamespaceLabel:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> NamespaceLabel:
-        """The fields of a whole slot, whose length tells the version; not validated."""
+        """Decode a whole slot, whose length determines the version; nothing is validated."""
         own, name, flags, nlabel, position, isetcookie, lbasize, dpa, rawsize, slot = _LABEL.unpack_from(data)
         align, type_guid, abstraction_guid = 0, None, None
         if len(data) >= LABEL_SIZE_1_2:

@@ -273,7 +273,7 @@ class ArsCapability(Structure):
 
     Attributes:
         address, length: the range, in bytes.
-        status: of the firmware; the extended half says which kinds of memory can be scrubbed, see `ARS_SCRUBS`.
+        status: of the firmware; the extended half lists the kinds of memory that can be scrubbed, see `ARS_SCRUBS`.
         max_ars_out: bytes of the longest ARS status.
         clear_error_unit: errors are cleared in multiples of this many bytes.
         flags: see ACPI.

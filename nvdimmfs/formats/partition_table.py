@@ -1,7 +1,7 @@
 """Partition tables: GPT (UEFI 2.10, section 5) and MBR with logical partitions, as Linux 6.1 reads them.
 
-Facts from block/partitions/efi.c, msdos.c and core.c.  What is nested in an MBR partition (BSD, Solaris, Minix, ...)
-and the tables of other platforms are not looked for.
+Facts from block/partitions/efi.c, msdos.c and core.c.  Tables nested in an MBR partition (BSD, Solaris, Minix, ...)
+and those of other platforms are ignored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 
 from nvdimmfs.units import U64_MASK
 
-#: Bytes of the sectors that MBR tables and the kernel's own numbers count in.
+#: Bytes of the sectors in which MBR tables and the kernel count.
 SECTOR_SIZE = 512
 
 #: A disk has no more partitions, itself included (DISK_MAX_PARTS, include/linux/blkdev.h).
@@ -32,7 +32,7 @@ _EXTENDED_TYPES = (0x05, 0x0F, 0x85)
 _PROTECTIVE_TYPE = 0xEE
 #: The first logical partition.
 _FIRST_LOGICAL = 5
-#: So many tables of logical partitions in a row may hold none (a loop has no end).
+#: How many consecutive tables of logical partitions may be empty, so that a loop of tables ends.
 _MOST_EMPTY_TABLES = 100
 
 # The GPT header and its entries.
@@ -44,7 +44,7 @@ _GUID_ENTRY = struct.Struct("<16s16sQQ8x72s")
 _LARGEST_ENTRY_ARRAY = 4 << 20
 
 
-#: Gives bytes: an offset and a length within the disk.
+#: Reads bytes, given an offset and a length within the disk.
 Read = Callable[[int, int], bytes]
 
 
@@ -66,17 +66,17 @@ class PartitionEntry:
 
     @property
     def end(self) -> int:
-        """The sector behind it, added up in 64 bits as the kernel does: an end before the start comes out as it is."""
+        """The sector after it, computed in 64 bits as the kernel does: an end before the start stays one."""
         # sector_t, include/linux/types.h
         return (self.start + self.count) & U64_MASK
 
 
 @frozen
 class Sectors:
-    """What is on a disk to look for partitions on.
+    """The contents of a disk that is scanned for partitions.
 
     Attributes:
-        read: gives its bytes.
+        read: reads its bytes.
         size: bytes.
         block_size: bytes of a logical block.
     """
@@ -86,7 +86,7 @@ class Sectors:
     block_size: int
 
     def sector(self, number: int) -> bytes | None:
-        """512 bytes; None behind the end."""
+        """The 512 bytes of a sector; None past the end of the disk."""
         offset = number * SECTOR_SIZE
         return self.read(offset, SECTOR_SIZE) if offset + SECTOR_SIZE <= self.size else None
 
@@ -96,9 +96,9 @@ class Sectors:
 
 
 def partitions_of(disk: Sectors) -> list[PartitionEntry]:
-    """The partitions that the kernel makes of a disk, by number.
+    """Return the partitions that the kernel finds on a disk, by number.
 
-    What starts behind the disk's end is left out, what crosses it is cut.
+    A partition that starts past the end of the disk is dropped, one that crosses the end is truncated.
     """
     first = disk.sector(0)
     if first is None or first[_MAGIC_AT:] != _MAGIC:
@@ -144,7 +144,7 @@ def _mbr(disk: Sectors, first: bytes) -> Iterator[PartitionEntry]:
         if not entry.is_extended:
             yield PartitionEntry(slot, start, count)
             continue
-        # No more of it than a boot loader needs.
+        # The kernel exposes only as much of it as a boot loader needs.
         yield PartitionEntry(slot, start, min(count, max(unit, 2)))
         for inner, inner_count in _logical(disk, start, count):
             if logical >= MOST_PARTITIONS:
@@ -177,10 +177,10 @@ def _logical(disk: Sectors, first: int, count: int) -> Iterator[tuple[int, int]]
 
 
 def _gpt(disk: Sectors, first: bytes) -> list[PartitionEntry] | None:
-    """The partitions of a GPT; None when there is none that counts.
+    """Return the partitions of a GPT; None without a valid one.
 
-    It counts where the MBR says so and the primary header is sound: the kernel looks at the alternate one only when it
-    is told to on its command line.
+    It is valid when the MBR is a protective one and the primary header is intact: the kernel reads the alternate
+    header only with the option `gpt` on its command line.
     """
     if not any(entry.kind == _PROTECTIVE_TYPE and entry.start == _HEADER_LBA for entry in _mbr_entries(first)):
         return None
@@ -198,7 +198,7 @@ def _gpt(disk: Sectors, first: bytes) -> list[PartitionEntry] | None:
 
 
 def _gpt_entries(disk: Sectors) -> bytes | None:
-    """The array of entries of a sound primary header."""
+    """The array of entries of an intact primary header."""
     block = disk.read(_HEADER_LBA * disk.block_size, disk.block_size) if disk.last_block > _HEADER_LBA else b""
     if not block.startswith(_SIGNATURE):
         return None

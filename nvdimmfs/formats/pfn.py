@@ -19,7 +19,7 @@ DAX_SIGNATURE = b"NVDIMM_DAX_INFO\0"
 #: Where the block lies in its namespace, in bytes (SZ_4K, drivers/nvdimm/pfn_devs.c).
 INFO_BLOCK_OFFSET = 4096
 
-#: What a block of minor version below 4 was written with, in bytes (nd_pfn_validate, drivers/nvdimm/pfn_devs.c).
+#: The sizes for which a block of minor version below 4 was written, in bytes (nd_pfn_validate, pfn_devs.c).
 LEGACY_PAGE_SIZE = 4096
 LEGACY_PAGE_STRUCT_SIZE = 64
 
@@ -30,7 +30,7 @@ _FIELDS = struct.Struct("<16s16s16sIHHQQIIIIIH")
 
 
 class PfnMode(enum.IntEnum):
-    """Where the struct pages of a namespace live (enum nd_pfn_mode, drivers/nvdimm/nd.h).  NONE is never on media."""
+    """Where the struct pages of a namespace are (enum nd_pfn_mode, drivers/nvdimm/nd.h).  NONE is never on media."""
 
     NONE = 0
     RAM = 1
@@ -47,7 +47,7 @@ class PfnInfoBlock:
         parent_uuid: the namespace's; null for one without a label.
         flags: always 0.
         version_major: 1; no kernel checks it.
-        version_minor: 0 to 4; it says which of the fields below `mode` count, see `upgraded`.
+        version_minor: 0 to 4; determines which of the fields after `mode` are valid, see `upgraded`.
         dataoff: bytes from the start of the namespace to the first byte of data.
         npfns: pages of data.
         mode: a `PfnMode`, or a value no kernel writes.

@@ -23,7 +23,7 @@ class Structure:
     layout: ClassVar[struct.Struct]
 
     def __init__(self, *fields: int | bytes) -> None:
-        """Replaced by attrs; says that a structure is made of numbers and bytes."""
+        """Replaced by attrs; declares the types of fields: numbers and bytes."""
 
     @classmethod
     def size(cls) -> int:

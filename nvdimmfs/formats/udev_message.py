@@ -1,7 +1,7 @@
-"""Messages that tell user space of devices: the kernel's own, and udev's to those who listen through libudev.
+"""Netlink messages that report uevents to user space: the kernel's, and udev's for listeners that use libudev.
 
-Both carry the properties of an event, KEY=VALUE words that each end in NUL.  Numbers are in the host's byte order where
-nothing else is said: a message never leaves the host.
+Both carry the properties of an event, NUL-terminated strings KEY=VALUE.  Numbers are in the host's byte order unless
+noted otherwise: a message never leaves the host.
 
 The kernel's (kobject_uevent_env, lib/kobject_uevent.c, Linux 6.1):
 
@@ -19,7 +19,7 @@ udev's (struct monitor_netlink_header, src/libsystemd/sd-device/device-monitor.c
     28  4  hash of DEVTYPE, big-endian; 0 without one
     32  8  which tags there may be, a Bloom filter, big-endian; 0 without tags
 
-A listener's socket filter compares the hashes, so that what does not interest it never wakes it.
+A listener's socket filter compares the hashes, so that events of other subsystems do not wake the listener.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from collections.abc import Collection, Mapping, Sequence
 
 from nvdimmfs.units import U32_MASK
 
-#: How a message begins that udev sent, 8 bytes.
+#: The first 8 bytes of a message from udev.
 PREFIX = b"libudev\0"
 
-#: Tells the layout's version apart (UDEV_MONITOR_MAGIC).
+#: Identifies the version of the layout (UDEV_MONITOR_MAGIC).
 MAGIC = 0xFEEDCAFE
 
-#: How many bytes of properties the kernel has room for (UEVENT_BUFFER_SIZE, include/linux/kobject.h, Linux 6.1).
+#: Size of the kernel's buffer for properties, in bytes (UEVENT_BUFFER_SIZE, include/linux/kobject.h, Linux 6.1).
 PROPERTIES_SIZE = 2048
 
 _HOST_FIELDS = struct.Struct("=3I")
@@ -54,13 +54,13 @@ _BLOOM_SHIFTS = (0, 6, 12, 18)
 
 
 def kernel_message(properties: Sequence[tuple[str, str]]) -> bytes:
-    """The message that the kernel sends.
+    """Return the message that the kernel sends.
 
     Args:
         properties: the KEY, VALUE pairs, ACTION and DEVPATH among them, in the order in which they are sent.
 
     Raises:
-        ValueError: one that cannot be sent, or that the kernel would have no room for.
+        ValueError: an invalid property, or more bytes than the kernel's buffer holds.
     """
     words = _words(properties)
     if len(words) > PROPERTIES_SIZE:
@@ -70,14 +70,14 @@ def kernel_message(properties: Sequence[tuple[str, str]]) -> bytes:
 
 
 def udev_message(properties: Mapping[str, str]) -> bytes:
-    """The message that udev sends.
+    """Return the message that udev sends.
 
     Args:
         properties: ACTION, DEVPATH, SUBSYSTEM, SEQNUM (libudev drops an event that lacks one of them) and the others.
             TAGS, when there are any, are between colons, as in `:seat:systemd:`.
 
     Raises:
-        ValueError: one that cannot be sent.
+        ValueError: an invalid property.
     """
     words = _words(properties.items())
     devtype, tags = properties.get("DEVTYPE"), properties.get("TAGS", "")
@@ -90,7 +90,7 @@ def udev_message(properties: Mapping[str, str]) -> bytes:
 
 
 def string_hash(text: str) -> int:
-    """What a listener's socket filter compares instead of the text, 32 bits."""
+    """The 32-bit hash that a listener's socket filter compares instead of the string."""
     return murmur_hash2(text.encode("latin-1"))
 
 
@@ -105,7 +105,7 @@ def tag_bloom(tags: list[str]) -> int:
 
 
 def murmur_hash2(data: bytes, seed: int = 0) -> int:
-    """MurmurHash2 of 32 bits, words in the host's byte order (Austin Appleby, who put it into the public domain)."""
+    """MurmurHash2 of 32 bits, words in the host's byte order (Austin Appleby, public domain)."""
     result = (seed ^ len(data)) & U32_MASK
     whole = len(data) & ~3
     for position in range(0, whole, 4):
@@ -119,8 +119,8 @@ def murmur_hash2(data: bytes, seed: int = 0) -> int:
 
 
 def _words(properties: Collection[tuple[str, str]]) -> bytes:
-    """The properties as they are sent.  ValueError when a listener would read something else."""
+    """Encode the properties.  ValueError for one that a listener would decode to something else."""
     for key, value in properties:
         if not key or "=" in key or "\0" in key + value:
-            raise ValueError(f"{key!r}={value!r} is no property")
+            raise ValueError(f"{key!r}={value!r} is not a valid property")
     return "".join(f"{key}={value}\0" for key, value in properties).encode("latin-1")

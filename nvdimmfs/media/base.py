@@ -1,4 +1,4 @@
-"""What every medium can do, and a window onto part of one."""
+"""The interface of a medium, and a window onto part of one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 
 
 class MediaError(ValueError):
-    """A medium that cannot be had as asked for; the message is one line for a person."""
+    """A medium that cannot be opened; the message is one line for the user."""
 
 
 class Media(ABC):
     """Persistent bytes of a fixed size, all zero until written.
 
-    A range outside of it is a bug of the caller: ValueError.  What the host refuses (ENOSPC, EIO) is an OSError.
+    A range outside of it is a bug of the caller: ValueError.  A failure of the host (ENOSPC, EIO) is an OSError.
     """
 
     @property
@@ -22,23 +22,23 @@ class Media(ABC):
 
     @abstractmethod
     def read(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes from `offset` on; what was never written is zero."""
+        """Return exactly `length` bytes from `offset` on; bytes that were never written are zero."""
 
     @abstractmethod
     def write(self, offset: int, data: bytes | memoryview) -> None:
-        """Replace the bytes at `offset`; on return they survive the end of this process."""
+        """Write bytes at `offset`; on return they survive the end of this process."""
 
     @abstractmethod
     def zero(self, offset: int, length: int) -> None:
-        """Make a range read as zeros, at a cost that follows what was written in it, not its length."""
+        """Zero a range, at a cost proportional to the bytes written in it, not to its length."""
 
     @abstractmethod
     def flush(self) -> None:
-        """Return once everything written would survive a power cut."""
+        """Return once all written bytes would survive a power failure."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give back what the medium holds; it cannot be used afterwards.  A second call does nothing."""
+        """Release the resources of the medium; it cannot be used afterwards.  A second call does nothing."""
 
     def require_range(self, offset: int, length: int) -> None:
         """ValueError unless the range lies on the medium."""
@@ -49,18 +49,18 @@ class Media(ABC):
 class MediaWindow(Media):
     """Part of a medium as a medium: a namespace in a region, the data behind an info block.
 
-    It borrows: closing it closes nothing.
+    Closing it leaves the medium open.
 
     Attributes:
-        media: the medium it looks at, itself no window.
-        start: where its first byte lies on that medium, in bytes.
+        media: the underlying medium, which is not a window itself.
+        start: offset of its first byte on that medium.
     """
 
     def __init__(self, media: Media, start: int, size: int) -> None:
         media.require_range(start, size)
         self.media: Media = media
         self.start: int = start
-        if type(media) is MediaWindow:  # no chain of windows to go through at each read
+        if type(media) is MediaWindow:  # so that a read does not go through a chain of windows
             self.media, self.start = media.media, media.start + start
         self._size = size
 
@@ -84,4 +84,4 @@ class MediaWindow(Media):
         self.media.flush()
 
     def close(self) -> None:
-        """Nothing: the medium belongs to whoever opened it."""
+        """Do nothing: the opener of the medium closes it."""

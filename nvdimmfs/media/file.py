@@ -15,12 +15,12 @@ _ZEROS = bytes(1024 * 1024)
 
 
 class FileMedia(Media):
-    """A sparse file whose bytes outlive the process: after write() a kill -9 takes nothing back.
+    """A sparse file whose bytes outlive the process: SIGKILL after write() loses nothing.
 
     Args:
-        path: the file; made, sparse, when it is missing or empty.
-        size: its size in bytes.  MediaError when the file has another, is no regular file, or is in use as a medium
-            elsewhere: two engines on one file would destroy each other's data.
+        path: the file; created, or extended as a sparse file, when it is missing or empty.
+        size: its size in bytes.  MediaError when the file has another size, is not a regular file, or is in use as a
+            medium elsewhere: two engines on one file would destroy each other's data.
     """
 
     def __init__(self, path: str | os.PathLike[str], size: int) -> None:
@@ -51,7 +51,7 @@ class FileMedia(Media):
             written += os.pwrite(self._fd, memoryview(data)[written:], offset + written)
 
     def zero(self, offset: int, length: int) -> None:
-        """Overwrite with zeros what the file stores of the range; holes stay holes."""
+        """Zero the parts of the range that the file stores; holes stay holes."""
         self.require_range(offset, length)
         end = offset + length
         while offset < end:
@@ -72,7 +72,7 @@ class FileMedia(Media):
             self._fd = -1
 
     def _claim(self) -> None:
-        """Make sure that the file is ours and has the right size."""
+        """Lock the file, and check or set its size."""
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode):
             raise MediaError(f"{self.path} is not a regular file")
@@ -84,10 +84,10 @@ class FileMedia(Media):
         if present == 0:
             os.ftruncate(self._fd, self._size)
         elif present != self._size:
-            raise MediaError(f"{self.path} has {present} bytes, but {self._size} are wanted")
+            raise MediaError(f"{self.path} has {present} bytes, not {self._size}")
 
     def _read_rest(self, data: bytes, offset: int, length: int) -> bytes:
-        """Go on after a short read: the host returns at most 2 GiB at once."""
+        """Continue after a short read: the host returns at most 2 GiB at once."""
         pieces = [data]
         done = len(data)
         while done < length:
@@ -99,7 +99,7 @@ class FileMedia(Media):
         return b"".join(pieces)
 
     def _next_data(self, offset: int) -> int | None:
-        """Where the file next stores bytes, from `offset` on; None when only a hole follows."""
+        """The next offset, from `offset` on, at which the file stores bytes; None when only a hole follows."""
         try:
             return os.lseek(self._fd, offset, os.SEEK_DATA)
         except OSError as error:

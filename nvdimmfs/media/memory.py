@@ -7,19 +7,19 @@ from collections.abc import Iterator
 
 from nvdimmfs.media.base import Media
 
-#: Bytes that one write brings into memory at least: small beside a BTT's 16 KiB log, large beside Python's overhead.
+#: Granularity of allocation, in bytes: no more than a BTT's log, 16 KiB, and large beside Python's overhead.
 CHUNK_SIZE = 16 * 1024
 
 
 class MemoryMedia(Media):
-    """Sparse memory: a petabyte costs nothing until bytes are written, and zeroed chunks are given back."""
+    """Sparse memory: a petabyte costs nothing until bytes are written, and zeroed chunks are freed."""
 
     def __init__(self, size: int) -> None:
         if size < 0:
             raise ValueError(f"a medium cannot have {size} bytes")
         self._size = size
         self._chunks: dict[int, bytearray] = {}
-        self._order: list[int] = []  # the keys of _chunks, sorted, so that zero() finds what lies in a range
+        self._order: list[int] = []  # the keys of _chunks, sorted, so that zero() finds the chunks in a range
 
     @property
     def size(self) -> int:
@@ -27,13 +27,13 @@ class MemoryMedia(Media):
 
     @property
     def resident(self) -> int:
-        """Bytes of memory that the contents take up."""
+        """Bytes of memory allocated for the contents."""
         return len(self._chunks) * CHUNK_SIZE
 
     def read(self, offset: int, length: int) -> bytes:
         self.require_range(offset, length)
         index, start = divmod(offset, CHUNK_SIZE)
-        if start + length <= CHUNK_SIZE:  # nearly always: small reads are not put together
+        if start + length <= CHUNK_SIZE:  # the common case: one chunk holds all of it
             chunk = self._chunks.get(index)
             return bytes(length) if chunk is None else bytes(chunk[start : start + length])
         pieces: list[bytes | memoryview] = []
@@ -67,7 +67,7 @@ class MemoryMedia(Media):
         self._drop(first, last)
 
     def flush(self) -> None:
-        """Nothing: memory is as persistent as this medium gets."""
+        """Do nothing: the contents are only in memory."""
 
     def close(self) -> None:
         self._chunks.clear()
@@ -86,7 +86,7 @@ class MemoryMedia(Media):
             chunk[start:end] = bytes(end - start)
 
     def _drop(self, first: int, last: int) -> None:
-        """Forget the chunks from `first` up to, not including, `last`."""
+        """Free the chunks from `first` up to, not including, `last`."""
         low, high = bisect_left(self._order, first), bisect_left(self._order, last)
         for index in self._order[low:high]:
             del self._chunks[index]

@@ -1,4 +1,4 @@
-"""A medium that is there only in part: addresses at which a machine has no memory."""
+"""A medium that is populated only in part: the machine has no memory at the other addresses."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from nvdimmfs.media.base import Media
 
 
 class PopulatedMedia(Media):
-    """Bytes where there is memory, and nothing between: reads give zeros there and writes are lost, as on a bus.
+    """Bytes where memory is installed; elsewhere reads return zeros and writes are lost, as on a memory bus.
 
     Attributes:
-        media: what holds the bytes.
-        populated: (first, end) offsets at which there is memory, in bytes, sorted, none touching another.
+        media: the medium that holds the bytes.
+        populated: (first, end) offsets at which memory is installed, in bytes, sorted, not adjacent.
     """
 
     def __init__(self, media: Media, populated: tuple[tuple[int, int], ...]) -> None:

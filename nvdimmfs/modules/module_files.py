@@ -1,7 +1,7 @@
-"""The modules for persistent memory as files: where they lie, how large they are, what needs what.
+"""The modules for persistent memory as files: their folders, sizes and dependencies.
 
-Read off Debian's kernel 6.1.0-56-amd64, whose modules answered the recordings, and off the modules that
-tools/testing/nvdimm builds beside it.
+Taken from Debian's kernel 6.1.0-56-amd64, on which the recordings were made, and from the modules that
+tools/testing/nvdimm builds for it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ class ModuleFile:
     """A module's file.
 
     Attributes:
-        info: what it says of itself.
-        folder: where it lies below /lib/modules/RELEASE.
+        info: its metadata.
+        folder: its folder below /lib/modules/RELEASE.
         size: bytes of code and data once it is loaded.
     """
 
@@ -36,7 +36,7 @@ class ModuleFile:
 
     @property
     def taint(self) -> str:
-        """What it does to the kernel: `O` out of tree, `E` not signed."""
+        """How it taints the kernel: `O` out of tree, `E` unsigned."""
         return "" if self.info.intree else "OE"
 
 
@@ -70,7 +70,7 @@ _DAX_HMEM_FILE = ModuleFile(
 )
 _KMEM_FILE = ModuleFile(_KMEM, "kernel/drivers/dax", 16384)
 
-#: Those that come with the kernel, in the order of its modules.order.
+#: The modules of the distribution's kernel, in the order of its modules.order.
 STOCK_MODULES = (
     ModuleFile(_NFIT, "kernel/drivers/acpi/nfit", 73728),
     _DAX_HMEM_FILE,
@@ -83,7 +83,7 @@ STOCK_MODULES = (
     ModuleFile(_ND_E820, "kernel/drivers/nvdimm", 16384),
 )
 
-#: The module that puts itself between the others and the kernel's memory, and a function of its for each who calls one.
+#: The module that intercepts the memory functions of the others, and for each of them one function that it calls.
 _IOMAP = "nfit_test_iomap"
 _WRAPPED = {
     "libnvdimm": "__wrap_devm_memremap",
@@ -95,7 +95,7 @@ _WRAPPED = {
 
 
 def _test_module(info: ModuleInfo, size: int) -> ModuleFile:
-    """The module as it is built for tests: what it calls of `nfit_test_iomap` stands behind libnvdimm."""
+    """Return a module as tools/testing/nvdimm builds it: it imports `nfit_test_iomap` after libnvdimm."""
     imports = info.imports
     if info.name in _WRAPPED:
         imports = (*imports[:1], (_IOMAP, _WRAPPED[info.name]), *imports[1:])
@@ -114,7 +114,7 @@ _NFIT_TEST = ModuleInfo(
     ),
 )
 
-#: Those of a kernel that is tested with `nfit_test`, which stands below the others and above them.
+#: The modules of a kernel with `nfit_test`; `nfit_test_iomap` comes before the others, `nfit_test` after them.
 TEST_MODULES = (
     _DAX_HMEM_FILE,
     _KMEM_FILE,
@@ -129,27 +129,27 @@ TEST_MODULES = (
     _test_module(_NFIT_TEST, 49152),
 )
 
-#: Those that device dax needs; the oldest kernels have none of them.
+#: The modules of device dax; the oldest kernels have none of them.
 _DAX_MODULES = frozenset({"dax_hmem", "dax_pmem", "device_dax", "kmem"})
 
 
 def modules_of_kernel(*, test: bool, dax: bool) -> tuple[ModuleFile, ...]:
-    """All modules of a kernel, in the order of its modules.order.
+    """Return all modules of a kernel, in the order of its modules.order.
 
     Args:
-        test: it is tested with `nfit_test`.
-        dax: it has device dax.
+        test: whether it is a kernel with `nfit_test`.
+        dax: whether it has device dax.
     """
     files = TEST_MODULES if test else STOCK_MODULES
     return files if dax else tuple(_without_dax(file) for file in files if file.name not in _DAX_MODULES)
 
 
 def _without_dax(file: ModuleFile) -> ModuleFile:
-    """The module where there is no device dax that it could need, as `nfit_test` does."""
+    """Return a module without its imports from device dax, for a kernel that has none."""
     imports = tuple((module, symbol) for module, symbol in file.info.imports if module not in _DAX_MODULES)
     return attrs.evolve(file, info=attrs.evolve(file.info, imports=imports))
 
 
-#: What a distribution loads by itself, in this order: what announces the memory, then what drives it.  What a module
-#: needs comes with it.
+#: The modules that a distribution loads at boot, in this order: those that announce memory, then the drivers.
+#: Dependencies are loaded with them.
 BOOT_MODULES = ("nd_e820", "nfit", "nfit_test", "nd_pmem", "dax_pmem", "dax_hmem", "device_dax")

@@ -1,4 +1,4 @@
-"""/lib/modules/RELEASE: the modules' files and the lists that depmod(8) makes of them."""
+"""/lib/modules/RELEASE: the modules' files and the indexes that depmod(8) generates."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from nvdimmfs.formats.elf_module import elf_module
 from nvdimmfs.formats.kmod_index import Entry, write_index
 from nvdimmfs.modules.module_files import ModuleFile
 
-#: What follows the release in the reference kernel's vermagic.
+#: The options after the release in the reference kernel's vermagic.
 VERMAGIC_OPTIONS = "SMP preempt mod_unload modversions "
 
-#: What persistent memory needs and the reference kernel has built in.
+#: Modules that persistent memory needs and that are built into the reference kernel.
 BUILTIN_PATHS = ("kernel/drivers/dax/dax.ko",)
 _BUILTIN_MODINFO = b"dax.license=GPL v2\0dax.file=drivers/dax/dax\0"
 
 
 def write_module_folder(folder: Path, files: Sequence[ModuleFile], release: str) -> None:
-    """Fill a folder as a kernel's package and depmod(8) leave /lib/modules/RELEASE.
+    """Fill a folder as a kernel's package and depmod(8) fill /lib/modules/RELEASE.
 
-    Besides the modules themselves there is what libkmod looks into (`modules.*.bin`, `modules.softdep`,
+    Besides the modules it contains the files that libkmod reads (`modules.*.bin`, `modules.softdep`,
     `modules.builtin.modinfo`, `modules.devname`) and the same as text.
 
     Args:
-        folder: made where it is not there.
-        files: the modules, in the order of modules.order: of two for one alias, the first is tried first.
+        folder: created if it does not exist.
+        files: the modules, in the order of modules.order: of two with one alias, the first is tried first.
         release: the kernel's release, as uname -r prints it.
     """
     for file in files:
@@ -39,23 +39,23 @@ def write_module_folder(folder: Path, files: Sequence[ModuleFile], release: str)
 
 
 def exports_of(name: str, files: Iterable[ModuleFile]) -> list[str]:
-    """The symbols that others take from a module, each once."""
+    """The symbols that other modules import from a module, each once."""
     taken = (symbol for file in files for module, symbol in file.info.imports if module == name)
     return list(dict.fromkeys(taken))
 
 
 @attrs.frozen
 class _Catalogue:
-    """All modules, and what depmod finds out about them.
+    """All modules, and the relations that depmod computes.
 
     Attributes:
-        files: by their place, which is their priority.
+        files: in the order of their priority.
     """
 
     files: Sequence[ModuleFile]
 
     def dependencies(self) -> list[str]:
-        """A line for each module: its path, then all that it needs, directly or not, users before what they use."""
+        """A line for each module: its path, then its direct and indirect dependencies, users before what they use."""
         rank = self._users_first()
         by_name = {file.name: file for file in self.files}
         lines = []
@@ -71,7 +71,7 @@ class _Catalogue:
         return needed
 
     def _users_first(self) -> dict[str, int]:
-        """A topological order: of those that nobody is left to use, the last that was found is next."""
+        """A topological order: of the modules without remaining users, the one found last is next."""
         users = {file.name: 0 for file in self.files}
         for file in self.files:
             for name in file.info.depends:
@@ -89,11 +89,11 @@ class _Catalogue:
         return rank
 
     def aliases(self) -> list[Entry]:
-        """The modaliases and whom they stand for."""
+        """The modaliases with their modules."""
         return [Entry(alias, file.name, place) for place, file in enumerate(self.files) for alias in file.info.aliases]
 
     def symbols(self) -> list[Entry]:
-        """The symbols and where they are."""
+        """The symbols with their modules."""
         return [
             Entry(f"symbol:{symbol}", file.name, place)
             for place, file in enumerate(self.files)

@@ -204,7 +204,7 @@ class TestFile:
     def test_another_size_is_refused_and_changes_nothing(self, tmp_path: Path) -> None:
         path = tmp_path / "pmem"
         path.write_bytes(b"x" * 100)
-        with pytest.raises(MediaError, match=r"pmem has 100 bytes, but 4096 are wanted$"):
+        with pytest.raises(MediaError, match=r"pmem has 100 bytes, not 4096$"):
             FileMedia(path, 4096)
         assert path.read_bytes() == b"x" * 100
 
