@@ -2,9 +2,9 @@
 
     python3 ask_ioctls.py < questions.jsonl > tests/recordings/ioctl/story.jsonl
 
-It needs nothing but Python and root, because it runs in a guest.  tests/recordings/README.md says what the questions
+It needs only Python and root, because it runs in a guest.  tests/recordings/README.md describes what the questions
 are; the answers of a recording are ignored, so that a recording can be asked again.  Memory for an ioctl ends where no
-memory is, so that the kernel cannot look further than the question says.
+memory is, so that the kernel cannot read beyond what the question describes.
 """
 
 import ctypes

@@ -190,7 +190,7 @@ class Asker:
 
 
 def differences(story: Path) -> Iterator[str]:
-    """Tell a story to a machine of its own; what it answers otherwise, a line each."""
+    """Replay a story on a machine of its own; returns one line for each answer that differs."""
     header, *lines = (json.loads(line) for line in story.read_text(encoding="ascii").splitlines())
     machine = boot(header["machine"])
     asker = Asker(machine)

@@ -2,12 +2,12 @@
 
     python tests/stories/libudev.py WAY < ORDER > ANSWER
 
-WAY says how to get there: `root` stays root and has no need of a user namespace, `user` stays who it is, `nobody` is
-root no longer first.  ORDER is JSON: `monitors`, each with its `source` (udev or kernel) and `filters` (subsystem and
-devtype, or null); `events`, the properties of each; `machine`, a memmap= value whose machine is told to let go of
-namespace0.0 and to take it again, or null.  ANSWER is what each monitor received, the properties of each event in turn,
+WAY selects how to get there: `root` stays root and needs no user namespace, `user` stays the current user, `nobody`
+first drops root.  ORDER is JSON: `monitors`, each with its `source` (udev or kernel) and `filters` (subsystem and
+devtype, or null); `events`, the properties of each; `machine`, a memmap= value of a machine on which namespace0.0
+is unbound and bound again, or null.  ANSWER is what each monitor received, the properties of each event in turn,
 or `refused`, the errno of an event that could not be sent.  Where there is no such namespace, one line on standard
-error says why, and the exit status is 77.
+error gives the reason, and the exit status is 77.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ FORMAT = 1
 
 UNSTABLE: Json = {"unstable": True}
 
-#: Seconds that a story waits after each write unless it says otherwise.
+#: Seconds that a story waits after each write unless its header has another number.
 SETTLE = 0.05
 
 
@@ -262,7 +262,7 @@ def unpack(words: str) -> str:
 
 
 class _Known:
-    """What a reader of the story knows of the tree: every row that was told and not taken back."""
+    """What a reader of the story knows of the tree: every row that was recorded and not removed since."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}

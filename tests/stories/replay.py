@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Ask a tree what a recording asked a real kernel, and say where the answers differ.
+"""Take the steps of a recording on a tree, and report where the answers differ from the real kernel's.
 
     for difference in replay(load(path), Mounted(root, dev)).differences: print(difference)
 
@@ -46,7 +46,7 @@ READ_LENGTH = 65536
 DEVICE_NUMBER = re.compile(r"\d+:\d+\n")
 DEVICE_LINES = re.compile(r"^(?:MAJOR|MINOR|DISKSEQ)=.*\n", re.MULTILINE)
 
-#: A UUID that nobody chose: those of the stories begin with 0000 or have -1111-2222-3333- inside.
+#: A generated UUID: those of the stories begin with 0000 or have -1111-2222-3333- inside.
 RANDOM_UUID = re.compile(
     r"\b(?!0000|[0-9a-f]{8}-1111-2222-3333)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"
 )
@@ -437,7 +437,7 @@ def _error_name(error: OSError | KernelError) -> str:
 
 
 def _write_bytes(file: BinaryFile, offset: int, data: bytes) -> int:
-    """Write what fits.  ENOSPC when nothing does, as for a block device; one that is read-only says EPERM first."""
+    """Write what fits.  ENOSPC when nothing does, as for a block device; a read-only one is EPERM first."""
     fitting = data[: max(0, file.size - offset)]
     if data and not fitting:
         file.data.write(file.size, b"")

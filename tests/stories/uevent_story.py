@@ -1,4 +1,4 @@
-"""Stories of uevents: what was done to a real kernel's sysfs, and what the kernel then told of, in order.
+"""Stories of uevents: the steps taken on a real kernel's sysfs, and the events that the kernel emitted, in order.
 
 `tests/recordings/README.md` describes the text.  `load` and `dumps` are each other's inverse.
 """
@@ -15,12 +15,12 @@ import attrs
 #: The format's version, the header's "uevents".
 FORMAT = 1
 
-#: How often a story is told at least.
-TELLINGS = 3
+#: The least number of takes of a story.
+TAKES = 3
 
 UNSTABLE = {"unstable": "order"}
 
-#: What the host gives out: how it is numbered is not compared, that it is there is.
+#: Numbers that the host assigns: their presence is compared, their values are not.
 HOST_NUMBER = re.compile(r"^(MAJOR|MINOR|DISKSEQ)=\d+$")
 BDI = re.compile(r"/bdi/\d+:\d+$")
 
@@ -47,7 +47,7 @@ class Event:
 
     @property
     def portable(self) -> Event:
-        """As any host would tell it."""
+        """The event without the numbers that only its host has."""
         variables = tuple(HOST_NUMBER.sub(r"\1=N", word) for word in self.variables)
         return attrs.evolve(self, devpath=BDI.sub("/bdi/MAJOR:MINOR", self.devpath), variables=variables)
 
@@ -57,7 +57,7 @@ class Event:
 
 @attrs.frozen
 class Step:
-    """What was done, how it was answered (a count of bytes, a status, or an errno's name), and what was told.
+    """A step, its answer (a count of bytes, a status, or an errno's name), and the events that followed.
 
     Attributes:
         done: `write`, path below /sys and text; or `load` or `unload` and a module's name.
@@ -104,7 +104,7 @@ def dumps(story: Story) -> str:
 
 
 def merge(stories: Sequence[Story]) -> Story:
-    """One story of several tellings, in the order of the first of those that are most alike.
+    """One story of several takes, in the order of the first of those that are most alike.
 
     A telling in which a race for a number had another winner than mostly, so that devices have other names, is left
     out.  ValueError when there are not three left.
@@ -112,17 +112,17 @@ def merge(stories: Sequence[Story]) -> Story:
     contents = [_unordered(story) for story in stories]
     usual = max(contents, key=contents.count)
     alike = [story for story, content in zip(stories, contents, strict=True) if content == usual]
-    if len(alike) < TELLINGS:
-        raise ValueError(f"only {len(alike)} of {len(stories)} tellings are alike")
+    if len(alike) < TAKES:
+        raise ValueError(f"only {len(alike)} of {len(stories)} takes are alike")
     steps = (
-        attrs.evolve(tellings[0], ordered=len({tuple(step.comparable(step.events)) for step in tellings}) == 1)
-        for tellings in zip(*(story.steps for story in alike), strict=True)
+        attrs.evolve(takes[0], ordered=len({tuple(step.comparable(step.events)) for step in takes}) == 1)
+        for takes in zip(*(story.steps for story in alike), strict=True)
     )
     return attrs.evolve(alike[0], steps=tuple(steps))
 
 
 def _unordered(story: Story) -> Story:
-    """What all tellings have in common: in each step, what was told of each device."""
+    """The part that all takes have in common: in each step, the events of each device in their order."""
     loose = (attrs.evolve(step, ordered=False) for step in story.steps)
     steps = tuple(attrs.evolve(step, events=tuple(step.comparable(step.events))) for step in loose)
     return attrs.evolve(story, steps=steps)

@@ -1,4 +1,4 @@
-"""A DIMM with labels beside a dictionary that says what they should be."""
+"""A DIMM with labels beside a dictionary of the expected labels."""
 
 from __future__ import annotations
 

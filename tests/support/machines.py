@@ -12,7 +12,7 @@ from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.mm.e820 import memparse
 
-#: What a recording's header says of its machine, as options of the command line.
+#: The fields of a recording's header that describe its machine, and the options of the command line.
 OPTIONS = {"machine": "--machine", "memmap": "--memmap", "memory": "--ram"}
 
 

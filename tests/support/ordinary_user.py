@@ -2,9 +2,8 @@
 
     ordinary_user.py FOLDER... -- COMMAND...
 
-In a mount namespace of its own, /dev/fuse is open to everybody, and so are the ways to the folders that are needed:
-what is above them and not for everybody is covered by an empty folder in which only they appear.  Nothing is left
-behind.
+In a private mount namespace, all users may open /dev/fuse and reach the folders that are needed: a parent that other
+users may not enter is covered by an empty folder in which only the needed ones appear.  Nothing is left behind.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from pathlib import Path
 
 from nvdimmfs.sandbox import libc
 
-#: Nobody, on Debian and elsewhere.
+#: The user id of `nobody`, on Debian and elsewhere.
 USER = 65534
 
-#: What FUSE talks through (Documentation/admin-guide/devices.txt).
+#: The device of FUSE (Documentation/admin-guide/devices.txt).
 _FUSE = os.makedev(10, 229)
 
 
@@ -49,7 +48,7 @@ def _open_fuse(node: Path) -> None:
 
 
 def _open_ways(needed: list[Path], scratch: Path) -> None:
-    """All folders are held in other places before any way is covered."""
+    """Bind each folder elsewhere before any of its parents is covered."""
     kept: dict[Path, list[tuple[Path, Path]]] = {}
     for number, folder in enumerate(needed):
         barrier = _barrier(folder)
@@ -65,7 +64,7 @@ def _open_ways(needed: list[Path], scratch: Path) -> None:
 
 
 def _barrier(folder: Path) -> Path | None:
-    """The first folder on the way that others may not enter; None when there is none."""
+    """The first parent of a folder that other users may not enter; None when there is none."""
     ways = [*reversed(folder.parents)]
     return next((way for way in ways if not way.stat().st_mode & stat.S_IXOTH), None)
 

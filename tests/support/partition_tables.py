@@ -3,7 +3,7 @@
 import struct
 import zlib
 
-#: Sectors of the disk that a table is for, if nobody says otherwise.
+#: Sectors of the disk that a table is for by default.
 SECTORS = 4096
 #: Where a boot sector has its magic number.
 MAGIC_AT = 510

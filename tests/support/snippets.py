@@ -10,11 +10,11 @@ on PATH, and what each command prints (stdout and stderr together) is compared w
 
 A command that fails must have output, so that a page never passes over an error.
 
-Comments in the page's source say the rest.  Each concerns the block that follows it:
+Comments in the page's source give further instructions.  Each concerns the block that follows it:
 
 - `<!-- file: NAME -->` writes the block to a file of the scratch directory instead.
-- `<!-- needs: WORD ... -->` runs it only where the host has all of that (`NEEDS`); `<!-- page needs: WORD ... -->` says
-  so of the whole page.
+- `<!-- needs: WORD ... -->` runs it only where the host has all of that (`NEEDS`); `<!-- page needs: WORD ... -->`
+  does so for the whole page.
 - `<!-- skip: REASON -->` does not run it.
 - `<!-- run: COMMAND -->` runs a command that readers are not shown, such as one that provides a file of theirs; $SOURCE
   is this repository.
@@ -61,7 +61,7 @@ class Block:
     """A fenced block.
 
     Attributes:
-        language: what the fence says; empty for nothing.
+        language: the word on the fence; empty for none.
         text: what stands in it.
         line: the number of its first line.
         directives: those directly above it, in order.
@@ -185,7 +185,7 @@ def run(page: Path, scratch: Path) -> list[str]:
     """Run a page's snippets.  Returns what was left out, a line each.
 
     Raises:
-        SnippetError: a command printed something else; says where, what was expected and what came.
+        SnippetError: a command printed something else; the message has the place, the expected and the actual output.
     """
     plan: list[Step] = []
     left_out: list[str] = []
@@ -250,13 +250,13 @@ def _compare(page: Path, plan: list[Step], printed: str) -> None:
         output = _LINE_NUMBER.sub("bash: ", output).rstrip("\n")
         if not matches(step.output, output):
             expected = "\n".join(step.output)
-            raise SnippetError(f"{place}\n--- the page says\n{expected}\n--- it printed (status {status})\n{output}")
+            raise SnippetError(f"{place}\n--- the page has\n{expected}\n--- it printed (status {status})\n{output}")
         if status != "0" and not step.output and not step.inner:
             raise SnippetError(f"{place}: failed with status {status}, which the page does not show")
 
 
 def matches(expected: tuple[str, ...], output: str) -> bool:
-    """Whether output is what a page says."""
+    """Whether output is that on the page."""
     lines = [line.rstrip() for line in expected]
     while lines and not lines[-1]:
         lines.pop()

@@ -34,7 +34,7 @@ def test_the_reference_is_current():
 
 
 @pytest.fixture(scope="module")
-def told():
+def documented():
     """The attributes that the reference has."""
     script = runpy.run_path(str(SCRIPT))
     names = [name for _, names in script["CHAPTERS"].values() for name in names]
@@ -42,12 +42,12 @@ def told():
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_every_attribute_is_in_the_reference(group, told):
-    assert set(group.attributes) <= told
+def test_every_attribute_is_in_the_reference(group, documented):
+    assert set(group.attributes) <= documented
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_every_attribute_says_what_it_reads_and_takes(group):
+def test_every_attribute_documents_its_reads_and_writes(group):
     for attribute in group.attributes:
         assert bool(attribute.reading) == bool(attribute.permissions & 0o444), attribute.name
         assert bool(attribute.writing) == bool(attribute.permissions & 0o222), attribute.name

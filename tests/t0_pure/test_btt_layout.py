@@ -139,7 +139,7 @@ class TestLayout:
 
 
 class TestMapEntry:
-    """32 bits that say where a sector is."""
+    """A map entry: 32 bits with the place of a sector."""
 
     @pytest.mark.parametrize(
         ("raw", "entry"),

@@ -7,7 +7,7 @@ from nvdimmfs.kernels.durations import DURATIONS, MILLISECOND, PRICES, READ, SEC
 
 
 class Host:
-    """A host's clock that moves when a test says so."""
+    """A host's clock that only the test advances."""
 
     def __init__(self):
         self.time = 1_000_000 * SECOND

@@ -11,7 +11,7 @@ from nvdimmfs.units import GIB, MIB, PIB, TIB
 
 RAM, RESERVED, PRAM = E820Type.RAM, E820Type.RESERVED, E820Type.PRAM
 
-# What the firmware of a q35 machine with 4 GiB tells Linux.
+# The memory map that the firmware of a q35 machine with 4 GiB passes to Linux.
 FIRMWARE = [
     (0x0, 0x9FC00, RAM),
     (0x9FC00, 0xA0000, RESERVED),

@@ -16,13 +16,13 @@ def test_the_name_is_found():
 @given(st.binary(max_size=200))
 def test_no_bytes_are_more_than_refused(data):
     for image in (data, IMAGE[:16] + data, IMAGE[:-100] + data):
-        with pytest.raises(ValueError):  # noqa: PT011  # whatever it says
+        with pytest.raises(ValueError):  # noqa: PT011  # with any message
             module_name(image)
 
 
 @given(st.integers(0, len(IMAGE) - 1))
 def test_a_part_of_a_module_is_none(length):
-    with pytest.raises(ValueError):  # noqa: PT011  # whatever it says
+    with pytest.raises(ValueError):  # noqa: PT011  # with any message
         module_name(IMAGE[:length])
 
 

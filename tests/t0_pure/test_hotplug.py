@@ -25,7 +25,7 @@ ACTIONS = st.tuples(
 
 
 class Listener:
-    """Counts what it hears."""
+    """Counts notifications."""
 
     def __init__(self):
         self.there, self.online = set(), set()

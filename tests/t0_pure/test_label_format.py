@@ -171,7 +171,7 @@ def current(first: bytes, second: bytes = bytes(INDEX_SIZE)) -> tuple[int, int |
 
 
 class TestValidation:
-    """The answers in the tables are those of a real 6.1 kernel: available_slots tells which block it went by."""
+    """The answers in the tables are those of a real 6.1 kernel: available_slots shows which block it used."""
 
     #: A change of an index block, and the labels for which it is valid then, if it was for 128 and for 256 bytes.
     CHANGES = (

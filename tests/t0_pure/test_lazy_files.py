@@ -22,22 +22,22 @@ class Plain:
 
 
 class Witness:
-    """Writes down what it hears."""
+    """Records the notifications."""
 
     def __init__(self):
-        self.heard = []
+        self.notifications = []
 
     def added(self, directory, node):
-        self.heard.append(("added", node.path))
+        self.notifications.append(("added", node.path))
 
     def instantiated(self, directory, node):
-        self.heard.append(("instantiated", node.path))
+        self.notifications.append(("instantiated", node.path))
 
     def removed(self, directory, node):
-        self.heard.append(("removed", node.path))
+        self.notifications.append(("removed", node.path))
 
     def notified(self, attribute):
-        self.heard.append(("notified", attribute.path))
+        self.notifications.append(("notified", attribute.path))
 
 
 def table(*names, **directories):
@@ -125,7 +125,7 @@ def test_a_directory_leaves_with_files_that_nobody_looked_at(device):
     tree, witness = device.tree, Witness()
     tree.subscribe(witness)
     tree.root.remove("device")
-    assert witness.heard == [("removed", "/device")]
+    assert witness.notifications == [("removed", "/device")]
     assert list(device) == []
     assert "size" not in device
     assert device.get("size") is None
@@ -136,7 +136,9 @@ def test_listeners_hear_that_files_are_made_but_not_that_they_came(device):
     device.tree.subscribe(witness)
     device.find("mode")
     device.find("size")
-    assert witness.heard == [("instantiated", f"/device/{name}") for name in ("size", "mode", "power", "firmware")]
+    assert witness.notifications == [
+        ("instantiated", f"/device/{name}") for name in ("size", "mode", "power", "firmware")
+    ]
 
 
 def test_a_listener_can_look_at_the_directory_whose_files_it_hears_of(device):
@@ -147,7 +149,7 @@ def test_a_listener_can_look_at_the_directory_whose_files_it_hears_of(device):
 
     curious = Curious()
     device.tree.subscribe(curious)
-    assert len(device.children) == len(curious.heard) == 4
+    assert len(device.children) == len(curious.notifications) == 4
 
 
 def test_an_inode_number_is_given_out_once_and_only_to_who_asks(device):
@@ -165,7 +167,7 @@ def test_an_inode_number_is_given_out_once_and_only_to_who_asks(device):
 
 @pytest.fixture
 def links():
-    """A directory with two links that nobody has looked at, and their target."""
+    """A directory with two links that were never looked up, and their target."""
     root = Tree().root
     target, directory = root.add(Directory("target")), root.add(Directory("links"))
     for name in ("first", "second"):
@@ -201,7 +203,7 @@ def test_a_link_is_made_at_once_for_those_who_listen(links):
     directory.tree.subscribe(witness)
     directory.link("third", target)
     assert directory.find("first").text == "../target"
-    assert witness.heard == [("added", "/links/third"), ("instantiated", "/links/first")]
+    assert witness.notifications == [("added", "/links/third"), ("instantiated", "/links/first")]
 
 
 def test_links_that_many_subjects_have_lead_each_to_its_own_target():

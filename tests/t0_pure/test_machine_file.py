@@ -1,4 +1,4 @@
-"""Machine files: what they may say, what they leave out, and how each mistake is named."""
+"""Machine files: their keys, their defaults, and the error for each mistake."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def machine(text):
     return parse_machine(text, "test.toml")
 
 
-# What a file may say
+# Keys of a file
 
 
 def test_a_machine_with_one_dimm_is_short():
@@ -241,7 +241,7 @@ def numbers(type_, default):
 
 
 def values(type_, default=attrs.NOTHING):
-    """Anything that a field of this type can hold and a file can say."""
+    """Any value that a field of this type can hold and a file can express."""
     if number_kind(type_) is not None:
         return numbers(type_, default)
     if get_origin(type_) is tuple:
@@ -342,7 +342,7 @@ def inline(value):
 
 
 def never_a_traceback(text):
-    """Either it is a machine, or there are lines that say why not."""
+    """Either it is a machine, or there are lines with the reasons why not."""
     try:
         description = machine(text)
     except MachineFileError as error:

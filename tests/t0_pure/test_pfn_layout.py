@@ -76,7 +76,7 @@ def test_the_layout_is_the_worked_one(start, size, align, mode, dataoff, end_tru
         (4 * GIB + MIB, GIB, 2 * MIB, PfnMode.NONE, "6.1", errno.EINVAL),
         (4 * GIB, GIB, 2 * MIB, PfnMode.NONE, "6.1", errno.ENXIO),
         (4 * GIB, 2 * MIB, 2 * MIB, RAM, "6.1", errno.ENXIO),
-        (0x120000000, 256 * MIB, GIB, PMEM, "6.1", errno.ENXIO),  # so said a real kernel
+        (0x120000000, 256 * MIB, GIB, PMEM, "6.1", errno.ENXIO),  # as on a real kernel
         (4 * GIB, 64 * MIB, 0, RAM, "rfc", errno.ENODEV),
         (4 * GIB + 64 * MIB, GIB, 0, RAM, "rfc", errno.ENODEV),
         (4 * GIB + 64 * MIB, GIB, 0, RAM, "4.3", errno.ENODEV),

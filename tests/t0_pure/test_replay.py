@@ -31,7 +31,7 @@ def recorded(status, output):
 
 
 def agree(kernel, here):
-    tree = Printing(Directory("sys"), Directory("dev"), lambda: None, (*here, "words that nobody compares"))
+    tree = Printing(Directory("sys"), Directory("dev"), lambda: None, (*here, "words that are not compared"))
     return not replay(recorded(*kernel), tree).differences
 
 

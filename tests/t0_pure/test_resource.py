@@ -75,7 +75,7 @@ def test_release_takes_back_exactly_what_was_requested(iomem):
         (0x100000000, 0x20000000, Intersection.DISJOINT),
         (0x120000000, 0x1000, Intersection.INTERSECTS),
         (0x11FFFF000, 0x2000, Intersection.MIXED),
-        (0x17FFFF000, 0x100000000, Intersection.INTERSECTS),  # the rest is nobody's
+        (0x17FFFF000, 0x100000000, Intersection.INTERSECTS),  # the rest is in no resource
         (0x200000000, 0x1000, Intersection.DISJOINT),
         (0x0, 0x200000000, Intersection.MIXED),
     ],

@@ -1,4 +1,4 @@
-"""Stories of uevents: their text, and how several tellings become one."""
+"""Stories of uevents: their text, and the merging of several takes."""
 
 import attrs
 import pytest
@@ -40,10 +40,10 @@ def test_the_usual_names_win():
 
 
 def test_one_devices_own_events_never_change_places():
-    with pytest.raises(ValueError, match="only 2 of 3 tellings are alike"):
+    with pytest.raises(ValueError, match="only 2 of 3 takes are alike"):
         merge([telling(SEED, BOUND), telling(BOUND, SEED), telling(SEED, BOUND)])
 
 
 def test_answers_must_agree():
-    with pytest.raises(ValueError, match="only 2 of 3 tellings are alike"):
+    with pytest.raises(ValueError, match="only 2 of 3 takes are alike"):
         merge([telling(SEED), telling(SEED, answer="EBUSY"), telling(SEED)])

@@ -1,4 +1,4 @@
-"""Bad blocks where a BTT or a memmap lies, where no recording tells; the others are in recordings/ioctl."""
+"""Bad blocks under a BTT or a memmap that no recording covers; the others are in recordings/ioctl."""
 
 import errno
 

@@ -434,7 +434,7 @@ class TestMapStates:
         assert errno_of(lambda: btt.write(50 * 512 + 1, b"part")) == errno.EIO
         btt.write_sectors(50, filled(512, 1))
         assert btt.read_sectors(50, 1) == filled(512, 1)
-        # The log tells a later recovery about the bad block, which was cleared with zeros.
+        # The log makes a later recovery find the bad block, which was cleared with zeros.
         assert words(media, log_at(layout, 0, 1), 4) == [50, 50 | MAP_ERROR, layout.external_nlba, 2]
         assert media.read(data_at(layout, 50), 512) == bytes(512)
 

@@ -32,16 +32,16 @@ class Sandbox:
         assert isinstance(channel, Channel)
         self.session = channel.open_session(channel)
 
-    def say(self, message):
+    def request(self, message):
         self.session.write(control.encode(message))
-        return self.hear()
+        return self.receive()
 
-    def hear(self):
+    def receive(self):
         data = self.session.read()
         return control.decode(data) if data else None
 
     def events(self):
-        return list(iter(self.hear, None))
+        return list(iter(self.receive, None))
 
     def write(self, path, text):
         place = self.sys
@@ -70,13 +70,13 @@ def dimms():
 
 def test_an_ioctl_is_a_conversation(dimms):
     memory = bytearray(12)
-    answer = dimms.say(ioctl(dimms.number("char", "nmem0"), GET_CONFIG_SIZE))
+    answer = dimms.request(ioctl(dimms.number("char", "nmem0"), GET_CONFIG_SIZE))
     while not isinstance(answer, control.Result):
         if isinstance(answer, control.CopyIn):
-            answer = dimms.say(control.Copied(bytes(memory[answer.offset : answer.offset + answer.length])))
+            answer = dimms.request(control.Copied(bytes(memory[answer.offset : answer.offset + answer.length])))
         else:
             memory[answer.offset : answer.offset + len(answer.data)] = answer.data
-            answer = dimms.say(control.Copied(b""))
+            answer = dimms.request(control.Copied(b""))
     status, size, _ = struct.unpack("=III", memory)
     assert (answer.value, status, size) == (0, 0, 128 << 10)
 
@@ -86,15 +86,15 @@ def test_a_long_argument_comes_in_pieces(dimms):
     length = 128 << 10
     memory = bytearray(struct.pack("=III", 0, length, 0) + bytes(length))
     pieces = []
-    answer = dimms.say(ioctl(dimms.number("char", "nmem0"), GET_CONFIG_DATA))
+    answer = dimms.request(ioctl(dimms.number("char", "nmem0"), GET_CONFIG_DATA))
     while isinstance(answer, control.CopyIn | control.CopyOut):
         if isinstance(answer, control.CopyIn):
             pieces.append(answer.length)
-            answer = dimms.say(control.Copied(bytes(memory[answer.offset : answer.offset + answer.length])))
+            answer = dimms.request(control.Copied(bytes(memory[answer.offset : answer.offset + answer.length])))
         else:
             pieces.append(len(answer.data))
             memory[answer.offset : answer.offset + len(answer.data)] = answer.data
-            answer = dimms.say(control.Copied(b""))
+            answer = dimms.request(control.Copied(b""))
     assert isinstance(answer, control.Result)
     assert max(pieces) <= 1 << 16
     assert sum(pieces) > 2 * length
@@ -102,8 +102,8 @@ def test_a_long_argument_comes_in_pieces(dimms):
 
 def test_memory_that_is_not_there_is_efault(dimms):
     number = dimms.number("char", "nmem0")
-    assert isinstance(dimms.say(ioctl(number, GET_CONFIG_SIZE)), control.CopyIn)
-    refused = dimms.say(control.Fault())
+    assert isinstance(dimms.request(ioctl(number, GET_CONFIG_SIZE)), control.CopyIn)
+    refused = dimms.request(control.Fault())
     assert isinstance(refused, control.Refused)
     assert refused.errno == errno.EFAULT
 
@@ -111,12 +111,12 @@ def test_memory_that_is_not_there_is_efault(dimms):
 @pytest.mark.parametrize("machine", [LEGACY, DIMMS])
 def test_what_takes_no_ioctl_says_so(machine):
     sandbox = Sandbox(boot(machine))
-    refused = sandbox.say(ioctl(sandbox.number("char", "ndctl0"), GET_CONFIG_SIZE))
+    refused = sandbox.request(ioctl(sandbox.number("char", "ndctl0"), GET_CONFIG_SIZE))
     assert refused.errno == errno.ENOTTY
 
 
 def test_an_unknown_number_is_no_device(legacy):
-    assert legacy.say(ioctl((1, 3), GET_CONFIG_SIZE)).errno == errno.ENODEV
+    assert legacy.request(ioctl((1, 3), GET_CONFIG_SIZE)).errno == errno.ENODEV
 
 
 @pytest.mark.parametrize(
@@ -125,13 +125,13 @@ def test_an_unknown_number_is_no_device(legacy):
     ids=lambda message: type(message).__name__,
 )
 def test_what_nobody_asked_for_is_refused(legacy, message):
-    assert legacy.say(message).errno == errno.EINVAL
+    assert legacy.request(message).errno == errno.EINVAL
 
 
 def test_more_than_was_asked_for_is_refused_and_ends_the_call(dimms):
-    asked = dimms.say(ioctl(dimms.number("char", "nmem0"), GET_CONFIG_SIZE))
-    assert dimms.say(control.Copied(bytes(asked.length + 1))).errno == errno.EINVAL
-    assert dimms.say(control.Copied(bytes(asked.length))).errno == errno.EINVAL
+    asked = dimms.request(ioctl(dimms.number("char", "nmem0"), GET_CONFIG_SIZE))
+    assert dimms.request(control.Copied(bytes(asked.length + 1))).errno == errno.EINVAL
+    assert dimms.request(control.Copied(bytes(asked.length))).errno == errno.EINVAL
 
 
 def test_garbage_is_refused(legacy):
@@ -142,47 +142,47 @@ def test_garbage_is_refused(legacy):
 
 def test_a_device_goes_by_the_number_of_its_node(legacy):
     old = legacy.number("block", "pmem0")
-    assert legacy.say(control.Renumber("block", *old, 7, 5)) == control.Result(0)
+    assert legacy.request(control.Renumber("block", *old, 7, 5)) == control.Result(0)
     assert legacy.sys.find("block").find("pmem0").target.find("dev").show() == b"7:5\n"
     assert "7:5" in legacy.sys.find("dev/block")
     assert f"{old[0]}:{old[1]}" not in legacy.sys.find("dev/block")
     assert b"MAJOR=7\nMINOR=5\n" in legacy.sys.find("block").find("pmem0").target.find("uevent").show()
     other = legacy.number("block", "pmem1")
-    assert legacy.say(control.Renumber("block", *other, 7, 5)).errno == errno.EBUSY
+    assert legacy.request(control.Renumber("block", *other, 7, 5)).errno == errno.EBUSY
     assert legacy.number("block", "pmem1") == other
 
 
 def test_a_renumbered_device_gives_its_own_number_back(legacy):
     old = legacy.number("block", "pmem0")
-    legacy.say(control.Renumber("block", *old, 7, 5))
+    legacy.request(control.Renumber("block", *old, 7, 5))
     legacy.write("bus/nd/drivers/nd_pmem/unbind", "namespace0.0")
     legacy.write("bus/nd/drivers/nd_pmem/bind", "namespace0.0")
     assert legacy.number("block", "pmem0") == old
 
 
 def test_modules_come_and_go(legacy):
-    assert legacy.say(control.Load("nd_e820")).errno == errno.EEXIST
-    assert legacy.say(control.Unload("no_such")).errno == errno.ENOENT
-    assert legacy.say(control.Unload(" device_dax\n")).errno == errno.ENOENT
-    assert legacy.say(control.Unload("device_dax")) == control.Result(0)
-    assert legacy.say(control.Unload("device_dax")).errno == errno.ENOENT
-    assert legacy.say(control.Load("device_dax")) == control.Result(0)
+    assert legacy.request(control.Load("nd_e820")).errno == errno.EEXIST
+    assert legacy.request(control.Unload("no_such")).errno == errno.ENOENT
+    assert legacy.request(control.Unload(" device_dax\n")).errno == errno.ENOENT
+    assert legacy.request(control.Unload("device_dax")) == control.Result(0)
+    assert legacy.request(control.Unload("device_dax")).errno == errno.ENOENT
+    assert legacy.request(control.Load("device_dax")) == control.Result(0)
 
 
 def test_a_watcher_hears_of_devices_and_others_wait_for_it(legacy):
-    assert legacy.say(control.Watch(())) is None
+    assert legacy.request(control.Watch(())) is None
     assert not legacy.session.has_unacknowledged
     legacy.write("bus/nd/drivers/nd_pmem/unbind", "namespace0.0")
     assert legacy.session.has_unacknowledged
     events = [event.properties for event in legacy.events()]
     removed = [dict(properties) for properties in events if ("DEVNAME", "pmem0") in properties]
     assert [(event["ACTION"], event["SUBSYSTEM"]) for event in removed] == [("remove", "block")]
-    assert legacy.say(control.Done(len(events))) is None
+    assert legacy.request(control.Done(len(events))) is None
     assert not legacy.session.has_unacknowledged
 
 
 def test_a_watcher_hears_of_entries(legacy):
-    legacy.say(control.Watch(("", "devices/virtual")))
+    legacy.request(control.Watch(("", "devices/virtual")))
     for namespace in ("namespace0.0", "namespace1.0"):
         legacy.write("bus/nd/drivers/nd_pmem/unbind", namespace)
     gone = [event for event in legacy.events() if isinstance(event, control.EntryEvent)]
@@ -194,11 +194,11 @@ def test_a_watcher_hears_of_entries(legacy):
 
 @pytest.mark.parametrize(("folder", "number"), [("no/such", errno.ENOENT), ("bus/nd/uevent", errno.ENOTDIR)])
 def test_only_folders_are_watched(legacy, folder, number):
-    assert legacy.say(control.Watch((folder,))).errno == number
+    assert legacy.request(control.Watch((folder,))).errno == number
 
 
 def test_nobody_waits_for_a_watcher_that_has_gone(legacy):
-    legacy.say(control.Watch(()))
+    legacy.request(control.Watch(()))
     legacy.session.close()
     legacy.write("bus/nd/drivers/nd_pmem/unbind", "namespace0.0")
     assert legacy.events() == []
@@ -213,6 +213,6 @@ def test_a_disk_with_a_block_device_before_it_takes_sectors_as_they_come():
     disk.read_only = True
     with pytest.raises(KernelError):
         file.write(512, bytes(512))
-    sandbox.say(control.Renumber("block", *sandbox.number("block", "pmem0"), 7, 5))
+    sandbox.request(control.Renumber("block", *sandbox.number("block", "pmem0"), 7, 5))
     file.write(512, bytes(512))
     assert disk.badblocks.show() == "2 1\n"

@@ -1,4 +1,4 @@
-"""The debug folder: what it says, and the failures that it can cause."""
+"""The debug folder: its contents, and the failures that it can inject."""
 
 import errno
 import json
@@ -552,7 +552,7 @@ def test_a_petabyte_is_a_few_lines():
 
 
 class TestDebugfsOfBtts:
-    """sys/kernel/debug/btt; what is in it, recordings/e820/btt-debugfs tells."""
+    """sys/kernel/debug/btt; recordings/e820/btt-debugfs has its contents."""
 
     def test_it_comes_and_goes_with_the_module(self):
         hands = Hands.on("64M!4G")

@@ -61,8 +61,8 @@ def test_uevents_tell_of_a_bind_in_the_kernels_order(machine, write):
 
 
 def test_uevents_are_counted_whether_anybody_listens():
-    """SEQNUM tells a listener how many it has missed."""
-    heard = []
+    """A gap in SEQNUM shows a listener how many events it has missed."""
+    received = []
     for missed in (0, 3):
         machine = boot({"memmap": "64M!4G"})
         numbers = []
@@ -71,9 +71,9 @@ def test_uevents_are_counted_whether_anybody_listens():
             if step == missed:
                 machine.system.listen(listener())
             machine.system.sys.find(f"{REGION}/uevent").store(b"change")
-        heard.append(numbers)
-    assert len(heard[0]) == 4
-    assert heard[1] == heard[0][3:]
+        received.append(numbers)
+    assert len(received[0]) == 4
+    assert received[1] == received[0][3:]
 
 
 def test_a_synthetic_uevent_carries_what_was_written(machine, write):

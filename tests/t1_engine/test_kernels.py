@@ -141,17 +141,17 @@ def test_an_older_kernel_boots_on_every_machine(kernel, name):
 
 
 def test_no_uevent_told_of_a_bind(boot):
-    told = {}
+    emitted = {}
     for kernel in ("4.5", "6.1"):
         host = boot(kernel)
-        events = told[kernel] = []
+        events = emitted[kernel] = []
         listener = type("Listener", (), {"uevent": lambda self, event, events=events: events.append(event)})
         host.machine.system.listen(listener())
         host.unbind("namespace0.0")
         host.bind("namespace0.0")
-    assert [event.action.value for event in told["6.1"]] == ["remove", "remove", "unbind", "add", "add", "bind"]
-    assert [event.action.value for event in told["4.5"]] == ["remove", "remove", "add", "add"]
-    assert not any(key == "DISKSEQ" for event in told["4.5"] for key, _ in event.variables)
+    assert [event.action.value for event in emitted["6.1"]] == ["remove", "remove", "unbind", "add", "add", "bind"]
+    assert [event.action.value for event in emitted["4.5"]] == ["remove", "remove", "add", "add"]
+    assert not any(key == "DISKSEQ" for event in emitted["4.5"] for key, _ in event.variables)
 
 
 @pytest.mark.parametrize(("kernel", "node"), [("rfc", "-1"), ("4.3", "-1"), ("4.5", "0"), ("6.1", "0")])

@@ -1,4 +1,4 @@
-"""Whatever is made of labelled namespaces through sysfs, nothing is shared, nothing is lost, and labels say it all."""
+"""After any changes to labelled namespaces through sysfs, no space is shared or lost, and the labels agree."""
 
 import contextlib
 import tempfile
@@ -36,7 +36,7 @@ REGIONS = {0: 240 * MIB, 1: 496 * MIB}
 
 @attrs.frozen
 class Namespace:
-    """What a label says."""
+    """The contents of a label."""
 
     uuid: str
     alt_name: str
@@ -173,7 +173,7 @@ def test_a_memmap_overwrites_the_info_block_of_a_former_namespace():
     _, second = pair()
     hands.bring_up(0, "pfn", namespace=second, mode="ram")
     let_go()
-    with contextlib.suppress(KernelError):  # whoever binds the namespace is told that it is a pfn device's
+    with contextlib.suppress(KernelError):  # binding the namespace is refused in favour of a pfn device
         pair()
     _, second = namespaces(hands, 0)
     assert hands.read(f"{hands.device(second)}/mode") == "memory\n"

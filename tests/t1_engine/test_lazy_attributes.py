@@ -1,4 +1,4 @@
-"""Attributes that nobody has looked at: the machine makes none, and misses none."""
+"""Attributes that were never looked up: the machine instantiates none of them, and misses no change."""
 
 import pytest
 from machines import boot
@@ -44,7 +44,7 @@ def test_what_is_about_power_management_is_kept_only_for_who_asks(machine):
 
 
 def test_a_file_that_nobody_looked_at_is_notified():
-    """Both buses scrub from the start; the scrubs end, and whoever polls from then on has to see it."""
+    """Both buses scrub from the start; the scrubs end, and a process that polls from then on must see it."""
     machine = boot({"machine": "nfit_test"})
     witness = Witness()
     machine.tree.subscribe(witness)

@@ -99,8 +99,8 @@ def test_modprobe_resolves_what_the_kernel_asks_for(tmp_path, kmod, alias, names
 def test_modinfo_tells_what_the_kernels_own_modules_tell(tmp_path, kmod):
     """All but its author, its build id and its signature."""
     folder = folder_below(tmp_path, TEST_MODULES)
-    told = kmod("modinfo", "-b", tmp_path, "-k", RELEASE, "nd_pmem")
-    assert [line.split(maxsplit=1) for line in told] == [
+    printed = kmod("modinfo", "-b", tmp_path, "-k", RELEASE, "nd_pmem")
+    assert [line.split(maxsplit=1) for line in printed] == [
         ["filename:", f"{folder}/extra/nd_pmem.ko"],
         ["license:", "GPL v2"],
         ["alias:", "nd:t5*"],

@@ -269,7 +269,7 @@ class Witness:
         self.seen.append(f"{event.action.value}@{event.devpath} {event.subsystem}")
 
 
-def told(hands, text):
+def uevents_of(hands, text):
     """The uevents of one load or unload."""
     witness = Witness()
     hands.machine.system.listen(witness)
@@ -278,10 +278,10 @@ def told(hands, text):
     return seen
 
 
-def test_uevents_tell_of_modules_drivers_buses_and_classes_in_the_kernels_order():
-    """As Linux 6.1 told them to a listener while rmmod and modprobe ran."""
+def test_uevents_of_modules_drivers_buses_and_classes_come_in_the_kernels_order():
+    """As Linux 6.1 sent them to a listener while rmmod and modprobe ran."""
     hands = boot("nd_e820", "nd_pmem", "dax_pmem", "device_dax", machine=attrs.evolve(LEGACY, memmap="512M!4G"))
-    assert told(hands, "load libnvdimm") == [
+    assert uevents_of(hands, "load libnvdimm") == [
         "add@/bus/nd bus",
         "add@/class/nd class",
         "add@/bus/nd/drivers/nd_bus drivers",
@@ -289,17 +289,17 @@ def test_uevents_tell_of_modules_drivers_buses_and_classes_in_the_kernels_order(
         "add@/bus/nd/drivers/nd_region drivers",
         "add@/module/libnvdimm module",
     ]
-    assert told(hands, "load nd_btt") == ["add@/module/nd_btt module"]
-    assert told(hands, "load nd_pmem") == ["add@/bus/nd/drivers/nd_pmem drivers", "add@/module/nd_pmem module"]
-    assert told(hands, "unload nd_pmem") == [
+    assert uevents_of(hands, "load nd_btt") == ["add@/module/nd_btt module"]
+    assert uevents_of(hands, "load nd_pmem") == ["add@/bus/nd/drivers/nd_pmem drivers", "add@/module/nd_pmem module"]
+    assert uevents_of(hands, "unload nd_pmem") == [
         "remove@/bus/nd/drivers/nd_pmem drivers",
         "remove@/module/nd_pmem module",
     ]
-    assert told(hands, "unload nd_btt") == ["remove@/module/nd_btt module"]
+    assert uevents_of(hands, "unload nd_btt") == ["remove@/module/nd_btt module"]
     hands.write(MODULES, "load nd_e820\n")
     disable_regions(hands)
     bus = "/devices/platform/e820_pmem/ndbus0"
-    assert told(hands, "unload nd_e820") == [
+    assert uevents_of(hands, "unload nd_e820") == [
         f"remove@{bus}/region0 nd",
         f"remove@{bus}/nd/ndctl0 nd",
         f"unbind@{bus} nd",
@@ -308,7 +308,7 @@ def test_uevents_tell_of_modules_drivers_buses_and_classes_in_the_kernels_order(
         "remove@/bus/platform/drivers/e820_pmem drivers",
         "remove@/module/nd_e820 module",
     ]
-    assert told(hands, "unload libnvdimm") == [
+    assert uevents_of(hands, "unload libnvdimm") == [
         "remove@/bus/nd/drivers/nd_region drivers",
         "remove@/bus/nd/drivers/nvdimm drivers",
         "remove@/bus/nd/drivers/nd_bus drivers",

@@ -111,7 +111,7 @@ class Killed(BaseException):
 
 @attrs.define
 class Lifetime:
-    """Counts the writes to files, and kills whoever makes one more than `writes`."""
+    """Counts the writes to files, and kills the process that makes one more than `writes`."""
 
     writes: float = math.inf
     made: int = 0
@@ -128,7 +128,7 @@ WRITE = FileMedia.write
 
 @pytest.mark.parametrize("text", [LABELLED, LEGACY])
 def test_a_first_boot_that_is_killed_leaves_nothing_half_made(text, tmp_path, monkeypatch):
-    """Whenever that is: at the next boot, the machine has all that its file says, as if it were the first."""
+    """At any point: at the next boot, the machine has all that its file describes, as at the first boot."""
     lifetime = Lifetime()
     monkeypatch.setattr(FileMedia, "write", lambda *arguments: lifetime.write(*arguments))
     whole = boot(text, tmp_path / "whole").snapshot()
@@ -191,7 +191,7 @@ def test_a_folder_of_media_belongs_to_one_machine(tmp_path):
 
 
 def test_the_machine_that_put_info_blocks_on_media_is_forgotten():
-    """Also while nobody looks for garbage, as when a daemon boots."""
+    """Also without garbage collection, as when a daemon boots."""
     gc.collect()
     before = count_systems()
     gc.disable()

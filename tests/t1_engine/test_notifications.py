@@ -38,7 +38,7 @@ LEGACY = 'memmap = "256M!4G"\n'
 
 class Listener:
     def __init__(self):
-        self.heard = []
+        self.notified_attributes = []
 
     def added(self, directory, node):
         """Not what this is about."""
@@ -46,10 +46,10 @@ class Listener:
     instantiated = removed = added
 
     def notified(self, attribute):
-        self.heard.append("/".join(attribute.path.split("/")[-2:]))
+        self.notified_attributes.append("/".join(attribute.path.split("/")[-2:]))
 
     def take(self):
-        taken, self.heard = self.heard, []
+        taken, self.notified_attributes = self.notified_attributes, []
         return taken
 
 
@@ -61,13 +61,13 @@ def boot(text):
 
 
 @pytest.mark.parametrize(
-    ("text", "heard"),
+    ("text", "notified_attributes"),
     [
         (CLEARING, ["region0/badblocks", "pmem0/badblocks"]),
         (LEGACY, ["pmem0/badblocks"]),
     ],
 )
-def test_bad_blocks_that_become_good(text, heard):
+def test_bad_blocks_that_become_good(text, notified_attributes):
     machine, listener = boot(text)
     disk = machine.system.dev.find("pmem0")
     if text is LEGACY:
@@ -77,7 +77,7 @@ def test_bad_blocks_that_become_good(text, heard):
     disk.data.write(GOOD, PAGE)
     assert listener.take() == []
     disk.data.write(BAD, PAGE)
-    assert listener.take() == heard
+    assert listener.take() == notified_attributes
     disk.data.write(BAD, PAGE)
     assert listener.take() == []
 
@@ -91,8 +91,8 @@ def test_bad_blocks_that_the_bus_cannot_clear_stay():
     assert (refusal.value.errno, listener.take()) == (errno.EIO, [])
 
 
-def test_a_dimm_that_is_not_well_says_so_when_its_health_is_set():
-    """Health that passes a threshold is told by nfit/flags (smart_notify, tools/testing/nvdimm/test/nfit.c, 6.1)."""
+def test_unhealthy_values_notify_the_flags_of_a_dimm():
+    """Health that passes a threshold notifies nfit/flags (smart_notify, tools/testing/nvdimm/test/nfit.c, 6.1)."""
     asker = Asker(Machine.described(load_machine("nfit_test"), clock="steps"))
     listener = Listener()
     asker.machine.system.tree.subscribe(listener)
@@ -103,14 +103,14 @@ def test_a_dimm_that_is_not_well_says_so_when_its_health_is_set():
 
 
 def inject_media_temperature(value):
-    """The ioctl by which nmem0 is as warm as somebody wants, in sixteenths of a degree."""
+    """The ioctl that sets the media temperature of nmem0, in sixteenths of a degree."""
     package = struct.pack("<QQII40x", 0, SMART_INJECT, 15, 4)
     payload = struct.pack("<QBHBBBB", 1, 1, value, 0, 0, 0, 0)
     return {"ioctl": "nmem0", "request": ND_IOCTL_CALL, "memory": (package + payload + bytes(4)).hex()}
 
 
-def test_a_scrub_tells_who_waits_for_it():
-    """Those who poll a region and its disk hear of a range that was scrubbed, those who poll the bus of the end."""
+def test_a_scrub_notifies_regions_disks_and_the_bus():
+    """Pollers of a region and its disk are notified when its range was scrubbed, pollers of the bus at the end."""
     machine = Machine.described(load_machine("nfit_test"), clock="steps")
     machine.system.clock.advance(60 * SECOND)
     listener = Listener()
@@ -122,8 +122,8 @@ def test_a_scrub_tells_who_waits_for_it():
     assert listener.take() == ["region1/badblocks", "pmem1/badblocks", "nfit/scrub"]
 
 
-def test_nobody_waits_for_a_scrub_of_a_bus_that_cannot():
-    """One that tells how to scrub but cannot start it has the kernel try, and has no file to tell of the end."""
+def test_a_scrub_of_a_bus_without_ars_start_notifies_nothing():
+    """With ARS_CAP but without ARS_START, the kernel tries, and there is no attribute to notify at the end."""
     text = (
         '[[bus]]\nprovider = "nfit_test.0"\ncommands = ["ars_cap", "clear_error", "cmd_call"]\n'
         '[[bus.range]]\nkind = "volatile"\nsize = "4M"\n'

@@ -101,7 +101,7 @@ class Books:
     """What must be populated and spanned, by the kernel's own rules.
 
     By 6.1 that is what is mapped, and the zone never shrinks.  Kernels that know whole sections only widen a range to
-    them, leave those that are there already to whoever brought them, and take them away with their bringer.
+    them, leave existing ones to the range that added them, and remove them with it.
     """
 
     def __init__(self):

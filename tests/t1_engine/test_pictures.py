@@ -261,7 +261,7 @@ def test_a_machine_file_with_hostile_names(tmp_path, capsys):
     assert "<&>ééé" in capsys.readouterr().out
 
 
-# For everybody
+# Accessibility
 
 
 def test_a_picture_needs_nothing_from_elsewhere_and_follows_light_and_dark(machine):

@@ -38,8 +38,8 @@ NFIT_BUS = "devices/LNXSYSTM:00/LNXSYBUS:00/ACPI0012:00/ndbus0"
 
 def rebuild(root, recording, steps=AT_REST):
     """Write what dumps of a recording show into a folder, and return it as a sysfs."""
-    told = load(recording).steps
-    dumps = [told[number] for number in steps]
+    recorded = load(recording).steps
+    dumps = [recorded[number] for number in steps]
     for dump in dumps:
         forget(root / dump.call["path"])
         for row in dump.answer["rows"]:
@@ -64,7 +64,7 @@ def write(path, row):
         path.symlink_to(row["link"])
     elif "errno" in row:
         assert row["errno"] == "ENXIO"
-        os.mknod(path, stat.S_IFSOCK | 0o600)  # which is what open(2) says of a socket
+        os.mknod(path, stat.S_IFSOCK | 0o600)  # open(2) of a socket fails
     else:
         path.write_bytes(row.get("data", "").encode("latin-1"))
 
@@ -152,7 +152,7 @@ class EngineSysfs(Sysfs):
 
 
 def as_sysfs_shows(machine):
-    """A machine without what sysfs says nothing of."""
+    """A machine without the properties that sysfs does not show."""
     buses = tuple(
         attrs.evolve(
             bus,

@@ -11,7 +11,7 @@ RECORDINGS = Path(__file__).parent.parent / "recordings"
 
 
 def makes_sense(story: Path) -> bool:
-    """Whether a story can be told where no program can be run."""
+    """Whether a story can be replayed where no program can be run."""
     header = load_header(story)
     return bool(header.without) or not header.programs
 
@@ -23,13 +23,13 @@ STORIES = sorted(filter(makes_sense, RECORDINGS.rglob("*.recording")))
 def test_every_answer_is_the_recorded_one(story: Path, tmp_path: Path) -> None:
     before = load(story).header.after
     if before:
-        tell(story.with_stem(before), media=tmp_path)
-    report = tell(story, media=tmp_path if before else None)
+        replay_story(story.with_stem(before), media=tmp_path)
+    report = replay_story(story, media=tmp_path if before else None)
     assert not report.differences, "\n".join(str(difference) for difference in report.differences[:5])
     assert report.total > 0
 
 
-def tell(story: Path, media: Path | None) -> Report:
+def replay_story(story: Path, media: Path | None) -> Report:
     """Boot the story's machine, replay the story, and shut the machine down."""
     recording = load(story).without_programs()
     machine = boot(recording.header.machine, media)

@@ -122,7 +122,7 @@ def test_what_nobody_uses_is_drawn_too():
 
 
 def test_what_is_system_ram_is_called_so():
-    """Whole memory blocks are, and have struct pages in RAM, whoever has the namespace."""
+    """Whole memory blocks are, and have struct pages in RAM, whichever driver has the namespace."""
     hands = Hands.on("512M!4G")
     hands.write(f"{DEBUG}/modules", "load kmem\n")
     hands.bring_up(0, "dax", mode="pmem")

@@ -1,6 +1,6 @@
 """A dax device of persistent memory, whose size can be written once the file's mode bits allow it.
 
-The answers are those of Linux 6.1 after `chmod 644 size`, told twice.
+The answers are those of Linux 6.1 after `chmod 644 size`, recorded twice.
 """
 
 import errno

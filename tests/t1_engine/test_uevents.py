@@ -1,4 +1,4 @@
-"""What a real Linux 6.1 told of while its sysfs was written to, asked of the engine."""
+"""The engine emits the uevents that a real Linux 6.1 emitted for the same writes to sysfs."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_every_event_is_told_as_the_kernel_told_it(path):
     for number, step in enumerate(story.steps, 1):
         answer = do(sysfs, step.done)
         machine.system.clock.advance(SECOND)
-        told, recorded = (step.comparable(events) for events in (listener.take(), step.events))
+        emitted, recorded = (step.comparable(events) for events in (listener.take(), step.events))
         assert answer == step.answer, f"step {number}: {step.done}"
-        assert [*map(str, told)] == [*map(str, recorded)], f"step {number}: {step.done}"
+        assert [*map(str, emitted)] == [*map(str, recorded)], f"step {number}: {step.done}"
     assert any(step.events for step in story.steps)

@@ -15,7 +15,7 @@ NAME = "sys/plain"
 
 
 class Host:
-    """A host's clock that moves when a test says so."""
+    """A host's clock that only the test advances."""
 
     def __init__(self):
         self.time = 0
@@ -84,7 +84,7 @@ def test_a_poll_that_would_wait_moves_the_clock_in_steps():
 
     class Handle:
         def notify(self):
-            """Wake nobody."""
+            """Do nothing."""
 
     assert ask("poll", inode, handle, Handle(), CONTEXT) & select.POLLPRI
     assert clock.now == 2 * SECOND

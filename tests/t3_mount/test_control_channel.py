@@ -34,8 +34,8 @@ def session(mount, flags=os.O_RDWR):
         os.close(channel)
 
 
-def say(channel, message):
-    """The errno of a message, 0 when it is taken."""
+def send(channel, message):
+    """Send a message; returns the errno, or 0."""
     try:
         assert os.write(channel, message) == len(message)
     except OSError as failure:
@@ -103,7 +103,7 @@ def garbage():
 
 def test_garbage_is_refused(machine):
     with session(machine) as channel:
-        assert {say(channel, message) for message in garbage()} == {errno.EINVAL}
+        assert {send(channel, message) for message in garbage()} == {errno.EINVAL}
         assert os.read(channel, 4096) == b""
     assert lives(machine)
 
@@ -112,8 +112,8 @@ def test_messages_that_are_too_long(machine):
     """A write of many megabytes comes in parts, none of which is a message."""
     long = control.encode(control.Copied(bytes(4 << 20)))
     with session(machine) as channel:
-        assert say(channel, long) == errno.EINVAL
-        assert say(channel, b"\0" * (16 << 20)) == errno.EINVAL
+        assert send(channel, long) == errno.EINVAL
+        assert send(channel, b"\0" * (16 << 20)) == errno.EINVAL
     assert lives(machine)
 
 
@@ -187,7 +187,7 @@ def test_many_sessions_at_once(machine):
     with contextlib.ExitStack() as stack:
         channels = [stack.enter_context(session(machine)) for _ in range(300)]
         for channel in channels:
-            assert say(channel, control.encode(control.Watch(("",)))) == 0
+            assert send(channel, control.encode(control.Watch(("",)))) == 0
         answering = threading.Thread(target=lambda: [_answer_events(channel) for channel in channels])
         write = threading.Thread(
             target=(machine.directory / "sys/bus/nd/drivers/nd_pmem/unbind").write_text, args=("namespace0.0",)
@@ -212,7 +212,7 @@ def _answer_events(channel):
 def test_a_watcher_that_never_answers(machine):
     machine.may_log_warnings = True
     with session(machine) as channel:
-        assert say(channel, control.encode(control.Watch(("", "bus")))) == 0
+        assert send(channel, control.encode(control.Watch(("", "bus")))) == 0
         (machine.directory / "sys/bus/nd/drivers/nd_pmem/unbind").write_text("namespace0.0")
         (machine.directory / "sys/bus/nd/drivers/nd_pmem/bind").write_text("namespace0.0")
         assert lives(machine)
@@ -226,8 +226,8 @@ def test_a_storm_of_opening_and_closing(machine):
         for flags in (os.O_RDWR, os.O_RDONLY, os.O_WRONLY) * 60:
             with session(machine, flags) as channel:
                 if flags == os.O_RDWR:
-                    say(channel, control.encode(control.Watch(("",))))
-                    say(channel, b"garbage")
+                    send(channel, control.encode(control.Watch(("",))))
+                    send(channel, b"garbage")
 
     threads = [threading.Thread(target=storm) for _ in range(8)]
     for thread in threads:

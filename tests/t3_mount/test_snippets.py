@@ -1,4 +1,4 @@
-"""The snippets of README and docs/ work as they stand; `tests/support/snippets.py` says how they are written."""
+"""The snippets of README and docs/ work as they stand; `tests/support/snippets.py` describes their form."""
 
 import contextlib
 import os

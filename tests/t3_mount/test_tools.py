@@ -75,7 +75,7 @@ def test_lsblk_sees_what_sysfs_tells():
 
 @sandboxes.needs_block_devices
 def test_what_was_written_is_there_when_the_disk_goes():
-    """The page cache is written back, whether everybody has closed the disk (dd) or somebody has it open."""
+    """The page cache is written back, both when the disk is closed (dd) and while a process has it open."""
     script = """
         cd /sys/bus/nd/drivers/nd_pmem
         printf hello | dd of=/dev/pmem0 conv=notrunc status=none
@@ -120,7 +120,7 @@ ENCRYPTED = """
 @sandboxes.needs_root
 @sandboxes.needs("keyctl")
 def test_passphrases_are_keys_of_the_hosts_kernel():
-    told = run("keyctl", "session", "-", "sh", "-c", ENCRYPTED, options=("--machine", "nfit_test")).stdout
-    if "no keys" in told:
+    printed = run("keyctl", "session", "-", "sh", "-c", ENCRYPTED, options=("--machine", "nfit_test")).stdout
+    if "no keys" in printed:
         pytest.skip("the host's kernel has no encrypted keys")
-    assert told.split() == ["unlocked", "refused", "refused", "disabled"]
+    assert printed.split() == ["unlocked", "refused", "refused", "disabled"]

@@ -1,4 +1,4 @@
-"""Uevents reach the real libudev, in a network namespace of their own."""
+"""Uevents reach the real libudev, in a private network namespace."""
 
 import errno
 import json
@@ -50,9 +50,9 @@ MIXED = [event("add", 1, BDI), event("add", 2, DISK), event("bind", 3, REGION), 
 
 
 def listen(way, monitors, events=(), machine=None):
-    """What each monitor received."""
+    """The events that each monitor received."""
     if way in ("root", "nobody") and os.geteuid() != 0:
-        pytest.skip("takes root")
+        pytest.skip("needs root")
     try:
         libudev.load()
     except OSError as reason:
@@ -71,7 +71,7 @@ def monitor(*filters, source="udev"):
 
 
 def as_udev_has_it(properties):
-    """libudev gives the name of a node with its folder, and the properties in no order."""
+    """The properties as libudev returns them: in no order, and DEVNAME with its directory."""
     name = {"DEVNAME": f"/dev/{properties['DEVNAME']}"} if "DEVNAME" in properties else {}
     return properties | name
 
@@ -86,7 +86,7 @@ def test_a_listener_of_udev_receives_every_action(way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_filter_lets_through_what_it_names(way):
+def test_a_filter_passes_only_its_subsystem_and_devtype(way):
     received = listen(
         way,
         [monitor(("block", None)), monitor(("block", "disk")), monitor(("block", "partition")), monitor(("bdi", None))],
@@ -97,8 +97,8 @@ def test_a_filter_lets_through_what_it_names(way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_listener_of_the_kernel_receives_them_first_hand(way):
-    """Without the sequence numbers, which are the host kernel's."""
+def test_a_listener_of_the_kernels_group_receives_the_same_events(way):
+    """The sequence numbers are the host kernel's."""
     (received,) = listen(way, [monitor(source="kernel")], MIXED)
     numbers = [int(each.pop("SEQNUM")) for each in received]
     assert received == [
@@ -108,22 +108,22 @@ def test_a_listener_of_the_kernel_receives_them_first_hand(way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_machine_tells_of_its_disk(way):
+def test_a_machine_sends_the_uevents_of_its_disk(way):
     machine = Machine.legacy(MEMMAP, 4 << 30, clock="steps")
-    told = Listener()
-    machine.system.listen(told)
+    listener = Listener()
+    machine.system.listen(listener)
     libudev.rebind(machine)
     everything, disks = listen(way, [monitor(), monitor(("block", "disk"))], machine=MEMMAP)
-    assert everything == [as_udev_has_it(dict(each.properties)) for each in told.events]
+    assert everything == [as_udev_has_it(dict(each.properties)) for each in listener.events]
     assert [each["ACTION"] for each in disks] == ["remove", "add"]
 
 
 @pytest.mark.parametrize("more", [{"A=B": "c"}, {"A": "b\0c"}, {"A": "x" * PROPERTIES_SIZE}])
-def test_what_cannot_be_sent_is_refused(more):
+def test_properties_that_cannot_be_sent_are_refused(more):
     assert listen("user", [monitor()], [event("add", 1, REGION | more)]) == {"refused": errno.EINVAL}
 
 
-#: Sends an event where it stands, as nobody if it is root.
+#: Sends an event in the host's network namespace, as an unprivileged user.
 TRESPASSER = """
 import os
 from nvdimmfs.errors import KernelError
@@ -138,7 +138,7 @@ with UeventSender() as sender:
 """
 
 
-def test_elsewhere_nobody_may_send():
+def test_sending_in_the_hosts_network_namespace_is_refused():
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", TRESPASSER], capture_output=True, text=True, check=False
     )
