@@ -49,8 +49,9 @@ class DimmLabels(Media):
 
     def read(self, offset: int, length: int) -> bytes:
         self.require_range(offset, length)
+        # The layout itself, not the class, as a label area takes many of these.
         return b"".join(
-            self._get(LabelRead(first, count).to_bytes() + bytes(count))[LabelRead.size() :]
+            self._get(LabelRead.layout.pack(first, count, 0) + bytes(count))[LabelRead.size() :]
             for first, count in self._transfers(offset, length)
         )
 

@@ -30,8 +30,8 @@ class LabelDsm:
             return LabelAreaSize(SUCCESS, self.area.size, MAX_TRANSFER).to_bytes()
         if self.locked:
             return U32.pack(LABELS_LOCKED)
-        head = LabelWrite.from_bytes(payload.ljust(LabelWrite.size(), b"\0"))  # GET_DATA's inputs are the same
-        offset, length = head.offset, head.length
+        # GET_DATA's inputs are the same.  The layout itself, not the class: labels are read a lot.
+        offset, length = LabelWrite.layout.unpack_from(payload.ljust(LabelWrite.size(), b"\0"))
         # A length of 0 makes QEMU abort (nvdimm_validate_rw_label_data); here it is refused.
         if not 0 < length <= MAX_TRANSFER or offset + length > self.area.size:
             return U32.pack(INVALID)

@@ -347,11 +347,12 @@ def _get_data(area: Media, argument: bytearray) -> int:
     """Read labels.  Bytes past the end of the area are left alone; their number is the command's result."""
     if len(argument) < LabelRead.size():
         raise KernelError(errno.EINVAL, "too short")
-    head = LabelRead.from_bytes(argument)
-    if head.offset >= area.size or head.length + LabelRead.size() > len(argument):
+    # The layout itself, not the class: labels are read a lot.
+    offset, length, _ = LabelRead.layout.unpack_from(argument)
+    if offset >= area.size or length + LabelRead.size() > len(argument):
         raise KernelError(errno.EINVAL, "not in the label area")
-    LabelRead(head.offset, head.length, SUCCESS).write_to(argument)
-    data = area.read(head.offset, min(head.length, area.size - head.offset))
+    LabelRead.layout.pack_into(argument, 0, offset, length, SUCCESS)
+    data = area.read(offset, min(length, area.size - offset))
     argument[LabelRead.size() : LabelRead.size() + len(data)] = data
     return len(argument) - LabelRead.size() - len(data)
 
