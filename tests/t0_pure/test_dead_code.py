@@ -57,7 +57,7 @@ class Definition:
 
 def sources() -> Iterator[Path]:
     yield from sorted(PACKAGE.rglob("*.py"))
-    yield from sorted((ROOT / "distribution").glob("*.py"))
+    yield from sorted((ROOT / "scripts" / "distribution").glob("*.py"))
     for script in sorted((ROOT / "scripts").iterdir()):
         if script.is_file() and script.read_text().startswith("#!/usr/bin/env python"):
             yield script

@@ -93,7 +93,7 @@ def test_a_wheel_made_from_the_source_distribution(empty_venv, tmp_path):
     (wheel,) = tmp_path.glob("nvdimmfs-*.whl")
     with tarfile.open(source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"LICENSE", "README.md", "CHANGELOG.md", "distribution/build_hook.py", "tests/conftest.py"} <= names
+    assert {"LICENSE", "README.md", "CHANGELOG.md", "scripts/distribution/build_hook.py", "tests/conftest.py"} <= names
     with zipfile.ZipFile(wheel) as archive:
         files = {name for name in archive.namelist() if name.startswith("nvdimmfs/")}
     assert files >= {f"nvdimmfs/{path.relative_to(ROOT / 'nvdimmfs')}" for path in (ROOT / "nvdimmfs").rglob("*.py")}

@@ -32,7 +32,7 @@ class SharedDataHook(BuildHookInterface):  # type: ignore[type-arg]
 def written(root: Path, folder: Path) -> list[Path]:
     """Make the files for share/ in a folder, from the sources below `root`."""
     before = list(sys.path)
-    sys.path[:0] = [str(root), str(root / "distribution")]
+    sys.path[:0] = [str(root), str(root / "scripts" / "distribution")]
     try:
         pages = importlib.import_module("man_pages").man_pages(root / "CHANGELOG.md")
         completions = importlib.import_module("completions").completions()
