@@ -13,7 +13,7 @@ from nvdimmfs.cli.errors import CommandError
 from nvdimmfs.cli.mount_table import require_free
 
 #: How long to wait for another process that holds the lock, in seconds.
-LOCK_TIMEOUT = 60.0
+LOCK_TIMEOUT = 600.0
 
 #: Time between two attempts to take the lock, in seconds.
 _RETRY_INTERVAL = 0.02

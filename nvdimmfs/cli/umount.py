@@ -18,7 +18,7 @@ from nvdimmfs.fuse.daemon_identity import daemon_pid
 from nvdimmfs.fuse.requirements import MOUNT_HELPER
 
 #: How long to wait for a daemon to write out its media and exit, in seconds.
-EXIT_TIMEOUT = 60.0
+EXIT_TIMEOUT = 600.0
 
 #: Flags of umount2(2) (include/uapi/linux/mount.h): detach even while in use; do not follow a symbolic link.
 MNT_DETACH = 2

@@ -17,8 +17,8 @@ DAEMON_XATTR = "user.nvdimmfs.daemon"
 SUBTYPE = "nvdimmfs"
 FILE_SYSTEM_TYPE = f"fuse.{SUBTYPE}"
 
-#: How long to wait for a daemon to answer, in seconds, before it is reported as hanging.
-ANSWER_TIMEOUT = 2.0
+#: How long to wait for a daemon to answer, in seconds, before it is reported as hanging; a loaded host needs some.
+ANSWER_TIMEOUT = 10.0
 
 #: How long to wait for a killed child to exit, in seconds.
 _KILL_TIMEOUT = 1.0
