@@ -6,12 +6,14 @@ import attrs
 import pytest
 
 from nvdimmfs.core.system import System
-from nvdimmfs.formats import intel_dsm, ndctl, nfit_dsm
+from nvdimmfs.formats import block_requests, intel_dsm, ndctl, nfit_dsm
 from nvdimmfs.formats.structure import Structure
 from nvdimmfs.platforms.nfit.ars import AddressRangeScrub
 
 #: sizeof() of each, counted from the headers that the modules name.
 SIZES = {
+    block_requests.PartitionRequest: 24,
+    block_requests.PartitionRange: 152,
     ndctl.LabelAreaSize: 12,
     ndctl.LabelRead: 12,
     ndctl.LabelWrite: 8,

@@ -170,8 +170,9 @@ def test_the_mapping_of_a_found_dax_device_appears_a_little_later(machine, write
     write("bus/nd/drivers/dax_pmem/bind", "dax0.0")
     device = machine.system.sys.find(f"{REGION}/dax0.0/dax0.0")
     assert "mapping0" in device.children
-    write("bus/nd/drivers/nd_region/unbind", "region0")
-    write("bus/nd/drivers/nd_region/bind", "region0")
+    write("bus/nd/drivers/dax_pmem/unbind", "dax0.0")
+    write(f"{REGION}/dax0.0/namespace", "\n")
+    assert refusal_of(write, "bus/nd/drivers/nd_pmem/bind", "namespace0.0") == "ENXIO"
     device = machine.system.sys.find(f"{REGION}/dax0.0/dax0.0")
     assert "mapping0" not in device.children
     machine.system.clock.advance(SECOND)
