@@ -93,6 +93,7 @@ class Clock:
         self._scheduled = 0
         #: The time from acts and `advance`; REAL adds the time that has passed on the host.
         self._time = 0
+        self._least_price = 0
         self._started_at: int | None = None
         self._handled: Event | None = None
 
@@ -175,13 +176,19 @@ class Clock:
 
     def spend(self, price: Duration) -> None:
         """Count an act of user space: the clock advances by its price, or host time has passed."""
+        cost = max(price.nanoseconds, self._least_price)
+        self._least_price = 0
         if self.is_booting:
             return
         self.start()
         if self.mode is ClockMode.STEPS:
-            self.advance(price.nanoseconds)
+            self.advance(cost)
         else:
             self.run_due()
+
+    def lengthen_act(self, price: Duration) -> None:
+        """Raise the price of the act at hand, unless it is higher already."""
+        self._least_price = max(self._least_price, price.nanoseconds)
 
     def wait_until(self, is_reached: Callable[[], bool]) -> None:
         """A process waits for a condition and does nothing else.

@@ -9,7 +9,7 @@ from nvdimmfs.core.clock import Clock, ClockMode
 from nvdimmfs.core.device_number import DeviceNumber, Numbered
 from nvdimmfs.core.keyring import Keyring, NoKeys
 from nvdimmfs.core.uevent import Action, Uevent, UeventListener
-from nvdimmfs.kernels.durations import WRITE, Duration
+from nvdimmfs.kernels.durations import WRITE
 from nvdimmfs.kernels.kernel import KERNEL_6_1, Kernel
 from nvdimmfs.kernfs import Directory, Tree
 
@@ -47,7 +47,6 @@ class System:
         self._work: deque[Callable[[], None]] = deque()
         self._last_work: deque[Callable[[], None]] = deque()
         self.writes = 0
-        self._write_price = WRITE
         self.settling = False
         self.scheduled = 0
         self.keyring: Keyring = NoKeys()
@@ -90,16 +89,11 @@ class System:
         """User space is about to write to an attribute: first handle the events that are due."""
         self.clock.run_due()
         self.writes += 1
-        self._write_price = WRITE
 
     def end_write(self) -> None:
         """User space has written to an attribute: run queued work, and let the time of a write pass."""
         self.settle()
-        self.clock.spend(self._write_price)
-
-    def extend_write(self, price: Duration) -> None:
-        """The write at hand takes user space longer than others: it has this price."""
-        self._write_price = price
+        self.clock.spend(WRITE)
 
     def devpath(self, directory: Directory) -> str:
         """A directory's path below /sys, with a leading slash, as uevents have it."""

@@ -138,9 +138,15 @@ READ = Duration(
     "Measured on the reference guest: 0.25 to 0.9 ms",
 )
 IOCTL = Duration(
-    10 * MILLISECOND,
+    1 * MILLISECOND,
     "An ioctl on ndctlN or nmemN",
-    "ndctl asked 97 times in the second in which the test platform verifies an update",
+    "As a read: the test platform, where alone time matters to a command, executes it without firmware. The firmware "
+    "of the reference guest takes 11 to 35 ms for a label read",
+)
+FIRMWARE_QUERY = Duration(
+    10 * MILLISECOND,
+    "A query of a firmware update, instead of the price of other ioctls",
+    "ndctl queries 97 times in the second in which the test platform verifies an update",
 )
 BLOCK_IO = Duration(
     0,
@@ -153,4 +159,4 @@ LOOKUP = Duration(
     "How many of them reach the file system is decided by the host's caches",
 )
 
-PRICES = (WRITE, REGION_BIND, READ, IOCTL, BLOCK_IO, LOOKUP)
+PRICES = (WRITE, REGION_BIND, READ, IOCTL, FIRMWARE_QUERY, BLOCK_IO, LOOKUP)

@@ -59,7 +59,7 @@ class NdBus(Bus):
         if isinstance(device, RegionDevice):
             device.parent.provider_module.pins += 1
             self.region_binds.bound(device)
-            self.system.extend_write(REGION_BIND)
+            self.system.clock.lengthen_act(REGION_BIND)
 
     def call_remove(self, driver: Driver, device: Device) -> None:
         driver.remove(device)

@@ -3,7 +3,7 @@
 import pytest
 
 from nvdimmfs.core.clock import Clock, ClockMode
-from nvdimmfs.kernels.durations import DURATIONS, MILLISECOND, PRICES, READ, SECOND, WRITE, duration_text
+from nvdimmfs.kernels.durations import DURATIONS, MILLISECOND, PRICES, READ, REGION_BIND, SECOND, WRITE, duration_text
 
 
 class Host:
@@ -174,6 +174,16 @@ def test_an_act_within_an_event_takes_no_time(done):
     clock.spend(WRITE)
     assert done == [5 * MILLISECOND]
     assert clock.now == WRITE.nanoseconds
+
+
+def test_an_act_can_be_lengthened_once():
+    clock = Clock(ClockMode.STEPS)
+    clock.lengthen_act(REGION_BIND)
+    clock.lengthen_act(READ)
+    clock.spend(WRITE)
+    assert clock.now == REGION_BIND.nanoseconds
+    clock.spend(WRITE)
+    assert clock.now == REGION_BIND.nanoseconds + WRITE.nanoseconds
 
 
 def test_every_duration_has_its_evidence():

@@ -22,7 +22,7 @@ from nvdimmfs.formats.intel_dsm import (
     Status,
     StatusOnly,
 )
-from nvdimmfs.kernels.durations import FIRMWARE_ACTIVATION, FIRMWARE_VERIFY, MICROSECOND
+from nvdimmfs.kernels.durations import FIRMWARE_ACTIVATION, FIRMWARE_QUERY, FIRMWARE_VERIFY, MICROSECOND
 from nvdimmfs.nd.firmware_activation import ActivationResult, ActivationState
 from nvdimmfs.platforms.nfit.intel_activation import RESULTS, STATES
 from nvdimmfs.platforms.nfit_test.payload import Payload
@@ -164,6 +164,7 @@ class FirmwareUpdate:
 
     def query(self, payload: Payload) -> None:
         """Return the progress of the update (ND_INTEL_FW_FINISH_QUERY)."""
+        self._clock.lengthen_act(FIRMWARE_QUERY)
         payload.require(FirmwareQuery.size())
         request = payload.get(FirmwareQuery)
         if request.context != self.context:
