@@ -151,7 +151,7 @@ class Bus:
         In Linux a worker does this.  It waits for the parent's lock, which is held while the parent is bound.
         """
         if _bind_uevent_pending(device.parent):
-            self.system.schedule(lambda: self._probe_new(device))
+            self.system.queue_work(lambda: self._probe_new(device))
         else:
             self._probe_new(device)
 
@@ -160,7 +160,7 @@ class Bus:
             return
         self.attach_device(device)
         if device.bind_uevent_pending:
-            self.system.schedule(device.move_to_tail)
+            self.system.queue_work(device.move_to_tail)
         else:
             device.move_to_tail()
 
@@ -194,7 +194,7 @@ class Bus:
             raise KernelError(errno.EBUSY, f"{device.name} is bound to {device.driver.name}")
         if device.directory.is_detached:
             raise KernelError(errno.ENOENT, f"{device.name} has no directory for a link to its driver")
-        mark, scheduled = device.managed_mark, self.system.scheduled
+        mark, queued = device.managed_mark, self.system.queued
         self._link(driver, device)
         try:
             self.call_probe(driver, device)
@@ -203,7 +203,7 @@ class Bus:
             self._unlink(driver, device)
             raise
         driver.devices[device] = None
-        self._announce_bind(device, queued=self.system.scheduled > scheduled)
+        self._announce_bind(device, queued=self.system.queued > queued)
 
     def unbind(self, device: Device) -> None:
         """Unbind a device from its driver."""
@@ -238,7 +238,7 @@ class Bus:
                 self._send_uevent(device, Action.BIND)
 
         device.bind_uevent_pending = True
-        self.system.schedule(send)
+        self.system.queue_work(send)
 
     def _send_uevent(self, device: Device, action: Action) -> None:
         if device.registered and self.system.kernel.devices.bind_uevents:

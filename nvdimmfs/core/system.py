@@ -26,7 +26,7 @@ class System:
         settling: queued work is running, for which no process waits.
         numbers: /sys/dev/block and /sys/dev/char.
         numbered: the devices by device number.
-        scheduled: the number of works that were ever queued.
+        queued: how often work was ever queued.
         keyring: the keys of the processes that write to attributes.
         clock: the machine's clock, with the events that are due later.
         writes: the number of writes to attributes so far.
@@ -48,7 +48,7 @@ class System:
         self._last_work: deque[Callable[[], None]] = deque()
         self.writes = 0
         self.settling = False
-        self.scheduled = 0
+        self.queued = 0
         self.keyring: Keyring = NoKeys()
         self._uevent_listeners: list[UeventListener] = []
         self._uevent_sequence = 0
@@ -60,19 +60,19 @@ class System:
             place = place.directory(name)
         return place
 
-    def schedule(self, work: Callable[[], None]) -> None:
+    def queue_work(self, work: Callable[[], None]) -> None:
         """Queue work for after the current store, as the kernel's asynchronous (un)registration."""
         self._work.append(work)
-        self.scheduled += 1
+        self.queued += 1
 
-    def schedule_last(self, work: Callable[[], None]) -> None:
+    def queue_work_last(self, work: Callable[[], None]) -> None:
         """Queue work for when no other work is queued."""
         self._last_work.append(work)
 
     def after_work(self, work: Callable[[], None]) -> None:
         """Do work now, or after all queued work."""
         if self._work:
-            self.schedule(work)
+            self.queue_work(work)
         else:
             work()
 

@@ -148,7 +148,7 @@ def _release_claim(personality: Personality) -> None:
     if personality.is_seed:
         personality.reset()
     else:
-        personality.schedule_unregister()
+        personality.unregister_async()
 
 
 def _find_namespace(region: RegionDevice, name: str) -> NamespaceDevice:

@@ -58,16 +58,16 @@ class NdDevice(Device):
     def uevent_variables(self) -> list[tuple[str, str]]:
         return [*super().uevent_variables(), ("MODALIAS", f"nd:t{self.modalias_type}")]
 
-    def schedule_add(self) -> None:
+    def add_async(self) -> None:
         """Register after the current request, as nd_device_register does."""
-        self.system.schedule(self.add)
+        self.system.queue_work(self.add)
 
-    def schedule_unregister(self) -> None:
+    def unregister_async(self) -> None:
         """Unregister after the current request; from now on no driver may bind."""
         if self.dead:
             return
         self.dead = True
-        self.system.schedule(self.unregister)
+        self.system.queue_work(self.unregister)
 
 
 @attribute("modalias")

@@ -211,7 +211,7 @@ def _resize(namespace: NamespacePmem, wanted: int) -> None:
             dpa.grow(region.window(mapping), name, share - owned)
     namespace.place(share * len(mappings))
     if wanted == 0 and namespace.id and not namespace.is_seed:
-        namespace.schedule_unregister()
+        namespace.unregister_async()
 
 
 @attribute("uuid")

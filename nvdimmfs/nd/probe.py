@@ -92,5 +92,5 @@ def _adopted(kind: type[Personality], namespace: NamespaceDevice, head: bytes) -
         if refusal.errno == errno.EOPNOTSUPP:
             raise
         return None
-    candidate.schedule_add()
+    candidate.add_async()
     return candidate

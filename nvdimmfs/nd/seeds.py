@@ -107,7 +107,7 @@ def register_children(region: RegionDevice, namespaces: Sequence[NamespaceDevice
         region.seeds[SeedKind.NAMESPACE] = first
     for namespace in namespaces:
         if seeds_first:
-            namespace.schedule_add()
+            namespace.add_async()
         else:
             namespace.add()
     if others and not seeds_first:
@@ -127,7 +127,7 @@ def _declare_namespace_seed(region: RegionDevice, first: NamespaceDevice) -> Non
             region.seeds[SeedKind.NAMESPACE] = first
 
     if _race_of_first(first).taken is FirstNamespace.UP:
-        region.system.schedule_last(declare)
+        region.system.queue_work_last(declare)
     else:
         declare()
 
@@ -145,7 +145,7 @@ def create_seed(region: RegionDevice, personality: type[Personality]) -> Persona
     """Give the region a new seed of a kind; the previous one, if any, is an ordinary device from now on."""
     seed = personality(region)
     region.seeds[personality.kind] = seed
-    seed.schedule_add()
+    seed.add_async()
     return seed
 
 
@@ -163,7 +163,7 @@ def advance_seeds(region: RegionDevice, device: NdDevice) -> None:
     if namespace and region.seeds[SeedKind.NAMESPACE] is namespace:
         _create_namespace_seed(region)
         if seed and BOTH_SEEDS_REPLACED.taken is FirstLock.NAMESPACE:
-            region.system.schedule(seed.move_to_tail)
+            region.system.queue_work(seed.move_to_tail)
 
 
 def _create_namespace_seed(region: RegionDevice) -> None:
@@ -175,4 +175,4 @@ def _create_namespace_seed(region: RegionDevice) -> None:
         return
     seed = NamespacePmem(region)
     region.seeds[SeedKind.NAMESPACE] = seed
-    seed.schedule_add()
+    seed.add_async()

@@ -85,7 +85,7 @@ class Scrub:
             range_.requests = {Request.SHORT, Request.LONG}
             if self._query()[0] >= 0:
                 self._start(range_, Request.SHORT)
-        self._schedule()
+        self._queue()
 
     def request(self, kind: Request) -> None:
         """Scrub all ranges, beginning at once (acpi_nfit_ars_rescan).
@@ -96,16 +96,16 @@ class Scrub:
         for range_ in idle:
             range_.requests.add(kind)
         if idle:
-            self._schedule()
+            self._queue()
             return
         raise KernelError(errno.EBUSY if self._ranges else errno.ENOTTY, "no range that could be scrubbed")
 
-    def _schedule(self) -> None:
-        """Schedule the work at once, unless it is already scheduled (sched_ars)."""
+    def _queue(self) -> None:
+        """Queue the work, unless it is queued already (sched_ars)."""
         self.busy = True
         if not self._pending:
             self._pending = True
-            self._bus.system.schedule(self._work)
+            self._bus.system.queue_work(self._work)
 
     def _work(self) -> None:
         """Read the result of a scrub, and continue with the next range (acpi_nfit_scrub)."""

@@ -287,7 +287,7 @@ class NfitTestBus(NfitBus):
             raise KernelError(errno.EINVAL, "the range is empty")
         self.ars.errors.add(request.address, request.length)
         if request.options & INJECT_NOTIFY:
-            self.system.schedule(self._rescan)
+            self.system.queue_work(self._rescan)
         payload.put(attrs.evolve(request, status=SUCCESS))
 
     def _rescan(self) -> None:
