@@ -6,7 +6,7 @@ time, or watches:
 
 | the client sends | the machine replies with |
 |---|---|
-| `Ioctl` | `CopyIn`, `CopyOut` or the result |
+| `Ioctl` | `ReadMemory`, `WriteMemory` or the result |
 | `Copied`, `Fault` | the next of those |
 | `Load`, `Unload`, `Renumber` | the result |
 | `Watch` | nothing; later `DeviceEvent` and `EntryEvent` as they happen |
@@ -62,7 +62,7 @@ class Ioctl(Message):
 
 
 @attrs.frozen
-class CopyIn(Message):
+class ReadMemory(Message):
     """The machine reads `length` bytes of the caller's memory, `offset` bytes from the argument's address."""
 
     offset: int
@@ -70,7 +70,7 @@ class CopyIn(Message):
 
 
 @attrs.frozen
-class CopyOut(Message):
+class WriteMemory(Message):
     """The machine writes bytes to the caller's memory, `offset` bytes from the argument's address."""
 
     offset: int

@@ -171,11 +171,11 @@ class IoctlCall:
     def _piece(self, copy: CopyIn | CopyOut) -> Message:
         if isinstance(copy, CopyIn):
             have = len(self._copied)
-            return control.CopyIn(copy.offset + have, min(PIECE, copy.length - have))
+            return control.ReadMemory(copy.offset + have, min(PIECE, copy.length - have))
         offset = self._sent
         data = copy.data[offset : offset + PIECE]
         self._sent += len(data)
-        return control.CopyOut(copy.offset + offset, data)
+        return control.WriteMemory(copy.offset + offset, data)
 
 
 def _length(copy: CopyIn | CopyOut) -> int:

@@ -68,7 +68,7 @@ class ControlClient:
     def ioctl(self, call: control.Ioctl, memory: ArgumentMemory) -> int:
         """Have the machine execute an ioctl and return its result; a negative number is an errno."""
         reply = self._request(call)
-        while isinstance(reply, control.CopyIn | control.CopyOut):
+        while isinstance(reply, control.ReadMemory | control.WriteMemory):
             reply = self._request(_copy(reply, memory))
         return _result(reply)
 
@@ -89,10 +89,10 @@ class ControlClient:
         return control.decode(os.read(self._requests, _BUFFER_SIZE))
 
 
-def _copy(request: control.CopyIn | control.CopyOut, memory: ArgumentMemory) -> Message:
+def _copy(request: control.ReadMemory | control.WriteMemory, memory: ArgumentMemory) -> Message:
     """Copy as the machine requests, and return the message that reports it."""
     try:
-        if isinstance(request, control.CopyIn):
+        if isinstance(request, control.ReadMemory):
             return control.Copied(memory.read(request.offset, request.length))
         memory.write(request.offset, request.data)
     except OSError:

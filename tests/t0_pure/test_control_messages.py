@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from nvdimmfs.formats.control import (
     ControlError,
     Copied,
-    CopyOut,
     DeviceEvent,
     Done,
     Fault,
     Ioctl,
     Message,
     Watch,
+    WriteMemory,
     decode,
     encode,
 )
@@ -24,7 +24,7 @@ from nvdimmfs.formats.control import (
 NUMBERS = st.integers(0, 2**64)
 MESSAGES = st.one_of(
     st.builds(Ioctl, st.text(), NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.booleans(), st.booleans()),
-    st.builds(CopyOut, NUMBERS, st.binary()),
+    st.builds(WriteMemory, NUMBERS, st.binary()),
     st.builds(Copied, st.binary()),
     st.just(Fault()),
     st.builds(Watch, st.lists(st.text()).map(tuple)),

@@ -72,7 +72,7 @@ def test_an_ioctl_is_a_conversation(dimms):
     memory = bytearray(12)
     answer = dimms.request(ioctl(dimms.number("char", "nmem0"), GET_CONFIG_SIZE))
     while not isinstance(answer, control.Result):
-        if isinstance(answer, control.CopyIn):
+        if isinstance(answer, control.ReadMemory):
             answer = dimms.request(control.Copied(bytes(memory[answer.offset : answer.offset + answer.length])))
         else:
             memory[answer.offset : answer.offset + len(answer.data)] = answer.data
@@ -87,8 +87,8 @@ def test_a_long_argument_comes_in_pieces(dimms):
     memory = bytearray(struct.pack("=III", 0, length, 0) + bytes(length))
     pieces = []
     answer = dimms.request(ioctl(dimms.number("char", "nmem0"), GET_CONFIG_DATA))
-    while isinstance(answer, control.CopyIn | control.CopyOut):
-        if isinstance(answer, control.CopyIn):
+    while isinstance(answer, control.ReadMemory | control.WriteMemory):
+        if isinstance(answer, control.ReadMemory):
             pieces.append(answer.length)
             answer = dimms.request(control.Copied(bytes(memory[answer.offset : answer.offset + answer.length])))
         else:
@@ -102,7 +102,7 @@ def test_a_long_argument_comes_in_pieces(dimms):
 
 def test_memory_that_is_not_there_is_efault(dimms):
     number = dimms.number("char", "nmem0")
-    assert isinstance(dimms.request(ioctl(number, GET_CONFIG_SIZE)), control.CopyIn)
+    assert isinstance(dimms.request(ioctl(number, GET_CONFIG_SIZE)), control.ReadMemory)
     refused = dimms.request(control.Fault())
     assert isinstance(refused, control.Refused)
     assert refused.errno == errno.EFAULT
@@ -121,7 +121,7 @@ def test_an_unknown_number_is_no_device(legacy):
 
 @pytest.mark.parametrize(
     "message",
-    [control.Fault(), control.Copied(b"x"), control.Done(1), control.Result(0), control.CopyIn(0, 1)],
+    [control.Fault(), control.Copied(b"x"), control.Done(1), control.Result(0), control.ReadMemory(0, 1)],
     ids=lambda message: type(message).__name__,
 )
 def test_what_nobody_asked_for_is_refused(legacy, message):

@@ -58,9 +58,9 @@ def lives(mount):
     """It answers, and to the point."""
     with session(mount) as channel:
         answer = ask(channel, get_size(*number_of(mount, "nmem0")))
-        while isinstance(answer, control.CopyIn):
+        while isinstance(answer, control.ReadMemory):
             answer = ask(channel, control.Copied(bytes(answer.length)))
-        assert isinstance(answer, control.CopyOut)
+        assert isinstance(answer, control.WriteMemory)
         assert ask(channel, control.Copied(b"")) == control.Result(0)
     return (mount.directory / "sys/bus/nd/devices/region0/mappings").read_text() == "1\n"
 
@@ -123,8 +123,8 @@ def test_messages_that_are_too_long(machine):
         control.Copied(b""),
         control.Fault(),
         control.Done(1),
-        control.CopyIn(0, 1),
-        control.CopyOut(0, b""),
+        control.ReadMemory(0, 1),
+        control.WriteMemory(0, b""),
         control.Result(0),
         control.Refused(1, ""),
         control.DeviceEvent(1, ()),
@@ -169,7 +169,7 @@ def test_a_number_that_is_taken_is_refused(machine):
 def test_an_answer_that_was_not_asked_for_ends_the_ioctl(machine, data):
     number = number_of(machine, "nmem0")
     with session(machine) as channel:
-        assert isinstance(ask(channel, get_size(*number)), control.CopyIn)
+        assert isinstance(ask(channel, get_size(*number)), control.ReadMemory)
         assert ask(channel, control.Copied(data)).errno == errno.EINVAL
         assert ask(channel, control.Fault()).errno == errno.EINVAL
     assert lives(machine)
@@ -179,7 +179,7 @@ def test_hanging_up_in_the_middle_of_an_ioctl(machine):
     number = number_of(machine, "nmem0")
     for _ in range(50):
         with session(machine) as channel:
-            assert isinstance(ask(channel, get_size(*number)), control.CopyIn)
+            assert isinstance(ask(channel, get_size(*number)), control.ReadMemory)
     assert lives(machine)
 
 
