@@ -187,7 +187,9 @@ class Clock:
             self.run_due()
 
     def lengthen_act(self, price: Duration) -> None:
-        """Raise the price of the act at hand, unless it is higher already."""
+        """Raise the price of the act at hand, unless it is higher already.  There is no such act at boot."""
+        if self.is_booting:
+            return
         self._least_price = max(self._least_price, price.nanoseconds)
 
     def wait_until(self, is_reached: Callable[[], bool]) -> None:

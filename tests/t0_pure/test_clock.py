@@ -186,6 +186,15 @@ def test_an_act_can_be_lengthened_once():
     assert clock.now == REGION_BIND.nanoseconds + WRITE.nanoseconds
 
 
+def test_the_first_act_is_not_lengthened_by_what_was_bound_at_boot():
+    clock = Clock(ClockMode.STEPS)
+    clock.is_booting = True
+    clock.lengthen_act(REGION_BIND)
+    clock.is_booting = False
+    clock.spend(READ)
+    assert clock.now == READ.nanoseconds
+
+
 def test_every_duration_has_its_evidence():
     for duration in (*DURATIONS, *PRICES):
         assert duration.what
