@@ -52,7 +52,7 @@ class UserMemory:
     def _take(self, steps: IoctlSteps, step: CopyIn | CopyOut) -> CopyIn | CopyOut:
         length = step.length if isinstance(step, CopyIn) else len(step.data)
         end = step.offset + length
-        if end > len(self.data) or (self.constant and isinstance(step, CopyOut)):
+        if step.offset < 0 or end > len(self.data) or (self.constant and isinstance(step, CopyOut)):
             return steps.throw(KernelError(errno.EFAULT))
         if isinstance(step, CopyIn):
             return steps.send(bytes(self.data[step.offset : end]))

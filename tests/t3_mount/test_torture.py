@@ -1,0 +1,47 @@
+"""Each stress program of tests/torture still works: a few seconds of it, with a fixed seed."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+
+TORTURE = Path(__file__).resolve().parents[1] / "torture"
+
+
+@attrs.frozen
+class Smoke:
+    """The short run of a program.
+
+    Attributes:
+        arguments: so few turns that it takes seconds.
+        needs: the fixture that skips the test where the program cannot run.
+    """
+
+    arguments: tuple[str, ...]
+    needs: str = ""
+
+
+#: By name.  `--minutes` is far more than the turns take: no load may make a run shorter.
+PROGRAMS = {
+    "steps": Smoke(("--limit", "12", "--minutes", "10")),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_short_run_finds_nothing(name, request):
+    smoke = PROGRAMS[name]
+    if smoke.needs:
+        request.getfixturevalue(smoke.needs)
+    program = [sys.executable, TORTURE / f"{name}.py", "--seed", "1", *smoke.arguments]
+    done = subprocess.run(program, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(rf"{name}: seed 1, \d+ s: .*; failures 0\n", done.stdout), done.stdout
+
+
+def test_every_program_has_a_short_run_and_a_line_in_the_readme():
+    programs = {file.stem for file in TORTURE.glob("*.py") if "__main__" in file.read_text()}
+    described = re.findall(r"^\| `(\w+)\.py` \|", (TORTURE / "README.md").read_text(), re.MULTILINE)
+    assert programs == PROGRAMS.keys() == set(described)
