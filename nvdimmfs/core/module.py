@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 from collections.abc import Callable, Iterable
 
 import attrs
@@ -59,7 +60,7 @@ class Module:
         self._undo: list[Callable[[], None]] = []
         MODULE_GROUP.create(self.directory, self)
         if any(parameter.exists_in(system.kernel) for parameter in parameters):
-            AttributeGroup(parameters, name="parameters").create(self.directory, self)
+            _parameter_group(parameters).create(self.directory, self)
         for used in uses:
             used.holders.link(name, self.directory)
             used.users.insert(0, name)
@@ -97,6 +98,12 @@ def boolean_parameter(name: str, value: bool, *, since: str | None = None) -> Ke
         module.switched[name] = parse_bool(data)
 
     return KernelAttribute(name, 0o644, show, store, since=since)
+
+
+@functools.cache
+def _parameter_group(parameters: tuple[KernelAttribute[Module], ...]) -> AttributeGroup[Module]:
+    """The group of a module's parameters: one for all times that it is loaded, as tables of files are kept by group."""
+    return AttributeGroup(parameters, name="parameters")
 
 
 @attribute("coresize")

@@ -57,7 +57,7 @@ class LabelStorage:
         self._staged_seq = 0
         # The copy of each slot in memory: valid labels that were read or written, in free slots, too.
         self._slots: dict[int, NamespaceLabel] = {}
-        self._slots_of: dict[UUID, set[int]] = {}
+        self._slots_of: dict[UUID, frozenset[int]] = {}
         if self._current is not None:
             start = self.layout.index_offsets[self._current]
             self._index = IndexBlock.from_bytes(head[start : start + self.layout.index_size])
@@ -103,7 +103,7 @@ class LabelStorage:
 
     def slots_of(self, uuid: UUID) -> frozenset[int]:
         """The slots whose copies in memory are labels of a namespace, including free slots."""
-        return frozenset(self._slots_of.get(uuid, ()))
+        return self._slots_of.get(uuid, frozenset())
 
     def initialise(self) -> None:
         """Write both index blocks, if there is no valid one (init_labels).
@@ -161,9 +161,11 @@ class LabelStorage:
     def _remember(self, label: NamespaceLabel) -> NamespaceLabel:
         before = self._slots.get(label.slot)
         if before:
-            self._slots_of[before.uuid].discard(label.slot)
+            left = self._slots_of.pop(before.uuid) - {label.slot}
+            if left:
+                self._slots_of[before.uuid] = left
         self._slots[label.slot] = label
-        self._slots_of.setdefault(label.uuid, set()).add(label.slot)
+        self._slots_of[label.uuid] = self.slots_of(label.uuid) | {label.slot}
         return label
 
     def _write_slot(self, label: NamespaceLabel) -> NamespaceLabel:
