@@ -195,6 +195,14 @@ class Device:
         if self.parent and self.parent.dead:
             self.parent._put()
 
+    def forget(self) -> None:
+        """Give up the number of a device whose directory was removed with its parent's, and whose bus goes away."""
+        assert self.directory.is_detached, f"{self.name} is in the tree"
+        if self.number:
+            self._unregister_devt(self.number)
+        self.dead = True
+        self._directory = None
+
     def notify(self, path: str) -> None:
         """Wake the pollers of one of the device's attributes (sysfs_notify, fs/sysfs/file.c, Linux 6.1).
 

@@ -79,7 +79,12 @@ class NamespaceDevice(NdDevice):
 
     @property
     def media(self) -> Media:
-        """Its bytes."""
+        """Its bytes.  EBUSY when it is not inside its region, which a uuid of two regions can cause (`start_of`).
+
+        Linux 6.1 binds such a namespace if nothing has reserved those addresses, to whatever memory is there.
+        """
+        if self.start < self.region.start or self.end > self.region.end:
+            raise KernelError(errno.EBUSY, f"{self.name} at {self.start:#x} is not inside {self.region.name}")
         return MediaWindow(self.region.media, self.start - self.region.start, self.size)
 
     @property

@@ -27,6 +27,7 @@ from nvdimmfs.nd.label import MappingLabels, label_id
 from nvdimmfs.nd.mapping import Mapping
 from nvdimmfs.nd.namespace import NAMESPACE_GROUP, ClaimClass, NamespaceDevice
 from nvdimmfs.nd.region import RegionDevice, SeedKind
+from nvdimmfs.units import U64_MASK
 
 #: The abstraction GUID in a label of version 1.2 for each kind of personality.
 _ABSTRACTIONS = {
@@ -48,7 +49,11 @@ def claim_class_of(label: NamespaceLabel) -> ClaimClass:
 
 
 def start_of(region: RegionDevice, identity: uuid.UUID) -> int:
-    """The physical address of a namespace's extents; the region's start if it has none on the first DIMM."""
+    """The physical address of a namespace's extents; the region's start if it has none on the first DIMM.
+
+    Extents are found by uuid.  If an unbound region on the same DIMM has left extents of that uuid, this is the address
+    that they would have in this region, and it may be outside (nd_namespace_pmem_set_resource, Linux 6.1).
+    """
     start = _start_of_extents(region, identity)
     return region.start if start is None else start
 
@@ -56,7 +61,7 @@ def start_of(region: RegionDevice, identity: uuid.UUID) -> int:
 def _start_of_extents(region: RegionDevice, identity: uuid.UUID) -> int | None:
     mapping = region.mappings[0]
     extents = _extents(mapping, identity)
-    return region.start + (extents[0] - mapping.start) * len(region.mappings) if extents else None
+    return region.start + (extents[0] - mapping.start) * len(region.mappings) & U64_MASK if extents else None
 
 
 def _extents(mapping: Mapping, identity: uuid.UUID) -> list[int]:

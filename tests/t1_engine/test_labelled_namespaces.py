@@ -1,6 +1,7 @@
 """After any changes to labelled namespaces through sysfs, no space is shared or lost, and the labels agree."""
 
 import contextlib
+import errno
 import tempfile
 from itertools import pairwise
 from pathlib import Path
@@ -184,3 +185,33 @@ def test_a_memmap_overwrites_the_info_block_of_a_former_namespace():
     let_go()
     _, second = pair()
     assert hands.read(f"{hands.device(second)}/mode") == "raw\n"
+
+
+#: Two regions that share a DIMM, the first on higher addresses of it than the second.
+SHARED = """
+[[bus]]
+[[bus.dimm]]
+size = "1G"
+label = { initialised = "1.2" }
+[[bus.range]]
+start = 0x200000000
+dimms = [{ dimm = "0x1", dpa = "512M", size = "512M" }]
+[[bus.range]]
+dimms = [{ dimm = "0x1", dpa = 0, size = "512M" }]
+"""
+
+
+def test_a_uuid_that_two_regions_use_binds_nothing_outside_of_a_region():
+    """The extents of an unbound region stay on its DIMM, and are found by their uuid."""
+    machine = Machine.described(parse_machine(SHARED, "shared"), clock="steps")
+    hands = Hands(machine, InProcess.of(machine.system))
+    uuid = "00000003-1111-2222-3333-444444444444"
+    hands.write(f"{hands.device('namespace1.0')}/uuid", uuid)
+    hands.write(f"{hands.device('namespace1.0')}/size", str(64 * MIB))
+    hands.unbind("region1")
+    hands.write(f"{hands.device('namespace0.0')}/uuid", uuid)
+    hands.write(f"{hands.device('namespace0.0')}/size", str(128 * MIB))
+    start = int(hands.read(f"{hands.device('namespace0.0')}/resource"), 16)
+    region = int(hands.read(f"{hands.device('region0')}/resource"), 16)
+    assert start == region - 512 * MIB
+    assert hands.refused(f"{ND}/drivers/nd_pmem/bind", "namespace0.0") == errno.EBUSY

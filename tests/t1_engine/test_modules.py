@@ -355,3 +355,20 @@ def test_the_files_know_whatever_they_need(files):
     names = [file.name for file in files]
     assert len(set(names)) == len(names)
     assert all(used in names for file in files for used in file.info.depends)
+
+
+def test_libnvdimm_forgets_devices_whose_bus_went_away_before_them():
+    """Without its driver, a root device does not remove its DIMMs and regions when it goes."""
+    hands = boot(machine=load_machine("one-dimm"))
+    hands.write(f"{ND}/drivers_autoprobe", "0")
+    hands.write("bus/acpi/drivers/nfit/unbind", "ACPI0012:00")
+    hands.write("bus/acpi/drivers/nfit/bind", "ACPI0012:00")
+    hands.write("bus/acpi/drivers/nfit/unbind", "ACPI0012:00")
+    assert hands.names("nmem") == ["nmem0"]
+    for module in ("nd_pmem", "nd_btt", "dax_pmem", "nfit", "libnvdimm"):
+        hands.write(MODULES, f"unload {module}")
+    assert not any(name.startswith("nmem") for name in map(str, hands.machine.system.numbered.values()))
+    for module in ("libnvdimm", "nfit"):
+        hands.write(MODULES, f"load {module}")
+    assert hands.names("nmem") == ["nmem0"]
+    assert hands.driver_of("nmem0") == "nvdimm"

@@ -20,13 +20,17 @@ from nvdimmfs.nd.region import RegionDevice
 
 
 class Announced:
-    """The devices that uevents announced, compared with those that there are."""
+    """The devices that uevents announced, compared with those that there are.
+
+    A device whose parent is removed before it is left out from then on: the kernel, too, loses sight of it.
+    """
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._there = set(announced_devices(machine))
+        self._left_behind: set[str] = set()
         self._silenced: set[str] = set()
-        self.problems: list[str] = []
+        self._problems: list[str] = []
         machine.system.listen(self)
 
     def uevent(self, event: Uevent) -> None:
@@ -35,27 +39,31 @@ class Announced:
         A written `remove` counts as the one that a kobject sends when it goes, unless it is a device
         (state_remove_uevent_sent, lib/kobject_uevent.c, Linux 6.1).
         """
+        path = event.devpath
         if any(key == "SYNTH_UUID" for key, _ in event.variables):
             if event.action is Action.REMOVE:
-                self._silenced.add(event.devpath)
-            return
-        if event.action is Action.ADD:
-            if event.devpath in self._there:
-                self.problems.append(f"{event.devpath} was added twice")
-            self._there.add(event.devpath)
-            self._silenced.discard(event.devpath)
+                self._silenced.add(path)
+        elif event.action is Action.ADD:
+            if path in self._there - self._silenced:
+                self._problems.append(f"{path} was added twice")
+            self._there.add(path)
+            self._silenced.discard(path)
+            self._left_behind.discard(path)
         elif event.action is Action.REMOVE:
-            if event.devpath not in self._there:
-                self.problems.append(f"{event.devpath} was removed, but never added")
-            self._there.discard(event.devpath)
+            if path not in self._there | self._left_behind:
+                self._problems.append(f"{path} was removed, but never added")
+            left = {other for other in self._there if other.startswith(f"{path}/")}
+            self._left_behind = (self._left_behind | left) - {path}
+            self._there -= left | {path}
 
     def differences(self) -> Iterator[str]:
-        yield from self.problems
-        self.problems.clear()
-        there = set(announced_devices(self._machine))
-        yield from (f"no uevent announced {path}" for path in sorted(there - self._there))
-        gone, self._there = self._there - there - self._silenced, there
-        yield from (f"no uevent announced that {path} is gone" for path in sorted(gone))
+        """What was announced wrongly since the last call, or not at all."""
+        found, self._problems = self._problems, []
+        yield from found
+        before, there = self._there, set(announced_devices(self._machine)) - self._left_behind
+        self._there = there
+        yield from (f"no uevent announced {path}" for path in sorted(there - before))
+        yield from (f"no uevent announced that {path} is gone" for path in sorted(before - there - self._silenced))
 
 
 def announced_devices(machine: Machine) -> Iterator[str]:
@@ -153,22 +161,23 @@ def _space_problems(devices: list[Device]) -> Iterator[str]:
         elif isinstance(device, RegionDevice):
             namespaces = [child for child in device.children if isinstance(child, NamespaceDevice)]
             total = sum(namespace.size for namespace in namespaces)
-            if total > device.size:
+            if total > device.size and not any(map(_has_extents_elsewhere, namespaces)):
                 yield f"{device.name} has {device.size} bytes and namespaces of {total}"
             for namespace in namespaces:
-                if namespace.size and not device.start <= namespace.start <= namespace.end <= device.end:
+                if namespace.driver and not device.start <= namespace.start <= namespace.end <= device.end:
                     yield f"{namespace.name} is not inside {device.name}"
-        elif isinstance(device, NamespacePmem) and device.size and device.uuid:
-            yield from _extent_problems(device)
 
 
-def _extent_problems(namespace: NamespacePmem) -> Iterator[str]:
-    spaces = [mapping.dimm.data for mapping in namespace.region.mappings]
-    if any(data is None for data in spaces):
-        return
-    owned = sum(data.dpa.allocated(label_id(namespace.uuid)) for data in spaces if data and namespace.uuid)
-    if owned != namespace.size:
-        yield f"{namespace.name} has {namespace.size} bytes and owns {owned} on its DIMMs"
+def _has_extents_elsewhere(namespace: NamespaceDevice) -> bool:
+    """Whether an unbound region has left extents of the same uuid on a DIMM: the kernel finds extents by uuid."""
+    if not isinstance(namespace, NamespacePmem) or namespace.uuid is None:
+        return False
+    for mapping in namespace.region.mappings:
+        window, data = namespace.region.window(mapping), mapping.dimm.data
+        extents = data.dpa.named(label_id(namespace.uuid)) if data else []
+        if any(extent.start < window.start or extent.end > window.end for extent in extents):
+            return True
+    return False
 
 
 def _number_problems(machine: Machine) -> Iterator[str]:

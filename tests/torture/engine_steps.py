@@ -1,0 +1,98 @@
+"""The steps that a walk over a machine takes, in process.  Each prints as the call that makes it."""
+
+from __future__ import annotations
+
+import attrs
+import books
+from ioctl_stories import UserMemory
+
+from nvdimmfs.block.disk import Disk
+from nvdimmfs.block.ioctl import block_ioctl
+from nvdimmfs.block.partition import Partition
+from nvdimmfs.core.device_number import DeviceNumber
+from nvdimmfs.kernfs import Attribute, BinaryFile
+from nvdimmfs.machine.machine import Machine
+from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
+
+
+@attrs.frozen
+class Write:
+    """Write to an attribute."""
+
+    path: str
+    data: str
+
+    def take(self, machine: Machine) -> None:
+        node = machine.tree.root.find(self.path)
+        if isinstance(node, Attribute):
+            node.store(self.data.encode("latin-1"))
+
+
+@attrs.frozen
+class Module:
+    """Load or unload a module."""
+
+    verb: str
+    name: str
+
+    def take(self, machine: Machine) -> None:
+        getattr(machine.persistent_memory.modules, self.verb)(self.name)
+
+
+@attrs.frozen
+class Ioctl:
+    """An ioctl on a device, by the number that it has."""
+
+    number: DeviceNumber
+    request: int
+    memory: str
+    writable: bool
+
+    def take(self, machine: Machine) -> None:
+        device = machine.system.numbered.get(self.number)
+        memory = UserMemory(bytearray(bytes.fromhex(self.memory)))
+        if isinstance(device, Disk | Partition):
+            memory.run(block_ioctl(device, self.request, 0x1000, privileged=self.writable))
+        elif (target := ioctl_target(device)) is not None:
+            memory.run(nd_ioctl(target, self.request, self.writable))
+
+
+@attrs.frozen
+class Transfer:
+    """Read a file of /dev, or write to it."""
+
+    node: str
+    offset: int
+    length: int
+    written: bool
+
+    def take(self, machine: Machine) -> None:
+        node = machine.system.dev.find(self.node)
+        if isinstance(node, BinaryFile):
+            if self.written:
+                node.data.write(self.offset, bytes([self.offset & 0xFF]) * self.length)
+            else:
+                node.data.read(self.offset, self.length)
+
+
+@attrs.frozen
+class Wait:
+    """Let time pass."""
+
+    milliseconds: int
+
+    def take(self, machine: Machine) -> None:
+        machine.system.clock.advance(self.milliseconds * 1_000_000)
+
+
+@attrs.frozen
+class ReadAll:
+    """Read the whole tree."""
+
+    def take(self, machine: Machine) -> None:
+        found = next(books.tree_problems(machine), "")
+        if found:
+            raise AssertionError(found)
+
+
+Step = Write | Module | Ioctl | Transfer | Wait | ReadAll
