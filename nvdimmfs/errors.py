@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 
+#: Names of errnos, by number.  Python names EHWPOISON (include/uapi/asm-generic/errno.h) only since 3.14.
+ERRNO_NAMES = {133: "EHWPOISON", **errno.errorcode}
+
 
 class KernelError(Exception):
     """A refusal with the errno that Linux returns.
@@ -23,7 +26,7 @@ class KernelError(Exception):
     @property
     def code(self) -> str:
         """The errno's name, for example `EBUSY`."""
-        return errno.errorcode.get(self.errno, str(self.errno))
+        return ERRNO_NAMES.get(self.errno, str(self.errno))
 
     def __str__(self) -> str:
         return f"{self.code}: {self.reason}" if self.reason else self.code

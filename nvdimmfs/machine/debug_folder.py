@@ -16,7 +16,7 @@ from nvdimmfs.core.clock import Clock
 from nvdimmfs.core.debugfs import debugfs
 from nvdimmfs.core.parse import line, parse_bool
 from nvdimmfs.core.system import System
-from nvdimmfs.errors import KernelError
+from nvdimmfs.errors import ERRNO_NAMES, KernelError
 from nvdimmfs.kernels.durations import MICROSECOND, MILLISECOND, MINUTE, SECOND, duration_text
 from nvdimmfs.kernfs import Attribute, Channel
 from nvdimmfs.machine.control import ControlSession
@@ -39,8 +39,8 @@ _LONGEST_ADVANCE = 365 * 24 * 60 * MINUTE
 _ERRNO_NUMBER = re.compile(r"-?[0-9]+")
 
 #: Errnos by name, and names by errno; of two names, the kernel's (include/uapi/asm-generic/errno.h).
-_ERRNOS = {name: getattr(errno, name) for name in dir(errno) if name.startswith("E")}
-_ERRNO_NAMES = {**errno.errorcode, errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EDEADLK: "EDEADLK", errno.EAGAIN: "EAGAIN"}
+_ERRNOS = {name: getattr(errno, name) for name in dir(errno) if name.startswith("E")} | {"EHWPOISON": 133}
+_ERRNO_NAMES = {**ERRNO_NAMES, errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EDEADLK: "EDEADLK", errno.EAGAIN: "EAGAIN"}
 
 
 @attrs.define(eq=False)

@@ -43,6 +43,9 @@ CLOCK = "kernel/debug/nvdimmfs/clock"
 #: More than any attribute holds.
 READ_LENGTH = 65536
 
+#: EHWPOISON (include/uapi/asm-generic/errno.h), which Python names since 3.14.
+_EHWPOISON = 133
+
 DEVICE_NUMBER = re.compile(r"\d+:\d+\n")
 DEVICE_LINES = re.compile(r"^(?:MAJOR|MINOR|DISKSEQ)=.*\n", re.MULTILINE)
 
@@ -433,6 +436,9 @@ def _device_name(call: Call) -> str:
 
 
 def _error_name(error: OSError | KernelError) -> str:
+    """The name that Python 3.11, with which answers are recorded, has for an errno; the number if it has none."""
+    if error.errno == _EHWPOISON:
+        return str(_EHWPOISON)
     return errno.errorcode.get(error.errno or 0, str(error.errno))
 
 

@@ -384,6 +384,12 @@ def test_the_seed_of_a_refused_device_moves_on_for_eopnotsupp_alone(hands):
         hands.write(f"{ND}/devices/{device}/namespace", "\n")
 
 
+@pytest.mark.parametrize("written", ["EHWPOISON", "133"])
+def test_an_errno_that_old_pythons_do_not_name_has_its_name(hands, written):
+    hands.write(f"{DEBUG}/fail_registration", written)
+    assert hands.debug("fail_registration") == "EHWPOISON\n"
+
+
 @pytest.mark.parametrize("written", ["none", "none\n", "0", "-0"])
 def test_an_order_can_be_taken_back(hands, written):
     device = WAYS["raw"](hands)
