@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, TypeVar
 
 import attrs
 
@@ -18,11 +18,16 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 #: The format's version, the header's "recording".
 FORMAT = 1
 
+DecodedT = TypeVar("DecodedT")
+
 UNSTABLE: Json = {"unstable": True}
 
 #: Seconds that a story waits after each write unless its header has another number.
 SETTLE = 0.05
 
+
+#: Characters that a run may stand for: more than any answer has.
+LARGEST_TEXT = 1 << 26
 
 #: What is kept of each zone in /proc/zoneinfo.
 ZONE_FACTS = frozenset({"spanned", "present", "start_pfn:"})
@@ -131,15 +136,23 @@ def load(path: Path) -> Recording:
 def load_header(path: Path) -> Header:
     """Read where a recording comes from.  ValueError when the file is not one."""
     with path.open(encoding="ascii") as lines:
-        return _header(json.loads(lines.readline()))
+        return _decoded(1, lambda: _header(json.loads(lines.readline())))
 
 
 def loads(text: str) -> Recording:
     """Decode a recording's text.  ValueError when it is not one."""
-    lines = text.splitlines()
-    first = json.loads(lines[0])
-    decoder = _Decoder(first.get("skips", []))
-    return Recording(_header(first), tuple(decoder.steps(lines[1:])))
+    lines = text.splitlines() or [""]
+    header = _decoded(1, lambda: json.loads(lines[0]))
+    decoder = _Decoder(_decoded(1, lambda: header.get("skips", [])))
+    return Recording(_decoded(1, lambda: _header(header)), tuple(decoder.steps(lines[1:])))
+
+
+def _decoded(number: int, decode: Callable[[], DecodedT]) -> DecodedT:
+    """What a line stands for.  ValueError names the line, whatever the decoder missed in it."""
+    try:
+        return decode()
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"line {number} is not one of a recording: {error}") from error
 
 
 def _header(first: dict[str, Any]) -> Header:
@@ -248,7 +261,7 @@ def unpack_text(packed: Json) -> str:
     match packed:
         case str(text):
             return text
-        case [str(character), int(count)]:
+        case [str(character), int(count)] if len(character) * count <= LARGEST_TEXT:
             return character * count
         case list(parts):
             return "".join(unpack_text(part) for part in parts)
@@ -257,8 +270,10 @@ def unpack_text(packed: Json) -> str:
 
 def unpack(words: str) -> str:
     """What `pack` packed."""
-    parts = (word.partition("*") for word in words.split())
-    return "".join(digits * int(count or 1) for digits, _, count in parts)
+    parts = [(digits, int(count or 1)) for digits, _, count in (word.partition("*") for word in words.split())]
+    if sum(len(digits) * count for digits, count in parts) > LARGEST_TEXT:
+        raise ValueError(f"more than {LARGEST_TEXT} characters in one answer")
+    return "".join(digits * count for digits, count in parts)
 
 
 class _Known:
@@ -393,8 +408,12 @@ class _Decoder:
             end = position + 1
             while end < len(lines) and lines[end].startswith(" "):
                 end += 1
-            yield self._step(json.loads(lines[position]), [json.loads(line) for line in lines[position + 1 : end]])
+            yield _decoded(position + 2, lambda: self._parsed_step(lines[position:end]))  # noqa: B023  # called at once
             position = end
+
+    def _parsed_step(self, lines: list[str]) -> Step:
+        words, *changes = map(json.loads, lines)
+        return self._step(words, changes)
 
     def _step(self, words: list[Json], changes: list[Json]) -> Step:
         unstable = words[-1] == UNSTABLE

@@ -80,3 +80,23 @@ def test_a_story_without_its_programs_is_told_on_another_machine():
 def test_a_story_about_programs_makes_no_sense_without_them():
     with pytest.raises(ValueError, match="a story about programs"):
         Recording(Header({}, "6.1", programs={"ndctl": "76.1"}), ()).without_programs()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"recording": 1}',
+        '{"recording": 1, "machine": {}, "kernel": "6.1", "skips": 3}\n["dump", "x", {"skip": 0}]',
+        '{"recording": 1, "machine": {}, "kernel": "6.1"}\n[]',
+        '{"recording": 1, "machine": {}, "kernel": "6.1"}\n["ls", "x", {"+": []}]',
+        '{"recording": 1, "machine": {}, "kernel": "6.1"}\n["pread", "pmem0", 0, 1, "00*99999999999999"]',
+        '{"recording": 1, "machine": {}, "kernel": "6.1"}\n' + "[" * 100_000,
+    ],
+    ids=range(9),
+)
+def test_what_is_no_recording_is_refused_with_the_line(text):
+    with pytest.raises(ValueError, match=r"^line \d is not one of a recording"):
+        loads(text)

@@ -1,0 +1,278 @@
+"""Malformed messages and texts: ioctls, the control channel, machine files, recordings, memmap=, attributes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+from pathlib import Path
+
+import books
+import random_machines
+import recording
+from ioctl_stories import UserMemory
+
+from nvdimmfs.block.disk import Disk
+from nvdimmfs.block.ioctl import block_ioctl
+from nvdimmfs.core.device_number import Numbered
+from nvdimmfs.errors import KernelError
+from nvdimmfs.formats import control
+from nvdimmfs.formats.intel_dsm import BusFunction, DimmFunction
+from nvdimmfs.formats.ndctl import BUS_FORMATS, CALL, DIMM_FORMATS, Package
+from nvdimmfs.formats.nfit_dsm import Function
+from nvdimmfs.kernfs import Attribute, Channel, Directory
+from nvdimmfs.machine.first_boot import NewMachineError
+from nvdimmfs.machine.machine import Machine
+from nvdimmfs.machine_file.files import MachineFileError, load_machine, machines, parse_machine
+from nvdimmfs.mm.e820 import KernelPanic
+from nvdimmfs.mm.memmap_option import MemmapError, check_memmap
+from nvdimmfs.mm.memory import Memory
+from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
+from nvdimmfs.units import GIB, TIB
+
+#: More bytes than any field's offset in an argument.
+ARGUMENT = 512
+
+RECORDINGS = Path(__file__).resolve().parents[1] / "recordings"
+
+
+class Messages:
+    """Inputs that need no medium.
+
+    Attributes:
+        samples: valid inputs.
+        places: offsets near which the fields are.
+        may_resize: whether an input may be longer or shorter than a sample.
+    """
+
+    may_resize = True
+    places: tuple[int, ...] = ()
+
+    def __init__(self) -> None:
+        self.samples: list[bytes] = []
+
+    def repaired(self, data: bytes) -> bytes:
+        return data
+
+    def feed(self, data: bytes) -> None:
+        """Give the input to the code that decodes it.  An exception is a bug."""
+        raise NotImplementedError
+
+
+class NdIoctls(Messages):
+    """ioctls on the DIMMs and buses of the test platform: the device, the command, the argument."""
+
+    places = (2, 6, 10, 66, 70)
+    machine = "nfit_test"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._machine = Machine.described(load_machine(self.machine), clock="steps")
+        numbered = self._machine.system.numbered.values()
+        self._targets = [target for device in numbered if (target := ioctl_target(device)) is not None]
+        for number, target in enumerate(self._targets):
+            is_dimm = target.name.startswith("nmem")
+            for command in DIMM_FORMATS if is_dimm else BUS_FORMATS:
+                self.samples.append(bytes([number, command]) + bytes(ARGUMENT))
+                self.samples.append(bytes([number, command]) + bytes(4) + (128).to_bytes(4, "little") + bytes(ARGUMENT))
+            functions = list(DimmFunction) if is_dimm else [*Function, *BusFunction]
+            for family, function in ((family, function) for family in (0, 1) for function in functions):
+                package = Package(family, function, 16, 128).to_bytes()
+                self.samples.append(bytes([number, CALL]) + package + bytes(ARGUMENT))
+
+    def feed(self, data: bytes) -> None:
+        target = self._targets[data[0] % len(self._targets)] if data else self._targets[0]
+        command = data[1] if len(data) > 1 else 0
+        try:
+            UserMemory(bytearray(data[2:])).run(nd_ioctl(target, command, writable=True))
+        except KernelError:
+            return
+        wrong = next(books.problems(self._machine), "")
+        if wrong:
+            raise AssertionError(wrong)
+
+
+class NfitIoctls(NdIoctls):
+    """As `NdIoctls`, on an ACPI NFIT."""
+
+    machine = "two-socket-6way"
+
+
+class BlockIoctls(Messages):
+    """ioctls on disks: the request's number, the argument."""
+
+    places = (4, 8, 16, 24)
+    _ADDRESS = 0x1000
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._machine = Machine.legacy("64M!4G", 4 * GIB, clock="steps")
+        for request in (0x1269, 0x125D, 0x125E, 0x125F, 0x1260, 0x1268, 0x1277, 0x127F, 0x80081272):
+            for operation in (1, 2, 3):
+                pointer = (self._ADDRESS + 24).to_bytes(8, "little")
+                head = operation.to_bytes(4, "little") + bytes(4) + (152).to_bytes(4, "little") + bytes(4) + pointer
+                span = (1 << 20).to_bytes(8, "little") * 2 + (1).to_bytes(4, "little")
+                self.samples.append(request.to_bytes(4, "little") + head + span + bytes(160))
+
+    def feed(self, data: bytes) -> None:
+        for disk in [device for device in self._machine.system.numbered.values() if isinstance(device, Disk)]:
+            request = int.from_bytes(data[:4], "little")
+            try:
+                UserMemory(bytearray(data[4:])).run(block_ioctl(disk, request, self._ADDRESS, privileged=True))
+            except KernelError:
+                continue
+        wrong = next(books.problems(self._machine), "")
+        if wrong:
+            raise AssertionError(wrong)
+
+
+class ControlMessages(Messages):
+    """Messages to the control channel, of one session after the other."""
+
+    _LONGEST_SESSION = 20
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._machine = Machine.described(load_machine("nfit_test"), clock="steps")
+        channel = self._machine.system.sys.find("kernel/debug/nvdimmfs/control")
+        assert isinstance(channel, Channel)
+        self._channel = channel
+        self._session = channel.open_session(channel)
+        self._messages = 0
+        devices: list[Numbered] = list(self._machine.system.numbered.values())
+        for device in devices[:6]:
+            assert device.number is not None
+            number = device.number
+            for request in (4, 5, 10, 0x1269, 0x125F):
+                message = control.Ioctl(number.kind, number.major, number.minor, request, 4096, True, True)
+                self.samples.append(control.encode(message))
+            self.samples.append(
+                control.encode(control.Renumber(number.kind, number.major, number.minor, number.major, 77))
+            )
+        for other in (
+            control.Copied(bytes(12)),
+            control.Copied(b""),
+            control.Fault(),
+            control.Load("nd_pmem"),
+            control.Unload("kmem"),
+            control.Watch(("", "bus/nd/devices")),
+            control.Done(1 << 70),
+        ):
+            self.samples.append(control.encode(other))
+
+    def feed(self, data: bytes) -> None:
+        with contextlib.suppress(KernelError):
+            self._session.write(data)
+        while self._session.has_message:
+            json.loads(self._session.read())
+        self._messages += 1
+        if self._messages % self._LONGEST_SESSION == 0:
+            self._session.close()
+            self._session = self._channel.open_session(self._channel)
+
+
+class MachineFiles(Messages):
+    """Machine files.  Small machines are booted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.samples = [file.read_bytes() for file in machines().values()]
+        chance = random.Random(1)
+        texts = (random_machines.random_machine(chance) for _ in range(60))
+        self.samples += [text.encode() for text in texts if "\n" in text]
+
+    def feed(self, data: bytes) -> None:
+        try:
+            machine = parse_machine(data.decode("utf-8", "replace"), "machine")
+        except MachineFileError as error:
+            _require_lines(error.lines)
+            return
+        if machine.ram > TIB or len(data) > 4096 or any(dimm.label.file for bus in machine.buses for dimm in bus.dimms):
+            return
+        try:
+            Machine.described(machine, clock="steps").close()
+        except (NewMachineError, KernelPanic) as error:
+            _require_lines([str(error)])
+
+
+class Recordings(Messages):
+    """Recordings of answers."""
+
+    _LONGEST = 3000
+
+    def __init__(self) -> None:
+        super().__init__()
+        texts = [path.read_bytes() for path in sorted(RECORDINGS.glob("e820/*/*.recording"))[::7]]
+        self.samples = [text[: text.rindex(b"\n", 0, self._LONGEST) + 1] for text in texts if b"\n" in text[:3000]]
+
+    def feed(self, data: bytes) -> None:
+        try:
+            recording.loads(data.decode("latin-1"))
+        except ValueError:
+            return
+
+
+class MemmapOptions(Messages):
+    """Texts of memmap=.  A machine boots with those that are accepted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.samples = [text.encode() for text in random_machines.MEMMAPS]
+        self.samples += [
+            b"exactmap,640K@0,4G@1M,1G!8G",
+            b"64K$0x18690000",
+            b"1G%4G-1+2",
+            b"0x10000000!0x100000000",
+            b"16M#1G",
+        ]
+
+    def feed(self, data: bytes) -> None:
+        text = data.decode("utf-8", "surrogateescape")
+        try:
+            check_memmap(text, 4 * GIB)
+        except MemmapError as error:
+            _require_lines([str(error)])
+            return
+        Memory.boot(text, 4 * GIB)
+
+
+class AttributeValues(Messages):
+    """Values for all attributes that can be written: which one, the value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._machine = Machine.described(load_machine("nfit_test"), clock="steps")
+        paths = [path for path in _writable(self._machine.system.sys) if "/unbind" not in path]
+        self._paths = paths
+        for index in range(len(paths)):
+            for value in (b"1\n", b"0x1000000", b"pmem", b"00000000-1111-2222-3333-444444444444", b"add", b"freeze"):
+                self.samples.append(index.to_bytes(2, "little") + value)
+
+    def feed(self, data: bytes) -> None:
+        path = self._paths[int.from_bytes(data[:2], "little") % len(self._paths)]
+        try:
+            node = self._machine.tree.root.find(path[1:])
+            assert isinstance(node, Attribute)
+            if node.mode & 0o222:
+                node.store(data[2:])
+            if node.mode & 0o444 and node.parent:
+                node.show()
+        except KernelError:
+            return
+
+
+def _require_lines(lines: list[str]) -> None:
+    """Errors reach a person as lines that a terminal can show."""
+    if not lines or not all(line.isprintable() for line in lines):
+        raise AssertionError(f"not printable: {lines}")
+
+
+def _writable(directory: Directory) -> list[str]:
+    """The paths of all attributes that can be written, but those that advance the clock."""
+    found: list[str] = []
+    for node in directory:
+        if isinstance(node, Directory):
+            found += _writable(node)
+        elif isinstance(node, Attribute) and node.mode & 0o222 and node.name != "clock":
+            found.append(node.path)
+    return found
