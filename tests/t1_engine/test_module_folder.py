@@ -17,6 +17,9 @@ RELEASE = "6.1.0-56-amd64"
 #: What depmod(8) reads and does not make.
 GIVEN = {"modules.order", "modules.builtin", "modules.builtin.modinfo"}
 
+#: What only kmod 33 and later makes.
+NEWER = {"modules.weakdep"}
+
 
 @pytest.fixture(params=[STOCK_MODULES, TEST_MODULES], ids=["stock", "test"])
 def files(request):
@@ -128,7 +131,7 @@ def test_depmod_finds_the_same_in_the_modules_themselves(tmp_path, files, kmod):
     for name in made:
         (theirs / name).unlink()
     kmod("depmod", "-C", tmp_path / "no-configuration", "-b", tmp_path / "depmod", RELEASE)
-    assert {path.name for path in theirs.glob("modules.*")} - GIVEN == made
+    assert {path.name for path in theirs.glob("modules.*")} - GIVEN - NEWER == made
     different = {name for name in made if (ours / name).read_bytes() != (theirs / name).read_bytes()}
     assert different == {"modules.alias", "modules.softdep", "modules.symbols"}, "only what is text has a heading"
     for name in different:

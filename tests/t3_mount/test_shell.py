@@ -9,6 +9,7 @@ import os
 import re
 import select
 import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -130,8 +131,9 @@ def test_a_bug_returns_eio_and_the_mount_stays_alive(mount):
 @pytest.mark.parametrize("number", [0, 511, 512, 524, 4095])
 def test_no_errno_makes_a_caller_wait_for_ever(mount, number):
     mount.may_log_warnings = True
-    done = mount.sh(f"echo {number} | tee sys/plain/refusal")
-    assert ("Unknown error 511" if number == 511 else "Input/output error") in done.stderr
+    write = f"import os; os.write(os.open('sys/plain/refusal', os.O_WRONLY), b'{number}')"
+    done = mount.sh(f'{sys.executable} -c "{write}"')
+    assert f"[Errno {511 if number == 511 else errno.EIO}]" in done.stderr
 
 
 # Concurrency
