@@ -23,6 +23,19 @@ BLOCK_SIZE = 4096
 STAT_BLOCK = 512
 
 
+@attrs.frozen
+class CachedName:
+    """A name that the kernel may have cached.
+
+    Attributes:
+        directory: the directory that it is in.
+        name: the last component of the path.
+    """
+
+    directory: InodeT
+    name: bytes
+
+
 @attrs.define(eq=False)
 class Inode:
     """A node as the kernel sees it.
@@ -69,11 +82,18 @@ class Inodes:
     Args:
         tree: the tree that is mounted.
         cache_timeout: how long the kernel may cache names and attributes, in seconds.
+
+    Attributes:
+        uid: the owner of new inodes: the user of this process.
+        unreachable: inodes of nodes that have left the tree, to which the kernel may still follow a name (`reached`).
+        stale_names: the names that it has cached of these, by inode number.
     """
 
     def __init__(self, tree: Tree, cache_timeout: float) -> None:
+        self.uid = os.getuid()
+        self.unreachable: set[InodeT] = set()
+        self.stale_names: dict[InodeT, CachedName] = {}
         self._cache_timeout = cache_timeout
-        self._uid = os.getuid()
         self._gid = os.getgid()
         self._inodes: dict[InodeT, Inode] = {}
         self.of(tree.root).lookups = 1  # the mount itself holds the root and never forgets it
@@ -84,6 +104,17 @@ class Inodes:
         if inode is None:
             raise FUSEError(errno.ESTALE)
         return inode
+
+    def reached(self, number: InodeT) -> Inode:
+        """The inode with that number, for a request that may have come by a path.
+
+        ESTALE also for one that is unreachable.  The kernel then walks the path again and looks every name up anew
+        (retry_estale, include/linux/namei.h; LOOKUP_REVAL in fuse_dentry_revalidate, fs/fuse/dir.c; Linux 6.1), which
+        takes no lock that a listing of the directory holds.
+        """
+        if number in self.unreachable:
+            raise FUSEError(errno.ESTALE)
+        return self[number]
 
     def __len__(self) -> int:
         return len(self._inodes)
@@ -100,15 +131,26 @@ class Inodes:
         inode = self._inodes.get(node.ino)
         if inode is None:
             now = time.time_ns()
-            inode = Inode(node, self._uid, self._gid, now, now, now)
+            inode = Inode(node, self.uid, self._gid, now, now, now)
             self._inodes[node.ino] = inode
         return inode
 
     def entry(self, inode: Inode) -> EntryAttributes:
         """What stat(2) shows of an inode."""
+        if inode.node.ino in self.unreachable:
+            return self.uncached_entry(inode)
         if inode.entry is None:
-            inode.entry = self._make_entry(inode)
+            inode.entry = self._make_entry(inode, self._cache_timeout)
         return inode.entry
+
+    def uncached_entry(self, inode: Inode) -> EntryAttributes:
+        """What stat(2) shows of an inode, in a form that the kernel must not cache."""
+        return self._make_entry(inode, 0.0)
+
+    def refers(self, number: InodeT) -> bool:
+        """Whether the kernel refers to the inode with that number."""
+        inode = self._inodes.get(number)
+        return inode is not None and inode.lookups > 0
 
     def outdate(self, node: Node) -> Inode | None:
         """Build a node's attributes anew on the next request.  Returns the inode if the kernel refers to it."""
@@ -132,8 +174,10 @@ class Inodes:
         inode.lookups -= lookups
         if inode.lookups <= 0 and inode.removed:
             del self._inodes[number]
+            self.stale_names.pop(number, None)
+            self.unreachable.discard(number)
 
-    def _make_entry(self, inode: Inode) -> EntryAttributes:
+    def _make_entry(self, inode: Inode, cache_timeout: float) -> EntryAttributes:
         node = inode.node
         entry = EntryAttributes()
         entry.st_ino = node.ino
@@ -147,8 +191,8 @@ class Inodes:
         entry.st_atime_ns = inode.atime_ns
         entry.st_mtime_ns = inode.mtime_ns
         entry.st_ctime_ns = inode.ctime_ns
-        entry.entry_timeout = self._cache_timeout
-        entry.attr_timeout = self._cache_timeout
+        entry.entry_timeout = cache_timeout
+        entry.attr_timeout = cache_timeout
         return entry
 
 

@@ -26,7 +26,13 @@ _NEVER = -1
 
 
 class OpenFile(Protocol):
-    """The operations of an open file.  Each raises `KernelError` to refuse."""
+    """The operations of an open file.  Each raises `KernelError` to refuse.
+
+    Attributes:
+        opener: the id of the thread that opened it.
+    """
+
+    opener: int
 
     @property
     def node(self) -> Node:
@@ -62,6 +68,7 @@ class OpenAttribute:
     """
 
     direct = True
+    opener = 0
 
     def __init__(self, attribute: Attribute[object], flags: int) -> None:
         if attribute.parent is None:
@@ -120,6 +127,7 @@ class OpenBinaryFile:
     """
 
     direct = False
+    opener = 0
 
     def __init__(self, node: BinaryFile, flags: int) -> None:
         if node.parent is None:
@@ -185,6 +193,7 @@ class OpenChannel:
     """
 
     direct = True
+    opener = 0
 
     def __init__(self, node: Channel) -> None:
         if node.parent is None:
@@ -216,14 +225,21 @@ class OpenDirectory:
 
     A listing returns the names that exist when it starts, so that later changes make it neither skip nor repeat a name.
     A node that leaves the directory before the listing reaches it is left out.
+
+    Attributes:
+        node: the directory.
+        opener: the id of the thread that opened it.
+        may_cache: whether the kernel may cache the names and attributes that the listing returns.
     """
 
-    def __init__(self, directory: Directory) -> None:
-        self.directory = directory
+    def __init__(self, directory: Directory, opener: int, *, may_cache: bool) -> None:
+        self.node = directory
+        self.opener = opener
+        self.may_cache = may_cache
         self._nodes: list[Node] = []
 
     def listing(self, start: int) -> list[Node]:
         """The nodes of one listing, in a fixed order; a `start` of 0 begins a new listing."""
         if start == 0:
-            self._nodes = list(self.directory)
+            self._nodes = list(self.node)
         return self._nodes

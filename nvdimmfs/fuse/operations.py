@@ -155,7 +155,14 @@ class Operations(pyfuse3.Operations):
 
     @fuse_handler
     def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
-        return self.inodes.entry(self.inodes[inode])
+        """Also the answer to fstat(2), which looks the same: a thread is taken to ask for what it has open."""
+        if inode in self.inodes.unreachable and self._has_open(ctx.pid, inode):
+            return self.inodes.entry(self.inodes[inode])
+        return self.inodes.entry(self.inodes.reached(inode))
+
+    def _has_open(self, thread: int, inode: InodeT) -> bool:
+        opened: list[OpenFile | OpenDirectory] = [*self._files.values(), *self._directories.values()]
+        return any(each.opener == thread and each.node.ino == inode for each in opened)
 
     @fuse_handler
     def setattr(
@@ -167,7 +174,7 @@ class Operations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> EntryAttributes:
         """Set the attributes, except the size: a new size only updates mtime."""
-        target = self.inodes[inode]
+        target = self.inodes.reached(inode) if fh is None else self.inodes[inode]
         if fields.update_mode:
             target.node.mode = stat.S_IFMT(target.node.mode) | stat.S_IMODE(attr.st_mode)
         if fields.update_uid:
@@ -185,7 +192,7 @@ class Operations(pyfuse3.Operations):
 
     @fuse_handler
     def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
-        node = self.inodes[inode].node
+        node = self.inodes.reached(inode).node
         if not isinstance(node, Symlink):
             raise FUSEError(errno.EINVAL)
         return node.text.encode(errors="surrogateescape")
@@ -201,10 +208,28 @@ class Operations(pyfuse3.Operations):
 
     # Directories
 
+    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
+        """Wait while the kernel drops names, for which no process may be listing a directory."""
+        await self.kernel_cache.directory_opens()
+        handle: FileHandleT | None = None
+        try:
+            handle = await self._opendir(inode, ctx)
+        finally:
+            if handle is None:
+                self.kernel_cache.directory_closed()
+        return handle
+
     @fuse_handler
-    def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
+    def _opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
+        """The kernel keeps nothing of what it lists for another user.
+
+        It lists name by name, and caches each one only after it was copied to that user's memory, however late.  By
+        then the node may have left the tree.
+        """
+        self.inodes.reached(inode)
         handle = next(self._numbers)
-        self._directories[handle] = OpenDirectory(self.inodes.directory(inode))
+        may_cache = ctx.uid == self.inodes.uid
+        self._directories[handle] = OpenDirectory(self.inodes.directory(inode), ctx.pid, may_cache=may_cache)
         return handle
 
     @fuse_handler
@@ -212,10 +237,11 @@ class Operations(pyfuse3.Operations):
         """`.`, `..`, then the nodes; an entry's number is its position in the listing."""
         opened = self._directories[fh]
         nodes = opened.listing(start_id)
-        directory = opened.directory
+        directory = opened.node
+        entry = self.inodes.entry if opened.may_cache else self.inodes.uncached_entry
         dots = ((b".", directory), (b"..", directory.parent or directory))
         for position, (name, dot) in list(enumerate(dots))[start_id:]:
-            if not pyfuse3.readdir_reply(token, name, self.inodes.entry(self.inodes.of(dot)), position + 1):
+            if not pyfuse3.readdir_reply(token, name, entry(self.inodes.of(dot)), position + 1):
                 return
         for position in range(max(0, start_id - len(dots)), len(nodes)):
             node = nodes[position]
@@ -223,13 +249,15 @@ class Operations(pyfuse3.Operations):
                 continue
             inode = self.inodes.of(node)
             name = node.name.encode(errors="surrogateescape")
-            if not pyfuse3.readdir_reply(token, name, self.inodes.entry(inode), position + len(dots) + 1):
+            if not pyfuse3.readdir_reply(token, name, entry(inode), position + len(dots) + 1):
                 return
             inode.lookups += 1
 
     @fuse_handler
     def releasedir(self, fh: FileHandleT) -> None:
-        self._directories.pop(fh, None)
+        del self._directories[fh]
+        self.kernel_cache.directory_closed()
+        self.timekeeper.wake()
 
     @fuse_handler
     def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
@@ -240,8 +268,9 @@ class Operations(pyfuse3.Operations):
     @fuse_handler
     def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         """O_TRUNC updates mtime, and truncates nothing."""
-        target = self.inodes[inode]
+        target = self.inodes.reached(inode)
         opened = _opened(target.node, flags)
+        opened.opener = ctx.pid
         if flags & os.O_TRUNC:
             target.modified()
         if isinstance(opened, OpenChannel):
@@ -401,7 +430,7 @@ class Operations(pyfuse3.Operations):
         _check_xattr_name(name)
         if not name.startswith(_STORED_XATTRS):
             raise FUSEError(errno.ENOTSUP)
-        self.inodes[inode].xattrs[name] = value
+        self.inodes.reached(inode).xattrs[name] = value
 
     @fuse_handler
     def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
@@ -411,7 +440,7 @@ class Operations(pyfuse3.Operations):
         _check_xattr_name(name)
         if not name.startswith(_XATTR_NAMESPACES):
             raise FUSEError(errno.ENOTSUP)
-        value = self.inodes[inode].xattrs.get(name)
+        value = self.inodes.reached(inode).xattrs.get(name)
         if value is None:
             raise FUSEError(errno.ENODATA)
         return value
@@ -419,7 +448,7 @@ class Operations(pyfuse3.Operations):
     @fuse_handler
     def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
         """Lists trusted.* only for root."""
-        names = self.inodes[inode].xattrs
+        names = self.inodes.reached(inode).xattrs
         return [name for name in names if ctx.uid == 0 or not name.startswith(b"trusted.")]
 
     @fuse_handler
@@ -427,7 +456,7 @@ class Operations(pyfuse3.Operations):
         _check_xattr_name(name)
         if not name.startswith(_STORED_XATTRS):
             raise FUSEError(errno.ENOTSUP)
-        if self.inodes[inode].xattrs.pop(name, None) is None:
+        if self.inodes.reached(inode).xattrs.pop(name, None) is None:
             raise FUSEError(errno.ENODATA)
 
 

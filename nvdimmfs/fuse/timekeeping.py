@@ -72,7 +72,7 @@ class Timekeeper:
         self._kernel_cache = kernel_cache
         self._report = report
         self._changed = trio.lowlevel.ParkingLot()
-        clock.earlier = self._wake
+        clock.earlier = self.wake
 
     def run_due(self) -> None:
         """Run the work that is due."""
@@ -82,7 +82,7 @@ class Timekeeper:
             self._report(bug)
         if self._kernel_cache.is_stale:
             self._kernel_cache.postpone()
-            self._wake()
+            self.wake()
 
     async def keep(self) -> None:
         """Run work when it is due.  Sleeps in between, and for good while the host's time brings none."""
@@ -91,12 +91,16 @@ class Timekeeper:
             if self._kernel_cache.has_postponed:
                 await self._kernel_cache.invalidate_postponed()
                 continue
-            with trio.move_on_after(self._seconds_to_sleep()):
+            seconds = self._kernel_cache.seconds_until_revisit
+            with trio.move_on_after(min(seconds, self._seconds_to_sleep())):
                 await self._changed.park()
+            if seconds < math.inf:
+                await self._kernel_cache.revisit()
 
     def _seconds_to_sleep(self) -> float:
         left = self.clock.host_seconds_left
         return math.inf if left is None else left
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """There may be something to do."""
         self._changed.unpark_all()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
+from types import SimpleNamespace
 
 import pyfuse3
 import pytest
 from asking import CONTEXT, ROOT
+
+from nvdimmfs.fuse.inode import CACHE_TIMEOUT
 
 
 class Page:
@@ -88,6 +92,21 @@ def test_listed_nodes_count_as_looked_up_but_dots_do_not(ask, listing):
     inodes = ask.operations.inodes
     assert inodes.of(ask.tree.root.find("sys/devices/zero")).lookups == 1
     assert inodes.of(ask.tree.root.find("sys/devices")).lookups == 1
+
+
+@pytest.mark.parametrize(("user", "seconds"), [(os.getuid(), CACHE_TIMEOUT), (os.getuid() + 1, 0)])
+def test_only_what_the_owner_of_the_mount_lists_is_cached(ask, monkeypatch, user, seconds):
+    """Another user may take the listing as late as they like; the kernel caches each name only then."""
+    timeouts = set()
+
+    def reply(token, name, attributes, next_id):
+        timeouts.update((attributes.entry_timeout, attributes.attr_timeout))
+        return True
+
+    monkeypatch.setattr(pyfuse3, "readdir_reply", reply)
+    handle = ask("opendir", ask.inode("sys/many"), SimpleNamespace(uid=user, pid=1))
+    ask("readdir", handle, 0, pyfuse3.ReaddirToken())
+    assert timeouts == {seconds}
 
 
 def test_a_file_cannot_be_listed(ask):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import threading
 
+import pyfuse3
+import pytest
 import toy
 import trio
-from asking import CONTEXT, ROOT, Asker, RecordingInvalidator, set_attributes
+import trio.testing
+from asking import CONTEXT, ROOT, Asker, RecordingInvalidator, attributes, fields, set_attributes
 from watchdog import WATCHDOG
 
 from nvdimmfs.kernfs import Attribute, Directory, Tree
@@ -61,12 +65,12 @@ def test_a_removal_invalidates_name_by_name_from_the_top(ask):
     ask.write("sys/hotplug", b"remove zero")
     assert ask.invalidator.calls == [
         ("name", dev, b"zero"),
-        ("pages", disk),
         ("name", links, b"zero"),
         ("name", devices, b"zero"),
-        ("attributes", device),
         ("name", device, b"value"),
+        ("attributes", device),
         ("attributes", devices),
+        ("pages", disk),
     ]
 
 
@@ -138,6 +142,142 @@ def test_requests_are_answered_during_an_invalidation():
 
     trio.run(both)
     assert ("attributes", device) in invalidator.calls
+
+
+def test_a_name_is_left_while_a_directory_is_open_and_leads_nowhere(ask):
+    """The kernel may hold the lock of any directory then."""
+    device, link, disk = ask.inode("sys/devices/zero"), ask.inode("sys/links/zero"), ask.inode("dev/zero")
+    listing = ask("opendir", ask.inode("sys/plain"), CONTEXT)
+    ask.write("sys/hotplug", b"remove zero")
+    assert {call[0] for call in ask.invalidator.calls} == {"attributes", "pages"}
+    assert {inode for _, inode in ask.invalidator.calls} >= {device, link, disk}
+    for request in ("getattr", "readlink", "opendir", "listxattr"):
+        assert ask.errno(request, link, CONTEXT) == errno.ESTALE
+    assert ask.errno("open", disk, os.O_RDONLY, CONTEXT) == errno.ESTALE
+    assert ask.errno("setattr", device, attributes(mode=0), fields(mode=0), None, CONTEXT) == errno.ESTALE
+    assert ask.errno("lookup", ask.inode("sys/devices"), b"zero", CONTEXT) == errno.ENOENT
+    ask.invalidator.calls.clear()
+    ask("releasedir", listing)
+    assert ask.operations.kernel_cache.has_postponed
+    trio.run(ask.operations.kernel_cache.invalidate_postponed)
+    assert not ask.operations.kernel_cache.has_postponed
+    assert ("name", ask.inode("sys/devices"), b"zero") in ask.invalidator.calls
+
+
+def test_a_node_stays_unreachable_until_all_who_followed_its_name_have_asked_for_it(ask):
+    """A process follows the name, the name is dropped, and only then does the process ask for the node."""
+    operations, disk, hotplug = ask.operations, ask.inode("dev/zero"), ask.open("sys/hotplug", os.O_WRONLY)
+
+    async def remove_while_a_directory_is_open():
+        listing = await operations.opendir(ROOT, CONTEXT)
+        await operations.write(hotplug, 0, b"remove zero")
+        await operations.releasedir(listing)
+        await operations.kernel_cache.invalidate_postponed()
+        assert ("name", ask.operations.inodes.of(ask.tree.root.find("dev")).node.ino, b"zero") in ask.invalidator.calls
+        with pytest.raises(pyfuse3.FUSEError):
+            await operations.getattr(disk, CONTEXT)
+        await trio.sleep(operations.kernel_cache.seconds_until_revisit)
+        await operations.kernel_cache.revisit()
+        assert operations.kernel_cache.seconds_until_revisit == math.inf
+        assert (await operations.getattr(disk, CONTEXT)).st_ino == disk
+
+    trio.run(remove_while_a_directory_is_open, clock=trio.testing.MockClock(autojump_threshold=0.05))
+
+
+def test_a_thread_finds_the_attributes_of_what_it_has_open_although_its_name_was_left(ask):
+    handle = ask.open("dev/zero")
+    disk = ask.inode("dev/zero")
+    ask("opendir", ask.inode("dev"), CONTEXT)
+    ask.write("sys/hotplug", b"remove zero")
+    found = ask("getattr", disk, CONTEXT)
+    assert (found.st_ino, found.attr_timeout) == (disk, 0)
+    ask("release", handle)
+    assert ask.errno("getattr", disk, CONTEXT) == errno.ESTALE
+
+
+def test_a_name_that_was_left_is_not_kept_in_mind_once_the_kernel_has_forgotten_the_node(ask):
+    disk = ask.inode("dev/zero")
+    ask("opendir", ask.inode("dev"), CONTEXT)
+    ask.write("sys/hotplug", b"remove zero")
+    ask("forget", [(disk, 1)])
+    assert disk not in ask.operations.inodes.stale_names
+    assert ask.errno("getattr", disk, CONTEXT) == errno.ESTALE
+
+
+def test_attributes_that_the_kernel_is_about_to_store_are_dropped_afterwards():
+    class Late(RecordingInvalidator):
+        def invalidate_attributes(self, inode):
+            super().invalidate_attributes(inode)
+            if self.calls.count(("attributes", inode)) < 3:
+                raise FileNotFoundError(errno.ENOENT, "not there yet")
+
+    ask = Asker(invalidator=Late())
+    disk = ask.inode("dev/zero")
+    ask("opendir", ask.inode("dev"), CONTEXT)
+    ask.write("sys/hotplug", b"remove zero")
+    assert ask.invalidator.calls.count(("attributes", disk)) == 3
+
+
+def test_attributes_that_a_listing_has_yet_to_store_are_awaited_without_a_request():
+    class Never(RecordingInvalidator):
+        is_there = False
+
+        def invalidate_attributes(self, inode):
+            super().invalidate_attributes(inode)
+            if not self.is_there:
+                raise FileNotFoundError(errno.ENOENT, "not there yet")
+
+    ask = Asker(invalidator=Never())
+    disk = ask.inode("dev/zero")
+    ask("opendir", ask.inode("dev"), CONTEXT)
+    ask.write("sys/hotplug", b"remove zero")
+    cache = ask.operations.kernel_cache
+    assert cache.seconds_until_revisit < math.inf
+    ask.invalidator.calls.clear()
+    trio.run(cache.revisit)
+    assert ask.invalidator.calls == [("attributes", disk)]
+    ask.invalidator.is_there = True
+    trio.run(cache.revisit)
+    assert cache.seconds_until_revisit == math.inf
+
+
+def test_a_directory_opens_only_after_names_were_dropped():
+    class Slow(RecordingInvalidator):
+        def __init__(self):
+            super().__init__()
+            self.asked, self.go_on = threading.Event(), threading.Event()
+
+        def invalidate_name(self, directory, name):
+            self.asked.set()
+            assert self.go_on.wait(WATCHDOG)
+            super().invalidate_name(directory, name)
+
+    invalidator = Slow()
+    ask = Asker(invalidator=invalidator)
+    dev = ask.inode("dev")
+    ask.inode("dev/zero")
+    handle = ask.open("sys/hotplug", os.O_WRONLY)
+
+    async def open_directory():
+        await ask.operations.opendir(dev, CONTEXT)
+        assert invalidator.calls
+
+    async def both():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask.operations.write, handle, 0, b"remove zero")
+            await trio.to_thread.run_sync(invalidator.asked.wait)
+            nursery.start_soon(open_directory)
+            await trio.testing.wait_all_tasks_blocked()
+            invalidator.go_on.set()
+
+    trio.run(both)
+
+
+def test_an_open_that_is_refused_leaves_no_directory_open(ask):
+    assert ask.errno("opendir", ask.inode("sys/plain/value"), CONTEXT) == errno.ENOTDIR
+    ask.inode("dev/zero")
+    ask.write("sys/hotplug", b"remove zero")
+    assert ("name", ask.inode("dev"), b"zero") in ask.invalidator.calls
 
 
 def test_a_mount_that_ends_makes_no_more_invalidations(ask):

@@ -1,0 +1,88 @@
+"""Another user of a mount, who makes the kernel wait with a lock held, keeps no other request waiting."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import stuck_memory
+from mounting import MACHINE, QUIET, Mount
+from watchdog import WATCHDOG
+
+STRANGER = (sys.executable, str(Path(__file__).resolve().parents[1] / "support" / "strangers.py"))
+REGION = "sys/devices/platform/e820_pmem/ndbus0/region0"
+
+
+@pytest.fixture
+def stranger() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start another user of a mount; all are killed at the end."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    if reason := stuck_memory.why_not():
+        pytest.skip(reason)
+    started: list[subprocess.Popen[str]] = []
+
+    def start(mount: Mount, *arguments: str) -> subprocess.Popen[str]:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        process = subprocess.Popen([*STRANGER, *arguments], cwd=mount.directory, text=True, **pipes)
+        started.append(process)
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def machine(new_mount) -> Mount:
+    """A mount of a machine, of which all names and attributes below the first region are cached."""
+    mount = new_mount(MACHINE, *QUIET)
+    mount.sh(f"ls -lR {REGION} dev sys/bus/nd > /dev/null")
+    return mount
+
+
+@pytest.mark.parametrize(
+    "directory", ["sys/bus/nd/devices", REGION, f"{REGION}/namespace0.0", f"{REGION}/..", "dev", "sys/class/block"]
+)
+def test_a_stranger_who_lists_a_directory_keeps_no_removal_waiting(machine, stranger, directory):
+    lister = stranger(machine, "lists", directory)
+    removed = machine.directory / REGION / "namespace0.0"
+    assert machine.sh("echo region0 > sys/bus/nd/drivers/nd_region/unbind").returncode == 0
+    assert machine.sh(f"cat {REGION}/namespace0.0/mode").stderr.endswith("No such file or directory\n")
+    assert not removed.exists()
+    for link in ("sys/bus/nd/devices/namespace0.0", "sys/class/block/pmem0", "dev/pmem0"):
+        assert not os.path.lexists(machine.directory / link)
+        with pytest.raises(FileNotFoundError):
+            os.open(machine.directory / link, os.O_RDONLY)
+    assert removed not in removed.parent.iterdir()
+    assert machine.sh("echo region0 > sys/bus/nd/drivers/nd_region/bind").returncode == 0
+    assert machine.sh(f"cat {REGION}/namespace0.0/mode dev/pmem0 | head -c 6").stdout == "memory"
+    assert lister.poll() is None
+
+
+def test_names_that_were_left_in_the_cache_leave_it_with_the_last_listing(machine, stranger):
+    lister = stranger(machine, "lists")
+    kept = os.open(machine.directory / REGION / "namespace0.0/mode", os.O_RDONLY)
+    try:
+        machine.sh("echo region0 > sys/bus/nd/drivers/nd_region/unbind")
+        assert os.fstat(kept).st_nlink == 1  # of what this thread has open
+        lister.communicate(timeout=WATCHDOG)
+        assert not (machine.directory / REGION / "namespace0.0").exists()
+        assert os.fstat(kept).st_nlink == 1
+    finally:
+        os.close(kept)
+
+
+def test_a_mount_ends_although_a_stranger_lists_it(machine, stranger):
+    stranger(machine, "lists")
+    stranger(machine, "lists", "dev")
+    machine.sh("echo region0 > sys/bus/nd/drivers/nd_region/unbind")
+    machine.kill(signal.SIGTERM)
+    assert machine.has_ended()
