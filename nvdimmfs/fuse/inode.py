@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import attrs
 from pyfuse3 import ROOT_INODE, EntryAttributes, FUSEError, InodeT
 
-from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Node, Tree
+from nvdimmfs.kernfs import BinaryFile, Directory, Node, Tree
+from nvdimmfs.kernfs.open_file import file_size
 
 #: How long the kernel may cache names and attributes, in seconds.  It can be long because `KernelCache` invalidates
 #: every change.  stat(2) of a cached file costs 7 microseconds instead of 140.
@@ -194,18 +195,6 @@ class Inodes:
         entry.entry_timeout = cache_timeout
         entry.attr_timeout = cache_timeout
         return entry
-
-
-def file_size(node: Node) -> int:
-    """st_size: a page for an attribute, 0 for directories and links, as in sysfs.
-
-    A binary file that was removed is empty, as Linux shows a block device that has been removed.
-    """
-    if isinstance(node, Attribute):
-        return node.size
-    if isinstance(node, BinaryFile) and node.parent is not None:
-        return node.size
-    return 0
 
 
 def subtree(node: Node) -> Iterator[Node]:

@@ -34,11 +34,18 @@ from nvdimmfs.fuse.daemon_identity import DAEMON_XATTR, own_identity
 from nvdimmfs.fuse.handler import fuse_handler
 from nvdimmfs.fuse.inode import BLOCK_SIZE, CACHE_TIMEOUT, Inodes
 from nvdimmfs.fuse.kernel_cache import CacheInvalidator, FuseInvalidator, KernelCache
-from nvdimmfs.fuse.open_file import OpenAttribute, OpenBinaryFile, OpenChannel, OpenDirectory, OpenFile
 from nvdimmfs.fuse.pollers import Pollers
 from nvdimmfs.fuse.sessions import Sessions
 from nvdimmfs.fuse.timekeeping import Clock, NoClock, Timekeeper
-from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, BinaryFile, Channel, Directory, Node, Symlink, Tree
+from nvdimmfs.kernfs import ATTRIBUTE_SIZE, BinaryFile, Directory, Node, Symlink, Tree
+from nvdimmfs.kernfs.open_file import (
+    OpenAttribute,
+    OpenBinaryFile,
+    OpenChannel,
+    OpenDirectory,
+    OpenFile,
+    open_node,
+)
 
 log = logging.getLogger(__name__)
 
@@ -269,7 +276,7 @@ class Operations(pyfuse3.Operations):
     def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         """O_TRUNC updates mtime, and truncates nothing."""
         target = self.inodes.reached(inode)
-        opened = _opened(target.node, flags)
+        opened = open_node(target.node, flags)
         opened.opener = ctx.pid
         if flags & os.O_TRUNC:
             target.modified()
@@ -464,13 +471,3 @@ def _check_xattr_name(name: XAttrNameT) -> None:
     """EINVAL for a namespace without a name in it."""
     if name in _XATTR_NAMESPACES:
         raise FUSEError(errno.EINVAL)
-
-
-def _opened(node: Node, flags: FlagT) -> OpenFile:
-    if isinstance(node, Attribute):
-        return OpenAttribute(node, flags)
-    if isinstance(node, BinaryFile):
-        return OpenBinaryFile(node, flags)
-    if isinstance(node, Channel):
-        return OpenChannel(node)
-    raise FUSEError(errno.EINVAL)

@@ -9,7 +9,8 @@ from attrs import frozen
 
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Attribute, Directory, Symlink
+from nvdimmfs.kernfs import Attribute, Directory
+from nvdimmfs.kernfs.path import resolve
 from nvdimmfs.machine_file.model import PersonalityDescription
 from nvdimmfs.machine_file.words import PersonalityKind
 
@@ -38,7 +39,8 @@ class SysfsWriter:
         number, _, _ = personality.namespace.removeprefix("namespace").partition(".")
         region, kind = f"region{number}", personality.kind.value
         device = "bus/nd/devices"
-        if "driver" in self._directory(f"{device}/{personality.namespace}"):
+        namespace = resolve(self.system.sys, f"{device}/{personality.namespace}/")
+        if isinstance(namespace, Directory) and "driver" in namespace:
             self._write(f"{device}/{personality.namespace}/driver/unbind", personality.namespace)
         seed = self._read(f"{device}/{region}/{kind}_seed")
         for name, value in _settings(personality).items():
@@ -46,22 +48,9 @@ class SysfsWriter:
         driver = "dax_pmem" if personality.kind is PersonalityKind.DAX else "nd_pmem"
         self._write(f"bus/nd/drivers/{driver}/bind", seed)
 
-    def _directory(self, path: str) -> Directory:
-        """Return the directory at a path below /sys, following links.  ENOENT, ENOTDIR."""
-        place = self.system.sys
-        for name in path.split("/"):
-            node = place.find(name)
-            if isinstance(node, Symlink):
-                node = node.target
-            if not isinstance(node, Directory):
-                raise KernelError(errno.ENOTDIR, f"{node.path} is not a directory")
-            place = node
-        return place
-
     def attribute(self, path: str) -> Attribute[object]:
         """Return the attribute at a path below /sys, following links.  ENOENT, ENOTDIR; EISDIR for other nodes."""
-        folder, _, name = path.rpartition("/")
-        node = self._directory(folder).find(name)
+        node = resolve(self.system.sys, path)
         if not isinstance(node, Attribute):
             raise KernelError(errno.EISDIR, f"{path} is not an attribute")
         return node

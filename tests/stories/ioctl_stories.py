@@ -20,7 +20,8 @@ from nvdimmfs.core.device_number import DeviceNumber
 from nvdimmfs.core.user_memory import CopyIn, CopyOut, IoctlSteps
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.durations import SECOND
-from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Symlink
+from nvdimmfs.kernfs import Attribute, BinaryFile
+from nvdimmfs.kernfs.path import resolve
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
 
@@ -159,14 +160,7 @@ class Asker:
         return node
 
     def _attribute(self, path: str) -> Attribute[object]:
-        *folders, name = path.split("/")
-        place = self.machine.system.sys
-        for folder in folders:
-            node = place.find(folder)
-            node = node.target if isinstance(node, Symlink) else node
-            assert isinstance(node, Directory)
-            place = node
-        found = place.find(name)
+        found = resolve(self.machine.system.sys, path)
         assert isinstance(found, Attribute)
         return found
 

@@ -30,12 +30,11 @@ from nvdimmfs.core.clock import Clock
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.durations import SECOND
-from nvdimmfs.kernfs import Attribute, BinaryFile, Channel, Directory, Node, Symlink
+from nvdimmfs.kernfs import Directory, Node, Symlink
+from nvdimmfs.kernfs.open_file import file_size, open_node
+from nvdimmfs.kernfs.path import resolve
 
 __all__ = ["Difference", "Header", "InProcess", "Mounted", "Recording", "Report", "Tree", "load", "replay"]
-
-#: As many links as Linux follows in one path (MAXSYMLINKS, include/linux/namei.h).
-MAX_LINKS = 40
 
 #: The file below /sys that shows and moves the clock of an emulated machine.
 CLOCK = "kernel/debug/nvdimmfs/clock"
@@ -171,96 +170,44 @@ class InProcess:
         return cls(system.sys, system.dev, system.clock)
 
     def read(self, path: str) -> bytes:
-        node = self._opened(path, 0o444)
-        if isinstance(node, Attribute):
-            return node.show()
-        if isinstance(node, BinaryFile):
-            return node.data.read(0, min(READ_LENGTH, node.size))
-        if isinstance(node, Channel):
-            return node.open_session(node).read()
-        raise KernelError(errno.EISDIR, path)
+        return open_node(self._node(path), os.O_RDONLY).read(0, READ_LENGTH)
 
     def write(self, path: str, data: bytes) -> int:
-        node = self._opened(path, 0o222)
-        if isinstance(node, Attribute):
-            return node.store(data)
-        if isinstance(node, BinaryFile):
-            return _write_bytes(node, 0, data)
-        raise KernelError(errno.EISDIR, path)
+        return open_node(self._node(path), os.O_WRONLY).write(0, data)
 
     def names(self, path: str) -> list[str]:
-        node = self._resolve(self.root, path)
-        if not isinstance(node, Directory):
-            raise KernelError(errno.ENOTDIR, path)
+        node = self._node(f"{path}/")
+        assert isinstance(node, Directory)
         return list(node.children)
 
     def readlink(self, path: str) -> str:
-        node = self._resolve(self.root, path, follow_last=False)
+        node = resolve(self.root, path, follow_last=False)
         if not isinstance(node, Symlink):
             raise KernelError(errno.EINVAL, path)
         return node.text
 
     def lstat(self, path: str) -> tuple[int, int]:
-        node = self._resolve(self.root, path, follow_last=False)
-        if isinstance(node, Attribute):
-            return node.mode, node.size
-        return node.mode, node.size if isinstance(node, BinaryFile) else 0
+        node = resolve(self.root, path, follow_last=False)
+        return node.mode, file_size(node)
 
     def pread(self, node: str, offset: int, length: int) -> bytes:
-        file = self._device(node)
-        fitting = min(length, file.size - offset)
-        return file.data.read(offset, fitting) if fitting > 0 else b""
+        return open_node(resolve(self.dev, node), os.O_RDONLY).read(offset, length)
 
     def rest(self, seconds: float) -> None:
         self.clock.advance(round(seconds * SECOND))
 
     def pwrite(self, node: str, offset: int, data: bytes) -> int:
-        file = self._device(node)
-        count = _write_bytes(file, offset, data)
-        file.data.flush()
+        file = open_node(resolve(self.dev, node), os.O_WRONLY)
+        count = file.write(offset, data)
+        file.sync()
         return count
 
     def run(self, argv: list[str]) -> tuple[int, str, str]:
         """No program can see this tree."""
         raise KernelError(errno.ENOEXEC, argv[0])
 
-    def _opened(self, path: str, permission: int) -> Node:
-        """The node, if some of the permission bits are set: without any, even root may not open an attribute."""
-        node = self._resolve(self.root, path)
-        if isinstance(node, Directory) and permission == 0o222:
-            raise KernelError(errno.EISDIR, path)
-        if not node.mode & permission:
-            raise KernelError(errno.EACCES, path)
-        return node
-
-    def _device(self, name: str) -> BinaryFile:
-        node = self._resolve(self.dev, name)
-        if not isinstance(node, BinaryFile):
-            raise KernelError(errno.EISDIR, name)
-        return node
-
-    def _resolve(self, base: Directory, path: str, follow_last: bool = True, links: int = 0) -> Node:
-        """Walk a path; a link's text is followed from where the link stands, and a last slash asks for a directory."""
-        node: Node = base
-        follow_last = follow_last or path.endswith("/")
-        names = [name for name in path.split("/") if name not in {"", "."}]
-        for position, name in enumerate(names):
-            if not isinstance(node, Directory):
-                raise KernelError(errno.ENOTDIR, path)
-            if name == "..":
-                node = node.parent or node
-                continue
-            child = node.children.get(name)
-            if child is None:
-                raise KernelError(errno.ENOENT, path)
-            if isinstance(child, Symlink) and (follow_last or position < len(names) - 1):
-                if links == MAX_LINKS:
-                    raise KernelError(errno.ELOOP, path)
-                child = self._resolve(node, child.text, links=links + 1)
-            node = child
-        if path.endswith("/") and not isinstance(node, Directory):
-            raise KernelError(errno.ENOTDIR, path)
-        return node
+    def _node(self, path: str) -> Node:
+        return resolve(self.root, path)
 
 
 @attrs.frozen
@@ -440,16 +387,6 @@ def _error_name(error: OSError | KernelError) -> str:
     if error.errno == _EHWPOISON:
         return str(_EHWPOISON)
     return errno.errorcode.get(error.errno or 0, str(error.errno))
-
-
-def _write_bytes(file: BinaryFile, offset: int, data: bytes) -> int:
-    """Write what fits.  ENOSPC when nothing does, as for a block device; a read-only one is EPERM first."""
-    fitting = data[: max(0, file.size - offset)]
-    if data and not fitting:
-        file.data.write(file.size, b"")
-        raise KernelError(errno.ENOSPC, f"{file.name} ends before {offset}")
-    file.data.write(offset, fitting)
-    return len(fitting)
 
 
 def main() -> int:

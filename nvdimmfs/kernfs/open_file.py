@@ -8,8 +8,8 @@ import select
 from typing import Protocol
 
 from nvdimmfs.errors import KernelError, refused_by_host
-from nvdimmfs.fuse.inode import file_size
-from nvdimmfs.kernfs import Attribute, BinaryFile, Channel, Directory, Node
+from nvdimmfs.kernfs.channel import Channel
+from nvdimmfs.kernfs.node import Attribute, BinaryFile, Directory, Node
 
 #: The events that poll(2) reports for files that never block (DEFAULT_POLLMASK, include/linux/poll.h, Linux 6.1).
 ALWAYS_READY = select.POLLIN | select.POLLOUT | select.POLLRDNORM | select.POLLWRNORM
@@ -243,3 +243,30 @@ class OpenDirectory:
         if start == 0:
             self._nodes = list(self.node)
         return self._nodes
+
+
+def open_node(node: Node, flags: int) -> OpenFile:
+    """Open a file, as open(2) with these flags does.
+
+    EISDIR for a directory, ELOOP for a symbolic link, and the errnos of the classes above.
+    """
+    if isinstance(node, Attribute):
+        return OpenAttribute(node, flags)
+    if isinstance(node, BinaryFile):
+        return OpenBinaryFile(node, flags)
+    if isinstance(node, Channel):
+        return OpenChannel(node)
+    number = errno.EISDIR if isinstance(node, Directory) else errno.ELOOP
+    raise KernelError(number, f"{node.path} is not a file")
+
+
+def file_size(node: Node) -> int:
+    """st_size: a page for an attribute, 0 for directories and links, as in sysfs.
+
+    A binary file that was removed is empty, as Linux shows a block device that has been removed.
+    """
+    if isinstance(node, Attribute):
+        return node.size
+    if isinstance(node, BinaryFile) and node.parent is not None:
+        return node.size
+    return 0
