@@ -1,32 +1,49 @@
-"""The thread whose system call waits for an answer: its memory, its open files and its capabilities."""
+"""The thread whose system call waits for an answer: its memory, its open files and its capabilities.
+
+Numbers (a thread id, a descriptor) can mean something else at the next look.  So each is looked up once, and what it
+meant is held open: the thread by its directory in /proc, its memory by `mem` in there, a file by an O_PATH descriptor.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from attrs import frozen
+from attrs import field, frozen
 
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.device_node import NodeNumber
 
 _PAGE = 4096
 
+#: How often to look again when another thread has replaced a descriptor in the middle of a look.
+_LOOKS = 16
+
+#: Bytes of a file in /proc to read at once.  The fields of fdinfo that matter here are in its first 100 bytes.
+_PROC_BUFFER = 1 << 16
+
 
 @frozen
 class ThreadFile:
-    """An open file of the calling thread.
+    """An open file of the calling thread, held by an O_PATH descriptor of this process.
+
+    Such a descriptor never calls the file system, neither when it is opened nor when it is closed: a file of a file
+    system that does not answer can be looked at without waiting.  (A descriptor from pidfd_getfd(2) would wait in
+    close(2) for the flush of a FUSE file.)
 
     Attributes:
-        link: its link in /proc, relative to /proc; opening the link opens the file anew.
-        status: the result of fstat(2).
-        flags: the flags of open(2).
+        descriptor: the O_PATH descriptor.
+        proc: an open /proc that shows this process.
+        status: what statx(2) returns without asking the file system; kind and number of a file never change.
+        flags: the flags with which the thread has the file open.
     """
 
-    link: str
-    status: os.stat_result
+    descriptor: int
+    proc: int
+    status: libc.FileStatus
     flags: int
 
     @property
@@ -38,45 +55,83 @@ class ThreadFile:
         return not self.flags & os.O_PATH and self.flags & os.O_ACCMODE != os.O_RDONLY
 
     @property
+    def is_regular(self) -> bool:
+        return stat.S_ISREG(self.status.mode)
+
+    @property
     def kind(self) -> str:
         """`char` or `block` for a device that accepts requests; empty for anything else, O_PATH files included."""
         if self.flags & os.O_PATH:
             return ""
-        return {stat.S_IFCHR: "char", stat.S_IFBLK: "block"}.get(stat.S_IFMT(self.status.st_mode), "")
+        return {stat.S_IFCHR: "char", stat.S_IFBLK: "block"}.get(stat.S_IFMT(self.status.mode), "")
 
     @property
     def number(self) -> NodeNumber:
         """The number of the device."""
-        return NodeNumber(os.major(self.status.st_rdev), os.minor(self.status.st_rdev))
+        return NodeNumber(os.major(self.status.rdev), os.minor(self.status.rdev))
+
+    @property
+    def path(self) -> str:
+        """The path of the file, as /proc shows it."""
+        return os.readlink(self._link, dir_fd=self.proc)
+
+    def reopen(self) -> int:
+        """Open the same file anew, read-only, and return the descriptor.  This may wait for the file system."""
+        return os.open(self._link, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY, dir_fd=self.proc)
+
+    @property
+    def _link(self) -> str:
+        return f"self/fd/{self.descriptor}"
 
 
 @frozen
 class CallingThread:
     """A thread that waits in a system call.
 
-    The kernel may reuse a thread id.  Each method therefore checks, after it has read by the id, that the call still
-    waits: only then did the data belong to this thread.
-
     Attributes:
         thread: the thread id.
-        proc: an open /proc that shows the thread.
+        directory: the thread's directory in /proc.  Once the thread has gone, all lookups in it fail, even if another
+            thread has the same id by then.
+        proc: an open /proc that shows the thread and this process.
+        capabilities: its effective capabilities, in its own user namespace.
         still_waits: returns whether the system call still waits for its answer.
     """
 
     thread: int
+    directory: int
     proc: int
+    capabilities: int
     still_waits: Callable[[], bool]
+    _held: contextlib.ExitStack = field(factory=contextlib.ExitStack, eq=False)
 
     def read(self, address: int, length: int) -> bytes:
-        """Read the thread's memory.  EFAULT where nothing is mapped, ESRCH when the thread has gone."""
+        """Read the thread's memory.  EFAULT where nothing is mapped, ESRCH when the thread has gone.
+
+        This waits for as long as a page of the memory does not arrive.
+        """
         data = libc.read_memory(self.thread, address, length)
-        self._require_waiting()
+        self._require_waiting()  # only then was it this thread's memory, and not that of a later one with the same id
         return data
 
     def write(self, address: int, data: bytes) -> None:
-        """Write to the thread's memory.  EFAULT where nothing writable is mapped, ESRCH when the thread has gone."""
-        self._require_waiting()
-        libc.write_memory(self.thread, address, data)
+        """Write to the thread's memory.  EFAULT where nothing writable is mapped, ESRCH when the thread has gone.
+
+        process_vm_writev(2) takes a thread id, which may be another thread's by the time of the call.  An open `mem`
+        refers to the memory itself.  But it ignores write protection, and a wait for a page in it cannot be ended by a
+        signal; hence the look at the mappings, and the read before, which makes the pages arrive.
+        """
+        memory = os.open("mem", os.O_RDWR | os.O_CLOEXEC, dir_fd=self.directory)
+        try:
+            with contextlib.suppress(OSError):
+                libc.read_memory(self.thread, address, len(data))
+            self._require_waiting()
+            if not _is_writable(_lines(self.directory, "maps"), address, address + len(data)):
+                raise _error(errno.EFAULT)
+            with _as_fault():
+                if os.pwrite(memory, data, address) != len(data):
+                    raise _error(errno.EFAULT)
+        finally:
+            os.close(memory)
 
     def read_string(self, address: int, length: int) -> bytes:
         """Read a NUL-terminated string without its NUL, at most `length` bytes of it; errors as `read`."""
@@ -87,43 +142,131 @@ class CallingThread:
         return bytes(text.partition(b"\0")[0])
 
     def file(self, descriptor: int) -> ThreadFile | None:
-        """The open file of a descriptor; None when the descriptor is not open.  ESRCH when the thread has gone."""
-        link = f"{self.thread}/fd/{descriptor}"
-        try:
-            status = os.stat(link, dir_fd=self.proc)
-            flags = int(self._proc_field(f"fdinfo/{descriptor}", "flags"), 8)
-        except (OSError, ValueError):
-            return None
-        self._require_waiting()
-        return ThreadFile(link, status, flags)
+        """The open file of a descriptor; None when the descriptor is not open.  ESRCH when the thread has gone.
 
-    def reopen(self, file: ThreadFile) -> int:
-        """Open one of the thread's files anew, read-only, and return the descriptor."""
-        return os.open(file.link, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY, dir_fd=self.proc)
-
-    def path(self, file: ThreadFile) -> str:
-        """The path of one of the thread's files, as /proc shows it."""
-        return os.readlink(file.link, dir_fd=self.proc)
+        Another thread may replace the descriptor at any time.  fdinfo shows flags, mount and inode of one and the same
+        open file; they count only if this is the inode that is held here.
+        """
+        for _ in range(_LOOKS):
+            try:
+                held = os.open(f"fd/{descriptor}", os.O_PATH | os.O_CLOEXEC, dir_fd=self.directory)
+            except OSError:
+                return None
+            self._held.callback(os.close, held)
+            try:
+                theirs = _OpenFile.read(self.directory, f"fdinfo/{descriptor}")
+            except OSError:
+                return None
+            if theirs.is_same_inode(_OpenFile.read(self.proc, f"self/fdinfo/{held}")):
+                self._require_waiting()
+                return ThreadFile(held, self.proc, libc.file_status(held), theirs.flags)
+        return None
 
     def has_capability(self, number: int) -> bool:
         """Whether the thread has a capability in this process's user namespace.
 
         A capability that it has only in a user namespace of its own does not count.
         """
-        effective = int(self._proc_field("status", "CapEff"), 16)
-        namespace = os.stat(f"{self.thread}/ns/user", dir_fd=self.proc)
+        namespace = os.stat("ns/user", dir_fd=self.directory)
         self._require_waiting()
-        return bool(effective >> number & 1) and os.path.samestat(namespace, os.stat("self/ns/user", dir_fd=self.proc))
-
-    def _proc_field(self, name: str, key: str) -> str:
-        """The value of a `key: value` line in one of the thread's files in /proc; empty when there is no such line."""
-        file = os.open(f"{self.thread}/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)
-        with os.fdopen(file) as lines:
-            return next((line.partition(":")[2].strip() for line in lines if line.startswith(f"{key}:")), "")
+        return bool(self.capabilities >> number & 1) and os.path.samestat(
+            namespace, os.stat("self/ns/user", dir_fd=self.proc)
+        )
 
     def _require_waiting(self) -> None:
         if not self.still_waits():
-            raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))
+            raise _error(errno.ESRCH)
+
+    def release(self) -> None:
+        """Close all that is held."""
+        self._held.close()
+
+
+@contextlib.contextmanager
+def held_thread(thread: int, proc: int, still_waits: Callable[[], bool]) -> Iterator[CallingThread]:
+    """Take hold of the thread whose system call waits, until the end of the block.  ENOENT, ESRCH when it has gone."""
+    with contextlib.ExitStack() as held:
+        directory = os.open(str(thread), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
+        held.callback(os.close, directory)
+        status = dict(line.split(b":\t", 1) for line in _lines(directory, "status") if b":\t" in line)
+        if not still_waits():
+            raise _error(errno.ESRCH)
+        caller = CallingThread(thread, directory, proc, int(status[b"CapEff"], 16), still_waits)
+        held.callback(caller.release)
+        yield caller
+
+
+def _lines(directory: int, name: str) -> Iterator[bytes]:
+    r"""The lines of one of a thread's files in /proc, as bytes.
+
+    Text would also end a line at \r, which the kernel does not escape in the names that a process chooses: a thread
+    could write a line of its own, such as its capabilities.
+    """
+    with os.fdopen(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory), "rb") as lines:
+        yield from lines
+
+
+@frozen
+class _OpenFile:
+    """What fdinfo shows of an open file (seq_show, fs/proc/fd.c; `ino` since Linux 5.14)."""
+
+    flags: int
+    mount: int
+    inode: int
+
+    @classmethod
+    def read(cls, directory: int, name: str) -> _OpenFile:
+        file = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            text = os.read(file, _PROC_BUFFER)  # in one piece: the next read might show another open file
+        finally:
+            os.close(file)
+        fields = dict(line.split(b":", 1) for line in text.split(b"\n", 4)[:4])
+        return cls(int(fields[b"flags"], 8), int(fields[b"mnt_id"]), int(fields[b"ino"]))
+
+    def is_same_inode(self, other: _OpenFile) -> bool:
+        return (self.mount, self.inode) == (other.mount, other.inode)
+
+
+def shows_inode_numbers() -> bool:
+    """Whether fdinfo shows the inode of an open file (Linux 5.14 and later)."""
+    own = os.open("/proc/self/fdinfo", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _OpenFile.read(own, str(own))
+    except KeyError:
+        return False
+    finally:
+        os.close(own)
+    return True
+
+
+def _is_writable(maps: Iterator[bytes], start: int, end: int) -> bool:
+    """Whether all memory from `start` up to `end` is mapped writable, according to the lines of /proc/PID/maps."""
+    for line in maps:
+        place, permissions, _ = line.split(b" ", 2)
+        first, last = (int(number, 16) for number in place.split(b"-"))
+        if first <= start < last:
+            if permissions[1:2] != b"w":
+                return False
+            start = last
+            if start >= end:
+                return True
+    return False
+
+
+@contextlib.contextmanager
+def _as_fault() -> Iterator[None]:
+    """EFAULT for the EIO with which `mem` answers where nothing is mapped."""
+    try:
+        yield
+    except OSError as failure:
+        if failure.errno != errno.EIO:
+            raise
+        raise _error(errno.EFAULT) from None
+
+
+def _error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
 
 
 @frozen

@@ -11,6 +11,7 @@ from typing import Self
 from attrs import frozen
 
 from nvdimmfs.sandbox import libc, namespaces, seccomp
+from nvdimmfs.sandbox.calling_thread import shows_inode_numbers
 from nvdimmfs.sandbox.errors import SandboxError, step
 
 
@@ -66,9 +67,9 @@ def _check_namespaces() -> Finding:
 
 def _check_seccomp() -> Finding:
     feature = "system calls"
-    if not seccomp.is_available():
-        meaning = "this kernel has no seccomp notification, so nvdimmfs cannot answer ioctls"
-        return Finding(feature, Support.MISSING, meaning, "use Linux 5.0 or newer, built with seccomp")
+    if not (seccomp.is_available() and shows_inode_numbers()):
+        meaning = "this kernel has no seccomp notification or is too old, so nvdimmfs cannot answer ioctls"
+        return Finding(feature, Support.MISSING, meaning, "use Linux 5.14 or newer, built with seccomp")
 
     def install() -> None:
         _enter()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+
+from attrs import define
 
 from nvdimmfs.formats.block_requests import BLKROSET, BLKRRPART
 from nvdimmfs.formats.control import Ioctl
 from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile, ThreadMemory
-from nvdimmfs.sandbox.control_client import ControlClient
+from nvdimmfs.sandbox.control_client import ArgumentMemory, ControlClient
 from nvdimmfs.sandbox.device_node import NodeNumber
 from nvdimmfs.sandbox.namespaces import CAP_SYS_ADMIN
 from nvdimmfs.units import U32_MASK
@@ -59,24 +63,55 @@ class IoctlSyscall:
         if file.kind == "block" and call.request == BLKRRPART:
             if call.privileged and self._has_claimed_partitions(file.number):
                 return -errno.EBUSY
-            _sync(caller, file)
-        value = self._client.ioctl(call, ThreadMemory(caller, address))
+            _sync(file)
+        memory = _KeptInput(ThreadMemory(caller, address))
+        value = self._client.ioctl(call, memory)
         if file.kind == "block":
             self._process_events()
             if call.request == BLKROSET and value == 0:
-                return None  # the loop device in front of the disk needs the flag as well
+                _set_read_only(file, memory.last)
         return value
 
     def _is_machine_device(self, file: ThreadFile) -> bool:
-        if file.kind == "char" and file.status.st_dev != self._terminal_filesystem:
+        if file.kind == "char" and file.status.filesystem != self._terminal_filesystem:
             return False
         return (file.kind, file.number) in self._devices
 
 
-def _sync(caller: CallingThread, file: ThreadFile) -> None:
+@define
+class _KeptInput:
+    """The memory that the argument points to, of which the bytes that the machine read last are kept."""
+
+    memory: ArgumentMemory
+    last: bytes = b""
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.last = self.memory.read(offset, length)
+        return self.last
+
+    def write(self, offset: int, data: bytes) -> None:
+        self.memory.write(offset, data)
+
+
+def _sync(file: ThreadFile) -> None:
     """Write the loop device's page cache back to the machine's disk, such as a new partition table."""
-    device = caller.reopen(file)
-    try:
+    with _reopened(file) as device:
         os.fsync(device)
+
+
+def _set_read_only(file: ThreadFile, value: bytes) -> None:
+    """Give the loop device in front of the disk the flag that the machine has taken.
+
+    If the kernel executed the call instead, it would look at the descriptor and at the value once more.
+    """
+    with _reopened(file) as device:
+        fcntl.ioctl(device, BLKROSET, value)
+
+
+@contextlib.contextmanager
+def _reopened(file: ThreadFile) -> Iterator[int]:
+    device = file.reopen()
+    try:
+        yield device
     finally:
         os.close(device)

@@ -30,6 +30,12 @@ MS_SLAVE = 0x80000
 MNT_DETACH = 0x2
 UMOUNT_NOFOLLOW = 0x8
 
+# Flags and the mask of statx(2), and the fields of its result that are used (include/uapi/linux/stat.h, fcntl.h).
+_AT_EMPTY_PATH = 0x1000
+_AT_STATX_DONT_SYNC = 0x4000
+_STATX_BASIC_STATS = 0x7FF
+_STATX = struct.Struct("=28xH98x4I112x")
+
 # Operations of prctl(2) (include/uapi/linux/prctl.h).
 PR_SET_PDEATHSIG = 1
 
@@ -119,33 +125,47 @@ def seccomp(operation: int, flags: int, arguments: object) -> int:
     return _check(_LIBC.syscall(ctypes.c_long(number), operation, flags, arguments), "seccomp")
 
 
+@frozen
+class FileStatus:
+    """What a file is.
+
+    Attributes:
+        mode: type and permissions (st_mode).
+        filesystem: the device of its file system (st_dev).
+        rdev: the number of the device that it is (st_rdev).
+    """
+
+    mode: int
+    filesystem: int
+    rdev: int
+
+
+def file_status(descriptor: int) -> FileStatus:
+    """What an open file is, from the kernel's memory: a file system that does not answer is not asked (statx(2))."""
+    buffer = ctypes.create_string_buffer(_STATX.size)
+    how = ctypes.c_int(_AT_EMPTY_PATH | _AT_STATX_DONT_SYNC)
+    number, mask = ctypes.c_long(family()[0].statx), ctypes.c_uint(_STATX_BASIC_STATS)
+    _check(_LIBC.syscall(number, ctypes.c_int(descriptor), b"", how, mask, buffer), "statx")
+    mode, *device = _STATX.unpack(buffer.raw)
+    return FileStatus(mode, os.makedev(*device[2:]), os.makedev(*device[:2]))
+
+
 class _IoVec(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-def read_memory(process: int, address: int, length: int) -> bytes:
-    """Read another process's memory.  EFAULT unless all of it is mapped and readable."""
+def read_memory(thread: int, address: int, length: int) -> bytes:
+    """Read another thread's memory.  EFAULT unless all of it is mapped and readable."""
     buffer = ctypes.create_string_buffer(length)
-    _copy(_LIBC.process_vm_readv, process, buffer, address, length)
-    return buffer.raw
-
-
-def write_memory(process: int, address: int, data: bytes) -> None:
-    """Write another process's memory.  EFAULT unless all of it is mapped and writable."""
-    buffer = ctypes.create_string_buffer(data, len(data))
-    _copy(_LIBC.process_vm_writev, process, buffer, address, len(data))
-
-
-def _copy(
-    call: ctypes._NamedFuncPointer, process: int, buffer: ctypes.Array[ctypes.c_char], address: int, length: int
-) -> None:
     local = _IoVec(ctypes.cast(buffer, ctypes.c_void_p), length)
     remote = _IoVec(ctypes.c_void_p(address), length)
-    call.restype = ctypes.c_ssize_t
     one = ctypes.c_ulong(1)
-    copied = _check(call(process, ctypes.byref(local), one, ctypes.byref(remote), one, ctypes.c_ulong(0)), "memory")
+    call = _LIBC.process_vm_readv
+    call.restype = ctypes.c_ssize_t
+    copied = _check(call(thread, ctypes.byref(local), one, ctypes.byref(remote), one, ctypes.c_ulong(0)), "memory")
     if copied != length:
         raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+    return buffer.raw
 
 
 def _check(result: int, what: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from pathlib import Path
 
 from nvdimmfs.formats.elf_module import FILE_HEADER_SIZE, module_name
@@ -73,7 +72,7 @@ class ModuleSyscalls:
         file = caller.file(descriptor & U32_MASK)
         if file is None or not file.is_readable:
             raise _error(errno.EBADF)
-        image = _image_in_file(caller, file)
+        image = _image_in_file(file)
         if flags & _COMPRESSED_FILE:
             raise _error(errno.EOPNOTSUPP)
         return self._load(image, caller, parameters)
@@ -103,19 +102,19 @@ def _image_in_memory(caller: CallingThread, address: int, length: int) -> bytes:
     return bytes(image)
 
 
-def _image_in_file(caller: CallingThread, file: ThreadFile) -> bytes:
+def _image_in_file(file: ThreadFile) -> bytes:
     """An image in a file; errors as `finit_module`."""
-    length = file.status.st_size
-    if not stat.S_ISREG(file.status.st_mode):
+    if not file.is_regular:
         raise _error(errno.EINVAL)
-    if file.is_writable and not caller.path(file).startswith(_NEVER_LINKED):
+    if file.is_writable and not file.path.startswith(_NEVER_LINKED):
         raise _error(errno.ETXTBSY)
-    if length <= 0:
-        raise _error(errno.EINVAL)
-    if length >= _FIRST_LENGTH_TOO_LARGE:
-        raise _error(errno.EFBIG)
-    wanted = min(length, _LARGEST_IMAGE)
-    with os.fdopen(caller.reopen(file), "rb") as content:
+    with os.fdopen(file.reopen(), "rb") as content:
+        length = os.fstat(content.fileno()).st_size
+        if length <= 0:
+            raise _error(errno.EINVAL)
+        if length >= _FIRST_LENGTH_TOO_LARGE:
+            raise _error(errno.EFBIG)
+        wanted = min(length, _LARGEST_IMAGE)
         image = content.read(wanted)
     if len(image) < wanted:
         raise _error(errno.EIO)

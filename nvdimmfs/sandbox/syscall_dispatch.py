@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
-from nvdimmfs.sandbox.calling_thread import CallingThread
+from nvdimmfs.sandbox.calling_thread import CallingThread, held_thread
 from nvdimmfs.sandbox.ioctl_syscall import IoctlSyscall
 from nvdimmfs.sandbox.module_syscalls import ModuleSyscalls
 from nvdimmfs.sandbox.seccomp import Notification, NotificationListener
@@ -39,9 +39,9 @@ class SyscallDispatcher:
         notification = listener.receive()
         if notification is None:
             return
-        caller = CallingThread(notification.thread, self._proc, lambda: listener.is_pending(notification))
         try:
-            value = self._execute(caller, notification)
+            with held_thread(notification.thread, self._proc, lambda: listener.is_pending(notification)) as caller:
+                value = self._execute(caller, notification)
         except OSError as failure:
             value = -(failure.errno or errno.EIO)
         if value is None:
