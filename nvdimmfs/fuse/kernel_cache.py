@@ -37,6 +37,7 @@ from attrs import define, field
 from pyfuse3 import InodeT
 
 from nvdimmfs.fuse.inode import CachedName, Inodes, subtree
+from nvdimmfs.fuse.worker import Worker
 from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Node
 
 log = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ class KernelCache:
         self._invalidator = invalidator
         self._stale = _Stale()
         self._postponed = _Stale()
+        self._worker = Worker()
         self._lock = trio.Lock()
         self._open_directories = 0
         self._awaited: list[InodeT] = []
@@ -129,6 +131,10 @@ class KernelCache:
         self._drops_names = False
         self._names_dropped = trio.lowlevel.ParkingLot()
         self._stopped = False
+
+    def start(self) -> None:
+        """Start the thread that makes the calls, so that none need be started later.  RuntimeError."""
+        self._worker.start()
 
     @property
     def is_stale(self) -> bool:
@@ -234,7 +240,7 @@ class KernelCache:
     async def _drop(self, names: Mapping[InodeT, CachedName]) -> None:
         async with self._no_directory_opens():
             calls = [(name.directory, name.name) for name in names.values()]
-            await trio.to_thread.run_sync(_make, self._invalidator.invalidate_name, calls)
+            await self._worker.run(_make, self._invalidator.invalidate_name, calls)
         for inode in names:
             if self._inodes.stale_names.pop(inode, None):
                 self._dropped.append((trio.current_time() + _UNREACHABLE_FOR, inode))
@@ -272,7 +278,7 @@ class KernelCache:
 
     async def _call(self, call: Callable[[InodeT], None], inodes: Iterable[InodeT]) -> list[InodeT]:
         """Make a call for each inode, in the thread.  Returns those of which the kernel had cached nothing."""
-        failed = await trio.to_thread.run_sync(_make, call, [(inode,) for inode in inodes])
+        failed = await self._worker.run(_make, call, [(inode,) for inode in inodes])
         return [inode for (inode,) in failed]
 
     def _invalidate_removed(self, node: Node) -> None:

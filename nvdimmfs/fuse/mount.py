@@ -63,6 +63,7 @@ async def _serve(tree: Tree, mountpoint: Path, clock: Clock | None, cache: bool,
     async with contextlib.AsyncExitStack() as stack:
         signals = stack.enter_context(trio.open_signal_receiver(*STOP_SIGNALS))
         stack.enter_context(_stacks_on_sigusr1())
+        _start_thread(operations)
         stack.enter_context(_mounted(operations, mountpoint))
         stack.callback(_notify_systemd, "STOPPING=1")
         nursery = await stack.enter_async_context(trio.open_nursery())
@@ -71,6 +72,13 @@ async def _serve(tree: Tree, mountpoint: Path, clock: Clock | None, cache: bool,
         nursery.start_soon(operations.timekeeper.keep)
         await pyfuse3.main(max_tasks=_REQUESTS_AT_A_TIME)
         nursery.cancel_scope.cancel()
+
+
+def _start_thread(operations: Operations) -> None:
+    try:
+        operations.kernel_cache.start()
+    except RuntimeError as failure:
+        raise MountError(f"cannot start a thread: {failure}; see ulimit -u and the control group's pids.max") from None
 
 
 @contextlib.contextmanager
