@@ -11,7 +11,7 @@ import attrs
 from pyfuse3 import ROOT_INODE, EntryAttributes, FUSEError, InodeT
 
 from nvdimmfs.kernfs import BinaryFile, Directory, Node, Tree
-from nvdimmfs.kernfs.open_file import file_size
+from nvdimmfs.kernfs.open_file import file_size, link_count
 
 #: How long the kernel may cache names and attributes, in seconds.  It can be long because `KernelCache` invalidates
 #: every change.  stat(2) of a cached file costs 7 microseconds instead of 140.
@@ -183,7 +183,7 @@ class Inodes:
         entry = EntryAttributes()
         entry.st_ino = node.ino
         entry.st_mode = node.mode
-        entry.st_nlink = _link_count(node)
+        entry.st_nlink = link_count(node)
         entry.st_uid = inode.uid
         entry.st_gid = inode.gid
         entry.st_size = file_size(node)
@@ -203,10 +203,3 @@ def subtree(node: Node) -> Iterator[Node]:
     if isinstance(node, Directory):
         for child in node.instantiated:
             yield from subtree(child)
-
-
-def _link_count(node: Node) -> int:
-    """st_nlink: 2 plus the number of subdirectories for a directory, otherwise 1 (fs/kernfs/inode.c, Linux 6.1)."""
-    if not isinstance(node, Directory):
-        return 1
-    return 2 + node.subdirectories

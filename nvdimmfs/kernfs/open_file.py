@@ -270,3 +270,10 @@ def file_size(node: Node) -> int:
     if isinstance(node, BinaryFile) and node.parent is not None:
         return node.size
     return 0
+
+
+def link_count(node: Node) -> int:
+    """st_nlink: 2 plus the number of subdirectories for a directory, otherwise 1 (fs/kernfs/inode.c, Linux 6.1)."""
+    if not isinstance(node, Directory):
+        return 1
+    return 2 + node.subdirectories

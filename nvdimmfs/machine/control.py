@@ -105,14 +105,9 @@ class ControlSession:
         self._channel.wake()
 
     def _conversation(self, call: control.Ioctl) -> IoctlSteps:
-        """Start an ioctl.  ENOTTY for a device that supports none, ENODEV for a device that was removed."""
+        """Start an ioctl.  ENODEV for a device that was removed, and the errors of `device_ioctl`."""
         device = self._device(DeviceNumber(call.kind, call.major, call.minor))
-        if isinstance(device, Disk | Partition):
-            return block_ioctl(device, call.request, call.argument, privileged=call.privileged)
-        target = ioctl_target(device)
-        if target is None:
-            raise KernelError(errno.ENOTTY, f"{device.name} supports no ioctl")
-        return nd_ioctl(target, call.request, call.writable)
+        return device_ioctl(device, call.request, call.argument, writable=call.writable, privileged=call.privileged)
 
     def _renumber(self, request: control.Renumber) -> None:
         device = self._device(DeviceNumber(request.kind, request.major, request.minor))
@@ -123,6 +118,24 @@ class ControlSession:
         if device is None:
             raise KernelError(errno.ENODEV, f"no {number.kind} device {number}")
         return device
+
+
+def device_ioctl(device: Numbered, request: int, argument: int, *, writable: bool, privileged: bool) -> IoctlSteps:
+    """Start an ioctl on a device.  ENOTTY for a device that supports none, and the errors of the ioctl.
+
+    Args:
+        device: the device behind the node.
+        request: the ioctl's number.
+        argument: the address passed to ioctl(2).
+        writable: whether the node was opened for more than reading.
+        privileged: whether the caller has CAP_SYS_ADMIN.
+    """
+    if isinstance(device, Disk | Partition):
+        return block_ioctl(device, request, argument, privileged=privileged)
+    target = ioctl_target(device)
+    if target is None:
+        raise KernelError(errno.ENOTTY, f"{device.name} supports no ioctl")
+    return nd_ioctl(target, request, writable)
 
 
 class IoctlCall:

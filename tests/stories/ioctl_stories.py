@@ -17,48 +17,16 @@ from ask_ioctls import from_hex, to_hex
 from machines import boot
 
 from nvdimmfs.core.device_number import DeviceNumber
-from nvdimmfs.core.user_memory import CopyIn, CopyOut, IoctlSteps
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.kernfs import Attribute, BinaryFile
 from nvdimmfs.kernfs.path import resolve
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
+from nvdimmfs.testing.user_memory import UserMemory
 
 Question = dict[str, Any]
 Answer = dict[str, Any]
-
-
-@attrs.define
-class UserMemory:
-    """The memory of a process, from where an ioctl's argument points to where it ends.
-
-    Attributes:
-        data: what is in it.
-        constant: it cannot be written.
-    """
-
-    data: bytearray
-    constant: bool = False
-
-    def run(self, steps: IoctlSteps) -> int:
-        """Give an ioctl what it asks for, to its end."""
-        try:
-            step = next(steps)
-            while True:
-                step = self._take(steps, step)
-        except StopIteration as end:
-            return int(end.value)
-
-    def _take(self, steps: IoctlSteps, step: CopyIn | CopyOut) -> CopyIn | CopyOut:
-        length = step.length if isinstance(step, CopyIn) else len(step.data)
-        end = step.offset + length
-        if step.offset < 0 or end > len(self.data) or (self.constant and isinstance(step, CopyOut)):
-            return steps.throw(KernelError(errno.EFAULT))
-        if isinstance(step, CopyIn):
-            return steps.send(bytes(self.data[step.offset : end]))
-        self.data[step.offset : end] = step.data
-        return steps.send(b"")
 
 
 #: What can be asked, by the word that only such a question has.

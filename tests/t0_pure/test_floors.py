@@ -26,6 +26,7 @@ FLOORS = (
     {"machine"},
     {"fuse", "sandbox"},
     {"cli"},
+    {"testing"},
 )
 #: Modules that stand in no package.
 GROUND = {"errors", "units"}

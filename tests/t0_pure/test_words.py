@@ -39,6 +39,7 @@ REVISED = {
     "nvdimmfs/nd",
     "nvdimmfs/platforms",
     "nvdimmfs/sandbox",
+    "nvdimmfs/testing",
     "nvdimmfs/units.py",
 }
 

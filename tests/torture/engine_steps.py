@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import attrs
 import books
-from ioctl_stories import UserMemory
 
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.ioctl import block_ioctl
@@ -13,6 +12,7 @@ from nvdimmfs.core.device_number import DeviceNumber
 from nvdimmfs.kernfs import Attribute, BinaryFile
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
+from nvdimmfs.testing.user_memory import UserMemory
 
 
 @attrs.frozen

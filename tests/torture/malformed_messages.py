@@ -10,7 +10,6 @@ from pathlib import Path
 import books
 import random_machines
 import recording
-from ioctl_stories import UserMemory
 
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.ioctl import block_ioctl
@@ -28,6 +27,7 @@ from nvdimmfs.mm.e820 import KernelPanic
 from nvdimmfs.mm.memmap_option import MemmapError, check_memmap
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
+from nvdimmfs.testing.user_memory import UserMemory
 from nvdimmfs.units import GIB, TIB
 
 #: More bytes than any field's offset in an argument.

@@ -1,0 +1,42 @@
+"""Machines with persistent memory for tests.
+
+`Engine` is a machine in the process of the test.  `nvdimmfs.testing.strategies` generates machines, writes and label
+areas for Hypothesis.  docs/reference/testing-api.md describes every name.
+
+Importing this package loads nothing else: each name loads its module when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nvdimmfs.testing.controls import Clock, Modules, Pending
+    from nvdimmfs.testing.engine import Engine
+    from nvdimmfs.testing.events import Events, Uevent
+    from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS
+
+__all__ = ["ARGUMENT_ADDRESS", "Clock", "Engine", "Events", "Modules", "Pending", "Uevent"]
+
+_MODULES = {
+    "ARGUMENT_ADDRESS": "user_memory",
+    "Clock": "controls",
+    "Engine": "engine",
+    "Events": "events",
+    "Modules": "controls",
+    "Pending": "controls",
+    "Uevent": "events",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load the module of a name (PEP 562)."""
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,272 @@
+"""`Engine`: a machine in this process, used by path, without a mount."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias, overload
+
+from nvdimmfs.core.device_number import Numbered
+from nvdimmfs.core.uevent import Uevent as SentUevent
+from nvdimmfs.errors import KernelError
+from nvdimmfs.kernfs import Directory, Node, Symlink
+from nvdimmfs.kernfs.open_file import OpenChannel, OpenFile, file_size, link_count, open_node
+from nvdimmfs.kernfs.path import resolve
+from nvdimmfs.machine.control import device_ioctl
+from nvdimmfs.machine.first_boot import NewMachineError
+from nvdimmfs.machine.machine import Machine
+from nvdimmfs.machine_file.model import MachineDescription
+from nvdimmfs.testing.controls import Clock, Modules
+from nvdimmfs.testing.events import Events, Uevent
+from nvdimmfs.testing.refusals import as_os_error
+from nvdimmfs.testing.selection import described
+from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS, UserMemory
+
+#: A path below the machine's root: `sys/bus/nd` as below a mount, or `/sys/bus/nd` as in a sandbox.
+AnyPath: TypeAlias = str | os.PathLike[str]
+
+#: How much one read(2) requests, bytes.
+_CHUNK = 1 << 20
+
+#: The number of an ioctl has 32 bits; Python programs also write it as a negative number.
+_REQUEST_MASK = 0xFFFF_FFFF
+
+
+class Engine:
+    """A machine in this process.
+
+    Each call is one or a few system calls of root on a mount of the same machine, and has their result: `write` opens,
+    writes once and closes.  A refused call raises the OSError of the errno, such as PermissionError, with the path as
+    `filename` and the engine's reason as a note.
+
+    All methods may be called from several threads; one lock has them take turns.  As a context manager it closes the
+    machine at the end.
+
+    Args:
+        machine: the name of a machine that comes with nvdimmfs (`nvdimmfs machine list`), the path of a machine file,
+            or a description.  None: 4 GiB of RAM and memmap=512M!4G,256M!6G.
+        memmap, ram, kernel: replace what the machine has, as the options of `nvdimmfs mount`; `ram` is bytes, or a
+            text such as "8G".
+        media: a folder that keeps the bytes of persistent memory in files; None keeps them in memory.
+        clock: what advances the machine's clock: "real", "steps" or "manual".  None is what the machine file sets;
+            where that is "real", it is "steps", so that results do not depend on the speed of the host.
+
+    Raises:
+        ValueError: there is no such machine, or it cannot exist.
+        OSError: `media` cannot be used.
+
+    Attributes:
+        events: the uevents since the boot.
+        clock: the machine's clock.
+        modules: its modules.
+    """
+
+    def __init__(
+        self,
+        machine: AnyPath | MachineDescription | None = None,
+        *,
+        memmap: str | None = None,
+        ram: int | str | None = None,
+        kernel: str | None = None,
+        media: AnyPath | None = None,
+        clock: str | None = None,
+    ) -> None:
+        description = described(machine, memmap=memmap, ram=ram, kernel=kernel, clock=clock)
+        try:
+            self._machine = Machine.described(description, None if media is None else Path(media))
+        except NewMachineError as error:
+            raise ValueError(str(error)) from None
+        self._lock = threading.RLock()
+        self._is_open = True
+        self._name = description.name
+        self.events = Events()
+        self.clock = Clock(self._machine.system.clock, self._turn)
+        self.modules = Modules(self._machine.persistent_memory.modules, self._turn)
+        self._machine.system.clock.start()
+        self._machine.system.listen(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Engine {self._name or 'without a name'}{'' if self._is_open else ', closed'}>"
+
+    def close(self) -> None:
+        """Shut the machine down and close its media.  Further calls do nothing; any other use is a ValueError."""
+        with self._lock:
+            if self._is_open:
+                self._is_open = False
+                self._machine.close()
+
+    # Files
+
+    def read(self, path: AnyPath) -> str:
+        """Return the content of a file as text.
+
+        Bytes that are not UTF-8 become surrogates (errors="surrogateescape"), as in names of files.
+        """
+        return self.read_bytes(path).decode(errors="surrogateescape")
+
+    def read_bytes(self, path: AnyPath, offset: int = 0, size: int | None = None) -> bytes:
+        """Return bytes of a file, such as a disk: `size` at most, or all up to the end."""
+        with self._request(path) as name, self._opened(name, os.O_RDONLY) as file:
+            return b"".join(_pieces(file, offset, size))
+
+    def write(self, path: AnyPath, value: str | bytes | int, offset: int = 0) -> int:
+        """Open a file, write to it once, close it, and return how many bytes were written.
+
+        A text is written in UTF-8 and as it is, without a newline; a number is written in decimal.  Path.write_text()
+        would write a second time after a refusal, when Python closes the file.
+        """
+        data = value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
+        with self._request(path) as name, self._opened(name, os.O_WRONLY) as file:
+            return file.write(offset, data) if data else 0
+
+    def ls(self, path: AnyPath = "/") -> list[str]:
+        """Return the sorted names in a directory."""
+        with self._request(path) as name:
+            directory = self._node(f"{name}/")
+            assert isinstance(directory, Directory), "a path with a slash at its end leads to a directory"
+            return sorted(directory.children)
+
+    def readlink(self, path: AnyPath) -> str:
+        """Return the text of a symbolic link."""
+        with self._request(path) as name:
+            node = self._node(name, follow_last=False)
+            if not isinstance(node, Symlink):
+                raise KernelError(errno.EINVAL, f"{node.path} is not a symbolic link")
+            return node.text
+
+    def exists(self, path: AnyPath) -> bool:
+        """Whether a path leads to something."""
+        try:
+            self.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def stat(self, path: AnyPath) -> os.stat_result:
+        """Return mode, inode number, link count, owner and size of what a path leads to; all times are 0."""
+        with self._request(path) as name:
+            return _status(self._node(name))
+
+    def lstat(self, path: AnyPath) -> os.stat_result:
+        """Return the same, but of a link itself where the path ends with one."""
+        with self._request(path) as name:
+            return _status(self._node(name, follow_last=False))
+
+    @overload
+    def ioctl(self, path: AnyPath, request: int, argument: bytes, *, flags: int = os.O_RDWR) -> bytes: ...
+
+    @overload
+    def ioctl(self, path: AnyPath, request: int, argument: bytearray, *, flags: int = os.O_RDWR) -> int: ...
+
+    def ioctl(self, path: AnyPath, request: int, argument: bytes | bytearray, *, flags: int = os.O_RDWR) -> bytes | int:
+        """Open a device as root, send it a request, and close it.
+
+        Args:
+            path: /dev/ndctlN, /dev/nmemN, or a disk.  The first two have no file in the dev/ of a mount, as in a
+                sandbox they have.
+            request: the number of the ioctl.
+            argument: the memory that its argument points to, at `ARGUMENT_ADDRESS`; the rest of the memory is not
+                mapped (EFAULT).
+            flags: how the device is opened.
+
+        Returns:
+            As fcntl.ioctl: for bytes, what the memory contains afterwards; a bytearray is changed in place, and the
+            result is that of the system call.
+        """
+        memory = UserMemory(argument if isinstance(argument, bytearray) else bytearray(argument))
+        with self._request(path) as name:
+            writable = (flags & os.O_ACCMODE) != os.O_RDONLY
+            steps = device_ioctl(
+                self._device(name), request & _REQUEST_MASK, ARGUMENT_ADDRESS, writable=writable, privileged=True
+            )
+            result = memory.run(steps)
+        return result if isinstance(argument, bytearray) else bytes(memory.data)
+
+    # The whole machine
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """The layout of its memory, as `nvdimmfs show --json` prints it."""
+        layout: dict[str, Any] = json.loads(self.read("sys/kernel/debug/nvdimmfs/layout"))
+        return layout
+
+    def show(self) -> str:
+        """The drawing that `nvdimmfs show` prints."""
+        from nvdimmfs.cli.drawing.mounted import drawing_of
+        from nvdimmfs.cli.drawing.text import draw_plain
+
+        return draw_plain(drawing_of(self.layout, self._name))
+
+    # Internal
+
+    def uevent(self, event: SentUevent) -> None:
+        """Receive a uevent from the machine."""
+        self.events.append(Uevent(event.action.value, event.devpath, dict(event.properties)))
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Hold the lock, after the events that are due.  ValueError when the machine is closed."""
+        with self._lock:
+            if not self._is_open:
+                raise ValueError("the engine is closed")
+            self._machine.system.clock.run_due()
+            yield
+
+    @contextmanager
+    def _request(self, path: AnyPath) -> Iterator[str]:
+        """Answer a request for a path, whose text the context receives; OSError for a refusal."""
+        name = os.fspath(path)
+        with self._turn(), as_os_error(name):
+            yield name
+
+    def _node(self, path: str, *, follow_last: bool = True) -> Node:
+        return resolve(self._machine.tree.root, path, follow_last=follow_last)
+
+    @contextmanager
+    def _opened(self, path: str, flags: int) -> Iterator[OpenFile]:
+        file = open_node(self._node(path), flags)
+        try:
+            yield file
+        finally:
+            if isinstance(file, OpenChannel):
+                file.session.close()
+
+    def _device(self, path: str) -> Numbered:
+        """The device with the node at a path.  ENOENT, and ENOTTY for a file that is no device node."""
+        folder, _, name = path.strip("/").rpartition("/")
+        if folder == "dev":
+            for device in self._machine.system.numbered.values():
+                if device.name == name:
+                    return device
+        raise KernelError(errno.ENOTTY, f"{self._node(path).path} is not a device")
+
+
+def _pieces(file: OpenFile, offset: int, size: int | None) -> Iterator[bytes]:
+    """What reads return until the end of the file, or until `size` bytes are read."""
+    left = size
+    while left is None or left > 0:
+        piece = file.read(offset, _CHUNK if left is None else min(left, _CHUNK))
+        if not piece:
+            return
+        yield piece
+        offset += len(piece)
+        left = None if left is None else left - len(piece)
+
+
+def _status(node: Node) -> os.stat_result:
+    owner = (os.getuid(), os.getgid())
+    return os.stat_result((node.mode, node.ino, 0, link_count(node), *owner, file_size(node), 0, 0, 0))

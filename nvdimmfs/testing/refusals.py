@@ -1,0 +1,40 @@
+"""Refusals of the engine as the OSError that a system call raises."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from nvdimmfs.errors import KernelError, printable
+
+
+@contextlib.contextmanager
+def as_os_error(path: str) -> Iterator[None]:
+    """Turn a refusal of the engine into an OSError.
+
+    The exception has the errno, and so the subclass that Python has for it, and the path as filename.  The reasons,
+    which a system call does not return, are notes (PEP 678): Python and pytest print them below the message.
+    """
+    try:
+        yield
+    except KernelError as refusal:
+        raise os_error(refusal, path) from None
+
+
+def os_error(refusal: KernelError, path: str) -> OSError:
+    """The exception for a refusal."""
+    error = OSError(refusal.errno, os.strerror(refusal.errno), path)
+    for reason in reasons(refusal):
+        error.add_note(reason)
+    return error
+
+
+def reasons(refusal: KernelError) -> Iterator[str]:
+    """The reason of a refusal, then those of the refusals behind it: a driver's probe, behind the errno of a bind."""
+    if refusal.reason:
+        yield printable(refusal.reason)
+    cause = refusal.__cause__
+    while isinstance(cause, KernelError):
+        yield f"because of {printable(str(cause))}"
+        cause = cause.__cause__

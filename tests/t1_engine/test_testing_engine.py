@@ -1,0 +1,302 @@
+"""`nvdimmfs.testing.Engine`: a machine in the process of a test."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from nvdimmfs.formats.block_requests import BLKPG, BLKPG_ADD, BLKROSET
+from nvdimmfs.machine_file.files import load_machine
+from nvdimmfs.testing import ARGUMENT_ADDRESS, Engine
+
+ND = "sys/bus/nd"
+UUID = "01234567-89ab-cdef-0123-456789abcdef"
+
+#: ND_IOCTL_GET_CONFIG_SIZE and ND_IOCTL_ARS_CAP (include/uapi/linux/ndctl.h): direction, size, 'N', number.
+GET_CONFIG_SIZE = 0xC00C4E04
+ARS_CAP = 0xC0204E01
+
+
+@pytest.fixture
+def engine():
+    with Engine(memmap="512M!4G") as engine:
+        yield engine
+
+
+@pytest.fixture
+def dimms():
+    with Engine("nfit_test") as engine:
+        yield engine
+
+
+class TestFiles:
+    @pytest.mark.parametrize("path", [f"{ND}/devices/region0/size", f"/{ND}/devices/region0/size"])
+    def test_paths_may_be_absolute_or_below_the_root(self, engine, path):
+        assert engine.read(path) == "536870912\n"
+        assert engine.read_bytes(path) == b"536870912\n"
+
+    def test_a_write_has_the_effects_of_the_kernels(self, engine):
+        assert engine.write(f"{ND}/drivers/nd_pmem/unbind", "namespace0.0") == len("namespace0.0")
+        assert engine.ls("dev") == []
+        for name, value in {"mode": "pmem", "uuid": UUID, "namespace": "namespace0.0", "align": 2 << 20}.items():
+            engine.write(f"{ND}/devices/pfn0.0/{name}", value)
+        engine.write(f"{ND}/drivers/nd_pmem/bind", b"pfn0.0\n")
+        assert engine.ls("/dev") == ["pmem0"]
+        assert engine.read(f"{ND}/devices/pfn0.0/align") == "2097152\n"
+
+    def test_a_refused_write_is_made_once(self, engine):
+        """Unlike Path.write_text, which writes again when it closes the file."""
+        engine.write(f"{ND}/drivers/nd_pmem/unbind", "namespace0.0")
+        engine.write("sys/kernel/debug/nvdimmfs/fail_registration", "ENOMEM")
+        with pytest.raises(OSError, match="Cannot allocate memory") as refusal:
+            engine.write(f"{ND}/drivers/nd_pmem/bind", "namespace0.0")
+        assert refusal.value.errno == errno.ENOMEM
+        assert "namespace0.0" not in engine.ls(f"{ND}/drivers/nd_pmem")
+        assert engine.read("sys/kernel/debug/nvdimmfs/fail_registration") == "none\n"
+
+    def test_a_text_is_written_in_utf_8(self):
+        with Engine("qemu-nfit-labelled") as engine:
+            name = f"{ND}/devices/namespace0.0/alt_name"
+            engine.write(name, "größer")
+            assert engine.read(name) == "größer\n"
+
+    def test_bytes_of_a_disk_are_read_and_written_at_an_offset(self, engine):
+        size = engine.stat("dev/pmem0").st_size
+        assert engine.write("dev/pmem0", b"bytes", size - 3) == 3
+        assert engine.read_bytes("dev/pmem0", size - 5) == b"\0\0byt"
+        assert engine.read_bytes("dev/pmem0", size - 5, 4) == b"\0\0by"
+        with pytest.raises(OSError, match="No space left") as refusal:
+            engine.write("dev/pmem0", b"x", size)
+        assert refusal.value.errno == errno.ENOSPC
+        assert engine.write("dev/pmem0", b"", size) == 0
+
+    def test_names_and_links(self, engine):
+        assert engine.ls() == ["dev", "proc", "sys"]
+        assert engine.readlink(f"{ND}/devices/region0") == "../../../devices/platform/e820_pmem/ndbus0/region0"
+        assert engine.exists(f"{ND}/devices/region0/size")
+        assert not engine.exists(f"{ND}/devices/region1")
+        assert not engine.exists(f"{ND}/devices/region0/size/x")
+
+    def test_status(self, engine):
+        attribute = engine.stat(f"{ND}/devices/region0/size")
+        assert (stat.filemode(attribute.st_mode), attribute.st_size) == ("-r--r--r--", 4096)
+        assert stat.S_ISLNK(engine.lstat(f"{ND}/devices/region0").st_mode)
+        assert stat.S_ISDIR(engine.stat(f"{ND}/devices/region0").st_mode)
+        assert engine.stat("/").st_nlink == 5
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("call", "path", "kind"),
+        [
+            ("read", f"{ND}/devices/region9/size", FileNotFoundError),
+            ("read", f"{ND}/devices", IsADirectoryError),
+            ("write", f"{ND}/devices", IsADirectoryError),
+            ("read", f"{ND}/devices/region0/size/x", NotADirectoryError),
+            ("ls", f"{ND}/devices/region0/size", NotADirectoryError),
+            ("read", f"{ND}/drivers/nd_pmem/bind", PermissionError),
+            ("write", f"{ND}/devices/region0/size", PermissionError),
+        ],
+    )
+    def test_a_refusal_has_the_class_of_its_errno(self, engine, call, path, kind):
+        with pytest.raises(kind) as refusal:
+            getattr(engine, call)(path, *(["1"] if call == "write" else []))
+        assert refusal.value.filename == path
+
+    def test_the_reason_is_a_note(self, engine):
+        with pytest.raises(OSError, match="Device or resource busy") as refusal:
+            engine.write(f"/{ND}/drivers/nd_pmem/bind", "namespace0.0")
+        assert refusal.value.__notes__ == ["namespace0.0 is bound to nd_pmem"]
+        assert str(refusal.value) == f"[Errno 16] Device or resource busy: '/{ND}/drivers/nd_pmem/bind'"
+
+    def test_the_refusals_behind_a_refusal_are_notes_as_well(self):
+        with Engine(memmap="512M!4G", kernel="4.3") as engine:
+            engine.write(f"{ND}/drivers/nd_pmem/unbind", "namespace0.0")
+            engine.write("sys/kernel/debug/nvdimmfs/fail_registration", "ENOMEM")
+            with pytest.raises(OSError, match="No such device") as refusal:
+                engine.write(f"{ND}/drivers/nd_pmem/bind", "namespace0.0")
+        assert refusal.value.__notes__[-1].startswith("because of ENOMEM: ")
+
+    def test_readlink_of_a_file(self, engine):
+        with pytest.raises(OSError, match="Invalid argument"):
+            engine.readlink("proc/iomem")
+
+
+class TestIoctl:
+    def test_bytes_are_answered_with_bytes(self, dimms):
+        answer = dimms.ioctl("/dev/nmem0", GET_CONFIG_SIZE, bytes(12))
+        assert answer == (0).to_bytes(4, "little") + (128 << 10).to_bytes(4, "little") + answer[8:]
+
+    def test_a_bytearray_is_changed_in_place(self, dimms):
+        memory = bytearray(12)
+        assert dimms.ioctl("dev/nmem0", GET_CONFIG_SIZE, memory) == 0
+        assert memory[4:8] == (128 << 10).to_bytes(4, "little")
+
+    def test_memory_beyond_the_argument_is_not_mapped(self, dimms):
+        with pytest.raises(OSError, match="Bad address"):
+            dimms.ioctl("dev/ndctl0", ARS_CAP, bytes(5))
+
+    def test_a_device_opened_for_reading(self, dimms):
+        with pytest.raises(PermissionError) as refusal:
+            dimms.ioctl("dev/nmem0", 0xC0004E06, bytes(64), flags=os.O_RDONLY)
+        assert refusal.value.errno == errno.EPERM
+
+    def test_a_disk_becomes_read_only(self, engine):
+        engine.ioctl("dev/pmem0", BLKROSET, (1).to_bytes(4, "little"))
+        assert engine.read("sys/class/block/pmem0/ro") == "1\n"
+
+    def test_an_argument_may_contain_addresses_of_itself(self, engine):
+        """struct blkpg_ioctl_arg, and behind it the struct blkpg_partition that it points to."""
+        partition = struct.pack("<qqi132x", 1 << 20, 1 << 20, 1)
+        request = struct.pack("<iii4xQ", BLKPG_ADD, 0, len(partition), ARGUMENT_ADDRESS + 24)
+        engine.ioctl("dev/pmem0", BLKPG, request + partition)
+        assert engine.ls("dev") == ["pmem0", "pmem0p1"]
+
+    @pytest.mark.parametrize(
+        ("path", "number"),
+        [("dev/nmem9", errno.ENOENT), ("sys/bus/nd/uevent", errno.ENOTTY), ("proc/iomem", errno.ENOTTY)],
+    )
+    def test_what_is_no_device(self, dimms, path, number):
+        with pytest.raises(OSError, match=path) as refusal:
+            dimms.ioctl(path, GET_CONFIG_SIZE, b"")
+        assert refusal.value.errno == number
+
+
+class TestMachine:
+    def test_without_an_argument_it_is_that_of_the_command_line(self):
+        with Engine() as engine:
+            assert [name for name in engine.ls(f"{ND}/devices") if name.startswith("region")] == ["region0", "region1"]
+
+    @pytest.mark.parametrize("ram", ["8G", 8 << 30])
+    def test_arguments_replace_what_a_machine_has(self, ram):
+        with Engine("e820", memmap="1G!4G", ram=ram, kernel="4.5", clock="manual") as engine:
+            assert engine.read(f"{ND}/devices/region0/size") == f"{1 << 30}\n"
+            assert engine.layout["kernel"] == "4.5"
+            assert engine.clock.mode == "manual"
+            assert engine.layout["system_ram"][-1]["start"] == 5 << 30
+
+    def test_a_machine_is_a_name_a_path_or_a_description(self, tmp_path):
+        file = tmp_path / "machine.toml"
+        file.write_text("memmap = '64M!4G'\n")
+        for machine in (file, str(file), load_machine(file)):
+            with Engine(machine) as engine:
+                assert engine.read(f"{ND}/devices/region0/size") == f"{64 << 20}\n"
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"machine": "no-such-machine"}, "no-such-machine: unknown machine"),
+            ({"machine": "/no/such.toml"}, "No such file"),
+            ({"memmap": "0M!4G"}, "memmap"),
+            ({"ram": "8Q"}, "ram"),
+            ({"ram": 1}, "ram"),
+            ({"kernel": "7.9"}, "kernel"),
+            ({"clock": "wall"}, "clock"),
+            ({"machine": "nfit_test", "ram": "16G"}, "ram"),
+        ],
+    )
+    def test_a_machine_that_cannot_exist(self, arguments, message):
+        with pytest.raises(ValueError, match=message) as error:
+            Engine(**arguments)
+        assert "\n" not in str(error.value)
+
+    def test_media_keep_the_bytes(self, tmp_path):
+        for before, after in ((bytes(3), b"one"), (b"one", b"two")):
+            with Engine(memmap="64M!4G", media=tmp_path / "media") as engine:
+                assert engine.read_bytes("dev/pmem0", 0, 3) == before
+                engine.write("dev/pmem0", after)
+
+    def test_a_closed_machine_cannot_be_used(self):
+        engine = Engine()
+        engine.close()
+        engine.close()
+        for use in (
+            lambda: engine.read("proc/iomem"),
+            lambda: engine.clock.now,
+            lambda: engine.modules.loaded,
+            lambda: engine.clock.advance(1),
+        ):
+            with pytest.raises(ValueError, match="the engine is closed"):
+                use()
+
+    def test_modules(self, engine):
+        assert "nd_pmem" in engine.modules.loaded
+        assert set(engine.modules.loaded) < {*engine.modules.known, "x"}
+        engine.modules.unload("nd_pmem")
+        assert engine.ls("dev") == []
+        with pytest.raises(FileNotFoundError, match="nd_pmem"):
+            engine.modules.unload("nd_pmem")
+        engine.modules.load("nd_pmem")
+        assert engine.ls("dev") == ["pmem0"]
+
+    def test_events_are_in_order_and_a_cursor_finds_the_new_ones(self, engine):
+        assert engine.events.new() == []
+        engine.write(f"{ND}/drivers/nd_pmem/unbind", "namespace0.0")
+        removed = engine.events.new()
+        assert str(removed[-1]) == "unbind@/devices/platform/e820_pmem/ndbus0/region0/namespace0.0"
+        assert ("remove", "pmem0") in [(event.action, event.name) for event in removed]
+        assert [int(event.properties["SEQNUM"]) for event in removed] == sorted(
+            int(event.properties["SEQNUM"]) for event in removed
+        )
+        assert engine.events.new() == []
+        engine.write(f"{ND}/drivers/nd_pmem/bind", "namespace0.0")
+        assert list(engine.events) == removed + engine.events.new()
+        assert len(engine.events) > len(removed)
+        assert list(engine.events[: len(removed)]) == removed
+
+    def test_time_passes_when_it_is_told_to(self, dimms):
+        scrub = f"{ND}/devices/ndbus0/nfit/scrub"
+        assert dimms.read(scrub) == "0+\n"
+        assert "scrub" in dimms.clock.pending[0].what
+        before = dimms.clock.now
+        dimms.clock.advance(60)
+        assert dimms.clock.now == pytest.approx(before + 60)
+        assert dimms.read(scrub) == "1\n"
+        with pytest.raises(ValueError, match="backwards"):
+            dimms.clock.advance(-1)
+
+    def test_its_clock_moves_by_steps_unless_something_else_is_requested(self, tmp_path):
+        file = tmp_path / "machine.toml"
+        file.write_text("memmap = '64M!4G'\nclock = 'manual'\n")
+        for arguments, mode in (({}, "steps"), ({"clock": "real"}, "real"), ({"machine": file}, "manual")):
+            with Engine(**arguments) as engine:
+                assert engine.clock.mode == mode
+
+    def test_it_is_drawn(self, engine):
+        assert "namespace0.0" in engine.show()
+        assert repr(engine) == "<Engine without a name>"
+
+    def test_threads_take_turns(self, engine):
+        """Each thread binds and unbinds; whatever the order, an answer is success or EBUSY, ENODEV or ENXIO."""
+        unexpected = []
+
+        def rebind():
+            for _ in range(20):
+                for verb in ("unbind", "bind"):
+                    try:
+                        engine.write(f"{ND}/drivers/nd_pmem/{verb}", "namespace0.0")
+                    except OSError as refusal:
+                        if refusal.errno not in (errno.EBUSY, errno.ENODEV, errno.ENXIO):
+                            unexpected.append(refusal)
+                    except Exception as bug:
+                        unexpected.append(bug)
+
+        threads = [threading.Thread(target=rebind) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert unexpected == []
+
+
+def test_importing_the_package_loads_nothing_else():
+    program = "import sys, nvdimmfs.testing; print(*sorted(name for name in sys.modules if 'nvdimmfs' in name))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "nvdimmfs nvdimmfs.testing\n"
