@@ -199,10 +199,27 @@ def _mount_proc(machine: Path) -> None:
             libc.bind_mount(source, target)
 
 
+def _install_filter() -> int:
+    """Install the filter; an OSError says what is not possible, and what would help."""
+    try:
+        return seccomp.install_filter()
+    except OSError as failure:
+        if not seccomp.is_available():
+            reason = "this kernel has no seccomp notification; use Linux 5.0 or newer, built with seccomp"
+        elif failure.errno == errno.EBUSY:
+            reason = "a surrounding sandbox answers its system calls already; leave that sandbox"
+        else:
+            reason = (
+                f"its system calls cannot be filtered: {failure.strerror}; "
+                "start the container with `--security-opt seccomp=unconfined`"
+            )
+        raise OSError(failure.errno, reason) from failure
+
+
 def _exec_command(argv: Sequence[str], directory: Path, socket_: socket.socket) -> NoReturn:
     """In the command's process: install the filter, hand its listener to the supervisor, and execute the command."""
     try:
-        listener = seccomp.install_filter()
+        listener = _install_filter()
         socket.send_fds(socket_, [_SUCCEEDED], [listener])
         os.close(listener)
         socket_.recv(len(_SUCCEEDED))

@@ -12,10 +12,10 @@ from attrs import define
 
 from nvdimmfs.formats.block_requests import BLKROSET, BLKRRPART
 from nvdimmfs.formats.control import Ioctl
+from nvdimmfs.host import CAP_SYS_ADMIN
 from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile, ThreadMemory
 from nvdimmfs.sandbox.control_client import ArgumentMemory, ControlClient
 from nvdimmfs.sandbox.device_node import NodeNumber
-from nvdimmfs.sandbox.namespaces import CAP_SYS_ADMIN
 from nvdimmfs.units import U32_MASK
 
 

@@ -62,6 +62,11 @@ def unshare(flags: int) -> None:
     _check(_LIBC.unshare(ctypes.c_int(flags)), "unshare")
 
 
+def setns(namespace: int, kind: int) -> None:
+    """Join the namespace behind a descriptor, which must be of that kind."""
+    _check(_LIBC.setns(ctypes.c_int(namespace), ctypes.c_int(kind)), "setns")
+
+
 def mount(source: Path | str, target: Path | str, kind: str = "", flags: int = 0, options: str = "") -> None:
     """Mount a file system."""
     names = (os.fsencode(source), os.fsencode(target), kind.encode() or None)

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import socket
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
+from nvdimmfs import host
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.errors import SandboxError, step
 
-#: The capability that mount(2) and unshare(2) require (CAP_SYS_ADMIN, include/uapi/linux/capability.h).
-CAP_SYS_ADMIN = 21
-
-#: The content of uid_map outside any user namespace: each user id maps to itself.
-_ALL_USERS = ["0", "0", str(2**32 - 1)]
-
-#: Where a host may forbid user namespaces, with the value that permits them and the sysctl(8) setting for it.
+#: Settings of sysctl(8) that can forbid user namespaces: the value that forbids them, and the one that permits them.
 _USER_NAMESPACE_SETTINGS = {
-    "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": ("0", "kernel.apparmor_restrict_unprivileged_userns=0"),
-    "/proc/sys/kernel/unprivileged_userns_clone": ("1", "kernel.unprivileged_userns_clone=1"),
+    "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),
+    "kernel.unprivileged_userns_clone": ("0", "1"),
 }
+
+#: The kinds of namespaces, and the limit of their number (namespaces(7)).
+_KINDS = {
+    libc.CLONE_NEWUSER: ("a user namespace", "user.max_user_namespaces"),
+    libc.CLONE_NEWNS: ("a mount namespace", "user.max_mnt_namespaces"),
+    libc.CLONE_NEWPID: ("a PID namespace", "user.max_pid_namespaces"),
+    libc.CLONE_NEWNET: ("a network namespace", "user.max_net_namespaces"),
+}
+
+#: A limit that is far above what any number of sandboxes needs.
+_HIGH_LIMIT = 100_000
 
 # Requests of ioctl(2) on a socket, and a flag of an interface (include/uapi/linux/sockios.h, include/uapi/linux/if.h).
 _SIOCGIFFLAGS = 0x8913
@@ -32,67 +41,139 @@ _INTERFACE_REQUEST = struct.Struct("16sh22x")
 
 def is_privileged() -> bool:
     """Whether this process may call mount(2) and unshare(2) without a user namespace."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key == "CapEff":
-            return bool(int(value, 16) >> CAP_SYS_ADMIN & 1)
-    return False
+    return host.has_capability(host.CAP_SYS_ADMIN)
 
 
 def may_create_nodes() -> bool:
     """Whether this process may create device nodes, which no process in a user namespace may."""
-    return is_privileged() and Path("/proc/self/uid_map").read_text().split() == _ALL_USERS
+    return is_privileged() and host.has_all_users()
 
 
-def user_namespace_remedy() -> str:
-    """What would permit user namespaces on this host."""
-    for path, (wanted, setting) in _USER_NAMESPACE_SETTINGS.items():
-        try:
-            forbidden = Path(path).read_text().strip() != wanted
-        except OSError:
-            continue
-        if forbidden:
-            return f"`sudo sysctl -w {setting}` permits it; root needs no permission"
-    return "use a host or container that permits user namespaces (clone and unshare), or run as root"
-
-
-def enter(*, private_network: bool) -> None:
+def enter(*, private_network: bool) -> bool:
     """Move this process, which must have a single thread, into namespaces of its own.
 
     An ordinary user becomes root inside, but gains no privilege outside.  Later mounts are visible to this process and
     its children only.
+
+    Returns:
+        Whether this process may send uevents, which only root of a private network may.
 
     Raises:
         SandboxError: the host does not permit it; the message names a remedy.
     """
     if not is_privileged():
         _enter_user_namespace()
-    with step("create a mount namespace"):
+    with _creation(libc.CLONE_NEWNS):
         libc.unshare(libc.CLONE_NEWNS)
+    with step("separate the mounts from the host's", _unconfine()):
         libc.mount("none", "/", flags=libc.MS_REC | libc.MS_SLAVE)
-    if private_network:
-        with step("create a network namespace", "--net=host needs none, but sends no uevents"):
-            libc.unshare(libc.CLONE_NEWNET)
-            _bring_up_loopback()
+    return private_network and _enter_network_namespace()
 
 
 def unshare_pid_namespace() -> None:
     """Make the next child process 1 of a new PID namespace."""
-    with step("create a PID namespace"):
+    with _creation(libc.CLONE_NEWPID):
         libc.unshare(libc.CLONE_NEWPID)
+
+
+@contextlib.contextmanager
+def _creation(kind: int) -> Iterator[None]:
+    """Turn an OSError of the creation of a namespace into a SandboxError that names the setting to change."""
+    try:
+        yield
+    except OSError as failure:
+        what, limit = _KINDS[kind]
+        if failure.errno == errno.ENOSPC:
+            reason = f"{limit} permits only {host.setting(_path(limit)) or 'few'}"
+            remedy = f"run `sysctl -w {limit}={_HIGH_LIMIT}` as root"
+        else:
+            reason = failure.strerror or str(failure)
+            remedy = _remedy(kind)
+        raise SandboxError(f"cannot create {what}: {reason}{f'; {remedy}' if remedy else ''}") from failure
+
+
+def _remedy(kind: int) -> str:
+    """What would permit a kind of namespace; empty where nothing is known."""
+    if kind == libc.CLONE_NEWUSER:
+        for setting, (forbidden, permitted) in _USER_NAMESPACE_SETTINGS.items():
+            if host.setting(_path(setting)) == forbidden:
+                return f"run `sysctl -w {setting}={permitted}` as root; root needs no user namespace"
+        if not host.may_gain_capability(host.CAP_SYS_ADMIN):
+            return host.how_to_get_capability("SYS_ADMIN")
+    if host.is_filtered():
+        return "start the container with `--security-opt seccomp=unconfined`"
+    if kind == libc.CLONE_NEWUSER and os.geteuid() == 0:
+        return "do not drop root's CAP_SYS_ADMIN (capsh, setpriv, CapabilityBoundingSet= of systemd)"
+    return _unconfine() or "use a kernel that has these namespaces (CONFIG_NAMESPACES)"
+
+
+def _unconfine() -> str:
+    flag = host.how_to_unconfine()
+    return f"start the container with `{flag}`" if flag else ""
+
+
+def _path(setting: str) -> str:
+    """The file of a setting of sysctl(8)."""
+    return f"/proc/sys/{setting.replace('.', '/')}"
 
 
 def _enter_user_namespace() -> None:
     user, group = os.geteuid(), os.getegid()
-    try:
+    with _creation(libc.CLONE_NEWUSER):
         libc.unshare(libc.CLONE_NEWUSER)
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"0 {user} 1")
         Path("/proc/self/gid_map").write_text(f"0 {group} 1")
-    except OSError as failure:
-        raise SandboxError(
-            f"cannot create a user namespace: {failure.strerror}; {user_namespace_remedy()}"
-        ) from failure
+
+
+def _enter_network_namespace() -> bool:
+    """Move into a new network namespace, in which the loopback interface is up; whether it is.
+
+    To change an interface, and to send a uevent, requires CAP_NET_ADMIN over the user namespace that owns the network
+    namespace.  Root of most containers lacks it, but has all capabilities over a user namespace that it creates.  Where
+    that is not possible, the interface stays down.
+    """
+    if host.has_capability(host.CAP_NET_ADMIN) or not _join_network_of_child():
+        with _creation(libc.CLONE_NEWNET):
+            libc.unshare(libc.CLONE_NEWNET)
+    try:
+        _bring_up_loopback()
+    except PermissionError:
+        return False
+    return True
+
+
+def _join_network_of_child() -> bool:
+    """Join a network namespace that a child creates in a user namespace of its own; whether that was possible."""
+    created, creates = os.pipe()
+    ended, ends = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(ends)
+            libc.unshare(libc.CLONE_NEWUSER | libc.CLONE_NEWNET)
+            os.write(creates, b"+")
+            os.read(ended, 1)  # until the parent has joined
+        finally:
+            os._exit(0)
+    os.close(creates)
+    os.close(ended)
+    try:
+        if not os.read(created, 1):
+            return False
+        namespace = os.open(f"/proc/{child}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            libc.setns(namespace, libc.CLONE_NEWNET)
+        finally:
+            os.close(namespace)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(created)
+        os.close(ends)
+        os.waitpid(child, 0)
 
 
 def _bring_up_loopback() -> None:

@@ -74,7 +74,7 @@ def run_sandbox(request: RunRequest) -> int:
         stack.callback(os.close, proc)
         loop_devices = LoopDevices.on_host() if namespaces.is_privileged() and request.serve else None
         hidden = hidden_host_paths(Path("/sys"))
-        namespaces.enter(private_network=request.private_network)
+        sends_uevents = namespaces.enter(private_network=request.private_network)
         _make_directories(None if request.attach is None else stack.enter_context(_pinned_machine(request.attach)))
         if request.serve is not None:
             stack.enter_context(running_server(request.serve, MACHINE))
@@ -84,7 +84,7 @@ def run_sandbox(request: RunRequest) -> int:
         view = _make_sysfs(hidden)
         dev = DevDirectory(Path("/dev"), MACHINE, TERMINALS, loop_devices)
         stack.callback(dev.remove_all)
-        uevents = stack.enter_context(UeventSender()) if request.private_network else None
+        uevents = stack.enter_context(UeventSender()) if sends_uevents else None
         supervisor = Supervisor(client, dev, view, proc, uevents)
         supervisor.watch()
         supervisor.create_nodes(MACHINE / "sys")

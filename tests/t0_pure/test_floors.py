@@ -13,7 +13,7 @@ PACKAGE = Path(nvdimmfs.__file__).parent
 
 #: From the ground up.  Packages of one set stand side by side and do not import each other.
 FLOORS = (
-    {"errors", "units"},
+    {"errors", "host", "units"},
     {"media", "kernels"},
     {"formats"},
     {"mm"},
@@ -29,7 +29,7 @@ FLOORS = (
     {"testing"},
 )
 #: Modules that stand in no package.
-GROUND = {"errors", "units"}
+GROUND = {"errors", "host", "units"}
 LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor}
 
 #: Packages that may import less than everything below them: what they import instead.
@@ -37,7 +37,7 @@ RESTRICTED = {
     "kernels": {"errors", "units"},
     "kernfs": {"errors", "units"},
     "mm": {"errors", "units", "kernels", "media", "formats"},
-    "fuse": {"errors", "kernfs"},
+    "fuse": {"errors", "host", "kernfs"},
 }
 
 #: Libraries that only one floor may use: the rest is plain synchronous Python.

@@ -1,0 +1,88 @@
+"""What the host's kernel permits this process: its capabilities, and the settings that restrict them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+#: Capabilities (include/uapi/linux/capability.h, Linux 6.1): mount(2) and unshare(2) require the second one, changing
+#: a network interface requires the first one.
+CAP_NET_ADMIN = 12
+CAP_SYS_ADMIN = 21
+
+#: The content of uid_map outside any user namespace: each user id maps to itself.
+_ALL_USERS = ["0", "0", str(2**32 - 1)]
+
+#: "Seccomp" in /proc/PID/status of a process with a filter (SECCOMP_MODE_FILTER, include/uapi/linux/seccomp.h).
+_FILTERED = "2"
+
+
+def has_capability(number: int) -> bool:
+    """Whether this process has a capability in effect."""
+    return _in_set("CapEff", number)
+
+
+def may_gain_capability(number: int) -> bool:
+    """Whether a set-user-id program that this process starts can have a capability; a container can rule it out."""
+    return _in_set("CapBnd", number)
+
+
+def may_gain_privileges() -> bool:
+    """Whether set-user-id programs have an effect (no_new_privs, prctl(2))."""
+    return _status("NoNewPrivs") != "1"
+
+
+def is_filtered() -> bool:
+    """Whether a seccomp filter restricts the system calls of this process, as in most containers."""
+    return _status("Seccomp") == _FILTERED
+
+
+def has_all_users() -> bool:
+    """Whether this process is outside any user namespace."""
+    return Path("/proc/self/uid_map").read_text().split() == _ALL_USERS
+
+
+def confinement() -> str:
+    """The security module that confines this process, `apparmor` or `selinux`; empty for none."""
+    label = setting("/proc/self/attr/current").rstrip("\0")
+    if setting("/sys/module/apparmor/parameters/enabled") == "Y":
+        return "" if label.startswith("unconfined") or not label else "apparmor"
+    return "selinux" if label and Path("/sys/fs/selinux/enforce").exists() else ""
+
+
+def setting(path: str) -> str:
+    """The value in a file such as those of sysctl(8); empty where the kernel has no such file."""
+    try:
+        return Path(path).read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def how_to_unconfine() -> str:
+    """The flag for a container that turns off the security module by which this process is confined; empty for none."""
+    flags = {"apparmor": "apparmor=unconfined", "selinux": "label=disable"}
+    flag = flags.get(confinement())
+    return f"--security-opt {flag}" if flag else ""
+
+
+def how_to_get_capability(name: str) -> str:
+    """The flag for a container that gives its root a capability, with its equivalent for Kubernetes."""
+    return f"start the container with `--cap-add {name}` (Kubernetes: `privileged: true`)"
+
+
+def user() -> str:
+    """Whom this process runs as, for messages."""
+    return "root" if os.geteuid() == 0 else f"user {os.geteuid()}"
+
+
+def _in_set(name: str, number: int) -> bool:
+    return bool(int(_status(name) or "0", 16) >> number & 1)
+
+
+def _status(key: str) -> str:
+    """A value of /proc/self/status; empty where the kernel does not have it."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == key:
+            return value.strip()
+    return ""
