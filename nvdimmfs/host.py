@@ -81,8 +81,8 @@ def _in_set(name: str, number: int) -> bool:
 
 def _status(key: str) -> str:
     """A value of /proc/self/status; empty where the kernel does not have it."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == key:
-            return value.strip()
+    for line in Path("/proc/self/status").read_bytes().split(b"\n"):  # the process's name may have other ends of lines
+        name, _, value = line.partition(b":")
+        if name == key.encode():
+            return value.strip().decode()
     return ""

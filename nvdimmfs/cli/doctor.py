@@ -4,27 +4,56 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import textwrap
+from collections.abc import Iterator
 
 from nvdimmfs.cli.errors import FAILED
-from nvdimmfs.fuse.requirements import MountError, require_fuse
+from nvdimmfs.cli.trial import try_mount, try_run
 from nvdimmfs.sandbox.host_support import Finding, Support, findings
+
+#: Values of --for: the command that has to work.
+MOUNT = "mount"
+RUN = "run"
 
 _MARKS = {Support.FULL: "ok", Support.LIMITED: "--", Support.MISSING: "NO"}
 _WIDTH = 100
 
 
-def configure(_parser: argparse.ArgumentParser) -> None:
-    """Declare no arguments."""
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "--for",
+        dest="purpose",
+        choices=(MOUNT, RUN),
+        help="try only this command; the status is 0 if it works, whatever else does not (default: both have to work)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def run(_arguments: argparse.Namespace) -> int:
-    """Print one finding per line."""
+def run(arguments: argparse.Namespace) -> int:
+    """Try what was asked for, and print one finding per line."""
     missing = False
-    for finding in (_check_library(), _check_fuse(), *findings()):
-        print(_line(finding))
+    found = []
+    for finding in _findings(arguments.purpose):
         missing = missing or finding.support is Support.MISSING
+        found.append(finding)
+        if not arguments.json:
+            print(_line(finding), flush=True)
+    if arguments.json:
+        print(json.dumps([_as_json(finding) for finding in found], indent=2))
     return FAILED if missing else 0
+
+
+def _findings(purpose: str | None) -> Iterator[Finding]:
+    library = _check_library()
+    yield library
+    if library.support is Support.MISSING:
+        return
+    if purpose != RUN:
+        yield _check_mount()
+    if purpose != MOUNT:
+        yield from _check_run()
 
 
 def _check_library() -> Finding:
@@ -35,15 +64,36 @@ def _check_library() -> Finding:
     return Finding("FUSE library", Support.FULL, "pyfuse3 can be loaded")
 
 
-def _check_fuse() -> Finding:
-    try:
-        require_fuse()
-    except MountError as failure:
-        return Finding.missing("/dev/fuse", str(failure))
-    return Finding("/dev/fuse", Support.FULL, "file systems can be mounted")
+def _check_mount() -> Finding:
+    outcome = try_mount()
+    if outcome.error:
+        return Finding.missing(MOUNT, outcome.error)
+    return Finding(MOUNT, Support.FULL, "a machine can be mounted, read and unmounted")
+
+
+def _check_run() -> Iterator[Finding]:
+    outcome = try_run()
+    if outcome.error:
+        yield Finding.missing(RUN, outcome.error)
+        return
+    yield Finding(RUN, Support.FULL, "a command finds a machine in its own /sys, /dev and /proc")
+    yield from findings(has_block_device=outcome.has_block_device)
 
 
 def _line(finding: Finding) -> str:
-    text = finding.meaning + (f"; to improve it: {finding.remedy}" if finding.remedy else "")
+    """The finding, and on a line of its own, which is not broken so that it can be copied, what would improve it."""
     first = f"{_MARKS[finding.support]}  {finding.feature:<14}"
-    return textwrap.fill(text, _WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
+    indent = " " * len(first)
+    text = textwrap.fill(
+        finding.meaning, _WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False
+    )
+    return f"{text}\n{indent}to improve it: {finding.remedy}" if finding.remedy else text
+
+
+def _as_json(finding: Finding) -> dict[str, str]:
+    return {
+        "feature": finding.feature,
+        "support": finding.support.value,
+        "meaning": finding.meaning,
+        "remedy": finding.remedy,
+    }

@@ -140,14 +140,19 @@ MANUALS = {
     ),
     "nvdimmfs doctor": Manual(
         details="""
-        Each line is one requirement: ok, limited (--) or missing (NO), and how to improve it.
+        It mounts a file system on a temporary directory, and runs a command in a sandbox, in processes of their own.
+        Each line is one finding: ok, limited (--) or missing (NO). A line below it names the command, setting or flag
+        that would improve it.
         """,
         exit_statuses=(
-            Entry("0", "`nvdimmfs mount` and `nvdimmfs run` work, perhaps with limits."),
-            Entry("1", "At least one of them cannot work on this host."),
+            Entry("0", "`nvdimmfs mount` and `nvdimmfs run` work, perhaps with limits; with --for, the one asked for."),
+            Entry("1", "At least one of them does not work on this host."),
             COMMON_STATUSES[2],
         ),
-        examples=(Example("nvdimmfs doctor", "Check this host."),),
+        examples=(
+            Example("nvdimmfs doctor", "Check this host."),
+            Example("nvdimmfs doctor --for mount", "Check it for tests that only mount."),
+        ),
         see_also=("nvdimmfs-run(1)", "nvdimmfs-mount(1)"),
     ),
     "nvdimmfs show": Manual(

@@ -84,6 +84,11 @@ def _process_descriptor(process: int | None) -> Iterator[int | None]:
         os.close(descriptor)
 
 
+def detach(mountpoint: Path) -> None:
+    """Detach whatever is mounted on a directory of ours, even while it is in use.  CommandError as `run`."""
+    _unmount(mountpoint, lazy=True)
+
+
 def _unmount(mountpoint: Path, *, lazy: bool) -> None:
     failure = _umount2(mountpoint, MNT_DETACH if lazy else 0)
     if failure == errno.EPERM:

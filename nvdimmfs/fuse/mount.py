@@ -6,7 +6,6 @@ import contextlib
 import faulthandler
 import logging
 import os
-import re
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,7 +16,7 @@ import trio
 
 from nvdimmfs.fuse.daemon_identity import SUBTYPE
 from nvdimmfs.fuse.operations import Operations
-from nvdimmfs.fuse.requirements import MountError
+from nvdimmfs.fuse.requirements import MountError, refusal
 from nvdimmfs.fuse.timekeeping import Clock
 from nvdimmfs.kernfs import Tree
 
@@ -87,8 +86,8 @@ def _mounted(operations: Operations, mountpoint: Path) -> Iterator[None]:
     try:
         with _stderr_into(messages):
             pyfuse3.init(operations, str(mountpoint), _mount_options())
-    except RuntimeError as failure:
-        raise MountError(f"cannot mount on {mountpoint}: {_in_one_line(messages) or failure}") from None
+    except RuntimeError:
+        raise refusal(mountpoint, messages) from None
     try:
         yield
     finally:
@@ -155,8 +154,3 @@ def _stderr_into(messages: list[str]) -> Iterator[None]:
         messages += os.pread(captured, 65536, 0).decode(errors="replace").splitlines()
         os.close(stderr)
         os.close(captured)
-
-
-def _in_one_line(messages: list[str]) -> str:
-    """The messages of libfuse and its helper, without their names."""
-    return "; ".join(re.sub(r"^(fuse|fusermount3): ", "", line.strip()) for line in messages if line.strip())

@@ -18,6 +18,7 @@ from typing import NoReturn
 from attrs import frozen
 
 from nvdimmfs.sandbox import libc, seccomp
+from nvdimmfs.sandbox.calling_thread import shows_inode_numbers
 from nvdimmfs.sandbox.errors import SandboxError
 
 #: Files of /proc that the machine has its own of.
@@ -200,13 +201,15 @@ def _mount_proc(machine: Path) -> None:
 
 
 def _install_filter() -> int:
-    """Install the filter; an OSError says what is not possible, and what would help."""
+    """Install the filter; an OSError has the reason and the remedy."""
+    if not (seccomp.is_available() and shows_inode_numbers()):
+        raise OSError(
+            errno.ENOSYS, "this kernel does not let nvdimmfs answer ioctls; use Linux 5.14 or newer, built with seccomp"
+        )
     try:
         return seccomp.install_filter()
     except OSError as failure:
-        if not seccomp.is_available():
-            reason = "this kernel has no seccomp notification; use Linux 5.0 or newer, built with seccomp"
-        elif failure.errno == errno.EBUSY:
+        if failure.errno == errno.EBUSY:
             reason = "a surrounding sandbox answers its system calls already; leave that sandbox"
         else:
             reason = (

@@ -1,4 +1,4 @@
-"""What this host permits a sandbox to do, found by trying each step in a short-lived child process."""
+"""What a sandbox has on this host, as far as it can differ: found by trying it in a short-lived child process."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import enum
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Self
 
 from attrs import frozen
 
-from nvdimmfs.sandbox import libc, namespaces, seccomp
-from nvdimmfs.sandbox.calling_thread import shows_inode_numbers
-from nvdimmfs.sandbox.errors import SandboxError, step
+from nvdimmfs import host
+from nvdimmfs.sandbox import libc, namespaces
+from nvdimmfs.sandbox.errors import SandboxError
 
 
 class Support(enum.Enum):
@@ -46,46 +47,26 @@ class Finding:
         return cls(feature, Support.MISSING, meaning, remedy)
 
 
-def findings() -> Iterator[Finding]:
-    """Check each feature of this host, the most important first."""
-    yield _check_namespaces()
-    yield _check_seccomp()
+#: The flags that give a container all loop devices: the node with which to find a free one, and their major number.
+_LOOP_DEVICES = "--device /dev/loop-control --device-cgroup-rule 'b 7:* rmw'"
+
+
+def findings(*, has_block_device: bool) -> Iterator[Finding]:
+    """Check the features of sandboxes, the most important first.
+
+    Args:
+        has_block_device: whether the disk of a sandbox was a block device.
+    """
     yield _check_proc()
-    yield _check_loop_devices()
+    yield _check_uevents()
+    yield _check_block_devices(has_block_device=has_block_device)
     for tool in ("ndctl", "daxctl"):
         yield _check_tool(tool)
 
 
-def _check_namespaces() -> Finding:
-    error = _error_of(_enter)
-    feature = "namespaces"
-    if error:
-        return Finding.missing(feature, error)
-    how = "as root" if namespaces.is_privileged() else "as an ordinary user"
-    return Finding(feature, Support.FULL, f"a command can have a private /sys, /dev and /proc, {how}")
-
-
-def _check_seccomp() -> Finding:
-    feature = "system calls"
-    if not (seccomp.is_available() and shows_inode_numbers()):
-        meaning = "this kernel has no seccomp notification or is too old, so nvdimmfs cannot answer ioctls"
-        return Finding(feature, Support.MISSING, meaning, "use Linux 5.14 or newer, built with seccomp")
-
-    def install() -> None:
-        _enter()
-        with step("install a seccomp filter", "leave the surrounding sandbox, or permit seccomp in the container"):
-            os.close(seccomp.install_filter())
-
-    error = _error_of(install)
-    if error:
-        return Finding.missing(feature, error)
-    meaning = "nvdimmfs can answer ioctls on the machine's devices, and load and unload the machine's modules"
-    return Finding(feature, Support.FULL, meaning)
-
-
 def _check_proc() -> Finding:
     def mount_proc() -> None:
-        _enter()
+        namespaces.enter(private_network=False)
         namespaces.unshare_pid_namespace()
         child = os.fork()
         if child == 0:
@@ -100,20 +81,41 @@ def _check_proc() -> Finding:
     feature = "processes"
     if _error_of(mount_proc):
         meaning = "the command sees the host's processes as well as its own, because parts of /proc are masked"
-        return Finding(feature, Support.LIMITED, meaning, "run nvdimmfs outside a container, or with an unmasked /proc")
+        remedy = (
+            "start the container with `--security-opt systempaths=unconfined` (podman: `--security-opt unmask=ALL`)"
+        )
+        return Finding(feature, Support.LIMITED, meaning, remedy)
     return Finding(feature, Support.FULL, "the command sees only its own processes")
 
 
-def _check_loop_devices() -> Finding:
+def _check_uevents() -> Finding:
+    def enter_network() -> None:
+        if not namespaces.enter(private_network=True):
+            raise SandboxError("uevents cannot be sent")
+
+    feature = "uevents"
+    if _error_of(enter_network):
+        meaning = "the command receives no uevents, and its loopback interface is down"
+        return Finding(feature, Support.LIMITED, meaning, host.how_to_get_capability("NET_ADMIN"))
+    return Finding(feature, Support.FULL, "the command receives the machine's uevents")
+
+
+def _check_block_devices(*, has_block_device: bool) -> Finding:
     feature = "block devices"
+    if has_block_device:
+        return Finding(feature, Support.FULL, "/dev/pmemN can be formatted and mounted")
+    return Finding(feature, Support.LIMITED, "/dev/pmemN are regular files and cannot be mounted", _loop_remedy())
+
+
+def _loop_remedy() -> str:
+    """What would make disks block devices."""
     if not namespaces.is_privileged():
-        return Finding(feature, Support.LIMITED, "/dev/pmemN are regular files and cannot be mounted", "run it as root")
-    try:
-        os.close(os.open("/dev/loop-control", os.O_RDWR))
-    except OSError as failure:
-        meaning = f"/dev/pmemN are regular files: /dev/loop-control: {failure.strerror}"
-        return Finding(feature, Support.LIMITED, meaning, "`modprobe loop`, or give the container loop devices")
-    return Finding(feature, Support.FULL, "/dev/pmemN can be formatted and mounted")
+        return "run it as root" if os.geteuid() else host.how_to_get_capability("SYS_ADMIN")
+    if not namespaces.may_create_nodes():
+        return "run it as root outside any user namespace, not in a rootless container"
+    if not Path("/sys/module/loop").exists():
+        return "run `modprobe loop` as root on the host"
+    return f"start the container with `{_LOOP_DEVICES}`"
 
 
 def _check_tool(name: str) -> Finding:
@@ -121,10 +123,6 @@ def _check_tool(name: str) -> Finding:
     if path:
         return Finding(name, Support.FULL, path)
     return Finding(name, Support.LIMITED, "not installed; only needed if you call it", f"apt-get install {name}")
-
-
-def _enter() -> None:
-    namespaces.enter(private_network=True)
 
 
 def _error_of(trial: Callable[[], None]) -> str:

@@ -36,7 +36,7 @@ def why_not() -> str | None:
     reason = mounting.why_not()
     if reason:
         return reason
-    done = mounting.command(*mounting.MACHINE, "doctor")
+    done = mounting.command(*mounting.MACHINE, "doctor", "--for", "run")
     return "; ".join(line for line in done.stdout.splitlines() if line.startswith("NO")) or None
 
 

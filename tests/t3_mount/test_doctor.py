@@ -1,0 +1,162 @@
+"""`nvdimmfs doctor` on this host; tests/t3_mount/test_containers.py takes it to others."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import sandboxes
+from mounting import MACHINE, cli, command, environment
+
+from nvdimmfs.cli import main, trial
+from nvdimmfs.fuse import requirements
+from nvdimmfs.fuse.requirements import refusal
+
+
+@pytest.fixture
+def sandbox(fuse):
+    """Skips where no sandbox can be built."""
+    reason = sandboxes.why_not()
+    if reason:
+        pytest.skip(reason)
+
+
+def test_what_works_is_ok(sandbox):
+    done = cli("doctor")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "ok  mount" in done.stdout
+    assert "ok  run" in done.stdout
+
+
+def test_only_what_was_asked_for_is_tried(fuse):
+    done = cli("doctor", "--for", "mount", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    findings = json.loads(done.stdout)
+    assert [finding["feature"] for finding in findings] == ["FUSE library", "mount"]
+    assert {finding["support"] for finding in findings} == {"yes"}
+
+
+def limited(script: str) -> str:
+    """A command in a user namespace, with settings of its own, that has no capabilities there."""
+    if not sandboxes.is_root() or not shutil.which("setpriv") or command("unshare", "-Ur", "true").returncode:
+        pytest.skip("needs root, user namespaces and setpriv")
+    program = " ".join(MACHINE)
+    without = f"setpriv --bounding-set -all --inh-caps -all {program}"
+    done = command("unshare", "-Ur", "sh", "-c", script.format(nvdimmfs=program, without=without))
+    return done.stdout + done.stderr
+
+
+def test_the_limit_of_user_namespaces_is_named(sandbox):
+    text = limited("echo 0 > /proc/sys/user/max_user_namespaces; {without} doctor --for run; {without} run -- true")
+    remedy = "run `sysctl -w user.max_user_namespaces=100000` as root"
+    assert "NO  run           cannot create a user namespace: user.max_user_namespaces permits only 0\n" in text
+    assert f"to improve it: {remedy}\n" in text
+    assert text.endswith(f"permits only 0; {remedy}\n")
+
+
+def test_who_only_mounts_needs_no_user_namespace(fuse):
+    done = command(
+        "unshare",
+        "-Ur",
+        "-m",
+        "sh",
+        "-c",
+        'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"',
+        "-",
+        *MACHINE,
+        "doctor",
+        "--for",
+        "mount",
+    )
+    if "unshare failed" in done.stderr or "Permission denied" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_temporary_folder_that_is_missing(monkeypatch, tmp_path):
+    """Where no other can take its place."""
+    monkeypatch.setattr(trial.tempfile, "tempdir", str(tmp_path / "missing"))
+    error = trial.try_mount().error
+    assert error.startswith(f"cannot make a temporary directory: {tmp_path}/missing/nvdimmfs-doctor-")
+    assert error.endswith(": No such file or directory; set TMPDIR to a folder that you can write to")
+
+
+@pytest.fixture
+def impatient(monkeypatch, tmp_path):
+    """Trials that give up at once, in a folder of their own."""
+    monkeypatch.setattr(trial, "TIMEOUT", 0.0)
+    monkeypatch.setattr(trial.tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_a_mount_that_hangs_is_killed(fuse, impatient, monkeypatch):
+    monkeypatch.setattr(trial, "_serve", lambda *_: signal.pause())
+    assert trial.try_mount().error == "the mount did not answer within 0 s"
+    assert list(impatient.iterdir()) == []
+
+
+def test_a_sandbox_that_hangs_is_killed(impatient, monkeypatch):
+    monkeypatch.setattr(main, "main", lambda _: signal.pause())
+    assert trial.try_run().error == "a command in a sandbox did not end within 0 s"
+
+
+def test_an_unexpected_exception_is_reported(monkeypatch):
+    def fail(_arguments):
+        raise ValueError("unforeseen")
+
+    monkeypatch.setattr(main, "main", fail)
+    assert "a bug in nvdimmfs: ValueError: unforeseen" in trial.try_run().error
+
+
+def test_a_process_that_is_killed_is_reported(monkeypatch):
+    monkeypatch.setattr(main, "main", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    assert trial.try_run().error == "its process was killed"
+
+
+def test_another_content_is_reported(monkeypatch):
+    monkeypatch.setattr(main, "main", lambda _: 0)
+    assert trial.try_run().error == "/sys/bus/nd/drivers_autoprobe has the content '' in a sandbox instead of '1\\n'"
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (
+            "fusermount3: mount failed: No space left on device",
+            "there are too many mounts; run `sysctl -w fs.mount-max=",
+        ),
+        ("fusermount3: mount failed: Permission denied", "Permission denied; mount on a directory of yours"),
+        (
+            "fusermount3: too many FUSE filesystems mounted; mount_max=N can be set in /etc/fuse.conf",
+            "unmount some, or set a higher mount_max in /etc/fuse.conf",
+        ),
+        (
+            "fusermount3: option allow_other only allowed if 'user_allow_other' is set in /etc/fuse.conf",
+            "; add the line `user_allow_other` to /etc/fuse.conf",
+        ),
+        ("fusermount3: user has no write access to mountpoint /m", "; mount on a directory of yours"),
+        ("fuse: unheard of", "cannot mount on /m: unheard of"),
+        ("", "cannot mount on /m: the FUSE library gives no reason"),
+    ],
+)
+def test_what_the_helper_says_is_explained(message, words):
+    assert words in str(refusal(Path("/m"), message.splitlines()))
+
+
+def test_root_who_may_mount_is_not_told_to_add_the_capability(monkeypatch):
+    """Where another security module forbids it."""
+    if not sandboxes.is_root():
+        pytest.skip("needs root")
+    monkeypatch.setattr(requirements.host, "confinement", lambda: "apparmor")
+    text = str(refusal(Path("/m"), ["fusermount3: mount failed: Permission denied"]))
+    assert text.endswith("apparmor forbids it; start the container with `--security-opt apparmor=unconfined`")
+
+
+def test_environment_of_the_tests_is_not_what_makes_it_work(fuse, tmp_path):
+    """The doctor calls this program's code, not another installation that is found by name."""
+    done = command(*MACHINE, "doctor", "--for", "mount", env=environment() | {"PATH": "/usr/bin:/bin"}, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
