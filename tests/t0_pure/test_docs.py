@@ -78,7 +78,7 @@ def test_every_block_is_run_or_is_no_snippet(page):
     """Commands stand in `console` blocks, which `tests/t3_mount/test_snippets.py` runs."""
     plan = []
     for block in snippets.blocks(page):
-        assert block.language in {"console", "python", "toml", "json", "diff", "text", ""}, (
+        assert block.language in {"console", "python", "toml", "yaml", "json", "diff", "text", ""}, (
             f"line {block.line}: {block.language}"
         )
         if block.language == "console":
