@@ -26,6 +26,7 @@ class Smoke:
 
 #: By name.  `--minutes` is far more than the turns take: no load may make a run shorter.
 PROGRAMS = {
+    "cycles": Smoke(("--limit", "66", "--minutes", "10"), needs="fuse"),
     "malformed": Smoke(("--limit", "13", "--minutes", "10")),
     "steps": Smoke(("--limit", "12", "--minutes", "10")),
 }
