@@ -108,7 +108,7 @@ def _mount_options() -> set[str]:
 async def _stop_on(signals: AsyncIterator[int], operations: Operations) -> None:
     async for number in signals:
         log.info("%s: unmounting", signal.Signals(number).name)
-        await operations.kernel_cache.stop()
+        await operations.stop()
         pyfuse3.terminate()
 
 

@@ -34,6 +34,7 @@ from nvdimmfs.fuse.daemon_identity import DAEMON_XATTR, own_identity
 from nvdimmfs.fuse.handler import fuse_handler
 from nvdimmfs.fuse.inode import BLOCK_SIZE, CACHE_TIMEOUT, Inodes
 from nvdimmfs.fuse.kernel_cache import CacheInvalidator, FuseInvalidator, KernelCache
+from nvdimmfs.fuse.leaving_disks import LeavingDisks
 from nvdimmfs.fuse.pollers import Pollers
 from nvdimmfs.fuse.sessions import Sessions
 from nvdimmfs.fuse.timekeeping import Clock, NoClock, Timekeeper
@@ -101,19 +102,24 @@ class Operations(pyfuse3.Operations):
         self.kernel_cache = KernelCache(self.inodes, invalidator or FuseInvalidator())
         self.sessions = Sessions()
         self.bugs: list[Exception] | None = [] if strict else None
-        self.timekeeper = Timekeeper(clock or NoClock(), self.kernel_cache, self._report)
+        self._leaving = LeavingDisks(self.sessions)
+        self.timekeeper = Timekeeper(clock or NoClock(), self.kernel_cache, self._leaving.request_begins, self._report)
         self._started = started
         self._identity = own_identity()  # now, because a sandbox later mounts a /proc that does not show this process
         self._numbers = itertools.count(1)
         self._files: dict[FileHandleT, OpenFile] = {}
         self._directories: dict[FileHandleT, OpenDirectory] = {}
         self._pollers = Pollers()
-        self._leaving: set[BinaryFile] = set()
         tree.subscribe(self)
 
     def run_due(self) -> None:
         """Run the work that is due on the machine's clock."""
         self.timekeeper.run_due()
+
+    async def stop(self) -> None:
+        """The mount is about to end: wait for nothing that others do."""
+        self.sessions.stop()
+        await self.kernel_cache.stop()
 
     def _report(self, bug: Exception) -> None:
         log.error("a bug in nvdimmfs: work that was due failed", exc_info=bug)
@@ -125,6 +131,8 @@ class Operations(pyfuse3.Operations):
     def added(self, directory: Directory, node: Node) -> None:
         """A node was added."""
         self.kernel_cache.added(directory, node)
+        if isinstance(node, BinaryFile):
+            self._leaving.added()
 
     def instantiated(self, directory: Directory, node: Node) -> None:
         """The kernel has cached nothing of a node that was never looked up."""
@@ -133,7 +141,7 @@ class Operations(pyfuse3.Operations):
         """A node is being removed."""
         self.kernel_cache.removed(directory, node)
         if isinstance(node, BinaryFile):
-            self._leaving.add(node)
+            self._leaving.removed(node)
 
     def notified(self, node: Node) -> None:
         """Wake the processes that wait in poll(2) for a file."""
@@ -281,7 +289,7 @@ class Operations(pyfuse3.Operations):
         if flags & os.O_TRUNC:
             target.modified()
         if isinstance(opened, OpenChannel):
-            self.sessions.opened(opened.session)
+            self.sessions.opened(opened.session, ctx.pid)
         handle = next(self._numbers)
         self._files[handle] = opened
         return FileInfo(fh=handle, direct_io=opened.direct, keep_cache=False)
@@ -291,37 +299,38 @@ class Operations(pyfuse3.Operations):
         return self._files[fh].read(off, size)
 
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
-        """Reply once each sandbox has acknowledged what the store changed, and so has updated the nodes in its /dev.
-
-        Until then, a disk that is being removed still accepts the data that a sandbox has in the page cache of its
-        block device, as the kernel writes back a disk's page cache before it removes the disk (del_gendisk,
-        block/genhd.c, Linux 6.1).
-        """
-        try:
+        """One store after the other, each of which ends when every sandbox has updated the nodes in its /dev."""
+        if isinstance(self._files[fh], OpenBinaryFile):
             return await self._write(fh, off, buf)
-        finally:
-            if self.sessions.has_unacknowledged and isinstance(self._files.get(fh), OpenAttribute):
-                await self.sessions.catch_up()
-            if not self.sessions.has_unacknowledged:
-                self._leaving.clear()
+        if isinstance(self._files[fh], OpenChannel):
+            with self._leaving.request():
+                return await self._write(fh, off, buf)
+        async with self._leaving.one_store():
+            return await self._write(fh, off, buf)
 
     @fuse_handler
     def _write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         opened = self._files[fh]
-        if isinstance(opened, OpenAttribute):
-            if off > ATTRIBUTE_SIZE:
-                self.kernel_cache.size_moved(opened.node)
-        elif isinstance(opened, OpenBinaryFile):
-            self.inodes[opened.node.ino].modified()
-            if opened.node in self._leaving and self.sessions.has_unacknowledged:
-                return opened.write_late(off, buf)
-        elif isinstance(opened, OpenChannel):
-            self.sessions.message_received()
+        if isinstance(opened, OpenBinaryFile):
+            return self._write_bytes(opened, off, buf)
+        self._leaving.request_begins()
+        if isinstance(opened, OpenAttribute) and off > ATTRIBUTE_SIZE:
+            self.kernel_cache.size_moved(opened.node)
         try:
             return opened.write(off, buf)
         except KernelError as refusal:
             log.info("a write to %s is refused: %s", opened.node.path, refusal)  # the caller gets the errno only
             raise
+        finally:
+            if isinstance(opened, OpenChannel):
+                self.sessions.message_received(opened.session)
+
+    def _write_bytes(self, opened: OpenBinaryFile, off: int, buf: bytes) -> int:
+        self.inodes[opened.node.ino].modified()
+        if self._leaving.accepts(opened.node):
+            self.sessions.wrote_back(len(buf))
+            return opened.write_late(off, buf)
+        return opened.write(off, buf)
 
     @fuse_handler
     def flush(self, fh: FileHandleT) -> None:
@@ -330,7 +339,11 @@ class Operations(pyfuse3.Operations):
 
     @fuse_handler
     def fsync(self, fh: FileHandleT, datasync: bool) -> None:
-        self._files[fh].sync()
+        opened = self._files[fh]
+        if isinstance(opened, OpenBinaryFile) and self._leaving.accepts(opened.node):
+            opened.sync_late()
+        else:
+            opened.sync()
 
     @fuse_handler
     def release(self, fh: FileHandleT) -> None:

@@ -61,14 +61,22 @@ class Timekeeper:
         clock: the machine's clock.
         kernel_cache: collects the cache entries that due work makes stale; the current request does not wait for their
             invalidation.
+        begins: called before the work.
         report: called with each unexpected exception; the current request is answered all the same.
 
     Attributes:
         clock: the machine's clock.
     """
 
-    def __init__(self, clock: Clock, kernel_cache: KernelCache, report: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        kernel_cache: KernelCache,
+        begins: Callable[[], None],
+        report: Callable[[Exception], None],
+    ) -> None:
         self.clock = clock
+        self._begins = begins
         self._kernel_cache = kernel_cache
         self._report = report
         self._changed = trio.lowlevel.ParkingLot()
@@ -76,6 +84,7 @@ class Timekeeper:
 
     def run_due(self) -> None:
         """Run the work that is due."""
+        self._begins()
         try:
             self.clock.run_due()
         except Exception as bug:

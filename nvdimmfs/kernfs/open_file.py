@@ -169,6 +169,10 @@ class OpenBinaryFile:
     def sync(self) -> None:
         if self.node.parent is None:
             raise KernelError(errno.EIO, f"{self.node.name} was removed")
+        self.sync_late()
+
+    def sync_late(self) -> None:
+        """As `sync`, but for a device that is being removed."""
         try:
             self.node.data.flush()
         except OSError as failure:

@@ -243,25 +243,5 @@ def test_a_removed_device_is_empty(ask):
     assert ask("getattr", inode, CONTEXT).st_size == 0
 
 
-class Sandbox:
-    """A session that has not acknowledged an event yet."""
-
-    has_unacknowledged = True
-    has_message = False
-
-
-def test_a_device_being_removed_accepts_writes_until_the_sandbox_acknowledges(ask):
-    handle = ask.open("dev/zero", os.O_RDWR)
-    data = ask.tree.root.find("dev/zero").data
-    sandbox = Sandbox()
-    ask.operations.sessions.opened(sandbox)
-    ask.tree.root.find("dev").remove("zero")
-    assert ask("write", handle, 4, b"late") == 4
-    assert data.read(4, 4) == b"late"
-    assert ask.errno("write", handle, data.size, b"x") == errno.ENOSPC
-    sandbox.has_unacknowledged = False
-    assert ask.errno("write", handle, 4, b"x") == errno.ENOSPC
-
-
 def test_a_device_never_blocks(ask):
     assert ask("poll", ask.inode("dev/zero"), ask.open("dev/zero"), None, CONTEXT) == READY

@@ -109,3 +109,16 @@ def test_a_disk_follows_its_region():
         done
     """
     assert sh(script, "--memmap", "512M!4G").stdout == "1\n0\n"
+
+
+@sandboxes.needs_block_devices
+def test_much_that_was_written_is_on_the_media_when_the_disk_goes():
+    """The data is still in the page cache of the block device when the disk is unbound."""
+    script = """
+        cd /sys/bus/nd/drivers/nd_pmem
+        head -c 64M /dev/urandom > /run/data
+        dd if=/run/data of=/dev/pmem0 bs=1M status=none
+        echo namespace0.0 > unbind; echo namespace0.0 > bind
+        cmp -n 67108864 /run/data /dev/pmem0
+    """
+    sh(script, *TWO_RANGES)

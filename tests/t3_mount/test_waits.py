@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import subprocess
@@ -86,3 +87,21 @@ def test_a_mount_ends_although_a_stranger_lists_it(machine, stranger):
     machine.sh("echo region0 > sys/bus/nd/drivers/nd_region/unbind")
     machine.kill(signal.SIGTERM)
     assert machine.has_ended()
+
+
+def test_what_a_mapping_has_changed_is_on_the_media_when_the_disk_goes(machine):
+    """As real Linux 6.1 writes back the page cache of a disk that is unbound; afterwards, writes are ENOSPC."""
+    disk = os.open(machine.directory / "dev/pmem0", os.O_RDWR)
+    try:
+        with mmap.mmap(disk, 1 << 20) as memory:
+            memory[:6] = b"mapped"
+            memory[-4096:] = bytes(4095) + b"x"
+            machine.sh("echo namespace0.0 > sys/bus/nd/drivers/nd_pmem/unbind")
+            with pytest.raises(OSError, match="No space left"):
+                os.pwrite(disk, b"late", 0)
+    finally:
+        os.close(disk)
+    machine.sh("echo namespace0.0 > sys/bus/nd/drivers/nd_pmem/bind")
+    with (machine.directory / "dev/pmem0").open("rb") as again:
+        data = again.read(1 << 20)
+    assert (data[:6], data[-1:]) == (b"mapped", b"x")

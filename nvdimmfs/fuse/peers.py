@@ -1,0 +1,57 @@
+"""The processes at the other end of channels: whether one is at work, or stopped, or asleep."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+from attrs import frozen
+
+#: Lines of /proc/PID/task/TID/status of which one changes whenever the thread runs (fs/proc/array.c, Linux 6.1).
+_RUNS = re.compile(r"^(?:State|(?:non)?voluntary_ctxt_switches):.*$", re.MULTILINE)
+
+#: A thread that runs, is about to run, or waits for a device: it goes on by itself.
+_AT_WORK = re.compile(r"^State:\s*[RD]", re.MULTILINE)
+
+
+@frozen
+class Look:
+    """What a look at a process found.
+
+    Attributes:
+        trace: changes whenever a thread of the process runs; empty when the process cannot be seen.
+        is_at_work: whether a thread of it goes on by itself.
+    """
+
+    trace: str
+    is_at_work: bool
+
+
+class ProcFolder:
+    """The /proc of the moment at which this is made: a sandbox later mounts one that does not show all processes."""
+
+    def __init__(self) -> None:
+        self._descriptor = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def look_at(self, thread: int) -> Look:
+        """Look at the process that a thread belongs to.
+
+        Args:
+            thread: the thread's id, as FUSE passes it on; 0 for one in another PID namespace.
+        """
+        try:
+            trace = "\n".join(self._statuses(thread)) if thread else ""
+        except OSError:
+            trace = ""
+        return Look(trace, bool(_AT_WORK.search(trace)))
+
+    def _statuses(self, thread: int) -> Iterator[str]:
+        tasks = os.open(f"{thread}/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._descriptor)
+        try:
+            for task in sorted(os.listdir(tasks)):  # noqa: PTH208  # by descriptor
+                status = os.open(f"{task}/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=tasks)
+                with os.fdopen(status) as file:
+                    yield from _RUNS.findall(file.read())
+        finally:
+            os.close(tasks)
