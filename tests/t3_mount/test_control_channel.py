@@ -218,7 +218,7 @@ def test_a_watcher_that_never_answers(machine):
         assert lives(machine)
     loud = machine.unexpected_lines()
     assert loud
-    assert all("did not acknowledge a change" in line for line in loud), loud
+    assert all("has not acted on a change" in line for line in loud), loud
 
 
 def test_a_storm_of_opening_and_closing(machine):
