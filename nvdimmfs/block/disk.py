@@ -229,7 +229,7 @@ class Disk(WholeDisk):
         """The entries of the partition table on the disk; empty when it cannot be read."""
         try:
             return partitions_of(Sectors(self.bytes.read, self.bytes.size, self.limits.logical_block_size))
-        except KernelError:
+        except (KernelError, OSError):
             return []
 
     def _add_partitions(self, entries: Iterable[PartitionEntry]) -> None:

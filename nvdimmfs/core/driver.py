@@ -175,10 +175,10 @@ class Bus:
         return any(driver.matches(device) for driver in self._drivers)
 
     def try_probe(self, driver: Driver, device: Device) -> bool:
-        """Probe, and return whether the device was bound."""
+        """Probe, and return whether the device was bound: not if the driver refuses, or a medium of the host fails."""
         try:
             self.bind(driver, device)
-        except KernelError:
+        except (KernelError, OSError):
             return False
         return True
 

@@ -188,7 +188,7 @@ class Modules:
         module = Module(self._system, name, description.size, uses, description.parameters, description.taint)
         try:
             description.init(module)
-        except KernelError:
+        except (KernelError, OSError):  # a refusal, or a medium of the host that fails
             module.unload()
             raise
         self.loaded[name] = module

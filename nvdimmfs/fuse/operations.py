@@ -29,7 +29,7 @@ from pyfuse3 import (
     XAttrNameT,
 )
 
-from nvdimmfs.errors import KernelError
+from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.fuse.daemon_identity import DAEMON_XATTR, own_identity
 from nvdimmfs.fuse.handler import fuse_handler
 from nvdimmfs.fuse.inode import BLOCK_SIZE, CACHE_TIMEOUT, Inodes
@@ -122,6 +122,9 @@ class Operations(pyfuse3.Operations):
         await self.kernel_cache.stop()
 
     def _report(self, bug: Exception) -> None:
+        if isinstance(bug, OSError):
+            log.warning("work that was due failed: %s", refused_by_host(bug))
+            return
         log.error("a bug in nvdimmfs: work that was due failed", exc_info=bug)
         if self.bugs is not None:
             self.bugs.append(bug)

@@ -17,7 +17,7 @@ from nvdimmfs.core.module import Modules
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action, Uevent
 from nvdimmfs.core.user_memory import CopyIn, CopyOut, IoctlSteps
-from nvdimmfs.errors import KernelError
+from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.formats import control
 from nvdimmfs.formats.control import Message
 from nvdimmfs.kernfs import Channel, Directory, Node
@@ -64,10 +64,15 @@ class ControlSession:
         try:
             reply = self._handle(request)
         except KernelError as refusal:
-            self._ioctl = None
-            reply = control.Refused(refusal.errno, refusal.reason)
+            reply = self._refused(refusal)
+        except OSError as failure:
+            reply = self._refused(refused_by_host(failure))
         if reply is not None:
             self._send(reply)
+
+    def _refused(self, refusal: KernelError) -> Message:
+        self._ioctl = None
+        return control.Refused(refusal.errno, refusal.reason)
 
     def close(self) -> None:
         if self._watcher is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from engine_steps import Ioctl, Module, ReadAll, Step, Transfer, Wait, Write
+from engine_steps import HostFails, Ioctl, Module, ReadAll, Step, Transfer, Wait, Write
 
 from nvdimmfs.core.driver import Driver
 from nvdimmfs.errors import KernelError
@@ -99,6 +100,9 @@ class Chooser:
             return self._transfer()
         if kind < 0.96:
             return Module(self._chance.choice(("load", "unload")), self._chance.choice(self._modules))
+        if kind < 0.98:
+            number = self._chance.choice((errno.EIO, errno.ENOSPC))
+            return HostFails(self._chance.choice((0, 0, 1, 2, 3, 8, 50)), self._chance.choice((1, 1, 2, 10)), number)
         if kind < 0.995:
             return Wait(self._chance.choice((0, 1, 50, 1000, 60_000)))
         return ReadAll()

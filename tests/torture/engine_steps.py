@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
 import attrs
 import books
 
@@ -95,4 +100,57 @@ class ReadAll:
             raise AssertionError(found)
 
 
-Step = Write | Module | Ioctl | Transfer | Wait | ReadAll
+class _Failing:
+    """Makes the reads and writes of a machine's media fail as those of a host whose medium fails.
+
+    Attributes:
+        good: how many go well before the first that fails.
+        bad: how many fail then.
+        number: with which errno.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self.good = self.bad = self.number = 0
+        self._machine = machine
+        self._wrapped: set[int] = set()
+
+    def wrap(self) -> None:
+        """Wrap the media that there are now."""
+        storage = self._machine.storage
+        for media in (*storage._media.values(), *storage._label_areas.values()):
+            if id(media) not in self._wrapped:
+                self._wrapped.add(id(media))
+                media.read, media.write = self._checked(media.read), self._checked(media.write)  # type: ignore[method-assign]
+
+    def _checked(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def checked(*arguments: Any) -> Any:
+            if self.good:
+                self.good -= 1
+            elif self.bad:
+                self.bad -= 1
+                raise OSError(self.number, os.strerror(self.number))
+            return call(*arguments)
+
+        return checked
+
+
+_FAILING: WeakKeyDictionary[Machine, _Failing] = WeakKeyDictionary()
+
+
+@attrs.frozen
+class HostFails:
+    """From the `good`th access to media on, `bad` accesses fail."""
+
+    good: int
+    bad: int
+    number: int
+
+    def take(self, machine: Machine) -> None:
+        failing = _FAILING.get(machine)
+        if failing is None:
+            failing = _FAILING[machine] = _Failing(machine)
+        failing.wrap()
+        failing.good, failing.bad, failing.number = self.good, self.bad, self.number
+
+
+Step = HostFails | Write | Module | Ioctl | Transfer | Wait | ReadAll

@@ -42,7 +42,7 @@ class Story:
         """Take a step; an empty text, or what is wrong with it."""
         try:
             step.take(self.machine)
-        except KernelError:
+        except (KernelError, OSError):  # a refusal, or a medium of the host that fails
             return ""
         except Exception as bug:
             where = traceback.extract_tb(bug.__traceback__)[-1]

@@ -1,0 +1,80 @@
+"""A medium of the host that fails: the engine goes on, and what did not succeed has not happened."""
+
+import contextlib
+import errno
+import os
+import struct
+
+import pytest
+from poke import DEBUG, ND, Hands
+from replay import InProcess
+
+from nvdimmfs.core.device_number import dimm_number
+from nvdimmfs.formats import control
+from nvdimmfs.machine.machine import Machine
+from nvdimmfs.machine_file.files import load_machine
+
+GET_DATA = 0xC00C4E05
+
+
+@contextlib.contextmanager
+def failing(hands, monkeypatch):
+    """Every access to the machine's media is EIO."""
+
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    storage = hands.machine.storage
+    with monkeypatch.context() as patch:
+        for media in (*storage._media.values(), *storage._label_areas.values()):
+            patch.setattr(media, "read", fail)
+            patch.setattr(media, "write", fail)
+        yield
+
+
+@pytest.fixture
+def labelled():
+    machine = Machine.described(load_machine("qemu-nfit-labelled"), clock="steps")
+    return Hands(machine, InProcess.of(machine.system))
+
+
+def test_a_driver_is_loaded_although_its_first_probe_fails(monkeypatch):
+    hands = Hands.on("64M!4G")
+    hands.write(f"{DEBUG}/modules", "unload nd_pmem")
+    with failing(hands, monkeypatch):
+        hands.write(f"{DEBUG}/modules", "load nd_pmem")
+        assert hands.driver_of("namespace0.0") is None
+    assert "nd_pmem: loaded" in hands.debug("modules")
+    hands.write(f"{ND}/drivers_probe", "namespace0.0")
+    assert hands.driver_of("namespace0.0") == "nd_pmem"
+
+
+def test_a_platform_is_loaded_although_no_label_can_be_read(labelled, monkeypatch):
+    labelled.write("bus/acpi/drivers/nfit/unbind", "ACPI0012:00")
+    labelled.write(f"{DEBUG}/modules", "unload nfit")
+    with failing(labelled, monkeypatch):
+        labelled.write(f"{DEBUG}/modules", "load nfit")
+        assert labelled.driver_of("nmem0") is None
+    labelled.write(f"{ND}/drivers_probe", "nmem0")
+    assert labelled.driver_of("nmem0") == "nvdimm"
+
+
+def test_a_disk_whose_partition_table_cannot_be_read_has_no_partitions(monkeypatch):
+    hands = Hands.on("64M!4G")
+    disk = next(each for each in hands.machine.system.numbered.values() if each.name == "pmem0")
+    with failing(hands, monkeypatch):
+        disk.rescan_partitions()
+    assert disk.partitions == []
+
+
+def test_a_control_session_is_answered_with_the_errno(labelled, monkeypatch):
+    channel = labelled.machine.system.sys.find(f"{DEBUG}/control")
+    session = channel.open_session(channel)
+    number, memory = dimm_number(0), struct.pack("<III", 0, 128, 0) + bytes(128)
+    call = control.Ioctl("char", number.major, number.minor, GET_DATA, 4096, writable=True, privileged=True)
+    with failing(labelled, monkeypatch):
+        session.write(control.encode(call))
+        while isinstance(answer := control.decode(session.read()), control.ReadMemory):
+            session.write(control.encode(control.Copied(memory[answer.offset : answer.offset + answer.length])))
+    assert isinstance(answer, control.Refused)
+    assert answer.errno == errno.EIO
