@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 PAGE = 4096
@@ -304,7 +305,9 @@ def inherited():
 def in_child(questions):
     """Ask in another process."""
     reader, writer = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python 3.12 warns of a fork beside other threads: that is the question
+        child = os.fork()
     if child == 0:
         os.write(writer, json.dumps(list(questions())).encode())
         os._exit(0)

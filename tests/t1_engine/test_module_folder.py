@@ -17,7 +17,7 @@ RELEASE = "6.1.0-56-amd64"
 #: What depmod(8) reads and does not make.
 GIVEN = {"modules.order", "modules.builtin", "modules.builtin.modinfo"}
 
-#: What only kmod 33 and later makes.
+#: What only kmod 33 and later makes, which arranges the indexes in its own way, too.
 NEWER = {"modules.weakdep"}
 
 
@@ -132,10 +132,14 @@ def test_depmod_finds_the_same_in_the_modules_themselves(tmp_path, files, kmod):
         (theirs / name).unlink()
     kmod("depmod", "-C", tmp_path / "no-configuration", "-b", tmp_path / "depmod", RELEASE)
     assert {path.name for path in theirs.glob("modules.*")} - GIVEN - NEWER == made
-    different = {name for name in made if (ours / name).read_bytes() != (theirs / name).read_bytes()}
-    assert different == {"modules.alias", "modules.softdep", "modules.symbols"}, "only what is text has a heading"
-    for name in different:
+    indexes = {name for name in made if name.endswith(".bin")}
+    for name in indexes:
+        assert read_index((ours / name).read_bytes()) == read_index((theirs / name).read_bytes())
+    for name in made - indexes:
         assert sorted_lines(ours / name) == sorted_lines(theirs / name)
+    if not (theirs / "modules.weakdep").exists():
+        different = {name for name in made if (ours / name).read_bytes() != (theirs / name).read_bytes()}
+        assert different == {"modules.alias", "modules.softdep", "modules.symbols"}, "only what is text has a heading"
 
 
 def sorted_lines(path):
