@@ -175,10 +175,17 @@ class Bus:
         return any(driver.matches(device) for driver in self._drivers)
 
     def try_probe(self, driver: Driver, device: Device) -> bool:
-        """Probe, and return whether the device was bound: not if the driver refuses, or a medium of the host fails."""
+        """Probe, and return whether the device was bound: not if the driver refuses, or a medium of the host fails.
+
+        OSError at boot: there is no machine without its media.
+        """
         try:
             self.bind(driver, device)
-        except (KernelError, OSError):
+        except KernelError:
+            return False
+        except OSError:
+            if self.system.clock.is_booting:
+                raise
             return False
         return True
 
