@@ -40,6 +40,7 @@ from nvdimmfs.fuse.sessions import Sessions
 from nvdimmfs.fuse.timekeeping import Clock, NoClock, Timekeeper
 from nvdimmfs.kernfs import ATTRIBUTE_SIZE, BinaryFile, Directory, Node, Symlink, Tree
 from nvdimmfs.kernfs.open_file import (
+    Listings,
     OpenAttribute,
     OpenBinaryFile,
     OpenChannel,
@@ -109,6 +110,7 @@ class Operations(pyfuse3.Operations):
         self._numbers = itertools.count(1)
         self._files: dict[FileHandleT, OpenFile] = {}
         self._directories: dict[FileHandleT, OpenDirectory] = {}
+        self._listings = Listings()
         self._pollers = Pollers()
         tree.subscribe(self)
 
@@ -247,7 +249,9 @@ class Operations(pyfuse3.Operations):
         self.inodes.reached(inode)
         handle = next(self._numbers)
         may_cache = ctx.uid == self.inodes.uid
-        self._directories[handle] = OpenDirectory(self.inodes.directory(inode), ctx.pid, may_cache=may_cache)
+        self._directories[handle] = OpenDirectory(
+            self.inodes.directory(inode), ctx.pid, self._listings, may_cache=may_cache
+        )
         return handle
 
     @fuse_handler

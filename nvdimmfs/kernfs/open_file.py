@@ -6,6 +6,7 @@ import errno
 import os
 import select
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.kernfs.channel import Channel
@@ -224,6 +225,30 @@ class OpenChannel:
         return _WRITABLE
 
 
+class Listing(list[Node]):
+    """The nodes of a directory at one time, in order."""
+
+
+class Listings:
+    """The listings that open directories go through.
+
+    Any user may open a directory of ten thousand nodes as often as the host lets them open files, and leave each
+    listing at its beginning.  So the listings of a directory are one object as long as nothing in it has changed.
+    """
+
+    def __init__(self) -> None:
+        self._last: WeakValueDictionary[int, Listing] = WeakValueDictionary()
+
+    def of(self, directory: Directory) -> Listing:
+        """The nodes that a directory has now."""
+        listing = Listing(directory)
+        last = self._last.get(directory.ino)
+        if last == listing:
+            return last
+        self._last[directory.ino] = listing
+        return listing
+
+
 class OpenDirectory:
     """An open directory.
 
@@ -236,16 +261,17 @@ class OpenDirectory:
         may_cache: whether the kernel may cache the names and attributes that the listing returns.
     """
 
-    def __init__(self, directory: Directory, opener: int, *, may_cache: bool) -> None:
+    def __init__(self, directory: Directory, opener: int, listings: Listings, *, may_cache: bool) -> None:
         self.node = directory
         self.opener = opener
         self.may_cache = may_cache
-        self._nodes: list[Node] = []
+        self._listings = listings
+        self._nodes = Listing()
 
-    def listing(self, start: int) -> list[Node]:
+    def listing(self, start: int) -> Listing:
         """The nodes of one listing, in a fixed order; a `start` of 0 begins a new listing."""
         if start == 0:
-            self._nodes = list(self.node)
+            self._nodes = self._listings.of(self.node)
         return self._nodes
 
 
