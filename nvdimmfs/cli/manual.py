@@ -170,6 +170,39 @@ MANUALS = {
         files=(Entry("DIR/sys/kernel/debug/nvdimmfs/layout", "What is drawn, as JSON."),),
         see_also=("nvdimmfs-plan(1)", "nvdimmfs-machine-show(1)"),
     ),
+    "nvdimmfs dump": Manual(
+        details="""
+        The dump contains the buses nd and dax, the class nd, and their devices with all attributes, links and
+        modes; disks are among them. It has one line for each, sorted, so that two dumps can be compared with
+        `nvdimmfs diff` or diff(1).
+
+        DIR is where a machine is mounted, /sys, or a copy of a /sys. Reading the attributes of a real machine
+        changes nothing. A file that only root can read is in the dump of another user with the errno of the
+        refusal.
+        """,
+        examples=(
+            Example("nvdimmfs dump DIR -o before.dump", "Write the dump of a mounted machine to a file."),
+            Example("nvdimmfs dump /sys", "Print the dump of this host."),
+        ),
+        see_also=("nvdimmfs-diff(1)", "nvdimmfs-show(1)"),
+    ),
+    "nvdimmfs diff": Manual(
+        details="""
+        Each of A and B is where a machine is mounted, /sys, a copy of a /sys, or a file that `nvdimmfs dump`
+        wrote. The output has one line for each difference: a device that appeared or is gone, and for the
+        devices in both, attributes, links, drivers and modes.
+        """,
+        exit_statuses=(
+            Entry("0", "Nothing differs."),
+            Entry("1", "Something differs; it is on stdout."),
+            Entry("2", "A or B cannot be read; one line on stderr gives the reason."),
+        ),
+        examples=(
+            Example("nvdimmfs diff before.dump DIR", "Report what has changed since a dump."),
+            Example("nvdimmfs diff DIR /sys", "Compare a mounted machine with this host."),
+        ),
+        see_also=("nvdimmfs-dump(1)", "diff(1)"),
+    ),
     "nvdimmfs plan": Manual(
         details="""
         The kernel needs 64 bytes of struct page for each page of 4 KiB. The table compares the two places for

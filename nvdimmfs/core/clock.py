@@ -7,10 +7,11 @@ events that it schedules.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import heapq
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from attrs import define, field
 
@@ -191,6 +192,15 @@ class Clock:
         if self.is_booting:
             return
         self._least_price = max(self._least_price, price.nanoseconds)
+
+    @contextlib.contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """What happens in this context counts as no act of user space, so that it does not advance the clock."""
+        before, self.is_booting = self.is_booting, True
+        try:
+            yield
+        finally:
+            self.is_booting = before
 
     def wait_until(self, is_reached: Callable[[], bool]) -> None:
         """A process waits for a condition and does nothing else.

@@ -14,6 +14,9 @@ from typing import Any, Self, TypeAlias, overload
 
 from nvdimmfs.core.device_number import Numbered
 from nvdimmfs.core.uevent import Uevent as SentUevent
+from nvdimmfs.dumps.difference import differences
+from nvdimmfs.dumps.dump import dump_of_machine
+from nvdimmfs.dumps.text import rows_of
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Directory, Node, Symlink
 from nvdimmfs.kernfs.open_file import OpenChannel, OpenFile, file_size, link_count, open_node
@@ -210,6 +213,18 @@ class Engine:
         from nvdimmfs.cli.drawing.text import draw_plain
 
         return draw_plain(drawing_of(self.layout, self._name))
+
+    def dump(self) -> str:
+        """What belongs to libnvdimm in /sys, as the text that `nvdimmfs dump` writes; time does not pass for it."""
+        with self._turn():
+            return dump_of_machine(self._machine.system)
+
+    def diff(self, before: str) -> list[str]:
+        """What has changed since a dump, in the words of `nvdimmfs diff`: one line for each difference.
+
+        ValueError for a text that is no dump.
+        """
+        return differences(rows_of(before, "before"), rows_of(self.dump(), "now"))
 
     # Internal
 

@@ -22,7 +22,7 @@ FLOORS = (
     {"block", "dax"},
     {"nd"},
     {"drivers", "machine_file"},
-    {"modules", "platforms"},
+    {"modules", "platforms", "dumps"},
     {"machine"},
     {"fuse", "sandbox"},
     {"cli"},

@@ -25,6 +25,7 @@ REVISED = {
     "nvdimmfs/core",
     "nvdimmfs/dax",
     "nvdimmfs/drivers",
+    "nvdimmfs/dumps",
     "nvdimmfs/cli",
     "nvdimmfs/errors.py",
     "nvdimmfs/formats",

@@ -79,7 +79,7 @@ def test_man_shows_every_argument(share, name):
     for action in PARSERS[name]._actions:
         if not isinstance(action, (argparse._SubParsersAction, argparse._HelpAction)):
             term = action.option_strings[-1] if action.option_strings else action.metavar
-            assert re.search(rf"^ +(-\w, )?{re.escape(term)}\b", text, re.MULTILINE), term
+            assert re.search(rf"^ +(-\w( \w+)?, )?{re.escape(term)}\b", text, re.MULTILINE), term
 
 
 @pytest.mark.parametrize("name", PARSERS)

@@ -1,0 +1,34 @@
+"""`nvdimmfs dump`: write what belongs to libnvdimm in a sysfs as text."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+from pathlib import Path
+
+from nvdimmfs.cli.errors import CommandError, daemon_was_killed
+from nvdimmfs.dumps.dump import dump_of_folder
+from nvdimmfs.dumps.text import DumpError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("directory", metavar="DIR", help="where a machine is mounted, or /sys, or a copy of a /sys")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write to FILE instead of stdout")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the dump."""
+    try:
+        text = dump_of_folder(Path(arguments.directory))
+    except DumpError as error:
+        raise CommandError(str(error)) from None
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            raise daemon_was_killed(arguments.directory) from None
+        raise
+    if arguments.output is None:
+        print(text, end="")
+    else:
+        Path(arguments.output).write_text(text, encoding="ascii")
+    return 0
