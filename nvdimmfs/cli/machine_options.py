@@ -20,6 +20,9 @@ DEFAULT_MEMMAP = "512M!4G,256M!6G"
 #: The modes of `core.clock.ClockMode`, which is not loaded to print a help.
 CLOCKS = ("real", "steps", "manual")
 
+#: When media are on the host's disk, the default first.
+MEDIA_SYNC = ("store", "flush")
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -51,6 +54,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--media",
         metavar="FOLDER",
         help="keep the bytes of persistent memory in files in this folder (default: in RAM, lost on unmount)",
+    )
+    parser.add_argument(
+        "--media-sync",
+        choices=MEDIA_SYNC,
+        help="what survives a power failure of the host: each write of labels, info blocks and BTTs that was answered "
+        "(store), or only what fsync(2) or the unmount wrote to the host's disk, which is faster (flush); a killed "
+        "daemon loses nothing in either case (default: store)",
     )
     parser.add_argument(
         "--blacklist",
@@ -85,6 +95,13 @@ def machine(arguments: argparse.Namespace) -> MachineDescription:
     if arguments.machine is not None:
         _check_changed(wanted, arguments.machine)
     return wanted
+
+
+def is_durable(arguments: argparse.Namespace) -> bool:
+    """Whether acknowledged writes of metadata to --media survive a power failure of the host."""
+    if arguments.media_sync is not None and arguments.media is None:
+        raise CommandError(f"--media-sync {arguments.media_sync}: there is no --media FOLDER to sync", MISUSED)
+    return arguments.media_sync in (None, "store")
 
 
 def _check_changed(machine: MachineDescription, name: str) -> None:

@@ -31,13 +31,18 @@ log = logging.getLogger(__name__)
 
 @attrs.frozen
 class MountRequest:
-    """The machine to mount, where, and how; all paths are absolute."""
+    """The machine to mount, where, and how; all paths are absolute.
+
+    Attributes:
+        durable: whether acknowledged writes of metadata to `media` survive a power failure of the host.
+    """
 
     mountpoint: Path
     machine: MachineDescription
     media: Path | None
     blacklist: tuple[str, ...]
     cache: bool
+    durable: bool
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -62,9 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
     if media is not None and media.is_relative_to(mountpoint):
         raise CommandError(f"--media {media}: the mount would cover it; choose another folder", MISUSED)
 
+    blacklist, cache = tuple(arguments.blacklist), not arguments.no_cache
+    durable = machine_options.is_durable(arguments)
+
     def request() -> MountRequest:
         machine = machine_options.machine(arguments)
-        return MountRequest(mountpoint, machine, media, tuple(arguments.blacklist), cache=not arguments.no_cache)
+        return MountRequest(mountpoint, machine, media, blacklist, cache=cache, durable=durable)
 
     with locked_mountpoint(mountpoint) as lock, gc_disabled():
         try:
@@ -143,7 +151,7 @@ def serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
 
     try:
         with gc_disabled():
-            machine = Machine.described(request.machine, request.media, request.blacklist)
+            machine = Machine.described(request.machine, request.media, request.blacklist, durable=request.durable)
             gc.freeze()
     except (MediaError, NewMachineError) as error:
         raise CommandError(str(error)) from None

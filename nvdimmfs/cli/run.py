@@ -26,7 +26,7 @@ PRIVATE = "private"
 HOST = "host"
 
 #: Options that describe a new machine; they contradict --attach.
-_MACHINE_OPTIONS = ("machine", "memmap", "ram", "kernel", "clock", "media", "blacklist")
+_MACHINE_OPTIONS = ("machine", "memmap", "ram", "kernel", "clock", "media", "media_sync", "blacklist")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -83,11 +83,11 @@ def _server(arguments: argparse.Namespace) -> Serve:
         raise CommandError(str(error)) from None
     machine = machine_options.machine(arguments)
     media = None if arguments.media is None else absolute(arguments.media)
-    blacklist = tuple(arguments.blacklist)
+    blacklist, durable = tuple(arguments.blacklist), machine_options.is_durable(arguments)
 
     def serve_machine(mountpoint: Path, on_ready: Callable[[], None]) -> None:
         try:
-            serve(MountRequest(mountpoint, machine, media, blacklist, cache=True), on_ready)
+            serve(MountRequest(mountpoint, machine, media, blacklist, cache=True, durable=durable), on_ready)
         except Exception as error:
             raise CommandError(one_line(error)) from error
 
@@ -97,7 +97,8 @@ def _server(arguments: argparse.Namespace) -> Serve:
 def _attached_mount(arguments: argparse.Namespace) -> Path:
     for option in _MACHINE_OPTIONS:
         if getattr(arguments, option):
-            raise CommandError(f"--attach uses a machine that is already mounted; --{option} cannot change it", MISUSED)
+            name = option.replace("_", "-")
+            raise CommandError(f"--attach uses a machine that is already mounted; --{name} cannot change it", MISUSED)
     directory = absolute(arguments.attach)
     require_machine(directory)
     return directory

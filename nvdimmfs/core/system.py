@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from nvdimmfs.core.clock import Clock, ClockMode
 from nvdimmfs.core.device_number import DeviceNumber, Numbered
@@ -30,6 +31,7 @@ class System:
         keyring: the keys of the processes that write to attributes.
         clock: the machine's clock, with the events that are due later.
         writes: the number of writes to attributes so far.
+        transaction: makes a context whose writes to media survive the end of this process together or not at all.
     """
 
     def __init__(self, kernel: Kernel = KERNEL_6_1, clock: ClockMode = ClockMode.REAL) -> None:
@@ -47,6 +49,7 @@ class System:
         self._work: deque[Callable[[], None]] = deque()
         self._last_work: deque[Callable[[], None]] = deque()
         self.writes = 0
+        self.transaction: Callable[[], AbstractContextManager[None]] = nullcontext
         self.settling = False
         self.queued = 0
         self.keyring: Keyring = NoKeys()

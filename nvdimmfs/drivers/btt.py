@@ -56,8 +56,7 @@ class Btt:
     """A BTT's disk.
 
     If the process ends between two writes to the medium, or during one, each sector has either its old or its new
-    contents, and the new contents if its write had returned.  A power loss of the host is different: it may lose any
-    write since the last flush().
+    contents, and the new contents if its write had returned.
 
     Reads and writes return EIO where the kernel's disk does.
 
@@ -122,15 +121,24 @@ class Btt:
             raise KernelError(errno.EIO, f"reading {count} sectors at {lba}: {error}") from error
 
     def write_sectors(self, lba: int, data: bytes | memoryview) -> None:
-        """Replace whole sectors, in order; an error leaves those before it written.  ValueError for part of one."""
+        """Replace whole sectors, in order; an error leaves those before it written.  ValueError for part of one.
+
+        What this writes to a medium that outlives the process survives its end together or not at all.  A failure of
+        the host (OSError) writes nothing there.
+        """
         count, rest = divmod(len(data), self.sector_size)
         if rest:
             raise ValueError(f"{len(data)} bytes are no multiple of {self.sector_size}")
         view = memoryview(data)
         try:
-            for arena, premap, part in self._parts(lba, count):
-                arena.write(premap, view[: part * self.sector_size])
-                view = view[part * self.sector_size :]
+            with self._media.transaction():
+                for arena, premap, part in self._parts(lba, count):
+                    arena.write(premap, view[: part * self.sector_size])
+                    view = view[part * self.sector_size :]
+        except OSError:
+            for arena in self.arenas:
+                arena.forget_free_block()
+            raise
         except KernelError as error:
             raise KernelError(errno.EIO, f"writing {count} sectors at {lba}: {error}") from error
 

@@ -104,6 +104,10 @@ class Arena:
             if group != fresh[start : start + LOG_GROUP_SIZE]:
                 self._recover(group)
 
+    def forget_free_block(self) -> None:
+        """The host refused a write: only the log and the map show which block is free."""
+        self._free = None
+
     def read(self, premap: int, count: int) -> bytes:
         """The contents of `count` sectors from `premap` on, both counted within the arena (btt_read_pg)."""
         pieces: list[bytes] = []
@@ -139,14 +143,10 @@ class Arena:
         old = MapEntry.decode(raw, premap)
         self._require_block(old.postmap)
         old_map = old.postmap | MAP_ERROR if old.error else old.postmap
-        try:
-            self._write_log(free.sub, LogEntry(premap, old_map, free.block, free.seq))
-            # Unlike `next_seq`, this turns 0 into 1 (btt_flog_write).
-            self._free = FreeBlock(old.postmap, 1 - free.sub, free.seq % 3 + 1, old.error)
-            self._write_map(premap, MapEntry(free.block), atomic=True)
-        except OSError:
-            self._free = None  # The host refused; only the log and the map show how far the move got.
-            raise
+        self._write_log(free.sub, LogEntry(premap, old_map, free.block, free.seq))
+        # Unlike `next_seq`, this turns 0 into 1 (btt_flog_write).
+        self._free = FreeBlock(old.postmap, 1 - free.sub, free.seq % 3 + 1, old.error)
+        self._write_map(premap, MapEntry(free.block), atomic=True)
         if old.error:
             self._clear_free_block(self._free)
 

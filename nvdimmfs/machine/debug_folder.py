@@ -26,7 +26,7 @@ from nvdimmfs.mm import describe
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.translate import PageQuery, translation_text
 
-#: Written to `fail_registration` to disarm it, and its content when no failure is armed.
+#: Written to `fail_registration` or `power_cut` to disarm it, and its content when nothing is armed.
 NOT_ARMED = "none"
 
 _TRANSLATE_USAGE = "query: none; write pfn N, phys N, virt N or page N (a bare number is an address), then read\n"
@@ -35,6 +35,9 @@ _TRANSLATE_USAGE = "query: none; write pfn N, phys N, virt N or page N (a bare n
 _ADVANCE = re.compile(r"advance\s+([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*(us|ms|s|min)")
 _TIME_UNITS = {"us": MICROSECOND, "ms": MILLISECOND, "s": SECOND, "min": MINUTE}
 _LONGEST_ADVANCE = 365 * 24 * 60 * MINUTE
+
+#: A number of writes to media.
+_COUNT = re.compile("[0-9]{1,9}")
 
 _ERRNO_NUMBER = re.compile(r"-?[0-9]+")
 
@@ -151,6 +154,29 @@ def _store_modules(debugger: Debugger, data: bytes) -> None:
         raise KernelError(errno.EINVAL, f"{data!r} is not load or unload and the name of a module")
 
 
+def _show_power_cut(debugger: Debugger) -> str:
+    """The number of writes that the media still take, 0 when the power is cut; `none` without an order."""
+    journal = debugger.persistent_memory.tables.storage.journal
+    left = journal.power.writes_left if journal else None
+    return f"{NOT_ARMED if left is None else left}\n"
+
+
+def _store_power_cut(debugger: Debugger, data: bytes) -> None:
+    """Order a power cut after a number of writes to media, or revoke the order with `none`.
+
+    EINVAL for anything else, EOPNOTSUPP without media that outlive the machine, EBUSY when the power is cut.
+    """
+    text = line(data).strip()
+    journal = debugger.persistent_memory.tables.storage.journal
+    if journal is None:
+        raise KernelError(errno.EOPNOTSUPP, "a machine without --media keeps nothing when its power is cut")
+    if text != NOT_ARMED and not _COUNT.fullmatch(text):
+        raise KernelError(errno.EINVAL, f"{text!r} is not a number of writes")
+    if journal.power.is_cut:
+        raise KernelError(errno.EBUSY, "the power is cut; mount the folder again")
+    journal.order_power_cut(None if text == NOT_ARMED else int(text))
+
+
 def _show_clock(debugger: Debugger) -> str:
     """The clock's mode, the time since boot, and one line for each pending event."""
     clock = debugger.clock
@@ -195,5 +221,6 @@ DEBUG_FILES = {
     "fail_registration": DebugFile(_show_fail_registration, _store_fail_registration),
     "clock": DebugFile(_show_clock, _store_clock),
     "modules": DebugFile(_show_modules, _store_modules),
+    "power_cut": DebugFile(_show_power_cut, _store_power_cut),
     "fail_altmap": DebugFile(_show_fail_altmap, _store_fail_altmap),
 }

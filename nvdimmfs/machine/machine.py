@@ -62,6 +62,7 @@ class Machine:
         self.system = System(memory.kernel, clock)
         self.memory = memory
         self.storage = storage
+        self.system.transaction = storage.transaction
         self.system.directory("devices/virtual")
         tables = {bus.parent.rpartition("/")[2]: bus for bus in buses}
         platform_bus, acpi_bus = PlatformBus(self.system), AcpiBus(self.system)
@@ -98,6 +99,8 @@ class Machine:
         media: Path | None = None,
         blacklist: Collection[str] = (),
         clock: ClockMode | str | None = None,
+        *,
+        durable: bool = True,
     ) -> Machine:
         """Boot the machine of a machine file.
 
@@ -106,11 +109,13 @@ class Machine:
             media: as for `legacy`.
             blacklist: modules not to load at boot.
             clock: the mode of its clock, or the mode's name; None for that of the description.
+            durable: whether acknowledged writes of metadata to `media` survive a power failure of the host.
         """
         if clock is not None:
             description = attrs.evolve(description, clock=ClockMode(clock))
         ranges = [(range_.start, range_.end) for bus in description.buses for range_ in bus.ranges]
-        storage = FolderStorage(media) if media else MemoryStorage((*installed_memory(description.ram), *ranges))
+        installed = (*installed_memory(description.ram), *ranges)
+        storage = FolderStorage(media, durable=durable) if media else MemoryStorage(installed)
         with contextlib.ExitStack() as failed:
             failed.callback(storage.close)
             if storage.is_new and description.personalities:

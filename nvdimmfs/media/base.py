@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 
 
@@ -39,6 +40,13 @@ class Media(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the resources of the medium; it cannot be used afterwards.  A second call does nothing."""
+
+    def transaction(self) -> contextlib.AbstractContextManager[None]:
+        """A context whose writes survive the end of this process together or not at all; OSError at its end.
+
+        A medium that does not outlive the process has nothing to do for it.
+        """
+        return contextlib.nullcontext()
 
     def require_range(self, offset: int, length: int) -> None:
         """ValueError unless the range lies on the medium."""
@@ -82,6 +90,9 @@ class MediaWindow(Media):
 
     def flush(self) -> None:
         self.media.flush()
+
+    def transaction(self) -> contextlib.AbstractContextManager[None]:
+        return self.media.transaction()
 
     def close(self) -> None:
         """Do nothing: the opener of the medium closes it."""

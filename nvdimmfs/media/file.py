@@ -46,9 +46,7 @@ class FileMedia(Media):
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         self.require_range(offset, len(data))
-        written = os.pwrite(self._fd, data, offset)
-        while written < len(data):
-            written += os.pwrite(self._fd, memoryview(data)[written:], offset + written)
+        write_all(self._fd, data, offset)
 
     def zero(self, offset: int, length: int) -> None:
         """Zero the parts of the range that the file stores; holes stay holes."""
@@ -62,6 +60,15 @@ class FileMedia(Media):
             for position in range(start, stop, len(_ZEROS)):
                 self.write(position, memoryview(_ZEROS)[: stop - position])
             offset = stop
+
+    def reserve(self, offset: int, length: int) -> None:
+        """Make the host allocate a range, so that a write to it does not fail for want of room.
+
+        OSError: ENOSPC, EDQUOT; EFBIG beyond the limit on the size of files (RLIMIT_FSIZE).
+        """
+        self.require_range(offset, length)
+        if length and not self._stores(offset, offset + length):
+            os.posix_fallocate(self._fd, offset, length)
 
     def flush(self) -> None:
         os.fdatasync(self._fd)
@@ -80,6 +87,8 @@ class FileMedia(Media):
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise MediaError(f"{self.path} is in use as a medium elsewhere") from None
+        except OSError as error:
+            raise MediaError(f"{self.path} cannot be locked: {error.strerror}") from None
         present = os.fstat(self._fd).st_size
         if present == 0:
             os.ftruncate(self._fd, self._size)
@@ -98,6 +107,10 @@ class FileMedia(Media):
             done += len(piece)
         return b"".join(pieces)
 
+    def _stores(self, offset: int, end: int) -> bool:
+        """Whether the file stores all bytes of a range that is not empty."""
+        return self._next_data(offset) == offset and os.lseek(self._fd, offset, os.SEEK_HOLE) >= end
+
     def _next_data(self, offset: int) -> int | None:
         """The next offset, from `offset` on, at which the file stores bytes; None when only a hole follows."""
         try:
@@ -106,3 +119,10 @@ class FileMedia(Media):
             if error.errno == errno.ENXIO:
                 return None
             raise
+
+
+def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all bytes: the host may write fewer at once.  OSError."""
+    written = os.pwrite(descriptor, data, offset)
+    while written < len(data):
+        written += os.pwrite(descriptor, memoryview(data)[written:], offset + written)

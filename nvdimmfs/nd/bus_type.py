@@ -58,7 +58,7 @@ class NdBus(Bus):
         (nvdimm_bus_probe, drivers/nvdimm/bus.c).
         """
         try:
-            driver.probe(device)
+            super().call_probe(driver, device)
         except KernelError as refusal:
             if refusal.errno == errno.EOPNOTSUPP:
                 _advance(device)

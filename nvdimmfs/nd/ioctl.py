@@ -137,7 +137,8 @@ def _measure(layout: CommandFormat) -> IoctlSteps:
 def _send(bus: NvdimmBus, dimm: DimmDevice | None, command: int, function: int, argument: bytearray) -> int:
     """Send the command to the provider, unless it must be refused now."""
     _clear_to_send(bus, dimm, function, argument)
-    outcome = bus.control(dimm, command, argument)
+    with bus.system.transaction():
+        outcome = bus.control(dimm, command, argument)
     if dimm is None and command == BusCommand.CLEAR_ERROR and outcome.status >= 0:
         account_cleared(bus, argument)
     return outcome.result

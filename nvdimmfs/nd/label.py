@@ -105,6 +105,17 @@ class LabelStorage:
         """The slots whose copies in memory are labels of a namespace, including free slots."""
         return self._slots_of.get(uuid, frozenset())
 
+    def undo(self) -> Callable[[], None]:
+        """A function that puts the copy in memory back into its present state: the host refused the writes since."""
+        current, index, staged_seq = self._current, self._index, self._staged_seq
+        slots, slots_of = self._slots.copy(), self._slots_of.copy()
+
+        def restore() -> None:
+            self._current, self._index, self._staged_seq = current, index, staged_seq
+            self._slots, self._slots_of = slots, slots_of
+
+        return restore
+
     def initialise(self) -> None:
         """Write both index blocks, if there is no valid one (init_labels).
 
@@ -229,10 +240,22 @@ class MappingLabels:
         """Continue with the DIMM's current copy of the area; the DIMM may have been bound again."""
         if area is self.area:
             return
-        self._former += [_FormerEntry(self.area[slot].uuid, slot in self._outdated) for slot in self._slots]
+        new = [_FormerEntry(self.area[slot].uuid, slot in self._outdated) for slot in self._slots]
+        self._former = [*self._former, *new]
         self._slots.clear()
         self._outdated.clear()
         self.area = area
+
+    def undo(self) -> Callable[[], None]:
+        """As that of the area, of which it is a part."""
+        area, restore_area = self.area, self.area.undo()
+        slots, outdated, former, vacant = self._slots.copy(), self._outdated.copy(), self._former, self._vacant
+
+        def restore() -> None:
+            restore_area()
+            self.area, self._slots, self._outdated, self._former, self._vacant = area, slots, outdated, former, vacant
+
+        return restore
 
     def with_uuid(self, uuid: UUID) -> list[NamespaceLabel]:
         """The labels of a namespace in the order of their slots: one, or several in a damaged area."""
@@ -248,7 +271,7 @@ class MappingLabels:
         """Track nothing (nd_mapping_free_labels)."""
         self._slots.clear()
         self._outdated.clear()
-        self._former.clear()
+        self._former = []
         self._vacant = 0
 
     def mark_outdated(self, uuid: UUID) -> None:

@@ -115,13 +115,25 @@ class NamespacePmem(UuidHolder, NamespaceDevice):
     def update_labels(self) -> None:
         """Write labels to all DIMMs, or delete them once the namespace is empty.
 
-        Nothing is written while it is bound or claimed, and before it has a uuid.
+        Nothing is written while it is bound or claimed, and before it has a uuid.  A host that refuses a write
+        (OSError) has refused all of them.
         """
         if self.driver or self.claim or self.uuid is None:
             return
+        mappings = self.region.mappings
+        undo = [_labels(mapping).undo() for mapping in mappings if mapping.labels and mapping.dimm.data]
+        try:
+            with self.system.transaction():
+                self._update_labels(self.uuid)
+        except OSError:
+            for restore in undo:
+                restore()
+            raise
+
+    def _update_labels(self, identity: uuid.UUID) -> None:
         if self.size == 0:
             for mapping in self.region.mappings:
-                _labels(mapping).delete(self.uuid)
+                _labels(mapping).delete(identity)
             return
         for position, mapping in enumerate(self.region.mappings):
             _labels(mapping).prepare(len(_data(mapping).dpa))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from nvdimmfs.formats.label import LABEL_SIZES_BY_VERSION
 from nvdimmfs.machine_file.model import LabelAreaDescription
 from nvdimmfs.media.base import Media, MediaError
-from nvdimmfs.media.file import FileMedia
+from nvdimmfs.media.journal import Journal, sync_folder
 from nvdimmfs.media.memory import MemoryMedia
 from nvdimmfs.media.populated import PopulatedMedia
 from nvdimmfs.nd.label import init_label_area
@@ -24,6 +26,8 @@ class Storage(ABC):
 
     #: Whether nothing was stored here before.
     is_new = True
+    #: What makes several writes one; None for media that do not outlive the machine.
+    journal: Journal | None = None
 
     def __init__(self) -> None:
         self._media: dict[tuple[int, int], Media] = {}
@@ -48,27 +52,24 @@ class Storage(ABC):
             media.write(0, description.first_bytes())
         return media
 
-    def forget(self, start: int, size: int) -> None:
-        """Discard the content of a range, which then reads as zeros."""
-        media = self._media.pop((start, size), None)
-        if media:
-            media.zero(0, size)
-            media.close()
+    def forget(self, areas: Iterable[str], ranges: Iterable[tuple[int, int]]) -> None:
+        """Discard label areas and ranges, by name or by start and size: they are new when they are opened again."""
+        gone = [self._label_areas.pop(name) for name in areas if name in self._label_areas]
+        gone += [self._media.pop(range_) for range_ in ranges if range_ in self._media]
+        self.discard(gone)
 
-    def forget_label_area(self, name: str) -> None:
-        """Discard the content of a label area, which is then new."""
-        area = self._label_areas.pop(name, None)
-        if area:
-            area.close()
-            self.remove_label_area(name)
+    def discard(self, media: Sequence[Media]) -> None:
+        """Close media and discard their bytes."""
+        for gone in media:
+            gone.close()
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """A context whose writes to all media outlive the process together or not at all, see `media.journal`."""
+        return self.journal.transaction() if self.journal else nullcontext()
 
     @abstractmethod
     def has_booted(self) -> None:
         """The initial content of all media is written: from now on, they belong to the user."""
-
-    @abstractmethod
-    def remove_label_area(self, name: str) -> None:
-        """Remove a closed label area."""
 
     @abstractmethod
     def create_label_area(self, name: str, size: int) -> tuple[Media, bool]:
@@ -116,19 +117,25 @@ class MemoryStorage(Storage):
     def create_label_area(self, name: str, size: int) -> tuple[Media, bool]:  # noqa: ARG002  # memory needs no names
         return MemoryMedia(size), True
 
-    def remove_label_area(self, name: str) -> None:
-        """Nothing to do: closing it discarded it."""
-
 
 class FolderStorage(Storage):
     """One sparse file per range, named after its first and last address, in a folder that one machine at a time uses.
 
     A boot that is interrupted, for example by SIGKILL, leaves a list of the files that it created.  The next boot
-    creates them again: otherwise it would treat a label area without labels as the user's.
+    creates them again: otherwise it would treat a label area without labels as the user's.  The same list completes the
+    removal of files that is interrupted.
+
+    Attributes:
+        folder: the folder.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """`MediaError` when the folder cannot be used or another machine uses it."""
+    def __init__(self, folder: Path, *, durable: bool = True) -> None:
+        """`MediaError` when the folder cannot be used or another machine uses it.
+
+        Args:
+            folder: the folder; it is created if it is missing.
+            durable: as `Journal.durable`.
+        """
         super().__init__()
         self.folder = folder
         try:
@@ -137,47 +144,83 @@ class FolderStorage(Storage):
         except OSError as error:
             raise MediaError(f"{folder}: cannot keep media there: {error.strerror}") from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            self._take_lock()
+            self.journal = self._journal = Journal(folder, durable=durable)
+            self._list = folder / _LIST_OF_FILES_IN_THE_MAKING
+            self._is_booting = True
+            self._created: list[Media] = []
+            self._paths: dict[Media, Path] = {}
+            self._remove_half_made_files()
+        except BaseException:
             os.close(self._lock)
-            raise MediaError(
-                f"{folder}: in use by another machine; unmount it first or choose another folder"
-            ) from error
-        self._list = folder / _LIST_OF_FILES_IN_THE_MAKING
-        self._is_booting = True
-        self._remove_half_made_files()
+            raise
         self.is_new = not any(folder.glob("*.img"))
+        self._journal.is_on = not self.is_new  # a first boot that is interrupted starts again with an empty folder
 
     def has_booted(self) -> None:
+        if self._created and self._journal.durable:
+            for media in self._created:
+                media.flush()
+            sync_folder(self.folder)
+        self._created.clear()
         self._is_booting = False
         self._list.unlink(missing_ok=True)
+        self._journal.is_on = True
+
+    def label_area(self, name: str, description: LabelAreaDescription) -> Media:
+        area = super().label_area(name, description)
+        if not self._is_booting:  # a module was loaded again
+            self._list.unlink(missing_ok=True)
+        return area
 
     def create(self, start: int, size: int) -> Media:
         path = self.folder / f"pmem-{start:x}-{start + size - 1:x}.img"
-        if not path.exists():
-            self._list_as_half_made(path)
-        return FileMedia(path, size)
+        if self._is_booting and not path.exists():
+            self._list_as_half_made([path])
+        return self._open(path, size)
 
     def create_label_area(self, name: str, size: int) -> tuple[Media, bool]:
-        path = self._label_path(name)
+        path = self.folder / f"labels-{name}.img"
         is_new = not path.exists()
         if is_new:
-            self._list_as_half_made(path)
-        return FileMedia(path, size), is_new
+            self._list_as_half_made([path])
+        return self._open(path, size), is_new
 
-    def remove_label_area(self, name: str) -> None:
-        self._label_path(name).unlink()
+    def discard(self, media: Sequence[Media]) -> None:
+        """Remove the files; if that is interrupted, the next opening of the folder removes the others."""
+        paths = [self._paths.pop(gone) for gone in media]
+        super().discard(media)
+        self._list_as_half_made(paths)
+        for path in paths:
+            path.unlink()
+        self._list.unlink(missing_ok=True)
 
-    def _label_path(self, name: str) -> Path:
-        return self.folder / f"labels-{name}.img"
+    def _open(self, path: Path, size: int) -> Media:
+        is_new = not path.exists()
+        media = self._journal.open(path, size)
+        self._paths[media] = path
+        if is_new and self._is_booting:
+            self._created.append(media)
+        return media
 
-    def _list_as_half_made(self, path: Path) -> None:
-        if self._is_booting:
-            with self._list.open("a") as names:
-                names.write(f"{path.name}\n")
+    def _take_lock(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MediaError(
+                f"{self.folder}: in use by another machine; unmount it first or choose another folder"
+            ) from None
+        except OSError as error:
+            raise MediaError(
+                f"{self.folder}: cannot be locked: {error.strerror}; choose a folder on another file system"
+            ) from error
+
+    def _list_as_half_made(self, paths: Iterable[Path]) -> None:
+        with self._list.open("a") as names:
+            names.write("".join(f"{path.name}\n" for path in paths))
 
     def _remove_half_made_files(self) -> None:
-        """Remove the files of an interrupted boot, which no user has seen."""
+        """Remove the files of an interrupted boot, which no user has seen, or those that were to be removed."""
         if not self._list.exists():
             return
         names = self._list.read_text(errors="replace").splitlines()
@@ -188,4 +231,5 @@ class FolderStorage(Storage):
 
     def close(self) -> None:
         super().close()
+        self._journal.close()
         os.close(self._lock)

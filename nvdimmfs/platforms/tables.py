@@ -42,10 +42,10 @@ class PlatformTables:
 
     def forget(self, table: model.BusDescription) -> None:
         """Discard all bytes of a bus, whose memory belonged to the driver and is freed."""
-        for dimm in table.dimms:
-            self.storage.forget_label_area(label_area_name(table, dimm))
-        for range_ in table.ranges:
-            self.storage.forget(range_.start, range_.size)
+        self.storage.forget(
+            (label_area_name(table, dimm) for dimm in table.dimms),
+            ((range_.start, range_.size) for range_ in table.ranges),
+        )
 
 
 def label_area_name(table: model.BusDescription, dimm: model.DimmDescription) -> str:

@@ -205,7 +205,7 @@ class ToyMachine:
         self.clock = None
 
     @classmethod
-    def described(cls, *_description: object) -> ToyMachine:
+    def described(cls, *_description: object, **_options: object) -> ToyMachine:
         return cls()
 
     def close(self) -> None:

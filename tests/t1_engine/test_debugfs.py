@@ -30,6 +30,7 @@ FILES = {
     "layout": 0o444,
     "translate": 0o644,
     "fail_registration": 0o644,
+    "power_cut": 0o644,
     "clock": 0o644,
     "modules": 0o644,
     "fail_altmap": 0o644,

@@ -1,0 +1,303 @@
+"""A host that refuses to store what a store writes, and a power cut that the user orders."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from media_cuts import (
+    Act,
+    abandon,
+    booted,
+    content,
+    copied,
+    counting,
+    create,
+    disk_write,
+    idle,
+    interleaved,
+    label_ioctl,
+    legacy,
+    personality,
+    refusing,
+    resize,
+    seen,
+    seen_after_boot,
+    unbind_region,
+    write,
+)
+from poke import DEBUG, Hands
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.machine_file.model import MachineDescription
+from nvdimmfs.media.base import MediaError
+from nvdimmfs.media.journal import Journal
+from nvdimmfs.nd.dimm import DimmDevice
+from nvdimmfs.nd.label import LabelStorage
+
+NS = "namespace0.0"
+TWO_DIMMS = interleaved(2, "1.2")
+
+#: Stores on a machine that has just booted; only the last act writes to media.
+STORES: dict[str, tuple[MachineDescription, list[Act], list[Act]]] = {
+    "create": (TWO_DIMMS, [], create(0)[1:]),
+    "uuid": (TWO_DIMMS, create(0), [idle(NS), write(f"{NS}/uuid", str(UUID(int=5)))]),
+    "alt_name": (TWO_DIMMS, create(0), [idle(NS), write(f"{NS}/alt_name", "new")]),
+    "delete": (TWO_DIMMS, create(0), [idle(NS), resize(NS, 0)]),
+    "label ioctl": (TWO_DIMMS, create(0), [unbind_region, label_ioctl(1, 4000, b"\xa5" * 3000)]),
+    "pfn": (legacy(), [], personality("pfn", NS, 1, mode="pmem")),
+    "dax": (legacy(), [], personality("dax", NS, 1, mode="pmem")),
+    "btt": (legacy(), [], personality("btt", NS, 1, sector_size=512)),
+    "sectors": (
+        legacy(),
+        personality("btt", NS, 1, sector_size=512),
+        [disk_write("pmem0s", 4096, b"\x5a" * 1024)],
+    ),
+}
+
+
+#: Stores that do again what was refused, where the kernel refuses to do the same twice: a namespace keeps in memory the
+#: uuid that it could not write to its labels (uuid_store, drivers/nvdimm/namespace_devs.c, Linux 6.1).
+AGAIN = {"uuid": write(f"{NS}/alt_name", "again")}
+
+
+@pytest.fixture(autouse=True)
+def quick_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test here loses the host's page cache."""
+    for name in ("fdatasync", "fsync"):
+        monkeypatch.setattr(os, name, lambda descriptor: None)
+
+
+class Stage:
+    """A machine on which all acts of a store but the last have been done.
+
+    Attributes:
+        hands: the machine.
+        last: the last act.
+        before: the content of the media.
+    """
+
+    def __init__(self, name: str, tmp_path: Path) -> None:
+        self.description, earlier, acts = STORES[name]
+        self.folder = tmp_path / "media"
+        hands = booted(self.description, self.folder)
+        for act in earlier:
+            act(hands)
+        hands.machine.close()
+        self.hands = booted(self.description, self.folder)
+        if name == "create":
+            create(0)[0](self.hands)
+        for act in acts[:-1]:
+            act(self.hands)
+        self.last = acts[-1]
+        self._copy = tmp_path / "copy"
+        self.before = self.content()
+
+    def content(self) -> dict[tuple[str, int], bytes]:
+        """The content of the media, as it would be if the process ended now."""
+        return content(copied(self.folder, self._copy))
+
+
+def calls_of(name: str, tmp_path: Path) -> list[str]:
+    """The system calls of the store's last act."""
+    stage = Stage(name, tmp_path / "counted")
+    names: list[str] = []
+    with counting().patched() as host:
+        host.answer = lambda _count, call: names.append(call)
+        stage.last(stage.hands)
+    abandon(stage.hands.machine)
+    return names
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT], ids=errno.errorcode.get)
+@pytest.mark.parametrize("name", STORES)
+def test_what_a_host_refuses_is_refused_whole(name: str, error: int, tmp_path: Path) -> None:
+    """At each call up to the one that makes the record durable; the store succeeds once the host accepts it."""
+    calls = calls_of(name, tmp_path)
+    for number in range(1, calls.index("fdatasync") + 2):
+        stage = Stage(name, tmp_path / str(number))
+        with (
+            refusing(lambda count, refused=number: count == refused, error).patched(),
+            pytest.raises((OSError, KernelError)) as refusal,
+        ):
+            stage.last(stage.hands)
+        assert refusal.value.errno == error, f"call {number}"
+        assert stage.content() == stage.before
+        assert_labels_agree(stage.hands)
+        AGAIN.get(name, stage.last)(stage.hands)
+        stage.hands.machine.close()
+        assert content(stage.folder) != stage.before
+        seen_after_boot(stage.description, stage.folder)
+    assert len(calls) > calls.index("fdatasync") + 1
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_what_was_accepted_and_then_failed_is_completed_by_the_next_mount(
+    name: str, tmp_path: Path, log_watch: Any
+) -> None:
+    """The host's disk fails between the journal and the media: readers see the store, nothing else can be stored."""
+    calls = calls_of(name, tmp_path)
+    log_watch.expect("the journal keeps writes that failed")
+    stage = Stage(name, tmp_path / "whole")
+    stage.last(stage.hands)
+    expected, tree = stage.content(), seen(stage.hands)
+    abandon(stage.hands.machine)
+    for number in range(calls.index("fdatasync") + 2, len(calls) + 1):
+        stage = Stage(name, tmp_path / str(number))
+        with refusing(lambda count, refused=number: count == refused, errno.EIO).patched():
+            stage.last(stage.hands)
+        assert seen(stage.hands) == tree
+        with pytest.raises((OSError, KernelError)) as refusal:
+            disk_or_label(stage.hands)
+        assert refusal.value.errno == errno.EIO
+        stage.hands.machine.close()
+        assert content(stage.folder) == expected
+        seen_after_boot(stage.description, stage.folder)
+
+
+def disk_or_label(hands: Hands) -> None:
+    """Write something."""
+    hands.machine.storage.media(*next(iter(hands.machine.storage._media))).write(0, b"x")
+
+
+def assert_labels_agree(hands: Hands) -> None:
+    """The copies of the label areas in memory are those on media."""
+    nd_bus = hands.machine.nd_bus
+    assert nd_bus is not None
+    for device in nd_bus.members.values():
+        if isinstance(device, DimmDevice) and device.data is not None:
+            area = LabelStorage(device.data.labels.media)
+            assert area.active() == device.data.labels.active()
+            assert (area.current, area.index) == (device.data.labels.current, device.data.labels.index)
+
+
+class TestReplay:
+    """Completing what a killed process could not complete."""
+
+    def test_a_host_that_refuses_it_keeps_the_machine_from_booting(self, tmp_path: Path) -> None:
+        stage = killed_stage(tmp_path)
+        place = copied(stage.folder, tmp_path / "completed")
+        with counting().patched() as host:
+            Journal(place)
+        assert host.count > 4
+        for number in range(1, host.count + 1):
+            place = copied(stage.folder, tmp_path / "refused")
+            with (
+                refusing(lambda count, refused=number: count == refused, errno.ENOSPC).patched(),
+                pytest.raises(MediaError, match="cannot complete the last writes: No space left on device"),
+            ):
+                Journal(place)
+            assert content(place) == stage.content()
+
+    def test_a_journal_of_another_version_is_not_guessed_at(self, tmp_path: Path) -> None:
+        stage = killed_stage(tmp_path)
+        with (stage.folder / ".journal").open("r+b") as journal:
+            journal.seek(16)
+            journal.write(b"\x02")
+        assert "has version 2; this release reads version 1" in str(not_booted(stage))
+
+    @pytest.mark.parametrize("damage", [b"x", b"nvdimmfs journal\x01\0\0\0" + bytes(12)])
+    def test_a_damaged_journal_is_reported(self, damage: bytes, tmp_path: Path) -> None:
+        stage = killed_stage(tmp_path)
+        (stage.folder / ".journal").write_bytes(damage)
+        assert "the journal of the media" in str(not_booted(stage))
+
+    @pytest.mark.parametrize("empty", [b"", bytes(4096)])
+    def test_a_journal_that_was_never_begun_holds_nothing(self, empty: bytes, tmp_path: Path) -> None:
+        stage = killed_stage(tmp_path)
+        (stage.folder / ".journal").write_bytes(empty)
+        assert not_booted(stage) is None
+        assert not (stage.folder / ".journal").exists()
+
+    def test_a_file_that_the_user_has_removed_is_left_out(self, tmp_path: Path) -> None:
+        stage = killed_stage(tmp_path)
+        next(stage.folder.glob("labels-*.img")).unlink()
+        assert not_booted(stage) is None
+
+
+def killed_stage(tmp_path: Path) -> Stage:
+    """A machine that was killed after a store."""
+    stage = Stage("alt_name", tmp_path)
+    stage.last(stage.hands)
+    abandon(stage.hands.machine)
+    return stage
+
+
+def not_booted(stage: Stage) -> MediaError | None:
+    """Why the machine does not boot; None if it does."""
+    try:
+        hands = booted(stage.description, stage.folder)
+    except MediaError as error:
+        return error
+    hands.machine.close()
+    return None
+
+
+class TestPowerCut:
+    """`power_cut` of the debug folder."""
+
+    @pytest.mark.parametrize("name", STORES)
+    def test_media_hold_the_writes_before_it_in_the_order_of_the_engine(self, name: str, tmp_path: Path) -> None:
+        """Each cut shows more of the store, as hardware does; the machine boots after each."""
+        contents = []
+        for writes in range(40):
+            stage = Stage(name, tmp_path / str(writes))
+            stage.hands.write(f"{DEBUG}/power_cut", f"{writes}\n")
+            try:
+                stage.last(stage.hands)
+            except (OSError, KernelError) as refusal:
+                assert refusal.errno == errno.EIO  # noqa: PT017
+                assert stage.hands.debug("power_cut") == "0\n"
+            else:
+                break
+            seen(stage.hands)
+            found = stage.content()
+            stage.hands.machine.close()
+            assert content(stage.folder) == found
+            seen_after_boot(stage.description, stage.folder)
+            contents.append(found)
+        assert contents[0] == stage.before
+        assert stage.content() not in contents[: len(contents) // 2]
+        stage.hands.machine.close()
+
+    def test_a_label_on_one_dimm_only_makes_the_region_unreachable(self, tmp_path: Path) -> None:
+        """As in the kernel: the scan of a region gives up on the first namespace that is incomplete."""
+        hands = booted(TWO_DIMMS, tmp_path)
+        for act in create(0):
+            act(hands)
+        hands.machine.close()
+        hands = booted(TWO_DIMMS, tmp_path)
+        create(1)[0](hands)
+        hands.write(f"{DEBUG}/power_cut", "2")
+        with pytest.raises(OSError, match="power"):
+            create(1)[1](hands)
+        hands.machine.close()
+        hands = booted(TWO_DIMMS, tmp_path)
+        assert hands.names("namespace") == []
+        hands.machine.close()
+
+    def test_it_can_be_revoked_until_it_happens(self, tmp_path: Path) -> None:
+        hands = booted(legacy(), tmp_path)
+        assert hands.debug("power_cut") == "none\n"
+        hands.write(f"{DEBUG}/power_cut", "2")
+        disk_write("pmem0", 0, b"one")(hands)
+        assert hands.debug("power_cut") == "1\n"
+        hands.write(f"{DEBUG}/power_cut", "none")
+        disk_write("pmem0", 0, b"two")(hands)
+        hands.write(f"{DEBUG}/power_cut", "0")
+        assert hands.refused(f"{DEBUG}/power_cut", "none") == errno.EBUSY
+        hands.machine.close()
+
+    @pytest.mark.parametrize("text", ["", "-1", "1 2", "soon", "9" * 10, "0x1"])
+    def test_only_a_number_is_an_order(self, text: str, tmp_path: Path) -> None:
+        hands = booted(legacy(), tmp_path)
+        assert hands.refused(f"{DEBUG}/power_cut", f"{text}\n") == errno.EINVAL
+        hands.machine.close()
+
+    def test_media_in_memory_are_gone_anyway(self) -> None:
+        hands = Hands.on("64M!4G")
+        assert hands.refused(f"{DEBUG}/power_cut", "1") == errno.EOPNOTSUPP
