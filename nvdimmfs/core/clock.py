@@ -12,6 +12,7 @@ import enum
 import heapq
 import time
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 from attrs import define, field
 
@@ -70,6 +71,9 @@ class Clock:
         is_booting: user space does not run yet, and no act counts as its.
         earlier: called when an event is scheduled that is due before all others.
     """
+
+    #: Not part of a snapshot.
+    UNSAVED: ClassVar[frozenset[str]] = frozenset({"earlier", "_host"})
 
     def __init__(
         self,
@@ -137,6 +141,20 @@ class Clock:
         if self._started_at is None:
             self._started_at = self._host()
             self.earlier()
+
+    def count(self) -> None:
+        """Add the time that has passed on the host to the time that was counted, before a snapshot."""
+        self._time = self.now
+        self._count_from_now()
+
+    def resume(self) -> None:
+        """Go on from the time of a snapshot, as if none had passed since `count`."""
+        self._count_from_now()
+        self.earlier()
+
+    def _count_from_now(self) -> None:
+        if self._started_at is not None:
+            self._started_at = self._host()
 
     def schedule(self, duration: Duration | int, work: Callable[[], None], what: str = "") -> Event:
         """Schedule work.

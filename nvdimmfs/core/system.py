@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import ClassVar
 
 from nvdimmfs.core.clock import Clock, ClockMode
 from nvdimmfs.core.device_number import DeviceNumber, Numbered
@@ -33,6 +34,9 @@ class System:
         writes: the number of writes to attributes so far.
         transaction: makes a context whose writes to media survive the end of this process together or not at all.
     """
+
+    #: Not part of a snapshot.
+    UNSAVED: ClassVar[frozenset[str]] = frozenset({"keyring", "_uevent_listeners"})
 
     def __init__(self, kernel: Kernel = KERNEL_6_1, clock: ClockMode = ClockMode.REAL) -> None:
         self.kernel = kernel

@@ -161,6 +161,16 @@ class Inodes:
         inode.entry = None
         return inode if inode.lookups else None
 
+    def restored(self) -> list[Node]:
+        """The nodes of the tree that the kernel refers to, after a reset, which may have put some back.
+
+        Those can be reached again.
+        """
+        for number in [number for number in self.unreachable if not self._inodes[number].removed]:
+            self.unreachable.discard(number)
+            self.stale_names.pop(number, None)
+        return [inode.node for inode in self._inodes.values() if inode.lookups and not inode.removed]
+
     def discard(self, node: Node) -> None:
         """Drop the inode of a node that leaves the tree, unless the kernel still refers to it."""
         inode = self._inodes.get(node.ino)

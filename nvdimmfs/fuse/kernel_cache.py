@@ -153,6 +153,13 @@ class KernelCache:
         if isinstance(node, Directory):
             self._attributes_changed(directory)
 
+    def restored(self) -> None:
+        """Everything may have changed: modes, sizes, and the bytes of devices."""
+        for node in self._inodes.restored():
+            self._inodes.outdate(node)
+            stale = self._stale.pages if isinstance(node, BinaryFile) else self._stale.attributes
+            stale[InodeT(node.ino)] = None
+
     def size_moved(self, attribute: Attribute[object]) -> None:
         """The kernel's cached size of an attribute has grown, because of a write beyond the attribute's end.
 

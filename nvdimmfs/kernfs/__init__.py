@@ -4,6 +4,7 @@ It depends on neither devices nor FUSE: unit tests read and write its nodes dire
 """
 
 from nvdimmfs.kernfs.channel import Channel, Session
+from nvdimmfs.kernfs.checkpoint import TreeCheckpoint
 from nvdimmfs.kernfs.files import FileKind, Files, FileTable, LinkKind, joined
 from nvdimmfs.kernfs.node import (
     ATTRIBUTE_SIZE,
@@ -36,6 +37,7 @@ __all__ = [
     "Session",
     "Symlink",
     "Tree",
+    "TreeCheckpoint",
     "TreeListener",
     "joined",
 ]

@@ -6,7 +6,7 @@ import errno
 import itertools
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from nvdimmfs.errors import KernelError
 
@@ -75,6 +75,13 @@ class TreeListener(Protocol):
     def notified(self, node: Node) -> None:
         """The content of `node` changed in a way that wakes poll(2)."""
 
+    def restored(self) -> None:
+        """The tree was reset to a checkpoint.
+
+        The other methods were called for the nodes that this removed, added or notified.  Modes, and the content of
+        files, may have changed in addition.
+        """
+
 
 class Node:
     """A named place in the tree.
@@ -86,6 +93,9 @@ class Node:
     """
 
     __slots__ = ("_ino", "mode", "name", "parent")
+
+    #: Not part of a snapshot: no number is used twice, not even after a reset.
+    UNSAVED: ClassVar[frozenset[str]] = frozenset({"_ino"})
 
     #: The path before the node was removed; empty until then, and always for nodes other than directories.
     _former_path = ""
@@ -340,6 +350,31 @@ class Directory(Node):
             node = child
         return node
 
+    def adopt(self, node: Attribute[object] | Directory) -> None:
+        """Replace the node of that name, which has just been instantiated, by one that stood for the same file before.
+
+        So an open file, or a working directory, stays valid if the directory is reset to a state in which the node was
+        not instantiated yet.
+        """
+        new = self.get(node.name)
+        assert new is not None, f"{self.path} has no {node.name}"
+        node.mode, node.parent, new.parent = new.mode, self, None
+        if isinstance(node, Attribute) and isinstance(new, Attribute):
+            node.ops, node.subject, node.events = new.ops, new.subject, new.events
+        elif isinstance(node, Directory) and isinstance(new, Directory):
+            node._nodes, node._pending, node._has_lazy_links = new._nodes, new._pending, new._has_lazy_links
+            node.subdirectories = new.subdirectories
+        self._nodes[node.name] = node
+
+    @property
+    def pending(self) -> Collection[str]:
+        """The names of nodes that are not instantiated yet, other than links."""
+        return self._pending
+
+    def detach(self, path: str) -> None:
+        """Mark it as removed, with everything below it; it was at `path`."""
+        _detach(self, path)
+
     def clear(self) -> None:
         """Forget all nodes, when the directory is removed from the tree."""
         self._nodes, self._pending, self._has_lazy_links, self.subdirectories = {}, (), False, 0
@@ -378,6 +413,9 @@ class Tree:
         listeners: receive every change.
     """
 
+    #: Not part of a snapshot.
+    UNSAVED: ClassVar[frozenset[str]] = frozenset({"_inos", "listeners"})
+
     def __init__(self) -> None:
         self._inos = itertools.count(1)
         self.listeners: list[TreeListener] = []
@@ -408,6 +446,10 @@ class Tree:
     def removed(self, directory: Directory, node: Node) -> None:
         for listener in self.listeners:
             listener.removed(directory, node)
+
+    def restored(self) -> None:
+        for listener in self.listeners:
+            listener.restored()
 
     def notified(self, node: Node) -> None:
         for listener in self.listeners:

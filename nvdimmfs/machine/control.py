@@ -256,6 +256,9 @@ class Watcher:
     def notified(self, node: Node) -> None:
         """Ignored: the FUSE mount wakes pollers."""
 
+    def restored(self) -> None:
+        """Ignored: entries that came or went were reported."""
+
     def _report_entry(self, directory: Directory, node: Node, *, present: bool) -> None:
         path = self._directories.get(directory)
         if path is None:

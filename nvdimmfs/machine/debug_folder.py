@@ -19,6 +19,7 @@ from nvdimmfs.core.system import System
 from nvdimmfs.errors import ERRNO_NAMES, KernelError
 from nvdimmfs.kernels.durations import MICROSECOND, MILLISECOND, MINUTE, SECOND, duration_text
 from nvdimmfs.kernfs import Attribute, Channel
+from nvdimmfs.machine.checkpoint import CheckpointError, Checkpoints
 from nvdimmfs.machine.control import ControlSession
 from nvdimmfs.machine.layout import layout_json
 from nvdimmfs.machine.persistent_memory import PersistentMemory
@@ -54,12 +55,14 @@ class Debugger:
         memory: the machine's physical memory.
         persistent_memory: its modules and the objects that they have created.
         clock: the machine's clock.
+        checkpoints: its last checkpoint.
         query: the last query written to `translate`.
     """
 
     memory: Memory
     persistent_memory: PersistentMemory
     clock: Clock
+    checkpoints: Checkpoints
     query: PageQuery | None = None
 
 
@@ -86,10 +89,12 @@ class DebugFile:
         self.write(debugger, data)
 
 
-def create_debug_files(system: System, memory: Memory, persistent_memory: PersistentMemory) -> None:
+def create_debug_files(
+    system: System, memory: Memory, persistent_memory: PersistentMemory, checkpoints: Checkpoints
+) -> None:
     """Create the folder."""
     folder = debugfs(system).directory("nvdimmfs")
-    debugger = Debugger(memory, persistent_memory, system.clock)
+    debugger = Debugger(memory, persistent_memory, system.clock, checkpoints)
     for name, file in DEBUG_FILES.items():
         folder.add(Attribute(name, file.permissions, file, debugger))
     modules = persistent_memory.modules
@@ -196,6 +201,28 @@ def _store_clock(debugger: Debugger, data: bytes) -> None:
     debugger.clock.advance(nanoseconds)
 
 
+def _show_checkpoint(debugger: Debugger) -> str:
+    """Whether there is a checkpoint."""
+    return "none\n" if debugger.checkpoints.last is None else "taken\n"
+
+
+def _store_checkpoint(debugger: Debugger, data: bytes) -> None:
+    """`take` saves the machine's state, `reset` goes back to it.
+
+    EINVAL for any other text, and for a reset without a checkpoint; EOPNOTSUPP for a machine with --media.
+    """
+    text = line(data).strip()
+    try:
+        if text == "take":
+            debugger.checkpoints.take()
+        elif text == "reset":
+            debugger.checkpoints.reset()
+        else:
+            raise KernelError(errno.EINVAL, f"{text!r} is neither take nor reset")
+    except CheckpointError as refusal:
+        raise KernelError(errno.EINVAL if text == "reset" else errno.EOPNOTSUPP, str(refusal)) from None
+
+
 def _seconds(nanoseconds: int) -> str:
     return f"{nanoseconds // SECOND}.{nanoseconds % SECOND:09} s"
 
@@ -220,6 +247,7 @@ DEBUG_FILES = {
     "translate": DebugFile(_show_translate, _store_translate),
     "fail_registration": DebugFile(_show_fail_registration, _store_fail_registration),
     "clock": DebugFile(_show_clock, _store_clock),
+    "checkpoint": DebugFile(_show_checkpoint, _store_checkpoint),
     "modules": DebugFile(_show_modules, _store_modules),
     "power_cut": DebugFile(_show_power_cut, _store_power_cut),
     "fail_altmap": DebugFile(_show_fail_altmap, _store_fail_altmap),

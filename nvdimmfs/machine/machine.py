@@ -17,6 +17,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.durations import BOOT
 from nvdimmfs.kernels.kernel import KERNEL_6_1, KERNELS, Kernel
 from nvdimmfs.kernfs import Tree
+from nvdimmfs.machine.checkpoint import Checkpoint, Checkpoints
 from nvdimmfs.machine.debug_folder import create_debug_files
 from nvdimmfs.machine.first_boot import NewMachineError, SysfsWriter
 from nvdimmfs.machine.persistent_memory import PersistentMemory
@@ -69,7 +70,8 @@ class Machine:
         self.persistent_memory = PersistentMemory(
             self.system, memory, PlatformTables(storage, tables), platform_bus, acpi_bus
         )
-        create_debug_files(self.system, memory, self.persistent_memory)
+        self._checkpoints = Checkpoints(self, self.system, storage)
+        create_debug_files(self.system, memory, self.persistent_memory, self._checkpoints)
         create_proc_files(self.system, memory, self.persistent_memory.modules, self.persistent_memory.blocks)
 
     @classmethod
@@ -179,6 +181,17 @@ class Machine:
     def tree(self) -> Tree:
         """The tree whose root holds sys, dev and proc."""
         return self.system.tree
+
+    def checkpoint(self) -> Checkpoint:
+        """Save the state: bytes, labels, claims, bindings, numbers, modules, settings and the clock.  CheckpointError.
+
+        `with machine.checkpoint():` resets the machine at the end.
+        """
+        return self._checkpoints.take()
+
+    def reset(self) -> None:
+        """Go back to the last checkpoint.  CheckpointError when there is none."""
+        self._checkpoints.reset()
 
     def close(self) -> None:
         """Flush and close the media.  The machine must not be used afterwards."""

@@ -59,6 +59,9 @@ class UnreadableAttributes:
     def notified(self, node: Node) -> None:
         """Ignored: the next read fails as before."""
 
+    def restored(self) -> None:
+        """Ignored: a node that was made unreadable is so at each checkpoint."""
+
 
 def make_unreadable(attribute: Attribute[object], name: str) -> None:
     """Make reads of an attribute fail with the errno of that name."""

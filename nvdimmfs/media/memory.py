@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from nvdimmfs.media.base import Media
 
@@ -20,6 +20,7 @@ class MemoryMedia(Media):
         self._size = size
         self._chunks: dict[int, bytearray] = {}
         self._order: list[int] = []  # the keys of _chunks, sorted, so that zero() finds the chunks in a range
+        self._shared: set[int] = set()  # the chunks that a saved state has, too: they are copied before they change
 
     @property
     def size(self) -> int:
@@ -66,6 +67,16 @@ class MemoryMedia(Media):
             self._wipe(last, 0, keep)
         self._drop(first, last)
 
+    def saved(self) -> Callable[[], None]:
+        """Save the contents, at a cost per chunk that does not depend on its bytes, see `nvdimmfs.snapshot`."""
+        chunks, order, shared = dict(self._chunks), list(self._order), frozenset(self._chunks)
+        self._shared = set(shared)
+
+        def restore() -> None:
+            self._chunks, self._order, self._shared = dict(chunks), list(order), set(shared)
+
+        return restore
+
     def flush(self) -> None:
         """Do nothing: the contents are only in memory."""
 
@@ -78,18 +89,21 @@ class MemoryMedia(Media):
         if chunk is None:
             chunk = self._chunks[index] = bytearray(CHUNK_SIZE)
             self._order.insert(bisect_left(self._order, index), index)
+        elif self._shared and index in self._shared:
+            self._shared.remove(index)
+            chunk = self._chunks[index] = bytearray(chunk)
         return chunk
 
     def _wipe(self, index: int, start: int, end: int) -> None:
-        chunk = self._chunks.get(index)
-        if chunk is not None:
-            chunk[start:end] = bytes(end - start)
+        if index in self._chunks:
+            self._chunk(index)[start:end] = bytes(end - start)
 
     def _drop(self, first: int, last: int) -> None:
         """Free the chunks from `first` up to, not including, `last`."""
         low, high = bisect_left(self._order, first), bisect_left(self._order, last)
         for index in self._order[low:high]:
             del self._chunks[index]
+            self._shared.discard(index)
         del self._order[low:high]
 
 

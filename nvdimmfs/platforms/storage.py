@@ -29,6 +29,9 @@ class Storage(ABC):
     #: What makes several writes one; None for media that do not outlive the machine.
     journal: Journal | None = None
 
+    #: Whether a checkpoint of the machine includes the bytes.
+    can_be_reset = True
+
     def __init__(self) -> None:
         self._media: dict[tuple[int, int], Media] = {}
         self._label_areas: dict[str, Media] = {}
@@ -128,6 +131,8 @@ class FolderStorage(Storage):
     Attributes:
         folder: the folder.
     """
+
+    can_be_reset = False
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
         """`MediaError` when the folder cannot be used or another machine uses it.
