@@ -36,10 +36,10 @@ def run(arguments: argparse.Namespace) -> int:
     return act(arguments)
 
 
-def described(name_or_path: str) -> MachineDescription:
+def described(name_or_path: str, load: Callable[[str], MachineDescription] = load_machine) -> MachineDescription:
     """The machine of a --machine argument.  Several mistakes in its file go to stderr, and CommandError counts them."""
     try:
-        return load_machine(name_or_path)
+        return load(name_or_path)
     except MachineFileError as error:
         if len(error.lines) == 1:
             raise CommandError(error.lines[0], MISUSED) from None

@@ -80,8 +80,9 @@ def machine(arguments: argparse.Namespace) -> MachineDescription:
     wanted = MachineDescription(memmap=DEFAULT_MEMMAP)
     if arguments.machine is not None:
         from nvdimmfs.cli.machine import described
+        from nvdimmfs.machine_file.files import load_as_written
 
-        wanted = described(arguments.machine)
+        wanted = described(arguments.machine, load_as_written)
     if arguments.ram is not None:
         wanted = attrs.evolve(wanted, ram=_checked_ram(arguments.ram))
     if arguments.kernel is not None:
@@ -92,9 +93,7 @@ def machine(arguments: argparse.Namespace) -> MachineDescription:
         wanted = attrs.evolve(wanted, memmap=arguments.memmap)
     if wanted.memmap:
         _check_memmap(wanted.memmap, wanted.ram)
-    if arguments.machine is not None:
-        _check_changed(wanted, arguments.machine)
-    return wanted
+    return wanted if arguments.machine is None else _completed(wanted, arguments.machine)
 
 
 def is_durable(arguments: argparse.Namespace) -> bool:
@@ -104,12 +103,15 @@ def is_durable(arguments: argparse.Namespace) -> bool:
     return arguments.media_sync in (None, "store")
 
 
-def _check_changed(machine: MachineDescription, name: str) -> None:
-    """CommandError when the overrides contradict the machine file, such as RAM that overlaps a range."""
+def _completed(wanted: MachineDescription, name: str) -> MachineDescription:
+    """Fill in the defaults, which depend on the overrides.  CommandError when those contradict the machine file."""
     from nvdimmfs.machine_file.checks import problems
+    from nvdimmfs.machine_file.defaults import completed
 
+    machine = completed(wanted)
     for path, problem in problems(machine):
         raise CommandError(f"--machine {name} with these options: {path}: {problem}", MISUSED)
+    return machine
 
 
 def _check_memmap(memmap: str, ram: int) -> None:

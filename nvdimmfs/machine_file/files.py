@@ -45,15 +45,12 @@ def load_machine(name_or_path: str | Path) -> MachineDescription:
 
     A text without a slash and without .toml is a name.  MachineFileError.
     """
-    if isinstance(name_or_path, str) and is_name(name_or_path):
-        file = machines().get(name_or_path)
-        if file is None:
-            known = ", ".join(machines()) or "none"
-            hint = f"the machines are {known}; or write a path such as ./{name_or_path}"
-            raise MachineFileError([f"{name_or_path}: unknown machine; {hint}"])
-        return parse_machine(file.read_text(), str(file), name_or_path)
-    path = Path(name_or_path)
-    return parse_machine(_text_of(path), str(path), path.stem, path.parent)
+    return parse_machine(*_source(name_or_path))
+
+
+def load_as_written(name_or_path: str | Path) -> MachineDescription:
+    """Return that machine, checked but not completed, so that options can still change what defaults depend on."""
+    return _read(*_source(name_or_path))
 
 
 def is_name(text: str) -> bool:
@@ -83,12 +80,29 @@ def parse_machine(text: str, file: str, name: str = "", folder: Path | None = No
     Raises:
         MachineFileError: with all errors.
     """
+    return completed(_read(text, file, name, folder or Path()))
+
+
+def _source(name_or_path: str | Path) -> tuple[str, str, str, Path]:
+    """The text of a machine, the name of its file, its own name, and the folder that paths in it start from."""
+    if isinstance(name_or_path, str) and is_name(name_or_path):
+        file = machines().get(name_or_path)
+        if file is None:
+            known = ", ".join(machines()) or "none"
+            hint = f"the machines are {known}; or write a path such as ./{name_or_path}"
+            raise MachineFileError([f"{name_or_path}: unknown machine; {hint}"])
+        return file.read_text(), str(file), name_or_path, Path()
+    path = Path(name_or_path)
+    return _text_of(path), str(path), path.stem, path.parent
+
+
+def _read(text: str, file: str, name: str, folder: Path) -> MachineDescription:
+    """Return the machine that a text describes, checked but not completed."""
     try:
-        machine = read_machine(text)
+        machine = _named(read_machine(text), name, folder)
     except NotAMachine as error:
         raise MachineFileError(_lines(file, error.problems)) from None
-    machine = completed(_named(machine, name, folder or Path()))
-    found = list(problems(machine))
+    found = list(problems(completed(machine)))
     if found:
         raise MachineFileError(_lines(file, found))
     return machine

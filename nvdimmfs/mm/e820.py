@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -37,6 +38,9 @@ class E820Type(enum.IntEnum):
     RESERVED_KERN = 128
     SOFT_RESERVED = 0xEFFFFFFF
 
+
+#: How many texts of memmap= to keep the result of: a process builds one machine.
+_TEXTS = 4
 
 #: Types whose ranges are not merged even when they are adjacent.
 NEVER_MERGED = frozenset({E820Type.PRAM, E820Type.SOFT_RESERVED})
@@ -88,7 +92,7 @@ class E820Table:
         The table is then sanitised, if any entry began with a number or was `exactmap`.
         KernelPanic when sanitising fails.
         """
-        entries = [entry for entry in map(parse_entry, memmap.split(",")) if entry.understood]
+        entries = [entry for entry in parse_entries(memmap) if entry.understood]
         for entry in entries:
             entry.apply(self)
         if entries and not self.sanitise():
@@ -183,6 +187,12 @@ class MemmapEntry:
             table.add(self.start, self.size, self.new)
         else:
             table.remove(self.start, self.size, self.old or None)
+
+
+@functools.lru_cache(maxsize=_TEXTS)
+def parse_entries(memmap: str) -> tuple[MemmapEntry, ...]:
+    """Parse all entries of memmap=.  The check of the text, its effect and the defaults of a machine need them."""
+    return tuple(map(parse_entry, memmap.split(",")))
 
 
 def parse_entry(text: str) -> MemmapEntry:

@@ -15,7 +15,7 @@ from nvdimmfs.mm.e820 import (
     E820Type,
     KernelPanic,
     MemmapEntry,
-    parse_entry,
+    parse_entries,
     scan_number,
     scan_size,
 )
@@ -58,9 +58,9 @@ def check_memmap(text: str, ram: int = DEFAULT_RAM) -> None:
 def _entries(text: str) -> Iterator[tuple[int, MemmapEntry]]:
     """Yield each entry with its first column, counted from 1."""
     column = 1
-    for part in text.split(","):
-        yield column, parse_entry(part)
-        column += len(part) + 1
+    for entry in parse_entries(text):
+        yield column, entry
+        column += len(entry.text) + 1
 
 
 def _problem(entry: MemmapEntry, *, first: bool) -> str | None:

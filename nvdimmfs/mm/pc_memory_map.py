@@ -7,6 +7,7 @@ The map is that of a small q35 machine: RAM up to 2 GiB, a hole for devices belo
 from __future__ import annotations
 
 import contextlib
+import functools
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.e820 import E820Entry, E820Table, E820Type
@@ -28,6 +29,9 @@ HIGH_RAM_START = 4 * GIB
 
 #: The most RAM: it then ends at the last physical address.
 MAXIMUM_RAM = (1 << PHYSICAL_BITS) - HIGH_RAM_START + LOW_RAM_LIMIT
+
+#: How many memory maps to keep: defaults, checks and the boot of a machine ask for the same one.
+_MAPS = 4
 
 _ACPI_TABLES_SIZE = 136 * KIB
 
@@ -104,10 +108,15 @@ def user_table(memmap: str, ram: int = DEFAULT_RAM) -> E820Table:
     """Return that table before the kernel removes parts of the first MiB from it.  KernelPanic, ValueError."""
     if ram < MINIMUM_RAM:
         raise ValueError(f"{ram} bytes of RAM are less than {MINIMUM_RAM // MIB} MiB")
+    return E820Table(list(_user_entries(memmap, ram)))
+
+
+@functools.lru_cache(maxsize=_MAPS)
+def _user_entries(memmap: str, ram: int) -> tuple[E820Entry, ...]:
     table = _firmware_table(ram)
     table.sanitise()
     table.apply(memmap)
-    return table
+    return tuple(table.entries)
 
 
 def build_iomem(memmap: str, ram: int = DEFAULT_RAM) -> Resource:

@@ -1,0 +1,58 @@
+"""The options that select a machine: overrides, and the defaults that depend on them."""
+
+import argparse
+
+import pytest
+
+from nvdimmfs.cli import machine_options
+from nvdimmfs.cli.errors import CommandError
+from nvdimmfs.machine_file.files import load_machine
+from nvdimmfs.machine_file.model import MachineDescription
+from nvdimmfs.mm import e820, pc_memory_map
+from nvdimmfs.mm.pc_memory_map import build_iomem
+from nvdimmfs.units import GIB
+
+#: A range with a start of its own, just above the default RAM.
+PLACED = """
+[[bus]]
+[[bus.dimm]]
+size = "1G"
+[[bus.range]]
+start = "6G"
+dimms = ["0x1"]
+"""
+
+
+def selected(*words: str) -> MachineDescription:
+    parser = argparse.ArgumentParser()
+    machine_options.configure(parser)
+    return machine_options.machine(parser.parse_args(words))
+
+
+@pytest.mark.parametrize(("ram", "start"), [("2G", 4), ("4G", 6), ("8G", 10), ("1T", 1026)])
+def test_a_range_without_a_start_begins_above_the_ram_of_the_options(ram, start):
+    machine = selected("--machine", "one-dimm", "--ram", ram)
+    assert machine.buses[0].ranges[0].start == start * GIB
+
+
+def test_a_range_without_a_start_begins_above_the_memmap_of_the_options():
+    assert selected("--machine", "one-dimm", "--memmap", "1G!20G").buses[0].ranges[0].start == 21 * GIB
+
+
+def test_without_other_options_a_machine_is_as_its_file_describes_it():
+    for name in ("one-dimm", "two-socket-6way", "nfit_test"):
+        assert selected("--machine", name) == load_machine(name)
+
+
+def test_ram_that_reaches_into_a_range_with_a_start_is_refused(tmp_path):
+    (tmp_path / "placed.toml").write_text(PLACED)
+    with pytest.raises(CommandError, match=r"with these options: bus\[0\]\.range\[0\]\.start: .* overlaps RAM"):
+        selected("--machine", str(tmp_path / "placed.toml"), "--ram", "8G")
+
+
+def test_memmap_is_parsed_once_for_defaults_checks_and_boot():
+    e820.parse_entries.cache_clear()
+    pc_memory_map._user_entries.cache_clear()
+    machine = selected("--machine", "one-dimm", "--memmap", "1G!20G", "--ram", "8G")
+    build_iomem(machine.memmap, machine.ram)
+    assert e820.parse_entries.cache_info().misses == 1
