@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from types import TracebackType
 
+from nvdimmfs.errors import REMEDIES
+
 #: Exit statuses: the command failed; the command line or the machine file is wrong.
 FAILED = 1
 MISUSED = 2
@@ -30,9 +32,11 @@ def one_line(error: BaseException) -> str:
         return str(error)
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
-        if error.errno == errno.EMFILE:
-            reason += "; `ulimit -n 1024` in the shell raises the limit"
+        if error.errno in REMEDIES:
+            reason += f"; {REMEDIES[error.errno]}"
         return reason if error.filename is None else f"{error.filename or repr('')}: {reason}"
+    if isinstance(error, MemoryError):
+        return f"{os.strerror(errno.ENOMEM)}; {REMEDIES[errno.ENOMEM]}"
     if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         return one_line(error.exceptions[0])
     message = " ".join(str(error).split())

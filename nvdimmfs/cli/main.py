@@ -104,11 +104,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         _flush_stdout()
     except BrokenPipeError:
         status = PIPE_CLOSED
+    except KeyboardInterrupt:
+        return _end_by_interrupt()
     except Exception as error:
         print(f"nvdimmfs: {printable(one_line(error))}", file=sys.stderr)
         status = error.status if isinstance(error, CommandError) else FAILED
     _discard_unwritten_output()
     return status
+
+
+def _end_by_interrupt() -> int:
+    """End this process by SIGINT, so that a shell sees that its user has interrupted it."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+    return 128 + signal.SIGINT
 
 
 def _open_standard_files() -> None:

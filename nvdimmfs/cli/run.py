@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from nvdimmfs.cli import machine_options
 from nvdimmfs.cli.errors import MISUSED, CommandError, one_line
 from nvdimmfs.cli.mount import MountRequest, serve
 from nvdimmfs.cli.mount_table import absolute, require_machine
+from nvdimmfs.errors import printable
 from nvdimmfs.fuse.requirements import MountError, require_fuse
 from nvdimmfs.sandbox.command import NOT_FOUND, CommandNotStartedError
 from nvdimmfs.sandbox.errors import SandboxError
@@ -53,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         command=_command(arguments.command),
         serve=None if arguments.attach else _server(arguments),
         attach=None if arguments.attach is None else _attached_mount(arguments),
+        warn=_warn,
         private_network=arguments.net == PRIVATE,
     )
     try:
@@ -102,6 +105,10 @@ def _attached_mount(arguments: argparse.Namespace) -> Path:
     directory = absolute(arguments.attach)
     require_machine(directory)
     return directory
+
+
+def _warn(message: str) -> None:
+    print(f"nvdimmfs: warning: {printable(message)}", file=sys.stderr)
 
 
 def _exit_by_signal(number: int) -> None:

@@ -14,5 +14,7 @@ Four processes work together:
 - The *command* is what the user asked to run.  It installs a seccomp filter on itself (`seccomp`); the filter notifies
   the supervisor of ioctls on libnvdimm's and block devices and of module loading, and lets every other call pass.
 
+As root there is a fifth: the *reaper* (`reaper`) outlives the supervisor and deletes its loop devices (`loop_records`).
+
 This package makes plain system calls (`libc`) and uses no FUSE library, because only the server needs one.
 """

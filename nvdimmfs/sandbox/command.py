@@ -19,7 +19,7 @@ from attrs import frozen
 
 from nvdimmfs.sandbox import libc, seccomp
 from nvdimmfs.sandbox.calling_thread import shows_inode_numbers
-from nvdimmfs.sandbox.errors import SandboxError
+from nvdimmfs.sandbox.errors import SandboxError, step
 
 #: Files of /proc that the machine has its own of.
 MACHINE_FILES = ("iomem", "zoneinfo", "modules", "partitions")
@@ -96,11 +96,12 @@ def start(argv: Sequence[str], machine: Path, directory: Path) -> RunningCommand
     Raises:
         SandboxError: the command cannot be started; `status` is the exit status that a shell would return.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    reports, report = os.pipe()
-    supervisor = os.pidfd_open(os.getpid())
-    init = os.fork()
+    with step("start the command's processes"):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        reports, report = os.pipe()
+        supervisor = os.pidfd_open(os.getpid())
+        init = os.fork()
     if init == 0:
         _run_init(argv, machine, directory, theirs, report, supervisor)
     os.close(supervisor)
@@ -154,6 +155,8 @@ def _run_init(
     """In init: start the command, reap orphans, and exit when the command has ended."""
     try:
         libc.die_with_parent(signal.SIGKILL, supervisor)
+        # Otherwise init would hold the loop devices of disks that have gone.
+        libc.close_files_except(*libc.STANDARD_FILES, socket_.fileno(), report)
         _reset_signals()
         _mount_proc(machine)
         command = os.fork()
@@ -165,6 +168,8 @@ def _run_init(
             if process == command:
                 os.write(report, _ENDED.pack(status))
                 break
+    except OSError as failure:
+        _report_failure(socket_, failure.errno or 0, str(failure.strerror or failure))
     except Exception as failure:
         _report_failure(socket_, 0, f"{type(failure).__name__}: {failure}")
     finally:

@@ -8,18 +8,18 @@ them; otherwise it is that file.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import struct
 import termios
+from collections.abc import Callable
 from pathlib import Path
 
 from attrs import define
 
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.device_node import NODE_MODE, DeviceNode, NodeNumber
-from nvdimmfs.sandbox.loop_devices import LoopDevices, LoopNode
+from nvdimmfs.sandbox.loop_devices import LoopDevices, LoopNode, raise_if_limited, why_files
 from nvdimmfs.sandbox.merged_view import hide
 
 #: Requests on the master end of a pseudoterminal (include/uapi/asm-generic/ioctls.h).
@@ -62,13 +62,23 @@ class DevDirectory:
         machine: the machine's mount.
         terminals: the mount point of a devpts that only this sandbox uses.
         loop_devices: creates block devices; None to use regular files.
+        warn: prints one line, the reason why a disk is a regular file all the same; called once.
     """
 
-    def __init__(self, dev: Path, machine: Path, terminals: Path, loop_devices: LoopDevices | None) -> None:
+    def __init__(
+        self,
+        dev: Path,
+        machine: Path,
+        terminals: Path,
+        loop_devices: LoopDevices | None,
+        warn: Callable[[str], None],
+    ) -> None:
         self._dev = dev
         self._machine = machine
         self._terminals = terminals
         self._loop_devices = loop_devices
+        self._warn = warn
+        self._has_warned = False
         self._nodes: dict[str, DeviceNode] = {}
 
     @property
@@ -93,6 +103,11 @@ class DevDirectory:
         node = self._nodes.get(name)
         if isinstance(node, LoopNode):
             node.set_read_only(read_only=read_only)
+
+    @property
+    def disks(self) -> dict[str, NodeNumber]:
+        """The paths and numbers of the block devices."""
+        return {str(node.path): node.number for node in self._nodes.values() if isinstance(node, LoopNode)}
 
     def has_claimed_partitions(self, disk: NodeNumber) -> bool:
         """Whether a partition of the disk with that number is claimed exclusively, such as by a mounted file system."""
@@ -129,17 +144,31 @@ class DevDirectory:
         return TerminalNode(path, NodeNumber(os.major(number), os.minor(number)), master)
 
     def _create_disk(self, name: str) -> DeviceNode:
-        path = self._dev / name
+        path, file = self._dev / name, self._machine / "dev" / name
         if self._loop_devices is not None:
-            with contextlib.suppress(OSError):
+            try:
                 disk = (self._machine / "sys/class/block" / name).resolve()
                 queue = disk if (disk / "queue").exists() else disk.parent  # a partition uses its disk's queue
                 block_size = int((queue / "queue/logical_block_size").read_text())
                 read_only = (disk / "ro").read_text() == "1\n"
-                return self._loop_devices.attach(self._machine / "dev" / name, path, block_size, read_only=read_only)
+                return self._loop_devices.attach(file, path, block_size, read_only=read_only)
+            except OSError as failure:
+                if not file.exists():  # the disk has gone in the meantime
+                    raise
+                raise_if_limited(failure)
+                self._warn_once(failure)
         path.touch()
-        libc.bind_mount(self._machine / "dev" / name, path)
+        try:
+            libc.bind_mount(file, path)
+        except OSError:
+            path.unlink()
+            raise
         return FileNode(path)
+
+    def _warn_once(self, failure: OSError) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            self._warn(why_files(failure))
 
 
 def _make_reads_return(terminal: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from nvdimmfs.errors import REMEDIES
+
 
 class SandboxError(Exception):
     """A step was not permitted or not possible.  The message is one line: which step, why, and what would help."""
@@ -16,10 +18,12 @@ def step(what: str, remedy: str = "") -> Iterator[None]:
 
     Args:
         what: the step; completes "cannot ...".
-        remedy: what would make the step possible, as a clause of its own.
+        remedy: what would make the step possible, as a clause of its own; by default what raises the limit that it
+            met.
     """
     try:
         yield
     except OSError as failure:
         why = f"{failure.strerror or failure}{f' ({failure.filename})' if failure.filename else ''}"
+        remedy = remedy or REMEDIES.get(failure.errno or 0, "")
         raise SandboxError(f"cannot {what}: {why}{f'; {remedy}' if remedy else ''}") from failure

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from nvdimmfs.sandbox import libc
-from nvdimmfs.sandbox.errors import SandboxError
+from nvdimmfs.sandbox.errors import SandboxError, step
 
 #: Mounts a machine at a path and serves it until SIGTERM; calls its second argument once the mount answers.
 Serve = Callable[[Path, Callable[[], None]], None]
@@ -20,15 +20,16 @@ _READY = b"+"
 
 
 @contextlib.contextmanager
-def running_server(serve: Serve, mountpoint: Path) -> Iterator[None]:
-    """Start the server, wait until its mount answers, and stop it at the end.
+def running_server(serve: Serve, mountpoint: Path) -> Iterator[int]:
+    """Start the server, wait until its mount answers, and stop it at the end.  Yields its process id.
 
     Raises:
         SandboxError: the machine cannot be built or mounted.
     """
-    reports, report = os.pipe()
-    supervisor = os.pidfd_open(os.getpid())
-    server = os.fork()
+    with step("start the machine's process"):
+        reports, report = os.pipe()
+        supervisor = os.pidfd_open(os.getpid())
+        server = os.fork()
     if server == 0:
         _run_server(serve, mountpoint, report, supervisor)
     os.close(supervisor)
@@ -38,18 +39,22 @@ def running_server(serve: Serve, mountpoint: Path) -> Iterator[None]:
             received = lines.read()
         if received != _READY:
             raise SandboxError(received.decode(errors="replace") or "the machine's process was killed")
-        yield
+        yield server
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(server, signal.SIGTERM)
+        os.kill(server, signal.SIGTERM)
+        os.kill(server, signal.SIGCONT)
         os.waitpid(server, 0)
 
 
 def _run_server(serve: Serve, mountpoint: Path, report: int, supervisor: int) -> NoReturn:
     """In the server: serve the mount, and report on the pipe that it answers, or why it does not."""
     try:
-        os.setsid()  # the terminal's signals are meant for the command
+        # The terminal's signals are meant for the command.  In a group of its own within its parent's session, a server
+        # that is stopped is continued by the kernel when its parent ends (kill_orphaned_pgrp, kernel/exit.c).
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         libc.die_with_parent(signal.SIGTERM, supervisor)
+        libc.close_files_except(*libc.STANDARD_FILES, report)
 
         def on_ready() -> None:
             os.write(report, _READY)

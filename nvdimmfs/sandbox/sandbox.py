@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from attrs import frozen
@@ -16,10 +17,13 @@ from nvdimmfs.sandbox.control_client import CHANNEL, ControlClient
 from nvdimmfs.sandbox.dev_directory import DevDirectory
 from nvdimmfs.sandbox.errors import SandboxError, step
 from nvdimmfs.sandbox.lib_modules import make_lsmod, mount_lib_modules
-from nvdimmfs.sandbox.loop_devices import LoopDevices
+from nvdimmfs.sandbox.loop_devices import LoopDevices, raise_if_limited, why_files
+from nvdimmfs.sandbox.loop_records import DIRECTORY, HostLoops, LoopRecords, sweep
 from nvdimmfs.sandbox.machine_server import Serve, running_server
 from nvdimmfs.sandbox.merged_sysfs import FILE_SYSTEMS, hidden_host_paths, is_merged
 from nvdimmfs.sandbox.merged_view import MergedView, hide, overmount, pinned
+from nvdimmfs.sandbox.mounted_disks import unmount_disks
+from nvdimmfs.sandbox.reaper import running_reaper
 from nvdimmfs.sandbox.supervisor import Supervisor, blocked_signals
 from nvdimmfs.sandbox.uevents import UeventSender
 
@@ -46,12 +50,14 @@ class RunRequest:
         command: the command with its arguments.
         serve: serves a machine that is built for this command; None to use an existing one.
         attach: the mount of the existing machine; None to build one.
+        warn: prints one line about what the sandbox lacks.
         private_network: whether the command gets a network namespace of its own, which uevents need.
     """
 
     command: Sequence[str]
     serve: Serve | None
     attach: Path | None
+    warn: Callable[[str], None]
     private_network: bool = True
 
 
@@ -72,20 +78,22 @@ def run_sandbox(request: RunRequest) -> int:
     with contextlib.ExitStack() as stack:
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, proc)
-        loop_devices = LoopDevices.on_host() if namespaces.is_privileged() and request.serve else None
+        loop_devices = stack.enter_context(_loop_devices(request))
         hidden = hidden_host_paths(Path("/sys"))
         sends_uevents = namespaces.enter(private_network=request.private_network)
         _make_directories(None if request.attach is None else stack.enter_context(_pinned_machine(request.attach)))
-        if request.serve is not None:
-            stack.enter_context(running_server(request.serve, MACHINE))
+        server = None if request.serve is None else stack.enter_context(running_server(request.serve, MACHINE))
         client = stack.enter_context(contextlib.closing(_connect()))
         with step("set up /lib/modules"):
             mount_lib_modules(MACHINE, RUN_DIRECTORY / "modules")
         view = _make_sysfs(hidden)
-        dev = DevDirectory(Path("/dev"), MACHINE, TERMINALS, loop_devices)
+        dev = DevDirectory(Path("/dev"), MACHINE, TERMINALS, loop_devices, request.warn)
         stack.callback(dev.remove_all)
+        stack.callback(lambda: unmount_disks(dev.disks, proc))
+        if server is not None:
+            stack.callback(os.kill, server, signal.SIGCONT)  # if it is stopped, it cannot write what disks still hold
         uevents = stack.enter_context(UeventSender()) if sends_uevents else None
-        supervisor = Supervisor(client, dev, view, proc, uevents)
+        supervisor = stack.enter_context(contextlib.closing(Supervisor(client, dev, view, proc, uevents)))
         supervisor.watch()
         supervisor.create_nodes(MACHINE / "sys")
         os.environ.update(ENVIRONMENT)
@@ -100,10 +108,30 @@ def run_sandbox(request: RunRequest) -> int:
         return status
 
 
+@contextlib.contextmanager
+def _loop_devices(request: RunRequest) -> Iterator[LoopDevices | None]:
+    """What creates block devices; None where there can be none.  At the end, those that were created are deleted."""
+    if not namespaces.may_create_nodes():
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            host = stack.enter_context(contextlib.closing(HostLoops.open()))
+            sweep(host)
+            records = stack.enter_context(contextlib.closing(LoopRecords.create(host)))
+        except OSError as failure:
+            raise_if_limited(failure)
+            request.warn(why_files(failure))
+            yield None
+            return
+        stack.enter_context(running_reaper(records.delete_devices, records.descriptors))
+        yield LoopDevices(records, lock=None if request.attach is None else MACHINE / Path(CHANNEL).parent)
+
+
 def _make_directories(attached: Path | None) -> None:
     """Set up a private /run and /dev, and the mount points in them."""
     with step("set up /run and /dev"):
-        overmount(Path("/run"), lambda name: name != "udev")
+        overmount(Path("/run"), lambda name: name not in ("udev", DIRECTORY.name))
         MACHINE.mkdir(parents=True)
         TERMINALS.mkdir()
         # libudev listens for devices only where udev seems to run, and waits for a queue only where there is one.

@@ -47,6 +47,7 @@ class Supervisor:
         self._dev = dev
         self._view = view
         self._uevents = uevents
+        self._poll = select.epoll()
         self._devices: set[tuple[str, NodeNumber]] = set()
         ioctl = IoctlSyscall(
             client, self._devices, dev.terminal_filesystem, self._process_events, dev.has_claimed_partitions
@@ -67,8 +68,17 @@ class Supervisor:
                 self._create_node(kind, name, NodeNumber(int(major), int(minor)))
 
     def watch(self) -> None:
-        """Receive the machine's events from now on."""
+        """Receive the machine's events from now on.
+
+        epoll(7) asks only files that have announced something.  poll(2) would ask the machine's process each time, and
+        wait for its answer even if only a signal has arrived, while that process is stopped.
+        """
         self._client.watch(tuple(self._view.directories))
+        self._poll.register(self._client.fileno(), select.EPOLLIN)
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        self._poll.close()
 
     def run_until_exit(self, command: RunningCommand, signals: int) -> int:
         """Serve the command until it has ended, and return its wait(2) status.
@@ -78,19 +88,18 @@ class Supervisor:
             signals: the descriptor from `blocked_signals`, which was entered before the command was started.
         """
         listener = command.listener.fileno()
-        poll = select.poll()
-        for descriptor in (signals, command.reports, listener, self._client.fileno()):
-            poll.register(descriptor, select.POLLIN)
+        for descriptor in (signals, command.reports, listener):
+            self._poll.register(descriptor, select.EPOLLIN)
         while True:
-            ready = dict(poll.poll())
+            ready = dict(self._poll.poll())
             if signals in ready:
                 _forward_signals(signals, command)
             if self._client.fileno() in ready:
                 self._process_events()
-            if ready.get(listener, 0) & select.POLLIN:
+            if ready.get(listener, 0) & select.EPOLLIN:
                 self._syscalls.answer_next(command.listener)
             elif listener in ready:
-                poll.unregister(listener)  # no filtered process is left
+                self._poll.unregister(listener)  # no filtered process is left
             if command.reports in ready:
                 status = command.wait_status()
                 return signal.SIGKILL if status is None else status

@@ -131,6 +131,13 @@ def processes_with(word: str) -> list[int]:
     return found
 
 
+def processes_of(sandbox: subprocess.Popen[str]) -> dict[str, int]:
+    """The ids of a sandbox's own processes, by what they are."""
+    children = Path(f"/proc/{sandbox.pid}/task/{sandbox.pid}/children").read_text().split()
+    names = ("reaper", "server", "init")[-len(children) :]  # in the order in which they are started
+    return {"supervisor": sandbox.pid, **dict(zip(names, map(int, children), strict=True))}
+
+
 def version(tool: str) -> str:
     """The output of a tool's --version; empty when the tool is not installed."""
     return mounting.command(tool, "--version").stdout.strip() if has(tool) else ""

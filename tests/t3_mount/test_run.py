@@ -6,11 +6,10 @@ import signal
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import mounting
 import pytest
-from sandboxes import TWO_RANGES, processes_with, run, sh, start, tagged, wait_for_end_of, wait_until
+from sandboxes import TWO_RANGES, processes_of, processes_with, run, sh, start, tagged, wait_for_end_of, wait_until
 from watchdog import WATCHDOG
 
 pytestmark = pytest.mark.usefixtures("sandbox")
@@ -126,8 +125,7 @@ def test_nothing_outlives_a_supervisor_that_is_killed_right_after_a_fork(number,
 def test_run_ends_when_the_server_is_killed(tag):
     process = start("sh", "-c", "echo ready; exec sleep 1000", env=tagged(tag), stderr=-1)
     assert process.stdout.readline() == "ready\n"
-    machine, _ = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(machine), signal.SIGKILL)
+    os.kill(processes_of(process)["server"], signal.SIGKILL)
     _, errors = process.communicate(timeout=WATCHDOG)
     assert process.returncode == 1
     assert errors.startswith("nvdimmfs: cannot read the machine's events: ")
@@ -220,4 +218,5 @@ def test_a_stopped_sandbox_does_not_block_writers_for_ever(new_mount, tag):
     (mount.directory / "sys/bus/nd/drivers/nd_pmem/unbind").write_text("namespace0.0")
     process.kill()
     process.communicate()
+    wait_for_end_of(tag)
     assert "has not acted on a change" in mount.log.read_text()

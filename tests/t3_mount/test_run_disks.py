@@ -1,11 +1,15 @@
 """`nvdimmfs run`: disks as block devices, which root has."""
 
+import re
+import subprocess
 import sys
-from pathlib import Path
+import textwrap
 
+import mounting
 import pytest
 import sandboxes
-from sandboxes import TWO_RANGES, sh, start, tagged, wait_until
+from sandboxes import TWO_RANGES, sh, start, tagged
+from watchdog import WATCHDOG
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
@@ -55,15 +59,88 @@ def test_what_was_written_is_on_the_media_when_the_disk_goes():
 
 
 @sandboxes.needs_block_devices
-def test_no_loop_device_is_left(tag):
-    process = start("sh", "-c", "stat -c '%F %Lr' /dev/pmem0; exec sleep 1000", options=TWO_RANGES, env=tagged(tag))
-    kind, minor = process.stdout.readline().rsplit(maxsplit=1)
-    assert kind == "block special file"
-    backing_file = Path(f"/sys/block/loop{minor}/loop/backing_file")
-    assert backing_file.exists()
-    process.kill()
-    process.communicate()
-    wait_until(lambda: not backing_file.exists())
+@sandboxes.needs("mkfs.ext4")
+def test_what_is_left_mounted_is_unmounted_before_the_machine_ends(tmp_path):
+    options = (*TWO_RANGES, "--media", str(tmp_path / "media"))
+    sh("mkfs.ext4 -q /dev/pmem0; mkdir /run/here; mount /dev/pmem0 /run/here; echo hello > /run/here/file", *options)
+    assert sh("mkdir /run/here; mount /dev/pmem0 /run/here; cat /run/here/file", *options).stdout == "hello\n"
+
+
+REBIND = """
+    cd /sys/bus/nd/drivers/nd_pmem
+    for round in $(seq 25); do
+        echo namespace0.0 > unbind; echo namespace0.0 > bind
+        test -b /dev/pmem0
+    done
+"""
+
+
+@sandboxes.needs_block_devices
+def test_disks_are_block_devices_however_many_sandboxes_rebind_them(tag):
+    processes = [start("sh", "-ec", REBIND, options=TWO_RANGES, stderr=-1, env=tagged(tag)) for _ in range(3)]
+    assert [(process.communicate(timeout=WATCHDOG), process.returncode) for process in processes] == [(("", ""), 0)] * 3
+
+
+@sandboxes.needs_block_devices
+def test_a_program_that_takes_free_loop_devices_is_in_nobodys_way(tag, tmp_path):
+    (tmp_path / "file").write_bytes(bytes(1 << 20))
+    taking = f"while :; do d=$(losetup -f --show {tmp_path}/file) && losetup -d $d; done"
+    thief = subprocess.Popen(["sh", "-c", taking], stderr=subprocess.DEVNULL)
+    try:
+        sh(REBIND, *TWO_RANGES)
+    finally:
+        thief.kill()
+        thief.communicate()
+
+
+@sandboxes.needs_block_devices
+def test_disks_of_attached_sandboxes_are_one_block_device(new_mount, tag):
+    mount = new_mount(mounting.MACHINE, *TWO_RANGES)
+    other = start("sh", "-c", "stat -c %Hr:%Lr /dev/pmem0; read go", options=("--attach", mount.directory), stdin=-1)
+    number = other.stdout.readline()
+    script = """
+        test -b /dev/pmem0
+        stat -c %Hr:%Lr /dev/pmem0; cat /sys/block/pmem0/dev
+        printf hello | dd of=/dev/pmem0 conv=notrunc status=none
+        cd /sys/bus/nd/drivers/nd_pmem; echo namespace0.0 > unbind; echo namespace0.0 > bind
+        test $(stat -c %Hr:%Lr /dev/pmem0) = $(cat /sys/block/pmem0/dev)
+        head -c 5 /dev/pmem0
+    """
+    assert sh(script, "--attach", mount.directory).stdout == f"{number}{number}hello"
+    other.communicate("go\n", timeout=WATCHDOG)
+    assert other.returncode == 0
+    assert (mount.directory / "dev/pmem0").read_bytes()[:5] == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        (
+            "overmount(Path('/dev'), lambda name: name != 'loop-control')",
+            "/dev/loop-control: No such file or directory",
+        ),
+        ("libc.bind_mount('/dev/null', '/dev/loop-control')", "Inappropriate ioctl for device"),
+        ("libc.mount('none', '/run', 'tmpfs', flags=1)", "/run/nvdimmfs-loop: Read-only file system"),  # MS_RDONLY
+    ],
+    ids=["no loop devices", "loop devices that do not work", "nowhere to keep records"],
+)
+@sandboxes.needs_block_devices
+def test_root_learns_why_disks_are_files(setting, reason):
+    program = f"""
+        import sys
+        from pathlib import Path
+        from nvdimmfs.cli.main import main
+        from nvdimmfs.sandbox import libc
+        from nvdimmfs.sandbox.merged_view import overmount
+        libc.unshare(libc.CLONE_NEWNS)
+        libc.mount("none", "/", flags=libc.MS_REC | libc.MS_SLAVE)
+        {setting}
+        sys.exit(main(["run", "--", "test", "-f", "/dev/pmem0"]))
+    """
+    done = mounting.command(sys.executable, "-c", textwrap.dedent(program))
+    assert (done.returncode, done.stdout) == (0, "")
+    words = f"nvdimmfs: warning: disks are regular files, which cannot be mounted: {re.escape(reason)}; .+\n"
+    assert re.fullmatch(words, done.stderr), done.stderr
 
 
 @sandboxes.needs_block_devices

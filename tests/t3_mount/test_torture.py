@@ -27,8 +27,10 @@ class Smoke:
 #: By name.  `--minutes` is far more than the turns take: no load may make a run shorter.
 PROGRAMS = {
     "cycles": Smoke(("--limit", "66", "--minutes", "10"), needs="fuse"),
+    "killed_sandboxes": Smoke(("--limit", "2", "--minutes", "10"), needs="sandbox"),
     "malformed": Smoke(("--limit", "13", "--minutes", "10")),
     "resets": Smoke(("--limit", "3", "--minutes", "10")),
+    "rebinds": Smoke(("--limit", "1", "--minutes", "10"), needs="sandbox"),
     "steps": Smoke(("--limit", "12", "--minutes", "10")),
 }
 

@@ -1,0 +1,339 @@
+"""Which loop devices of the host a sandbox has added, in records that outlive it.
+
+The kernel detaches the file of a loop device whose last opener has gone (autoclear), and keeps the device itself.  A
+sandbox deletes those that it added.  If it is killed before, its reaper does so (`reaper`), and if that is killed as
+well, the next sandbox (`sweep`).  So that none of them deletes a device of anybody else, each sandbox has a directory
+below `DIRECTORY`, with a file for each device that it uses, and holds a lock on the directory while it or its reaper
+lives.  The file names the device by its number and holds its instance, the inode number of its directory in sysfs,
+which no later device of the same number has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Self
+
+from attrs import define, frozen
+
+from nvdimmfs.sandbox.device_node import NodeNumber
+
+#: On the host, where it has the directories of the sandboxes.
+DIRECTORY = Path("/run/nvdimmfs-loop")
+
+# Requests (include/uapi/linux/loop.h).
+_LOOP_CTL_ADD = 0x4C80
+_LOOP_CTL_REMOVE = 0x4C81
+
+#: The least number of a device that a sandbox adds: LOOP_CTL_GET_FREE, with which other programs find a device, adds
+#: the lowest number that does not exist (loop_control_get_free, drivers/block/loop.c, Linux 6.1).
+_FIRST_NUMBER = 256
+
+#: Marks the record of a device that its sandbox no longer uses and is about to delete.
+_LEAVING = "~"
+
+#: Deleting a device takes the kernel tens of milliseconds, in which it waits; so many are deleted at a time.
+_DELETIONS_AT_A_TIME = 16
+
+#: The pauses between attempts to delete devices that are still open, in seconds: the first and the longest.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.1
+
+
+@frozen
+class BackingFile:
+    """A file that a loop device is attached to: its file system (st_dev) and inode number."""
+
+    device: int
+    inode: int
+
+
+@frozen
+class HostLoops:
+    """The host's loop devices, as a sandbox reaches them after its /dev, /sys and /run have been replaced.
+
+    Attributes:
+        control: an open /dev/loop-control.
+        disks: the open directory of virtual disks in the host's sysfs.
+    """
+
+    control: int
+    disks: int
+
+    @classmethod
+    def open(cls) -> Self:
+        """Open them.  OSError where the host has no loop devices, or this process may not use them."""
+        control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return cls(control, os.open("/sys/devices/virtual/block", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        except OSError:
+            os.close(control)
+            raise
+
+    def close(self) -> None:
+        """Close both files."""
+        os.close(self.control)
+        os.close(self.disks)
+
+    def numbers(self) -> set[int]:
+        """The numbers of all loop devices."""
+        names = (name.removeprefix("loop") for name in _names(self.disks) if name.startswith("loop"))
+        return {int(name) for name in names if name.isdecimal()}
+
+    def add(self, number: int) -> None:
+        """Add a device with that number.  EEXIST when there is one; EINVAL beyond the largest number."""
+        fcntl.ioctl(self.control, _LOOP_CTL_ADD, number)
+
+    def instance(self, number: int) -> int:
+        """What distinguishes this device from later ones with the same number.  FileNotFoundError."""
+        return os.stat(f"loop{number}", dir_fd=self.disks).st_ino
+
+    def node_number(self, number: int) -> NodeNumber:
+        """The number of a device's node, which is not the device's own number where loop devices have partitions."""
+        major, _, minor = _read(self.disks, f"loop{number}/dev").strip().partition(":")
+        return NodeNumber(int(major), int(minor))
+
+    def delete(self, number: int, instance: int | None) -> bool:
+        """Delete a device unless it is open or attached to a file; whether it is gone.
+
+        A device that was added later with the same number is left alone.  `instance` is None when the sandbox was
+        killed while it added the device.
+        """
+        try:
+            if instance not in (None, self.instance(number)):
+                return True
+            fcntl.ioctl(self.control, _LOOP_CTL_REMOVE, number)
+        except OSError as failure:
+            return failure.errno in (errno.ENOENT, errno.ENODEV)
+        return True
+
+
+@define(eq=False)
+class LoopRecords:
+    """The loop devices of this sandbox.
+
+    Attributes:
+        host: the host's loop devices.
+        base: the open `DIRECTORY`.
+        own: the open directory of this sandbox, which is locked.
+        name: its name.
+    """
+
+    host: HostLoops
+    base: int
+    own: int
+    name: str
+
+    @classmethod
+    def create(cls, host: HostLoops) -> Self:
+        """Create the directory of a new sandbox.  OSError where that is not possible."""
+        name = f"{_boot()}.{os.urandom(8).hex()}"
+        while True:
+            with contextlib.suppress(FileNotFoundError):  # another sandbox's sweep has just removed an empty directory
+                return cls._create(host, name)
+
+    @classmethod
+    def _create(cls, host: HostLoops, name: str) -> Self:
+        DIRECTORY.mkdir(mode=0o700, exist_ok=True)
+        base = _open_directory(DIRECTORY)
+        try:
+            os.mkdir(name, mode=0o700, dir_fd=base)
+            own = _open_directory(name, base)
+        except OSError:
+            os.close(base)
+            raise
+        fcntl.flock(own, fcntl.LOCK_EX)
+        if os.fstat(own).st_nlink == 0:
+            os.close(own)
+            os.close(base)
+            raise FileNotFoundError
+        return cls(host, base, own, name)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The open files with which a process deletes the devices."""
+        return (self.host.control, self.host.disks, self.base, self.own)
+
+    def close(self) -> None:
+        """Unlock the directory, if no other process shares the lock."""
+        os.close(self.own)
+        os.close(self.base)
+
+    def add_device(self) -> int:
+        """Add a loop device to the host and return its number; no other process has added it.
+
+        Raises:
+            OSError: ENOSPC when all numbers are taken; what the kernel reports otherwise.
+        """
+        taken = self.host.numbers()
+        for number in itertools.count(_FIRST_NUMBER):
+            if number in taken:
+                continue
+            self._write(number, "")
+            try:
+                self.host.add(number)
+                self._write(number, str(self.host.instance(number)))
+            except OSError as failure:
+                os.unlink(str(number), dir_fd=self.own)
+                if failure.errno == errno.EINVAL:
+                    raise OSError(errno.ENOSPC, "all numbers of loop devices are taken") from None
+                if failure.errno != errno.EEXIST:  # another sandbox was quicker
+                    raise
+                continue
+            return number
+        raise AssertionError
+
+    def record(self, number: int, file: BackingFile) -> None:
+        """Record that this sandbox uses a device, and for which file.  FileNotFoundError when it has been deleted."""
+        self._write(number, f"{self.host.instance(number)} {file.device} {file.inode}")
+
+    def devices_of_others(self, file: BackingFile) -> list[int]:
+        """The devices that other sandboxes have attached to a file, according to their records."""
+        wanted = f" {file.device} {file.inode}"
+        found = []
+        for sandbox, record in self._records_of_others():
+            with contextlib.suppress(FileNotFoundError):
+                if not record.endswith(_LEAVING) and _read(self.base, f"{sandbox}/{record}").endswith(wanted):
+                    found.append(int(record))
+        return found
+
+    def delete_devices(self, patience: float) -> bool:
+        """Delete all devices of this sandbox, and then its directory; whether none is left.
+
+        Args:
+            patience: how long to wait for devices that are still open, in seconds.
+        """
+        for name in _names(self.own):
+            if not name.endswith(_LEAVING):
+                os.rename(name, name + _LEAVING, src_dir_fd=self.own, dst_dir_fd=self.own)
+        used = {record for _, record in self._records_of_others()}
+        for name in _names(self.own):
+            if name.removesuffix(_LEAVING) in used:  # another sandbox has its disk on it, and deletes it
+                os.unlink(name, dir_fd=self.own)
+        is_empty = _delete_recorded(self.host, self.own, patience)
+        if is_empty:
+            _remove_directory(self.base, self.name)
+        return is_empty
+
+    def _records_of_others(self) -> Iterator[tuple[str, str]]:
+        for sandbox in _names(self.base):
+            if sandbox != self.name:
+                for record in _names_below(self.base, sandbox):
+                    yield sandbox, record
+
+    def _write(self, number: int, text: str) -> None:
+        descriptor = os.open(
+            str(number), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode=0o600, dir_fd=self.own
+        )
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+
+
+def sweep(host: HostLoops) -> None:
+    """Delete the loop devices of sandboxes that were killed, except those in use."""
+    try:
+        base = _open_directory(DIRECTORY)
+    except OSError:
+        return  # no sandbox has left any
+    try:
+        for name in _names(base):
+            with contextlib.suppress(OSError):  # it belongs to a sandbox that lives, or another sweep was quicker
+                _sweep(host, base, name)
+    finally:
+        os.close(base)
+
+
+def _sweep(host: HostLoops, base: int, name: str) -> None:
+    own = _open_directory(name, base)
+    try:
+        fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if name.partition(".")[0] != _boot():  # the devices have gone with the kernel that had them
+            for record in _names(own):
+                os.unlink(record, dir_fd=own)
+        if _delete_recorded(host, own, patience=0):
+            _remove_directory(base, name)
+    finally:
+        os.close(own)
+
+
+def _delete_recorded(host: HostLoops, own: int, patience: float) -> bool:
+    """Delete the devices that a directory has records of, and the records; whether none is left."""
+
+    def delete(record: str) -> None:
+        words = _read(own, record).split()
+        if host.delete(int(record.removesuffix(_LEAVING)), int(words[0]) if words else None):
+            os.unlink(record, dir_fd=own)
+
+    deadline = time.monotonic() + patience
+    pause = _FIRST_PAUSE
+    while records := _names(own):
+        _in_threads(delete, records)
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    return not _names(own)
+
+
+def _in_threads(act: Callable[[str], None], names: list[str]) -> None:
+    """Act on each name, on several at a time."""
+
+    def act_on_some() -> None:
+        while names:
+            with contextlib.suppress(IndexError, OSError):
+                act(names.pop())
+
+    threads = [threading.Thread(target=act_on_some) for _ in names[1:_DELETIONS_AT_A_TIME]]
+    with contextlib.suppress(RuntimeError):  # there can be no more threads
+        for thread in threads:
+            thread.start()
+    act_on_some()
+    for thread in threads:
+        if thread.ident is not None:
+            thread.join()
+
+
+def _remove_directory(base: int, name: str) -> None:
+    """Remove a sandbox's directory, and `DIRECTORY` after the last one."""
+    with contextlib.suppress(OSError):
+        os.rmdir(name, dir_fd=base)
+        DIRECTORY.rmdir()
+
+
+def _open_directory(path: Path | str, parent: int | None = None) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
+
+
+def _names(directory: int) -> list[str]:
+    with os.scandir(directory) as entries:
+        return [entry.name for entry in entries]
+
+
+def _names_below(parent: int, directory: str) -> list[str]:
+    """The names in a directory; none when it has just been removed."""
+    try:
+        descriptor = _open_directory(directory, parent)
+    except OSError:
+        return []
+    try:
+        return _names(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(directory: int, path: str) -> str:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)) as file:
+        return file.read()
+
+
+def _boot() -> str:
+    """The id of this boot of the host (random(4))."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
