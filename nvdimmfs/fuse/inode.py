@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import time
 from collections.abc import Iterator
 
@@ -19,6 +20,9 @@ CACHE_TIMEOUT = 86_400.0
 
 #: st_blksize: sysfs reports the page size (PAGE_SIZE, fs/kernfs/mount.c, Linux 6.1).
 BLOCK_SIZE = 4096
+
+#: Bits of the generation in a file handle of FUSE (fuse_encode_fh, fs/fuse/inode.c, Linux 6.1).
+_GENERATION_BITS = 32
 
 #: The unit of st_blocks, which does not depend on st_blksize (stat(2)).
 STAT_BLOCK = 512
@@ -95,6 +99,8 @@ class Inodes:
         self.unreachable: set[InodeT] = set()
         self.stale_names: dict[InodeT, CachedName] = {}
         self._cache_timeout = cache_timeout
+        # A file handle (name_to_handle_at) of an earlier mount must not lead to the node that has its number here.
+        self._generation = secrets.randbits(_GENERATION_BITS)
         self._gid = os.getgid()
         self._inodes: dict[InodeT, Inode] = {}
         self.of(tree.root).lookups = 1  # the mount itself holds the root and never forgets it
@@ -192,6 +198,7 @@ class Inodes:
         node = inode.node
         entry = EntryAttributes()
         entry.st_ino = node.ino
+        entry.generation = self._generation
         entry.st_mode = node.mode
         entry.st_nlink = link_count(node)
         entry.st_uid = inode.uid
