@@ -162,12 +162,26 @@ class Device:
         self._directory = self._place().add(Directory(self.name))
         if self.parent:
             self.parent.children[self] = None
-        power = (POWER_GROUP,) if self.has_power else ()
-        create_files(self._directory, self, (DEVICE_GROUP, *self.groups(), *power, DEVICE_LINKS))
+        self._create_files(self._directory)
         self._create_links(self._directory)
         self.send_uevent(Action.ADD)
         if self.bus:
             self.bus.device_added(self)
+
+    def instantiate(self) -> Directory:
+        """Create the directory of a device that was registered long ago, and on which nothing has looked since.
+
+        Its uevent was sent, and the links to it were created, by the code that registered it.
+        """
+        self._directory = Directory(self.name)
+        if self.parent:
+            self.parent.children[self] = None
+        self._create_files(self._directory)
+        return self._directory
+
+    def _create_files(self, directory: Directory) -> None:
+        power = (POWER_GROUP,) if self.has_power else ()
+        create_files(directory, self, (DEVICE_GROUP, *self.groups(), *power, DEVICE_LINKS))
 
     def move_to_tail(self) -> None:
         """Move to the end of the parent's children.

@@ -234,10 +234,14 @@ class Bus:
         self._unlink(driver, device)
         self._send_uevent(device, Action.UNBIND)
 
+    def member(self, name: str) -> Device | None:
+        """The registered device with that name, or None."""
+        return self.members.get(name)
+
     def find(self, data: bytes) -> Device:
         """The device that was named in a write.  ENODEV when there is none."""
         name = line(data)
-        device = self.members.get(name)
+        device = self.member(name)
         if device is None:
             raise KernelError(errno.ENODEV, f"no device {name!r} on bus {self.name}")
         return device

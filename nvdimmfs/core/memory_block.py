@@ -15,9 +15,9 @@ from nvdimmfs.core.parse import line, parse_bool, parse_unsigned_or_einval
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Directory
+from nvdimmfs.kernfs import Directory, Files, FileTable, LinkKind, NumberedNames, NumberedNodes, Symlink
 from nvdimmfs.mm import memory_failure
-from nvdimmfs.mm.hotplug import MemoryBlock, MemoryBlocks, OnlineType
+from nvdimmfs.mm.hotplug import BOOT_NODE, MemoryBlock, MemoryBlocks, OnlineType
 from nvdimmfs.units import PAGE_SHIFT
 
 
@@ -63,9 +63,16 @@ class MemoryBlockDevice(Device):
         self.node = node
         self.online_type = OnlineType.ONLINE
         self._blocks = subsystem.blocks
+        self._root = subsystem.root
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (MEMORY_BLOCK_GROUP,)
+
+    @property
+    def directory(self) -> Directory:
+        """Its directory, which another one replaces if a reset of the tree takes back that it was instantiated."""
+        node = self._root.directory.get(self.name)
+        return node if isinstance(node, Directory) else super().directory
 
     @property
     def zones(self) -> str:
@@ -94,9 +101,19 @@ class MemoryBlockDevice(Device):
         self.directory.link(self.node.name, self.node.directory)
         self.node.directory.link(self.name, self.directory)
 
+    def instantiate(self) -> Directory:
+        directory = super().instantiate()
+        link = FileTable({self.node.name: LinkKind(_directory_of_node)})
+        directory.populate_lazily(Files(link, self))
+        return directory
+
     def unregister(self) -> None:
         self.node.directory.remove(self.name)
         super().unregister()
+
+
+def _directory_of_node(device: MemoryBlockDevice) -> Directory:
+    return device.node.directory
 
 
 class MemorySubsystem(Bus):
@@ -116,9 +133,39 @@ class MemorySubsystem(Bus):
         self._node_root = SubsystemRoot(system, "node", None)
         self._node_root.add()
         self._nodes: dict[int, NodeDevice] = {}
-        for block in blocks.blocks.values():
-            self.block_added(block)
+        self._boot_names = NumberedNames("memory", tuple(range(*each) for each in blocks.boot))
+        self._register_boot_blocks()
         blocks.listener = self
+
+    def _register_boot_blocks(self) -> None:
+        """Register the devices of the blocks that are there at boot: a petabyte has half a million of them.
+
+        They are instantiated when they are looked at, as are the links to them.
+        """
+        self.root.directory.add_family(NumberedNodes(self._boot_names, self._instantiate, are_directories=True))
+        for place in (self.devices, self._node(BOOT_NODE).directory):
+            place.add_family(NumberedNodes(self._boot_names, self._link_to, are_directories=False))
+        if not self.system.count_unheard_uevent(len(self._boot_names)):
+            for name in self._boot_names:
+                self._boot_device(name).send_uevent(Action.ADD)
+
+    def _instantiate(self, number: int) -> Directory:
+        device = MemoryBlockDevice(self, self.blocks.blocks[number], self._node(BOOT_NODE))
+        self.members[device.name] = device
+        return device.instantiate()
+
+    def _link_to(self, number: int) -> Symlink:
+        name = f"memory{number}"
+        return Symlink(name, lambda: self._boot_device(name).directory)
+
+    def _boot_device(self, name: str) -> Device:
+        self.root.directory.find(name)  # which instantiates it
+        return self.members[name]
+
+    def member(self, name: str) -> Device | None:
+        if name in self._boot_names:
+            return self._boot_device(name)
+        return super().member(name)
 
     def block_added(self, block: MemoryBlock) -> None:
         """Register its device, and its node's when this is the node's first memory."""
@@ -133,7 +180,9 @@ class MemorySubsystem(Bus):
         self._device(block).send_uevent(Action.ONLINE if block.online else Action.OFFLINE)
 
     def _device(self, block: MemoryBlock) -> Device:
-        return self.members[f"memory{block.number}"]
+        device = self.member(f"memory{block.number}")
+        assert device is not None, f"memory{block.number} is not registered"
+        return device
 
     def _node(self, nid: int) -> NodeDevice:
         if nid not in self._nodes:

@@ -114,11 +114,11 @@ class System:
         """Send no more uevents to `listener`."""
         self._uevent_listeners.remove(listener)
 
-    def count_unheard_uevent(self) -> bool:
-        """Count a uevent without composing it, if there is no listener.  False when there is one."""
+    def count_unheard_uevent(self, count: int = 1) -> bool:
+        """Count uevents without composing them, if there is no listener.  False when there is one."""
         if self._uevent_listeners:
             return False
-        self._uevent_sequence += 1
+        self._uevent_sequence += count
         return True
 
     def emit_uevent(self, action: Action, devpath: str, subsystem: str, variables: tuple[tuple[str, str], ...]) -> bool:

@@ -5,7 +5,7 @@ It depends on neither devices nor FUSE: unit tests read and write its nodes dire
 
 from nvdimmfs.kernfs.channel import Channel, Session
 from nvdimmfs.kernfs.checkpoint import TreeCheckpoint
-from nvdimmfs.kernfs.files import FileKind, Files, FileTable, LinkKind, joined
+from nvdimmfs.kernfs.files import FileKind, Files, FileTable, LinkKind, NumberedNames, NumberedNodes, joined
 from nvdimmfs.kernfs.node import (
     ATTRIBUTE_SIZE,
     Attribute,
@@ -14,6 +14,7 @@ from nvdimmfs.kernfs.node import (
     Bytes,
     Contents,
     Directory,
+    Family,
     Node,
     Symlink,
     Tree,
@@ -29,11 +30,14 @@ __all__ = [
     "Channel",
     "Contents",
     "Directory",
+    "Family",
     "FileKind",
     "FileTable",
     "Files",
     "LinkKind",
     "Node",
+    "NumberedNames",
+    "NumberedNodes",
     "Session",
     "Symlink",
     "Tree",

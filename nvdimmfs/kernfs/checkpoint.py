@@ -19,6 +19,9 @@ class TreeCheckpoint:
         self._pending = {
             node: frozenset(node.pending) for node in self._nodes if isinstance(node, Directory) and node.pending
         }
+        self._families = {
+            node: node.family_names for node in self._nodes if isinstance(node, Directory) and node.family_names
+        }
 
     def reset(self, restore: Callable[[], None]) -> None:
         """Restore the state of the tree's objects by calling `restore`, and report the changes to the listeners.
@@ -51,7 +54,8 @@ class TreeCheckpoint:
         """Whether a node existed at the checkpoint without being instantiated."""
         directory = node.parent
         assert directory is not None, "the root is never new"
-        return directory in instantiated or node.name in self._pending.get(directory, ())
+        names = (self._pending.get(directory, ()), self._families.get(directory, ()))
+        return directory in instantiated or any(node.name in each for each in names)
 
     @staticmethod
     def _adopt(instantiated: dict[Attribute[object] | Directory, None]) -> None:

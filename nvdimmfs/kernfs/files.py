@@ -11,6 +11,9 @@ import attrs
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs.node import Attribute, AttributeOps, Directory, Node, Symlink
 
+#: Digits of no number that is a kernel's (2 to the power of 64 has 20).
+_LONGEST_NUMBER = 21
+
 SubjectT = TypeVar("SubjectT")
 SubjectT_contra = TypeVar("SubjectT_contra", contravariant=True)
 
@@ -71,6 +74,61 @@ def joined(tables: Iterable[FileTable[SubjectT]]) -> FileTable[SubjectT]:
             else:
                 entries[name] = entry
     return FileTable(entries)
+
+
+@attrs.frozen
+class NumberedNames(Collection[str]):
+    """The names that consist of a prefix and a number, for many numbers.
+
+    Attributes:
+        prefix: the same for all; it does not end with a digit.
+        ranges: the numbers, ascending.
+    """
+
+    prefix: str
+    ranges: tuple[range, ...]
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str) or not name.startswith(self.prefix):
+            return False
+        digits = name.removeprefix(self.prefix)
+        if not (digits.isascii() and digits.isdecimal()) or (digits[0] == "0" and digits != "0"):
+            return False
+        number = int(digits) if len(digits) < _LONGEST_NUMBER else -1
+        return any(number in each for each in self.ranges)
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{self.prefix}{number}" for each in self.ranges for number in each)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.ranges))
+
+    def number(self, name: str) -> int:
+        """The number in one of these names."""
+        return int(name.removeprefix(self.prefix))
+
+
+@attrs.frozen
+class NumberedNodes:
+    """Nodes with such names, as the family of a directory.
+
+    Attributes:
+        names: their names.
+        create: creates the node with a number.
+        are_directories: whether they are directories.
+    """
+
+    names: NumberedNames
+    create: Callable[[int], Node]
+    are_directories: bool
+
+    @property
+    def directories(self) -> int:
+        return len(self.names) if self.are_directories else 0
+
+    def instantiate(self, name: str) -> Node:
+        """Create the node with that name."""
+        return self.create(self.names.number(name))
 
 
 @attrs.frozen

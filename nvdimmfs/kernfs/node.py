@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import itertools
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import ClassVar, Generic, Protocol, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import ClassVar, Generic, Protocol, TypeVar, cast
 
 from nvdimmfs.errors import KernelError
 
 #: st_size of every attribute, whatever its content: one page (fs/sysfs/file.c, Linux 6.1).
 ATTRIBUTE_SIZE = 4096
+
+#: The key of a family in the nodes of a directory, which keeps its place in the order; no name has a slash.
+_FAMILY = "/"
 
 SubjectT = TypeVar("SubjectT")
 SubjectT_contra = TypeVar("SubjectT_contra", contravariant=True)
@@ -58,6 +61,21 @@ class Contents(Protocol):
 
     def instantiate(self) -> Iterable[Node]:
         """Create the nodes.  Called once, at the first lookup or listing that needs one of them."""
+
+
+class Family(Protocol):
+    """Nodes of one kind, so many that each is instantiated alone, see `Directory.add_family`."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """The nodes' names, in order.  Whether a name is one of them is known without a search."""
+
+    @property
+    def directories(self) -> int:
+        """Number of nodes that are directories."""
+
+    def instantiate(self, name: str) -> Node:
+        """Create one node.  Called once for each name, at the first lookup or listing that needs it."""
 
 
 class TreeListener(Protocol):
@@ -173,14 +191,24 @@ class Attribute(Node, Generic[SubjectT]):
 
 
 class Symlink(Node):
-    """A relative link to another node of the tree.  If the target is removed first, the text still names its path."""
+    """A relative link to another node of the tree.  If the target is removed first, the text still names its path.
 
-    __slots__ = ("_text", "target")
+    A target that may not be instantiated is given as a function that returns it.
+    """
 
-    def __init__(self, name: str, target: Node) -> None:
+    __slots__ = ("_target", "_text")
+
+    def __init__(self, name: str, target: Node | Callable[[], Node]) -> None:
         super().__init__(name, stat.S_IFLNK | 0o777)
-        self.target = target
+        self._target = target
         self._text = ""
+
+    @property
+    def target(self) -> Node:
+        """The node that the link leads to."""
+        if not isinstance(self._target, Node):
+            self._target = self._target()
+        return self._target
 
     @property
     def text(self) -> str:
@@ -227,11 +255,12 @@ class Directory(Node):
     A machine with ten thousand namespaces has more than a million attributes and a hundred thousand links, and user
     space reads hardly any of them.  Therefore a directory can hold the description of nodes (`populate_lazily`) and the
     targets of links (`link`).  The first lookup of a described node, and any listing, instantiates all described nodes
-    at once; the lookup of a link instantiates that link alone.  User space cannot see the difference: names, order and
-    the number of directories are the same as if all nodes had been instantiated at once.
+    at once; the lookup of a link, or of a node of a family (`add_family`), instantiates that node alone.  User space
+    cannot see the difference: names, order and the number of directories are the same as if all nodes had been
+    instantiated at once.
     """
 
-    __slots__ = ("_former_path", "_has_lazy_links", "_nodes", "_pending", "subdirectories", "tree")
+    __slots__ = ("_family", "_former_path", "_gone", "_has_lazy_links", "_nodes", "_pending", "subdirectories", "tree")
 
     tree: Tree
 
@@ -241,10 +270,13 @@ class Directory(Node):
     def __init__(self, name: str, permissions: int = 0o755) -> None:
         super().__init__(name, stat.S_IFDIR | permissions)
         # By name.  Contents keep the place of their nodes in the order, under a key that cannot be a name.
-        self._nodes: dict[str, Node | Contents | _LazyLink] = {}
+        self._nodes: dict[str, Node | Contents | Family | _LazyLink] = {}
         # The names of nodes that are described and not instantiated yet.
         self._pending: Collection[str] = ()
         self._has_lazy_links = False
+        # A family some of whose nodes are not instantiated yet, and the names of those that were removed.
+        self._family: Family | None = None
+        self._gone: frozenset[str] = frozenset()
         self._former_path = ""
         self.subdirectories = 0
 
@@ -273,18 +305,24 @@ class Directory(Node):
         return iter(self.children.values())
 
     def __contains__(self, name: str) -> bool:
-        return name in self._nodes or name in self._pending
+        return name in self._nodes or name in self._pending or self._is_in_family(name)
 
     def get(self, name: str) -> Node | None:
         """Return the node with that name, or None."""
         if name not in self._nodes and name in self._pending:
             self._instantiate()
         node = self._nodes.get(name)
+        if isinstance(node, Node):
+            return node
         if isinstance(node, _LazyLink):
-            node = Symlink(name, node.target)
-            self._insert(node)
-            self.tree.instantiated(self, node)
-        return node  # type: ignore[return-value]  # contents have keys that are not names
+            new: Node = Symlink(name, node.target)
+        elif self._family is not None and self._is_in_family(name):
+            new = self._family.instantiate(name)
+        else:
+            return None
+        self._insert(new)
+        self.tree.instantiated(self, new)
+        return new
 
     def add(self, node: NodeT) -> NodeT:
         """Add a node and return it.  EEXIST when the name is taken."""
@@ -315,6 +353,15 @@ class Directory(Node):
         self._pending = (*self._pending, *names) if self._pending else names
         self.subdirectories += contents.directories
 
+    def add_family(self, family: Family) -> None:
+        """Add nodes that are instantiated on demand, each alone; one family at most.  EEXIST when a name is taken."""
+        assert self._family is None, f"{self.path} has a family"
+        for name in self._nodes if len(family.names) else ():
+            if name in family.names:
+                raise KernelError(errno.EEXIST, f"{self.path}/{name} exists already")
+        self._nodes[_FAMILY] = self._family = family
+        self.subdirectories += family.directories
+
     def remove(self, name: str) -> None:
         """Remove a node and everything below it from the tree.
 
@@ -325,6 +372,8 @@ class Directory(Node):
             if self.is_detached:
                 return
             raise KernelError(errno.ENOENT, f"{self.path}/{name} does not exist")
+        if self._is_in_family(name):
+            self._gone |= {name}
         del self._nodes[name]
         if isinstance(node, Directory):
             self.subdirectories -= 1
@@ -363,13 +412,20 @@ class Directory(Node):
             node.ops, node.subject, node.events = new.ops, new.subject, new.events
         elif isinstance(node, Directory) and isinstance(new, Directory):
             node._nodes, node._pending, node._has_lazy_links = new._nodes, new._pending, new._has_lazy_links
-            node.subdirectories = new.subdirectories
+            node._family, node._gone, node.subdirectories = new._family, new._gone, new.subdirectories
         self._nodes[node.name] = node
 
     @property
     def pending(self) -> Collection[str]:
-        """The names of nodes that are not instantiated yet, other than links."""
+        """The names of nodes that are not instantiated yet, other than links and those of a family."""
         return self._pending
+
+    @property
+    def family_names(self) -> Collection[str]:
+        """The names of a family of which some nodes are not instantiated yet; none without such a family."""
+        if self._family is None:
+            return ()
+        return frozenset(self._family.names) - self._gone if self._gone else self._family.names
 
     def detach(self, path: str) -> None:
         """Mark it as removed, with everything below it; it was at `path`."""
@@ -378,26 +434,46 @@ class Directory(Node):
     def clear(self) -> None:
         """Forget all nodes, when the directory is removed from the tree."""
         self._nodes, self._pending, self._has_lazy_links, self.subdirectories = {}, (), False, 0
+        self._family = None
+
+    def _is_in_family(self, name: str) -> bool:
+        return self._family is not None and name in self._family.names and name not in self._gone
 
     def _require_free(self, name: str) -> None:
-        if name in self._nodes or name in self._pending:
+        if name in self:
             raise KernelError(errno.EEXIST, f"{self.path}/{name} exists already")
 
     def _instantiate(self) -> None:
         """Instantiate all pending nodes and lazy links, each at its place in the order."""
-        if not self._pending and not self._has_lazy_links:
+        if not self._pending and not self._has_lazy_links and self._family is None:
             return
         places, self._nodes, self._pending, self._has_lazy_links = self._nodes, {}, (), False
+        self._family = None
         instantiated: list[Node] = []
         for name, node in places.items():
+            new_nodes: Iterable[Node]
             if isinstance(node, Node):
                 self._nodes[name] = node
                 continue
-            for new in (Symlink(name, node.target),) if isinstance(node, _LazyLink) else node.instantiate():
+            if isinstance(node, _LazyLink):
+                new_nodes = (Symlink(name, node.target),)
+            elif name == _FAMILY:
+                new_nodes = self._nodes_of(cast("Family", node), places)
+            else:
+                new_nodes = cast("Contents", node).instantiate()
+            for new in new_nodes:
                 self._insert(new)
-                instantiated.append(new)
+                if places.get(new.name) is not new:
+                    instantiated.append(new)
         for new in instantiated:
             self.tree.instantiated(self, new)
+
+    def _nodes_of(self, family: Family, places: Mapping[str, object]) -> Iterator[Node]:
+        """The nodes of a family, of which some are instantiated already and stand behind it."""
+        for name in family.names:
+            if name not in self._gone:
+                known = places.get(name)
+                yield known if isinstance(known, Node) else family.instantiate(name)
 
     def _insert(self, node: Node) -> None:
         self._nodes[node.name] = node

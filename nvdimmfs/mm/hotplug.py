@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import enum
 import errno
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import attrs
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.mm.intervals import IntervalSet
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.resource import Resource, ResourceFlag
 from nvdimmfs.mm.zone import Zone
 from nvdimmfs.units import GIB, MIB, PAGE_SHIFT, align_down, align_up, div_round_up, pages
+
+#: The node of the memory that is there at boot.
+BOOT_NODE = 0
 
 #: Bytes of a block if RAM ends below the limit, and if it ends at or above it (probe_memory_block_size,
 #: arch/x86/mm/init_64.c).
@@ -69,12 +75,58 @@ class BlockListener(Protocol):
         """`block` went online or offline."""
 
 
+class BlocksByNumber(Mapping[int, MemoryBlock]):
+    """The blocks by number: first those that are there at boot, then those that were added.
+
+    A petabyte has half a million blocks.  Those that are there at boot are created when they are looked up.
+
+    Attributes:
+        untouched: the numbers of blocks that have not been looked up, and are as they were at boot.
+    """
+
+    def __init__(self, boot: IntervalSet, create: Callable[[int], MemoryBlock]) -> None:
+        self.untouched = boot.copy()
+        self._boot = boot
+        self._create = create
+        self._blocks: dict[int, MemoryBlock] = {}
+        self._added: dict[int, None] = {}
+
+    def __getitem__(self, number: int) -> MemoryBlock:
+        if number in self.untouched:
+            self.untouched.remove(number, number + 1)
+            self._blocks[number] = self._create(number)
+        return self._blocks[number]
+
+    def __iter__(self) -> Iterator[int]:
+        yield from itertools.chain.from_iterable(range(*each) for each in self._boot)
+        yield from self._added
+
+    def __len__(self) -> int:
+        return self._boot.count + len(self._added)
+
+    @property
+    def touched(self) -> Iterable[MemoryBlock]:
+        """The blocks that are not `untouched`."""
+        return self._blocks.values()
+
+    def add(self, block: MemoryBlock) -> None:
+        """Add a block that was not there at boot."""
+        self._blocks[block.number] = block
+        self._added[block.number] = None
+
+    def remove(self, block: MemoryBlock) -> None:
+        """Remove a block that was added."""
+        del self._blocks[block.number]
+        del self._added[block.number]
+
+
 class MemoryBlocks:
     """The blocks of one machine.
 
     Attributes:
         memory: the machine's memory.
         size: bytes of each block.
+        boot: the numbers of the blocks that are there at boot, all on node `BOOT_NODE`.
         blocks: by number.
         auto_online: how added blocks are onlined; OFFLINE leaves them offline.
         listener: receives changes.
@@ -82,16 +134,16 @@ class MemoryBlocks:
 
     def __init__(self, memory: Memory) -> None:
         self.size = LARGE_BLOCK if memory.max_pfn << PAGE_SHIFT >= LARGE_BLOCK_LIMIT else SMALL_BLOCK
-        self.blocks: dict[int, MemoryBlock] = {}
         self.auto_online = OnlineType.OFFLINE
         self.listener: BlockListener | None = None
         self.memory = memory
-        for first, end in memory.ram:
-            for number in range(first // pages(self.size), div_round_up(end, pages(self.size))):
-                if number not in self.blocks:
-                    self._insert(number, nid=0)
-        for block in self.blocks.values():
-            block.online, block.zone = True, self._only_zone(block)
+        self.boot = IntervalSet(self._numbers_of(first, end) for first, end in memory.ram)
+        self.blocks = BlocksByNumber(self.boot, self._at_boot)
+        self._boot_zones = [
+            (zone, self._numbers_of(zone.start_pfn, zone.end_pfn))
+            for zone in memory.node_zones(BOOT_NODE)
+            if zone.spanned > 0
+        ]
 
     def add(self, start: int, size: int, nid: int, name: str) -> None:
         """Add memory within a resource that its driver has reserved (add_memory_driver_managed).
@@ -125,7 +177,7 @@ class MemoryBlocks:
             if block.online:
                 raise KernelError(errno.EBUSY, f"memory{block.number} is online")
         for block in removed:
-            del self.blocks[block.number]
+            self.blocks.remove(block)
             if self.listener:
                 self.listener.block_removed(block)
         self.memory.hot_remove(pages(start), pages(start + size))
@@ -151,7 +203,7 @@ class MemoryBlocks:
         zone.shrink(
             block.first_pfn,
             block.end_pfn,
-            [(other.first_pfn, other.end_pfn) for other in self.blocks.values() if other.zone is zone],
+            self._frames_in(zone),
         )
         self._report_switch(block)
 
@@ -163,15 +215,43 @@ class MemoryBlocks:
     def _numbers(self, start: int, size: int) -> range:
         return range(start // self.size, (start + size) // self.size)
 
+    def _numbers_of(self, first: int, end: int) -> tuple[int, int]:
+        """The numbers of the blocks that a range of page frames intersects: the first, and the one after the last."""
+        return first // pages(self.size), div_round_up(end, pages(self.size))
+
     def _insert(self, number: int, nid: int) -> MemoryBlock:
-        length = pages(self.size)
-        block = self.blocks[number] = MemoryBlock(number, number * length, (number + 1) * length, nid)
+        block = self._new(number, nid)
+        self.blocks.add(block)
         return block
 
-    def _only_zone(self, block: MemoryBlock) -> Zone | None:
-        """The zone that contains all of a block, or None (early_node_zone_for_memory_block, drivers/base/memory.c)."""
-        found = [zone for zone in self.memory.node_zones(block.nid) if _intersects(zone, block)]
-        return found[0] if len(found) == 1 else None
+    def _new(self, number: int, nid: int) -> MemoryBlock:
+        length = pages(self.size)
+        return MemoryBlock(number, number * length, (number + 1) * length, nid)
+
+    def _at_boot(self, number: int) -> MemoryBlock:
+        """A block as it is at boot: online, and in the zone that contains all of it, if one does.
+
+        See early_node_zone_for_memory_block, drivers/base/memory.c.
+        """
+        block = self._new(number, BOOT_NODE)
+        block.online = True
+        found = [zone for zone, (first, end) in self._boot_zones if first <= number < end]
+        block.zone = found[0] if len(found) == 1 else None
+        return block
+
+    def _frames_in(self, zone: Zone) -> Iterator[tuple[int, int]]:
+        """The page frames of all blocks that are in a zone and online."""
+        for block in self.blocks.touched:
+            if block.zone is zone:
+                yield block.first_pfn, block.end_pfn
+        within = [numbers for each, numbers in self._boot_zones if each is zone]
+        alone = IntervalSet(part for numbers in within for part in self.blocks.untouched.within(*numbers))
+        for other, numbers in self._boot_zones:
+            if other is not zone:
+                alone.remove(*numbers)
+        length = pages(self.size)
+        for first, end in alone:
+            yield first * length, end * length
 
     def _zone_for(self, block: MemoryBlock, how: OnlineType) -> Zone:
         """Choose the zone for a block's pages (zone_for_pfn_range with the policy contig-zones)."""

@@ -41,6 +41,15 @@ def is_merged(path: str) -> bool:
     return path in _MERGED or path.startswith(_NUMA_NODES)
 
 
+def known_link(path: str) -> str | None:
+    """What a link of a NUMA node to one of the machine's memory blocks contains; None for other entries."""
+    directory, _, name = path.rpartition("/")
+    is_block = name.startswith("memory") and name.removeprefix("memory").isdecimal()
+    if is_block and directory.startswith(f"{_NUMA_NODES}/"):
+        return f"../../memory/{name}"
+    return None
+
+
 def hidden_host_paths(root: Path) -> frozenset[str]:
     """Paths below the host's /sys that must not be visible in a sandbox."""
     return _persistent_memory(root) | _memory_blocks_of_nodes(root)

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from attrs import Factory, define
+from attrs import Factory, define, field
 
 from nvdimmfs.sandbox import libc
 
@@ -85,6 +85,8 @@ class MergedView:
         is_merged: whether a directory that both trees have, given by its path, shows the entries of both.  Otherwise
             it shows the machine's alone.
         hidden: paths of the host's tree that must not be visible.
+        known_link: returns what a symbolic link of the machine, given by its path, contains; None for entries that have
+            to be looked at.
         file_systems: merged directories that look like mount points, and the file system's name in /proc/mounts.
         directories: the paths of the merged directories; "" is the top.
     """
@@ -94,6 +96,7 @@ class MergedView:
     target: Path
     is_merged: Callable[[str], bool]
     hidden: frozenset[str]
+    known_link: Callable[[str], str | None] = field(default=lambda _path: None, kw_only=True)
     file_systems: Mapping[str, str] = Factory(dict)
     directories: list[str] = Factory(list)
 
@@ -121,8 +124,17 @@ class MergedView:
             elif name in host_names and self._must_merge(path, in_machine=name in machine_names):
                 (self.target / path).mkdir()
                 self._merge(path)
+            elif name in machine_names:
+                self._show_machine_entry(path)
             else:
-                show((self.machine if name in machine_names else self.host) / path, self.target / path)
+                show(self.host / path, self.target / path)
+
+    def _show_machine_entry(self, path: str) -> None:
+        known = self.known_link(path)
+        if known is None:
+            show(self.machine / path, self.target / path)
+        else:
+            os.symlink(known, f"{self.target}/{path}")  # noqa: PTH211  # thousands of links: Path takes twice as long
 
     def _must_merge(self, path: str, *, in_machine: bool) -> bool:
         """Whether a directory of the host has to be put together entry by entry."""
@@ -135,7 +147,8 @@ class MergedView:
 
 def _names(directory: Path) -> set[str]:
     try:
-        return {entry.name for entry in directory.iterdir()}
+        with os.scandir(directory) as entries:
+            return {entry.name for entry in entries}
     except FileNotFoundError:
         return set()
 

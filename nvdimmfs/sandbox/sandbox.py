@@ -20,7 +20,7 @@ from nvdimmfs.sandbox.lib_modules import make_lsmod, mount_lib_modules
 from nvdimmfs.sandbox.loop_devices import LoopDevices, raise_if_limited, why_files
 from nvdimmfs.sandbox.loop_records import DIRECTORY, HostLoops, LoopRecords, sweep
 from nvdimmfs.sandbox.machine_server import Serve, running_server
-from nvdimmfs.sandbox.merged_sysfs import FILE_SYSTEMS, hidden_host_paths, is_merged
+from nvdimmfs.sandbox.merged_sysfs import FILE_SYSTEMS, hidden_host_paths, is_merged, known_link
 from nvdimmfs.sandbox.merged_view import MergedView, hide, overmount, pinned
 from nvdimmfs.sandbox.mounted_disks import unmount_disks
 from nvdimmfs.sandbox.reaper import running_reaper
@@ -177,6 +177,6 @@ def _make_sysfs(hidden: frozenset[str]) -> MergedView:
     """Set up a private /sys."""
     with step("set up /sys"), pinned(Path("/sys")) as host:
         libc.mount("none", "/sys", "tmpfs", options="mode=555")
-        view = MergedView(host, MACHINE / "sys", Path("/sys"), is_merged, hidden, FILE_SYSTEMS)
+        view = MergedView(host, MACHINE / "sys", Path("/sys"), is_merged, hidden, FILE_SYSTEMS, known_link=known_link)
         view.build()
         return view

@@ -34,7 +34,6 @@ PUBLIC_API = {
     "Operations.setattr": "pyfuse3",
     "Operations.setxattr": "pyfuse3",
     "Operations.statfs": "pyfuse3",
-    "Operations.symlink": "pyfuse3",
     "Parser.format_help": "argparse",
     "_SystemLog.emit": "logging",
 }

@@ -222,3 +222,28 @@ def test_no_struct_page_is_put_into_a_bad_page():
     blocks.add(FIRST * SMALL_BLOCK, SMALL_BLOCK, 0, NAME)
     (memmap,) = memory.hot_memmaps.values()
     assert not any(piece.start <= pfn << PAGE_SHIFT < piece.end for run in memmap.runs for piece in run.pieces)
+
+
+@given(
+    st.sampled_from([2 * GIB, 3 * GIB + SMALL_BLOCK, 12 * GIB, 80 * GIB]),
+    st.lists(st.tuples(st.booleans(), st.integers(min_value=0, max_value=110)), max_size=12),
+)
+def test_it_makes_no_difference_whether_blocks_have_been_looked_at(ram, switches):
+    """Blocks that are there at boot are created when they are looked up; zones shrink by all of them."""
+    (lazy_memory, lazy), (memory, eager) = machine("64M!20G", ram), machine("64M!20G", ram)
+    assert list(eager.blocks) == list(lazy.blocks)
+    assert len(lazy.blocks) == len([eager.blocks[number] for number in eager.blocks])
+    for online, number in switches:
+        if number in eager.blocks and eager.blocks[number].online != online:
+            act = [each.switch_on if online else each.switch_off for each in (lazy, eager)]
+            how = (OnlineType.MOVABLE,) if online else ()
+            results = []
+            for function, blocks in zip(act, (lazy, eager), strict=True):
+                try:
+                    results.append(function(blocks.blocks[number], *how))
+                except KernelError as refused:
+                    results.append(refused.errno)
+            assert results[0] == results[1]
+            assert state(lazy_memory) == state(memory)
+    described = [[(b.number, b.online, b.zone and b.zone.name) for b in each.blocks.values()] for each in (lazy, eager)]
+    assert described[0] == described[1]

@@ -8,7 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Attribute, Directory, FileKind, Files, FileTable, LinkKind, Symlink, Tree, joined
+from nvdimmfs.kernfs import (
+    Attribute,
+    Directory,
+    FileKind,
+    Files,
+    FileTable,
+    LinkKind,
+    NumberedNames,
+    NumberedNodes,
+    Symlink,
+    Tree,
+    joined,
+)
 
 
 class Plain:
@@ -271,3 +283,91 @@ def fill(root, files, now):
         raise KernelError(errno.EEXIST, "taken")
     for node in contents.instantiate():
         root.add(node)
+
+
+# Families
+
+
+@pytest.fixture
+def blocks():
+    """A directory of half a million directories, between two files."""
+    directory = Tree().root.add(Directory("memory"))
+    directory.add(Attribute("before", 0o444, Plain(), None))
+    names = NumberedNames("memory", (range(2), range(32, 524_288)))
+    directory.add_family(NumberedNodes(names, lambda number: Directory(f"memory{number}"), are_directories=True))
+    directory.add(Attribute("after", 0o444, Plain(), None))
+    return directory
+
+
+def test_a_node_of_a_family_is_made_alone(blocks):
+    witness = Witness()
+    blocks.tree.subscribe(witness)
+    block = blocks.find("memory524287")
+    assert (block.path, block.tree) == ("/memory/memory524287", blocks.tree)
+    assert blocks.find("memory524287") is block
+    assert [node.name for node in blocks.instantiated] == ["before", "after", "memory524287"]
+    assert witness.notifications == [("instantiated", "/memory/memory524287")]
+    assert blocks.subdirectories == 524_288 - 30
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "memory",
+        "memory2",
+        "memory31",
+        "memory524288",
+        "memory01",
+        "memory1 ",
+        "memory-1",
+        "memory\u0661",
+        "mem1",
+        "memory" + 5000 * "1",
+    ],
+)
+def test_other_names_are_not_in_a_family(blocks, name):
+    assert name not in blocks
+    assert blocks.get(name) is None
+
+
+def test_the_names_of_a_family_are_taken(blocks):
+    for take in (blocks.add, lambda node: blocks.link(node.name, node)):
+        with pytest.raises(KernelError) as refusal:
+            take(Directory("memory40"))
+        assert refusal.value.errno == errno.EEXIST
+    assert blocks.add(Directory("memory5")).parent is blocks
+    other = Tree().root
+    other.add(Directory("memory0"))
+    with pytest.raises(KernelError) as refusal:
+        other.add_family(NumberedNodes(NumberedNames("memory", (range(1),)), Directory, are_directories=True))
+    assert refusal.value.errno == errno.EEXIST
+
+
+def test_a_listing_has_a_family_at_its_place():
+    directory = Tree().root
+    made = []
+
+    def create(number):
+        made.append(number)
+        return Directory(f"d{number}")
+
+    directory.add(Directory("first"))
+    directory.add_family(NumberedNodes(NumberedNames("d", (range(4),)), create, are_directories=True))
+    directory.add(Directory("last"))
+    known = directory.find("d2")
+    directory.remove("d1")
+    directory.remove("d3")
+    directory.add(Directory("d3"))
+    assert directory.get("d1") is None
+    assert [node.name for node in directory] == ["first", "d0", "d2", "last", "d3"]
+    assert directory.find("d2") is known
+    assert made == [2, 1, 3, 0]
+    assert directory.subdirectories == 5
+    directory.remove("d0")
+    assert "d0" not in directory
+
+
+def test_a_directory_leaves_with_a_family_that_nobody_looked_at(blocks):
+    blocks.tree.root.remove("memory")
+    assert "memory0" not in blocks
+    assert list(blocks) == []

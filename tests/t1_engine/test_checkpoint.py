@@ -107,6 +107,26 @@ def test_modules_are_loaded_and_unloaded_again(hands):
     assert described(hands.machine) == before
 
 
+def test_a_block_of_memory_that_was_looked_at_later_stays_valid(hands):
+    mirror = Mirror(hands.machine)
+    sys = hands.machine.system.sys
+    checkpoint = hands.machine.checkpoint()
+    block, link = sys.find("devices/system/memory/memory40"), sys.find("bus/memory/devices/memory40")
+    state = block.find("state")
+    state.store(b"offline\n")
+    assert link.target is block
+    checkpoint.reset()
+    assert sys.find("devices/system/memory/memory40") is block
+    assert block.find("state") is state
+    assert state.show() == b"online\n"
+    assert sys.find("bus/memory/devices/memory40").target is block
+    assert block.path == "/sys/devices/system/memory/memory40"
+    state.store(b"offline\n")
+    assert state.show() == b"offline\n"
+    assert block in mirror.nodes
+    assert link not in mirror.nodes
+
+
 def test_pending_events_and_the_time_are_restored():
     machine = Machine.described(load_machine("nfit_test"), clock="steps")
     hands = Hands(machine, InProcess.of(machine.system))
