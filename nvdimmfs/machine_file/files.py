@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -86,8 +87,8 @@ def parse_machine(text: str, file: str, name: str = "", folder: Path | None = No
 def _source(name_or_path: str | Path) -> tuple[str, str, str, Path]:
     """The text of a machine, the name of its file, its own name, and the folder that paths in it start from."""
     if isinstance(name_or_path, str) and is_name(name_or_path):
-        file = machines().get(name_or_path)
-        if file is None:
+        file = _folder().joinpath(f"{name_or_path}{SUFFIX}")
+        if not file.is_file():
             known = ", ".join(machines()) or "none"
             hint = f"the machines are {known}; or write a path such as ./{name_or_path}"
             raise MachineFileError([f"{name_or_path}: unknown machine; {hint}"])
@@ -98,16 +99,31 @@ def _source(name_or_path: str | Path) -> tuple[str, str, str, Path]:
 
 def _read(text: str, file: str, name: str, folder: Path) -> MachineDescription:
     """Return the machine that a text describes, checked but not completed."""
+    machine = _parsed(text, file, name, folder)
+    if any(dimm.label.file for bus in machine.buses for dimm in bus.dimms):
+        _check(machine, file)  # again, because these files may have changed
+    return machine
+
+
+@functools.lru_cache(maxsize=16)
+def _parsed(text: str, file: str, name: str, folder: Path) -> MachineDescription:
+    """As `_read`, once for each text: a test suite boots few machines many times."""
     try:
         machine = _named(read_machine(text), name, folder)
     except NotAMachine as error:
         raise MachineFileError(_lines(file, error.problems)) from None
-    found = list(problems(completed(machine)))
-    if found:
-        raise MachineFileError(_lines(file, found))
+    _check(machine, file)
     return machine
 
 
+def _check(machine: MachineDescription, file: str) -> None:
+    """MachineFileError when the machine cannot exist."""
+    found = list(problems(completed(machine)))
+    if found:
+        raise MachineFileError(_lines(file, found))
+
+
+@functools.cache
 def _folder() -> Traversable:
     """The folder of the machines that come with this package."""
     package = importlib.resources.files("nvdimmfs")

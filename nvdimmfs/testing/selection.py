@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -37,10 +38,16 @@ def described(
         if kernel not in EMULATED_KERNELS:
             raise ValueError(f"kernel {kernel}: must be one of {', '.join(EMULATED_KERNELS)}")
         wanted = attrs.evolve(wanted, kernel=kernel)
-    wanted = completed(attrs.evolve(wanted, clock=_clock(clock, wanted.clock)))
-    for path, problem in problems(wanted):
+    return _checked(attrs.evolve(wanted, clock=_clock(clock, wanted.clock)))
+
+
+@functools.lru_cache(maxsize=64)
+def _checked(machine: MachineDescription) -> MachineDescription:
+    """The machine with all omitted values filled in, once for each machine.  ValueError when it cannot exist."""
+    machine = completed(machine)
+    for path, problem in problems(machine):
         raise ValueError(f"{path}: {problem}")
-    return wanted
+    return machine
 
 
 def _named(machine: str | os.PathLike[str] | MachineDescription | None) -> MachineDescription:
