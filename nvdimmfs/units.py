@@ -98,3 +98,15 @@ def as_signed(value: int, bits: int = 64) -> int:
 def pages(size: int) -> int:
     """Number of whole pages in `size` bytes (the kernel's PHYS_PFN)."""
     return size >> PAGE_SHIFT
+
+
+#: Bytes and names of the units, the largest first.
+SIZE_UNITS = tuple((1 << 10 * power, f"{letter}iB") for power, letter in reversed(list(enumerate("KMGTPE", 1))))
+
+
+def exact_size(size: int) -> str:
+    """The exact size, in the largest unit that it is a multiple of: `2040 KiB`."""
+    for unit, name in SIZE_UNITS:
+        if size and size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size} B"

@@ -5,17 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-import attrs
-
 from nvdimmfs.cli.errors import MISUSED, CommandError
-from nvdimmfs.cli.sizes import exact_size, parse_size
+from nvdimmfs.machine_file import DEFAULT_MEMMAP
 from nvdimmfs.modules.module_files import BOOT_MODULES
 
 if TYPE_CHECKING:  # loaded when a machine is described
-    from nvdimmfs.core.clock import ClockMode
     from nvdimmfs.machine_file.model import MachineDescription
-
-DEFAULT_MEMMAP = "512M!4G,256M!6G"
+    from nvdimmfs.machine_file.selection import SelectionError
 
 #: The modes of `core.clock.ClockMode`, which is not loaded to print a help.
 CLOCKS = ("real", "steps", "manual")
@@ -75,25 +71,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def machine(arguments: argparse.Namespace) -> MachineDescription:
     """The selected machine, with the overrides of the other options."""
-    from nvdimmfs.machine_file.model import MachineDescription
+    from nvdimmfs.machine_file.selection import SelectionError, selected
 
-    wanted = MachineDescription(memmap=DEFAULT_MEMMAP)
+    named = None
     if arguments.machine is not None:
         from nvdimmfs.cli.machine import described
         from nvdimmfs.machine_file.files import load_as_written
 
-        wanted = described(arguments.machine, load_as_written)
-    if arguments.ram is not None:
-        wanted = attrs.evolve(wanted, ram=_checked_ram(arguments.ram))
-    if arguments.kernel is not None:
-        wanted = attrs.evolve(wanted, kernel=_checked_kernel(arguments.kernel))
-    if arguments.clock is not None:
-        wanted = attrs.evolve(wanted, clock=_clock_mode(arguments.clock))
-    if arguments.memmap is not None:
-        wanted = attrs.evolve(wanted, memmap=arguments.memmap)
-    if wanted.memmap:
-        _check_memmap(wanted.memmap, wanted.ram)
-    return wanted if arguments.machine is None else _completed(wanted, arguments.machine)
+        named = described(arguments.machine, load_as_written)
+    try:
+        return selected(
+            named, memmap=arguments.memmap, ram=arguments.ram, kernel=arguments.kernel, clock=arguments.clock
+        )
+    except SelectionError as error:
+        raise CommandError(_message(error, arguments.machine), MISUSED) from None
+
+
+def _message(error: SelectionError, name: str | None) -> str:
+    if error.option:
+        return f"--{error}"
+    return str(error) if name is None or error.is_of_memmap else f"--machine {name} with these options: {error}"
 
 
 def is_durable(arguments: argparse.Namespace) -> bool:
@@ -101,48 +98,3 @@ def is_durable(arguments: argparse.Namespace) -> bool:
     if arguments.media_sync is not None and arguments.media is None:
         raise CommandError(f"--media-sync {arguments.media_sync}: there is no --media FOLDER to sync", MISUSED)
     return arguments.media_sync in (None, "store")
-
-
-def _completed(wanted: MachineDescription, name: str) -> MachineDescription:
-    """Fill in the defaults, which depend on the overrides.  CommandError when those contradict the machine file."""
-    from nvdimmfs.machine_file.checks import problems
-    from nvdimmfs.machine_file.defaults import completed
-
-    machine = completed(wanted)
-    for path, problem in problems(machine):
-        raise CommandError(f"--machine {name} with these options: {path}: {problem}", MISUSED)
-    return machine
-
-
-def _check_memmap(memmap: str, ram: int) -> None:
-    from nvdimmfs.mm.memmap_option import MemmapError, check_memmap
-
-    try:
-        check_memmap(memmap, ram)
-    except MemmapError as error:
-        raise CommandError(str(error), MISUSED) from None
-
-
-def _checked_ram(text: str) -> int:
-    from nvdimmfs.mm.pc_memory_map import MAXIMUM_RAM, MINIMUM_RAM
-
-    ram = parse_size(text, "--ram")
-    if ram < MINIMUM_RAM:
-        raise CommandError(f"--ram {text}: too small; the minimum is {exact_size(MINIMUM_RAM)}", MISUSED)
-    if ram > MAXIMUM_RAM:
-        raise CommandError(f"--ram {text}: too large; the maximum is {exact_size(MAXIMUM_RAM)}", MISUSED)
-    return ram
-
-
-def _clock_mode(name: str) -> ClockMode:
-    from nvdimmfs.core.clock import ClockMode
-
-    return ClockMode(name)
-
-
-def _checked_kernel(name: str) -> str:
-    from nvdimmfs.kernels.kernel import EMULATED_KERNELS
-
-    if name not in EMULATED_KERNELS:
-        raise CommandError(f"--kernel {name}: must be one of {', '.join(EMULATED_KERNELS)}", MISUSED)
-    return name

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
-
-#: Bytes and names of the units, the largest first.
-_UNITS = tuple((1 << 10 * power, f"{letter}iB") for power, letter in reversed(list(enumerate("KMGTPE", 1))))
+from nvdimmfs.units import SIZE_UNITS, exact_size
 
 #: The most digits that a reader grasps at a glance.
 _GLANCE = 4
@@ -21,17 +19,9 @@ def parse_size(text: str, option: str) -> int:
     return size
 
 
-def exact_size(size: int) -> str:
-    """The exact size, in the largest unit that it is a multiple of: `2040 KiB`."""
-    for unit, name in _UNITS:
-        if size and size % unit == 0:
-            return f"{size // unit} {name}"
-    return f"{size} B"
-
-
 def rough_size(size: int) -> str:
     """The size rounded to three digits, for people: `5.91 TiB`."""
-    for unit, name in _UNITS:
+    for unit, name in SIZE_UNITS:
         if size >= unit or size * 1024 >= unit * 1023.5:  # which would be rounded to 1024 of the next smaller unit
             value = size / unit
             digits = 0 if value >= 100 or size % unit == 0 else 1 if value >= 10 else 2

@@ -11,7 +11,8 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nvdimmfs.cli.sizes import exact_size, rough_size
+from nvdimmfs.cli.sizes import rough_size
+from nvdimmfs.units import exact_size
 
 #: As the machine writes it: JSON, checked by `require_layout`.
 Document = Mapping[str, Any]

@@ -17,7 +17,7 @@ from nvdimmfs.cli.drawing.model import (
     pieces_of,
     with_ram,
 )
-from nvdimmfs.cli.sizes import exact_size
+from nvdimmfs.units import exact_size
 
 #: The provider of the bus of what memmap= marks.
 _LEGACY_PROVIDER = "e820"

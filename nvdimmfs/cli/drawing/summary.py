@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from nvdimmfs.cli.drawing.model import RAM, Entry, EntryKind, MachineDrawing, Piece
-from nvdimmfs.cli.sizes import exact_size, short_size
+from nvdimmfs.cli.sizes import short_size
+from nvdimmfs.units import exact_size
 
 #: Devices of a PC have addresses below this one.
 _DEVICES_END = 1 << 32

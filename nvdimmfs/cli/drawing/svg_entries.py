@@ -14,7 +14,8 @@ from nvdimmfs.cli.drawing.model import Entry, EntryKind
 from nvdimmfs.cli.drawing.palette import PARTS
 from nvdimmfs.cli.drawing.scale import shares
 from nvdimmfs.cli.drawing.summary import interleaving
-from nvdimmfs.cli.sizes import exact_size, short_size
+from nvdimmfs.cli.sizes import short_size
+from nvdimmfs.units import exact_size
 
 #: Where the column is, in pixels from the left.
 LEFT, RIGHT = 620, 1016

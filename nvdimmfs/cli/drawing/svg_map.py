@@ -15,7 +15,7 @@ from nvdimmfs.cli.drawing.scale import height_of
 from nvdimmfs.cli.drawing.summary import gap_words, interleaving
 from nvdimmfs.cli.drawing.svg_colours import Colours
 from nvdimmfs.cli.drawing.svg_modules import ModuleBlock
-from nvdimmfs.cli.sizes import exact_size
+from nvdimmfs.units import exact_size
 
 #: Where the bar and the addresses are, in pixels from the left.
 LEFT, RIGHT = 400, 464

@@ -14,7 +14,8 @@ from nvdimmfs.cli.drawing.palette import PARTS
 from nvdimmfs.cli.drawing.scale import shares
 from nvdimmfs.cli.drawing.summary import span
 from nvdimmfs.cli.drawing.svg_colours import Colours
-from nvdimmfs.cli.sizes import exact_size, short_size
+from nvdimmfs.cli.sizes import short_size
+from nvdimmfs.units import exact_size
 
 #: Where the column's texts and bars are, in pixels from the left.
 TEXT_LEFT, TEXT_RIGHT = 24, 212

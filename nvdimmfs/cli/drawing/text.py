@@ -9,7 +9,8 @@ from nvdimmfs.cli.drawing.bars import ARENAS, MIXED_SLOTS, Bar, Segment
 from nvdimmfs.cli.drawing.machine_text import map_lines
 from nvdimmfs.cli.drawing.model import MachineDrawing
 from nvdimmfs.cli.drawing.scale import shares
-from nvdimmfs.cli.sizes import exact_size, short_size
+from nvdimmfs.cli.sizes import short_size
+from nvdimmfs.units import exact_size
 
 #: Columns of what is no terminal, and the most that a bar uses.
 PLAIN_WIDTH = 80
