@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 from typing import Any
@@ -301,3 +302,18 @@ class TestPowerCut:
     def test_media_in_memory_are_gone_anyway(self) -> None:
         hands = Hands.on("64M!4G")
         assert hands.refused(f"{DEBUG}/power_cut", "1") == errno.EOPNOTSUPP
+
+
+@pytest.mark.parametrize("last", [".lock", "pmem-100000000-103ffffff.img"])
+def test_a_file_system_without_locks_is_named(last: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Network file systems exist that cannot lock: ENOLCK does not mean that the folder is in use."""
+    flock = fcntl.flock
+
+    def no_lock(descriptor: int, operation: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(last):  # noqa: PTH115
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", no_lock)
+    with pytest.raises(MediaError, match=r"cannot be locked: No locks available"):
+        booted(legacy(), tmp_path)

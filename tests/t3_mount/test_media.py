@@ -5,12 +5,13 @@ import itertools
 import mmap
 import os
 import signal
+import subprocess
 import threading
 from pathlib import Path
 
 import machines
 import pytest
-from mounting import MACHINE, QUIET, cli, in_private_namespace, is_mounted, refusal
+from mounting import MACHINE, QUIET, cli, command, in_private_namespace, is_mounted, refusal
 from replay import Mounted, load, replay
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
@@ -145,3 +146,75 @@ def test_the_host_has_no_room_for_labels(fuse, tmp_path, words):
         f"exec {command_line} {'-- true' if words == 'run' else ''}",
     )
     assert refusal(done) == f"{tmp_path}/media: No space left on device"
+
+
+def test_a_full_host_refuses_a_store_whole_and_takes_it_once_there_is_room(fuse, tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "media").mkdir()
+    nvdimmfs = " ".join(MACHINE)
+    done = in_private_namespace(
+        f"cd {tmp_path}",
+        "mount -t tmpfs -o size=6m none media",
+        f"{nvdimmfs} mount m --machine one-dimm --media media",
+        "head -c 5000000 /dev/zero > media/filler",
+        "cd m/sys/bus/nd/devices/namespace0.0",
+        "echo 01234567-89ab-cdef-0123-456789abcdef > uuid && exit 1",
+        f"ls -A {tmp_path}/media | sort; rm {tmp_path}/media/filler",
+        "echo 16777216 > size; echo name > alt_name",
+        f"cd {tmp_path}",
+        f"{nvdimmfs} umount m",
+        f"{nvdimmfs} mount m --machine one-dimm --media media",
+        "cat m/sys/bus/nd/devices/namespace0.0/alt_name m/sys/bus/nd/devices/namespace0.0/size",
+        f"{nvdimmfs} umount m",
+    )
+    assert (done.returncode, done.stdout) == (
+        0,
+        ".lock\nfiller\nlabels-ACPI.NFIT-1.img\npmem-180000000-57fffffff.img\nname\n16777216\n",
+    )
+    assert "No space left on device" in done.stderr
+
+
+def test_a_read_only_file_system_keeps_no_media(fuse, tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "media").mkdir()
+    done = in_private_namespace(
+        f"mount -t tmpfs -o ro none {tmp_path}/media",
+        f"exec {' '.join(MACHINE)} mount {tmp_path}/m {' '.join(QUIET)} --media {tmp_path}/media",
+    )
+    assert refusal(done) == f"{tmp_path}/media: cannot keep media there: Read-only file system"
+
+
+def limited(*command_line: str | Path, kib: int) -> subprocess.CompletedProcess[str]:
+    """Run `nvdimmfs` with a limit on the size of files."""
+    return command("bash", "-c", f'ulimit -f {kib}; exec "$@"', "bash", *MACHINE, *command_line)
+
+
+def test_a_limit_on_the_size_of_files_refuses_a_new_machine(fuse, tmp_path):
+    (tmp_path / "m").mkdir()
+    done = limited("mount", tmp_path / "m", *QUIET, "--media", tmp_path / "media", kib=64)
+    assert refusal(done) == f"{tmp_path}/media: File too large"
+
+
+def test_a_limit_on_the_size_of_files_refuses_a_store(new_mount, tmp_path):
+    """SIGXFSZ does not end the daemon."""
+    options = ("--machine", "one-dimm", "--media", tmp_path / "media")
+    new_mount(MACHINE, *options).umount()
+    (tmp_path / "limited").mkdir()
+    try:
+        done = limited("mount", tmp_path / "limited", *options, kib=64)
+        assert (done.returncode, done.stderr) == (0, "")
+        namespace = tmp_path / "limited/sys/bus/nd/devices/namespace0.0"
+        with (namespace / "uuid").open("wb", buffering=0) as uuid, pytest.raises(OSError, match="File too large"):
+            uuid.write(b"01234567-89ab-cdef-0123-456789abcdef")  # which writes an index block
+        assert (namespace / "nstype").read_text() == "5\n"
+    finally:
+        cli("umount", tmp_path / "limited")
+    assert not (tmp_path / "media/.journal").exists()
+    again = new_mount(MACHINE, *options)
+    assert again.sh("cat sys/bus/nd/devices/namespace0.0/size").stdout == "0\n"
+
+
+def test_media_sync_needs_media(tmp_path):
+    (tmp_path / "m").mkdir()
+    done = cli("mount", tmp_path / "m", *QUIET, "--media-sync", "flush")
+    assert refusal(done, 2) == "--media-sync flush: there is no --media FOLDER to sync"

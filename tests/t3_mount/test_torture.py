@@ -28,6 +28,7 @@ class Smoke:
 PROGRAMS = {
     "cycles": Smoke(("--limit", "66", "--minutes", "10"), needs="fuse"),
     "killed_sandboxes": Smoke(("--limit", "2", "--minutes", "10"), needs="sandbox"),
+    "kills": Smoke(("--limit", "1", "--minutes", "10"), needs="fuse"),
     "malformed": Smoke(("--limit", "13", "--minutes", "10")),
     "resets": Smoke(("--limit", "3", "--minutes", "10")),
     "rebinds": Smoke(("--limit", "1", "--minutes", "10"), needs="sandbox"),
