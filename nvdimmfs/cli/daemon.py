@@ -104,6 +104,9 @@ class Daemon(Generic[RequestT]):
             report.failed(str(error))
         except KeyboardInterrupt:
             report.failed("the daemon was interrupted")
+        except (MemoryError, OSError) as error:
+            log.error("the daemon exits: %s", one_line(error))  # the host's limit, no bug
+            report.failed(one_line(error))
         except BaseException as error:
             log.exception("the daemon exits because of an error")
             report.failed(one_line(error))
