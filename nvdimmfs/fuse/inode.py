@@ -33,12 +33,17 @@ class CachedName:
     """A name that the kernel may have cached.
 
     Attributes:
-        directory: the directory that it is in.
+        directory: the directory that it is in, or was in.
         name: the last component of the path.
     """
 
-    directory: InodeT
-    name: bytes
+    directory: Directory
+    name: str
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether it leads to a node."""
+        return self.name in self.directory
 
 
 @attrs.define(eq=False)
@@ -90,13 +95,14 @@ class Inodes:
 
     Attributes:
         uid: the owner of new inodes: the user of this process.
-        unreachable: inodes of nodes that have left the tree, to which the kernel may still follow a name (`reached`).
-        stale_names: the names that it has cached of these, by inode number.
+        unreachable: the names of nodes that have left the tree, by inode number; the kernel may still follow them
+            (`reached`).
+        stale_names: those of them that it has cached.
     """
 
     def __init__(self, tree: Tree, cache_timeout: float) -> None:
         self.uid = os.getuid()
-        self.unreachable: set[InodeT] = set()
+        self.unreachable: dict[InodeT, CachedName] = {}
         self.stale_names: dict[InodeT, CachedName] = {}
         self._cache_timeout = cache_timeout
         # A file handle (name_to_handle_at) of an earlier mount must not lead to the node that has its number here.
@@ -115,12 +121,13 @@ class Inodes:
     def reached(self, number: InodeT) -> Inode:
         """The inode with that number, for a request that may have come by a path.
 
-        ESTALE also for one that is unreachable.  The kernel then walks the path again and looks every name up anew
-        (retry_estale, include/linux/namei.h; LOOKUP_REVAL in fuse_dentry_revalidate, fs/fuse/dir.c; Linux 6.1), which
-        takes no lock that a listing of the directory holds.
+        For one that is unreachable, ENOENT; and ESTALE when its name leads to another node by now.  The kernel then
+        walks the path again and looks every name up anew (retry_estale, include/linux/namei.h; LOOKUP_REVAL in
+        fuse_dentry_revalidate, fs/fuse/dir.c; Linux 6.1), which takes no lock that a listing of the directory holds.
         """
-        if number in self.unreachable:
-            raise FUSEError(errno.ESTALE)
+        name = self.unreachable.get(number)
+        if name is not None:
+            raise FUSEError(errno.ESTALE if name.is_taken else errno.ENOENT)
         return self[number]
 
     def __len__(self) -> int:
@@ -173,7 +180,7 @@ class Inodes:
         Those can be reached again.
         """
         for number in [number for number in self.unreachable if not self._inodes[number].removed]:
-            self.unreachable.discard(number)
+            self.unreachable.pop(number, None)
             self.stale_names.pop(number, None)
         return [inode.node for inode in self._inodes.values() if inode.lookups and not inode.removed]
 
@@ -192,7 +199,7 @@ class Inodes:
         if inode.lookups <= 0 and inode.removed:
             del self._inodes[number]
             self.stale_names.pop(number, None)
-            self.unreachable.discard(number)
+            self.unreachable.pop(number, None)
 
     def _make_entry(self, inode: Inode, cache_timeout: float) -> EntryAttributes:
         node = inode.node

@@ -17,7 +17,8 @@ While a process has a directory open, it may be listing it into memory that it p
 that a file system of its own never delivers), and the kernel holds the directory's lock for that long; through
 rename(2) any other directory's lock as well.  No thread may wait for that.  So the name stays, but leads nowhere: the
 cached attributes of the node are dropped, which takes no lock, and each request for the node that may have come by the
-name is answered with ESTALE (`Inodes.reached`).  The kernel then looks the name up anew, and drops it itself.  Once no
+name is answered with ENOENT, or with ESTALE where the name leads to another node by now (`Inodes.reached`).  On ESTALE
+the kernel looks the name up anew, and drops the old one itself.  Once no
 directory is open, the names that were left are dropped as above.
 """
 
@@ -216,7 +217,7 @@ class KernelCache:
             if self._awaited and not self._stopped:
                 self._awaited = await self._not_cached_yet(self._awaited)
         while self._dropped and self._dropped[0][0] <= trio.current_time():
-            self._inodes.unreachable.discard(self._dropped.popleft()[1])
+            self._inodes.unreachable.pop(self._dropped.popleft()[1], None)
 
     async def invalidate_stale(self) -> None:
         """Return once the kernel uses nothing stale."""
@@ -246,7 +247,9 @@ class KernelCache:
 
     async def _drop(self, names: Mapping[InodeT, CachedName]) -> None:
         async with self._no_directory_opens():
-            calls = [(name.directory, name.name) for name in names.values()]
+            calls = [
+                (InodeT(each.directory.ino), each.name.encode(errors="surrogateescape")) for each in names.values()
+            ]
             await self._worker.run(_make, self._invalidator.invalidate_name, calls)
         for inode in names:
             if self._inodes.stale_names.pop(inode, None):
@@ -269,7 +272,7 @@ class KernelCache:
         """
         known = {inode: name for inode, name in names.items() if self._inodes.refers(inode)}
         self._inodes.stale_names |= known
-        self._inodes.unreachable.update(known)
+        self._inodes.unreachable |= known
         awaited = await self._not_cached_yet(known)
         for seconds in _TRY_AGAIN_AFTER:
             if not awaited:
@@ -294,8 +297,7 @@ class KernelCache:
             self._inodes.discard(node)
             return
         assert node.parent is not None, "listeners are notified before the removal"
-        name = node.name.encode(errors="surrogateescape")
-        self._stale.names[number] = CachedName(InodeT(node.parent.ino), name)
+        self._stale.names[number] = CachedName(node.parent, node.name)
         if isinstance(node, BinaryFile):
             self._stale.pages[number] = None
         elif isinstance(node, Directory):

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+import stuck_memory
 from sandboxes import processes_with
 
 
@@ -20,3 +21,12 @@ def tag() -> Iterator[str]:
     for process in left:
         os.kill(process, signal.SIGKILL)
     assert not left
+
+
+@pytest.fixture(scope="session")
+def strangers(fuse: None) -> None:
+    """Skip where no process can become another user whose memory never comes."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    if reason := stuck_memory.why_not():
+        pytest.skip(reason)

@@ -26,6 +26,8 @@ class Smoke:
 
 #: By name.  `--minutes` is far more than the turns take: no load may make a run shorter.
 PROGRAMS = {
+    "reads": Smoke(("--limit", "1", "--minutes", "0.1"), "fuse"),
+    "waits": Smoke(("--limit", "2", "--minutes", "10"), "strangers"),
     "cycles": Smoke(("--limit", "66", "--minutes", "10"), needs="fuse"),
     "killed_sandboxes": Smoke(("--limit", "2", "--minutes", "10"), needs="sandbox"),
     "kills": Smoke(("--limit", "1", "--minutes", "10"), needs="fuse"),

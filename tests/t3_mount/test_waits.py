@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import stuck_memory
 from mounting import MACHINE, QUIET, Mount
 from watchdog import WATCHDOG
 
@@ -20,12 +19,8 @@ REGION = "sys/devices/platform/e820_pmem/ndbus0/region0"
 
 
 @pytest.fixture
-def stranger() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def stranger(strangers: None) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start another user of a mount; all are killed at the end."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can become another user")
-    if reason := stuck_memory.why_not():
-        pytest.skip(reason)
     started: list[subprocess.Popen[str]] = []
 
     def start(mount: Mount, *arguments: str) -> subprocess.Popen[str]:
