@@ -68,7 +68,7 @@ class ControlSession:
         except OSError as failure:
             reply = self._refused(refused_by_host(failure))
         if reply is not None:
-            self._send(reply)
+            self._outgoing.append(control.encode(reply))  # without waking pollers: the client reads it now
 
     def _refused(self, refusal: KernelError) -> Message:
         self._ioctl = None
@@ -98,14 +98,14 @@ class ControlSession:
                 self._renumber(request)
                 return control.Result(0)
             case control.Watch(directories) if self._watcher is None:
-                self._watcher = Watcher(self._system, directories, self._send)
+                self._watcher = Watcher(self._system, directories, self._report)
                 return None
             case control.Done(sequence) if self._watcher:
                 self._watcher.done = max(sequence, self._watcher.done)
                 return None
         raise KernelError(errno.EINVAL, f"message not valid in this state: {request}")
 
-    def _send(self, message: Message) -> None:
+    def _report(self, message: Message) -> None:
         self._outgoing.append(control.encode(message))
         self._channel.wake()
 

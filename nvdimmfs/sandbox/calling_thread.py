@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 
@@ -21,6 +22,10 @@ _PAGE = 4096
 
 #: How often to look again when another thread has replaced a descriptor in the middle of a look.
 _LOOKS = 16
+
+#: The real user and the effective capabilities in /proc/PID/status.  The file is searched as bytes: text also ends a
+#: line at a carriage return, which the kernel does not escape in the thread's name, and the name comes first.
+_CREDENTIALS = re.compile(rb"^Uid:\t(?P<user>\d+)\t.*^CapEff:\t(?P<capabilities>[0-9a-f]+)$", re.MULTILINE | re.DOTALL)
 
 #: Bytes of a file in /proc to read at once.  The fields of fdinfo that matter here are in its first 100 bytes.
 _PROC_BUFFER = 1 << 16
@@ -93,6 +98,7 @@ class CallingThread:
         directory: the thread's directory in /proc.  Once the thread has gone, all lookups in it fail, even if another
             thread has the same id by then.
         proc: an open /proc that shows the thread and this process.
+        user: the thread's real user id.
         capabilities: its effective capabilities, in its own user namespace.
         still_waits: returns whether the system call still waits for its answer.
     """
@@ -100,6 +106,7 @@ class CallingThread:
     thread: int
     directory: int
     proc: int
+    user: int
     capabilities: int
     still_waits: Callable[[], bool]
     _held: contextlib.ExitStack = field(factory=contextlib.ExitStack, eq=False)
@@ -125,7 +132,7 @@ class CallingThread:
             with contextlib.suppress(OSError):
                 libc.read_memory(self.thread, address, len(data))
             self._require_waiting()
-            if not _is_writable(_lines(self.directory, "maps"), address, address + len(data)):
+            if not self._has_writable(address, address + len(data)):
                 raise _error(errno.EFAULT)
             with _as_fault():
                 if os.pwrite(memory, data, address) != len(data):
@@ -173,6 +180,20 @@ class CallingThread:
             namespace, os.stat("self/ns/user", dir_fd=self.proc)
         )
 
+    def _has_writable(self, start: int, end: int) -> bool:
+        """Whether all memory from `start` up to `end` is mapped writable."""
+        with os.fdopen(os.open("maps", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory), "rb") as maps:
+            for line in maps:
+                place, permissions, _ = line.split(b" ", 2)
+                first, last = (int(number, 16) for number in place.split(b"-"))
+                if first <= start < last:
+                    if permissions[1:2] != b"w":
+                        return False
+                    start = last
+                    if start >= end:
+                        return True
+        return False
+
     def _require_waiting(self) -> None:
         if not self.still_waits():
             raise _error(errno.ESRCH)
@@ -188,22 +209,22 @@ def held_thread(thread: int, proc: int, still_waits: Callable[[], bool]) -> Iter
     with contextlib.ExitStack() as held:
         directory = os.open(str(thread), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
         held.callback(os.close, directory)
-        status = dict(line.split(b":\t", 1) for line in _lines(directory, "status") if b":\t" in line)
-        if not still_waits():
+        found = _CREDENTIALS.search(_contents(directory, "status"))
+        if found is None or not still_waits():
             raise _error(errno.ESRCH)
-        caller = CallingThread(thread, directory, proc, int(status[b"CapEff"], 16), still_waits)
+        user, capabilities = int(found["user"]), int(found["capabilities"], 16)
+        caller = CallingThread(thread, directory, proc, user, capabilities, still_waits)
         held.callback(caller.release)
         yield caller
 
 
-def _lines(directory: int, name: str) -> Iterator[bytes]:
-    r"""The lines of one of a thread's files in /proc, as bytes.
-
-    Text would also end a line at \r, which the kernel does not escape in the names that a process chooses: a thread
-    could write a line of its own, such as its capabilities.
-    """
-    with os.fdopen(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory), "rb") as lines:
-        yield from lines
+def _contents(directory: int, name: str) -> bytes:
+    """The beginning of a file in /proc, read at once: the next read might show something else."""
+    file = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        return os.read(file, _PROC_BUFFER)
+    finally:
+        os.close(file)
 
 
 @frozen
@@ -216,11 +237,7 @@ class _OpenFile:
 
     @classmethod
     def read(cls, directory: int, name: str) -> _OpenFile:
-        file = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
-        try:
-            text = os.read(file, _PROC_BUFFER)  # in one piece: the next read might show another open file
-        finally:
-            os.close(file)
+        text = _contents(directory, name)
         fields = dict(line.split(b":", 1) for line in text.split(b"\n", 4)[:4])
         return cls(int(fields[b"flags"], 8), int(fields[b"mnt_id"]), int(fields[b"ino"]))
 
@@ -238,20 +255,6 @@ def shows_inode_numbers() -> bool:
     finally:
         os.close(own)
     return True
-
-
-def _is_writable(maps: Iterator[bytes], start: int, end: int) -> bool:
-    """Whether all memory from `start` up to `end` is mapped writable, according to the lines of /proc/PID/maps."""
-    for line in maps:
-        place, permissions, _ = line.split(b" ", 2)
-        first, last = (int(number, 16) for number in place.split(b"-"))
-        if first <= start < last:
-            if permissions[1:2] != b"w":
-                return False
-            start = last
-            if start >= end:
-                return True
-    return False
 
 
 @contextlib.contextmanager

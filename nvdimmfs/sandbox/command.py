@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
+import select
 import signal
 import socket
 import struct
@@ -20,6 +22,11 @@ from attrs import frozen
 from nvdimmfs.sandbox import libc, seccomp
 from nvdimmfs.sandbox.calling_thread import shows_inode_numbers
 from nvdimmfs.sandbox.errors import SandboxError, step
+
+log = logging.getLogger(__name__)
+
+#: How long to wait for the end of the processes that init's end has killed, in seconds.
+_LONGEST_END = 5.0
 
 #: Files of /proc that the machine has its own of.
 MACHINE_FILES = ("iomem", "zoneinfo", "modules", "partitions")
@@ -83,6 +90,21 @@ class RunningCommand:
         """The command's wait(2) status; None when init was killed from outside before it could report one."""
         report = os.read(self.reports, _ENDED.size)
         return int(_ENDED.unpack(report)[0]) if len(report) == _ENDED.size else None
+
+    def wait_for_init(self) -> None:
+        """Wait until init has ended and with it, all processes of its PID namespace.
+
+        One that waits for a file system which never answers never ends.  It is then left to the kernel.
+        """
+        init = os.pidfd_open(self.init)
+        try:
+            has_ended, _, _ = select.select([init], [], [], _LONGEST_END)
+        finally:
+            os.close(init)
+        if has_ended:
+            os.waitpid(self.init, 0)
+        else:
+            log.warning("a process of the command does not end: it waits for a file system that does not answer")
 
 
 def start(argv: Sequence[str], machine: Path, directory: Path) -> RunningCommand:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +18,9 @@ CHANNEL = "sys/kernel/debug/nvdimmfs/control"
 #: Bytes to read at once; no message is longer.
 _BUFFER_SIZE = 1 << 18
 
+#: How many files for requests to keep open for later ones.
+_MOST_IDLE = 4
+
 
 class ArgumentMemory(Protocol):
     """The memory that the argument of ioctl(2) points to.  OSError where nothing is mapped."""
@@ -28,24 +33,28 @@ class ArgumentMemory(Protocol):
 
 
 class ControlClient:
-    """Two open files of the channel: one for requests, one for events.
+    """Open files of the channel: one for events, and one for each request that is being made.
 
-    The machine answers each request before `write` returns, and events are read only when poll(2) reports one.  So this
-    process never blocks in a call that the machine would have to complete.
+    A request can take long, such as an ioctl whose caller's memory does not arrive; so requests made by several threads
+    do not share a file.  Events are read only when poll(2) reports one.
     """
 
     def __init__(self, mount: Path) -> None:
-        self._requests = os.open(mount / CHANNEL, os.O_RDWR | os.O_CLOEXEC)
-        self._events = os.open(mount / CHANNEL, os.O_RDWR | os.O_CLOEXEC)
+        channel = mount / CHANNEL
+        self._directory = os.open(channel.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._name = channel.name
+        self._idle = [self._open()]
+        self._events = self._open()
 
     def fileno(self) -> int:
         """A descriptor that poll(2) reports readable when there are events."""
         return self._events
 
     def close(self) -> None:
-        """Close both files."""
-        os.close(self._requests)
-        os.close(self._events)
+        """Close all files, except those of requests that are being made."""
+        for descriptor in (self._directory, self._events, *self._idle):
+            os.close(descriptor)
+        self._idle.clear()
 
     def watch(self, directories: tuple[str, ...]) -> None:
         """Receive events from now on: of all devices, and of entries of these directories."""
@@ -67,26 +76,53 @@ class ControlClient:
 
     def ioctl(self, call: control.Ioctl, memory: ArgumentMemory) -> int:
         """Have the machine execute an ioctl and return its result; a negative number is an errno."""
-        reply = self._request(call)
-        while isinstance(reply, control.ReadMemory | control.WriteMemory):
-            reply = self._request(_copy(reply, memory))
-        return _result(reply)
+        with self._request_file() as file:
+            reply = _ask(file, call)
+            while isinstance(reply, control.ReadMemory | control.WriteMemory):
+                reply = _ask(file, _copy(reply, memory))
+            return _result(reply)
 
     def load(self, module: str) -> int:
         """Load a module: 0, or a negative errno."""
-        return _result(self._request(control.Load(module)))
+        return self._request(control.Load(module))
 
     def unload(self, module: str) -> int:
         """Unload a module: 0, or a negative errno."""
-        return _result(self._request(control.Unload(module)))
+        return self._request(control.Unload(module))
 
     def renumber(self, kind: str, old: tuple[int, int], new: tuple[int, int]) -> int:
         """Give a device the number of its node: 0, or a negative errno."""
-        return _result(self._request(control.Renumber(kind, *old, *new)))
+        return self._request(control.Renumber(kind, *old, *new))
 
-    def _request(self, message: Message) -> Message:
-        os.write(self._requests, control.encode(message))
-        return control.decode(os.read(self._requests, _BUFFER_SIZE))
+    def _request(self, message: Message) -> int:
+        with self._request_file() as file:
+            return _result(_ask(file, message))
+
+    @contextlib.contextmanager
+    def _request_file(self) -> Iterator[int]:
+        """A file for one request.  It is used again, unless the request broke off: the machine waits for its rest."""
+        try:
+            file = self._idle.pop()
+        except IndexError:
+            file = self._open()
+        try:
+            yield file
+        except BaseException:
+            os.close(file)
+            raise
+        if len(self._idle) < _MOST_IDLE:
+            self._idle.append(file)
+        else:
+            os.close(file)
+
+    def _open(self) -> int:
+        """Open the channel of the machine that was found first, whatever its path leads to by now."""
+        return os.open(self._name, os.O_RDWR | os.O_CLOEXEC, dir_fd=self._directory)
+
+
+def _ask(file: int, message: Message) -> Message:
+    os.write(file, control.encode(message))
+    return control.decode(os.read(file, _BUFFER_SIZE))
 
 
 def _copy(request: control.ReadMemory | control.WriteMemory, memory: ArgumentMemory) -> Message:

@@ -100,11 +100,12 @@ def run_sandbox(request: RunRequest) -> int:
         commands = make_lsmod(MACHINE, RUN_DIRECTORY / "bin")
         if commands is not None:
             os.environ["PATH"] = f"{commands}:{os.environ.get('PATH', os.defpath)}"
+        supervisor.start_threads()
         namespaces.unshare_pid_namespace()
         signals = stack.enter_context(blocked_signals())
         command = start(request.command, MACHINE, directory)
         status = supervisor.run_until_exit(command, signals)
-        os.waitpid(command.init, 0)
+        command.wait_for_init()
         return status
 
 

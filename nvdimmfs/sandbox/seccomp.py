@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import select
 import struct
 from collections.abc import Iterable, Iterator
 
@@ -150,12 +151,12 @@ class NotificationListener:
             for name in ("ioctl", "init_module", "finit_module", "delete_module")
         }
 
-    def fileno(self) -> int:
-        """The descriptor, for poll(2)."""
-        return self.descriptor
-
     def receive(self) -> Notification | None:
-        """The next notification; None when its caller has gone in the meantime."""
+        """Wait for the next notification; None when its caller has gone in the meantime.
+
+        Several threads may wait; each notification reaches one of them.  When no filtered process is left, the wait
+        never ends, or on newer kernels, never begins: then `has_callers` is false.
+        """
         try:
             data = fcntl.ioctl(self.descriptor, _RECEIVE, bytes(_NOTIFICATION.size))
         except OSError as failure:
@@ -165,8 +166,15 @@ class NotificationListener:
         number, thread, _, call, architecture, _, *arguments = _NOTIFICATION.unpack(data)
         return Notification(number, thread, self._names[architecture, call], tuple(arguments))
 
+    @property
+    def has_callers(self) -> bool:
+        """Whether a filtered process is left."""
+        poll = select.poll()
+        poll.register(self.descriptor, select.POLLIN)
+        return not any(events & select.POLLHUP for _, events in poll.poll(0))
+
     def is_pending(self, notification: Notification) -> bool:
-        """Whether the caller still waits; if so, data read by its thread id was its own."""
+        """Whether the caller still waits for the answer."""
         try:
             fcntl.ioctl(self.descriptor, _IS_VALID, struct.pack("=Q", notification.id))
         except OSError:

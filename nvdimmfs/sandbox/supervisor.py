@@ -1,6 +1,8 @@
-"""The supervisor: one loop that serves a running command.
+"""The supervisor: it serves a running command.
 
-It applies the machine's events to /dev and /sys, sends uevents, answers system calls and forwards signals.
+It applies the machine's events to /dev and /sys, sends uevents, answers system calls and forwards signals.  The main
+thread only forwards signals and waits for the end, so that nothing delays these.  One thread waits for events of the
+machine; each system call has a thread of its own (`call_threads`).
 """
 
 from __future__ import annotations
@@ -10,12 +12,14 @@ import logging
 import os
 import select
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.control import DeviceEvent, EntryEvent
 from nvdimmfs.sandbox import libc
+from nvdimmfs.sandbox.call_threads import CallThreads
 from nvdimmfs.sandbox.command import FORWARDED_SIGNALS, RunningCommand
 from nvdimmfs.sandbox.control_client import ControlClient
 from nvdimmfs.sandbox.dev_directory import DevDirectory
@@ -27,6 +31,9 @@ from nvdimmfs.sandbox.syscall_dispatch import SyscallDispatcher
 from nvdimmfs.sandbox.uevents import UeventSender
 
 log = logging.getLogger(__name__)
+
+#: How long the end waits for a change of nodes or /sys that is being made, in seconds.
+_LONGEST_CHANGE = 5.0
 
 
 class Supervisor:
@@ -49,10 +56,17 @@ class Supervisor:
         self._uevents = uevents
         self._poll = select.epoll()
         self._devices: set[tuple[str, NodeNumber]] = set()
+        #: Held by the thread that changes `dev`, `view` and `_devices`, or looks through the first.
+        self._changing = threading.Lock()
+        self._stopped = False
+        self._failure: Exception | None = None
+        self._has_failed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         ioctl = IoctlSyscall(
-            client, self._devices, dev.terminal_filesystem, self._process_events, dev.has_claimed_partitions
+            client, self._devices, dev.terminal_filesystem, self._process_events, self._has_claimed_partitions
         )
-        self._syscalls = SyscallDispatcher(ioctl, ModuleSyscalls(client), proc, self._process_events)
+        syscalls = SyscallDispatcher(ioctl, ModuleSyscalls(client), proc, self._process_events)
+        self._calls = CallThreads(syscalls.answer, self._fail)
+        self._has_command = threading.Event()
 
     def create_nodes(self, sys: Path) -> None:
         """Create the nodes of the devices that already exist.
@@ -70,8 +84,7 @@ class Supervisor:
     def watch(self) -> None:
         """Receive the machine's events from now on.
 
-        epoll(7) asks only files that have announced something.  poll(2) would ask the machine's process each time, and
-        wait for its answer even if only a signal has arrived, while that process is stopped.
+        epoll(7) asks only files that have announced something.  poll(2) would ask the machine's process each time.
         """
         self._client.watch(tuple(self._view.directories))
         self._poll.register(self._client.fileno(), select.EPOLLIN)
@@ -80,6 +93,11 @@ class Supervisor:
         """Watch nothing any more."""
         self._poll.close()
 
+    def start_threads(self) -> None:
+        """Start the threads, before the PID namespace is unshared (`CallThreads.start`).  They wait for a command."""
+        self._calls.start()
+        threading.Thread(target=self._follow_machine, daemon=True, name="events").start()
+
     def run_until_exit(self, command: RunningCommand, signals: int) -> int:
         """Serve the command until it has ended, and return its wait(2) status.
 
@@ -87,34 +105,64 @@ class Supervisor:
             command: the running command.
             signals: the descriptor from `blocked_signals`, which was entered before the command was started.
         """
-        listener = command.listener.fileno()
-        for descriptor in (signals, command.reports, listener):
-            self._poll.register(descriptor, select.EPOLLIN)
-        while True:
-            ready = dict(self._poll.poll())
-            if signals in ready:
-                _forward_signals(signals, command)
-            if self._client.fileno() in ready:
+        self._calls.listen(command.listener)
+        self._has_command.set()
+        poll = select.poll()
+        for descriptor in (signals, command.reports, self._has_failed):
+            poll.register(descriptor, select.POLLIN)
+        try:
+            while True:
+                ready = dict(poll.poll())
+                if signals in ready:
+                    _forward_signals(signals, command)
+                if command.reports in ready:
+                    status = command.wait_status()
+                    return signal.SIGKILL if status is None else status
+                if self._failure is not None:
+                    raise self._failure
+        finally:
+            self._stop()
+
+    def _follow_machine(self) -> None:
+        """Process the machine's events as they come."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED_SIGNALS)
+        self._has_command.wait()
+        try:
+            while self._poll.poll() and not self._stopped:
                 self._process_events()
-            if ready.get(listener, 0) & select.EPOLLIN:
-                self._syscalls.answer_next(command.listener)
-            elif listener in ready:
-                self._poll.unregister(listener)  # no filtered process is left
-            if command.reports in ready:
-                status = command.wait_status()
-                return signal.SIGKILL if status is None else status
+        except Exception as failure:
+            self._fail(failure)
+
+    def _fail(self, failure: Exception) -> None:
+        """Have the main thread raise an exception of another thread."""
+        if not self._stopped:
+            self._failure = failure
+            os.eventfd_write(self._has_failed, 1)
+
+    def _stop(self) -> None:
+        """Change nothing from now on.  A change that is being made may take its time, but not for ever."""
+        self._stopped = True
+        if self._changing.acquire(timeout=_LONGEST_CHANGE):
+            self._changing.release()
+
+    def _has_claimed_partitions(self, disk: NodeNumber) -> bool:
+        with self._changing:
+            return self._dev.has_claimed_partitions(disk)
 
     def _process_events(self) -> None:
         """Apply all pending events, and acknowledge them."""
-        sequence = 0
-        for event in self._client.events():
-            try:
-                self._apply(event)
-            except (OSError, KernelError) as failure:
-                log.warning("cannot apply %s: %s", event, failure)
-            sequence = event.sequence
-        if sequence:
-            self._client.acknowledge(sequence)
+        with self._changing:
+            if self._stopped:
+                return
+            sequence = 0
+            for event in self._client.events():
+                try:
+                    self._apply(event)
+                except (OSError, KernelError) as failure:
+                    log.warning("cannot apply %s: %s", event, failure)
+                sequence = event.sequence
+            if sequence:
+                self._client.acknowledge(sequence)
 
     def _apply(self, event: DeviceEvent | EntryEvent) -> None:
         if isinstance(event, EntryEvent):

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Callable
 
+from nvdimmfs.sandbox.call_limits import CallLimits
 from nvdimmfs.sandbox.calling_thread import CallingThread, held_thread
+from nvdimmfs.sandbox.errors import SandboxError
 from nvdimmfs.sandbox.ioctl_syscall import IoctlSyscall
 from nvdimmfs.sandbox.module_syscalls import ModuleSyscalls
 from nvdimmfs.sandbox.seccomp import Notification, NotificationListener
 
+log = logging.getLogger(__name__)
+
 
 class SyscallDispatcher:
-    """Routes each notified system call to the class that answers it.
+    """Routes each notified system call to the class that answers it.  Several threads may do so at the same time.
 
     Args:
         ioctl: answers ioctl(2).
@@ -28,26 +33,49 @@ class SyscallDispatcher:
         self._ioctl = ioctl
         self._proc = proc
         self._process_events = process_events
+        self._limits = CallLimits()
         self._module_syscalls = {
             "delete_module": modules.delete_module,
             "init_module": modules.init_module,
             "finit_module": modules.finit_module,
         }
 
-    def answer_next(self, listener: NotificationListener) -> None:
-        """Receive the next notification and respond to it."""
-        notification = listener.receive()
-        if notification is None:
-            return
+    def answer(self, notification: Notification, listener: NotificationListener) -> None:
+        """Execute a call and respond to it.
+
+        The caller gets EIO for an unexpected exception, which is a bug and is logged.
+
+        Raises:
+            SandboxError: the machine has gone.  The caller gets EIO.
+        """
+        value: int | None = -errno.EIO
         try:
-            with held_thread(notification.thread, self._proc, lambda: listener.is_pending(notification)) as caller:
-                value = self._execute(caller, notification)
+            value = self._execute_held(notification, lambda: listener.is_pending(notification))
+        except SandboxError:
+            raise
+        except Exception:
+            log.exception("a bug in nvdimmfs: %s fails with EIO", notification.syscall)
+        finally:
+            if value is None:
+                listener.continue_in_kernel(notification)
+            else:
+                listener.respond(notification, value)
+
+    def _execute_held(self, notification: Notification, still_waits: Callable[[], bool]) -> int | None:
+        """As `_execute`, while the calling thread is held; an OSError becomes a negative errno."""
+        held = held_thread(notification.thread, self._proc, still_waits)
+        try:
+            caller = held.__enter__()
+        except OSError:
+            # It has gone, or this /proc does not show it: then it cannot be a caller of the machine's devices.
+            return None if notification.syscall == "ioctl" else -errno.EPERM
+        try:
+            with self._limits.counted(caller.user):
+                return self._execute(caller, notification)
         except OSError as failure:
-            value = -(failure.errno or errno.EIO)
-        if value is None:
-            listener.continue_in_kernel(notification)
-        else:
-            listener.respond(notification, value)
+            return -(failure.errno or errno.EIO)
+        finally:
+            held.__exit__(None, None, None)
 
     def _execute(self, caller: CallingThread, notification: Notification) -> int | None:
         """The call's return value, or a negative errno; None to have the kernel execute the call."""

@@ -1,0 +1,96 @@
+"""The threads that answer system calls: a call that has to wait for its caller keeps its own thread waiting only.
+
+Each thread receives a notification and answers it.  One that receives one while no other is ready to receive the next
+starts another first.  So no call is handed from thread to thread, and the next one never waits for the end of this one.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+
+from nvdimmfs.sandbox.command import FORWARDED_SIGNALS
+from nvdimmfs.sandbox.seccomp import Notification, NotificationListener
+
+log = logging.getLogger(__name__)
+
+#: How many threads may wait for a notification; one that has answered and finds as many ends.
+_MOST_IDLE = 4
+
+
+class CallThreads:
+    """Answers notifications until this process ends.
+
+    The threads are never joined.  One whose caller's memory does not arrive may wait for ever; the kernel ends it
+    together with this process.
+
+    Args:
+        answer: answers one; an exception that it raises is passed to `failed`.
+        failed: called in the thread of the failure.
+    """
+
+    def __init__(
+        self, answer: Callable[[Notification, NotificationListener], None], failed: Callable[[Exception], None]
+    ) -> None:
+        self._answer = answer
+        self._failed = failed
+        self._listener: NotificationListener | None = None
+        self._has_listener = threading.Event()
+        self._idle = 0
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Start the first thread, which waits for a listener.
+
+        A process cannot create threads any more after it has unshared its PID namespace, but the threads that it has
+        can (copy_process, kernel/fork.c).
+        """
+        with self._lock:
+            self._start_thread()
+
+    def listen(self, listener: NotificationListener) -> None:
+        """Begin to answer."""
+        self._listener = listener
+        self._has_listener.set()
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._serve, daemon=True, name="call")
+        self._idle += 1
+        try:
+            thread.start()
+        except RuntimeError as failure:  # a limit of the host: the calls then wait for a thread that is there
+            self._idle -= 1
+            log.warning("cannot answer more system calls at the same time: %s", failure)
+
+    def _serve(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED_SIGNALS)
+        self._has_listener.wait()
+        assert self._listener is not None
+        try:
+            while True:
+                notification = self._listener.receive()
+                if notification is None:
+                    if self._listener.has_callers:
+                        continue
+                    return
+                self._leave_idle()
+                self._answer(notification, self._listener)
+                if not self._return_to_idle():
+                    return
+        except Exception as failure:
+            self._failed(failure)
+
+    def _leave_idle(self) -> None:
+        with self._lock:
+            self._idle -= 1
+            if not self._idle:
+                self._start_thread()
+
+    def _return_to_idle(self) -> bool:
+        with self._lock:
+            if self._idle >= _MOST_IDLE:
+                return False
+            self._idle += 1
+            return True
