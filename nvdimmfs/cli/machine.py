@@ -12,6 +12,7 @@ import attrs
 
 from nvdimmfs.cli.errors import FAILED, MISUSED, CommandError
 from nvdimmfs.cli.show import offer_svg, write_svg
+from nvdimmfs.errors import printable
 from nvdimmfs.machine_file.files import MachineFileError, load_machine, machines
 from nvdimmfs.machine_file.model import MachineDescription
 
@@ -111,7 +112,7 @@ def _schema(_: argparse.Namespace) -> int:
 
 def _print_errors(lines: list[str]) -> None:
     for line in lines:
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
 
 
 def _plain(_: object, __: object, value: object) -> object:

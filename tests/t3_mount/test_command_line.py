@@ -131,6 +131,13 @@ def test_control_characters_in_a_name_are_escaped(tmp_path):
     )
 
 
+def test_control_characters_in_the_name_of_a_machine_file_are_escaped(tmp_path):
+    done = cli("machine", "check", "a\x1b[31m\udcff", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("a\\x1b[31m\\udcff: unknown machine; ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_an_empty_file_name_is_shown_in_quotes(fuse, tmp_path):
     assert refusal(cli("mount", tmp_path, "--log", "")) == "'': No such file or directory"
 
