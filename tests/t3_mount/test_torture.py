@@ -26,12 +26,9 @@ class Smoke:
 
 #: By name.  `--minutes` is far more than the turns take: no load may make a run shorter.
 PROGRAMS = {
-<<<<<<< HEAD
     "reads": Smoke(("--limit", "1", "--minutes", "0.1"), "fuse"),
     "waits": Smoke(("--limit", "2", "--minutes", "10"), "strangers"),
-=======
     "command_line": Smoke(("--limit", "400", "--minutes", "10")),
->>>>>>> a51a21a (tests/torture: command lines and environments of random bytes)
     "cycles": Smoke(("--limit", "66", "--minutes", "10"), needs="fuse"),
     "killed_sandboxes": Smoke(("--limit", "2", "--minutes", "10"), needs="sandbox"),
     "kills": Smoke(("--limit", "1", "--minutes", "10"), needs="fuse"),
