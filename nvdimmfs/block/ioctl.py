@@ -78,6 +78,8 @@ def _change(disk: Disk, operation: int, partition: PartitionRange) -> None:
     if start < 0 or length <= 0 or start % block or length % block:
         raise KernelError(errno.EINVAL, f"{length} bytes at {start} are not whole logical blocks")
     if operation == BLKPG_ADD:
+        if not disk.registered:  # it may have gone while the caller's memory was read (disk_live in bdev_add_partition)
+            raise KernelError(errno.ENXIO, f"{disk.name} is gone")
         disk.add_partition(number, start // SECTOR_SIZE, length // SECTOR_SIZE)
     elif operation == BLKPG_RESIZE:
         disk.resize_partition(number, start // SECTOR_SIZE, length // SECTOR_SIZE)

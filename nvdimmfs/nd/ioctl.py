@@ -76,8 +76,7 @@ def nd_ioctl(device: NvdimmBus | DimmDevice, request: int, writable: bool) -> Io
     """
     dimm = device if isinstance(device, DimmDevice) else None
     bus = device.parent if isinstance(device, DimmDevice) else device
-    if not device.registered:
-        raise KernelError(errno.ENXIO, f"{device.name} is gone")
+    _require_registered(device)
     command = function = request & 0xFF
     if command == CALL:
         package = Package.from_bytes((yield CopyIn(0, PACKAGE_SIZE)))
@@ -90,6 +89,7 @@ def nd_ioctl(device: NvdimmBus | DimmDevice, request: int, writable: bool) -> Io
         raise KernelError(errno.EPERM, f"{device.name} is open read-only")
     length = yield from _measure(layout)
     argument = bytearray((yield CopyIn(0, length)))
+    _require_registered(device)
     bus.system.clock.run_due()
     try:
         result = _send(bus, dimm, command, function, argument)
@@ -98,6 +98,16 @@ def nd_ioctl(device: NvdimmBus | DimmDevice, request: int, writable: bool) -> Io
         bus.system.clock.spend(IOCTL)
     yield CopyOut(0, bytes(argument))
     return result
+
+
+def _require_registered(device: NvdimmBus | DimmDevice) -> None:
+    """ENXIO when the device is gone.
+
+    That may happen while the argument is copied, which takes as long as the caller's memory takes to arrive: other
+    requests are executed meanwhile.  In the kernel, the removal of the bus waits for the caller (`ioctl_active`).
+    """
+    if not device.registered:
+        raise KernelError(errno.ENXIO, f"{device.name} is gone")
 
 
 def _check_family(bus: NvdimmBus, dimm: DimmDevice | None, family: int) -> None:

@@ -8,6 +8,7 @@ from machines import boot
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
+from nvdimmfs.formats.block_requests import BLKPG, BLKPG_ADD
 from nvdimmfs.kernfs import Attribute, Channel
 
 LEGACY = {"memmap": "512M!4G,256M!6G"}
@@ -16,6 +17,8 @@ DIMMS = {"machine": "qemu-nfit"}
 #: ND_IOCTL_GET_CONFIG_SIZE and ND_IOCTL_GET_CONFIG_DATA (include/uapi/linux/ndctl.h).
 GET_CONFIG_SIZE = 0xC00C4E04
 GET_CONFIG_DATA = 0xC00C4E05
+#: ND_IOCTL_ARS_CAP.
+ARS_CAP = 0xC0204E01
 
 
 def ioctl(number, request):
@@ -106,6 +109,52 @@ def test_memory_that_is_not_there_is_efault(dimms):
     refused = dimms.request(control.Fault())
     assert isinstance(refused, control.Refused)
     assert refused.errno == errno.EFAULT
+
+
+def finish(sandbox, answer):
+    """Give an ioctl all the memory that it asks for, zeros; returns its end."""
+    while isinstance(answer, control.ReadMemory | control.WriteMemory):
+        length = answer.length if isinstance(answer, control.ReadMemory) else 0
+        answer = sandbox.request(control.Copied(bytes(length)))
+    return answer
+
+
+@pytest.mark.parametrize("name", ["nmem0", "ndctl0"])
+def test_an_ioctl_whose_device_goes_while_memory_is_copied_is_enxio(name):
+    """A caller whose memory takes long to arrive keeps no device from being removed."""
+    sandbox = Sandbox(boot({"machine": "nfit_test"}))
+    request = GET_CONFIG_SIZE if name == "nmem0" else ARS_CAP
+    asked = sandbox.request(ioctl(sandbox.number("char", name), request))
+    assert isinstance(asked, control.ReadMemory)
+    other = Sandbox(sandbox.machine)
+    for device in sorted(sandbox.sys.find("bus/nd/devices"), key=lambda link: link.name):
+        if device.name.startswith(("namespace", "region", "nmem")) and device.target.find("driver"):
+            other.write(f"bus/nd/devices/{device.name}/driver/unbind", device.name)
+    assert other.request(control.Unload("nfit_test")) == control.Result(0)
+    end = finish(sandbox, asked)
+    assert (type(end), getattr(end, "errno", None)) == (control.Refused, errno.ENXIO)
+
+
+def test_a_partition_of_a_disk_that_goes_while_memory_is_copied_is_enxio(legacy):
+    """As the kernel's bdev_add_partition, which also finds a dead disk behind an open file."""
+    number = legacy.number("block", "pmem0")
+    asked = legacy.request(control.Ioctl("block", *number, BLKPG, 0, writable=True, privileged=True))
+    assert isinstance(asked, control.ReadMemory)
+    legacy.write("bus/nd/drivers/nd_pmem/unbind", "namespace0.0")
+    range_asked = legacy.request(control.Copied(struct.pack("=iii4xQ", BLKPG_ADD, 0, 152, 24)))
+    assert (range_asked.offset, range_asked.length) == (24, 152)
+    end = legacy.request(control.Copied(struct.pack("=qqi132x", 1 << 20, 1 << 20, 1)))
+    assert (type(end), getattr(end, "errno", None)) == (control.Refused, errno.ENXIO)
+
+
+def test_an_ioctl_that_is_given_up_leaves_others_alone(dimms):
+    number = dimms.number("char", "nmem0")
+    other = Sandbox(dimms.machine)
+    stuck = dimms.request(ioctl(number, GET_CONFIG_SIZE))
+    assert isinstance(stuck, control.ReadMemory)
+    assert finish(other, other.request(ioctl(number, GET_CONFIG_SIZE))) == control.Result(0)
+    dimms.session.close()
+    assert finish(other, other.request(ioctl(number, GET_CONFIG_SIZE))) == control.Result(0)
 
 
 @pytest.mark.parametrize("machine", [LEGACY, DIMMS])
