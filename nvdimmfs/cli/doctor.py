@@ -6,10 +6,10 @@ import argparse
 import importlib
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from nvdimmfs.cli.errors import FAILED
-from nvdimmfs.cli.trial import try_mount, try_run
+from nvdimmfs.cli.errors import FAILED, one_line
+from nvdimmfs.cli.trial import Outcome, try_mount, try_run
 from nvdimmfs.sandbox.host_support import Finding, Support, findings
 
 #: Values of --for: the command that has to work.
@@ -65,14 +65,22 @@ def _check_library() -> Finding:
 
 
 def _check_mount() -> Finding:
-    outcome = try_mount()
+    outcome = _outcome(try_mount)
     if outcome.error:
         return Finding.missing(MOUNT, outcome.error)
     return Finding(MOUNT, Support.FULL, "a machine can be mounted, read and unmounted")
 
 
+def _outcome(trial: Callable[[], Outcome]) -> Outcome:
+    """The outcome of a trial, for which there may not even be a process."""
+    try:
+        return trial()
+    except OSError as failure:
+        return Outcome(one_line(failure))
+
+
 def _check_run() -> Iterator[Finding]:
-    outcome = try_run()
+    outcome = _outcome(try_run)
     if outcome.error:
         yield Finding.missing(RUN, outcome.error)
         return

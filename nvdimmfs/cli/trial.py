@@ -127,11 +127,16 @@ class _Process:
         ended, _, _ = select.select([self.descriptor], [], [], TIMEOUT)
         if not ended:
             return f"{late} within {TIMEOUT:.0f} s"
-        status = os.waitid(os.P_PIDFD, self.descriptor, os.WEXITED | os.WNOWAIT)
-        if status is not None and status.si_code == os.CLD_EXITED and status.si_status == 0:
+        result = os.waitid(os.P_PIDFD, self.descriptor, os.WEXITED | os.WNOWAIT)
+        assert result is not None, "it has ended"
+        if result.si_code == os.CLD_EXITED and result.si_status == 0:
             return ""
-        printed = self._read(self.outputs[1]).removeprefix("nvdimmfs: ").strip()
-        return printed.splitlines()[-1] if printed else "its process was killed"
+        lines = self._read(self.outputs[1]).strip().splitlines()
+        if lines:
+            return lines[-1].removeprefix("nvdimmfs: ")
+        if result.si_code == os.CLD_EXITED:
+            return f"its process ended with status {result.si_status}"
+        return f"its process was killed by {signal.Signals(result.si_status).name}"
 
     def output(self) -> str:
         return self._read(self.outputs[0])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -15,6 +17,8 @@ from mounting import MACHINE, cli, command, environment
 from nvdimmfs.cli import main, trial
 from nvdimmfs.fuse import requirements
 from nvdimmfs.fuse.requirements import refusal
+from nvdimmfs.sandbox import namespaces
+from nvdimmfs.sandbox.errors import SandboxError
 
 
 @pytest.fixture
@@ -114,7 +118,54 @@ def test_an_unexpected_exception_is_reported(monkeypatch):
 
 def test_a_process_that_is_killed_is_reported(monkeypatch):
     monkeypatch.setattr(main, "main", lambda _: os.kill(os.getpid(), signal.SIGKILL))
-    assert trial.try_run().error == "its process was killed"
+    assert trial.try_run().error == "its process was killed by SIGKILL"
+
+
+def test_a_process_that_gives_no_reason_is_reported(monkeypatch):
+    monkeypatch.setattr(main, "main", lambda _: 3)
+    assert trial.try_run().error == "its process ended with status 3"
+
+
+def test_a_limit_of_processes_is_reported(monkeypatch, capsys):
+    def fork():
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fork)
+    assert main.main(["doctor", "--for", "run"]) == 1
+    text = capsys.readouterr().out
+    assert "NO  run           Resource temporarily unavailable\n" in text
+    assert (
+        "to improve it: `ulimit -u` in the shell, and the container's --pids-limit, set the limit of processes" in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "settings", "words"),
+    [
+        (errno.EPERM, {"kernel/unprivileged_userns_clone": "0"}, "run `sysctl -w kernel.unprivileged_userns_clone=1`"),
+        (
+            errno.EPERM,
+            {"kernel/apparmor_restrict_unprivileged_userns": "1"},
+            "run `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0` as root",
+        ),
+        (errno.ENOSPC, {"user/max_user_namespaces": "7"}, "user.max_user_namespaces permits only 7; run `sysctl -w "),
+    ],
+)
+def test_the_setting_that_forbids_a_user_namespace_is_named(number, settings, words, monkeypatch):
+    def refuse(_flags):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(namespaces.libc, "unshare", refuse)
+    monkeypatch.setattr(namespaces, "is_privileged", lambda: False)
+    monkeypatch.setattr(namespaces.host, "setting", lambda path: settings.get(path.removeprefix("/proc/sys/"), ""))
+    with pytest.raises(SandboxError, match=re.escape(words)):
+        namespaces.enter(private_network=True)
+
+
+def test_it_finds_that_it_is_in_a_sandbox(sandbox):
+    done = sandboxes.run(*MACHINE, "doctor", "--for", "run")
+    assert done.returncode == 1
+    assert "NO  run           this is already inside a sandbox" in done.stdout
 
 
 def test_another_content_is_reported(monkeypatch):
