@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +15,11 @@ from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.ioctl import block_ioctl
 from nvdimmfs.block.partition import Partition
 from nvdimmfs.core.device_number import DeviceNumber
+from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, BinaryFile
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
+from nvdimmfs.nd.region import RegionDevice
 from nvdimmfs.testing.user_memory import UserMemory
 
 
@@ -91,6 +94,25 @@ class Wait:
 
 
 @attrs.frozen
+class TakeDown:
+    """Unload every module that can be unloaded, after unbinding what is bound; then no struct page may be left."""
+
+    def take(self, machine: Machine) -> None:
+        modules = machine.persistent_memory.modules
+        for _ in range(len(modules.known)):
+            for device in list(machine.nd_bus.members.values()) if machine.nd_bus else []:
+                if isinstance(device, RegionDevice) and device.driver:
+                    machine.nd_bus.unbind(device)  # type: ignore[union-attr]
+                    machine.system.settle()
+            for name in reversed(list(modules.loaded)):
+                with contextlib.suppress(KernelError):
+                    modules.unload(name)
+        left = [pagemap.owner for pagemap in machine.memory.pagemaps]
+        if left:
+            raise AssertionError(f"struct pages are left of {left}")
+
+
+@attrs.frozen
 class ReadAll:
     """Read the whole tree."""
 
@@ -153,4 +175,4 @@ class HostFails:
         failing.good, failing.bad, failing.number = self.good, self.bad, self.number
 
 
-Step = HostFails | Write | Module | Ioctl | Transfer | Wait | ReadAll
+Step = HostFails | TakeDown | Write | Module | Ioctl | Transfer | Wait | ReadAll

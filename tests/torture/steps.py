@@ -15,7 +15,7 @@ import attrs
 import books
 import random_machines
 from choosing import Chooser
-from engine_steps import Step
+from engine_steps import Step, TakeDown
 from torturing import Trial, run, shrink
 
 from nvdimmfs.errors import KernelError
@@ -66,7 +66,7 @@ def tell_story(trial: Trial, text: str) -> None:
     chooser = Chooser(trial.random, story.machine)
     try:
         for number in range(1, STORY + 1):
-            steps.append(chooser.next())
+            steps.append(TakeDown() if number == STORY else chooser.next())
             trial.count("steps")
             wrong = story.take(steps[-1])
             if not wrong and (number % BETWEEN_CHECKS == 0 or number == STORY):
