@@ -134,9 +134,7 @@ def test_a_limit_of_processes_is_reported(monkeypatch, capsys):
     assert main.main(["doctor", "--for", "run"]) == 1
     text = capsys.readouterr().out
     assert "NO  run           Resource temporarily unavailable\n" in text
-    assert (
-        "to improve it: `ulimit -u` in the shell, and the container's --pids-limit, set the limit of processes" in text
-    )
+    assert "to improve it: `ulimit -u` shows the limit of processes" in text
 
 
 @pytest.mark.parametrize(
