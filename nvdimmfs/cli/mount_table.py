@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nvdimmfs.cli.errors import MISUSED, CommandError, daemon_does_not_answer, daemon_was_killed
-from nvdimmfs.fuse.daemon_identity import FILE_SYSTEM_TYPE, run_with_timeout
+from nvdimmfs.fuse.daemon_identity import FILE_SYSTEM_TYPE, has_stopped_daemon, run_with_timeout
 
 _MOUNT_TABLE = Path("/proc/self/mountinfo")
 
@@ -93,7 +93,7 @@ class DaemonState(enum.Enum):
 def daemon_state(mount: Mount) -> DaemonState:
     """Send the daemon of a mount a request that the kernel cannot answer from its caches."""
     try:
-        return DaemonState(run_with_timeout(lambda: _probe(mount.mountpoint)))
+        return DaemonState(run_with_timeout(lambda: _probe(mount.mountpoint), lambda: has_stopped_daemon(mount.device)))
     except TimeoutError:
         return DaemonState.NOT_ANSWERING
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from nvdimmfs.cli.drawing.bars import Document, is_layout
 from nvdimmfs.cli.errors import MISUSED, CommandError, daemon_does_not_answer, daemon_was_killed
+from nvdimmfs.cli.mount_table import absolute, mount_at
 from nvdimmfs.fuse.daemon_identity import daemon_pid
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def _print(drawing: MachineDrawing, *, plain: bool) -> None:
 def _read_layout(directory: str) -> Document:
     """The layout from the machine.  CommandError when there is no machine, or one of another version."""
     try:
-        daemon_pid(Path(directory))
+        mount = mount_at(absolute(directory))
+        daemon_pid(Path(directory), mount.device if mount else "")
         text = Path(directory, LAYOUT).read_text(encoding="utf-8")
     except TimeoutError:
         raise daemon_does_not_answer(directory) from None

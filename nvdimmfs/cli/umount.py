@@ -15,10 +15,13 @@ from pathlib import Path
 from nvdimmfs.cli.errors import CommandError
 from nvdimmfs.cli.mount_table import Mount, absolute, is_mounted_elsewhere, mount_at
 from nvdimmfs.fuse.daemon_identity import daemon_pid
+from nvdimmfs.fuse.peers import Look, ProcFolder
 from nvdimmfs.fuse.requirements import MOUNT_HELPER
 
-#: How long to wait for a daemon to write out its media and exit, in seconds.
-EXIT_TIMEOUT = 600.0
+#: How often to look at a daemon that is to write out its media and exit, in seconds, and how many looks in a row may
+#: find that it was asleep and did nothing.
+_LOOK_INTERVAL = 0.5
+_IDLE_LOOKS = 20
 
 #: Flags of umount2(2) (include/uapi/linux/mount.h): detach even while in use; do not follow a symbolic link.
 MNT_DETACH = 2
@@ -41,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         _unmount(mountpoint, lazy=True)
         return 0
     try:
-        process = daemon_pid(mountpoint)
+        process = daemon_pid(mountpoint, mount.device)
     except TimeoutError:
         _unmount(mountpoint, lazy=False)
         raise CommandError(
@@ -49,8 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         ) from None
     with _process_descriptor(process) as daemon:
         _unmount(mountpoint, lazy=False)
-        if daemon is not None and not is_mounted_elsewhere(mount) and not _wait_for_exit(daemon, EXIT_TIMEOUT):
-            raise CommandError(f"{mountpoint} is unmounted, but its daemon (process {process}) has not exited yet")
+        if daemon is not None and process is not None and not is_mounted_elsewhere(mount):
+            _wait_for_exit(daemon, process, mountpoint)
     return 0
 
 
@@ -125,8 +128,25 @@ def _ask_helper(mountpoint: Path, *, lazy: bool) -> int:
     raise CommandError(f"cannot unmount {mountpoint}: {' '.join(done.stderr.split())}")
 
 
-def _wait_for_exit(daemon: int, timeout: float) -> bool:
-    """Wait up to `timeout` seconds for the process behind a pidfd to exit; whether it has."""
+def _wait_for_exit(daemon: int, process: int, mountpoint: Path) -> None:
+    """Wait until a daemon has exited.  CommandError when it is stopped, or sleeps and does nothing.
+
+    Args:
+        daemon: its pidfd.
+        process: its id.
+        mountpoint: where it was mounted.
+    """
+    proc, before, idle = ProcFolder(), Look(""), 0
     poll = select.poll()
     poll.register(daemon, select.POLLIN)
-    return bool(poll.poll(timeout * 1000))
+    while not poll.poll(_LOOK_INTERVAL * 1000):
+        look = proc.look_at(process)
+        idle = idle + 1 if look == before and not look.is_at_work else 0
+        before = look
+        if look.is_stopped:
+            raise CommandError(
+                f"{mountpoint} is unmounted, but its daemon (process {process}) is stopped: "
+                f"it exits when it goes on (`kill -CONT {process}`)"
+            )
+        if idle >= _IDLE_LOOKS:
+            raise CommandError(f"{mountpoint} is unmounted, but its daemon (process {process}) has not exited yet")

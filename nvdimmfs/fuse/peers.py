@@ -1,4 +1,4 @@
-"""The processes at the other end of channels: whether one is at work, or stopped, or asleep."""
+"""Other processes: whether one is at work, or stopped, or asleep."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ _RUNS = re.compile(r"^(?:State|(?:non)?voluntary_ctxt_switches):.*$", re.MULTILI
 #: A thread that runs, is about to run, or waits for a device: it goes on by itself.
 _AT_WORK = re.compile(r"^State:\s*[RD]", re.MULTILINE)
 
+#: A thread that a signal or a debugger has stopped.
+_STOPPED = re.compile(r"^State:\s*[Tt]", re.MULTILINE)
+
 
 @frozen
 class Look:
@@ -21,11 +24,19 @@ class Look:
 
     Attributes:
         trace: changes whenever a thread of the process runs; empty when the process cannot be seen.
-        is_at_work: whether a thread of it goes on by itself.
     """
 
     trace: str
-    is_at_work: bool
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a thread of it goes on by itself."""
+        return bool(_AT_WORK.search(self.trace))
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a thread of it was stopped."""
+        return bool(_STOPPED.search(self.trace))
 
 
 class ProcFolder:
@@ -34,6 +45,9 @@ class ProcFolder:
     def __init__(self) -> None:
         self._descriptor = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
     def look_at(self, thread: int) -> Look:
         """Look at the process that a thread belongs to.
 
@@ -41,10 +55,9 @@ class ProcFolder:
             thread: the thread's id, as FUSE passes it on; 0 for one in another PID namespace.
         """
         try:
-            trace = "\n".join(self._statuses(thread)) if thread else ""
+            return Look("\n".join(self._statuses(thread)) if thread else "")
         except OSError:
-            trace = ""
-        return Look(trace, bool(_AT_WORK.search(trace)))
+            return Look("")
 
     def _statuses(self, thread: int) -> Iterator[str]:
         tasks = os.open(f"{thread}/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._descriptor)

@@ -20,7 +20,7 @@ import pytest
 from mounting import QUIET, TOY, Mount, cli, command, is_mounted, refusal
 from watchdog import WATCHDOG
 
-from nvdimmfs.cli import mountpoint_lock
+from nvdimmfs.cli import mountpoint_lock, umount
 from nvdimmfs.cli.errors import CommandError
 
 
@@ -181,6 +181,19 @@ def test_a_stopped_daemon_is_unmounted_all_the_same(mount):
     mount.kill(signal.SIGSTOP)
     assert "does not answer" in refusal(mount.umount())
     assert not is_mounted(mount.directory)
+
+
+def test_umount_reports_a_daemon_that_was_stopped_while_it_exits(tmp_path):
+    with subprocess.Popen(["sleep", "1000"]) as daemon:
+        try:
+            daemon.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, daemon.pid, os.WSTOPPED)
+            descriptor = os.pidfd_open(daemon.pid)
+            with pytest.raises(CommandError, match=f"process {daemon.pid}.* is stopped: .*kill -CONT {daemon.pid}"):
+                umount._wait_for_exit(descriptor, daemon.pid, tmp_path)
+            os.close(descriptor)
+        finally:
+            daemon.kill()
 
 
 def test_a_second_mount_over_that_of_a_stopped_daemon_is_refused(mount):
