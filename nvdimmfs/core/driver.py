@@ -115,20 +115,8 @@ class Bus:
         self.system.directory("bus").remove(self.name)
 
     def call_probe(self, driver: Driver, device: Device) -> None:
-        """Call a driver's probe; a bus may extend this.
-
-        What it writes to media survives the end of this process whole or not at all.  A host that refuses that when the
-        probe has succeeded (OSError) has the device taken out of service again.
-        """
-        is_probed = False
-        try:
-            with self.system.transaction():
-                driver.probe(device)
-                is_probed = True
-        except OSError:
-            if is_probed:
-                driver.remove(device)
-            raise
+        """Call a driver's probe; a bus may extend this."""
+        driver.probe(device)
 
     def call_remove(self, driver: Driver, device: Device) -> None:
         """Call a driver's remove; a bus may extend this."""

@@ -206,7 +206,8 @@ class Modules:
         if module.reference_count:
             raise KernelError(errno.EAGAIN, f"{name} is in use")
         self._system.begin_write()
-        module.unload()
+        with self._system.transaction():
+            module.unload()
         del self.loaded[name]
         self._system.end_write()
 

@@ -58,7 +58,10 @@ class NdBus(Bus):
         (nvdimm_bus_probe, drivers/nvdimm/bus.c).
         """
         try:
-            super().call_probe(driver, device)
+            if isinstance(device, RegionDevice):
+                driver.probe(device)  # which writes nothing itself; its children have probes of their own
+            else:
+                self._probe_in_transaction(driver, device)
         except KernelError as refusal:
             if refusal.errno == errno.EOPNOTSUPP:
                 _advance(device)
@@ -68,6 +71,21 @@ class NdBus(Bus):
             device.parent.provider_module.pins += 1
             self.region_binds.bound(device)
             self.system.clock.lengthen_act(REGION_BIND)
+
+    def _probe_in_transaction(self, driver: Driver, device: Device) -> None:
+        """What the probe writes to media survives the end of this process whole or not at all.
+
+        A host that refuses that when the probe has succeeded (OSError) has the device taken out of service again.
+        """
+        is_probed = False
+        try:
+            with self.system.transaction():
+                driver.probe(device)
+                is_probed = True
+        except OSError:
+            if is_probed:
+                driver.remove(device)
+            raise
 
     def call_remove(self, driver: Driver, device: Device) -> None:
         driver.remove(device)

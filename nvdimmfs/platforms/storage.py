@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from nvdimmfs.formats.label import LABEL_SIZES_BY_VERSION
@@ -155,6 +155,7 @@ class FolderStorage(Storage):
             self._is_booting = True
             self._created: list[Media] = []
             self._paths: dict[Media, Path] = {}
+            self._discarded: list[Path] = []
             self._remove_half_made_files()
         except BaseException:
             os.close(self._lock)
@@ -192,9 +193,24 @@ class FolderStorage(Storage):
         return self._open(path, size), is_new
 
     def discard(self, media: Sequence[Media]) -> None:
-        """Remove the files; if that is interrupted, the next opening of the folder removes the others."""
-        paths = [self._paths.pop(gone) for gone in media]
+        """Remove the files, together with others of the same transaction.
+
+        If that is interrupted, the next opening of the folder completes it.
+        """
+        self._discarded += [self._paths.pop(gone) for gone in media]
         super().discard(media)
+        self._remove_discarded()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self._journal.transaction():
+            yield
+        self._remove_discarded()
+
+    def _remove_discarded(self) -> None:
+        if not self._discarded or self._journal.collects:
+            return
+        paths, self._discarded = self._discarded, []
         self._list_as_half_made(paths)
         for path in paths:
             path.unlink()

@@ -134,7 +134,13 @@ def booted(description: MachineDescription, folder: Path) -> Hands:
 
 def abandon(machine: Machine) -> None:
     """Close the machine's files as the kernel does at the end of a process, without another write."""
-    storage: Any = machine.storage
+    abandon_storage(machine.storage)
+
+
+def abandon_storage(storage: Any) -> None:
+    """As `abandon`, for a machine that may still boot.  A second call does nothing."""
+    if storage._lock < 0:
+        return
     media: list[Media] = [*storage._media.values(), *storage._label_areas.values()]
     for medium in media:
         assert isinstance(medium, JournaledMedia)
@@ -142,6 +148,7 @@ def abandon(machine: Machine) -> None:
     if storage.journal._file >= 0:
         os.close(storage.journal._file)
     os.close(storage._lock)
+    storage._lock = -1
 
 
 def copied(folder: Path, to: Path) -> Path:

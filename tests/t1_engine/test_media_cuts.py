@@ -13,6 +13,7 @@ from media_cuts import (
     Act,
     KilledError,
     abandon,
+    abandon_storage,
     booted,
     content,
     copied,
@@ -29,9 +30,13 @@ from media_cuts import (
     unbind_region,
     write,
 )
+from poke import DEBUG
 
-from nvdimmfs.machine_file.model import MachineDescription
+from nvdimmfs.machine_file.files import load_machine
+from nvdimmfs.machine_file.model import MachineDescription, PersonalityDescription
+from nvdimmfs.machine_file.words import PersonalityKind
 from nvdimmfs.media import journal
+from nvdimmfs.platforms.storage import FolderStorage
 
 
 @attrs.frozen
@@ -137,3 +142,76 @@ class Life:
         assert acknowledged < len(self.store.acts) or number > self.calls.count
         allowed = self.states[acknowledged : acknowledged + 2]
         assert content(place) in allowed, f"{self.store.name}, call {number}: neither old nor new"
+
+
+@pytest.fixture
+def storages(monkeypatch: pytest.MonkeyPatch) -> list[FolderStorage]:
+    """The folders that are opened from now on.  They are not closed when a boot fails: a killed process closes none."""
+    opened: list[FolderStorage] = []
+    construct = FolderStorage.__init__
+
+    def remember(storage: FolderStorage, folder: Path, *, durable: bool = True) -> None:
+        opened.append(storage)
+        construct(storage, folder, durable=durable)
+
+    monkeypatch.setattr(FolderStorage, "__init__", remember)
+    monkeypatch.setattr(FolderStorage, "close", abandon_storage)
+    for name in ("fdatasync", "fsync"):
+        monkeypatch.setattr(os, name, lambda descriptor: None)
+    return opened
+
+
+PFN = PersonalityDescription(NS, PersonalityKind.PFN, "11111111-2222-3333-4444-555555555555")
+
+
+@pytest.mark.parametrize("description", [interleaved(2, "1.2"), attrs.evolve(legacy(), personalities=(PFN,))])
+def test_a_first_boot_that_ends_anywhere_is_repeated(
+    description: MachineDescription, tmp_path: Path, storages: list[FolderStorage]
+) -> None:
+    with counting().patched() as calls:
+        abandon(booted(description, tmp_path / "whole").machine)
+    expected = content(tmp_path / "whole")
+    assert expected
+    for number in range(1, calls.count + 1):
+        folder = tmp_path / str(number)
+        with killed_at(number).patched(), pytest.raises(KilledError):
+            booted(description, folder)
+        abandon(booted(description, folder).machine)
+        assert content(folder) == expected, f"call {number}"
+    assert len(storages) == 1 + 2 * calls.count
+
+
+def test_a_module_that_owns_its_memory_discards_all_of_it_or_nothing(
+    tmp_path: Path, storages: list[FolderStorage]
+) -> None:
+    """The memory of nfit_test is freed when it is unloaded, and new when it is loaded again, wherever that ends."""
+    description = load_machine("nfit_test")
+    abandon(booted(description, tmp_path / "new").machine)
+    used = copied(tmp_path / "new", tmp_path / "used")
+    for area in used.glob("labels-*.img"):
+        with area.open("r+b") as file:
+            file.seek(64 << 10)
+            file.write(b"used")
+    before, after = content(used), {place: page for place, page in content(used).items() if b"used" not in page}
+    with counting().patched() as calls:
+        reload(description, copied(used, tmp_path / "cut"))
+    states = []
+    for number in range(1, calls.count + 2):
+        folder = copied(used, tmp_path / "cut")
+        with killed_at(number).patched(), contextlib.suppress(KilledError):
+            reload(description, folder)
+        abandon_storage(storages[-1])
+        abandon(booted(description, folder).machine)
+        states.append(content(folder))
+        assert states[-1] in (before, after), f"call {number}"
+    assert states[0] == before
+    assert states[-1] == after
+
+
+def reload(description: MachineDescription, folder: Path) -> None:
+    """Boot, unload nfit_test and load it again."""
+    hands = booted(description, folder)
+    for region in hands.names("region"):
+        hands.unbind(region)
+    hands.write(f"{DEBUG}/modules", "unload nfit_test")
+    hands.write(f"{DEBUG}/modules", "load nfit_test")

@@ -176,6 +176,25 @@ def assert_labels_agree(hands: Hands) -> None:
             assert (area.current, area.index) == (device.data.labels.current, device.data.labels.index)
 
 
+def test_a_probe_that_is_refused_at_its_end_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hands = booted(TWO_DIMMS, tmp_path)
+    for act in create(0):
+        act(hands)
+    before = hands.snapshot()
+
+    def refuse(_journal: Journal) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "_commit", refuse)
+        with pytest.raises(OSError, match="No space left on device"):
+            hands.bind(NS)
+    assert hands.snapshot() == before
+    hands.bind(NS)
+    assert hands.driver_of(NS) == "nd_pmem"
+    hands.machine.close()
+
+
 class TestReplay:
     """Completing what a killed process could not complete."""
 
