@@ -61,8 +61,10 @@ SENSIBLE = {
 class Chooser:
     """Chooses steps by what the machine has now."""
 
-    def __init__(self, chance: random.Random, machine: Machine) -> None:
+    def __init__(self, chance: random.Random, machine: Machine, *, media_fail: bool = False) -> None:
+        """Choose for a machine; `media_fail` has its media fail for a while now and then (`HostFails`)."""
         self._chance = chance
+        self._media_fail = media_fail
         self._machine = machine
         self._planned: deque[Step] = deque()
 
@@ -100,7 +102,7 @@ class Chooser:
             return self._transfer()
         if kind < 0.96:
             return Module(self._chance.choice(("load", "unload")), self._chance.choice(self._modules))
-        if kind < 0.98:
+        if kind < 0.98 and self._media_fail:
             number = self._chance.choice((errno.EIO, errno.ENOSPC))
             return HostFails(self._chance.choice((0, 0, 1, 2, 3, 8, 50)), self._chance.choice((1, 1, 2, 10)), number)
         if kind < 0.995:

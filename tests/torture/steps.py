@@ -63,7 +63,7 @@ def body(trial: Trial) -> None:
 def tell_story(trial: Trial, text: str) -> None:
     """Take steps on one machine until something is wrong or the story is long enough."""
     story, steps = Story.begin(text), []
-    chooser = Chooser(trial.random, story.machine)
+    chooser = Chooser(trial.random, story.machine, media_fail=True)
     try:
         for number in range(1, STORY + 1):
             steps.append(TakeDown() if number == STORY else chooser.next())
