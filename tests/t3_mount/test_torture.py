@@ -28,6 +28,7 @@ class Smoke:
 PROGRAMS = {
     "reads": Smoke(("--limit", "1", "--minutes", "0.1"), "fuse"),
     "waits": Smoke(("--limit", "2", "--minutes", "10"), "strangers"),
+    "callers": Smoke(("--limit", "1", "--minutes", "10"), needs="sandbox"),
     "command_line": Smoke(("--limit", "400", "--minutes", "10")),
     "cycles": Smoke(("--limit", "66", "--minutes", "10"), needs="fuse"),
     "killed_sandboxes": Smoke(("--limit", "2", "--minutes", "10"), needs="sandbox"),
