@@ -135,7 +135,8 @@ BIND_UEVENT = Race(
     "A probe finds or creates devices, which workers register: which uevents are sent first?",
     (Seen(FirstUevent.CHILDREN, None), Seen(FirstUevent.BOUND, None)),
     FirstUevent.CHILDREN,
-    "Not counted; most recordings have this order.",
+    "Not counted in general; most recordings have this order. When a DIMM was plugged in, the bind uevent of its "
+    "region was before the uevent of the namespace in 9 of 14 trials.",
 )
 
 RACES: tuple[Race[First] | Race[FirstNamespace] | Race[FirstLock] | Race[FirstUevent], ...] = (

@@ -23,12 +23,15 @@ from nvdimmfs.machine.checkpoint import CheckpointError, Checkpoints
 from nvdimmfs.machine.control import ControlSession
 from nvdimmfs.machine.layout import layout_json
 from nvdimmfs.machine.persistent_memory import PersistentMemory
+from nvdimmfs.machine_file.files import MachineFileError
 from nvdimmfs.mm import describe
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.translate import PageQuery, translation_text
 
 #: Written to `fail_registration` or `power_cut` to disarm it, and its content when nothing is armed.
 NOT_ARMED = "none"
+
+_PLUG_USAGE = "write `dimm size=1G label=128K`, or [[bus.dimm]] and [[bus.range]] as in a machine file\n"
 
 _TRANSLATE_USAGE = "query: none; write pfn N, phys N, virt N or page N (a bare number is an address), then read\n"
 
@@ -56,6 +59,7 @@ class Debugger:
         persistent_memory: its modules and the objects that they have created.
         clock: the machine's clock.
         checkpoints: its last checkpoint.
+        plug: plugs in DIMMs and ranges.
         query: the last query written to `translate`.
     """
 
@@ -63,6 +67,7 @@ class Debugger:
     persistent_memory: PersistentMemory
     clock: Clock
     checkpoints: Checkpoints
+    plug: Callable[[str], None]
     query: PageQuery | None = None
 
 
@@ -90,11 +95,15 @@ class DebugFile:
 
 
 def create_debug_files(
-    system: System, memory: Memory, persistent_memory: PersistentMemory, checkpoints: Checkpoints
+    system: System,
+    memory: Memory,
+    persistent_memory: PersistentMemory,
+    checkpoints: Checkpoints,
+    plug: Callable[[str], None],
 ) -> None:
     """Create the folder."""
     folder = debugfs(system).directory("nvdimmfs")
-    debugger = Debugger(memory, persistent_memory, system.clock, checkpoints)
+    debugger = Debugger(memory, persistent_memory, system.clock, checkpoints, plug)
     for name, file in DEBUG_FILES.items():
         folder.add(Attribute(name, file.permissions, file, debugger))
     modules = persistent_memory.modules
@@ -201,6 +210,21 @@ def _store_clock(debugger: Debugger, data: bytes) -> None:
     debugger.clock.advance(nanoseconds)
 
 
+def _show_plug(_debugger: Debugger) -> str:
+    """How to write to it."""
+    return _PLUG_USAGE
+
+
+def _store_plug(debugger: Debugger, data: bytes) -> None:
+    """Plug in what the text describes.  EINVAL for one with mistakes; also the errors of `Machine.plug`."""
+    try:
+        debugger.plug(data.decode())
+    except UnicodeDecodeError as error:
+        raise KernelError(errno.EINVAL, f"not UTF-8 text: byte {error.start} is {data[error.start]:#04x}") from None
+    except MachineFileError as error:
+        raise KernelError(errno.EINVAL, "; ".join(error.lines)) from None
+
+
 def _show_checkpoint(debugger: Debugger) -> str:
     """Whether there is a checkpoint."""
     return "none\n" if debugger.checkpoints.last is None else "taken\n"
@@ -247,6 +271,7 @@ DEBUG_FILES = {
     "translate": DebugFile(_show_translate, _store_translate),
     "fail_registration": DebugFile(_show_fail_registration, _store_fail_registration),
     "clock": DebugFile(_show_clock, _store_clock),
+    "plug": DebugFile(_show_plug, _store_plug),
     "checkpoint": DebugFile(_show_checkpoint, _store_checkpoint),
     "modules": DebugFile(_show_modules, _store_modules),
     "power_cut": DebugFile(_show_power_cut, _store_power_cut),

@@ -23,6 +23,7 @@ from nvdimmfs.machine.first_boot import NewMachineError, SysfsWriter
 from nvdimmfs.machine.persistent_memory import PersistentMemory
 from nvdimmfs.machine.procfs import create_proc_files
 from nvdimmfs.machine.unreadable import UnreadableAttributes, make_unreadable
+from nvdimmfs.machine_file.addition import extended
 from nvdimmfs.machine_file.model import BusDescription, MachineDescription, UnreadableAttribute
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.pc_memory_map import installed_memory
@@ -43,6 +44,7 @@ class Machine:
         memory: its physical memory.
         storage: the bytes of its persistent memory.
         persistent_memory: the modules for it.
+        description: the content of its machine file, with what was plugged in.
     """
 
     def __init__(
@@ -60,18 +62,19 @@ class Machine:
             buses: the buses that the NFIT, or the test platform, describes.
             clock: the mode of its clock.
         """
+        self.description = MachineDescription(buses=tuple(buses))
         self.system = System(memory.kernel, clock)
         self.memory = memory
         self.storage = storage
         self.system.transaction = storage.transaction
         self.system.directory("devices/virtual")
-        tables = {bus.parent.rpartition("/")[2]: bus for bus in buses}
+        tables = {bus.parent.rpartition("/")[2]: bus for bus in self.description.buses}
         platform_bus, acpi_bus = PlatformBus(self.system), AcpiBus(self.system)
         self.persistent_memory = PersistentMemory(
             self.system, memory, PlatformTables(storage, tables), platform_bus, acpi_bus
         )
         self._checkpoints = Checkpoints(self, self.system, storage)
-        create_debug_files(self.system, memory, self.persistent_memory, self._checkpoints)
+        create_debug_files(self.system, memory, self.persistent_memory, self._checkpoints, self.plug)
         create_proc_files(self.system, memory, self.persistent_memory.modules, self.persistent_memory.blocks)
 
     @classmethod
@@ -136,6 +139,7 @@ class Machine:
         kernel = KERNELS[description.kernel]
         memory = Memory.boot(description.memmap, description.ram, kernel)
         machine = cls(memory, storage, description.buses, description.clock)
+        machine.description = description
         clock = machine.system.clock
         clock.is_booting = True
         machine._announce(description.buses)
@@ -181,6 +185,32 @@ class Machine:
     def tree(self) -> Tree:
         """The tree whose root holds sys, dev and proc."""
         return self.system.tree
+
+    def plug(self, text: str) -> None:
+        """Plug in DIMMs and ranges, as QEMU's device_add does; the kernel registers them at once.
+
+        While the driver nfit is not bound, it finds them when it is bound the next time.
+
+        Args:
+            text: `dimm size=1G label=128K`, or TOML, see `machine_file.addition`.
+
+        Raises:
+            MachineFileError: with the errors of the text.
+            KernelError: EOPNOTSUPP for a bus of the kernel's test platform, and for a kernel before 4.4, which does not
+                look for new memory (acpi_nfit_notify, drivers/acpi/nfit.c, Linux 4.4).
+        """
+        addition = extended(self.description, text)
+        if addition.bus.is_test_platform:
+            raise KernelError(errno.EOPNOTSUPP, f"{addition.bus.provider} has the DIMMs of its module alone")
+        if not self.memory.kernel.has("4.4"):
+            raise KernelError(errno.EOPNOTSUPP, f"Linux {self.memory.kernel.name} finds memory at boot alone")
+        self.system.begin_write()
+        try:
+            device = self.persistent_memory.tables.extend(addition)
+            self.description = addition.machine
+            self.persistent_memory.acpi_bus.update(device)
+        finally:
+            self.system.end_write()
 
     def checkpoint(self) -> Checkpoint:
         """Save the state: bytes, labels, claims, bindings, numbers, modules, settings and the clock.  CheckpointError.

@@ -111,7 +111,7 @@ def _parsed(text: str, file: str, name: str, folder: Path) -> MachineDescription
     try:
         machine = _named(read_machine(text), name, folder)
     except NotAMachine as error:
-        raise MachineFileError(_lines(file, error.problems)) from None
+        raise MachineFileError(error_lines(file, error.problems)) from None
     _check(machine, file)
     return machine
 
@@ -120,7 +120,7 @@ def _check(machine: MachineDescription, file: str) -> None:
     """MachineFileError when the machine cannot exist."""
     found = list(problems(completed(machine)))
     if found:
-        raise MachineFileError(_lines(file, found))
+        raise MachineFileError(error_lines(file, found))
 
 
 @functools.cache
@@ -146,7 +146,8 @@ def _text_of(path: Path) -> str:
         ) from None
 
 
-def _lines(file: str, found: list[tuple[str, str]]) -> list[str]:
+def error_lines(file: str, found: list[tuple[str, str]]) -> list[str]:
+    """The errors of a file, one line each: the file's name, the key path and the message."""
     return [printable(" ".join(f"{file}: {path}{': ' if path else ''}{message}".split())) for path, message in found]
 
 

@@ -318,6 +318,11 @@ class BusDescription:
         """Whether it supports all commands that a scrub needs."""
         return set(self.commands) >= set(SCRUB_COMMANDS)
 
+    @property
+    def has_table(self) -> bool:
+        """Whether the firmware has an NFIT for it at boot; without one it appears when a DIMM is plugged in."""
+        return bool(self.dimms or self.ranges)
+
     def dimm(self, name: str) -> DimmDescription:
         """Return the DIMM with that name.  KeyError."""
         return _first(self.dimms, lambda dimm: dimm.name == name, name)

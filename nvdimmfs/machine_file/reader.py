@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import enum
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import attrs
 import cattrs
@@ -23,6 +23,8 @@ from nvdimmfs.formats.ndctl import Command
 from nvdimmfs.machine_file.model import MachineDescription, MappingDescription
 from nvdimmfs.machine_file.values import number_kind, shown
 from nvdimmfs.machine_file.words import word_of
+
+_T = TypeVar("_T")
 
 #: The byte order mark, which some editors write before a text.
 _BYTE_ORDER_MARK = "\ufeff"
@@ -42,8 +44,13 @@ class NotAMachine(Exception):  # noqa: N818  # it states what the text is not
 
 def read_machine(text: str) -> MachineDescription:
     """Parse a machine without filling in defaults that depend on other values.  NotAMachine."""
+    return structured(read_table(text), MachineDescription)
+
+
+def read_table(text: str) -> dict[str, Any]:
+    """Parse TOML.  NotAMachine."""
     try:
-        document = tomli.loads(text)
+        return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
         how = "it begins with a byte order mark; save it without one" if text.startswith(_BYTE_ORDER_MARK) else error
         raise NotAMachine([("", f"not TOML: {how}")]) from None
@@ -51,8 +58,12 @@ def read_machine(text: str) -> MachineDescription:
         raise NotAMachine([("", "not a machine file: a number has thousands of digits")]) from None
     except RecursionError:
         raise NotAMachine([("", "not a machine file: tables and lists are nested too deeply")]) from None
+
+
+def structured(document: dict[str, Any], class_: type[_T]) -> _T:
+    """Make an object of a table and those in it.  NotAMachine."""
     try:
-        return _CONVERTER.structure(document, MachineDescription)
+        return _CONVERTER.structure(document, class_)
     except ClassValidationError as error:
         raise NotAMachine(list(_problems(error, ""))) from None
 

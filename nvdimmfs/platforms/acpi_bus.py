@@ -6,7 +6,7 @@ from typing import Self
 
 from nvdimmfs.core.attribute import AttributeGroup, attribute
 from nvdimmfs.core.device import Device
-from nvdimmfs.core.driver import Bus
+from nvdimmfs.core.driver import Bus, Driver
 from nvdimmfs.core.system import System
 
 #: The path of the NVDIMM root device (ACPI0012) in the ACPI namespace of the reference machine, which is QEMU's.
@@ -18,6 +18,23 @@ class AcpiBus(Bus):
 
     def __init__(self, system: System) -> None:
         super().__init__(system, "acpi")
+
+    def update(self, name: str) -> None:
+        """Notify a device that its table has changed (NFIT_NOTIFY_UPDATE, drivers/acpi/nfit/nfit.h, Linux 6.1).
+
+        Nothing happens while no driver is bound.
+        """
+        driver = self.members[name].driver
+        if isinstance(driver, AcpiDriver):
+            driver.update(self.members[name])
+
+
+class AcpiDriver(Driver):
+    """A driver that can be notified of a change."""
+
+    def update(self, device: Device) -> None:
+        """The table of a bound device has changed."""
+        raise NotImplementedError
 
 
 class AcpiDevice(Device):

@@ -71,6 +71,14 @@ class Storage(ABC):
         return self.journal.transaction() if self.journal else nullcontext()
 
     @abstractmethod
+    def install(self, start: int, end: int) -> None:
+        """Memory was plugged in: there are bytes from the physical address `start` up to, not including, `end`."""
+
+    @abstractmethod
+    def keeps_label_area(self, name: str) -> bool:
+        """Whether there is a label area of that name, which `label_area` would not make anew."""
+
+    @abstractmethod
     def has_booted(self) -> None:
         """The initial content of all media is written: from now on, they belong to the user."""
 
@@ -104,6 +112,12 @@ class MemoryStorage(Storage):
     def __init__(self, installed: tuple[tuple[int, int], ...]) -> None:
         super().__init__()
         self.installed = installed
+
+    def install(self, start: int, end: int) -> None:
+        self.installed = (*self.installed, (start, end))
+
+    def keeps_label_area(self, name: str) -> bool:
+        return name in self._label_areas
 
     def create(self, start: int, size: int) -> Media:
         populated = tuple(
@@ -185,8 +199,14 @@ class FolderStorage(Storage):
             self._list_as_half_made([path])
         return self._open(path, size)
 
+    def install(self, start: int, end: int) -> None:
+        """Nothing to do: a file is made for each range."""
+
+    def keeps_label_area(self, name: str) -> bool:
+        return self._label_path(name).exists()
+
     def create_label_area(self, name: str, size: int) -> tuple[Media, bool]:
-        path = self.folder / f"labels-{name}.img"
+        path = self._label_path(name)
         is_new = not path.exists()
         if is_new:
             self._list_as_half_made([path])
@@ -215,6 +235,9 @@ class FolderStorage(Storage):
         for path in paths:
             path.unlink()
         self._list.unlink(missing_ok=True)
+
+    def _label_path(self, name: str) -> Path:
+        return self.folder / f"labels-{name}.img"
 
     def _open(self, path: Path, size: int) -> Media:
         is_new = not path.exists()

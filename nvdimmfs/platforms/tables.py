@@ -7,6 +7,7 @@ import attrs
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.system import System
 from nvdimmfs.machine_file import model
+from nvdimmfs.machine_file.addition import Extended
 from nvdimmfs.media.base import Media
 from nvdimmfs.platforms.first_labels import write_labels
 from nvdimmfs.platforms.storage import Storage
@@ -19,11 +20,40 @@ class PlatformTables:
     Attributes:
         storage: the bytes of the memory.
         by_device: the tables, by the name of the device that each belongs to.
+        without_table: the devices that had no NFIT at boot, because there was nothing to describe.
     """
 
     storage: Storage
     by_device: dict[str, model.BusDescription]
+    without_table: frozenset[str] = attrs.field(init=False)
     _labelled: set[str] = attrs.field(factory=set, init=False)
+
+    @without_table.default
+    def _devices_without_table(self) -> frozenset[str]:
+        return frozenset(name for name, table in self.by_device.items() if not table.has_table)
+
+    def extend(self, addition: Extended) -> str:
+        """Describe memory that was plugged in, and write the labels of its namespaces, unless it has labels already.
+
+        Returns the name of the device whose table has changed.
+        """
+        table = addition.bus
+        device = table.parent.rpartition("/")[2]
+        writes_all = self.storage.is_new and table.parent not in self._labelled
+        names = {dimm.name: label_area_name(table, dimm) for dimm in addition.new_dimms if dimm.label.size}
+        new = {name for name, area in names.items() if not self.storage.keeps_label_area(area)}
+        self.by_device[device] = table
+        for range_ in addition.new_ranges:
+            self.storage.install(range_.start, range_.end)
+        areas = self.label_areas(table)
+        labelled = tuple(
+            range_
+            for range_ in addition.new_ranges
+            if range_.namespaces and {mapping.dimm for mapping in range_.mappings} <= new
+        )
+        if labelled and not writes_all:
+            write_labels(attrs.evolve(table, ranges=labelled), areas)
+        return device
 
     def label_areas(self, table: model.BusDescription) -> dict[str, Media]:
         """The label areas of a bus's DIMMs, by name.

@@ -12,13 +12,22 @@ from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.mm.e820 import memparse
 
+#: The machines of an NFIT.
+RECORDINGS = Path(__file__).parent.parent / "recordings" / "nfit"
+
 #: The fields of a recording's header that describe its machine, and the options of the command line.
 OPTIONS = {"machine": "--machine", "memmap": "--memmap", "memory": "--ram"}
 
 
 def options(description: Mapping[str, str]) -> list[str]:
     """The machine of a recording's header, as options of the command line."""
-    return [word for name, value in description.items() for word in (OPTIONS[name], value)]
+    return [word for name, value in description.items() for word in (OPTIONS[name], str(_file(name, value)))]
+
+
+def _file(key: str, name: str) -> Path | str:
+    """A machine file beside the recordings, of a machine that only recordings have; other values as they are."""
+    file = RECORDINGS / f"{name}.toml"
+    return file if key == "machine" and file.exists() else name
 
 
 def boot(description: Mapping[str, str], media: Path | None = None) -> Machine:
@@ -29,7 +38,7 @@ def boot(description: Mapping[str, str], media: Path | None = None) -> Machine:
         media: the folder that keeps the bytes of its persistent memory; None keeps them in memory.
     """
     if name := description.get("machine"):
-        machine = load_machine(name)
+        machine = load_machine(_file("machine", name))
         return Machine.described(
             _reversed(machine) if description.get("regions") == "reversed" else machine, media, clock="steps"
         )

@@ -38,6 +38,7 @@ LEGACY_PROVIDER = "e820"
 
 def drawing_of(machine: MachineDescription) -> MachineDrawing:
     """The drawing of a completed machine.  Devices have the numbers that the kernel gives them at boot."""
+    machine = attrs.evolve(machine, buses=tuple(bus for bus in machine.buses if bus.has_table))
     numbered = _Numbered(machine)
     ram = [(entry.start, entry.end) for entry in numbered.table if entry.type == E820Type.RAM]
     entries = with_ram(ram, [*_marked(numbered), *_regions(numbered)])

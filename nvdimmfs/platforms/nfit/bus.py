@@ -45,6 +45,8 @@ class NfitBus(NvdimmBus):
         table: the bus as the machine file describes it.
         hw_error_scrub: 1 when an error makes the bus scrub the whole range.
         resources: its entries in the resource tree.
+        dimms: the registered DIMMs, by their names in the table.
+        region_starts: the first addresses of the registered ranges.
         ars: the platform's side of address range scrubs.
         scrub: the kernel's side.
         intel_activation: activates the firmware of its DIMMs; None where the platform cannot.
@@ -55,6 +57,8 @@ class NfitBus(NvdimmBus):
         self.table = table
         self.hw_error_scrub = table.hw_error_scrub
         self.resources: list[Resource] = []
+        self.dimms: dict[str, NfitDimm] = {}
+        self.region_starts: set[int] = set()
         self.intel_activation: IntelBusActivation | None = None
         self.ars = AddressRangeScrub(self.system.clock)
         self.scrub = Scrub(self, table.scrubs, self._scrubbed)

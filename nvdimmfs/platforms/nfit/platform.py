@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import attrs
+
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
@@ -26,18 +28,42 @@ class NfitPlatform:
         self._layer = layer
         self._module = module
         self._tables = tables
+        self._buses: dict[Device, NfitBus] = {}
 
-    def add(self, parent: Device, table: model.BusDescription) -> None:
+    def add(self, parent: Device, table: model.BusDescription) -> NfitBus:
         """Register DIMMs by handle, then regions in the table's order; the unbind of the parent unregisters them."""
-        bus = self._new_bus(parent, table)
+        bus = self._buses[parent] = self._new_bus(parent, table)
         bus.add()
-        parent.manage(lambda: self._remove(bus))
-        areas = self._tables.label_areas(table)
-        dimms = {dimm.name: self._add_dimm(bus, dimm, areas.get(dimm.name)) for dimm in table.dimms_by_handle}
-        for range_ in table.ranges:
-            self._add_region(bus, range_, dimms)
+        parent.manage(lambda: self._remove(parent))
+        self._register(bus)
         if table.scrubbing:
             bus.scrub.begin()
+        return bus
+
+    def update(self, parent: Device, table: model.BusDescription) -> None:
+        """Register what is new in a table, in the same order, and scrub all ranges again (acpi_nfit_init).
+
+        A root device that is made now has the revision 0: only a table that was there at boot has a header.
+        """
+        bus = self._buses.get(parent)
+        if bus is None:
+            bus = self.add(parent, attrs.evolve(table, revision=0))
+        else:
+            bus.table = attrs.evolve(table, revision=bus.table.revision)
+            self._register(bus)
+        if table.can_scrub:
+            bus.scrub.begin()
+
+    def _register(self, bus: NfitBus) -> None:
+        """Register the DIMMs and ranges of a bus's table that are not registered yet."""
+        areas = self._tables.label_areas(bus.table)
+        for dimm in bus.table.dimms_by_handle:
+            if dimm.name not in bus.dimms:
+                bus.dimms[dimm.name] = self._add_dimm(bus, dimm, areas.get(dimm.name))
+        for range_ in bus.table.ranges:
+            if range_.start not in bus.region_starts:
+                bus.region_starts.add(range_.start)
+                self._add_region(bus, range_)
 
     def _new_bus(self, parent: Device, table: model.BusDescription) -> NfitBus:
         return NfitBus(self._layer, parent, self._module, table)
@@ -47,7 +73,8 @@ class NfitPlatform:
     ) -> NfitDimm:
         return NfitDimm(bus, table, description, label_area)
 
-    def _remove(self, bus: NfitBus) -> None:
+    def _remove(self, parent: Device) -> None:
+        bus = self._buses.pop(parent)
         bus.unregister()
         while bus.resources:
             bus.resources.pop().remove()
@@ -64,12 +91,14 @@ class NfitPlatform:
         dimm.add()
         return dimm
 
-    def _add_region(self, bus: NfitBus, range_: model.RangeDescription, dimms: dict[str, NfitDimm]) -> None:
+    def _add_region(self, bus: NfitBus, range_: model.RangeDescription) -> None:
         if range_.kind is words.RangeKind.PMEM:
             bus.resources.append(self._insert_resource(range_))
         mappings = tuple(
-            Mapping(dimms[mapping.dimm], mapping.dpa, mapping.size, mapping.position) for mapping in range_.mappings
+            Mapping(bus.dimms[mapping.dimm], mapping.dpa, mapping.size, mapping.position) for mapping in range_.mappings
         )
+        for used in range_.mappings:
+            bus.dimms[used.dimm].in_use = True
         for bad in range_.badblocks:
             known = (range_.start + bad.sector * SECTOR_SIZE, bad.count * SECTOR_SIZE)
             bus.ars.errors.add(*known)
