@@ -78,7 +78,7 @@ def records(journal: bytes) -> Iterator[list[Change]]:
     """The complete records of a journal, in order; none of a file that is empty or zeros.
 
     The first record that is not complete ends them: it was being written when the process ended.
-    JournalError for a header that is damaged or of another version.
+    JournalError for a header that is damaged or of another version, and for a damaged record whose checksum fits.
     """
     generation = _generation(journal)
     if generation is None:
@@ -121,8 +121,11 @@ def _body(journal: bytes, position: int, generation: int, number: int) -> bytes 
 
 
 def _changes(body: bytes) -> Iterator[Change]:
+    """The changes of a record.  JournalError for one that this program never writes, although its checksum fits."""
     position = 0
     while position < len(body):
+        if len(body) - position < _CHANGE.size:
+            raise JournalError("has a damaged record")
         kind, name_length, offset, length = _CHANGE.unpack_from(body, position)
         start = position + _CHANGE.size
         name = body[start : start + name_length].decode(errors="surrogateescape")
@@ -131,4 +134,6 @@ def _changes(body: bytes) -> Iterator[Change]:
         if kind == _WRITE:
             data = body[position : position + length]
             position += length
+        if kind not in (_WRITE, _ZERO) or "\0" in name or position > len(body):
+            raise JournalError("has a damaged record")
         yield Change(name, Extent(offset, offset + length, data))

@@ -15,6 +15,7 @@ import _paths  # noqa: F401  # before the modules that it makes importable
 import attrs
 import malformed_media as media
 import malformed_messages as messages
+from malformed_journals import Journals
 from mutating import Change, changed, random_changes
 from torturing import Trial, run, shrink
 
@@ -40,6 +41,7 @@ KINDS: dict[str, Callable[[], Subject]] = {
     "label areas 1.1": media.Labels11,
     "info blocks": media.InfoBlocks,
     "BTT maps and logs": media.BttMetadata,
+    "journals": Journals,
     "partition tables": media.PartitionTables,
     "ioctls nfit_test": messages.NdIoctls,
     "ioctls nfit": messages.NfitIoctls,
