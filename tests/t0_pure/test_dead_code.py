@@ -15,6 +15,7 @@ import attrs
 import pytest
 
 import nvdimmfs.testing
+from nvdimmfs.testing import strategies
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "nvdimmfs"
@@ -117,7 +118,7 @@ DEFINITIONS = [
 
 
 #: The names that test suites use, and their members.  `test_testing_api.py` finds each in the documentation.
-CONTRACT = {*nvdimmfs.testing.__all__}
+CONTRACT = {*nvdimmfs.testing.__all__, *strategies.__all__}
 
 
 def is_used(definition: Definition) -> bool:

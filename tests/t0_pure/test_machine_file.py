@@ -18,9 +18,7 @@ from nvdimmfs.machine_file.files import MachineFileError, load_machine, machines
 from nvdimmfs.machine_file.interleave import interleave_set
 from nvdimmfs.machine_file.model import (
     CLASSES,
-    BusDescription,
     DimmDescription,
-    LabelAreaDescription,
     MachineDescription,
     MappingDescription,
     RangeDescription,
@@ -28,8 +26,8 @@ from nvdimmfs.machine_file.model import (
 from nvdimmfs.machine_file.reader import key_of, read_machine
 from nvdimmfs.machine_file.schema import documentation
 from nvdimmfs.machine_file.values import number_kind, parse_size, show_size
-from nvdimmfs.machine_file.words import DimmFlag, RangeKind
 from nvdimmfs.machine_file.writer import machine_text
+from nvdimmfs.testing.strategies import machines as generated_machines
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -263,43 +261,9 @@ def test_any_description_survives_its_text(description):
     assert read_machine(machine_text(description, ["a remark\nof two lines"])) == description
 
 
-@st.composite
-def sensible(draw):
-    """Machines in which nothing contradicts anything."""
-    dimms = [
-        DimmDescription(
-            handle=number * 0x11,
-            size=draw(st.integers(4, 1 << 20)) * 4096,
-            flags=tuple(draw(st.lists(st.sampled_from(DimmFlag), max_size=2, unique=True))),
-            label=draw(
-                st.sampled_from(
-                    [
-                        LabelAreaDescription(),
-                        LabelAreaDescription(0),
-                        LabelAreaDescription(initialised="1.2"),
-                        LabelAreaDescription(text="x"),
-                    ]
-                )
-            ),
-            serial=number,
-        )
-        for number in range(draw(st.integers(1, 4)))
-    ]
-    ranges = []
-    for _ in range(draw(st.integers(0, 2))):
-        members = draw(st.lists(st.sampled_from(dimms), min_size=1, unique=True))
-        share = draw(st.integers(1, 2)) * 4096
-        mappings = [MappingDescription(f"{dimm.handle:#x}", size=share) for dimm in members]
-        ranges.append(RangeDescription(mappings=tuple(mappings)))
-    ranges += [RangeDescription(size=4096, kind=RangeKind.VOLATILE_CD)] * draw(st.integers(0, 1))
-    bus = BusDescription(provider="nfit_test.0", dimms=tuple(dimms), ranges=tuple(ranges))
-    return MachineDescription(name="sensible", ram=draw(st.integers(128, 1 << 20)) * MIB, buses=(bus,))
-
-
 @settings(max_examples=60)
-@given(sensible())
-def test_a_completed_machine_is_complete_and_survives_its_text(description):
-    complete = completed(description)
+@given(generated_machines(built_in=False))
+def test_a_completed_machine_is_complete_and_survives_its_text(complete):
     assert completed(complete) == complete
     assert machine(machine_text(complete)) == complete
     assert machine(machine_text(abridged(complete))) == complete

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import nvdimmfs.testing
+from nvdimmfs.testing import strategies
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "testing-api.md"
 CHAPTERS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL))
@@ -52,6 +53,11 @@ def test_every_argument_of_the_engine_has_a_line():
     assert {
         word for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for word in re.findall(r"`(\w+)`", row)
     } == (arguments)
+
+
+def test_every_strategy_has_a_line():
+    rows = re.findall(r"^\| `(\w+)", CHAPTERS["strategies"], re.MULTILINE)
+    assert sorted(rows) == sorted(strategies.__all__)
 
 
 def test_every_name_is_loaded_on_demand():

@@ -49,6 +49,7 @@ from nvdimmfs.formats.label import (
 from nvdimmfs.media.base import Media
 from nvdimmfs.media.memory import MemoryMedia
 from nvdimmfs.nd.label import LabelStorage, MappingLabels, init_label_area, label_id, write_new_labels
+from nvdimmfs.testing.strategies import label_areas
 
 
 @attrs.define
@@ -451,25 +452,6 @@ class TestModel:
             assert all(label.flags == 0 for label in dimm.labels.area.active())
 
 
-@st.composite
-def damaged_areas(draw: st.DrawFn) -> bytes:
-    """Label areas in use, in which bytes were changed; the index blocks may have the right checksums all the same."""
-    label_size = draw(st.sampled_from([LABEL_SIZE_1_1, LABEL_SIZE_1_2]))
-    media = new_media(label_size, draw(st.sampled_from([1024, SMALL_SIZE, 1500, 4096])))
-    area = LabelStorage(media)
-    for number in range(draw(st.integers(0, area.available_slots))):
-        area.write(a_label(number % 3))
-    content = bytearray(media.read(0, media.size))
-    for offset, piece in draw(
-        st.lists(st.tuples(st.integers(0, media.size - 1), st.binary(min_size=1, max_size=9)), max_size=9)
-    ):
-        content[offset : offset + len(piece)] = piece[: media.size - offset]
-    if draw(st.booleans()):
-        for start in (0, 256):
-            content[start : start + 256] = IndexBlock.from_bytes(bytes(content[start : start + 256])).to_bytes(256)
-    return bytes(content)
-
-
 def use(media: Media) -> None:
     """Do with an area what can be done; only KernelErrors are due."""
     labels = MappingLabels(LabelStorage(media))
@@ -486,7 +468,7 @@ def use(media: Media) -> None:
 
 class TestDamage:
     @settings(max_examples=250)
-    @given(damaged_areas())
+    @given(label_areas(damaged=True, sizes=(1024, SMALL_SIZE, 1500, 4096), most=100))
     def test_a_damaged_area_is_used_as_far_as_it_goes(self, content: bytes) -> None:
         media = MemoryMedia(len(content))
         media.write(0, content)

@@ -21,41 +21,17 @@ from nvdimmfs.nd.device import NdDevice
 from nvdimmfs.nd.namespace import NamespaceDevice
 from nvdimmfs.nd.namespace_pmem import NamespacePmem
 from nvdimmfs.nd.region import SeedKind
+from nvdimmfs.testing.values import ND_DRIVERS, SENSIBLE, UUIDS
 
 DeviceT = TypeVar("DeviceT", bound=NdDevice)
 
 #: Files whose content is not the subject here, or that only say what a write of them would do to the walk itself.
 LEFT_OUT = re.compile(r"/kernel/debug/nvdimmfs/(?:clock|modules)$")
 
-UUIDS = [f"0000000{number}-1111-2222-3333-444444444444" for number in range(8)]
 WORDS = ("", "0", "1", "2", "y", "n", "on", "-1", "none", "abc", "pmem", "ram", "raw", "safe", "btt", "pfn", "dax")
 SIZES = ("0", "512", "520", "4096", "4160", "65536", "2097152", "0x1000000", "16777216", "33554432", "50331648")
 HUGE = ("1073741824", "0x7fffffffffffffff", "18446744073709551615", "18446744073709551616", "999999999999")
 ODD = ("\0", " ", "\t1", "1\0", "0x", "x" * 64, "9" * 200, "\xff\xfe", "%s%n", "../..", "a\nb", "y" * 4096, "y" * 5000)
-#: The driver of each kind of device, by the beginning of its name.
-FITTING = {
-    "ndbus": "nd_bus",
-    "nmem": "nvdimm",
-    "region": "nd_region",
-    "namespace": "nd_pmem",
-    "btt": "nd_pmem",
-    "pfn": "nd_pmem",
-    "dax": "dax_pmem",
-}
-SENSIBLE = {
-    "mode": ("none", "pmem", "ram"),
-    "align": ("4096", "2097152", "1073741824", "16777216"),
-    "sector_size": ("512", "520", "528", "4096", "4104", "4160", "4224"),
-    "holder_class": ("btt", "pfn", "dax", ""),
-    "read_only": ("0", "1"),
-    "state": ("online", "online_movable", "online_kernel", "offline"),
-    "online": ("0", "1"),
-    "uevent": ("add", "change", "remove", f"add {UUIDS[0]} A=1"),
-    "security": ("freeze", "disable 1", "update 0 1", "erase 1", "overwrite 1", "master_update 0 1"),
-    "scrub": ("1",),
-    "badblocks": ("8 1", "0 100", "1 1"),
-    "mapping": ("0x140000000-0x14fffffff",),
-}
 
 
 class Chooser:
@@ -239,7 +215,7 @@ class Chooser:
             return Write(f"sys/bus/{bus}/drivers_autoprobe", self._chance.choice("01"))
         bound = [driver for driver in drivers if device in self._names(f"bus/{bus}/drivers/{driver}")]
         verb = "unbind" if bound and self._chance.random() < 0.8 else "bind"
-        fitting = [driver for prefix, driver in FITTING.items() if device.startswith(prefix) and driver in drivers]
+        fitting = [driver for prefix, driver in ND_DRIVERS.items() if device.startswith(prefix) and driver in drivers]
         driver = self._chance.choice(bound or (fitting if fitting and self._chance.random() < 0.8 else drivers))
         return Write(f"sys/bus/{bus}/drivers/{driver}/{verb}", device + self._chance.choice(("", "\n")))
 

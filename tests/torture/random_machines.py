@@ -7,16 +7,8 @@ import random
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine, parse_machine
 from nvdimmfs.mm.e820 import memparse
+from nvdimmfs.testing.values import MEMMAPS
 
-#: Ranges of odd sizes and neighbours, soft reserved memory, one range that RAM cannot describe.
-MEMMAPS = (
-    "512M!4G",
-    "512M!4G,256M!6G",
-    "64M!4G,64M!4160M,96M!4224M,256M!5G,130M!5400M,2G!8G",
-    "16M!4G,17M!5G,6T!1T",
-    "1G%5G-1+0xefffffff,512M!8G",
-    "256M!4G,1G%5G-1+0xefffffff",
-)
 NAMED = ("nfit_test", "qemu-nfit", "qemu-nfit-labelled", "one-dimm", "two-socket-6way", "unarmed-and-map-failed")
 KERNELS = ("rfc", "4.3", "4.5")
 
