@@ -33,7 +33,7 @@ PROGRAMS = {
     "cycles": Smoke(("--limit", "66", "--minutes", "10"), needs="fuse"),
     "killed_sandboxes": Smoke(("--limit", "2", "--minutes", "10"), needs="sandbox"),
     "kills": Smoke(("--limit", "1", "--minutes", "10"), needs="fuse"),
-    "malformed": Smoke(("--limit", "14", "--minutes", "10")),
+    "malformed": Smoke(("--limit", "15", "--minutes", "10")),
     "resets": Smoke(("--limit", "3", "--minutes", "10")),
     "rebinds": Smoke(("--limit", "1", "--minutes", "10"), needs="sandbox"),
     "steps": Smoke(("--limit", "12", "--minutes", "10")),

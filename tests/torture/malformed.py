@@ -49,6 +49,7 @@ KINDS: dict[str, Callable[[], Subject]] = {
     "control messages": messages.ControlMessages,
     "machine files": messages.MachineFiles,
     "recordings": messages.Recordings,
+    "module images": messages.ModuleImages,
     "memmap= texts": messages.MemmapOptions,
     "attribute values": messages.AttributeValues,
 }

@@ -16,6 +16,7 @@ from nvdimmfs.block.ioctl import block_ioctl
 from nvdimmfs.core.device_number import Numbered
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
+from nvdimmfs.formats.elf_module import ModuleInfo, elf_module, module_name
 from nvdimmfs.formats.intel_dsm import BusFunction, DimmFunction
 from nvdimmfs.formats.ndctl import BUS_FORMATS, CALL, DIMM_FORMATS, Package
 from nvdimmfs.formats.nfit_dsm import Function
@@ -208,6 +209,23 @@ class Recordings(Messages):
     def feed(self, data: bytes) -> None:
         try:
             recording.loads(data.decode("latin-1"))
+        except ValueError:
+            return
+
+
+class ModuleImages(Messages):
+    """Images that a program passes to init_module(2)."""
+
+    places = (0, 40, 58)
+
+    def __init__(self) -> None:
+        super().__init__()
+        info = ModuleInfo("nd_pmem", (("libnvdimm", "nd_region"),), ("nd:t5*",), (("x", "int"),))
+        self.samples = [elf_module(info, "6.1 SMP", ("symbol",)), elf_module(ModuleInfo("kmem"), "6.1 SMP")]
+
+    def feed(self, data: bytes) -> None:
+        try:
+            module_name(data)
         except ValueError:
             return
 
