@@ -7,11 +7,15 @@ import errno
 #: Names of errnos, by number.  Python names EHWPOISON (include/uapi/asm-generic/errno.h) only since 3.14.
 ERRNO_NAMES = {133: "EHWPOISON", **errno.errorcode}
 
-#: What raises a limit of the host that a process met, by errno.
+_MACHINE_HAS_ENDED = "the machine's process has ended, perhaps because memory ran out (dmesg)"
+
+#: What explains or raises a limit that a process met, by errno.
 REMEDIES = {
     errno.EMFILE: "`ulimit -n 1024` in the shell raises the limit",
     errno.EAGAIN: "`ulimit -u` shows the limit of processes, and so does pids.max of the cgroup",
     errno.ENOMEM: "`ulimit -v` shows the limit of memory, and so does memory.max of the cgroup",
+    errno.ENOTCONN: _MACHINE_HAS_ENDED,
+    errno.ECONNABORTED: _MACHINE_HAS_ENDED,
 }
 
 

@@ -6,7 +6,9 @@ starts another first.  So no call is handed from thread to thread, and the next 
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -18,6 +20,15 @@ log = logging.getLogger(__name__)
 
 #: How many threads may wait for a notification; one that has answered and finds as many ends.
 _MOST_IDLE = 4
+
+
+def start_thread(target: Callable[[], None], name: str) -> None:
+    """Start a thread that this process does not wait for at its end.  EAGAIN where a limit of the host forbids it."""
+    thread = threading.Thread(target=target, daemon=True, name=name)
+    try:
+        thread.start()
+    except RuntimeError:  # all that Python keeps of the errno of clone(2)
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
 
 
 class CallThreads:
@@ -46,9 +57,13 @@ class CallThreads:
 
         A process cannot create threads any more after it has unshared its PID namespace, but the threads that it has
         can (copy_process, kernel/fork.c).
+
+        Raises:
+            OSError: EAGAIN, as `start_thread`.
         """
         with self._lock:
-            self._start_thread()
+            self._idle += 1
+            start_thread(self._serve, "call")
 
     def listen(self, listener: NotificationListener) -> None:
         """Begin to answer."""
@@ -56,11 +71,10 @@ class CallThreads:
         self._has_listener.set()
 
     def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._serve, daemon=True, name="call")
         self._idle += 1
         try:
-            thread.start()
-        except RuntimeError as failure:  # a limit of the host: the calls then wait for a thread that is there
+            start_thread(self._serve, "call")
+        except OSError as failure:  # a limit of the host: the calls then wait for a thread that is there
             self._idle -= 1
             log.warning("cannot answer more system calls at the same time: %s", failure)
 

@@ -104,7 +104,7 @@ def run_sandbox(request: RunRequest) -> int:
         namespaces.unshare_pid_namespace()
         signals = stack.enter_context(blocked_signals())
         command = start(request.command, MACHINE, directory)
-        status = supervisor.run_until_exit(command, signals)
+        status = supervisor.run_until_exit(command, signals, server)
         command.wait_for_init()
         return status
 

@@ -19,11 +19,12 @@ from pathlib import Path
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.control import DeviceEvent, EntryEvent
 from nvdimmfs.sandbox import libc
-from nvdimmfs.sandbox.call_threads import CallThreads
+from nvdimmfs.sandbox.call_threads import CallThreads, start_thread
 from nvdimmfs.sandbox.command import FORWARDED_SIGNALS, RunningCommand
 from nvdimmfs.sandbox.control_client import ControlClient
 from nvdimmfs.sandbox.dev_directory import DevDirectory
 from nvdimmfs.sandbox.device_node import NodeNumber
+from nvdimmfs.sandbox.errors import step
 from nvdimmfs.sandbox.ioctl_syscall import IoctlSyscall
 from nvdimmfs.sandbox.merged_view import MergedView
 from nvdimmfs.sandbox.module_syscalls import ModuleSyscalls
@@ -95,15 +96,17 @@ class Supervisor:
 
     def start_threads(self) -> None:
         """Start the threads, before the PID namespace is unshared (`CallThreads.start`).  They wait for a command."""
-        self._calls.start()
-        threading.Thread(target=self._follow_machine, daemon=True, name="events").start()
+        with step("start the supervisor's threads"):
+            self._calls.start()
+            start_thread(self._follow_machine, "events")
 
-    def run_until_exit(self, command: RunningCommand, signals: int) -> int:
+    def run_until_exit(self, command: RunningCommand, signals: int, server: int | None) -> int:
         """Serve the command until it has ended, and return its wait(2) status.
 
         Args:
             command: the running command.
             signals: the descriptor from `blocked_signals`, which was entered before the command was started.
+            server: the process id of the sandbox's server; None with --attach.
         """
         self._calls.listen(command.listener)
         self._has_command.set()
@@ -114,7 +117,7 @@ class Supervisor:
             while True:
                 ready = dict(poll.poll())
                 if signals in ready:
-                    _forward_signals(signals, command)
+                    _forward_signals(signals, command, server)
                 if command.reports in ready:
                     status = command.wait_status()
                     return signal.SIGKILL if status is None else status
@@ -202,11 +205,16 @@ class Supervisor:
         return new
 
 
-def _forward_signals(signals: int, command: RunningCommand) -> None:
-    """Send the command the signals that arrived, except those of the terminal, which signals the command itself."""
+def _forward_signals(signals: int, command: RunningCommand, server: int | None) -> None:
+    """Send the command the signals that arrived, except those of the terminal, which signals the command itself.
+
+    The server is continued if it is stopped: a command that waits for it could not end.
+    """
     for blocked in libc.read_signals(signals):
         if not blocked.from_kernel:
             command.send_signal(blocked.number)
+    if server is not None:
+        os.kill(server, signal.SIGCONT)
 
 
 @contextlib.contextmanager

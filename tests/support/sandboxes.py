@@ -135,7 +135,9 @@ def processes_of(sandbox: subprocess.Popen[str]) -> dict[str, int]:
     """The ids of a sandbox's own processes, by what they are."""
     children = Path(f"/proc/{sandbox.pid}/task/{sandbox.pid}/children").read_text().split()
     names = ("reaper", "server", "init")[-len(children) :]  # in the order in which they are started
-    return {"supervisor": sandbox.pid, **dict(zip(names, map(int, children), strict=True))}
+    found = {"supervisor": sandbox.pid, **dict(zip(names, map(int, children), strict=True))}
+    command, *_ = Path(f"/proc/{found['init']}/task/{found['init']}/children").read_text().split()
+    return {**found, "command": int(command)}
 
 
 def version(tool: str) -> str:

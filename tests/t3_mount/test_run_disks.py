@@ -84,12 +84,13 @@ def test_disks_are_block_devices_however_many_sandboxes_rebind_them(tag):
 @sandboxes.needs_block_devices
 def test_a_program_that_takes_free_loop_devices_is_in_nobodys_way(tag, tmp_path):
     (tmp_path / "file").write_bytes(bytes(1 << 20))
-    taking = f"while :; do d=$(losetup -f --show {tmp_path}/file) && losetup -d $d; done"
-    thief = subprocess.Popen(["sh", "-c", taking], stderr=subprocess.DEVNULL)
+    taking = f"while test -e {tmp_path}/go; do d=$(losetup -f --show {tmp_path}/file) && losetup -d $d; done"
+    (tmp_path / "go").touch()
+    thief = subprocess.Popen(["sh", "-c", taking], stderr=subprocess.DEVNULL, env=tagged(tag))
     try:
         sh(REBIND, *TWO_RANGES)
     finally:
-        thief.kill()
+        (tmp_path / "go").unlink()
         thief.communicate()
 
 

@@ -8,24 +8,49 @@ import sys
 import textwrap
 from pathlib import Path
 
+import attrs
 import mounting
 import pytest
 import sandboxes
 from sandboxes import TWO_RANGES, processes_of, processes_with, run, start, tagged, wait_for_end_of, wait_until
 from watchdog import WATCHDOG
 
-from nvdimmfs.sandbox.loop_records import DIRECTORY, HostLoops, LoopRecords, sweep
+from nvdimmfs.sandbox import loop_records
+from nvdimmfs.sandbox.loop_records import HostLoops, LoopRecords, sweep
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
 SYSFS = Path("/sys/devices/virtual/block")
 
 
-def started(tag: str) -> tuple[subprocess.Popen[str], list[int]]:
-    """A sandbox that is up, and the numbers of its loop devices."""
-    script = "stat -c %Lr /dev/pmem0 /dev/pmem1; echo; exec sleep 1000"
+@attrs.frozen
+class Device:
+    """A loop device: its number, which other sandboxes use after it is gone, and what is its own."""
+
+    number: int
+    instance: int
+
+    @property
+    def is_gone(self) -> bool:
+        try:
+            return (SYSFS / f"loop{self.number}").stat().st_ino != self.instance
+        except FileNotFoundError:
+            return True
+
+    @property
+    def is_attached(self) -> bool:
+        return not self.is_gone and (SYSFS / f"loop{self.number}/loop").exists()
+
+
+def device(number: str) -> Device:
+    return Device(int(number), (SYSFS / f"loop{int(number)}").stat().st_ino)
+
+
+def started(tag: str) -> tuple[subprocess.Popen[str], list[Device]]:
+    """A sandbox that is up, and its loop devices."""
+    script = "stat -c %Lr /dev/pmem0 /dev/pmem1; exec sleep 1000"
     process = start("sh", "-c", script, options=TWO_RANGES, env=tagged(tag))
-    return process, [int(process.stdout.readline()) for _ in range(2)]
+    return process, [device(process.stdout.readline()) for _ in range(2)]
 
 
 def kill(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> None:
@@ -33,14 +58,14 @@ def kill(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> None:
     process.communicate(timeout=WATCHDOG)
 
 
-def gone(device: int) -> bool:
-    return not (SYSFS / f"loop{device}").exists()
-
-
 @sandboxes.needs_block_devices
-def test_no_loop_device_is_left_when_the_command_ends():
-    done = run("stat", "-c", "%Lr", "/dev/pmem0", options=TWO_RANGES)
-    assert gone(int(done.stdout))
+def test_no_loop_device_is_left_when_the_command_ends(tag):
+    script = "stat -c %Lr /dev/pmem0; read go"
+    process = start("sh", "-c", script, options=TWO_RANGES, stdin=subprocess.PIPE, env=tagged(tag))
+    disk = device(process.stdout.readline())
+    assert disk.is_attached
+    process.communicate("go\n", timeout=WATCHDOG)
+    assert disk.is_gone
 
 
 @sandboxes.needs_block_devices
@@ -53,7 +78,7 @@ def test_no_loop_device_is_left_when_a_process_is_killed(role, number, tag):
         process.terminate()
     process.communicate(timeout=WATCHDOG)
     wait_for_end_of(tag)
-    assert all(map(gone, devices))
+    assert all(disk.is_gone for disk in devices)
 
 
 @sandboxes.needs_block_devices
@@ -65,14 +90,52 @@ def test_a_loop_device_of_killed_processes_is_deleted_by_the_next_sandbox(tag):
     process.kill()
     os.kill(reaper, signal.SIGKILL)
     process.communicate(timeout=WATCHDOG)
-    wait_until(lambda: not any((SYSFS / f"loop{device}/loop").exists() for device in devices))
-    assert not any(map(gone, devices))
+    wait_until(lambda: not any(disk.is_attached for disk in devices))
     assert run("true").returncode == 0
-    assert all(map(gone, devices))
-    assert not any(map(gone, others))
+    assert all(disk.is_gone for disk in devices)
+    assert not any(disk.is_gone for disk in others)
     kill(other)
     wait_for_end_of(tag)
-    assert all(map(gone, others))
+    assert all(disk.is_gone for disk in others)
+
+
+@pytest.mark.parametrize("role", ["supervisor", "server", "init", "command"])
+def test_a_sandbox_goes_on_after_a_process_was_stopped(role, tag):
+    """Meanwhile another sandbox does not notice."""
+    script = "while read word; do cat /sys/bus/nd/devices/$word/mode; done"
+    process = start("sh", "-c", script, options=TWO_RANGES, stdin=subprocess.PIPE, bufsize=1, env=tagged(tag))
+
+    def ask() -> None:
+        process.stdin.write("namespace0.0\n")
+
+    def answer() -> str:
+        return process.stdout.readline()
+
+    ask()
+    assert answer() == "memory\n"
+    stopped = processes_of(process)[role]
+    os.kill(stopped, signal.SIGSTOP)
+    ask()
+    assert run("true").returncode == 0
+    os.kill(stopped, signal.SIGCONT)
+    assert answer() == "memory\n"
+    process.communicate(timeout=WATCHDOG)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("role", ["supervisor", "init", "command"])
+def test_a_sandbox_with_a_stopped_process_can_be_ended(role, number, tag):
+    process = start("sh", "-c", "echo ready; exec sleep 1000", env=tagged(tag))
+    assert process.stdout.readline() == "ready\n"
+    stopped = processes_of(process)[role]
+    os.kill(stopped, signal.SIGSTOP)
+    process.send_signal(number)
+    if number == signal.SIGTERM:  # waits until the process goes on
+        os.kill(stopped, signal.SIGCONT)
+    process.communicate(timeout=WATCHDOG)
+    assert process.returncode == -number
+    wait_for_end_of(tag)
 
 
 def test_a_server_that_was_stopped_ends_with_its_supervisor(tag):
@@ -92,7 +155,13 @@ def test_a_sandbox_whose_server_was_stopped_can_be_terminated(tag):
     assert processes_with(tag) == []
 
 
-# The records
+# The records, in a directory where sandboxes that run at the same time do not look
+
+
+@pytest.fixture
+def directory(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop_records, "DIRECTORY", tmp_path / "records")
+    return tmp_path / "records"
 
 
 @pytest.fixture
@@ -101,62 +170,72 @@ def host():
         yield host
 
 
+def running(program: str, directory: Path) -> subprocess.Popen[str]:
+    """A program that keeps its records in a directory."""
+    lines = f"""
+        import os, pathlib, signal
+        from nvdimmfs.sandbox import loop_records
+        from nvdimmfs.sandbox.loop_records import HostLoops, LoopRecords, sweep
+        loop_records.DIRECTORY = pathlib.Path({str(directory)!r})
+        host = HostLoops.open()
+    """
+    argv = [sys.executable, "-c", textwrap.dedent(lines) + textwrap.dedent(program)]
+    return subprocess.Popen(argv, env=mounting.environment(), stdout=-1, stderr=-1, text=True)
+
+
 @pytest.fixture
-def left(host):
+def left(host, directory):
     """The loop device of a process that was killed."""
     program = """
-        import os, signal
-        from nvdimmfs.sandbox.loop_records import HostLoops, LoopRecords
-        print(LoopRecords.create(HostLoops.open()).add_device(), flush=True)
+        print(LoopRecords.create(host).add_device(), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     """
-    done = mounting.command(sys.executable, "-c", textwrap.dedent(program))
-    device = int(done.stdout)
-    yield device
-    host.delete(device, None)
+    left = device(running(program, directory).communicate(timeout=WATCHDOG)[0])
+    yield left
+    host.delete(left.number, left.instance)
 
 
 @sandboxes.needs_block_devices
-def test_a_sweep_deletes_the_devices_of_the_dead(host, left):
-    assert not gone(left)
+def test_a_sweep_deletes_the_devices_of_the_dead(host, left, directory):
+    assert not left.is_gone
     sweep(host)
-    assert gone(left)
+    assert left.is_gone
+    assert not directory.exists()
 
 
 @sandboxes.needs_block_devices
-def test_a_sweep_leaves_a_device_that_somebody_added_later(host, left):
-    assert host.delete(left, None)
-    host.add(left)
+def test_a_sweep_leaves_a_device_that_another_program_added_later(host, left, directory):
+    (record,) = directory.glob(f"*/{left.number}")
+    record.write_text(str(left.instance - 1))
     sweep(host)
-    assert not gone(left)
+    assert not left.is_gone
+    assert not directory.exists()
 
 
 @sandboxes.needs_block_devices
-def test_a_sweep_leaves_a_device_that_somebody_uses_until_it_is_free(host, left, tmp_path):
+def test_a_sweep_leaves_a_device_that_is_used_until_it_is_free(host, left, tmp_path):
     (tmp_path / "file").write_bytes(bytes(1 << 20))
-    mounting.command("losetup", f"/dev/loop{left}", tmp_path / "file").check_returncode()
+    mounting.command("losetup", f"/dev/loop{left.number}", tmp_path / "file").check_returncode()
     sweep(host)
-    assert not gone(left)
-    mounting.command("losetup", "-d", f"/dev/loop{left}").check_returncode()
+    assert not left.is_gone
+    mounting.command("losetup", "-d", f"/dev/loop{left.number}").check_returncode()
     sweep(host)
-    assert gone(left)
+    assert left.is_gone
 
 
 @sandboxes.needs_block_devices
-def test_a_sweep_leaves_the_devices_of_the_living(host):
+def test_a_sweep_leaves_the_devices_of_the_living(host, directory):
     with contextlib.closing(LoopRecords.create(host)) as records:
-        device = records.add_device()
+        own = device(str(records.add_device()))
         sweep(host)
-        assert not gone(device)
+        assert not own.is_gone
         assert records.delete_devices(patience=0)
-        assert gone(device)
+        assert own.is_gone
 
 
 @sandboxes.needs_block_devices
-def test_sweeps_and_sandboxes_at_the_same_time(host):
+def test_sweeps_and_sandboxes_at_the_same_time(host, directory):
     program = """
-        from nvdimmfs.sandbox.loop_records import HostLoops, LoopRecords, sweep
-        host = HostLoops.open()
         for _ in range(8):
             sweep(host)
             records = LoopRecords.create(host)
@@ -167,9 +246,6 @@ def test_sweeps_and_sandboxes_at_the_same_time(host):
             assert records.delete_devices(patience=0)
             records.close()
     """
-    argv = [sys.executable, "-c", textwrap.dedent(program)]
-    environment = mounting.environment()
-    processes = [subprocess.Popen(argv, env=environment, stderr=-1, text=True) for _ in range(4)]
+    processes = [running(program, directory) for _ in range(4)]
     assert [(process.communicate(timeout=WATCHDOG)[1], process.returncode) for process in processes] == [("", 0)] * 4
-    records = [path.name for path in DIRECTORY.glob("*/*")] if DIRECTORY.exists() else []
-    assert all(int(name.rstrip("~")) in host.numbers() for name in records)  # those of other tests' sandboxes
+    assert not directory.exists()

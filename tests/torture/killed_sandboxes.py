@@ -55,6 +55,9 @@ _SIGNALS = (
 #: The longest pause before a step, in seconds; a sandbox starts in a third of it on a host with nothing else to do.
 _LONGEST_PAUSE = 1.2
 
+#: How long a supervisor may take to end after SIGKILL, in seconds.
+_PATIENCE = 20.0
+
 #: The least number of a loop device that a sandbox adds.
 _FIRST_LOOP = 256
 
@@ -117,6 +120,7 @@ class Turn:
         self._started: list[subprocess.Popen[bytes]] = []
         self._daemon: int | None = None
         self.sent = 0
+        self.waiting = 0
 
     def prepare(self, steps: Sequence[Step]) -> None:
         """Make the folders, and mount the machine to attach to."""
@@ -153,13 +157,29 @@ class Turn:
         for process in self._started:
             process.kill()
         if self._daemon is not None:
-            signal.pidfd_send_signal(self._daemon, signal.SIGKILL)
-        for process in self._started:
-            process.wait(WATCHDOG)
-        if self._daemon is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._daemon, signal.SIGKILL)
             select.select([self._daemon], [], [], WATCHDOG)
             os.close(self._daemon)
             mounting.cli("umount", self._mount)
+        for process in self._started:
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.waiting += 1
+                self._go_on(process.pid)
+                process.wait(WATCHDOG)
+
+    @staticmethod
+    def _go_on(supervisor: int) -> None:
+        """Continue a sandbox's processes.
+
+        Its supervisor waits for an answer to a request that its server had just read when it was stopped.  The kernel
+        does not end such a wait, not even for SIGKILL.
+        """
+        for process in _tree(supervisor):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
 
     def what_is_left(self) -> Iterator[str]:
         """One line for each thing that is left."""
@@ -235,6 +255,7 @@ def take_turn(trial: Trial, steps: Sequence[Step]) -> list[str]:
         mounting.cli("run", "--", "true").check_returncode()
     trial.count("sandboxes", sum(isinstance(step, Start) for step in steps))
     trial.count("signals", turn.sent)
+    trial.count("supervisors that waited for a stopped server", turn.waiting)
     return left + loops_left_for_long()
 
 

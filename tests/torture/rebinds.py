@@ -15,7 +15,6 @@ import tempfile
 from pathlib import Path
 
 import _paths  # noqa: F401  # before the modules that it makes importable
-import mounting
 import sandboxes
 from torturing import Trial, run
 from watchdog import WATCHDOG
@@ -51,7 +50,7 @@ for round in range(rounds):
 """
 
 #: Takes free loop devices away, as losetup(8) does.
-_TAKE = "while :; do device=$(losetup -f --show {file}) && losetup -d $device; done 2> /dev/null"
+_TAKE = "while test -e {file}; do device=$(losetup -f --show {file}) && losetup -d $device; done 2> /dev/null"
 
 
 def body(trial: Trial) -> None:
@@ -65,9 +64,8 @@ def body(trial: Trial) -> None:
             while trial.goes_on():
                 _turn(trial)
         finally:
-            thief.kill()
+            file.unlink()
             thief.wait()
-            _detach(file)
 
 
 def _turn(trial: Trial) -> None:
@@ -82,13 +80,6 @@ def _turn(trial: Trial) -> None:
             trial.failed(f"status {process.returncode}: {output}", [f"{REBINDS} rebinds, random.Random({seed})"])
         trial.count("rebinds", REBINDS)
     trial.count("sandboxes", SANDBOXES)
-
-
-def _detach(file: Path) -> None:
-    """Detach what the program that takes loop devices had just attached when it was killed."""
-    done = mounting.command("losetup", "-j", file, "-n", "-O", "NAME")
-    for device in done.stdout.split():
-        mounting.command("losetup", "-d", device)
 
 
 if __name__ == "__main__":
