@@ -85,7 +85,7 @@ def _check_run() -> Iterator[Finding]:
         yield Finding.missing(RUN, outcome.error)
         return
     yield Finding(RUN, Support.FULL, "a command finds a machine in its own /sys, /dev and /proc")
-    yield from findings(has_block_device=outcome.has_block_device)
+    yield from findings(has_block_device=outcome.has_block_device, warning=outcome.warning)
 
 
 def _line(finding: Finding) -> str:

@@ -23,6 +23,9 @@ TIMEOUT = 30.0
 #: A file of the machine that every kernel has, and its content after the boot.
 _FILE, _CONTENT = "/sys/bus/nd/drivers_autoprobe", "1\n"
 
+#: What begins a warning.
+_WARNING = "nvdimmfs: warning: "
+
 #: What the command of a trial prints about the machine's disk.
 _BLOCK_DEVICE = "block device"
 
@@ -34,10 +37,12 @@ class Outcome:
     Attributes:
         error: the reason why it failed and, after a semicolon, a remedy; empty when it succeeded.
         has_block_device: whether the disk of the machine was a block device.
+        warning: the first warning that was printed, without its beginning; empty for none.
     """
 
     error: str = ""
     has_block_device: bool = False
+    warning: str = ""
 
 
 def try_mount() -> Outcome:
@@ -55,10 +60,10 @@ def try_run() -> Outcome:
     script = f"cat {_FILE}; if test -b /dev/pmem0; then echo {_BLOCK_DEVICE}; fi"
     with _process(lambda _ready: _call(["run", "--", "/bin/sh", "-c", script])) as process:
         error = process.error_at_exit("a command in a sandbox did not end")
-        output = process.output()
+        output, warning = process.output(), process.warning()
     if not error and not output.startswith(_CONTENT):
         error = f"{_FILE} has the content {output!r} in a sandbox instead of {_CONTENT!r}"
-    return Outcome(error, _BLOCK_DEVICE in output)
+    return Outcome(error, _BLOCK_DEVICE in output, warning)
 
 
 def _mount_error(mountpoint: Path) -> str:
@@ -140,6 +145,11 @@ class _Process:
 
     def output(self) -> str:
         return self._read(self.outputs[0])
+
+    def warning(self) -> str:
+        """The first warning that it printed."""
+        lines = self._read(self.outputs[1]).splitlines()
+        return next((line.removeprefix(_WARNING) for line in lines if line.startswith(_WARNING)), "")
 
     def _read(self, file: int) -> str:
         return os.pread(file, 65536, 0).decode(errors="replace")

@@ -6,7 +6,6 @@ import enum
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Self
 
 from attrs import frozen
@@ -47,19 +46,16 @@ class Finding:
         return cls(feature, Support.MISSING, meaning, remedy)
 
 
-#: The flags that give a container all loop devices: the node with which to find a free one, and their major number.
-_LOOP_DEVICES = "--device /dev/loop-control --device-cgroup-rule 'b 7:* rmw'"
-
-
-def findings(*, has_block_device: bool) -> Iterator[Finding]:
+def findings(*, has_block_device: bool, warning: str) -> Iterator[Finding]:
     """Check the features of sandboxes, the most important first.
 
     Args:
         has_block_device: whether the disk of a sandbox was a block device.
+        warning: what the sandbox gave as the reason why it was not, with a remedy after a semicolon; may be empty.
     """
     yield _check_proc()
     yield _check_uevents()
-    yield _check_block_devices(has_block_device=has_block_device)
+    yield _block_devices(has_block_device=has_block_device, warning=warning)
     for tool in ("ndctl", "daxctl"):
         yield _check_tool(tool)
 
@@ -100,22 +96,21 @@ def _check_uevents() -> Finding:
     return Finding(feature, Support.FULL, "the command receives the machine's uevents")
 
 
-def _check_block_devices(*, has_block_device: bool) -> Finding:
+def _block_devices(*, has_block_device: bool, warning: str) -> Finding:
     feature = "block devices"
     if has_block_device:
         return Finding(feature, Support.FULL, "/dev/pmemN can be formatted and mounted")
-    return Finding(feature, Support.LIMITED, "/dev/pmemN are regular files and cannot be mounted", _loop_remedy())
-
-
-def _loop_remedy() -> str:
-    """What would make disks block devices."""
-    if not namespaces.is_privileged():
-        return "run it as root" if os.geteuid() else host.how_to_get_capability("SYS_ADMIN")
-    if not namespaces.may_create_nodes():
-        return "run it as root outside any user namespace, not in a rootless container"
-    if not Path("/sys/module/loop").exists():
-        return "run `modprobe loop` as root on the host"
-    return f"start the container with `{_LOOP_DEVICES}`"
+    if warning and namespaces.may_create_nodes():
+        meaning, _, remedy = warning.partition("; ")
+        return Finding(feature, Support.LIMITED, meaning, remedy)
+    meaning = "disks are regular files, which cannot be mounted"
+    if os.geteuid() != 0:
+        remedy = "run it as root"
+    elif host.has_all_users():
+        remedy = host.how_to_get_capability("SYS_ADMIN")
+    else:
+        remedy = "run it as root outside any user namespace"
+    return Finding(feature, Support.LIMITED, meaning, remedy)
 
 
 def _check_tool(name: str) -> Finding:

@@ -39,11 +39,14 @@ _LOOP_STATUS = struct.Struct("=QQ216x")
 _LONGEST_WAIT = 5.0
 _PAUSE = 0.01
 
+#: The flags that give a container all loop devices: the node with which to find a free one, and their major number.
+_FOR_CONTAINERS = "start the container with `--device /dev/loop-control --device-cgroup-rule 'b 7:* rmw'`"
+
 #: What helps when a device cannot be created, by errno.
 _REMEDIES = {
-    errno.ENOENT: "`modprobe loop` on the host, or give the container loop devices",
-    errno.EPERM: "give the container loop devices: block devices with major number 7",
-    errno.EACCES: "give the container loop devices: block devices with major number 7",
+    errno.ENOENT: _FOR_CONTAINERS,
+    errno.EPERM: _FOR_CONTAINERS,
+    errno.EACCES: _FOR_CONTAINERS,
     errno.EROFS: "make /run writable",
     errno.ENOSPC: "`losetup -D` detaches unused loop devices",
 }
@@ -202,7 +205,10 @@ def raise_if_limited(failure: OSError) -> None:
 def why_files(failure: OSError) -> str:
     """Why disks are regular files instead of block devices, and what would help, in one line."""
     where = f"{failure.filename}: " if failure.filename else ""
-    remedy = _REMEDIES.get(failure.errno or 0, "`nvdimmfs doctor` checks this host")
+    if failure.errno == errno.ENOENT and not Path("/sys/module/loop").exists():
+        remedy = "run `modprobe loop` as root on the host"
+    else:
+        remedy = _REMEDIES.get(failure.errno or 0, "`nvdimmfs doctor` checks this host")
     return f"disks are regular files, which cannot be mounted: {where}{failure.strerror or failure}; {remedy}"
 
 

@@ -7,6 +7,7 @@ profile, the paths of /proc and /sys that are covered, the user.  The defaults a
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
@@ -147,6 +148,12 @@ class Container:
 
     def run(self, script: str) -> subprocess.CompletedProcess[str]:
         """Run a shell script in the container, which is gone afterwards; `nvdimmfs` is on its PATH."""
+        runtime, reason = _runtime()
+        assert runtime, reason
+        return self.run_with(runtime, script)
+
+    def run_with(self, runtime: str, script: str) -> subprocess.CompletedProcess[str]:
+        """Run a shell script in the container, made by this runtime."""
         name = f"nvdimmfs-{uuid.uuid4()}"
         with tempfile.TemporaryDirectory(prefix="nvdimmfs-container-") as folder:
             bundle = Path(folder)
@@ -155,11 +162,11 @@ class Container:
             self._make_root(bundle / "rootfs")
             configuration = self._configuration(bundle, script)
             (bundle / "config.json").write_text(json.dumps(configuration))
-            runtime = (_runtime(), "--root", bundle / "state")
+            program = (runtime, "--root", bundle / "state")
             try:
-                return mounting.command(*runtime, "run", "--bundle", bundle, name, stdin=subprocess.DEVNULL)
+                return mounting.command(*program, "run", "--bundle", bundle, name, stdin=subprocess.DEVNULL)
             finally:
-                mounting.command(*runtime, "delete", "--force", name)
+                mounting.command(*program, "delete", "--force", name)
 
     def _make_root(self, root: Path) -> None:
         """Make the root directory: mount points, the links of a merged /usr, and a small /etc."""
@@ -260,15 +267,23 @@ def why_not() -> str | None:
     """The reason why no container can be made here; None when one can."""
     if os.geteuid() != 0:
         return "needs root, to make containers"
-    if not _runtime():
-        return "neither runc nor crun (Debian packages of these names) is installed"
-    if mounting.why_not():
-        return mounting.why_not()
-    return None
+    return mounting.why_not() or _runtime()[1] or None
 
 
-def _runtime() -> str:
-    return shutil.which("runc") or shutil.which("crun") or ""
+@functools.cache
+def _runtime() -> tuple[str, str]:
+    """A runtime that can make containers here; or an empty name, and the reasons why none can."""
+    reasons = []
+    for name in ("runc", "crun"):
+        path = shutil.which(name)
+        if path is None:
+            reasons.append(f"{name} (Debian package of that name) is not installed")
+            continue
+        done = Container().run_with(path, "true")
+        if done.returncode == 0:
+            return path, ""
+        reasons.append(f"{name}: {done.stderr.strip()}")
+    return "", "; ".join(reasons)
 
 
 def _mount(target: str, kind: str, source: str, *options: str) -> dict[str, object]:
