@@ -12,6 +12,11 @@ from nvdimmfs.formats.structure import Structure
 #: Set the device read-only (an int), read the partition table again, change one partition.
 BLKROSET = 0x125D
 BLKRRPART = 0x125F
+
+#: Write back the page cache and drop it, without a request to flush the device (blkdev_flushbuf, block/ioctl.c, Linux
+#: 6.1), for which a stopped machine would have to answer.
+BLKFLSBUF = 0x1261
+
 BLKPG = 0x1269
 
 #: What BLKPG does (BLKPG_..._PARTITION).

@@ -18,6 +18,7 @@ from pathlib import Path
 from attrs import define
 
 from nvdimmfs.sandbox import libc
+from nvdimmfs.sandbox.closed_disks import ClosedDisks
 from nvdimmfs.sandbox.device_node import NODE_MODE, DeviceNode, NodeNumber
 from nvdimmfs.sandbox.loop_devices import LoopDevices, LoopNode, raise_if_limited, why_files
 from nvdimmfs.sandbox.merged_view import hide
@@ -62,6 +63,7 @@ class DevDirectory:
         machine: the machine's mount.
         terminals: the mount point of a devpts that only this sandbox uses.
         loop_devices: creates block devices; None to use regular files.
+        closed_disks: writes back block devices that are closed.
         warn: prints one line, the reason why a disk is a regular file all the same; called once.
     """
 
@@ -71,12 +73,14 @@ class DevDirectory:
         machine: Path,
         terminals: Path,
         loop_devices: LoopDevices | None,
+        closed_disks: ClosedDisks,
         warn: Callable[[str], None],
     ) -> None:
         self._dev = dev
         self._machine = machine
         self._terminals = terminals
         self._loop_devices = loop_devices
+        self._closed_disks = closed_disks
         self._warn = warn
         self._has_warned = False
         self._nodes: dict[str, DeviceNode] = {}
@@ -151,7 +155,9 @@ class DevDirectory:
                 queue = disk if (disk / "queue").exists() else disk.parent  # a partition uses its disk's queue
                 block_size = int((queue / "queue/logical_block_size").read_text())
                 read_only = (disk / "ro").read_text() == "1\n"
-                return self._loop_devices.attach(file, path, block_size, read_only=read_only)
+                node = self._loop_devices.attach(file, path, block_size, read_only=read_only)
+                self._closed_disks.watch(path)
+                return node
             except OSError as failure:
                 if not file.exists():  # the disk has gone in the meantime
                     raise

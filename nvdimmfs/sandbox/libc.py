@@ -107,6 +107,16 @@ def signal_descriptor(numbers: Iterable[int]) -> int:
     return _check(_LIBC.signalfd(-1, signal_set, os.O_NONBLOCK | os.O_CLOEXEC), "signalfd")
 
 
+def inotify() -> int:
+    """Open a descriptor from which to read events of files (inotify(7))."""
+    return _check(_LIBC.inotify_init1(ctypes.c_int(os.O_CLOEXEC)), "inotify_init1")
+
+
+def watch(descriptor: int, path: Path, events: int) -> int:
+    """Watch a file for events.  Returns the number that they have."""
+    return _check(_LIBC.inotify_add_watch(descriptor, os.fsencode(path), ctypes.c_uint32(events)), str(path))
+
+
 def read_signals(descriptor: int) -> list[BlockedSignal]:
     """Read pending signals."""
     data = os.read(descriptor, _SIGNALS_AT_A_TIME * _SIGNAL.size)

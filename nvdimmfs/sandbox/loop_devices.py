@@ -16,14 +16,10 @@ from pathlib import Path
 from attrs import Factory, define
 
 from nvdimmfs.errors import REMEDIES
-from nvdimmfs.formats.block_requests import BLKROSET
+from nvdimmfs.formats.block_requests import BLKFLSBUF, BLKROSET
 from nvdimmfs.sandbox.device_node import NODE_MODE, NodeNumber
 from nvdimmfs.sandbox.errors import step
 from nvdimmfs.sandbox.loop_records import BackingFile, LoopRecords
-
-#: Writes what the page cache of a block device holds, without a request to flush the device (blkdev_flushbuf,
-#: block/ioctl.c, Linux 6.1), for which a stopped machine would have to answer.
-_BLKFLSBUF = 0x1261
 
 # Requests and flags (include/uapi/linux/loop.h).
 _LOOP_CONFIGURE = 0x4C0A
@@ -86,7 +82,7 @@ class LoopNode:
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
         with contextlib.suppress(OSError):  # the machine's disk has gone, but still accepts writes that are under way
-            fcntl.ioctl(self.loop, _BLKFLSBUF)
+            fcntl.ioctl(self.loop, BLKFLSBUF)
         os.close(self.loop)
         if self.spare is not None:
             self.spare.append(self.device)

@@ -12,6 +12,7 @@ from pathlib import Path
 from attrs import frozen
 
 from nvdimmfs.sandbox import libc, namespaces
+from nvdimmfs.sandbox.closed_disks import ClosedDisks
 from nvdimmfs.sandbox.command import start
 from nvdimmfs.sandbox.control_client import CHANNEL, ControlClient
 from nvdimmfs.sandbox.dev_directory import DevDirectory
@@ -87,8 +88,10 @@ def run_sandbox(request: RunRequest) -> int:
         with step("set up /lib/modules"):
             mount_lib_modules(MACHINE, RUN_DIRECTORY / "modules")
         view = _make_sysfs(hidden)
-        dev = DevDirectory(Path("/dev"), MACHINE, TERMINALS, loop_devices, request.warn)
+        closed_disks = ClosedDisks()
+        dev = DevDirectory(Path("/dev"), MACHINE, TERMINALS, loop_devices, closed_disks, request.warn)
         stack.callback(dev.remove_all)
+        stack.callback(closed_disks.stop)
         stack.callback(lambda: unmount_disks(dev.disks, proc))
         if server is not None:
             stack.callback(os.kill, server, signal.SIGCONT)  # if it is stopped, it cannot write what disks still hold
@@ -101,6 +104,7 @@ def run_sandbox(request: RunRequest) -> int:
         if commands is not None:
             os.environ["PATH"] = f"{commands}:{os.environ.get('PATH', os.defpath)}"
         supervisor.start_threads()
+        closed_disks.start_thread()
         namespaces.unshare_pid_namespace()
         signals = stack.enter_context(blocked_signals())
         command = start(request.command, MACHINE, directory)

@@ -200,3 +200,16 @@ def test_much_that_was_written_is_on_the_media_when_the_disk_goes():
         cmp -n 67108864 /run/data /dev/pmem0
     """
     sh(script, *TWO_RANGES)
+
+
+@sandboxes.needs_block_devices
+def test_the_last_close_of_a_disk_writes_back():
+    """The machine then has what is otherwise in the page cache of the block device for half a minute or longer."""
+    script = """
+        on_media() { dd if=/run/nvdimmfs/machine/dev/pmem0 bs=4k skip=16 count=1 status=none | grep -q $1; }
+        for word in hello again; do
+            printf $word | dd of=/dev/pmem0 bs=4k seek=16 conv=notrunc status=none
+            until on_media $word; do sleep 0.01; done
+        done
+    """
+    sh(script, *TWO_RANGES)

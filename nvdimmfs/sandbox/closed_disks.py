@@ -1,0 +1,85 @@
+"""Disks whose nodes are closed: what was written is written back, as at the last close of a block device.
+
+The kernel does so by itself when a block device has no opener left (blkdev_put, block/bdev.c, Linux 6.1), but the
+supervisor keeps each loop device open.  So it watches the nodes, and writes back in a thread of its own, shortly after
+close(2) has returned.  Where inotify(7) is not available, that happens only when the disk is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import struct
+import threading
+from pathlib import Path
+
+from nvdimmfs.formats.block_requests import BLKFLSBUF
+from nvdimmfs.sandbox import libc
+from nvdimmfs.sandbox.command import FORWARDED_SIGNALS
+
+log = logging.getLogger(__name__)
+
+#: Events (include/uapi/linux/inotify.h): a file that was open for writing was closed; a watch has ended.
+_IN_CLOSE_WRITE = 0x8
+_IN_IGNORED = 0x8000
+#: struct inotify_event without a name.
+_EVENT = struct.Struct("=iIII")
+_EVENTS_AT_A_TIME = 256
+
+
+class ClosedDisks:
+    """Writes back the page cache of disks when their nodes are closed."""
+
+    def __init__(self) -> None:
+        self._paths: dict[int, Path] = {}
+        #: Held while a disk is open to be written back.
+        self._busy = threading.Lock()
+        self._stopped = False
+        try:
+            self._events = libc.inotify()
+        except OSError as failure:
+            log.info("disks are not written back when they are closed: %s", failure.strerror)
+            self._events = -1
+
+    def watch(self, node: Path) -> None:
+        """Write back a disk from now on when its node is closed."""
+        if self._events >= 0:
+            with contextlib.suppress(OSError):
+                self._paths[libc.watch(self._events, node, _IN_CLOSE_WRITE)] = node
+
+    def start_thread(self) -> None:
+        """Begin, before the PID namespace is unshared: afterwards no thread can be started."""
+        if self._events >= 0:
+            threading.Thread(target=self._follow, daemon=True, name="closed disks").start()
+
+    def stop(self) -> None:
+        """Open no disk from now on.  Returns when none is open."""
+        with self._busy:
+            self._stopped = True
+
+    def _follow(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED_SIGNALS)  # they are for the main thread
+        while True:
+            closed = set()
+            for watch, mask, _, _ in _EVENT.iter_unpack(os.read(self._events, _EVENTS_AT_A_TIME * _EVENT.size)):
+                if mask & _IN_IGNORED:
+                    self._paths.pop(watch, None)
+                elif watch in self._paths:
+                    closed.add(self._paths[watch])
+            for node in closed:
+                with self._busy:
+                    if not self._stopped:
+                        _write_back(node)
+
+
+def _write_back(node: Path) -> None:
+    """Write back the page cache of a disk.  Does nothing for one that has gone, which was written back then."""
+    with contextlib.suppress(OSError):
+        disk = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(disk, BLKFLSBUF)
+        finally:
+            os.close(disk)
