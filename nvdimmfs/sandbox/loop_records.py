@@ -135,12 +135,13 @@ class LoopRecords:
         """Create the directory of a new sandbox.  OSError where that is not possible."""
         name = f"{_boot()}.{os.urandom(8).hex()}"
         while True:
-            with contextlib.suppress(FileNotFoundError):  # another sandbox's sweep has just removed an empty directory
+            with contextlib.suppress(FileExistsError):
+                DIRECTORY.mkdir(mode=0o700)
+            with contextlib.suppress(FileNotFoundError):  # another sandbox has just removed an empty directory
                 return cls._create(host, name)
 
     @classmethod
     def _create(cls, host: HostLoops, name: str) -> Self:
-        DIRECTORY.mkdir(mode=0o700, exist_ok=True)
         base = _open_directory(DIRECTORY)
         try:
             os.mkdir(name, mode=0o700, dir_fd=base)

@@ -234,6 +234,14 @@ def test_a_sweep_leaves_the_devices_of_the_living(host, directory):
 
 
 @sandboxes.needs_block_devices
+def test_a_host_without_the_folder_for_records_is_reported(host, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop_records, "DIRECTORY", tmp_path / "missing" / "records")
+    with pytest.raises(FileNotFoundError):
+        LoopRecords.create(host)
+    sweep(host)
+
+
+@sandboxes.needs_block_devices
 def test_sweeps_and_sandboxes_at_the_same_time(host, directory):
     program = """
         for _ in range(8):
