@@ -19,8 +19,9 @@ LEFT_OUT = frozenset({"power", "wakeup", "bdi", "stat", "inflight", "trace"})
 def rows(sysfs: Sysfs) -> Iterator[Row]:
     """The buses and classes, their devices with all below them, and what the devices' parents contain themselves."""
     for place in (*BUSES, *CLASSES):
-        yield from _subtree(sysfs, place)
-    devices = _topmost(_devices(sysfs))
+        if _is_plain(sysfs, place):
+            yield from _subtree(sysfs, place)
+    devices = [device for device in _topmost(_devices(sysfs)) if _is_plain(sysfs, device)]
     for device in devices:
         yield from _subtree(sysfs, device)
     for parent in sorted({posixpath.dirname(device) for device in devices if _has_real_parent(device)}):
@@ -30,6 +31,8 @@ def rows(sysfs: Sysfs) -> Iterator[Row]:
 def _devices(sysfs: Sysfs) -> Iterator[str]:
     """The directories of all devices of the buses and classes."""
     for folder in (*(f"{bus}/devices" for bus in BUSES), *CLASSES):
+        if not _is_plain(sysfs, folder):
+            continue
         for name in sysfs.names(folder):
             row = sysfs.row(f"{folder}/{name}")
             if row is not None and row.target is not None:
@@ -43,6 +46,13 @@ def _topmost(paths: Iterator[str]) -> list[str]:
         if path.startswith("devices/") and not (chosen and path.startswith(f"{chosen[-1]}/")):
             chosen.append(path)
     return chosen
+
+
+def _is_plain(sysfs: Sysfs, path: str) -> bool:
+    """Whether a path leads to a directory without following a link, which in a copy could lead out of it."""
+    parts = path.split("/")
+    found = (sysfs.row("/".join(parts[: length + 1])) for length in range(len(parts)))
+    return all(row is not None and row.is_directory for row in found)
 
 
 def _has_real_parent(device: str) -> bool:

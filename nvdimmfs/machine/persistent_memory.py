@@ -82,7 +82,8 @@ class PersistentMemory:
         self.memory_blocks = MemorySubsystem(self.system, MemoryBlocks(self.memory)).blocks
         if self.memory.kernel.devices.has_dax:
             self._dax = DaxLayer(self.system, self.memory)
-        self.modules = Modules(self.system, map(self._description, self.module_files))
+        inits = self._inits
+        self.modules = Modules(self.system, [_description(file, inits[file.name]) for file in self.module_files])
 
     @property
     def module_files(self) -> tuple[ModuleFile, ...]:
@@ -113,11 +114,6 @@ class PersistentMemory:
             "nfit_test": bool(self.test_platforms),
         }
         return [name for name in BOOT_MODULES if name in self.modules.known and announced.get(name, True)]
-
-    def _description(self, file: ModuleFile) -> ModuleDescription:
-        return ModuleDescription(
-            file.name, file.size, self._inits[file.name], file.info.depends, _PARAMETERS.get(file.name, ()), file.taint
-        )
 
     @property
     def _inits(self) -> Mapping[str, Callable[[Module], None]]:
@@ -195,6 +191,10 @@ class PersistentMemory:
             device.add()
             module.at_exit(device.unregister)
         NfitTestDriver(self.platform_bus, module, self._loaded_nd_bus.layer, self.tables, device_class)
+
+
+def _description(file: ModuleFile, init: Callable[[Module], None]) -> ModuleDescription:
+    return ModuleDescription(file.name, file.size, init, file.info.depends, _PARAMETERS.get(file.name, ()), file.taint)
 
 
 def _nothing(_module: Module) -> None:

@@ -96,12 +96,17 @@ def boot_table(memmap: str, ram: int = DEFAULT_RAM) -> E820Table:
 
     KernelPanic where the kernel panics; ValueError for less than `MINIMUM_RAM`.
     """
+    return E820Table(list(_boot_entries(memmap, ram)))
+
+
+@functools.lru_cache(maxsize=_MAPS)
+def _boot_entries(memmap: str, ram: int) -> tuple[E820Entry, ...]:
     table = user_table(memmap, ram)
     # The kernel never uses the first page, and no memory between 640 KiB and 1 MiB as RAM (trim_bios_range).
     table.convert(0, PAGE_SIZE, E820Type.RAM, E820Type.RESERVED)
     table.remove(0xA0000, 0x60000, E820Type.RAM)
     table.sanitise()
-    return table
+    return tuple(table.entries)
 
 
 def user_table(memmap: str, ram: int = DEFAULT_RAM) -> E820Table:

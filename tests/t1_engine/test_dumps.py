@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from nvdimmfs.dumps.text import HEADER, DumpError, Row, rows_of, text_of
 from nvdimmfs.testing import Engine
 
 ND = "sys/bus/nd"
+RECORDED = Path(__file__).resolve().parents[1] / "recordings" / "dumps" / "e820.dump"
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=6)
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
@@ -132,6 +135,12 @@ class TestEngine:
             with pytest.raises(ValueError, match="before: not a dump"):
                 engine.diff("")
 
+    def test_the_dump_of_a_real_kernel_is_the_same(self):
+        recorded = RECORDED.read_text(encoding="ascii")
+        with Engine(memmap="512M!4G,256M!6G", ram="8G") as engine:
+            assert engine.diff(recorded) == []
+            assert engine.dump() == recorded
+
     def test_time_does_not_pass_for_a_dump(self):
         with Engine("nfit_test", clock="steps") as engine:
             now = engine.clock.now
@@ -165,6 +174,18 @@ class TestFolders:
         file = tmp_path / "x.dump"
         file.write_text(dump_of_folder(tmp_path))
         assert differences(rows_of_place(tmp_path), rows_of_place(file)) == []
+
+    @pytest.mark.parametrize("link", ["bus/nd", "devices/pci"])
+    def test_no_link_leads_out_of_a_copy(self, tmp_path, link):
+        outside, copy = tmp_path / "outside", tmp_path / "copy"
+        for folder in ("bus/nd/devices", "devices/pci/nd"):
+            for root in (outside, copy):
+                (root / folder).mkdir(parents=True)
+        (outside / "devices/pci/nd/secret").write_text("secret")
+        (copy / "bus/nd/devices/nd").symlink_to("../../../devices/pci/nd")
+        shutil.rmtree(copy / link)
+        (copy / link).symlink_to(outside / link)
+        assert "secret" not in dump_of_folder(copy)
 
     def test_a_folder_that_is_no_sysfs(self, tmp_path):
         with pytest.raises(DumpError, match="neither a mount"):

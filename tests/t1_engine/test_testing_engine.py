@@ -14,6 +14,7 @@ import pytest
 
 from nvdimmfs.formats.block_requests import BLKPG, BLKPG_ADD, BLKROSET
 from nvdimmfs.machine_file.files import load_machine
+from nvdimmfs.media.memory import MemoryMedia
 from nvdimmfs.testing import ARGUMENT_ADDRESS, Engine
 
 ND = "sys/bus/nd"
@@ -123,6 +124,16 @@ class TestRefusals:
             with pytest.raises(OSError, match="No such device") as refusal:
                 engine.write(f"{ND}/drivers/nd_pmem/bind", "namespace0.0")
         assert refusal.value.__notes__[-1].startswith("because of ENOMEM: ")
+
+    def test_a_host_whose_disk_is_full(self, engine, monkeypatch):
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(MemoryMedia, "write", full)
+        with pytest.raises(OSError, match="dev/pmem0") as refusal:
+            engine.write("dev/pmem0", b"x")
+        assert refusal.value.errno == errno.ENOSPC
+        assert refusal.value.__notes__ == ["error of the host: No space left on device"]
 
     def test_readlink_of_a_file(self, engine):
         with pytest.raises(OSError, match="Invalid argument"):
