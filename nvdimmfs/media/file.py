@@ -67,7 +67,7 @@ class FileMedia(Media):
         OSError: ENOSPC, EDQUOT; EFBIG beyond the limit on the size of files (RLIMIT_FSIZE).
         """
         self.require_range(offset, length)
-        if length and not self._stores(offset, offset + length):
+        if length:
             os.posix_fallocate(self._fd, offset, length)
 
     def flush(self) -> None:
@@ -106,10 +106,6 @@ class FileMedia(Media):
             pieces.append(piece)
             done += len(piece)
         return b"".join(pieces)
-
-    def _stores(self, offset: int, end: int) -> bool:
-        """Whether the file stores all bytes of a range that is not empty."""
-        return self._next_data(offset) == offset and os.lseek(self._fd, offset, os.SEEK_HOLE) >= end
 
     def _next_data(self, offset: int) -> int | None:
         """The next offset, from `offset` on, at which the file stores bytes; None when only a hole follows."""

@@ -325,11 +325,11 @@ class Life:
 def random_kill(chance: random.Random) -> Kill:
     """A kill at a system call, of the boot or later, or at a moment; or none before the end of the session."""
     choice = chance.random()
-    if choice < 0.5:
-        return Kill(call=chance.randint(1, 20))
     if choice < 0.7:
+        return Kill(call=chance.randint(1, 12))
+    if choice < 0.85:
         return Kill(call=chance.randint(1, 16), in_boot=True)
-    if choice < 0.95:
+    if choice < 0.99:
         return Kill(after=chance.random() * 0.06)
     return Kill()
 
