@@ -42,9 +42,12 @@ log = logging.getLogger(__name__)
 #: The journal's file in the folder of the media.  It exists between the first transaction and the close.
 JOURNAL_NAME = ".journal"
 
-#: Bytes of the file that are allocated from the start, so that a transaction changes no metadata of the host's file
-#: system: that doubles the time of fdatasync(2).  A larger record extends the file until the journal starts again.
+#: Bytes after which the journal starts again.  A single record may be larger.
 ROOM = 4 << 20
+
+#: The file grows by so many bytes, all written, so that most records change no metadata of the host's file system: that
+#: doubles the time of fdatasync(2).
+STEP = 256 << 10
 
 #: Unit in which the places of records are remembered, bytes: small, but not so small that a record has many.
 _NEARBY = 1 << 16
@@ -99,6 +102,7 @@ class Journal:
         self._generation = 0
         self._records = 0
         self._end = FIRST_RECORD
+        self._size = 0
         self._places: dict[JournaledMedia, _Places] = {}
         self._waiting: dict[JournaledMedia, None] = {}
         self._in_transaction = False
@@ -183,8 +187,9 @@ class Journal:
                 media.file.flush()
         try:
             write_all(self._file, header(self._generation + 1), 0)
-            if os.fstat(self._file).st_size > ROOM:
+            if self._size > ROOM + STEP:
                 os.ftruncate(self._file, ROOM)
+                self._size = ROOM
             if self.durable:
                 os.fdatasync(self._file)
         except OSError as failure:
@@ -241,9 +246,9 @@ class Journal:
     def _append(self, changes: list[Change]) -> None:
         if self._file < 0:
             self._create()
-        new = record(self._generation, self._records, changes)
-        if self._end + len(new) > ROOM and self._records:
-            self.start_again()
+        new, generation = record(self._generation, self._records, changes), self._generation
+        self._find_room(len(new))
+        if self._generation != generation:
             new = record(self._generation, self._records, changes)
         try:
             write_all(self._file, new, self._end)
@@ -254,6 +259,25 @@ class Journal:
             raise
         self._end += len(new)
         self._records += 1
+
+    def _find_room(self, length: int) -> None:
+        """Make room for a record, which may begin a new generation.  OSError."""
+        if self._records and self._end + length > ROOM:
+            self.start_again()
+        try:
+            self._extend(self._end + length)
+        except OSError:
+            if not self._records:
+                raise
+            self.start_again()
+            self._extend(self._end + length)
+
+    def _extend(self, end: int) -> None:
+        """Have the file reach at least to `end`.  OSError."""
+        if end > self._size:
+            size = -(-end // STEP) * STEP
+            write_all(self._file, bytes(size - self._size), self._size)
+            self._size = size
 
     def _cancel_record(self) -> None:
         """Overwrite the start of a record whose transaction is refused, so that it is never completed."""
@@ -286,7 +310,8 @@ class Journal:
         """Create the file, with a header.  OSError; then there is none."""
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            write_all(self._file, bytes(ROOM), 0)
+            self._size = 0
+            self._extend(FIRST_RECORD)
             write_all(self._file, header(self._generation), 0)
             if self.durable:
                 os.fsync(self._file)

@@ -35,6 +35,7 @@ from poke import DEBUG, Hands
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.machine_file.model import MachineDescription
+from nvdimmfs.media import journal
 from nvdimmfs.media.base import MediaError
 from nvdimmfs.media.journal import Journal
 from nvdimmfs.nd.dimm import DimmDevice
@@ -192,6 +193,29 @@ def test_a_probe_that_is_refused_at_its_end_is_undone(tmp_path: Path, monkeypatc
     assert hands.snapshot() == before
     hands.bind(NS)
     assert hands.driver_of(NS) == "nd_pmem"
+    hands.machine.close()
+
+
+def test_a_journal_that_cannot_grow_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a host that is almost full, what room the journal has is used again and again."""
+    hands = booted(TWO_DIMMS, tmp_path)
+    for act in create(0):
+        act(hands)
+    monkeypatch.setattr(journal, "STEP", 4096)
+    pwrite = os.pwrite
+
+    def almost_full(descriptor: int, data: bytes, offset: int) -> int:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("/.journal") and offset + len(data) > 270 << 10:  # noqa: PTH115
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", almost_full)
+    for number in range(200):
+        write(f"{NS}/alt_name", f"name {number}")(hands)
+    abandon(hands.machine)
+    assert (tmp_path / ".journal").stat().st_size <= 270 << 10
+    hands = booted(TWO_DIMMS, tmp_path)
+    assert hands.read(f"{hands.device(NS)}/alt_name") == "name 199\n"
     hands.machine.close()
 
 
