@@ -406,11 +406,14 @@ def _complete(path: Path) -> None:
         with contextlib.ExitStack() as opened:
             files: dict[str, FileMedia | None] = {}
             for changes in records(journal):
-                for change in changes:
-                    _complete_change(change, path.parent, files, opened)
-            for file in files.values():
-                if file is not None:
-                    file.flush()
+                for file, extent in [
+                    (_file_of(change, path.parent, files, opened), change.extent) for change in changes
+                ]:
+                    if file is not None:
+                        make(file, extent)
+            for opened_file in files.values():
+                if opened_file is not None:
+                    opened_file.flush()
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             _remove(path, descriptor)
@@ -422,10 +425,10 @@ def _complete(path: Path) -> None:
         raise MediaError(f"{path.parent}: cannot complete the last writes: {failure.strerror}") from failure
 
 
-def _complete_change(
+def _file_of(
     change: Change, folder: Path, files: dict[str, FileMedia | None], opened: contextlib.ExitStack
-) -> None:
-    """Make one change.  A file that the user has removed since is left out.  JournalError, MediaError, OSError."""
+) -> FileMedia | None:
+    """The file of a change; None if the user has removed it since.  JournalError, MediaError, OSError."""
     name = change.name
     if "/" in name or not name.endswith(".img"):
         raise JournalError(f"names {name!r}, which is no medium")
@@ -435,11 +438,9 @@ def _complete_change(
         if (new := files[name]) is not None:
             opened.callback(new.close)
     file = files[name]
-    if file is None:
-        return
-    if change.extent.end > file.size:
+    if file is not None and change.extent.end > file.size:
         raise JournalError(f"has a change beyond the end of {name}")
-    make(file, change.extent)
+    return file
 
 
 def _remove(path: Path, descriptor: int) -> None:

@@ -33,6 +33,8 @@ FILES = {
     "power_cut": 0o644,
     "clock": 0o644,
     "modules": 0o644,
+    "plug": 0o644,
+    "checkpoint": 0o644,
     "fail_altmap": 0o644,
 }
 
