@@ -143,6 +143,9 @@ class LoopDevices:
                 path.unlink(missing_ok=True)
                 if failure.errno == errno.EBUSY:  # another program uses it: found it free, or looks at what it is
                     continue
+                if failure.errno == errno.ENOENT:  # another program has deleted it
+                    self.spare.remove(device)
+                    continue
                 raise
             self.spare.remove(device)
             self.records.record(device, _identity(backing))

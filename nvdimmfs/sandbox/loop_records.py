@@ -179,7 +179,6 @@ class LoopRecords:
             self._write(number, "")
             try:
                 self.host.add(number)
-                self._write(number, str(self.host.instance(number)))
             except OSError as failure:
                 os.unlink(str(number), dir_fd=self.own)
                 if failure.errno == errno.EINVAL:
@@ -187,6 +186,7 @@ class LoopRecords:
                 if failure.errno != errno.EEXIST:  # another sandbox was quicker
                     raise
                 continue
+            self._write(number, str(self.host.instance(number)))
             return number
         raise AssertionError
 
@@ -198,7 +198,7 @@ class LoopRecords:
         """The devices that other sandboxes have attached to a file, according to their records."""
         wanted = f" {file.device} {file.inode}"
         found = []
-        for sandbox, record in self._records_of_others():
+        for sandbox, record in _records_of_others(self.base, self.name):
             with contextlib.suppress(FileNotFoundError):
                 if not record.endswith(_LEAVING) and _read(self.base, f"{sandbox}/{record}").endswith(wanted):
                     found.append(int(record))
@@ -210,23 +210,7 @@ class LoopRecords:
         Args:
             patience: how long to wait for devices that are still open, in seconds.
         """
-        for name in _names(self.own):
-            if not name.endswith(_LEAVING):
-                os.rename(name, name + _LEAVING, src_dir_fd=self.own, dst_dir_fd=self.own)
-        used = {record for _, record in self._records_of_others()}
-        for name in _names(self.own):
-            if name.removesuffix(_LEAVING) in used:  # another sandbox has its disk on it, and deletes it
-                os.unlink(name, dir_fd=self.own)
-        is_empty = _delete_recorded(self.host, self.own, patience)
-        if is_empty:
-            _remove_directory(self.base, self.name)
-        return is_empty
-
-    def _records_of_others(self) -> Iterator[tuple[str, str]]:
-        for sandbox in _names(self.base):
-            if sandbox != self.name:
-                for record in _names_below(self.base, sandbox):
-                    yield sandbox, record
+        return _delete_recorded(self.host, self.base, self.name, self.own, patience)
 
     def _write(self, number: int, text: str) -> None:
         descriptor = os.open(
@@ -259,15 +243,32 @@ def _sweep(host: HostLoops, base: int, name: str) -> None:
         if name.partition(".")[0] != _boot():  # the devices have gone with the kernel that had them
             for record in _names(own):
                 os.unlink(record, dir_fd=own)
-        if _delete_recorded(host, own, patience=0):
-            _remove_directory(base, name)
+        _delete_recorded(host, base, name, own, patience=0)
     finally:
         os.close(own)
 
 
-def _delete_recorded(host: HostLoops, own: int, patience: float) -> bool:
-    """Delete the devices that a directory has records of, and the records; whether none is left."""
+def _delete_recorded(host: HostLoops, base: int, name: str, own: int, patience: float) -> bool:
+    """Delete the devices that a sandbox has records of, the records, and its directory; whether none is left.
 
+    A device that another sandbox has a record of is left to that one.  Of two that share a device and end at the same
+    time, at least one finds no record of the other, because each marks its own first.
+    """
+    for record in _names(own):
+        if not record.endswith(_LEAVING):
+            os.rename(record, record + _LEAVING, src_dir_fd=own, dst_dir_fd=own)
+    others = {record for _, record in _records_of_others(base, name)}
+    for record in _names(own):
+        if record.removesuffix(_LEAVING) in others:
+            os.unlink(record, dir_fd=own)
+    _delete_devices(host, own, patience)
+    if _names(own):
+        return False
+    _remove_directory(base, name)
+    return True
+
+
+def _delete_devices(host: HostLoops, own: int, patience: float) -> None:
     def delete(record: str) -> None:
         words = _read(own, record).split()
         if host.delete(int(record.removesuffix(_LEAVING)), int(words[0]) if words else None):
@@ -281,7 +282,13 @@ def _delete_recorded(host: HostLoops, own: int, patience: float) -> bool:
             break
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
-    return not _names(own)
+
+
+def _records_of_others(base: int, name: str) -> Iterator[tuple[str, str]]:
+    for sandbox in _names(base):
+        if sandbox != name:
+            for record in _names_below(base, sandbox):
+                yield sandbox, record
 
 
 def _in_threads(act: Callable[[str], None], names: list[str]) -> None:

@@ -16,7 +16,7 @@ from sandboxes import TWO_RANGES, processes_of, processes_with, run, start, tagg
 from watchdog import WATCHDOG
 
 from nvdimmfs.sandbox import loop_records
-from nvdimmfs.sandbox.loop_records import HostLoops, LoopRecords, sweep
+from nvdimmfs.sandbox.loop_records import BackingFile, HostLoops, LoopRecords, sweep
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
@@ -231,6 +231,31 @@ def test_a_sweep_leaves_the_devices_of_the_living(host, directory):
         assert not own.is_gone
         assert records.delete_devices(patience=0)
         assert own.is_gone
+
+
+@sandboxes.needs_block_devices
+def test_a_sweep_leaves_a_device_whose_number_a_killed_sandbox_wanted_as_well(host, left, directory):
+    (record,) = directory.glob(f"*/{left.number}")
+    record.write_text("")  # it was killed between the record and the attempt to add the device
+    with contextlib.closing(LoopRecords.create(host)) as records:
+        records.record(left.number, BackingFile(0, 0))
+        sweep(host)
+        assert not left.is_gone
+        assert not record.exists()
+        assert records.delete_devices(patience=0)
+    assert left.is_gone
+
+
+@sandboxes.needs_block_devices
+def test_a_device_that_two_sandboxes_use_is_deleted_by_the_last(host, directory):
+    with contextlib.closing(LoopRecords.create(host)) as first, contextlib.closing(LoopRecords.create(host)) as second:
+        shared = device(str(first.add_device()))
+        second.record(shared.number, BackingFile(1, 2))
+        assert first.devices_of_others(BackingFile(1, 2)) == [shared.number]
+        assert first.delete_devices(patience=0)
+        assert not shared.is_gone
+        assert second.delete_devices(patience=0)
+        assert shared.is_gone
 
 
 @sandboxes.needs_block_devices
