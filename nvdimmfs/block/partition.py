@@ -114,18 +114,28 @@ class PartitionBytes:
         return entry.count * SECTOR_SIZE if entry.start < entry.end else 0
 
     def read(self, offset: int, length: int) -> bytes:
-        """Raises the errors of the disk."""
+        """EIO beyond the end of the disk; also raises the errors of the disk."""
+        self._require_on_disk(offset, length)
         return self._whole.read(self._start + offset, length)
 
     def write(self, offset: int, data: bytes) -> None:
-        """EPERM when the partition is read-only; also raises the errors of the disk."""
+        """EPERM when the partition is read-only, EIO beyond the end of the disk; also raises the errors of the disk."""
         if self._partition.read_only and not self._partition.loop_backed:
             raise KernelError(errno.EPERM, f"{self._partition.name} is read-only")
+        self._require_on_disk(offset, len(data))
         write = self._whole.write_sectors if self._partition.loop_backed else self._whole.write
         write(self._start + offset, data)
 
     def flush(self) -> None:
         self._whole.flush()
+
+    def _require_on_disk(self, offset: int, length: int) -> None:
+        """EIO for a part of the partition that is not on the disk: BLKPG does not compare the two (Linux 6.1).
+
+        The driver of a real machine then accesses whatever follows the disk in memory.
+        """
+        if self._start + offset + length > self._whole.size:
+            raise KernelError(errno.EIO, f"{self._partition.name} goes on where {self._partition.parent.name} ends")
 
 
 @attribute("partition")

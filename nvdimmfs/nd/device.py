@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import enum
+import logging
 import uuid
 
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.parse import parse_separated_uuid, parse_uuid
+from nvdimmfs.errors import KernelError
+
+log = logging.getLogger(__name__)
 
 #: No node (include/linux/numa.h).
 NUMA_NO_NODE = -1
@@ -60,7 +64,21 @@ class NdDevice(Device):
 
     def add_async(self) -> None:
         """Register after the current request, as nd_device_register does."""
-        self.system.queue_work(self.add)
+        self.system.queue_work(self._add_unless_refused)
+
+    def _add_unless_refused(self) -> None:
+        """Register; when the name is taken, only the kernel's log has it (nd_async_device_register, Linux 6.1).
+
+        A region that was bound without labels has a namespace 0 that is in no `Numbering`.  If a DIMM with labels is
+        bound afterwards, the next seed has its name.
+        """
+        try:
+            self.add()
+        except KernelError as refusal:
+            if self.registered:
+                raise
+            log.warning("%s is not registered: %s", self.name, refusal)
+            self.release()
 
     def unregister_async(self) -> None:
         """Unregister after the current request; from now on no driver may bind."""

@@ -168,3 +168,18 @@ def test_a_partition_is_made_read_only_alone(machine, disk):
 
 def test_another_request_is_not_for_the_engine(disk):
     assert call(disk, 0x1260) == "ENOTTY"
+
+
+def test_a_partition_beyond_the_end_of_its_disk_is_eio_there(machine, disk):
+    assert partition(disk, ADD, 511 * MIB, 2 * MIB, 7) == 0
+    data = machine.system.dev.find("pmem0p7").data
+    assert data.size == 2 * MIB
+    data.write(MIB - SECTOR_SIZE, b"x" * SECTOR_SIZE)
+    assert data.read(MIB - SECTOR_SIZE, SECTOR_SIZE) == b"x" * SECTOR_SIZE
+    for beyond in (MIB, MIB - SECTOR_SIZE):
+        with pytest.raises(KernelError) as refusal:
+            data.read(beyond, 2 * SECTOR_SIZE)
+        assert refusal.value.errno == errno.EIO
+        with pytest.raises(KernelError) as refusal:
+            data.write(beyond, bytes(2 * SECTOR_SIZE))
+        assert refusal.value.errno == errno.EIO

@@ -215,3 +215,27 @@ def test_a_uuid_that_two_regions_use_binds_nothing_outside_of_a_region():
     region = int(hands.read(f"{hands.device('region0')}/resource"), 16)
     assert start == region - 512 * MIB
     assert hands.refused(f"{ND}/drivers/nd_pmem/bind", "namespace0.0") == errno.EBUSY
+
+
+def test_a_seed_whose_name_is_taken_is_not_registered(log_watch):
+    """The region was bound without labels, and gave its only namespace the number that the next seed takes."""
+    machine = Machine.described(load_machine("one-dimm"), clock="steps")
+    hands = Hands(machine, InProcess.of(machine.system))
+    hands.unbind("region0")
+    hands.unbind("nmem0")
+    area = next(iter(machine.storage._label_areas.values()))
+    labels = area.read(0, area.size)
+    area.zero(0, area.size)
+    hands.write("bus/acpi/drivers/nfit/unbind", "ACPI0012:00")
+    hands.write("bus/acpi/drivers/nfit/bind", "ACPI0012:00")
+    hands.unbind("namespace0.0")
+    hands.unbind("nmem0")
+    area.write(0, labels)
+    hands.write(f"{ND}/drivers/nvdimm/bind", "nmem0")
+    assert hands.read(f"{hands.device('namespace0.0')}/nstype") == "5\n"
+    log_watch.expect("namespace0.0 is not registered: EEXIST")
+    hands.write(f"{ND}/drivers/nd_pmem/bind", "namespace0.0")
+    assert hands.driver_of("namespace0.0") == "nd_pmem"
+    hands.unbind("region0")
+    hands.write(f"{ND}/drivers/nd_region/bind", "region0")
+    assert hands.driver_of("region0") == "nd_region"

@@ -9,11 +9,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from engine_steps import HostFails, Ioctl, Module, ReadAll, Step, Transfer, Wait, Write
+from engine_steps import ARGUMENT_AT, HostFails, Ioctl, Module, ReadAll, Step, Transfer, Wait, Write
 
 from nvdimmfs.core.driver import Driver
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.ndctl import BUS_FORMATS, DIMM_FORMATS
+from nvdimmfs.formats.block_requests import BLKPG, PartitionRange, PartitionRequest
+from nvdimmfs.formats.intel_dsm import BusFunction, DimmFunction
+from nvdimmfs.formats.ndctl import BUS_FORMATS, CALL, DIMM_FORMATS, Package
+from nvdimmfs.formats.nfit_dsm import Function
 from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Symlink
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.nd.claim import Personality
@@ -32,6 +35,24 @@ WORDS = ("", "0", "1", "2", "y", "n", "on", "-1", "none", "abc", "pmem", "ram", 
 SIZES = ("0", "512", "520", "4096", "4160", "65536", "2097152", "0x1000000", "16777216", "33554432", "50331648")
 HUGE = ("1073741824", "0x7fffffffffffffff", "18446744073709551615", "18446744073709551616", "999999999999")
 ODD = ("\0", " ", "\t1", "1\0", "0x", "x" * 64, "9" * 200, "\xff\xfe", "%s%n", "../..", "a\nb", "y" * 4096, "y" * 5000)
+
+ADDRESSES = ("0x1000000", "0x40000000", "0x100000000", "0x140000000", "0x180200000", "0x27ffff000")
+#: Values that make sense, by the name of the attribute.
+VALUES = {
+    **SENSIBLE,
+    "security": (
+        *("freeze", "disable 1", "update 0 1", "update 1 2", "erase 1", "erase 2", "overwrite 1", "overwrite 0"),
+        *("master_update 0 1", "master_update 1 2", "master_erase 1", "master_erase 2", "disable_master 1"),
+    ),
+    "soft_offline_page": ADDRESSES,
+    "hard_offline_page": ADDRESSES,
+    "probe": ADDRESSES,
+    "enable": ("0", "1"),
+    "act_mask": ("read", "write", "discard,sync", ""),
+}
+
+#: Folders of attributes below a device's own.
+GROUPS = {"security", "nfit", "firmware", "dax_region", "queue", "trace"}
 
 
 class Chooser:
@@ -220,13 +241,15 @@ class Chooser:
         return Write(f"sys/bus/{bus}/drivers/{driver}/{verb}", device + self._chance.choice(("", "\n")))
 
     def _configure(self) -> Step | None:
-        """Write to an attribute of a device of the nd or dax bus."""
-        bus = self._chance.choice(("nd", "nd", "nd", "dax"))
-        devices = self._names(f"bus/{bus}/devices")
+        """Write to an attribute of a device of the nd or dax bus, of the class block, or of a platform."""
+        folder = self._chance.choice(
+            (*["bus/nd/devices"] * 5, "bus/dax/devices", "class/block", "bus/platform/devices")
+        )
+        devices = self._names(folder)
         if not devices:
             return self._write_anywhere()
         name = self._chance.choice(devices)
-        link = self._machine.system.sys.find(f"bus/{bus}/devices/{name}")
+        link = self._machine.system.sys.find(f"{folder}/{name}")
         return self._written(_attributes(link.target)) if isinstance(link, Symlink) else None
 
     def _write_anywhere(self) -> Step | None:
@@ -265,8 +288,8 @@ class Chooser:
             return self._chance.choice(["1", "0", *self._names("bus/dax/devices")]) + end
         if attribute in ("new_id", "remove_id", "bind", "unbind"):
             return self._chance.choice([*self._names("bus/dax/devices"), *self._names("bus/nd/devices"), "x"]) + end
-        if attribute in SENSIBLE:
-            return self._chance.choice(SENSIBLE[attribute]) + end
+        if attribute in VALUES:
+            return self._chance.choice(VALUES[attribute]) + end
         return self._chance.choice((*SIZES, *WORDS)) + end
 
     def _ioctl(self) -> Step | None:
@@ -274,16 +297,27 @@ class Chooser:
         if not numbers:
             return None
         number = self._chance.choice(numbers)
-        memory = bytearray(self._chance.randbytes(self._chance.choice((0, 4, 12, 64, 256, 4096))))
-        for offset in range(0, len(memory) - 3, 4):
-            if self._chance.random() < 0.7:
-                value = self._chance.choice((0, 0, 0, 1, 2, 4, 8, 16, 128, 4096))
-                memory[offset : offset + 4] = value.to_bytes(4, "little")
-        if number.kind == "block":
-            request = self._chance.choice((0x125D, 0x125E, 0x125F, 0x1260, 0x1268, 0x1269, 0x80081272, 0x1277, 0x127F))
-        else:
-            request = self._chance.choice([*DIMM_FORMATS, *BUS_FORMATS, 0, 255])
+        request, memory = self._block_request() if number.kind == "block" else self._command()
         return Ioctl(number, request, memory.hex(), self._chance.random() < 0.8)
+
+    def _block_request(self) -> tuple[int, bytes]:
+        """An ioctl of a disk; of those for partitions, the fields make sense."""
+        request = self._chance.choice(
+            (*[BLKPG] * 6, 0x125D, 0x125E, 0x125F, 0x1260, 0x1268, 0x80081272, 0x1277, 0x127F)
+        )
+        start, length = (self._chance.choice((0, 512, 4096, 1 << 20, 1 << 24)) for _ in range(2))
+        change = PartitionRequest(self._chance.choice((1, 1, 2, 3)), ARGUMENT_AT + PartitionRequest.size())
+        return request, change.to_bytes() + PartitionRange(start, length, self._chance.randrange(4)).to_bytes()
+
+    def _command(self) -> tuple[int, bytes]:
+        """A command of a DIMM or a bus: a firmware function in half of the cases."""
+        fields = self._chance.choices((0, 0, 0, 0, 1, 2, 4, 8, 16, 128, 4096, 1 << 32), k=32)
+        payload = b"".join((field & 0xFFFF_FFFF).to_bytes(4, "little") for field in fields)
+        if self._chance.random() < 0.5:
+            return self._chance.choice([*DIMM_FORMATS, *BUS_FORMATS, 0, 255]), payload
+        function = self._chance.choice((*DimmFunction, *BusFunction, *Function))
+        sizes = [self._chance.choice((0, 4, 8, 16, 32, 80, 128)) for _ in range(2)]
+        return CALL, Package(self._chance.choice((0, 0, 1)), function, *sizes).to_bytes() + payload * 2
 
     def _transfer(self) -> Step | None:
         nodes = [node for node in self._machine.system.dev if isinstance(node, BinaryFile) and node.size]
@@ -323,5 +357,5 @@ def _below(directory: Directory, depth: int) -> Iterator[Attribute]:
     for node in directory:
         if isinstance(node, Attribute):
             yield node
-        elif isinstance(node, Directory) and depth > 1 and node.name in {"security", "nfit", "firmware", "dax_region"}:
+        elif isinstance(node, Directory) and depth > 1 and node.name in GROUPS:
             yield from _below(node, depth - 1)

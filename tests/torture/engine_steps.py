@@ -22,6 +22,9 @@ from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
 from nvdimmfs.nd.region import RegionDevice
 from nvdimmfs.testing.user_memory import UserMemory
 
+#: The address of an ioctl's argument.
+ARGUMENT_AT = 0x1000
+
 
 @attrs.frozen
 class Write:
@@ -60,7 +63,7 @@ class Ioctl:
         device = machine.system.numbered.get(self.number)
         memory = UserMemory(bytearray(bytes.fromhex(self.memory)))
         if isinstance(device, Disk | Partition):
-            memory.run(block_ioctl(device, self.request, 0x1000, privileged=self.writable))
+            memory.run(block_ioctl(device, self.request, ARGUMENT_AT, privileged=self.writable))
         elif (target := ioctl_target(device)) is not None:
             memory.run(nd_ioctl(target, self.request, self.writable))
 

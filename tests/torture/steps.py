@@ -16,6 +16,7 @@ import books
 import random_machines
 from choosing import Chooser
 from engine_steps import Step, TakeDown
+from ioctl_stories import Keys
 from torturing import Trial, run, shrink
 
 from nvdimmfs.errors import KernelError
@@ -36,6 +37,9 @@ class Story:
     @classmethod
     def begin(cls, text: str) -> Story:
         machine = random_machines.boot(text)
+        machine.system.keyring = keys = Keys()
+        for name in ("first", "second"):
+            keys.make(name, 32)
         return cls(machine, books.Announced(machine))
 
     def take(self, step: Step) -> str:
