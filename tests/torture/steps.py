@@ -5,6 +5,7 @@ No exception but `KernelError`, and tree and engine agree (`books.py`).  Failure
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import traceback
@@ -21,6 +22,7 @@ from torturing import Trial, run, shrink
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.machine.machine import Machine
+from nvdimmfs.mm.memory import Memory
 
 #: Steps on one machine, and steps between two comparisons of tree and engine.
 STORY = 300
@@ -29,10 +31,19 @@ BETWEEN_CHECKS = 20
 
 @attrs.define
 class Story:
-    """A machine, the steps that it has taken, and what uevents announced."""
+    """A machine that takes steps.
+
+    Attributes:
+        machine: the machine.
+        announced: what uevents announced.
+        ram_free: bytes of RAM that were free after the boot.
+        ram_present: pages of RAM that were online then.
+    """
 
     machine: Machine
     announced: books.Announced
+    ram_free: int
+    ram_present: int
 
     @classmethod
     def begin(cls, text: str) -> Story:
@@ -40,7 +51,7 @@ class Story:
         machine.system.keyring = keys = Keys()
         for name in ("first", "second"):
             keys.make(name, 32)
-        return cls(machine, books.Announced(machine))
+        return cls(machine, books.Announced(machine), machine.memory.ram_free, _present(machine.memory))
 
     def take(self, step: Step) -> str:
         """Take a step; an empty text, or what is wrong with it."""
@@ -51,11 +62,32 @@ class Story:
         except Exception as bug:
             where = traceback.extract_tb(bug.__traceback__)[-1]
             return f"{type(bug).__name__} in {where.name}: {bug}"
-        return ""
+        return self._ram_missing() if isinstance(step, TakeDown) else ""
+
+    def _ram_missing(self) -> str:
+        """After everything was taken down, at least as much RAM is free as after the boot.
+
+        Unless RAM went offline or was added, which needs struct pages, or pages failed or were taken off.
+        """
+        memory = self.machine.memory
+        missing = self.ram_free - memory.ram_free
+        if (
+            missing <= 0
+            or _present(memory) != self.ram_present
+            or memory.hot_memmaps
+            or memory._poisoned.count
+            or memory._taken_off.count
+        ):
+            return ""
+        return f"{missing} bytes of RAM are missing"
 
     def check(self) -> str:
         """Compare tree and engine; an empty text, or the first thing that is wrong."""
         return next(books.problems(self.machine), "") or next(self.announced.differences(), "")
+
+
+def _present(memory: Memory) -> int:
+    return sum(zone.present for zones in memory.zones.values() for zone in zones[:-1])
 
 
 def body(trial: Trial) -> None:
@@ -105,4 +137,5 @@ def _kind(wrong: str) -> str:
 
 
 if __name__ == "__main__":
+    logging.getLogger("nvdimmfs").setLevel(logging.ERROR)  # a walk into odd corners is expected to log warnings
     sys.exit(run(__doc__, body))
