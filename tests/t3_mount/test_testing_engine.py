@@ -96,3 +96,14 @@ def test_a_mount_and_an_engine_answer_alike(new_mount, machine):
                 path = f"sys/bus/nd/drivers/nd_pmem/{verb}"
                 assert written(engine, path, namespace) == write(root / path, namespace)
         assert engines_tree(engine) == mounted_tree(root)
+
+
+def test_the_same_time_passes_on_a_mount_and_in_an_engine(new_mount):
+    root = new_mount(MACHINE, "--machine", "nfit_test", "--clock", "steps").directory
+    with Engine("nfit_test", clock="steps") as engine:
+        for path in ("sys/bus/nd/devices/region0/size", "sys/bus/nd/devices/ndbus0/nfit/scrub", "proc/iomem"):
+            assert engine.read(path) == (root / path).read_text()
+        for path, text in MISTAKES:
+            assert written(engine, path, text) == write(root / path, text), path
+        clock = "sys/kernel/debug/nvdimmfs/clock"
+        assert engine.read(clock) == (root / clock).read_text()
