@@ -112,13 +112,16 @@ def refusing(numbers: Callable[[int], bool], error: int) -> Host:
     return Host(answer)
 
 
-def interleaved(dimms: int, version: str) -> MachineDescription:
-    """A machine with an interleave set over so many DIMMs of 96 MiB."""
+def interleaved(dimms: int, version: str, bad_sectors: str = "") -> MachineDescription:
+    """A machine with an interleave set over so many DIMMs of 96 MiB, and with bad sectors that it can clear."""
+    commands = ["ars_cap", "ars_start", "ars_status", "clear_error", "cmd_call"] if bad_sectors else ["cmd_call"]
     names = [f"dimm{number}" for number in range(dimms)]
     described = [
         f'[[bus.dimm]]\nname = "{name}"\nsize = "96M"\nlabel = {{ initialised = "{version}" }}' for name in names
     ]
-    return parse_machine("\n".join(["[[bus]]", *described, f"[[bus.range]]\ndimms = {names}"]), "machine")
+    bus = f"[[bus]]\ncommands = {commands}"
+    range_ = f"[[bus.range]]\ndimms = {names}\nbadblocks = [{bad_sectors}]"
+    return parse_machine("\n".join([bus, *described, range_]), "machine")
 
 
 def legacy() -> MachineDescription:

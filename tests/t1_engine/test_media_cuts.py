@@ -75,12 +75,20 @@ AS_BTT = (
     Store("sectors", [disk_write("pmem0s", 0, b"\x5a" * 40960)]),
 )
 
+#: The memmap of the pfn device covers sectors that are bad after each boot; its probe clears them with zeros.
+ON_BAD_SECTORS = (
+    Store("create", create(0)),
+    Store("sector", [disk_write("pmem0", 32768, b"\x5a" * 4096)]),
+    Store("pfn", personality("pfn", NS, 1, mode="pmem")),
+)
+
 LIVES = {
     **{
         f"{dimms}x{version}": (interleaved(dimms, version), WITH_LABELS)
         for dimms in (1, 2, 6)
         for version in ("1.1", "1.2")
     },
+    "bad sectors": (interleaved(1, "1.2", "{ sector = 64, count = 8 }"), ON_BAD_SECTORS),
     "pfn": (legacy(), AS_PFN),
     "dax": (legacy(), AS_DAX),
     "btt": (legacy(), AS_BTT),
