@@ -8,7 +8,7 @@ What a class can declare:
 
 - `UNSAVED`, a class variable: names of attributes that do not belong to the state, such as listeners.  They are neither
   restored nor followed.
-- a method `saved`: it returns a function that restores the object's state, any number of times.  The object's
+- a method `saved_state`: it returns a function that restores the object's state, any number of times.  The object's
   attributes are not looked at.
 """
 
@@ -55,10 +55,10 @@ _UNSET = object()
 
 
 @runtime_checkable
-class Saved(Protocol):
+class SavesItself(Protocol):
     """An object that knows how to save its state."""
 
-    def saved(self) -> Callable[[], None]:
+    def saved_state(self) -> Callable[[], None]:
         """Save the state; the result restores it, any number of times."""
 
 
@@ -158,8 +158,8 @@ class Snapshot:
         self._cells.append((item, content))
         return (content,)
 
-    def _save_by_itself(self, item: Saved) -> Iterable[object]:
-        self._restorers.append(item.saved())
+    def _save_by_itself(self, item: SavesItself) -> Iterable[object]:
+        self._restorers.append(item.saved_state())
         return ()
 
     def _save_instance(self, item: object, layout: _Layout) -> Iterable[object]:
@@ -246,7 +246,7 @@ def _saver(type_: type) -> _Saver | None:
 def _new_saver(type_: type) -> _Saver | None:
     if issubclass(type_, _CONSTANT) or type_ is object:
         return None
-    if issubclass(type_, Saved):
+    if issubclass(type_, SavesItself):
         return Snapshot._save_by_itself
     for builtin in (dict, list, set, tuple):
         if issubclass(type_, builtin):

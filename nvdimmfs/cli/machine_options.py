@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
@@ -10,11 +11,15 @@ from nvdimmfs.machine_file import DEFAULT_MEMMAP
 from nvdimmfs.modules.module_files import BOOT_MODULES
 
 if TYPE_CHECKING:  # loaded when a machine is described
+    from nvdimmfs.machine.saved import SavedMachine
     from nvdimmfs.machine_file.model import MachineDescription
     from nvdimmfs.machine_file.selection import SelectionError
 
 #: The modes of `core.clock.ClockMode`, which is not loaded to print a help.
 CLOCKS = ("real", "steps", "manual")
+
+#: Options that describe a machine, which a saved one contradicts.
+_DESCRIBING = ("machine", "memmap", "ram", "kernel")
 
 #: When media are on the host's disk, the default first.
 MEDIA_SYNC = ("store", "flush")
@@ -26,6 +31,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--machine",
         metavar="NAME|FILE",
         help="a name from `nvdimmfs machine list`, or a machine file; the options below override parts of it",
+    )
+    parser.add_argument(
+        "--restore",
+        metavar="FILE",
+        help="the machine and the bytes that `nvdimmfs save` has saved in a file; --media then names a new folder",
     )
     parser.add_argument(
         "--memmap",
@@ -69,11 +79,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def machine(arguments: argparse.Namespace) -> MachineDescription:
-    """The selected machine, with the overrides of the other options."""
+def saved_machine(arguments: argparse.Namespace) -> SavedMachine | None:
+    """The saved machine that --restore names, read and checked; None without the option."""
+    if arguments.restore is None:
+        return None
+    for option in _DESCRIBING:
+        if getattr(arguments, option) is not None:
+            raise CommandError(
+                f"--restore {arguments.restore} has a machine already; --{option} cannot change it", MISUSED
+            )
+    from nvdimmfs.machine.saved import SavedMachineError, read_saved
+
+    try:
+        return read_saved(Path(arguments.restore).absolute())
+    except SavedMachineError as error:
+        raise CommandError(str(error)) from None
+
+
+def machine(arguments: argparse.Namespace, saved: SavedMachine | None = None) -> MachineDescription:
+    """The selected machine, or the saved one, with the overrides of the other options."""
     from nvdimmfs.machine_file.selection import SelectionError, selected
 
-    named = None
+    named = None if saved is None else saved.description
     if arguments.machine is not None:
         from nvdimmfs.cli.machine import described
         from nvdimmfs.machine_file.files import load_as_written

@@ -36,6 +36,7 @@ COMMANDS = (
     Command("show", "nvdimmfs.cli.show", "draw the layout of a mounted machine's persistent memory"),
     Command("dump", "nvdimmfs.cli.dump", "write what belongs to libnvdimm in a mount or in /sys as text"),
     Command("diff", "nvdimmfs.cli.diff", "report in words what differs between two mounts, dumps or /sys"),
+    Command("save", "nvdimmfs.cli.save", "save a mounted machine with its persistent memory in a file"),
     Command("plan", "nvdimmfs.cli.plan", "compute what the struct pages of persistent memory cost"),
     Command("machine", "nvdimmfs.cli.machine", "list, draw and check machines"),
     Command("record", "nvdimmfs.cli.record", "write a machine file that describes this host"),

@@ -102,6 +102,21 @@ MANUALS = {
         ),
         see_also=("nvdimmfs-umount(1)", "nvdimmfs-machine(1)", "nvdimmfs-show(1)", "nvdimmfs-run(1)"),
     ),
+    "nvdimmfs save": Manual(
+        details="""
+        The file has what would survive a power cycle: the machine file, with DIMMs that were plugged in, and all
+        bytes of persistent memory and label areas. They are those of one moment: a write is in the file or not,
+        whole. The machine can be in use meanwhile. Bytes that are zero take no room.
+
+        `nvdimmfs mount --restore FILE` and `nvdimmfs run --restore FILE` boot the machine again.
+        """,
+        examples=(
+            Example("nvdimmfs save DIR machine.saved", "Save the machine that is mounted on DIR."),
+            Example("nvdimmfs mount OTHER --restore machine.saved", "Mount a copy of it elsewhere."),
+        ),
+        files=(Entry("DIR/sys/kernel/debug/nvdimmfs/saved", "What the file gets; each open(2) starts anew."),),
+        see_also=("nvdimmfs-mount(1)", "nvdimmfs-run(1)"),
+    ),
     "nvdimmfs umount": Manual(
         details="""
         The command waits until the daemon has written out the media and ended. It also removes the mount that a

@@ -24,6 +24,7 @@ from nvdimmfs.fuse.requirements import MountError, require_fuse
 from nvdimmfs.units import div_round_up
 
 if TYPE_CHECKING:  # loaded when a machine is described
+    from nvdimmfs.machine.saved import SavedMachine
     from nvdimmfs.machine_file.model import MachineDescription
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class MountRequest:
 
     Attributes:
         durable: whether acknowledged writes of metadata to `media` survive a power failure of the host.
+        saved: the saved machine whose bytes it has at first.
     """
 
     mountpoint: Path
@@ -43,6 +45,7 @@ class MountRequest:
     blacklist: tuple[str, ...]
     cache: bool
     durable: bool
+    saved: SavedMachine | None = None
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -71,8 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
     durable = machine_options.is_durable(arguments)
 
     def request() -> MountRequest:
-        machine = machine_options.machine(arguments)
-        return MountRequest(mountpoint, machine, media, blacklist, cache=cache, durable=durable)
+        saved = machine_options.saved_machine(arguments)
+        machine = machine_options.machine(arguments, saved)
+        return MountRequest(mountpoint, machine, media, blacklist, cache=cache, durable=durable, saved=saved)
 
     with locked_mountpoint(mountpoint) as lock, gc_disabled():
         try:
@@ -151,7 +155,9 @@ def serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
 
     try:
         with gc_disabled():
-            machine = Machine.described(request.machine, request.media, request.blacklist, durable=request.durable)
+            machine = Machine.described(
+                request.machine, request.media, request.blacklist, durable=request.durable, saved=request.saved
+            )
             gc.freeze()
     except (MediaError, NewMachineError) as error:
         raise CommandError(str(error)) from None

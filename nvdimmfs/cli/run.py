@@ -28,7 +28,7 @@ PRIVATE = "private"
 HOST = "host"
 
 #: Options that describe a new machine; they contradict --attach.
-_MACHINE_OPTIONS = ("machine", "memmap", "ram", "kernel", "clock", "media", "media_sync", "blacklist")
+_MACHINE_OPTIONS = ("machine", "restore", "memmap", "ram", "kernel", "clock", "media", "media_sync", "blacklist")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -84,13 +84,15 @@ def _server(arguments: argparse.Namespace) -> Serve:
         require_fuse(helper=False)
     except MountError as error:
         raise CommandError(str(error)) from None
-    machine = machine_options.machine(arguments)
+    saved = machine_options.saved_machine(arguments)
+    machine = machine_options.machine(arguments, saved)
     media = None if arguments.media is None else absolute(arguments.media)
     blacklist, durable = tuple(arguments.blacklist), machine_options.is_durable(arguments)
 
     def serve_machine(mountpoint: Path, on_ready: Callable[[], None]) -> None:
         try:
-            serve(MountRequest(mountpoint, machine, media, blacklist, cache=True, durable=durable), on_ready)
+            request = MountRequest(mountpoint, machine, media, blacklist, cache=True, durable=durable, saved=saved)
+            serve(request, on_ready)
         except Exception as error:
             raise CommandError(one_line(error)) from error
 

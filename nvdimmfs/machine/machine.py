@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
 from nvdimmfs.core.clock import ClockMode
+from nvdimmfs.core.debugfs import debugfs
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
@@ -22,9 +24,11 @@ from nvdimmfs.machine.debug_folder import create_debug_files
 from nvdimmfs.machine.first_boot import NewMachineError, SysfsWriter
 from nvdimmfs.machine.persistent_memory import PersistentMemory
 from nvdimmfs.machine.procfs import create_proc_files
+from nvdimmfs.machine.save_session import saved_file
 from nvdimmfs.machine.unreadable import UnreadableAttributes, make_unreadable
 from nvdimmfs.machine_file.addition import extended
 from nvdimmfs.machine_file.model import BusDescription, MachineDescription, UnreadableAttribute
+from nvdimmfs.media.base import MediaError
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.pc_memory_map import installed_memory
 from nvdimmfs.nd.bus_type import NdBus
@@ -34,6 +38,9 @@ from nvdimmfs.platforms.hmem import add_hmem_devices
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.storage import FolderStorage, MemoryStorage, Storage
 from nvdimmfs.platforms.tables import PlatformTables, firmware_parent
+
+if TYPE_CHECKING:  # loaded when a machine is saved or restored
+    from nvdimmfs.machine.saved import SavedMachine
 
 
 class Machine:
@@ -75,6 +82,7 @@ class Machine:
         )
         self._checkpoints = Checkpoints(self, self.system, storage)
         create_debug_files(self.system, memory, self.persistent_memory, self._checkpoints, self.plug)
+        debugfs(self.system).directory("nvdimmfs").add(saved_file("saved", self.saved))
         create_proc_files(self.system, memory, self.persistent_memory.modules, self.persistent_memory.blocks)
 
     @classmethod
@@ -106,6 +114,7 @@ class Machine:
         clock: ClockMode | str | None = None,
         *,
         durable: bool = True,
+        saved: SavedMachine | None = None,
     ) -> Machine:
         """Boot the machine of a machine file.
 
@@ -115,6 +124,12 @@ class Machine:
             blacklist: modules not to load at boot.
             clock: the mode of its clock, or the mode's name; None for that of the description.
             durable: whether acknowledged writes of metadata to `media` survive a power failure of the host.
+            saved: the saved machine whose bytes it has at first; `media` must be new then.
+
+        Raises:
+            MediaError: the folder cannot be used, or is not new.
+            NewMachineError: a setting of the description is refused.
+            SavedMachineError: the file of the saved machine has changed since it was checked.
         """
         if clock is not None:
             description = attrs.evolve(description, clock=ClockMode(clock))
@@ -123,6 +138,11 @@ class Machine:
         storage = FolderStorage(media, durable=durable) if media else MemoryStorage(installed)
         with contextlib.ExitStack() as failed:
             failed.callback(storage.close)
+            if saved is not None:
+                if not storage.is_new:
+                    raise MediaError(f"{media}: a machine is there already; restore into a new folder")
+                saved.restore(storage)
+                storage.is_new = False
             if storage.is_new and description.personalities:
                 # A temporary machine writes the info blocks, so that this one finds them like at any other boot.
                 SysfsWriter(cls._booted(description, storage).system).set_up(description.personalities)
@@ -222,6 +242,12 @@ class Machine:
     def reset(self) -> None:
         """Go back to the last checkpoint.  CheckpointError when there is none."""
         self._checkpoints.reset()
+
+    def saved(self) -> Iterator[bytes]:
+        """What would survive a power cycle: the content of a file that `machine.saved.read_saved` reads."""
+        from nvdimmfs.machine.saved import saved
+
+        return saved(self.description, self.storage)
 
     def close(self) -> None:
         """Flush and close the media.  The machine must not be used afterwards."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 
 class MediaError(ValueError):
-    """A medium that cannot be opened; the message is one line for the user."""
+    """A medium that cannot be opened or filled; the message is one line for the user."""
 
 
 class Media(ABC):
@@ -52,6 +53,17 @@ class Media(ABC):
         """ValueError unless the range lies on the medium."""
         if offset < 0 or length < 0 or offset + length > self.size:
             raise ValueError(f"{length} bytes at {offset} do not lie in a medium of {self.size} bytes")
+
+
+class StoredMedia(Media):
+    """A medium that holds its bytes, or knows the one that does."""
+
+    @abstractmethod
+    def contents(self) -> Iterator[tuple[int, bytes | bytearray]]:
+        """The bytes that the medium has now, even if it is written to before they are read: offsets and pieces.
+
+        The offsets ascend, and what no piece covers is zero.
+        """
 
 
 class MediaWindow(Media):

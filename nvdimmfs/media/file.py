@@ -6,15 +6,16 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
-from nvdimmfs.media.base import Media, MediaError
+from nvdimmfs.media.base import MediaError, StoredMedia
 
 #: Zeros are written this many bytes at a time.
 _ZEROS = bytes(1024 * 1024)
 
 
-class FileMedia(Media):
+class FileMedia(StoredMedia):
     """A sparse file whose bytes outlive the process: SIGKILL after write() loses nothing.
 
     Args:
@@ -60,6 +61,18 @@ class FileMedia(Media):
             for position in range(start, stop, len(_ZEROS)):
                 self.write(position, memoryview(_ZEROS)[: stop - position])
             offset = stop
+
+    def contents(self) -> Iterator[tuple[int, bytes | bytearray]]:
+        """As the base class.  All are read now, so they are in memory until the iterator ends."""
+        return iter([(offset, self.read(offset, length)) for offset, length in self._stored()])
+
+    def _stored(self) -> Iterator[tuple[int, int]]:
+        """Offset and length of what the file stores, in pieces."""
+        offset = 0
+        while (start := self._next_data(offset)) is not None:
+            offset = min(os.lseek(self._fd, start, os.SEEK_HOLE), self._size)
+            for position in range(start, offset, len(_ZEROS)):
+                yield position, min(len(_ZEROS), offset - position)
 
     def reserve(self, offset: int, length: int) -> None:
         """Make the host allocate a range, so that a write to it does not fail for want of room.

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from attrs import define, field
 
-from nvdimmfs.media.base import Media, MediaError
+from nvdimmfs.media.base import MediaError, StoredMedia
 from nvdimmfs.media.file import FileMedia, write_all
 from nvdimmfs.media.journal_record import (
     FIRST_RECORD,
@@ -323,7 +323,7 @@ class Journal:
             raise
 
 
-class JournaledMedia(Media):
+class JournaledMedia(StoredMedia):
     """A medium in a file, whose writes within a transaction are made at its end.
 
     Attributes:
@@ -363,6 +363,10 @@ class JournaledMedia(Media):
             return
         self._journal.make_room_for(self, offset, length)
         self.file.zero(offset, length)
+
+    def contents(self) -> Iterator[tuple[int, bytes | bytearray]]:
+        assert not self.waiting, "a transaction ends before the next request"
+        return self.file.contents()
 
     def flush(self) -> None:
         self._journal.flush(self)

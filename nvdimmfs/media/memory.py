@@ -5,13 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
-from nvdimmfs.media.base import Media
+from nvdimmfs.media.base import StoredMedia
 
 #: Granularity of allocation, in bytes: no more than a BTT's log, 16 KiB, and large beside Python's overhead.
 CHUNK_SIZE = 16 * 1024
 
 
-class MemoryMedia(Media):
+class MemoryMedia(StoredMedia):
     """Sparse memory: a petabyte costs nothing until bytes are written, and zeroed chunks are freed."""
 
     def __init__(self, size: int) -> None:
@@ -67,7 +67,7 @@ class MemoryMedia(Media):
             self._wipe(last, 0, keep)
         self._drop(first, last)
 
-    def saved(self) -> Callable[[], None]:
+    def saved_state(self) -> Callable[[], None]:
         """Save the contents, at a cost per chunk that does not depend on its bytes, see `nvdimmfs.snapshot`."""
         chunks, order, shared = dict(self._chunks), list(self._order), frozenset(self._chunks)
         self._shared = set(shared)
@@ -76,6 +76,11 @@ class MemoryMedia(Media):
             self._chunks, self._order, self._shared = dict(chunks), list(order), set(shared)
 
         return restore
+
+    def contents(self) -> Iterator[tuple[int, bytes | bytearray]]:
+        chunks = [(index * CHUNK_SIZE, self._chunks[index]) for index in self._order]
+        self._shared.update(self._order)
+        return ((offset, chunk[: self._size - offset]) for offset, chunk in chunks)
 
     def flush(self) -> None:
         """Do nothing: the contents are only in memory."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nvdimmfs.media.base import Media
+from nvdimmfs.media.base import StoredMedia
 
 
-class PopulatedMedia(Media):
+class PopulatedMedia(StoredMedia):
     """Bytes where memory is installed; elsewhere reads return zeros and writes are lost, as on a memory bus.
 
     Attributes:
@@ -15,7 +15,7 @@ class PopulatedMedia(Media):
         populated: (first, end) offsets at which memory is installed, in bytes, sorted, not adjacent.
     """
 
-    def __init__(self, media: Media, populated: tuple[tuple[int, int], ...]) -> None:
+    def __init__(self, media: StoredMedia, populated: tuple[tuple[int, int], ...]) -> None:
         self.media = media
         self.populated = populated
 
@@ -39,6 +39,9 @@ class PopulatedMedia(Media):
         self.require_range(offset, length)
         for start, end in self._parts(offset, length):
             self.media.zero(start, end - start)
+
+    def contents(self) -> Iterator[tuple[int, bytes | bytearray]]:
+        return self.media.contents()
 
     def flush(self) -> None:
         self.media.flush()

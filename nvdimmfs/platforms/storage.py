@@ -5,13 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from nvdimmfs.formats.label import LABEL_SIZES_BY_VERSION
 from nvdimmfs.machine_file.model import LabelAreaDescription
-from nvdimmfs.media.base import Media, MediaError
+from nvdimmfs.media.base import Media, MediaError, StoredMedia
 from nvdimmfs.media.journal import Journal, sync_folder
 from nvdimmfs.media.memory import MemoryMedia
 from nvdimmfs.media.populated import PopulatedMedia
@@ -33,10 +33,10 @@ class Storage(ABC):
     can_be_reset = True
 
     def __init__(self) -> None:
-        self._media: dict[tuple[int, int], Media] = {}
-        self._label_areas: dict[str, Media] = {}
+        self._media: dict[tuple[int, int], StoredMedia] = {}
+        self._label_areas: dict[str, StoredMedia] = {}
 
-    def media(self, start: int, size: int) -> Media:
+    def media(self, start: int, size: int) -> StoredMedia:
         """The medium of `size` bytes behind a physical address."""
         key = (start, size)
         if key not in self._media:
@@ -54,6 +54,21 @@ class Storage(ABC):
         elif is_new:
             media.write(0, description.first_bytes())
         return media
+
+    def restored_label_area(self, name: str, size: int) -> StoredMedia:
+        """A new label area that is filled with saved bytes, so that `label_area` writes nothing into it."""
+        self._label_areas[name], _ = self.create_label_area(name, size)
+        return self._label_areas[name]
+
+    @property
+    def ranges(self) -> Mapping[tuple[int, int], StoredMedia]:
+        """The media of ranges that were opened, by first address and size."""
+        return self._media
+
+    @property
+    def label_areas(self) -> Mapping[str, StoredMedia]:
+        """The label areas that were opened, by name."""
+        return self._label_areas
 
     def forget(self, areas: Iterable[str], ranges: Iterable[tuple[int, int]]) -> None:
         """Discard label areas and ranges, by name or by start and size: they are new when they are opened again."""
@@ -83,11 +98,11 @@ class Storage(ABC):
         """The initial content of all media is written: from now on, they belong to the user."""
 
     @abstractmethod
-    def create_label_area(self, name: str, size: int) -> tuple[Media, bool]:
+    def create_label_area(self, name: str, size: int) -> tuple[StoredMedia, bool]:
         """Open a label area; returns it, and whether it is new."""
 
     @abstractmethod
-    def create(self, start: int, size: int) -> Media:
+    def create(self, start: int, size: int) -> StoredMedia:
         """Open a medium for a range that has none yet."""
 
     def close(self) -> None:
@@ -119,7 +134,7 @@ class MemoryStorage(Storage):
     def keeps_label_area(self, name: str) -> bool:
         return name in self._label_areas
 
-    def create(self, start: int, size: int) -> Media:
+    def create(self, start: int, size: int) -> StoredMedia:
         populated = tuple(
             (max(first, start) - start, min(end, start + size) - start)
             for first, end in self.installed
@@ -131,7 +146,7 @@ class MemoryStorage(Storage):
     def has_booted(self) -> None:
         """Nothing to do: no media outlive a failed boot."""
 
-    def create_label_area(self, name: str, size: int) -> tuple[Media, bool]:  # noqa: ARG002  # memory needs no names
+    def create_label_area(self, name: str, size: int) -> tuple[StoredMedia, bool]:  # noqa: ARG002  # memory needs no names
         return MemoryMedia(size), True
 
 
@@ -193,7 +208,7 @@ class FolderStorage(Storage):
             self._list.unlink(missing_ok=True)
         return area
 
-    def create(self, start: int, size: int) -> Media:
+    def create(self, start: int, size: int) -> StoredMedia:
         path = self.folder / f"pmem-{start:x}-{start + size - 1:x}.img"
         if self._is_booting and not path.exists():
             self._list_as_half_made([path])
@@ -205,7 +220,7 @@ class FolderStorage(Storage):
     def keeps_label_area(self, name: str) -> bool:
         return self._label_path(name).exists()
 
-    def create_label_area(self, name: str, size: int) -> tuple[Media, bool]:
+    def create_label_area(self, name: str, size: int) -> tuple[StoredMedia, bool]:
         path = self._label_path(name)
         is_new = not path.exists()
         if is_new:
@@ -239,7 +254,7 @@ class FolderStorage(Storage):
     def _label_path(self, name: str) -> Path:
         return self.folder / f"labels-{name}.img"
 
-    def _open(self, path: Path, size: int) -> Media:
+    def _open(self, path: Path, size: int) -> StoredMedia:
         is_new = not path.exists()
         media = self._journal.open(path, size)
         self._paths[media] = path

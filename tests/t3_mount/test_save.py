@@ -1,0 +1,103 @@
+"""`nvdimmfs save`, and --restore of mount and run, behind real mounts."""
+
+import os
+import threading
+
+import pytest
+from mounting import MACHINE, cli, refusal
+
+ND = "sys/bus/nd/devices"
+
+
+@pytest.fixture
+def mount(new_mount):
+    return new_mount(MACHINE, "--machine", "qemu-nfit")
+
+
+def save(mount, file, **options):
+    done = cli("save", mount.directory, file, **options)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return file
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_saved_machine_is_mounted_elsewhere(mount, new_mount, tmp_path, kept):
+    (mount.directory / "sys/kernel/debug/nvdimmfs/plug").write_text("dimm size=64M\n")
+    (mount.directory / "dev/pmem2").write_bytes(b"kept")
+    file = save(mount, tmp_path / "machine.saved")
+    media = ["--media", tmp_path / "media"] if kept else []
+    copy = new_mount(MACHINE, "--restore", file, *media)
+    assert (copy.directory / "dev/pmem2").read_bytes()[:4] == b"kept"
+    assert (copy.directory / ND / "region2/mapping0").read_text() == "nmem2,0,67108864,0\n"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert any(tmp_path.glob("media/pmem-*.img")) is kept
+
+
+def test_a_sandbox_runs_on_a_saved_machine(mount, sandbox, tmp_path):
+    (mount.directory / "dev/pmem0").write_bytes(b"kept")
+    file = save(mount, tmp_path / "machine.saved")
+    done = cli("run", "--restore", file, "--", "head", "-c4", "/dev/pmem0")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "kept", "")
+
+
+def test_each_save_is_of_one_moment_while_the_machine_is_in_use(mount, new_mount, tmp_path):
+    """The writer writes a number to two places, one after the other: a save never has a later one in the second."""
+    going = True
+
+    def write():
+        with (mount.directory / "dev/pmem0").open("r+b", buffering=0) as disk:
+            number = 0
+            while going:
+                number += 1
+                for place in (0, 200 << 20):
+                    os.pwrite(disk.fileno(), number.to_bytes(4096, "big"), place)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        files = [save(mount, tmp_path / f"{number}.saved") for number in range(3)]
+    finally:
+        going = False
+        writer.join()
+    copy = new_mount(MACHINE, "--restore", files[-1])
+    with (copy.directory / "dev/pmem0").open("rb", buffering=0) as disk:
+        first, second = (int.from_bytes(os.pread(disk.fileno(), 4096, place), "big") for place in (0, 200 << 20))
+    assert second <= first <= second + 1
+
+
+def test_a_file_that_cannot_be_restored_is_refused_in_one_line(mount, tmp_path):
+    file = save(mount, tmp_path / "machine.saved")
+    place = tmp_path / "place"
+    place.mkdir()
+    file.write_bytes(file.read_bytes()[:500])
+    assert "not a saved machine" in refusal(cli("mount", place, "--restore", file))
+    assert "No such file" in refusal(cli("mount", place, "--restore", tmp_path / "missing"))
+    assert "not a saved machine" in refusal(cli("run", "--restore", file, "--", "true"))
+    assert "--ram cannot change it" in refusal(cli("mount", place, "--restore", file, "--ram", "4G"), 2)
+    assert "--restore cannot change it" in refusal(
+        cli("run", "--attach", mount.directory, "--restore", file, "--", "true"), 2
+    )
+
+
+def test_a_save_that_fails_leaves_the_file_as_it_was(mount, tmp_path):
+    file = save(mount, tmp_path / "machine.saved")
+    before = file.read_bytes()
+    assert "is not a mount" in refusal(cli("save", tmp_path, file))
+    refusal(cli("save", mount.directory, tmp_path / "missing" / "machine.saved"))
+    (mount.directory / "dev/pmem0").write_bytes(os.urandom(1 << 20))
+    limited = cli("save", mount.directory, file, preexec_fn=_limit_file_size)
+    assert "File too large" in refusal(limited)
+    assert file.read_bytes() == before
+    assert not list(tmp_path.glob(".machine.saved*"))
+
+
+def _limit_file_size():
+    import resource
+    import signal
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+
+
+def test_only_the_owner_may_save(mount):
+    assert (mount.directory / "sys/kernel/debug/nvdimmfs/saved").stat().st_mode & 0o777 == 0o400
