@@ -50,7 +50,7 @@ def test_kernfs_keeps_trusted_and_security_xattrs(ask, name):
 def test_only_root_sees_trusted_xattrs(ask):
     inode = ask.inode("sys/plain/value")
     ask("setxattr", inode, b"trusted.x", b"v", CONTEXT)
-    assert ask("listxattr", inode, SimpleNamespace(uid=1000)) == []
+    assert ask("listxattr", inode, SimpleNamespace(uid=1000, pid=0)) == []
 
 
 @pytest.mark.parametrize(

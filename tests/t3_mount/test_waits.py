@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mounting import MACHINE, QUIET, Mount
+from mounting import MACHINE, QUIET, Mount, is_mounted, refusal
+from sandboxes import wait_until
 from watchdog import WATCHDOG
 
 STRANGER = (sys.executable, str(Path(__file__).resolve().parents[1] / "support" / "strangers.py"))
@@ -82,6 +83,32 @@ def test_a_mount_ends_although_a_stranger_lists_it(machine, stranger):
     machine.sh("echo region0 > sys/bus/nd/drivers/nd_region/unbind")
     machine.kill(signal.SIGTERM)
     assert machine.has_ended()
+
+
+def test_umount_answers_although_a_stranger_lists_the_mount(machine, stranger):
+    stranger(machine, "lists")
+    assert f"{machine.directory} is busy" in refusal(machine.umount())
+    assert machine.umount("--lazy").returncode == 0
+    assert not is_mounted(machine.directory)
+    machine.kill(signal.SIGTERM)
+    assert machine.has_ended()
+
+
+def test_cached_names_lead_on_although_another_stranger_waits_to_make_one(machine, stranger):
+    """mkdir(2) waits for the listing, and lookups of names that are not cached for mkdir(2), as in any file system."""
+    lister = stranger(machine, "lists")
+    makes = "import os; os.setuid(65534); print('ready', flush=True); os.mkdir('sys/bus/nd/devices/new')"
+    with subprocess.Popen([sys.executable, "-c", makes], cwd=machine.directory, stdout=subprocess.PIPE) as maker:
+        try:
+            maker.stdout.readline()
+            wait_until(lambda: "filename_create" in Path(f"/proc/{maker.pid}/stack").read_text())
+            assert machine.sh("cat sys/bus/nd/devices/region0/size").stdout == "536870912\n"
+            assert machine.sh("echo region0 > sys/bus/nd/drivers/nd_region/unbind").returncode == 0
+            machine.kill(signal.SIGTERM)
+            assert machine.has_ended()
+        finally:
+            lister.kill()  # until then the other one cannot be killed
+            maker.kill()
 
 
 def test_what_a_mapping_has_changed_is_on_the_media_when_the_disk_goes(machine):
