@@ -8,6 +8,7 @@ them; otherwise it is that file.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -29,6 +30,10 @@ _TIOCSPTLCK = 0x40045431
 
 #: Indexes of the local modes and of the control characters in the result of tcgetattr(3) (`termios`).
 _LFLAG, _CC = 3, 6
+
+
+#: What a disk's files report that has been removed while its node is created.
+_GONE = (errno.ENOENT, errno.ENODEV, errno.ESTALE)
 
 
 @define(eq=False)
@@ -156,11 +161,15 @@ class DevDirectory:
                 block_size = int((queue / "queue/logical_block_size").read_text())
                 read_only = (disk / "ro").read_text() == "1\n"
                 node = self._loop_devices.attach(file, path, block_size, read_only=read_only)
-                self._closed_disks.watch(path)
+                try:
+                    self._closed_disks.watch(path)
+                except OSError:
+                    node.remove()
+                    raise
                 return node
             except OSError as failure:
-                if not file.exists():  # the disk has gone in the meantime
-                    raise
+                if failure.errno in _GONE:
+                    return FileNode(path)  # which never appears: the removal of the disk is among the next events
                 raise_if_limited(failure)
                 self._warn_once(failure)
         path.touch()

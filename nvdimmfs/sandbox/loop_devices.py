@@ -135,7 +135,7 @@ class LoopDevices:
 
     def _new(self, backing: int, path: Path, block_size: int) -> LoopNode:
         """Attach a file to a device of this sandbox: to one that has no disk, or to a new one."""
-        for device in itertools.chain(tuple(self.spare), self._added()):
+        for device in itertools.chain(sorted(self.spare), self._added()):
             try:
                 number = self._make_node(device, path)
                 loop = _configure(path, backing, block_size)

@@ -169,11 +169,14 @@ class LoopRecords:
     def add_device(self) -> int:
         """Add a loop device to the host and return its number; no other process has added it.
 
+        The number is above those of this sandbox: lsblk(8) sorts by it, and a partition comes after its disk.
+
         Raises:
             OSError: ENOSPC when all numbers are taken; what the kernel reports otherwise.
         """
         taken = self.host.numbers()
-        for number in itertools.count(_FIRST_NUMBER):
+        own = (int(record) for record in _names(self.own) if record.isdecimal())
+        for number in itertools.count(max(own, default=_FIRST_NUMBER - 1) + 1):
             if number in taken:
                 continue
             self._write(number, "")

@@ -1,5 +1,6 @@
 """`nvdimmfs run`: disks as block devices, which root has."""
 
+import errno
 import re
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import pytest
 import sandboxes
 from sandboxes import TWO_RANGES, sh, start, tagged
 from watchdog import WATCHDOG
+
+from nvdimmfs.sandbox.dev_directory import DevDirectory
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
@@ -161,6 +164,25 @@ def test_partitions_are_found_and_mounted():
         not test -e /dev/pmem0p1
     """
     assert sh(script, "--memmap", "512M!4G").stdout.split() == ["pmem0", "disk", "pmem0p1", "part", "pmem0", "pmem0p1"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV])
+def test_a_disk_that_goes_while_its_node_is_created_gets_none(number, tmp_path):
+    class Loops:
+        def attach(self, *_, **__):
+            raise OSError(number, "it has just been removed")
+
+    (tmp_path / "sys/class/block/pmem0/queue").mkdir(parents=True)
+    (tmp_path / "sys/class/block/pmem0/queue/logical_block_size").write_text("512\n")
+    (tmp_path / "sys/class/block/pmem0/ro").write_text("0\n")
+    (tmp_path / "dev").mkdir()
+    warnings = []
+    dev = DevDirectory(
+        tmp_path / "dev", tmp_path, tmp_path, loop_devices=Loops(), closed_disks=None, warn=warnings.append
+    )
+    assert dev.add("pmem0", block=True) is None
+    dev.remove("pmem0")
+    assert (warnings, list((tmp_path / "dev").iterdir())) == ([], [])
 
 
 @sandboxes.needs_block_devices
