@@ -152,6 +152,9 @@ class Operations(pyfuse3.Operations):
         """Wake the processes that wait in poll(2) for a file."""
         self._pollers.wake(InodeT(node.ino))
 
+    def resetting(self) -> None:
+        """Nothing to do: each change is reported."""
+
     def restored(self) -> None:
         """Modes and contents may have changed."""
         self.kernel_cache.restored()

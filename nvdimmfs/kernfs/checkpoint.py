@@ -29,6 +29,7 @@ class TreeCheckpoint:
         Nodes that did not exist at the checkpoint are then removed nodes.  A node that existed, but was instantiated
         only later, stays valid.
         """
+        self._tree.resetting()
         before = dict.fromkeys(_subtree(self._tree.root))
         new = [node for node in before if node not in self._nodes]
         instantiated: dict[Attribute[object] | Directory, None] = {}

@@ -93,6 +93,9 @@ class TreeListener(Protocol):
     def notified(self, node: Node) -> None:
         """The content of `node` changed in a way that wakes poll(2)."""
 
+    def resetting(self) -> None:
+        """The tree is about to be reset to a checkpoint."""
+
     def restored(self) -> None:
         """The tree was reset to a checkpoint.
 
@@ -522,6 +525,10 @@ class Tree:
     def removed(self, directory: Directory, node: Node) -> None:
         for listener in self.listeners:
             listener.removed(directory, node)
+
+    def resetting(self) -> None:
+        for listener in self.listeners:
+            listener.resetting()
 
     def restored(self) -> None:
         for listener in self.listeners:

@@ -6,13 +6,15 @@ The messages are in `formats.control`.
 from __future__ import annotations
 
 import errno
+import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.ioctl import block_ioctl
 from nvdimmfs.block.partition import Partition
-from nvdimmfs.core.device_number import DeviceNumber, Numbered
+from nvdimmfs.core.device import Device
+from nvdimmfs.core.device_number import BLOCK_EXT_MAJOR, DIMM_MAJOR, DeviceNumber, Numbered
 from nvdimmfs.core.module import Modules
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action, Uevent
@@ -208,6 +210,14 @@ def _directory(system: System, path: str) -> Directory:
     return node
 
 
+def _uevent(device: Device, action: Action) -> Uevent:
+    """The uevent that a device would send, for the sandbox alone: the machine does not count it."""
+    subsystem = device.bus or device.device_class
+    assert subsystem is not None, "a device with a number belongs to one"
+    devpath = device.system.devpath(device.directory)
+    return Uevent(action, devpath, subsystem.name, tuple(device.uevent_variables()), 0)
+
+
 class Watcher:
     """Reports uevents of devices, and changes in some directories, to a session.
 
@@ -221,6 +231,7 @@ class Watcher:
         self._directories = {_directory(system, path): f"{path}/" if path else "" for path in directories}
         self._sequence = 0
         self._needs_action = 0
+        self._before: dict[DeviceNumber, tuple[Device, Uevent]] = {}
         self.done = 0
         system.listen(self)
         system.tree.subscribe(self)
@@ -256,8 +267,35 @@ class Watcher:
     def notified(self, node: Node) -> None:
         """Ignored: the FUSE mount wakes pollers."""
 
+    def resetting(self) -> None:
+        """Remember the devices with numbers, to find out later which came or went."""
+        self._before = {number: (device, _uevent(device, Action.REMOVE)) for number, device in self._numbered()}
+
     def restored(self) -> None:
-        """Ignored: entries that came or went were reported."""
+        """Report devices with numbers that came or went.  The entries were reported one by one.
+
+        Those that came get free numbers first: their nodes will have numbers that another one of them had.
+        """
+        before, self._before = self._before, {}
+        after = dict(self._numbered())
+        for number, (device, event) in before.items():
+            if after.get(number) is not device:
+                self.uevent(event)
+        came = [device for number, device in after.items() if number not in before or before[number][0] is not device]
+        for device in came:
+            device.renumber(self._free_number(device))
+        for device in came:
+            self.uevent(_uevent(device, Action.ADD))
+
+    def _free_number(self, device: Device) -> DeviceNumber:
+        assert device.number is not None, "it has a number"
+        kind = device.number.kind
+        major = BLOCK_EXT_MAJOR if kind == "block" else DIMM_MAJOR
+        candidates = (DeviceNumber(kind, major, minor) for minor in itertools.count())
+        return next(number for number in candidates if number not in self._system.numbered)
+
+    def _numbered(self) -> Iterator[tuple[DeviceNumber, Device]]:
+        return ((number, device) for number, device in self._system.numbered.items() if isinstance(device, Device))
 
     def _report_entry(self, directory: Directory, node: Node, *, present: bool) -> None:
         path = self._directories.get(directory)

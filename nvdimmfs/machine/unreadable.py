@@ -59,6 +59,9 @@ class UnreadableAttributes:
     def notified(self, node: Node) -> None:
         """Ignored: the next read fails as before."""
 
+    def resetting(self) -> None:
+        """Ignored."""
+
     def restored(self) -> None:
         """Ignored: a node that was made unreadable is so at each checkpoint."""
 

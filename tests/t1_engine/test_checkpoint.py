@@ -49,6 +49,9 @@ class Mirror:
     def notified(self, node):
         self.notified_paths.append(node.path)
 
+    def resetting(self):
+        """Each change is reported."""
+
     def restored(self):
         self.restored_count += 1
 

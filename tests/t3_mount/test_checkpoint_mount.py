@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from mounting import MACHINE, QUIET
+from mounting import MACHINE, QUIET, cli
 
 CHECKPOINT = "sys/kernel/debug/nvdimmfs/checkpoint"
 ND = "sys/bus/nd"
@@ -98,3 +98,24 @@ def test_a_shell_in_a_directory_goes_on_there(mount):
     """
     done = subprocess.run(["sh", "-ec", script], cwd=mount.directory, capture_output=True, text=True, check=False)
     assert (done.stdout.splitlines()[-1], done.stderr, done.returncode) == ("btt0.0", "", 0)
+
+
+#: Removes both disks and brings them back in the other order, and prints nodes and numbers after a reset.
+SANDBOX = f"""
+    echo take > /{CHECKPOINT}
+    cd /{ND}
+    for name in namespace0.0 namespace1.0; do echo $name > drivers/nd_pmem/unbind; done
+    for name in namespace1.0 namespace0.0; do echo $name > drivers/nd_pmem/bind; done
+    echo namespace1.0 > drivers/nd_pmem/unbind
+    ls /dev | grep pmem
+    echo reset > /{CHECKPOINT}
+    ls /dev | grep pmem
+    for disk in pmem0 pmem1; do
+        [ ! -b /dev/$disk ] || [ "$(stat -c %Hr:%Lr /dev/$disk)" = "$(cat /sys/block/$disk/dev)" ] || echo $disk differs
+    done
+"""
+
+
+def test_a_sandbox_has_the_nodes_of_the_checkpoint(sandbox):
+    done = cli("run", "--ram", "8G", "--", "sh", "-ec", SANDBOX)
+    assert (done.stdout.split(), done.stderr, done.returncode) == (["pmem0", "pmem0", "pmem1"], "", 0)
