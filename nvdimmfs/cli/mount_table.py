@@ -124,7 +124,9 @@ def _occupied(mount: Mount) -> str:
 
 
 def _mounts() -> list[Mount]:
-    return [_parse(line) for line in _MOUNT_TABLE.read_text(errors="surrogateescape").splitlines()]
+    """The mounts.  Only a newline ends a line: the kernel escapes no other control character in a name."""
+    table = _MOUNT_TABLE.read_bytes().decode(errors="surrogateescape")
+    return [_parse(line) for line in table.split("\n") if line]
 
 
 def _parse(line: str) -> Mount:

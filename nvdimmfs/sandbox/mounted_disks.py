@@ -25,7 +25,7 @@ def unmount_disks(disks: Mapping[str, NodeNumber], proc: int) -> None:
     if not disks:
         return
     descriptor = os.open("self/mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
-    with os.fdopen(descriptor, encoding="utf-8", errors="surrogateescape") as table:
+    with os.fdopen(descriptor, encoding="utf-8", errors="surrogateescape", newline="\n") as table:
         targets = mounted_on(disks, table.read())
     for target in reversed(targets):
         with contextlib.suppress(OSError):
@@ -36,7 +36,7 @@ def mounted_on(disks: Mapping[str, NodeNumber], table: str) -> list[Path]:
     """The mount points of the file systems on disks, in the order of a mount table (/proc/self/mountinfo)."""
     numbers = {f"{number.major}:{number.minor}" for number in disks.values()}
     found = []
-    for line in table.splitlines():
+    for line in filter(None, table.split("\n")):  # the kernel escapes no other control character in a name
         before, _, after = line.partition(" - ")
         _, _, number, _, target, *_ = before.split(" ")
         _, source, *_ = after.split(" ")

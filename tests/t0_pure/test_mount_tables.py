@@ -1,0 +1,25 @@
+"""Mount tables with hostile names of directories: the kernel escapes only blanks, newlines and backslashes."""
+
+from pathlib import Path
+
+import pytest
+
+from nvdimmfs.cli import mount_table
+from nvdimmfs.sandbox.device_node import NodeNumber
+from nvdimmfs.sandbox.mounted_disks import mounted_on
+
+FORGED = "30 1 7:300 / /etc rw - ext4 pmem0 rw"
+HOSTILE = [f"/tmp/x{control}{FORGED}" for control in "\r\v\f\x1c\x85\u2028"]
+
+
+def line(target):
+    return f"29 1 0:99 / {target.replace(' ', chr(92) + '040')} rw - fuse.nvdimmfs nvdimmfs rw\n"
+
+
+@pytest.mark.parametrize("target", HOSTILE)
+def test_a_name_adds_no_line(target, tmp_path, monkeypatch):
+    table = line(target) + line("/mnt")
+    (tmp_path / "mountinfo").write_bytes(table.encode())
+    monkeypatch.setattr(mount_table, "_MOUNT_TABLE", tmp_path / "mountinfo")
+    assert [mount.mountpoint for mount in mount_table._mounts()] == [Path(target), Path("/mnt")]
+    assert mounted_on({"pmem0": NodeNumber(7, 300)}, table) == []
