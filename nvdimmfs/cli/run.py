@@ -20,6 +20,7 @@ from nvdimmfs.errors import printable
 from nvdimmfs.fuse.requirements import MountError, require_fuse
 from nvdimmfs.sandbox.command import NOT_FOUND, CommandNotStartedError
 from nvdimmfs.sandbox.errors import SandboxError
+from nvdimmfs.sandbox.front import run_behind_front
 from nvdimmfs.sandbox.machine_server import Serve
 from nvdimmfs.sandbox.sandbox import RunRequest, run_sandbox
 
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         private_network=arguments.net == PRIVATE,
     )
     try:
-        status = run_sandbox(request)
+        status = run_behind_front(lambda: run_sandbox(request))
     except CommandNotStartedError as failure:
         raise CommandError(str(failure), failure.status) from None
     except SandboxError as failure:

@@ -13,8 +13,8 @@ import signal
 import threading
 from collections.abc import Callable
 
-from nvdimmfs.sandbox.command import FORWARDED_SIGNALS
 from nvdimmfs.sandbox.seccomp import Notification, NotificationListener
+from nvdimmfs.sandbox.signals import FORWARDED_SIGNALS
 
 log = logging.getLogger(__name__)
 

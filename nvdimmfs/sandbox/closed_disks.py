@@ -18,7 +18,7 @@ from pathlib import Path
 
 from nvdimmfs.formats.block_requests import BLKFLSBUF
 from nvdimmfs.sandbox import libc
-from nvdimmfs.sandbox.command import FORWARDED_SIGNALS
+from nvdimmfs.sandbox.signals import FORWARDED_SIGNALS
 
 log = logging.getLogger(__name__)
 

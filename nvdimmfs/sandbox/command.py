@@ -22,6 +22,7 @@ from attrs import frozen
 from nvdimmfs.sandbox import libc, seccomp
 from nvdimmfs.sandbox.calling_thread import shows_inode_numbers
 from nvdimmfs.sandbox.errors import SandboxError, step
+from nvdimmfs.sandbox.signals import FORWARDED_SIGNALS
 
 log = logging.getLogger(__name__)
 
@@ -43,19 +44,6 @@ _ENDED = struct.Struct("=i")
 
 #: struct ucred (unix(7)).
 _CREDENTIALS = struct.Struct("=3i")
-
-#: Signals that the supervisor blocks and forwards to the command.
-FORWARDED_SIGNALS = (
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGALRM,
-    signal.SIGWINCH,
-    signal.SIGCONT,
-)
 
 #: Signals that Python ignores; a command must start with their default action.
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -80,11 +68,6 @@ class RunningCommand:
     process: int
     listener: seccomp.NotificationListener
     reports: int
-
-    def send_signal(self, number: int) -> None:
-        """Send the command a signal."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.process, number)
 
     def wait_status(self) -> int | None:
         """The command's wait(2) status; None when init was killed from outside before it could report one."""

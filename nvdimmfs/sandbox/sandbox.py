@@ -25,7 +25,8 @@ from nvdimmfs.sandbox.merged_sysfs import FILE_SYSTEMS, hidden_host_paths, is_me
 from nvdimmfs.sandbox.merged_view import MergedView, hide, overmount, pinned
 from nvdimmfs.sandbox.mounted_disks import unmount_disks
 from nvdimmfs.sandbox.reaper import running_reaper
-from nvdimmfs.sandbox.supervisor import Supervisor, blocked_signals
+from nvdimmfs.sandbox.signals import blocked_signals
+from nvdimmfs.sandbox.supervisor import Supervisor
 from nvdimmfs.sandbox.uevents import UeventSender
 
 #: Inside the sandbox: the machine's mount, and the terminals that stand for its character devices.

@@ -7,20 +7,17 @@ machine; each system call has a thread of its own (`call_threads`).
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import select
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.control import DeviceEvent, EntryEvent
-from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.call_threads import CallThreads, start_thread
-from nvdimmfs.sandbox.command import FORWARDED_SIGNALS, RunningCommand
+from nvdimmfs.sandbox.command import RunningCommand
 from nvdimmfs.sandbox.control_client import ControlClient
 from nvdimmfs.sandbox.dev_directory import DevDirectory
 from nvdimmfs.sandbox.device_node import NodeNumber
@@ -28,6 +25,7 @@ from nvdimmfs.sandbox.errors import step
 from nvdimmfs.sandbox.ioctl_syscall import IoctlSyscall
 from nvdimmfs.sandbox.merged_view import MergedView
 from nvdimmfs.sandbox.module_syscalls import ModuleSyscalls
+from nvdimmfs.sandbox.signals import FORWARDED_SIGNALS, forward_signals
 from nvdimmfs.sandbox.syscall_dispatch import SyscallDispatcher
 from nvdimmfs.sandbox.uevents import UeventSender
 
@@ -117,7 +115,9 @@ class Supervisor:
             while True:
                 ready = dict(poll.poll())
                 if signals in ready:
-                    _forward_signals(signals, command, server)
+                    forward_signals(signals, command.process)
+                    if server is not None:  # if it is stopped, a command that waits for it could not end
+                        os.kill(server, signal.SIGCONT)
                 if command.reports in ready:
                     status = command.wait_status()
                     return signal.SIGKILL if status is None else status
@@ -203,27 +203,3 @@ class Supervisor:
         self._client.renumber(kind, (number.major, number.minor), (new.major, new.minor))
         self._devices.add((kind, new))
         return new
-
-
-def _forward_signals(signals: int, command: RunningCommand, server: int | None) -> None:
-    """Send the command the signals that arrived, except those of the terminal, which signals the command itself.
-
-    The server is continued if it is stopped: a command that waits for it could not end.
-    """
-    for blocked in libc.read_signals(signals):
-        if not blocked.from_kernel:
-            command.send_signal(blocked.number)
-    if server is not None:
-        os.kill(server, signal.SIGCONT)
-
-
-@contextlib.contextmanager
-def blocked_signals() -> Iterator[int]:
-    """Block the signals to be forwarded; yields a descriptor from which to read them (signalfd(2))."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED_SIGNALS)
-    descriptor = libc.signal_descriptor(FORWARDED_SIGNALS)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -133,11 +133,17 @@ def processes_with(word: str) -> list[int]:
 
 def processes_of(sandbox: subprocess.Popen[str]) -> dict[str, int]:
     """The ids of a sandbox's own processes, by what they are."""
-    children = Path(f"/proc/{sandbox.pid}/task/{sandbox.pid}/children").read_text().split()
+    (supervisor,) = _children(sandbox.pid)
+    children = _children(supervisor)
     names = ("reaper", "server", "init")[-len(children) :]  # in the order in which they are started
-    found = {"supervisor": sandbox.pid, **dict(zip(names, map(int, children), strict=True))}
-    command, *_ = Path(f"/proc/{found['init']}/task/{found['init']}/children").read_text().split()
-    return {**found, "command": int(command)}
+    found = {"front": sandbox.pid, "supervisor": supervisor, **dict(zip(names, children, strict=True))}
+    command, *_ = _children(found["init"])
+    return {**found, "command": command}
+
+
+def _children(process: int) -> list[int]:
+    """The processes that the main thread of a process has started."""
+    return [int(number) for number in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 def version(tool: str) -> str:

@@ -2,7 +2,9 @@
 
     stuck_caller.py KIND FILE
 
-KIND is a key of `CALLS`; FILE belongs to `stuck_files.py`.  Prints "calls" before the call, and its result if it ends.
+KIND is a key of `CALLS`; FILE belongs to `stuck_files.py`.
+
+Prints "opened", waits for a line, makes the call, and prints its result if it ends.
 """
 
 from __future__ import annotations
@@ -85,7 +87,8 @@ CALLS = {
 def main() -> None:
     (call,) = (call for call in CALLS if call.__name__ == sys.argv[1])
     file = os.open(sys.argv[2], os.O_RDWR)
-    print("calls", flush=True)
+    print("opened", flush=True)
+    sys.stdin.readline()
     result = call(file)
     print(result, os.strerror(ctypes.get_errno()), flush=True)
 

@@ -2,8 +2,9 @@
 
     stuck_scene.py KIND [FILE]
 
-KIND is a key of `stuck_caller.CALLS`.  FILE belongs to a `stuck_files.py` outside of the sandbox; without it there is
-one inside.  Prints one line once another process has had its answers, and never ends.
+KIND is a key of `stuck_caller.CALLS`.  FILE belongs to a `stuck_files.py` outside of the sandbox; then this prints
+"opened", makes the call after a line on stdin, and goes on after another one.  Without FILE, the file system is inside.
+Prints one line once another process has had its answers, and never ends.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import stuck_caller
 HERE = Path(__file__).parent
 GET_CONFIG_SIZE = 0xC00C4E04
 CALLS = 20
+FILE_OF_A_DEAD_FILE_SYSTEM = "file_of_a_dead_file_system"
 DELETE_MODULE = {"x86_64": 176}.get(platform.machine(), 106)
 
 
@@ -31,11 +33,16 @@ def main() -> None:
     folder = tempfile.mkdtemp(dir="/run")
     file, files = (outside[0], None) if outside else (f"{folder}/file", serve(folder, what))
     caller = start("stuck_caller.py", kind, file)
-    assert caller.stdout.readline() == "calls\n"
-    if kind == "file_of_a_dead_file_system":
-        if files is not None:
-            files.send_signal(signal.SIGSTOP)
-    elif files is not None:
+    assert caller.stdout.readline() == "opened\n"
+    if files is None:
+        print("opened", flush=True)
+        call(caller, sys.stdin.readline())
+        sys.stdin.readline()
+    elif kind == FILE_OF_A_DEAD_FILE_SYSTEM:
+        files.send_signal(signal.SIGSTOP)
+        call(caller, "\n")
+    else:
+        call(caller, "\n")
         assert files.stdout.readline() == "asked\n"
     ask_the_machine()
     assert caller.poll() is None, "the caller is not stuck"
@@ -51,7 +58,12 @@ def serve(folder: str, what: str) -> subprocess.Popen[str]:
 
 def start(*command: str) -> subprocess.Popen[str]:
     program, *arguments = command
-    return subprocess.Popen([sys.executable, HERE / program, *arguments], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, HERE / program, *arguments], stdin=-1, stdout=-1, text=True)
+
+
+def call(caller: subprocess.Popen[str], line: str) -> None:
+    caller.stdin.write(line)
+    caller.stdin.flush()
 
 
 def ask_the_machine() -> None:

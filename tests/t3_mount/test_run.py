@@ -96,23 +96,27 @@ def test_nothing_outlives_the_supervisor(tag):
     wait_for_end_of(tag)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["server", "init"])
-def test_nothing_outlives_a_supervisor_that_is_killed_right_after_a_fork(number, tag):
-    """It is killed before the new process has asked the kernel for `number` as its parent-death signal."""
+@pytest.mark.parametrize("child", ["supervisor", "server", "init"])
+def test_nothing_outlives_a_process_that_is_killed_right_after_a_fork(child, tag):
+    """It is killed before the new process has asked the kernel for its parent-death signal."""
     script = f"""
         import fcntl, os, select, signal
         from nvdimmfs.cli.main import main
         from nvdimmfs.sandbox import libc
-        supervisor, die_with_parent = os.pidfd_open(os.getpid()), libc.die_with_parent
+        die_with_parent = libc.die_with_parent
         bell, rope = os.pipe()
-        fcntl.fcntl(bell, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(bell, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(bell, fcntl.F_SETFL, os.O_ASYNC)
-        def ask_late(number, *others):
-            if number == {number}:
+        fcntl.fcntl(bell, fcntl.F_SETOWN, os.getpid())
+        children = {{signal.SIGTERM: ["server"], signal.SIGKILL: ["supervisor", "init"]}}
+        def ask_late(number, parent):
+            child = children[number].pop(0)
+            if child == "{child}":
                 os.write(rope, b"x")
-                select.select([supervisor], [], [])
-            die_with_parent(number, *others)
+                select.select([parent], [], [])
+            elif child == "supervisor":
+                fcntl.fcntl(bell, fcntl.F_SETOWN, os.getpid())
+            die_with_parent(number, parent)
         libc.die_with_parent = ask_late
         main(["run", "--", "sleep", "1000"])
     """
@@ -173,9 +177,10 @@ def test_a_stopped_sandbox_holds_no_store_for_ever_and_is_waited_for_again(new_m
 
     assert process.stdout.readline() == "started\n"
     assert seen() == "there"
-    process.send_signal(signal.SIGSTOP)
+    supervisor = processes_of(process)["supervisor"]
+    os.kill(supervisor, signal.SIGSTOP)
     assert mount.sh("echo namespace0.0 > sys/bus/nd/drivers/nd_pmem/unbind").returncode == 0
-    process.send_signal(signal.SIGCONT)
+    os.kill(supervisor, signal.SIGCONT)
     wait_until(lambda: "acts again" in mount.log.read_text())
     for driver, expected in [("bind", "there"), ("unbind", "gone")] * 3:
         assert mount.sh(f"echo namespace0.0 > sys/bus/nd/drivers/nd_pmem/{driver}").returncode == 0
@@ -214,7 +219,8 @@ def test_a_stopped_sandbox_does_not_block_writers_for_ever(new_mount, tag):
     mount.may_log_warnings = True
     process = start("sh", "-c", "echo ready; sleep 1000", options=("--attach", mount.directory), env=tagged(tag))
     assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGSTOP)
+    supervisor = processes_of(process)["supervisor"]
+    os.kill(supervisor, signal.SIGSTOP)
     (mount.directory / "sys/bus/nd/drivers/nd_pmem/unbind").write_text("namespace0.0")
     process.kill()
     process.communicate()

@@ -103,7 +103,7 @@ def _next_line(process: subprocess.Popen[str]) -> str:
 
 
 def _open_and_threads(process: subprocess.Popen[str]) -> int:
-    folder = Path(f"/proc/{process.pid}")
+    folder = Path(f"/proc/{sandboxes.processes_of(process)['supervisor']}")
     return len(os.listdir(folder / "fd")) + len(os.listdir(folder / "task"))  # noqa: PTH208  # names only
 
 

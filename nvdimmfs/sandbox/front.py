@@ -1,0 +1,64 @@
+"""The front: the process that the user has started and waits for, and that nothing can keep from ending.
+
+A thread of the supervisor can wait in the kernel where no signal ends it: for a page of a caller's memory that a FUSE
+file system is writing back, and never confirms.  A process exits only with its last thread.  So the supervisor is a
+child of the front, which exits when the supervisor has reported the result.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import struct
+from collections.abc import Callable
+
+from nvdimmfs.sandbox import libc
+from nvdimmfs.sandbox.signals import blocked_signals, forward_signals
+
+#: How long the supervisor may take to exit after its report, in seconds.
+_LONGEST_EXIT = 1.0
+
+_REPORT = struct.Struct("=i")
+
+
+def run_behind_front(work: Callable[[], int]) -> int:
+    """Call a function in a child, and return its result in both processes: in the child at once, then in this one.
+
+    Args:
+        work: returns a wait(2) status.
+
+    Returns:
+        In this process, the status of the child itself if it ended before `work` returned.
+    """
+    reports, report = os.pipe()
+    front = os.pidfd_open(os.getpid())
+    with blocked_signals() as signals:
+        child = os.fork()
+        if child:
+            os.close(report)
+            os.close(front)
+            return _wait(child, reports, signals)
+    os.close(reports)
+    libc.die_with_parent(signal.SIGKILL, front)
+    status = work()
+    os.write(report, _REPORT.pack(status))
+    os.close(report)
+    return status
+
+
+def _wait(child: int, reports: int, signals: int) -> int:
+    """Forward signals to the child until it has reported or ended, and return the status."""
+    process = os.pidfd_open(child)
+    poll = select.poll()
+    for descriptor in (reports, signals):
+        poll.register(descriptor, select.POLLIN)
+    while reports not in (ready := dict(poll.poll())):
+        if signals in ready:
+            forward_signals(signals, process)
+    reported = os.read(reports, _REPORT.size)
+    if reported:
+        status = int(_REPORT.unpack(reported)[0])
+        select.select([process], [], [], _LONGEST_EXIT)
+        return status
+    return os.waitpid(child, 0)[1]

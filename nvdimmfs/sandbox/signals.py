@@ -1,0 +1,48 @@
+"""The signals that are passed on to the command."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+
+from nvdimmfs.sandbox import libc
+
+#: Signals that the front and the supervisor block and forward.
+FORWARDED_SIGNALS = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGWINCH,
+    signal.SIGCONT,
+)
+
+
+def forward_signals(signals: int, process: int) -> None:
+    """Send a process the signals that arrived, except those of the terminal, which signals the process itself.
+
+    Args:
+        signals: the descriptor from `blocked_signals`.
+        process: a descriptor of the process (pidfd_open(2)).
+    """
+    for blocked in libc.read_signals(signals):
+        if not blocked.from_kernel:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(process, blocked.number)
+
+
+@contextlib.contextmanager
+def blocked_signals() -> Iterator[int]:
+    """Block the signals to be forwarded; yields a descriptor from which to read them (signalfd(2))."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED_SIGNALS)
+    descriptor = libc.signal_descriptor(FORWARDED_SIGNALS)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
