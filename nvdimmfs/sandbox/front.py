@@ -60,5 +60,6 @@ def _wait(child: int, reports: int, signals: int) -> int:
     if reported:
         status = int(_REPORT.unpack(reported)[0])
         select.select([process], [], [], _LONGEST_EXIT)
+        os.waitpid(child, os.WNOHANG)  # so that its processor time counts as this process's
         return status
     return os.waitpid(child, 0)[1]

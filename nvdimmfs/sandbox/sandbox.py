@@ -11,6 +11,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from nvdimmfs.errors import KernelError
 from nvdimmfs.sandbox import libc, namespaces
 from nvdimmfs.sandbox.closed_disks import ClosedDisks
 from nvdimmfs.sandbox.command import start
@@ -96,7 +97,7 @@ def run_sandbox(request: RunRequest) -> int:
         stack.callback(lambda: unmount_disks(dev.disks, proc))
         if server is not None:
             stack.callback(os.kill, server, signal.SIGCONT)  # if it is stopped, it cannot write what disks still hold
-        uevents = stack.enter_context(UeventSender()) if sends_uevents else None
+        uevents = stack.enter_context(_uevent_sender()) if sends_uevents else None
         supervisor = stack.enter_context(contextlib.closing(Supervisor(client, dev, view, proc, uevents)))
         supervisor.watch()
         supervisor.create_nodes(MACHINE / "sys")
@@ -172,6 +173,14 @@ def _pinned_machine(mount: Path) -> Iterator[Path]:
                 "or an older nvdimmfs mounted it"
             )
         yield path
+
+
+def _uevent_sender() -> UeventSender:
+    with step("send uevents"):
+        try:
+            return UeventSender()
+        except KernelError as failure:
+            raise OSError(failure.errno, os.strerror(failure.errno)) from failure
 
 
 def _connect() -> ControlClient:

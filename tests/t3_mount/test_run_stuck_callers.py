@@ -28,6 +28,7 @@ def test_others_are_answered_and_the_sandbox_ends(call, number, tag):
     finally:
         process.kill()
         process.communicate()
+        wait_for_end_of(tag)
 
 
 @needs_root  # to unmount
