@@ -182,6 +182,7 @@ class Journal:
         """
         if self._end == FIRST_RECORD:
             return
+        self.require_working()
         if self.durable:
             for media in self._places:
                 media.file.flush()
@@ -206,7 +207,8 @@ class Journal:
         """
         media.file.flush()
         if not self.durable and self._file >= 0:
-            self.start_again()
+            if self._failure is None:
+                self.start_again()
             os.fdatasync(self._file)
 
     def order_power_cut(self, writes: int | None) -> None:
@@ -222,11 +224,14 @@ class Journal:
         if self._failure is None and media in self._places:
             self.start_again()
 
-    def close(self) -> None:
-        """Remove the file, once all media are closed.  It stays if a transaction could not be completed."""
+    def close(self, *, keep: bool = False) -> None:
+        """Remove the file, once all media are closed.  OSError.
+
+        It stays if a transaction could not be completed, and with `keep`.
+        """
         if self._file < 0:
             return
-        if self._failure is None:
+        if self._failure is None and not keep:
             _remove(self._path, self._file)
         os.close(self._file)
         self._file = -1

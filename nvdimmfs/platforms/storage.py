@@ -6,7 +6,7 @@ import fcntl
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from nvdimmfs.formats.label import LABEL_SIZES_BY_VERSION
@@ -106,15 +106,15 @@ class Storage(ABC):
         """Open a medium for a range that has none yet."""
 
     def close(self) -> None:
-        """Flush and close every medium."""
-        while self._media:
-            _, media = self._media.popitem()
-            media.flush()
-            media.close()
-        while self._label_areas:
-            _, area = self._label_areas.popitem()
-            area.flush()
-            area.close()
+        """Flush and close every medium.  OSError when the host refuses one; all are closed nevertheless."""
+        media = (*self._media.values(), *self._label_areas.values())
+        self._media.clear()
+        self._label_areas.clear()
+        with ExitStack() as closing:
+            for each in media:
+                closing.callback(each.close)
+            for each in media:
+                closing.callback(each.flush)  # all before the first is closed
 
 
 class MemoryStorage(Storage):
@@ -289,6 +289,10 @@ class FolderStorage(Storage):
         self._list.unlink()
 
     def close(self) -> None:
-        super().close()
-        self._journal.close()
-        os.close(self._lock)
+        is_written = False
+        try:
+            super().close()
+            is_written = True
+        finally:
+            self._journal.close(keep=not is_written)
+            os.close(self._lock)

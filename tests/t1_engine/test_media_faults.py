@@ -32,11 +32,14 @@ from media_cuts import (
     write,
 )
 from poke import DEBUG, Hands
+from replay import InProcess
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.media import journal
 from nvdimmfs.media.base import MediaError
+from nvdimmfs.media.file import FileMedia
 from nvdimmfs.media.journal import Journal
 from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.nd.label import LabelStorage
@@ -217,6 +220,49 @@ def test_a_journal_that_cannot_grow_starts_again(tmp_path: Path, monkeypatch: py
     hands = booted(TWO_DIMMS, tmp_path)
     assert hands.read(f"{hands.device(NS)}/alt_name") == "name 199\n"
     hands.machine.close()
+
+
+def test_a_host_that_fails_at_the_end_keeps_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each medium that cannot be flushed may have lost writes that the journal still has."""
+    stage = Stage("alt_name", tmp_path)
+    stage.last(stage.hands)
+    expected = stage.content()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", refused)
+        with pytest.raises(OSError, match="Input/output error"):
+            stage.hands.machine.close()
+    for image in stage.folder.glob("labels-*.img"):
+        image.write_bytes(bytes(image.stat().st_size))  # what the host has lost
+    assert (stage.folder / ".journal").exists()
+    assert content(stage.folder).items() <= expected.items()
+    assert content(stage.folder)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_failed_journal_forgets_nothing(
+    durable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_watch: Any
+) -> None:
+    """fsync(2) and an order of a power cut leave the record alone that only the next mount can complete."""
+    log_watch.expect("the journal keeps writes that failed")
+    machine = Machine.described(TWO_DIMMS, tmp_path, clock="steps", durable=durable)
+    hands = Hands(machine, InProcess.of(machine.system))
+    for act in create(0):
+        act(hands)
+    with monkeypatch.context() as patch:
+        patch.setattr(FileMedia, "write", refused)
+        write(f"{NS}/alt_name", "kept")(hands)
+    for area in machine.storage._label_areas.values():
+        area.flush()
+    with pytest.raises(OSError, match="could not be completed"):
+        hands.write(f"{DEBUG}/power_cut", "1")
+    machine.close()
+    hands = booted(TWO_DIMMS, tmp_path)
+    assert hands.read(f"{hands.device(NS)}/alt_name") == "kept\n"
+    hands.machine.close()
+
+
+def refused(*_arguments: object) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 class TestReplay:
