@@ -370,6 +370,8 @@ class JournaledMedia(StoredMedia):
         self.file.zero(offset, length)
 
     def contents(self) -> Iterator[tuple[int, bytes | bytearray]]:
+        """As the base class.  EIO as `Journal.require_working`."""
+        self._journal.require_working()
         assert not self.waiting, "a transaction ends before the next request"
         return self.file.contents()
 

@@ -47,7 +47,11 @@ def hands():
 def test_the_folder_is_for_its_owner_and_has_every_file(hands):
     root = hands.machine.system.sys
     assert stat.S_IMODE(root.find("kernel/debug").mode) == 0o700
-    assert {node.name: stat.S_IMODE(node.mode) for node in root.find(DEBUG)} == {**FILES, "control": 0o600}
+    assert {node.name: stat.S_IMODE(node.mode) for node in root.find(DEBUG)} == {
+        **FILES,
+        "control": 0o600,
+        "saved": 0o400,
+    }
 
 
 def test_looking_changes_nothing_and_takes_no_time(hands):

@@ -255,6 +255,8 @@ def test_a_failed_journal_forgets_nothing(
         area.flush()
     with pytest.raises(OSError, match="could not be completed"):
         hands.write(f"{DEBUG}/power_cut", "1")
+    with pytest.raises(OSError, match="could not be completed"):
+        next(iter(machine.storage.label_areas.values())).contents()
     machine.close()
     hands = booted(TWO_DIMMS, tmp_path)
     assert hands.read(f"{hands.device(NS)}/alt_name") == "kept\n"
