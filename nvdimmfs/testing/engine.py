@@ -34,6 +34,9 @@ from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS, UserMemory
 #: A path below the machine's root: `sys/bus/nd` as below a mount, or `/sys/bus/nd` as in a sandbox.
 AnyPath: TypeAlias = str | os.PathLike[str]
 
+#: What `Engine.write` can write.
+Value: TypeAlias = str | bytes | bytearray | memoryview | int
+
 #: How much one read(2) requests, bytes.
 _CHUNK = 1 << 20
 
@@ -126,13 +129,13 @@ class Engine:
         with self._request(path) as name, self._opened(name, os.O_RDONLY) as file:
             return b"".join(_pieces(file, offset, size))
 
-    def write(self, path: AnyPath, value: str | bytes | int, offset: int = 0) -> int:
+    def write(self, path: AnyPath, value: Value, offset: int = 0) -> int:
         """Open a file, write to it once, close it, and return how many bytes were written.
 
-        A text is written in UTF-8 and as it is, without a newline; a number is written in decimal.  Path.write_text()
-        would write a second time after a refusal, when Python closes the file.
+        A text is written in UTF-8 and as it is, without a newline; a number is written in decimal, a truth value as 1
+        or 0.  Path.write_text() would write a second time after a refusal, when Python closes the file.
         """
-        data = value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
+        data = _data(value)
         with self._request(path) as name, self._opened(name, os.O_WRONLY) as file:
             return file.write(offset, data) if data else 0
 
@@ -246,6 +249,8 @@ class Engine:
         """Answer a request for a path, whose text the context receives; OSError for a refusal."""
         name = os.fspath(path)
         with self._turn(), as_os_error(name):
+            if not name:
+                raise KernelError(errno.ENOENT, "the path is empty")
             yield name
 
     def _node(self, path: str, *, follow_last: bool = True) -> Node:
@@ -268,6 +273,17 @@ class Engine:
                 if device.name == name:
                     return device
         raise KernelError(errno.ENOTTY, f"{self._node(path).path} is not a device")
+
+
+def _data(value: Value) -> bytes:
+    """The bytes of a value to write.  TypeError for a value of another type."""
+    if isinstance(value, str):
+        return value.encode(errors="surrogateescape")
+    if isinstance(value, int):
+        return str(int(value)).encode()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    raise TypeError(f"a {type(value).__name__} cannot be written; write a text, bytes or a number")
 
 
 def _pieces(file: OpenFile, offset: int, size: int | None) -> Iterator[bytes]:

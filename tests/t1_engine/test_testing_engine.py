@@ -78,12 +78,23 @@ class TestFiles:
         assert refusal.value.errno == errno.ENOSPC
         assert engine.write("dev/pmem0", b"", size) == 0
 
+    @pytest.mark.parametrize("value", [1, True, "1", b"1", bytearray(b"1"), memoryview(b"1")])
+    def test_what_can_be_written(self, engine, value):
+        path = f"{ND}/devices/namespace0.0/force_raw"
+        assert engine.write(path, value) == 1
+        assert engine.read(path) == "1\n"
+
+    def test_what_cannot_be_written(self, engine):
+        with pytest.raises(TypeError, match="a float cannot be written"):
+            engine.write(f"{ND}/devices/namespace0.0/force_raw", 1.0)
+
     def test_names_and_links(self, engine):
         assert engine.ls() == ["dev", "proc", "sys"]
         assert engine.readlink(f"{ND}/devices/region0") == "../../../devices/platform/e820_pmem/ndbus0/region0"
         assert engine.exists(f"{ND}/devices/region0/size")
         assert not engine.exists(f"{ND}/devices/region1")
         assert not engine.exists(f"{ND}/devices/region0/size/x")
+        assert not engine.exists("")
 
     def test_status(self, engine):
         attribute = engine.stat(f"{ND}/devices/region0/size")
@@ -97,6 +108,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("call", "path", "kind"),
         [
+            ("read", "", FileNotFoundError),
+            ("ls", "", FileNotFoundError),
             ("read", f"{ND}/devices/region9/size", FileNotFoundError),
             ("read", f"{ND}/devices", IsADirectoryError),
             ("write", f"{ND}/devices", IsADirectoryError),
