@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import errno
 from pathlib import Path
 
-from nvdimmfs.cli.errors import MISUSED, CommandError, daemon_was_killed, one_line
+from nvdimmfs.cli.errors import MISUSED, CommandError, one_line
+from nvdimmfs.cli.places import reading
 from nvdimmfs.dumps.difference import differences
 from nvdimmfs.dumps.dump import rows_of_place
 from nvdimmfs.dumps.text import DumpError, Row
@@ -36,9 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _rows(place: str) -> list[Row]:
     """The rows of an argument.  CommandError."""
     try:
-        return rows_of_place(Path(place))
+        with reading(place):
+            return rows_of_place(Path(place))
     except DumpError as error:
         raise CommandError(str(error), TROUBLE) from None
-    except OSError as error:
-        reason = daemon_was_killed(place) if error.errno == errno.ENOTCONN else error
-        raise CommandError(one_line(reason), TROUBLE) from None
+    except (CommandError, OSError) as error:
+        raise CommandError(one_line(error), TROUBLE) from None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import errno
 from pathlib import Path
 
-from nvdimmfs.cli.errors import CommandError, daemon_was_killed
+from nvdimmfs.cli.errors import CommandError
+from nvdimmfs.cli.places import reading
 from nvdimmfs.dumps.dump import dump_of_folder
 from nvdimmfs.dumps.text import DumpError
 
@@ -20,13 +20,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the dump."""
     try:
-        text = dump_of_folder(Path(arguments.directory))
+        with reading(arguments.directory):
+            text = dump_of_folder(Path(arguments.directory))
     except DumpError as error:
         raise CommandError(str(error)) from None
-    except OSError as error:
-        if error.errno == errno.ENOTCONN:
-            raise daemon_was_killed(arguments.directory) from None
-        raise
     if arguments.output is None:
         print(text, end="")
     else:

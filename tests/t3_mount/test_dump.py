@@ -41,6 +41,9 @@ def test_what_cannot_be_read(new_mount, command, tmp_path):
         assert reason in refusal(cli(command, place, *second), status)
     mount = new_mount(MACHINE, "--memmap", "64M!4G")
     mount.may_log_warnings = True
+    mount.kill(signal.SIGSTOP)
+    for place in (mount.directory, mount.directory / "sys"):
+        assert "stopped" in refusal(cli(command, place, *second), status)
     mount.kill(signal.SIGKILL)
     assert "umount" in refusal(cli(command, mount.directory, *second), status)
 

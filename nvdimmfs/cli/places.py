@@ -1,0 +1,36 @@
+"""Folders that commands read: where a machine may be mounted, and its daemon may not answer."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from nvdimmfs.cli.errors import daemon_does_not_answer, daemon_was_killed
+from nvdimmfs.cli.mount_table import Mount, mount_at
+from nvdimmfs.fuse.daemon_identity import daemon_pid
+
+
+@contextlib.contextmanager
+def reading(folder: str) -> Iterator[None]:
+    """Read a folder in this context.  CommandError when it is in a mount of nvdimmfs whose daemon does not answer."""
+    mount = _mount_of(folder)
+    place = folder if mount is None else mount.mountpoint
+    try:
+        if mount is not None and mount.ours:
+            daemon_pid(mount.mountpoint, mount.device)
+        yield
+    except TimeoutError:
+        raise daemon_does_not_answer(place) from None
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            raise daemon_was_killed(place) from None
+        raise
+
+
+def _mount_of(folder: str) -> Mount | None:
+    """The mount that a path leads into, by its text: to follow links in it would access the mount."""
+    path = Path(os.path.abspath(folder))  # noqa: PTH100  # resolve() would access the folder
+    return next(filter(None, map(mount_at, (path, *path.parents))), None)
