@@ -24,11 +24,6 @@ BLOCK_SIZE = 4096
 #: Bits of the generation in a file handle of FUSE (fuse_encode_fh, fs/fuse/inode.c, Linux 6.1).
 _GENERATION_BITS = 32
 
-#: For how long a thread that was answered with ESTALE is taken to walk its path again, in seconds, and of how many such
-#: threads to keep account.
-_WALK_SECONDS = 5.0
-_WALKS = 256
-
 #: The unit of st_blocks, which does not depend on st_blksize (stat(2)).
 STAT_BLOCK = 512
 
@@ -61,7 +56,6 @@ class Inode:
         atime_ns, mtime_ns, ctime_ns: the time of the first lookup, as in kernfs, or the time that utimensat(2) set.
             O_TRUNC and writes to a device's bytes update mtime and ctime, too.
         lookups: FUSE's lookup count: how many references the kernel has received and not yet forgotten.
-        finder: the id of the thread that looked it up last, if that thread was walking a path again; otherwise 0.
         xattrs: extended attributes that user space set.
         entry: the attributes in FUSE's form; None when they have to be built anew.
     """
@@ -73,7 +67,6 @@ class Inode:
     mtime_ns: int
     ctime_ns: int
     lookups: int = 0
-    finder: int = 0
     xattrs: dict[bytes, bytes] = attrs.field(factory=dict)
     entry: EntryAttributes | None = None
 
@@ -111,7 +104,6 @@ class Inodes:
         self.uid = os.getuid()
         self.unreachable: dict[InodeT, CachedName] = {}
         self.stale_names: dict[InodeT, CachedName] = {}
-        self._walks: dict[int, float] = {}
         self._cache_timeout = cache_timeout
         # A file handle (name_to_handle_at) of an earlier mount must not lead to the node that has its number here.
         self._generation = secrets.randbits(_GENERATION_BITS)
@@ -126,35 +118,17 @@ class Inodes:
             raise FUSEError(errno.ESTALE)
         return inode
 
-    def reached(self, number: InodeT, thread: int) -> Inode:
-        """The inode with that number, for a request of a thread that may have come by a path.
+    def reached(self, number: InodeT) -> Inode:
+        """The inode with that number, for a request that may have come by a path.
 
         For one that is unreachable, ENOENT; or ESTALE when its name leads to another node by now.  The kernel then
         walks the path again and looks every name up anew (retry_estale, include/linux/namei.h; LOOKUP_REVAL in
         fuse_dentry_revalidate, fs/fuse/dir.c; Linux 6.1), which takes no lock that a listing of the directory holds.
         """
         name = self.unreachable.get(number)
-        if name is None:
-            return self[number]
-        if not name.is_taken or (thread and self[number].finder == thread):  # the kernel walks again only once
-            raise FUSEError(errno.ENOENT)
-        self._walks[thread] = time.monotonic()
-        if len(self._walks) > _WALKS:
-            del self._walks[next(iter(self._walks))]
-        raise FUSEError(errno.ESTALE)
-
-    def found(self, inode: Inode, thread: int) -> EntryAttributes:
-        """What a lookup returns.
-
-        The kernel must not cache what a thread finds that walks its path again.  So a request of that thread for the
-        node, once it is unreachable, belongs to the same walk, during which the node was there and was not.
-        """
-        inode.lookups += 1
-        if time.monotonic() - self._walks.get(thread, -_WALK_SECONDS) < _WALK_SECONDS:
-            inode.finder = thread
-            return self.uncached_entry(inode)
-        inode.finder = 0
-        return self.entry(inode)
+        if name is not None:
+            raise FUSEError(errno.ESTALE if name.is_taken else errno.ENOENT)
+        return self[number]
 
     def __len__(self) -> int:
         return len(self._inodes)

@@ -172,7 +172,9 @@ class Operations(pyfuse3.Operations):
         node = self.inodes.directory(parent_inode).get(name.decode(errors="surrogateescape"))
         if node is None:
             raise FUSEError(errno.ENOENT)
-        return self.inodes.found(self.inodes.of(node), ctx.pid)
+        inode = self.inodes.of(node)
+        inode.lookups += 1
+        return self.inodes.entry(inode)
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         for number, lookups in inode_list:
@@ -183,7 +185,7 @@ class Operations(pyfuse3.Operations):
         """Also the answer to fstat(2), which looks the same: a thread is taken to ask for what it has open."""
         if inode in self.inodes.unreachable and self._has_open(ctx.pid, inode):
             return self.inodes.entry(self.inodes[inode])
-        return self.inodes.entry(self.inodes.reached(inode, ctx.pid))
+        return self.inodes.entry(self.inodes.reached(inode))
 
     def _has_open(self, thread: int, inode: InodeT) -> bool:
         opened: list[OpenFile | OpenDirectory] = [*self._files.values(), *self._directories.values()]
@@ -199,7 +201,7 @@ class Operations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> EntryAttributes:
         """Set the attributes, except the size: a new size only updates mtime."""
-        target = self.inodes.reached(inode, ctx.pid) if fh is None else self.inodes[inode]
+        target = self.inodes.reached(inode) if fh is None else self.inodes[inode]
         if fields.update_mode:
             target.node.mode = stat.S_IFMT(target.node.mode) | stat.S_IMODE(attr.st_mode)
         if fields.update_uid:
@@ -217,7 +219,7 @@ class Operations(pyfuse3.Operations):
 
     @fuse_handler
     def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
-        node = self.inodes.reached(inode, ctx.pid).node
+        node = self.inodes.reached(inode).node
         if not isinstance(node, Symlink):
             raise FUSEError(errno.EINVAL)
         return node.text.encode(errors="surrogateescape")
@@ -251,7 +253,7 @@ class Operations(pyfuse3.Operations):
         It lists name by name, and caches each one only after it was copied to that user's memory, however late.  By
         then the node may have left the tree.
         """
-        self.inodes.reached(inode, ctx.pid)
+        self.inodes.reached(inode)
         handle = next(self._numbers)
         may_cache = ctx.uid == self.inodes.uid
         self._directories[handle] = OpenDirectory(
@@ -279,7 +281,6 @@ class Operations(pyfuse3.Operations):
             if not pyfuse3.readdir_reply(token, name, entry(inode), position + len(dots) + 1):
                 return
             inode.lookups += 1
-            inode.finder = 0
 
     @fuse_handler
     def releasedir(self, fh: FileHandleT) -> None:
@@ -297,7 +298,7 @@ class Operations(pyfuse3.Operations):
     @fuse_handler
     def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         """O_TRUNC updates mtime, and truncates nothing."""
-        target = self.inodes.reached(inode, ctx.pid)
+        target = self.inodes.reached(inode)
         opened = open_node(target.node, flags)
         opened.opener = ctx.pid
         if flags & os.O_TRUNC:
@@ -464,7 +465,7 @@ class Operations(pyfuse3.Operations):
         _check_xattr_name(name)
         if not name.startswith(_STORED_XATTRS):
             raise FUSEError(errno.ENOTSUP)
-        self.inodes.reached(inode, ctx.pid).xattrs[name] = value
+        self.inodes.reached(inode).xattrs[name] = value
 
     @fuse_handler
     def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
@@ -474,7 +475,7 @@ class Operations(pyfuse3.Operations):
         _check_xattr_name(name)
         if not name.startswith(_XATTR_NAMESPACES):
             raise FUSEError(errno.ENOTSUP)
-        value = self.inodes.reached(inode, ctx.pid).xattrs.get(name)
+        value = self.inodes.reached(inode).xattrs.get(name)
         if value is None:
             raise FUSEError(errno.ENODATA)
         return value
@@ -482,7 +483,7 @@ class Operations(pyfuse3.Operations):
     @fuse_handler
     def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
         """Lists trusted.* only for root."""
-        names = self.inodes.reached(inode, ctx.pid).xattrs
+        names = self.inodes.reached(inode).xattrs
         return [name for name in names if ctx.uid == 0 or not name.startswith(b"trusted.")]
 
     @fuse_handler
@@ -490,7 +491,7 @@ class Operations(pyfuse3.Operations):
         _check_xattr_name(name)
         if not name.startswith(_STORED_XATTRS):
             raise FUSEError(errno.ENOTSUP)
-        if self.inodes.reached(inode, ctx.pid).xattrs.pop(name, None) is None:
+        if self.inodes.reached(inode).xattrs.pop(name, None) is None:
             raise FUSEError(errno.ENODATA)
 
 

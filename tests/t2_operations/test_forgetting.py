@@ -6,7 +6,6 @@ import errno
 import math
 import os
 import threading
-from types import SimpleNamespace
 
 import pyfuse3
 import pytest
@@ -165,34 +164,6 @@ def test_a_name_is_left_while_a_directory_is_open_and_leads_nowhere(ask):
     trio.run(ask.operations.kernel_cache.invalidate_postponed)
     assert not ask.operations.kernel_cache.has_postponed
     assert ("name", ask.inode("sys/devices"), b"zero") in ask.invalidator.calls
-
-
-def test_a_thread_that_walks_again_is_not_sent_back_twice(ask):
-    """The kernel walks again only once.  A node that left in the meantime was there and was not during the walk."""
-    thread, other = (SimpleNamespace(uid=os.getuid(), pid=pid) for pid in (1, 2))
-    devices = ask.inode("sys/devices")
-    device = ask.inode("sys/devices/zero")
-    ask("opendir", ROOT, CONTEXT)
-    ask.write("sys/hotplug", b"replace zero")
-    assert ask.errno("getattr", device, thread) == errno.ESTALE
-    again = ask("lookup", devices, b"zero", thread)
-    assert (again.entry_timeout, again.attr_timeout) == (0, 0)
-    ask.write("sys/hotplug", b"replace zero")
-    assert ask.errno("getattr", again.st_ino, thread) == errno.ENOENT
-    assert ask.errno("getattr", again.st_ino, other) == errno.ESTALE
-
-
-def test_a_node_that_another_thread_found_as_well_may_be_cached_and_sends_back(ask):
-    thread, other = (SimpleNamespace(uid=os.getuid(), pid=pid) for pid in (1, 2))
-    devices = ask.inode("sys/devices")
-    device = ask.inode("sys/devices/zero")
-    ask("opendir", ROOT, CONTEXT)
-    ask.write("sys/hotplug", b"replace zero")
-    assert ask.errno("getattr", device, thread) == errno.ESTALE
-    again = ask("lookup", devices, b"zero", thread)
-    assert ask("lookup", devices, b"zero", other).entry_timeout > 0
-    ask.write("sys/hotplug", b"replace zero")
-    assert ask.errno("getattr", again.st_ino, thread) == errno.ESTALE
 
 
 def test_a_node_stays_unreachable_until_all_who_followed_its_name_have_asked_for_it(ask):
