@@ -54,6 +54,20 @@ VALUES = {
 #: Folders of attributes below a device's own.
 GROUPS = {"security", "nfit", "firmware", "dax_region", "queue", "trace"}
 
+#: What can be plugged in.
+PLUGS = (
+    "dimm size=16M",
+    "dimm size=64M label=128K initialised=1.1",
+    "dimm size=1G label=1K initialised=1.2 node=0",
+    "dimm size=17M handle=9",
+    "[[bus.dimm]]\nsize='32M'\nflags=['not_armed']\n[[bus.range]]\ndimms=['0x1', '0x3']\n",
+    "bus.range = [{ dimms = [{ dimm = '0x1', size = '2M' }] }]",
+    (
+        "[[bus.dimm]]\nname='n'\nsize='64M'\nlabel={ initialised='1.2' }\n[[bus.range]]\ndimms=['n']\n"
+        "[[bus.range.namespace]]\nuuid='00000007-1111-2222-3333-444444444444'\nsize='32M'\n"
+    ),
+)
+
 
 class Chooser:
     """Chooses steps by what the machine has now."""
@@ -82,6 +96,7 @@ class Chooser:
             self._become_ram,
             self._restore,
             self._reload,
+            self._plug,
         )
 
     def _single(self) -> Step | None:
@@ -142,6 +157,10 @@ class Chooser:
         yield self._set(name, "size", str(region.align * self._chance.choice((0, 1, 1, 2, 3, 4, 8))))
         if self._chance.random() < 0.7:
             yield self._driver("nd_pmem", "bind", name)
+
+    def _plug(self) -> Iterator[Step]:
+        """Plug in a DIMM, a range over an old one, or something that is refused."""
+        yield Write("sys/kernel/debug/nvdimmfs/plug", self._chance.choice(PLUGS))
 
     def _take_down(self) -> Iterator[Step]:
         """Unbind a personality, and maybe have it let go of its namespace."""
