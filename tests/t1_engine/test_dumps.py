@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvdimmfs.dumps.difference import differences
@@ -64,6 +65,17 @@ class TestText:
             list(rows_of(text, "x.dump"))
         assert str(error.value).startswith("x.dump: ")
         assert "\n" not in str(error.value)
+
+    @settings(max_examples=40)
+    @given(st.lists(ROWS, max_size=5, unique_by=lambda row: row.path), st.data())
+    def test_a_damaged_dump_is_read_or_refused(self, given_rows, data):
+        text = text_of(given_rows)
+        for _ in range(data.draw(st.integers(1, 4))):
+            place = data.draw(st.integers(0, len(text)))
+            end = place + data.draw(st.integers(0, 3))
+            text = text[:place] + data.draw(st.text(max_size=3)) + text[end:]
+        with contextlib.suppress(DumpError):
+            assert all(row.text.isascii() for row in rows_of(text, "test"))
 
 
 class TestDifferences:
