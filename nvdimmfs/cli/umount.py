@@ -131,6 +131,8 @@ def _ask_helper(mountpoint: Path, *, lazy: bool) -> int:
 def _wait_for_exit(daemon: int, process: int, mountpoint: Path) -> None:
     """Wait until a daemon has exited.  CommandError when it is stopped, or sleeps and does nothing.
 
+    It does the latter while another mount namespace, such as a container's, has a private copy of the mount.
+
     Args:
         daemon: its pidfd.
         process: its id.
@@ -149,4 +151,7 @@ def _wait_for_exit(daemon: int, process: int, mountpoint: Path) -> None:
                 f"it exits when it goes on (`kill -CONT {process}`)"
             )
         if idle >= _IDLE_LOOKS:
-            raise CommandError(f"{mountpoint} is unmounted, but its daemon (process {process}) has not exited yet")
+            raise CommandError(
+                f"{mountpoint} is unmounted, but its daemon (process {process}) has not exited: "
+                f"a container may still have the mount (`kill {process}` ends it there, too)"
+            )
