@@ -8,9 +8,7 @@ Importing this package loads nothing else: each name loads its module when it is
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # a type checker takes it for True; the module typing would cost more than all else here
 if TYPE_CHECKING:
     from nvdimmfs.testing.controls import Clock, Modules, Pending
     from nvdimmfs.testing.engine import Engine
@@ -32,6 +30,8 @@ _MODULES = {
 
 def __getattr__(name: str) -> object:
     """Load the module of a name (PEP 562)."""
+    import importlib
+
     module = _MODULES.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
