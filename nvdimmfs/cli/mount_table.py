@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 import os
@@ -48,6 +49,16 @@ def mount_at(directory: Path) -> Mount | None:
 def is_mounted_elsewhere(mount: Mount) -> bool:
     """Whether the file system of a mount that was removed is still mounted elsewhere."""
     return any(other.device == mount.device for other in _mounts())
+
+
+def process_with(mount: Mount) -> int | None:
+    """A process in whose mount namespace the file system of a mount still is, by a copy; None when none can be seen."""
+    for process in filter(str.isdecimal, os.listdir("/proc")):  # noqa: PTH208  # names alone
+        table = Path("/proc", process, "mountinfo")
+        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
+            if any(other.device == mount.device for other in _mounts(table)):
+                return int(process)
+    return None
 
 
 def require_free(directory: Path) -> None:
@@ -123,10 +134,10 @@ def _occupied(mount: Mount) -> str:
             return f"{mount.mountpoint} is already a mount of nvdimmfs"
 
 
-def _mounts() -> list[Mount]:
+def _mounts(table: Path = _MOUNT_TABLE) -> list[Mount]:
     """The mounts.  Only a newline ends a line: the kernel escapes no other control character in a name."""
-    table = _MOUNT_TABLE.read_bytes().decode(errors="surrogateescape")
-    return [_parse(line) for line in table.split("\n") if line]
+    text = table.read_bytes().decode(errors="surrogateescape")
+    return [_parse(line) for line in text.split("\n") if line]
 
 
 def _parse(line: str) -> Mount:

@@ -9,19 +9,21 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from nvdimmfs.cli.errors import CommandError
-from nvdimmfs.cli.mount_table import Mount, absolute, is_mounted_elsewhere, mount_at
+from nvdimmfs.cli.mount_table import Mount, absolute, is_mounted_elsewhere, mount_at, process_with
 from nvdimmfs.fuse.daemon_identity import daemon_pid
 from nvdimmfs.fuse.peers import Look, ProcFolder
 from nvdimmfs.fuse.requirements import MOUNT_HELPER
 
-#: How often to look at a daemon that is to write out its media and exit, in seconds, and how many looks in a row may
-#: find that it was asleep and did nothing.
+#: How often to look at a daemon that is to write out its media and exit, in seconds; after how many looks that found it
+#: asleep, to search for a copy of the mount that explains it; and how many looks to take while there is one.
 _LOOK_INTERVAL = 0.5
-_IDLE_LOOKS = 20
+_LOOKS_PER_SEARCH = 10
+_MOST_LOOKS = 1200
 
 #: Flags of umount2(2) (include/uapi/linux/mount.h): detach even while in use; do not follow a symbolic link.
 MNT_DETACH = 2
@@ -53,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     with _process_descriptor(process) as daemon:
         _unmount(mountpoint, lazy=False)
         if daemon is not None and process is not None and not is_mounted_elsewhere(mount):
-            _wait_for_exit(daemon, process, mountpoint)
+            _wait_for_exit(daemon, process, mount)
     return 0
 
 
@@ -128,17 +130,22 @@ def _ask_helper(mountpoint: Path, *, lazy: bool) -> int:
     raise CommandError(f"cannot unmount {mountpoint}: {' '.join(done.stderr.split())}")
 
 
-def _wait_for_exit(daemon: int, process: int, mountpoint: Path) -> None:
-    """Wait until a daemon has exited.  CommandError when it is stopped, or sleeps and does nothing.
+def _wait_for_exit(daemon: int, process: int, mount: Mount) -> None:
+    """Wait until a daemon has exited.
 
-    It does the latter while another mount namespace, such as a container's, has a private copy of the mount.
+    While another mount namespace, such as a sandbox's or a container's, has a private copy of the mount, the daemon has
+    to serve it.  A line on the terminal says so, and this waits.
 
     Args:
         daemon: its pidfd.
         process: its id.
-        mountpoint: where it was mounted.
+        mount: the mount that was removed.
+
+    Raises:
+        CommandError: the daemon is stopped, or sleeps and does nothing although nobody seems to have a copy, or for too
+            long.
     """
-    proc, before, idle = ProcFolder(), Look(""), 0
+    proc, before, idle, last_of_copy = ProcFolder(), Look(""), 0, 0
     poll = select.poll()
     poll.register(daemon, select.POLLIN)
     while not poll.poll(_LOOK_INTERVAL * 1000):
@@ -147,11 +154,29 @@ def _wait_for_exit(daemon: int, process: int, mountpoint: Path) -> None:
         before = look
         if look.is_stopped:
             raise CommandError(
-                f"{mountpoint} is unmounted, but its daemon (process {process}) is stopped: "
+                f"{mount.mountpoint} is unmounted, but its daemon (process {process}) is stopped: "
                 f"it exits when it goes on (`kill -CONT {process}`)"
             )
-        if idle >= _IDLE_LOOKS:
-            raise CommandError(
-                f"{mountpoint} is unmounted, but its daemon (process {process}) has not exited: "
-                f"a container may still have the mount (`kill {process}` ends it there, too)"
-            )
+        if not idle:
+            last_of_copy = 0
+        elif idle % _LOOKS_PER_SEARCH == 0:
+            holder = process_with(mount)
+            if holder is not None:
+                last_of_copy = idle
+                _wait_for_holder(holder, process, mount, idle)
+            elif idle - last_of_copy > _LOOKS_PER_SEARCH:
+                raise CommandError(
+                    f"{mount.mountpoint} is unmounted, but its daemon (process {process}) has not exited yet"
+                )
+
+
+def _wait_for_holder(holder: int, daemon: int, mount: Mount, idle: int) -> None:
+    """A process still has a copy of a mount: say so once on a terminal; CommandError when the wait is too long."""
+    line = (
+        f"{mount.mountpoint} is unmounted, but process {holder} still has the machine in a mount namespace of its own "
+        f"(`kill {daemon}` ends the machine there, too)"
+    )
+    if idle >= _MOST_LOOKS:
+        raise CommandError(line)
+    if idle == _LOOKS_PER_SEARCH and sys.stderr.isatty():
+        print(f"nvdimmfs: waiting: {line}", file=sys.stderr)

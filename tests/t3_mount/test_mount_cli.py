@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import fcntl
@@ -20,6 +21,7 @@ import pytest
 from mounting import QUIET, TOY, Mount, cli, command, is_mounted, refusal
 from watchdog import WATCHDOG
 
+from nvdimmfs.cli import mount_table as table
 from nvdimmfs.cli import mountpoint_lock, umount
 from nvdimmfs.cli.errors import CommandError
 
@@ -190,10 +192,38 @@ def test_umount_reports_a_daemon_that_was_stopped_while_it_exits(tmp_path):
             os.waitid(os.P_PID, daemon.pid, os.WSTOPPED)
             descriptor = os.pidfd_open(daemon.pid)
             with pytest.raises(CommandError, match=f"process {daemon.pid}.* is stopped: .*kill -CONT {daemon.pid}"):
-                umount._wait_for_exit(descriptor, daemon.pid, tmp_path)
+                umount._wait_for_exit(descriptor, daemon.pid, table.Mount(tmp_path, "", "none"))
             os.close(descriptor)
         finally:
             daemon.kill()
+
+
+def test_umount_waits_while_another_namespace_has_a_private_copy_of_the_mount(mount, monkeypatch):
+    """As a sandbox or a container has it where the host's mounts are private."""
+    private = ["unshare", "-m", "--propagation", "private"]
+    if os.geteuid() != 0 or command(*private, "true").returncode:
+        pytest.skip("needs a private mount namespace")
+    monkeypatch.setattr(umount, "_LOOKS_PER_SEARCH", 1)
+    of_this_mount = table.mount_at(mount.directory)
+    with (
+        subprocess.Popen([*private, "sh", "-c", "echo; read line"], stdin=-1, stdout=-1) as holder,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        holder.stdout.readline()
+        searched, process_with = threading.Event(), table.process_with
+
+        def search(of):
+            searched.set()
+            return process_with(of)
+
+        monkeypatch.setattr(umount, "process_with", search)
+        unmounted = pool.submit(umount.run, argparse.Namespace(directory=str(mount.directory), lazy=False))
+        assert searched.wait(WATCHDOG)
+        assert not is_mounted(mount.directory)
+        assert process_with(of_this_mount)
+        assert not unmounted.done()
+        holder.communicate(b"\n")
+        assert unmounted.result(WATCHDOG) == 0
 
 
 def test_a_second_mount_over_that_of_a_stopped_daemon_is_refused(mount):
