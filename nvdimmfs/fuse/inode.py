@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 
 import attrs
 from pyfuse3 import ROOT_INODE, EntryAttributes, FUSEError, InodeT
 
-from nvdimmfs.kernfs import BinaryFile, Directory, Node, Tree
+from nvdimmfs.fuse.members import Members
+from nvdimmfs.kernfs import BinaryFile, Directory, Member, Node, Tree
 from nvdimmfs.kernfs.open_file import file_size, link_count
 
 #: How long the kernel may cache names and attributes, in seconds.  It can be long because `KernelCache` invalidates
@@ -109,11 +111,18 @@ class Inodes:
         self._generation = secrets.randbits(_GENERATION_BITS)
         self._gid = os.getgid()
         self._inodes: dict[InodeT, Inode] = {}
+        self._members = Members()
         self.of(tree.root).lookups = 1  # the mount itself holds the root and never forgets it
 
     def __getitem__(self, number: InodeT) -> Inode:
-        """The inode with that number.  ESTALE for one that the kernel never received, or has forgotten."""
+        """The inode with that number.  ESTALE for one that the kernel never received, or has forgotten.
+
+        Instantiates the node if it is one of a family that is not.
+        """
         inode = self._inodes.get(number)
+        if inode is None and (member := self._members.get(number)):
+            member.directory.find(member.name)  # which calls `instantiated`
+            inode = self._inodes.get(number)
         if inode is None:
             raise FUSEError(errno.ESTALE)
         return inode
@@ -129,6 +138,17 @@ class Inodes:
         if name is not None:
             raise FUSEError(errno.ESTALE if name.is_taken else errno.ENOENT)
         return self[number]
+
+    def member(self, number: InodeT) -> Member | None:
+        """The node with that number, if it is one of a family that is not instantiated."""
+        return None if number in self._inodes else self._members.get(number)
+
+    def instantiated(self, directory: Directory, node: Node) -> None:
+        """A node was instantiated: if it is one of a family, the kernel may refer to it already."""
+        seen = self._members.taken(directory, node)
+        if seen is not None:
+            lookups, time_ns = seen
+            self._inodes[InodeT(node.ino)] = Inode(node, self.uid, self._gid, time_ns, time_ns, time_ns, lookups)
 
     def __len__(self) -> int:
         return len(self._inodes)
@@ -149,16 +169,31 @@ class Inodes:
             self._inodes[node.ino] = inode
         return inode
 
-    def entry(self, inode: Inode) -> EntryAttributes:
+    def seen(self, node: Node | Member) -> Inode | Member:
+        """The inode of a node, created on first use; for one that is not instantiated, its description."""
+        return node if isinstance(node, Member) else self.of(node)
+
+    def refer(self, seen: Inode | Member) -> None:
+        """The kernel received one more reference."""
+        if isinstance(seen, Member):
+            self._members.refer(seen)
+        else:
+            seen.lookups += 1
+
+    def entry(self, inode: Inode | Member) -> EntryAttributes:
         """What stat(2) shows of an inode."""
+        if isinstance(inode, Member):
+            return self._make_member_entry(inode, self._cache_timeout)
         if inode.node.ino in self.unreachable:
             return self.uncached_entry(inode)
         if inode.entry is None:
             inode.entry = self._make_entry(inode, self._cache_timeout)
         return inode.entry
 
-    def uncached_entry(self, inode: Inode) -> EntryAttributes:
+    def uncached_entry(self, inode: Inode | Member) -> EntryAttributes:
         """What stat(2) shows of an inode, in a form that the kernel must not cache."""
+        if isinstance(inode, Member):
+            return self._make_member_entry(inode, 0.0)
         return self._make_entry(inode, 0.0)
 
     def refers(self, number: InodeT) -> bool:
@@ -194,6 +229,7 @@ class Inodes:
         """Subtract from the lookup count.  An inode whose count is 0 and whose node has left the tree is dropped."""
         inode = self._inodes.get(number)
         if inode is None:
+            self._members.forget(number, lookups)
             return
         inode.lookups -= lookups
         if inode.lookups <= 0 and inode.removed:
@@ -203,19 +239,31 @@ class Inodes:
 
     def _make_entry(self, inode: Inode, cache_timeout: float) -> EntryAttributes:
         node = inode.node
-        entry = EntryAttributes()
-        entry.st_ino = node.ino
-        entry.generation = self._generation
-        entry.st_mode = node.mode
+        entry = self._blank_entry(node, cache_timeout)
         entry.st_nlink = link_count(node)
         entry.st_uid = inode.uid
         entry.st_gid = inode.gid
         entry.st_size = file_size(node)
-        entry.st_blksize = BLOCK_SIZE
         entry.st_blocks = entry.st_size // STAT_BLOCK if isinstance(node, BinaryFile) else 0
         entry.st_atime_ns = inode.atime_ns
         entry.st_mtime_ns = inode.mtime_ns
         entry.st_ctime_ns = inode.ctime_ns
+        return entry
+
+    def _make_member_entry(self, member: Member, cache_timeout: float) -> EntryAttributes:
+        entry = self._blank_entry(member, cache_timeout)
+        entry.st_nlink = 2 + member.subdirectories if stat.S_ISDIR(member.mode) else 1
+        entry.st_uid = self.uid
+        entry.st_gid = self._gid
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = self._members.seen_ns(member)
+        return entry
+
+    def _blank_entry(self, node: Node | Member, cache_timeout: float) -> EntryAttributes:
+        entry = EntryAttributes()
+        entry.st_ino = node.ino
+        entry.generation = self._generation
+        entry.st_mode = node.mode
+        entry.st_blksize = BLOCK_SIZE
         entry.entry_timeout = cache_timeout
         entry.attr_timeout = cache_timeout
         return entry

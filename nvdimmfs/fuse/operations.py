@@ -9,7 +9,7 @@ import itertools
 import logging
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pyfuse3
 from pyfuse3 import (
@@ -140,7 +140,8 @@ class Operations(pyfuse3.Operations):
             self._leaving.added()
 
     def instantiated(self, directory: Directory, node: Node) -> None:
-        """The kernel has cached nothing of a node that was never looked up."""
+        """The kernel has cached nothing that would have changed."""
+        self.inodes.instantiated(directory, node)
 
     def removed(self, directory: Directory, node: Node) -> None:
         """A node is being removed."""
@@ -169,11 +170,11 @@ class Operations(pyfuse3.Operations):
     @fuse_handler
     def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
         """ENOENT is not cached, so that a new name is visible at once."""
-        node = self.inodes.directory(parent_inode).get(name.decode(errors="surrogateescape"))
+        node = self.inodes.directory(parent_inode).peek(name.decode(errors="surrogateescape"))
         if node is None:
             raise FUSEError(errno.ENOENT)
-        inode = self.inodes.of(node)
-        inode.lookups += 1
+        inode = self.inodes.seen(node)
+        self.inodes.refer(inode)
         return self.inodes.entry(inode)
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
@@ -185,7 +186,7 @@ class Operations(pyfuse3.Operations):
         """Also the answer to fstat(2), which looks the same: a thread is taken to ask for what it has open."""
         if inode in self.inodes.unreachable and self._has_open(ctx.pid, inode):
             return self.inodes.entry(self.inodes[inode])
-        return self.inodes.entry(self.inodes.reached(inode))
+        return self.inodes.entry(self.inodes.member(inode) or self.inodes.reached(inode))
 
     def _has_open(self, thread: int, inode: InodeT) -> bool:
         opened: list[OpenFile | OpenDirectory] = [*self._files.values(), *self._directories.values()]
@@ -274,13 +275,13 @@ class Operations(pyfuse3.Operations):
                 return
         for position in range(max(0, start_id - len(dots)), len(nodes)):
             node = nodes[position]
-            if node.parent is not directory:
+            if node is None:
                 continue
-            inode = self.inodes.of(node)
+            inode = self.inodes.seen(node)
             name = node.name.encode(errors="surrogateescape")
             if not pyfuse3.readdir_reply(token, name, entry(inode), position + len(dots) + 1):
                 return
-            inode.lookups += 1
+            self.inodes.refer(inode)
 
     @fuse_handler
     def releasedir(self, fh: FileHandleT) -> None:
@@ -475,7 +476,7 @@ class Operations(pyfuse3.Operations):
         _check_xattr_name(name)
         if not name.startswith(_XATTR_NAMESPACES):
             raise FUSEError(errno.ENOTSUP)
-        value = self.inodes.reached(inode).xattrs.get(name)
+        value = self._xattrs(inode).get(name)
         if value is None:
             raise FUSEError(errno.ENODATA)
         return value
@@ -483,8 +484,12 @@ class Operations(pyfuse3.Operations):
     @fuse_handler
     def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
         """Lists trusted.* only for root."""
-        names = self.inodes.reached(inode).xattrs
+        names = self._xattrs(inode)
         return [name for name in names if ctx.uid == 0 or not name.startswith(b"trusted.")]
+
+    def _xattrs(self, inode: InodeT) -> Mapping[bytes, bytes]:
+        """The extended attributes of an inode.  A node that is not instantiated has none."""
+        return {} if self.inodes.member(inode) else self.inodes.reached(inode).xattrs
 
     @fuse_handler
     def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:

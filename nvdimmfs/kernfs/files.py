@@ -103,6 +103,23 @@ class NumberedNames(Collection[str]):
     def __len__(self) -> int:
         return sum(map(len, self.ranges))
 
+    def position(self, name: str) -> int:
+        """The position of one of these names, from 0."""
+        number, position = self.number(name), 0
+        for each in self.ranges:
+            if number in each:
+                return position + each.index(number)
+            position += len(each)
+        raise ValueError(f"{name} is none of these names")
+
+    def at(self, position: int) -> str:
+        """The name at a position.  IndexError."""
+        for each in self.ranges:
+            if position < len(each):
+                return f"{self.prefix}{each[position]}"
+            position -= len(each)
+        raise IndexError(position)
+
     def number(self, name: str) -> int:
         """The number in one of these names."""
         return int(name.removeprefix(self.prefix))

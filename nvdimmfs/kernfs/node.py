@@ -8,6 +8,8 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import ClassVar, Generic, Protocol, TypeVar, cast
 
+import attrs
+
 from nvdimmfs.errors import KernelError
 
 #: st_size of every attribute, whatever its content: one page (fs/sysfs/file.c, Linux 6.1).
@@ -63,12 +65,25 @@ class Contents(Protocol):
         """Create the nodes.  Called once, at the first lookup or listing that needs one of them."""
 
 
+class FamilyNames(Collection[str], Protocol):
+    """Names whose positions are known without a search, as is whether a name is one of them."""
+
+    def position(self, name: str) -> int:
+        """The position of one of the names, from 0."""
+
+    def at(self, position: int) -> str:
+        """The name at a position.  IndexError."""
+
+
 class Family(Protocol):
-    """Nodes of one kind, so many that each is instantiated alone, see `Directory.add_family`."""
+    """Nodes of one kind, so many that each is instantiated alone, see `Directory.add_family`.
+
+    When they are instantiated, all have the same mode and the same number of subdirectories.
+    """
 
     @property
-    def names(self) -> Collection[str]:
-        """The nodes' names, in order.  Whether a name is one of them is known without a search."""
+    def names(self) -> FamilyNames:
+        """The nodes' names, in order."""
 
     @property
     def directories(self) -> int:
@@ -76,6 +91,70 @@ class Family(Protocol):
 
     def instantiate(self, name: str) -> Node:
         """Create one node.  Called once for each name, at the first lookup or listing that needs it."""
+
+
+@attrs.frozen
+class Member:
+    """A node of a family that is not instantiated: what stat(2) shows of it.
+
+    Attributes:
+        directory: the directory that it is in.
+        name: the last component of the path.
+        ino: the inode number, which the node keeps when it is instantiated.
+        mode: st_mode.
+        subdirectories: number of its nodes that are directories.
+    """
+
+    directory: Directory
+    name: str
+    ino: int
+    mode: int
+    subdirectories: int
+
+
+@attrs.define
+class FamilyNumbers:
+    """The inode numbers that are reserved for a family.
+
+    Attributes:
+        first: that of the first name; the others follow in the order of the names.
+        names: the names.
+    """
+
+    first: int
+    names: FamilyNames
+    # Names whose number a node has.  A reset can undo that the node was instantiated; the next one needs a new number.
+    _given: set[str] = attrs.field(factory=set)
+    # Mode and subdirectories of a node that was just instantiated.
+    _sample: tuple[int, int] | None = None
+
+    def give(self, node: Node) -> None:
+        """Number a node that was just instantiated."""
+        self._sample = (node.mode, node.subdirectories if isinstance(node, Directory) else 0)
+        if node.name not in self._given:
+            self._given.add(node.name)
+            node._ino = self.first + self.names.position(node.name)
+
+    def member(self, directory: Directory, name: str) -> Member | None:
+        """Describe a node that is not instantiated; None if it has to be, for that."""
+        if self._sample is None or name in self._given:
+            return None
+        return Member(directory, name, self.first + self.names.position(name), *self._sample)
+
+
+@attrs.frozen
+class Listed:
+    """What a listing of a directory shows, in order.
+
+    Attributes:
+        before: nodes.
+        family: the names of a family that follow, instantiated or not; also names that it has lost.
+        after: nodes behind the family.
+    """
+
+    before: tuple[Node, ...]
+    family: FamilyNames | None = None
+    after: tuple[Node, ...] = ()
 
 
 class TreeListener(Protocol):
@@ -258,17 +337,33 @@ class Directory(Node):
     A machine with ten thousand namespaces has more than a million attributes and a hundred thousand links, and user
     space reads hardly any of them.  Therefore a directory can hold the description of nodes (`populate_lazily`) and the
     targets of links (`link`).  The first lookup of a described node, and any listing, instantiates all described nodes
-    at once; the lookup of a link, or of a node of a family (`add_family`), instantiates that node alone.  User space
-    cannot see the difference: names, order and the number of directories are the same as if all nodes had been
-    instantiated at once.
+    at once; the lookup of a link, or of a node of a family (`add_family`), instantiates that node alone.  Where names
+    and what stat(2) shows are enough, `peek` and `listed` leave the nodes of a family as they are.  User space cannot
+    see the difference: names, order and the number of directories are the same as if all nodes had been instantiated at
+    once.
     """
 
-    __slots__ = ("_family", "_former_path", "_gone", "_has_lazy_links", "_nodes", "_pending", "subdirectories", "tree")
+    __slots__ = (
+        "_family",
+        "_former_path",
+        "_gone",
+        "_has_lazy_links",
+        "_nodes",
+        "_pending",
+        "numbers",
+        "subdirectories",
+        "tree",
+    )
+
+    UNSAVED: ClassVar[frozenset[str]] = frozenset({"numbers"})
 
     tree: Tree
 
     #: Number of its nodes that are directories, instantiated or not.
     subdirectories: int
+
+    #: The inode numbers of its family; None until `peek` finds a node of it that is not instantiated.
+    numbers: FamilyNumbers | None
 
     def __init__(self, name: str, permissions: int = 0o755) -> None:
         super().__init__(name, stat.S_IFDIR | permissions)
@@ -280,6 +375,7 @@ class Directory(Node):
         # A family some of whose nodes are not instantiated yet, and the names of those that were removed.
         self._family: Family | None = None
         self._gone: frozenset[str] = frozenset()
+        self.numbers = None
         self._former_path = ""
         self.subdirectories = 0
 
@@ -320,12 +416,41 @@ class Directory(Node):
         if isinstance(node, _LazyLink):
             new: Node = Symlink(name, node.target)
         elif self._family is not None and self._is_in_family(name):
-            new = self._family.instantiate(name)
+            new = self._new_of(self._family, name)
         else:
             return None
         self._insert(new)
         self.tree.instantiated(self, new)
         return new
+
+    def peek(self, name: str) -> Node | Member | None:
+        """Return the node with that name, or None; of a family's, a description where that is enough for stat(2)."""
+        family = self._family
+        if family is None or name in self._nodes or not self._is_in_family(name):
+            return self.get(name)
+        if self.numbers is None:
+            self.numbers = FamilyNumbers(self.tree.next_inos(len(family.names)), family.names)
+        return self.numbers.member(self, name) or self.get(name)
+
+    @property
+    def listed(self) -> Listed:
+        """The nodes that a listing shows.  Those of a family stay as they are."""
+        self._instantiate(whole=False)
+        if self._family is None:
+            return Listed(tuple(self.children.values()))
+        before: list[Node] = []
+        after: list[Node] = []
+        nodes = before
+        for name, node in self._nodes.items():
+            if name == _FAMILY:
+                nodes = after
+            elif isinstance(node, Node) and not self._is_in_family(name):
+                nodes.append(node)
+        return Listed(tuple(before), self._family.names, tuple(after))
+
+    def has_lost(self, name: str) -> bool:
+        """Whether a node of the family with that name was removed.  There may be another node of that name."""
+        return name in self._gone
 
     def add(self, node: NodeT) -> NodeT:
         """Add a node and return it.  EEXIST when the name is taken."""
@@ -446,16 +571,17 @@ class Directory(Node):
         if name in self:
             raise KernelError(errno.EEXIST, f"{self.path}/{name} exists already")
 
-    def _instantiate(self) -> None:
-        """Instantiate all pending nodes and lazy links, each at its place in the order."""
-        if not self._pending and not self._has_lazy_links and self._family is None:
+    def _instantiate(self, *, whole: bool = True) -> None:
+        """Instantiate all pending nodes and lazy links, each at its place in the order; if `whole`, the family, too."""
+        if not self._pending and not self._has_lazy_links and not (whole and self._family):
             return
         places, self._nodes, self._pending, self._has_lazy_links = self._nodes, {}, (), False
-        self._family = None
+        if whole:
+            self._family = None
         instantiated: list[Node] = []
         for name, node in places.items():
             new_nodes: Iterable[Node]
-            if isinstance(node, Node):
+            if isinstance(node, Node) or (name == _FAMILY and not whole):
                 self._nodes[name] = node
                 continue
             if isinstance(node, _LazyLink):
@@ -476,7 +602,13 @@ class Directory(Node):
         for name in family.names:
             if name not in self._gone:
                 known = places.get(name)
-                yield known if isinstance(known, Node) else family.instantiate(name)
+                yield known if isinstance(known, Node) else self._new_of(family, name)
+
+    def _new_of(self, family: Family, name: str) -> Node:
+        new = family.instantiate(name)
+        if self.numbers:
+            self.numbers.give(new)
+        return new
 
     def _insert(self, node: Node) -> None:
         self._nodes[node.name] = node
@@ -505,6 +637,12 @@ class Tree:
     def next_ino(self) -> int:
         """Allocate an inode number that no node has had before."""
         return next(self._inos)
+
+    def next_inos(self, count: int) -> int:
+        """Allocate so many numbers, one after the other.  Returns the first."""
+        first = self.next_ino()
+        self._inos = itertools.count(first + count)
+        return first
 
     def subscribe(self, listener: TreeListener) -> None:
         """Report every change to `listener` from now on."""

@@ -8,9 +8,11 @@ import select
 from typing import Protocol
 from weakref import WeakValueDictionary
 
+import attrs
+
 from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.kernfs.channel import Channel
-from nvdimmfs.kernfs.node import Attribute, BinaryFile, Directory, Node
+from nvdimmfs.kernfs.node import Attribute, BinaryFile, Directory, Listed, Member, Node
 
 #: The events that poll(2) reports for files that never block (DEFAULT_POLLMASK, include/linux/poll.h, Linux 6.1).
 ALWAYS_READY = select.POLLIN | select.POLLOUT | select.POLLRDNORM | select.POLLWRNORM
@@ -225,8 +227,33 @@ class OpenChannel:
         return _WRITABLE
 
 
-class Listing(list[Node]):
-    """The nodes of a directory at one time, in order."""
+@attrs.frozen
+class Listing:
+    """The nodes of a directory at one time, in order.
+
+    A family of half a million nodes is in it as such: nodes of it are looked at when the listing reaches them.
+    """
+
+    directory: Directory
+    listed: Listed
+
+    def __len__(self) -> int:
+        family = self.listed.family
+        return len(self.listed.before) + (len(family) if family else 0) + len(self.listed.after)
+
+    def __getitem__(self, position: int) -> Node | Member | None:
+        """What is at a position now; None for a node that has left the directory.  IndexError."""
+        before, family, after = self.listed.before, self.listed.family, self.listed.after
+        if position < len(before):
+            return self._present(before[position])
+        position -= len(before)
+        if family and position < len(family):
+            name = family.at(position)
+            return None if self.directory.has_lost(name) else self.directory.peek(name)
+        return self._present(after[position - (len(family) if family else 0)])
+
+    def _present(self, node: Node) -> Node | None:
+        return node if node.parent is self.directory else None
 
 
 class Listings:
@@ -241,7 +268,7 @@ class Listings:
 
     def of(self, directory: Directory) -> Listing:
         """The nodes that a directory has now."""
-        listing = Listing(directory)
+        listing = Listing(directory, directory.listed)
         last = self._last.get(directory.ino)
         if last == listing:
             return last
@@ -266,7 +293,7 @@ class OpenDirectory:
         self.opener = opener
         self.may_cache = may_cache
         self._listings = listings
-        self._nodes = Listing()
+        self._nodes = Listing(directory, Listed(()))
 
     def listing(self, start: int) -> Listing:
         """The nodes of one listing, in a fixed order; a `start` of 0 begins a new listing."""

@@ -330,6 +330,16 @@ def test_other_names_are_not_in_a_family(blocks, name):
     assert blocks.get(name) is None
 
 
+def test_each_name_of_a_family_has_a_position():
+    names = NumberedNames("memory", (range(2), range(32, 40), range(40, 41)))
+    assert [names.at(position) for position in range(len(names))] == list(names)
+    assert [names.position(name) for name in names] == list(range(11))
+    with pytest.raises(IndexError):
+        names.at(11)
+    with pytest.raises(ValueError, match="memory31 is none of these names"):
+        names.position("memory31")
+
+
 def test_the_names_of_a_family_are_taken(blocks):
     for take in (blocks.add, lambda node: blocks.link(node.name, node)):
         with pytest.raises(KernelError) as refusal:

@@ -10,7 +10,7 @@ from nvdimmfs.core.memory_block import MemorySubsystem
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.durations import SECOND
-from nvdimmfs.kernfs import Attribute, Directory, Symlink, Tree
+from nvdimmfs.kernfs import Attribute, Directory, Member, Node, Symlink, Tree
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.mm.hotplug import LARGE_BLOCK, MemoryBlocks
 from nvdimmfs.mm.memory import Memory
@@ -82,6 +82,20 @@ def test_a_petabyte_has_half_a_million_blocks_of_which_only_those_are_made_that_
     assert block.find("valid_zones").show() == b"Normal\n"
     assert block.find("node0").text == "../../node/node0"
     assert [entry.name for entry in block][-1] == "node0"
+
+
+@pytest.mark.parametrize("path", ["devices/system/memory", "bus/memory/devices", "devices/system/node/node0"])
+def test_stat_shows_of_a_block_that_is_not_made_what_it_shows_afterwards(path):
+    directory = Machine.legacy("512M!4G", PIB, clock="steps").system.sys.find(path)
+    assert isinstance(directory.peek("memory32"), Node), "the first one is made, and shows what all are like"
+    for name in ("memory33", "memory4000", "memory524288"):
+        member = directory.peek(name)
+        assert isinstance(member, Member)
+        assert name not in {node.name for node in directory.instantiated}
+        node = directory.find(name)
+        subdirectories = node.subdirectories if isinstance(node, Directory) else 0
+        assert (member.ino, member.mode, member.subdirectories) == (node.ino, node.mode, subdirectories)
+        assert directory.peek(name) is node
 
 
 def test_devices_of_a_bus_are_found_by_name_before_they_are_made():
