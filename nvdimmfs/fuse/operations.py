@@ -220,6 +220,9 @@ class Operations(pyfuse3.Operations):
 
     @fuse_handler
     def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
+        member = self.inodes.member(inode)
+        if member:
+            return member.directory.text_of(member).encode(errors="surrogateescape")
         node = self.inodes.reached(inode).node
         if not isinstance(node, Symlink):
             raise FUSEError(errno.EINVAL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import ClassVar, Generic, Protocol, TypeVar, cast
 
 import attrs
@@ -90,7 +90,10 @@ class Family(Protocol):
         """Number of nodes that are directories."""
 
     def instantiate(self, name: str) -> Node:
-        """Create one node.  Called once for each name, at the first lookup or listing that needs it."""
+        """Create one node.
+
+        Called at the first lookup or listing that needs it; for a link, also each time that only its text is needed.
+        """
 
 
 @attrs.frozen
@@ -272,24 +275,39 @@ class Attribute(Node, Generic[SubjectT]):
             self.parent.tree.notified(self)
 
 
-class Symlink(Node):
-    """A relative link to another node of the tree.  If the target is removed first, the text still names its path.
+@attrs.frozen
+class FamilyTarget:
+    """The target of a link to a node of a family, which may not be instantiated.
 
-    A target that may not be instantiated is given as a function that returns it.
+    Attributes:
+        directory: the directory of the family.
+        name: the node's name.
     """
+
+    directory: Directory
+    name: str
+
+    @property
+    def path(self) -> str:
+        """The node's path."""
+        return f"{self.directory.path}/{self.name}"
+
+
+class Symlink(Node):
+    """A relative link to another node of the tree.  If the target is removed first, the text still names its path."""
 
     __slots__ = ("_target", "_text")
 
-    def __init__(self, name: str, target: Node | Callable[[], Node]) -> None:
+    def __init__(self, name: str, target: Node | FamilyTarget) -> None:
         super().__init__(name, stat.S_IFLNK | 0o777)
         self._target = target
         self._text = ""
 
     @property
     def target(self) -> Node:
-        """The node that the link leads to."""
+        """The node that the link leads to, which this instantiates."""
         if not isinstance(self._target, Node):
-            self._target = self._target()
+            self._target = self._target.directory.find(self._target.name)
         return self._target
 
     @property
@@ -298,7 +316,7 @@ class Symlink(Node):
         if not self._text:
             if self.parent is None:
                 raise KernelError(errno.ENOENT, f"{self.name} was removed")
-            self._text = _relative_path(self.parent, self.target)
+            self._text = _relative_path(self.parent, self._target)
         return self._text
 
 
@@ -431,6 +449,15 @@ class Directory(Node):
         if self.numbers is None:
             self.numbers = FamilyNumbers(self.tree.next_inos(len(family.names)), family.names)
         return self.numbers.member(self, name) or self.get(name)
+
+    def text_of(self, member: Member) -> str:
+        """The text of a symbolic link that stays as it is.  EINVAL if it is no link."""
+        if not stat.S_ISLNK(member.mode) or not self._family:
+            raise KernelError(errno.EINVAL, f"{self.path}/{member.name} is not a symbolic link")
+        link = self._family.instantiate(member.name)
+        assert isinstance(link, Symlink), "its mode is that of a link"
+        link.parent = self
+        return link.text
 
     @property
     def listed(self) -> Listed:
@@ -687,7 +714,7 @@ def _detach(node: Node, path: str) -> None:
     node.parent = None
 
 
-def _relative_path(directory: Directory, target: Node) -> str:
+def _relative_path(directory: Directory, target: Node | FamilyTarget) -> str:
     """Return the path up from `directory` to the nearest directory that also holds the target, then down to it.
 
     A link to an ancestor names it (`../../ndbus0`, not `..`), as fs/kernfs/symlink.c does.

@@ -16,6 +16,7 @@ from toy import Value
 from nvdimmfs.kernfs import (
     Attribute,
     Directory,
+    FamilyTarget,
     FileKind,
     Files,
     FileTable,
@@ -47,7 +48,7 @@ def ask():
     blocks, links = tree.root.add(Directory("blocks")), tree.root.add(Directory("links"))
 
     def link(number):
-        return Symlink(f"block{number}", lambda: blocks.find(f"block{number}"))
+        return Symlink(f"block{number}", FamilyTarget(blocks, f"block{number}"))
 
     for place, create in ((blocks, block), (links, link)):
         place.add(Attribute("before", 0o444, Value("1"), None))
@@ -142,6 +143,19 @@ def test_a_listing_shows_what_the_nodes_show_once_they_are_made(ask, listing, pa
     assert listing(path).read().entries == listed
 
 
+def test_reading_a_link_makes_neither_it_nor_its_target(ask, listing):
+    listed = {path: listing(path).read().entries for path in ("blocks", "links")}
+    before = [made(ask, path) for path in ("blocks", "links")]
+    for name in NAMES:
+        assert ask("readlink", listed["links"][name]["st_ino"], CONTEXT) == f"../blocks/{name}".encode()
+    assert ask.errno("readlink", listed["blocks"]["block300"]["st_ino"], CONTEXT) == errno.EINVAL
+    assert [made(ask, path) for path in ("blocks", "links")] == before
+    link = ask.tree.root.find("links/block300")
+    assert link.text == "../blocks/block300"
+    assert "block300" not in {node.name for node in ask.tree.root.find("blocks").instantiated}
+    assert link.target is ask.tree.root.find("blocks/block300")
+
+
 def test_a_change_makes_the_node_and_is_kept(ask, listing):
     inode = listing("blocks").read().entries["block200"]["st_ino"]
     set_attributes(ask, "blocks/block200", mode=0o700)
@@ -155,7 +169,6 @@ def test_a_change_makes_the_node_and_is_kept(ask, listing):
 
 def test_every_request_reaches_a_node_that_was_only_listed(ask, listing):
     blocks, links = (listing(path).read().entries for path in ("blocks", "links"))
-    assert ask("readlink", links["block300"]["st_ino"], CONTEXT) == b"../blocks/block300"
     state = ask("lookup", blocks["block300"]["st_ino"], b"state", CONTEXT).st_ino
     handle = ask("open", state, os.O_RDONLY, CONTEXT).fh
     assert ask("read", handle, 0, 100) == b"online\n"
@@ -206,7 +219,7 @@ def test_a_listing_neither_skips_nor_repeats_a_name(ask, listing):
 def test_no_number_is_used_twice_after_a_reset(ask, listing):
     checkpoint, state = TreeCheckpoint(ask.tree), Snapshot(ask.tree)
     before = {path: listing(path).read().entries for path in ("blocks", "links")}
-    ask("readlink", before["links"]["block200"]["st_ino"], CONTEXT)
+    set_attributes(ask, "links/block200", uid=77)  # makes it
     ask.tree.root.find("blocks").remove("block201")
     checkpoint.reset(state.restore)
     invalidate(ask)
