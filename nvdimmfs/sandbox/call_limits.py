@@ -1,15 +1,15 @@
-"""How many system calls may wait at once: a user whose calls do not end must not use up the threads of the others."""
+"""How many system calls are answered at once, so that calls that do not end use up no threads that others need."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
 import threading
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
 
-#: Calls of one user that are answered at the same time.  More are ENOMEM.
+from attrs import define
+
+from nvdimmfs.sandbox.seccomp import Notification
+
+#: Calls of one user that are answered at the same time.  More wait for one of them to end.
 MOST_OF_ONE_USER = 64
 
 #: Calls of all users but root that are answered at the same time.
@@ -18,28 +18,62 @@ MOST_OF_ALL_USERS = 256
 _ROOT = 0
 
 
+@define(eq=False)
+class Call:
+    """A system call that is to be answered.
+
+    Attributes:
+        notification: the call.
+        user: the caller's user id, from the moment at which the call may be answered.
+    """
+
+    notification: Notification
+    user: int | None = None
+
+
 class CallLimits:
-    """Counts the calls that are being answered."""
+    """Counts the calls that are being answered, and keeps those that have to wait.  A call that waits has no thread."""
 
     def __init__(self) -> None:
-        self._calls: Counter[int] = Counter()
+        self._answered: Counter[int] = Counter()
+        self._waiting: dict[int, deque[Call]] = {}
         self._lock = threading.Lock()
 
-    @contextlib.contextmanager
-    def counted(self, user: int) -> Iterator[None]:
-        """Count a call of that user until the end of the block.  ENOMEM when as many as permitted are being answered.
-
-        Root's calls are not limited by those of others.
-        """
+    def begin(self, call: Call, user: int) -> bool:
+        """Whether a call may be answered now.  Otherwise it is kept, and an `end` returns it."""
         with self._lock:
-            others = self._calls.total() - self._calls[_ROOT]
-            if self._calls[user] >= MOST_OF_ONE_USER or (user != _ROOT and others >= MOST_OF_ALL_USERS):
-                raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
-            self._calls[user] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._calls[user] -= 1
-                if not self._calls[user]:
-                    del self._calls[user]
+            if not self._has_room(user):
+                self._waiting.setdefault(user, deque()).append(call)
+                return False
+            self._count(call, user)
+            return True
+
+    def end(self, call: Call) -> Call | None:
+        """A call was answered.  Returns one that may be answered in its place, the user's own first."""
+        user = call.user
+        with self._lock:
+            if user is None:
+                return None
+            self._answered[user] -= 1
+            if not self._answered[user]:
+                del self._answered[user]
+            candidates = [user, *self._waiting] if user in self._waiting else list(self._waiting)
+            return next((self._next_of(each) for each in candidates if self._has_room(each)), None)
+
+    def _has_room(self, user: int) -> bool:
+        """Whether one more call of a user may be answered.  Root's are not limited by those of others."""
+        if self._answered[user] >= MOST_OF_ONE_USER:
+            return False
+        return user == _ROOT or self._answered.total() - self._answered[_ROOT] < MOST_OF_ALL_USERS
+
+    def _next_of(self, user: int) -> Call:
+        calls = self._waiting[user]
+        call = calls.popleft()
+        if not calls:
+            del self._waiting[user]
+        self._count(call, user)
+        return call
+
+    def _count(self, call: Call, user: int) -> None:
+        call.user = user
+        self._answered[user] += 1

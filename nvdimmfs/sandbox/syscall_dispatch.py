@@ -6,7 +6,7 @@ import errno
 import logging
 from collections.abc import Callable
 
-from nvdimmfs.sandbox.call_limits import CallLimits
+from nvdimmfs.sandbox.call_limits import Call, CallLimits
 from nvdimmfs.sandbox.calling_thread import CallingThread, held_thread
 from nvdimmfs.sandbox.errors import SandboxError
 from nvdimmfs.sandbox.ioctl_syscall import IoctlSyscall
@@ -14,6 +14,10 @@ from nvdimmfs.sandbox.module_syscalls import ModuleSyscalls
 from nvdimmfs.sandbox.seccomp import Notification, NotificationListener
 
 log = logging.getLogger(__name__)
+
+
+class _CallWaitsError(Exception):
+    """A call is answered later."""
 
 
 class SyscallDispatcher:
@@ -41,28 +45,43 @@ class SyscallDispatcher:
         }
 
     def answer(self, notification: Notification, listener: NotificationListener) -> None:
-        """Execute a call and respond to it.
+        """Execute a call and respond to it, then to calls that had to wait for its end (`CallLimits`).
 
         The caller gets EIO for an unexpected exception, which is a bug and is logged.
 
         Raises:
             SandboxError: the machine has gone.  The caller gets EIO.
         """
+        call: Call | None = Call(notification)
+        while call is not None:
+            call = self._answer(call, listener)
+
+    def _answer(self, call: Call, listener: NotificationListener) -> Call | None:
+        """Answer a call, or let it wait.  Returns a call that may be answered in its place."""
+        notification = call.notification
         value: int | None = -errno.EIO
         try:
-            value = self._execute_held(notification, lambda: listener.is_pending(notification))
+            value = self._execute_held(call, lambda: listener.is_pending(notification))
+        except _CallWaitsError:
+            return None
         except SandboxError:
+            listener.respond(notification, -errno.EIO)
             raise
         except Exception:
             log.exception("a bug in nvdimmfs: %s fails with EIO", notification.syscall)
-        finally:
-            if value is None:
-                listener.continue_in_kernel(notification)
-            else:
-                listener.respond(notification, value)
+        if value is None:
+            listener.continue_in_kernel(notification)
+        else:
+            listener.respond(notification, value)
+        return self._limits.end(call)
 
-    def _execute_held(self, notification: Notification, still_waits: Callable[[], bool]) -> int | None:
-        """As `_execute`, while the calling thread is held; an OSError becomes a negative errno."""
+    def _execute_held(self, call: Call, still_waits: Callable[[], bool]) -> int | None:
+        """As `_execute`, while the calling thread is held; an OSError becomes a negative errno.
+
+        Raises:
+            _CallWaitsError: too many calls are being answered.
+        """
+        notification = call.notification
         held = held_thread(notification.thread, self._proc, still_waits)
         try:
             caller = held.__enter__()
@@ -70,8 +89,9 @@ class SyscallDispatcher:
             # It has gone, or this /proc does not show it: then it cannot be a caller of the machine's devices.
             return None if notification.syscall == "ioctl" else -errno.EPERM
         try:
-            with self._limits.counted(caller.user):
-                return self._execute(caller, notification)
+            if call.user is None and not self._limits.begin(call, caller.user):
+                raise _CallWaitsError
+            return self._execute(caller, notification)
         except OSError as failure:
             return -(failure.errno or errno.EIO)
         finally:
