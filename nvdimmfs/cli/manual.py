@@ -110,10 +110,7 @@ MANUALS = {
 
         `nvdimmfs mount --restore FILE` and `nvdimmfs run --restore FILE` boot the machine again.
         """,
-        examples=(
-            Example("nvdimmfs save DIR machine.saved", "Save the machine that is mounted on DIR."),
-            Example("nvdimmfs mount OTHER --restore machine.saved", "Mount a copy of it elsewhere."),
-        ),
+        examples=(Example("nvdimmfs save DIR machine.saved", "Save the machine that is mounted on DIR."),),
         files=(Entry("DIR/sys/kernel/debug/nvdimmfs/saved", "What the file gets; each open(2) starts anew."),),
         see_also=("nvdimmfs-mount(1)", "nvdimmfs-run(1)"),
     ),

@@ -134,7 +134,7 @@ def _wait_for_exit(daemon: int, process: int, mount: Mount) -> None:
     """Wait until a daemon has exited.
 
     While another mount namespace, such as a sandbox's or a container's, has a private copy of the mount, the daemon has
-    to serve it.  A line on the terminal says so, and this waits.
+    to serve it.  This waits, and prints a line on a terminal.
 
     Args:
         daemon: its pidfd.
@@ -142,8 +142,7 @@ def _wait_for_exit(daemon: int, process: int, mount: Mount) -> None:
         mount: the mount that was removed.
 
     Raises:
-        CommandError: the daemon is stopped, or sleeps and does nothing although nobody seems to have a copy, or for too
-            long.
+        CommandError: the daemon is stopped, or sleeps and does nothing although no copy can be seen, or for too long.
     """
     proc, before, idle, last_of_copy = ProcFolder(), Look(""), 0, 0
     poll = select.poll()
@@ -171,7 +170,7 @@ def _wait_for_exit(daemon: int, process: int, mount: Mount) -> None:
 
 
 def _wait_for_holder(holder: int, daemon: int, mount: Mount, idle: int) -> None:
-    """A process still has a copy of a mount: say so once on a terminal; CommandError when the wait is too long."""
+    """A process still has a copy of a mount: print a line on a terminal, once; CommandError after too long a wait."""
     line = (
         f"{mount.mountpoint} is unmounted, but process {holder} still has the machine in a mount namespace of its own "
         f"(`kill {daemon}` ends the machine there, too)"

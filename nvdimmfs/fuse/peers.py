@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-
-from attrs import frozen
+from typing import NamedTuple
 
 #: Lines of /proc/PID/task/TID/status of which one changes whenever the thread runs (fs/proc/array.c, Linux 6.1).
 _RUNS = re.compile(r"^(?:State|(?:non)?voluntary_ctxt_switches):.*$", re.MULTILINE)
@@ -18,8 +17,7 @@ _AT_WORK = re.compile(r"^State:\s*[RD]", re.MULTILINE)
 _STOPPED = re.compile(r"^State:\s*[Tt]", re.MULTILINE)
 
 
-@frozen
-class Look:
+class Look(NamedTuple):
     """What a look at a process found.
 
     Attributes:
