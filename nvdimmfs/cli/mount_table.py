@@ -134,9 +134,12 @@ def _occupied(mount: Mount) -> str:
             return f"{mount.mountpoint} is already a mount of nvdimmfs"
 
 
-def _mounts(table: Path = _MOUNT_TABLE) -> list[Mount]:
-    """The mounts.  Only a newline ends a line: the kernel escapes no other control character in a name."""
-    text = table.read_bytes().decode(errors="surrogateescape")
+def _mounts(table: Path | None = None) -> list[Mount]:
+    """The mounts in a table, or in this process's.
+
+    Only a newline ends a line: the kernel escapes no other control character in a name.
+    """
+    text = (table or _MOUNT_TABLE).read_bytes().decode(errors="surrogateescape")
     return [_parse(line) for line in text.split("\n") if line]
 
 
