@@ -66,8 +66,18 @@ def enter(*, private_network: bool) -> bool:
     with _creation(libc.CLONE_NEWNS):
         libc.unshare(libc.CLONE_NEWNS)
     with step("separate the mounts from the host's", _unconfine()):
-        libc.mount("none", "/", flags=libc.MS_REC | libc.MS_SLAVE)
+        _separate_mounts()
     return private_network and _enter_network_namespace()
+
+
+def _separate_mounts() -> None:
+    try:
+        libc.mount("none", "/", flags=libc.MS_REC | libc.MS_SLAVE)
+    except OSError as failure:
+        if failure.errno != errno.EINVAL:
+            raise
+        remedy = "before `chroot DIR`, make it one: `mount --bind DIR DIR`"
+        raise SandboxError(f"/ is not a mount point, as in a chroot; {remedy}") from failure
 
 
 def unshare_pid_namespace() -> None:

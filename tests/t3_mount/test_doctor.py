@@ -6,13 +6,14 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 from pathlib import Path
 
 import pytest
 import sandboxes
-from mounting import MACHINE, cli, command, environment
+from mounting import MACHINE, cli, command, environment, in_private_namespace
 
 from nvdimmfs.cli import main, trial
 from nvdimmfs.fuse import requirements
@@ -158,6 +159,22 @@ def test_the_setting_that_forbids_a_user_namespace_is_named(number, settings, wo
     monkeypatch.setattr(namespaces.host, "setting", lambda path: settings.get(path.removeprefix("/proc/sys/"), ""))
     with pytest.raises(SandboxError, match=re.escape(words)):
         namespaces.enter(private_network=True)
+
+
+def test_a_chroot_whose_root_is_no_mount_point_is_named(tmp_path):
+    done = in_private_namespace(
+        "mount --make-rprivate /",
+        f"cd {tmp_path}; mkdir root",
+        "for each in /*; do",
+        '    if [ -L "$each" ]; then cp -P "$each" root; continue; fi',
+        '    if [ -d "$each" ]; then mkdir "root$each"; mount --rbind "$each" "root$each"; fi',
+        "done",
+        f"chroot root {shlex.join(MACHINE)} run -- true || echo $?",
+    )
+    assert done.stdout == "1\n"
+    assert done.stderr == (
+        "nvdimmfs: / is not a mount point, as in a chroot; before `chroot DIR`, make it one: `mount --bind DIR DIR`\n"
+    )
 
 
 def test_it_finds_that_it_is_in_a_sandbox(sandbox):
