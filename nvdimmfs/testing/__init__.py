@@ -10,15 +10,16 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # a type checker takes it for True; the module typing would cost more than all else here
 if TYPE_CHECKING:
-    from nvdimmfs.testing.controls import Clock, Modules, Pending
+    from nvdimmfs.testing.controls import Checkpoint, Clock, Modules, Pending
     from nvdimmfs.testing.engine import Engine
     from nvdimmfs.testing.events import Events, Uevent
     from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS
 
-__all__ = ["ARGUMENT_ADDRESS", "Clock", "Engine", "Events", "Modules", "Pending", "Uevent"]
+__all__ = ["ARGUMENT_ADDRESS", "Checkpoint", "Clock", "Engine", "Events", "Modules", "Pending", "Uevent"]
 
 _MODULES = {
     "ARGUMENT_ADDRESS": "user_memory",
+    "Checkpoint": "controls",
     "Clock": "controls",
     "Engine": "engine",
     "Events": "events",

@@ -1,16 +1,18 @@
-"""The parts of a machine under test that are no files: its clock and its modules."""
+"""The parts of a machine under test that are no files: its clock, its modules, its checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TypeAlias
+from types import TracebackType
+from typing import Self, TypeAlias
 
 import attrs
 
 from nvdimmfs.core.clock import Clock as MachineClock
 from nvdimmfs.core.module import Modules as MachineModules
 from nvdimmfs.kernels.durations import SECOND
+from nvdimmfs.machine.checkpoint import Checkpoint as MachineCheckpoint
 from nvdimmfs.testing.refusals import as_os_error
 
 #: Holds the machine's lock for one call.
@@ -94,3 +96,27 @@ class Modules:
         """Unload a module, as rmmod(8).  FileNotFoundError when it is not loaded, BlockingIOError while it is used."""
         with self._turn(), as_os_error(name):
             self._modules.unload(name)
+
+
+class Checkpoint:
+    """A state of an engine's machine, to which it can go back any number of times.
+
+    As a context manager, it does so at the end.
+    """
+
+    def __init__(self, checkpoint: MachineCheckpoint, turn: Turn) -> None:
+        self._checkpoint = checkpoint
+        self._turn = turn
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Make the machine what it was, the clock included.  `Engine.events` keeps what was sent since.  ValueError."""
+        with self._turn():
+            self._checkpoint.reset()

@@ -21,11 +21,12 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Directory, Node, Symlink
 from nvdimmfs.kernfs.open_file import OpenChannel, OpenFile, file_size, link_count, open_node
 from nvdimmfs.kernfs.path import resolve
+from nvdimmfs.machine.checkpoint import CheckpointError
 from nvdimmfs.machine.control import device_ioctl
 from nvdimmfs.machine.first_boot import NewMachineError
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.model import MachineDescription
-from nvdimmfs.testing.controls import Clock, Modules
+from nvdimmfs.testing.controls import Checkpoint, Clock, Modules
 from nvdimmfs.testing.events import Events, Uevent
 from nvdimmfs.testing.refusals import as_os_error
 from nvdimmfs.testing.selection import described
@@ -228,6 +229,33 @@ class Engine:
         ValueError for a text that is no dump.
         """
         return differences(rows_of(before, "before"), rows_of(self.dump(), "now"))
+
+    def checkpoint(self) -> Checkpoint:
+        """Save the state of the machine: bytes, labels, bindings, numbers, modules, settings and the clock.
+
+        `with engine.checkpoint():` goes back to it at the end.  ValueError for a machine with `media`.
+        """
+        with self._turn():
+            try:
+                return Checkpoint(self._machine.checkpoint(), self._turn)
+            except CheckpointError as error:
+                raise ValueError(str(error)) from None
+
+    def reset(self) -> None:
+        """Go back to the last checkpoint.  ValueError when there is none."""
+        with self._turn():
+            try:
+                self._machine.reset()
+            except CheckpointError as error:
+                raise ValueError(str(error)) from None
+
+    def plug(self, text: str) -> None:
+        """Plug in DIMMs and ranges while the machine runs.  OSError, with a note, for a text with a mistake.
+
+        Args:
+            text: what the file `plug` of the debug folder accepts, such as "dimm size=1G".
+        """
+        self.write("sys/kernel/debug/nvdimmfs/plug", text)
 
     # Internal
 

@@ -18,6 +18,8 @@ from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.media.memory import MemoryMedia
 from nvdimmfs.testing import ARGUMENT_ADDRESS, Engine
 
+UNBIND = "/sys/bus/nd/drivers/nd_pmem/unbind"
+
 ND = "sys/bus/nd"
 UUID = "01234567-89ab-cdef-0123-456789abcdef"
 
@@ -326,3 +328,39 @@ def test_importing_the_package_loads_nothing_else():
     program = "import sys; before = {*sys.modules}; import nvdimmfs.testing; print(*sorted({*sys.modules} - before))"
     done = subprocess.run([sys.executable, "-S", "-c", program], env=environment(), capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("__future__ nvdimmfs nvdimmfs.testing\n", "")
+
+
+# Checkpoints and hot plug
+
+
+def test_a_checkpoint_brings_everything_back_at_its_end():
+    with Engine("qemu-nfit") as engine:
+        before = engine.dump()
+        with engine.checkpoint() as checkpoint:
+            for _ in range(2):
+                engine.write(UNBIND, "namespace0.0")
+                assert engine.dump() != before
+                checkpoint.reset()
+                assert engine.dump() == before
+            engine.write(UNBIND, "namespace0.0")
+        assert engine.dump() == before
+        engine.write(UNBIND, "namespace0.0")
+        engine.reset()
+        assert engine.dump() == before
+
+
+def test_no_checkpoint_and_none_to_go_back_to(tmp_path):
+    with Engine(memmap="64M!4G", media=tmp_path) as engine, pytest.raises(ValueError, match="--media"):
+        engine.checkpoint()
+    with Engine() as engine, pytest.raises(ValueError, match="no checkpoint yet"):
+        engine.reset()
+
+
+def test_a_dimm_is_plugged_in():
+    with Engine("qemu-nfit") as engine:
+        dimms = [name for name in engine.ls("/sys/bus/nd/devices") if name.startswith("nmem")]
+        engine.plug("dimm size=64M")
+        assert engine.exists(f"/sys/bus/nd/devices/nmem{len(dimms)}")
+        with pytest.raises(OSError, match="Invalid argument") as refusal:
+            engine.plug("dimm sizes=64M")
+        assert refusal.value.errno == errno.EINVAL
