@@ -6,27 +6,18 @@ import contextlib
 import enum
 import errno
 import os
-import re
 from pathlib import Path
-from typing import NamedTuple
 
 from nvdimmfs.cli.errors import MISUSED, CommandError, daemon_does_not_answer, daemon_was_killed
+from nvdimmfs.formats.mount_table import Mount, parse_mounts
 from nvdimmfs.fuse.daemon_identity import FILE_SYSTEM_TYPE, has_stopped_daemon, run_with_timeout
 
 _MOUNT_TABLE = Path("/proc/self/mountinfo")
 
 
-class Mount(NamedTuple):
-    """A line of the mount table: mount point, type of file system, and device number, which all its mounts share."""
-
-    mountpoint: Path
-    type: str
-    device: str
-
-    @property
-    def ours(self) -> bool:
-        """Whether it is a mount of nvdimmfs."""
-        return self.type == FILE_SYSTEM_TYPE
+def is_ours(mount: Mount) -> bool:
+    """Whether it is a mount of nvdimmfs."""
+    return mount.type == FILE_SYSTEM_TYPE
 
 
 def absolute(directory: str) -> Path:
@@ -83,7 +74,7 @@ def require_free(directory: Path) -> None:
 def require_machine(directory: Path) -> None:
     """CommandError unless a machine is mounted on a directory and its daemon answers."""
     mount = mount_at(directory)
-    if mount is None or not mount.ours:
+    if mount is None or not is_ours(mount):
         missing = not os.path.lexists(directory)
         raise CommandError(f"{directory} {'does not exist' if missing else 'is not a mount of nvdimmfs'}")
     match daemon_state(mount):
@@ -120,7 +111,7 @@ def _probe(mountpoint: Path) -> bytes:
 
 
 def _occupied(mount: Mount) -> str:
-    if not mount.ours:
+    if not is_ours(mount):
         return f"{mount.mountpoint} is already a mount point (of {mount.type})"
     match daemon_state(mount):
         case DaemonState.KILLED:
@@ -135,17 +126,5 @@ def _occupied(mount: Mount) -> str:
 
 
 def _mounts(table: Path | None = None) -> list[Mount]:
-    """The mounts in a table, or in this process's.
-
-    Only a newline ends a line: the kernel escapes no other control character in a name.
-    """
-    text = (table or _MOUNT_TABLE).read_bytes().decode(errors="surrogateescape")
-    return [_parse(line) for line in text.split("\n") if line]
-
-
-def _parse(line: str) -> Mount:
-    """Parse a line: fields 3 and 5 and, after a lone dash, the type; blanks are octal escapes."""
-    before, _, after = line.partition(" - ")
-    fields = before.split(" ")
-    mountpoint = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[4])
-    return Mount(Path(mountpoint), after.split(" ")[0], fields[2])
+    """The mounts in a table, or in this process's."""
+    return parse_mounts((table or _MOUNT_TABLE).read_bytes())

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nvdimmfs.cli.errors import daemon_does_not_answer, daemon_was_killed
-from nvdimmfs.cli.mount_table import Mount, mount_at
+from nvdimmfs.cli.mount_table import is_ours, mount_at
+from nvdimmfs.formats.mount_table import Mount
 from nvdimmfs.fuse.daemon_identity import daemon_pid
 
 
@@ -19,7 +20,7 @@ def reading(folder: str) -> Iterator[None]:
     mount = _mount_of(folder)
     place = folder if mount is None else mount.mountpoint
     try:
-        if mount is not None and mount.ours:
+        if mount is not None and is_ours(mount):
             daemon_pid(mount.mountpoint, mount.device)
         yield
     except TimeoutError:

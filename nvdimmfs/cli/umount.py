@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nvdimmfs.cli.errors import CommandError
-from nvdimmfs.cli.mount_table import Mount, absolute, is_mounted_elsewhere, mount_at, process_with
+from nvdimmfs.cli.mount_table import absolute, is_mounted_elsewhere, is_ours, mount_at, process_with
+from nvdimmfs.formats.mount_table import Mount
 from nvdimmfs.fuse.daemon_identity import daemon_pid
 from nvdimmfs.fuse.peers import Look, ProcFolder
 from nvdimmfs.fuse.requirements import MOUNT_HELPER
@@ -63,7 +64,7 @@ def _require_mount(directory: str) -> Mount:
     """The mount of nvdimmfs on a directory.  CommandError when there is none."""
     path = absolute(directory)
     mount = mount_at(path)
-    if mount is not None and mount.ours:
+    if mount is not None and is_ours(mount):
         return mount
     if mount is not None:
         raise CommandError(f"{path} is a mount of {mount.type}, not of nvdimmfs")

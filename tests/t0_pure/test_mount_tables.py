@@ -18,8 +18,8 @@ def line(target):
 
 @pytest.mark.parametrize("target", HOSTILE)
 def test_a_name_adds_no_line(target, tmp_path, monkeypatch):
-    table = line(target) + line("/mnt")
-    (tmp_path / "mountinfo").write_bytes(table.encode())
+    table = (line(target) + line("/mnt")).encode()
+    (tmp_path / "mountinfo").write_bytes(table)
     monkeypatch.setattr(mount_table, "_MOUNT_TABLE", tmp_path / "mountinfo")
     assert [mount.mountpoint for mount in mount_table._mounts()] == [Path(target), Path("/mnt")]
     assert mounted_on({"pmem0": NodeNumber(7, 300)}, table) == []

@@ -21,9 +21,10 @@ import pytest
 from mounting import QUIET, TOY, Mount, cli, command, is_mounted, refusal
 from watchdog import WATCHDOG
 
-from nvdimmfs.cli import mount_table as table
 from nvdimmfs.cli import mountpoint_lock, umount
 from nvdimmfs.cli.errors import CommandError
+from nvdimmfs.cli.mount_table import mount_at, process_with
+from nvdimmfs.formats import mount_table
 
 
 @pytest.fixture
@@ -192,7 +193,7 @@ def test_umount_reports_a_daemon_that_was_stopped_while_it_exits(tmp_path):
             os.waitid(os.P_PID, daemon.pid, os.WSTOPPED)
             descriptor = os.pidfd_open(daemon.pid)
             with pytest.raises(CommandError, match=f"process {daemon.pid}.* is stopped: .*kill -CONT {daemon.pid}"):
-                umount._wait_for_exit(descriptor, daemon.pid, table.Mount(tmp_path, "", "none"))
+                umount._wait_for_exit(descriptor, daemon.pid, mount_table.Mount(tmp_path, "", "none"))
             os.close(descriptor)
         finally:
             daemon.kill()
@@ -204,13 +205,13 @@ def test_umount_waits_while_another_namespace_has_a_private_copy_of_the_mount(mo
     if os.geteuid() != 0 or command(*private, "true").returncode:
         pytest.skip("needs a private mount namespace")
     monkeypatch.setattr(umount, "_LOOKS_PER_SEARCH", 1)
-    of_this_mount = table.mount_at(mount.directory)
+    of_this_mount = mount_at(mount.directory)
     with (
         subprocess.Popen([*private, "sh", "-c", "echo; read line"], stdin=-1, stdout=-1) as holder,
         ThreadPoolExecutor(1) as pool,
     ):
         holder.stdout.readline()
-        searched, process_with = threading.Event(), table.process_with
+        searched = threading.Event()
 
         def search(of):
             searched.set()
