@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Generic, NoReturn, Self, TypeVar, cast
 
 from nvdimmfs.cli.errors import FAILED, CommandError, one_line
+from nvdimmfs.inherited_files import close_files_except
 
 log = logging.getLogger(__name__)
 
@@ -163,11 +164,7 @@ def _detach() -> None:
 def _close_inherited_files(stderr: int | None, keep: set[int]) -> None:
     """Leave the caller's working directory, and close all its files except those to keep."""
     os.chdir("/")
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard, target in ((0, null), (1, null), (2, null if stderr is None else stderr)):
-        os.dup2(target, standard)
-    first = 3
-    for kept in sorted(keep):
-        os.closerange(first, kept)
-        first = kept + 1
-    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+    if stderr is not None:
+        os.dup2(stderr, 2)
+        keep = {2, *keep}
+    close_files_except(*keep)

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from attrs import frozen
 
+from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
 from nvdimmfs.sandbox import libc, seccomp
 from nvdimmfs.sandbox.calling_thread import shows_inode_numbers
 from nvdimmfs.sandbox.errors import SandboxError, step
@@ -161,7 +162,7 @@ def _run_init(
     try:
         libc.die_with_parent(signal.SIGKILL, supervisor)
         # Otherwise init would hold the loop devices of disks that have gone.
-        libc.close_files_except(*libc.STANDARD_FILES, socket_.fileno(), report)
+        close_files_except(*STANDARD_FILES, socket_.fileno(), report)
         _reset_signals()
         _mount_proc(machine)
         command = os.fork()

@@ -54,9 +54,6 @@ _SI_KERNEL = 0x80
 #: Bytes of the C library's sigset_t; the kernel looks at the first eight.
 _SIGNAL_SET_SIZE = 128
 
-#: Standard input, output and error.
-STANDARD_FILES = (0, 1, 2)
-
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -135,22 +132,6 @@ def die_with_parent(signal: int, parent: int) -> None:
     if has_ended:
         os._exit(1)
     os.close(parent)
-
-
-def close_files_except(*kept: int) -> None:
-    """Close all files of this process except some, and replace the standard files that are not kept by /dev/null.
-
-    A process that forks and does not execute a program holds what its parent had open: pipes whose readers wait for
-    their end, locks, loop devices.
-    """
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in {*STANDARD_FILES} - {*kept}:
-        os.dup2(null, standard)
-    first = 3
-    for descriptor in sorted({*kept} - {*STANDARD_FILES}):
-        os.closerange(first, descriptor)
-        first = descriptor + 1
-    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
 
 
 def seccomp(operation: int, flags: int, arguments: object) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.errors import SandboxError, step
 
@@ -54,7 +55,7 @@ def _run_server(serve: Serve, mountpoint: Path, report: int, supervisor: int) ->
         os.setpgid(0, 0)
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         libc.die_with_parent(signal.SIGTERM, supervisor)
-        libc.close_files_except(*libc.STANDARD_FILES, report)
+        close_files_except(*STANDARD_FILES, report)
 
         def on_ready() -> None:
             os.write(report, _READY)

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from nvdimmfs.sandbox import libc
+from nvdimmfs.inherited_files import close_files_except
 from nvdimmfs.sandbox.errors import step
 
 #: How long the supervisor waits for the reaper at the end, in seconds.  What is still in use then may be in use by the
@@ -56,7 +56,7 @@ def _run_reaper(clean: Callable[[float], bool], bell: int, keep: tuple[int, ...]
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
         os.chdir("/")
-        libc.close_files_except(bell, *keep)
+        close_files_except(bell, *keep)
         while os.read(bell, 1):
             pass
         os._exit(0 if clean(_PATIENCE) else 1)

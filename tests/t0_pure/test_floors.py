@@ -13,7 +13,7 @@ PACKAGE = Path(nvdimmfs.__file__).parent
 
 #: From the ground up.  Packages of one set stand side by side and do not import each other.
 FLOORS = (
-    {"errors", "host", "snapshot", "units"},
+    {"errors", "host", "inherited_files", "snapshot", "units"},
     {"media", "kernels"},
     {"formats"},
     {"mm"},
@@ -29,7 +29,7 @@ FLOORS = (
     {"testing"},
 )
 #: Modules that stand in no package.
-GROUND = {"errors", "host", "snapshot", "units"}
+GROUND = {"errors", "host", "inherited_files", "snapshot", "units"}
 LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor}
 
 #: Packages that may import less than everything below them: what they import instead.
