@@ -23,8 +23,16 @@ _MOST_IDLE = 4
 
 
 def start_thread(target: Callable[[], None], name: str) -> None:
-    """Start a thread that this process does not wait for at its end.  EAGAIN where a limit of the host forbids it."""
-    thread = threading.Thread(target=target, daemon=True, name=name)
+    """Start a thread that this process does not wait for at its end, and that takes no signal meant for the command.
+
+    EAGAIN where a limit of the host forbids it.
+    """
+
+    def run() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED_SIGNALS)
+        target()
+
+    thread = threading.Thread(target=run, daemon=True, name=name)
     try:
         thread.start()
     except RuntimeError:  # all that Python keeps of the errno of clone(2)
@@ -79,7 +87,6 @@ class CallThreads:
             log.warning("cannot answer more system calls at the same time: %s", failure)
 
     def _serve(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED_SIGNALS)
         self._has_listener.wait()
         assert self._listener is not None
         try:

@@ -11,14 +11,13 @@ import contextlib
 import fcntl
 import logging
 import os
-import signal
 import struct
 import threading
 from pathlib import Path
 
 from nvdimmfs.formats.block_requests import BLKFLSBUF
 from nvdimmfs.sandbox import libc
-from nvdimmfs.sandbox.signals import FORWARDED_SIGNALS
+from nvdimmfs.sandbox.call_threads import start_thread
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +50,9 @@ class ClosedDisks:
                 self._paths[libc.watch(self._events, node, _IN_CLOSE_WRITE)] = node
 
     def start_thread(self) -> None:
-        """Begin, before the PID namespace is unshared: afterwards no thread can be started."""
+        """Begin, before the PID namespace is unshared (`CallThreads.start`).  EAGAIN as `start_thread`."""
         if self._events >= 0:
-            threading.Thread(target=self._follow, daemon=True, name="closed disks").start()
+            start_thread(self._follow, "closed disks")
 
     def stop(self) -> None:
         """Open no disk from now on.  Returns when none is open."""
@@ -61,7 +60,6 @@ class ClosedDisks:
             self._stopped = True
 
     def _follow(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED_SIGNALS)  # they are for the main thread
         while True:
             closed = set()
             for watch, mask, _, _ in _EVENT.iter_unpack(os.read(self._events, _EVENTS_AT_A_TIME * _EVENT.size)):

@@ -105,8 +105,9 @@ def run_sandbox(request: RunRequest) -> int:
         commands = make_lsmod(MACHINE, RUN_DIRECTORY / "bin")
         if commands is not None:
             os.environ["PATH"] = f"{commands}:{os.environ.get('PATH', os.defpath)}"
-        supervisor.start_threads()
-        closed_disks.start_thread()
+        with step("start the supervisor's threads"):
+            supervisor.start_threads()
+            closed_disks.start_thread()
         namespaces.unshare_pid_namespace()
         signals = stack.enter_context(blocked_signals())
         command = start(request.command, MACHINE, directory)

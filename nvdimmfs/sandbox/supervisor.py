@@ -21,11 +21,10 @@ from nvdimmfs.sandbox.command import RunningCommand
 from nvdimmfs.sandbox.control_client import ControlClient
 from nvdimmfs.sandbox.dev_directory import DevDirectory
 from nvdimmfs.sandbox.device_node import NodeNumber
-from nvdimmfs.sandbox.errors import step
 from nvdimmfs.sandbox.ioctl_syscall import IoctlSyscall
 from nvdimmfs.sandbox.merged_view import MergedView
 from nvdimmfs.sandbox.module_syscalls import ModuleSyscalls
-from nvdimmfs.sandbox.signals import FORWARDED_SIGNALS, forward_signals
+from nvdimmfs.sandbox.signals import forward_signals
 from nvdimmfs.sandbox.syscall_dispatch import SyscallDispatcher
 from nvdimmfs.sandbox.uevents import UeventSender
 
@@ -93,10 +92,12 @@ class Supervisor:
         self._poll.close()
 
     def start_threads(self) -> None:
-        """Start the threads, before the PID namespace is unshared (`CallThreads.start`).  They wait for a command."""
-        with step("start the supervisor's threads"):
-            self._calls.start()
-            start_thread(self._follow_machine, "events")
+        """Start the threads, before the PID namespace is unshared (`CallThreads.start`).  They wait for a command.
+
+        EAGAIN as `start_thread`.
+        """
+        self._calls.start()
+        start_thread(self._follow_machine, "events")
 
     def run_until_exit(self, command: RunningCommand, signals: int, server: int | None) -> int:
         """Serve the command until it has ended, and return its wait(2) status.
@@ -128,7 +129,6 @@ class Supervisor:
 
     def _follow_machine(self) -> None:
         """Process the machine's events as they come."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED_SIGNALS)
         self._has_command.wait()
         try:
             while self._poll.poll() and not self._stopped:
