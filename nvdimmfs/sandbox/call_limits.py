@@ -57,8 +57,8 @@ class CallLimits:
             self._answered[user] -= 1
             if not self._answered[user]:
                 del self._answered[user]
-            candidates = [user, *self._waiting] if user in self._waiting else list(self._waiting)
-            return next((self._next_of(each) for each in candidates if self._has_room(each)), None)
+            own_first = sorted(self._waiting, key=lambda each: each != user)
+            return next((self._next_of(each) for each in own_first if self._has_room(each)), None)
 
     def _has_room(self, user: int) -> bool:
         """Whether one more call of a user may be answered.  Root's are not limited by those of others."""

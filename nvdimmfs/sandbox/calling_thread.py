@@ -101,6 +101,7 @@ class CallingThread:
         user: the thread's real user id.
         capabilities: its effective capabilities, in its own user namespace.
         still_waits: returns whether the system call still waits for its answer.
+        held: closes what is held of the thread, when its call is answered.
     """
 
     thread: int
@@ -109,7 +110,7 @@ class CallingThread:
     user: int
     capabilities: int
     still_waits: Callable[[], bool]
-    _held: contextlib.ExitStack = field(factory=contextlib.ExitStack, eq=False)
+    held: contextlib.ExitStack = field(eq=False)
 
     def read(self, address: int, length: int) -> bytes:
         """Read the thread's memory.  EFAULT where nothing is mapped, ESRCH when the thread has gone.
@@ -159,7 +160,7 @@ class CallingThread:
                 held = os.open(f"fd/{descriptor}", os.O_PATH | os.O_CLOEXEC, dir_fd=self.directory)
             except OSError:
                 return None
-            self._held.callback(os.close, held)
+            self.held.callback(os.close, held)
             try:
                 theirs = _OpenFile.read(self.directory, f"fdinfo/{descriptor}")
             except OSError:
@@ -198,10 +199,6 @@ class CallingThread:
         if not self.still_waits():
             raise _error(errno.ESRCH)
 
-    def release(self) -> None:
-        """Close all that is held."""
-        self._held.close()
-
 
 @contextlib.contextmanager
 def held_thread(thread: int, proc: int, still_waits: Callable[[], bool]) -> Iterator[CallingThread]:
@@ -213,9 +210,7 @@ def held_thread(thread: int, proc: int, still_waits: Callable[[], bool]) -> Iter
         if found is None or not still_waits():
             raise _error(errno.ESRCH)
         user, capabilities = int(found["user"]), int(found["capabilities"], 16)
-        caller = CallingThread(thread, directory, proc, user, capabilities, still_waits)
-        held.callback(caller.release)
-        yield caller
+        yield CallingThread(thread, directory, proc, user, capabilities, still_waits, held)
 
 
 def _contents(directory: int, name: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 from collections.abc import Callable
@@ -82,20 +83,18 @@ class SyscallDispatcher:
             _CallWaitsError: too many calls are being answered.
         """
         notification = call.notification
-        held = held_thread(notification.thread, self._proc, still_waits)
-        try:
-            caller = held.__enter__()
-        except OSError:
-            # It has gone, or this /proc does not show it: then it cannot be a caller of the machine's devices.
-            return None if notification.syscall == "ioctl" else -errno.EPERM
-        try:
+        with contextlib.ExitStack() as held:
+            try:
+                caller = held.enter_context(held_thread(notification.thread, self._proc, still_waits))
+            except OSError:
+                # It has gone, or this /proc does not show it: then it cannot be a caller of the machine's devices.
+                return None if notification.syscall == "ioctl" else -errno.EPERM
             if call.user is None and not self._limits.begin(call, caller.user):
                 raise _CallWaitsError
-            return self._execute(caller, notification)
-        except OSError as failure:
-            return -(failure.errno or errno.EIO)
-        finally:
-            held.__exit__(None, None, None)
+            try:
+                return self._execute(caller, notification)
+            except OSError as failure:
+                return -(failure.errno or errno.EIO)
 
     def _execute(self, caller: CallingThread, notification: Notification) -> int | None:
         """The call's return value, or a negative errno; None to have the kernel execute the call."""
