@@ -7,7 +7,6 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
 
 import attrs
 from pyfuse3 import ROOT_INODE, EntryAttributes, FUSEError, InodeT
@@ -267,11 +266,3 @@ class Inodes:
         entry.entry_timeout = cache_timeout
         entry.attr_timeout = cache_timeout
         return entry
-
-
-def subtree(node: Node) -> Iterator[Node]:
-    """The node and every node below it that has been made, and so may have been seen, parents first."""
-    yield node
-    if isinstance(node, Directory):
-        for child in node.instantiated:
-            yield from subtree(child)

@@ -37,9 +37,9 @@ import trio
 from attrs import define, field
 from pyfuse3 import InodeT
 
-from nvdimmfs.fuse.inode import CachedName, Inodes, subtree
+from nvdimmfs.fuse.inode import CachedName, Inodes
 from nvdimmfs.fuse.worker import Worker
-from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Node
+from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Node, subtree
 
 log = logging.getLogger(__name__)
 

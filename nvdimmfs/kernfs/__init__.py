@@ -22,6 +22,7 @@ from nvdimmfs.kernfs.node import (
     Symlink,
     Tree,
     TreeListener,
+    subtree,
 )
 
 __all__ = [
@@ -50,4 +51,5 @@ __all__ = [
     "TreeCheckpoint",
     "TreeListener",
     "joined",
+    "subtree",
 ]

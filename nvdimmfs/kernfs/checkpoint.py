@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from nvdimmfs.kernfs.node import Attribute, Directory, Node, Tree
+from nvdimmfs.kernfs.node import Attribute, Directory, Node, Tree, subtree
 
 
 class TreeCheckpoint:
@@ -15,7 +15,7 @@ class TreeCheckpoint:
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        self._nodes = set(_subtree(tree.root))
+        self._nodes = set(subtree(tree.root))
         self._pending = {
             node: frozenset(node.pending) for node in self._nodes if isinstance(node, Directory) and node.pending
         }
@@ -30,7 +30,7 @@ class TreeCheckpoint:
         only later, stays valid.
         """
         self._tree.resetting()
-        before = dict.fromkeys(_subtree(self._tree.root))
+        before = dict.fromkeys(subtree(self._tree.root))
         new = [node for node in before if node not in self._nodes]
         instantiated: dict[Attribute[object] | Directory, None] = {}
         gone: dict[Node, str] = {}
@@ -46,7 +46,7 @@ class TreeCheckpoint:
             self._tree.removed(node.parent, node)
         restore()
         for node in top:
-            _detach(node, gone[node])
+            node.detach(gone[node])
         if self._tree.listeners:
             self._adopt(instantiated)
             self._report(before, events)
@@ -67,27 +67,10 @@ class TreeCheckpoint:
 
     def _report(self, before: dict[Node, None], events: dict[Attribute[object], int]) -> None:
         """Report nodes that are there again, and attributes that were notified since the checkpoint."""
-        for node in list(_subtree(self._tree.root)):
+        for node in list(subtree(self._tree.root)):
             if node not in before and node.parent in before:
                 self._tree.added(node.parent, node)
         for attribute, count in events.items():
             if attribute.parent is not None and attribute.events != count:
                 self._tree.notified(attribute)
         self._tree.restored()
-
-
-def _subtree(node: Node) -> Iterator[Node]:
-    """The node and all instantiated nodes below it, parents first."""
-    pending = [node]
-    while pending:
-        each = pending.pop()
-        yield each
-        if isinstance(each, Directory):
-            pending.extend(each.instantiated)
-
-
-def _detach(node: Node, path: str) -> None:
-    if isinstance(node, Directory):
-        node.detach(path)
-    else:
-        node.parent = None

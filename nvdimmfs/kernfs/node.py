@@ -226,6 +226,10 @@ class Node:
             node = node.parent
         return "/".join([node._former_path, *reversed(names)]) or "/"
 
+    def detach(self, path: str) -> None:  # noqa: ARG002  # only a directory remembers its path
+        """Mark it as removed, with everything below it; it was at `path`."""
+        self.parent = None
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path}>"
 
@@ -533,7 +537,7 @@ class Directory(Node):
         if isinstance(node, Directory):
             self.subdirectories -= 1
         self.tree.removed(self, node)
-        _detach(node, node.path)
+        node.detach(node.path)
 
     def directory(self, name: str) -> Directory:
         """Return the directory with that name; add it if it does not exist."""
@@ -583,13 +587,12 @@ class Directory(Node):
         return frozenset(self._family.names) - self._gone if self._gone else self._family.names
 
     def detach(self, path: str) -> None:
-        """Mark it as removed, with everything below it; it was at `path`."""
-        _detach(self, path)
-
-    def clear(self) -> None:
-        """Forget all nodes, when the directory is removed from the tree."""
+        for child in self.instantiated:
+            child.detach(f"{path}/{child.name}")
         self._nodes, self._pending, self._has_lazy_links, self.subdirectories = {}, (), False, 0
         self._family = None
+        self._former_path = path
+        self.parent = None
 
     def _is_in_family(self, name: str) -> bool:
         return self._family is not None and name in self._family.names and name not in self._gone
@@ -704,14 +707,14 @@ class Tree:
             listener.notified(node)
 
 
-def _detach(node: Node, path: str) -> None:
-    """Detach a node that was at `path`, and everything below it, from the tree."""
-    if isinstance(node, Directory):
-        for child in node.instantiated:
-            _detach(child, f"{path}/{child.name}")
-        node.clear()
-        node._former_path = path
-    node.parent = None
+def subtree(node: Node) -> Iterator[Node]:
+    """The node and every node below it that is instantiated, and so may have been seen, parents first."""
+    pending = [node]
+    while pending:
+        each = pending.pop()
+        yield each
+        if isinstance(each, Directory):
+            pending.extend(each.instantiated)
 
 
 def _relative_path(directory: Directory, target: Node | FamilyTarget) -> str:
