@@ -48,11 +48,11 @@ class Outcome:
 def try_mount() -> Outcome:
     """Mount a tree of one file on a temporary directory, read the file, and unmount it."""
     try:
-        with tempfile.TemporaryDirectory(prefix="nvdimmfs-doctor-", ignore_cleanup_errors=True) as folder:
-            error = _mount_error(Path(folder))
-            return Outcome(error.removeprefix(f"cannot mount on {folder}: "))
+        temporary = tempfile.TemporaryDirectory(prefix="nvdimmfs-doctor-", ignore_cleanup_errors=True)
     except OSError as failure:
         return Outcome(_about_temporary_directory(failure))
+    with temporary as folder:
+        return Outcome(_mount_error(Path(folder)).removeprefix(f"cannot mount on {folder}: "))
 
 
 def try_run() -> Outcome:

@@ -127,14 +127,15 @@ def test_a_process_that_gives_no_reason_is_reported(monkeypatch):
     assert trial.try_run().error == "its process ended with status 3"
 
 
-def test_a_limit_of_processes_is_reported(monkeypatch, capsys):
+@pytest.mark.parametrize("command", ["mount", "run"])
+def test_a_limit_of_processes_is_reported(fuse, command, monkeypatch, capsys):
     def fork():
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr(os, "fork", fork)
-    assert main.main(["doctor", "--for", "run"]) == 1
+    assert main.main(["doctor", "--for", command]) == 1
     text = capsys.readouterr().out
-    assert "NO  run           Resource temporarily unavailable\n" in text
+    assert f"NO  {command:<13} Resource temporarily unavailable\n" in text
     assert "to improve it: `ulimit -u` shows the limit of processes" in text
 
 
