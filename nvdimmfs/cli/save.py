@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from nvdimmfs.cli.errors import CommandError
+from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.mount_table import absolute, require_machine
 
 #: The file in which a mounted machine offers itself.
@@ -31,6 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
     from nvdimmfs.machine.saved import SavedMachineError, read_saved
 
     directory, file = absolute(arguments.directory), Path(arguments.file).absolute()
+    if file.exists() and not file.is_file():
+        raise CommandError(f"{file} is not a regular file, and would be replaced by one", MISUSED)
     require_machine(directory)
     source = _open(directory)
     with os.fdopen(source, "rb", buffering=0) as machine, _replacement(file) as part:
@@ -62,7 +64,10 @@ def _open(directory: Path) -> int:
 @contextlib.contextmanager
 def _replacement(file: Path) -> Iterator[Path]:
     """A new file in the same folder, which replaces `file` at the end, or is removed after a failure."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from None
     os.close(descriptor)
     part = Path(name)
     try:

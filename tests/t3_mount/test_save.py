@@ -83,7 +83,11 @@ def test_a_save_that_fails_leaves_the_file_as_it_was(mount, tmp_path):
     file = save(mount, tmp_path / "machine.saved")
     before = file.read_bytes()
     assert "is not a mount" in refusal(cli("save", tmp_path, file))
-    refusal(cli("save", mount.directory, tmp_path / "missing" / "machine.saved"))
+    line = refusal(cli("save", mount.directory, tmp_path / "missing" / "machine.saved"))
+    assert line == f"{tmp_path}/missing/machine.saved: No such file or directory"
+    os.mkfifo(tmp_path / "fifo")
+    assert "is not a regular file" in refusal(cli("save", mount.directory, tmp_path / "fifo"), 2)
+    assert (tmp_path / "fifo").is_fifo()
     (mount.directory / "dev/pmem0").write_bytes(os.urandom(1 << 20))
     limited = cli("save", mount.directory, file, preexec_fn=_limit_file_size)
     assert "File too large" in refusal(limited)
