@@ -60,28 +60,16 @@ class Addition:
     bus: BusAddition = BusAddition()
 
 
-@attrs.frozen
-class _LabelWords:
-    """The label area of a DIMM in a line: `label=128K`, and `initialised=1.1` for empty index blocks."""
-
-    label: str = ""
-    initialised: str = ""
-
-    def table(self) -> dict[str, str]:
-        """As a machine file has it."""
-        words = {"size": self.label, "initialised": self.initialised}
-        return {key: word for key, word in words.items() if word}
-
-
 for _class in (BusAddition, Addition):
     attrs.resolve_types(_class, globals(), include_extras=True)
 
 #: The other words of a line, and where their values belong.
 _DIMM_WORDS = ("name", "handle", "size", "serial")
 _RANGE_WORDS = ("start", "range_index")
-_LABEL_WORDS = tuple(field.name for field in attrs.fields(_LabelWords))
+#: Those of the label area, and its keys: `label=128K`, and `initialised=1.1` for empty index blocks.
+_LABEL_KEYS = {"label": "size", "initialised": "initialised"}
 _NODE = "node"
-_WORDS = (*_DIMM_WORDS, *_LABEL_WORDS, *_RANGE_WORDS, _NODE)
+_WORDS = (*_DIMM_WORDS, *_LABEL_KEYS, *_RANGE_WORDS, _NODE)
 
 
 @attrs.frozen
@@ -148,17 +136,18 @@ def _document_of_line(text: str) -> dict[str, Any]:
         key, separator, value = word.partition("=")
         if key not in _WORDS or not separator:
             raise NotAMachine([("", f'"{word}" is not one of the words {", ".join(f"{each}=..." for each in _WORDS)}')])
+        if key in values:
+            raise NotAMachine([("", f'"{key}" is there twice')])
         values[key] = value
     if "size" not in values:
         raise NotAMachine([("", "the size of the DIMM is missing; write for example: dimm size=1G")])
-    label = _LabelWords(**{key: values[key] for key in _LABEL_WORDS if key in values}).table()
+    label = {key: values[word] for word, key in _LABEL_KEYS.items() if values.get(word)}
     dimm = {key: values[key] for key in _DIMM_WORDS if key in values} | ({"label": label} if label else {})
-    range_: dict[str, object] = {key: values[key] for key in _RANGE_WORDS if key in values}
-    for key, name in ((_NODE, "numa_node"), ("range_index", "range_index")):
-        if key in values:
-            range_[name] = int(values[key]) if values[key].isdecimal() else values[key]
-    if _NODE in values:
-        range_["target_node"] = range_["numa_node"]
+    range_: dict[str, object] = {"start": values["start"]} if "start" in values else {}
+    for word, keys in {"range_index": ("range_index",), _NODE: ("numa_node", "target_node")}.items():
+        if word in values:
+            number = int(values[word]) if values[word].isdecimal() else values[word]
+            range_ |= dict.fromkeys(keys, number)
     return {"bus": {"dimm": [dimm], "range": [range_]}}
 
 
