@@ -28,8 +28,10 @@ class _Comparison:
     def __init__(self, before: Rows, after: Rows) -> None:
         self._before, self._after = before, after
         self._was, self._is = _devices(before), _devices(after)
-        self._named_twice = _named_twice({*self._was, *self._is})
+        self._devices = self._was | self._is
+        self._named_twice = _named_twice(self._devices)
         self._changed = self._was ^ self._is
+        self._above_changed = {above for path in self._changed for above in _above(path)}
         self._changed_names = {posixpath.basename(path) for path in self._changed}
         self._moved_drivers = {
             posixpath.basename(path)
@@ -54,7 +56,7 @@ class _Comparison:
     def _is_implied(self, path: str) -> bool:
         """Whether another line already reports this difference, which is that of a device or a driver."""
         owner = self._owner(path)
-        if owner in self._changed or any(each.startswith(f"{path}/") for each in self._changed):
+        if owner in self._changed or path in self._above_changed:
             return True
         name = posixpath.basename(path)
         if not path.startswith(_INDEXES):
@@ -74,7 +76,8 @@ class _Comparison:
         """What changed of something in both dumps."""
         place = self._place(path, new)
         if old.mode[0] != new.mode[0]:
-            yield f"{self._place(path, old)} became a {_kind(new)}"
+            kind = _kind(new)
+            yield f"{self._place(path, old)} became {'an' if kind == 'attribute' else 'a'} {kind}"
             return
         if old.mode != new.mode:
             yield f"mode of {place}: {old.mode[1:]} -> {new.mode[1:]}"
@@ -87,7 +90,7 @@ class _Comparison:
         return f"driver of {self._device(posixpath.dirname(path))}: {' -> '.join(names)}"
 
     def _is_driver(self, path: str) -> bool:
-        return posixpath.basename(path) == "driver" and posixpath.dirname(path) in self._was | self._is
+        return posixpath.basename(path) == "driver" and posixpath.dirname(path) in self._devices
 
     def _place(self, path: str, row: Row) -> str:
         owner = self._owner(path)
@@ -98,7 +101,7 @@ class _Comparison:
 
     def _owner(self, path: str) -> str:
         """The device that a path belongs to; empty for none."""
-        while path and path not in self._was and path not in self._is:
+        while path and path not in self._devices:
             path = posixpath.dirname(path)
         return path
 
@@ -111,6 +114,12 @@ def _devices(rows: Rows) -> set[str]:
     """The directories of devices: those below devices/ with a file `uevent`."""
     found = {posixpath.dirname(path) for path in rows if posixpath.basename(path) == "uevent"}
     return {path for path in found if path.startswith("devices/")}
+
+
+def _above(path: str) -> Iterator[str]:
+    """The directories that a path is in."""
+    while path := posixpath.dirname(path):
+        yield path
 
 
 def _named_twice(paths: Iterable[str]) -> set[str]:

@@ -16,10 +16,15 @@ from nvdimmfs.dumps.trees import HostSysfs, MachineSysfs
 _SYSFS = ("bus", "devices")
 
 
-def dump_of_machine(system: System) -> str:
-    """The text of the dump of a machine in this process.  Time does not pass for it."""
+def rows_of_machine(system: System) -> list[Row]:
+    """The rows of a machine in this process.  Time does not pass for it."""
     with system.clock.uncounted():
-        return text_of(rows(MachineSysfs(system.sys)))
+        return list(rows(MachineSysfs(system.sys)))
+
+
+def dump_of_machine(system: System) -> str:
+    """The text of the dump of a machine in this process."""
+    return text_of(rows_of_machine(system))
 
 
 def dump_of_folder(folder: Path) -> str:

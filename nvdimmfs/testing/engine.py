@@ -15,7 +15,7 @@ from typing import Any, Self, TypeAlias, overload
 from nvdimmfs.core.device_number import Numbered
 from nvdimmfs.core.uevent import Uevent as SentUevent
 from nvdimmfs.dumps.difference import differences
-from nvdimmfs.dumps.dump import dump_of_machine
+from nvdimmfs.dumps.dump import dump_of_machine, rows_of_machine
 from nvdimmfs.dumps.text import rows_of
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Directory, Node, Symlink
@@ -65,8 +65,7 @@ class Engine:
             where that is "real", it is "steps", so that results do not depend on the speed of the host.
 
     Raises:
-        ValueError: there is no such machine, or it cannot exist.
-        OSError: `media` cannot be used.
+        ValueError: there is no such machine, it cannot exist, or `media` cannot be used.
 
     Attributes:
         events: the uevents since the boot.
@@ -228,7 +227,9 @@ class Engine:
 
         ValueError for a text that is no dump.
         """
-        return differences(rows_of(before, "before"), rows_of(self.dump(), "now"))
+        with self._turn():
+            now = rows_of_machine(self._machine.system)
+        return differences(rows_of(before, "before"), now)
 
     def checkpoint(self) -> Checkpoint:
         """Save the state of the machine: bytes, labels, bindings, numbers, modules, settings and the clock.

@@ -117,6 +117,7 @@ class TestDifferences:
                 ["driver d of bus nd is gone"],
             ),
             (("--w------- devices/a/x",), ("lrwxrwxrwx devices/a/x -> y",), ["attribute x of device a became a link"]),
+            (("lrwxrwxrwx devices/a/x -> y",), ("--w------- devices/a/x",), ["link x of device a became an attribute"]),
             (("--w------- bus/nd/x",), (), ["attribute bus/nd/x is gone"]),
         ],
     )
