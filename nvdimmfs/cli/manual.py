@@ -184,9 +184,9 @@ MANUALS = {
     ),
     "nvdimmfs dump": Manual(
         details="""
-        The dump contains the buses nd and dax, the class nd, and their devices with all attributes, links and
-        modes; disks are among them. It has one line for each, sorted, so that two dumps can be compared with
-        `nvdimmfs diff` or diff(1).
+        The dump contains the buses nd and dax, the classes nd, dax and nfit_test_dimm, and their devices with all
+        attributes, links and modes; disks are among them. It has one line for each, sorted, so that two dumps can
+        be compared with `nvdimmfs diff` or diff(1).
 
         DIR is where a machine is mounted, /sys, or a copy of a /sys. Reading the attributes of a real machine
         changes nothing. A file that only root can read is in the dump of another user with the errno of the
