@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 #: Capabilities (include/uapi/linux/capability.h, Linux 6.1): mount(2) and unshare(2) require the second one, changing
@@ -59,20 +58,15 @@ def setting(path: str) -> str:
 
 
 def how_to_unconfine() -> str:
-    """The flag for a container that turns off the security module by which this process is confined; empty for none."""
+    """How to start a container without the security module by which this process is confined; empty for none."""
     flags = {"apparmor": "apparmor=unconfined", "selinux": "label=disable"}
     flag = flags.get(confinement())
-    return f"--security-opt {flag}" if flag else ""
+    return f"start the container with `--security-opt {flag}`" if flag else ""
 
 
 def how_to_get_capability(name: str) -> str:
     """The flag for a container that gives its root a capability, with its equivalent for Kubernetes."""
     return f"start the container with `--cap-add {name}` (Kubernetes: `privileged: true`)"
-
-
-def user() -> str:
-    """Whom this process runs as, for messages."""
-    return "root" if os.geteuid() == 0 else f"user {os.geteuid()}"
 
 
 def _in_set(name: str, number: int) -> bool:

@@ -132,9 +132,9 @@ def _has_capabilities(path: str) -> bool:
 
 def _about_permission(_found: re.Match[str]) -> tuple[str, str]:
     """Why mount(2) is EACCES."""
-    flag = host.how_to_unconfine()
-    if flag:
-        return f"{host.confinement()} forbids it", f"start the container with `{flag}`"
+    remedy = host.how_to_unconfine()
+    if remedy:
+        return f"{host.confinement()} forbids it", remedy
     return "", "mount on a directory of yours"
 
 

@@ -65,7 +65,7 @@ def enter(*, private_network: bool) -> bool:
         _enter_user_namespace()
     with _creation(libc.CLONE_NEWNS):
         libc.unshare(libc.CLONE_NEWNS)
-    with step("separate the mounts from the host's", _unconfine()):
+    with step("separate the mounts from the host's", host.how_to_unconfine()):
         _separate_mounts()
     return private_network and _enter_network_namespace()
 
@@ -114,12 +114,7 @@ def _remedy(kind: int) -> str:
         return "start the container with `--security-opt seccomp=unconfined`"
     if kind == libc.CLONE_NEWUSER and os.geteuid() == 0:
         return "do not drop root's CAP_SYS_ADMIN (capsh, setpriv, CapabilityBoundingSet= of systemd)"
-    return _unconfine() or "use a kernel that has these namespaces (CONFIG_NAMESPACES)"
-
-
-def _unconfine() -> str:
-    flag = host.how_to_unconfine()
-    return f"start the container with `{flag}`" if flag else ""
+    return host.how_to_unconfine() or "use a kernel that has these namespaces (CONFIG_NAMESPACES)"
 
 
 def _path(setting: str) -> str:

@@ -214,6 +214,17 @@ def test_what_the_helper_says_is_explained(message, words):
     assert words in str(refusal(Path("/m"), message.splitlines()))
 
 
+def test_confinement_is_named_with_its_remedy(monkeypatch):
+    for may in ("may_gain_capability", "has_capability"):
+        monkeypatch.setattr(requirements.host, may, lambda _: True)
+    monkeypatch.setattr(requirements.host, "is_filtered", lambda: False)
+    monkeypatch.setattr(requirements.host, "has_all_users", lambda: True)
+    monkeypatch.setattr(requirements.host, "confinement", lambda: "selinux")
+    monkeypatch.setattr(requirements.os, "geteuid", lambda: 0)
+    text = str(refusal(Path("/m"), ["fuse: mount failed: Operation not permitted"]))
+    assert text.endswith("not permitted; start the container with `--security-opt label=disable`")
+
+
 def test_root_who_may_mount_is_not_told_to_add_the_capability(monkeypatch):
     """Where another security module forbids it."""
     if not sandboxes.is_root():
