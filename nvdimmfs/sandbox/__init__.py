@@ -9,7 +9,8 @@ Five processes work together:
 - The *supervisor* enters new namespaces (`namespaces`), fills them (`sandbox`), and then serves the command
   (`supervisor`): it follows the machine's events over the control channel (`control_client`), creates and removes nodes
   in /dev (`dev_directory`, `loop_devices`), keeps /sys current (`merged_view`, `merged_sysfs`), sends uevents
-  (`uevents`), answers system calls (`call_threads`, `syscall_dispatch`) and forwards signals (`signals`).
+  (`uevents`), answers system calls (`call_threads`, `call_limits`, `syscall_dispatch`) and forwards signals
+  (`signals`).
 - *init* is process 1 of the sandbox's PID namespace (`command`).  It starts the command, reaps orphans, and reports how
   the command ended.  When it exits, the kernel kills everything that the command left running.
 - The *command* is what the user asked to run.  It installs a seccomp filter on itself (`seccomp`); the filter notifies

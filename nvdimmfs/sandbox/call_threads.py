@@ -1,20 +1,19 @@
-"""The threads that answer system calls: a call that has to wait for its caller keeps its own thread waiting only.
+"""The threads that answer system calls: a call that has to wait for its caller delays no other call.
 
 Each thread receives a notification and answers it.  One that receives one while no other is ready to receive the next
-starts another first.  So no call is handed from thread to thread, and the next one never waits for the end of this one.
+starts another first, so the next one never waits for the end of this one.  Only beyond the limits of `call_limits` does
+a call wait, without a thread; the thread of a call that ends then answers it.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-import os
-import signal
 import threading
 from collections.abc import Callable
 
+from nvdimmfs.sandbox.errors import os_error
 from nvdimmfs.sandbox.seccomp import Notification, NotificationListener
-from nvdimmfs.sandbox.signals import FORWARDED_SIGNALS
 
 log = logging.getLogger(__name__)
 
@@ -23,20 +22,15 @@ _MOST_IDLE = 4
 
 
 def start_thread(target: Callable[[], None], name: str) -> None:
-    """Start a thread that this process does not wait for at its end, and that takes no signal meant for the command.
+    """Start a thread that this process does not wait for at its end.  EAGAIN where a limit of the host forbids it.
 
-    EAGAIN where a limit of the host forbids it.
+    It inherits the blocked signals: those that are meant for the command must be blocked before.
     """
-
-    def run() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED_SIGNALS)
-        target()
-
-    thread = threading.Thread(target=run, daemon=True, name=name)
+    thread = threading.Thread(target=target, daemon=True, name=name)
     try:
         thread.start()
     except RuntimeError:  # all that Python keeps of the errno of clone(2)
-        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
+        raise os_error(errno.EAGAIN) from None
 
 
 class CallThreads:

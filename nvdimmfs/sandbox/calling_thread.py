@@ -17,6 +17,7 @@ from attrs import field, frozen
 
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.device_node import NodeNumber
+from nvdimmfs.sandbox.errors import os_error
 
 _PAGE = 4096
 
@@ -122,7 +123,7 @@ class CallingThread:
         return data
 
     def write(self, address: int, data: bytes) -> None:
-        """Write to the thread's memory.  EFAULT where nothing writable is mapped, ESRCH when the thread has gone.
+        """Write to the thread's memory.  EFAULT or EIO where nothing writable is mapped, ESRCH when it has gone.
 
         process_vm_writev(2) takes a thread id, which may be another thread's by the time of the call.  An open `mem`
         refers to the memory itself.  But it ignores write protection, and a wait for a page in it cannot be ended by a
@@ -134,10 +135,9 @@ class CallingThread:
                 libc.read_memory(self.thread, address, len(data))
             self._require_waiting()
             if not self._has_writable(address, address + len(data)):
-                raise _error(errno.EFAULT)
-            with _as_fault():
-                if os.pwrite(memory, data, address) != len(data):
-                    raise _error(errno.EFAULT)
+                raise os_error(errno.EFAULT)
+            if os.pwrite(memory, data, address) != len(data):
+                raise os_error(errno.EFAULT)
         finally:
             os.close(memory)
 
@@ -197,7 +197,7 @@ class CallingThread:
 
     def _require_waiting(self) -> None:
         if not self.still_waits():
-            raise _error(errno.ESRCH)
+            raise os_error(errno.ESRCH)
 
 
 @contextlib.contextmanager
@@ -208,7 +208,7 @@ def held_thread(thread: int, proc: int, still_waits: Callable[[], bool]) -> Iter
         held.callback(os.close, directory)
         found = _CREDENTIALS.search(_contents(directory, "status"))
         if found is None or not still_waits():
-            raise _error(errno.ESRCH)
+            raise os_error(errno.ESRCH)
         user, capabilities = int(found["user"]), int(found["capabilities"], 16)
         yield CallingThread(thread, directory, proc, user, capabilities, still_waits, held)
 
@@ -250,21 +250,6 @@ def shows_inode_numbers() -> bool:
     finally:
         os.close(own)
     return True
-
-
-@contextlib.contextmanager
-def _as_fault() -> Iterator[None]:
-    """EFAULT for the EIO with which `mem` answers where nothing is mapped."""
-    try:
-        yield
-    except OSError as failure:
-        if failure.errno != errno.EIO:
-            raise
-        raise _error(errno.EFAULT) from None
-
-
-def _error(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
 
 
 @frozen

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import logging
 import os
-import select
 import signal
 import socket
 import struct
@@ -82,7 +81,7 @@ class RunningCommand:
         """
         init = os.pidfd_open(self.init)
         try:
-            has_ended, _, _ = select.select([init], [], [], _LONGEST_END)
+            has_ended = libc.has_ended(init, _LONGEST_END)
         finally:
             os.close(init)
         if has_ended:

@@ -120,8 +120,10 @@ class DevDirectory:
 
     def has_claimed_partitions(self, disk: NodeNumber) -> bool:
         """Whether a partition of the disk with that number is claimed exclusively, such as by a mounted file system."""
-        claimed = (name for name, node in self._nodes.items() if isinstance(node, LoopNode) and node.is_claimed())
-        return any(self.number(self._disk_of(name)) == disk for name in claimed)
+        return any(
+            isinstance(node, LoopNode) and self.number(self._disk_of(name)) == disk and node.is_claimed()
+            for name, node in self._nodes.items()
+        )
 
     def _disk_of(self, name: str) -> str:
         """The name of the disk that a partition is on; empty for a name that is no partition's."""
@@ -161,11 +163,7 @@ class DevDirectory:
                 block_size = int((queue / "queue/logical_block_size").read_text())
                 read_only = (disk / "ro").read_text() == "1\n"
                 node = self._loop_devices.attach(file, path, block_size, read_only=read_only)
-                try:
-                    self._closed_disks.watch(path)
-                except OSError:
-                    node.remove()
-                    raise
+                self._closed_disks.watch(path)
                 return node
             except OSError as failure:
                 if failure.errno in _GONE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 from nvdimmfs.errors import REMEDIES
@@ -27,3 +28,8 @@ def step(what: str, remedy: str = "") -> Iterator[None]:
         why = f"{failure.strerror or failure}{f' ({failure.filename})' if failure.filename else ''}"
         remedy = remedy or REMEDIES.get(failure.errno or 0, "")
         raise SandboxError(f"cannot {what}: {why}{f'; {remedy}' if remedy else ''}") from failure
+
+
+def os_error(number: int) -> OSError:
+    """An error with the C library's text for an errno."""
+    return OSError(number, os.strerror(number))

@@ -59,7 +59,7 @@ def _wait(child: int, reports: int, signals: int) -> int:
     reported = os.read(reports, _REPORT.size)
     if reported:
         status = int(_REPORT.unpack(reported)[0])
-        select.select([process], [], [], _LONGEST_EXIT)
+        libc.has_ended(process, _LONGEST_EXIT)
         os.waitpid(child, os.WNOHANG)  # so that its processor time counts as this process's
         return status
     return os.waitpid(child, 0)[1]

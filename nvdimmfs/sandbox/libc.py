@@ -12,6 +12,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from nvdimmfs.sandbox.errors import os_error
 from nvdimmfs.sandbox.syscall_numbers import family
 
 # Flags of unshare(2) (include/uapi/linux/sched.h).
@@ -120,6 +121,13 @@ def read_signals(descriptor: int) -> list[BlockedSignal]:
     return [BlockedSignal(number, code == _SI_KERNEL) for number, code in _SIGNAL.iter_unpack(data)]
 
 
+def has_ended(process: int, seconds: float = 0) -> bool:
+    """Wait up to so many seconds for the end of a process (pidfd_open(2)); whether it has ended."""
+    poll = select.poll()  # select(2) takes no descriptor beyond 1023
+    poll.register(process, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 def die_with_parent(signal: int, parent: int) -> None:
     """Have the kernel send this process a signal when its parent exits; exit at once if the parent already has.
 
@@ -128,8 +136,7 @@ def die_with_parent(signal: int, parent: int) -> None:
         parent: a descriptor of the parent (pidfd_open(2)); it is closed.
     """
     _check(_LIBC.prctl(ctypes.c_int(PR_SET_PDEATHSIG), ctypes.c_ulong(signal), 0, 0, 0), "prctl")
-    has_ended, _, _ = select.select([parent], [], [], 0)
-    if has_ended:
+    if has_ended(parent):
         os._exit(1)
     os.close(parent)
 
@@ -179,7 +186,7 @@ def read_memory(thread: int, address: int, length: int) -> bytes:
     call.restype = ctypes.c_ssize_t
     copied = _check(call(thread, ctypes.byref(local), one, ctypes.byref(remote), one, ctypes.c_ulong(0)), "memory")
     if copied != length:
-        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+        raise os_error(errno.EFAULT)
     return buffer.raw
 
 
@@ -222,5 +229,5 @@ def _keyctl(operation: int, *arguments: object) -> int:
     result: int = _LIBC.syscall(ctypes.c_long(number), ctypes.c_int(operation), *arguments)
     if result < 0:
         error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+        raise os_error(error)
     return result

@@ -128,7 +128,12 @@ class LoopDevices:
                     if shared is not None:
                         return shared
                 node = self._new(backing, path, block_size)
-                node.set_read_only(read_only=read_only)
+                try:
+                    self.records.record(node.device, identity)
+                    node.set_read_only(read_only=read_only)
+                except OSError:
+                    node.remove()
+                    raise
                 return node
         finally:
             os.close(backing)
@@ -148,7 +153,6 @@ class LoopDevices:
                     continue
                 raise
             self.spare.remove(device)
-            self.records.record(device, _identity(backing))
             return LoopNode(path, number, loop, device, self.spare)
         raise AssertionError
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from nvdimmfs.formats.elf_module import FILE_HEADER_SIZE, module_name
 from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile
 from nvdimmfs.sandbox.control_client import ControlClient
+from nvdimmfs.sandbox.errors import os_error
 from nvdimmfs.units import U32_MASK
 
 #: The capability that the calls require (CAP_SYS_MODULE, include/uapi/linux/capability.h).
@@ -53,9 +54,9 @@ class ModuleSyscalls:
         _require_capability(caller)
         address, length, parameters, *_ = arguments
         if length < FILE_HEADER_SIZE:
-            raise _error(errno.ENOEXEC)
+            raise os_error(errno.ENOEXEC)
         if length > _memory_size():
-            raise _error(errno.ENOMEM)
+            raise os_error(errno.ENOMEM)
         return self._load(_image_in_memory(caller, address, length), caller, parameters)
 
     def finit_module(self, caller: CallingThread, arguments: tuple[int, ...]) -> int:
@@ -68,20 +69,20 @@ class ModuleSyscalls:
         _require_capability(caller)
         descriptor, parameters, flags, *_ = arguments
         if flags & U32_MASK & ~_KNOWN_FLAGS:
-            raise _error(errno.EINVAL)
+            raise os_error(errno.EINVAL)
         file = caller.file(descriptor & U32_MASK)
         if file is None or not file.is_readable:
-            raise _error(errno.EBADF)
+            raise os_error(errno.EBADF)
         image = _image_in_file(file)
         if flags & _COMPRESSED_FILE:
-            raise _error(errno.EOPNOTSUPP)
+            raise os_error(errno.EOPNOTSUPP)
         return self._load(image, caller, parameters)
 
     def _load(self, image: bytes, caller: CallingThread, parameters: int) -> int:
         try:
             name = module_name(image)
         except ValueError:
-            raise _error(errno.ENOEXEC) from None
+            raise os_error(errno.ENOEXEC) from None
         if not (_LOADED / name).exists():  # the kernel refuses a loaded module before it reads the parameters
             caller.read_string(parameters, _LARGEST_IMAGE)
         return self._client.load(name)
@@ -89,7 +90,7 @@ class ModuleSyscalls:
 
 def _require_capability(caller: CallingThread) -> None:
     if not caller.has_capability(_CAP_SYS_MODULE):
-        raise _error(errno.EPERM)
+        raise os_error(errno.EPERM)
 
 
 def _image_in_memory(caller: CallingThread, address: int, length: int) -> bytes:
@@ -105,26 +106,22 @@ def _image_in_memory(caller: CallingThread, address: int, length: int) -> bytes:
 def _image_in_file(file: ThreadFile) -> bytes:
     """An image in a file; errors as `finit_module`."""
     if not file.is_regular:
-        raise _error(errno.EINVAL)
+        raise os_error(errno.EINVAL)
     if file.is_writable and not file.path.startswith(_NEVER_LINKED):
-        raise _error(errno.ETXTBSY)
+        raise os_error(errno.ETXTBSY)
     with os.fdopen(file.reopen(), "rb") as content:
         length = os.fstat(content.fileno()).st_size
         if length <= 0:
-            raise _error(errno.EINVAL)
+            raise os_error(errno.EINVAL)
         if length >= _FIRST_LENGTH_TOO_LARGE:
-            raise _error(errno.EFBIG)
+            raise os_error(errno.EFBIG)
         wanted = min(length, _LARGEST_IMAGE)
         image = content.read(wanted)
     if len(image) < wanted:
-        raise _error(errno.EIO)
+        raise os_error(errno.EIO)
     return image
 
 
 def _memory_size() -> int:
     """Bytes of RAM; the kernel cannot allocate memory for a longer image."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _error(number: int) -> OSError:
-    return OSError(number, os.strerror(number))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from nvdimmfs.inherited_files import close_files_except
+from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.errors import step
 
 #: How long the supervisor waits for the reaper at the end, in seconds.  What is still in use then may be in use by the
@@ -68,9 +68,6 @@ def _has_succeeded(reaper: int) -> bool:
     """Wait for the reaper; whether it has cleaned up, or may still do so."""
     descriptor = os.pidfd_open(reaper)
     try:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        has_ended = poll.poll(_WAIT * 1000)
-        return not has_ended or os.waitpid(reaper, 0)[1] == 0
+        return not libc.has_ended(descriptor, _WAIT) or os.waitpid(reaper, 0)[1] == 0
     finally:
         os.close(descriptor)

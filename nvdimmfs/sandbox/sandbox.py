@@ -17,7 +17,7 @@ from nvdimmfs.sandbox.closed_disks import ClosedDisks
 from nvdimmfs.sandbox.command import start
 from nvdimmfs.sandbox.control_client import CHANNEL, ControlClient
 from nvdimmfs.sandbox.dev_directory import DevDirectory
-from nvdimmfs.sandbox.errors import SandboxError, step
+from nvdimmfs.sandbox.errors import SandboxError, os_error, step
 from nvdimmfs.sandbox.lib_modules import make_lsmod, mount_lib_modules
 from nvdimmfs.sandbox.loop_devices import LoopDevices, raise_if_limited, why_files
 from nvdimmfs.sandbox.loop_records import DIRECTORY, HostLoops, LoopRecords, sweep
@@ -105,11 +105,11 @@ def run_sandbox(request: RunRequest) -> int:
         commands = make_lsmod(MACHINE, RUN_DIRECTORY / "bin")
         if commands is not None:
             os.environ["PATH"] = f"{commands}:{os.environ.get('PATH', os.defpath)}"
+        signals = stack.enter_context(blocked_signals())  # before the threads, which inherit that
         with step("start the supervisor's threads"):
             supervisor.start_threads()
             closed_disks.start_thread()
         namespaces.unshare_pid_namespace()
-        signals = stack.enter_context(blocked_signals())
         command = start(request.command, MACHINE, directory)
         status = supervisor.run_until_exit(command, signals, server)
         command.wait_for_init()
@@ -181,7 +181,7 @@ def _uevent_sender() -> UeventSender:
         try:
             return UeventSender()
         except KernelError as failure:
-            raise OSError(failure.errno, os.strerror(failure.errno)) from failure
+            raise os_error(failure.errno) from failure
 
 
 def _connect() -> ControlClient:

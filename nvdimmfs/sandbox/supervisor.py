@@ -2,7 +2,7 @@
 
 It applies the machine's events to /dev and /sys, sends uevents, answers system calls and forwards signals.  The main
 thread only forwards signals and waits for the end, so that nothing delays these.  One thread waits for events of the
-machine; each system call has a thread of its own (`call_threads`).
+machine; each system call that is being answered has a thread of its own (`call_threads`, `call_limits`).
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from typing import Self
 from nvdimmfs.core.uevent import Uevent
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.udev_message import kernel_message, udev_message
+from nvdimmfs.sandbox.errors import os_error
 
 #: The netlink family of uevents (include/uapi/linux/netlink.h, Linux 6.1).
 NETLINK_KOBJECT_UEVENT = 15
@@ -99,7 +100,7 @@ class UeventSender:
             reply = self._kernel.recv(_REPLY_BUFFER_SIZE)
             (error,) = _REPLY.unpack_from(reply, _HEADER.size)
             if error:
-                raise OSError(-error, os.strerror(-error))
+                raise os_error(-error)
 
     def _multicast(self, message: bytes) -> None:
         # ECONNREFUSED: the group has no listener.
