@@ -28,8 +28,10 @@ from nvdimmfs.media.file import FileMedia, write_all
 from nvdimmfs.media.journal_record import (
     FIRST_RECORD,
     RECORD_HEAD,
+    RECORD_OVERHEAD,
     Change,
     JournalError,
+    body_of,
     header,
     record,
     records,
@@ -185,7 +187,7 @@ class Journal:
         self.require_working()
         if self.durable:
             for media in self._places:
-                media.file.flush()
+                self._sync(media)
         try:
             write_all(self._file, header(self._generation + 1), 0)
             if self._size > ROOM + STEP:
@@ -205,11 +207,20 @@ class Journal:
 
         If transactions are not durable themselves, a record that a power failure brings back must not undo them.
         """
-        media.file.flush()
+        self._sync(media)
         if not self.durable and self._file >= 0:
             if self._failure is None:
                 self.start_again()
             os.fdatasync(self._file)
+
+    def _sync(self, media: JournaledMedia) -> None:
+        """Make a file durable.  OSError, which the host reports once only: from then on its records are needed."""
+        try:
+            media.file.flush()
+        except OSError as failure:
+            if media in self._places:
+                self._failure = failure
+            raise
 
     def order_power_cut(self, writes: int | None) -> None:
         """Let the media take so many more writes, or as many as are made (None).  OSError.
@@ -231,10 +242,12 @@ class Journal:
         """
         if self._file < 0:
             return
-        if self._failure is None and not keep:
-            _remove(self._path, self._file)
-        os.close(self._file)
-        self._file = -1
+        try:
+            if self._failure is None and not keep:
+                _remove(self._path, self._file)
+        finally:
+            os.close(self._file)
+            self._file = -1
 
     def _commit(self) -> None:
         """Make the writes that wait.  OSError when the host refuses; then none was made."""
@@ -251,10 +264,9 @@ class Journal:
     def _append(self, changes: list[Change]) -> None:
         if self._file < 0:
             self._create()
-        new, generation = record(self._generation, self._records, changes), self._generation
-        self._find_room(len(new))
-        if self._generation != generation:
-            new = record(self._generation, self._records, changes)
+        body = body_of(changes)
+        self._find_room(RECORD_OVERHEAD + len(body))
+        new = record(self._generation, self._records, body)
         try:
             write_all(self._file, new, self._end)
             if self.durable:

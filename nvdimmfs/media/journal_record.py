@@ -31,6 +31,9 @@ _WRITE, _ZERO = 1, 2
 #: Bytes of a record before its changes; zeros there end the journal.
 RECORD_HEAD = _RECORD.size
 
+#: Bytes of a record beside its body.
+RECORD_OVERHEAD = RECORD_HEAD + _CHECKSUM.size
+
 
 class JournalError(ValueError):
     """The bytes are not a journal of a version that is known; the message completes "the journal ..."."""
@@ -55,21 +58,25 @@ def header(generation: int) -> bytes:
     return head + _CHECKSUM.pack(zlib.crc32(head))
 
 
-def record(generation: int, number: int, changes: Sequence[Change]) -> bytes:
-    """One record: changes that are made together or not at all.
-
-    Args:
-        generation: the journal's.
-        number: of records before it in this generation.
-        changes: the changes.
-    """
+def body_of(changes: Sequence[Change]) -> bytes:
+    """The body of a record: changes that are made together or not at all."""
     pieces: list[bytes] = []
     for change in changes:
         name = change.name.encode(errors="surrogateescape")
         start, end, data = change.extent.start, change.extent.end, change.extent.data
         kind = _ZERO if data is None else _WRITE
         pieces += (_CHANGE.pack(kind, len(name), start, end - start), name, data or b"")
-    body = b"".join(pieces)
+    return b"".join(pieces)
+
+
+def record(generation: int, number: int, body: bytes) -> bytes:
+    """One record.
+
+    Args:
+        generation: the journal's.
+        number: of records before it in this generation.
+        body: from `body_of`.
+    """
     head = _RECORD.pack(_RECORD_MAGIC, generation, number, len(body))
     return b"".join((head, body, _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(head)))))
 

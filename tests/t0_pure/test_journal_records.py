@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from nvdimmfs.media.journal_record import FIRST_RECORD, Change, JournalError, header, record, records
+from nvdimmfs.media.journal_record import FIRST_RECORD, Change, JournalError, body_of, header, record, records
 from nvdimmfs.media.overlay import Extent
 
 CHANGE = struct.Struct("<BHQQ")
@@ -35,4 +35,4 @@ def test_a_damaged_record_is_refused(body):
 
 def test_a_sound_record_is_read():
     changes = [Change("a.img", Extent(0, 4, b"abcd")), Change("b.img", Extent(8, 16, None))]
-    assert list(records(header(1).ljust(FIRST_RECORD, b"\0") + record(1, 0, changes))) == [changes]
+    assert list(records(header(1).ljust(FIRST_RECORD, b"\0") + record(1, 0, body_of(changes)))) == [changes]

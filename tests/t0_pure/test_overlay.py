@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvdimmfs.media.journal_record import FIRST_RECORD, Change, header, record, records
+from nvdimmfs.media.journal_record import FIRST_RECORD, Change, body_of, header, record, records
 from nvdimmfs.media.overlay import Extent, Overlay
 
 SIZE = 100
@@ -39,7 +39,7 @@ def test_a_reader_gets_what_was_last_written(writes: list[tuple[list[int], int |
 
 
 def a_journal(generation: int, *bodies: list[Change]) -> bytes:
-    written = [record(generation, number, changes) for number, changes in enumerate(bodies)]
+    written = [record(generation, number, body_of(changes)) for number, changes in enumerate(bodies)]
     return header(generation).ljust(FIRST_RECORD, b"\0") + b"".join(written)
 
 

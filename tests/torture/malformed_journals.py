@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nvdimmfs.media.base import MediaError
 from nvdimmfs.media.journal import JOURNAL_NAME, Journal
-from nvdimmfs.media.journal_record import FIRST_RECORD, Change, header, record
+from nvdimmfs.media.journal_record import FIRST_RECORD, Change, body_of, header, record
 from nvdimmfs.media.overlay import Extent
 
 SIZE = 1 << 16
@@ -34,7 +34,8 @@ class Journals:
             self._folder.joinpath(name).write_bytes(bytes(SIZE))
         writes = [Change("a.img", Extent(0, 4, b"abcd")), Change("b.img", Extent(100, 5000, None))]
         self.samples = [
-            header(7).ljust(FIRST_RECORD, b"\0") + b"".join(record(7, number, writes) for number in range(count))
+            header(7).ljust(FIRST_RECORD, b"\0")
+            + b"".join(record(7, number, body_of(writes)) for number in range(count))
             for count in (0, 1, 2)
         ]
 
