@@ -24,6 +24,7 @@ from nvdimmfs.machine.control import ControlSession
 from nvdimmfs.machine.layout import layout_json
 from nvdimmfs.machine.persistent_memory import PersistentMemory
 from nvdimmfs.machine_file.files import MachineFileError
+from nvdimmfs.media.base import MediaError
 from nvdimmfs.mm import describe
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.translate import PageQuery, translation_text
@@ -223,6 +224,8 @@ def _store_plug(debugger: Debugger, data: bytes) -> None:
         raise KernelError(errno.EINVAL, f"not UTF-8 text: byte {error.start} is {data[error.start]:#04x}") from None
     except MachineFileError as error:
         raise KernelError(errno.EINVAL, "; ".join(error.lines)) from None
+    except MediaError as error:
+        raise KernelError(errno.EINVAL, str(error)) from None
 
 
 def _show_checkpoint(debugger: Debugger) -> str:

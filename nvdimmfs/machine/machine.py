@@ -216,6 +216,7 @@ class Machine:
 
         Raises:
             MachineFileError: with the errors of the text.
+            MediaError: a file of the same name has another size.
             KernelError: EOPNOTSUPP for a bus of the kernel's test platform, and for a kernel before 4.4, which does not
                 look for new memory (acpi_nfit_notify, drivers/acpi/nfit.c, Linux 4.4).
         """

@@ -52,25 +52,20 @@ class FileMedia(StoredMedia):
     def zero(self, offset: int, length: int) -> None:
         """Zero the parts of the range that the file stores; holes stay holes."""
         self.require_range(offset, length)
-        end = offset + length
+        for position, size in self._stored(offset, offset + length):
+            self.write(position, memoryview(_ZEROS)[:size])
+
+    def contents(self) -> Iterator[tuple[int, bytes | bytearray]]:
+        """As the base class.  All are read now, so they are in memory until the iterator ends."""
+        return iter([(offset, self.read(offset, length)) for offset, length in self._stored(0, self._size)])
+
+    def _stored(self, offset: int, end: int) -> Iterator[tuple[int, int]]:
+        """Offset and length of what the file stores in a range, in pieces."""
         while offset < end:
             start = self._next_data(offset)
             if start is None or start >= end:
                 return
-            stop = min(end, os.lseek(self._fd, start, os.SEEK_HOLE))
-            for position in range(start, stop, len(_ZEROS)):
-                self.write(position, memoryview(_ZEROS)[: stop - position])
-            offset = stop
-
-    def contents(self) -> Iterator[tuple[int, bytes | bytearray]]:
-        """As the base class.  All are read now, so they are in memory until the iterator ends."""
-        return iter([(offset, self.read(offset, length)) for offset, length in self._stored()])
-
-    def _stored(self) -> Iterator[tuple[int, int]]:
-        """Offset and length of what the file stores, in pieces."""
-        offset = 0
-        while (start := self._next_data(offset)) is not None:
-            offset = min(os.lseek(self._fd, start, os.SEEK_HOLE), self._size)
+            offset = min(end, os.lseek(self._fd, start, os.SEEK_HOLE))
             for position in range(start, offset, len(_ZEROS)):
                 yield position, min(len(_ZEROS), offset - position)
 

@@ -115,8 +115,9 @@ class NamespacePmem(UuidHolder, NamespaceDevice):
     def update_labels(self) -> None:
         """Write labels to all DIMMs, or delete them once the namespace is empty.
 
-        Nothing is written while it is bound or claimed, and before it has a uuid.  A host that refuses a write
-        (OSError) has refused all of them.
+        Nothing is written while it is bound or claimed, and before it has a uuid.  When the host refuses a write
+        (OSError), the copies of the labels in memory are put back; so are the media, unless a power cut is ordered or
+        this is the first boot (`Journal.transaction`).
         """
         if self.driver or self.claim or self.uuid is None:
             return

@@ -12,7 +12,7 @@ from pathlib import Path
 from nvdimmfs.formats.label import LABEL_SIZES_BY_VERSION
 from nvdimmfs.machine_file.model import LabelAreaDescription
 from nvdimmfs.media.base import Media, MediaError, StoredMedia
-from nvdimmfs.media.journal import Journal, sync_folder
+from nvdimmfs.media.journal import Journal, JournaledMedia, sync_folder
 from nvdimmfs.media.memory import MemoryMedia
 from nvdimmfs.media.populated import PopulatedMedia
 from nvdimmfs.nd.label import init_label_area
@@ -183,7 +183,6 @@ class FolderStorage(Storage):
             self._list = folder / _LIST_OF_FILES_IN_THE_MAKING
             self._is_booting = True
             self._created: list[Media] = []
-            self._paths: dict[Media, Path] = {}
             self._discarded: list[Path] = []
             self._remove_half_made_files()
         except BaseException:
@@ -193,26 +192,34 @@ class FolderStorage(Storage):
         self._journal.is_on = not self.is_new  # a first boot that is interrupted starts again with an empty folder
 
     def has_booted(self) -> None:
-        if self._created and self._journal.durable:
+        self._complete_created()
+        self._list.unlink(missing_ok=True)
+        self._is_booting = False
+        self._journal.is_on = True
+
+    def _complete_created(self) -> None:
+        """The files that were made have their initial content: from now on they are kept.  OSError."""
+        if not self._created:
+            return
+        if self._journal.durable:
             for media in self._created:
                 media.flush()
             sync_folder(self.folder)
         self._created.clear()
-        self._is_booting = False
         self._list.unlink(missing_ok=True)
-        self._journal.is_on = True
 
     def label_area(self, name: str, description: LabelAreaDescription) -> Media:
         area = super().label_area(name, description)
-        if not self._is_booting:  # a module was loaded again
-            self._list.unlink(missing_ok=True)
+        if not self._is_booting:  # a module was loaded again, or a DIMM was plugged in
+            self._complete_created()
         return area
 
     def create(self, start: int, size: int) -> StoredMedia:
         path = self.folder / f"pmem-{start:x}-{start + size - 1:x}.img"
-        if self._is_booting and not path.exists():
-            self._list_as_half_made([path])
-        return self._open(path, size)
+        media, _ = self._open(path, size)
+        if not self._is_booting:
+            self._complete_created()
+        return media
 
     def install(self, start: int, end: int) -> None:
         """Nothing to do: a file is made for each range."""
@@ -221,18 +228,14 @@ class FolderStorage(Storage):
         return self._label_path(name).exists()
 
     def create_label_area(self, name: str, size: int) -> tuple[StoredMedia, bool]:
-        path = self._label_path(name)
-        is_new = not path.exists()
-        if is_new:
-            self._list_as_half_made([path])
-        return self._open(path, size), is_new
+        return self._open(self._label_path(name), size)
 
     def discard(self, media: Sequence[Media]) -> None:
         """Remove the files, together with others of the same transaction.
 
         If that is interrupted, the next opening of the folder completes it.
         """
-        self._discarded += [self._paths.pop(gone) for gone in media]
+        self._discarded += [gone.file.path for gone in media if isinstance(gone, JournaledMedia)]
         super().discard(media)
         self._remove_discarded()
 
@@ -254,13 +257,15 @@ class FolderStorage(Storage):
     def _label_path(self, name: str) -> Path:
         return self.folder / f"labels-{name}.img"
 
-    def _open(self, path: Path, size: int) -> StoredMedia:
+    def _open(self, path: Path, size: int) -> tuple[StoredMedia, bool]:
+        """Open a medium; returns it, and whether its file is new."""
         is_new = not path.exists()
+        if is_new:
+            self._list_as_half_made([path])
         media = self._journal.open(path, size)
-        self._paths[media] = path
-        if is_new and self._is_booting:
+        if is_new:
             self._created.append(media)
-        return media
+        return media, is_new
 
     def _take_lock(self) -> None:
         try:
@@ -294,5 +299,7 @@ class FolderStorage(Storage):
             super().close()
             is_written = True
         finally:
-            self._journal.close(keep=not is_written)
-            os.close(self._lock)
+            try:
+                self._journal.close(keep=not is_written)
+            finally:
+                os.close(self._lock)

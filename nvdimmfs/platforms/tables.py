@@ -42,7 +42,6 @@ class PlatformTables:
         writes_all = self.storage.is_new and table.parent not in self._labelled
         names = {dimm.name: label_area_name(table, dimm) for dimm in addition.new_dimms if dimm.label.size}
         new = {name for name, area in names.items() if not self.storage.keeps_label_area(area)}
-        self.by_device[device] = table
         for range_ in addition.new_ranges:
             self.storage.install(range_.start, range_.end)
         areas = self.label_areas(table)
@@ -52,7 +51,9 @@ class PlatformTables:
             if range_.namespaces and {mapping.dimm for mapping in range_.mappings} <= new
         )
         if labelled and not writes_all:
-            write_labels(attrs.evolve(table, ranges=labelled), areas)
+            with self.storage.transaction():
+                write_labels(attrs.evolve(table, ranges=labelled), areas)
+        self.by_device[device] = table
         return device
 
     def label_areas(self, table: model.BusDescription) -> dict[str, Media]:

@@ -43,6 +43,7 @@ from nvdimmfs.media.file import FileMedia
 from nvdimmfs.media.journal import Journal
 from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.nd.label import LabelStorage
+from nvdimmfs.platforms import storage
 
 NS = "namespace0.0"
 TWO_DIMMS = interleaved(2, "1.2")
@@ -236,6 +237,74 @@ def test_a_host_that_fails_at_the_end_keeps_the_journal(tmp_path: Path, monkeypa
     assert (stage.folder / ".journal").exists()
     assert content(stage.folder).items() <= expected.items()
     assert content(stage.folder)
+
+
+def test_a_sync_that_fails_once_keeps_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host reports a failed write once: the next fdatasync(2) succeeds, although the bytes are lost."""
+    stage = Stage("alt_name", tmp_path)
+    stage.last(stage.hands)
+    expected = stage.content()
+    flush, failures = FileMedia.flush, iter([OSError(errno.EIO, os.strerror(errno.EIO))])
+
+    def flush_of_a_failing_host(media: FileMedia) -> None:
+        for failure in failures:
+            raise failure
+        flush(media)
+
+    monkeypatch.setattr(FileMedia, "flush", flush_of_a_failing_host)
+    with pytest.raises(OSError, match="Input/output error"):
+        stage.hands.machine.close()
+    for image in stage.folder.glob("labels-*.img"):
+        image.write_bytes(bytes(image.stat().st_size))  # what the host has lost
+    assert content(stage.folder).items() <= expected.items()
+    assert content(stage.folder)
+
+
+def test_a_journal_that_cannot_be_removed_leaves_no_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage("alt_name", tmp_path)
+    stage.last(stage.hands)
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "_remove", refused)
+        with pytest.raises(OSError, match="Input/output error"):
+            stage.hands.machine.close()
+    booted(stage.description, stage.folder).machine.close()
+
+
+def test_a_file_that_is_made_after_the_boot_is_durable_before_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hands = booted(TWO_DIMMS, tmp_path)
+    flushed: list[str] = []
+    monkeypatch.setattr(FileMedia, "flush", lambda media: flushed.append(media.path.name))
+    monkeypatch.setattr(storage, "sync_folder", lambda folder: flushed.append(str(folder)))
+    before = {path.name for path in tmp_path.glob("*.img")}
+    hands.write(f"{DEBUG}/plug", "dimm size=64M label=128K")
+    made = {path.name for path in tmp_path.glob("*.img")} - before
+    assert made
+    assert made | {str(tmp_path)} <= set(flushed)
+    assert not (tmp_path / ".unfinished").exists()
+    hands.machine.close()
+
+
+def test_a_plug_that_finds_a_file_of_another_size_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    hands = booted(TWO_DIMMS, tmp_path)
+    hands.write(f"{DEBUG}/plug", "dimm size=64M label=128K")
+    hands.machine.close()
+    hands = booted(TWO_DIMMS, tmp_path)
+    before = hands.machine.description
+    assert hands.refused(f"{DEBUG}/plug", "dimm size=64M label=256K") == errno.EINVAL
+    assert hands.machine.description == before
+    for action in ("unbind", "bind"):
+        hands.write(f"bus/acpi/drivers/nfit/{action}", "ACPI0012:00")
+    assert len(hands.names("nmem")) == len(before.buses[0].dimms)
+    hands.machine.close()
+
+
+def test_the_content_of_a_file_that_somebody_lengthens_ends(tmp_path: Path) -> None:
+    media = FileMedia(tmp_path / "a.img", 4096)
+    (tmp_path / "a.img").write_bytes(b"x" * 8192)
+    assert list(media.contents()) == [(0, b"x" * 4096)]
+    media.close()
 
 
 @pytest.mark.parametrize("durable", [True, False])
