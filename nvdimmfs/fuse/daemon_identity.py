@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from nvdimmfs.fuse.peers import ProcFolder
+from nvdimmfs.fuse.requirements import FUSE_DEVICE
 
 #: The extended attribute of the root directory that names the daemon: its process id and PID namespace.  listxattr(2)
 #: does not show it.  `nvdimmfs umount` reads it and waits until that process has exited.
@@ -26,9 +27,8 @@ ANSWER_TIMEOUT = 10.0
 #: How often to look meanwhile whether it has been stopped, in seconds.
 _LOOK_INTERVAL = 0.25
 
-#: The device of FUSE, and the line of the fdinfo of an open one that names its connection (fuse_dev_show_fdinfo,
-#: fs/fuse/dev.c, Linux 6.18).
-_FUSE_DEVICE = "/dev/fuse"
+#: The line of the fdinfo of an open /dev/fuse that names its connection (fuse_dev_show_fdinfo, fs/fuse/dev.c, Linux
+#: 6.18).
 _CONNECTION = "fuse_connection:"
 
 #: How long to wait for a killed child to exit, in seconds.
@@ -61,6 +61,8 @@ def has_stopped_daemon(device: str) -> bool:
         device: the mount's device number, as in /proc/self/mountinfo.
     """
     connection = device.partition(":")[2]
+    if not connection:
+        return False
     proc = ProcFolder()
     processes = [entry for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
     stopped = (process for process in processes if proc.look_at(int(process.name)).is_stopped)
@@ -70,7 +72,7 @@ def has_stopped_daemon(device: str) -> bool:
 def _serves(process: Path, connection: str) -> bool:
     """False for a process that has exited, or belongs to another user."""
     try:
-        devices = [file.name for file in (process / "fd").iterdir() if str(file.readlink()) == _FUSE_DEVICE]
+        devices = [file.name for file in (process / "fd").iterdir() if file.readlink() == FUSE_DEVICE]
         lines = [line.split() for name in devices for line in (process / "fdinfo" / name).read_text().splitlines()]
     except OSError:
         return False

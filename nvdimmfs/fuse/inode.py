@@ -195,10 +195,10 @@ class Inodes:
             return self._make_member_entry(inode, 0.0)
         return self._make_entry(inode, 0.0)
 
-    def refers(self, number: InodeT) -> bool:
-        """Whether the kernel refers to the inode with that number."""
+    def refers_to_removed(self, number: InodeT) -> bool:
+        """Whether the kernel refers to the inode with that number, whose node has left the tree."""
         inode = self._inodes.get(number)
-        return inode is not None and inode.lookups > 0
+        return inode is not None and inode.lookups > 0 and inode.removed
 
     def outdate(self, node: Node) -> Inode | None:
         """Build a node's attributes anew on the next request.  Returns the inode if the kernel refers to it."""

@@ -18,8 +18,8 @@ that a file system of its own never delivers), and the kernel holds the director
 rename(2) any other directory's lock as well.  No thread may wait for that.  So the name stays, but leads nowhere: the
 cached attributes of the node are dropped, which takes no lock, and each request for the node that may have come by the
 name is answered with ENOENT, or with ESTALE where the name leads to another node by now (`Inodes.reached`).  On ESTALE
-the kernel looks the name up anew, and drops the old one itself.  Once no
-directory is open, the names that were left are dropped as above.
+the kernel looks the name up anew, and drops the old one itself.  Once no directory is open, the names that were left
+are dropped as above.
 """
 
 from __future__ import annotations
@@ -117,6 +117,9 @@ class KernelCache:
     Args:
         inodes: the inodes that the kernel refers to.
         invalidator: makes the calls.
+
+    Attributes:
+        earlier: called when there is something new for `invalidate_postponed` or `revisit` to do.
     """
 
     def __init__(self, inodes: Inodes, invalidator: CacheInvalidator) -> None:
@@ -132,6 +135,7 @@ class KernelCache:
         self._drops_names = False
         self._names_dropped = trio.lowlevel.ParkingLot()
         self._stopped = False
+        self.earlier: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Start the thread that makes the calls, so that none need be started later.  RuntimeError."""
@@ -177,6 +181,8 @@ class KernelCache:
     def directory_closed(self) -> None:
         """A process has closed a directory, and so no longer lists it."""
         self._open_directories -= 1
+        if self.has_postponed:
+            self.earlier()
 
     @property
     def has_postponed(self) -> bool:
@@ -192,6 +198,7 @@ class KernelCache:
         """
         self._postponed.add(self._stale)
         self._stale = _Stale()
+        self.earlier()
 
     async def invalidate_postponed(self) -> None:
         """Invalidate the postponed entries, and drop names that were left; must not be called by a request."""
@@ -270,7 +277,7 @@ class KernelCache:
         The kernel may still be processing a reply with a node that was found just before it left the tree.  Attributes
         that it stores afterwards would be used for a day: so try again until it has them, or has forgotten the node.
         """
-        known = {inode: name for inode, name in names.items() if self._inodes.refers(inode)}
+        known = {inode: name for inode, name in names.items() if self._inodes.refers_to_removed(inode)}
         self._inodes.stale_names |= known
         self._inodes.unreachable |= known
         awaited = await self._not_cached_yet(known)
@@ -279,12 +286,14 @@ class KernelCache:
                 return
             await trio.sleep(seconds)
             awaited = await self._not_cached_yet(awaited)
-        self._awaited += awaited
+        if awaited:
+            self._awaited = list(dict.fromkeys([*self._awaited, *awaited]))
+            self.earlier()
 
     async def _not_cached_yet(self, inodes: Iterable[InodeT]) -> list[InodeT]:
         """Drop attributes.  Returns the inodes that the kernel refers to, and has no attributes of."""
         failed = await self._call(self._invalidator.invalidate_attributes, inodes)
-        return [inode for inode in failed if self._inodes.refers(inode)]
+        return [inode for inode in failed if self._inodes.refers_to_removed(inode)]
 
     async def _call(self, call: Callable[[InodeT], None], inodes: Iterable[InodeT]) -> list[InodeT]:
         """Make a call for each inode, in the thread.  Returns those of which the kernel had cached nothing."""

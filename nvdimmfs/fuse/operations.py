@@ -290,8 +290,6 @@ class Operations(pyfuse3.Operations):
     def releasedir(self, fh: FileHandleT) -> None:
         del self._directories[fh]
         self.kernel_cache.directory_closed()
-        if self.kernel_cache.has_postponed:
-            self.timekeeper.wake()
 
     @fuse_handler
     def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:

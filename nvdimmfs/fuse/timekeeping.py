@@ -80,7 +80,8 @@ class Timekeeper:
         self._kernel_cache = kernel_cache
         self._report = report
         self._changed = trio.lowlevel.ParkingLot()
-        clock.earlier = self.wake
+        clock.earlier = self._wake
+        kernel_cache.earlier = self._wake
 
     def run_due(self) -> None:
         """Run the work that is due."""
@@ -91,7 +92,6 @@ class Timekeeper:
             self._report(bug)
         if self._kernel_cache.is_stale:
             self._kernel_cache.postpone()
-            self.wake()
 
     async def keep(self) -> None:
         """Run work when it is due.  Sleeps in between, and for good while the host's time brings none."""
@@ -110,6 +110,5 @@ class Timekeeper:
         left = self.clock.host_seconds_left
         return math.inf if left is None else left
 
-    def wake(self) -> None:
-        """There may be something to do."""
+    def _wake(self) -> None:
         self._changed.unpark_all()

@@ -11,8 +11,8 @@ import attrs
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs.node import Attribute, AttributeOps, Directory, Node, Symlink
 
-#: Digits of no number that is a kernel's (2 to the power of 64 has 20).
-_LONGEST_NUMBER = 21
+#: The most digits of a number of the kernel's (2 to the power of 64 has 20).
+_MOST_DIGITS = 20
 
 SubjectT = TypeVar("SubjectT")
 SubjectT_contra = TypeVar("SubjectT_contra", contravariant=True)
@@ -94,7 +94,7 @@ class NumberedNames(Collection[str]):
         digits = name.removeprefix(self.prefix)
         if not (digits.isascii() and digits.isdecimal()) or (digits[0] == "0" and digits != "0"):
             return False
-        number = int(digits) if len(digits) < _LONGEST_NUMBER else -1
+        number = int(digits) if len(digits) <= _MOST_DIGITS else -1
         return any(number in each for each in self.ranges)
 
     def __iter__(self) -> Iterator[str]:

@@ -15,7 +15,8 @@ import trio.testing
 from asking import CONTEXT, ROOT, Asker, RecordingInvalidator, attributes, fields, set_attributes
 from watchdog import WATCHDOG
 
-from nvdimmfs.kernfs import Attribute, Directory, Tree
+from nvdimmfs.kernfs import Attribute, Directory, Tree, TreeCheckpoint
+from nvdimmfs.snapshot import Snapshot
 
 # Invalidation
 
@@ -241,6 +242,47 @@ def test_attributes_that_a_listing_has_yet_to_store_are_awaited_without_a_reques
     ask.invalidator.is_there = True
     trio.run(cache.revisit)
     assert cache.seconds_until_revisit == math.inf
+
+
+def test_the_timekeeper_awaits_them_although_it_slept(autojump_clock):
+    class Late(RecordingInvalidator):
+        def invalidate_attributes(self, inode):
+            super().invalidate_attributes(inode)
+            if self.calls.count(("attributes", inode)) < 12:
+                raise FileNotFoundError(errno.ENOENT, "not there yet")
+
+    ask = Asker(invalidator=Late())
+    disk, directory = ask.inode("dev/zero"), ask.inode("dev")
+    cache, handle = ask.operations.kernel_cache, ask.open("sys/hotplug", os.O_WRONLY)
+
+    async def story():
+        await ask.operations.opendir(directory, CONTEXT)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask.operations.timekeeper.keep)
+            await trio.sleep(60)
+            await ask.operations.write(handle, 0, b"remove zero")
+            assert cache.seconds_until_revisit < math.inf
+            with trio.fail_after(1_000_000):  # of a clock that jumps while the thread makes its calls
+                while cache.seconds_until_revisit < math.inf:  # noqa: ASYNC110  # nobody is told when it has come
+                    await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+        assert ask.invalidator.calls.count(("attributes", disk)) == 12
+
+    trio.run(story, clock=autojump_clock)
+
+
+def test_a_node_that_a_reset_put_back_is_reached_although_its_removal_was_postponed(ask):
+    disk = ask.inode("dev/zero")
+    state = TreeCheckpoint(ask.tree)
+    snapshot = Snapshot(ask.tree)
+    ask("opendir", ask.inode("dev"), CONTEXT)
+    ask.tree.root.find("dev").remove("zero")
+    cache = ask.operations.kernel_cache
+    cache.postpone()
+    state.reset(snapshot.restore)
+    trio.run(cache.invalidate_postponed)
+    assert ask.inode("dev/zero") == disk
+    assert ask("getattr", disk, CONTEXT).st_ino == disk
 
 
 def test_a_directory_opens_only_after_names_were_dropped():
