@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Iterable
 from typing import Self
 
@@ -19,10 +20,12 @@ from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.parse import parse_unsigned, scan_signed
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action
-from nvdimmfs.errors import KernelError
+from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.formats.partition_table import MOST_PARTITIONS, PartitionEntry, Sectors, partitions_of
 from nvdimmfs.kernfs import BinaryFile, Bytes
 from nvdimmfs.units import KIB, PAGE_SIZE, align_down, align_up, as_signed, div_round_up
+
+log = logging.getLogger(__name__)
 
 #: Default readahead, in bytes (VM_READAHEAD_PAGES, include/linux/mm.h).
 DEFAULT_READ_AHEAD = 128 * KIB
@@ -229,7 +232,10 @@ class Disk(WholeDisk):
         """The entries of the partition table on the disk; empty when it cannot be read."""
         try:
             return partitions_of(Sectors(self.bytes.read, self.bytes.size, self.limits.logical_block_size))
-        except (KernelError, OSError):
+        except KernelError:
+            return []
+        except OSError as failure:
+            log.warning("%s has no partitions: %s", self.name, refused_by_host(failure))
             return []
 
     def _add_partitions(self, entries: Iterable[PartitionEntry]) -> None:

@@ -91,6 +91,7 @@ class Clock:
         """
         self.mode = mode
         self.is_booting = False
+        self._is_uncounted = False
         self.earlier: Callable[[], None] = _ignore
         self._host = host
         self._after_event = after_event
@@ -197,7 +198,7 @@ class Clock:
         """Count an act of user space: the clock advances by its price, or host time has passed."""
         cost = max(price.nanoseconds, self._least_price)
         self._least_price = 0
-        if self.is_booting:
+        if self.is_booting or self._is_uncounted:
             return
         self.start()
         if self.mode is ClockMode.STEPS:
@@ -207,18 +208,18 @@ class Clock:
 
     def lengthen_act(self, price: Duration) -> None:
         """Raise the price of the act at hand, unless it is higher already.  There is no such act at boot."""
-        if self.is_booting:
+        if self.is_booting or self._is_uncounted:
             return
         self._least_price = max(self._least_price, price.nanoseconds)
 
     @contextlib.contextmanager
     def uncounted(self) -> Iterator[None]:
         """What happens in this context counts as no act of user space, so that it does not advance the clock."""
-        before, self.is_booting = self.is_booting, True
+        before, self._is_uncounted = self._is_uncounted, True
         try:
             yield
         finally:
-            self.is_booting = before
+            self._is_uncounted = before
 
     def wait_until(self, is_reached: Callable[[], bool]) -> None:
         """A process waits for a condition and does nothing else.

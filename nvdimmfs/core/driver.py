@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 
 from nvdimmfs.core.attribute import AttributeGroup, attribute, write_only_attribute
 from nvdimmfs.core.device import Device
@@ -11,9 +12,11 @@ from nvdimmfs.core.module import Module
 from nvdimmfs.core.parse import line
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action, synthesize
-from nvdimmfs.errors import KernelError
+from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.kernels.races import BIND_UEVENT, FirstUevent
 from nvdimmfs.kernfs import Directory
+
+log = logging.getLogger(__name__)
 
 
 class Driver:
@@ -183,9 +186,10 @@ class Bus:
             self.bind(driver, device)
         except KernelError:
             return False
-        except OSError:
+        except OSError as failure:
             if self.system.clock.is_booting:
                 raise
+            log.warning("%s does not bind %s: %s", driver.name, device.name, refused_by_host(failure))
             return False
         return True
 

@@ -206,10 +206,12 @@ class Modules:
         if module.reference_count:
             raise KernelError(errno.EAGAIN, f"{name} is in use")
         self._system.begin_write()
-        with self._system.transaction():
-            module.unload()
-        del self.loaded[name]
-        self._system.end_write()
+        try:
+            with self._system.transaction():
+                module.unload()
+                del self.loaded[name]
+        finally:  # the host may refuse the end of the transaction; the module is gone all the same
+            self._system.end_write()
 
     def probe(self, name: str) -> None:
         """Load a module and first those that it needs, unless it is loaded, as modprobe(8) does.  ENOENT as `load`."""

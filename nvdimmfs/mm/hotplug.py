@@ -89,7 +89,6 @@ class BlocksByNumber(Mapping[int, MemoryBlock]):
         self._boot = boot
         self._create = create
         self._blocks: dict[int, MemoryBlock] = {}
-        self._added: dict[int, None] = {}
 
     def __getitem__(self, number: int) -> MemoryBlock:
         if number in self.untouched:
@@ -99,10 +98,10 @@ class BlocksByNumber(Mapping[int, MemoryBlock]):
 
     def __iter__(self) -> Iterator[int]:
         yield from itertools.chain.from_iterable(range(*each) for each in self._boot)
-        yield from self._added
+        yield from [number for number in self._blocks if number not in self._boot]
 
     def __len__(self) -> int:
-        return self._boot.count + len(self._added)
+        return self.untouched.count + len(self._blocks)
 
     @property
     def touched(self) -> Iterable[MemoryBlock]:
@@ -112,12 +111,10 @@ class BlocksByNumber(Mapping[int, MemoryBlock]):
     def add(self, block: MemoryBlock) -> None:
         """Add a block that was not there at boot."""
         self._blocks[block.number] = block
-        self._added[block.number] = None
 
     def remove(self, block: MemoryBlock) -> None:
         """Remove a block that was added."""
         del self._blocks[block.number]
-        del self._added[block.number]
 
 
 class MemoryBlocks:
@@ -200,11 +197,7 @@ class MemoryBlocks:
         zone = block.zone
         self.memory.offline_pages(zone, block.first_pfn, block.end_pfn)
         block.online, block.zone = False, None
-        zone.shrink(
-            block.first_pfn,
-            block.end_pfn,
-            self._frames_in(zone),
-        )
+        zone.shrink(block.first_pfn, block.end_pfn, self._frames_in(zone))
         self._report_switch(block)
 
     def allowed_zones(self, block: MemoryBlock) -> list[Zone]:

@@ -38,7 +38,8 @@ def labelled():
     return Hands(machine, InProcess.of(machine.system))
 
 
-def test_a_driver_is_loaded_although_its_first_probe_fails(monkeypatch):
+def test_a_driver_is_loaded_although_its_first_probe_fails(monkeypatch, log_watch):
+    log_watch.expect("nd_pmem does not bind namespace0.0: EIO")
     hands = Hands.on("64M!4G")
     hands.write(f"{DEBUG}/modules", "unload nd_pmem")
     with failing(hands, monkeypatch):
@@ -49,7 +50,9 @@ def test_a_driver_is_loaded_although_its_first_probe_fails(monkeypatch):
     assert hands.driver_of("namespace0.0") == "nd_pmem"
 
 
-def test_a_platform_is_loaded_although_no_label_can_be_read(labelled, monkeypatch):
+def test_a_platform_is_loaded_although_no_label_can_be_read(labelled, monkeypatch, log_watch):
+    log_watch.expect(r"nvdimm does not bind nmem\d: EIO")
+    log_watch.expect(r"nd_pmem does not bind namespace\d.0: EIO")
     labelled.write("bus/acpi/drivers/nfit/unbind", "ACPI0012:00")
     labelled.write(f"{DEBUG}/modules", "unload nfit")
     with failing(labelled, monkeypatch):
@@ -59,7 +62,8 @@ def test_a_platform_is_loaded_although_no_label_can_be_read(labelled, monkeypatc
     assert labelled.driver_of("nmem0") == "nvdimm"
 
 
-def test_a_disk_whose_partition_table_cannot_be_read_has_no_partitions(monkeypatch):
+def test_a_disk_whose_partition_table_cannot_be_read_has_no_partitions(monkeypatch, log_watch):
+    log_watch.expect("pmem0 has no partitions: EIO")
     hands = Hands.on("64M!4G")
     disk = next(each for each in hands.machine.system.numbered.values() if each.name == "pmem0")
     with failing(hands, monkeypatch):
@@ -78,3 +82,21 @@ def test_a_control_session_is_answered_with_the_errno(labelled, monkeypatch):
             session.write(control.encode(control.Copied(memory[answer.offset : answer.offset + answer.length])))
     assert isinstance(answer, control.Refused)
     assert answer.errno == errno.EIO
+
+
+def test_a_module_is_gone_although_the_host_refuses_what_its_end_writes(monkeypatch):
+    hands = Hands.on("64M!4G")
+    system = hands.machine.system
+
+    @contextlib.contextmanager
+    def refused():
+        yield
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(system, "transaction", refused)
+    with pytest.raises(OSError, match="No space left"):
+        hands.write(f"{DEBUG}/modules", "unload nd_pmem")
+    monkeypatch.undo()
+    assert "nd_pmem: not loaded" in hands.debug("modules")
+    hands.write(f"{DEBUG}/modules", "load nd_pmem")
+    assert "nd_pmem: loaded" in hands.debug("modules")
