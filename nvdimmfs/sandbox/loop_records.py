@@ -182,14 +182,14 @@ class LoopRecords:
             self._write(number, "")
             try:
                 self.host.add(number)
+                self._write(number, str(self.host.instance(number)))
             except OSError as failure:
                 os.unlink(str(number), dir_fd=self.own)
                 if failure.errno == errno.EINVAL:
                     raise OSError(errno.ENOSPC, "all numbers of loop devices are taken") from None
-                if failure.errno != errno.EEXIST:  # another sandbox was quicker
+                if failure.errno not in (errno.EEXIST, errno.ENOENT):  # another sandbox was quicker, or has deleted it
                     raise
                 continue
-            self._write(number, str(self.host.instance(number)))
             return number
         raise AssertionError
 
@@ -216,11 +216,10 @@ class LoopRecords:
         return _delete_recorded(self.host, self.base, self.name, self.own, patience)
 
     def _write(self, number: int, text: str) -> None:
-        descriptor = os.open(
-            str(number), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode=0o600, dir_fd=self.own
-        )
+        """Write a record; one of the same instance is readable as such at any moment."""
+        descriptor = os.open(str(number), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, mode=0o600, dir_fd=self.own)
         try:
-            os.write(descriptor, text.encode())
+            os.ftruncate(descriptor, os.write(descriptor, text.encode()))
         finally:
             os.close(descriptor)
 
@@ -255,14 +254,19 @@ def _delete_recorded(host: HostLoops, base: int, name: str, own: int, patience: 
     """Delete the devices that a sandbox has records of, the records, and its directory; whether none is left.
 
     A device that another sandbox has a record of is left to that one.  Of two that share a device and end at the same
-    time, at least one finds no record of the other, because each marks its own first.
+    time, at least one finds no record of the other, because each marks its own first.  A record of another instance is
+    none of the device, nor is an empty one: that sandbox is about to find that it cannot add the device.
     """
     for record in _names(own):
         if not record.endswith(_LEAVING):
             os.rename(record, record + _LEAVING, src_dir_fd=own, dst_dir_fd=own)
-    others = {record for _, record in _records_of_others(base, name)}
+    others = {
+        (record, _recorded_instance(base, f"{sandbox}/{record}")) for sandbox, record in _records_of_others(base, name)
+    }
     for record in _names(own):
-        if record.removesuffix(_LEAVING) in others:
+        number = record.removesuffix(_LEAVING)
+        instance = _recorded_instance(own, record) or _instance(host, int(number))
+        if instance is not None and (number, instance) in others:
             os.unlink(record, dir_fd=own)
     _delete_devices(host, own, patience)
     if _names(own):
@@ -273,8 +277,7 @@ def _delete_recorded(host: HostLoops, base: int, name: str, own: int, patience: 
 
 def _delete_devices(host: HostLoops, own: int, patience: float) -> None:
     def delete(record: str) -> None:
-        words = _read(own, record).split()
-        if host.delete(int(record.removesuffix(_LEAVING)), int(words[0]) if words else None):
+        if host.delete(int(record.removesuffix(_LEAVING)), _recorded_instance(own, record)):
             os.unlink(record, dir_fd=own)
 
     deadline = time.monotonic() + patience
@@ -285,6 +288,23 @@ def _delete_devices(host: HostLoops, own: int, patience: float) -> None:
             break
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _instance(host: HostLoops, number: int) -> int | None:
+    """The instance of the device that has that number now; None when there is no such device."""
+    try:
+        return host.instance(number)
+    except FileNotFoundError:
+        return None
+
+
+def _recorded_instance(directory: int, path: str) -> int | None:
+    """The instance in a record; None when the device has yet to be added, or the record is gone."""
+    try:
+        words = _read(directory, path).split()
+    except FileNotFoundError:
+        return None
+    return int(words[0]) if words else None
 
 
 def _records_of_others(base: int, name: str) -> Iterator[tuple[str, str]]:

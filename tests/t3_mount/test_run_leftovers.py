@@ -170,6 +170,20 @@ def host():
         yield host
 
 
+@pytest.fixture
+def add(host):
+    """Adds a loop device of a sandbox.  It is deleted at the end, whatever the test has found."""
+    added = []
+
+    def add_device(records: LoopRecords) -> Device:
+        added.append(device(str(records.add_device())))
+        return added[-1]
+
+    yield add_device
+    for each in added:
+        host.delete(each.number, each.instance)
+
+
 def running(program: str, directory: Path) -> subprocess.Popen[str]:
     """A program that keeps its records in a directory."""
     lines = f"""
@@ -224,9 +238,9 @@ def test_a_sweep_leaves_a_device_that_is_used_until_it_is_free(host, left, tmp_p
 
 
 @sandboxes.needs_block_devices
-def test_a_sweep_leaves_the_devices_of_the_living(host, directory):
+def test_a_sweep_leaves_the_devices_of_the_living(add, host, directory):
     with contextlib.closing(LoopRecords.create(host)) as records:
-        own = device(str(records.add_device()))
+        own = add(records)
         sweep(host)
         assert not own.is_gone
         assert records.delete_devices(patience=0)
@@ -247,9 +261,41 @@ def test_a_sweep_leaves_a_device_whose_number_a_killed_sandbox_wanted_as_well(ho
 
 
 @sandboxes.needs_block_devices
-def test_a_device_that_two_sandboxes_use_is_deleted_by_the_last(host, directory):
+@pytest.mark.parametrize("text", ["", "1", "1 2 3"])
+def test_a_record_of_another_instance_keeps_no_device(add, text, host, directory):
+    """The other sandbox is about to add one with this number, or has used an earlier one."""
     with contextlib.closing(LoopRecords.create(host)) as first, contextlib.closing(LoopRecords.create(host)) as second:
-        shared = device(str(first.add_device()))
+        own = add(first)
+        (directory / second.name / str(own.number)).write_text(text)
+        assert first.delete_devices(patience=0)
+        assert own.is_gone
+        assert second.delete_devices(patience=0)
+
+
+@sandboxes.needs_block_devices
+def test_a_device_that_was_deleted_at_once_is_not_returned(add, host, directory, monkeypatch):
+    """By the sweep of a sandbox that was killed while it added a device with the same number."""
+    add_to_host, deleted = HostLoops.add, []
+
+    def add_and_delete_once(host, number):
+        add_to_host(host, number)
+        if not deleted:
+            deleted.append(number)
+            host.delete(number, None)
+
+    monkeypatch.setattr(HostLoops, "add", add_and_delete_once)
+    with contextlib.closing(LoopRecords.create(host)) as records:
+        own = add(records)
+        assert own.number not in deleted
+        assert not own.is_gone
+        assert {path.name for path in (directory / records.name).iterdir()} == {str(own.number)}
+        assert records.delete_devices(patience=0)
+
+
+@sandboxes.needs_block_devices
+def test_a_device_that_two_sandboxes_use_is_deleted_by_the_last(add, host, directory):
+    with contextlib.closing(LoopRecords.create(host)) as first, contextlib.closing(LoopRecords.create(host)) as second:
+        shared = add(first)
         second.record(shared.number, BackingFile(1, 2))
         assert first.devices_of_others(BackingFile(1, 2)) == [shared.number]
         assert first.delete_devices(patience=0)
