@@ -145,12 +145,19 @@ class Turn:
             return
         with contextlib.suppress(ProcessLookupError):
             if step.sandbox >= 0:
-                processes = _tree(self._started[step.sandbox].pid)
-                os.kill(processes[step.process % len(processes)], step.signal)
+                self._send(step, _tree(self._started[step.sandbox].pid))
                 self.sent += 1
             elif self._daemon is not None:
                 signal.pidfd_send_signal(self._daemon, step.signal)
                 self.sent += 1
+
+    @staticmethod
+    def _send(step: Send, processes: list[int]) -> None:
+        front = processes[0]
+        process = processes[step.process % len(processes)]
+        os.kill(process, step.signal)
+        if step.signal == signal.SIGSTOP and process != front and _parent(process) not in processes:
+            os.kill(process, signal.SIGCONT)  # a reaper whose supervisor had just ended: nobody else would continue it
 
     def end(self) -> None:
         """Kill the supervisors, and unmount the machine."""
@@ -204,6 +211,15 @@ def _tree(process: int) -> list[int]:
         with contextlib.suppress(OSError):
             found += map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
     return found
+
+
+def _parent(process: int) -> int:
+    """The parent's process id; ProcessLookupError."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except FileNotFoundError:
+        raise ProcessLookupError from None
+    return int(status.partition("PPid:")[2].split(maxsplit=1)[0])
 
 
 def _described(processes: list[int]) -> str:
