@@ -25,6 +25,7 @@ FLOORS = (
     {"modules", "platforms", "dumps"},
     {"machine"},
     {"fuse", "sandbox"},
+    {"warm"},
     {"cli"},
     {"testing"},
 )

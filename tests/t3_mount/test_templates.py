@@ -1,0 +1,156 @@
+"""A private template: machines that it serves, and what is left when it, a machine or its owner is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mounting
+import pytest
+from watchdog import WATCHDOG
+
+from nvdimmfs.cli.mount import MountRequest
+from nvdimmfs.cli.templates import mount, preload, shared_template
+from nvdimmfs.machine_file.model import MachineDescription
+from nvdimmfs.sandbox import libc
+from nvdimmfs.warm.call import CallError
+from nvdimmfs.warm.template import Template, TemplateError
+
+pytestmark = pytest.mark.usefixtures("fuse")
+
+MACHINE = MachineDescription(memmap="512M!4G", ram=8 << 30)
+
+#: Mounts a machine, prints where, and ends once it is told to.
+OWNER = """
+import sys
+from nvdimmfs.cli.mount import MountRequest
+from nvdimmfs.cli.templates import mount, shared_template
+from nvdimmfs.machine_file.model import MachineDescription
+
+template = shared_template()
+directory = template.directory / "machine"
+directory.mkdir()
+machine = MachineDescription(memmap="512M!4G", ram=8 << 30)
+process = mount(template, MountRequest(directory, machine, None, (), cache=True, durable=True))
+print(template._process.pid, process.pid, directory, flush=True)
+sys.stdin.read()
+{then}
+"""
+
+
+@pytest.fixture(scope="module")
+def template():
+    made = Template.start(preload)
+    yield made
+    made.close()
+    assert not made.directory.exists()
+
+
+def request_for(directory, machine=MACHINE):
+    directory.mkdir()
+    return MountRequest(directory, machine, None, (), cache=True, durable=True)
+
+
+def unmounted(process):
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(WATCHDOG)
+    process.close()
+
+
+def test_a_machine_answers_and_is_unmounted(template, tmp_path):
+    request = request_for(tmp_path / "machine")
+    process = mount(template, request)
+    assert (request.mountpoint / "sys/bus/nd/devices/region0/size").read_text() == "536870912\n"
+    unmounted(process)
+    assert not mounting.is_mounted(request.mountpoint)
+
+
+def test_several_threads_get_a_machine_each(template, tmp_path):
+    def work(number):
+        request = request_for(tmp_path / str(number), MachineDescription(memmap=f"{number + 1}G!4G", ram=16 << 30))
+        process = mount(template, request)
+        size = (request.mountpoint / "sys/bus/nd/devices/region0/size").read_text()
+        unmounted(process)
+        return int(size)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert [*threads.map(work, range(8))] == [(number + 1) << 30 for number in range(8)]
+
+
+def test_a_killed_machine_is_unmounted(template, tmp_path):
+    request = request_for(tmp_path / "machine")
+    process = mount(template, request)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(WATCHDOG)
+    process.close()
+    unmounted(mount(template, request_for(tmp_path / "next")))  # the template cleans up before it forks again
+    assert not mounting.is_mounted(request.mountpoint)
+
+
+def test_a_refused_mount_is_one_line(template, tmp_path):
+    request = MountRequest(tmp_path / "missing", MACHINE, None, (), cache=True, durable=True)
+    with pytest.raises(CallError, match=r"\Acannot mount on .*missing[^\n]*\Z"):
+        mount(template, request)
+
+
+def test_a_process_that_has_forked_starts_a_template_of_its_own(tmp_path):
+    ours = shared_template()
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            with pytest.raises(TemplateError):
+                mount(ours, request_for(tmp_path / "parent"))
+            own = shared_template()
+            unmounted(mount(own, request_for(tmp_path / "child")))
+            os.write(write_end, os.fsencode(own.directory))
+            own.close()
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    assert os.waitpid(child, 0)[1] == 0
+    with os.fdopen(read_end, "rb") as reports:
+        directory = Path(os.fsdecode(reports.read()))
+    assert directory.name.startswith("nvdimmfs-")
+    assert directory != ours.directory
+    assert not directory.exists()
+    assert ours.is_usable
+
+
+def owner(then):
+    program = [sys.executable, "-c", OWNER.format(then=then)]
+    process = subprocess.Popen(
+        program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=mounting.environment()
+    )
+    template, machine, directory = process.stdout.readline().split()
+    return process, [os.pidfd_open(int(number)) for number in (template, machine)], Path(directory)
+
+
+def has_ended(descriptor):
+    ended = libc.has_ended(descriptor, WATCHDOG)
+    os.close(descriptor)
+    return ended
+
+
+@pytest.mark.parametrize("then", ["", "import os; os._exit(0)", "import os; os.kill(os.getpid(), 9)"])
+def test_nothing_is_left_when_the_owner_ends(then):
+    process, descriptors, directory = owner(then)
+    process.communicate()
+    assert all(map(has_ended, descriptors))
+    assert not mounting.is_mounted(directory)
+    assert not directory.parent.exists()
+
+
+def test_machines_end_when_the_template_is_killed():
+    process, (template, machine), directory = owner("")
+    signal.pidfd_send_signal(template, signal.SIGKILL)
+    assert has_ended(template)
+    assert has_ended(machine)
+    assert not mounting.is_mounted(directory)
+    process.communicate()
+    directory.rmdir()
+    directory.parent.rmdir()
