@@ -1,6 +1,7 @@
-"""Repeat cycles of making and removing, in process and over a mount: nothing may be left of one.
+"""Repeat cycles of making and removing, in process, over a mount, and of sandboxes: nothing may be left of one.
 
-In process, the allocated objects are counted before and after each block of cycles; of a mount's daemon, its memory.
+In process, the allocated objects are counted before and after each block of cycles; of this process and of a mount's
+daemon, the memory.  After sandboxes, the host has no mount, process, temporary file, loop device or record of one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import functools
 import gc
 import itertools
 import os
-import select
 import sys
 import tempfile
 import tracemalloc
@@ -20,6 +20,8 @@ from pathlib import Path
 import _paths  # noqa: F401  # before the modules that it makes importable
 import attrs
 import engine_cycles
+import killed_sandboxes
+import mount_cycles
 import mounting
 import sandboxes
 from torturing import Trial, resident_kib, run
@@ -35,8 +37,14 @@ WARM_UP = 2
 OBJECTS_PER_CYCLE = 0.05
 OBJECTS = 1000
 
-#: Memory of the daemon that may be left of all cycles of one kind, KiB.
-DAEMON_KIB = 6 * 1024
+#: Memory that may be left of all cycles of one kind, KiB.
+KIB = 6 * 1024
+
+#: Kinds of cycle that start a sandbox.  Each takes half a second, so a run with --limit leaves them out.
+SANDBOXES = ("sandbox", "attached sandbox")
+SANDBOXES_IN_BLOCK = 5
+
+KINDS = (*engine_cycles.KINDS, *mount_cycles.KINDS, *SANDBOXES)
 
 
 @attrs.define
@@ -45,76 +53,124 @@ class Account:
 
     Attributes:
         cycle: takes one turn.
+        pid: the process whose memory is measured.
         least: cycles in a block at least.
         blocks: blocks of cycles so far, with those that warm up.
         cycles: cycles that were measured.
-        left: objects or KiB that they left.
+        objects: what they left in this process; 0 when they run in another one.
+        kib: what they left of the process's memory.
+        memory: of the process after each block, KiB.
     """
 
     cycle: Callable[[], None]
+    pid: int
     least: int = BLOCK
     blocks: int = 0
     cycles: int = 0
-    left: int = 0
+    objects: int = 0
+    kib: int = 0
+    memory: list[int] = attrs.field(factory=list)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the cycles run in this process."""
+        return self.pid == os.getpid()
+
+    def note(self, cycles: int, objects: int, kib: int) -> None:
+        """Add a block."""
+        self.blocks += 1
+        if self.blocks > WARM_UP:
+            self.cycles += cycles
+            self.objects += objects if self.is_here else 0
+            self.kib += kib
+
+    def problem(self) -> str:
+        """What too much is left of; empty when nothing is."""
+        if self.objects > OBJECTS + self.cycles * OBJECTS_PER_CYCLE:
+            return f"{self.objects} objects are left of {self.cycles} cycles"
+        if self.kib > KIB:
+            return f"{self.kib} KiB are left of {self.cycles} cycles"
+        return ""
 
 
 def body(trial: Trial) -> None:
-    with contextlib.ExitStack() as stack:
-        inside = {name: Account(make(stack)) for name, make in engine_cycles.KINDS.items()}
-        mount = stack.enter_context(mounted())
-        outside = {name: Account(cycle) for name, cycle in mount_cycles(mount).items()}
-        if not trial.limit and sandboxes.why_not() is None:  # each takes half a second
-            outside["mount attach"] = Account(functools.partial(attach, mount), least=5)
-        trial.count("daemon KiB before", resident_kib(mount.pid))
-        for name in itertools.cycle([*inside, *outside]):
-            if not trial.goes_on():
-                break
-            if name in inside:
-                repeat_inside(trial, name, inside[name])
-            else:
-                repeat_outside(trial, name, outside[name], mount.pid)
-        trial.count("daemon KiB after", resident_kib(mount.pid))
+    with tempfile.TemporaryDirectory(prefix="nvdimmfs-cycles-") as folder:
+        host = Host(Path(folder))
+        with contextlib.ExitStack() as stack:
+            accounts = make_accounts(trial, host, stack)
+            trial.kinds = tuple(accounts)
+            repeat_all(trial, accounts)
+        if set(SANDBOXES) & accounts.keys():
+            for left in host.what_is_left():
+                trial.failed(f"the sandboxes have left {left}")
 
 
-def repeat_inside(trial: Trial, name: str, account: Account) -> None:
-    """Take a block of cycles in process, and count the objects that they leave."""
+def repeat_all(trial: Trial, accounts: dict[str, Account]) -> None:
+    """Take blocks of all kinds in turn."""
+    for name in itertools.cycle(accounts):
+        if not trial.lacking() or not trial.goes_on():
+            break
+        if name in trial.lacking():
+            repeat_block(trial, name, accounts[name])
+    for name, account in accounts.items():
+        report(trial, name, account)
+
+
+def make_accounts(trial: Trial, host: Host, stack: contextlib.ExitStack) -> dict[str, Account]:
+    """The chosen kinds, without those that need what this host lacks or too long."""
+    here = os.getpid()
+    inside = {name: make for name, make in engine_cycles.KINDS.items() if name in trial.kinds}
+    accounts = {name: Account(make(stack), here) for name, make in inside.items()}
+    if accounts.keys() == set(trial.kinds):
+        return accounts
+    mount = stack.enter_context(mounted())
+    for name, cycle in mount_cycles.KINDS.items():
+        if name in trial.kinds:
+            accounts[name] = Account(functools.partial(cycle, mount.directory), mount.pid)
+    if not trial.limit and set(SANDBOXES) & set(trial.kinds) and sandboxes.why_not() is None:
+        own = Account(functools.partial(host.sandbox, "--ram", "8G"), here, least=SANDBOXES_IN_BLOCK)
+        attached = Account(functools.partial(host.sandbox, "--attach", mount.directory), mount.pid, SANDBOXES_IN_BLOCK)
+        both = zip(SANDBOXES, (own, attached), strict=True)
+        accounts |= {name: account for name, account in both if name in trial.kinds}
+    return accounts
+
+
+def repeat_block(trial: Trial, name: str, account: Account) -> None:
+    """Take a block of cycles, and measure what is left of it."""
     gc.collect()
-    before = sys.getallocatedblocks()
-    cycles = repeat(trial, account)
+    memory, objects = resident_kib(account.pid), sys.getallocatedblocks()
+    cycles = repeat(trial, name, account)
     gc.collect()
-    note(trial, name, account, cycles, sys.getallocatedblocks() - before)
-    if account.left > OBJECTS + account.cycles * OBJECTS_PER_CYCLE:
-        trial.failed(f"{name}: {account.left} objects are left of {account.cycles} cycles", largest_growth(account))
-        account.left = 0
+    objects = sys.getallocatedblocks() - objects
+    account.memory.append(resident_kib(account.pid))
+    account.note(cycles, objects, account.memory[-1] - memory)
+    trial.count(name, cycles)
+    problem = account.problem()
+    if problem:
+        trial.failed(f"{name}: {problem}", largest_growth(account) if account.is_here else ())
+        account.objects = account.kib = 0
 
 
-def repeat_outside(trial: Trial, name: str, account: Account, pid: int) -> None:
-    """Take a block of cycles over the mount, and measure what the daemon keeps."""
-    before = resident_kib(pid)
-    cycles = repeat(trial, account)
-    note(trial, name, account, cycles, resident_kib(pid) - before)
-    if account.left > DAEMON_KIB:
-        trial.failed(f"{name}: the daemon keeps {account.left} KiB of {account.cycles} cycles")
-        account.left = 0
-
-
-def repeat(trial: Trial, account: Account) -> int:
-    """Take a block of cycles; one of the fewest where the number of turns is limited.  Returns how many."""
+def repeat(trial: Trial, name: str, account: Account) -> int:
+    """Take the cycles of a block; the fewest where the number of turns is limited.  Returns how many."""
     end = trial.elapsed + (0.0 if trial.limit else BLOCK_SECONDS)
+    enough = trial.each - trial.figures[name]
     for number in itertools.count(1):
         account.cycle()
-        if number >= account.least and trial.elapsed >= end:
+        if number == enough or (number >= account.least and trial.elapsed >= end):
             return number
     raise AssertionError("unreachable")
 
 
-def note(trial: Trial, name: str, account: Account, cycles: int, left: int) -> None:
-    trial.count(name, cycles)
-    account.blocks += 1
-    if account.blocks > WARM_UP:
-        account.cycles += cycles
-        account.left += left
-    trial.figures[f"left of {name}"] = account.left
+def report(trial: Trial, name: str, account: Account) -> None:
+    """Add to the figures what is left; in a run with --each the memory after the warm-up, in the middle, at the end."""
+    if account.is_here:
+        trial.figures[f"objects left of {name}"] = account.objects
+    trial.figures[f"KiB left of {name}"] = account.kib
+    if trial.each and len(account.memory) > WARM_UP:
+        measured = account.memory[WARM_UP - 1 :]
+        for when, kib in (("start", measured[0]), ("middle", measured[len(measured) // 2]), ("end", measured[-1])):
+            trial.figures[f"KiB at the {when} of {name}"] = kib
 
 
 def largest_growth(account: Account) -> list[str]:
@@ -130,9 +186,33 @@ def largest_growth(account: Account) -> list[str]:
         tracemalloc.stop()
 
 
+class Host:
+    """What sandboxes use of the host, apart from what other programs use."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is for their temporary files."""
+        self._folder = folder
+        self._tag = f"NVDIMMFS_TORTURE={os.urandom(8).hex()}"
+        self._mounts = len(mounting.mounted_below(Path("/")))
+
+    def sandbox(self, *options: str | Path) -> None:
+        """Run a sandbox that ends at once."""
+        environment = sandboxes.tagged(self._tag) | {"TMPDIR": str(self._folder)}
+        done = sandboxes.run("true", options=options, env=environment)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), done.stderr
+
+    def what_is_left(self) -> Iterator[str]:
+        """One line for each thing that is left of all sandboxes."""
+        sandboxes.wait_for_end_of(self._tag)
+        if (mounts := len(mounting.mounted_below(Path("/")))) > self._mounts:
+            yield f"{mounts - self._mounts} mounts"
+        yield from (f"the file {path}" for path in self._folder.iterdir())
+        yield from killed_sandboxes.loops_left_for_long()
+
+
 @contextlib.contextmanager
 def mounted() -> Iterator[mounting.Mount]:
-    """A mount of the test platform."""
+    """A mount of an ACPI NFIT with labels."""
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder, "mount")
         directory.mkdir()
@@ -144,63 +224,5 @@ def mounted() -> Iterator[mounting.Mount]:
             mount.dispose()
 
 
-def attach(mount: mounting.Mount) -> None:
-    """Attach a sandbox to the machine, which ends at once."""
-    done = mounting.command(*mounting.MACHINE, "run", "--attach", mount.directory, "--", "true")
-    assert done.returncode == 0, done.stderr
-
-
-def mount_cycles(mount: mounting.Mount) -> dict[str, Callable[[], None]]:
-    """The kinds of cycle over a mount, by name."""
-    root = mount.directory
-    nd = root / "sys/bus/nd"
-    attribute = nd / "drivers_autoprobe"
-
-    def open_close() -> None:
-        with attribute.open("rb") as file:
-            file.read()
-
-    def failed_opens() -> None:
-        for path, flags in ((nd / "missing", os.O_RDONLY), (nd / "drivers_probe", os.O_RDONLY), (nd, os.O_WRONLY)):
-            with contextlib.suppress(OSError):
-                os.close(os.open(path, flags))
-
-    def listing() -> None:
-        list(nd.iterdir())
-
-    def poll() -> None:
-        with attribute.open("rb") as file:
-            poller = select.poll()
-            poller.register(file, select.POLLPRI)
-            file.read()
-            poller.poll(0)
-
-    def channel() -> None:
-        with (root / "sys/kernel/debug/nvdimmfs/control").open("r+b", buffering=0) as file:
-            file.write(b'{"Watch":{"directories":[""]}}')
-
-    def xattr() -> None:
-        if os.geteuid() == 0:
-            os.setxattr(attribute, "trusted.cycle", b"x" * 1000)
-            os.removexattr(attribute, "trusted.cycle")
-
-    def rebind() -> None:
-        """The nodes below are looked up, and forgotten when they go."""
-        (nd / "drivers/nd_region/unbind").write_text("region0")
-        (nd / "drivers/nd_region/bind").write_text("region0")
-        for path in nd.joinpath("devices").iterdir():
-            with contextlib.suppress(OSError):
-                (path / "uevent").stat()
-
-    def disk() -> None:
-        node = next(root.joinpath("dev").iterdir(), None)
-        if node:
-            with node.open("r+b") as file:
-                file.write(b"x" * 4096)
-
-    cycles = (open_close, failed_opens, listing, poll, channel, xattr, rebind, disk)
-    return {f"mount {cycle.__name__}": cycle for cycle in cycles}
-
-
 if __name__ == "__main__":
-    sys.exit(run(__doc__, body))
+    sys.exit(run(__doc__, body, KINDS))

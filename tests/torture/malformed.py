@@ -77,8 +77,8 @@ class Input:
 def body(trial: Trial) -> None:
     subjects: dict[str, Subject] = {}
     fed: dict[str, list[Input]] = {name: [] for name in KINDS}
-    while trial.goes_on():
-        name = min(KINDS, key=lambda each: trial.figures[each])
+    while (lacking := trial.lacking()) and trial.goes_on():
+        name = min(lacking, key=lambda each: trial.figures[each])
         for _ in range(PER_TURN):
             if name not in subjects or len(fed[name]) == PER_SUBJECT:
                 subjects[name], fed[name] = KINDS[name](), []
@@ -132,4 +132,4 @@ def _kind(wrong: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run(__doc__, body))
+    sys.exit(run(__doc__, body, tuple(KINDS)))

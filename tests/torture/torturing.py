@@ -8,8 +8,9 @@
     if __name__ == "__main__":
         sys.exit(run("What it checks.", body))
 
-A program accepts --seed, --minutes or --hours, and --limit.  It prints its seed, progress on a terminal and one line of
-figures at the end, and exits with status 1 if `Trial.failed` was called or the body raised an exception.
+A program accepts --seed, --minutes or --hours, and --limit; one that names its `kinds` accepts --kind and --each, too.
+It prints its seed, progress on a terminal and one line of figures at the end, and exits with status 1 if `Trial.failed`
+was called or the body raised an exception.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Trial:
         seed: a run with the same seed and limit takes the same steps.
         seconds: how long it goes on.
         limit: how many turns `goes_on` allows; 0 for no limit.
+        kinds: what the program repeats or feeds, as chosen with --kind; empty for a program without kinds.
+        each: how many of each kind are enough; 0 for no such limit.
         random: the only source of random numbers of the program.
         figures: printed at the end, in this order.
         failures: how often `failed` was called.
@@ -57,6 +60,8 @@ class Trial:
     seconds: float
     limit: int
     random: random.Random
+    kinds: tuple[str, ...] = ()
+    each: int = 0
     figures: Counter[str] = attrs.field(factory=Counter)
     failures: int = 0
     _started: float = attrs.field(factory=time.monotonic)
@@ -75,6 +80,10 @@ class Trial:
             return False
         self._turns += 1
         return self.elapsed < self.seconds
+
+    def lacking(self) -> list[str]:
+        """The kinds of which there are not enough yet; each is counted as a figure of its name."""
+        return [kind for kind in self.kinds if not self.each or self.figures[kind] < self.each]
 
     def count(self, figure: str, number: int = 1) -> None:
         """Add to a figure."""
@@ -101,24 +110,29 @@ class Trial:
             print(f"\r{self.summary()}\033[K", end="", file=sys.stderr, flush=True)
 
 
-def run(description: str, body: Callable[[Trial], None], arguments: Sequence[str] | None = None) -> int:
-    """Run a stress program and return its exit status.
+def run(description: str, body: Callable[[Trial], None], kinds: Sequence[str] = ()) -> int:
+    """Run a stress program with the command line of the process, and return its exit status.
 
     Args:
         description: what it checks.
         body: the program.
-        arguments: the command line; None for that of the process.
+        kinds: the names of what it repeats or feeds, among which --kind chooses.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--seed", type=int, help="take the steps of an earlier run (default: a random seed)")
     parser.add_argument("--minutes", type=float, default=1.0, help="how long to go on (default: 1)")
     parser.add_argument("--hours", type=float, help="the same in hours")
     parser.add_argument("--limit", type=int, default=0, help="turns after which to end (default: no limit)")
-    options = parser.parse_args(arguments)
+    if kinds:
+        parser.add_argument("--kind", action="append", choices=kinds, help="one of the kinds (default: all of them)")
+        parser.add_argument("--each", type=int, default=0, help="end when there were so many of each kind")
+    options = parser.parse_args()
     seed = secrets.randbelow(1 << 32) if options.seed is None else options.seed
     seconds = options.minutes * 60 if options.hours is None else options.hours * 3600
     # Which random numbers it draws matters, not whether they can be guessed.
     trial = Trial(Path(sys.argv[0]).stem, seed, seconds, options.limit, random.Random(seed))
+    if kinds:
+        trial.kinds, trial.each = tuple(options.kind or kinds), options.each
     print(f"{trial.name}: seed {seed}", file=sys.stderr, flush=True)
     try:
         body(trial)
