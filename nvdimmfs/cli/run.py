@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         command=_command(arguments.command),
         serve=None if arguments.attach else _server(arguments),
         attach=None if arguments.attach is None else _attached_mount(arguments),
-        warn=_warn,
+        warn=warn,
         private_network=arguments.net == PRIVATE,
     )
     try:
@@ -110,7 +110,8 @@ def _attached_mount(arguments: argparse.Namespace) -> Path:
     return directory
 
 
-def _warn(message: str) -> None:
+def warn(message: str) -> None:
+    """Print a line about what the sandbox lacks."""
     print(f"nvdimmfs: warning: {printable(message)}", file=sys.stderr)
 
 

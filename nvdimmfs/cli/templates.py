@@ -6,14 +6,20 @@ import atexit
 import contextlib
 import functools
 import os
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+import attrs
 
 from nvdimmfs.cli.errors import CommandError, one_line
 from nvdimmfs.cli.mount import MountRequest, preload_server, serve
 from nvdimmfs.cli.mount_table import DaemonState, daemon_state, is_ours, mount_at
+from nvdimmfs.cli.run import warn
 from nvdimmfs.cli.umount import detach
+from nvdimmfs.sandbox.errors import SandboxError
+from nvdimmfs.sandbox.sandbox import RunRequest, run_sandbox
 from nvdimmfs.warm.template import ForkedProcess, Template
 
 #: The template of this process, and of the process that it was forked from.
@@ -43,7 +49,7 @@ os.register_at_fork(after_in_child=_renew_lock)
 
 
 def preload() -> None:
-    """Import what `mount` needs."""
+    """Import what machines and commands need; this module has imported the rest."""
     preload_server()
     import nvdimmfs.machine_file.selection  # noqa: F401  # loaded, not used
 
@@ -80,6 +86,62 @@ def serve_forked(request: MountRequest, on_ready: Callable[[], None]) -> None:
         serve(request, on_ready)
     except Exception as error:
         raise CommandError(one_line(error)) from error
+
+
+@attrs.frozen
+class Command:
+    """A command to run on a mounted machine.
+
+    Attributes:
+        words: the command with its arguments.
+        mountpoint: where the machine is mounted.
+        directory: the working directory; that of this process when None, which the sandbox may hide.
+        environment: the environment.
+    """
+
+    words: Sequence[str]
+    mountpoint: Path
+    directory: Path
+    environment: Mapping[str, str]
+    private_network: bool = True
+
+
+def run(template: Template, command: Command, files: tuple[int, int, int]) -> ForkedProcess:
+    """Start a command in a sandbox on a mounted machine; `status` of the result waits for it.
+
+    Signals to the process are passed on to the command; SIGKILL ends the command and all its children.
+
+    Args:
+        template: forks the process.
+        command: the command.
+        files: the descriptors of its standard input, output and error.
+
+    Raises:
+        TemplateError: as `Template.call`.
+    """
+    return template.call(run_forked, command, files=files, end_by=signal.SIGKILL)
+
+
+def run_forked(command: Command, _on_ready: Callable[[], None]) -> int:
+    """In the forked process: run the command, and return its wait(2) status."""
+    os.setsid()  # a command that signals its process group must not reach the template
+    try:
+        os.chdir(command.directory)
+        os.environ.clear()
+        os.environ.update(command.environment)
+        return run_sandbox(
+            RunRequest(
+                command.words,
+                serve=None,
+                attach=command.mountpoint,
+                warn=warn,
+                private_network=command.private_network,
+            )
+        )
+    except SandboxError as failure:
+        raise CommandError(str(failure)) from failure
+    except Exception as failure:
+        raise CommandError(one_line(failure)) from failure
 
 
 def unmount_stale(mountpoint: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from watchdog import WATCHDOG
 
 from nvdimmfs.cli.mount import MountRequest
-from nvdimmfs.cli.templates import mount, preload, shared_template
+from nvdimmfs.cli.templates import Command, mount, preload, run, shared_template
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.sandbox import libc
 from nvdimmfs.warm.call import CallError
@@ -154,3 +154,59 @@ def test_machines_end_when_the_template_is_killed():
     process.communicate()
     directory.rmdir()
     directory.parent.rmdir()
+
+
+@pytest.fixture
+def machine(template, tmp_path, sandbox):
+    request = request_for(tmp_path / "machine")
+    process = mount(template, request)
+    yield request.mountpoint
+    unmounted(process)
+
+
+def command(machine, script, directory="/"):
+    return Command(["/bin/sh", "-c", script], machine, Path(directory), {"PATH": os.environ["PATH"], "WORD": "known"})
+
+
+def test_a_command_runs_on_the_machine(template, machine, tmp_path):
+    script = "cat /sys/bus/nd/devices/region0/size; echo $WORD; pwd >&2; exit 3"
+    with (tmp_path / "out").open("w+b") as output, (tmp_path / "errors").open("w+b") as errors:
+        files = (0, output.fileno(), errors.fileno())
+        process = run(template, command(machine, script, tmp_path), files)
+        status = process.status()
+        assert os.waitstatus_to_exitcode(status) == 3
+        assert process.wait(WATCHDOG)
+        process.close()
+    assert (tmp_path / "out").read_text() == "536870912\nknown\n"
+    assert (tmp_path / "errors").read_text() == f"{tmp_path}\n"
+
+
+def test_a_command_gets_signals(template, machine):
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as lines:
+        script = "trap 'exit 5' USR1; echo; while :; do sleep 0.1; done"
+        process = run(template, command(machine, script), (0, writer, 2))
+        os.close(writer)
+        assert lines.readline() == "\n"
+        process.send_signal(signal.SIGUSR1)
+        assert os.waitstatus_to_exitcode(process.status()) == 5
+        process.close()
+
+
+def test_a_killed_command_leaves_no_process(template, machine, tag):
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as lines:
+        process = run(template, command(machine, f"export {tag}; sleep 1000 & echo; wait"), (0, writer, 2))
+        os.close(writer)
+        assert lines.readline() == "\n"
+        process.send_signal(signal.SIGKILL)
+        assert lines.read() == ""  # nobody has the pipe open any more
+        assert process.status() is None
+        process.close()
+
+
+def test_a_command_that_does_not_exist_is_one_line(template, machine):
+    process = run(template, Command(["/missing"], machine, Path("/"), {}), (0, 1, 2))
+    with pytest.raises(CallError, match=r"\Acannot run /missing: No such file or directory\Z"):
+        process.status()
+    process.close()
