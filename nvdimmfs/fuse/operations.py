@@ -9,7 +9,7 @@ import itertools
 import logging
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import pyfuse3
 from pyfuse3 import (
@@ -30,7 +30,7 @@ from pyfuse3 import (
 )
 
 from nvdimmfs.errors import KernelError, refused_by_host
-from nvdimmfs.fuse.daemon_identity import DAEMON_XATTR, own_identity
+from nvdimmfs.fuse.daemon_identity import own_identity
 from nvdimmfs.fuse.handler import fuse_handler
 from nvdimmfs.fuse.inode import BLOCK_SIZE, CACHE_TIMEOUT, Inodes
 from nvdimmfs.fuse.kernel_cache import CacheInvalidator, FuseInvalidator, KernelCache
@@ -38,6 +38,7 @@ from nvdimmfs.fuse.leaving_disks import LeavingDisks
 from nvdimmfs.fuse.pollers import Pollers
 from nvdimmfs.fuse.sessions import Sessions
 from nvdimmfs.fuse.timekeeping import Clock, NoClock, Timekeeper
+from nvdimmfs.fuse.xattrs import ExtendedAttributes
 from nvdimmfs.kernfs import ATTRIBUTE_SIZE, BinaryFile, Directory, Node, Symlink, Tree
 from nvdimmfs.kernfs.open_file import (
     Listings,
@@ -53,11 +54,6 @@ log = logging.getLogger(__name__)
 
 #: Longest name (NAME_MAX, include/uapi/linux/limits.h), which statfs(2) reports.
 NAME_MAX = 255
-
-#: Namespaces of extended attributes that kernfs stores (kernfs_xattr_handlers, fs/kernfs/inode.c, Linux 6.1).
-_STORED_XATTRS = (b"trusted.", b"security.")
-#: Those, and the one whose attributes kernfs lets user space neither set nor read.
-_XATTR_NAMESPACES = (*_STORED_XATTRS, b"user.")
 
 
 class Operations(pyfuse3.Operations):
@@ -106,7 +102,8 @@ class Operations(pyfuse3.Operations):
         self._leaving = LeavingDisks(self.sessions)
         self.timekeeper = Timekeeper(clock or NoClock(), self.kernel_cache, self._leaving.request_begins, self._report)
         self._started = started
-        self._identity = own_identity()  # now, because a sandbox later mounts a /proc that does not show this process
+        # Now, because a sandbox later mounts a /proc that does not show this process.
+        self._xattrs = ExtendedAttributes(self.inodes, own_identity())
         self._numbers = itertools.count(1)
         self._files: dict[FileHandleT, OpenFile] = {}
         self._directories: dict[FileHandleT, OpenDirectory] = {}
@@ -464,44 +461,16 @@ class Operations(pyfuse3.Operations):
 
     @fuse_handler
     def setxattr(self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext) -> None:
-        _check_xattr_name(name)
-        if not name.startswith(_STORED_XATTRS):
-            raise FUSEError(errno.ENOTSUP)
-        self.inodes.reached(inode).xattrs[name] = value
+        self._xattrs.set(inode, name, value)
 
     @fuse_handler
     def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
-        """ENODATA for user.*, which cannot be set; ENOTSUP for unknown namespaces; the root also has `DAEMON_XATTR`."""
-        if inode == pyfuse3.ROOT_INODE and name == DAEMON_XATTR.encode():
-            return self._identity
-        _check_xattr_name(name)
-        if not name.startswith(_XATTR_NAMESPACES):
-            raise FUSEError(errno.ENOTSUP)
-        value = self._xattrs(inode).get(name)
-        if value is None:
-            raise FUSEError(errno.ENODATA)
-        return value
+        return self._xattrs.get(inode, name)
 
     @fuse_handler
     def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
-        """Lists trusted.* only for root."""
-        names = self._xattrs(inode)
-        return [name for name in names if ctx.uid == 0 or not name.startswith(b"trusted.")]
-
-    def _xattrs(self, inode: InodeT) -> Mapping[bytes, bytes]:
-        """The extended attributes of an inode.  A node that is not instantiated has none."""
-        return {} if self.inodes.member(inode) else self.inodes.reached(inode).xattrs
+        return self._xattrs.names(inode, ctx.uid)
 
     @fuse_handler
     def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
-        _check_xattr_name(name)
-        if not name.startswith(_STORED_XATTRS):
-            raise FUSEError(errno.ENOTSUP)
-        if self.inodes.reached(inode).xattrs.pop(name, None) is None:
-            raise FUSEError(errno.ENODATA)
-
-
-def _check_xattr_name(name: XAttrNameT) -> None:
-    """EINVAL for a namespace without a name in it."""
-    if name in _XATTR_NAMESPACES:
-        raise FUSEError(errno.EINVAL)
+        self._xattrs.remove(inode, name)
