@@ -34,6 +34,15 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
+def path_with_nvdimmfs(commands: Path) -> str:
+    """A PATH that leads to this checkout's `nvdimmfs`, made in a new folder, and to the Python of the tests."""
+    commands.mkdir()
+    program = commands / "nvdimmfs"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m nvdimmfs "$@"\n')
+    program.chmod(0o755)
+    return os.pathsep.join((str(commands), str(Path(sys.executable).parent), os.environ["PATH"]))
+
+
 def command(*argv: str | Path, **options) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     options = {"cwd": "/", "env": environment(), "capture_output": True, "text": True, "timeout": WATCHDOG} | options

@@ -22,9 +22,13 @@ TWO_RANGES = ("--memmap", "512M!4G,256M!6G", "--ram", "8G")
 
 #: Debian packages of the tools that tests call.
 PACKAGES = {
+    "bats": "bats",
     "blockdev": "util-linux",
+    "cc": "gcc",
+    "go": "golang-go",
     "keyctl": "keyutils",
     "lsmod": "kmod",
+    "make": "make",
     "mkfs.ext4": "e2fsprogs",
     "modprobe": "kmod",
     "ndctl": "ndctl",

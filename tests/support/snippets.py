@@ -25,7 +25,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -208,14 +207,8 @@ def run(page: Path, scratch: Path) -> list[str]:
 
 def _session(plan: list[Step], scratch: Path) -> str:
     """Everything that the commands print, each followed by a mark."""
-    commands = scratch.with_name(f"{scratch.name}-bin")
-    commands.mkdir()
-    command = commands / "nvdimmfs"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m nvdimmfs "$@"\n')
-    command.chmod(0o755)
-    environment = mounting.environment()
-    path = os.pathsep.join((str(commands), str(Path(sys.executable).parent), environment["PATH"]))
-    environment |= {"PATH": path, "LC_ALL": "C.UTF-8", "COLUMNS": "120", "SOURCE": str(ROOT)}
+    path = mounting.path_with_nvdimmfs(scratch.with_name(f"{scratch.name}-bin"))
+    environment = mounting.environment() | {"PATH": path, "LC_ALL": "C.UTF-8", "COLUMNS": "120", "SOURCE": str(ROOT)}
     done = mounting.command(
         "bash", input="exec 2>&1\n" + "".join(map(_script, plan)), cwd=scratch, env=environment, timeout=None
     )

@@ -1,0 +1,3 @@
+module example.org/pmem
+
+go 1.19

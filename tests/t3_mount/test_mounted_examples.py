@@ -1,0 +1,19 @@
+"""The folders of examples/ whose tests are programs run as they stand."""
+
+import pytest
+from example_folders import run_as_it_stands
+from sandboxes import needs
+
+pytestmark = pytest.mark.usefixtures("sandbox")
+
+
+@needs("make")
+@needs("cc")
+def test_a_c_program_with_raw_system_calls(tmp_path):
+    run_as_it_stands("c", tmp_path)
+
+
+@needs("go")
+def test_a_go_package_that_reads_attributes(tmp_path, monkeypatch):
+    monkeypatch.setenv("GOCACHE", str(tmp_path / "cache"))
+    run_as_it_stands("go", tmp_path)
