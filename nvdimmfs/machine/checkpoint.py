@@ -62,27 +62,42 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """A machine's last checkpoint, for the debug folder."""
+    """A machine's last checkpoint, and those with a name, for the debug folder."""
 
     #: Not part of a snapshot: a checkpoint does not hold those before it.
-    UNSAVED: ClassVar[frozenset[str]] = frozenset({"last"})
+    UNSAVED: ClassVar[frozenset[str]] = frozenset({"last", "_named"})
 
     def __init__(self, machine: object, system: System, storage: Storage) -> None:
         self._machine = machine
         self._system = system
         self._storage = storage
+        self._named: dict[str, Checkpoint] = {}
         self.last: Checkpoint | None = None
 
-    def take(self) -> Checkpoint:
-        """Save the state, in place of the last checkpoint.  CheckpointError."""
+    @property
+    def names(self) -> list[str]:
+        """The names of the checkpoints that have one, in the order in which they were taken."""
+        return [*self._named]
+
+    def take(self, name: str = "") -> Checkpoint:
+        """Save the state, as the last checkpoint, and under a name if there is one.  CheckpointError."""
         self.last = Checkpoint(self._machine, self._system, self._storage)
+        if name:
+            self._named.pop(name, None)
+            self._named[name] = self.last
         return self.last
 
-    def reset(self) -> None:
-        """Go back to the last checkpoint.  CheckpointError when there is none."""
-        if self.last is None:
-            raise CheckpointError("there is no checkpoint yet")
-        self.last.reset()
+    def reset(self, name: str = "") -> None:
+        """Go back to the last checkpoint, or to the one of that name.  CheckpointError when there is none."""
+        checkpoint = self._named.get(name) if name else self.last
+        if checkpoint is None:
+            raise CheckpointError(f"there is no checkpoint {name}" if name else "there is no checkpoint yet")
+        checkpoint.reset()
+
+    def forget(self, name: str) -> None:
+        """Keep the checkpoint of that name no longer, unless it is the last.  CheckpointError when there is none."""
+        if self._named.pop(name, None) is None:
+            raise CheckpointError(f"there is no checkpoint {name}")
 
 
 @contextlib.contextmanager

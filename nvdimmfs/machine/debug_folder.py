@@ -16,6 +16,7 @@ from nvdimmfs.core.clock import Clock
 from nvdimmfs.core.debugfs import debugfs
 from nvdimmfs.core.parse import line, parse_bool
 from nvdimmfs.core.system import System
+from nvdimmfs.dumps.dump import dump_of_machine
 from nvdimmfs.errors import ERRNO_NAMES, KernelError
 from nvdimmfs.kernels.durations import MICROSECOND, MILLISECOND, MINUTE, SECOND, duration_text
 from nvdimmfs.kernfs import Attribute, Channel
@@ -44,6 +45,9 @@ _LONGEST_ADVANCE = 365 * 24 * 60 * MINUTE
 #: A number of writes to media.
 _COUNT = re.compile("[0-9]{1,9}")
 
+#: The name of a checkpoint.
+_CHECKPOINT_NAME = re.compile(r"[\w.:-]{1,64}")
+
 _ERRNO_NUMBER = re.compile(r"-?[0-9]+")
 
 #: Errnos by name, and names by errno; of two names, the kernel's (include/uapi/asm-generic/errno.h).
@@ -56,6 +60,7 @@ class Debugger:
     """The subject of the folder's files.
 
     Attributes:
+        system: its devices.
         memory: the machine's physical memory.
         persistent_memory: its modules and the objects that they have created.
         clock: the machine's clock.
@@ -64,6 +69,7 @@ class Debugger:
         query: the last query written to `translate`.
     """
 
+    system: System
     memory: Memory
     persistent_memory: PersistentMemory
     clock: Clock
@@ -104,7 +110,7 @@ def create_debug_files(
 ) -> None:
     """Create the folder."""
     folder = debugfs(system).directory("nvdimmfs")
-    debugger = Debugger(memory, persistent_memory, system.clock, checkpoints, plug)
+    debugger = Debugger(system, memory, persistent_memory, system.clock, checkpoints, plug)
     for name, file in DEBUG_FILES.items():
         folder.add(Attribute(name, file.permissions, file, debugger))
     modules = persistent_memory.modules
@@ -229,25 +235,32 @@ def _store_plug(debugger: Debugger, data: bytes) -> None:
 
 
 def _show_checkpoint(debugger: Debugger) -> str:
-    """Whether there is a checkpoint."""
-    return "none\n" if debugger.checkpoints.last is None else "taken\n"
+    """Whether there is a checkpoint, and one line for each that has a name."""
+    names = "".join(f"{name}\n" for name in debugger.checkpoints.names)
+    return f"{'none' if debugger.checkpoints.last is None else 'taken'}\n{names}"
 
 
 def _store_checkpoint(debugger: Debugger, data: bytes) -> None:
-    """`take` saves the machine's state, `reset` goes back to it.
+    """`take` saves the machine's state, `reset` goes back to it; with a name, they mean the checkpoint of that name.
 
-    EINVAL for any other text, and for a reset without a checkpoint; EOPNOTSUPP for a machine with --media.
+    `forget NAME` drops one.  EINVAL for any other text, and for a checkpoint that does not exist; EOPNOTSUPP for a
+    machine with --media.
     """
-    text = line(data).strip()
+    order, _, name = line(data).strip().partition(" ")
+    if (name or order == "forget") and not _CHECKPOINT_NAME.fullmatch(name):
+        raise KernelError(errno.EINVAL, f"{name!r} is not the name of a checkpoint")
+    checkpoints = debugger.checkpoints
     try:
-        if text == "take":
-            debugger.checkpoints.take()
-        elif text == "reset":
-            debugger.checkpoints.reset()
+        if order == "take":
+            checkpoints.take(name)
+        elif order == "reset":
+            checkpoints.reset(name)
+        elif order == "forget":
+            checkpoints.forget(name)
         else:
-            raise KernelError(errno.EINVAL, f"{text!r} is neither take nor reset")
+            raise KernelError(errno.EINVAL, f"{order!r} is none of take, reset and forget")
     except CheckpointError as refusal:
-        raise KernelError(errno.EINVAL if text == "reset" else errno.EOPNOTSUPP, str(refusal)) from None
+        raise KernelError(errno.EOPNOTSUPP if order == "take" else errno.EINVAL, str(refusal)) from None
 
 
 def _seconds(nanoseconds: int) -> str:
@@ -271,6 +284,7 @@ DEBUG_FILES = {
     "resources": DebugFile(lambda debugger: describe.resources_text(debugger.memory)),
     "ram": DebugFile(lambda debugger: describe.ram_text(debugger.memory)),
     "layout": DebugFile(lambda debugger: layout_json(debugger.memory, debugger.persistent_memory.nd_bus)),
+    "dump": DebugFile(lambda debugger: dump_of_machine(debugger.system)),
     "translate": DebugFile(_show_translate, _store_translate),
     "fail_registration": DebugFile(_show_fail_registration, _store_fail_registration),
     "clock": DebugFile(_show_clock, _store_clock),

@@ -225,6 +225,23 @@ def test_the_debug_file_takes_a_checkpoint_and_resets(hands):
     assert hands.refused(CHECKPOINT, "again") == errno.EINVAL
 
 
+def test_the_debug_file_keeps_checkpoints_by_name(hands):
+    mode = f"{hands.device('pfn0.0')}/mode"
+    hands.write(CHECKPOINT, "take first")
+    hands.write(mode, "ram")
+    hands.write(CHECKPOINT, "take second")
+    assert hands.read(CHECKPOINT) == "taken\nfirst\nsecond\n"
+    for name, expected in (("first", "none\n"), ("second", "ram\n"), ("first", "none\n")):
+        hands.write(CHECKPOINT, f"reset {name}")
+        assert hands.read(mode) == expected
+    hands.write(CHECKPOINT, "reset")
+    assert hands.read(mode) == "ram\n"
+    hands.write(CHECKPOINT, "forget first")
+    assert hands.read(CHECKPOINT) == "taken\nsecond\n"
+    for mistake in ("reset first", "forget first", "forget", "take a/b", "take a b"):
+        assert hands.refused(CHECKPOINT, mistake) == errno.EINVAL
+
+
 def test_a_machine_whose_bytes_are_in_files_has_no_checkpoints(tmp_path):
     machine = Machine.legacy("512M!4G", 8 * GIB, tmp_path)
     with pytest.raises(CheckpointError, match="--media"):
