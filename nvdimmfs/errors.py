@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 
 #: Names of errnos, by number.  Python names EHWPOISON (include/uapi/asm-generic/errno.h) only since 3.14.
 ERRNO_NAMES = {133: "EHWPOISON", **errno.errorcode}
@@ -38,6 +39,19 @@ class KernelError(Exception):
     def code(self) -> str:
         """The errno's name, for example `EBUSY`."""
         return ERRNO_NAMES.get(self.errno, str(self.errno))
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The reason, then those of the refusals behind it: a driver's probe, behind the errno of a bind."""
+        return tuple(self._reasons())
+
+    def _reasons(self) -> Iterator[str]:
+        if self.reason:
+            yield printable(self.reason)
+        cause = self.__cause__
+        while isinstance(cause, KernelError):
+            yield f"because of {printable(str(cause))}"
+            cause = cause.__cause__
 
     def __str__(self) -> str:
         return f"{self.code}: {self.reason}" if self.reason else self.code

@@ -2,17 +2,21 @@
 
 An object has one key, the kind of message, and its fields as the value; bytes are encoded in base64.  The client opens
 the channel `sys/kernel/debug/nvdimmfs/control` and sends the first message.  A session either sends requests, one at a
-time, or watches:
+time, or watches, or listens.  The machine waits for one that watches until it has acted on an event, and never for one
+that listens:
 
 | the client sends | the machine replies with |
 |---|---|
 | `Ioctl` | `ReadMemory`, `WriteMemory` or the result |
 | `Copied`, `Fault` | the next of those |
 | `Load`, `Unload`, `Renumber` | the result |
+| `Find` | `Found`, or `Refused` |
 | `Watch` | nothing; later `DeviceEvent` and `EntryEvent` as they happen |
 | `Done` | nothing: it acknowledges the events up to a sequence number |
+| `Listen` | nothing; each read then returns the next `DeviceEvent` and `RefusalEvent`, as many as fit, one a line |
 
-A result is `Result` or `Refused`.
+A result is `Result` or `Refused`.  A listener for which too much has happened since its last read finds `Lost` in place
+of the oldest events.
 """
 
 from __future__ import annotations
@@ -115,6 +119,22 @@ class Renumber(Message):
 
 
 @attrs.frozen
+class Find(Message):
+    """Find the device whose node in /dev has a name."""
+
+    name: str
+
+
+@attrs.frozen
+class Found(Message):
+    """The number of the device.  `kind` is block or char."""
+
+    kind: str
+    major: int
+    minor: int
+
+
+@attrs.frozen
 class Result(Message):
     """Success: the return value of the system call."""
 
@@ -162,6 +182,31 @@ class EntryEvent(Message):
     sequence: int
     path: str
     present: bool
+
+
+@attrs.frozen
+class Listen(Message):
+    """Report every uevent and every refused request."""
+
+
+@attrs.frozen
+class RefusalEvent(Message):
+    """A request was refused.  The fields are those of `kernfs.Refusal`."""
+
+    operation: str
+    path: str
+    data: bytes
+    errno: int
+    reasons: tuple[str, ...]
+    thread: int
+    time: int
+
+
+@attrs.frozen
+class Lost(Message):
+    """So many events were not kept."""
+
+    count: int
 
 
 @attrs.frozen

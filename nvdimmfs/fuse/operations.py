@@ -96,6 +96,7 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         super().__init__()
         self.inodes = Inodes(tree, CACHE_TIMEOUT if cache else 0.0)
+        self._refusals = tree.refusals
         self.kernel_cache = KernelCache(self.inodes, invalidator or FuseInvalidator())
         self.sessions = Sessions()
         self.bugs: list[Exception] | None = [] if strict else None
@@ -298,7 +299,11 @@ class Operations(pyfuse3.Operations):
     def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         """O_TRUNC updates mtime, and truncates nothing."""
         target = self.inodes.reached(inode)
-        opened = open_node(target.node, flags)
+        try:
+            opened = open_node(target.node, flags)
+        except KernelError as refusal:
+            self._refusals.report(refusal, "open", target.node.path, thread=ctx.pid)
+            raise
         opened.opener = ctx.pid
         if flags & os.O_TRUNC:
             target.modified()
@@ -310,7 +315,12 @@ class Operations(pyfuse3.Operations):
 
     @fuse_handler
     def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        return self._files[fh].read(off, size)
+        opened = self._files[fh]
+        try:
+            return opened.read(off, size)
+        except (KernelError, OSError) as refusal:
+            self._refusals.report(refusal, "read", opened.node.path, thread=opened.opener)
+            raise
 
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         """One store after the other, each of which ends when every sandbox has updated the nodes in its /dev."""
@@ -325,6 +335,13 @@ class Operations(pyfuse3.Operations):
     @fuse_handler
     def _write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         opened = self._files[fh]
+        try:
+            return self._write_to(opened, off, buf)
+        except (KernelError, OSError) as refusal:
+            self._refusals.report(refusal, "write", opened.node.path, thread=opened.opener, data=buf)
+            raise
+
+    def _write_to(self, opened: OpenFile, off: int, buf: bytes) -> int:
         if isinstance(opened, OpenBinaryFile):
             return self._write_bytes(opened, off, buf)
         self._leaving.request_begins()

@@ -24,6 +24,7 @@ from nvdimmfs.kernfs.node import (
     TreeListener,
     subtree,
 )
+from nvdimmfs.kernfs.refusal import Refusal
 
 __all__ = [
     "ATTRIBUTE_SIZE",
@@ -45,6 +46,7 @@ __all__ = [
     "Node",
     "NumberedNames",
     "NumberedNodes",
+    "Refusal",
     "Session",
     "Symlink",
     "Tree",

@@ -11,6 +11,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar, cast
 import attrs
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernfs.refusal import Refusals
 
 #: st_size of every attribute, whatever its content: one page (fs/sysfs/file.c, Linux 6.1).
 ATTRIBUTE_SIZE = 4096
@@ -652,14 +653,16 @@ class Tree:
 
     Attributes:
         listeners: receive every change.
+        refusals: passes on which requests are refused.
     """
 
     #: Not part of a snapshot.
-    UNSAVED: ClassVar[frozenset[str]] = frozenset({"_inos", "listeners"})
+    UNSAVED: ClassVar[frozenset[str]] = frozenset({"_inos", "listeners", "refusals"})
 
     def __init__(self) -> None:
         self._inos = itertools.count(1)
         self.listeners: list[TreeListener] = []
+        self.refusals = Refusals()
         self.root = Directory("")
         self.root.tree = self
         self.root._ino = self.next_ino()

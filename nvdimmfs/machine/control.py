@@ -23,6 +23,7 @@ from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.formats import control
 from nvdimmfs.formats.control import Message
 from nvdimmfs.kernfs import Channel, Directory, Node
+from nvdimmfs.machine.listener import Listener
 from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
 
 #: Bytes of the caller's memory in one message; encoded in base64 they must fit into one FUSE request.
@@ -44,18 +45,22 @@ class ControlSession:
         self._modules = modules
         self._outgoing: deque[bytes] = deque()
         self._ioctl: IoctlCall | None = None
+        self._device_name = ""
         self._watcher: Watcher | None = None
+        self._listener: Listener | None = None
 
     @property
     def has_message(self) -> bool:
-        return bool(self._outgoing)
+        return bool(self._outgoing) or (self._listener is not None and self._listener.has_event)
 
     @property
     def has_unacknowledged(self) -> bool:
         return self._watcher is not None and self._watcher.has_unacknowledged
 
     def read(self) -> bytes:
-        return self._outgoing.popleft() if self._outgoing else b""
+        if self._outgoing:
+            return self._outgoing.popleft()
+        return b"" if self._listener is None else self._listener.read()
 
     def write(self, message: bytes) -> None:
         """EINVAL for text that is not a message."""
@@ -73,12 +78,15 @@ class ControlSession:
             self._outgoing.append(control.encode(reply))  # without waking pollers: the client reads it now
 
     def _refused(self, refusal: KernelError) -> Message:
-        self._ioctl = None
+        if self._device_name:
+            self._system.tree.refusals.report(refusal, "ioctl", f"/dev/{self._device_name}")
+        self._ioctl, self._device_name = None, ""
         return control.Refused(refusal.errno, refusal.reason)
 
     def close(self) -> None:
-        if self._watcher is not None:
-            self._watcher.close()
+        for receiver in (self._watcher, self._listener):
+            if receiver is not None:
+                receiver.close()
 
     def _handle(self, request: Message) -> Message | None:
         """Carry out a request and return the reply, if it has one.  EINVAL for one that is not valid now."""
@@ -86,6 +94,8 @@ class ControlSession:
             case control.Ioctl():
                 self._ioctl = IoctlCall(self._conversation(request))
                 return self._ioctl.start()
+            case control.Find(name):
+                return _found(device_named(self._system, name))
             case control.Copied(data) if self._ioctl:
                 return self._ioctl.copied(data)
             case control.Fault() if self._ioctl:
@@ -99,8 +109,11 @@ class ControlSession:
             case control.Renumber():
                 self._renumber(request)
                 return control.Result(0)
-            case control.Watch(directories) if self._watcher is None:
+            case control.Watch(directories) if self._watcher is None and self._listener is None:
                 self._watcher = Watcher(self._system, directories, self._report)
+                return None
+            case control.Listen() if self._watcher is None and self._listener is None:
+                self._listener = Listener(self._system, self._channel.wake)
                 return None
             case control.Done(sequence) if self._watcher:
                 self._watcher.done = max(sequence, self._watcher.done)
@@ -114,6 +127,7 @@ class ControlSession:
     def _conversation(self, call: control.Ioctl) -> IoctlSteps:
         """Start an ioctl.  ENODEV for a device that was removed, and the errors of `device_ioctl`."""
         device = self._device(DeviceNumber(call.kind, call.major, call.minor))
+        self._device_name = device.name
         return device_ioctl(device, call.request, call.argument, writable=call.writable, privileged=call.privileged)
 
     def _renumber(self, request: control.Renumber) -> None:
@@ -125,6 +139,19 @@ class ControlSession:
         if device is None:
             raise KernelError(errno.ENODEV, f"no {number.kind} device {number}")
         return device
+
+
+def device_named(system: System, name: str) -> tuple[DeviceNumber, Numbered] | None:
+    """The device whose node in /dev has a name, and its number; None when there is none."""
+    return next(((number, device) for number, device in system.numbered.items() if device.name == name), None)
+
+
+def _found(found: tuple[DeviceNumber, Numbered] | None) -> Message:
+    """ENOENT for no device."""
+    if found is None:
+        raise KernelError(errno.ENOENT, "there is no such device")
+    number, _ = found
+    return control.Found(number.kind, number.major, number.minor)
 
 
 def device_ioctl(device: Numbered, request: int, argument: int, *, writable: bool, privileged: bool) -> IoctlSteps:

@@ -77,10 +77,7 @@ class ControlClient:
     def ioctl(self, call: control.Ioctl, memory: ArgumentMemory) -> int:
         """Have the machine execute an ioctl and return its result; a negative number is an errno."""
         with self._request_file() as file:
-            reply = _ask(file, call)
-            while isinstance(reply, control.ReadMemory | control.WriteMemory):
-                reply = _ask(file, _copy(reply, memory))
-            return _result(reply)
+            return _result(ask_ioctl(file, call, memory))
 
     def load(self, module: str) -> int:
         """Load a module: 0, or a negative errno."""
@@ -96,7 +93,7 @@ class ControlClient:
 
     def _request(self, message: Message) -> int:
         with self._request_file() as file:
-            return _result(_ask(file, message))
+            return _result(ask(file, message))
 
     @contextlib.contextmanager
     def _request_file(self) -> Iterator[int]:
@@ -120,9 +117,18 @@ class ControlClient:
         return os.open(self._name, os.O_RDWR | os.O_CLOEXEC, dir_fd=self._directory)
 
 
-def _ask(file: int, message: Message) -> Message:
+def ask(file: int, message: Message) -> Message:
+    """Send a request on an open file of the channel, and return the reply."""
     os.write(file, control.encode(message))
     return control.decode(os.read(file, _BUFFER_SIZE))
+
+
+def ask_ioctl(file: int, call: control.Ioctl, memory: ArgumentMemory) -> Message:
+    """Have the machine execute an ioctl, and return its result or refusal."""
+    reply = ask(file, call)
+    while isinstance(reply, control.ReadMemory | control.WriteMemory):
+        reply = ask(file, _copy(reply, memory))
+    return reply
 
 
 def _copy(request: control.ReadMemory | control.WriteMemory, memory: ArgumentMemory) -> Message:

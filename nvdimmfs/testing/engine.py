@@ -22,7 +22,7 @@ from nvdimmfs.kernfs import Directory, Node, Symlink
 from nvdimmfs.kernfs.open_file import OpenChannel, OpenFile, file_size, link_count, open_node
 from nvdimmfs.kernfs.path import resolve
 from nvdimmfs.machine.checkpoint import CheckpointError
-from nvdimmfs.machine.control import device_ioctl
+from nvdimmfs.machine.control import device_ioctl, device_named
 from nvdimmfs.machine.first_boot import NewMachineError
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.model import MachineDescription
@@ -297,10 +297,9 @@ class Engine:
     def _device(self, path: str) -> Numbered:
         """The device with the node at a path.  ENOENT, and ENOTTY for a file that is no device node."""
         folder, _, name = path.strip("/").rpartition("/")
-        if folder == "dev":
-            for device in self._machine.system.numbered.values():
-                if device.name == name:
-                    return device
+        found = device_named(self._machine.system, name) if folder == "dev" else None
+        if found is not None:
+            return found[1]
         raise KernelError(errno.ENOTTY, f"{self._node(path).path} is not a device")
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from nvdimmfs.errors import KernelError, printable, refused_by_host
+from nvdimmfs.errors import KernelError, refused_by_host
 
 
 @contextlib.contextmanager
@@ -27,16 +27,6 @@ def as_os_error(path: str) -> Iterator[None]:
 def os_error(refusal: KernelError, path: str) -> OSError:
     """The exception for a refusal."""
     error = OSError(refusal.errno, os.strerror(refusal.errno), path)
-    for reason in reasons(refusal):
+    for reason in refusal.reasons:
         error.add_note(reason)
     return error
-
-
-def reasons(refusal: KernelError) -> Iterator[str]:
-    """The reason of a refusal, then those of the refusals behind it: a driver's probe, behind the errno of a bind."""
-    if refusal.reason:
-        yield printable(refusal.reason)
-    cause = refusal.__cause__
-    while isinstance(cause, KernelError):
-        yield f"because of {printable(str(cause))}"
-        cause = cause.__cause__

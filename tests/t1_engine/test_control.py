@@ -10,6 +10,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
 from nvdimmfs.formats.block_requests import BLKPG, BLKPG_ADD
 from nvdimmfs.kernfs import Attribute, Channel
+from nvdimmfs.machine.listener import MOST_EVENTS
 
 LEGACY = {"memmap": "512M!4G,256M!6G"}
 DIMMS = {"machine": "qemu-nfit"}
@@ -265,3 +266,50 @@ def test_a_disk_with_a_block_device_before_it_takes_sectors_as_they_come():
     sandbox.request(control.Renumber("block", *sandbox.number("block", "pmem0"), 7, 5))
     file.write(512, bytes(512))
     assert disk.badblocks.show() == "2 1\n"
+
+
+def lines(sandbox):
+    """The events of one read."""
+    return [control.decode(line) for line in sandbox.session.read().splitlines()]
+
+
+def test_a_listener_receives_uevents_and_refusals_and_holds_nothing_up(legacy):
+    assert legacy.request(control.Listen()) is None
+    assert not legacy.session.has_message
+    legacy.write("bus/nd/drivers/nd_pmem/unbind", "namespace0.0")
+    unbind, *_ = [event for event in lines(legacy) if ("ACTION", "unbind") in event.properties]
+    assert dict(unbind.properties)["DEVPATH"].endswith("/namespace0.0")
+    assert not legacy.session.has_unacknowledged
+    refusal = KernelError(errno.EBUSY, "it is in use")
+    legacy.machine.tree.refusals.report(refusal, "write", "/sys/x", thread=7, data=bytes(1000))
+    assert legacy.session.has_message
+    (event,) = lines(legacy)
+    assert (event.operation, event.path, event.data, event.errno) == ("write", "/sys/x", bytes(256), errno.EBUSY)
+    assert (event.reasons, event.thread) == (("it is in use",), 7)
+    legacy.session.close()
+    legacy.machine.tree.refusals.report(refusal, "write", "/sys/x")
+    assert lines(legacy) == []
+
+
+def test_a_listener_receives_refused_ioctls(dimms):
+    listener = Sandbox(dimms.machine)
+    listener.request(control.Listen())
+    refused = dimms.request(ioctl(dimms.number("char", "ndctl0"), 0xFFFF))
+    (event,) = lines(listener)
+    assert (event.operation, event.path, event.errno) == ("ioctl", "/dev/ndctl0", refused.errno)
+
+
+def test_a_listener_that_never_reads_loses_the_oldest_events(legacy):
+    legacy.request(control.Listen())
+    for number in range(MOST_EVENTS + 3):
+        legacy.machine.tree.refusals.report(KernelError(errno.EINVAL), "write", str(number))
+    events = []
+    while read := lines(legacy):
+        events += read
+    assert events[0] == control.Lost(3)
+    assert [event.path for event in events[1:]] == [str(number) for number in range(3, MOST_EVENTS + 3)]
+
+
+def test_a_device_is_found_by_name(dimms):
+    assert dimms.request(control.Find("nmem0")) == control.Found("char", *dimms.number("char", "nmem0"))
+    assert dimms.request(control.Find("nmem7")) == control.Refused(errno.ENOENT, "there is no such device")
