@@ -12,6 +12,9 @@ import mounting
 import pytest
 import sandboxes
 
+#: Runs pytest in a process, for the tests of the plugin.
+pytest_plugins = ["pytester"]
+
 #: Property tests use the same examples in each run, and have no deadline that a loaded machine could miss.
 hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("deterministic")

@@ -44,6 +44,9 @@ RESTRICTED = {
 #: Libraries that only one floor may use: the rest is plain synchronous Python.
 RESERVED = {"pyfuse3": "fuse", "trio": "fuse"}
 
+#: Optional libraries, and the module that alone imports each: its users have it.
+OPTIONAL = {"pytest": "nvdimmfs.testing.pytest_plugin", "hypothesis": "nvdimmfs.testing.strategies"}
+
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in GROUND)
 
 
@@ -81,6 +84,7 @@ def test_a_module_imports_only_downwards(path):
             assert there == here or LEVEL[there] < LEVEL[here], f"{here} imports {name}"
             assert there == here or there in RESTRICTED.get(here, LEVEL), f"{here} imports {name}"
         assert RESERVED.get(package, here) == here, f"{here} imports {name}"
+        assert OPTIONAL.get(package, name_of(path)) == name_of(path), f"{name_of(path)} imports {name}"
 
 
 def test_every_folder_has_its_floor():

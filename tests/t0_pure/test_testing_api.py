@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 import nvdimmfs.testing
-from nvdimmfs.testing import strategies
+from nvdimmfs.testing import pytest_plugin, strategies
+from nvdimmfs.testing.plugin.factory import Factory
+from nvdimmfs.testing.plugin.marks import KEYS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "testing-api.md"
-CHAPTERS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL))
+CHAPTERS = dict(re.findall(r"^###? (\w+)\n(.*?)(?=^###? |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL))
 
 #: What the machine calls, not the test.
 INTERNAL = {"Engine.uevent", "Events.append"}
@@ -53,6 +55,52 @@ def test_every_argument_of_the_engine_has_a_line():
     assert {
         word for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for word in re.findall(r"`(\w+)`", row)
     } == (arguments)
+
+
+def cells(chapter, column):
+    """What stands as code in a column of the table of a chapter, row by row."""
+    rows = [row.split(" | ") for row in re.findall(r"^\| (`.*) \|$", CHAPTERS[chapter], re.MULTILINE)]
+    return [word for row in rows for word in re.findall(r"`(.*?)`", row[column])]
+
+
+def test_every_fixture_of_the_plugin_has_a_line():
+    defined = {
+        name for name, member in vars(pytest_plugin).items() if type(member).__name__ == "FixtureFunctionDefinition"
+    }
+    assert sorted(cells("Fixtures", 0)) == sorted(name for name in defined if not name.startswith("_"))
+
+
+def test_what_the_factory_can_make_is_documented():
+    public = {name for name in dir(Factory) if not name.startswith("_")} - {"close"}
+    assert set(re.findall(r"`nvdimm_factory\.(\w+)\(", CHAPTERS["Fixtures"])) == public
+
+
+def test_every_argument_of_the_mark_has_a_line():
+    assert sorted(cells("Mark", 0)) == sorted(KEYS)
+
+
+class Declared:
+    """Stands in for pytest's parser, and keeps the names that are declared."""
+
+    def __init__(self):
+        self.options = []
+        self.lines = []
+
+    def getgroup(self, *names):
+        return self
+
+    def addoption(self, name, **more):
+        self.options.append(name)
+
+    def addini(self, name, *more, **named):
+        self.lines.append(name)
+
+
+def test_every_option_of_the_plugin_has_a_line():
+    declared = Declared()
+    pytest_plugin.pytest_addoption(declared)
+    assert [word.partition(" ")[0] for word in cells("Options", 0)] == declared.options
+    assert cells("Options", 1) == declared.lines
 
 
 def test_every_strategy_has_a_line():

@@ -1,0 +1,1 @@
+"""What the pytest plugin does, without pytest: `pytest_plugin` imports it when a test uses a fixture."""

@@ -1,0 +1,82 @@
+"""`nvdimm_factory`: the machines of one test."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from nvdimmfs.testing.engine import AnyPath, Engine
+from nvdimmfs.testing.plugin.marks import AnyMachine, Selection
+
+
+@attrs.frozen(eq=False)
+class Made:
+    """A machine of a test.
+
+    Attributes:
+        machine: the machine.
+        selection: the arguments that it was made with.
+        media: the folder of its bytes; None for memory.
+    """
+
+    machine: Engine
+    selection: Selection
+    media: AnyPath | None
+
+    @property
+    def title(self) -> str:
+        """Its kind and its arguments."""
+        return f"{type(self.machine).__name__} {self.selection}"
+
+
+class Factory:
+    """Makes machines, and closes all of them at the end of the test.
+
+    An argument replaces what the mark of the test sets; `media` is True for a new temporary folder, or a folder.
+    """
+
+    def __init__(self, selection: Selection, new_folder: Callable[[], Path]) -> None:
+        self._selection = selection
+        self._new_folder = new_folder
+        self._made: list[Made] = []
+
+    def engine(
+        self,
+        machine: AnyMachine | None = None,
+        *,
+        memmap: str | None = None,
+        ram: int | str | None = None,
+        kernel: str | None = None,
+        media: AnyPath | bool | None = None,
+        clock: str | None = None,
+    ) -> Engine:
+        """Make an `Engine`.  ValueError, as from `Engine`."""
+        wanted = {"machine": machine, "memmap": memmap, "ram": ram, "kernel": kernel, "clock": clock}
+        return self._make(Engine, wanted, media)
+
+    def close(self) -> None:
+        """Close all machines, the last one first, whichever of them cannot be closed."""
+        with contextlib.ExitStack() as stack:
+            while self._made:
+                stack.callback(self._made.pop(0).machine.close)
+
+    def __iter__(self) -> Iterator[Made]:
+        """The machines that it has made and not closed."""
+        return iter(tuple(self._made))
+
+    def _make(self, kind: type[Engine], wanted: dict[str, Any], media: AnyPath | bool | None) -> Engine:
+        selection = attrs.evolve(self._selection, **{key: value for key, value in wanted.items() if value is not None})
+        folder = self._folder(selection.media if media is None else media)
+        arguments = attrs.asdict(selection, recurse=False) | {"media": folder}
+        machine = kind(arguments.pop("machine"), **arguments)
+        self._made.append(Made(machine, selection, folder))
+        return machine
+
+    def _folder(self, media: AnyPath | bool) -> AnyPath | None:
+        if isinstance(media, bool):
+            return self._new_folder() if media else None
+        return media
