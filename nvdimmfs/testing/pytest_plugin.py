@@ -141,7 +141,7 @@ def pytest_runtest_makereport(
 
 
 def _marks(item: pytest.Function) -> Iterator[pytest.Mark]:
-    """The marks of a test, the closest first: those of its parameters, which pytest has behind those of the function."""
+    """The marks of a test, the closest first: those of its parameters, which pytest lists last."""
     if callspec := getattr(item, "callspec", None):
         yield from (mark for mark in callspec.marks if mark.name == MARK)
     yield from item.iter_markers(MARK)
