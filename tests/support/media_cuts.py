@@ -14,7 +14,6 @@ import attrs
 import pytest
 from ioctl_stories import UserMemory
 from poke import ND, Hands
-from replay import InProcess
 
 from nvdimmfs.formats.ndctl import DimmCommand, LabelWrite
 from nvdimmfs.kernfs import BinaryFile, Directory
@@ -131,8 +130,7 @@ def legacy() -> MachineDescription:
 
 def booted(description: MachineDescription, folder: Path) -> Hands:
     """Boot the machine over a folder."""
-    machine = Machine.described(description, folder, clock="steps")
-    return Hands(machine, InProcess.of(machine.system))
+    return Hands.described(description, folder)
 
 
 def abandon(machine: Machine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+from pathlib import Path
 
 import attrs
 from replay import InProcess
@@ -13,6 +14,8 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.kernel import KERNELS
 from nvdimmfs.kernfs import Attribute, Directory, Symlink
 from nvdimmfs.machine.machine import Machine
+from nvdimmfs.machine_file.files import load_machine, parse_machine
+from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.units import GIB
 
@@ -29,9 +32,26 @@ class Hands:
     uuids: itertools.count = attrs.field(factory=lambda: itertools.count(1))
 
     @classmethod
-    def on(cls, memmap: str, ram: int = 4 * GIB, kernel: str = "6.1") -> Hands:
-        machine = Machine.legacy(memmap, ram, kernel=KERNELS[kernel], clock="steps")
+    def of(cls, machine: Machine) -> Hands:
         return cls(machine, InProcess.of(machine.system))
+
+    @classmethod
+    def on(cls, memmap: str, ram: int = 4 * GIB, kernel: str = "6.1") -> Hands:
+        """Boot a machine with legacy ranges."""
+        return cls.of(Machine.legacy(memmap, ram, kernel=KERNELS[kernel], clock="steps"))
+
+    @classmethod
+    def described(cls, what: str | MachineDescription, media: Path | None = None, **options) -> Hands:
+        """Boot a machine: a description, the text of a machine file, or the name of a machine.
+
+        Args:
+            what: the machine.
+            media: the folder that keeps its bytes.
+            options: those of `Machine.described`; the clock steps unless they say otherwise.
+        """
+        if isinstance(what, str):
+            what = parse_machine(what, "machine.toml") if "\n" in what else load_machine(what)
+        return cls.of(Machine.described(what, media, **{"clock": "steps"} | options))
 
     @property
     def memory(self) -> Memory:

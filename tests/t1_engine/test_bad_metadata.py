@@ -4,12 +4,9 @@ import errno
 
 import pytest
 from poke import Hands
-from replay import InProcess
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.btt import BTT_1_1, arena_layout
-from nvdimmfs.machine.machine import Machine
-from nvdimmfs.machine_file.files import parse_machine
 from nvdimmfs.units import MIB
 
 ND = "bus/nd/devices"
@@ -19,8 +16,7 @@ CLEARING = '"ars_cap", "ars_start", "ars_status", "clear_error"'
 
 
 def boot(text):
-    machine = Machine.described(parse_machine(text, "machine.toml"), None, clock="steps")
-    return Hands(machine, InProcess.of(machine.system))
+    return Hands.described(text)
 
 
 def one_namespace(sector, commands):

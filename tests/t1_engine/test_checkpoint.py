@@ -7,12 +7,10 @@ import errno
 import pytest
 from descriptions import described
 from poke import Hands
-from replay import InProcess
 
 from nvdimmfs.kernfs import Attribute, Directory
 from nvdimmfs.machine.checkpoint import CheckpointError
 from nvdimmfs.machine.machine import Machine
-from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.units import GIB
 
 CHECKPOINT = "kernel/debug/nvdimmfs/checkpoint"
@@ -131,8 +129,8 @@ def test_a_block_of_memory_that_was_looked_at_later_stays_valid(hands):
 
 
 def test_pending_events_and_the_time_are_restored():
-    machine = Machine.described(load_machine("nfit_test"), clock="steps")
-    hands = Hands(machine, InProcess.of(machine.system))
+    hands = Hands.described("nfit_test")
+    machine = hands.machine
     scrub = "devices/platform/nfit_test.0/ndbus0/nfit/scrub"
     count = hands.read(scrub)
     machine.checkpoint()
@@ -246,7 +244,7 @@ def test_a_machine_whose_bytes_are_in_files_has_no_checkpoints(tmp_path):
     machine = Machine.legacy("512M!4G", 8 * GIB, tmp_path)
     with pytest.raises(CheckpointError, match="--media"):
         machine.checkpoint()
-    hands = Hands(machine, InProcess.of(machine.system))
+    hands = Hands.of(machine)
     assert hands.refused(CHECKPOINT, "take") == errno.EOPNOTSUPP
     with pytest.raises(CheckpointError, match="no checkpoint"):
         machine.reset()

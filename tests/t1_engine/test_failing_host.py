@@ -7,12 +7,9 @@ import struct
 
 import pytest
 from poke import DEBUG, ND, Hands
-from replay import InProcess
 
 from nvdimmfs.core.device_number import dimm_number
 from nvdimmfs.formats import control
-from nvdimmfs.machine.machine import Machine
-from nvdimmfs.machine_file.files import load_machine
 
 GET_DATA = 0xC00C4E05
 
@@ -34,8 +31,7 @@ def failing(hands, monkeypatch):
 
 @pytest.fixture
 def labelled():
-    machine = Machine.described(load_machine("qemu-nfit-labelled"), clock="steps")
-    return Hands(machine, InProcess.of(machine.system))
+    return Hands.described("qemu-nfit-labelled")
 
 
 def test_a_driver_is_loaded_although_its_first_probe_fails(monkeypatch, log_watch):

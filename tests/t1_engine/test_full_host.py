@@ -5,7 +5,6 @@ import os
 
 import pytest
 from poke import Hands
-from replay import InProcess
 
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine
@@ -22,7 +21,7 @@ def refuse(*_arguments):
 )
 def test_what_could_not_be_bound_is_bound_once_there_is_room(kind, settings, call, tmp_path, monkeypatch):
     machine = Machine.legacy("512M!4G", 4 * GIB, tmp_path, clock="steps")
-    hands = Hands(machine, InProcess.of(machine.system))
+    hands = Hands.of(machine)
     seed = hands.configure(0, kind, **settings)
     before = hands.snapshot()
     with monkeypatch.context() as full:

@@ -4,11 +4,8 @@ import errno
 
 import pytest
 from poke import DEBUG, Hands
-from replay import InProcess
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.machine.machine import Machine
-from nvdimmfs.machine_file.files import parse_machine
 
 BLOCKS = "devices/system/memory"
 KMEM = "bus/dax/drivers/kmem"
@@ -87,13 +84,12 @@ def test_memory_that_could_not_be_given_back_outlives_its_device(hands):
 
 @pytest.mark.parametrize("node", [0, 1])
 def test_the_memory_belongs_to_the_target_node(node):
-    machine = Machine.described(parse_machine(TWO_NODES.format(node=node), "two-nodes.toml"), clock="steps")
-    hands = Hands(machine, InProcess.of(machine.system))
+    hands = Hands.described(TWO_NODES.format(node=node))
     hands.write(f"{DEBUG}/modules", "load kmem\n")
     assert become_ram(hands) == errno.EBUSY
     block = min((name for name in hands.sysfs.names("bus/memory/devices")), key=lambda name: -int(name[6:]))
     assert hands.sysfs.readlink(f"{BLOCKS}/{block}/node{node}") == f"../../node/node{node}"
     assert block in hands.sysfs.names(f"devices/system/node/node{node}")
     hands.write(f"{BLOCKS}/{block}/state", "online_movable")
-    zones = [zone for zone in machine.memory.zones[node] if zone.name == "Movable"]
+    zones = [zone for zone in hands.memory.zones[node] if zone.name == "Movable"]
     assert [zone.present for zone in zones] == [1 << 15]

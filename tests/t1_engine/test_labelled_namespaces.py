@@ -10,12 +10,10 @@ import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from poke import ND, Hands
-from replay import InProcess
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.durations import SECOND
-from nvdimmfs.machine.machine import Machine
-from nvdimmfs.machine_file.files import load_machine, parse_machine
+from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.nd.device import DeviceType
 from nvdimmfs.units import MIB
 
@@ -46,8 +44,7 @@ class Namespace:
 
 
 def boot(folder: Path) -> Hands:
-    machine = Machine.described(DESCRIPTION, folder, clock="steps")
-    return Hands(machine, InProcess.of(machine.system))
+    return Hands.described(DESCRIPTION, folder)
 
 
 def namespaces(hands: Hands, region: int) -> dict[str, Namespace]:
@@ -155,8 +152,7 @@ def test_a_namespace_is_gone_for_good_at_size_0(tmp_path):
 
 def test_a_memmap_overwrites_the_info_block_of_a_former_namespace():
     """As in a kernel that was asked: the namespace made again at the old place, with the old uuid, is a plain one."""
-    machine = Machine.described(parse_machine(LARGE, "large.toml"), clock="steps")
-    hands = Hands(machine, InProcess.of(machine.system))
+    hands = Hands.described(LARGE)
 
     def pair() -> list[str]:
         for number, size in enumerate((16 * MIB, 32 * MIB)):
@@ -203,8 +199,7 @@ dimms = [{ dimm = "0x1", dpa = 0, size = "512M" }]
 
 def test_a_uuid_that_two_regions_use_binds_nothing_outside_of_a_region():
     """The extents of an unbound region stay on its DIMM, and are found by their uuid."""
-    machine = Machine.described(parse_machine(SHARED, "shared"), clock="steps")
-    hands = Hands(machine, InProcess.of(machine.system))
+    hands = Hands.described(SHARED)
     uuid = "00000003-1111-2222-3333-444444444444"
     hands.write(f"{hands.device('namespace1.0')}/uuid", uuid)
     hands.write(f"{hands.device('namespace1.0')}/size", str(64 * MIB))
@@ -219,11 +214,10 @@ def test_a_uuid_that_two_regions_use_binds_nothing_outside_of_a_region():
 
 def test_a_seed_whose_name_is_taken_is_not_registered(log_watch):
     """The region was bound without labels, and gave its only namespace the number that the next seed takes."""
-    machine = Machine.described(load_machine("one-dimm"), clock="steps")
-    hands = Hands(machine, InProcess.of(machine.system))
+    hands = Hands.described("one-dimm")
     hands.unbind("region0")
     hands.unbind("nmem0")
-    area = next(iter(machine.storage._label_areas.values()))
+    area = next(iter(hands.machine.storage._label_areas.values()))
     labels = area.read(0, area.size)
     area.zero(0, area.size)
     hands.write("bus/acpi/drivers/nfit/unbind", "ACPI0012:00")

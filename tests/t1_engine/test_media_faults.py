@@ -32,10 +32,8 @@ from media_cuts import (
     write,
 )
 from poke import DEBUG, Hands
-from replay import InProcess
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.media import journal
 from nvdimmfs.media.base import MediaError
@@ -313,8 +311,8 @@ def test_a_failed_journal_forgets_nothing(
 ) -> None:
     """fsync(2) and an order of a power cut leave the record alone that only the next mount can complete."""
     log_watch.expect("the journal keeps writes that failed")
-    machine = Machine.described(TWO_DIMMS, tmp_path, clock="steps", durable=durable)
-    hands = Hands(machine, InProcess.of(machine.system))
+    hands = Hands.described(TWO_DIMMS, tmp_path, durable=durable)
+    machine = hands.machine
     for act in create(0):
         act(hands)
     with monkeypatch.context() as patch:

@@ -5,14 +5,12 @@ import errno
 import attrs
 import pytest
 from poke import DEBUG, ND, Hands
-from replay import InProcess
 
 from nvdimmfs.core.module import ModuleDescription, Modules
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.kernels.kernel import KERNELS
-from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine, parse_machine
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.modules.module_files import BOOT_MODULES, STOCK_MODULES, TEST_MODULES
@@ -35,8 +33,7 @@ LEGACY = MachineDescription(memmap="512M!4G")
 
 
 def boot(*blacklist, machine=LEGACY, media=None):
-    booted = Machine.described(machine, media, blacklist, clock="steps")
-    return Hands(booted, InProcess.of(booted.system))
+    return Hands.described(machine, media, blacklist=blacklist)
 
 
 def loaded(hands):
@@ -367,7 +364,7 @@ def test_libnvdimm_forgets_devices_whose_bus_went_away_before_them():
     assert hands.names("nmem") == ["nmem0"]
     for module in ("nd_pmem", "nd_btt", "dax_pmem", "nfit", "libnvdimm"):
         hands.write(MODULES, f"unload {module}")
-    assert not any(name.startswith("nmem") for name in map(str, hands.machine.system.numbered.values()))
+    assert not any(device.name.startswith("nmem") for device in hands.machine.system.numbered.values())
     for module in ("libnvdimm", "nfit"):
         hands.write(MODULES, f"load {module}")
     assert hands.names("nmem") == ["nmem0"]

@@ -8,13 +8,10 @@ import math
 import attrs
 import pytest
 from poke import Hands
-from replay import InProcess
 
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.machine.first_boot import NewMachineError
-from nvdimmfs.machine.machine import Machine
-from nvdimmfs.machine_file.files import parse_machine
 from nvdimmfs.media.base import MediaError
 from nvdimmfs.media.file import FileMedia
 from nvdimmfs.units import MIB
@@ -58,8 +55,7 @@ sector_size = 520
 
 
 def boot(text, folder=None):
-    machine = Machine.described(parse_machine(text, "machine.toml"), folder, clock="steps")
-    return Hands(machine, InProcess.of(machine.system))
+    return Hands.described(text, folder)
 
 
 def test_labels_define_namespaces():

@@ -7,11 +7,9 @@ import re
 
 import pytest
 from poke import DEBUG, Hands
-from replay import InProcess
 
 from nvdimmfs.cli.drawing.described import drawing_of
 from nvdimmfs.errors import KernelError
-from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import MachineFileError, load_machine, parse_machine
 from nvdimmfs.machine_file.writer import machine_text
 
@@ -37,11 +35,6 @@ dimms = ["0x1"]
 """
 
 
-def hands_on(machine, **options):
-    booted = Machine.described(machine, clock="steps", **options)
-    return Hands(booted, InProcess.of(booted.system))
-
-
 def rename(hands, name):
     """Write to the labels of the namespace that was plugged in."""
     hands.unbind("namespace2.0")
@@ -50,7 +43,7 @@ def rename(hands, name):
 
 @pytest.fixture
 def hands():
-    return hands_on(load_machine("qemu-nfit"))
+    return Hands.described(load_machine("qemu-nfit"))
 
 
 def test_a_line_adds_a_dimm_and_a_range_over_all_of_it(hands):
@@ -94,7 +87,7 @@ def test_a_range_over_old_and_new_dimms(hands):
 
 
 def test_the_firmware_is_scrubbed_again():
-    hands = hands_on(parse_machine(SCRUBBING, "machine"))
+    hands = Hands.described(parse_machine(SCRUBBING, "machine"))
     scrub = f"{BUS}/nfit/scrub"
     before = hands.read(scrub)
     hands.machine.plug("dimm size=64M")
@@ -112,14 +105,14 @@ def test_a_plugged_dimm_is_gone_after_a_reset_and_can_come_again(hands):
 
 
 def test_files_appear_and_a_machine_file_that_lists_the_dimm_finds_them(tmp_path):
-    hands = hands_on(load_machine("qemu-nfit"), media=tmp_path)
+    hands = Hands.described(load_machine("qemu-nfit"), media=tmp_path)
     hands.machine.plug(LABELLED)
     rename(hands, "kept")
     hands.bind("namespace2.0")
     hands.machine.tree.root.find("dev/pmem2").data.write(0, b"kept")
     text = machine_text(hands.machine.description)
     hands.machine.close()
-    again = hands_on(parse_machine(text, "machine"), media=tmp_path)
+    again = Hands.described(parse_machine(text, "machine"), media=tmp_path)
     assert again.read("bus/nd/devices/namespace2.0/alt_name") == "kept\n"
     assert again.machine.tree.root.find("dev/pmem2").data.read(0, 4) == b"kept"
     again.machine.close()
@@ -127,7 +120,7 @@ def test_files_appear_and_a_machine_file_that_lists_the_dimm_finds_them(tmp_path
 
 def test_labels_that_a_folder_has_are_not_written_again(tmp_path):
     for name in ("first", "again"):
-        hands = hands_on(load_machine("qemu-nfit"), media=tmp_path)
+        hands = Hands.described(load_machine("qemu-nfit"), media=tmp_path)
         hands.machine.plug(LABELLED)
         before = hands.read("bus/nd/devices/namespace2.0/alt_name")
         rename(hands, name)
@@ -178,16 +171,16 @@ def test_bytes_that_are_no_text_are_refused(hands):
     ],
 )
 def test_a_machine_that_cannot_be_extended_refuses(machine, number):
-    hands = hands_on(parse_machine(machine, "machine"))
+    hands = Hands.described(parse_machine(machine, "machine"))
     assert hands.refused(f"{DEBUG}/plug", "dimm size=1G") == number
 
 
 def test_the_test_platform_has_the_dimms_of_its_module():
-    hands = hands_on(load_machine("nfit_test"))
+    hands = Hands.described(load_machine("nfit_test"))
     assert hands.refused(f"{DEBUG}/plug", "dimm size=1G") == errno.EOPNOTSUPP
 
 
 def test_a_bus_without_a_table_is_drawn_neither_from_its_file_nor_mounted():
     machine = parse_machine("[[bus]]\n", "machine")
     assert drawing_of(machine).buses == ()
-    assert hands_on(machine).names("ndbus") == []
+    assert Hands.described(machine).names("ndbus") == []

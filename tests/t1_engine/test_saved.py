@@ -9,7 +9,6 @@ import zipfile
 
 import pytest
 from poke import Hands
-from replay import InProcess
 
 from nvdimmfs.kernfs import Channel
 from nvdimmfs.machine.machine import Machine
@@ -32,8 +31,7 @@ def disk(machine, name="pmem0"):
 
 @pytest.fixture
 def hands():
-    machine = Machine.described(load_machine("qemu-nfit-labelled"), clock="steps")
-    return Hands(machine, InProcess.of(machine.system))
+    return Hands.described("qemu-nfit-labelled")
 
 
 @pytest.fixture
@@ -59,7 +57,7 @@ def test_labels_and_bytes_come_back_and_bindings_do_not(hands, save, tmp_path, k
     label(hands)
     hands.write("bus/nd/drivers/nd_region/unbind", "region0")
     machine = boot(read_saved(save(hands.machine)), tmp_path / "media" if kept else None)
-    again = Hands(machine, InProcess.of(machine.system))
+    again = Hands.of(machine)
     assert again.read(f"{LABELLED}/size") == f"{64 << 20}\n"
     assert disk(machine, "pmem1").read(4096, 4) == b"kept"
     assert again.driver_of("region0") == "nd_region"
@@ -68,7 +66,7 @@ def test_labels_and_bytes_come_back_and_bindings_do_not(hands, save, tmp_path, k
 
 def test_a_folder_is_saved_and_restored_without_one(save, tmp_path):
     machine = Machine.described(load_machine("qemu-nfit-labelled"), tmp_path / "media", clock="steps")
-    label(Hands(machine, InProcess.of(machine.system)))
+    label(Hands.of(machine))
     saved = read_saved(save(machine))
     machine.close()
     assert disk(boot(saved), "pmem1").read(4096, 4) == b"kept"

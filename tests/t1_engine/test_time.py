@@ -5,7 +5,6 @@ import errno
 import attrs
 import pytest
 from poke import ND, Hands
-from replay import InProcess
 
 from nvdimmfs.core.clock import ClockMode
 from nvdimmfs.kernels.durations import BOOT, MILLISECOND, READ, SECOND, WRITE
@@ -32,15 +31,11 @@ size = "4G"
 RANGE = '\n[[bus.range]]\nsize = "32M"\ndimms = ["0x0"]\n'
 
 
-def hands_on(machine):
-    return Hands(machine, InProcess.of(machine.system))
-
-
 @pytest.fixture
 def tested():
     """The kernel's test platform, with a clock that only `advance` moves."""
     machine = Machine.described(load_machine("nfit_test"), clock="manual")
-    yield hands_on(machine)
+    yield Hands.of(machine)
     machine.close()
 
 
@@ -80,7 +75,7 @@ def test_a_scrub_that_is_asked_for_is_one_pass(tested):
 @pytest.mark.parametrize("ranges", [16, 17, 40])
 def test_a_bus_of_many_ranges_ends_its_scrub(ranges):
     machine = Machine.described(parse_machine(MANY_RANGES + ranges * RANGE, "many.toml"), clock="manual")
-    hands = hands_on(machine)
+    hands = Hands.of(machine)
     advance(hands, 2 + 2 * ranges - 1)
     assert hands.read(SCRUBS[0]) == "0+\n"
     advance(hands, 1)
@@ -90,7 +85,7 @@ def test_a_bus_of_many_ranges_ends_its_scrub(ranges):
 
 def test_steps_take_time_whatever_the_host_does():
     machine = Machine.described(load_machine("nfit_test"), clock="steps")
-    hands = hands_on(machine)
+    hands = Hands.of(machine)
     end = 6 * SECOND
     while machine.system.clock.now < end:
         assert hands.read(SCRUBS[0]) == "0+\n"

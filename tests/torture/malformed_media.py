@@ -10,15 +10,12 @@ from collections.abc import Iterator
 import books
 import partition_tables
 from poke import ND, Hands
-from replay import InProcess
 
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.fletcher import fletcher64
 from nvdimmfs.formats.info_block import seal
 from nvdimmfs.formats.label import LABEL_SIZES_BY_VERSION, LabelAreaLayout
-from nvdimmfs.machine.machine import Machine
-from nvdimmfs.machine_file.files import parse_machine
 from nvdimmfs.media.base import Media
 from nvdimmfs.nd.namespace import NamespaceDevice
 from nvdimmfs.nd.region import RegionDevice
@@ -116,7 +113,7 @@ class Labels(OnMedia):
     """The label area of a DIMM."""
 
     def __init__(self, version: str = "1.2") -> None:
-        super().__init__(_boot(LABELLED.format(version=version)))
+        super().__init__(Hands.described(LABELLED.format(version=version)))
         self._label_size = LABEL_SIZES_BY_VERSION[version]
         self._area: Media = next(iter(self.hands.machine.storage._label_areas.values()))
         self._layout = LabelAreaLayout.of(self._area.size, self._label_size)
@@ -270,11 +267,6 @@ class PartitionTables(OnMedia):
         wrong = next(books.problems(self.hands.machine), "")
         if wrong:
             raise AssertionError(wrong)
-
-
-def _boot(text: str) -> Hands:
-    machine = Machine.described(parse_machine(text, "machine"), clock="steps")
-    return Hands(machine, InProcess.of(machine.system))
 
 
 def _summed(data: bytes, start: int, length: int, offset: int) -> bytes:

@@ -8,21 +8,22 @@ import uuid
 from collections.abc import Callable
 
 from ioctl_stories import UserMemory
-from poke import ND, Hands
-from replay import InProcess
+from poke import DEBUG, ND, Hands
 
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.ioctl import block_ioctl
 from nvdimmfs.core.uevent import Uevent
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Channel
-from nvdimmfs.machine.machine import Machine
-from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
+from nvdimmfs.nd.region import RegionDevice
 from nvdimmfs.units import GIB, MIB
 
 Cycle = Callable[[], None]
 Make = Callable[[contextlib.ExitStack], Cycle]
+
+#: Bytes at the start of a namespace in which info blocks are.
+INFO_BLOCKS = 16 << 10
 
 _UUIDS = (str(uuid.UUID(int=number)) for number in itertools.count(1))
 
@@ -34,9 +35,9 @@ def _legacy(stack: contextlib.ExitStack) -> Hands:
 
 
 def _named(stack: contextlib.ExitStack, name: str) -> Hands:
-    machine = Machine.described(load_machine(name), clock="steps")
-    stack.callback(machine.close)
-    return Hands(machine, InProcess.of(machine.system))
+    hands = Hands.described(name)
+    stack.callback(hands.machine.close)
+    return hands
 
 
 def namespace(stack: contextlib.ExitStack) -> Cycle:
@@ -52,10 +53,14 @@ def namespace(stack: contextlib.ExitStack) -> Cycle:
 
 
 def personality(kind: str, **settings: object) -> Make:
-    """Bring up a personality with a new uuid, and have it let go of its namespace."""
+    """Bring up a personality with a new uuid, have it let go of its namespace, and erase its info blocks."""
 
     def make(stack: contextlib.ExitStack) -> Cycle:
         hands = _legacy(stack)
+        bus = hands.machine.nd_bus
+        assert bus is not None
+        region = bus.members["region0"]
+        assert isinstance(region, RegionDevice)
 
         def cycle() -> None:
             device = hands.configure(0, kind, **settings)
@@ -63,6 +68,7 @@ def personality(kind: str, **settings: object) -> Make:
             hands.bind(device)
             hands.unbind(device)
             hands.write(f"{hands.device(device)}/namespace", "\n")
+            region.media.zero(0, INFO_BLOCKS)
 
         return cycle
 
@@ -73,7 +79,7 @@ def kmem(stack: contextlib.ExitStack) -> Cycle:
     """Turn a dax device into System RAM and back."""
     hands = Hands.on("512M!4G", 8 * GIB)
     stack.callback(hands.machine.close)
-    hands.write("kernel/debug/nvdimmfs/modules", "load kmem")
+    hands.write(f"{DEBUG}/modules", "load kmem")
     hands.bring_up(0, "dax", mode="ram")
 
     def cycle() -> None:
@@ -127,26 +133,29 @@ def labelled(stack: contextlib.ExitStack) -> Cycle:
     return cycle
 
 
-def modules(stack: contextlib.ExitStack) -> Cycle:
-    """Unload and load the test platform, whose DIMMs are new each time."""
-    hands = _named(stack, "nfit_test")
+def module(name: str, machine: str) -> Make:
+    """Unload and load a platform, whose DIMMs and regions are new each time, and a module that nothing uses."""
 
-    def cycle() -> None:
-        hands.write("kernel/debug/nvdimmfs/modules", "load kmem")
-        hands.write("kernel/debug/nvdimmfs/modules", "unload kmem")
-        for number in range(16):
-            if hands.driver_of(f"region{number}"):
-                hands.unbind(f"region{number}")
-        hands.write("kernel/debug/nvdimmfs/modules", "unload nfit_test")
-        hands.write("kernel/debug/nvdimmfs/modules", "load nfit_test")
+    def make(stack: contextlib.ExitStack) -> Cycle:
+        hands = _named(stack, machine)
 
-    return cycle
+        def cycle() -> None:
+            hands.write(f"{DEBUG}/modules", "load kmem")
+            hands.write(f"{DEBUG}/modules", "unload kmem")
+            for region in hands.names("region"):
+                hands.unbind(region)
+            hands.write(f"{DEBUG}/modules", f"unload {name}")
+            hands.write(f"{DEBUG}/modules", f"load {name}")
+
+        return cycle
+
+    return make
 
 
 def sessions(stack: contextlib.ExitStack) -> Cycle:
     """Open a control session that watches, have it miss events, and close it."""
     hands = _legacy(stack)
-    channel = hands.machine.system.sys.find("kernel/debug/nvdimmfs/control")
+    channel = hands.machine.system.sys.find(f"{DEBUG}/control")
     assert isinstance(channel, Channel)
 
     def cycle() -> None:
@@ -216,7 +225,7 @@ def refusals(stack: contextlib.ExitStack) -> Cycle:
             (f"{ND}/drivers/nd_pmem/bind", "pfn0.0"),
             (f"{ND}/devices/btt0.0/uuid", "x"),
             (f"{ND}/devices/pfn0.0/align", "1"),
-            ("kernel/debug/nvdimmfs/translate", "pfn x"),
+            (f"{DEBUG}/translate", "pfn x"),
         ):
             hands.refused(path, text)
 
@@ -232,7 +241,9 @@ KINDS: dict[str, Make] = {
     "region": region,
     "dimm": dimm,
     "labelled namespace": labelled,
-    "modules": modules,
+    "module nd_e820": module("nd_e820", "e820"),
+    "module nfit": module("nfit", "one-dimm"),
+    "module nfit_test": module("nfit_test", "nfit_test"),
     "sessions": sessions,
     "listeners": listeners,
     "ioctls": ioctls,
