@@ -11,6 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -114,6 +116,13 @@ def _mount_points() -> list[Path]:
     return [Path(octal.sub(lambda match: chr(int(match[1], 8)), line.split(" ")[4])) for line in lines]
 
 
+def detach(directory: Path) -> None:
+    """Remove a mount from the tree of files at once, whether its daemon lives or not."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.umount2(os.fsencode(directory), MNT_DETACH):
+        command("fusermount3", "-u", "-z", directory)
+
+
 @attrs.define(eq=False)
 class Mount:
     """A mount, and how to remove it.
@@ -172,11 +181,24 @@ class Mount:
             os.close(self.daemon)
             self.daemon = -1
         if is_mounted(self.directory):
-            libc = ctypes.CDLL(None, use_errno=True)
-            if libc.umount2(os.fsencode(self.directory), MNT_DETACH):
-                command("fusermount3", "-u", "-z", self.directory)
+            detach(self.directory)
 
     def unexpected_lines(self) -> list[str]:
         """Warnings, errors and tracebacks in the daemon's log."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return [line for line in lines if any(word in line for word in ("WARNING", "ERROR", "CRITICAL", "Traceback"))]
+
+
+@contextlib.contextmanager
+def mounted(*options: str | Path) -> Iterator[Mount]:
+    """A mount, made with these options of `nvdimmfs mount`, in a place that other users may reach, too."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        place.chmod(0o755)
+        mount = Mount(MACHINE, place / "mount", place / "log")
+        mount.directory.mkdir()
+        try:
+            mount.start(*options)
+            yield mount
+        finally:
+            mount.dispose()

@@ -123,7 +123,7 @@ def make_accounts(trial: Trial, host: Host, stack: contextlib.ExitStack) -> dict
     accounts = {name: Account(make(stack), here) for name, make in inside.items()}
     if accounts.keys() == set(trial.kinds):
         return accounts
-    mount = stack.enter_context(mounted())
+    mount = stack.enter_context(mounting.mounted("--machine", "qemu-nfit-labelled"))
     for name, cycle in mount_cycles.KINDS.items():
         if name in trial.kinds:
             accounts[name] = Account(functools.partial(cycle, mount.directory), mount.pid)
@@ -208,20 +208,6 @@ class Host:
             yield f"{mounts - self._mounts} mounts"
         yield from (f"the file {path}" for path in self._folder.iterdir())
         yield from killed_sandboxes.loops_left_for_long()
-
-
-@contextlib.contextmanager
-def mounted() -> Iterator[mounting.Mount]:
-    """A mount of an ACPI NFIT with labels."""
-    with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder, "mount")
-        directory.mkdir()
-        mount = mounting.Mount(mounting.MACHINE, directory, Path(folder, "log"))
-        try:
-            mount.start("--machine", "qemu-nfit-labelled")
-            yield mount
-        finally:
-            mount.dispose()
 
 
 if __name__ == "__main__":

@@ -195,7 +195,8 @@ class Turn:
         except AssertionError as failure:
             yield f"{failure}: {_described(sandboxes.processes_with(self.tag))}"
             for process in sandboxes.processes_with(self.tag):
-                os.kill(process, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
         yield from (f"mount {mount}" for mount in mounting.mounted_below(self._folder))
         yield from (f"file {name}" for name in (self._folder / "tmp").iterdir())
         for number in range(len(self._started)):
@@ -263,10 +264,12 @@ def take_turn(trial: Trial, steps: Sequence[Step]) -> list[str]:
     """Take all steps, and return what is left afterwards, one line for each thing."""
     with tempfile.TemporaryDirectory(prefix="nvdimmfs-killed-") as folder:
         turn = Turn(Path(folder))
-        turn.prepare(steps)
-        for step in steps:
-            turn.take(step)
-        turn.end()
+        try:
+            turn.prepare(steps)
+            for step in steps:
+                turn.take(step)
+        finally:
+            turn.end()
         left = list(turn.what_is_left())
         mounting.cli("run", "--", "true").check_returncode()
     trial.count("sandboxes", sum(isinstance(step, Start) for step in steps))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -15,14 +13,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import attrs
+import mounting
 from media_cuts import CALLS
 
 import nvdimmfs.fuse.mount  # noqa: F401  # before the fork, as it takes half of a start
 from nvdimmfs.cli import mount
 from nvdimmfs.machine_file.model import MachineDescription
-
-libc = ctypes.CDLL(None, use_errno=True)
-MNT_DETACH = 2
 
 
 @attrs.frozen
@@ -81,8 +77,7 @@ class Daemon:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
-        if libc.umount2(os.fsencode(self._directory), MNT_DETACH):
-            subprocess.run(["fusermount3", "-u", "-z", self._directory], check=False, capture_output=True)
+        mounting.detach(self._directory)
 
 
 def _serve(request: mount.MountRequest, log: Path, kill: Kill, ready: int) -> NoReturn:

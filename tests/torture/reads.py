@@ -16,18 +16,16 @@ import pickle
 import random
 import signal
 import sys
-import tempfile
 import time
 import traceback
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import _paths  # noqa: F401
 import attrs
-from mounting import MACHINE, Mount
+from mounting import mounted
 from torturing import Trial, run
 
 REGIONS = 4
@@ -195,8 +193,9 @@ def reader(draw: random.Random, until: float) -> Events:
 
 def body(trial: Trial) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # and leave nothing behind
-    with mounted() as mount:
-        os.chdir(mount)
+    memmap = ",".join(f"32M!{4 + number}G" for number in range(REGIONS))
+    with mounted("--memmap", memmap, "--ram", "16G") as mount:
+        os.chdir(mount.directory)
         try:
             while trial.goes_on():
                 turn(trial, min(TURN, max(1.0, trial.seconds - trial.elapsed)))
@@ -285,20 +284,6 @@ def around(history: list[Event], seen: Event) -> list[str]:
         f"{(event.start - seen.start) * 1000:8.2f} to {(event.end - seen.start) * 1000:8.2f} ms: {event.value}"
         for event in (seen, *near)
     ]
-
-
-@contextmanager
-def mounted() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        place.chmod(0o755)
-        mount = Mount(MACHINE, place / "mount", place / "log")
-        mount.directory.mkdir()
-        try:
-            mount.start("--memmap", ",".join(f"32M!{4 + number}G" for number in range(REGIONS)), "--ram", "16G")
-            yield mount.directory
-        finally:
-            mount.dispose()
 
 
 if __name__ == "__main__":

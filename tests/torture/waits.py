@@ -16,16 +16,14 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import _paths  # noqa: F401
 import stuck_memory
-from mounting import MACHINE, Mount
+from mounting import mounted
 from strangers import GRANTS, POSITIONS, USER
 from torturing import Trial, run
 
@@ -99,18 +97,24 @@ def ask(what: str, where: str) -> None:
 
 
 class Victim:
-    """A process that asks."""
+    """A process that asks, until a request hangs.
+
+    Attributes:
+        hangs: whether one did: its answer is still to come, so nothing more can be asked.
+    """
 
     def __init__(self, mount: Path, user: int) -> None:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         argv = [sys.executable, __file__, "--victim", str(user)]
         self.process = subprocess.Popen(argv, cwd=mount, text=True, bufsize=1, **pipes)
+        self.hangs = False
 
     def seconds(self, request: str) -> float:
-        """How long a request needed; infinity when it was given up."""
+        """How long a request needed; `HUNG` when it was given up."""
         self.process.stdin.write(f"{request}\n")
         if not select.select([self.process.stdout], [], [], HUNG)[0]:
-            return float("inf")
+            self.hangs = True
+            return HUNG
         return json.loads(self.process.stdout.readline())[0]
 
 
@@ -118,7 +122,6 @@ def body(trial: Trial) -> None:
     if reason := stuck_memory.why_not() or (os.geteuid() and "this is not root"):
         trial.failed(f"cannot run here: {reason}")
         return
-    longest: Counter[str] = Counter()
     rounds: list[str] = []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # and leave nothing behind
     while trial.goes_on():
@@ -129,23 +132,23 @@ def body(trial: Trial) -> None:
         others = trial.random.sample([name for name in POSITIONS if name != first], trial.random.randrange(3))
         positions = [first, *others]
         requests = trial.random.choices(ASKS, k=12) + list(STORES) + trial.random.choices(ASKS, k=6)
-        turn(trial, positions, requests, longest)
-    for name, seconds in longest.most_common():
-        trial.figures[f"ms longest {name}"] = int(seconds * 1000)
+        turn(trial, positions, requests)
 
 
-def turn(trial: Trial, positions: list[str], requests: list[str], longest: Counter[str]) -> None:
+def turn(trial: Trial, positions: list[str], requests: list[str]) -> None:
     """Mount a machine and ask while strangers are in these positions."""
 
     def needed(name: str, seconds: float) -> None:
-        longest[name] = max(longest[name], seconds)
+        trial.highest(f"ms longest {name}", int(seconds * 1000))
         is_loaded = os.getloadavg()[0] > (os.cpu_count() or 1) + 1
         bound = LOADED if trial.limit or is_loaded else LIGHT
         if seconds > bound:
             trial.failed(f"{name} needed {seconds:.2f} s beside {positions}", requests)
 
     with ExitStack() as stack:
-        mount = stack.enter_context(mounted())
+        mount = stack.enter_context(mounted("--memmap", "64M!4G,64M!5G", "--ram", "8G"))
+        for path, mode in GRANTS.items():
+            (mount.directory / path).chmod(mode)
         for position in positions:
             stack.enter_context(in_position(mount.directory, position))
             trial.count("strangers")
@@ -154,28 +157,13 @@ def turn(trial: Trial, positions: list[str], requests: list[str], longest: Count
             asker = other if request in ASKS and trial.random.random() < 0.5 else root
             needed(request.split()[0], asker.seconds(request))
             trial.count("requests")
+            if asker.hangs:
+                break
         started = time.monotonic()
         mount.kill(signal.SIGTERM)
         ended = mount.has_ended(HUNG)
-        needed("SIGTERM", time.monotonic() - started if ended else float("inf"))
+        needed("SIGTERM", time.monotonic() - started if ended else HUNG)
         trial.count("mounts")
-
-
-@contextmanager
-def mounted() -> Iterator[Mount]:
-    """A mount that other users may reach."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        place.chmod(0o755)
-        mount = Mount(MACHINE, place / "mount", place / "log")
-        mount.directory.mkdir()
-        try:
-            mount.start("--memmap", "64M!4G,64M!5G", "--ram", "8G")
-            for path, mode in GRANTS.items():
-                (mount.directory / path).chmod(mode)
-            yield mount
-        finally:
-            mount.dispose()
 
 
 @contextmanager
