@@ -232,22 +232,23 @@ def _label_areas(draw: st.DrawFn, damaged: bool, sizes: Sequence[int], most: int
     init_label_area(media, draw(st.sampled_from((LABEL_SIZE_1_1, LABEL_SIZE_1_2))))
     area = LabelStorage(media)
     for number in range(draw(st.integers(0, min(area.available_slots, most)))):
-        area.write(_label(number % 3 if damaged else number + 1))
+        area.write(a_label(number % 3 if damaged else number + 1))
     content = bytearray(media.read(0, media.size))
     if damaged:
         _damage(draw, content, area.layout)
     return bytes(content)
 
 
-def _label(number: int) -> NamespaceLabel:
+def a_label(number: int, rawsize: int = MIB, name: bytes = b"") -> NamespaceLabel:
+    """The label of a namespace on one DIMM, which no other number's label overlaps."""
     return NamespaceLabel(
         uuid=UUID(int=number),
-        name=b"",
+        name=name,
         nlabel=1,
         position=0,
         isetcookie=0x1234,
         dpa=number << 30,
-        rawsize=MIB,
+        rawsize=rawsize,
         type_guid=PMEM_RANGE_GUID,
         abstraction_guid=NULL_UUID,
     )

@@ -9,11 +9,11 @@ import attrs
 from hypothesis import strategies as st
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.info_block import NULL_UUID
-from nvdimmfs.formats.label import LABEL_SIZE_1_1, LABEL_SIZE_1_2, PMEM_RANGE_GUID, LabelFlag, NamespaceLabel
+from nvdimmfs.formats.label import LABEL_SIZE_1_1, LABEL_SIZE_1_2, LabelFlag, NamespaceLabel
 from nvdimmfs.media.base import Media
 from nvdimmfs.media.memory import MemoryMedia
 from nvdimmfs.nd.label import LabelStorage, MappingLabels, init_label_area
+from nvdimmfs.testing.strategies import a_label
 
 MIB = 1 << 20
 
@@ -33,20 +33,6 @@ def new_media(start: int | None, size: int = SMALL_SIZE, content: bytes = b"") -
     if start:
         init_label_area(media, start)
     return media
-
-
-def a_label(number: int, rawsize: int = MIB, name: bytes = b"") -> NamespaceLabel:
-    return NamespaceLabel(
-        uuid=UUID(int=number),
-        name=name,
-        nlabel=1,
-        position=0,
-        isetcookie=0x1234,
-        dpa=number << 30,
-        rawsize=rawsize,
-        type_guid=PMEM_RANGE_GUID,
-        abstraction_guid=NULL_UUID,
-    )
 
 
 def update(labels: MappingLabels, label: NamespaceLabel) -> None:

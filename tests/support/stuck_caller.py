@@ -18,11 +18,11 @@ import sys
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p
 
-#: ND_IOCTL_GET_CONFIG_SIZE (include/uapi/linux/ndctl.h).
-_GET_CONFIG_SIZE = 0xC00C4E04
+#: ND_IOCTLGET_CONFIG_SIZE (include/uapi/linux/ndctl.h).
+GET_CONFIG_SIZE = 0xC00C4E04
 
 #: init_module, delete_module, finit_module (asm/unistd.h).
-_INIT, _DELETE, _FINIT = {"x86_64": (175, 176, 313)}.get(platform.machine(), (105, 106, 273))
+INIT_MODULE, DELETE_MODULE, FINIT_MODULE = {"x86_64": (175, 176, 313)}.get(platform.machine(), (105, 106, 273))
 
 _WAIT_FOR_NOTHING_BUT_START = 2  # SYNC_FILE_RANGE_WRITE (include/uapi/linux/fs.h)
 _LENGTH = 1 << 16
@@ -36,12 +36,12 @@ def _map(file: int, flags: int) -> int:
     return address
 
 
-def _system_call(number: int, *arguments: object) -> int:
+def system_call(number: int, *arguments: object) -> int:
     return _LIBC.syscall(ctypes.c_long(number), *arguments)
 
 
 def _ioctl(file: int, address: int) -> int:
-    return _LIBC.ioctl(file, ctypes.c_ulong(_GET_CONFIG_SIZE), ctypes.c_void_p(address))
+    return _LIBC.ioctl(file, ctypes.c_ulong(GET_CONFIG_SIZE), ctypes.c_void_p(address))
 
 
 def memory_that_is_never_read(file: int) -> int:
@@ -61,16 +61,16 @@ def file_of_a_dead_file_system(file: int) -> int:
 
 
 def image_in_memory(file: int) -> int:
-    return _system_call(_INIT, ctypes.c_void_p(_map(file, mmap.MAP_PRIVATE)), ctypes.c_ulong(_LENGTH), b"")
+    return system_call(INIT_MODULE, ctypes.c_void_p(_map(file, mmap.MAP_PRIVATE)), ctypes.c_ulong(_LENGTH), b"")
 
 
 def image_in_a_file(file: int) -> int:
     """Opened for reading: a file that is open for writing is ETXTBSY."""
-    return _system_call(_FINIT, os.open(sys.argv[2], os.O_RDONLY), b"", 0)
+    return system_call(FINIT_MODULE, os.open(sys.argv[2], os.O_RDONLY), b"", 0)
 
 
 def name_in_memory(file: int) -> int:
-    return _system_call(_DELETE, ctypes.c_void_p(_map(file, mmap.MAP_PRIVATE)), 0)
+    return system_call(DELETE_MODULE, ctypes.c_void_p(_map(file, mmap.MAP_PRIVATE)), 0)
 
 
 #: The calls, by name, each with what `stuck_files.py` does not answer for it.

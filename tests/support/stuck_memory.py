@@ -43,11 +43,6 @@ class StuckMemory:
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         fcntl.ioctl(self._faults, _REGISTER, bytearray(struct.pack("QQQQ", self.address, SIZE, _MISSING, 0)))
 
-    @property
-    def view(self) -> memoryview:
-        """The memory, for calls that take a buffer."""
-        return memoryview(self._memory)
-
     def wait_until_touched(self) -> None:
         """Return once the kernel waits for a page."""
         os.read(self._faults, _MESSAGE)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -19,12 +18,10 @@ import tempfile
 from pathlib import Path
 
 import stuck_caller
+from stuck_caller import DELETE_MODULE, GET_CONFIG_SIZE, system_call
 
 HERE = Path(__file__).parent
-GET_CONFIG_SIZE = 0xC00C4E04
 CALLS = 20
-FILE_OF_A_DEAD_FILE_SYSTEM = "file_of_a_dead_file_system"
-DELETE_MODULE = {"x86_64": 176}.get(platform.machine(), 106)
 
 
 def main() -> None:
@@ -38,7 +35,7 @@ def main() -> None:
         print("opened", flush=True)
         call(caller, sys.stdin.readline())
         sys.stdin.readline()
-    elif kind == FILE_OF_A_DEAD_FILE_SYSTEM:
+    elif kind == stuck_caller.file_of_a_dead_file_system.__name__:
         files.send_signal(signal.SIGSTOP)
         call(caller, "\n")
     else:
@@ -72,8 +69,7 @@ def ask_the_machine() -> None:
     for _ in range(CALLS):
         fcntl.ioctl(device, GET_CONFIG_SIZE, bytes(12))
     fcntl.ioctl(os.open("/dev/nmem1", os.O_RDWR), GET_CONFIG_SIZE, bytes(12))
-    number = stuck_caller.ctypes.c_long(DELETE_MODULE)
-    assert stuck_caller._LIBC.syscall(number, b"device_dax", 0) == 0
+    assert system_call(DELETE_MODULE, b"device_dax", 0) == 0
     control = Path("/sys/bus/nd/drivers/nvdimm")
     control.joinpath("unbind").write_text("nmem1")
     control.joinpath("bind").write_text("nmem1")

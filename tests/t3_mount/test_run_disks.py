@@ -100,7 +100,14 @@ def test_a_program_that_takes_free_loop_devices_is_in_nobodys_way(tag, tmp_path)
 @sandboxes.needs_block_devices
 def test_disks_of_attached_sandboxes_are_one_block_device(new_mount, tag):
     mount = new_mount(mounting.MACHINE, *TWO_RANGES)
-    other = start("sh", "-c", "stat -c %Hr:%Lr /dev/pmem0; read go", options=("--attach", mount.directory), stdin=-1)
+    other = start(
+        "sh",
+        "-c",
+        "stat -c %Hr:%Lr /dev/pmem0; read go",
+        options=("--attach", mount.directory),
+        stdin=-1,
+        env=tagged(tag),
+    )
     number = other.stdout.readline()
     script = """
         test -b /dev/pmem0

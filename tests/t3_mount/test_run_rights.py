@@ -11,6 +11,7 @@ import pytest
 import sandboxes
 from mounting import ROOT
 from sandboxes import run
+from watchdog import WATCHDOG
 
 pytestmark = [pytest.mark.usefixtures("sandbox"), sandboxes.needs_root]
 
@@ -30,7 +31,7 @@ def public_folder():
 def test_a_descriptor_that_is_replaced_during_a_call_opens_no_device(public_folder):
     program = public_folder / "race"
     source = ROOT / "tests" / "support" / "descriptor_race.c"
-    subprocess.run(["gcc", "-O2", "-pthread", "-o", program, source], check=True, timeout=60)
+    subprocess.run(["gcc", "-O2", "-pthread", "-o", program, source], check=True, timeout=WATCHDOG)
     done = run(*AS_NOBODY, program, "/dev/nmem0", "3000", options=DIMMS)
     assert (done.stdout, done.stderr) == ("0\n", "")
 

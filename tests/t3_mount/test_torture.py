@@ -8,6 +8,9 @@ from pathlib import Path
 import attrs
 import pytest
 
+#: A name, and a number with commas between thousands.
+FIGURE = r"(\S.*) (-?\d{1,3}(?:,\d{3})*)"
+
 TORTURE = Path(__file__).resolve().parents[1] / "torture"
 
 
@@ -17,26 +20,28 @@ class Smoke:
 
     Attributes:
         arguments: so few turns that it takes seconds.
+        counts: the figure that shows that it has done something.
         needs: the fixture that skips the test where the program cannot run.
     """
 
     arguments: tuple[str, ...]
+    counts: str
     needs: str = ""
 
 
 #: By name.  `--minutes` is far more than the turns take: no load may make a run shorter.
 PROGRAMS = {
-    "reads": Smoke(("--limit", "1", "--minutes", "0.1"), "fuse"),
-    "waits": Smoke(("--limit", "2", "--minutes", "10"), "strangers"),
-    "callers": Smoke(("--limit", "1", "--minutes", "10"), needs="sandbox"),
-    "command_line": Smoke(("--limit", "400", "--minutes", "10")),
-    "cycles": Smoke(("--limit", "66", "--minutes", "10"), needs="fuse"),
-    "killed_sandboxes": Smoke(("--limit", "2", "--minutes", "10"), needs="sandbox"),
-    "kills": Smoke(("--limit", "1", "--minutes", "10"), needs="fuse"),
-    "malformed": Smoke(("--limit", "15", "--minutes", "10")),
-    "resets": Smoke(("--limit", "3", "--minutes", "10")),
-    "rebinds": Smoke(("--limit", "1", "--minutes", "10"), needs="sandbox"),
-    "steps": Smoke(("--limit", "12", "--minutes", "10")),
+    "reads": Smoke(("--limit", "1", "--minutes", "10"), "reads", needs="fuse"),
+    "waits": Smoke(("--limit", "2", "--minutes", "10"), "requests", needs="strangers"),
+    "callers": Smoke(("--limit", "1", "--minutes", "10"), "sandboxes", needs="sandbox"),
+    "command_line": Smoke(("--limit", "400", "--minutes", "10"), "command lines"),
+    "cycles": Smoke(("--limit", "75", "--minutes", "10"), "namespace", needs="fuse"),
+    "killed_sandboxes": Smoke(("--limit", "2", "--minutes", "10"), "turns", needs="sandbox"),
+    "kills": Smoke(("--limit", "1", "--minutes", "10"), "machines", needs="fuse"),
+    "malformed": Smoke(("--limit", "15", "--minutes", "10"), "journals"),
+    "resets": Smoke(("--limit", "3", "--minutes", "10"), "resets"),
+    "rebinds": Smoke(("--limit", "1", "--minutes", "10"), "rebinds", needs="sandbox"),
+    "steps": Smoke(("--limit", "12", "--minutes", "10"), "checks"),
 }
 
 
@@ -48,7 +53,10 @@ def test_a_short_run_finds_nothing(name, request):
     program = [sys.executable, TORTURE / f"{name}.py", "--seed", "1", *smoke.arguments]
     done = subprocess.run(program, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(rf"{name}: seed 1, \d+ s: .*; failures 0\n", done.stdout), done.stdout
+    line = re.fullmatch(rf"{name}: seed 1, \d+ s: (.*); failures 0\n", done.stdout)
+    assert line, done.stdout
+    figures = dict(re.fullmatch(FIGURE, figure).groups() for figure in line[1].split(", "))
+    assert int(figures[smoke.counts].replace(",", "")) > 0
 
 
 def test_every_program_has_a_short_run_and_a_line_in_the_readme():

@@ -9,31 +9,18 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import _paths  # noqa: F401  # before the modules that it makes importable
 import attrs
 import malformed_media as media
 import malformed_messages as messages
 from malformed_journals import Journals
-from mutating import Change, changed, random_changes
+from mutating import Change, Subject, changed, random_changes
 from torturing import Trial, run, shrink
 
 #: Inputs that one subject receives before a fresh one replaces it, and inputs of a kind before the next kind's turn.
 PER_SUBJECT = 400
 PER_TURN = 100
-
-
-class Subject(Protocol):
-    """Code that decodes inputs of one kind; see `malformed_media.OnMedia`."""
-
-    samples: list[bytes]
-    places: tuple[int, ...]
-    may_resize: bool
-
-    def repaired(self, data: bytes) -> bytes: ...
-
-    def feed(self, data: bytes) -> None: ...
 
 
 KINDS: dict[str, Callable[[], Subject]] = {

@@ -7,6 +7,8 @@ import tempfile
 import zlib
 from pathlib import Path
 
+from mutating import Subject
+
 from nvdimmfs.media.base import MediaError
 from nvdimmfs.media.journal import JOURNAL_NAME, Journal
 from nvdimmfs.media.journal_record import FIRST_RECORD, Change, body_of, header, record
@@ -20,13 +22,13 @@ _HEADER = 28
 _HEAD = struct.Struct("<4sQII")
 
 
-class Journals:
-    """The journal that a killed process left: see `malformed_media.OnMedia`."""
+class Journals(Subject):
+    """The journal that a killed process left."""
 
-    may_resize = True
     places = (0, FIRST_RECORD, FIRST_RECORD + _HEAD.size, FIRST_RECORD + _HEAD.size + 19)
 
     def __init__(self) -> None:
+        super().__init__()
         self._place = tempfile.TemporaryDirectory()
         self._folder = Path(self._place.name, "media")
         self._folder.mkdir()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import books
 import partition_tables
+from mutating import Subject
 from poke import ND, Hands
 
 from nvdimmfs.block.disk import Disk
@@ -35,28 +36,17 @@ dimms = ["0x1"]
 """
 
 
-class OnMedia:
-    """Inputs that a machine finds on its media when a region is bound.
-
-    Attributes:
-        samples: valid inputs.
-        places: offsets near which the fields are.
-        may_resize: whether an input may be longer or shorter than a sample.
-    """
+class OnMedia(Subject):
+    """Inputs that a machine finds on its media when a region is bound."""
 
     may_resize = False
-    places: tuple[int, ...] = (0,)
+    places = (0,)
 
     def __init__(self, hands: Hands) -> None:
+        super().__init__()
         self.hands = hands
-        self.samples: list[bytes] = []
-
-    def repaired(self, data: bytes) -> bytes:
-        """The input with checksums that fit, so that it gets past their check."""
-        return data
 
     def feed(self, data: bytes) -> None:
-        """Give the input to the machine.  An exception is a bug."""
         with self.stopped():
             self.write(data)
         self.use()
@@ -219,11 +209,10 @@ class BttMetadata(OnMedia):
 
 
 class PartitionTables(OnMedia):
-    """The sectors of a disk that hold an MBR, or a GPT and the beginning of its entries, and its last sectors."""
+    """The sectors of a disk that hold an MBR, or a GPT and its entries.  The alternate GPT at its end is never read."""
 
     _HEAD = 40 * 512
-    _TAIL = 34 * 512
-    places = (446, 462, 512, 1024, 1152, _HEAD)
+    places = (446, 462, 512, 1024, 1152)
 
     def __init__(self) -> None:
         super().__init__(Hands.on("16M!4G"))
@@ -235,10 +224,10 @@ class PartitionTables(OnMedia):
             ((0, partition_tables.mbr(partition_tables.entry(0x83, 1, 99), partition_tables.entry(5, 2, 1000))),),
             ((0, partition_tables.mbr(*[partition_tables.entry(0x0F, 1, 50)] * 4)),),
         ):
-            data = bytearray(self._HEAD + self._TAIL)
+            data = bytearray(self._HEAD)
             for sector, content in pieces:
                 data[sector * 512 : sector * 512 + len(content)] = content
-            self.samples.append(bytes(data[: self._HEAD + self._TAIL]))
+            self.samples.append(bytes(data))
 
     def _disks(self) -> list[Disk]:
         return [device for device in self.hands.machine.system.numbered.values() if isinstance(device, Disk)]
@@ -258,7 +247,6 @@ class PartitionTables(OnMedia):
     def feed(self, data: bytes) -> None:
         for disk in self._disks():
             self.region.media.write(0, data[: self._HEAD])
-            self.region.media.write(self.region.size - self._TAIL, data[self._HEAD : self._HEAD + self._TAIL])
             with contextlib.suppress(KernelError):
                 disk.rescan_partitions()
             for partition in disk.partitions:

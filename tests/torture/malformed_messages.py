@@ -10,6 +10,7 @@ from pathlib import Path
 import books
 import random_machines
 import recording
+from mutating import Subject
 
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.ioctl import block_ioctl
@@ -37,30 +38,7 @@ ARGUMENT = 512
 RECORDINGS = Path(__file__).resolve().parents[1] / "recordings"
 
 
-class Messages:
-    """Inputs that need no medium.
-
-    Attributes:
-        samples: valid inputs.
-        places: offsets near which the fields are.
-        may_resize: whether an input may be longer or shorter than a sample.
-    """
-
-    may_resize = True
-    places: tuple[int, ...] = ()
-
-    def __init__(self) -> None:
-        self.samples: list[bytes] = []
-
-    def repaired(self, data: bytes) -> bytes:
-        return data
-
-    def feed(self, data: bytes) -> None:
-        """Give the input to the code that decodes it.  An exception is a bug."""
-        raise NotImplementedError
-
-
-class NdIoctls(Messages):
+class NdIoctls(Subject):
     """ioctls on the DIMMs and buses of the test platform: the device, the command, the argument."""
 
     places = (2, 6, 10, 66, 70)
@@ -99,7 +77,7 @@ class NfitIoctls(NdIoctls):
     machine = "two-socket-6way"
 
 
-class BlockIoctls(Messages):
+class BlockIoctls(Subject):
     """ioctls on disks: the request's number, the argument."""
 
     places = (4, 8, 16, 24)
@@ -127,7 +105,7 @@ class BlockIoctls(Messages):
             raise AssertionError(wrong)
 
 
-class ControlMessages(Messages):
+class ControlMessages(Subject):
     """Messages to the control channel, of one session after the other."""
 
     _LONGEST_SESSION = 20
@@ -172,7 +150,7 @@ class ControlMessages(Messages):
             self._session = self._channel.open_session(self._channel)
 
 
-class MachineFiles(Messages):
+class MachineFiles(Subject):
     """Machine files.  Small machines are booted."""
 
     def __init__(self) -> None:
@@ -196,7 +174,7 @@ class MachineFiles(Messages):
             _require_lines([str(error)])
 
 
-class Recordings(Messages):
+class Recordings(Subject):
     """Recordings of answers."""
 
     _LONGEST = 3000
@@ -213,7 +191,7 @@ class Recordings(Messages):
             return
 
 
-class ModuleImages(Messages):
+class ModuleImages(Subject):
     """Images that a program passes to init_module(2)."""
 
     places = (0, 40, 58)
@@ -230,7 +208,7 @@ class ModuleImages(Messages):
             return
 
 
-class MemmapOptions(Messages):
+class MemmapOptions(Subject):
     """Texts of memmap=.  A machine boots with those that are accepted."""
 
     def __init__(self) -> None:
@@ -254,7 +232,7 @@ class MemmapOptions(Messages):
         Memory.boot(text, 4 * GIB)
 
 
-class AttributeValues(Messages):
+class AttributeValues(Subject):
     """Values for all attributes that can be written: which one, the value."""
 
     def __init__(self) -> None:

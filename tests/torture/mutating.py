@@ -1,4 +1,4 @@
-"""Malformed inputs: random bytes, and valid ones with a few changes."""
+"""Malformed inputs: random bytes, and valid ones with a few changes; and what receives them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,30 @@ INTERESTING = (
     1 << 63,
     (1 << 64) - 1,
 )
+
+
+class Subject:
+    """Code that decodes inputs of one kind.
+
+    Attributes:
+        samples: valid inputs.
+        places: offsets near which the fields are.
+        may_resize: whether an input may be longer or shorter than a sample.
+    """
+
+    may_resize = True
+    places: tuple[int, ...] = ()
+
+    def __init__(self) -> None:
+        self.samples: list[bytes] = []
+
+    def repaired(self, data: bytes) -> bytes:
+        """The input with checksums that fit, so that it gets past their check."""
+        return data
+
+    def feed(self, data: bytes) -> None:
+        """Give the input to the code that decodes it.  An exception is a bug."""
+        raise NotImplementedError
 
 
 class Change(Protocol):
