@@ -1,7 +1,8 @@
 """Machines with persistent memory for tests.
 
-`Engine` is a machine in the process of the test.  `nvdimmfs.testing.strategies` generates machines, writes and label
-areas for Hypothesis.  docs/reference/testing-api.md describes every name.
+`Engine` is a machine in the process of the test, `Machine` one that is mounted, for other programs.
+`nvdimmfs.testing.strategies` generates machines, writes and label areas for Hypothesis.
+docs/reference/testing-api.md describes every name.
 
 Importing this package loads nothing else: each name loads its module when it is first used.
 """
@@ -10,22 +11,45 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # a type checker takes it for True; the module typing would cost more than all else here
 if TYPE_CHECKING:
+    from nvdimmfs.testing.commands import CommandResult
     from nvdimmfs.testing.controls import Checkpoint, Clock, Modules, Pending
     from nvdimmfs.testing.engine import Engine
+    from nvdimmfs.testing.errors import UnavailableError
     from nvdimmfs.testing.events import Events, Uevent
+    from nvdimmfs.testing.machine import Machine
+    from nvdimmfs.testing.refusals import Refusal, Refusals
     from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS
 
-__all__ = ["ARGUMENT_ADDRESS", "Checkpoint", "Clock", "Engine", "Events", "Modules", "Pending", "Uevent"]
+__all__ = [
+    "ARGUMENT_ADDRESS",
+    "Checkpoint",
+    "Clock",
+    "CommandResult",
+    "Engine",
+    "Events",
+    "Machine",
+    "Modules",
+    "Pending",
+    "Refusal",
+    "Refusals",
+    "Uevent",
+    "UnavailableError",
+]
 
 _MODULES = {
     "ARGUMENT_ADDRESS": "user_memory",
     "Checkpoint": "controls",
     "Clock": "controls",
+    "CommandResult": "commands",
     "Engine": "engine",
     "Events": "events",
+    "Machine": "machine",
     "Modules": "controls",
     "Pending": "controls",
+    "Refusal": "refusals",
+    "Refusals": "refusals",
     "Uevent": "events",
+    "UnavailableError": "errors",
 }
 
 

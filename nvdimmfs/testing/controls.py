@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Protocol, Self
 
 import attrs
 
-from nvdimmfs.core.clock import Clock as MachineClock
-from nvdimmfs.core.module import Modules as MachineModules
 from nvdimmfs.kernels.durations import SECOND
-from nvdimmfs.machine.checkpoint import Checkpoint as MachineCheckpoint
-from nvdimmfs.testing.refusals import as_os_error
-
-#: Holds the machine's lock for one call.
-Turn: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 
 @attrs.frozen
@@ -32,56 +24,90 @@ class Pending:
     what: str
 
 
+@attrs.frozen
+class ClockState:
+    """What a clock shows.
+
+    Attributes:
+        mode: what advances it.
+        now: nanoseconds from boot.
+        pending: the work that is due later, the earliest first.
+    """
+
+    mode: str
+    now: int
+    pending: tuple[Pending, ...]
+
+
+class ClockSource(Protocol):
+    """How a clock is reached."""
+
+    def state(self) -> ClockState:
+        """What it shows now."""
+
+    def advance(self, nanoseconds: int) -> None:
+        """Let time pass."""
+
+
 class Clock:
     """A machine's clock."""
 
-    def __init__(self, clock: MachineClock, turn: Turn) -> None:
-        self._clock = clock
-        self._turn = turn
+    def __init__(self, source: ClockSource) -> None:
+        self._source = source
 
     @property
     def mode(self) -> str:
         """What advances it: "real", "steps" or "manual"."""
-        return self._clock.mode.value
+        return self._source.state().mode
 
     @property
     def now(self) -> float:
         """Seconds from boot."""
-        with self._turn():
-            return self._clock.now / SECOND
+        return self._source.state().now / SECOND
 
     @property
     def pending(self) -> tuple[Pending, ...]:
         """The work that is due later, the earliest first."""
-        with self._turn():
-            return tuple(Pending(event.due / SECOND, event.what) for event in self._clock.pending)
+        return self._source.state().pending
 
     def advance(self, seconds: float) -> None:
         """Let time pass, in any mode, and do the work that is due by then.  ValueError for a negative time."""
         if seconds < 0:
             raise ValueError(f"{seconds} s: time does not run backwards")
-        with self._turn():
-            self._clock.advance(round(seconds * SECOND))
+        self._source.advance(round(seconds * SECOND))
+
+
+class ModulesSource(Protocol):
+    """How modules are reached."""
+
+    def known(self) -> tuple[str, ...]:
+        """The names of those that can be loaded."""
+
+    def loaded(self) -> tuple[str, ...]:
+        """The names of the loaded ones, in the order of loading."""
+
+    def load(self, name: str) -> None:
+        """Load one.  OSError."""
+
+    def unload(self, name: str) -> None:
+        """Unload one.  OSError."""
 
 
 class Modules:
     """A machine's modules."""
 
-    def __init__(self, modules: MachineModules, turn: Turn) -> None:
-        self._modules = modules
-        self._turn = turn
+    def __init__(self, source: ModulesSource) -> None:
+        self._source = source
 
     @property
     def known(self) -> tuple[str, ...]:
         """The names of the modules that can be loaded."""
-        with self._turn():
-            return tuple(self._modules.known)
+        return self._source.known()
 
     @property
     def loaded(self) -> tuple[str, ...]:
         """The names of the loaded modules, in the order of loading."""
-        with self._turn():
-            return tuple(self._modules.loaded)
+        return self._source.loaded()
 
     def load(self, name: str) -> None:
         """Load a module, as insmod(8): those that it needs must be loaded.
@@ -89,24 +115,21 @@ class Modules:
         FileNotFoundError for an unknown module and for one whose needs are not loaded, FileExistsError for a loaded
         one.
         """
-        with self._turn(), as_os_error(name):
-            self._modules.load(name)
+        self._source.load(name)
 
     def unload(self, name: str) -> None:
         """Unload a module, as rmmod(8).  FileNotFoundError when it is not loaded, BlockingIOError while it is used."""
-        with self._turn(), as_os_error(name):
-            self._modules.unload(name)
+        self._source.unload(name)
 
 
 class Checkpoint:
-    """A state of an engine's machine, to which it can go back any number of times.
+    """A state of a machine under test, to which it can go back any number of times.
 
     As a context manager, it does so at the end.
     """
 
-    def __init__(self, checkpoint: MachineCheckpoint, turn: Turn) -> None:
-        self._checkpoint = checkpoint
-        self._turn = turn
+    def __init__(self, reset: Callable[[], None]) -> None:
+        self._reset = reset
 
     def __enter__(self) -> Self:
         return self
@@ -117,6 +140,8 @@ class Checkpoint:
         self.reset()
 
     def reset(self) -> None:
-        """Make the machine what it was, the clock included.  `Engine.events` keeps what was sent since.  ValueError."""
-        with self._turn():
-            self._checkpoint.reset()
+        """Make the machine what it was, the clock included; its `events` keep what was sent since.
+
+        ValueError when the machine is closed.
+        """
+        self._reset()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias, overload
+from typing import Any, Self, overload
 
 from nvdimmfs.core.device_number import Numbered
 from nvdimmfs.core.uevent import Uevent as SentUevent
@@ -26,23 +26,13 @@ from nvdimmfs.machine.control import device_ioctl, device_named
 from nvdimmfs.machine.first_boot import NewMachineError
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.model import MachineDescription
+from nvdimmfs.testing.arguments import DEBUG, READ_SIZE, REQUEST_MASK, AnyPath, Value, data_of
 from nvdimmfs.testing.controls import Checkpoint, Clock, Modules
+from nvdimmfs.testing.engine_controls import EngineClock, EngineModules
 from nvdimmfs.testing.events import Events, Uevent
 from nvdimmfs.testing.refusals import as_os_error
 from nvdimmfs.testing.selection import described
 from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS, UserMemory
-
-#: A path below the machine's root: `sys/bus/nd` as below a mount, or `/sys/bus/nd` as in a sandbox.
-AnyPath: TypeAlias = str | os.PathLike[str]
-
-#: What `Engine.write` can write.
-Value: TypeAlias = str | bytes | bytearray | memoryview | int
-
-#: How much one read(2) requests, bytes.
-_CHUNK = 1 << 20
-
-#: The number of an ioctl has 32 bits; Python programs also write it as a negative number.
-_REQUEST_MASK = 0xFFFF_FFFF
 
 
 class Engine:
@@ -92,8 +82,8 @@ class Engine:
         self._is_open = True
         self._name = description.name
         self.events = Events()
-        self.clock = Clock(self._machine.system.clock, self._turn)
-        self.modules = Modules(self._machine.persistent_memory.modules, self._turn)
+        self.clock = Clock(EngineClock(self._machine.system.clock, self._turn))
+        self.modules = Modules(EngineModules(self._machine.persistent_memory.modules, self._turn))
         self._machine.system.clock.start()
         self._machine.system.listen(self)
 
@@ -135,7 +125,7 @@ class Engine:
         A text is written in UTF-8 and as it is, without a newline; a number is written in decimal, a truth value as 1
         or 0.  Path.write_text() would write a second time after a refusal, when Python closes the file.
         """
-        data = _data(value)
+        data = data_of(value)
         with self._request(path) as name, self._opened(name, os.O_WRONLY) as file:
             return file.write(offset, data) if data else 0
 
@@ -197,7 +187,7 @@ class Engine:
         with self._request(path) as name:
             writable = (flags & os.O_ACCMODE) != os.O_RDONLY
             steps = device_ioctl(
-                self._device(name), request & _REQUEST_MASK, ARGUMENT_ADDRESS, writable=writable, privileged=True
+                self._device(name), request & REQUEST_MASK, ARGUMENT_ADDRESS, writable=writable, privileged=True
             )
             result = memory.run(steps)
         return result if isinstance(argument, bytearray) else bytes(memory.data)
@@ -207,7 +197,7 @@ class Engine:
     @property
     def layout(self) -> dict[str, Any]:
         """The layout of its memory, as `nvdimmfs show --json` prints it."""
-        layout: dict[str, Any] = json.loads(self.read("sys/kernel/debug/nvdimmfs/layout"))
+        layout: dict[str, Any] = json.loads(self.read(f"{DEBUG}/layout"))
         return layout
 
     def show(self) -> str:
@@ -238,9 +228,15 @@ class Engine:
         """
         with self._turn():
             try:
-                return Checkpoint(self._machine.checkpoint(), self._turn)
+                checkpoint = self._machine.checkpoint()
             except CheckpointError as error:
                 raise ValueError(str(error)) from None
+
+        def reset() -> None:
+            with self._turn():
+                checkpoint.reset()
+
+        return Checkpoint(reset)
 
     def reset(self) -> None:
         """Go back to the last checkpoint.  ValueError when there is none."""
@@ -256,7 +252,7 @@ class Engine:
         Args:
             text: what the file `plug` of the debug folder accepts, such as "dimm size=1G".
         """
-        self.write("sys/kernel/debug/nvdimmfs/plug", text)
+        self.write(f"{DEBUG}/plug", text)
 
     # Internal
 
@@ -303,22 +299,11 @@ class Engine:
         raise KernelError(errno.ENOTTY, f"{self._node(path).path} is not a device")
 
 
-def _data(value: Value) -> bytes:
-    """The bytes of a value to write.  TypeError for a value of another type."""
-    if isinstance(value, str):
-        return value.encode(errors="surrogateescape")
-    if isinstance(value, int):
-        return str(int(value)).encode()
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    raise TypeError(f"a {type(value).__name__} cannot be written; write a text, bytes or a number")
-
-
 def _pieces(file: OpenFile, offset: int, size: int | None) -> Iterator[bytes]:
     """What reads return until the end of the file, or until `size` bytes are read."""
     left = size
     while left is None or left > 0:
-        piece = file.read(offset, _CHUNK if left is None else min(left, _CHUNK))
+        piece = file.read(offset, READ_SIZE if left is None else min(left, READ_SIZE))
         if not piece:
             return
         yield piece

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping, Sequence
-from typing import overload
+from collections.abc import Mapping
 
 import attrs
+
+from nvdimmfs.testing.records import Records
 
 
 @attrs.frozen
@@ -32,38 +32,8 @@ class Uevent:
         return f"{self.action}@{self.devpath}"
 
 
-class Events(Sequence[Uevent]):
+class Events(Records[Uevent]):
     """The uevents that were sent since the machine booted, the oldest first, and a cursor.
 
     It grows while the machine is used.  Safe from threads.
     """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._received: list[Uevent] = []
-        self._cursor = 0
-
-    @overload
-    def __getitem__(self, index: int) -> Uevent: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Uevent]: ...
-
-    def __getitem__(self, index: int | slice) -> Uevent | Sequence[Uevent]:
-        return self._received[index]
-
-    def __len__(self) -> int:
-        return len(self._received)
-
-    def __repr__(self) -> str:
-        return f"<Events {', '.join(map(str, self._received))}>"
-
-    def new(self) -> list[Uevent]:
-        """The uevents since the last call, or since the boot, and move the cursor behind them."""
-        with self._lock:
-            start, self._cursor = self._cursor, len(self._received)
-            return self._received[start : self._cursor]
-
-    def append(self, event: Uevent) -> None:
-        """Receive an event; the machine calls this."""
-        self._received.append(event)

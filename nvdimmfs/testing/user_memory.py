@@ -36,12 +36,29 @@ class UserMemory:
         except StopIteration as end:
             return int(end.value)
 
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes that the kernel copies in.  OSError (EFAULT) beyond the memory."""
+        self._check(offset, length)
+        return bytes(self.data[offset : offset + length])
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Bytes that the kernel copies out.  OSError (EFAULT) beyond the memory."""
+        self._check(offset, len(data))
+        if self.constant:
+            raise OSError(errno.EFAULT, f"{len(data)} bytes at offset {offset} of the argument, which is constant")
+        self.data[offset : offset + len(data)] = data
+
+    def _check(self, offset: int, length: int) -> None:
+        if offset < 0 or offset + length > len(self.data):
+            raise OSError(errno.EFAULT, f"{length} bytes at offset {offset} of the argument")
+
     def _access(self, steps: IoctlSteps, step: CopyIn | CopyOut) -> CopyIn | CopyOut:
-        length = step.length if isinstance(step, CopyIn) else len(step.data)
-        end = step.offset + length
-        if step.offset < 0 or end > len(self.data) or (self.constant and isinstance(step, CopyOut)):
-            return steps.throw(KernelError(errno.EFAULT, f"{length} bytes at offset {step.offset} of the argument"))
-        if isinstance(step, CopyIn):
-            return steps.send(bytes(self.data[step.offset : end]))
-        self.data[step.offset : end] = step.data
-        return steps.send(b"")
+        copied = b""
+        try:
+            if isinstance(step, CopyIn):
+                copied = self.read(step.offset, step.length)
+            else:
+                self.write(step.offset, step.data)
+        except OSError as fault:
+            return steps.throw(KernelError(errno.EFAULT, str(fault.strerror)))
+        return steps.send(copied)

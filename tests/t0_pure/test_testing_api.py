@@ -17,7 +17,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "testing-api
 CHAPTERS = dict(re.findall(r"^###? (\w+)\n(.*?)(?=^###? |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL))
 
 #: What the machine calls, not the test.
-INTERNAL = {"Engine.uevent", "Events.append"}
+INTERNAL = {"Engine.uevent", "Events.append", "Refusals.append"}
 #: What a class has because it is a sequence.
 OF_SEQUENCES = {"count", "index"}
 
@@ -27,7 +27,7 @@ def public_members(name: str) -> set[str]:
     kind = getattr(nvdimmfs.testing, name)
     if not inspect.isclass(kind):
         return set()
-    found = {member for member in dir(kind) if not member.startswith("_")} - OF_SEQUENCES
+    found = {member for member in dir(kind) if not member.startswith("_")} - OF_SEQUENCES - {*dir(RuntimeError)}
     return {member for member in found | attributes(kind) if f"{name}.{member}" not in INTERNAL}
 
 

@@ -1,0 +1,63 @@
+"""How the clock and the modules of an `Engine` are reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TypeAlias
+
+from nvdimmfs.core.clock import Clock
+from nvdimmfs.core.module import Modules
+from nvdimmfs.kernels.durations import SECOND
+from nvdimmfs.testing.controls import ClockState, Pending
+from nvdimmfs.testing.refusals import as_os_error
+
+#: Holds the machine's lock for one call.
+Turn: TypeAlias = Callable[[], AbstractContextManager[None]]
+
+
+class EngineClock:
+    """The clock of a machine in this process."""
+
+    def __init__(self, clock: Clock, turn: Turn) -> None:
+        self._clock = clock
+        self._turn = turn
+
+    def state(self) -> ClockState:
+        """What it shows now."""
+        with self._turn():
+            pending = tuple(Pending(event.due / SECOND, event.what) for event in self._clock.pending)
+            return ClockState(self._clock.mode.value, self._clock.now, pending)
+
+    def advance(self, nanoseconds: int) -> None:
+        """Let time pass."""
+        with self._turn():
+            self._clock.advance(nanoseconds)
+
+
+class EngineModules:
+    """The modules of a machine in this process."""
+
+    def __init__(self, modules: Modules, turn: Turn) -> None:
+        self._modules = modules
+        self._turn = turn
+
+    def known(self) -> tuple[str, ...]:
+        """The names of those that can be loaded."""
+        with self._turn():
+            return tuple(self._modules.known)
+
+    def loaded(self) -> tuple[str, ...]:
+        """The names of the loaded ones, in the order of loading."""
+        with self._turn():
+            return tuple(self._modules.loaded)
+
+    def load(self, name: str) -> None:
+        """Load one.  OSError."""
+        with self._turn(), as_os_error(name):
+            self._modules.load(name)
+
+    def unload(self, name: str) -> None:
+        """Unload one.  OSError."""
+        with self._turn(), as_os_error(name):
+            self._modules.unload(name)

@@ -1,0 +1,233 @@
+"""`Machine`: a mounted machine in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from nvdimmfs.dumps.difference import differences
+from nvdimmfs.dumps.text import rows_of
+from nvdimmfs.machine_file.model import MachineDescription
+from nvdimmfs.testing.arguments import DEBUG, AnyPath
+from nvdimmfs.testing.commands import CommandResult, Word, run_on_machine
+from nvdimmfs.testing.controls import Checkpoint, Clock, Modules
+from nvdimmfs.testing.mounted_channel import MountedChannel
+from nvdimmfs.testing.mounted_controls import MountedCheckpoints, MountedClock, MountedModules
+from nvdimmfs.testing.mounted_files import MountedFiles
+from nvdimmfs.testing.selection import described
+from nvdimmfs.testing.serving import Serving, ended_line
+
+#: What a new interpreter executes to be `nvdimmfs`; its first argument is the search path as JSON.
+_PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); from nvdimmfs.__main__ import main; sys.exit(main())"
+)
+
+
+class Machine(MountedFiles):
+    """A machine that is mounted on a temporary folder, and served by a process of its own.
+
+    Other processes can use it: below `path`, or in a sandbox (`run`, `shell`), which has it at /sys, /dev and /proc.
+    When this process ends, even by SIGKILL, the machine is unmounted, and its process and its folder go.
+
+    All methods may be called from several threads.  A process that is forked can use the machine, but closing it there
+    does nothing.  As a context manager it closes the machine at the end.
+
+    Args:
+        machine: the name of a machine that comes with nvdimmfs (`nvdimmfs machine list`), the path of a machine file,
+            or a description.  None: 4 GiB of RAM and memmap=512M!4G,256M!6G.
+        memmap, ram, kernel: replace what the machine has, as the options of `nvdimmfs mount`; `ram` is bytes, or a
+            text such as "8G".
+        media: a folder that keeps the bytes of persistent memory in files; None keeps them in memory.
+        clock: what advances the machine's clock: "real", "steps" or "manual".  None is what the machine file sets;
+            where that is "real", it is "steps", so that results do not depend on the speed of the host.
+
+    Raises:
+        ValueError: there is no such machine, it cannot exist, or `media` cannot be used.
+        UnavailableError: this host cannot mount it.
+
+    Attributes:
+        path: where it is mounted.
+        sys: its /sys.
+        dev: its /dev, where disks are regular files.
+        proc: its /proc.
+        events: the uevents since the boot.
+        refusals: the requests of all processes that it has refused since the boot, with reasons.
+        clock: its clock.
+        modules: its modules.
+    """
+
+    def __init__(
+        self,
+        machine: AnyPath | MachineDescription | None = None,
+        *,
+        memmap: str | None = None,
+        ram: int | str | None = None,
+        kernel: str | None = None,
+        media: AnyPath | None = None,
+        clock: str | None = None,
+    ) -> None:
+        description = described(machine, memmap=memmap, ram=ram, kernel=kernel, clock=clock)
+        self._serving = Serving.start(description, None if media is None else Path(media).absolute())
+        self._name = description.name
+        self._is_open = True
+        self._finalizer = weakref.finalize(self, self._serving.end)
+        self.path = self._serving.path
+        self.sys, self.dev, self.proc = self.path / "sys", self.path / "dev", self.path / "proc"
+        try:
+            channel = MountedChannel(self.path, _warn_of_lost_records)
+        except BaseException:
+            self.close()
+            raise
+        super().__init__(self.path, channel)
+        self.events = channel.events
+        self.refusals = channel.refusals
+        self.clock = Clock(MountedClock(self))
+        self.modules = Modules(MountedModules(self))
+        self._checkpoints = MountedCheckpoints(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Machine {self._name or 'without a name'} on {self.path}{'' if self._is_open else ', closed'}>"
+
+    def close(self) -> None:
+        """Unmount the machine, and wait for the end of its process.  Further calls do nothing.
+
+        `events` and `refusals` keep what was received; any other use is a ValueError afterwards.
+        """
+        if self._is_open:
+            self._is_open = False
+            if hasattr(self, "_channel"):
+                self._channel.close()
+            self._finalizer()
+
+    # Commands
+
+    def run(
+        self,
+        command: Sequence[Word],
+        *,
+        check: bool = False,
+        timeout: float | None = None,
+        stdin: str | bytes = b"",
+        cwd: AnyPath | None = None,
+        env: Mapping[str, str] | None = None,
+        net: str = "private",
+    ) -> CommandResult:
+        """Run a command that finds this machine in /sys, /dev and /proc, and wait for its end.
+
+        When it ends, whatever it has left running is killed, as below `nvdimmfs run`.
+
+        Args:
+            command: the command and its arguments.
+            check: raise subprocess.CalledProcessError, with the outputs as notes, unless the status is 0.
+            timeout: seconds after which the command is killed with all its children: subprocess.TimeoutExpired.
+            stdin: what it reads from stdin.
+            cwd: its working directory; None is that of this process.
+            env: its environment; None is that of this process.
+            net: "private" for a network of its own, which has no connections but receives the machine's uevents, or
+                "host".
+
+        Raises:
+            UnavailableError: this host permits no sandbox.
+        """
+        self._require_open()
+        if isinstance(command, str | bytes) or not command:
+            raise ValueError(f"{command!r}: write a command as a list of words")
+        if net not in ("private", "host"):
+            raise ValueError(f"net {net!r}: must be private or host")
+        result = run_on_machine(
+            self._serving.template,
+            self.path,
+            command,
+            stdin=stdin.encode(errors="surrogateescape") if isinstance(stdin, str) else stdin,
+            timeout=timeout,
+            directory=Path.cwd() if cwd is None else Path(cwd).absolute(),
+            environment=os.environ if env is None else env,
+            private_network=net == "private",
+        )
+        if check:
+            result.check()
+        return result
+
+    def shell(self) -> int:
+        """Run the user's shell in a sandbox on this machine, on the terminal of this process; return its status."""
+        self._require_open()
+        words = [sys.executable, "-c", _PROGRAM, json.dumps([*map(os.path.abspath, sys.path)])]
+        shell = os.environ.get("SHELL") or "/bin/sh"
+        return subprocess.call([*words, "run", "--attach", str(self.path), "--", shell])
+
+    # The whole machine
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """The layout of its memory, as `nvdimmfs show --json` prints it."""
+        layout: dict[str, Any] = json.loads(self.read(f"{DEBUG}/layout"))
+        return layout
+
+    def show(self) -> str:
+        """The drawing that `nvdimmfs show` prints."""
+        from nvdimmfs.cli.drawing.mounted import drawing_of
+        from nvdimmfs.cli.drawing.text import draw_plain
+
+        return draw_plain(drawing_of(self.layout, self._name))
+
+    def dump(self) -> str:
+        """What belongs to libnvdimm in /sys, as the text that `nvdimmfs dump` writes; time does not pass for it."""
+        return self.read(f"{DEBUG}/dump")
+
+    def diff(self, before: str) -> list[str]:
+        """What has changed since a dump, in the words of `nvdimmfs diff`: one line for each difference.
+
+        ValueError for a text that is no dump.
+        """
+        return differences(rows_of(before, "before"), rows_of(self.dump(), "now"))
+
+    def checkpoint(self) -> Checkpoint:
+        """Save the state of the machine: bytes, labels, bindings, numbers, modules, settings and the clock.
+
+        `with machine.checkpoint():` goes back to it at the end.  ValueError for a machine with `media`.
+        """
+        return self._checkpoints.take()
+
+    def reset(self) -> None:
+        """Go back to the last checkpoint.  ValueError when there is none."""
+        self._checkpoints.reset()
+
+    def plug(self, text: str) -> None:
+        """Plug in DIMMs and ranges while the machine runs.  OSError, with a note, for a text with a mistake.
+
+        Args:
+            text: what the file `plug` of the debug folder accepts, such as "dimm size=1G".
+        """
+        self.write(f"{DEBUG}/plug", text)
+
+    # Internal
+
+    def _require_open(self) -> None:
+        if not self._is_open:
+            raise ValueError("the machine is closed")
+
+    def _reasons(self, number: int, begin: int) -> tuple[str, ...]:
+        """The reasons of a refusal, or why there is no answer."""
+        if self._serving.is_owned and self._serving.has_ended:
+            return (ended_line(self.path, self._serving.log),)
+        return super()._reasons(number, begin)
+
+
+def _warn_of_lost_records(count: int) -> None:
+    warnings.warn(f"{count} events and refusals are lost: the test has not looked for too long", stacklevel=2)

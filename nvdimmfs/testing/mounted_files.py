@@ -1,0 +1,159 @@
+"""The files of a mounted machine, used by path as those of an `Engine`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import overload
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.formats import control
+from nvdimmfs.testing.arguments import READ_SIZE, REQUEST_MASK, AnyPath, Value, data_of
+from nvdimmfs.testing.mounted_channel import MountedChannel
+from nvdimmfs.testing.refusals import os_error
+from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS, UserMemory
+
+
+class MountedFiles:
+    """Files below a folder, by system calls of this process.
+
+    Each refused call raises the OSError of the errno, with the path as it was given as `filename`, and the reasons, if
+    it was the machine that refused, as notes.
+    """
+
+    def __init__(self, root: Path, channel: MountedChannel) -> None:
+        self._root = root
+        self._channel = channel
+
+    def read(self, path: AnyPath) -> str:
+        """Return the content of a file as text.
+
+        Bytes that are not UTF-8 become surrogates (errors="surrogateescape"), as in names of files.
+        """
+        return self.read_bytes(path).decode(errors="surrogateescape")
+
+    def read_bytes(self, path: AnyPath, offset: int = 0, size: int | None = None) -> bytes:
+        """Return bytes of a file, such as a disk: `size` at most, or all up to the end."""
+        with self._opened(path, os.O_RDONLY) as file:
+            return b"".join(_pieces(file, offset, size))
+
+    def write(self, path: AnyPath, value: Value, offset: int = 0) -> int:
+        """Open a file, write to it once, close it, and return how many bytes were written.
+
+        A text is written in UTF-8 and as it is, without a newline; a number is written in decimal, a truth value as 1
+        or 0.  Path.write_text() would write a second time after a refusal, when Python closes the file.
+        """
+        data = data_of(value)
+        with self._opened(path, os.O_WRONLY) as file:
+            return os.pwrite(file, data, offset) if data else 0
+
+    def ls(self, path: AnyPath = "/") -> list[str]:
+        """Return the sorted names in a directory."""
+        with self._request(path) as place:
+            return sorted(os.listdir(place))  # noqa: PTH208  # names alone
+
+    def readlink(self, path: AnyPath) -> str:
+        """Return the text of a symbolic link."""
+        with self._request(path) as place:
+            return os.readlink(place)  # noqa: PTH115  # a text, not a path
+
+    def exists(self, path: AnyPath) -> bool:
+        """Whether a path leads to something."""
+        try:
+            self.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def stat(self, path: AnyPath) -> os.stat_result:
+        """Return mode, inode number, link count, owner, size and times of what a path leads to."""
+        with self._request(path) as place:
+            return os.stat(place)  # noqa: PTH116  # one system call for a text
+
+    def lstat(self, path: AnyPath) -> os.stat_result:
+        """Return the same, but of a link itself where the path ends with one."""
+        with self._request(path) as place:
+            return os.lstat(place)
+
+    @overload
+    def ioctl(self, path: AnyPath, request: int, argument: bytes, *, flags: int = os.O_RDWR) -> bytes: ...
+
+    @overload
+    def ioctl(self, path: AnyPath, request: int, argument: bytearray, *, flags: int = os.O_RDWR) -> int: ...
+
+    def ioctl(self, path: AnyPath, request: int, argument: bytes | bytearray, *, flags: int = os.O_RDWR) -> bytes | int:
+        """Open a device as root, send it a request, and close it, as in a sandbox on the machine.
+
+        Args:
+            path: /dev/ndctlN, /dev/nmemN, or a disk.  The first two have no file in the dev/ of a mount.
+            request: the number of the ioctl.
+            argument: the memory that its argument points to, at `ARGUMENT_ADDRESS`; the rest of the memory is not
+                mapped (EFAULT).
+            flags: how the device is opened.
+
+        Returns:
+            As fcntl.ioctl: for bytes, what the memory contains afterwards; a bytearray is changed in place, and the
+            result is that of the system call.
+        """
+        memory = UserMemory(argument if isinstance(argument, bytearray) else bytearray(argument))
+        with self._request(path) as place:
+            device = self._device(place)
+            writable = (flags & os.O_ACCMODE) != os.O_RDONLY
+            result = self._channel.ioctl(device, request & REQUEST_MASK, ARGUMENT_ADDRESS, memory, writable=writable)
+        return result if isinstance(argument, bytearray) else bytes(memory.data)
+
+    def _device(self, place: str) -> control.Found:
+        """The device with the node at a path.  ENOENT, and ENOTTY for a file that is no device node."""
+        folder, _, name = os.path.relpath(place, self._root).rpartition("/")
+        device = self._channel.find(name) if folder == "dev" else None
+        if device is None:
+            os.stat(place)  # noqa: PTH116  # raises ENOENT
+            raise KernelError(errno.ENOTTY, f"/{folder}/{name} is not a device")
+        return device
+
+    def _require_open(self) -> None:
+        """ValueError when the machine is closed."""
+
+    @contextmanager
+    def _request(self, path: AnyPath) -> Iterator[str]:
+        """Make a request for a path, whose place on the host the context receives; OSError for a refusal."""
+        name = os.fspath(path)
+        self._require_open()
+        begin = time.monotonic_ns()
+        try:
+            if not name:
+                raise KernelError(errno.ENOENT, "the path is empty")
+            yield f"{self._root}/{name.lstrip('/')}"
+        except KernelError as refusal:
+            raise os_error(refusal.errno, name, refusal.reasons) from None
+        except OSError as failure:
+            number = failure.errno or errno.EIO
+            raise os_error(number, name, self._reasons(number, begin)) from None
+
+    def _reasons(self, number: int, begin: int) -> tuple[str, ...]:
+        return self._channel.reasons(number, begin)
+
+    @contextmanager
+    def _opened(self, path: AnyPath, flags: int) -> Iterator[int]:
+        with self._request(path) as place:
+            file = os.open(place, flags | os.O_CLOEXEC)
+            try:
+                yield file
+            finally:
+                os.close(file)
+
+
+def _pieces(file: int, offset: int, size: int | None) -> Iterator[bytes]:
+    """What reads return until the end of the file, or until `size` bytes are read."""
+    left = size
+    while left is None or left > 0:
+        piece = os.pread(file, READ_SIZE if left is None else min(left, READ_SIZE), offset)
+        if not piece:
+            return
+        yield piece
+        offset += len(piece)
+        left = None if left is None else left - len(piece)

@@ -1,0 +1,384 @@
+"""`nvdimmfs.testing.Machine`: a mounted machine of a test."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mounting
+import pytest
+import sandboxes
+from watchdog import WATCHDOG
+
+from nvdimmfs.testing import Engine, Machine, UnavailableError
+
+ND = "/sys/bus/nd"
+UNBIND = f"{ND}/drivers/nd_pmem/unbind"
+REGION = f"{ND}/devices/region0"
+MODE = f"{ND}/devices/pfn0.0/mode"
+
+#: ND_IOCTL_GET_CONFIG_SIZE (include/uapi/linux/ndctl.h).
+GET_CONFIG_SIZE = 0xC00C4E04
+
+
+def refusal_of(call, *arguments):
+    """The OSError that a call raises."""
+    try:
+        call(*arguments)
+    except OSError as refusal:
+        return refusal
+    pytest.fail("it is not refused")
+
+
+@pytest.fixture(autouse=True)
+def can_mount(fuse):
+    """All of it needs a mount."""
+
+
+@pytest.fixture(scope="module")
+def shared(fuse):
+    with Machine(memmap="512M!4G") as machine:
+        yield machine
+
+
+@pytest.fixture
+def machine(shared):
+    with shared.checkpoint():
+        shared.events.new()
+        shared.refusals.new()
+        yield shared
+
+
+def test_it_is_mounted_and_gone_at_the_end():
+    with Machine(memmap="512M!4G") as machine:
+        assert mounting.is_mounted(machine.path)
+        assert (machine.sys / "bus/nd/devices/region0/size").read_text() == "536870912\n"
+        assert (machine.dev / "pmem0").stat().st_size == 512 << 20
+        assert "Persistent Memory (legacy)" in (machine.proc / "iomem").read_text()
+        assert re.fullmatch(r"<Machine .* on /.*>", repr(machine))
+        path = machine.path
+    assert not mounting.is_mounted(path)
+    assert not path.exists()
+    assert repr(machine).endswith(", closed>")
+    machine.close()
+    with pytest.raises(ValueError, match="closed"):
+        machine.read(f"{REGION}/size")
+    with pytest.raises(ValueError, match="closed"):
+        machine.run(["true"])
+
+
+def test_its_files_are_those_of_an_engine(machine):
+    with Engine(memmap="512M!4G") as engine:
+        for each in (engine, machine):
+            assert each.read(f"{REGION}/size") == "536870912\n"
+            assert each.ls(f"{ND}/devices") == each.ls(Path("sys/bus/nd/devices"))
+            assert "/region0" in each.readlink(REGION)
+            assert (each.exists(REGION), each.exists(f"{REGION}/x"), each.exists(f"{REGION}/size/x")) == (
+                True,
+                False,
+                False,
+            )
+            assert each.write("dev/pmem0", b"hello", offset=4096) == 5
+            assert each.read_bytes("dev/pmem0", 4096, 5) == b"hello"
+            assert each.write(f"{ND}/devices/namespace0.0/force_raw", True) == 1
+            assert each.lstat(REGION).st_mode == engine.lstat(REGION).st_mode
+            assert each.stat(f"{REGION}/size").st_size == 4096
+            with pytest.raises(TypeError):
+                each.write(MODE, None)
+        assert machine.ls(f"{ND}/devices") == engine.ls(f"{ND}/devices")
+        assert machine.layout == engine.layout
+        assert machine.show() == engine.show()
+        assert machine.dump() == engine.dump()
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [(UNBIND, "x"), (f"{REGION}/size", "1"), (MODE, "fast"), (f"{ND}/devices/region7/size", "1"), (ND, "1"), ("", "1")],
+)
+def test_a_refusal_is_the_same_as_an_engines(machine, path, value):
+    with Engine(memmap="512M!4G") as engine:
+        ours, theirs = (refusal_of(each.write, path, value) for each in (engine, machine))
+    assert (type(theirs), theirs.errno, theirs.filename) == (type(ours), ours.errno, path)
+    if theirs.errno not in (errno.ENOENT, errno.EISDIR):  # those that the host's kernel finds out itself
+        assert theirs.__notes__ == ours.__notes__
+
+
+def test_each_thread_gets_the_reasons_of_its_own_refusals(machine):
+    def refused(number):
+        for turn in range(20):
+            (note,) = refusal_of(machine.write, UNBIND, f"device-{number}-{turn}").__notes__
+            assert f"'device-{number}-{turn}'" in note
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(refused, range(8)))
+    assert len(machine.refusals.new()) == 160
+
+
+def test_a_refusal_that_the_hosts_kernel_finds_has_no_reason_of_an_earlier_one(machine):
+    refusal_of(machine.write, f"{REGION}/size", "1")
+    with pytest.raises(PermissionError) as refusal:
+        (machine.path / "new").write_text("x")
+    assert not hasattr(refusal.value, "__notes__")
+
+
+def test_refusals_of_other_processes_are_known(machine):
+    shell = subprocess.Popen(["sh", "-c", f"echo x > {machine.path}{UNBIND} 2>/dev/null"], stderr=subprocess.DEVNULL)
+    shell.wait(WATCHDOG)
+    (refusal,) = machine.refusals.new()
+    assert (refusal.op, refusal.data, refusal.errno, refusal.pid) == ("write", b"x\n", errno.ENODEV, shell.pid)
+    assert "x" in refusal.reason
+    assert str(refusal) == f"write /sys/bus/nd/drivers/nd_pmem/unbind {'x' + chr(92) + 'n'!r}: ENODEV: {refusal.reason}"
+
+
+def test_uevents_are_those_of_an_engine(machine):
+    with Engine(memmap="512M!4G") as engine:
+        for each in (engine, machine):
+            each.write(UNBIND, "namespace0.0")
+        ours, theirs = [[str(event) for event in each.events.new()] for each in (engine, machine)]
+    assert theirs == ours != []
+    assert machine.events.new() == []
+
+
+def test_a_listener_that_never_looks_holds_nothing_up(machine):
+    for _ in range(50):
+        machine.write(UNBIND, "namespace0.0")
+        machine.write(f"{ND}/drivers/nd_pmem/bind", "namespace0.0")
+    assert len(machine.events.new()) > 100
+
+
+def test_ioctls_are_answered_as_by_an_engine():
+    with Engine("qemu-nfit") as engine, Machine("qemu-nfit") as machine:
+        ours, theirs = [each.ioctl("/dev/nmem0", GET_CONFIG_SIZE, bytes(12)) for each in (engine, machine)]
+        assert theirs == ours != bytes(12)
+        buffer = bytearray(12)
+        assert machine.ioctl("/dev/nmem0", GET_CONFIG_SIZE, buffer) == 0
+        assert buffer == ours
+        for path, request, argument in (
+            ("/dev/nmem0", GET_CONFIG_SIZE, bytes(4)),
+            ("/dev/nmem0", 0xFFFF, bytes(4)),
+            ("/dev/nmem7", GET_CONFIG_SIZE, bytes(12)),
+            (f"{REGION}/size", GET_CONFIG_SIZE, bytes(12)),
+        ):
+            refusals = []
+            for each in (engine, machine):
+                refusal = refusal_of(each.ioctl, path, request, argument)
+                refusals.append((refusal.errno, refusal.filename))
+            assert refusals[0] == refusals[1]
+        assert [(each.op, each.path) for each in machine.refusals] == [("ioctl", "/dev/nmem0")] * 2
+
+
+def test_the_clock_moves_as_an_engines():
+    with Engine("nfit_test") as engine, Machine("nfit_test") as machine:
+        for each in (engine, machine):
+            each.clock.advance(1.5)
+        assert (machine.clock.mode, machine.clock.now, machine.clock.pending) == (
+            engine.clock.mode,
+            engine.clock.now,
+            engine.clock.pending,
+        )
+        machine.clock.advance(3e8)  # more than the debug file accepts at once
+        assert machine.clock.now > 3e8
+        with pytest.raises(ValueError, match="backwards"):
+            machine.clock.advance(-1)
+
+
+def test_modules_are_loaded_and_unloaded(machine):
+    with Engine(memmap="512M!4G") as engine:
+        assert (machine.modules.known, machine.modules.loaded) == (engine.modules.known, engine.modules.loaded)
+    machine.modules.unload("nd_pmem")
+    assert "nd_pmem" not in machine.modules.loaded
+    machine.modules.load("nd_pmem")
+    assert machine.modules.loaded[-1] == "nd_pmem"
+    for name, kind in (("x", FileNotFoundError), ("libnvdimm", FileExistsError)):
+        with pytest.raises(kind) as refusal:
+            machine.modules.load(name)
+        assert refusal.value.filename == name
+    with pytest.raises(BlockingIOError):
+        machine.modules.unload("libnvdimm")
+
+
+def test_checkpoints_are_nested(machine):
+    outer = machine.checkpoint()
+    machine.write(MODE, "ram")
+    with machine.checkpoint():
+        machine.write(MODE, "pmem")
+    assert machine.read(MODE) == "ram\n"
+    outer.reset()
+    assert machine.read(MODE) == "none\n"
+    machine.reset()
+    assert machine.read(MODE) == "ram\n"
+
+
+def test_the_machine_forgets_checkpoints_that_the_test_has_forgotten():
+    with Machine(memmap="512M!4G") as machine:
+        for _ in range(5):
+            with machine.checkpoint():
+                pass
+        assert len(machine.read("sys/kernel/debug/nvdimmfs/checkpoint").splitlines()) <= 3
+
+
+def test_differences_are_those_of_an_engine(machine):
+    with Engine(memmap="512M!4G") as engine:
+        found = []
+        for each in (engine, machine):
+            before = each.dump()
+            each.write(UNBIND, "namespace0.0")
+            found.append(each.diff(before))
+    assert found[0] == found[1] != []
+    with pytest.raises(ValueError, match="dump"):
+        machine.diff("x")
+
+
+def test_dimms_are_plugged_in():
+    with Machine("qemu-nfit") as machine:
+        machine.plug("dimm size=64M")
+        assert machine.exists("/dev/pmem2")
+        assert "colour" in refusal_of(machine.plug, "dimm colour=red").__notes__[0]
+
+
+def test_a_folder_keeps_the_media(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for content in (bytes(5), b"hello"):
+        with Machine(memmap="512M!4G", media="media") as machine:
+            assert machine.read_bytes("dev/pmem0", 0, 5) == content
+            machine.write("dev/pmem0", b"hello")
+            with pytest.raises(ValueError, match="--media"):
+                machine.checkpoint()
+    assert (tmp_path / "media").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"machine": "no-such"}, "no-such"),
+        ({"ram": "x"}, "ram x"),
+        ({"memmap": "x"}, "memmap"),
+        ({"kernel": "1.0"}, "kernel 1.0"),
+        ({"clock": "x"}, "clock x"),
+        ({"media": "/dev/null"}, "/dev/null"),
+    ],
+)
+def test_a_machine_that_cannot_exist_is_a_value_error(arguments, message):
+    with pytest.raises(ValueError, match=message) as error:
+        Machine(**arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_a_reset_without_a_checkpoint_is_a_value_error():
+    with Machine(memmap="512M!4G") as machine, pytest.raises(ValueError, match="no checkpoint"):
+        machine.reset()
+
+
+def test_a_host_that_cannot_mount_is_reported(monkeypatch, tmp_path):
+    monkeypatch.setattr("nvdimmfs.fuse.requirements.FUSE_DEVICE", tmp_path / "missing")
+    with pytest.raises(UnavailableError, match=r"^mount: .* is missing; load the kernel's fuse module"):
+        Machine()
+
+
+class TestCommands:
+    """Commands in a sandbox on the machine."""
+
+    @pytest.fixture(autouse=True)
+    def can_run(self, sandbox):
+        """All of it needs a sandbox."""
+
+    def test_a_command_finds_the_machine(self, machine):
+        done = machine.run(["sh", "-c", "cat /sys/bus/nd/devices/region0/size; echo error >&2; exit 3"])
+        assert (done.returncode, done.stdout, done.stderr) == (3, "536870912\n", "error\n")
+        assert done.command[0] == "sh"
+
+    def test_what_a_command_does_stays(self, machine):
+        machine.run(["sh", "-c", f"echo namespace0.0 > {UNBIND}"], check=True)
+        assert not machine.exists("/dev/pmem0")
+
+    def test_its_input_folder_and_environment(self, machine, tmp_path, monkeypatch):
+        monkeypatch.setenv("WORD", "inherited")
+        monkeypatch.chdir(tmp_path)
+        script = "cat; pwd; echo $WORD"
+        assert machine.run(["sh", "-c", script], stdin="text\n").stdout == f"text\n{tmp_path}\ninherited\n"
+        given = {"cwd": "/usr", "env": {"WORD": "given", "PATH": os.environ["PATH"]}}
+        assert machine.run(["sh", "-c", script], stdin=b"\xff\n", **given).stdout == "\udcff\n/usr\ngiven\n"
+
+    def test_much_input_and_output(self, machine):
+        text = "x" * (1 << 20)
+        assert machine.run(["cat"], stdin=text).stdout == text
+        assert machine.run(["true"], stdin=text).returncode == 0
+
+    def test_json(self, machine):
+        assert machine.run(["echo", '{"a": [1]}']).json() == {"a": [1]}
+        with pytest.raises(ValueError, match="Expecting") as error:
+            machine.run(["sh", "-c", "echo none; echo why >&2"]).json()
+        assert error.value.__notes__ == ["stdout:\nnone", "stderr:\nwhy"]
+
+    def test_a_failure_has_the_outputs(self, machine):
+        with pytest.raises(subprocess.CalledProcessError) as error:
+            machine.run(["sh", "-c", "echo out; echo err >&2; kill $$"], check=True)
+        assert error.value.returncode == -signal.SIGTERM
+        assert error.value.__notes__ == ["stdout:\nout", "stderr:\nerr"]
+
+    def test_a_command_that_does_not_exist(self, machine, tmp_path):
+        done = machine.run(["/missing"])
+        assert (done.returncode, done.stderr) == (127, "nvdimmfs: cannot run /missing: No such file or directory\n")
+        assert machine.run([tmp_path]).returncode == 126
+
+    def test_a_timeout_kills_all_of_it(self, machine, tag):
+        script = f"export {tag}; echo begun; (trap '' TERM HUP; sleep 1000) & setsid sleep 1000 & wait"
+        with pytest.raises(subprocess.TimeoutExpired) as error:
+            machine.run(["sh", "-c", script], timeout=1)
+        assert sandboxes.processes_with(tag) == []
+        assert error.value.cmd[0] == "sh"
+
+    def test_an_interrupt_kills_all_of_it(self, machine, tag):
+        main = threading.main_thread().native_id
+
+        def interrupt():
+            sandboxes.wait_until(lambda: sandboxes.processes_with(tag))
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+        assert main == threading.get_native_id()
+        interrupter = threading.Thread(target=interrupt)
+        interrupter.start()
+        with pytest.raises(KeyboardInterrupt):
+            machine.run(["sh", "-c", f"export {tag}; sleep 1000 & wait"])
+        interrupter.join()
+        assert sandboxes.processes_with(tag) == []
+
+    def test_commands_from_several_threads(self, machine):
+        with ThreadPoolExecutor(4) as pool:
+            results = pool.map(lambda word: machine.run(["echo", word]).stdout, map(str, range(8)))
+        assert [*results] == [f"{number}\n" for number in range(8)]
+
+    @pytest.mark.parametrize("mistake", ["ls -l", b"ls", []])
+    def test_a_command_is_a_list(self, machine, mistake):
+        with pytest.raises(ValueError, match="list of words"):
+            machine.run(mistake)
+
+    def test_a_wrong_network_is_refused(self, machine):
+        with pytest.raises(ValueError, match="private or host"):
+            machine.run(["true"], net="none")
+
+    def test_a_shell_has_the_terminal_of_the_test(self):
+        """It is not that of this test, but of another process."""
+        script = f"""
+            import sys; sys.path.insert(0, {str(mounting.ROOT)!r})
+            from nvdimmfs.testing import Machine
+            with Machine(memmap="512M!4G") as machine:
+                print(machine.shell())
+        """.replace("\n            ", "\n")
+        done = mounting.command(
+            sys.executable,
+            "-c",
+            script,
+            env=mounting.environment() | {"SHELL": "/bin/sh"},
+            input="ls /sys/bus/nd/devices\nexit 4\n",
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines()[-1] == "4"
+        assert "region0" in done.stdout.splitlines()
