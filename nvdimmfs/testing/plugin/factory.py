@@ -9,7 +9,8 @@ from typing import Any
 
 import attrs
 
-from nvdimmfs.testing.engine import AnyPath, Engine
+from nvdimmfs.testing.arguments import AnyPath
+from nvdimmfs.testing.engine import Engine
 from nvdimmfs.testing.plugin.marks import AnyMachine, Selection
 
 
