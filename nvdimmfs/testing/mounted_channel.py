@@ -62,7 +62,8 @@ class MountedChannel:
         self.fetch()
         with self._lock:
             if self._file >= 0:
-                os.close(self._file)
+                with contextlib.suppress(OSError):  # the machine's process may have ended
+                    os.close(self._file)
                 self._file = -1
 
     def fetch(self) -> None:

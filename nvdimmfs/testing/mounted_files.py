@@ -6,7 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import overload
 
@@ -144,7 +144,8 @@ class MountedFiles:
             try:
                 yield file
             finally:
-                os.close(file)
+                with suppress(OSError):  # the machine's process may have ended
+                    os.close(file)
 
 
 def _pieces(file: int, offset: int, size: int | None) -> Iterator[bytes]:

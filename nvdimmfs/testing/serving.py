@@ -19,7 +19,7 @@ from nvdimmfs.fuse.requirements import MountError, require_fuse
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.testing.errors import UnavailableError
 from nvdimmfs.warm.call import CallError
-from nvdimmfs.warm.template import ForkedProcess, Template, TemplateError
+from nvdimmfs.warm.template import ForkedProcess, Template, TemplateEndedError, TemplateError
 
 #: How long the process may take to unmount and exit, in seconds; afterwards it is killed.
 _LONGEST_END = 30.0
@@ -57,11 +57,17 @@ class Serving:
         """
         try:
             require_fuse()
-            template = shared_template()
-            path = Path(tempfile.mkdtemp(prefix="machine-", dir=template.directory))
-            return cls(path, template, _mounted(template, path, description, media))
+            try:
+                return cls._forked(shared_template(), description, media)
+            except TemplateEndedError:  # it was killed
+                return cls._forked(shared_template(), description, media)
         except (MountError, TemplateError) as error:
             raise UnavailableError(f"mount: {error}") from None
+
+    @classmethod
+    def _forked(cls, template: Template, description: MachineDescription, media: Path | None) -> Self:
+        path = Path(tempfile.mkdtemp(prefix="machine-", dir=template.directory))
+        return cls(path, template, _mounted(template, path, description, media))
 
     @property
     def is_owned(self) -> bool:

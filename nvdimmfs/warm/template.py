@@ -7,6 +7,7 @@ trust each other, so calls are pickled.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import pickle
@@ -20,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
+from nvdimmfs.errors import REMEDIES
 from nvdimmfs.warm.call import FAILURE, READY, CallError, Work
 
 RequestT = TypeVar("RequestT")
@@ -39,6 +41,10 @@ _LONGEST_REPORT = 1 << 16
 
 class TemplateError(Exception):
     """The template has ended, or cannot be started.  The message is one line."""
+
+
+class TemplateEndedError(TemplateError):
+    """The template has ended, which is noticed when it is called."""
 
 
 class ForkedProcess:
@@ -185,31 +191,49 @@ class Template:
             clean: called in another forked process when this one has ended in any way but by returning.
 
         Raises:
-            TemplateError: the template has ended, or belongs to another process.
+            TemplateEndedError: the template has ended.
+            TemplateError: the template cannot start a process, or belongs to another process.
         """
         if os.getpid() != self._owner:
             raise TemplateError("the template belongs to the process that has forked this one")
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        requests, pipe = os.pipe()
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as failure:
+            raise _refused(failure) from failure
+        requests = pipe = -1
         try:
             with theirs:
+                requests, pipe = os.pipe()
                 message = pickle.dumps((end_by, clean))
                 socket.send_fds(self._control, [message], [theirs.fileno(), requests, *files])
             os.close(requests)
             requests = -1
-            with contextlib.suppress(BrokenPipeError), os.fdopen(pipe, "wb") as stream:
+            stream, pipe = os.fdopen(pipe, "wb"), -1
+            with contextlib.suppress(BrokenPipeError), stream:
                 pickle.dump((work, request), stream)
             report, descriptors, _, _ = socket.recv_fds(ours, _LONGEST_REPORT, 1)
+        except (BrokenPipeError, ConnectionResetError) as failure:
+            ours.close()
+            raise self._ended() from failure
         except OSError as failure:
             ours.close()
-            raise TemplateError(f"the template process has ended: {failure.strerror}") from failure
+            raise _refused(failure) from failure
         finally:
-            if requests >= 0:
-                os.close(requests)
+            for end in (requests, pipe):
+                if end >= 0:
+                    os.close(end)
         if not descriptors:
             ours.close()
-            raise TemplateError(report.decode(errors="replace") or "the template process has ended")
+            if report.isdigit():  # there was no descriptor for it left
+                os.kill(int(report), end_by)
+                raise _refused(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+            raise TemplateError(report.decode(errors="replace")) if report else self._ended()
         return ForkedProcess(int(report), descriptors[0], ours)
+
+    def _ended(self) -> TemplateEndedError:
+        """The error for a call of a template that has ended, which is not usable any more then."""
+        self.close()
+        return TemplateEndedError("the template process has ended")
 
     def close(self) -> None:
         """End all forked processes, and the template."""
@@ -227,3 +251,9 @@ class Template:
         """In a process that has forked from the owner: the template is not its child."""
         if self._process.returncode is None:
             self._process.returncode = 0
+
+
+def _refused(failure: OSError) -> TemplateError:
+    """The error for a limit of the host that a call has met."""
+    remedy = REMEDIES.get(failure.errno or 0)
+    return TemplateError(f"cannot start a process: {failure.strerror}{f'; {remedy}' if remedy else ''}")
