@@ -34,6 +34,7 @@ COMMANDS = (
     Command("run", "nvdimmfs.cli.run", "run a command that finds a machine with persistent memory in /sys and /dev"),
     Command("doctor", "nvdimmfs.cli.doctor", "check what this host supports, and how to improve it"),
     Command("show", "nvdimmfs.cli.show", "draw the layout of a mounted machine's persistent memory"),
+    Command("trace", "nvdimmfs.cli.trace", "print what programs ask of a mounted machine, and what its kernel does"),
     Command("dump", "nvdimmfs.cli.dump", "write what belongs to libnvdimm in a mount or in /sys as text"),
     Command("diff", "nvdimmfs.cli.diff", "report in words what differs between two mounts, dumps or /sys"),
     Command("save", "nvdimmfs.cli.save", "save a mounted machine with its persistent memory in a file"),

@@ -102,6 +102,32 @@ MANUALS = {
         ),
         see_also=("nvdimmfs-umount(1)", "nvdimmfs-machine(1)", "nvdimmfs-show(1)", "nvdimmfs-run(1)"),
     ),
+    "nvdimmfs trace": Manual(
+        details="""
+        Each call is a line, in the form of strace(1): the time on the host and on the machine's clock, the process,
+        the call with its bytes, the answer and its reason. What the kernel did because of it follows, indented.
+
+        A machine records only when it is asked to: by --follow, as long as the command runs; or from the moment at
+        which `on` was written to the file below. It keeps the last 10000 lines.
+        """,
+        exit_statuses=(
+            Entry("0", "The trace was printed; with --follow, the machine has ended."),
+            *COMMON_STATUSES[1:],
+        ),
+        examples=(
+            Example("nvdimmfs trace DIR --follow", "Print what happens from now on."),
+            Example("nvdimmfs trace DIR --follow --only writes,ioctls", "Writes and ioctls alone."),
+            Example("nvdimmfs trace DIR --only refused --json", "The refused calls that are kept, for programs."),
+        ),
+        files=(
+            Entry(
+                "DIR/sys/kernel/debug/nvdimmfs/trace",
+                "The trace as text; `trace.jsonl` beside it has JSON Lines. `on`, `off`, `clear` and `size N` can be "
+                "written to either.",
+            ),
+        ),
+        see_also=("nvdimmfs-mount(1)", "nvdimmfs-run(1)", "strace(1)"),
+    ),
     "nvdimmfs save": Manual(
         details="""
         The file has what would survive a power cycle: the machine file, with DIMMs that were plugged in, and all

@@ -12,7 +12,8 @@ import enum
 import heapq
 import time
 from collections.abc import Callable, Iterator
-from typing import ClassVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import ClassVar, Protocol
 
 from attrs import define, field
 
@@ -57,6 +58,13 @@ class Event:
         self.is_cancelled = True
 
 
+class WorkTracer(Protocol):
+    """Records work that is due."""
+
+    def work(self, event: Event) -> AbstractContextManager[None]:
+        """The work of an event is done in this context."""
+
+
 def _ignore() -> None:
     """Do nothing."""
 
@@ -70,10 +78,11 @@ class Clock:
         mode: how it advances.
         is_booting: user space does not run yet, and no act counts as its.
         earlier: called when an event is scheduled that is due before all others.
+        tracer: records the work that is done; None while none is recorded.
     """
 
     #: Not part of a snapshot.
-    UNSAVED: ClassVar[frozenset[str]] = frozenset({"earlier", "_host"})
+    UNSAVED: ClassVar[frozenset[str]] = frozenset({"earlier", "tracer", "_host"})
 
     def __init__(
         self,
@@ -93,6 +102,7 @@ class Clock:
         self.is_booting = False
         self._is_uncounted = False
         self.earlier: Callable[[], None] = _ignore
+        self.tracer: WorkTracer | None = None
         self._host = host
         self._after_event = after_event
         self._events: list[Event] = []
@@ -236,7 +246,8 @@ class Clock:
         while (due := self.next_due) is not None and due <= end:
             self._handled = heapq.heappop(self._events)
             try:
-                self._handled.work()
-                self._after_event()
+                with nullcontext() if self.tracer is None else self.tracer.work(self._handled):
+                    self._handled.work()
+                    self._after_event()
             finally:
                 self._handled = None

@@ -14,6 +14,7 @@ from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action, synthesize
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, Directory
+from nvdimmfs.traces.effects import DeviceAdded, DeviceRemoved
 
 
 class BusType(Protocol):
@@ -164,6 +165,8 @@ class Device:
             self.parent.children[self] = None
         self._create_files(self._directory)
         self._create_links(self._directory)
+        if (trace := self.system.trace) is not None:
+            trace.report(DeviceAdded(self._directory.path))
         self.send_uevent(Action.ADD)
         if self.bus:
             self.bus.device_added(self)
@@ -199,6 +202,8 @@ class Device:
         self._remove_links()
         if self.bus:
             self.bus.device_removed(self)
+        if (trace := self.system.trace) is not None:
+            trace.report(DeviceRemoved(self.directory.path))
         self.send_uevent(Action.REMOVE)
         self._remove_directory()
         self._directory = None

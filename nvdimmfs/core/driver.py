@@ -15,6 +15,7 @@ from nvdimmfs.core.uevent import Action, synthesize
 from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.kernels.races import BIND_UEVENT, FirstUevent
 from nvdimmfs.kernfs import Directory
+from nvdimmfs.traces.effects import Unbound
 
 log = logging.getLogger(__name__)
 
@@ -205,6 +206,13 @@ class Bus:
             raise KernelError(errno.EBUSY, f"{device.name} is bound to {device.driver.name}")
         if device.directory.is_detached:
             raise KernelError(errno.ENOENT, f"{device.name} has no directory for a link to its driver")
+        if (trace := self.system.trace) is None:
+            self._bind(driver, device)
+            return
+        with trace.probe(driver.name, device.name):
+            self._bind(driver, device)
+
+    def _bind(self, driver: Driver, device: Device) -> None:
         mark, queued = device.managed_mark, self.system.queued
         self._link(driver, device)
         try:
@@ -224,6 +232,8 @@ class Bus:
         device.release_managed()
         del driver.devices[device]
         self._unlink(driver, device)
+        if (trace := self.system.trace) is not None:
+            trace.report(Unbound(driver.name, device.name))
         self._send_uevent(device, Action.UNBIND)
 
     def member(self, name: str) -> Device | None:

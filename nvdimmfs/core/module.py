@@ -21,6 +21,7 @@ from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import synthesize
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Directory
+from nvdimmfs.traces.effects import ModuleLoaded, ModuleUnloaded
 
 
 class Module:
@@ -192,6 +193,8 @@ class Modules:
             module.unload()
             raise
         self.loaded[name] = module
+        if (trace := self._system.trace) is not None:
+            trace.report(ModuleLoaded(name))
         module.kobject.announce_add()
         self._system.end_write()
 
@@ -210,6 +213,8 @@ class Modules:
             with self._system.transaction():
                 module.unload()
                 del self.loaded[name]
+            if (trace := self._system.trace) is not None:
+                trace.report(ModuleUnloaded(name))
         finally:  # the host may refuse the end of the transaction; the module is gone all the same
             self._system.end_write()
 

@@ -10,10 +10,12 @@ from typing import ClassVar
 from nvdimmfs.core.clock import Clock, ClockMode
 from nvdimmfs.core.device_number import DeviceNumber, Numbered
 from nvdimmfs.core.keyring import Keyring, NoKeys
+from nvdimmfs.core.trace import TraceRecorder
 from nvdimmfs.core.uevent import Action, Uevent, UeventListener
 from nvdimmfs.kernels.durations import WRITE
 from nvdimmfs.kernels.kernel import KERNEL_6_1, Kernel
 from nvdimmfs.kernfs import Directory, Tree
+from nvdimmfs.traces.effects import UeventSent
 
 
 class System:
@@ -33,10 +35,14 @@ class System:
         clock: the machine's clock, with the events that are due later.
         writes: the number of writes to attributes so far.
         transaction: makes a context whose writes to media survive the end of this process together or not at all.
+        recorder: keeps the trace, while it is recorded and afterwards.
+        trace: the same while it is recorded, else None: what is not recorded costs this test.
     """
 
     #: Not part of a snapshot.
-    UNSAVED: ClassVar[frozenset[str]] = frozenset({"keyring", "_uevent_listeners"})
+    UNSAVED: ClassVar[frozenset[str]] = frozenset(
+        {"keyring", "trace", "_is_traced", "_trace_followers", "_uevent_listeners"}
+    )
 
     def __init__(self, kernel: Kernel = KERNEL_6_1, clock: ClockMode = ClockMode.REAL) -> None:
         self.kernel = kernel
@@ -59,6 +65,34 @@ class System:
         self.keyring: Keyring = NoKeys()
         self._uevent_listeners: list[UeventListener] = []
         self._uevent_sequence = 0
+        self.recorder = TraceRecorder(self.clock, self.tree)
+        self.trace: TraceRecorder | None = None
+        self._is_traced = False
+        self._trace_followers = 0
+
+    def start_trace(self) -> None:
+        """Record calls and what happens because of them, from now on."""
+        self._is_traced = True
+        self._switch_trace()
+
+    def stop_trace(self) -> None:
+        """Record nothing any more, unless someone follows the trace; what was recorded is kept."""
+        self._is_traced = False
+        self._switch_trace()
+
+    def follow_trace(self) -> None:
+        """Record as long as someone follows the trace."""
+        self._trace_followers += 1
+        self._switch_trace()
+
+    def unfollow_trace(self) -> None:
+        """Someone follows the trace no longer."""
+        self._trace_followers -= 1
+        self._switch_trace()
+
+    def _switch_trace(self) -> None:
+        recorder = self.recorder if self._is_traced or self._trace_followers else None
+        self.trace = self.tree.tracer = self.clock.tracer = recorder
 
     def directory(self, path: str) -> Directory:
         """The directory at a path below /sys; missing directories are created."""
@@ -115,8 +149,8 @@ class System:
         self._uevent_listeners.remove(listener)
 
     def count_unheard_uevent(self, count: int = 1) -> bool:
-        """Count uevents without composing them, if there is no listener.  False when there is one."""
-        if self._uevent_listeners:
+        """Count uevents without composing them, if there is no listener.  False when there is one, or a trace."""
+        if self._uevent_listeners or self.trace is not None:
             return False
         self._uevent_sequence += count
         return True
@@ -127,6 +161,8 @@ class System:
         if not event.fits:
             return False
         self._uevent_sequence += 1
+        if self.trace is not None:
+            self.trace.report(UeventSent(action.value, devpath, subsystem, event.sequence))
         for listener in self._uevent_listeners:
             listener.uevent(event)
         return True

@@ -65,9 +65,13 @@ class Btt:
         nlba: sectors.
         arenas: its arenas, in order.
         initial_offset: bytes of the namespace before the first arena.
+        is_new: its metadata was written now, instead of being found.
     """
 
-    def __init__(self, media: Media, arenas: list[Arena], sector_size: int, initial_offset: int) -> None:
+    def __init__(
+        self, media: Media, arenas: list[Arena], sector_size: int, initial_offset: int, *, is_new: bool
+    ) -> None:
+        self.is_new = is_new
         self._media = media
         self.arenas = arenas
         self.initial_offset = initial_offset
@@ -97,11 +101,12 @@ class Btt:
         """
         namespace = NamespaceIO(media, config.version.initial_offset, badblocks)
         arenas = _discover(namespace, config)
-        if arenas is None and config.read_only:
+        is_new = arenas is None
+        if is_new and config.read_only:
             raise KernelError(errno.ENOMEM, "the region is read-only and holds no BTT")
         if arenas is None:
             arenas = _create(namespace, config)
-        return cls(media, arenas, sector_size_of(config.lbasize), config.version.initial_offset)
+        return cls(media, arenas, sector_size_of(config.lbasize), config.version.initial_offset, is_new=is_new)
 
     @property
     def size(self) -> int:

@@ -18,6 +18,7 @@ from nvdimmfs.drivers.btt import Btt, BttConfig
 from nvdimmfs.drivers.btt_debugfs import show_arenas
 from nvdimmfs.drivers.pagemap import map_pages, pfn_pagemap, raw_pagemap
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE
 from nvdimmfs.kernfs import Directory
 from nvdimmfs.media.base import MediaWindow
 from nvdimmfs.nd.btt import BttDevice, btt_version
@@ -29,6 +30,7 @@ from nvdimmfs.nd.namespace_io import NamespaceBadblocks
 from nvdimmfs.nd.pfn import PfnDevice
 from nvdimmfs.nd.probe import common_probe, detect, require_info_blocks, reserve
 from nvdimmfs.nd.region import RegionDevice
+from nvdimmfs.traces.effects import InfoBlockWritten
 from nvdimmfs.units import PAGE_SIZE, Range
 
 #: The limits that the driver declares, by whether the memory is mapped with struct page.
@@ -182,6 +184,7 @@ class NdPmemDriver(NdDriver):
         )
         badblocks = NamespaceBadblocks(namespace)
         data = Btt.attach(namespace.media, config, badblocks)
+        _report_info_blocks(btt, namespace, data)
         btt.size = data.size
         limits = QueueLimits(logical_block_size=data.sector_size, physical_block_size=data.sector_size)
         disk = Disk(self._layer, namespace.disk_name, btt, data, limits, None)
@@ -201,6 +204,16 @@ class NdPmemDriver(NdDriver):
             disk.unregister()
 
         device.manage(remove)
+
+
+def _report_info_blocks(btt: BttDevice, namespace: NamespaceDevice, data: Btt) -> None:
+    """Report the info blocks of a new BTT to the trace: two for each arena, in the order in which they were written."""
+    trace = btt.system.trace
+    if trace is None or not data.is_new:
+        return
+    for layout in data.layouts:
+        for offset in (layout.info2off, layout.infooff):
+            trace.report(InfoBlockWritten(btt.name, namespace.name, data.initial_offset + offset, INFO_BLOCK_SIZE))
 
 
 def _region_of(device: NdDevice) -> RegionDevice:

@@ -8,6 +8,7 @@ from nvdimmfs.mm.memremap import DevPagemap, MemoryType
 from nvdimmfs.mm.pfn_layout import PfnLayout, altmap_for
 from nvdimmfs.nd.namespace import NamespaceDevice
 from nvdimmfs.nd.pfn import PageMapPersonality
+from nvdimmfs.traces.effects import PagesRegistered, PagesRemoved
 from nvdimmfs.units import PAGE_SHIFT, PAGE_SIZE, Range
 
 
@@ -35,8 +36,15 @@ def for_device_dax(pagemap: DevPagemap, align: int) -> None:
 def map_pages(device: Device, memory: Memory, pagemap: DevPagemap, node: int) -> None:
     """Register a page map while the device is bound; errors as `Memory.memremap_pages`."""
     memory.memremap_pages(pagemap, node)
+    if (trace := device.system.trace) is not None:
+        memmap = "RAM" if pagemap.altmap is None else "media"
+        for each in pagemap.ranges:
+            trace.report(PagesRegistered(device.name, each.start, each.end, memmap))
 
     def unmap() -> None:
         memory.memunmap_pages(pagemap)
+        if (trace := device.system.trace) is not None:
+            for each in pagemap.ranges:
+                trace.report(PagesRemoved(device.name, each.start, each.end))
 
     device.manage(unmap)

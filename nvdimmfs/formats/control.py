@@ -54,6 +54,7 @@ class Ioctl(Message):
         argument: the address that the caller passed.
         writable: whether the file was opened for writing.
         privileged: whether the caller has CAP_SYS_ADMIN.
+        thread: the id of the calling thread, for the trace.
     """
 
     kind: str
@@ -63,6 +64,7 @@ class Ioctl(Message):
     argument: int
     writable: bool
     privileged: bool
+    thread: int = 0
 
 
 @attrs.frozen
@@ -95,16 +97,18 @@ class Fault(Message):
 
 @attrs.frozen
 class Load(Message):
-    """Load a module."""
+    """A thread loads a module."""
 
     name: str
+    thread: int = 0
 
 
 @attrs.frozen
 class Unload(Message):
-    """Unload a module."""
+    """A thread unloads a module."""
 
     name: str
+    thread: int = 0
 
 
 @attrs.frozen

@@ -35,6 +35,7 @@ from nvdimmfs.fuse.handler import fuse_handler
 from nvdimmfs.fuse.inode import BLOCK_SIZE, CACHE_TIMEOUT, Inodes
 from nvdimmfs.fuse.kernel_cache import CacheInvalidator, FuseInvalidator, KernelCache
 from nvdimmfs.fuse.leaving_disks import LeavingDisks
+from nvdimmfs.fuse.peers import Callers, ProcFolder
 from nvdimmfs.fuse.pollers import Pollers
 from nvdimmfs.fuse.sessions import Sessions
 from nvdimmfs.fuse.timekeeping import Clock, NoClock, Timekeeper
@@ -49,6 +50,7 @@ from nvdimmfs.kernfs.open_file import (
     OpenFile,
     open_node,
 )
+from nvdimmfs.kernfs.traced_calls import traced_open, traced_poll, traced_read, traced_sync, traced_write
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +100,10 @@ class Operations(pyfuse3.Operations):
         self.inodes = Inodes(tree, CACHE_TIMEOUT if cache else 0.0)
         self._refusals = tree.refusals
         self.kernel_cache = KernelCache(self.inodes, invalidator or FuseInvalidator())
-        self.sessions = Sessions()
+        self._tree = tree
+        proc = ProcFolder()
+        self.sessions = Sessions(proc)
+        tree.caller_of = Callers(proc).of_thread
         self.bugs: list[Exception] | None = [] if strict else None
         self._leaving = LeavingDisks(self.sessions)
         self.timekeeper = Timekeeper(clock or NoClock(), self.kernel_cache, self._leaving.request_begins, self._report)
@@ -300,7 +305,10 @@ class Operations(pyfuse3.Operations):
         """O_TRUNC updates mtime, and truncates nothing."""
         target = self.inodes.reached(inode)
         try:
-            opened = open_node(target.node, flags)
+            if (tracer := self._tree.tracer) is None:
+                opened = open_node(target.node, flags)
+            else:
+                opened = traced_open(tracer, target.node, flags, ctx.pid)
         except KernelError as refusal:
             self._refusals.report(refusal, "open", target.node.path, thread=ctx.pid)
             raise
@@ -317,7 +325,9 @@ class Operations(pyfuse3.Operations):
     def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         opened = self._files[fh]
         try:
-            return opened.read(off, size)
+            if (tracer := self._tree.tracer) is None:
+                return opened.read(off, size)
+            return traced_read(tracer, opened, off, size)
         except (KernelError, OSError) as refusal:
             self._refusals.report(refusal, "read", opened.node.path, thread=opened.opener)
             raise
@@ -336,7 +346,9 @@ class Operations(pyfuse3.Operations):
     def _write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         opened = self._files[fh]
         try:
-            return self._write_to(opened, off, buf)
+            if (tracer := self._tree.tracer) is None:
+                return self._write_to(opened, off, buf)
+            return traced_write(tracer, opened, off, buf, lambda offset, data: self._write_to(opened, offset, data))
         except (KernelError, OSError) as refusal:
             self._refusals.report(refusal, "write", opened.node.path, thread=opened.opener, data=buf)
             raise
@@ -371,10 +383,12 @@ class Operations(pyfuse3.Operations):
     @fuse_handler
     def fsync(self, fh: FileHandleT, datasync: bool) -> None:
         opened = self._files[fh]
-        if isinstance(opened, OpenBinaryFile) and self._leaving.accepts(opened.node):
-            opened.sync_late()
+        is_late = isinstance(opened, OpenBinaryFile) and self._leaving.accepts(opened.node)
+        sync = opened.sync_late if isinstance(opened, OpenBinaryFile) and is_late else opened.sync
+        if (tracer := self._tree.tracer) is None:
+            sync()
         else:
-            opened.sync()
+            traced_sync(tracer, opened, sync)
 
     @fuse_handler
     def release(self, fh: FileHandleT) -> None:
@@ -398,6 +412,11 @@ class Operations(pyfuse3.Operations):
         With a handle, the process waits if it is interested only in notifications; FUSE does not pass its events on.
         """
         opened = self._files[fh]
+        if (tracer := self._tree.tracer) is None:
+            return self._poll(inode, fh, opened, poll_handle)
+        return traced_poll(tracer, opened, ctx.pid, lambda: self._poll(inode, fh, opened, poll_handle))
+
+    def _poll(self, inode: InodeT, fh: FileHandleT, opened: OpenFile, poll_handle: PollHandle | None) -> int:
         if poll_handle is not None:
             self._pollers.add(inode, fh, poll_handle)
             if isinstance(opened, OpenAttribute):

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from nvdimmfs.kernfs import Caller
+
 #: Lines of /proc/PID/task/TID/status of which one changes whenever the thread runs (fs/proc/array.c, Linux 6.1).
 _RUNS = re.compile(r"^(?:State|(?:non)?voluntary_ctxt_switches):.*$", re.MULTILINE)
 
@@ -15,6 +17,16 @@ _AT_WORK = re.compile(r"^State:\s*[RD]", re.MULTILINE)
 
 #: A thread that a signal or a debugger has stopped.
 _STOPPED = re.compile(r"^State:\s*[Tt]", re.MULTILINE)
+
+#: The name and the process of a thread in /proc/TID/status.  The file is searched as bytes: text also ends a line at a
+#: carriage return, which a name may contain.
+_IDENTITY = re.compile(rb"^Name:\t(?P<name>[^\n]*)\n(?:.*\n)*?Tgid:\t(?P<process>\d+)\n")
+
+#: What the kernel escapes in a name (proc_task_name, fs/proc/array.c, Linux 6.1).
+_ESCAPED = re.compile(rb"\\([n\\])")
+
+#: How many callers are remembered.
+_MOST_CALLERS = 256
 
 
 class Look(NamedTuple):
@@ -57,6 +69,22 @@ class ProcFolder:
         except OSError:
             return Look("")
 
+    def caller(self, thread: int) -> Caller:
+        """The process that a thread belongs to, with the thread's name; nothing is known of one that has ended.
+
+        Args:
+            thread: as for `look_at`.
+        """
+        try:
+            status = os.open(f"{thread}/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._descriptor)
+            with os.fdopen(status, "rb") as file:
+                found = _IDENTITY.search(file.read())
+        except OSError:
+            found = None
+        if not found:
+            return Caller(thread or None)
+        return Caller(int(found["process"]), _unescaped(found["name"]))
+
     def _statuses(self, thread: int) -> Iterator[str]:
         tasks = os.open(f"{thread}/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._descriptor)
         try:
@@ -66,3 +94,25 @@ class ProcFolder:
                     yield from _RUNS.findall(file.read())
         finally:
             os.close(tasks)
+
+
+class Callers:
+    """The processes that call, each looked up when it calls for the first time; the last ones are remembered."""
+
+    def __init__(self, proc: ProcFolder) -> None:
+        self._proc = proc
+        self._known: dict[int, Caller] = {}
+
+    def of_thread(self, thread: int) -> Caller:
+        """The process that a thread belongs to."""
+        caller = self._known.pop(thread, None) or self._proc.caller(thread)
+        self._known[thread] = caller
+        if len(self._known) > _MOST_CALLERS:
+            del self._known[next(iter(self._known))]
+        return caller
+
+
+def _unescaped(name: bytes) -> str:
+    """A name as /proc/PID/status has it, as text; what is not UTF-8 becomes surrogates."""
+    text = _ESCAPED.sub(lambda match: b"\n" if match[1] == b"n" else b"\\", name)
+    return text.decode(errors="surrogateescape")

@@ -74,11 +74,11 @@ class _Watch:
 
 
 class Sessions:
-    """The sessions of all open channels."""
+    """The sessions of all open channels; `proc` shows the processes that opened them."""
 
-    def __init__(self) -> None:
+    def __init__(self, proc: ProcFolder) -> None:
         self._open: list[_Connection] = []
-        self._proc = ProcFolder()
+        self._proc = proc
         self._bytes_written = 0
         self._progress = trio.lowlevel.ParkingLot()
         self._stopped = False

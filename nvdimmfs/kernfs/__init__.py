@@ -25,6 +25,7 @@ from nvdimmfs.kernfs.node import (
     subtree,
 )
 from nvdimmfs.kernfs.refusal import Refusal
+from nvdimmfs.kernfs.tracer import Caller, TracedCall, Tracer
 
 __all__ = [
     "ATTRIBUTE_SIZE",
@@ -32,6 +33,7 @@ __all__ = [
     "AttributeOps",
     "BinaryFile",
     "Bytes",
+    "Caller",
     "Channel",
     "Contents",
     "Directory",
@@ -49,6 +51,8 @@ __all__ = [
     "Refusal",
     "Session",
     "Symlink",
+    "TracedCall",
+    "Tracer",
     "Tree",
     "TreeCheckpoint",
     "TreeListener",

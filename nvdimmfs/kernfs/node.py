@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import itertools
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import ClassVar, Generic, Protocol, TypeVar, cast
 
 import attrs
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs.refusal import Refusals
+from nvdimmfs.kernfs.tracer import Caller, Tracer
 
 #: st_size of every attribute, whatever its content: one page (fs/sysfs/file.c, Linux 6.1).
 ATTRIBUTE_SIZE = 4096
@@ -654,15 +655,19 @@ class Tree:
     Attributes:
         listeners: receive every change.
         refusals: passes on which requests are refused.
+        tracer: records calls on the files; None while none are recorded, so that they cost no more than this test.
+        caller_of: looks up the process that a thread belongs to, by the thread's id; a front end sets it.
     """
 
     #: Not part of a snapshot.
-    UNSAVED: ClassVar[frozenset[str]] = frozenset({"_inos", "listeners", "refusals"})
+    UNSAVED: ClassVar[frozenset[str]] = frozenset({"_inos", "caller_of", "listeners", "refusals", "tracer"})
 
     def __init__(self) -> None:
         self._inos = itertools.count(1)
         self.listeners: list[TreeListener] = []
         self.refusals = Refusals()
+        self.tracer: Tracer | None = None
+        self.caller_of: Callable[[int], Caller] = Caller
         self.root = Directory("")
         self.root.tree = self
         self.root._ino = self.next_ino()

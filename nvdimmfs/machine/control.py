@@ -9,6 +9,7 @@ import errno
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.ioctl import block_ioctl
@@ -21,10 +22,14 @@ from nvdimmfs.core.uevent import Action, Uevent
 from nvdimmfs.core.user_memory import CopyIn, CopyOut, IoctlSteps
 from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.formats import control
+from nvdimmfs.formats.block_requests import REQUEST_NAMES
 from nvdimmfs.formats.control import Message
+from nvdimmfs.formats.ndctl import BusCommand, DimmCommand
 from nvdimmfs.kernfs import Channel, Directory, Node
 from nvdimmfs.machine.listener import Listener
+from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
+from nvdimmfs.traces.event import Op
 
 #: Bytes of the caller's memory in one message; encoded in base64 they must fit into one FUSE request.
 PIECE = 1 << 16
@@ -100,11 +105,13 @@ class ControlSession:
                 return self._ioctl.copied(data)
             case control.Fault() if self._ioctl:
                 return self._ioctl.fault()
-            case control.Load(name):
-                self._modules.load(name)
+            case control.Load(name, thread):
+                with traced_module_call(self._system, Op.LOAD, name, thread):
+                    self._modules.load(name)
                 return control.Result(0)
-            case control.Unload(name):
-                self._modules.unload(name)
+            case control.Unload(name, thread):
+                with traced_module_call(self._system, Op.UNLOAD, name, thread):
+                    self._modules.unload(name)
                 return control.Result(0)
             case control.Renumber():
                 self._renumber(request)
@@ -126,9 +133,18 @@ class ControlSession:
 
     def _conversation(self, call: control.Ioctl) -> IoctlSteps:
         """Start an ioctl.  ENODEV for a device that was removed, and the errors of `device_ioctl`."""
-        device = self._device(DeviceNumber(call.kind, call.major, call.minor))
-        self._device_name = device.name
-        return device_ioctl(device, call.request, call.argument, writable=call.writable, privileged=call.privileged)
+        number = DeviceNumber(call.kind, call.major, call.minor)
+        device = self._system.numbered.get(number)
+        self._device_name = "" if device is None else device.name
+        return traced_ioctl(
+            self._system,
+            number,
+            call.request,
+            call.argument,
+            thread=call.thread,
+            writable=call.writable,
+            privileged=call.privileged,
+        )
 
     def _renumber(self, request: control.Renumber) -> None:
         device = self._device(DeviceNumber(request.kind, request.major, request.minor))
@@ -152,6 +168,58 @@ def _found(found: tuple[DeviceNumber, Numbered] | None) -> Message:
         raise KernelError(errno.ENOENT, "there is no such device")
     number, _ = found
     return control.Found(number.kind, number.major, number.minor)
+
+
+def traced_module_call(system: System, op: Op, module: str, thread: int) -> AbstractContextManager[object]:
+    """A context in which a thread loads or unloads a module; the call is recorded in the trace if there is one."""
+    if (trace := system.trace) is None:
+        return nullcontext()
+    return trace.module_call(op, f"/sys/module/{module}", thread)
+
+
+def traced_ioctl(
+    system: System,
+    number: DeviceNumber,
+    request: int,
+    argument: int,
+    *,
+    thread: int,
+    writable: bool,
+    privileged: bool,
+) -> IoctlSteps:
+    """As `device_ioctl` on the device with a number, recorded in the trace if there is one.  ENODEV without a device.
+
+    Args:
+        system: the device's system.
+        number: the device's number.
+        request: as for `device_ioctl`, as are the next ones.
+        argument: as there.
+        writable: as there.
+        privileged: as there.
+        thread: the id of the calling thread.
+    """
+    device = system.numbered.get(number)
+
+    def start() -> IoctlSteps:
+        if device is None:
+            raise KernelError(errno.ENODEV, f"no {number.kind} device {number}")
+        return device_ioctl(device, request, argument, writable=writable, privileged=privileged)
+
+    if (trace := system.trace) is None:
+        return start()
+    path = f"/dev/{device.name if device else f'{number.kind}/{number}'}"
+    return trace.ioctl(path, thread, _request_text(device, request), start)
+
+
+def _request_text(device: Numbered | None, request: int) -> str:
+    """The number of an ioctl, with its name where it has one."""
+    target = ioctl_target(device)
+    if target is None:
+        name = REQUEST_NAMES.get(request)
+    else:
+        commands = DimmCommand if isinstance(target, DimmDevice) else BusCommand
+        name = next((command.name for command in commands if command == request & 0xFF), None)
+    return f"{name} ({request:#x})" if name else f"{request:#x}"
 
 
 def device_ioctl(device: Numbered, request: int, argument: int, *, writable: bool, privileged: bool) -> IoctlSteps:

@@ -24,6 +24,7 @@ from nvdimmfs.machine.checkpoint import CheckpointError, Checkpoints
 from nvdimmfs.machine.control import ControlSession
 from nvdimmfs.machine.layout import layout_json
 from nvdimmfs.machine.persistent_memory import PersistentMemory
+from nvdimmfs.machine.trace_file import create_trace_files
 from nvdimmfs.machine_file.files import MachineFileError
 from nvdimmfs.media.base import MediaError
 from nvdimmfs.mm import describe
@@ -114,6 +115,7 @@ def create_debug_files(
     for name, file in DEBUG_FILES.items():
         folder.add(Attribute(name, file.permissions, file, debugger))
     modules = persistent_memory.modules
+    create_trace_files(system, folder)
     folder.add(Channel("control", 0o600, lambda channel: ControlSession(system, channel, modules)))
 
 

@@ -12,6 +12,7 @@ from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE
 from nvdimmfs.nd.identity import UuidCounts, UuidHolder
 from nvdimmfs.nd.namespace import Claimant, ClaimClass, NamespaceDevice
 from nvdimmfs.nd.region import RegionDevice
+from nvdimmfs.traces.effects import Claimed, Released
 
 #: The smallest namespace that can be claimed, bytes (SZ_16M in nd_namespace_store, drivers/nvdimm/claim.c, Linux 6.1).
 MIN_CLAIM_SIZE = 16 << 20
@@ -57,10 +58,14 @@ class Personality(UuidHolder, Claimant):
             raise KernelError(errno.EBUSY, f"{namespace.name} is claimed by {namespace.claim.name}")
         namespace.claim = self
         self.namespace = namespace
+        if (trace := self.system.trace) is not None:
+            trace.report(Claimed(self.name, namespace.name))
 
     def detach(self) -> None:
         """Release the claim, if there is one."""
         if self.namespace:
+            if (trace := self.system.trace) is not None:
+                trace.report(Released(self.name, self.namespace.name))
             self.namespace.claim = None
             self.namespace = None
 

@@ -11,6 +11,7 @@ import attrs
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
 from nvdimmfs.core.device_number import dimm_number
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.label import IndexBlock, NamespaceLabel
 from nvdimmfs.formats.ndctl import DimmCommand, command_mask
 from nvdimmfs.nd.bus import NvdimmBus
 from nvdimmfs.nd.command import Outcome
@@ -20,6 +21,7 @@ from nvdimmfs.nd.dpa import DpaSpace
 from nvdimmfs.nd.firmware_activation import DIMM_FIRMWARE_GROUP, DimmActivation
 from nvdimmfs.nd.label import LabelStorage, label_id
 from nvdimmfs.nd.security import DimmSecurity
+from nvdimmfs.traces.effects import LabelIndexWritten, LabelWritten
 
 
 @attrs.frozen
@@ -125,13 +127,23 @@ class DimmDevice(NdDevice):
         try:
             labels = DimmLabels(self.name, self._send)
             self.locked = labels.locked
-            return LabelStorage(labels)
+            return LabelStorage(labels, self)
         except KernelError as refusal:
             self.locked = self.locked or refusal.errno == errno.EACCES
             raise
 
     def _send(self, command: int, argument: bytearray) -> Outcome:
         return self.parent.control(self, command, argument)
+
+    def label_written(self, label: NamespaceLabel) -> None:
+        """Report a label to the trace."""
+        if (trace := self.system.trace) is not None:
+            trace.report(LabelWritten(self.name, label.slot, str(label.uuid)))
+
+    def index_written(self, which: int, block: IndexBlock) -> None:
+        """Report an index block to the trace."""
+        if (trace := self.system.trace) is not None:
+            trace.report(LabelIndexWritten(self.name, which, block.seq, block.nfree))
 
     @property
     def command_mask(self) -> int:

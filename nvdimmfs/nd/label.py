@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Protocol
 from uuid import UUID
 
 import attrs
@@ -36,6 +37,16 @@ def label_id(uuid: UUID) -> str:
     return f"pmem-{uuid}"
 
 
+class LabelObserver(Protocol):
+    """Learns what is written to a label area."""
+
+    def label_written(self, label: NamespaceLabel) -> None:
+        """A label was written to its slot."""
+
+    def index_written(self, which: int, block: IndexBlock) -> None:
+        """An index block was written to place `which`, 0 or 1."""
+
+
 class LabelStorage:
     """A bound DIMM's label area (struct nvdimm_drvdata).  The constructor only reads.
 
@@ -46,8 +57,9 @@ class LabelStorage:
         layout: the offsets in it.  Without a valid index block, those of the version that Linux will write.
     """
 
-    def __init__(self, media: Media) -> None:
+    def __init__(self, media: Media, observer: LabelObserver | None = None) -> None:
         self.media = media
+        self._observer = observer
         smallest = LabelAreaLayout.of(media.size, LABEL_SIZE_1_1)
         if not smallest.index_size:
             raise KernelError(errno.ENXIO, f"a label area of {media.size} bytes is too small for two labels")
@@ -128,8 +140,10 @@ class LabelStorage:
                 errno.ENXIO, f"a label area of {self.layout.config_size} bytes is too small for labels 1.2"
             )
         blocks = [initial_index(self.layout, which) for which in (0, 1)]
-        for offset, block in zip(self.layout.index_offsets, blocks, strict=True):
-            self.media.write(offset, block.to_bytes(self.layout.index_size))
+        for which, block in enumerate(blocks):
+            self.media.write(self.layout.index_offsets[which], block.to_bytes(self.layout.index_size))
+            if self._observer:
+                self._observer.index_written(which, block)
         self._current, self._index = 0, blocks[0]
         # Linux increments the number of the block that it will replace, which is the smaller one in a new area.
         self._staged_seq = blocks[1].seq
@@ -186,7 +200,10 @@ class LabelStorage:
             raise KernelError(errno.ENXIO, f"the label area has no {'free slot' if self._index else 'index'}")
         data = label.to_bytes(self.layout.label_size, slot)
         self.media.write(self.layout.slot_offset(slot), data)
-        return NamespaceLabel.from_bytes(data)
+        written = NamespaceLabel.from_bytes(data)
+        if self._observer:
+            self._observer.label_written(written)
+        return written
 
     def _write_index(self, nslot: int, free: int) -> None:
         """Replace the index block that is not current, and make it current (nd_label_write_index)."""
@@ -201,6 +218,8 @@ class LabelStorage:
             if self.media.read(index.myoff, len(data)) != data:
                 raise
         self._current, self._index, self._staged_seq = which, index, index.seq
+        if self._observer:
+            self._observer.index_written(which, index)
 
 
 class MappingLabels:

@@ -27,6 +27,7 @@ from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
 from nvdimmfs.nd.namespace_io import open_namespace_io, read_info_block
 from nvdimmfs.nd.region import RegionDevice, SeedKind
+from nvdimmfs.traces.effects import InfoBlockWritten
 from nvdimmfs.units import (
     ALIGNMENTS,
     PAGE_SIZE,
@@ -185,7 +186,10 @@ class PageMapPersonality(Personality):
         )
         self._clear_memmap_errors(namespace, layout)
         if rules.is_written:
-            namespace.media.write(INFO_BLOCK_OFFSET, block.trimmed().to_bytes())
+            data = block.trimmed().to_bytes()
+            namespace.media.write(INFO_BLOCK_OFFSET, data)
+            if (trace := self.system.trace) is not None:
+                trace.report(InfoBlockWritten(self.name, namespace.name, INFO_BLOCK_OFFSET, len(data)))
         return layout
 
     def _clear_memmap_errors(self, namespace: NamespaceDevice, layout: PfnLayout) -> None:

@@ -79,13 +79,13 @@ class ControlClient:
         with self._request_file() as file:
             return _result(ask_ioctl(file, call, memory))
 
-    def load(self, module: str) -> int:
-        """Load a module: 0, or a negative errno."""
-        return self._request(control.Load(module))
+    def load(self, module: str, thread: int) -> int:
+        """Load a module for a thread: 0, or a negative errno."""
+        return self._request(control.Load(module, thread))
 
-    def unload(self, module: str) -> int:
-        """Unload a module: 0, or a negative errno."""
-        return self._request(control.Unload(module))
+    def unload(self, module: str, thread: int) -> int:
+        """Unload a module for a thread: 0, or a negative errno."""
+        return self._request(control.Unload(module, thread))
 
     def renumber(self, kind: str, old: tuple[int, int], new: tuple[int, int]) -> int:
         """Give a device the number of its node: 0, or a negative errno."""

@@ -59,6 +59,7 @@ class IoctlSyscall:
             address,
             writable=file.is_writable,
             privileged=caller.has_capability(CAP_SYS_ADMIN),
+            thread=caller.thread,
         )
         if file.kind == "block" and call.request == BLKRRPART:
             if call.privileged and self._has_claimed_partitions(file.number):

@@ -47,7 +47,8 @@ class ModuleSyscalls:
     def delete_module(self, caller: CallingThread, arguments: tuple[int, ...]) -> int:
         """Unload a module.  EPERM, EFAULT, and the machine's refusals."""
         _require_capability(caller)
-        return self._client.unload(caller.read_string(arguments[0], _MODULE_NAME_LENGTH).decode("latin-1"))
+        name = caller.read_string(arguments[0], _MODULE_NAME_LENGTH).decode("latin-1")
+        return self._client.unload(name, caller.thread)
 
     def init_module(self, caller: CallingThread, arguments: tuple[int, ...]) -> int:
         """Load an image from memory.  EPERM, ENOEXEC for no valid image, ENOMEM, EFAULT, and the machine's refusals."""
@@ -85,7 +86,7 @@ class ModuleSyscalls:
             raise os_error(errno.ENOEXEC) from None
         if not (_LOADED / name).exists():  # the kernel refuses a loaded module before it reads the parameters
             caller.read_string(parameters, _LARGEST_IMAGE)
-        return self._client.load(name)
+        return self._client.load(name, caller.thread)
 
 
 def _require_capability(caller: CallingThread) -> None:

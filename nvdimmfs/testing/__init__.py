@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from nvdimmfs.testing.events import Events, Uevent
     from nvdimmfs.testing.machine import Machine
     from nvdimmfs.testing.refusals import Refusal, Refusals
+    from nvdimmfs.testing.trace import Trace, TraceView
     from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS
+    from nvdimmfs.traces.event import TraceEvent
 
 __all__ = [
     "ARGUMENT_ADDRESS",
@@ -32,24 +34,30 @@ __all__ = [
     "Pending",
     "Refusal",
     "Refusals",
+    "Trace",
+    "TraceEvent",
+    "TraceView",
     "Uevent",
     "UnavailableError",
 ]
 
 _MODULES = {
-    "ARGUMENT_ADDRESS": "user_memory",
-    "Checkpoint": "controls",
-    "Clock": "controls",
-    "CommandResult": "commands",
-    "Engine": "engine",
-    "Events": "events",
-    "Machine": "machine",
-    "Modules": "controls",
-    "Pending": "controls",
-    "Refusal": "refusals",
-    "Refusals": "refusals",
-    "Uevent": "events",
-    "UnavailableError": "errors",
+    "ARGUMENT_ADDRESS": "nvdimmfs.testing.user_memory",
+    "Checkpoint": "nvdimmfs.testing.controls",
+    "Clock": "nvdimmfs.testing.controls",
+    "CommandResult": "nvdimmfs.testing.commands",
+    "Engine": "nvdimmfs.testing.engine",
+    "Events": "nvdimmfs.testing.events",
+    "Machine": "nvdimmfs.testing.machine",
+    "Modules": "nvdimmfs.testing.controls",
+    "Pending": "nvdimmfs.testing.controls",
+    "Refusal": "nvdimmfs.testing.refusals",
+    "Refusals": "nvdimmfs.testing.refusals",
+    "Trace": "nvdimmfs.testing.trace",
+    "TraceEvent": "nvdimmfs.traces.event",
+    "TraceView": "nvdimmfs.testing.trace",
+    "Uevent": "nvdimmfs.testing.events",
+    "UnavailableError": "nvdimmfs.testing.errors",
 }
 
 
@@ -60,7 +68,7 @@ def __getattr__(name: str) -> object:
     module = _MODULES.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    return getattr(importlib.import_module(module), name)
 
 
 def __dir__() -> list[str]:

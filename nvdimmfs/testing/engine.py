@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import threading
@@ -12,17 +13,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, overload
 
-from nvdimmfs.core.device_number import Numbered
+from nvdimmfs.core.device_number import DeviceNumber
 from nvdimmfs.core.uevent import Uevent as SentUevent
 from nvdimmfs.dumps.difference import differences
 from nvdimmfs.dumps.dump import dump_of_machine, rows_of_machine
 from nvdimmfs.dumps.text import rows_of
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Directory, Node, Symlink
+from nvdimmfs.kernfs import Caller, Directory, Node, Symlink
 from nvdimmfs.kernfs.open_file import OpenChannel, OpenFile, file_size, link_count, open_node
 from nvdimmfs.kernfs.path import resolve
+from nvdimmfs.kernfs.traced_calls import traced_open, traced_read, traced_write
 from nvdimmfs.machine.checkpoint import CheckpointError
-from nvdimmfs.machine.control import device_ioctl, device_named
+from nvdimmfs.machine.control import device_named, traced_ioctl
 from nvdimmfs.machine.first_boot import NewMachineError
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.model import MachineDescription
@@ -32,6 +34,8 @@ from nvdimmfs.testing.engine_controls import EngineClock, EngineModules
 from nvdimmfs.testing.events import Events, Uevent
 from nvdimmfs.testing.refusals import as_os_error
 from nvdimmfs.testing.selection import described
+from nvdimmfs.testing.trace import Trace
+from nvdimmfs.testing.trace_source import RecorderSource
 from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS, UserMemory
 
 
@@ -53,6 +57,7 @@ class Engine:
         media: a folder that keeps the bytes of persistent memory in files; None keeps them in memory.
         clock: what advances the machine's clock: "real", "steps" or "manual".  None is what the machine file sets;
             where that is "real", it is "steps", so that results do not depend on the speed of the host.
+        trace: whether calls are recorded from the beginning; `trace.start()` begins later.
 
     Raises:
         ValueError: there is no such machine, it cannot exist, or `media` cannot be used.
@@ -61,6 +66,7 @@ class Engine:
         events: the uevents since the boot.
         clock: the machine's clock.
         modules: its modules.
+        trace: the calls so far, with their answers and effects.
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class Engine:
         kernel: str | None = None,
         media: AnyPath | None = None,
         clock: str | None = None,
+        trace: bool = True,
     ) -> None:
         description = described(machine, memmap=memmap, ram=ram, kernel=kernel, clock=clock)
         try:
@@ -83,7 +90,11 @@ class Engine:
         self._name = description.name
         self.events = Events()
         self.clock = Clock(EngineClock(self._machine.system.clock, self._turn))
-        self.modules = Modules(EngineModules(self._machine.persistent_memory.modules, self._turn))
+        self.modules = Modules(EngineModules(self._machine.persistent_memory.modules, self._machine.system, self._turn))
+        self.trace = Trace(RecorderSource(self._machine.system, self._turn))
+        self._machine.tree.caller_of = _this_process
+        if trace:
+            self._machine.system.start_trace()
         self._machine.system.clock.start()
         self._machine.system.listen(self)
 
@@ -117,7 +128,7 @@ class Engine:
     def read_bytes(self, path: AnyPath, offset: int = 0, size: int | None = None) -> bytes:
         """Return bytes of a file, such as a disk: `size` at most, or all up to the end."""
         with self._request(path) as name, self._opened(name, os.O_RDONLY) as file:
-            return b"".join(_pieces(file, offset, size))
+            return b"".join(self._pieces(file, offset, size))
 
     def write(self, path: AnyPath, value: Value, offset: int = 0) -> int:
         """Open a file, write to it once, close it, and return how many bytes were written.
@@ -127,7 +138,7 @@ class Engine:
         """
         data = data_of(value)
         with self._request(path) as name, self._opened(name, os.O_WRONLY) as file:
-            return file.write(offset, data) if data else 0
+            return self._write(file, offset, data) if data else 0
 
     def ls(self, path: AnyPath = "/") -> list[str]:
         """Return the sorted names in a directory."""
@@ -186,8 +197,14 @@ class Engine:
         memory = UserMemory(argument if isinstance(argument, bytearray) else bytearray(argument))
         with self._request(path) as name:
             writable = (flags & os.O_ACCMODE) != os.O_RDONLY
-            steps = device_ioctl(
-                self._device(name), request & REQUEST_MASK, ARGUMENT_ADDRESS, writable=writable, privileged=True
+            steps = traced_ioctl(
+                self._machine.system,
+                self._device(name),
+                request & REQUEST_MASK,
+                ARGUMENT_ADDRESS,
+                thread=0,
+                writable=writable,
+                privileged=True,
             )
             result = memory.run(steps)
         return result if isinstance(argument, bytearray) else bytes(memory.data)
@@ -283,34 +300,62 @@ class Engine:
 
     @contextmanager
     def _opened(self, path: str, flags: int) -> Iterator[OpenFile]:
-        file = open_node(self._node(path), flags)
+        node = self._node(path)
+        if (tracer := self._machine.tree.tracer) is None:
+            file = open_node(node, flags)
+        else:
+            file = traced_open(tracer, node, flags, 0)
         try:
             yield file
         finally:
             if isinstance(file, OpenChannel):
                 file.session.close()
 
-    def _device(self, path: str) -> Numbered:
-        """The device with the node at a path.  ENOENT, and ENOTTY for a file that is no device node."""
+    def _pieces(self, file: OpenFile, offset: int, size: int | None) -> Iterator[bytes]:
+        """What reads return until the end of the file, or until `size` bytes are read."""
+        tracer = self._machine.tree.tracer
+        left = size
+        while left is None or left > 0:
+            length = READ_SIZE if left is None else min(left, READ_SIZE)
+            piece = file.read(offset, length) if tracer is None else traced_read(tracer, file, offset, length)
+            if not piece:
+                return
+            yield piece
+            offset += len(piece)
+            left = None if left is None else left - len(piece)
+
+    def _write(self, file: OpenFile, offset: int, data: bytes) -> int:
+        if (tracer := self._machine.tree.tracer) is None:
+            return file.write(offset, data)
+        return traced_write(tracer, file, offset, data)
+
+    def _device(self, path: str) -> DeviceNumber:
+        """The number of the device with the node at a path.  ENOENT, and ENOTTY for a file that is no device node."""
         folder, _, name = path.strip("/").rpartition("/")
         found = device_named(self._machine.system, name) if folder == "dev" else None
         if found is not None:
-            return found[1]
+            return found[0]
         raise KernelError(errno.ENOTTY, f"{self._node(path).path} is not a device")
-
-
-def _pieces(file: OpenFile, offset: int, size: int | None) -> Iterator[bytes]:
-    """What reads return until the end of the file, or until `size` bytes are read."""
-    left = size
-    while left is None or left > 0:
-        piece = file.read(offset, READ_SIZE if left is None else min(left, READ_SIZE))
-        if not piece:
-            return
-        yield piece
-        offset += len(piece)
-        left = None if left is None else left - len(piece)
 
 
 def _status(node: Node) -> os.stat_result:
     owner = (os.getuid(), os.getgid())
     return os.stat_result((node.mode, node.ino, 0, link_count(node), *owner, file_size(node), 0, 0, 0))
+
+
+def _this_process(_thread: int) -> Caller:
+    return _process(os.getpid())
+
+
+@functools.lru_cache(1)
+def _process(pid: int) -> Caller:
+    """The process itself; it may be a child that was forked since the last call."""
+    return Caller(pid, _own_command())
+
+
+def _own_command() -> str:
+    """The name of this process, as the kernel knows it."""
+    try:
+        return Path("/proc/self/comm").read_text(errors="surrogateescape").removesuffix("\n")
+    except OSError:
+        return ""

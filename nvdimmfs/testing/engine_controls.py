@@ -8,9 +8,12 @@ from typing import TypeAlias
 
 from nvdimmfs.core.clock import Clock
 from nvdimmfs.core.module import Modules
+from nvdimmfs.core.system import System
 from nvdimmfs.kernels.durations import SECOND
+from nvdimmfs.machine.control import traced_module_call
 from nvdimmfs.testing.controls import ClockState, Pending
 from nvdimmfs.testing.refusals import as_os_error
+from nvdimmfs.traces.event import Op
 
 #: Holds the machine's lock for one call.
 Turn: TypeAlias = Callable[[], AbstractContextManager[None]]
@@ -38,8 +41,9 @@ class EngineClock:
 class EngineModules:
     """The modules of a machine in this process."""
 
-    def __init__(self, modules: Modules, turn: Turn) -> None:
+    def __init__(self, modules: Modules, system: System, turn: Turn) -> None:
         self._modules = modules
+        self._system = system
         self._turn = turn
 
     def known(self) -> tuple[str, ...]:
@@ -54,10 +58,10 @@ class EngineModules:
 
     def load(self, name: str) -> None:
         """Load one.  OSError."""
-        with self._turn(), as_os_error(name):
+        with self._turn(), as_os_error(name), traced_module_call(self._system, Op.LOAD, name, 0):
             self._modules.load(name)
 
     def unload(self, name: str) -> None:
         """Unload one.  OSError."""
-        with self._turn(), as_os_error(name):
+        with self._turn(), as_os_error(name), traced_module_call(self._system, Op.UNLOAD, name, 0):
             self._modules.unload(name)

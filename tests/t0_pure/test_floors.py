@@ -15,7 +15,7 @@ PACKAGE = Path(nvdimmfs.__file__).parent
 FLOORS = (
     {"errors", "host", "inherited_files", "snapshot", "units"},
     {"media", "kernels"},
-    {"formats"},
+    {"formats", "traces"},
     {"mm"},
     {"kernfs"},
     {"core"},
