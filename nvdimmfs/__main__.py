@@ -13,6 +13,9 @@ sys.excepthook = lambda kind, error, frames: (
 
 def main() -> int:
     """Run the command line of this process and return the exit status."""
+    from nvdimmfs.warm.client import carry_out
+
+    carry_out(sys.argv[1:])
     from nvdimmfs.cli.main import main as command_line
 
     return command_line()

@@ -32,6 +32,7 @@ COMMANDS = (
     Command("mount", "nvdimmfs.cli.mount", "mount a machine with persistent memory"),
     Command("umount", "nvdimmfs.cli.umount", "unmount it and wait until its daemon has ended"),
     Command("run", "nvdimmfs.cli.run", "run a command that finds a machine with persistent memory in /sys and /dev"),
+    Command("serve", "nvdimmfs.cli.serve", "carry out mount and run from a process that has loaded everything"),
     Command("doctor", "nvdimmfs.cli.doctor", "check what this host supports, and how to improve it"),
     Command("show", "nvdimmfs.cli.show", "draw the layout of a mounted machine's persistent memory"),
     Command("trace", "nvdimmfs.cli.trace", "print what programs ask of a mounted machine, and what its kernel does"),

@@ -176,6 +176,36 @@ MANUALS = {
         files=(Entry("/run/nvdimmfs/machine", "The mount of the machine, as COMMAND finds it."),),
         see_also=("nvdimmfs-doctor(1)", "nvdimmfs-mount(1)", "ndctl(1)", "daxctl(1)", "user_namespaces(7)"),
     ),
+    "nvdimmfs serve": Manual(
+        details="""
+        Loading the program takes most of the time of a `nvdimmfs mount` or `nvdimmfs run`. A server loads it once.
+        While it is there, both commands let a process that the server forks do their work; output, exit status and
+        effects are the same. There is one server for each user.
+
+        A command is not left to the server, but carried out as always, where it would make a difference: when the
+        caller has other credentials, capabilities, namespaces, limits, a control group or a scheduling priority of
+        its own, when no_new_privs is set, or when a standard file of `run` is a terminal. Nor is it when the program
+        has changed since the server was started, or when the server does not answer. NVDIMMFS_SERVE=no in the
+        environment turns the use of the server off.
+        """,
+        exit_statuses=(
+            Entry(
+                "0",
+                "The server is there; with --foreground, it has ended; with --stop, it accepts no commands any more.",
+            ),
+            Entry("1", "It could not be started, or with --stop, there is none; one line on stderr gives the reason."),
+            COMMON_STATUSES[2],
+        ),
+        examples=(
+            Example("nvdimmfs serve", "Start the server."),
+            Example("nvdimmfs serve --stop", "End it."),
+        ),
+        files=(
+            Entry("$XDG_RUNTIME_DIR/nvdimmfs/socket", "The socket; its directory must be the user's, of mode 0700."),
+            Entry("/run/nvdimmfs-serve/socket", "The same for root, without XDG_RUNTIME_DIR."),
+        ),
+        see_also=("nvdimmfs-mount(1)", "nvdimmfs-run(1)"),
+    ),
     "nvdimmfs doctor": Manual(
         details="""
         It mounts a file system on a temporary directory, and runs a command in a sandbox, in processes of their own.

@@ -46,8 +46,8 @@ _SESSION_KEYRING, _USER_KEYRING = -3, -4
 #: Size of the buffer for a key's description or contents: a page.
 _KEY_BUFFER_SIZE = 4096
 
-# struct signalfd_siginfo: the number and the code; the rest is skipped (include/uapi/linux/signalfd.h).
-_SIGNAL = struct.Struct("=I4xi116x")
+# struct signalfd_siginfo: number, code and sender; the rest is skipped (include/uapi/linux/signalfd.h).
+_SIGNAL = struct.Struct("=I4xiI112x")
 #: How many to read at once; poll(2) reports the remaining ones.
 _SIGNALS_AT_A_TIME = 16
 #: The code of a signal that the kernel itself sends (include/uapi/asm-generic/siginfo.h).
@@ -91,10 +91,12 @@ class BlockedSignal:
     Attributes:
         number: the signal number.
         from_kernel: whether the kernel sent it, as for Ctrl-C on the terminal, and not a process.
+        sender: the id of the process that sent it.
     """
 
     number: int
     from_kernel: bool
+    sender: int
 
 
 def signal_descriptor(numbers: Iterable[int]) -> int:
@@ -118,7 +120,7 @@ def watch(descriptor: int, path: Path, events: int) -> int:
 def read_signals(descriptor: int) -> list[BlockedSignal]:
     """Read pending signals."""
     data = os.read(descriptor, _SIGNALS_AT_A_TIME * _SIGNAL.size)
-    return [BlockedSignal(number, code == _SI_KERNEL) for number, code in _SIGNAL.iter_unpack(data)]
+    return [BlockedSignal(number, code == _SI_KERNEL, sender) for number, code, sender in _SIGNAL.iter_unpack(data)]
 
 
 def has_ended(process: int, seconds: float = 0) -> bool:

@@ -23,15 +23,25 @@ FORWARDED_SIGNALS = (
 )
 
 
+#: The process whose signals go to the whole process group of the command, as those of a terminal do; 0 for none.
+_terminal = 0
+
+
+def stand_for_terminal(process: int) -> None:
+    """Take the signals of a process, the warm server, for those of a terminal."""
+    global _terminal
+    _terminal = process
+
+
 def forward_signals(signals: int, process: int) -> None:
-    """Send a process the signals that arrived, except those of the terminal, which signals the process itself.
+    """Send a process the signals that arrived, except those of a terminal, which signals the process itself.
 
     Args:
         signals: the descriptor from `blocked_signals`.
         process: a descriptor of the process (pidfd_open(2)).
     """
     for blocked in libc.read_signals(signals):
-        if not blocked.from_kernel:
+        if not blocked.from_kernel and blocked.sender != _terminal:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(process, blocked.number)
 

@@ -31,9 +31,9 @@ ONE_LINE = re.compile(r"nvdimmfs: [^\n]+\n")
 
 
 def environment() -> dict[str, str]:
-    """The tests' environment, with this checkout's package first in PYTHONPATH."""
+    """The tests' environment, with this checkout's package first in PYTHONPATH, and without a warm server."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "NVDIMMFS_SERVE": "no"}
 
 
 def path_with_nvdimmfs(commands: Path) -> str:

@@ -1,0 +1,187 @@
+"""The warm server of a user: it forks a process for each client, and ends it with the client.
+
+The server itself reads nothing that a client sends but the signals of a terminal: the forked process does
+(`warm.request`).  docs/reference/warm-server.md describes the protocol.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+from attrs import define
+
+from nvdimmfs.sandbox import libc
+from nvdimmfs.warm.endpoint import Endpoint
+from nvdimmfs.warm.request import CODE_HAS_CHANGED, CommandLine, Server, serve_client
+
+#: Signals that end the server, once the commands that it carries out have ended.
+_STOP_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+#: Signals that a client may send to the process group of its command, as a terminal does.
+_GROUP_SIGNALS = frozenset(
+    {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH, signal.SIGSTOP, signal.SIGCONT}
+)
+
+_LONGEST_MESSAGE = 4096
+
+
+@define(eq=False)
+class _Session:
+    """A client, and the process that acts for it.
+
+    Attributes:
+        control: the other end of the client's socket.
+        process: the process id.
+        pidfd: a descriptor of the process.
+    """
+
+    control: socket.socket
+    process: int
+    pidfd: int
+
+
+def serve(endpoint: Endpoint, command_line: CommandLine, idle: float, on_ready: Callable[[], None]) -> None:
+    """Serve until a signal ends it, the code has changed, or no client has been there for a time.
+
+    Args:
+        endpoint: where clients connect; it is closed at the end.
+        command_line: carries out a command line and returns the exit status; called in a forked process.
+        idle: the time in seconds; 0 serves for ever.
+        on_ready: called once clients can connect.
+    """
+    loop = _Loop(endpoint, Server.of_this_process(command_line), idle)
+    gc.collect()
+    gc.freeze()
+    on_ready()
+    loop.run()
+
+
+class _Loop:
+    """Waits for clients, for their ends, and for those of the forked processes."""
+
+    def __init__(self, endpoint: Endpoint, server: Server, idle: float) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+        self._signals = libc.signal_descriptor(_STOP_SIGNALS)
+        self._endpoint = endpoint
+        self._is_listening = True
+        self._server = server
+        self._idle = idle
+        self._quiet_since = time.monotonic()
+        self._by_process: dict[int, _Session] = {}
+        self._by_control: dict[int, _Session] = {}
+        self._poll = select.poll()
+        self._poll.register(self._signals, select.POLLIN)
+        self._poll.register(endpoint.listener, select.POLLIN)
+
+    def run(self) -> None:
+        """Serve until there is nothing to wait for."""
+        while self._is_listening or self._by_process:
+            ready = self._poll.poll(self._milliseconds_left())
+            for descriptor, _ in ready:
+                self._handle(descriptor)
+            if ready:
+                self._quiet_since = time.monotonic()
+            elif self._milliseconds_left() == 0:
+                self._stop()
+
+    def _milliseconds_left(self) -> float | None:
+        """Until the server has been idle for long enough; None while it is not idle, or may be for ever."""
+        if self._by_process or not self._idle:
+            return None
+        return max(0.0, self._quiet_since + self._idle - time.monotonic()) * 1000
+
+    def _handle(self, descriptor: int) -> None:
+        if descriptor == self._signals:
+            libc.read_signals(self._signals)
+            self._stop()
+        elif session := self._by_process.get(descriptor):
+            self._ended(session)
+        elif session := self._by_control.get(descriptor):
+            self._receive(session)
+        elif self._is_listening and descriptor == self._endpoint.listener.fileno():
+            self._accept()
+
+    def _stop(self) -> None:
+        """Accept no clients any more."""
+        if self._is_listening:
+            self._is_listening = False
+            self._poll.unregister(self._endpoint.listener)
+            self._endpoint.close()
+
+    def _accept(self) -> None:
+        """Fork a process for a client.  Where that is not possible, the client gets no answer."""
+        with contextlib.suppress(OSError):
+            connection, _ = self._endpoint.listener.accept()
+            with connection:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                with theirs:
+                    self._fork(connection, ours, theirs)
+
+    def _fork(self, connection: socket.socket, ours: socket.socket, theirs: socket.socket) -> None:
+        own = os.pidfd_open(os.getpid())
+        try:
+            process = os.fork()
+            if process == 0:
+                serve_client(self._server, connection, theirs, own)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            os.close(own)
+        ours.setblocking(False)
+        session = _Session(ours, process, os.pidfd_open(process))
+        self._by_process[session.pidfd] = self._by_control[ours.fileno()] = session
+        self._poll.register(session.pidfd, select.POLLIN)
+        self._poll.register(ours, select.POLLIN)
+
+    def _receive(self, session: _Session) -> None:
+        """The client sends a signal, or has ended; the process that acts for it is then killed."""
+        try:
+            message = session.control.recv(_LONGEST_MESSAGE)
+        except BlockingIOError:
+            return
+        except OSError:
+            message = b""
+        number = _signal_in(message)
+        with contextlib.suppress(ProcessLookupError):
+            if not message:
+                self._forget_control(session)
+                signal.pidfd_send_signal(session.pidfd, signal.SIGKILL)
+            elif number in _GROUP_SIGNALS:
+                os.killpg(session.process, number)
+
+    def _forget_control(self, session: _Session) -> None:
+        if self._by_control.pop(session.control.fileno(), None):
+            self._poll.unregister(session.control)
+            session.control.close()
+
+    def _ended(self, session: _Session) -> None:
+        """Tell a client how the process that acted for it has ended."""
+        _, status = os.waitpid(session.process, 0)
+        del self._by_process[session.pidfd]
+        self._poll.unregister(session.pidfd)
+        os.close(session.pidfd)
+        if session.control.fileno() in self._by_control:
+            with contextlib.suppress(OSError):
+                session.control.send(json.dumps({"status": status}).encode())
+            self._forget_control(session)
+        if status == CODE_HAS_CHANGED << 8 and self._server.code_has_changed():
+            self._stop()
+
+
+def _signal_in(message: bytes) -> int:
+    """The number of the signal that a message asks for; 0 for any other message."""
+    try:
+        content = json.loads(message)
+    except ValueError:
+        return 0
+    number = content.get("signal") if isinstance(content, dict) else 0
+    return number if isinstance(number, int) else 0

@@ -1,0 +1,308 @@
+"""`nvdimmfs serve`: the same answers as without it, who is served, and what is left when something is killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import mounting
+import pytest
+from mounting import QUIET, cli, refusal
+from watchdog import WATCHDOG
+
+from nvdimmfs.sandbox import libc
+
+pytestmark = pytest.mark.usefixtures("fuse")
+
+#: Carries out a command line by the server alone.
+WARM = (
+    sys.executable,
+    "-c",
+    "import sys; from nvdimmfs.warm.client import carry_out; carry_out(sys.argv[1:]); sys.exit(99)",
+)
+NOT_SERVED = 99
+
+PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+
+
+@pytest.fixture
+def runtime(tmp_path):
+    """The environment of a user with a place for a server of their own."""
+    folder = tmp_path / "runtime"
+    folder.mkdir(mode=0o700)
+    environment = mounting.environment() | {"XDG_RUNTIME_DIR": str(folder), "NVDIMMFS_SERVE": "yes"}
+    yield environment
+    cli("serve", "--stop", env=environment)
+
+
+@pytest.fixture
+def server(runtime):
+    """The environment of a user whose server is running."""
+    done = cli("serve", env=runtime)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return runtime
+
+
+def warm(*arguments, **options):
+    return mounting.command(*WARM, *arguments, **options)
+
+
+def place(environment):
+    return Path(environment["XDG_RUNTIME_DIR"], "nvdimmfs")
+
+
+def pidfd_of_server(environment):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.connect(str(place(environment) / "socket"))
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return os.pidfd_open(int.from_bytes(credentials[:4], sys.byteorder))
+
+
+def ends(pidfd):
+    ended = libc.has_ended(pidfd, WATCHDOG)
+    os.close(pidfd)
+    return ended
+
+
+SAME = [
+    (["run", "--", "true"], 0),
+    (["run", "--", "sh", "-c", "cat /sys/bus/nd/devices/region0/size; echo to stderr >&2; exit 7"], 7),
+    (["run", "--machine", "nfit_test", "--", "ls", "/sys/bus/nd/devices"], 0),
+    (["run", "--", "sh", "-c", "kill -TERM $$"], -signal.SIGTERM),
+    (["run", "--", "/missing"], 127),
+    (["run", "--", "/"], 126),
+    (["run"], 2),
+    (["run", "--machine", "missing", "--", "true"], 2),
+    (["run", "--memmap", "1G!", "--", "true"], 2),
+    (["run", "--help"], 0),
+    (["mount"], 2),
+    (["mount", "/missing"], 1),
+    (["mount", "--clock", "wrong", "/"], 2),
+]
+
+
+@pytest.mark.parametrize(("arguments", "status"), SAME, ids=[" ".join(arguments) for arguments, _ in SAME])
+def test_the_answers_are_the_same(server, sandbox, arguments, status):
+    ours = warm(*arguments, env=server)
+    assert ours.returncode == status, ours.stderr
+    theirs = cli(*arguments, env=server | {"NVDIMMFS_SERVE": "no"})
+    assert (ours.returncode, ours.stdout, ours.stderr) == (theirs.returncode, theirs.stdout, theirs.stderr)
+
+
+def test_a_mount_outlives_the_server(server, tmp_path):
+    folder = tmp_path / "machine"
+    folder.mkdir()
+    done = warm("mount", folder, *QUIET, env=server)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    killed = pidfd_of_server(server)
+    signal.pidfd_send_signal(killed, signal.SIGKILL)
+    assert ends(killed)
+    assert (folder / "sys/bus/nd/devices/region0/size").read_text() == "536870912\n"
+    assert cli("umount", folder).returncode == 0
+
+
+def test_the_command_has_what_the_caller_has(server, sandbox, tmp_path):
+    """Directory, environment, umask, ignored signals, standard input, and no other file."""
+    script = "pwd; echo $WORD; umask; grep SigIgn /proc/self/status; cat; ls /proc/self/fd | wc -l; id -G"
+    outer = f"umask 027; trap '' USR2; exec \"$@\" run -- sh -c '{script}'"
+    environment = server | {"WORD": "caf\u00e9 \udcff"}
+    answers = [
+        mounting.command(
+            "sh", "-c", outer, "sh", *program, env=environment, cwd=tmp_path, input="typed\n", errors="surrogateescape"
+        )
+        for program in (WARM, ("env", "NVDIMMFS_SERVE=no", *mounting.MACHINE))
+    ]
+    assert answers[0].returncode == 0, answers[0].stderr
+    assert answers[0].stdout.splitlines()[:3] == [str(tmp_path), "caf\u00e9 \udcff", "0027"]
+    assert answers[0].stdout == answers[1].stdout
+
+
+def test_a_command_that_reads_no_input_leaves_it_to_the_caller(server, sandbox):
+    done = mounting.command("sh", "-c", '"$@" run -- true; cat', "sh", *WARM, env=server, input="left\n")
+    assert done.stdout == "left\n"
+
+
+DIFFERENT = {
+    "limits": "ulimit -n 512; exec",
+    "priority": "exec nice -n 5",
+    "mount namespace": "exec unshare -m",
+    "network namespace": "exec unshare -n",
+    "no new privileges": "exec setpriv --no-new-privs",
+    "groups": "exec setpriv --groups 1,2,3",
+    "capabilities": "exec setpriv --bounding-set -net_raw",
+    "interpreter": "exec env PYTHONHASHSEED=1",
+    "library": "exec env LD_LIBRARY_PATH=/tmp",
+    "switched off": "exec env NVDIMMFS_SERVE=no",
+    "no place": "exec env XDG_RUNTIME_DIR=/missing",
+    "closed output": "exec 1>&-; exec",
+}
+
+
+@pytest.mark.parametrize("change", DIFFERENT.values(), ids=DIFFERENT)
+def test_another_kind_of_caller_is_not_served(server, change):
+    if change.startswith(("exec unshare", "exec setpriv")) and os.geteuid() != 0:
+        pytest.skip("needs root")
+    done = mounting.command("sh", "-c", f'{change} "$@" mount', "sh", *WARM, env=server)
+    assert done.returncode == NOT_SERVED, done.stderr
+    assert warm("mount", env=server).returncode == 2
+
+
+def test_a_terminal_is_not_taken_from_the_command(server):
+    ours, theirs = os.openpty()
+    try:
+        done = subprocess.run([*WARM, "run", "--", "true"], stdin=theirs, env=server, timeout=WATCHDOG, check=False)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == NOT_SERVED
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_reaches_nothing(server):
+    done = mounting.command("setpriv", "--reuid", "65534", "--clear-groups", *WARM, "mount", env=server)
+    assert done.returncode == NOT_SERVED
+    path = place(server) / "socket"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    for folder in path.parents:  # even if somebody opened all the ways
+        if folder.is_relative_to(Path(server["XDG_RUNTIME_DIR"])):
+            folder.chmod(0o755)
+    path.chmod(0o666)
+    script = "import socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.connect(sys.argv[1])"
+    script += "; s.send(b'{\"request\": 1}'); print(s.recv(1000).decode())"
+    asked = mounting.command("setpriv", "--reuid", "65534", "--clear-groups", sys.executable, "-c", script, path)
+    assert "another user" in asked.stdout or "PermissionError" in asked.stderr
+    assert warm("mount", env=server).returncode == NOT_SERVED  # nor is a place trusted that others may enter
+
+
+@pytest.mark.parametrize(
+    "message", [b"", b"\0", b"[]", b'{"request": 2}', b'{"request": 1}', b'{"request": "' + b"x" * 3000]
+)
+def test_a_message_that_is_no_request_is_refused(server, message):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.connect(str(place(server) / "socket"))
+        connection.settimeout(WATCHDOG)
+        connection.send(message)
+        answer = connection.recv(4096)
+    assert answer.startswith(b'{"refused": ')
+    assert warm("mount", env=server).returncode == 2
+
+
+HOSTILE = {
+    "open to others": lambda path: path.mkdir(mode=0o755),
+    "a link": lambda path: path.symlink_to(path.parent),
+    "a file": lambda path: path.touch(mode=0o600),
+    "no socket": lambda path: (path.mkdir(mode=0o700), (path / "socket").touch()),
+}
+
+
+@pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
+def test_a_place_that_is_not_the_users_alone_is_refused(runtime, make):
+    make(place(runtime))
+    assert str(place(runtime)) in refusal(cli("serve", env=runtime))
+    assert warm("mount", env=runtime).returncode == NOT_SERVED
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_place_of_another_user_is_refused(runtime):
+    place(runtime).mkdir(mode=0o700)
+    os.chown(place(runtime), 65534, 65534)
+    assert "not a directory of this user" in refusal(cli("serve", env=runtime))
+    assert warm("mount", env=runtime).returncode == NOT_SERVED
+
+
+def test_there_is_one_server(server):
+    assert "a server is running already" in refusal(cli("serve", env=server))
+
+
+def test_the_socket_of_a_killed_server_is_replaced(server):
+    killed = pidfd_of_server(server)
+    signal.pidfd_send_signal(killed, signal.SIGKILL)
+    assert ends(killed)
+    assert warm("mount", env=server).returncode == NOT_SERVED
+    assert refusal(cli("mount", env=server), 2).startswith("the following arguments are required")
+    assert cli("serve", env=server).returncode == 0
+    assert warm("mount", env=server).returncode == 2
+
+
+def test_it_ends_when_it_is_told_to(server):
+    running = pidfd_of_server(server)
+    assert cli("serve", "--stop", env=server).returncode == 0
+    assert ends(running)
+    assert not (place(server) / "socket").exists()
+    assert refusal(cli("serve", "--stop", env=server)).startswith("no server is running")
+
+
+def test_it_ends_when_it_is_idle(runtime):
+    server = subprocess.Popen(
+        [*mounting.MACHINE, "serve", "--foreground", "--idle", "0.01"], env=runtime, stderr=subprocess.PIPE
+    )
+    with server:
+        assert server.wait(WATCHDOG) == 0
+    assert not (place(runtime) / "socket").exists()
+
+
+def test_it_ends_with_the_last_command(server, sandbox):
+    running = pidfd_of_server(server)
+    command = subprocess.Popen([*WARM, "run", "--", "sh", "-c", "echo; read word; echo $word"], env=server, **PIPES)
+    with command:
+        assert command.stdout.readline() == "\n"
+        assert cli("serve", "--stop", env=server).returncode == 0
+        assert not libc.has_ended(running)
+        assert command.communicate("done\n")[0] == "done\n"
+    assert command.returncode == 0
+    assert ends(running)
+
+
+def test_changed_code_is_not_used(runtime, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(mounting.ROOT / "nvdimmfs", copy / "nvdimmfs", ignore=shutil.ignore_patterns("__pycache__"))
+    environment = runtime | {"PYTHONPATH": str(copy)}
+    assert cli("serve", env=environment).returncode == 0
+    assert warm("mount", env=environment).returncode == 2
+    assert warm("mount", env=runtime).returncode == NOT_SERVED  # another program
+    running = pidfd_of_server(environment)
+    with (copy / "nvdimmfs/cli/plan.py").open("a") as file:
+        file.write("# changed\n")
+    assert warm("mount", env=environment).returncode == NOT_SERVED
+    assert ends(running)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
+def test_signals_reach_the_command_once(server, sandbox, number):
+    script = f"trap 'echo got' {number.name[3:]}; echo; read word; echo end"
+    command = subprocess.Popen([*WARM, "run", "--", "bash", "-c", script], env=server, **PIPES)
+    with command:
+        assert command.stdout.readline() == "\n"
+        command.send_signal(number)
+        assert command.stdout.readline() == "got\n"
+        assert command.communicate("\n")[0] == "end\n"
+    assert command.returncode == 0
+
+
+SLEEPER = "export {}; sleep 1000 & echo; wait"
+
+
+def test_nothing_is_left_of_a_killed_client(server, sandbox, tag):
+    command = subprocess.Popen([*WARM, "run", "--", "sh", "-c", SLEEPER.format(tag)], env=server, **PIPES)
+    with command:
+        assert command.stdout.readline() == "\n"
+        command.kill()
+        assert command.stdout.read() == ""  # no process has the pipe any more
+
+
+def test_nothing_is_left_of_a_killed_server(server, sandbox, tag):
+    command = subprocess.Popen([*WARM, "run", "--", "sh", "-c", SLEEPER.format(tag)], env=server, **PIPES)
+    with command:
+        assert command.stdout.readline() == "\n"
+        killed = pidfd_of_server(server)
+        signal.pidfd_send_signal(killed, signal.SIGKILL)
+        output, errors = command.communicate(timeout=WATCHDOG)
+        assert (output, errors) == ("", "nvdimmfs: the warm server was killed\n")
+    assert ends(killed)
+    assert command.returncode == 1
