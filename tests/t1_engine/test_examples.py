@@ -4,7 +4,7 @@ import pytest
 from example_folders import EXAMPLES, command_of, run_as_it_stands
 
 
-@pytest.mark.parametrize("name", ["unittest", "hypothesis"])
+@pytest.mark.parametrize("name", ["hypothesis"])
 def test_an_example_runs_as_it_stands(name, tmp_path):
     run_as_it_stands(name, tmp_path)
 

@@ -1,4 +1,4 @@
-"""The folders of examples/ whose tests are programs run as they stand."""
+"""The folders of examples/ whose tests have programs run as they stand."""
 
 import pytest
 from example_folders import run_as_it_stands
@@ -17,3 +17,7 @@ def test_a_c_program_with_raw_system_calls(tmp_path):
 def test_a_go_package_that_reads_attributes(tmp_path, monkeypatch):
     monkeypatch.setenv("GOCACHE", str(tmp_path / "cache"))
     run_as_it_stands("go", tmp_path)
+
+
+def test_a_suite_of_unittest(tmp_path):
+    run_as_it_stands("unittest", tmp_path)
