@@ -22,8 +22,10 @@ from nvdimmfs.testing.controls import Checkpoint, Clock, Modules
 from nvdimmfs.testing.mounted_channel import MountedChannel
 from nvdimmfs.testing.mounted_controls import MountedCheckpoints, MountedClock, MountedModules
 from nvdimmfs.testing.mounted_files import MountedFiles
+from nvdimmfs.testing.mounted_trace import MountedTraceSource
 from nvdimmfs.testing.selection import described
 from nvdimmfs.testing.serving import Serving, ended_line
+from nvdimmfs.testing.trace import Trace
 
 #: What a new interpreter executes to be `nvdimmfs`; its first argument is the search path as JSON.
 _PROGRAM = (
@@ -48,6 +50,7 @@ class Machine(MountedFiles):
         media: a folder that keeps the bytes of persistent memory in files; None keeps them in memory.
         clock: what advances the machine's clock: "real", "steps" or "manual".  None is what the machine file sets;
             where that is "real", it is "steps", so that results do not depend on the speed of the host.
+        trace: whether calls are recorded from the beginning; `trace.start()` begins later.
 
     Raises:
         ValueError: there is no such machine, it cannot exist, or `media` cannot be used.
@@ -62,6 +65,7 @@ class Machine(MountedFiles):
         refusals: the requests of all processes that it has refused since the boot, with reasons.
         clock: its clock.
         modules: its modules.
+        trace: the calls of all processes so far, with their answers and effects.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Machine(MountedFiles):
         kernel: str | None = None,
         media: AnyPath | None = None,
         clock: str | None = None,
+        trace: bool = True,
     ) -> None:
         description = described(machine, memmap=memmap, ram=ram, kernel=kernel, clock=clock)
         self._serving = Serving.start(description, None if media is None else Path(media).absolute())
@@ -81,12 +86,15 @@ class Machine(MountedFiles):
         self._finalizer = weakref.finalize(self, self._serving.end)
         self.path = self._serving.path
         self.sys, self.dev, self.proc = self.path / "sys", self.path / "dev", self.path / "proc"
+        self.trace = Trace(MountedTraceSource(self))
         try:
             channel = MountedChannel(self.path, _warn_of_lost_records)
+            super().__init__(self.path, channel)
+            if trace:
+                self.trace.start()
         except BaseException:
             self.close()
             raise
-        super().__init__(self.path, channel)
         self.events = channel.events
         self.refusals = channel.refusals
         self.clock = Clock(MountedClock(self))

@@ -382,3 +382,42 @@ class TestCommands:
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.splitlines()[-1] == "4"
         assert "region0" in done.stdout.splitlines()
+
+
+def test_a_trace_has_the_calls_of_all_processes(machine):
+    machine.trace.clear()
+    mark = machine.trace.mark()
+    subprocess.run(["sh", "-c", f"echo namespace0.0 > {machine.path}{UNBIND}"], check=True)
+    machine.trace.assert_wrote(UNBIND, "namespace0.0")
+    (write,) = machine.trace.since(mark).writes()
+    assert (write.op, write.data, write.result, write.command) == ("write", b"namespace0.0\n", 13, "sh")
+    with Engine(memmap="512M!4G") as engine:
+        engine.write(UNBIND, "namespace0.0\n")
+        (same,) = engine.trace.writes()
+    assert [effect.text for effect in write.effects] == [effect.text for effect in same.effects] != []
+    refusal_of(machine.write, MODE, "fast")
+    (refused,) = machine.trace.refused()
+    assert refused.reason == machine.refusals[-1].reason
+    assert machine.trace.is_on
+    machine.trace.stop()
+    try:
+        machine.read(MODE)
+        assert not machine.trace.is_on
+        assert MODE.rpartition("/")[2] not in machine.trace[-1].path or machine.trace[-1].op == "write"
+    finally:
+        machine.trace.start()
+
+
+def test_a_trace_with_more_events_than_one_read_returns(machine):
+    machine.trace.clear()
+    for _ in range(300):
+        machine.read(MODE)
+    assert len([event for event in machine.trace if event.op == "read"]) >= 300
+    assert machine.trace.dropped == 0
+
+
+def test_a_machine_without_a_trace():
+    with Machine(memmap="512M!4G", trace=False) as machine:
+        assert not machine.trace.is_on
+        with pytest.raises(ValueError, match="the trace is off"):
+            machine.trace.assert_no_writes()
