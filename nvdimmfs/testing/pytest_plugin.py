@@ -7,7 +7,9 @@ other module of the package imports pytest.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+import contextlib
+import traceback
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ import pytest
 TYPE_CHECKING = False  # a type checker takes it for True
 if TYPE_CHECKING:
     from nvdimmfs.testing.engine import Engine
+    from nvdimmfs.testing.machine import Machine
+    from nvdimmfs.testing.plugin.evidence import Evidence
     from nvdimmfs.testing.plugin.factory import Factory
     from nvdimmfs.testing.plugin.marks import Selection
 
@@ -53,8 +57,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="KERNEL",
         help="the kernel of tests whose mark names none, such as 4.3; repeat it to run each test with several",
     )
+    group.addoption(
+        "--nvdimm-required",
+        action="store_true",
+        help="fail tests instead of skipping them where this host cannot mount a machine or run commands on one",
+    )
+    group.addoption(
+        "--nvdimm-report",
+        metavar="DIR",
+        help="write an HTML page for each failing test that uses a machine to DIR; pages of an earlier run are removed",
+    )
     parser.addini("nvdimm_machine", "as --nvdimm-machine, several separated by blanks", type="args")
     parser.addini("nvdimm_kernel", "as --nvdimm-kernel, several separated by blanks", type="args")
+    parser.addini("nvdimm_required", "as --nvdimm-required", type="bool", default=False)
+    parser.addini("nvdimm_report", "as --nvdimm-report; a relative path begins at this file")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -62,10 +78,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         f"{MARK}(machine=None, kernel=None, memmap=None, ram=None, clock=None, media=False): which machine the "
-        "fixtures nvdimm_engine and nvdimm_factory make; a list makes a test for each value (nvdimmfs)",
+        "fixtures nvdimm, nvdimm_engine and nvdimm_factory make; a list makes a test for each value (nvdimmfs)",
     )
-    if any(config.getoption(name) for name in _DEFAULTS) and not hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
+        return
+    if any(config.getoption(name) for name in _DEFAULTS):
         _require_known(config)
+    if not config.option.collectonly and (folder := _report_folder(config)) is not None:
+        _prepare(folder)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -117,9 +137,29 @@ def nvdimm_factory(
 
 
 @pytest.fixture
+def nvdimm(nvdimm_factory: Factory) -> Machine:
+    """A mounted machine with persistent memory, in a process of its own."""
+    return nvdimm_factory()
+
+
+@pytest.fixture
 def nvdimm_engine(nvdimm_factory: Factory) -> Engine:
     """A machine with persistent memory in the process of the test, without a mount."""
     return nvdimm_factory.engine()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Skip a test whose machine cannot be mounted here."""
+    with _skipping(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Skip a test that makes such a machine, or runs a command where none can be run."""
+    with _skipping(item):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -132,12 +172,67 @@ def pytest_runtest_makereport(
         _cut_traceback(call.excinfo)
     report = yield
     if factory is not None and report.failed:
-        from nvdimmfs.testing.plugin.evidence import evidence_of
-        from nvdimmfs.testing.plugin.sections import sections_of
-
-        for each in map(evidence_of, factory):
-            report.sections += sections_of(each)
+        try:
+            _explain(report, factory, item.config)
+        except Exception:  # the failure of the test matters more; pytest would end the run
+            report.sections.append(("nvdimm: a bug in nvdimmfs", traceback.format_exc()))
     return report
+
+
+@contextlib.contextmanager
+def _skipping(item: pytest.Item) -> Iterator[None]:
+    """Skip a test with a fixture of this plugin where the host does not permit it, or fail it with the reason."""
+    try:
+        yield
+    except RuntimeError as error:
+        if _FACTORY not in item.stash or not _is_of_the_host(error):
+            raise
+        reason = str(error)
+    else:
+        return
+    if item.config.getoption("nvdimm_required") or item.config.getini("nvdimm_required"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def _is_of_the_host(error: RuntimeError) -> bool:
+    from nvdimmfs.testing.errors import UnavailableError
+
+    return isinstance(error, UnavailableError)
+
+
+def _explain(report: pytest.TestReport, factory: Factory, config: pytest.Config) -> None:
+    """Add sections with what the machines of a failing test show, and write its page."""
+    from nvdimmfs.testing.plugin.evidence import evidence_of
+    from nvdimmfs.testing.plugin.sections import sections_of
+
+    folder = _report_folder(config)
+    shown = [evidence_of(made, compared=folder is not None) for made in factory]
+    if folder is not None:
+        report.sections.append(("nvdimm: page", _written(report, shown, folder)))
+    for each in shown:
+        report.sections += sections_of(each)
+
+
+def _written(report: pytest.TestReport, shown: Sequence[Evidence], folder: Path) -> str:
+    """Write the page of a failing test; the line that names it, or that gives the reason why it is not there."""
+    from nvdimmfs.testing.report.folder import write_page
+    from nvdimmfs.testing.report.page import Failure, page_of
+
+    page = page_of(Failure(report.nodeid, report.when, report.longreprtext), shown)
+    try:
+        return str(write_page(folder, report.nodeid, page))
+    except OSError as error:
+        return f"it cannot be written to {folder}: {error.strerror}"
+
+
+def _report_folder(config: pytest.Config) -> Path | None:
+    """The folder of the pages; None where none are wanted."""
+    folder: str | None = config.getoption("nvdimm_report")
+    if folder:
+        return config.invocation_params.dir / folder
+    line = config.getini("nvdimm_report")
+    return (config.inipath.parent if config.inipath else config.rootpath) / line if line else None
 
 
 def _marks(item: pytest.Function) -> Iterator[pytest.Mark]:
@@ -154,7 +249,7 @@ def _cut_traceback(error: pytest.ExceptionInfo[BaseException]) -> None:
         entries.append(following)
     files = [entry.tb_frame.f_code.co_filename for entry in entries]
     if files[-1] == _REFUSALS:
-        own = next(number for number, file in enumerate(files) if file.startswith(_PACKAGE))
+        own = next(at for at, file in enumerate(files) if file.startswith(_PACKAGE) and file != __file__)
         entries[own - 1].tb_next = None
 
 
@@ -184,6 +279,16 @@ def _require_known(config: pytest.Config) -> None:
         if values:
             found[key] = values if len(values) > 1 else values[0]
     config.stash[_CHECKED] = found
+
+
+def _prepare(folder: Path) -> None:
+    """Make the folder of the pages empty of them.  UsageError."""
+    from nvdimmfs.testing.report.folder import prepare
+
+    try:
+        prepare(folder)
+    except OSError as error:
+        raise pytest.UsageError(f"--nvdimm-report: {error.filename or folder}: {error.strerror}") from None
 
 
 def _option(config: pytest.Config, name: str) -> tuple[list[str], str, Path]:

@@ -47,7 +47,12 @@ def call_text(event: TraceEvent) -> str:
         return "--- the machine boots ---"
     if event.op == Op.KERNEL:
         return "--- the kernel is at work ---"
-    return f"{_caller(event)}{event.op}({', '.join(_arguments(event))}) = {_answer(event)}"
+    return f"{_caller(event)}{request_text(event)} = {answer_text(event)}"
+
+
+def request_text(event: TraceEvent) -> str:
+    """The call with its arguments, without caller and answer; empty for what no program has called."""
+    return "" if event.op in (Op.BOOT, Op.KERNEL) else f"{event.op}({', '.join(_arguments(event))})"
 
 
 def state_text(state: TraceState) -> str:
@@ -113,7 +118,8 @@ def _arguments(event: TraceEvent) -> Iterator[str]:
         yield f"at {event.offset}"
 
 
-def _answer(event: TraceEvent) -> str:
+def answer_text(event: TraceEvent) -> str:
+    """What the call returned, or why it was refused."""
     if event.errno is not None:
         return f"-1 {event.code}{f' ({printable(event.reason)})' if event.reason else ''}"
     if event.result is None:

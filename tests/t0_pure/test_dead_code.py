@@ -37,11 +37,14 @@ PUBLIC_API = {
     "Operations.statfs": "pyfuse3",
     "Parser.format_help": "argparse",
     "_SystemLog.emit": "logging",
+    "nvdimm": "a fixture",
     "nvdimm_engine": "a fixture",
     "pytest_addoption": "pytest",
     "pytest_configure": "pytest",
     "pytest_generate_tests": "pytest",
+    "pytest_runtest_call": "pytest",
     "pytest_runtest_makereport": "pytest",
+    "pytest_runtest_setup": "pytest",
 }
 
 

@@ -251,6 +251,7 @@ def test_marked(nvdimm_engine): pass
 
 FAILING = """
 def test_it(nvdimm_engine):
+    nvdimm_engine.write("/sys/bus/nd/drivers/nd_pmem/unbind", "namespace0.0")
     nvdimm_engine.write("/sys/bus/nd/drivers/nd_pmem/unbind", "namespace9.0")
 """
 
@@ -267,9 +268,14 @@ class TestReports:
                 "E *No such device: '/sys/bus/nd/drivers/nd_pmem/unbind'",
                 "E *no device 'namespace9.0' on bus nd",
                 "*: OSError",
+                "*- nvdimm: refused by Engine the default machine -*",
+                "* write(*, \"namespace9.0\", 12) = -1 ENODEV (no device 'namespace9.0' on bus nd)",
+                "*- nvdimm: the last calls of Engine the default machine -*",
+                '* write(*, "namespace0.0", 12) = 12',
+                "    nd_pmem is unbound from namespace0.0",
                 "*- nvdimm: memory of Engine the default machine -*",
                 "physical addresses",
-                "*namespace0.0 bound to nd_pmem*",
+                "  bound to no driver",
             ]
         )
         done.stdout.no_fnmatch_line("*as_os_error*")
@@ -307,6 +313,74 @@ def test_it(nvdimm_engine):
 """
         )
         run(pytester).stdout.fnmatch_lines(["... and * more lines"])
+
+
+class TestPages:
+    @pytest.mark.parametrize("where", ["command line", "configuration"])
+    def test_each_failing_test_has_a_page(self, pytester, where):
+        pages = pytester.mkdir("pages")
+        (pages / "old.nvdimm.html").touch()
+        if where == "configuration":
+            pytester.makeini("[pytest]\nnvdimm_report = pages\n")
+        pytester.makepyfile(
+            """
+import pytest
+
+@pytest.mark.parametrize("name", ["</script>", "a b", "x" * 300])
+def test_call(nvdimm_engine, name): assert False
+
+@pytest.fixture
+def broken(nvdimm_engine): assert False
+
+def test_setup(broken): pass
+def test_pass(nvdimm_engine): pass
+def test_other(): assert False
+"""
+        )
+        done = run(pytester, "-n2", *["--nvdimm-report", "pages"] * (where == "command line"))
+        done.assert_outcomes(failed=4, errors=1, passed=1)
+        written = sorted(page.name for page in pages.iterdir())
+        assert len(written) == 4
+        for name in written:
+            done.stdout.fnmatch_lines([f"{pages}/{name}"])
+            assert "E   assert False" in (pages / name).read_text()
+
+    def test_a_folder_that_cannot_be_made_is_a_usage_error(self, pytester):
+        pytester.makepyfile(FAILING).rename("file")
+        done = run(pytester, "--nvdimm-report", "file/pages")
+        assert done.ret == pytest.ExitCode.USAGE_ERROR
+        done.stderr.fnmatch_lines(["ERROR: --nvdimm-report: */file/pages: Not a directory"])
+
+    def test_a_page_that_cannot_be_written_is_reported(self, pytester):
+        pytester.makepyfile(
+            """
+import pathlib
+
+def test_it(nvdimm_engine):
+    pathlib.Path("pages").rmdir()
+    pathlib.Path("pages").touch()
+    assert False
+"""
+        )
+        done = run(pytester, "--nvdimm-report", "pages")
+        done.assert_outcomes(failed=1)
+        done.stdout.fnmatch_lines(["it cannot be written to */pages: File exists"])
+
+    def test_a_bug_in_the_report_does_not_end_the_run(self, pytester):
+        pytester.makeconftest(
+            """
+import nvdimmfs.testing.plugin.evidence
+
+def broken(*_, **__):
+    raise KeyError("broken")
+
+nvdimmfs.testing.plugin.evidence.evidence_of = broken
+"""
+        )
+        pytester.makepyfile(FAILING, test_second="def test_it(): pass")
+        done = run(pytester)
+        done.assert_outcomes(failed=1, passed=1)
+        done.stdout.fnmatch_lines(["*- nvdimm: a bug in nvdimmfs -*", "KeyError: 'broken'"])
 
 
 def test_a_run_that_does_not_use_it_loads_nothing_else():

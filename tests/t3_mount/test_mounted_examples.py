@@ -1,10 +1,14 @@
-"""The folders of examples/ whose tests have programs run as they stand."""
+"""The folders of examples/ whose tests need a mount or a sandbox run as they stand."""
 
 import pytest
 from example_folders import run_as_it_stands
 from sandboxes import needs
 
 pytestmark = pytest.mark.usefixtures("sandbox")
+
+
+def test_a_pytest_suite_of_a_tool(tmp_path):
+    run_as_it_stands("pytest", tmp_path)
 
 
 @needs("make")

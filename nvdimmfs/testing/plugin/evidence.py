@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import attrs
 
 from nvdimmfs.cli.drawing.model import MachineDrawing
 from nvdimmfs.cli.drawing.mounted import drawing_of
 from nvdimmfs.errors import printable
+from nvdimmfs.testing.engine import Engine
 from nvdimmfs.testing.events import Uevent
 from nvdimmfs.testing.plugin.factory import Made
+from nvdimmfs.traces.event import TraceEvent
+from nvdimmfs.traces.text import text_of
+
+if TYPE_CHECKING:
+    from nvdimmfs.testing.machine import Machine
 
 
 @attrs.frozen
@@ -17,22 +26,54 @@ class Evidence:
 
     Attributes:
         title: the machine's kind and arguments, in one line.
-        problem: why the machine shows nothing, in one line; empty when it does.
-        drawing: its memory now.
+        problem: why the machine shows no more, in one line; empty when it shows all.
         events: the uevents since the boot.
+        trace: the last calls, with their answers and effects.
+        dropped: how many calls before them are lost.
+        refused: the refused calls, each of one line or several.
+        drawing: its memory now.
+        before: its memory after the boot; None where that is not known.
+        differences: what differs from the boot; None where that is not known.
     """
 
     title: str
     problem: str = ""
+    events: Sequence[Uevent] = ()
+    trace: Sequence[TraceEvent] = ()
+    dropped: int = 0
+    refused: Sequence[str] = ()
     drawing: MachineDrawing | None = None
-    events: tuple[Uevent, ...] = ()
+    before: MachineDrawing | None = None
+    differences: Sequence[str] | None = None
 
 
-def evidence_of(made: Made) -> Evidence:
-    """What a machine shows now.  Nothing is raised: the test's own failure matters more."""
-    title = printable(made.title)
+def evidence_of(made: Made, *, compared: bool = False) -> Evidence:
+    """What a machine shows now.  Nothing is raised: the test's own failure matters more.
+
+    Args:
+        made: the machine.
+        compared: also boot the same machine anew, for what differs from the boot; one whose bytes were in a folder
+            that it was not given empty cannot be compared.
+    """
     machine = made.machine
+    found = Evidence(printable(made.title), events=tuple(machine.events))
     try:
-        return Evidence(title, drawing=drawing_of(machine.layout, title), events=tuple(machine.events))
+        found = _with_calls(found, machine)
+        found = attrs.evolve(found, drawing=drawing_of(machine.layout, found.title))
+        return _compared(found, made) if compared and made.has_new_media else found
     except (OSError, ValueError) as failure:
-        return Evidence(title, printable(str(failure)))
+        return attrs.evolve(found, problem=printable("; ".join([str(failure), *getattr(failure, "__notes__", ())])))
+
+
+def _with_calls(found: Evidence, machine: Engine | Machine) -> Evidence:
+    if not isinstance(machine, Engine):
+        return attrs.evolve(found, refused=tuple(map(str, machine.refusals)))
+    trace = tuple(machine.trace)
+    refused = tuple(text_of(event).rstrip("\n") for event in trace if event.is_refused)
+    return attrs.evolve(found, trace=trace, dropped=machine.trace.dropped, refused=refused)
+
+
+def _compared(found: Evidence, made: Made) -> Evidence:
+    with Engine(made.selection.described()) as booted:
+        before = drawing_of(booted.layout, found.title)
+        return attrs.evolve(found, before=before, differences=made.machine.diff(booted.dump()))

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
 from nvdimmfs.testing.arguments import AnyPath
 from nvdimmfs.testing.engine import Engine
 from nvdimmfs.testing.plugin.marks import AnyMachine, Selection
+
+if TYPE_CHECKING:
+    from nvdimmfs.testing.machine import Machine
+
+_KindT = TypeVar("_KindT", "Engine", "Machine")
 
 
 @attrs.frozen(eq=False)
@@ -21,12 +26,12 @@ class Made:
     Attributes:
         machine: the machine.
         selection: the arguments that it was made with.
-        media: the folder of its bytes; None for memory.
+        has_new_media: whether its bytes began as those of a new machine.
     """
 
-    machine: Engine
+    machine: Engine | Machine
     selection: Selection
-    media: AnyPath | None
+    has_new_media: bool
 
     @property
     def title(self) -> str:
@@ -44,6 +49,22 @@ class Factory:
         self._selection = selection
         self._new_folder = new_folder
         self._made: list[Made] = []
+
+    def __call__(
+        self,
+        machine: AnyMachine | None = None,
+        *,
+        memmap: str | None = None,
+        ram: int | str | None = None,
+        kernel: str | None = None,
+        media: AnyPath | bool | None = None,
+        clock: str | None = None,
+    ) -> Machine:
+        """Make a `Machine`.  ValueError and UnavailableError, as from `Machine`."""
+        from nvdimmfs.testing.machine import Machine  # which tests of an engine do without
+
+        wanted = {"machine": machine, "memmap": memmap, "ram": ram, "kernel": kernel, "clock": clock}
+        return self._make(Machine, wanted, media)
 
     def engine(
         self,
@@ -69,12 +90,13 @@ class Factory:
         """The machines that it has made and not closed."""
         return iter(tuple(self._made))
 
-    def _make(self, kind: type[Engine], wanted: dict[str, Any], media: AnyPath | bool | None) -> Engine:
+    def _make(self, kind: type[_KindT], wanted: dict[str, Any], media: AnyPath | bool | None) -> _KindT:
         selection = attrs.evolve(self._selection, **{key: value for key, value in wanted.items() if value is not None})
-        folder = self._folder(selection.media if media is None else media)
+        media = selection.media if media is None else media
+        folder = self._folder(media)
         arguments = attrs.asdict(selection, recurse=False) | {"media": folder}
         machine = kind(arguments.pop("machine"), **arguments)
-        self._made.append(Made(machine, selection, folder))
+        self._made.append(Made(machine, selection, isinstance(media, bool)))
         return machine
 
     def _folder(self, media: AnyPath | bool) -> AnyPath | None:

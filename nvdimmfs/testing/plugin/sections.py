@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import attrs
 
 from nvdimmfs.cli.drawing.model import MachineDrawing
 from nvdimmfs.cli.drawing.text import draw_plain
 from nvdimmfs.testing.plugin.evidence import Evidence
+from nvdimmfs.traces.event import Op
+from nvdimmfs.traces.text import text_of
 
-#: Lines of a drawing.
+#: The most that a section shows: refused calls, calls, and lines of a drawing.
+_MOST_REFUSALS = 10
+_MOST_CALLS = 15
 _MOST_LINES = 80
 
 
 def sections_of(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """The title and the text of each section."""
+    title = evidence.title
     if evidence.problem:
-        yield f"nvdimm: {evidence.title}", evidence.problem
+        yield f"nvdimm: {title}", evidence.problem
+    if evidence.refused:
+        yield f"nvdimm: refused by {title}", _last(evidence.refused, _MOST_REFUSALS, "refusals")
+    if calls := [text_of(event).rstrip("\n") for event in evidence.trace if event.op != Op.OPEN or event.is_refused]:
+        yield f"nvdimm: the last calls of {title}", _last(calls, _MOST_CALLS, "calls")
     if evidence.drawing is not None:
-        yield f"nvdimm: memory of {evidence.title}", _drawn(evidence.drawing)
+        yield f"nvdimm: memory of {title}", _drawn(evidence.drawing)
+
+
+def _last(texts: Sequence[str], most: int, what: str) -> str:
+    """The last texts, with how many there were before them."""
+    before = len(texts) - most
+    head = [f"{before} {what} before these are left out"] if before > 0 else []
+    return "\n".join([*head, *texts[-most:]])
 
 
 def _drawn(drawing: MachineDrawing) -> str:
