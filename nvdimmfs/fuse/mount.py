@@ -16,6 +16,7 @@ import trio
 
 from nvdimmfs.fuse.daemon_identity import SUBTYPE
 from nvdimmfs.fuse.operations import Operations
+from nvdimmfs.fuse.request_wait import waiting_without_trio
 from nvdimmfs.fuse.requirements import MountError, refusal
 from nvdimmfs.fuse.timekeeping import Clock
 from nvdimmfs.kernfs import Tree
@@ -69,6 +70,7 @@ async def _serve(tree: Tree, mountpoint: Path, clock: Clock | None, cache: bool,
         nursery.start_soon(_stop_on, signals, operations)
         nursery.start_soon(_announce, started, on_ready)
         nursery.start_soon(operations.timekeeper.keep)
+        stack.enter_context(waiting_without_trio(lambda: operations.timekeeper.is_busy))
         await pyfuse3.main(max_tasks=_REQUESTS_AT_A_TIME)
         nursery.cancel_scope.cancel()
 

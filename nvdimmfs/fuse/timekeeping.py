@@ -66,6 +66,7 @@ class Timekeeper:
 
     Attributes:
         clock: the machine's clock.
+        is_busy: whether `keep` has something to do.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Timekeeper:
         self._begins = begins
         self._kernel_cache = kernel_cache
         self._report = report
+        self.is_busy = True
         self._changed = trio.lowlevel.ParkingLot()
         clock.earlier = self._wake
         kernel_cache.earlier = self._wake
@@ -102,7 +104,9 @@ class Timekeeper:
                 continue
             seconds = self._kernel_cache.seconds_until_revisit
             with trio.move_on_after(min(seconds, self._seconds_to_sleep())):
+                self.is_busy = False
                 await self._changed.park()
+            self.is_busy = True
             if seconds < math.inf:
                 await self._kernel_cache.revisit()
 
@@ -111,4 +115,5 @@ class Timekeeper:
         return math.inf if left is None else left
 
     def _wake(self) -> None:
+        self.is_busy = True
         self._changed.unpark_all()

@@ -1,0 +1,181 @@
+"""Waiting for the next request: for a moment without trio, which costs a third of the time of a small request.
+
+pyfuse3 waits in trio for its descriptor before each request: two turns of the scheduler, with a system call of epoll
+each.  A client that opens, reads and closes an attribute sends the next request some ten microseconds after a reply.
+So this module waits in three steps:
+
+1. it asks again and again, for at most `_SPIN`: waking a process on another processor takes longer than that.  If that
+   was in vain, because clients are slow or run on the processor of this process, it is left out for a while;
+2. it sleeps in poll(2), for at most `_POLL`;
+3. it waits in trio.
+
+While the first two last, no other task runs.  They are left out when another task has something to do, such as a
+handler that waits for an invalidation, and for every `_IN_A_ROW`-th request, so that signals are noticed.
+
+pyfuse3 finds trio in a global of its own, which its module for asyncio replaces as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from types import ModuleType, TracebackType
+
+import pyfuse3
+import trio
+
+#: How long to ask again and again, in nanoseconds: what waking a process on another processor takes at most, usually.
+_SPIN = 50_000
+
+#: For how many requests not to ask again and again after that was in vain: at first, and, doubled each time, at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 8, 1024
+
+#: How long to sleep in poll(2), in milliseconds.
+_POLL = 1
+
+#: One in so many requests is waited for in trio.
+_IN_A_ROW = 64
+
+
+@contextlib.contextmanager
+def waiting_without_trio(is_busy: Callable[[], bool]) -> Iterator[None]:
+    """Have pyfuse3 wait in this way, as long as the context lasts.
+
+    Nothing changes with a pyfuse3 that has no global for trio.
+
+    Args:
+        is_busy: whether a task that handles no request has something to do.
+    """
+    if getattr(pyfuse3, "trio", None) is not trio:
+        yield
+        return
+    wait = RequestWait(is_busy)
+    lowlevel = _Overlay(trio.lowlevel, wait_readable=wait.wait_readable)
+    replaced = _Overlay(trio, lowlevel=lowlevel, Lock=wait.lock, open_nursery=wait.open_nursery)
+    pyfuse3.trio = replaced  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        pyfuse3.trio = trio  # type: ignore[attr-defined]
+
+
+class _Overlay:
+    """A module some of whose names have other values."""
+
+    def __init__(self, module: ModuleType, **names: object) -> None:
+        self._module = module
+        self.__dict__.update(names)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._module, name)
+
+
+class RequestWait:
+    """What pyfuse3's workers use of trio.
+
+    Each worker reads a request, handles it, and begins again.  One at a time holds the lock and waits for a request.
+
+    Args:
+        is_busy: as of `waiting_without_trio`.
+    """
+
+    def __init__(self, is_busy: Callable[[], bool]) -> None:
+        self._is_busy = is_busy
+        self._workers = 0
+        self._readers = 0
+        self._in_a_row = 0
+        self._pause = 0 if (os.cpu_count() or 1) > 1 else sys.maxsize
+        self._next_pause = _FIRST_PAUSE
+        self._poll: select.poll | None = None
+        self._turn = trio.lowlevel.ParkingLot()
+        self._is_locked = False
+
+    def lock(self) -> RequestWait:
+        """The lock, of which there is one."""
+        return self
+
+    async def __aenter__(self) -> None:
+        """Take the lock, at once if it is free.
+
+        trio's own lock would be handed to another worker, by a turn of the scheduler.
+        """
+        self._readers += 1
+        while self._is_locked:
+            try:
+                await self._turn.park()
+            except trio.Cancelled:
+                self._readers -= 1
+                raise
+        self._is_locked = True
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._readers -= 1
+        self._is_locked = False
+        self._turn.unpark()  # that worker runs when this one suspends
+
+    @contextlib.asynccontextmanager
+    async def open_nursery(self) -> AsyncIterator[_WorkerNursery]:
+        """A nursery whose tasks are workers."""
+        async with trio.open_nursery() as nursery:
+            yield _WorkerNursery(nursery, self)
+
+    def begin(self) -> None:
+        """There is one more worker."""
+        self._workers += 1
+
+    async def work(self, worker: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Run a worker that has begun."""
+        try:
+            await worker(*arguments)
+        finally:
+            self._workers -= 1
+
+    async def wait_readable(self, descriptor: int) -> None:
+        """Wait until there is a request."""
+        self._in_a_row += 1
+        all_wait = self._workers == self._readers and not self._is_busy()
+        if self._in_a_row < _IN_A_ROW and all_wait and self._comes_soon(descriptor):
+            return
+        self._in_a_row = 0
+        await trio.lowlevel.wait_readable(descriptor)
+
+    def _comes_soon(self, descriptor: int) -> bool:
+        """Wait without trio; whether there is a request."""
+        poll = self._poll
+        if poll is None:
+            poll = self._poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+        if self._pause:
+            self._pause -= 1
+        elif self._spin(poll):
+            return True
+        return bool(poll.poll(_POLL))
+
+    def _spin(self, poll: select.poll) -> bool:
+        """Ask again and again; whether there is a request."""
+        end = time.perf_counter_ns() + _SPIN
+        while not poll.poll(0):
+            if time.perf_counter_ns() > end:
+                self._pause, self._next_pause = self._next_pause, min(2 * self._next_pause, _LONGEST_PAUSE)
+                return False
+        self._next_pause = _FIRST_PAUSE
+        return True
+
+
+class _WorkerNursery:
+    """What pyfuse3 uses of a nursery."""
+
+    def __init__(self, nursery: trio.Nursery, wait: RequestWait) -> None:
+        self._nursery = nursery
+        self._wait = wait
+        self.cancel_scope = nursery.cancel_scope
+
+    def start_soon(self, worker: Callable[..., Awaitable[None]], *arguments: object, name: str | None = None) -> None:
+        self._wait.begin()
+        self._nursery.start_soon(self._wait.work, worker, *arguments, name=name)
