@@ -8,6 +8,12 @@ from collections.abc import Iterator
 #: Names of errnos, by number.  Python names EHWPOISON (include/uapi/asm-generic/errno.h) only since 3.14.
 ERRNO_NAMES = {133: "EHWPOISON", **errno.errorcode}
 
+#: Errnos by name, and names by errno; of two names, the kernel's (include/uapi/asm-generic/errno.h).
+ERRNOS: dict[str, int] = {name: getattr(errno, name) for name in dir(errno) if name.startswith("E")} | {
+    "EHWPOISON": 133
+}
+KERNEL_ERRNO_NAMES = {**ERRNO_NAMES, errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EDEADLK: "EDEADLK", errno.EAGAIN: "EAGAIN"}
+
 _MACHINE_HAS_ENDED = "the machine's process has ended, perhaps because memory ran out (dmesg)"
 
 #: What explains or raises a limit that a process met, by errno.
@@ -57,8 +63,14 @@ class KernelError(Exception):
         return f"{self.code}: {self.reason}" if self.reason else self.code
 
 
+class InjectedError(OSError):
+    """A failure of a medium that a fault rule injects.  What handles a failure of the host handles it as well."""
+
+
 def refused_by_host(failure: OSError) -> KernelError:
     """Convert an error of the host, such as a full disk or an I/O error, to a refusal with the same errno."""
+    if isinstance(failure, InjectedError):
+        return KernelError(failure.errno or errno.EIO, failure.strerror or "")
     return KernelError(failure.errno or errno.EIO, f"error of the host: {failure.strerror or failure}")
 
 

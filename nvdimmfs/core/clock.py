@@ -110,6 +110,7 @@ class Clock:
         #: The time from acts and `advance`; REAL adds the time that has passed on the host.
         self._time = 0
         self._least_price = 0
+        self._prolonged = 0
         self._started_at: int | None = None
         self._handled: Event | None = None
 
@@ -210,9 +211,12 @@ class Clock:
         self._least_price = 0
         if self.is_booting or self._is_uncounted:
             return
+        prolonged, self._prolonged = self._prolonged, 0
         self.start()
         if self.mode is ClockMode.STEPS:
-            self.advance(cost)
+            self.advance(cost + prolonged)
+        elif prolonged and self.mode is ClockMode.REAL:
+            self.advance(prolonged)
         else:
             self.run_due()
 
@@ -221,6 +225,14 @@ class Clock:
         if self.is_booting or self._is_uncounted:
             return
         self._least_price = max(self._least_price, price.nanoseconds)
+
+    def prolong_act(self, nanoseconds: int) -> None:
+        """The act at hand takes so much longer than it would, by a fault rule; in mode MANUAL that has no effect.
+
+        Nor has it at boot, nor in scheduled work, for which no process waits.
+        """
+        if not (self.is_booting or self._is_uncounted or self._handled):
+            self._prolonged += nanoseconds
 
     @contextlib.contextmanager
     def uncounted(self) -> Iterator[None]:

@@ -12,10 +12,11 @@ from nvdimmfs.core.device_number import DeviceNumber, Numbered
 from nvdimmfs.core.keyring import Keyring, NoKeys
 from nvdimmfs.core.trace import TraceRecorder
 from nvdimmfs.core.uevent import Action, Uevent, UeventListener
+from nvdimmfs.faults.faults import Fault
 from nvdimmfs.kernels.durations import WRITE
 from nvdimmfs.kernels.kernel import KERNEL_6_1, Kernel
 from nvdimmfs.kernfs import Directory, Tree
-from nvdimmfs.traces.effects import UeventSent
+from nvdimmfs.traces.effects import FaultHit, UeventSent
 
 
 class System:
@@ -24,6 +25,7 @@ class System:
     Attributes:
         kernel: the kernel that is emulated.
         tree: the nodes; its root holds `sys`, `dev` and `proc`.
+        faults: the fault rules.
         sys: /sys.
         dev: /dev.
         proc: /proc.
@@ -48,6 +50,9 @@ class System:
         self.kernel = kernel
         self.clock = Clock(clock, after_event=self.settle)
         self.tree = Tree()
+        self.faults = self.tree.faults
+        self.faults.prolong = self.clock.prolong_act
+        self.faults.on_hit = self._fault_hit
         root = self.tree.root
         self.sys = root.add(Directory("sys", 0o555))
         self.dev = root.add(Directory("dev"))
@@ -69,6 +74,10 @@ class System:
         self.trace: TraceRecorder | None = None
         self._is_traced = False
         self._trace_followers = 0
+
+    def _fault_hit(self, fault: Fault) -> None:
+        if self.trace is not None:
+            self.trace.report(FaultHit(str(fault.rule)))
 
     def start_trace(self) -> None:
         """Record calls and what happens because of them, from now on."""

@@ -17,8 +17,8 @@ _SYSFS = ("bus", "devices")
 
 
 def rows_of_machine(system: System) -> list[Row]:
-    """The rows of a machine in this process.  Time does not pass for it."""
-    with system.clock.uncounted():
+    """The rows of a machine in this process.  Time does not pass for it, and it does not count for fault rules."""
+    with system.clock.uncounted(), system.faults.uncounted():
         return list(rows(MachineSysfs(system.sys)))
 
 

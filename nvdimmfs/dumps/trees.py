@@ -12,6 +12,7 @@ from attrs import frozen
 from nvdimmfs.dumps.text import Row, errno_name
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, Directory, Symlink
+from nvdimmfs.kernfs.open_file import open_node
 from nvdimmfs.kernfs.path import resolve
 
 #: Bytes of a file that are read at most.  No attribute exceeds a page, but any folder can be given.
@@ -98,7 +99,7 @@ class MachineSysfs:
         if not isinstance(node, Attribute) or not node.mode & 0o444:
             return Row(mode, path)
         try:
-            return Row(mode, path, bytes(node.show()))
+            return Row(mode, path, open_node(node, os.O_RDONLY).read(0, _LARGEST))
         except KernelError as refusal:
             return Row(mode, path, errno=errno_name(refusal.errno))
 

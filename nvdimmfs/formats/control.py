@@ -7,7 +7,8 @@ that listens:
 
 | the client sends | the machine replies with |
 |---|---|
-| `Ioctl` | `ReadMemory`, `WriteMemory` or the result |
+| `Ioctl` | `Wait`, `ReadMemory`, `WriteMemory` or the result |
+| `Waited` | `ReadMemory`, `WriteMemory` or the result |
 | `Copied`, `Fault` | the next of those |
 | `Load`, `Unload`, `Renumber` | the result |
 | `Find` | `Found`, or `Refused` |
@@ -55,6 +56,8 @@ class Ioctl(Message):
         writable: whether the file was opened for writing.
         privileged: whether the caller has CAP_SYS_ADMIN.
         thread: the id of the calling thread, for the trace.
+        uid: the caller's real user id.
+        comm: the name of its process; empty when it is not known.
     """
 
     kind: str
@@ -65,6 +68,8 @@ class Ioctl(Message):
     writable: bool
     privileged: bool
     thread: int = 0
+    uid: int = 0
+    comm: str = ""
 
 
 @attrs.frozen
@@ -136,6 +141,18 @@ class Found(Message):
     kind: str
     major: int
     minor: int
+
+
+@attrs.frozen
+class Wait(Message):
+    """A fault rule delays the ioctl: the client asks again, by `Waited`, after so many nanoseconds."""
+
+    nanoseconds: int
+
+
+@attrs.frozen
+class Waited(Message):
+    """The time has passed."""
 
 
 @attrs.frozen

@@ -39,6 +39,7 @@ from nvdimmfs.fuse.peers import Callers, ProcFolder
 from nvdimmfs.fuse.pollers import Pollers
 from nvdimmfs.fuse.sessions import Sessions
 from nvdimmfs.fuse.timekeeping import Clock, NoClock, Timekeeper
+from nvdimmfs.fuse.waits import RequestCaller, Waits
 from nvdimmfs.fuse.xattrs import ExtendedAttributes
 from nvdimmfs.kernfs import ATTRIBUTE_SIZE, BinaryFile, Directory, Node, Symlink, Tree
 from nvdimmfs.kernfs.open_file import (
@@ -48,7 +49,10 @@ from nvdimmfs.kernfs.open_file import (
     OpenChannel,
     OpenDirectory,
     OpenFile,
+    open_delay,
     open_node,
+    read_delay,
+    write_delay,
 )
 from nvdimmfs.kernfs.traced_calls import traced_open, traced_poll, traced_read, traced_sync, traced_write
 
@@ -99,11 +103,13 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.inodes = Inodes(tree, CACHE_TIMEOUT if cache else 0.0)
         self._refusals = tree.refusals
+        self._faults = tree.faults
+        self._waits = Waits()
         self.kernel_cache = KernelCache(self.inodes, invalidator or FuseInvalidator())
         self._tree = tree
-        proc = ProcFolder()
-        self.sessions = Sessions(proc)
-        tree.caller_of = Callers(proc).of_thread
+        self._proc = ProcFolder()
+        self.sessions = Sessions(self._proc)
+        tree.caller_of = Callers(self._proc).of_thread
         self.bugs: list[Exception] | None = [] if strict else None
         self._leaving = LeavingDisks(self.sessions)
         self.timekeeper = Timekeeper(clock or NoClock(), self.kernel_cache, self._leaving.request_begins, self._report)
@@ -123,6 +129,7 @@ class Operations(pyfuse3.Operations):
 
     async def stop(self) -> None:
         """The mount is about to end: wait for nothing that others do."""
+        self._waits.end()
         self.sessions.stop()
         await self.kernel_cache.stop()
 
@@ -300,15 +307,21 @@ class Operations(pyfuse3.Operations):
 
     # Files
 
+    async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
+        caller = RequestCaller(ctx.uid, ctx.pid, self._proc)
+        if self._faults.delays:
+            await self._waits.wait(open_delay(self.inodes.reached(inode).node, caller))
+        return await self._open(inode, flags, ctx, caller)
+
     @fuse_handler
-    def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
+    def _open(self, inode: InodeT, flags: FlagT, ctx: RequestContext, caller: RequestCaller) -> FileInfo:
         """O_TRUNC updates mtime, and truncates nothing."""
         target = self.inodes.reached(inode)
         try:
             if (tracer := self._tree.tracer) is None:
-                opened = open_node(target.node, flags)
+                opened = open_node(target.node, flags, caller)
             else:
-                opened = traced_open(tracer, target.node, flags, ctx.pid)
+                opened = traced_open(tracer, target.node, flags, ctx.pid, caller)
         except KernelError as refusal:
             self._refusals.report(refusal, "open", target.node.path, thread=ctx.pid)
             raise
@@ -321,8 +334,13 @@ class Operations(pyfuse3.Operations):
         self._files[handle] = opened
         return FileInfo(fh=handle, direct_io=opened.direct, keep_cache=False)
 
+    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        if self._faults.delays:
+            await self._waits.wait(read_delay(self._files[fh], off))
+        return await self._read(fh, off, size)
+
     @fuse_handler
-    def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+    def _read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         opened = self._files[fh]
         try:
             if (tracer := self._tree.tracer) is None:
@@ -334,6 +352,8 @@ class Operations(pyfuse3.Operations):
 
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         """One store after the other, each of which ends when every sandbox has updated the nodes in its /dev."""
+        if self._faults.delays:
+            await self._waits.wait(write_delay(self._files[fh]))
         if isinstance(self._files[fh], OpenBinaryFile):
             return await self._write(fh, off, buf)
         if isinstance(self._files[fh], OpenChannel):

@@ -85,6 +85,15 @@ class ProcFolder:
             return Caller(thread or None)
         return Caller(int(found["process"]), _unescaped(found["name"]))
 
+    def name_of(self, thread: int) -> str:
+        """The name of a thread (/proc/TID/comm); empty when it has ended, or is in another PID namespace."""
+        try:
+            comm = os.open(f"{thread}/comm", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._descriptor)
+            with os.fdopen(comm, "rb") as file:
+                return file.read().decode(errors="replace").removesuffix("\n")
+        except OSError:
+            return ""
+
     def _statuses(self, thread: int) -> Iterator[str]:
         tasks = os.open(f"{thread}/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._descriptor)
         try:

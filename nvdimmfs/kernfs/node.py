@@ -11,6 +11,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar, cast
 import attrs
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.faults.faults import Faults
 from nvdimmfs.kernfs.refusal import Refusals
 from nvdimmfs.kernfs.tracer import Caller, Tracer
 
@@ -415,6 +416,11 @@ class Directory(Node):
         return (node for node in self._nodes.values() if isinstance(node, Node))
 
     @property
+    def names(self) -> list[str]:
+        """The names of its nodes, instantiated or not, without those of a family."""
+        return [*(name for name in self._nodes if not name.startswith(_FAMILY)), *self._pending]
+
+    @property
     def is_detached(self) -> bool:
         """Whether it was removed, alone or together with a directory above it."""
         return self.parent is None and self is not self.tree.root
@@ -663,6 +669,7 @@ class Tree:
     UNSAVED: ClassVar[frozenset[str]] = frozenset({"_inos", "caller_of", "listeners", "refusals", "tracer"})
 
     def __init__(self) -> None:
+        self.faults = Faults()
         self._inos = itertools.count(1)
         self.listeners: list[TreeListener] = []
         self.refusals = Refusals()

@@ -11,7 +11,10 @@ from weakref import WeakValueDictionary
 import attrs
 
 from nvdimmfs.errors import KernelError, refused_by_host
+from nvdimmfs.faults.faults import Caller, Faults
+from nvdimmfs.faults.rule import Operation
 from nvdimmfs.kernfs.channel import Channel
+from nvdimmfs.kernfs.faulty import Place, faulty_open, faulty_read, faulty_write
 from nvdimmfs.kernfs.node import Attribute, BinaryFile, Directory, Listed, Member, Node
 
 #: The events that poll(2) reports for files that never block (DEFAULT_POLLMASK, include/linux/poll.h, Linux 6.1).
@@ -33,9 +36,11 @@ class OpenFile(Protocol):
 
     Attributes:
         opener: the id of the thread that opened it.
+        caller: the process that opened it; None when it is not known.
     """
 
     opener: int
+    caller: Caller | None
 
     @property
     def node(self) -> Node:
@@ -72,6 +77,7 @@ class OpenAttribute:
 
     direct = True
     opener = 0
+    caller: Caller | None = None
 
     def __init__(self, attribute: Attribute[object], flags: int) -> None:
         if attribute.parent is None:
@@ -84,12 +90,22 @@ class OpenAttribute:
         if flags & os.O_DIRECT:
             raise KernelError(errno.EINVAL, "O_DIRECT is not supported for attributes")
         self.node = attribute
+        self._faults = attribute.parent.tree.faults
         self._position = 0
         self._rest = b""
         self._events_seen = _NEVER
 
     def read(self, offset: int, size: int) -> bytes:
-        if offset == 0 or offset != self._position:
+        if self._faults.reads and self.calls_show(offset):
+            return faulty_read(Place(self.node, self._faults, self.caller), offset, size, self._read)
+        return self._read(offset, size)
+
+    def calls_show(self, offset: int) -> bool:
+        """Whether a read there calls the attribute's show.  Fault rules are about such reads alone."""
+        return offset == 0 or offset != self._position
+
+    def _read(self, offset: int, size: int) -> bytes:
+        if self.calls_show(offset):
             self._show(offset)
         elif not self._rest and self.node.parent is None:
             raise KernelError(errno.ENODEV, f"{self.node.name} was removed")
@@ -97,7 +113,12 @@ class OpenAttribute:
         self._position = offset + len(piece)
         return piece
 
-    def write(self, offset: int, data: bytes) -> int:  # noqa: ARG002  # kernfs passes every write to the store, whatever its offset
+    def write(self, offset: int, data: bytes) -> int:
+        if self._faults.writes:
+            return faulty_write(Place(self.node, self._faults, self.caller), offset, data, self._write)
+        return self.node.store(data)
+
+    def _write(self, offset: int, data: bytes) -> int:  # noqa: ARG002  # kernfs passes every write to the store, whatever its offset
         return self.node.store(data)
 
     def sync(self) -> None:
@@ -131,14 +152,21 @@ class OpenBinaryFile:
 
     direct = False
     opener = 0
+    caller: Caller | None = None
 
     def __init__(self, node: BinaryFile, flags: int) -> None:
         if node.parent is None:
             raise KernelError(errno.ENXIO, f"{node.name} was removed")
         self.node = node
+        self._faults = node.parent.tree.faults
         self._unit = node.block_size if flags & os.O_DIRECT else 1
 
     def read(self, offset: int, size: int) -> bytes:
+        if self._faults.reads:
+            return faulty_read(Place(self.node, self._faults, self.caller), offset, size, self._read)
+        return self._read(offset, size)
+
+    def _read(self, offset: int, size: int) -> bytes:
         length = min(size, file_size(self.node) - offset)
         if length <= 0:
             return b""
@@ -149,13 +177,18 @@ class OpenBinaryFile:
             raise refused_by_host(failure) from failure
 
     def write(self, offset: int, data: bytes) -> int:
-        return self._write(offset, data, file_size(self.node))
+        if self._faults.writes:
+            return faulty_write(Place(self.node, self._faults, self.caller), offset, data, self._write)
+        return self._write(offset, data)
+
+    def _write(self, offset: int, data: bytes) -> int:
+        return self._write_within(offset, data, file_size(self.node))
 
     def write_late(self, offset: int, data: bytes) -> int:
         """As `write`, but for a device that is being removed."""
-        return self._write(offset, data, self.node.size)
+        return self._write_within(offset, data, self.node.size)
 
-    def _write(self, offset: int, data: bytes, size: int) -> int:
+    def _write_within(self, offset: int, data: bytes, size: int) -> int:
         piece = data[: max(0, size - offset)]
         try:
             if not piece or self._is_unaligned(offset, len(piece)):
@@ -201,6 +234,7 @@ class OpenChannel:
 
     direct = True
     opener = 0
+    caller: Caller | None = None
 
     def __init__(self, node: Channel) -> None:
         if node.parent is None:
@@ -302,11 +336,56 @@ class OpenDirectory:
         return self._nodes
 
 
-def open_node(node: Node, flags: int) -> OpenFile:
+def open_node(node: Node, flags: int, caller: Caller | None = None) -> OpenFile:
     """Open a file, as open(2) with these flags does.
 
-    EISDIR for a directory, ELOOP for a symbolic link, and the errnos of the classes above.
+    EISDIR for a directory, ELOOP for a symbolic link, the errnos of the classes above, and those of fault rules.
+
+    Args:
+        node: the file.
+        flags: those of open(2).
+        caller: the process that opens it; None when it is not known.
     """
+    faults = _faults_of(node)
+    if faults is not None and faults.opens:
+        faulty_open(Place(node, faults, caller))
+    opened = _opened(node, flags)
+    opened.caller = caller
+    return opened
+
+
+def delay_of(operation: Operation, node: Node, caller: Caller | None) -> int:
+    """How long a request for a file must wait before it is carried out, in nanoseconds of the host's time.
+
+    Ask once for each request.
+    """
+    faults = _faults_of(node)
+    return Place(node, faults, caller).delay(operation) if faults is not None and faults.delays else 0
+
+
+def read_delay(opened: OpenFile, offset: int) -> int:
+    """How long a read must wait, likewise."""
+    if isinstance(opened, OpenAttribute) and not opened.calls_show(offset):
+        return 0
+    return delay_of(Operation.READ, opened.node, opened.caller)
+
+
+def write_delay(opened: OpenFile) -> int:
+    """How long a write must wait, likewise."""
+    return delay_of(Operation.WRITE, opened.node, opened.caller)
+
+
+def open_delay(node: Node, caller: Caller) -> int:
+    """How long an open(2) must wait, likewise."""
+    return delay_of(Operation.OPEN, node, caller)
+
+
+def _faults_of(node: Node) -> Faults | None:
+    """The fault rules for a node; None for one that was removed."""
+    return node.parent.tree.faults if node.parent is not None else None
+
+
+def _opened(node: Node, flags: int) -> OpenFile:
     if isinstance(node, Attribute):
         return OpenAttribute(node, flags)
     if isinstance(node, BinaryFile):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from nvdimmfs.faults.faults import Caller
 from nvdimmfs.kernfs.channel import Channel
 from nvdimmfs.kernfs.node import Node
 from nvdimmfs.kernfs.open_file import OpenFile, open_node
@@ -15,12 +16,12 @@ def is_traced(node: Node) -> bool:
     return not isinstance(node, Channel)
 
 
-def traced_open(tracer: Tracer, node: Node, flags: int, thread: int) -> OpenFile:
+def traced_open(tracer: Tracer, node: Node, flags: int, thread: int, caller: Caller) -> OpenFile:
     """As `open_node`."""
     if not is_traced(node):
-        return open_node(node, flags)
+        return open_node(node, flags, caller)
     with tracer.call("open", _path(node), thread, flags=flags) as call:
-        opened = open_node(node, flags)
+        opened = open_node(node, flags, caller)
         call.returns(0)
         return opened
 

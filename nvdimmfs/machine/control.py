@@ -6,10 +6,13 @@ The messages are in `formats.control`.
 from __future__ import annotations
 
 import errno
+import fnmatch
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+
+import attrs
 
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.ioctl import block_ioctl
@@ -21,6 +24,8 @@ from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action, Uevent
 from nvdimmfs.core.user_memory import CopyIn, CopyOut, IoctlSteps
 from nvdimmfs.errors import KernelError, refused_by_host
+from nvdimmfs.faults.faults import Caller, Faults
+from nvdimmfs.faults.rule import Operation
 from nvdimmfs.formats import control
 from nvdimmfs.formats.block_requests import REQUEST_NAMES
 from nvdimmfs.formats.control import Message
@@ -51,6 +56,7 @@ class ControlSession:
         self._outgoing: deque[bytes] = deque()
         self._ioctl: IoctlCall | None = None
         self._device_name = ""
+        self._delayed: control.Ioctl | None = None
         self._watcher: Watcher | None = None
         self._listener: Listener | None = None
 
@@ -85,7 +91,7 @@ class ControlSession:
     def _refused(self, refusal: KernelError) -> Message:
         if self._device_name:
             self._system.tree.refusals.report(refusal, "ioctl", f"/dev/{self._device_name}")
-        self._ioctl, self._device_name = None, ""
+        self._ioctl, self._delayed, self._device_name = None, None, ""
         return control.Refused(refusal.errno, refusal.reason)
 
     def close(self) -> None:
@@ -97,8 +103,10 @@ class ControlSession:
         """Carry out a request and return the reply, if it has one.  EINVAL for one that is not valid now."""
         match request:
             case control.Ioctl():
-                self._ioctl = IoctlCall(self._conversation(request))
-                return self._ioctl.start()
+                return self._begin(request)
+            case control.Waited() if self._delayed:
+                call, self._delayed = self._delayed, None
+                return self._start(call)
             case control.Find(name):
                 return _found(device_named(self._system, name))
             case control.Copied(data) if self._ioctl:
@@ -131,9 +139,24 @@ class ControlSession:
         self._outgoing.append(control.encode(message))
         self._channel.wake()
 
+    def _begin(self, call: control.Ioctl) -> Message:
+        """Start an ioctl, or have the client wait first."""
+        self._ioctl = None
+        faults = self._system.faults
+        if faults.delays:
+            delay = ioctl_delay(faults, self._device(_number(call)), _IoctlCaller(call.uid, call.comm))
+            if delay:
+                self._delayed = call
+                return control.Wait(delay)
+        return self._start(call)
+
+    def _start(self, call: control.Ioctl) -> Message:
+        self._ioctl = IoctlCall(self._conversation(call))
+        return self._ioctl.start()
+
     def _conversation(self, call: control.Ioctl) -> IoctlSteps:
         """Start an ioctl.  ENODEV for a device that was removed, and the errors of `device_ioctl`."""
-        number = DeviceNumber(call.kind, call.major, call.minor)
+        number = _number(call)
         device = self._system.numbered.get(number)
         self._device_name = "" if device is None else device.name
         return traced_ioctl(
@@ -144,6 +167,7 @@ class ControlSession:
             thread=call.thread,
             writable=call.writable,
             privileged=call.privileged,
+            caller=_IoctlCaller(call.uid, call.comm),
         )
 
     def _renumber(self, request: control.Renumber) -> None:
@@ -186,6 +210,7 @@ def traced_ioctl(
     thread: int,
     writable: bool,
     privileged: bool,
+    caller: Caller,
 ) -> IoctlSteps:
     """As `device_ioctl` on the device with a number, recorded in the trace if there is one.  ENODEV without a device.
 
@@ -197,12 +222,15 @@ def traced_ioctl(
         writable: as there.
         privileged: as there.
         thread: the id of the calling thread.
+        caller: the process, for fault rules.
     """
     device = system.numbered.get(number)
 
     def start() -> IoctlSteps:
         if device is None:
             raise KernelError(errno.ENODEV, f"no {number.kind} device {number}")
+        if system.faults.ioctls:
+            refuse_ioctl(system.faults, device, caller)
         return device_ioctl(device, request, argument, writable=writable, privileged=privileged)
 
     if (trace := system.trace) is None:
@@ -220,6 +248,29 @@ def _request_text(device: Numbered | None, request: int) -> str:
         commands = DimmCommand if isinstance(target, DimmDevice) else BusCommand
         name = next((command.name for command in commands if command == request & 0xFF), None)
     return f"{name} ({request:#x})" if name else f"{request:#x}"
+
+
+@attrs.frozen
+class _IoctlCaller:
+    """The process that calls ioctl(2), see `faults.Caller`."""
+
+    uid: int
+    command: str
+
+
+def _number(call: control.Ioctl) -> DeviceNumber:
+    return DeviceNumber(call.kind, call.major, call.minor)
+
+
+def ioctl_delay(faults: Faults, device: Numbered, caller: Caller) -> int:
+    """How long an ioctl must wait, by the rules, in nanoseconds of the host's time.  Ask once for each ioctl."""
+    path = f"dev/{device.name}"
+    return faults.delay(Operation.IOCTL, lambda pattern: fnmatch.fnmatchcase(path, pattern), path, caller)
+
+
+def refuse_ioctl(faults: Faults, device: Numbered, caller: Caller) -> None:
+    """Fail with the errno of the rule that applies to an ioctl.  KernelError."""
+    faults.refuse(faults.ioctls, f"dev/{device.name}", caller)
 
 
 def device_ioctl(device: Numbered, request: int, argument: int, *, writable: bool, privileged: bool) -> IoctlSteps:

@@ -14,14 +14,16 @@ import attrs
 
 from nvdimmfs.core.clock import Clock
 from nvdimmfs.core.debugfs import debugfs
-from nvdimmfs.core.parse import line, parse_bool
+from nvdimmfs.core.parse import c_string, line, parse_bool
 from nvdimmfs.core.system import System
 from nvdimmfs.dumps.dump import dump_of_machine
-from nvdimmfs.errors import ERRNO_NAMES, KernelError
+from nvdimmfs.errors import KERNEL_ERRNO_NAMES, KernelError
+from nvdimmfs.faults.rule import RuleError
 from nvdimmfs.kernels.durations import MICROSECOND, MILLISECOND, MINUTE, SECOND, duration_text
 from nvdimmfs.kernfs import Attribute, Channel
 from nvdimmfs.machine.checkpoint import CheckpointError, Checkpoints
 from nvdimmfs.machine.control import ControlSession
+from nvdimmfs.machine.fault_control import FaultControl
 from nvdimmfs.machine.layout import layout_json
 from nvdimmfs.machine.persistent_memory import PersistentMemory
 from nvdimmfs.machine.trace_file import create_trace_files
@@ -49,12 +51,6 @@ _COUNT = re.compile("[0-9]{1,9}")
 #: The name of a checkpoint.
 _CHECKPOINT_NAME = re.compile(r"[\w.:-]{1,64}")
 
-_ERRNO_NUMBER = re.compile(r"-?[0-9]+")
-
-#: Errnos by name, and names by errno; of two names, the kernel's (include/uapi/asm-generic/errno.h).
-_ERRNOS = {name: getattr(errno, name) for name in dir(errno) if name.startswith("E")} | {"EHWPOISON": 133}
-_ERRNO_NAMES = {**ERRNO_NAMES, errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EDEADLK: "EDEADLK", errno.EAGAIN: "EAGAIN"}
-
 
 @attrs.define(eq=False)
 class Debugger:
@@ -67,6 +63,7 @@ class Debugger:
         clock: the machine's clock.
         checkpoints: its last checkpoint.
         plug: plugs in DIMMs and ranges.
+        faults: its fault rules.
         query: the last query written to `translate`.
     """
 
@@ -76,6 +73,7 @@ class Debugger:
     clock: Clock
     checkpoints: Checkpoints
     plug: Callable[[str], None]
+    faults: FaultControl
     query: PageQuery | None = None
 
 
@@ -108,10 +106,11 @@ def create_debug_files(
     persistent_memory: PersistentMemory,
     checkpoints: Checkpoints,
     plug: Callable[[str], None],
+    faults: FaultControl,
 ) -> None:
     """Create the folder."""
     folder = debugfs(system).directory("nvdimmfs")
-    debugger = Debugger(system, memory, persistent_memory, system.clock, checkpoints, plug)
+    debugger = Debugger(system, memory, persistent_memory, system.clock, checkpoints, plug, faults)
     for name, file in DEBUG_FILES.items():
         folder.add(Attribute(name, file.permissions, file, debugger))
     modules = persistent_memory.modules
@@ -139,23 +138,33 @@ def _store_translate(debugger: Debugger, data: bytes) -> None:
 
 def _show_fail_registration(debugger: Debugger) -> str:
     """The name of the errno with which the next registration fails."""
-    number = debugger.memory.next_failure
-    return f"{NOT_ARMED if number is None else _ERRNO_NAMES[number]}\n"
+    number = debugger.faults.next_registration
+    return f"{NOT_ARMED if number is None else KERNEL_ERRNO_NAMES[number]}\n"
 
 
 def _store_fail_registration(debugger: Debugger, data: bytes) -> None:
     """Arm it with an errno, by name or number, or disarm it with `none` or 0.  EINVAL for anything else."""
-    debugger.memory.fail_next_registration(_parse_errno(line(data).strip()))
+    debugger.faults.next_registration = _parse_errno(line(data).strip())
 
 
 def _show_fail_altmap(debugger: Debugger) -> str:
     """Whether the next allocation from an altmap fails."""
-    return f"{int(debugger.memory.sparse.fail_next_altmap_allocation)}\n"
+    return f"{int(debugger.faults.fails_altmap)}\n"
 
 
 def _store_fail_altmap(debugger: Debugger, data: bytes) -> None:
     """Arm or disarm it.  EINVAL for anything but a truth value."""
-    debugger.memory.fail_next_altmap_allocation(parse_bool(data))
+    debugger.faults.fails_altmap = parse_bool(data)
+
+
+def _show_faults(debugger: Debugger) -> str:
+    """One line for each rule, as it can be written, with its number and its hits behind a #."""
+    return debugger.faults.text
+
+
+def _store_faults(debugger: Debugger, data: bytes) -> None:
+    """Carry out orders, a line each; errors as `FaultControl.carry_out`."""
+    debugger.faults.carry_out(_text(c_string(data)))
 
 
 def _show_modules(debugger: Debugger) -> str:
@@ -179,8 +188,7 @@ def _store_modules(debugger: Debugger, data: bytes) -> None:
 
 def _show_power_cut(debugger: Debugger) -> str:
     """The number of writes that the media still take, 0 when the power is cut; `none` without an order."""
-    journal = debugger.persistent_memory.tables.storage.journal
-    left = journal.power.writes_left if journal else None
+    left = debugger.faults.writes_left
     return f"{NOT_ARMED if left is None else left}\n"
 
 
@@ -190,14 +198,11 @@ def _store_power_cut(debugger: Debugger, data: bytes) -> None:
     EINVAL for anything else, EOPNOTSUPP without media that outlive the machine, EBUSY when the power is cut.
     """
     text = line(data).strip()
-    journal = debugger.persistent_memory.tables.storage.journal
-    if journal is None:
+    if debugger.persistent_memory.tables.storage.journal is None:
         raise KernelError(errno.EOPNOTSUPP, "a machine without --media keeps nothing when its power is cut")
     if text != NOT_ARMED and not _COUNT.fullmatch(text):
         raise KernelError(errno.EINVAL, f"{text!r} is not a number of writes")
-    if journal.power.is_cut:
-        raise KernelError(errno.EBUSY, "the power is cut; mount the folder again")
-    journal.order_power_cut(None if text == NOT_ARMED else int(text))
+    debugger.faults.order_power_cut(None if text == NOT_ARMED else int(text))
 
 
 def _show_clock(debugger: Debugger) -> str:
@@ -227,9 +232,7 @@ def _show_plug(_debugger: Debugger) -> str:
 def _store_plug(debugger: Debugger, data: bytes) -> None:
     """Plug in what the text describes.  EINVAL for one with mistakes; also the errors of `Machine.plug`."""
     try:
-        debugger.plug(data.decode())
-    except UnicodeDecodeError as error:
-        raise KernelError(errno.EINVAL, f"not UTF-8 text: byte {error.start} is {data[error.start]:#04x}") from None
+        debugger.plug(_text(data))
     except MachineFileError as error:
         raise KernelError(errno.EINVAL, "; ".join(error.lines)) from None
     except MediaError as error:
@@ -269,14 +272,24 @@ def _seconds(nanoseconds: int) -> str:
     return f"{nanoseconds // SECOND}.{nanoseconds % SECOND:09} s"
 
 
+def _text(data: bytes) -> str:
+    """The text that was written.  EINVAL for bytes that are not UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise KernelError(errno.EINVAL, f"not UTF-8 text: byte {error.start} is {data[error.start]:#04x}") from None
+
+
 def _parse_errno(text: str) -> int | None:
     """Parse the name or number of an errno; None for `none` and 0.  EINVAL."""
-    number = abs(int(text)) if _ERRNO_NUMBER.fullmatch(text) else _ERRNOS.get(text)
-    if text == NOT_ARMED or number == 0:
+    if text == NOT_ARMED:
         return None
-    if number not in _ERRNO_NAMES:
-        raise KernelError(errno.EINVAL, f"{text!r} is not an errno")
-    return number
+    from nvdimmfs.faults.parse import parse_errno  # loaded when an errno is written
+
+    try:
+        return parse_errno(text) or None
+    except RuleError as error:
+        raise KernelError(errno.EINVAL, str(error)) from None
 
 
 DEBUG_FILES = {
@@ -295,4 +308,5 @@ DEBUG_FILES = {
     "modules": DebugFile(_show_modules, _store_modules),
     "power_cut": DebugFile(_show_power_cut, _store_power_cut),
     "fail_altmap": DebugFile(_show_fail_altmap, _store_fail_altmap),
+    "faults": DebugFile(_show_faults, _store_faults),
 }

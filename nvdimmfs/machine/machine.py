@@ -21,14 +21,15 @@ from nvdimmfs.kernels.kernel import KERNEL_6_1, KERNELS, Kernel
 from nvdimmfs.kernfs import Tree
 from nvdimmfs.machine.checkpoint import Checkpoint, Checkpoints
 from nvdimmfs.machine.debug_folder import create_debug_files
+from nvdimmfs.machine.declared_faults import bad_sector_rules, rules_of, unreadable_rule
+from nvdimmfs.machine.fault_control import FaultControl
 from nvdimmfs.machine.first_boot import NewMachineError, SysfsWriter
 from nvdimmfs.machine.persistent_memory import PersistentMemory
 from nvdimmfs.machine.procfs import create_proc_files
 from nvdimmfs.machine.save_session import saved_file
-from nvdimmfs.machine.unreadable import UnreadableAttributes, make_unreadable
 from nvdimmfs.machine_file.addition import extended
 from nvdimmfs.machine_file.model import BusDescription, MachineDescription, UnreadableAttribute
-from nvdimmfs.media.base import MediaError
+from nvdimmfs.media.base import NO_FAULTS, MediaError
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.pc_memory_map import installed_memory
 from nvdimmfs.nd.bus_type import NdBus
@@ -52,6 +53,7 @@ class Machine:
         storage: the bytes of its persistent memory.
         persistent_memory: the modules for it.
         description: the content of its machine file, with what was plugged in.
+        faults: its fault rules.
     """
 
     def __init__(
@@ -80,8 +82,11 @@ class Machine:
         self.persistent_memory = PersistentMemory(
             self.system, memory, PlatformTables(storage, tables), platform_bus, acpi_bus
         )
+        memory.faults = self.system.faults
+        storage.connect(self.system.faults)
+        self.faults = FaultControl(self.system, self.persistent_memory)
         self._checkpoints = Checkpoints(self, self.system, storage)
-        create_debug_files(self.system, memory, self.persistent_memory, self._checkpoints, self.plug)
+        create_debug_files(self.system, memory, self.persistent_memory, self._checkpoints, self.plug, self.faults)
         debugfs(self.system).directory("nvdimmfs").add(saved_file("saved", self.saved))
         create_proc_files(self.system, memory, self.persistent_memory.modules, self.persistent_memory.blocks)
 
@@ -145,8 +150,11 @@ class Machine:
                 storage.is_new = False
             if storage.is_new and description.personalities:
                 # A temporary machine writes the info blocks, so that this one finds them like at any other boot.
-                SysfsWriter(cls._booted(description, storage).system).set_up(description.personalities)
+                SysfsWriter(cls._booted(attrs.evolve(description, faults=()), storage).system).set_up(
+                    description.personalities
+                )
                 storage.is_new = False
+                storage.connect(NO_FAULTS)
                 gc.collect(0)  # frees the temporary machine; automatic collection may be off during a boot
             machine = cls._booted(description, storage, blacklist)
             machine._make_unreadable(description.unreadable)
@@ -160,6 +168,8 @@ class Machine:
         memory = Memory.boot(description.memmap, description.ram, kernel)
         machine = cls(memory, storage, description.buses, description.clock)
         machine.description = description
+        for rule in rules_of(description):
+            machine.system.faults.add(rule, is_limited=False)
         clock = machine.system.clock
         clock.is_booting = True
         machine._announce(description.buses)
@@ -184,17 +194,13 @@ class Machine:
 
     def _make_unreadable(self, attributes: Iterable[UnreadableAttribute]) -> None:
         sysfs = SysfsWriter(self.system)
-        refusals = {}
         for unreadable in attributes:
             try:
                 attribute = sysfs.attribute(unreadable.path)
             except KernelError as refusal:
                 problem = "is not an attribute" if refusal.errno == errno.EISDIR else "does not exist"
                 raise NewMachineError(f"unreadable: /sys/{unreadable.path} {problem}") from None
-            refusals[attribute.path] = unreadable.errno
-            make_unreadable(attribute, unreadable.errno)
-        if refusals:
-            self.system.tree.subscribe(UnreadableAttributes(refusals))
+            self.system.faults.add(unreadable_rule(attribute.path, unreadable.errno), is_limited=False)
 
     @property
     def nd_bus(self) -> NdBus | None:
@@ -227,6 +233,8 @@ class Machine:
             raise KernelError(errno.EOPNOTSUPP, f"Linux {self.memory.kernel.name} finds memory at boot alone")
         self.system.begin_write()
         try:
+            for rule in bad_sector_rules(addition.new_ranges):
+                self.system.faults.add(rule, is_limited=False)
             device = self.persistent_memory.tables.extend(addition)
             self.description = addition.machine
             self.persistent_memory.acpi_bus.update(device)

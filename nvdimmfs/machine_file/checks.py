@@ -11,10 +11,12 @@ from collections.abc import Iterator
 
 import attrs
 
+from nvdimmfs.faults.rule import RuleError
 from nvdimmfs.formats.btt import LBASIZES
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS
 from nvdimmfs.machine_file.defaults import legacy_entries
 from nvdimmfs.machine_file.dimm_checks import Problem, dimm_problems
+from nvdimmfs.machine_file.faults import rule_of_description
 from nvdimmfs.machine_file.model import PLATFORM_FOLDER, BusDescription, MachineDescription, PersonalityDescription
 from nvdimmfs.machine_file.range_checks import choice_problem, range_problems, uuid_problem
 from nvdimmfs.machine_file.values import plain_size, shown
@@ -37,6 +39,7 @@ NAME_MAX = 255
 def problems(machine: MachineDescription) -> Iterator[Problem]:
     """Yield all errors of a completed machine."""
     yield from _machine(machine)
+    yield from _faults(machine)
     yield from _memory(machine)
     for index, bus in enumerate(machine.buses):
         yield from _bus(bus, f"bus[{index}]")
@@ -68,6 +71,19 @@ def _machine(machine: MachineDescription) -> Iterator[Problem]:
             )
         if unreadable.errno not in errno.errorcode.values():
             yield f"{path}.errno", f'"{unreadable.errno}" is not the name of an errno; write for example EIO'
+
+
+def _faults(machine: MachineDescription) -> Iterator[Problem]:
+    names: set[str] = set()
+    for index, fault in enumerate(machine.faults):
+        path = f"fault[{index}]"
+        try:
+            rule_of_description(fault)
+        except RuleError as error:
+            yield f"{path}.{error.key.replace('-', '_')}" if error.key else path, error.problem
+        if fault.name and fault.name in names:
+            yield f"{path}.name", f'"{fault.name}" is also the name of another fault; names must be unique'
+        names.add(fault.name)
 
 
 def _is_relative(path: str) -> bool:

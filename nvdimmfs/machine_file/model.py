@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import attrs
 
 from nvdimmfs.core.clock import ClockMode
+from nvdimmfs.faults.rule import Operation
 from nvdimmfs.formats.ndctl import BusCommand, DimmCommand, command_mask
 from nvdimmfs.machine_file.values import (
     Address,
@@ -27,6 +28,7 @@ from nvdimmfs.machine_file.values import (
     Hexadecimal64,
     MaybeHexadecimal8,
     MaybeHexadecimal16,
+    MaybeHexadecimal32,
     NumaNode,
     Number,
     Size,
@@ -379,6 +381,49 @@ class UnreadableAttribute:
 
 
 @attrs.frozen
+class FaultDescription:
+    """Something that fails on order, from the boot on.  It has one action: errno, short, garbage, delay, status,
+    result, sectors or power_cut.
+
+    Attributes:
+        operation: what fails: a request of a process (open, read, write, ioctl), or an act of the kernel.
+        path: where: for a request, a shell pattern of paths below the mount, such as sys/bus/nd/devices/*/size; for an
+            act of the kernel, one of names: a device, a medium (region0, nmem0), a DIMM or a bus.
+        errno: the name or number of the errno with which it fails.
+        short: the most bytes that it reads or writes.
+        garbage: the seed of the bytes that replace those that it reads or writes.
+        delay: the time by which it is prolonged, such as 500ms.
+        status: the status that the firmware reports instead of executing a command.
+        result: the result of a command that was executed: a negative errno, or bytes that were left alone.
+        sectors: sectors of 512 bytes that are bad until they are written, first and number, such as 8+3.
+        power_cut: whether the power of the machine is cut, so that no medium takes a write any more.
+        command: the commands that fail, as words or numbers, cmd_call:N for one function; all without it.
+        uid: the user whose requests fail.
+        comm: the name of the processes whose requests fail.
+        times: how often it fails; always without it.
+        after: how often it works before it fails for the first time.
+        name: a name with which the rule can be removed.
+    """
+
+    operation: Operation
+    path: str
+    errno: str = ""
+    short: Number = TO_BE_CHOSEN
+    garbage: Number = TO_BE_CHOSEN
+    delay: str = ""
+    status: MaybeHexadecimal32 = TO_BE_CHOSEN
+    result: str = ""
+    sectors: str = ""
+    power_cut: bool = False
+    command: tuple[str, ...] = ()
+    uid: Number = TO_BE_CHOSEN
+    comm: str = ""
+    times: Count = 0
+    after: Count = 0
+    name: str = ""
+
+
+@attrs.frozen
 class MachineDescription:
     """A machine.
 
@@ -393,6 +438,7 @@ class MachineDescription:
         buses: its NFIT buses.
         personalities: btt, pfn and dax devices that exist when the machine is new.
         unreadable: attributes whose reads fail.
+        faults: what else fails on order.
     """
 
     name: str = ""
@@ -404,6 +450,7 @@ class MachineDescription:
     buses: tuple[BusDescription, ...] = section("bus")
     personalities: tuple[PersonalityDescription, ...] = section("personality")
     unreadable: tuple[UnreadableAttribute, ...] = section("unreadable")
+    faults: tuple[FaultDescription, ...] = section("fault")
 
 
 #: Every class of a file, from the machine down.
@@ -418,6 +465,7 @@ CLASSES: tuple[type[Any], ...] = (
     BadBlocks,
     PersonalityDescription,
     UnreadableAttribute,
+    FaultDescription,
 )
 
 for _class in CLASSES:

@@ -27,6 +27,7 @@ Hexadecimal64 = Annotated[int, "hexadecimal", 64]
 #: The same, where -1 means unknown.
 MaybeHexadecimal8 = Annotated[int, "hexadecimal or -1", 8]
 MaybeHexadecimal16 = Annotated[int, "hexadecimal or -1", 16]
+MaybeHexadecimal32 = Annotated[int, "hexadecimal or -1", 32]
 
 #: A count of something.
 Count = Annotated[int, "count"]
@@ -114,6 +115,7 @@ _KINDS: dict[tuple[object, ...], NumberKind] = {
     ("hexadecimal", 64): NumberKind("number", "0x3a0", 0, 1 << 64, hexadecimal=True),
     ("hexadecimal or -1", 8): NumberKind("number", "0xa", -1, 1 << 8, hexadecimal=True),
     ("hexadecimal or -1", 16): NumberKind("number", "0x7e0", -1, 1 << 16, hexadecimal=True),
+    ("hexadecimal or -1", 32): NumberKind("number", "0x2", -1, 1 << 32, hexadecimal=True),
     ("count",): NumberKind("number", "8", 0, 1 << 32),
     ("node",): NumberKind("node", "1 (-1 is none)", -1, 1 << 10),
     ("number",): NumberKind("number", "1", -1, 1 << 31),

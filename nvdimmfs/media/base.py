@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 
 class MediaError(ValueError):
     """A medium that cannot be opened or filled; the message is one line for the user."""
+
+
+def range_medium(start: int, size: int) -> str:
+    """The name of the medium behind a physical range, in fault rules and, with a suffix, in a folder of media."""
+    return f"pmem-{start:x}-{start + size - 1:x}"
+
+
+def label_medium(name: str) -> str:
+    """The name of the medium of a label area, likewise."""
+    return f"labels-{name}"
 
 
 class Media(ABC):
@@ -55,8 +66,73 @@ class Media(ABC):
             raise ValueError(f"{length} bytes at {offset} do not lie in a medium of {self.size} bytes")
 
 
+class MediaFaults(Protocol):
+    """What fails on order.
+
+    Attributes:
+        media_reads, media_writes: what can fail; empty if nothing can.
+    """
+
+    @property
+    def media_reads(self) -> Sequence[object]: ...
+
+    @property
+    def media_writes(self) -> Sequence[object]: ...
+
+    @property
+    def orders_power_cut(self) -> bool:
+        """Whether the power is or will be cut: writes must then reach the media in the engine's order, one by one."""
+
+    def suspended(self) -> contextlib.AbstractContextManager[None]:
+        """A context in which nothing fails."""
+
+    def media_read(self, medium: str, data: bytes) -> bytes:
+        """What a reader of the medium of that name gets instead of its bytes.  OSError."""
+
+    def media_write(self, medium: str, data: bytes | memoryview) -> bytes | memoryview:
+        """What reaches the medium instead of bytes that are written.  OSError."""
+
+    def media_zero(self, medium: str, length: int) -> int:
+        """How many bytes of a range that is to be zeroed reach the medium.  OSError."""
+
+
+class NoFaults:
+    """Nothing fails."""
+
+    media_reads: Sequence[object] = ()
+    media_writes: Sequence[object] = ()
+    orders_power_cut = False
+
+    def suspended(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def media_read(self, medium: str, data: bytes) -> bytes:  # noqa: ARG002
+        return data
+
+    def media_write(self, medium: str, data: bytes | memoryview) -> bytes | memoryview:  # noqa: ARG002
+        return data
+
+    def media_zero(self, medium: str, length: int) -> int:  # noqa: ARG002
+        return length
+
+
+NO_FAULTS = NoFaults()
+
+
 class StoredMedia(Media):
-    """A medium that holds its bytes, or knows the one that does."""
+    """A medium that holds its bytes, or knows the one that does.
+
+    Attributes:
+        label: its name in fault rules.
+        faults: what fails on order.
+    """
+
+    label = ""
+    faults: MediaFaults = NO_FAULTS
+
+    def connect(self, label: str, faults: MediaFaults) -> None:
+        """Have reads and writes fail on order, from now on."""
+        self.label, self.faults = label, faults
 
     @abstractmethod
     def contents(self) -> Iterator[tuple[int, bytes | bytearray]]:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from attrs import define, field
 
-from nvdimmfs.media.base import MediaError, StoredMedia
+from nvdimmfs.media.base import NO_FAULTS, MediaError, MediaFaults, StoredMedia
 from nvdimmfs.media.file import FileMedia, write_all
 from nvdimmfs.media.journal_record import (
     FIRST_RECORD,
@@ -37,7 +37,6 @@ from nvdimmfs.media.journal_record import (
     records,
 )
 from nvdimmfs.media.overlay import Extent, Overlay
-from nvdimmfs.media.power import PowerSupply
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +86,8 @@ class Journal:
     Attributes:
         durable: whether a transaction that has ended also survives a power failure of the host.
         is_on: whether transactions are atomic.  While it is off, writes go to the files at once.
-        power: the machine's; while a power cut is ordered, writes go to the files at once, in the engine's order, as on
-            hardware.
+        faults: what fails on order; while a power cut is ordered, writes go to the files at once, in the engine's
+            order, as on hardware.
     """
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
@@ -98,7 +97,7 @@ class Journal:
         """
         self.durable = durable
         self.is_on = True
-        self.power = PowerSupply()
+        self.faults: MediaFaults = NO_FAULTS
         self._path = folder / JOURNAL_NAME
         self._file = -1
         self._generation = 0
@@ -131,7 +130,7 @@ class Journal:
             with self._part_of_transaction():
                 yield
             return
-        if not self.is_on or self.power.writes_left is not None:
+        if not self.is_on or self.faults.orders_power_cut:
             yield
             return
         self._in_transaction = True
@@ -165,9 +164,13 @@ class Journal:
         self._waiting[media] = None
 
     def make_room_for(self, media: JournaledMedia, offset: int, length: int) -> None:
-        """Prepare for a write outside of a transaction.  OSError when that is not possible, or the power is cut."""
-        self.power.spend()
+        """Prepare for a write outside of a transaction.  OSError when that is not possible.
+
+        While a power cut is ordered, no record may be left that the next opening of the folder would complete.
+        """
         self.require_working()
+        if self.faults.orders_power_cut:
+            self.start_again()
         places = self._places.get(media)
         if places is not None and places.touch(offset, length):
             self.start_again()
@@ -221,14 +224,6 @@ class Journal:
             if media in self._places:
                 self._failure = failure
             raise
-
-    def order_power_cut(self, writes: int | None) -> None:
-        """Let the media take so many more writes, or as many as are made (None).  OSError.
-
-        No record may be left that the next opening of the folder would complete.
-        """
-        self.start_again()
-        self.power.writes_left = writes
 
     def leave(self, media: JournaledMedia) -> None:
         """Keep no record of a medium, which is about to be closed, and whose file may be removed.  OSError."""
@@ -361,10 +356,14 @@ class JournaledMedia(StoredMedia):
 
     def read(self, offset: int, length: int) -> bytes:
         read = self.file.read(offset, length)
-        return self.waiting.over(offset, read) if self.waiting else read
+        if self.waiting:
+            read = self.waiting.over(offset, read)
+        return self.faults.media_read(self.label, read) if self.faults.media_reads else read
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         self.require_range(offset, len(data))
+        if self.faults.media_writes:
+            data = self.faults.media_write(self.label, data)
         if self._journal.collects:
             self._journal.wait(self)
             self.waiting.write(Extent(offset, offset + len(data), bytes(data)))
@@ -374,6 +373,8 @@ class JournaledMedia(StoredMedia):
 
     def zero(self, offset: int, length: int) -> None:
         self.require_range(offset, length)
+        if self.faults.media_writes:
+            length = self.faults.media_zero(self.label, length)
         if self._journal.collects:
             self._journal.wait(self)
             self.waiting.write(Extent(offset, offset + length, None))

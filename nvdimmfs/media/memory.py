@@ -33,6 +33,11 @@ class MemoryMedia(StoredMedia):
 
     def read(self, offset: int, length: int) -> bytes:
         self.require_range(offset, length)
+        if self.faults.media_reads:
+            return self.faults.media_read(self.label, self._read(offset, length))
+        return self._read(offset, length)
+
+    def _read(self, offset: int, length: int) -> bytes:
         index, start = divmod(offset, CHUNK_SIZE)
         if start + length <= CHUNK_SIZE:  # the common case: one chunk holds all of it
             chunk = self._chunks.get(index)
@@ -45,6 +50,8 @@ class MemoryMedia(StoredMedia):
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         self.require_range(offset, len(data))
+        if self.faults.media_writes:
+            data = self.faults.media_write(self.label, data)
         view = memoryview(data)
         done = 0
         for index, start, end in _split(offset, len(data)):
@@ -53,6 +60,8 @@ class MemoryMedia(StoredMedia):
 
     def zero(self, offset: int, length: int) -> None:
         self.require_range(offset, length)
+        if self.faults.media_writes:
+            length = self.faults.media_zero(self.label, length)
         if not length:
             return
         first, skip = divmod(offset, CHUNK_SIZE)

@@ -28,15 +28,19 @@ class PopulatedMedia(StoredMedia):
         result = bytearray(length)
         for start, end in self._parts(offset, length):
             result[start - offset : end - offset] = self.media.read(start, end - start)
-        return bytes(result)
+        return self.faults.media_read(self.label, bytes(result)) if self.faults.media_reads else bytes(result)
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         self.require_range(offset, len(data))
+        if self.faults.media_writes:
+            data = self.faults.media_write(self.label, data)
         for start, end in self._parts(offset, len(data)):
             self.media.write(start, data[start - offset : end - offset])
 
     def zero(self, offset: int, length: int) -> None:
         self.require_range(offset, length)
+        if self.faults.media_writes:
+            length = self.faults.media_zero(self.label, length)
         for start, end in self._parts(offset, length):
             self.media.zero(start, end - start)
 

@@ -7,6 +7,7 @@ import errno
 from collections.abc import Iterator
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.faults.faults import Faults
 from nvdimmfs.kernels.kernel import KERNEL_6_1, ConflictRule, Kernel, RamRule
 from nvdimmfs.mm.address_space import AddressSpace
 from nvdimmfs.mm.intervals import IntervalSet
@@ -77,7 +78,6 @@ class Memory:
             zone.managed = self._free_pages(zone)
         self.pagemaps: list[DevPagemap] = []
         self._mapped: list[tuple[int, int, DevPagemap]] = []
-        self._next_failure: int | None = None
         self.pages = Pages(self)
 
     @classmethod
@@ -282,24 +282,19 @@ class Memory:
     # Fault injection
 
     @property
-    def next_failure(self) -> int | None:
-        """The errno injected into the next `memremap_pages`; None when no failure is armed."""
-        return self._next_failure
+    def faults(self) -> Faults:
+        """The fault rules: `memremap_pages`, and the allocations in altmaps."""
+        return self.sparse.faults
 
-    def fail_next_registration(self, number: int | None) -> None:
-        """Make the next `memremap_pages` fail with an errno before it changes anything; None disarms that."""
-        self._next_failure = number
-
-    def fail_next_altmap_allocation(self, armed: bool = True) -> None:
-        """Make the next allocation in an altmap fail, so that the registration returns ENOMEM; False disarms that."""
-        self.sparse.fail_next_altmap_allocation = armed
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self.sparse.faults = faults
 
     # Implementation
 
     def _register(self, pagemap: DevPagemap, nid: int) -> int:
-        number, self._next_failure = self._next_failure, None
-        if number is not None:
-            raise KernelError(number, "injected failure")
+        if self.faults.registrations:
+            self.faults.refuse(self.faults.registrations, pagemap.owner)
         if not pagemap.ranges:
             raise KernelError(errno.EINVAL, "nr_range must be specified")
         pagemap.nid = nid
@@ -332,7 +327,7 @@ class Memory:
         if not self.kernel.rounds_out and (range_.start | range_.size) % self.kernel.granularity:
             raise KernelError(errno.EINVAL, f"{range_} is misaligned")
         compound = pagemap.compound if self.kernel.shares_tail_pages else 0
-        pagemap.memmaps.append(self.sparse.add(first, end, altmap, compound))
+        pagemap.memmaps.append(self.sparse.add(first, end, altmap, compound, pagemap.owner))
         if altmap:
             pagemap.overwrite_media()
         self.device_zone(pagemap.nid).grow(first, end)

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.faults.faults import Faults
 from nvdimmfs.mm.altmap import VmemAltmap
 from nvdimmfs.mm.intervals import IntervalSet
 from nvdimmfs.mm.ram import Piece, RamPool
@@ -128,7 +129,7 @@ class SparseMemory:
 
     Attributes:
         boot: the memmap of the sections that held RAM at boot.
-        fail_next_altmap_allocation: whether the next allocation fails as if the altmap were full.
+        faults: the fault rules: an allocation can fail as if the altmap were full.
     """
 
     def __init__(self, ram: Iterable[tuple[int, int]], pool: RamPool, *, whole_sections: bool = False) -> None:
@@ -138,7 +139,7 @@ class SparseMemory:
         is populated already is reused.
         """
         self._pool = pool
-        self.fail_next_altmap_allocation = False
+        self.faults = Faults()
         self._whole_sections = whole_sections
         self._early = IntervalSet()
         self._populated = IntervalSet()
@@ -186,16 +187,17 @@ class SparseMemory:
             if run.end_pfn > first:
                 yield run
 
-    def add(self, first: int, end: int, altmap: VmemAltmap | None = None, compound: int = 0) -> Memmap:
+    def add(self, first: int, end: int, altmap: VmemAltmap | None = None, compound: int = 0, owner: str = "") -> Memmap:
         """Populate the pfns from `first` to before `end`, multiples of a subsection (sparse_add_section).
 
         `compound` is the number of pages in each compound page whose struct pages may share memory; 0 for plain pages.
+        `owner` is the name of the device that has an altmap, for fault rules.
         EEXIST when a subsection is populated already, ENOMEM when the memmap does not fit; the lowest failing section
         decides which.  A failure leaves no trace.
         """
         taken = None if self._whole_sections else self._populated.first_within(first, end)
         stop = end if taken is None else max(first, align_down(taken, PAGES_PER_SECTION))
-        memmap = self._populate(self._vacant(first, stop), altmap, compound)
+        memmap = self._populate(self._vacant(first, stop), altmap, compound, owner)
         if taken is not None:
             self._free(memmap, altmap)
             raise KernelError(errno.EEXIST, f"pfn {taken:#x} is populated already")
@@ -222,33 +224,37 @@ class SparseMemory:
             tail = max(head, align_down(high, PAGES_PER_SECTION))
             yield from ((a, b) for a, b in ((low, head), (head, tail), (tail, high)) if a < b)
 
-    def _populate(self, parts: Iterator[tuple[int, int]], altmap: VmemAltmap | None, compound: int) -> Memmap:
+    def _populate(
+        self, parts: Iterator[tuple[int, int]], altmap: VmemAltmap | None, compound: int, owner: str
+    ) -> Memmap:
         runs: list[MemmapRun] = []
         try:
             for first, end in parts:
-                runs.append(self._run(first, end, altmap, compound))  # on failure, the runs so far must be freed
+                runs.append(self._run(first, end, altmap, compound, owner))  # on failure, the runs so far must be freed
         except KernelError:
             self._free(Memmap(tuple(runs)), altmap)
             raise
         return Memmap(tuple(runs))
 
-    def _run(self, first: int, end: int, altmap: VmemAltmap | None, compound: int) -> MemmapRun:
+    def _run(self, first: int, end: int, altmap: VmemAltmap | None, compound: int, owner: str) -> MemmapRun:
         """Allocate the memmap of whole sections, or of a part of one."""
         partial = (end - first) % PAGES_PER_SECTION != 0
         if partial and first in self._early:
             return MemmapRun(first, end, Place.BOOT)
         if altmap and not partial:
-            return MemmapRun(first, end, Place.PMEM, (self._altmap_piece(altmap, (end - first) // PAGES_PER_SECTION),))
+            piece = self._altmap_piece(altmap, (end - first) // PAGES_PER_SECTION, owner)
+            return MemmapRun(first, end, Place.PMEM, (piece,))
         if compound and not altmap:
             chunks = div_round_up(end - first, compound)
             size = chunks * VMEMMAP_PAGES_PER_COMPOUND * PAGE_SIZE
             return MemmapRun(first, end, Place.RAM, self._pool.take(size), compound)
         return MemmapRun(first, end, Place.RAM, self._pool.take((end - first) * STRUCT_PAGE_SIZE))
 
-    def _altmap_piece(self, altmap: VmemAltmap, sections: int) -> Piece:
+    def _altmap_piece(self, altmap: VmemAltmap, sections: int, owner: str) -> Piece:
         """Allocate one block for each section, adjacent to each other.  ENOMEM; x86 does not fall back to RAM."""
-        injected, self.fail_next_altmap_allocation = self.fail_next_altmap_allocation, False
-        if injected or sections > altmap.fitting(PAGES_PER_PMD):
+        if self.faults.altmaps:
+            self.faults.refuse(self.faults.altmaps, owner)
+        if sections > altmap.fitting(PAGES_PER_PMD):
             raise KernelError(errno.ENOMEM, f"the altmap has no room for the memmap of {sections} sections")
         return Piece(altmap.allocate(PAGES_PER_PMD, sections) << PAGE_SHIFT, sections * PMD_SIZE)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fnmatch
 from typing import Self
 
 import attrs
@@ -14,13 +16,16 @@ from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.module import Module
 from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.ndctl import BusCommand, command_mask
+from nvdimmfs.faults.faults import commands_of
+from nvdimmfs.faults.rule import Fail, Result, Status
+from nvdimmfs.formats.ndctl import CALL, PACKAGE_SIZE, BusCommand, Command, DimmCommand, Package, command_mask
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.badrange import Badrange
 from nvdimmfs.nd.command import Outcome
 from nvdimmfs.nd.device import DeviceType, NdDevice
 from nvdimmfs.nd.firmware_activation import FIRMWARE_GROUP, BusActivation
 from nvdimmfs.nd.identity import UuidCounts
+from nvdimmfs.units import U32_MASK
 
 
 @attrs.frozen(eq=False)
@@ -108,6 +113,48 @@ class NvdimmBus(NdDevice):
             argument: the ioctl's argument.
         """
 
+    def poison(self, address: int, length: int) -> None:
+        """Memory has become bad, and the bus knows (nvdimm_bus_add_badrange)."""
+        self.badrange.add(address, length)
+
+    def send(self, dimm: NdDevice | None, command: int, argument: bytearray) -> Outcome:
+        """Execute a command as `control`, or fail as a fault rule describes."""
+        if self.system.faults.commands:
+            return self._send_faulty(dimm, command, argument)
+        return self.control(dimm, command, argument)
+
+    def _send_faulty(self, dimm: NdDevice | None, command: int, argument: bytearray) -> Outcome:
+        name = (dimm or self).name
+        fault = self.system.faults.decide(
+            self.system.faults.commands,
+            lambda pattern: fnmatch.fnmatchcase(name, pattern),
+            name,
+            commands=_names(dimm is not None, command, argument),
+        )
+        match fault and fault.rule.action:
+            case Fail() as failure:
+                assert fault is not None
+                raise fault.refusal(failure)
+            case Status(status):
+                return self.fail(dimm, command, argument, status)
+            case Result(result):
+                assert fault is not None
+                return self._with_result(result, fault.reason, dimm, command, argument)
+        return self.control(dimm, command, argument)
+
+    def _with_result(
+        self, result: int, reason: str, dimm: NdDevice | None, command: int, argument: bytearray
+    ) -> Outcome:
+        with contextlib.suppress(KernelError):
+            self.control(dimm, command, argument)
+        if result < 0:
+            raise KernelError(-result, reason)
+        return Outcome(result)
+
+    def fail(self, dimm: NdDevice | None, command: int, argument: bytearray, status: int) -> Outcome:  # noqa: ARG002
+        """As `control`, but the firmware executes nothing and reports a status.  Errors as `control`."""
+        return self.control(dimm, command, argument)
+
     def control(self, dimm: NdDevice | None, command: int, argument: bytearray) -> Outcome:  # noqa: ARG002
         """Execute a command: read its inputs in `argument`, and put its outputs there (nd_desc->ndctl).
 
@@ -138,6 +185,15 @@ class NdctlDevice(Device):
     @property
     def has_power(self) -> bool:
         return self.system.kernel.devices.power_directories
+
+
+def _names(is_dimm: bool, command: int, argument: bytearray) -> frozenset[str]:
+    """The names of a command in fault rules."""
+    kind: type[Command] = DimmCommand if is_dimm else BusCommand
+    word = kind(command).word if command in {*kind} else ""
+    is_call = command == CALL and len(argument) >= PACKAGE_SIZE
+    function = Package.from_bytes(argument).function & U32_MASK if is_call else None
+    return commands_of(command, word, function)
 
 
 @attribute("commands")

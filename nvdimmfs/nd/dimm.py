@@ -133,7 +133,7 @@ class DimmDevice(NdDevice):
             raise
 
     def _send(self, command: int, argument: bytearray) -> Outcome:
-        return self.parent.control(self, command, argument)
+        return self.parent.send(self, command, argument)
 
     def label_written(self, label: NamespaceLabel) -> None:
         """Report a label to the trace."""

@@ -148,7 +148,7 @@ def _send(bus: NvdimmBus, dimm: DimmDevice | None, command: int, function: int, 
     """Send the command to the provider, unless it must be refused now."""
     _clear_to_send(bus, dimm, function, argument)
     with bus.system.transaction():
-        outcome = bus.control(dimm, command, argument)
+        outcome = bus.send(dimm, command, argument)
     if dimm is None and command == BusCommand.CLEAR_ERROR and outcome.status >= 0:
         account_cleared(bus, argument)
     return outcome.result

@@ -14,7 +14,7 @@ from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.parse import parse_bool, parse_unsigned
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.interleave import InterleaveSet
-from nvdimmfs.media.base import Media
+from nvdimmfs.media.base import Media, range_medium
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.bus import NvdimmBus
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType, NdDevice
@@ -99,6 +99,7 @@ class RegionDevice(NdDevice):
         self.start = description.start
         self.size = description.size
         self.media = description.media
+        self.system.faults.aliases[self.name] = range_medium(self.start, self.size)
         self.mappings = description.mappings
         self.memory: Memory = bus_device.memory
         self.page_mapped = description.page_mapped

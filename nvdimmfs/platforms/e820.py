@@ -5,9 +5,11 @@ from __future__ import annotations
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Driver
 from nvdimmfs.core.module import Module
+from nvdimmfs.media.base import range_medium
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
 from nvdimmfs.nd.bus import NdLayer, NvdimmBus
 from nvdimmfs.nd.device import NUMA_NO_NODE
+from nvdimmfs.nd.poison import poison
 from nvdimmfs.nd.region import RegionDescription, RegionDevice
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.storage import Storage
@@ -45,7 +47,9 @@ class E820PmemDriver(Driver):
         description = RegionDescription(
             resource.start, resource.size, media, page_mapped=True, numa_node=node, target_node=node
         )
-        RegionDevice(nvdimm_bus, number, description).add()
+        region = RegionDevice(nvdimm_bus, number, description)
+        poison(region, self.system.faults.bad_sectors(range_medium(region.start, region.size)))
+        region.add()
 
 
 def legacy_ranges(iomem: Resource, *, nested: bool = True) -> list[Resource]:

@@ -11,7 +11,15 @@ from pathlib import Path
 
 from nvdimmfs.formats.label import LABEL_SIZES_BY_VERSION
 from nvdimmfs.machine_file.model import LabelAreaDescription
-from nvdimmfs.media.base import Media, MediaError, StoredMedia
+from nvdimmfs.media.base import (
+    NO_FAULTS,
+    Media,
+    MediaError,
+    MediaFaults,
+    StoredMedia,
+    label_medium,
+    range_medium,
+)
 from nvdimmfs.media.journal import Journal, JournaledMedia, sync_folder
 from nvdimmfs.media.memory import MemoryMedia
 from nvdimmfs.media.populated import PopulatedMedia
@@ -35,12 +43,24 @@ class Storage(ABC):
     def __init__(self) -> None:
         self._media: dict[tuple[int, int], StoredMedia] = {}
         self._label_areas: dict[str, StoredMedia] = {}
+        self.faults: MediaFaults = NO_FAULTS
+
+    def connect(self, faults: MediaFaults) -> None:
+        """Have the media fail on order, those that are opened later included."""
+        self.faults = faults
+        if self.journal:
+            self.journal.faults = faults
+        for (start, size), media in self._media.items():
+            media.connect(range_medium(start, size), faults)
+        for name, area in self._label_areas.items():
+            area.connect(label_medium(name), faults)
 
     def media(self, start: int, size: int) -> StoredMedia:
         """The medium of `size` bytes behind a physical address."""
         key = (start, size)
         if key not in self._media:
             self._media[key] = self.create(start, size)
+            self._media[key].connect(range_medium(start, size), self.faults)
         return self._media[key]
 
     def label_area(self, name: str, description: LabelAreaDescription) -> Media:
@@ -53,12 +73,15 @@ class Storage(ABC):
             init_label_area(media, LABEL_SIZES_BY_VERSION[description.initialised])
         elif is_new:
             media.write(0, description.first_bytes())
+        media.connect(label_medium(name), self.faults)
         return media
 
     def restored_label_area(self, name: str, size: int) -> StoredMedia:
         """A new label area that is filled with saved bytes, so that `label_area` writes nothing into it."""
-        self._label_areas[name], _ = self.create_label_area(name, size)
-        return self._label_areas[name]
+        area, _ = self.create_label_area(name, size)
+        area.connect(label_medium(name), self.faults)
+        self._label_areas[name] = area
+        return area
 
     @property
     def ranges(self) -> Mapping[tuple[int, int], StoredMedia]:
@@ -215,7 +238,7 @@ class FolderStorage(Storage):
         return area
 
     def create(self, start: int, size: int) -> StoredMedia:
-        path = self.folder / f"pmem-{start:x}-{start + size - 1:x}.img"
+        path = self.folder / f"{range_medium(start, size)}.img"
         media, _ = self._open(path, size)
         if not self._is_booting:
             self._complete_created()
@@ -255,7 +278,7 @@ class FolderStorage(Storage):
         self._list.unlink(missing_ok=True)
 
     def _label_path(self, name: str) -> Path:
-        return self.folder / f"labels-{name}.img"
+        return self.folder / f"{label_medium(name)}.img"
 
     def _open(self, path: Path, size: int) -> tuple[StoredMedia, bool]:
         """Open a medium; returns it, and whether its file is new."""

@@ -51,7 +51,7 @@ class PlatformTables:
             if range_.namespaces and {mapping.dimm for mapping in range_.mappings} <= new
         )
         if labelled and not writes_all:
-            with self.storage.transaction():
+            with self.storage.faults.suspended(), self.storage.transaction():
                 write_labels(attrs.evolve(table, ranges=labelled), areas)
         self.by_device[device] = table
         return device
@@ -67,7 +67,8 @@ class PlatformTables:
             if dimm.label.size
         }
         if self.storage.is_new and table.parent not in self._labelled:
-            write_labels(table, areas)
+            with self.storage.faults.suspended():
+                write_labels(table, areas)
         self._labelled.add(table.parent)
         return areas
 

@@ -181,6 +181,14 @@ class CallingThread:
             namespace, os.stat("self/ns/user", dir_fd=self.proc)
         )
 
+    @property
+    def comm(self) -> str:
+        """The name of the thread; empty when it has gone."""
+        try:
+            return _contents(self.directory, "comm").decode(errors="replace").removesuffix("\n")
+        except OSError:
+            return ""
+
     def _has_writable(self, start: int, end: int) -> bool:
         """Whether all memory from `start` up to `end` is mapped writable."""
         with os.fdopen(os.open("maps", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory), "rb") as maps:

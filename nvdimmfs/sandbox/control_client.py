@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -126,6 +127,9 @@ def ask(file: int, message: Message) -> Message:
 def ask_ioctl(file: int, call: control.Ioctl, memory: ArgumentMemory) -> Message:
     """Have the machine execute an ioctl, and return its result or refusal."""
     reply = ask(file, call)
+    if isinstance(reply, control.Wait):
+        time.sleep(reply.nanoseconds / 1e9)
+        reply = ask(file, control.Waited())
     while isinstance(reply, control.ReadMemory | control.WriteMemory):
         reply = ask(file, _copy(reply, memory))
     return reply

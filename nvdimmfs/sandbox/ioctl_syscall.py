@@ -60,6 +60,8 @@ class IoctlSyscall:
             writable=file.is_writable,
             privileged=caller.has_capability(CAP_SYS_ADMIN),
             thread=caller.thread,
+            uid=caller.user,
+            comm=caller.comm,
         )
         if file.kind == "block" and call.request == BLKRRPART:
             if call.privileged and self._has_claimed_partitions(file.number):

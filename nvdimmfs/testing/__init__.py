@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nvdimmfs.testing.engine import Engine
     from nvdimmfs.testing.errors import UnavailableError
     from nvdimmfs.testing.events import Events, Uevent
+    from nvdimmfs.testing.faults import Fault
     from nvdimmfs.testing.machine import Machine
     from nvdimmfs.testing.refusals import Refusal, Refusals
     from nvdimmfs.testing.trace import Trace, TraceView
@@ -29,6 +30,7 @@ __all__ = [
     "CommandResult",
     "Engine",
     "Events",
+    "Fault",
     "Machine",
     "Modules",
     "Pending",
@@ -48,6 +50,7 @@ _MODULES = {
     "CommandResult": "nvdimmfs.testing.commands",
     "Engine": "nvdimmfs.testing.engine",
     "Events": "nvdimmfs.testing.events",
+    "Fault": "nvdimmfs.testing.faults",
     "Machine": "nvdimmfs.testing.machine",
     "Modules": "nvdimmfs.testing.controls",
     "Pending": "nvdimmfs.testing.controls",

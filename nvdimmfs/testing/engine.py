@@ -7,11 +7,12 @@ import functools
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, Self, Unpack, overload
 
 from nvdimmfs.core.device_number import DeviceNumber
 from nvdimmfs.core.uevent import Uevent as SentUevent
@@ -19,19 +20,22 @@ from nvdimmfs.dumps.difference import differences
 from nvdimmfs.dumps.dump import dump_of_machine, rows_of_machine
 from nvdimmfs.dumps.text import rows_of
 from nvdimmfs.errors import KernelError
+from nvdimmfs.faults.faults import Faults
+from nvdimmfs.faults.rule import Operation
 from nvdimmfs.kernfs import Caller, Directory, Node, Symlink
-from nvdimmfs.kernfs.open_file import OpenChannel, OpenFile, file_size, link_count, open_node
+from nvdimmfs.kernfs.open_file import OpenChannel, OpenFile, delay_of, file_size, link_count, open_node
 from nvdimmfs.kernfs.path import resolve
 from nvdimmfs.kernfs.traced_calls import traced_open, traced_read, traced_write
 from nvdimmfs.machine.checkpoint import CheckpointError
-from nvdimmfs.machine.control import device_named, traced_ioctl
+from nvdimmfs.machine.control import device_named, ioctl_delay, traced_ioctl
 from nvdimmfs.machine.first_boot import NewMachineError
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.testing.arguments import DEBUG, READ_SIZE, REQUEST_MASK, AnyPath, Value, data_of
 from nvdimmfs.testing.controls import Checkpoint, Clock, Modules
-from nvdimmfs.testing.engine_controls import EngineClock, EngineModules
+from nvdimmfs.testing.engine_controls import EngineClock, EngineFault, EngineModules
 from nvdimmfs.testing.events import Events, Uevent
+from nvdimmfs.testing.faults import THIS_PROCESS, Fault, FaultDetails, rule_of_arguments
 from nvdimmfs.testing.refusals import as_os_error
 from nvdimmfs.testing.selection import described
 from nvdimmfs.testing.trace import Trace
@@ -127,6 +131,7 @@ class Engine:
 
     def read_bytes(self, path: AnyPath, offset: int = 0, size: int | None = None) -> bytes:
         """Return bytes of a file, such as a disk: `size` at most, or all up to the end."""
+        self._wait(path, Operation.OPEN, Operation.READ)
         with self._request(path) as name, self._opened(name, os.O_RDONLY) as file:
             return b"".join(self._pieces(file, offset, size))
 
@@ -137,6 +142,7 @@ class Engine:
         or 0.  Path.write_text() would write a second time after a refusal, when Python closes the file.
         """
         data = data_of(value)
+        self._wait(path, Operation.OPEN, Operation.WRITE)
         with self._request(path) as name, self._opened(name, os.O_WRONLY) as file:
             return self._write(file, offset, data) if data else 0
 
@@ -195,6 +201,7 @@ class Engine:
             result is that of the system call.
         """
         memory = UserMemory(argument if isinstance(argument, bytearray) else bytearray(argument))
+        self._wait(path, Operation.IOCTL)
         with self._request(path) as name:
             writable = (flags & os.O_ACCMODE) != os.O_RDONLY
             steps = traced_ioctl(
@@ -205,6 +212,7 @@ class Engine:
                 thread=0,
                 writable=writable,
                 privileged=True,
+                caller=THIS_PROCESS,
             )
             result = memory.run(steps)
         return result if isinstance(argument, bytearray) else bytes(memory.data)
@@ -263,6 +271,41 @@ class Engine:
             except CheckpointError as error:
                 raise ValueError(str(error)) from None
 
+    def fail(
+        self,
+        path: AnyPath,
+        op: str,
+        errno: int | str | None = None,
+        times: int | None = None,
+        after: int = 0,
+        **details: Unpack[FaultDetails],
+    ) -> Fault:
+        """Declare that something fails from now on, until the result is removed.
+
+        Args:
+            path: a shell pattern of paths below the mount, or, for what the kernel does, of names; see
+                docs/reference/faults.md.
+            op: what fails: "open", "read", "write", "ioctl", "register", "altmap", "media-read", "media-write",
+                "command".
+            errno: the errno with which it fails, as a number or a name; None with another action in `details`.
+            times: how often it fails; None for always.
+            after: how often it works before it fails for the first time.
+            details: the other parts of a rule.
+
+        Returns:
+            The rule, with the number of its hits.  As a context manager it is removed at the end.
+
+        Raises:
+            ValueError: there can be no such rule.
+        """
+        rule = rule_of_arguments(os.fspath(path), op, errno, times, after, details)
+        with self._turn():
+            try:
+                fault = self._machine.faults.declare(rule)
+            except KernelError as refusal:
+                raise ValueError(refusal.reason) from None
+        return Fault(str(rule), EngineFault(fault, self._faults, self._turn))
+
     def plug(self, text: str) -> None:
         """Plug in DIMMs and ranges while the machine runs.  OSError, with a note, for a text with a mistake.
 
@@ -295,6 +338,26 @@ class Engine:
                 raise KernelError(errno.ENOENT, "the path is empty")
             yield name
 
+    @property
+    def _faults(self) -> Faults:
+        return self._machine.system.faults
+
+    def _wait(self, path: AnyPath, *operations: Operation) -> None:
+        """Wait as long as the rules delay a request, without the lock."""
+        with self._turn():
+            if not self._faults.delays:
+                return
+            nanoseconds = sum(self._delay(os.fspath(path), operation) for operation in operations)
+        time.sleep(nanoseconds / 1e9)
+
+    def _delay(self, path: str, operation: Operation) -> int:
+        try:
+            if operation is Operation.IOCTL:
+                return ioctl_delay(self._faults, self._machine.system.numbered[self._device(path)], THIS_PROCESS)
+            return delay_of(operation, self._node(path), THIS_PROCESS)
+        except KernelError:
+            return 0  # the request itself reports it
+
     def _node(self, path: str, *, follow_last: bool = True) -> Node:
         return resolve(self._machine.tree.root, path, follow_last=follow_last)
 
@@ -302,9 +365,9 @@ class Engine:
     def _opened(self, path: str, flags: int) -> Iterator[OpenFile]:
         node = self._node(path)
         if (tracer := self._machine.tree.tracer) is None:
-            file = open_node(node, flags)
+            file = open_node(node, flags, THIS_PROCESS)
         else:
-            file = traced_open(tracer, node, flags, 0)
+            file = traced_open(tracer, node, flags, 0, THIS_PROCESS)
         try:
             yield file
         finally:

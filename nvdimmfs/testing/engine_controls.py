@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TypeAlias
@@ -9,6 +10,8 @@ from typing import TypeAlias
 from nvdimmfs.core.clock import Clock
 from nvdimmfs.core.module import Modules
 from nvdimmfs.core.system import System
+from nvdimmfs.errors import KernelError
+from nvdimmfs.faults.faults import Fault, Faults
 from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.machine.control import traced_module_call
 from nvdimmfs.testing.controls import ClockState, Pending
@@ -36,6 +39,28 @@ class EngineClock:
         """Let time pass."""
         with self._turn():
             self._clock.advance(nanoseconds)
+
+
+class EngineFault:
+    """A fault rule of a machine in this process."""
+
+    def __init__(self, fault: Fault, faults: Faults, turn: Turn) -> None:
+        self._fault = fault
+        self._faults = faults
+        self._turn = turn
+
+    def hits(self) -> int:
+        """How often it has applied."""
+        return self._fault.hits
+
+    def remove(self) -> None:
+        """Remove it, if it is there; a cut power stays cut."""
+        with self._turn():
+            try:
+                self._faults.remove(self._fault)
+            except KernelError as refusal:
+                if refusal.errno != errno.EBUSY:
+                    raise
 
 
 class EngineModules:

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from nvdimmfs.dumps.difference import differences
 from nvdimmfs.dumps.text import rows_of
@@ -19,8 +19,9 @@ from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.testing.arguments import DEBUG, AnyPath
 from nvdimmfs.testing.commands import CommandResult, Word, run_on_machine
 from nvdimmfs.testing.controls import Checkpoint, Clock, Modules
+from nvdimmfs.testing.faults import Fault, FaultDetails, rule_of_arguments
 from nvdimmfs.testing.mounted_channel import MountedChannel
-from nvdimmfs.testing.mounted_controls import MountedCheckpoints, MountedClock, MountedModules
+from nvdimmfs.testing.mounted_controls import MountedCheckpoints, MountedClock, MountedFault, MountedModules
 from nvdimmfs.testing.mounted_files import MountedFiles
 from nvdimmfs.testing.mounted_trace import MountedTraceSource
 from nvdimmfs.testing.selection import described
@@ -215,6 +216,23 @@ class Machine(MountedFiles):
     def reset(self) -> None:
         """Go back to the last checkpoint.  ValueError when there is none."""
         self._checkpoints.reset()
+
+    def fail(
+        self,
+        path: AnyPath,
+        op: str,
+        errno: int | str | None = None,
+        times: int | None = None,
+        after: int = 0,
+        **details: Unpack[FaultDetails],
+    ) -> Fault:
+        """Declare that something fails from now on, until the result is removed; arguments as `Engine.fail`.
+
+        Raises:
+            ValueError: there can be no such rule.
+        """
+        rule = rule_of_arguments(os.fspath(path), op, errno, times, after, details)
+        return Fault(str(rule), MountedFault.declared(self, rule))
 
     def plug(self, text: str) -> None:
         """Plug in DIMMs and ranges while the machine runs.  OSError, with a note, for a text with a mistake.

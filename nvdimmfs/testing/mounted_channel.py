@@ -14,6 +14,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
 from nvdimmfs.sandbox.control_client import CHANNEL, ArgumentMemory, ask, ask_ioctl
 from nvdimmfs.testing.events import Events, Uevent
+from nvdimmfs.testing.faults import THIS_PROCESS
 from nvdimmfs.testing.refusals import Refusal, Refusals
 
 #: Bytes to read at once; no read returns more.
@@ -99,7 +100,15 @@ class MountedChannel:
     ) -> int:
         """Have the machine execute an ioctl of root, and return its result.  KernelError when it refuses."""
         call = control.Ioctl(
-            device.kind, device.major, device.minor, request, argument, writable=writable, privileged=True
+            device.kind,
+            device.major,
+            device.minor,
+            request,
+            argument,
+            writable=writable,
+            privileged=True,
+            uid=THIS_PROCESS.uid,
+            comm=THIS_PROCESS.command,
         )
         with self._session() as file:
             reply = ask_ioctl(file, call, memory)

@@ -12,6 +12,9 @@ import weakref
 from collections import deque
 from decimal import Decimal
 
+import attrs
+
+from nvdimmfs.faults.rule import Rule
 from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.testing.arguments import DEBUG
 from nvdimmfs.testing.controls import Checkpoint, ClockState, Pending
@@ -52,6 +55,43 @@ class MountedClock:
             nanoseconds -= step
             if not nanoseconds:
                 return
+
+
+class MountedFault:
+    """A fault rule of a mounted machine, which is found by its name."""
+
+    def __init__(self, files: MountedFiles, name: str) -> None:
+        self._files = files
+        self._line = re.compile(rf" name={re.escape(name)}  # rule [0-9]+, hits ([0-9]+)$", re.MULTILINE)
+        self._name = name
+        self._hits = 0
+
+    @classmethod
+    def declared(cls, files: MountedFiles, rule: Rule) -> MountedFault:
+        """Declare a rule.  ValueError when there can be no such rule."""
+        name = rule.name or f"fault-{os.getpid()}.{threading.get_native_id()}.{next(_numbers)}"
+        try:
+            files.write(f"{DEBUG}/faults", f"add {attrs.evolve(rule, name=name)}\n")
+        except OSError as refusal:
+            if refusal.errno not in (errno.EEXIST, errno.ENOSPC):
+                raise
+            raise ValueError("; ".join(getattr(refusal, "__notes__", [])) or str(refusal)) from None
+        return cls(files, name)
+
+    def hits(self) -> int:
+        """How often it has applied; once it was removed, what was seen last."""
+        found = self._line.search(self._files.read(f"{DEBUG}/faults"))
+        self._hits = int(found[1]) if found else self._hits
+        return self._hits
+
+    def remove(self) -> None:
+        """Remove it, if it is there; a cut power stays cut."""
+        self.hits()
+        try:
+            self._files.write(f"{DEBUG}/faults", f"remove {self._name}\n")
+        except OSError as refusal:
+            if refusal.errno not in (errno.ENOENT, errno.EBUSY):
+                raise
 
 
 class MountedModules:

@@ -17,6 +17,7 @@ from nvdimmfs.formats.control import (
     Listen,
     Message,
     RefusalEvent,
+    Waited,
     Watch,
     WriteMemory,
     decode,
@@ -52,7 +53,7 @@ def test_a_message_is_one_json_object_with_its_kind():
 @given(st.one_of(st.binary(), st.sampled_from(sorted(Message.kinds)).map(lambda kind: f'{{"{kind}":{{}}}}'.encode())))
 def test_anything_else_is_refused(data):
     with contextlib.suppress(ControlError):
-        assert decode(data) in (Fault(), Listen())
+        assert decode(data) in (Fault(), Listen(), Waited())
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ FLOORS = (
     {"errors", "host", "inherited_files", "snapshot", "units"},
     {"media", "kernels"},
     {"formats", "traces"},
+    {"faults"},
     {"mm"},
     {"kernfs"},
     {"core"},
@@ -36,8 +37,9 @@ LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor}
 #: Packages that may import less than everything below them: what they import instead.
 RESTRICTED = {
     "kernels": {"errors", "units"},
-    "kernfs": {"errors", "units"},
-    "mm": {"errors", "units", "kernels", "media", "formats"},
+    "faults": {"errors", "units", "formats"},
+    "kernfs": {"errors", "units", "faults"},
+    "mm": {"errors", "units", "kernels", "media", "formats", "faults"},
     "fuse": {"errors", "host", "kernfs"},
 }
 

@@ -6,6 +6,7 @@ import tracemalloc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rules import parse_rule
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.pfn import PfnMode
@@ -285,14 +286,14 @@ def test_compound_pages_are_older_than_the_sharing():
 
 def test_the_next_registration_can_be_made_to_fail(memory):
     before = state(memory)
-    memory.fail_next_registration(errno.ENOSPC)
+    memory.faults.add(parse_rule("register * errno=ENOSPC times=1"))
     assert refused(memory.memremap_pages, pagemap(4 * GIB, 512 * MIB)) == errno.ENOSPC
     assert state(memory) == before
     memory.memremap_pages(pagemap(4 * GIB, 512 * MIB))
 
 
 def test_the_next_altmap_allocation_can_be_made_to_fail(memory):
-    memory.fail_next_altmap_allocation()
+    memory.faults.add(parse_rule("altmap * errno=ENOMEM times=1"))
     memory.memremap_pages(pagemap(6 * GIB, 256 * MIB))
     before = state(memory)
     device = bound(lay_out(4 * GIB, 512 * MIB, 2 * MIB, PfnMode.PMEM))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import uuid
 
 import pytest
 from older import BUS, OTHER, OWN, PARENT, refusal_of
+from rules import parse_rule
 
 from nvdimmfs.formats.pfn import PfnMode
 from nvdimmfs.units import KIB, MIB
@@ -46,7 +46,7 @@ def test_before_4_5_it_takes_128_mib_at_a_multiple_of_128_mib(boot, kernel, mode
 def test_the_rfc_reports_any_failure_to_register_as_enomem(boot):
     host = boot("rfc")
     host.prepare("pmem")
-    host.machine.memory.fail_next_registration(errno.EEXIST)
+    host.machine.faults.declare(parse_rule("register * errno=EEXIST times=1"))
     assert host.reason("pfn0.0") == ("ENODEV", "ENOMEM")
     host.bind("pfn0.0")
 

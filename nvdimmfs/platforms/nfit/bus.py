@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 from typing import Self
 
+import attrs
+
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
@@ -28,7 +30,7 @@ from nvdimmfs.nd.device import NdDevice
 from nvdimmfs.nd.dimm import DimmDevice, NvdimmDescription
 from nvdimmfs.nd.region import RegionDescription, RegionDevice
 from nvdimmfs.platforms.nfit.ars import AddressRangeScrub
-from nvdimmfs.platforms.nfit.command import CommandTarget, acpi_nfit_ctl, clear_to_send
+from nvdimmfs.platforms.nfit.command import CommandTarget, FailingFirmware, acpi_nfit_ctl, clear_to_send
 from nvdimmfs.platforms.nfit.intel_activation import IntelBusActivation, IntelDimmActivation
 from nvdimmfs.platforms.nfit.qemu_labels import LabelDsm
 from nvdimmfs.platforms.nfit.scrub import Request, Scrub
@@ -86,13 +88,25 @@ class NfitBus(NvdimmBus):
         families = [dimm.family for dimm in self.table.dimms_by_handle]
         return frozenset(family for family in families if family > DIMM_FAMILY_INTEL or family == families[-1] >= 0)
 
+    def poison(self, address: int, length: int) -> None:
+        self.ars.errors.add(address, length)
+        super().poison(address, length)
+
     def clear_to_send(self, dimm: NdDevice | None, function: int, argument: bytearray) -> None:
         """EBUSY to start a scrub while the kernel scrubs; EOPNOTSUPP for functions that only the kernel calls."""
         clear_to_send(dimm is not None, function, argument, scrubbing=self.scrub.busy)
 
     def control(self, dimm: NdDevice | None, command: int, argument: bytearray) -> Outcome:
         """EINVAL, ENOTTY and ENXIO as `acpi_nfit_ctl`."""
-        return acpi_nfit_ctl(dimm.target if isinstance(dimm, NfitDimm) else self._target, command, argument)
+        return acpi_nfit_ctl(self._target_of(dimm), command, argument)
+
+    def fail(self, dimm: NdDevice | None, command: int, argument: bytearray, status: int) -> Outcome:
+        """The firmware's answer is the status alone; errors as `acpi_nfit_ctl`."""
+        target = attrs.evolve(self._target_of(dimm), evaluator=FailingFirmware(status))
+        return acpi_nfit_ctl(target, command, argument)
+
+    def _target_of(self, dimm: NdDevice | None) -> CommandTarget:
+        return dimm.target if isinstance(dimm, NfitDimm) else self._target
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (*super().groups(), NFIT_BUS_GROUP)

@@ -68,6 +68,21 @@ class DsmEvaluator(Protocol):
 
 
 @attrs.frozen
+class FailingFirmware:
+    """Executes no function.
+
+    Attributes:
+        status: the status that it reports.
+    """
+
+    status: int
+
+    def evaluate(self, family: int, function: int, payload: bytes) -> bytes | None:  # noqa: ARG002
+        """The status, and no other output."""
+        return U32.pack(self.status)
+
+
+@attrs.frozen
 class CommandTarget:
     """The target of a command, a DIMM or the bus, and the commands that it supports.
 
@@ -129,7 +144,7 @@ def call(bus: NvdimmBus, dimm: DimmDevice | None, package: Package, payload: byt
         The payload after the function, inputs included.
     """
     argument = bytearray(package.to_bytes() + payload.ljust(package.size_in + package.size_out, b"\0"))
-    bus.control(dimm, CALL, argument)
+    bus.send(dimm, CALL, argument)
     return bytes(argument[PACKAGE_SIZE:])
 
 

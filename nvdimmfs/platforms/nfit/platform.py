@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import attrs
 
-from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
 from nvdimmfs.formats.ndctl import in_order
 from nvdimmfs.machine_file import model, words
 from nvdimmfs.machine_file.interleave import interleave_set
-from nvdimmfs.media.base import Media
+from nvdimmfs.media.base import Media, label_medium, range_medium
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
 from nvdimmfs.nd.bus import NdLayer
 from nvdimmfs.nd.device import NUMA_NO_NODE
 from nvdimmfs.nd.dimm import NvdimmDescription
 from nvdimmfs.nd.mapping import Mapping
+from nvdimmfs.nd.poison import poison
 from nvdimmfs.nd.region import RegionDescription
 from nvdimmfs.platforms.nfit.bus import NfitBus, NfitDimm, NfitRegion
-from nvdimmfs.platforms.tables import PlatformTables
+from nvdimmfs.platforms.tables import PlatformTables, label_area_name
 
 
 class NfitPlatform:
@@ -88,6 +88,7 @@ class NfitPlatform:
             frozen=table.frozen,
         )
         dimm = self._new_dimm(bus, table, description, label_area)
+        bus.system.faults.aliases[dimm.name] = label_medium(label_area_name(bus.table, table))
         dimm.add()
         return dimm
 
@@ -99,10 +100,6 @@ class NfitPlatform:
         )
         for used in range_.mappings:
             bus.dimms[used.dimm].in_use = True
-        for bad in range_.badblocks:
-            known = (range_.start + bad.sector * SECTOR_SIZE, bad.count * SECTOR_SIZE)
-            bus.ars.errors.add(*known)
-            bus.badrange.add(*known)
         domain = bus.table.persistence_domain
         description = RegionDescription(
             start=range_.start,
@@ -118,6 +115,7 @@ class NfitPlatform:
         number = self._layer.region_numbers.allocate()
         region = NfitRegion(bus, number, description, range_.range_index)
         region.read_only = region.read_only or range_.read_only
+        poison(region, bus.system.faults.bad_sectors(range_medium(region.start, region.size)))
         region.add()
         if not range_.kind.is_virtual:
             bus.scrub.add(region)

@@ -141,7 +141,7 @@ class Scrub:
     def _send(self, command: BusCommand, argument: bytearray) -> int:
         """Send a command; returns a negative errno when it failed."""
         try:
-            return self._bus.control(None, command, argument).status
+            return self._bus.send(None, command, argument).status
         except KernelError as refusal:
             return -refusal.errno
 

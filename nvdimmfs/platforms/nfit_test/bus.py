@@ -14,11 +14,15 @@ from nvdimmfs.core.clock import Clock
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
 from nvdimmfs.errors import KernelError
+from nvdimmfs.faults.faults import Faults
 from nvdimmfs.formats.intel_dsm import BusFunction, DimmFunction, LatchShutdown, SecurityState
 from nvdimmfs.formats.ndctl import (
     BUS_FAMILY_INTEL,
     BUS_FAMILY_NFIT,
+    BUS_FORMATS,
     CALL,
+    DIMM_FORMATS,
+    PACKAGE_SIZE,
     U32,
     DimmCommand,
     LabelAreaSize,
@@ -50,6 +54,7 @@ from nvdimmfs.platforms.nfit.bus import NfitBus, NfitDimm
 from nvdimmfs.platforms.nfit.intel_security import IntelSecurity
 from nvdimmfs.platforms.nfit.scrub import Request
 from nvdimmfs.platforms.nfit_test.dimm import DIMMS_WITH_FUNCTIONS, HANDLES, TestedDimm
+from nvdimmfs.platforms.nfit_test.failures import CommandFailures
 from nvdimmfs.platforms.nfit_test.health import Health
 from nvdimmfs.platforms.nfit_test.payload import Payload
 from nvdimmfs.platforms.nfit_test.security import EmulatedSecurity
@@ -76,14 +81,20 @@ class TestedDimms:
 
     __test__ = False  # its name does not make it a test
 
-    def __init__(self, clock: Clock, table: model.BusDescription, activations: Activations) -> None:
+    def __init__(
+        self, clock: Clock, table: model.BusDescription, activations: Activations, faults: Faults, first: int
+    ) -> None:
+        """`first`: the number of its first test device."""
         self.registered: dict[int, NfitDimm] = {}
-        self.by_handle = {handle: self._new(clock, handle, activations) for handle in table.test_dimms}
+        self.by_handle = {
+            handle: self._new(clock, handle, activations, CommandFailures(faults, f"test_dimm{number}"))
+            for number, handle in enumerate(table.test_dimms, first)
+        }
         self.activations = BusActivations(tuple(dimm.update for dimm in self.by_handle.values()), activations)
 
-    def _new(self, clock: Clock, handle: int, activations: Activations) -> TestedDimm:
+    def _new(self, clock: Clock, handle: int, activations: Activations, failures: CommandFailures) -> TestedDimm:
         health = Health(lambda: self._notify(handle))
-        return TestedDimm(handle, health, FirmwareUpdate(clock, activations), EmulatedSecurity(clock))
+        return TestedDimm(handle, health, FirmwareUpdate(clock, activations), EmulatedSecurity(clock), failures)
 
     def _notify(self, handle: int) -> None:
         """Notify the kernel that the health of a DIMM needs attention (acpi_nvdimm_notify)."""
@@ -190,6 +201,18 @@ class NfitTestBus(NfitBus):
             raise KernelError(errno.ENOTTY, f"{self.name} has no command {command}")
         return self.ars.control(command, argument)
 
+    def fail(self, dimm: NdDevice | None, command: int, argument: bytearray, status: int) -> Outcome:
+        """Report a status instead of executing a command.  The kernel of the test platform does not look at it."""
+        inputs = PACKAGE_SIZE + Package.from_bytes(argument).size_in if command == CALL else 0
+        layout = (DIMM_FORMATS if dimm else BUS_FORMATS).get(command)
+        if layout is None:
+            raise KernelError(errno.ENOTTY, f"{(dimm or self).name} has no command {command}")
+        if command != CALL:
+            inputs = sum(layout.input_size(index, argument) for index in range(len(layout.inputs)))
+        if inputs + U32.size <= len(argument):
+            U32.pack_into(argument, inputs, status)
+        return Outcome()
+
     def _control_dimm(self, dimm: NfitTestDimm, command: int, argument: bytearray) -> Outcome:
         if command == CALL:
             return self._call_dimm(dimm, Package.from_bytes(argument), argument)
@@ -201,7 +224,7 @@ class NfitTestBus(NfitBus):
             raise KernelError(errno.ENOTTY, f"{dimm.name} has no command {command}")
         area = dimm.label_area
         assert area is not None, "all DIMMs of the test platform have a label area"
-        return _outcome(tested, command, lambda: execute(area, argument))
+        return _outcome(dimm.name, tested, command, lambda: execute(area, argument))
 
     def _call_dimm(self, dimm: NfitTestDimm, package: Package, argument: bytearray) -> Outcome:
         if package.family != dimm.table.family:
@@ -219,7 +242,7 @@ class NfitTestBus(NfitBus):
             execute(payload)
             return 0
 
-        return _outcome(tested, function, answer)
+        return _outcome(dimm.name, tested, function, answer)
 
     def _dimm_functions(self, tested: TestedDimm) -> dict[int, Callable[[Payload], None]]:
         health, update, security = tested.health, tested.update, tested.security
@@ -319,15 +342,17 @@ def _require_tested(dimm: NfitTestDimm) -> TestedDimm:
     return dimm.tested
 
 
-def _outcome(tested: TestedDimm, function: int, execute: Callable[[], int]) -> Outcome:
+def _outcome(name: str, tested: TestedDimm, function: int, execute: Callable[[], int]) -> Outcome:
     """Execute a function.  An injected error replaces its result, not its effect."""
     try:
         result = execute()
     except KernelError as refusal:
         result = -refusal.errno
-    result = tested.result(function, result)
+    fault = tested.failures.decide(name, function)
+    if fault is not None:
+        result = fault.result
     if result < 0:
-        raise KernelError(-result, "failure injected by fail_cmd" if tested.fail_cmd else "invalid arguments")
+        raise KernelError(-result, fault.reason if fault is not None else "invalid arguments")
     return Outcome(result)
 
 

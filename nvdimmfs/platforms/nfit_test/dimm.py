@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from typing import Self
 
 import attrs
@@ -10,6 +9,7 @@ import attrs
 from nvdimmfs.core.attribute import AttributeGroup, attribute, write_only_attribute
 from nvdimmfs.core.device import Class, Device
 from nvdimmfs.core.parse import parse_signed
+from nvdimmfs.platforms.nfit_test.failures import CommandFailures
 from nvdimmfs.platforms.nfit_test.health import Health
 from nvdimmfs.platforms.nfit_test.security import EmulatedSecurity
 from nvdimmfs.platforms.nfit_test.update import FirmwareUpdate
@@ -28,8 +28,7 @@ class TestedDimm:
 
     Attributes:
         handle: its NFIT device handle.
-        fail_cmd: the functions that fail, a bit each.
-        fail_cmd_code: their result; 0 stands for -EIO.
+        failures: the functions that fail.
     """
 
     __test__ = False  # its name does not make it a test
@@ -38,14 +37,7 @@ class TestedDimm:
     health: Health
     update: FirmwareUpdate
     security: EmulatedSecurity
-    fail_cmd: int = 0
-    fail_cmd_code: int = 0
-
-    def result(self, function: int, result: int) -> int:
-        """The result of a function, after error injection (override_return_code)."""
-        if not self.fail_cmd >> function & 1:
-            return result
-        return self.fail_cmd_code or -errno.EIO
+    failures: CommandFailures
 
 
 class TestDimm(Device):
@@ -65,25 +57,25 @@ class TestDimm(Device):
 @attribute("fail_cmd")
 def fail_cmd(dimm: TestDimm) -> str:
     """The functions that fail, a bit each, hexadecimal."""
-    return f"{dimm.tested.fail_cmd:#x}\n"
+    return f"{dimm.tested.failures.mask:#x}\n"
 
 
 @fail_cmd.on_store
 def _store_fail_cmd(dimm: TestDimm, data: bytes) -> None:
     """EINVAL for no number, ERANGE past 64 bits with a sign."""
-    dimm.tested.fail_cmd = parse_signed(data) & U64_MASK
+    dimm.tested.failures.mask = parse_signed(data) & U64_MASK
 
 
 @attribute("fail_cmd_code")
 def fail_cmd_code(dimm: TestDimm) -> str:
     """The result of these functions, such as a negative errno; 0 stands for -EIO."""
-    return f"{dimm.tested.fail_cmd_code}\n"
+    return f"{dimm.tested.failures.code}\n"
 
 
 @fail_cmd_code.on_store
 def _store_fail_cmd_code(dimm: TestDimm, data: bytes) -> None:
     """EINVAL for no number, ERANGE past 64 bits with a sign; the lower 32 bits count."""
-    dimm.tested.fail_cmd_code = as_signed(parse_signed(data), bits=32)
+    dimm.tested.failures.code = as_signed(parse_signed(data), bits=32)
 
 
 @attribute("handle")

@@ -39,8 +39,10 @@ class NfitTestDriver(Driver):
         """Register a device for each DIMM's failures, then continue as the real driver."""
         table = self._tables.by_device[device.name]
         device.manage(lambda: self._tables.forget(table))
-        tested = TestedDimms(self.system.clock, table, self._activations)
-        for number, dimm in enumerate(tested.by_handle.values(), self._first_number(device.name)):
+        first = self._first_number(device.name)
+        tested = TestedDimms(self.system.clock, table, self._activations, self.system.faults, first)
+        for number, dimm in enumerate(tested.by_handle.values(), first):
+            device.manage(dimm.failures.end)
             test_dimm = TestDimm(self._class, device, number, dimm)
             test_dimm.add()
             device.manage(test_dimm.unregister)
