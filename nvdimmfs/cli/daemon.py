@@ -8,7 +8,7 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Generic, NoReturn, Self, TypeVar, cast
 
 from nvdimmfs.cli.errors import FAILED, CommandError, one_line
@@ -37,7 +37,7 @@ class Daemon(Generic[RequestT]):
         service: Callable[[RequestT, Callable[[], None]], None],
         *,
         stderr: int | None,
-        keep: int | None = None,
+        keep: Collection[int] = (),
     ) -> None:
         """Describe a daemon; entering the context starts it.
 
@@ -45,7 +45,7 @@ class Daemon(Generic[RequestT]):
             prepare: called in the daemon before it receives the request.
             service: serves a request until it is stopped, and calls its second argument once it serves.
             stderr: the descriptor for the daemon's stderr; None discards it.
-            keep: the only other descriptor that stays open in the daemon, if any.
+            keep: the only other descriptors that stay open in the daemon.
         """
         self._prepare = prepare
         self._service = service
@@ -98,7 +98,7 @@ class Daemon(Generic[RequestT]):
             self._prepare()
             request = cast("RequestT", _receive(requests))
             _detach()
-            _close_inherited_files(self._stderr, {report.pipe} if self._keep is None else {self._keep, report.pipe})
+            _close_inherited_files(self._stderr, {*self._keep, report.pipe})
             self._service(request, report.ready)
             status = 0
         except CommandError as error:

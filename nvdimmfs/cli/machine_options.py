@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import attrs
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.machine_file import DEFAULT_MEMMAP
@@ -21,8 +24,27 @@ CLOCKS = ("real", "steps", "manual")
 #: Options that describe a machine, which a saved one contradicts.
 _DESCRIBING = ("machine", "memmap", "ram", "kernel")
 
+#: How files are opened that others may append to, too.  A pipe whose reader is slow must not make a machine wait.
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+
+#: The end of the name of a file of --trace that gets JSON Lines.
+JSON_SUFFIX = ".jsonl"
+
 #: When media are on the host's disk, the default first.
 MEDIA_SYNC = ("store", "flush")
+
+
+@attrs.frozen
+class TraceOutput:
+    """The file of --trace.
+
+    Attributes:
+        file: its descriptor.
+        path: its name.
+    """
+
+    file: int
+    path: str
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +99,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"do not load a module at boot, as modprobe.blacklist=: {', '.join(BOOT_MODULES)}; "
         "sys/kernel/debug/nvdimmfs/modules loads it later",
     )
+
+
+def offer_files(parser: argparse.ArgumentParser, *, log_default: str) -> None:
+    """Declare the files to which a machine writes what happens to it."""
+    parser.add_argument(
+        "--log",
+        metavar="FILE",
+        help=f"append the log to a file, with the reason of every refused write (default: {log_default})",
+    )
+    parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="append every call of programs to a file, from the boot on, with what the kernel does because of it; as "
+        f"JSON Lines if the name ends in {JSON_SUFFIX}, else as text (`nvdimmfs trace` describes it)",
+    )
+
+
+def opened_log(arguments: argparse.Namespace) -> int | None:
+    """The descriptor of the file of --log, for appending; None without the option."""
+    return None if arguments.log is None else os.open(arguments.log, _APPEND, 0o644)
+
+
+def opened_trace(arguments: argparse.Namespace) -> TraceOutput | None:
+    """The file of --trace, for appending; None without the option."""
+    if arguments.trace is None:
+        return None
+    return TraceOutput(os.open(arguments.trace, _APPEND | os.O_NONBLOCK, 0o644), arguments.trace)
 
 
 def saved_machine(arguments: argparse.Namespace) -> SavedMachine | None:

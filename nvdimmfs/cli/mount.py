@@ -18,6 +18,7 @@ from nvdimmfs.cli import log as logs
 from nvdimmfs.cli import machine_options
 from nvdimmfs.cli.daemon import Daemon
 from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.machine_options import TraceOutput
 from nvdimmfs.cli.mount_table import absolute
 from nvdimmfs.cli.mountpoint_lock import MountpointLock, locked_mountpoint
 from nvdimmfs.fuse.requirements import MountError, require_fuse
@@ -26,6 +27,7 @@ from nvdimmfs.units import div_round_up
 if TYPE_CHECKING:  # loaded when a machine is described
     from nvdimmfs.machine.saved import SavedMachine
     from nvdimmfs.machine_file.model import MachineDescription
+    from nvdimmfs.traces.event import TraceEvent
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ class MountRequest:
     Attributes:
         durable: whether acknowledged writes of metadata to `media` survive a power failure of the host.
         saved: the saved machine whose bytes it has at first.
+        trace: the file that its trace is appended to.
     """
 
     mountpoint: Path
@@ -46,6 +49,7 @@ class MountRequest:
     cache: bool
     durable: bool
     saved: SavedMachine | None = None
+    trace: TraceOutput | None = None
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,11 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--foreground", action="store_true", help="serve in this process instead of a daemon, and log to stderr"
     )
     parser.add_argument("--no-cache", action="store_true", help="keep the kernel from caching names and attributes")
-    parser.add_argument(
-        "--log",
-        metavar="FILE",
-        help="append the log to a file, with the reason of every refused write (default: warnings, to the system log)",
-    )
+    machine_options.offer_files(parser, log_default="warnings, to the system log")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -76,18 +76,21 @@ def run(arguments: argparse.Namespace) -> int:
     def request() -> MountRequest:
         saved = machine_options.saved_machine(arguments)
         machine = machine_options.machine(arguments, saved)
-        return MountRequest(mountpoint, machine, media, blacklist, cache=cache, durable=durable, saved=saved)
+        return MountRequest(
+            mountpoint, machine, media, blacklist, cache=cache, durable=durable, saved=saved, trace=trace
+        )
 
     with locked_mountpoint(mountpoint) as lock, gc_disabled():
         try:
             require_fuse()
         except MountError as error:
             raise CommandError(str(error)) from None
-        log_file = None if arguments.log is None else _open_log(arguments.log)
+        log_file = machine_options.opened_log(arguments)
+        trace = machine_options.opened_trace(arguments)
         if arguments.foreground:
             _serve_in_foreground(request(), log_file, lock)
         else:
-            _serve_in_background(request, log_file, lock)
+            _serve_in_background(request, log_file, trace, lock)
     return 0
 
 
@@ -103,7 +106,9 @@ def _serve_in_foreground(request: MountRequest, log_file: int | None, lock: Moun
     serve(request, on_ready)
 
 
-def _serve_in_background(read: Callable[[], MountRequest], log_file: int | None, lock: MountpointLock) -> None:
+def _serve_in_background(
+    read: Callable[[], MountRequest], log_file: int | None, trace: TraceOutput | None, lock: MountpointLock
+) -> None:
     """Serve from a daemon.  The daemon holds the lock as well until the mount answers: this process may be killed.
 
     `read` reads the machine file while the daemon loads the modules that serve it.
@@ -117,15 +122,11 @@ def _serve_in_background(read: Callable[[], MountRequest], log_file: int | None,
         serve(request, on_ready)
 
     (logs.log_to_system if log_file is None else logs.log_to_stderr)()
-    with Daemon(preload_server, serve_in_daemon, stderr=log_file, keep=lock.descriptor) as daemon:
+    keep = {lock.descriptor} if trace is None else {lock.descriptor, trace.file}
+    with Daemon(preload_server, serve_in_daemon, stderr=log_file, keep=keep) as daemon:
         request = read()
         daemon.serve(request)
     _warn_of_missing_memory(request)
-
-
-def _open_log(path: str) -> int:
-    """Open the log for appending and return its descriptor."""
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
 def preload_server() -> None:
@@ -156,7 +157,12 @@ def serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
     try:
         with gc_disabled():
             machine = Machine.described(
-                request.machine, request.media, request.blacklist, durable=request.durable, saved=request.saved
+                request.machine,
+                request.media,
+                request.blacklist,
+                durable=request.durable,
+                saved=request.saved,
+                traced=None if request.trace is None else _writer(request.trace),
             )
             gc.freeze()
     except (MediaError, NewMachineError) as error:
@@ -175,6 +181,15 @@ def serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
             )
         except MountError as error:
             raise CommandError(str(error)) from None
+
+
+def _writer(output: TraceOutput) -> Callable[[TraceEvent], None]:
+    """What appends events to the file of --trace."""
+    from nvdimmfs.machine.trace_writer import TraceWriter
+    from nvdimmfs.traces.forms import JSON, TEXT
+
+    form = JSON if output.path.endswith(machine_options.JSON_SUFFIX) else TEXT
+    return TraceWriter(output.file, output.path, form)
 
 
 @contextlib.contextmanager

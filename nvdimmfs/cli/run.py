@@ -14,6 +14,7 @@ from pathlib import Path
 from nvdimmfs.cli import log as logs
 from nvdimmfs.cli import machine_options
 from nvdimmfs.cli.errors import MISUSED, CommandError, one_line
+from nvdimmfs.cli.machine_options import TraceOutput
 from nvdimmfs.cli.mount import MountRequest, serve
 from nvdimmfs.cli.mount_table import absolute, require_machine
 from nvdimmfs.errors import printable
@@ -29,13 +30,26 @@ PRIVATE = "private"
 HOST = "host"
 
 #: Options that describe a new machine; they contradict --attach.
-_MACHINE_OPTIONS = ("machine", "restore", "memmap", "ram", "kernel", "clock", "media", "media_sync", "blacklist")
+_MACHINE_OPTIONS = (
+    "machine",
+    "restore",
+    "memmap",
+    "ram",
+    "kernel",
+    "clock",
+    "media",
+    "media_sync",
+    "blacklist",
+    "log",
+    "trace",
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.usage = "%(prog)s [OPTION ...] -- COMMAND [ARGUMENT ...]"
     machine_options.configure(parser)
+    machine_options.offer_files(parser, log_default="warnings, to stderr")
     parser.add_argument("--attach", metavar="DIR", help="use the machine that is mounted on DIR instead of a new one")
     parser.add_argument(
         "--net",
@@ -52,10 +66,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command, and exit with its status, or by the signal that ended it."""
     logs.log_to_stderr(logging.WARNING)
+    command = _command(arguments.command)
+    attach = None if arguments.attach is None else _attached_mount(arguments)
+    log_file, trace = machine_options.opened_log(arguments), machine_options.opened_trace(arguments)
     request = RunRequest(
-        command=_command(arguments.command),
-        serve=None if arguments.attach else _server(arguments),
-        attach=None if arguments.attach is None else _attached_mount(arguments),
+        command=command,
+        serve=None if attach else _server(arguments, log_file, trace),
+        attach=attach,
+        keep=tuple(each for each in (log_file, None if trace is None else trace.file) if each is not None),
         warn=warn,
         private_network=arguments.net == PRIVATE,
     )
@@ -80,7 +98,7 @@ def _command(words: list[str]) -> list[str]:
     return command
 
 
-def _server(arguments: argparse.Namespace) -> Serve:
+def _server(arguments: argparse.Namespace, log_file: int | None, trace: TraceOutput | None) -> Serve:
     try:
         require_fuse(helper=False)
     except MountError as error:
@@ -92,7 +110,12 @@ def _server(arguments: argparse.Namespace) -> Serve:
 
     def serve_machine(mountpoint: Path, on_ready: Callable[[], None]) -> None:
         try:
-            request = MountRequest(mountpoint, machine, media, blacklist, cache=True, durable=durable, saved=saved)
+            if log_file is not None:
+                os.dup2(log_file, 2)
+                logs.log_to_stderr()
+            request = MountRequest(
+                mountpoint, machine, media, blacklist, cache=True, durable=durable, saved=saved, trace=trace
+            )
             serve(request, on_ready)
         except Exception as error:
             raise CommandError(one_line(error)) from error

@@ -15,6 +15,7 @@ from nvdimmfs.core.clock import ClockMode
 from nvdimmfs.core.debugfs import debugfs
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.system import System
+from nvdimmfs.core.trace import Listener
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.durations import BOOT
 from nvdimmfs.kernels.kernel import KERNEL_6_1, KERNELS, Kernel
@@ -120,6 +121,7 @@ class Machine:
         *,
         durable: bool = True,
         saved: SavedMachine | None = None,
+        traced: Listener | None = None,
     ) -> Machine:
         """Boot the machine of a machine file.
 
@@ -130,6 +132,7 @@ class Machine:
             clock: the mode of its clock, or the mode's name; None for that of the description.
             durable: whether acknowledged writes of metadata to `media` survive a power failure of the host.
             saved: the saved machine whose bytes it has at first; `media` must be new then.
+            traced: receives each event of the trace, which then begins with the boot; None records no trace.
 
         Raises:
             MediaError: the folder cannot be used, or is not new.
@@ -156,28 +159,43 @@ class Machine:
                 storage.is_new = False
                 storage.connect(NO_FAULTS)
                 gc.collect(0)  # frees the temporary machine; automatic collection may be off during a boot
-            machine = cls._booted(description, storage, blacklist)
+            machine = cls._booted(description, storage, blacklist, traced)
             machine._make_unreadable(description.unreadable)
             storage.has_booted()
             failed.pop_all()
         return machine
 
     @classmethod
-    def _booted(cls, description: MachineDescription, storage: Storage, blacklist: Collection[str] = ()) -> Machine:
+    def _booted(
+        cls,
+        description: MachineDescription,
+        storage: Storage,
+        blacklist: Collection[str] = (),
+        traced: Listener | None = None,
+    ) -> Machine:
         kernel = KERNELS[description.kernel]
         memory = Memory.boot(description.memmap, description.ram, kernel)
         machine = cls(memory, storage, description.buses, description.clock)
         machine.description = description
         for rule in rules_of(description):
             machine.system.faults.add(rule, is_limited=False)
-        clock = machine.system.clock
+        if traced is None:
+            machine._boot(blacklist)
+            return machine
+        machine.system.recorder.listeners.append(traced)
+        machine.system.start_trace()
+        with machine.system.recorder.boot():
+            machine._boot(blacklist)
+        return machine
+
+    def _boot(self, blacklist: Collection[str]) -> None:
+        clock = self.system.clock
         clock.is_booting = True
-        machine._announce(description.buses)
-        machine.persistent_memory.boot(blacklist)
-        machine.system.settle()
+        self._announce(self.description.buses)
+        self.persistent_memory.boot(blacklist)
+        self.system.settle()
         clock.advance(BOOT.nanoseconds)
         clock.is_booting = False
-        return machine
 
     def _announce(self, buses: Iterable[BusDescription]) -> None:
         """Add the devices that the firmware announces; the module nfit_test adds those of the test platform."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,8 +21,13 @@ _READY = b"+"
 
 
 @contextlib.contextmanager
-def running_server(serve: Serve, mountpoint: Path) -> Iterator[int]:
+def running_server(serve: Serve, mountpoint: Path, keep: Collection[int] = ()) -> Iterator[int]:
     """Start the server, wait until its mount answers, and stop it at the end.  Yields its process id.
+
+    Args:
+        serve: what the server does.
+        mountpoint: where it mounts the machine.
+        keep: further descriptors that stay open in the server.
 
     Raises:
         SandboxError: the machine cannot be built or mounted.
@@ -32,7 +37,7 @@ def running_server(serve: Serve, mountpoint: Path) -> Iterator[int]:
         supervisor = os.pidfd_open(os.getpid())
         server = os.fork()
     if server == 0:
-        _run_server(serve, mountpoint, report, supervisor)
+        _run_server(serve, mountpoint, report, supervisor, keep)
     os.close(supervisor)
     os.close(report)
     try:
@@ -47,7 +52,7 @@ def running_server(serve: Serve, mountpoint: Path) -> Iterator[int]:
         os.waitpid(server, 0)
 
 
-def _run_server(serve: Serve, mountpoint: Path, report: int, supervisor: int) -> NoReturn:
+def _run_server(serve: Serve, mountpoint: Path, report: int, supervisor: int, keep: Collection[int]) -> NoReturn:
     """In the server: serve the mount, and report on the pipe that it answers, or why it does not."""
     try:
         # The terminal's signals are meant for the command.  In a group of its own within its parent's session, a server
@@ -55,7 +60,7 @@ def _run_server(serve: Serve, mountpoint: Path, report: int, supervisor: int) ->
         os.setpgid(0, 0)
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         libc.die_with_parent(signal.SIGTERM, supervisor)
-        close_files_except(*STANDARD_FILES, report)
+        close_files_except(*STANDARD_FILES, report, *keep)
 
         def on_ready() -> None:
             os.write(report, _READY)

@@ -54,6 +54,7 @@ class RunRequest:
         serve: serves a machine that is built for this command; None to use an existing one.
         attach: the mount of the existing machine; None to build one.
         warn: prints one line about what the sandbox lacks.
+        keep: descriptors that the machine's process needs.
         private_network: whether the command gets a network namespace of its own, which uevents need.
     """
 
@@ -61,6 +62,7 @@ class RunRequest:
     serve: Serve | None
     attach: Path | None
     warn: Callable[[str], None]
+    keep: tuple[int, ...] = ()
     private_network: bool = True
 
 
@@ -85,7 +87,9 @@ def run_sandbox(request: RunRequest) -> int:
         hidden = hidden_host_paths(Path("/sys"))
         sends_uevents = namespaces.enter(private_network=request.private_network)
         _make_directories(None if request.attach is None else stack.enter_context(_pinned_machine(request.attach)))
-        server = None if request.serve is None else stack.enter_context(running_server(request.serve, MACHINE))
+        server = None
+        if request.serve is not None:
+            server = stack.enter_context(running_server(request.serve, MACHINE, request.keep))
         client = stack.enter_context(contextlib.closing(_connect()))
         with step("set up /lib/modules"):
             mount_lib_modules(MACHINE, RUN_DIRECTORY / "modules")

@@ -10,7 +10,8 @@ from nvdimmfs.traces.event import Op, TraceEvent
 SELECTORS: dict[str, frozenset[str]] = {
     "opens": frozenset({Op.OPEN}),
     "reads": frozenset({Op.READ}),
-    "writes": frozenset({Op.WRITE, Op.FSYNC}),
+    "writes": frozenset({Op.WRITE}),
+    "syncs": frozenset({Op.FSYNC}),
     "ioctls": frozenset({Op.IOCTL}),
     "polls": frozenset({Op.POLL}),
     "modules": frozenset({Op.LOAD, Op.UNLOAD}),

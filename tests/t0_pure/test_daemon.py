@@ -13,7 +13,7 @@ def prepare():
     raise {error}
 
 try:
-    with Daemon(prepare, lambda request, ready: None, stderr=None, keep=0) as daemon:
+    with Daemon(prepare, lambda request, ready: None, stderr=None, keep=()) as daemon:
         daemon.serve("anything")
 except CommandError as failure:
     print(failure)

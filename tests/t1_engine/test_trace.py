@@ -63,7 +63,7 @@ class TestCalls:
         assert (written.result, written.errno, written.reason) == (13, None, "")
         assert (opened.number, written.number) == (1, 2)
         assert written.pid == os.getpid()
-        assert written.command == Path("/proc/self/comm").read_text().rstrip("\n")
+        assert written.command == Path("/proc/self/comm").read_text().removesuffix("\n")
         assert 0 <= opened.time <= written.time <= engine.clock.now
         assert opened.host_time <= written.host_time
 
