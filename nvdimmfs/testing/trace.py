@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol, overload
 
 from nvdimmfs.errors import printable
-from nvdimmfs.testing.arguments import AnyPath, Value, data_of
+from nvdimmfs.testing.arguments import DEBUG, AnyPath, Value, data_of
 from nvdimmfs.traces.event import Op, TraceEvent
 from nvdimmfs.traces.text import dropped_text, text_of
 
@@ -77,12 +77,14 @@ class TraceView(Sequence[TraceEvent]):
         return TraceView([each for each in view.events if each.is_refused], view.dropped)
 
     def writes(self, path: AnyPath | None = None) -> TraceView:
-        """The calls of write(2) and pwrite(2), refused ones included; those to one file, if a path is given."""
+        """The calls of write(2) and pwrite(2), refused ones included: to one file, or to all but the debug folder."""
         view = self._view()
         return TraceView([each for each in view.events if _is_write(each, path)], view.dropped)
 
     def assert_no_writes(self) -> None:
-        """AssertionError if a program wrote to a file, even if the write was refused; ioctls do not count.
+        """AssertionError if a program wrote to a file, even if the write was refused.
+
+        Ioctls do not count, nor do writes to sys/kernel/debug/nvdimmfs, which no real machine has.
 
         ValueError if the trace has dropped events, so that it is not known.
         """
@@ -173,8 +175,10 @@ class Trace(TraceView):
 
 
 def _is_write(event: TraceEvent, path: AnyPath | None) -> bool:
-    """Whether an event is a write to a file, or to any file."""
-    return event.op == Op.WRITE and (path is None or _leads_to(os.fspath(path), event.path))
+    """Whether an event is a write to a file, or to any file outside the debug folder of nvdimmfs."""
+    if event.op != Op.WRITE:
+        return False
+    return not event.path.startswith(f"/{DEBUG}/") if path is None else _leads_to(os.fspath(path), event.path)
 
 
 def _leads_to(path: str, own: str) -> bool:
@@ -193,7 +197,7 @@ def _has_written(event: TraceEvent, wanted: bytes) -> bool:
 
 
 def _line(data: bytes) -> bytes:
-    return data.removesuffix(b"\n")
+    return data.removesuffix(b"\0").removesuffix(b"\n")
 
 
 def _neighbourhood(events: Sequence[TraceEvent], position: int | None) -> str:
