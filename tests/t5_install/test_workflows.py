@@ -1,4 +1,4 @@
-"""The workflows of a public forge: what their linters find, and that they agree with pyproject.toml."""
+"""The workflows of a public forge and those in examples/: what linters find, and what agrees with pyproject.toml."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from nvdimmfs import __version__
 
 ROOT = Path(__file__).parent.parent.parent
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+EXAMPLES = ROOT / "examples"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -25,16 +26,31 @@ def tool(name):
     return path
 
 
+def require_clean(*argv):
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_zizmor_finds_nothing():
-    argv = [tool("zizmor"), "--offline", "--no-config", "--persona=auditor", "--no-progress", "--quiet", *WORKFLOWS]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    argv = [tool("zizmor"), "--offline", "--no-config", "--persona=auditor", "--no-progress", "--quiet"]
+    require_clean(*argv, *WORKFLOWS, EXAMPLES / "ci/github-workflow.yml")
 
 
-def test_the_workflows_follow_the_schema():
-    argv = [tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", *WORKFLOWS]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.parametrize(
+    ("schema", "files"),
+    [
+        ("vendor.github-workflows", [*WORKFLOWS, EXAMPLES / "ci/github-workflow.yml"]),
+        ("vendor.gitlab-ci", [EXAMPLES / "ci/gitlab-ci.yml"]),
+    ],
+)
+def test_the_workflows_follow_the_schema(schema, files):
+    require_clean(tool("check-jsonschema"), "--builtin-schema", schema, *files)
+
+
+def test_the_container_file_follows_the_rules():
+    """But for pinned versions, which its users choose."""
+    pins = ("--ignore", "DL3008", "--ignore", "DL3013")
+    require_clean(tool("hadolint"), *pins, EXAMPLES / "container/Containerfile")
 
 
 def test_every_supported_python_is_tested():
