@@ -6,6 +6,10 @@ well, the next sandbox (`sweep`).  So that none of them deletes a device of anyb
 below `DIRECTORY`, with a file for each device that it uses, and holds a lock on the directory while it or its reaper
 lives.  The file names the device by its number and holds its instance, the inode number of its directory in sysfs,
 which no later device of the same number has.
+
+A symbolic link in the directory leads from the file that a device is attached to, to the device's record, so that
+another sandbox of the same machine need not read a thousand records to find one.  It is a hint: it is made before the
+record names the file and removed after it names another one, and only the record counts.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
-from attrs import define, frozen
+from attrs import Factory, define, frozen
 
 from nvdimmfs.sandbox.device_node import NodeNumber
 
@@ -39,6 +43,9 @@ _FIRST_NUMBER = 256
 #: Marks the record of a device that its sandbox no longer uses and is about to delete.
 _LEAVING = "~"
 
+#: Begins the name of a link from a file to the record of its device.
+_LINK = "@"
+
 #: Deleting a device takes the kernel tens of milliseconds, in which it waits; so many are deleted at a time.
 _DELETIONS_AT_A_TIME = 16
 
@@ -52,6 +59,15 @@ class BackingFile:
 
     device: int
     inode: int
+
+    @property
+    def link(self) -> str:
+        """The name of the link to its device's record."""
+        return f"{_LINK}{self.device}.{self.inode}"
+
+    def is_in(self, record: str) -> bool:
+        """Whether that is the content of a record of a device that is attached to this file."""
+        return record.endswith(f" {self.device} {self.inode}")
 
 
 @frozen
@@ -129,6 +145,9 @@ class LoopRecords:
     base: int
     own: int
     name: str
+    # The highest number of a device of this sandbox, and the numbers that were taken when a device was added.
+    _highest: int = _FIRST_NUMBER - 1
+    _taken: set[int] = Factory(set)
 
     @classmethod
     def create(cls, host: HostLoops) -> Self:
@@ -174,10 +193,8 @@ class LoopRecords:
         Raises:
             OSError: ENOSPC when all numbers are taken; what the kernel reports otherwise.
         """
-        taken = self.host.numbers()
-        own = (int(record) for record in _names(self.own) if record.isdecimal())
-        for number in itertools.count(max(own, default=_FIRST_NUMBER - 1) + 1):
-            if number in taken:
+        for number in itertools.count(self._highest + 1):
+            if number in self._taken:
                 continue
             self._write(number, "")
             try:
@@ -187,23 +204,34 @@ class LoopRecords:
                 os.unlink(str(number), dir_fd=self.own)
                 if failure.errno == errno.EINVAL:
                     raise OSError(errno.ENOSPC, "all numbers of loop devices are taken") from None
-                if failure.errno not in (errno.EEXIST, errno.ENOENT):  # another sandbox was quicker, or has deleted it
+                if failure.errno not in (errno.EEXIST, errno.ENOENT):  # it exists, or another sandbox has deleted it
                     raise
+                self._taken = self.host.numbers()
                 continue
+            self._highest = number
             return number
         raise AssertionError
 
     def record(self, number: int, file: BackingFile) -> None:
         """Record that this sandbox uses a device, and for which file.  FileNotFoundError when it has been deleted."""
-        self._write(number, f"{self.host.instance(number)} {file.device} {file.inode}")
+        instance = self.host.instance(number)
+        former = self._file_of(number)
+        if former != file:
+            self._link(file, number)
+        self._write(number, f"{instance} {file.device} {file.inode}")
+        if former not in (None, file):
+            self._unlink(former)
+        self._highest = max(self._highest, number)
 
     def devices_of_others(self, file: BackingFile) -> list[int]:
         """The devices that other sandboxes have attached to a file, according to their records."""
-        wanted = f" {file.device} {file.inode}"
         found = []
-        for sandbox, record in _records_of_others(self.base, self.name):
-            with contextlib.suppress(FileNotFoundError):
-                if not record.endswith(_LEAVING) and _read(self.base, f"{sandbox}/{record}").endswith(wanted):
+        for sandbox in _names(self.base):
+            if sandbox == self.name:
+                continue
+            with contextlib.suppress(FileNotFoundError):  # it has none, or is about to delete it
+                record = os.readlink(f"{sandbox}/{file.link}", dir_fd=self.base)
+                if file.is_in(_read(self.base, f"{sandbox}/{record}")):
                     found.append(int(record))
         return found
 
@@ -214,6 +242,23 @@ class LoopRecords:
             patience: how long to wait for devices that are still open, in seconds.
         """
         return _delete_recorded(self.host, self.base, self.name, self.own, patience)
+
+    def _file_of(self, number: int) -> BackingFile | None:
+        """The file that this sandbox has recorded for a device; None without one."""
+        try:
+            words = _read(self.own, str(number)).split()
+        except FileNotFoundError:
+            return None
+        return BackingFile(*map(int, words[1:])) if len(words) > 1 else None
+
+    def _link(self, file: BackingFile, number: int) -> None:
+        """Lead from a file to a record; one that leads to another record is replaced."""
+        self._unlink(file)
+        os.symlink(str(number), file.link, dir_fd=self.own)
+
+    def _unlink(self, file: BackingFile) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(file.link, dir_fd=self.own)
 
     def _write(self, number: int, text: str) -> None:
         """Write a record; one of the same instance is readable as such at any moment."""
@@ -257,20 +302,22 @@ def _delete_recorded(host: HostLoops, base: int, name: str, own: int, patience: 
     time, at least one finds no record of the other, because each marks its own first.  A record of another instance is
     none of the device, nor is an empty one: that sandbox is about to find that it cannot add the device.
     """
-    for record in _names(own):
+    for record in _records(own):
         if not record.endswith(_LEAVING):
             os.rename(record, record + _LEAVING, src_dir_fd=own, dst_dir_fd=own)
     others = {
         (record, _recorded_instance(base, f"{sandbox}/{record}")) for sandbox, record in _records_of_others(base, name)
     }
-    for record in _names(own):
+    for record in _records(own):
         number = record.removesuffix(_LEAVING)
         instance = _recorded_instance(own, record) or _instance(host, int(number))
         if instance is not None and (number, instance) in others:
             os.unlink(record, dir_fd=own)
     _delete_devices(host, own, patience)
-    if _names(own):
+    if _records(own):
         return False
+    for link in _names(own):
+        os.unlink(link, dir_fd=own)
     _remove_directory(base, name)
     return True
 
@@ -282,7 +329,7 @@ def _delete_devices(host: HostLoops, own: int, patience: float) -> None:
 
     deadline = time.monotonic() + patience
     pause = _FIRST_PAUSE
-    while records := _names(own):
+    while records := _records(own):
         _in_threads(delete, records)
         if time.monotonic() >= deadline:
             break
@@ -311,7 +358,8 @@ def _records_of_others(base: int, name: str) -> Iterator[tuple[str, str]]:
     for sandbox in _names(base):
         if sandbox != name:
             for record in _names_below(base, sandbox):
-                yield sandbox, record
+                if not record.startswith(_LINK):
+                    yield sandbox, record
 
 
 def _in_threads(act: Callable[[str], None], names: list[str]) -> None:
@@ -346,6 +394,11 @@ def _open_directory(path: Path | str, parent: int | None = None) -> int:
 def _names(directory: int) -> list[str]:
     with os.scandir(directory) as entries:
         return [entry.name for entry in entries]
+
+
+def _records(directory: int) -> list[str]:
+    """The names in a sandbox's directory, without the links."""
+    return [name for name in _names(directory) if not name.startswith(_LINK)]
 
 
 def _names_below(parent: int, directory: str) -> list[str]:

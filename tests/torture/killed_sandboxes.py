@@ -240,7 +240,7 @@ def loops_left() -> list[str]:
     recorded: set[int] = set()
     for sandbox in DIRECTORY.iterdir() if sandboxes.is_root() and DIRECTORY.exists() else ():
         with contextlib.suppress(FileNotFoundError):
-            recorded |= {int(path.name.rstrip("~")) for path in sandbox.iterdir()}
+            recorded |= {int(path.name.rstrip("~")) for path in sandbox.iterdir() if not path.is_symlink()}
             if _is_unlocked(sandbox):
                 found.append(f"records of a dead sandbox: {sandbox}: {sorted(path.name for path in sandbox.iterdir())}")
     if sandboxes.is_root():
