@@ -14,7 +14,10 @@ ERRNOS: dict[str, int] = {name: getattr(errno, name) for name in dir(errno) if n
 }
 KERNEL_ERRNO_NAMES = {**ERRNO_NAMES, errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EDEADLK: "EDEADLK", errno.EAGAIN: "EAGAIN"}
 
-_MACHINE_HAS_ENDED = "the machine's process has ended, perhaps because memory ran out (dmesg)"
+#: What may have killed a process that no user has ended.
+PERHAPS_MEMORY = "perhaps because memory ran out (dmesg)"
+
+_MACHINE_HAS_ENDED = f"the machine's process has ended, {PERHAPS_MEMORY}"
 
 #: What explains or raises a limit that a process met, by errno.
 REMEDIES = {

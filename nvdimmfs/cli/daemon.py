@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from typing import Generic, NoReturn, Self, TypeVar, cast
 
 from nvdimmfs.cli.errors import FAILED, CommandError, one_line
+from nvdimmfs.errors import PERHAPS_MEMORY
 from nvdimmfs.inherited_files import close_files_except
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class Daemon(Generic[RequestT]):
             return
         if report.startswith(_FAILURE):
             raise CommandError(report[1:].decode(errors="replace"))
-        raise CommandError("the daemon was killed before the mount answered")
+        raise CommandError(f"the daemon was killed before the mount answered, {PERHAPS_MEMORY}")
 
     def _run(self, requests: int, report: _Report) -> NoReturn:
         """In the daemon.  The caller may have exited when the daemon fails, so the failure is logged as well."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from nvdimmfs.errors import PERHAPS_MEMORY
 from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.errors import SandboxError, step
@@ -44,7 +45,9 @@ def running_server(serve: Serve, mountpoint: Path, keep: Collection[int] = ()) -
         with os.fdopen(reports, "rb") as lines:
             received = lines.read()
         if received != _READY:
-            raise SandboxError(received.decode(errors="replace") or "the machine's process was killed")
+            raise SandboxError(
+                received.decode(errors="replace") or f"the machine's process was killed, {PERHAPS_MEMORY}"
+            )
         yield server
     finally:
         os.kill(server, signal.SIGTERM)

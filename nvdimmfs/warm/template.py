@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
-from nvdimmfs.errors import REMEDIES
+from nvdimmfs.errors import PERHAPS_MEMORY, REMEDIES
 from nvdimmfs.warm.call import FAILURE, READY, CallError, Work
 
 RequestT = TypeVar("RequestT")
@@ -67,7 +67,7 @@ class ForkedProcess:
             return
         if report.startswith(FAILURE):
             raise CallError(report[len(FAILURE) :].decode(errors="replace"))
-        raise CallError("the machine's process was killed before the mount answered")
+        raise CallError(f"the machine's process was killed before the mount answered, {PERHAPS_MEMORY}")
 
     def status(self) -> int | None:
         """Wait for the end, and return the number that the function returned; None when it returned none."""
