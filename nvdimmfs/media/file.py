@@ -75,8 +75,17 @@ class FileMedia(StoredMedia):
         OSError: ENOSPC, EDQUOT; EFBIG beyond the limit on the size of files (RLIMIT_FSIZE).
         """
         self.require_range(offset, length)
-        if length:
+        if not length:
+            return
+        try:
             os.posix_fallocate(self._fd, offset, length)
+        except OSError as failure:
+            if failure.errno == errno.EBADF:
+                # What the C library, which writes zeros where the file system cannot allocate, makes of any failure of
+                # its fstat(2).
+                os.fstat(self._fd)
+                raise OSError(errno.EIO, os.strerror(errno.EIO)) from failure
+            raise
 
     def flush(self) -> None:
         os.fdatasync(self._fd)
