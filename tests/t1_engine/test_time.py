@@ -202,3 +202,24 @@ def test_a_machine_file_says_what_moves_the_clock(mode):
     overruled = Machine.described(attrs.evolve(description, clock=ClockMode.REAL), clock=mode.value)
     assert overruled.system.clock.mode is mode
     overruled.close()
+
+
+def test_a_host_whose_clock_jumps_by_centuries_finds_its_work_done(monkeypatch):
+    """As after a long stop of the daemon, or of the virtual machine that it runs in."""
+    host = [0]
+    hands = Hands.described("nfit_test", clock="real")
+    clock = hands.machine.system.clock
+    monkeypatch.setattr(clock, "_host", lambda: host[0])
+    clock.start()
+    assert scrubs(hands) == ["0+", "0+"]
+    for _ in range(3):
+        host[0] += 100 * 365 * 86400 * SECOND
+        clock.run_due()
+    assert scrubs(hands) == ["1", "1"]
+    assert clock.pending == ()
+    hands.write(SCRUBS[0], "1")
+    assert scrubs(hands) == ["1+", "1"]
+    host[0] += 10 * SECOND
+    clock.run_due()
+    assert scrubs(hands) == ["2", "1"]
+    hands.machine.close()

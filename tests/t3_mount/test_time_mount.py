@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import mounting
 import pytest
 from mounting import MACHINE, QUIET
 
@@ -88,3 +89,31 @@ def test_the_clock_is_moved_by_its_file_alone(new_mount):
     assert done.stdout == "mode: manual\nnow: 0.200000000 s\n0+\n1\n"
     assert done.returncode != 0
     assert "'later' is not `advance 30s`" in mount.log.read_text()
+
+
+@pytest.mark.parametrize("inside", [("mount",), ("show", "umount")], ids="-".join)
+def test_daemon_and_commands_may_be_in_different_time_namespaces(inside, fuse, tmp_path):
+    """Three years lie between their monotonic clocks."""
+    namespace = ("unshare", "--time", "--monotonic", "100000000", "--boottime", "100000000")
+    if mounting.command(*namespace, "true").returncode:
+        pytest.skip("needs time namespaces")
+    mount = mounting.Mount(MACHINE, tmp_path / "mount", tmp_path / "log")
+    mount.directory.mkdir()
+    try:
+        for command, *options in (("mount", *QUIET), ("show",), ("umount",)):
+            prefix = namespace if command in inside else ()
+            done = mounting.command(*prefix, *MACHINE, command, mount.directory, *options)
+            assert (done.returncode, done.stderr) == (0, ""), command
+        assert not mounting.is_mounted(mount.directory)
+    finally:
+        mount.dispose()
+
+
+def test_a_sandbox_may_be_in_a_time_namespace_of_its_own(new_mount, sandbox):
+    mount = new_mount(MACHINE, *QUIET)
+    for options in (QUIET, ("--attach", str(mount.directory))):
+        argv = (*MACHINE, "run", *options, "--", "cat", "/sys/bus/nd/devices/region0/size")
+        done = mounting.command("unshare", "--time", "--monotonic", "100000000", *argv)
+        if "unshare:" in done.stderr:
+            pytest.skip("needs time namespaces")
+        assert (done.stdout, done.stderr) == ("536870912\n", "")

@@ -193,7 +193,6 @@ class Host:
         """`folder` is for their temporary files."""
         self._folder = folder
         self._tag = f"NVDIMMFS_TORTURE={os.urandom(8).hex()}"
-        self._mounts = len(mounting.mounted_below(Path("/")))
 
     def sandbox(self, *options: str | Path) -> None:
         """Run a sandbox that ends at once."""
@@ -204,8 +203,7 @@ class Host:
     def what_is_left(self) -> Iterator[str]:
         """One line for each thing that is left of all sandboxes."""
         sandboxes.wait_for_end_of(self._tag)
-        if (mounts := len(mounting.mounted_below(Path("/")))) > self._mounts:
-            yield f"{mounts - self._mounts} mounts"
+        yield from (f"the mount {mount}" for mount in mounting.mounted_below(self._folder))
         yield from (f"the file {path}" for path in self._folder.iterdir())
         yield from killed_sandboxes.loops_left_for_long()
 
