@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nvdimmfs.cli.drawing.bars import Document, is_layout
-from nvdimmfs.cli.errors import MISUSED, CommandError, daemon_does_not_answer, daemon_was_killed
-from nvdimmfs.cli.mount_table import absolute, mount_at
-from nvdimmfs.fuse.daemon_identity import daemon_pid
+from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.places import reading
 
 if TYPE_CHECKING:
     from nvdimmfs.cli.drawing.model import MachineDrawing
@@ -86,14 +85,9 @@ def _print(drawing: MachineDrawing, *, plain: bool) -> None:
 def _read_layout(directory: str) -> Document:
     """The layout from the machine.  CommandError when there is no machine, or one of another version."""
     try:
-        mount = mount_at(absolute(directory))
-        daemon_pid(Path(directory), mount.device if mount else "")
-        text = Path(directory, LAYOUT).read_text(encoding="utf-8")
-    except TimeoutError:
-        raise daemon_does_not_answer(directory) from None
+        with reading(directory):
+            text = Path(directory, LAYOUT).read_text(encoding="utf-8")
     except OSError as error:
-        if error.errno == errno.ENOTCONN:
-            raise daemon_was_killed(directory) from None
         raise CommandError(_reason(directory, error)) from None
     try:
         document = json.loads(text)
