@@ -31,6 +31,8 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("mount", "nvdimmfs.cli.mount", "mount a machine with persistent memory"),
     Command("umount", "nvdimmfs.cli.umount", "unmount it and wait until its daemon has ended"),
+    Command("start", "nvdimmfs.cli.start", "mount a machine on a new temporary directory, for a shell script"),
+    Command("stop", "nvdimmfs.cli.stop", "unmount a machine of `start`, and remove its directory"),
     Command("run", "nvdimmfs.cli.run", "run a command that finds a machine with persistent memory in /sys and /dev"),
     Command("serve", "nvdimmfs.cli.serve", "carry out mount and run from a process that has loaded everything"),
     Command("doctor", "nvdimmfs.cli.doctor", "check what this host supports, and how to improve it"),

@@ -151,6 +151,33 @@ MANUALS = {
         ),
         see_also=("nvdimmfs-mount(1)", "fusermount3(1)", "umount(8)"),
     ),
+    "nvdimmfs start": Manual(
+        details="""
+        The command returns once the mount answers, and prints assignments of NVDIMMFS_DIR, the directory, and of
+        NVDIMMFS_SYS, NVDIMMFS_DEV and NVDIMMFS_PROC, the machine's /sys, /dev and /proc. The directory is new, in
+        TMPDIR or /tmp, and only the user may enter it. It is removed when the machine is unmounted, with
+        `nvdimmfs stop` or `nvdimmfs umount`.
+
+        If it fails, or is killed before it has printed all, nothing is left; a failure prints `false`, so that
+        eval fails as well.
+        """,
+        examples=(
+            Example('eval "$(nvdimmfs start --machine nfit_test)"', "Mount a machine, and set the variables."),
+            Example('ls "$NVDIMMFS_SYS/bus/nd/devices"', "Use it."),
+            Example('nvdimmfs run --attach "$NVDIMMFS_DIR" -- ndctl list', "Run a command on it."),
+            Example("nvdimmfs stop", "Unmount it."),
+        ),
+        files=(Entry("$TMPDIR/nvdimmfs-start-*", "The directories."),),
+        see_also=("nvdimmfs-stop(1)", "nvdimmfs-mount(1)", "nvdimmfs-run(1)"),
+    ),
+    "nvdimmfs stop": Manual(
+        details="""
+        The command waits until the daemon has written out the media and ended. It also removes what a killed daemon
+        has left.
+        """,
+        examples=(Example("nvdimmfs stop", "Unmount the machine of the last `nvdimmfs start`."),),
+        see_also=("nvdimmfs-start(1)", "nvdimmfs-umount(1)"),
+    ),
     "nvdimmfs run": Manual(
         details="""
         The command and its children find the machine's devices, drivers and memory in /sys, /dev and /proc, and
@@ -179,8 +206,8 @@ MANUALS = {
     "nvdimmfs serve": Manual(
         details="""
         Loading the program takes most of the time of a `nvdimmfs mount` or `nvdimmfs run`. A server loads it once.
-        While it is there, both commands let a process that the server forks do their work; output, exit status and
-        effects are the same. There is one server for each user.
+        While it is there, they and `nvdimmfs start` let a process that the server forks do their work; output,
+        exit status and effects are the same. There is one server for each user.
 
         A command is not left to the server, but carried out as always, where it would make a difference: when the
         caller has other credentials, capabilities, namespaces, limits, a control group or a scheduling priority of

@@ -59,6 +59,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--foreground", action="store_true", help="serve in this process instead of a daemon, and log to stderr"
     )
+    configure_serving(parser)
+
+
+def configure_serving(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that `start` has as well."""
     parser.add_argument("--no-cache", action="store_true", help="keep the kernel from caching names and attributes")
     machine_options.offer_files(parser, log_default="warnings, to the system log")
 
@@ -66,32 +71,42 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Mount.  Returns once the mount answers; in the foreground, once it has ended."""
     mountpoint = absolute(arguments.directory)
+    read = requested(arguments, mountpoint)
+    with locked_mountpoint(mountpoint) as lock, gc_disabled():
+        require_mount()
+        log_file = machine_options.opened_log(arguments)
+        trace = machine_options.opened_trace(arguments)
+        if arguments.foreground:
+            _serve_in_foreground(read(trace), log_file, lock)
+        else:
+            _serve_in_background(read, log_file, trace, lock)
+    return 0
+
+
+def requested(arguments: argparse.Namespace, mountpoint: Path) -> Callable[[TraceOutput | None], MountRequest]:
+    """What reads the machine file and returns the request.  CommandError when the other arguments contradict it."""
     media = None if arguments.media is None else absolute(arguments.media)
     if media is not None and media.is_relative_to(mountpoint):
         raise CommandError(f"--media {media}: the mount would cover it; choose another folder", MISUSED)
-
     blacklist, cache = tuple(arguments.blacklist), not arguments.no_cache
     durable = machine_options.is_durable(arguments)
 
-    def request() -> MountRequest:
+    def read(trace: TraceOutput | None) -> MountRequest:
         saved = machine_options.saved_machine(arguments)
         machine = machine_options.machine(arguments, saved)
         return MountRequest(
             mountpoint, machine, media, blacklist, cache=cache, durable=durable, saved=saved, trace=trace
         )
 
-    with locked_mountpoint(mountpoint) as lock, gc_disabled():
-        try:
-            require_fuse()
-        except MountError as error:
-            raise CommandError(str(error)) from None
-        log_file = machine_options.opened_log(arguments)
-        trace = machine_options.opened_trace(arguments)
-        if arguments.foreground:
-            _serve_in_foreground(request(), log_file, lock)
-        else:
-            _serve_in_background(request, log_file, trace, lock)
-    return 0
+    return read
+
+
+def require_mount() -> None:
+    """CommandError when this host cannot mount."""
+    try:
+        require_fuse()
+    except MountError as error:
+        raise CommandError(str(error)) from None
 
 
 def _serve_in_foreground(request: MountRequest, log_file: int | None, lock: MountpointLock) -> None:
@@ -102,12 +117,15 @@ def _serve_in_foreground(request: MountRequest, log_file: int | None, lock: Moun
     if log_file is not None:
         os.dup2(log_file, 2)
     logs.log_to_stderr()
-    _warn_of_missing_memory(request)
+    warn_of_missing_memory(request)
     serve(request, on_ready)
 
 
 def _serve_in_background(
-    read: Callable[[], MountRequest], log_file: int | None, trace: TraceOutput | None, lock: MountpointLock
+    read: Callable[[TraceOutput | None], MountRequest],
+    log_file: int | None,
+    trace: TraceOutput | None,
+    lock: MountpointLock,
 ) -> None:
     """Serve from a daemon.  The daemon holds the lock as well until the mount answers: this process may be killed.
 
@@ -121,12 +139,17 @@ def _serve_in_background(
 
         serve(request, on_ready)
 
-    (logs.log_to_system if log_file is None else logs.log_to_stderr)()
+    log_of_daemon(log_file)
     keep = {lock.descriptor} if trace is None else {lock.descriptor, trace.file}
     with Daemon(preload_server, serve_in_daemon, stderr=log_file, keep=keep) as daemon:
-        request = read()
+        request = read(trace)
         daemon.serve(request)
-    _warn_of_missing_memory(request)
+    warn_of_missing_memory(request)
+
+
+def log_of_daemon(log_file: int | None) -> None:
+    """Log to stderr, which will be the file, or without one to the system log."""
+    (logs.log_to_system if log_file is None else logs.log_to_stderr)()
 
 
 def preload_server() -> None:
@@ -202,7 +225,7 @@ def gc_disabled() -> Iterator[None]:
         gc.enable()
 
 
-def _warn_of_missing_memory(request: MountRequest) -> None:
+def warn_of_missing_memory(request: MountRequest) -> None:
     """Warn of each range that has no memory behind it, and name the options that would help."""
     from nvdimmfs.mm.pc_memory_map import memory_reaching, without_memory
     from nvdimmfs.units import GIB

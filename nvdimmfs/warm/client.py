@@ -29,7 +29,7 @@ except ImportError:
 PROTOCOL = 1
 
 #: The commands that a server carries out.
-COMMANDS = ("mount", "run")
+COMMANDS = ("mount", "start", "run")
 
 #: How long a server may take to accept a request, in seconds.
 _LONGEST_ANSWER = 5.0

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from typing import NoReturn
+from typing import BinaryIO, NoReturn, cast
 
 from attrs import frozen
 
@@ -278,15 +278,18 @@ def _receive(connection: socket.socket) -> tuple[object, list[int], int]:
 
 def _open_standard_files(codecs: list[tuple[str, str]]) -> None:
     """Replace Python's objects for standard input, output and error, which the server has opened for its own."""
+    is_unbuffered = isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.write_through  # by PYTHONUNBUFFERED
     sys.stdin, sys.stdout, sys.stderr = (
-        _standard_file(number, *codec) for number, codec in zip(STANDARD_FILES, codecs, strict=True)
+        _standard_file(number, *codec, is_unbuffered=is_unbuffered and number > 0)
+        for number, codec in zip(STANDARD_FILES, codecs, strict=True)
     )
 
 
-def _standard_file(number: int, encoding: str, errors: str) -> io.TextIOWrapper:
-    binary = open(number, "wb" if number else "rb", closefd=False)  # noqa: SIM115  # stays open
+def _standard_file(number: int, encoding: str, errors: str, *, is_unbuffered: bool) -> io.TextIOWrapper:
+    mode, buffering = "wb" if number else "rb", 0 if is_unbuffered else -1
+    binary = cast("BinaryIO", open(number, mode, buffering, closefd=False))  # noqa: SIM115  # stays open
     by_line = number == STANDARD_FILES[-1] or os.isatty(number)
-    return io.TextIOWrapper(binary, encoding, errors, line_buffering=by_line)
+    return io.TextIOWrapper(binary, encoding, errors, line_buffering=by_line, write_through=is_unbuffered)
 
 
 def _set_signals(ignored: set[int]) -> None:
