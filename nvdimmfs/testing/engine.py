@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -92,6 +92,7 @@ class Engine:
         self._lock = threading.RLock()
         self._is_open = True
         self._name = description.name
+        self._after_checkpoint: Callable[[], None] = lambda: None
         self.events = Events()
         self.clock = Clock(EngineClock(self._machine.system.clock, self._turn))
         self.modules = Modules(EngineModules(self._machine.persistent_memory.modules, self._machine.system, self._turn))
@@ -261,6 +262,7 @@ class Engine:
             with self._turn():
                 checkpoint.reset()
 
+        self._after_checkpoint()
         return Checkpoint(reset)
 
     def reset(self) -> None:
@@ -315,6 +317,10 @@ class Engine:
         self.write(f"{DEBUG}/plug", text)
 
     # Internal
+
+    def on_checkpoint(self, call: Callable[[], None]) -> None:
+        """Have a function called after each checkpoint; the pytest plugin does."""
+        self._after_checkpoint = call
 
     def uevent(self, event: SentUevent) -> None:
         """Receive a uevent from the machine."""

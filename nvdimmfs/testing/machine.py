@@ -8,7 +8,7 @@ import subprocess
 import sys
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -84,6 +84,7 @@ class Machine(MountedFiles):
         self._serving = Serving.start(description, None if media is None else Path(media).absolute())
         self._name = description.name
         self._is_open = True
+        self._after_checkpoint: Callable[[], None] = lambda: None
         self._finalizer = weakref.finalize(self, self._serving.end)
         self.path = self._serving.path
         self.sys, self.dev, self.proc = self.path / "sys", self.path / "dev", self.path / "proc"
@@ -211,7 +212,9 @@ class Machine(MountedFiles):
 
         `with machine.checkpoint():` goes back to it at the end.  ValueError for a machine with `media`.
         """
-        return self._checkpoints.take()
+        checkpoint = self._checkpoints.take()
+        self._after_checkpoint()
+        return checkpoint
 
     def reset(self) -> None:
         """Go back to the last checkpoint.  ValueError when there is none."""
@@ -243,6 +246,10 @@ class Machine(MountedFiles):
         self.write(f"{DEBUG}/plug", text)
 
     # Internal
+
+    def on_checkpoint(self, call: Callable[[], None]) -> None:
+        """Have a function called after each checkpoint; the pytest plugin does."""
+        self._after_checkpoint = call
 
     def _require_open(self) -> None:
         if not self._is_open:

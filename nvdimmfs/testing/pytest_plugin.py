@@ -130,7 +130,8 @@ def nvdimm_factory(
     """Makes machines, and closes all of them at the end of the test."""
     from nvdimmfs.testing.plugin.factory import Factory
 
-    factory = Factory(_nvdimm_selection, lambda: tmp_path_factory.mktemp("nvdimm-media"))
+    watching = _report_folder(request.config) is not None
+    factory = Factory(_nvdimm_selection, lambda: tmp_path_factory.mktemp("nvdimm-media"), watching=watching)
     request.node.stash[_FACTORY] = factory
     yield factory
     factory.close()

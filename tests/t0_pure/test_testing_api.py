@@ -17,7 +17,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "testing-api
 CHAPTERS = dict(re.findall(r"^###? (\w+)\n(.*?)(?=^###? |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL))
 
 #: What the machine calls, not the test.
-INTERNAL = {"Engine.uevent", "Events.append", "Refusals.append"}
+INTERNAL = {"Engine.on_checkpoint", "Engine.uevent", "Events.append", "Machine.on_checkpoint", "Refusals.append"}
 #: What a class has because it is a sequence.
 OF_SEQUENCES = {"count", "index"}
 
@@ -73,6 +73,12 @@ def test_every_fixture_of_the_plugin_has_a_line():
 def test_what_the_factory_can_make_is_documented():
     public = {name for name in dir(Factory) if not name.startswith("_")} - {"close"}
     assert set(re.findall(r"`nvdimm_factory\.(\w+)\(", CHAPTERS["Fixtures"])) == public
+
+
+@pytest.mark.parametrize(("make", "kind"), [(Factory.__call__, "Machine"), (Factory.engine, "Engine")])
+def test_the_factory_has_the_arguments_of_what_it_makes(make, kind):
+    _, *arguments = inspect.signature(make).parameters
+    assert arguments == [*inspect.signature(getattr(nvdimmfs.testing, kind)).parameters]
 
 
 def test_every_argument_of_the_mark_has_a_line():

@@ -56,7 +56,7 @@ class Page(html.parser.HTMLParser):
 
 @pytest.fixture
 def factory(tmp_path):
-    factory = Factory(Selection("e820", memmap="512M!4G"), lambda: tmp_path / "media")
+    factory = Factory(Selection("e820", memmap="512M!4G"), lambda: tmp_path / "media", watching=True)
     yield factory
     factory.close()
 
@@ -107,6 +107,26 @@ class TestContent:
     def test_a_machine_with_a_new_folder_is_compared_with_one_in_memory(self, factory):
         factory.engine(media=True)
         assert evidence(factory).differences == []
+
+    def test_a_machine_with_a_checkpoint_is_compared_with_that(self, factory):
+        engine = factory.engine()
+        engine.write(f"{ND}/drivers/nd_pmem/unbind", "namespace0.0")
+        engine.checkpoint()
+        engine.write(f"{ND}/devices/pfn0.0/mode", "ram")
+        found = evidence(factory)
+        assert found.differences == ['attribute mode of device pfn0.0: "none\\n" -> "ram\\n"']
+        assert found.before == found.drawing
+        assert "What differs from the last checkpoint" in page(found).text()
+        engine.reset()
+        assert evidence(factory).differences == []
+
+    def test_a_machine_without_a_trace_has_no_timeline(self, factory):
+        engine = factory.engine(trace=False)
+        with pytest.raises(OSError, match="No such"):
+            engine.write(f"{ND}/drivers/nd_pmem/unbind", "namespace9.0")
+        found = evidence(factory)
+        assert (found.problem, found.trace) == ("", ())
+        assert not page(found).all("svg")
 
     def test_a_closed_machine_says_why_it_shows_no_more(self, factory):
         factory.engine().close()

@@ -12,7 +12,7 @@ from nvdimmfs.cli.drawing.mounted import drawing_of
 from nvdimmfs.errors import printable
 from nvdimmfs.testing.engine import Engine
 from nvdimmfs.testing.events import Uevent
-from nvdimmfs.testing.plugin.factory import Made
+from nvdimmfs.testing.plugin.factory import Baseline, Made
 from nvdimmfs.traces.event import TraceEvent
 from nvdimmfs.traces.text import text_of
 
@@ -32,8 +32,9 @@ class Evidence:
         dropped: how many calls before them are lost.
         refused: the refused calls, each of one line or several.
         drawing: its memory now.
-        before: its memory after the boot; None where that is not known.
-        differences: what differs from the boot; None where that is not known.
+        since: what it is compared with: `the boot` or `the last checkpoint`.
+        before: its memory then; None where that is not known.
+        differences: what differs since then; None where that is not known.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Evidence:
     dropped: int = 0
     refused: Sequence[str] = ()
     drawing: MachineDrawing | None = None
+    since: str = "the boot"
     before: MachineDrawing | None = None
     differences: Sequence[str] | None = None
 
@@ -52,28 +54,39 @@ def evidence_of(made: Made, *, compared: bool = False) -> Evidence:
 
     Args:
         made: the machine.
-        compared: also boot the same machine anew, for what differs from the boot; one whose bytes were in a folder
-            that it was not given empty cannot be compared.
+        compared: also compare it with what it was at its last checkpoint, or with the same machine booted anew.  One
+            without a checkpoint whose bytes are in a folder that it was given cannot be compared.
     """
     machine = made.machine
     found = Evidence(printable(made.title), events=tuple(machine.events))
     try:
         found = _with_calls(found, machine)
         found = attrs.evolve(found, drawing=drawing_of(machine.layout, found.title))
-        return _compared(found, made) if compared and made.has_new_media else found
+        return _compared(found, made) if compared else found
     except (OSError, ValueError) as failure:
         return attrs.evolve(found, problem=printable("; ".join([str(failure), *getattr(failure, "__notes__", ())])))
 
 
 def _with_calls(found: Evidence, machine: Engine | Machine) -> Evidence:
+    """The trace; of a mounted machine, refusals are known even where it has ended or records no trace."""
     if not isinstance(machine, Engine):
-        return attrs.evolve(found, refused=tuple(map(str, machine.refusals)))
-    trace = tuple(machine.trace)
+        found = attrs.evolve(found, refused=tuple(map(str, machine.refusals)))
+    try:
+        trace = tuple(machine.trace)
+        dropped = machine.trace.dropped
+    except (OSError, ValueError):
+        return found
     refused = tuple(text_of(event).rstrip("\n") for event in trace if event.is_refused)
-    return attrs.evolve(found, trace=trace, dropped=machine.trace.dropped, refused=refused)
+    return attrs.evolve(found, trace=trace, dropped=dropped, refused=refused)
 
 
 def _compared(found: Evidence, made: Made) -> Evidence:
-    with Engine(made.selection.described()) as booted:
-        before = drawing_of(booted.layout, found.title)
-        return attrs.evolve(found, before=before, differences=made.machine.diff(booted.dump()))
+    if made.checkpoint is not None:
+        found, baseline = attrs.evolve(found, since="the last checkpoint"), made.checkpoint
+    elif made.has_new_media:
+        with Engine(made.selection.described(), trace=False) as booted:
+            baseline = Baseline(booted.layout, booted.dump())
+    else:
+        return found
+    before = drawing_of(baseline.layout, found.title)
+    return attrs.evolve(found, before=before, differences=made.machine.diff(baseline.dump))

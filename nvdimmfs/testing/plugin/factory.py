@@ -19,7 +19,20 @@ if TYPE_CHECKING:
 _KindT = TypeVar("_KindT", "Engine", "Machine")
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen
+class Baseline:
+    """What a machine was at its last checkpoint.
+
+    Attributes:
+        layout: that of its memory.
+        dump: its dump.
+    """
+
+    layout: dict[str, Any]
+    dump: str
+
+
+@attrs.define(eq=False)
 class Made:
     """A machine of a test.
 
@@ -27,11 +40,20 @@ class Made:
         machine: the machine.
         selection: the arguments that it was made with.
         has_new_media: whether its bytes began as those of a new machine.
+        checkpoint: its last checkpoint; None when there is none, or when it is not watched.
     """
 
     machine: Engine | Machine
     selection: Selection
     has_new_media: bool
+    checkpoint: Baseline | None = None
+
+    def watch(self) -> None:
+        """Keep what the machine is at its checkpoints."""
+        self.machine.on_checkpoint(self._keep)
+
+    def _keep(self) -> None:
+        self.checkpoint = Baseline(self.machine.layout, self.machine.dump())
 
     @property
     def title(self) -> str:
@@ -45,9 +67,17 @@ class Factory:
     An argument replaces what the mark of the test sets; `media` is True for a new temporary folder, or a folder.
     """
 
-    def __init__(self, selection: Selection, new_folder: Callable[[], Path]) -> None:
+    def __init__(self, selection: Selection, new_folder: Callable[[], Path], *, watching: bool = False) -> None:
+        """Begin without a machine.
+
+        Args:
+            selection: the machine that the mark selects.
+            new_folder: makes a folder for media.
+            watching: whether to keep what machines are at their checkpoints.
+        """
         self._selection = selection
         self._new_folder = new_folder
+        self._watching = watching
         self._made: list[Made] = []
 
     def __call__(
@@ -59,12 +89,13 @@ class Factory:
         kernel: str | None = None,
         media: AnyPath | bool | None = None,
         clock: str | None = None,
+        trace: bool = True,
     ) -> Machine:
         """Make a `Machine`.  ValueError and UnavailableError, as from `Machine`."""
         from nvdimmfs.testing.machine import Machine  # which tests of an engine do without
 
         wanted = {"machine": machine, "memmap": memmap, "ram": ram, "kernel": kernel, "clock": clock}
-        return self._make(Machine, wanted, media)
+        return self._make(Machine, wanted, media, trace)
 
     def engine(
         self,
@@ -75,10 +106,11 @@ class Factory:
         kernel: str | None = None,
         media: AnyPath | bool | None = None,
         clock: str | None = None,
+        trace: bool = True,
     ) -> Engine:
         """Make an `Engine`.  ValueError, as from `Engine`."""
         wanted = {"machine": machine, "memmap": memmap, "ram": ram, "kernel": kernel, "clock": clock}
-        return self._make(Engine, wanted, media)
+        return self._make(Engine, wanted, media, trace)
 
     def close(self) -> None:
         """Close all machines, the last one first, whichever of them cannot be closed."""
@@ -90,13 +122,16 @@ class Factory:
         """The machines that it has made and not closed."""
         return iter(tuple(self._made))
 
-    def _make(self, kind: type[_KindT], wanted: dict[str, Any], media: AnyPath | bool | None) -> _KindT:
+    def _make(self, kind: type[_KindT], wanted: dict[str, Any], media: AnyPath | bool | None, trace: bool) -> _KindT:
         selection = attrs.evolve(self._selection, **{key: value for key, value in wanted.items() if value is not None})
         media = selection.media if media is None else media
         folder = self._folder(media)
-        arguments = attrs.asdict(selection, recurse=False) | {"media": folder}
+        arguments = attrs.asdict(selection, recurse=False) | {"media": folder, "trace": trace}
         machine = kind(arguments.pop("machine"), **arguments)
-        self._made.append(Made(machine, selection, isinstance(media, bool)))
+        made = Made(machine, selection, isinstance(media, bool))
+        if self._watching:
+            made.watch()
+        self._made.append(made)
         return machine
 
     def _folder(self, media: AnyPath | bool) -> AnyPath | None:

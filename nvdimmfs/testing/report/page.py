@@ -101,7 +101,7 @@ def _add_machine(body: Element, evidence: Evidence, number: int) -> None:
     if evidence.problem:
         add(section, "p", f"It shows no more: {evidence.problem}", class_="note")
     _add_memory(section, evidence)
-    add(section, "h3", "What differs from the boot")
+    add(section, "h3", f"What differs from {evidence.since}")
     _add_differences(section, evidence)
     if evidence.refused and not evidence.trace:
         add(section, "h3", "Refused calls")
@@ -125,9 +125,9 @@ def _add_memory(section: Element, evidence: Evidence) -> None:
     if evidence.before is None:
         _add_drawing(section, "Memory when the test failed", evidence.drawing)
     elif evidence.before == evidence.drawing:
-        _add_drawing(section, "Memory, when the test failed as after the boot", evidence.drawing)
+        _add_drawing(section, f"Memory, when the test failed as at {evidence.since}", evidence.drawing)
     else:
-        _add_drawing(section, "Memory after the boot", evidence.before)
+        _add_drawing(section, f"Memory at {evidence.since}", evidence.before)
         _add_drawing(section, "Memory when the test failed", evidence.drawing)
 
 
