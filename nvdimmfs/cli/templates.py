@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import gc
 import os
 import signal
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 import attrs
 
 from nvdimmfs.cli.errors import CommandError, one_line
-from nvdimmfs.cli.mount import MountRequest, preload_server, serve
+from nvdimmfs.cli.mount import MountRequest, gc_disabled, preload_server, serve
 from nvdimmfs.cli.mount_table import DaemonState, daemon_state, is_ours, mount_at
 from nvdimmfs.cli.run import warn
 from nvdimmfs.cli.umount import detach
@@ -34,7 +35,7 @@ def shared_template() -> Template:
     """
     with _starting:
         if not (_shared and _shared[0].is_usable):
-            _shared[:] = [Template.start(preload)]
+            _shared[:] = [Template.start(preload, prepare)]
             atexit.register(_shared[0].close)
         return _shared[0]
 
@@ -52,6 +53,20 @@ def preload() -> None:
     """Import what machines and commands need; this module has imported the rest."""
     preload_server()
     import nvdimmfs.machine_file.selection  # noqa: F401  # loaded, not used
+
+
+def prepare() -> None:
+    """Boot a machine that is not used, and start an event loop, in a process that may serve a machine next."""
+    from nvdimmfs.fuse.mount import prepare as prepare_loop
+    from nvdimmfs.machine.machine import Machine
+    from nvdimmfs.machine_file import DEFAULT_MEMMAP
+    from nvdimmfs.machine_file.defaults import completed
+    from nvdimmfs.machine_file.model import MachineDescription
+
+    with gc_disabled():
+        Machine.described(completed(MachineDescription(memmap=DEFAULT_MEMMAP))).close()
+        prepare_loop()
+    gc.collect()
 
 
 def mount(template: Template, request: MountRequest, *, log: int | None = None) -> ForkedProcess:
@@ -136,6 +151,7 @@ def run_forked(command: Command, _on_ready: Callable[[], None]) -> int:
                 attach=command.mountpoint,
                 warn=warn,
                 private_network=command.private_network,
+                waits_for_deletions=False,
             )
         )
     except SandboxError as failure:

@@ -57,6 +57,16 @@ def serve(
     trio.run(_serve, tree, mountpoint, clock, cache, on_ready)
 
 
+def prepare() -> None:
+    """Start an event loop and end it, in a process that will start another one: its first start takes longer."""
+
+    async def end() -> None:
+        with trio.open_signal_receiver(*STOP_SIGNALS):
+            pass
+
+    trio.run(end)
+
+
 async def _serve(tree: Tree, mountpoint: Path, clock: Clock | None, cache: bool, on_ready: Callable[[], None]) -> None:
     started = trio.Event()
     operations = Operations(tree, clock=clock, cache=cache, started=started.set)

@@ -78,6 +78,18 @@ class ForkedProcess:
                 raise CallError(report[len(FAILURE) :].decode(errors="replace"))
         return None
 
+    def fileno(self) -> int:
+        """A descriptor that polls as readable when there is a report, or can be none any more."""
+        return self._channel.fileno()
+
+    @property
+    def has_report(self) -> bool:
+        """Whether there is a report; waits until that is known."""
+        try:
+            return bool(self._channel.recv(1, socket.MSG_PEEK))
+        except ConnectionResetError:
+            return False
+
     def send_signal(self, number: int) -> None:
         """Send it a signal; nothing happens when it has ended."""
         with contextlib.suppress(ProcessLookupError):
@@ -126,11 +138,13 @@ class Template:
         os.register_at_fork(after_in_child=self._forget)
 
     @classmethod
-    def start(cls, preload: Callable[[], None]) -> Self:
+    def start(cls, preload: Callable[[], None], prepare: Callable[[], None] | None = None) -> Self:
         """Start a template, and wait until it has loaded everything.
 
         Args:
             preload: loads the modules that calls need; a function of a module, called in the template.
+            prepare: called in a spare process, which the template forks in advance for the next call; None for no such
+                process.
 
         Raises:
             TemplateError: with what the template printed.
@@ -156,7 +170,7 @@ class Template:
             finally:
                 os.close(owner)
         with contextlib.suppress(BrokenPipeError):
-            ours.send(pickle.dumps(preload))
+            ours.send(pickle.dumps((preload, prepare)))
         directory = ours.recv(_LONGEST_REPORT)
         assert process.stderr is not None
         with process.stderr as errors:

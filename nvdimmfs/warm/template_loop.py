@@ -28,6 +28,12 @@ _LONGEST_END = 1.0
 #: How long to wait for what cleans up after a process, in seconds.
 _LONGEST_CLEANING = 5.0
 
+#: For how long nothing may happen before a spare process is forked, in milliseconds.
+_QUIET = 2
+
+#: A spare process reports that it has taken a call.
+_TAKEN = b"+"
+
 _LONGEST_MESSAGE = 1 << 16
 
 #: A message comes with a socket for reports, a pipe with the call, and perhaps the standard files.
@@ -50,14 +56,31 @@ class _Child:
     clean: Callable[[], None] | None
 
 
+@define
+class _Spare:
+    """A process that was forked before it is needed.
+
+    Attributes:
+        pid: its process id.
+        pidfd: a descriptor of it.
+        calls: the socket on which it waits for a call.
+    """
+
+    pid: int
+    pidfd: int
+    calls: socket.socket
+
+
 class _Loop:
     """Forks, and waits for the ends of the forked processes and of the owner."""
 
-    def __init__(self, control: socket.socket, owner: int) -> None:
+    def __init__(self, control: socket.socket, owner: int, prepare: Callable[[], None] | None) -> None:
         self._control = control
         self._owner = owner
+        self._prepare = prepare
         self._own = os.pidfd_open(os.getpid())
         self._children: dict[int, _Child] = {}
+        self._spare: _Spare | None = None
         self._poll = select.poll()
         for descriptor in (control.fileno(), owner):
             self._poll.register(descriptor, select.POLLIN)
@@ -65,7 +88,12 @@ class _Loop:
     def run(self) -> None:
         """Serve the owner until it has ended, or has closed the control socket."""
         while True:
-            ready = {descriptor for descriptor, _ in self._poll.poll()}
+            needs_spare = self._spare is None and self._prepare is not None
+            ready = {descriptor for descriptor, _ in self._poll.poll(_QUIET if needs_spare else None)}
+            if needs_spare and not ready:
+                self._fork_spare()
+            if self._spare is not None and self._spare.pidfd in ready:
+                self._drop_spare()
             for child in ready & self._children.keys():
                 self._ended(child)
             if self._owner in ready:
@@ -75,6 +103,8 @@ class _Loop:
 
     def end(self) -> None:
         """End all forked processes."""
+        if self._spare is not None:
+            self._drop_spare()
         for pidfd, child in self._children.items():
             signal.pidfd_send_signal(pidfd, child.end_by)
             signal.pidfd_send_signal(pidfd, signal.SIGCONT)
@@ -104,16 +134,64 @@ class _Loop:
         """Fork, and send the owner a descriptor of the child.  What the host refuses is reported to the owner."""
         with socket.socket(fileno=os.dup(files[0])) as channel, contextlib.suppress(BrokenPipeError):
             try:
-                child = os.fork()
-                if child == 0:
-                    _run(channel, files[1], files[2:], message, self._own)
-                pidfd = os.pidfd_open(child)
+                child, pidfd = self._use_spare(message, files) or self._fork_for(message, files)
             except OSError as failure:
                 channel.send(f"cannot start a process: {failure.strerror}".encode())
                 return
             self._children[pidfd] = _Child(child, *pickle.loads(message))  # noqa: S301  # the owner's
             self._poll.register(pidfd, select.POLLIN)
             socket.send_fds(channel, [str(child).encode()], [pidfd])
+
+    def _fork_for(self, message: bytes, files: list[int]) -> tuple[int, int]:
+        """Fork for a call, and return the process and a descriptor of it."""
+        child = os.fork()
+        if child == 0:
+            _run(files, message, self._own)
+        return child, os.pidfd_open(child)
+
+    def _use_spare(self, message: bytes, files: list[int]) -> tuple[int, int] | None:
+        """Hand a call to the spare process, and return it and a descriptor of it; None when there is none."""
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return None
+        self._poll.unregister(spare.pidfd)
+        try:
+            socket.send_fds(spare.calls, [message], files)
+            has_taken = bool(spare.calls.recv(len(_TAKEN)))
+        except OSError:
+            has_taken = False
+        spare.calls.close()
+        if not has_taken:  # it has been killed
+            os.waitpid(spare.pid, 0)
+            os.close(spare.pidfd)
+            return None
+        return spare.pid, spare.pidfd
+
+    def _fork_spare(self) -> None:
+        """Fork a process for the next call.  Where the host refuses that, the call is what fails."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            child = os.fork()
+        except OSError:
+            self._prepare = None
+            ours.close()
+            theirs.close()
+            return
+        if child == 0:
+            assert self._prepare is not None, "otherwise there is no spare process"
+            _wait_as_spare(theirs, self._prepare, self._own)
+        theirs.close()
+        self._spare = _Spare(child, os.pidfd_open(child), ours)
+        self._poll.register(self._spare.pidfd, select.POLLIN)
+
+    def _drop_spare(self) -> None:
+        assert self._spare is not None, "the caller has looked"
+        spare, self._spare = self._spare, None
+        self._poll.unregister(spare.pidfd)
+        signal.pidfd_send_signal(spare.pidfd, signal.SIGKILL)
+        os.waitpid(spare.pid, 0)
+        os.close(spare.pidfd)
+        spare.calls.close()
 
     def _ended(self, pidfd: int) -> None:
         """Clean up after a forked process that has ended, or is being killed."""
@@ -125,15 +203,42 @@ class _Loop:
             _call_in_child(child.clean)
 
 
-def _run(channel: socket.socket, requests: int, files: list[int], message: bytes, template: int) -> NoReturn:
-    """In a forked process: receive the call, and make it."""
+def _wait_as_spare(calls: socket.socket, prepare: Callable[[], None], template: int) -> NoReturn:
+    """In a spare process: prepare, and wait for a call.
+
+    What a process writes to for the first time after a fork, the kernel copies (copy on write), and Python writes to
+    whatever it looks at.  So most of the time of a first boot goes into copies, which `prepare` brings about now.
+    """
+    try:
+        parent = os.dup(template)
+        libc.die_with_parent(signal.SIGKILL, os.dup(template))
+        close_files_except(calls.fileno(), parent)
+        prepare()
+        message, files, _, _ = socket.recv_fds(calls, _LONGEST_MESSAGE, _MOST_FILES)
+        if message and len(files) >= _FEWEST_FILES:
+            calls.send(_TAKEN)
+            _run(files, message, parent)
+    finally:
+        os._exit(1)
+
+
+def _run(files: list[int], message: bytes, template: int) -> NoReturn:
+    """In a forked process: receive the call, and make it.
+
+    Args:
+        files: the socket for reports, the pipe with the call, and perhaps the standard files.
+        message: the signal that ends this process, and what cleans up after it.
+        template: a descriptor of the template.
+    """
     status = 1
+    report, requests, *standard_files = files
+    channel = socket.socket(fileno=report)
     try:
         end_by, _ = pickle.loads(message)  # noqa: S301  # the owner's
         libc.die_with_parent(end_by, os.dup(template))
-        for standard, file in enumerate(files):
+        for standard, file in enumerate(standard_files):
             os.dup2(file, standard)
-        kept = STANDARD_FILES if files else ()
+        kept = STANDARD_FILES if standard_files else ()
         close_files_except(*kept, channel.fileno(), requests)
         with os.fdopen(requests, "rb") as stream:
             work, request = cast("tuple[Work[object], object]", pickle.load(stream))  # noqa: S301  # the owner's
@@ -172,11 +277,13 @@ def main(control: int, owner: int) -> None:
     """Load everything, and serve the owner.
 
     Args:
-        control: the socket on which messages arrive; the first is the function that loads everything.
+        control: the socket on which messages arrive; the first has the function that loads everything, and the one
+            that prepares a spare process.
         owner: a descriptor of the owner's process (pidfd_open(2)).
     """
     with socket.socket(fileno=control) as messages:
-        preload = cast("Callable[[], None]", pickle.loads(messages.recv(_LONGEST_MESSAGE)))  # noqa: S301  # the owner's
+        received = pickle.loads(messages.recv(_LONGEST_MESSAGE))  # noqa: S301  # the owner's
+        preload, prepare = cast("tuple[Callable[[], None], Callable[[], None] | None]", received)
         preload()
         directory = tempfile.mkdtemp(prefix="nvdimmfs-")
         try:
@@ -185,7 +292,7 @@ def main(control: int, owner: int) -> None:
             messages.send(os.fsencode(directory))
             sys.stderr.flush()
             os.dup2(1, 2)  # the owner reads no more of it
-            loop = _Loop(messages, owner)
+            loop = _Loop(messages, owner, prepare)
             try:
                 loop.run()
             finally:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import mounting
 import pytest
+import sandboxes
 from watchdog import WATCHDOG
 
 from nvdimmfs.cli.mount import MountRequest
-from nvdimmfs.cli.templates import Command, mount, preload, run, shared_template
+from nvdimmfs.cli.templates import Command, mount, preload, prepare, run, shared_template
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.sandbox import libc
 from nvdimmfs.warm.call import CallError
@@ -48,6 +49,32 @@ def template():
     yield made
     made.close()
     assert not made.directory.exists()
+
+
+def children(process):
+    return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def test_a_spare_process_becomes_the_next_machine_and_is_replaced(tmp_path):
+    template = Template.start(preload, prepare)
+    own = template._process.pid
+    try:
+        for turn in range(3):
+            sandboxes.wait_until(lambda: len(children(own)) == 1)
+            (spare,) = children(own)
+            if turn == 1:
+                os.kill(spare, signal.SIGKILL)
+            request = request_for(tmp_path / str(turn))
+            process = mount(template, request)
+            assert (process.pid == spare) == (turn != 1)
+            assert (request.mountpoint / "sys/bus/nd/devices/region0/size").read_text() == "536870912\n"
+            unmounted(process)
+        sandboxes.wait_until(lambda: len(children(own)) == 1)
+        (spare,) = children(own)
+    finally:
+        template.close()
+    assert not Path(f"/proc/{spare}").exists()
+    assert not template.directory.exists()
 
 
 def request_for(directory, machine=MACHINE):
