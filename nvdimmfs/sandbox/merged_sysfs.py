@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 #: Directories that show the host's entries beside the machine's; the machine never removes any of them.  Directories
@@ -57,8 +58,21 @@ def hidden_host_paths(root: Path) -> frozenset[str]:
 
 def _memory_blocks_of_nodes(root: Path) -> frozenset[str]:
     """The links from the NUMA nodes to the host's memory blocks.  All other paths to them are the machine's anyway."""
-    links = (root / _NUMA_NODES).glob("node*/memory*")
-    return frozenset(str(link.relative_to(root)) for link in links)
+    nodes = [name for name in _names(f"{root}/{_NUMA_NODES}") if name.startswith("node")]
+    return frozenset(
+        f"{_NUMA_NODES}/{node}/{name}"
+        for node in nodes
+        for name in _names(f"{root}/{_NUMA_NODES}/{node}")
+        if name.startswith("memory")
+    )
+
+
+def _names(directory: str) -> list[str]:
+    """The names in a directory; none where there is no directory."""
+    try:
+        return os.listdir(directory)  # noqa: PTH208  # a host has thousands of memory blocks
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _persistent_memory(root: Path) -> frozenset[str]:

@@ -7,14 +7,23 @@ that it is.  Where both have an entry, the machine's is shown.
 from __future__ import annotations
 
 import contextlib
+import enum
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from attrs import Factory, define, field
 
 from nvdimmfs.sandbox import libc
+
+
+class _Kind(enum.Enum):
+    """What an entry of a directory is."""
+
+    DIRECTORY = enum.auto()
+    LINK = enum.auto()
+    FILE = enum.auto()
 
 
 def show(source: Path, target: Path) -> None:
@@ -24,19 +33,26 @@ def show(source: Path, target: Path) -> None:
     """
     try:
         mode = source.lstat().st_mode
-        if stat.S_ISLNK(mode):
-            target.symlink_to(source.readlink())
-            return
     except OSError:
         return
-    if stat.S_ISDIR(mode):
-        target.mkdir()
+    kind = _Kind.LINK if stat.S_ISLNK(mode) else _Kind.DIRECTORY if stat.S_ISDIR(mode) else _Kind.FILE
+    _show(str(source), str(target), kind)
+
+
+def _show(source: str, target: str, kind: _Kind) -> None:
+    """Make an entry appear.  The paths are texts: /sys has hundreds of entries."""
+    if kind is _Kind.LINK:
+        with contextlib.suppress(OSError):
+            os.symlink(os.readlink(source), target)  # noqa: PTH115, PTH211
+        return
+    if kind is _Kind.DIRECTORY:
+        os.mkdir(target)  # noqa: PTH102
     else:
-        target.touch()
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
     try:
         libc.bind_mount(source, target)
     except OSError:
-        _delete(target)
+        _delete(Path(target))
 
 
 def hide(target: Path) -> None:
@@ -69,9 +85,9 @@ def overmount(directory: Path, keep: Callable[[str], bool]) -> None:
     """Mount a tmpfs over a directory, and show in it those of the old entries that `keep` accepts by name."""
     with pinned(directory) as host:
         libc.mount("none", directory, "tmpfs", options="mode=755")
-        for entry in sorted(host.iterdir()):
-            if keep(entry.name):
-                show(entry, directory / entry.name)
+        for name, kind in sorted(_entries(str(host)).items()):
+            if keep(name):
+                _show(f"{host}/{name}", f"{directory}/{name}", kind)
 
 
 @define
@@ -99,6 +115,10 @@ class MergedView:
     known_link: Callable[[str], str | None] = field(default=lambda _path: None, kw_only=True)
     file_systems: Mapping[str, str] = Factory(dict)
     directories: list[str] = Factory(list)
+    _above_hidden: frozenset[str] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._above_hidden = _above(self.hidden)
 
     def build(self) -> None:
         """Create the merged tree."""
@@ -112,46 +132,67 @@ class MergedView:
 
     def _merge(self, directory: str) -> None:
         self.directories.append(directory)
-        machine_names, host_names = _names(self.machine / directory), _names(self.host / directory)
-        for name in sorted(machine_names | host_names):
-            path = f"{directory}/{name}" if directory else name
-            if name not in machine_names and path in self.hidden:
+        prefix = f"{directory}/" if directory else ""
+        machine = _entries(f"{self.machine}/{directory}")
+        host = _entries(f"{self.host}/{directory}")
+        for name in sorted(machine.keys() | host.keys()):
+            path = f"{prefix}{name}"
+            if name not in machine and path in self.hidden:
                 continue
             if path in self.file_systems:
                 (self.target / path).mkdir()
                 libc.mount(self.file_systems[path], self.target / path, "tmpfs", options="mode=700")
                 self._merge(path)
-            elif name in host_names and self._must_merge(path, in_machine=name in machine_names):
+            elif self._must_merge(path, host.get(name), machine.get(name)):
                 (self.target / path).mkdir()
                 self._merge(path)
-            elif name in machine_names:
-                self._show_machine_entry(path)
+            elif name in machine:
+                self._show_machine_entry(path, machine[name])
             else:
-                show(self.host / path, self.target / path)
+                _show(f"{self.host}/{path}", f"{self.target}/{path}", host[name])
 
-    def _show_machine_entry(self, path: str) -> None:
+    def _show_machine_entry(self, path: str, kind: _Kind) -> None:
         known = self.known_link(path)
         if known is None:
-            show(self.machine / path, self.target / path)
+            _show(f"{self.machine}/{path}", f"{self.target}/{path}", kind)
         else:
             os.symlink(known, f"{self.target}/{path}")  # noqa: PTH211  # thousands of links: Path takes twice as long
 
-    def _must_merge(self, path: str, *, in_machine: bool) -> bool:
+    def _must_merge(self, path: str, host: _Kind | None, machine: _Kind | None) -> bool:
         """Whether a directory of the host has to be put together entry by entry."""
-        if not _is_directory(self.host / path):
+        if host is not _Kind.DIRECTORY:
             return False
-        if not in_machine:
-            return any(hidden.startswith(f"{path}/") for hidden in self.hidden)
-        return self.is_merged(path) and _is_directory(self.machine / path)
+        if machine is None:
+            return path in self._above_hidden
+        return machine is _Kind.DIRECTORY and self.is_merged(path)
 
 
-def _names(directory: Path) -> set[str]:
+def _above(paths: Iterable[str]) -> frozenset[str]:
+    """All directories that lead to these paths."""
+    above: set[str] = set()
+    for path in paths:
+        directory = path.rpartition("/")[0]
+        while directory and directory not in above:
+            above.add(directory)
+            directory = directory.rpartition("/")[0]
+    return frozenset(above)
+
+
+def _entries(directory: str) -> dict[str, _Kind]:
+    """What a directory has, without entries that this process may not look at; nothing when it does not exist."""
     try:
         with os.scandir(directory) as entries:
-            return {entry.name for entry in entries}
+            kinds = {entry.name: _kind(entry) for entry in entries}
     except FileNotFoundError:
-        return set()
+        return {}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
 
 
-def _is_directory(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
+def _kind(entry: os.DirEntry[str]) -> _Kind | None:
+    """What an entry is; None for one that this process may not look at.  Most file systems list that with the name."""
+    try:
+        if entry.is_symlink():
+            return _Kind.LINK
+        return _Kind.DIRECTORY if entry.is_dir(follow_symlinks=False) else _Kind.FILE
+    except OSError:
+        return None

@@ -24,12 +24,13 @@ _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal
 
 
 @contextlib.contextmanager
-def running_reaper(clean: Callable[[float], bool], keep: tuple[int, ...]) -> Iterator[None]:
+def running_reaper(clean: Callable[[float], bool], keep: tuple[int, ...], *, waits: bool = True) -> Iterator[None]:
     """Start the reaper; at the end of this process, however it comes, it cleans up.
 
     Args:
         clean: removes what is left, and waits up to as many seconds for what is in use; whether nothing is left.
         keep: the descriptors that `clean` needs.
+        waits: whether to wait for it at the end.
     """
     with step("start the process that cleans up"):
         bell, rope = os.pipe()  # the kernel closes the rope when this process ends
@@ -41,7 +42,7 @@ def running_reaper(clean: Callable[[float], bool], keep: tuple[int, ...]) -> Ite
         yield
     finally:
         os.close(rope)
-        if not _has_succeeded(reaper):
+        if waits and not _has_succeeded(reaper):
             clean(0)
 
 

@@ -56,6 +56,8 @@ class RunRequest:
         warn: prints one line about what the sandbox lacks.
         keep: descriptors that the machine's process needs.
         private_network: whether the command gets a network namespace of its own, which uevents need.
+        waits_for_deletions: whether to return only when the kernel has deleted the sandbox's loop devices, for which it
+            needs tens of milliseconds.
     """
 
     command: Sequence[str]
@@ -64,6 +66,7 @@ class RunRequest:
     warn: Callable[[str], None]
     keep: tuple[int, ...] = ()
     private_network: bool = True
+    waits_for_deletions: bool = True
 
 
 def run_sandbox(request: RunRequest) -> int:
@@ -136,7 +139,9 @@ def _loop_devices(request: RunRequest) -> Iterator[LoopDevices | None]:
             request.warn(why_files(failure))
             yield None
             return
-        stack.enter_context(running_reaper(records.delete_devices, records.descriptors))
+        stack.enter_context(
+            running_reaper(records.delete_devices, records.descriptors, waits=request.waits_for_deletions)
+        )
         yield LoopDevices(records, lock=None if request.attach is None else MACHINE / Path(CHANNEL).parent)
 
 

@@ -36,6 +36,8 @@ _NOT_STARTED = "cannot run "
 _LONGEST_NOTE = 4000
 
 _STDIN, _STDOUT, _STDERR = range(3)
+#: Stands for the reports of the command's process.
+_REPORT = -1
 
 
 @attrs.frozen
@@ -102,7 +104,7 @@ def run_on_machine(
         for pipe in pipes[_STDOUT:]:
             pipe.close_writer()
         deadline = None if timeout is None else time.monotonic() + timeout
-        outputs = _Outputs(pipes, stdin)
+        outputs = _Outputs(pipes, stdin, process)
         try:
             in_time = outputs.exchange(deadline)
         except BaseException:
@@ -168,10 +170,11 @@ class _Pipe:
 
 
 class _Outputs:
-    """Feeds a command, and collects what it prints, until its pipes are closed at the other end."""
+    """Feeds a command, and collects what it prints."""
 
-    def __init__(self, pipes: Sequence[_Pipe], stdin: bytes) -> None:
+    def __init__(self, pipes: Sequence[_Pipe], stdin: bytes, process: ForkedProcess) -> None:
         self._pipes = pipes
+        self._process = process
         self._stdin = memoryview(stdin)
         self._collected = {_STDOUT: bytearray(), _STDERR: bytearray()}
         os.set_blocking(pipes[_STDIN].writer, False)
@@ -184,20 +187,32 @@ class _Outputs:
         return stdout, stderr
 
     def exchange(self, deadline: float | None) -> bool:
-        """Go on until both outputs have ended, or until a time; whether they have ended."""
+        """Go on until the end of the command is reported, or both outputs have ended, or until a time.
+
+        False when the time has come.  When the end is reported, no process of the command is left.
+        """
         with selectors.DefaultSelector() as selector:
             self._register(selector)
+            has_ended = False
             while any(self._pipes[number].reader >= 0 for number in self._collected):
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return False
-                for key, _ in selector.select(left):
-                    self._move(selector, key.data, key.fd)
+                ready = selector.select(0 if has_ended else left)
+                if has_ended and not ready:
+                    return True
+                for key, _ in ready:
+                    if key.data == _REPORT:
+                        selector.unregister(self._process)
+                        has_ended = self._process.has_report
+                    else:
+                        self._move(selector, key.data, key.fd)
         return True
 
     def _register(self, selector: selectors.BaseSelector) -> None:
         if self._pipes[_STDIN].writer >= 0:
             selector.register(self._pipes[_STDIN].writer, selectors.EVENT_WRITE, _STDIN)
+        selector.register(self._process, selectors.EVENT_READ, _REPORT)
         for number in self._collected:
             if self._pipes[number].reader >= 0:
                 selector.register(self._pipes[number].reader, selectors.EVENT_READ, number)
