@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nvdimmfs.cli.drawing.bars import Document, is_layout
+from nvdimmfs.cli.drawing.bars import is_layout
 from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.places import reading
 
 if TYPE_CHECKING:
     from nvdimmfs.cli.drawing.model import MachineDrawing
+    from nvdimmfs.formats.layout_document import LayoutDocument
 
 #: The file in which a mounted machine reports its layout.
 LAYOUT = "sys/kernel/debug/nvdimmfs/layout"
@@ -82,7 +83,7 @@ def _print(drawing: MachineDrawing, *, plain: bool) -> None:
         draw_on_terminal(drawing)
 
 
-def _read_layout(directory: str) -> Document:
+def _read_layout(directory: str) -> LayoutDocument:
     """The layout from the machine.  CommandError when there is no machine, or one of another version."""
     try:
         with reading(directory):
@@ -95,8 +96,7 @@ def _read_layout(directory: str) -> Document:
         document = None
     if not is_layout(document):
         raise CommandError(f"{directory} was mounted by another version of nvdimmfs: unmount it and mount it again")
-    layout: Document = document
-    return layout
+    return document
 
 
 def _reason(directory: str, error: OSError) -> str:

@@ -20,6 +20,20 @@ from nvdimmfs.dax.device import DevDax
 from nvdimmfs.drivers.btt import Btt
 from nvdimmfs.formats.btt import ArenaLayout
 from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE
+from nvdimmfs.formats.layout_document import (
+    FORMAT,
+    VERSION,
+    DimmDocument,
+    LayoutDocument,
+    MappingDocument,
+    NamedRangeDocument,
+    NamespaceDocument,
+    PartDocument,
+    RangeDocument,
+    RegionDocument,
+    SoftReservedDocument,
+    StructPagesDocument,
+)
 from nvdimmfs.kernels.kernel import INFO_BLOCK_RESERVE
 from nvdimmfs.media.populated import PopulatedMedia
 from nvdimmfs.mm.memory import Memory
@@ -36,9 +50,6 @@ from nvdimmfs.nd.namespace import NamespaceDevice
 from nvdimmfs.nd.pfn import PageMapPersonality
 from nvdimmfs.nd.region import RegionDevice
 from nvdimmfs.units import PAGE_SHIFT
-
-#: The version of the document; it grows when a program that reads it would misunderstand a newer one.
-DOCUMENT_VERSION = 1
 
 
 class PartKind(enum.StrEnum):
@@ -96,34 +107,16 @@ class Part:
 
 
 def layout_json(memory: Memory, nd_bus: NdBus | None) -> str:
-    """The whole machine, as one JSON object in one line.
-
-    `system_ram`: `start` and `size` of each range of System RAM that was there at boot, in address order.
-
-    `soft_reserved`: `name`, `start`, `size` and `devices` (`name`, `start`, `size`) of each range that firmware has set
-    aside for the dax bus.
-
-    `dimms`: `name`; `bus`; `enabled`; `capacity`, bytes of the DIMM, null where no table of the firmware has it;
-    `version` of the labels, null without any; `labels` and `available_slots` (how many), and the `parts` of the label
-    area, whose `size` it is, as far as the DIMM is enabled; `slots` in a part counts them.
-
-    `regions`, in address order: `name`, `bus`, `provider`, `start`, `size`, `volatile`, `read_only`, `without_memory`
-    (bytes at which the machine has no memory), `mappings` in interleave order (`dimm`, `start` and `size` on the DIMM),
-    `free` (ranges without a namespace) and `namespaces`.  Of a namespace: `name`, `start`, `size`; `device` and
-    `driver` that put it into service, `disk` (a name in /dev), `mode`, `align`, `sector_size` as far as they apply;
-    `struct_pages`: bytes of memmap in `ram` and in `pmem`, null without struct pages; `parts`: `kind` (`PartKind`),
-    `start`, `size`, in a BTT `arena`.
-    Numbers are bytes and physical addresses.
-    """
+    """The whole machine, as one JSON object in one line."""
     devices = nd_bus.members.values() if nd_bus else ()
     regions = sorted(
         (device for device in devices if isinstance(device, RegionDevice)),
         key=lambda region: (region.start, region.id),
     )
     dimms = sorted((device for device in devices if isinstance(device, DimmDevice)), key=lambda dimm: dimm.id)
-    document = {
-        "format": "nvdimmfs layout",
-        "version": DOCUMENT_VERSION,
+    document: LayoutDocument = {
+        "format": FORMAT,
+        "version": VERSION,
         "kernel": memory.kernel.name,
         "ram": {"total": memory.ram_bytes, "free": memory.ram_free},
         "system_ram": [_range(resource) for resource in memory.iomem.children if _is_ram(resource)],
@@ -186,14 +179,18 @@ def _is_soft_reserved(resource: Resource) -> bool:
     return resource.desc is ResourceDescriptor.SOFT_RESERVED
 
 
-def _range(resource: Resource) -> dict[str, int]:
+def _range(resource: Resource) -> RangeDocument:
     return {"start": resource.start, "size": resource.size}
 
 
-def _soft_reserved(resource: Resource) -> dict[str, object]:
+def _soft_reserved(resource: Resource) -> SoftReservedDocument:
     """A range, and the dax devices in it that are in use."""
-    devices = [{"name": each.name} | _range(each) for each in _below_resource(resource) if each.name.startswith("dax")]
-    return {"name": resource.name} | _range(resource) | {"devices": devices}
+    devices = [_named_range(each) for each in _below_resource(resource) if each.name.startswith("dax")]
+    return {**_named_range(resource), "devices": devices}
+
+
+def _named_range(resource: Resource) -> NamedRangeDocument:
+    return {"name": resource.name, **_range(resource)}
 
 
 def _below_resource(resource: Resource) -> Iterator[Resource]:
@@ -202,7 +199,7 @@ def _below_resource(resource: Resource) -> Iterator[Resource]:
         yield from _below_resource(child)
 
 
-def _dimm(dimm: DimmDevice) -> dict[str, object]:
+def _dimm(dimm: DimmDevice) -> DimmDocument:
     labels = dimm.data.labels if dimm.data else None
     return {
         "name": dimm.name,
@@ -217,7 +214,7 @@ def _dimm(dimm: DimmDevice) -> dict[str, object]:
     }
 
 
-def _region(region: RegionDevice) -> dict[str, object]:
+def _region(region: RegionDevice) -> RegionDocument:
     namespaces = namespaces_of(region)
     return {
         "name": region.name,
@@ -241,7 +238,7 @@ def _without_memory(region: RegionDevice) -> int:
     return region.size - sum(end - start for start, end in region.media.populated)
 
 
-def _mapping(mapping: Mapping) -> dict[str, object]:
+def _mapping(mapping: Mapping) -> MappingDocument:
     return {"dimm": mapping.dimm.name, "start": mapping.start, "size": mapping.size}
 
 
@@ -256,9 +253,9 @@ def _free(region: RegionDevice, namespaces: Iterable[NamespaceDevice]) -> Iterat
         yield start, region.start + region.size - start
 
 
-def _namespace(namespace: NamespaceDevice) -> dict[str, object]:
+def _namespace(namespace: NamespaceDevice) -> NamespaceDocument:
     device = _holder(namespace)
-    described: dict[str, object] = {
+    described: NamespaceDocument = {
         "name": namespace.name,
         "start": namespace.start,
         "size": namespace.size,
@@ -266,18 +263,23 @@ def _namespace(namespace: NamespaceDevice) -> dict[str, object]:
         "driver": device.driver.name if device and device.driver else None,
         "disk": _node_name(namespace),
         "struct_pages": _struct_pages(namespace),
+        "parts": [_part(part) for part in parts_of(namespace)],
     }
     if isinstance(device, PageMapPersonality) and device.layout:
-        described |= {"mode": device.layout.mode.name.lower(), "align": device.align}
+        described["mode"] = device.layout.mode.name.lower()
+        described["align"] = device.align
     if isinstance(device, BttDevice):
         described["sector_size"] = device.sector_size
-    described["parts"] = [_part(part) for part in parts_of(namespace)]
     return described
 
 
-def _part(part: Part) -> dict[str, object]:
-    numbers = {"start": part.start, "size": part.size, "arena": part.arena, "slots": part.slots}
-    return {"kind": part.kind} | {name: number for name, number in numbers.items() if number is not None}
+def _part(part: Part) -> PartDocument:
+    described: PartDocument = {"kind": part.kind, "start": part.start, "size": part.size}
+    if part.arena is not None:
+        described["arena"] = part.arena
+    if part.slots is not None:
+        described["slots"] = part.slots
+    return described
 
 
 def _holder(namespace: NamespaceDevice) -> Device | None:
@@ -317,7 +319,7 @@ def _added_as_ram(namespace: NamespaceDevice) -> dict[tuple[int, int], Memmap]:
     }
 
 
-def _struct_pages(namespace: NamespaceDevice) -> dict[str, int] | None:
+def _struct_pages(namespace: NamespaceDevice) -> StructPagesDocument | None:
     pagemap = _pagemap(namespace)
     added = _added_as_ram(namespace)
     if pagemap is None and not added:

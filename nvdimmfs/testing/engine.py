@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack, overload
+from typing import Self, Unpack, overload
 
 from nvdimmfs.core.device_number import DeviceNumber
 from nvdimmfs.core.uevent import Uevent as SentUevent
@@ -22,6 +22,7 @@ from nvdimmfs.dumps.text import rows_of
 from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.faults import Faults
 from nvdimmfs.faults.rule import Operation
+from nvdimmfs.formats.layout_document import LayoutDocument
 from nvdimmfs.kernfs import Caller, Directory, Node, Symlink
 from nvdimmfs.kernfs.open_file import OpenChannel, OpenFile, delay_of, file_size, link_count, open_node
 from nvdimmfs.kernfs.path import resolve
@@ -221,9 +222,9 @@ class Engine:
     # The whole machine
 
     @property
-    def layout(self) -> dict[str, Any]:
+    def layout(self) -> LayoutDocument:
         """The layout of its memory, as `nvdimmfs show --json` prints it."""
-        layout: dict[str, Any] = json.loads(self.read(f"{DEBUG}/layout"))
+        layout: LayoutDocument = json.loads(self.read(f"{DEBUG}/layout"))
         return layout
 
     def show(self) -> str:

@@ -11,10 +11,11 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 
 from nvdimmfs.dumps.difference import differences
 from nvdimmfs.dumps.text import rows_of
+from nvdimmfs.formats.layout_document import LayoutDocument
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.testing.arguments import DEBUG, AnyPath
 from nvdimmfs.testing.commands import CommandResult, Word, run_on_machine
@@ -184,9 +185,9 @@ class Machine(MountedFiles):
     # The whole machine
 
     @property
-    def layout(self) -> dict[str, Any]:
+    def layout(self) -> LayoutDocument:
         """The layout of its memory, as `nvdimmfs show --json` prints it."""
-        layout: dict[str, Any] = json.loads(self.read(f"{DEBUG}/layout"))
+        layout: LayoutDocument = json.loads(self.read(f"{DEBUG}/layout"))
         return layout
 
     def show(self) -> str:

@@ -8,17 +8,21 @@ a bar of its own.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeGuard
 
 from nvdimmfs.cli.sizes import rough_size
+from nvdimmfs.formats.layout_document import (
+    FORMAT,
+    VERSION,
+    DimmDocument,
+    LayoutDocument,
+    NamespaceDocument,
+    RangeDocument,
+    RegionDocument,
+    StructPagesDocument,
+)
 from nvdimmfs.units import exact_size
-
-#: As the machine writes it: JSON, checked by `require_layout`.
-Document = Mapping[str, Any]
-
-FORMAT = "nvdimmfs layout"
-VERSION = 1
 
 #: The kinds of segment beside those of the document: a run of arenas, a part of a region without namespace, slots.
 ARENAS = "arenas"
@@ -99,14 +103,14 @@ class Part(NamedTuple):
     slots: int | None
 
 
-def is_layout(document: object) -> bool:
+def is_layout(document: object) -> TypeGuard[LayoutDocument]:
     """Whether a JSON value is a layout of a version that is understood here."""
     if not isinstance(document, dict) or "system_ram" not in document:
         return False
     return (document.get("format"), document.get("version")) == (FORMAT, VERSION)
 
 
-def region_bars(region: Document) -> Iterator[Bar]:
+def region_bars(region: RegionDocument) -> Iterator[Bar]:
     """One for each namespace and for what has none, in address order."""
     free = [(part["start"], [_free_bar(region, part)]) for part in region["free"]]
     used = [(namespace["start"], _namespace_bars(region, namespace)) for namespace in region["namespaces"]]
@@ -114,12 +118,12 @@ def region_bars(region: Document) -> Iterator[Bar]:
         yield from bars
 
 
-def _free_bar(region: Document, part: Document) -> Bar:
+def _free_bar(region: RegionDocument, part: RangeDocument) -> Bar:
     segment = Segment(FREE, WORDS[FREE], part["start"], part["size"])
     return Bar(region["name"], ("no namespace",), part["start"], part["size"], (segment,))
 
 
-def _namespace_bars(region: Document, namespace: Document) -> list[Bar]:
+def _namespace_bars(region: RegionDocument, namespace: NamespaceDocument) -> list[Bar]:
     parts = _parts(namespace)
     title = f"{namespace['name']} in {region['name']}"
     place = namespace["start"], namespace["size"]
@@ -133,7 +137,7 @@ def _namespace_bars(region: Document, namespace: Document) -> list[Bar]:
     return [Bar(title, _notes(namespace), *place, segments, brief=brief), *(_arena_bar(run) for run in runs)]
 
 
-def label_area_bar(dimm: Document) -> Bar:
+def label_area_bar(dimm: DimmDocument) -> Bar:
     """A label area.  One in which labels and free slots alternate too often is shown without their order."""
     parts = _parts(dimm)
     if len(parts) > MOST_PARTS_OF_A_LABEL_AREA:
@@ -146,7 +150,7 @@ def label_area_bar(dimm: Document) -> Bar:
     return Bar(title, notes if dimm["version"] else ("no labels",), 0, dimm["size"], tuple(map(_segment, parts)))
 
 
-def _notes(namespace: Document) -> tuple[str, ...]:
+def _notes(namespace: NamespaceDocument) -> tuple[str, ...]:
     """Who uses it, as what, and what its struct pages cost."""
     struct_pages = namespace["struct_pages"]
     if namespace["driver"] is None:
@@ -161,21 +165,29 @@ def _notes(namespace: Document) -> tuple[str, ...]:
     return (*notes, "no struct pages" if struct_pages is None else _cost(struct_pages))
 
 
-def _brief(namespace: Document) -> str:
+def _brief(namespace: NamespaceDocument) -> str:
     """What it is in service as, and where its struct pages are."""
     if namespace["driver"] is None:
         return "bound to no driver"
-    words = [namespace["device"] if namespace["device"] != namespace["name"] else "raw"]
+    device = namespace["device"]
+    words = ["raw" if device is None or device == namespace["name"] else device]
     if "sector_size" in namespace:
         words.append(f"{namespace['sector_size']} B sectors")
-    places = [place for place, size in (namespace["struct_pages"] or {}).items() if size]
+    places = [place for place, _ in _places(namespace["struct_pages"])]
     words += [f"memmap in {' and '.join(places)}"] if places else []
     return ", ".join([*words, *([namespace["disk"]] if namespace["disk"] else [])])
 
 
-def _cost(struct_pages: Document) -> str:
-    places = [f"{exact_size(size)} in {place}" for place, size in struct_pages.items() if size]
+def _cost(struct_pages: StructPagesDocument) -> str:
+    places = [f"{exact_size(size)} in {place}" for place, size in _places(struct_pages)]
     return f"struct pages: {' and '.join(places) or 'those of the RAM around it'}"
+
+
+def _places(struct_pages: StructPagesDocument | None) -> list[tuple[str, int]]:
+    """Where there are struct pages, and how many bytes."""
+    if struct_pages is None:
+        return []
+    return [(place, size) for place, size in (("ram", struct_pages["ram"]), ("pmem", struct_pages["pmem"])) if size]
 
 
 def _segment(part: Part) -> Segment:
@@ -190,9 +202,11 @@ def _name(part: Part) -> str:
     return _count(part.slots, "label" if part.kind == "labels" else "free slot")
 
 
-def _parts(holder: Document) -> list[Part]:
-    names = ("kind", "start", "size", "arena", "slots")
-    return [Part(*(part.get(name) for name in names)) for part in holder["parts"]]
+def _parts(holder: NamespaceDocument | DimmDocument) -> list[Part]:
+    return [
+        Part(part["kind"], part["start"], part["size"], part.get("arena"), part.get("slots"))
+        for part in holder["parts"]
+    ]
 
 
 def _count(number: int, what: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nvdimmfs.cli.drawing.bars import Bar, Document, Segment, label_area_bar, region_bars
+from nvdimmfs.cli.drawing.bars import Bar, Segment, label_area_bar, region_bars
 from nvdimmfs.cli.drawing.model import (
     RAM,
     Bus,
@@ -17,13 +17,20 @@ from nvdimmfs.cli.drawing.model import (
     pieces_of,
     with_ram,
 )
+from nvdimmfs.formats.layout_document import (
+    DimmDocument,
+    LayoutDocument,
+    NamedRangeDocument,
+    RegionDocument,
+    SoftReservedDocument,
+)
 from nvdimmfs.units import exact_size
 
 #: The provider of the bus of what memmap= marks.
 _LEGACY_PROVIDER = "e820"
 
 
-def drawing_of(document: Document, title: str) -> MachineDrawing:
+def drawing_of(document: LayoutDocument, title: str) -> MachineDrawing:
     """The drawing of a machine as it is now."""
     ram = [(each["start"], each["start"] + each["size"]) for each in document["system_ram"]]
     others = [*map(_region, document["regions"]), *map(_soft_reserved, document["soft_reserved"])]
@@ -38,14 +45,14 @@ def drawing_of(document: Document, title: str) -> MachineDrawing:
     )
 
 
-def _buses(document: Document) -> Iterator[Bus]:
+def _buses(document: LayoutDocument) -> Iterator[Bus]:
     providers = {region["bus"]: region["provider"] for region in document["regions"]}
     names = dict.fromkeys([*providers, *(dimm["bus"] for dimm in document["dimms"])])
     for name in sorted(names, key=lambda name: (len(name), name)):
         yield Bus(name, providers.get(name, ""))
 
 
-def _ram(document: Document, entries: tuple[Entry, ...]) -> Module:
+def _ram(document: LayoutDocument, entries: tuple[Entry, ...]) -> Module:
     size = sum(way.size for entry in entries for way in entry.ways if way.module == RAM)
     struct_pages = sum(
         namespace["struct_pages"]["ram"]
@@ -57,7 +64,7 @@ def _ram(document: Document, entries: tuple[Entry, ...]) -> Module:
     return Module(RAM, "", "", size, pieces_of(RAM, size, entries), notes=notes)
 
 
-def _dimm(dimm: Document, entries: tuple[Entry, ...]) -> Module:
+def _dimm(dimm: DimmDocument, entries: tuple[Entry, ...]) -> Module:
     name = dimm["name"]
     ways = [way for entry in entries for way in entry.ways if way.module == name]
     size = dimm["capacity"] or max((way.start + way.size for way in ways), default=0)
@@ -68,13 +75,13 @@ def _dimm(dimm: Document, entries: tuple[Entry, ...]) -> Module:
     return Module(name, "", dimm["bus"], size, pieces, dimm["size"], _labels(dimm, slots), used, notes)
 
 
-def _labels(dimm: Document, slots: int) -> str:
+def _labels(dimm: DimmDocument, slots: int) -> str:
     if not dimm["parts"]:
         return "not read"
     return f"v{dimm['version']}, {dimm['labels']} of {slots} in use" if dimm["version"] else "no labels"
 
 
-def _region(region: Document) -> Entry:
+def _region(region: RegionDocument) -> Entry:
     name, start, size, bus = region["name"], region["start"], region["size"], region["bus"]
     bars = tuple(region_bars(region))
     read_only = ("read-only",) if region["read_only"] else ()
@@ -85,7 +92,7 @@ def _region(region: Document) -> Entry:
     return Entry(name, start, size, EntryKind.PERSISTENT, bus, ways, notes, bars)
 
 
-def _soft_reserved(range_: Document) -> Entry:
+def _soft_reserved(range_: SoftReservedDocument) -> Entry:
     """A range for the dax bus, its devices as bars."""
     name, start, size = range_["name"], range_["start"], range_["size"]
     bars = [_dax_bar(name, device) for device in range_["devices"]]
@@ -93,6 +100,6 @@ def _soft_reserved(range_: Document) -> Entry:
     return Entry(name, start, size, EntryKind.SOFT_RESERVED, "", (), notes, tuple(bars), from_ram=True)
 
 
-def _dax_bar(region: str, device: Document) -> Bar:
+def _dax_bar(region: str, device: NamedRangeDocument) -> Bar:
     segment = Segment("data", "data", device["start"], device["size"])
     return Bar(f"{device['name']} in {region}", (), device["start"], device["size"], (segment,))

@@ -14,6 +14,7 @@ from nvdimmfs.testing.engine import Engine
 from nvdimmfs.testing.plugin.marks import AnyMachine, Selection
 
 if TYPE_CHECKING:
+    from nvdimmfs.formats.layout_document import LayoutDocument
     from nvdimmfs.testing.machine import Machine
 
 _KindT = TypeVar("_KindT", "Engine", "Machine")
@@ -28,7 +29,7 @@ class Baseline:
         dump: its dump.
     """
 
-    layout: dict[str, Any]
+    layout: LayoutDocument
     dump: str
 
 
