@@ -8,6 +8,7 @@ other module of the package imports pytest.
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import traceback
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
 MARK = "nvdimm"
 
-#: The package of the Python API, and the file in it that makes an OSError of each refusal.
+#: The package of the Python API, and what its functions raise beside bugs.
 _PACKAGE = f"{Path(__file__).parent}/"
-_REFUSALS = f"{_PACKAGE}refusals.py"
+_DOCUMENTED = (OSError, ValueError, AssertionError, subprocess.SubprocessError)
 
 #: The fixture that all others need, and that a mark with lists parametrises.
 _SELECTION = "_nvdimm_selection"
@@ -244,14 +245,17 @@ def _marks(item: pytest.Function) -> Iterator[pytest.Mark]:
 
 
 def _cut_traceback(error: pytest.ExceptionInfo[BaseException]) -> None:
-    """End the traceback of a refusal at the line of the test that was refused, as for a function written in C."""
+    """End the traceback of an exception that the Python API documents at the line of the test, as for a C function."""
     entries = [error.tb]
     while following := entries[-1].tb_next:
         entries.append(following)
-    files = [entry.tb_frame.f_code.co_filename for entry in entries]
-    if files[-1] == _REFUSALS:
-        own = next(at for at, file in enumerate(files) if file.startswith(_PACKAGE) and file != __file__)
-        entries[own - 1].tb_next = None
+    own = [_is_own(entry.tb_frame.f_code.co_filename) for entry in entries]
+    if own[-1] and isinstance(error.value, _DOCUMENTED):
+        entries[own.index(True) - 1].tb_next = None
+
+
+def _is_own(file: str) -> bool:
+    return file.startswith(_PACKAGE) and file != __file__
 
 
 def _defaults(config: pytest.Config) -> Mapping[str, object]:

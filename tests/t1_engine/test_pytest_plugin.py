@@ -298,6 +298,27 @@ def test_it(nvdimm_factory):
             ["*- nvdimm: memory of Engine e820 -*", "*- nvdimm: Engine nfit_test -*", "the engine is closed"]
         )
 
+    def test_writes_are_shown_before_many_reads(self, pytester):
+        pytester.makepyfile(
+            """
+def test_it(nvdimm_engine):
+    nvdimm_engine.write("/sys/bus/nd/drivers/nd_pmem/unbind", "namespace0.0")
+    for _ in range(20):
+        nvdimm_engine.read("/sys/bus/nd/devices/region0/size")
+    assert False
+"""
+        )
+        run(pytester).stdout.fnmatch_lines(
+            [
+                "*- nvdimm: what has acted on Engine the default machine -*",
+                '* write(*, "namespace0.0", 12) = 12',
+                "    nd_pmem is unbound from namespace0.0",
+                "*- nvdimm: the last calls of Engine the default machine -*",
+                "26 calls before these are left out",
+                "* read(*",
+            ]
+        )
+
     def test_a_test_that_passes_shows_none(self, pytester):
         pytester.makepyfile("def test_it(nvdimm_engine): pass")
         run(pytester, "-rA").stdout.no_fnmatch_line("*memory of*")

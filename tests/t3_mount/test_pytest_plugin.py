@@ -79,6 +79,24 @@ def test_it(nvdimm):
         assert "no device 'namespace9.0' on bus nd" in page.read_text()
         assert "Not known." not in page.read_text()
 
+    def test_a_traceback_ends_at_the_line_of_the_test(self, pytester):
+        pytester.makepyfile(
+            """
+def test_write(nvdimm):
+    nvdimm.write("/sys/bus/nd/drivers/nd_pmem/unbind", "namespace9.0")"""
+        )
+        done = run(pytester)
+        done.stdout.fnmatch_lines(
+            [
+                ">*nvdimm.write(*",
+                "E *No such device: '/sys/bus/nd/drivers/nd_pmem/unbind'",
+                "E *no device 'namespace9.0' on bus nd",
+                "",
+                "test_*.py:2: OSError",
+            ]
+        )
+        done.stdout.no_fnmatch_line("*contextlib*")
+
     def test_a_machine_whose_process_has_ended_says_so(self, pytester):
         pytester.makepyfile(
             """

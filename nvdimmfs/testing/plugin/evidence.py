@@ -13,11 +13,17 @@ from nvdimmfs.errors import printable
 from nvdimmfs.testing.engine import Engine
 from nvdimmfs.testing.events import Uevent
 from nvdimmfs.testing.plugin.factory import Baseline, Made
-from nvdimmfs.traces.event import TraceEvent
+from nvdimmfs.traces.event import Op, TraceEvent
 from nvdimmfs.traces.text import text_of
 
 if TYPE_CHECKING:
     from nvdimmfs.testing.machine import Machine
+
+#: Calls whose refusal is an answer like another.
+_LOOKS = (Op.READ, Op.POLL)
+
+#: Differences that follow from others, and from the device numbers that a sandbox has for its nodes.
+_IMPLIED = ("attribute dev of ", "attribute uevent of ")
 
 
 @attrs.frozen
@@ -30,7 +36,7 @@ class Evidence:
         events: the uevents since the boot.
         trace: the last calls, with their answers and effects.
         dropped: how many calls before them are lost.
-        refused: the refused calls, each of one line or several.
+        refused: the refused calls that were to change something, each of one line or several.
         drawing: its memory now.
         since: what it is compared with: `the boot` or `the last checkpoint`.
         before: its memory then; None where that is not known.
@@ -70,13 +76,15 @@ def evidence_of(made: Made, *, compared: bool = False) -> Evidence:
 def _with_calls(found: Evidence, machine: Engine | Machine) -> Evidence:
     """The trace; of a mounted machine, refusals are known even where it has ended or records no trace."""
     if not isinstance(machine, Engine):
-        found = attrs.evolve(found, refused=tuple(map(str, machine.refusals)))
+        found = attrs.evolve(
+            found, refused=tuple(str(refusal) for refusal in machine.refusals if refusal.op not in _LOOKS)
+        )
     try:
         trace = tuple(machine.trace)
         dropped = machine.trace.dropped
     except (OSError, ValueError):
         return found
-    refused = tuple(text_of(event).rstrip("\n") for event in trace if event.is_refused)
+    refused = tuple(text_of(event).rstrip("\n") for event in trace if event.is_refused and event.op not in _LOOKS)
     return attrs.evolve(found, trace=trace, dropped=dropped, refused=refused)
 
 
@@ -89,4 +97,5 @@ def _compared(found: Evidence, made: Made) -> Evidence:
     else:
         return found
     before = drawing_of(baseline.layout, found.title)
-    return attrs.evolve(found, before=before, differences=made.machine.diff(baseline.dump))
+    lines = made.machine.diff(baseline.dump)
+    return attrs.evolve(found, before=before, differences=[line for line in lines if not line.startswith(_IMPLIED)])

@@ -9,7 +9,7 @@ import attrs
 from nvdimmfs.cli.drawing.model import MachineDrawing
 from nvdimmfs.cli.drawing.text import draw_plain
 from nvdimmfs.testing.plugin.evidence import Evidence
-from nvdimmfs.traces.event import Op
+from nvdimmfs.traces.event import Op, TraceEvent
 from nvdimmfs.traces.text import text_of
 
 #: The most that a section shows: refused calls, calls, and lines of a drawing.
@@ -25,10 +25,22 @@ def sections_of(evidence: Evidence) -> Iterator[tuple[str, str]]:
         yield f"nvdimm: {title}", evidence.problem
     if evidence.refused:
         yield f"nvdimm: refused by {title}", _last(evidence.refused, _MOST_REFUSALS, "refusals")
-    if calls := [text_of(event).rstrip("\n") for event in evidence.trace if event.op != Op.OPEN or event.is_refused]:
-        yield f"nvdimm: the last calls of {title}", _last(calls, _MOST_CALLS, "calls")
+    calls = [event for event in evidence.trace if event.op != Op.OPEN or event.is_refused]
+    if len(calls) > _MOST_CALLS and (acts := [event for event in calls if _acts(event)]):
+        yield f"nvdimm: what has acted on {title}", _last(_texts(acts), _MOST_CALLS, "calls")
+    if calls:
+        yield f"nvdimm: the last calls of {title}", _last(_texts(calls), _MOST_CALLS, "calls")
     if evidence.drawing is not None:
         yield f"nvdimm: memory of {title}", _drawn(evidence.drawing)
+
+
+def _acts(event: TraceEvent) -> bool:
+    """Whether an event is more than a look at the machine."""
+    return bool(event.effects) or event.op not in (Op.OPEN, Op.READ, Op.POLL, Op.FSYNC)
+
+
+def _texts(events: Sequence[TraceEvent]) -> list[str]:
+    return [text_of(event).rstrip("\n") for event in events]
 
 
 def _last(texts: Sequence[str], most: int, what: str) -> str:

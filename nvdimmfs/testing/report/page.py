@@ -145,6 +145,7 @@ def _add_differences(section: Element, evidence: Evidence) -> None:
     elif not evidence.differences:
         add(section, "p", "Nothing.", class_="note")
     else:
+        add(section, "p", "Without the attributes dev and uevent, which follow from the others.", class_="note")
         listed = add(section, "ul", class_="differences")
         for line in evidence.differences[:_MOST_ROWS]:
             add(listed, "li", line)
