@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import TypeAlias
 
 from attrs import frozen
 
@@ -10,6 +12,9 @@ from nvdimmfs.faults.faults import Caller, Fault, Faults
 from nvdimmfs.faults.rule import DEBUG_FOLDER, Fail, Garbage, Operation, Short
 from nvdimmfs.kernfs.node import Node
 from nvdimmfs.kernfs.pattern import matches_path
+
+#: Makes the bytes that replace so many others.
+Replacement: TypeAlias = Callable[[int], bytes]
 
 
 @frozen
@@ -53,31 +58,31 @@ def faulty_open(place: Place) -> None:
         raise fault.refusal(fault.rule.action)
 
 
-def faulty_read(place: Place, offset: int, size: int, read: Callable[[int, int], bytes]) -> bytes:
-    """Read, or fail as the rule that applies describes.  KernelError."""
+def faulty_read(place: Place, size: int) -> tuple[int, Replacement | None]:
+    """What a rule makes of a read: how many bytes to read, and what replaces them.  KernelError."""
     fault = place.decide(place.faults.reads)
-    if fault is None:
-        return read(offset, size)
-    match fault.rule.action:
+    match fault and fault.rule.action:
         case Fail() as failure:
+            assert fault is not None
             raise fault.refusal(failure)
         case Short(length):
-            return read(offset, min(length, size)) if length else b""
+            return min(length, size), None
         case Garbage() as garbage:
-            return garbage.replaced(len(read(offset, size)), fault.hits)
-    return read(offset, size)
+            assert fault is not None
+            return size, functools.partial(garbage.replaced, hit=fault.hits)
+    return size, None
 
 
-def faulty_write(place: Place, offset: int, data: bytes, write: Callable[[int, bytes], int]) -> int:
-    """Write, or fail as the rule that applies describes.  KernelError."""
+def faulty_write(place: Place, data: bytes) -> bytes:
+    """What a rule makes of the bytes of a write.  KernelError."""
     fault = place.decide(place.faults.writes)
-    if fault is None:
-        return write(offset, data)
-    match fault.rule.action:
+    match fault and fault.rule.action:
         case Fail() as failure:
+            assert fault is not None
             raise fault.refusal(failure)
         case Short(length):
-            return write(offset, data[:length]) if length else 0
+            return data[:length]
         case Garbage() as garbage:
-            return write(offset, garbage.replaced(len(data), fault.hits))
-    return write(offset, data)
+            assert fault is not None
+            return garbage.replaced(len(data), fault.hits)
+    return data

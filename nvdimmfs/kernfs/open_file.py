@@ -11,10 +11,10 @@ from weakref import WeakValueDictionary
 import attrs
 
 from nvdimmfs.errors import KernelError, refused_by_host
-from nvdimmfs.faults.faults import Caller, Faults
+from nvdimmfs.faults.faults import Caller
 from nvdimmfs.faults.rule import Operation
 from nvdimmfs.kernfs.channel import Channel
-from nvdimmfs.kernfs.faulty import Place, faulty_open, faulty_read, faulty_write
+from nvdimmfs.kernfs.faulty import Place, Replacement, faulty_open, faulty_read, faulty_write
 from nvdimmfs.kernfs.node import Attribute, BinaryFile, Directory, Listed, Member, Node
 
 #: The events that poll(2) reports for files that never block (DEFAULT_POLLMASK, include/linux/poll.h, Linux 6.1).
@@ -96,29 +96,24 @@ class OpenAttribute:
         self._events_seen = _NEVER
 
     def read(self, offset: int, size: int) -> bytes:
-        if self._faults.reads and self.calls_show(offset):
-            return faulty_read(Place(self.node, self._faults, self.caller), offset, size, self._read)
-        return self._read(offset, size)
-
-    def calls_show(self, offset: int) -> bool:
-        """Whether a read there calls the attribute's show.  Fault rules are about such reads alone."""
-        return offset == 0 or offset != self._position
-
-    def _read(self, offset: int, size: int) -> bytes:
-        if self.calls_show(offset):
+        garbage: Replacement | None = None
+        if offset == 0 or offset != self._position:
+            if self._faults.reads:
+                size, garbage = faulty_read(Place(self.node, self._faults, self.caller), size)
             self._show(offset)
         elif not self._rest and self.node.parent is None:
             raise KernelError(errno.ENODEV, f"{self.node.name} was removed")
         piece, self._rest = self._rest[:size], self._rest[size:]
         self._position = offset + len(piece)
-        return piece
+        return piece if garbage is None else garbage(len(piece))
 
-    def write(self, offset: int, data: bytes) -> int:
+    def calls_show(self, offset: int) -> bool:
+        """Whether a read there calls the attribute's show.  Fault rules are about such reads alone."""
+        return offset == 0 or offset != self._position
+
+    def write(self, offset: int, data: bytes) -> int:  # noqa: ARG002  # kernfs passes every write to the store, whatever its offset
         if self._faults.writes:
-            return faulty_write(Place(self.node, self._faults, self.caller), offset, data, self._write)
-        return self.node.store(data)
-
-    def _write(self, offset: int, data: bytes) -> int:  # noqa: ARG002  # kernfs passes every write to the store, whatever its offset
+            data = faulty_write(Place(self.node, self._faults, self.caller), data)
         return self.node.store(data)
 
     def sync(self) -> None:
@@ -162,33 +157,31 @@ class OpenBinaryFile:
         self._unit = node.block_size if flags & os.O_DIRECT else 1
 
     def read(self, offset: int, size: int) -> bytes:
+        garbage: Replacement | None = None
         if self._faults.reads:
-            return faulty_read(Place(self.node, self._faults, self.caller), offset, size, self._read)
-        return self._read(offset, size)
-
-    def _read(self, offset: int, size: int) -> bytes:
+            size, garbage = faulty_read(Place(self.node, self._faults, self.caller), size)
         length = min(size, file_size(self.node) - offset)
         if length <= 0:
             return b""
         self._check_alignment(offset, length)
         try:
-            return self.node.data.read(offset, length)
+            data = self.node.data.read(offset, length)
         except OSError as failure:
             raise refused_by_host(failure) from failure
+        return data if garbage is None else garbage(length)
 
     def write(self, offset: int, data: bytes) -> int:
         if self._faults.writes:
-            return faulty_write(Place(self.node, self._faults, self.caller), offset, data, self._write)
-        return self._write(offset, data)
-
-    def _write(self, offset: int, data: bytes) -> int:
-        return self._write_within(offset, data, file_size(self.node))
+            data = faulty_write(Place(self.node, self._faults, self.caller), data)
+            if not data:
+                return 0
+        return self._write(offset, data, file_size(self.node))
 
     def write_late(self, offset: int, data: bytes) -> int:
         """As `write`, but for a device that is being removed."""
-        return self._write_within(offset, data, self.node.size)
+        return self._write(offset, data, self.node.size)
 
-    def _write_within(self, offset: int, data: bytes, size: int) -> int:
+    def _write(self, offset: int, data: bytes, size: int) -> int:
         piece = data[: max(0, size - offset)]
         try:
             if not piece or self._is_unaligned(offset, len(piece)):
@@ -346,10 +339,18 @@ def open_node(node: Node, flags: int, caller: Caller | None = None) -> OpenFile:
         flags: those of open(2).
         caller: the process that opens it; None when it is not known.
     """
-    faults = _faults_of(node)
-    if faults is not None and faults.opens:
-        faulty_open(Place(node, faults, caller))
-    opened = _opened(node, flags)
+    if node.parent is not None and node.parent.tree.faults.opens:
+        faulty_open(Place(node, node.parent.tree.faults, caller))
+    opened: OpenFile
+    if isinstance(node, Attribute):
+        opened = OpenAttribute(node, flags)
+    elif isinstance(node, BinaryFile):
+        opened = OpenBinaryFile(node, flags)
+    elif isinstance(node, Channel):
+        opened = OpenChannel(node)
+    else:
+        number = errno.EISDIR if isinstance(node, Directory) else errno.ELOOP
+        raise KernelError(number, f"{node.path} is not a file")
     opened.caller = caller
     return opened
 
@@ -359,8 +360,7 @@ def delay_of(operation: Operation, node: Node, caller: Caller | None) -> int:
 
     Ask once for each request.
     """
-    faults = _faults_of(node)
-    return Place(node, faults, caller).delay(operation) if faults is not None and faults.delays else 0
+    return 0 if node.parent is None else Place(node, node.parent.tree.faults, caller).delay(operation)
 
 
 def read_delay(opened: OpenFile, offset: int) -> int:
@@ -378,22 +378,6 @@ def write_delay(opened: OpenFile) -> int:
 def open_delay(node: Node, caller: Caller) -> int:
     """How long an open(2) must wait, likewise."""
     return delay_of(Operation.OPEN, node, caller)
-
-
-def _faults_of(node: Node) -> Faults | None:
-    """The fault rules for a node; None for one that was removed."""
-    return node.parent.tree.faults if node.parent is not None else None
-
-
-def _opened(node: Node, flags: int) -> OpenFile:
-    if isinstance(node, Attribute):
-        return OpenAttribute(node, flags)
-    if isinstance(node, BinaryFile):
-        return OpenBinaryFile(node, flags)
-    if isinstance(node, Channel):
-        return OpenChannel(node)
-    number = errno.EISDIR if isinstance(node, Directory) else errno.ELOOP
-    raise KernelError(number, f"{node.path} is not a file")
 
 
 def file_size(node: Node) -> int:

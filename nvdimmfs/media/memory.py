@@ -33,20 +33,16 @@ class MemoryMedia(StoredMedia):
 
     def read(self, offset: int, length: int) -> bytes:
         self.require_range(offset, length)
-        if self.faults.media_reads:
-            return self.faults.media_read(self.label, self._read(offset, length))
-        return self._read(offset, length)
-
-    def _read(self, offset: int, length: int) -> bytes:
         index, start = divmod(offset, CHUNK_SIZE)
-        if start + length <= CHUNK_SIZE:  # the common case: one chunk holds all of it
+        if start + length <= CHUNK_SIZE and not self.faults.media_reads:  # the common case: one chunk holds all of it
             chunk = self._chunks.get(index)
             return bytes(length) if chunk is None else bytes(chunk[start : start + length])
         pieces: list[bytes | memoryview] = []
         for index, start, end in _split(offset, length):
             chunk = self._chunks.get(index)
             pieces.append(bytes(end - start) if chunk is None else memoryview(chunk)[start:end])
-        return b"".join(pieces)
+        data = b"".join(pieces)
+        return self.faults.media_read(self.label, data) if self.faults.media_reads else data
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         self.require_range(offset, len(data))
