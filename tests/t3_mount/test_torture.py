@@ -38,7 +38,7 @@ PROGRAMS = {
     "cycles": Smoke(("--limit", "75", "--minutes", "10"), "namespace", needs="fuse"),
     "killed_sandboxes": Smoke(("--limit", "2", "--minutes", "10"), "turns", needs="sandbox"),
     "kills": Smoke(("--limit", "1", "--minutes", "10"), "machines", needs="fuse"),
-    "malformed": Smoke(("--limit", "15", "--minutes", "10"), "journals"),
+    "malformed": Smoke(("--limit", "16", "--minutes", "10"), "journals"),
     "resets": Smoke(("--limit", "3", "--minutes", "10"), "resets"),
     "rebinds": Smoke(("--limit", "1", "--minutes", "10"), "rebinds", needs="sandbox"),
     "steps": Smoke(("--limit", "12", "--minutes", "10"), "checks"),

@@ -39,6 +39,7 @@ KINDS: dict[str, Callable[[], Subject]] = {
     "module images": messages.ModuleImages,
     "memmap= texts": messages.MemmapOptions,
     "attribute values": messages.AttributeValues,
+    "fault rules": messages.FaultRules,
 }
 
 

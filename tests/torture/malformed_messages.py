@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 from pathlib import Path
 
 import books
@@ -21,7 +22,7 @@ from nvdimmfs.formats.elf_module import ModuleInfo, elf_module, module_name
 from nvdimmfs.formats.intel_dsm import BusFunction, DimmFunction
 from nvdimmfs.formats.ndctl import BUS_FORMATS, CALL, DIMM_FORMATS, Package
 from nvdimmfs.formats.nfit_dsm import Function
-from nvdimmfs.kernfs import Attribute, Channel, Directory
+from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, Channel, Directory
 from nvdimmfs.machine.first_boot import NewMachineError
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import MachineFileError, load_machine, machines, parse_machine
@@ -29,11 +30,21 @@ from nvdimmfs.mm.e820 import KernelPanic
 from nvdimmfs.mm.memmap_option import MemmapError, check_memmap
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
+from nvdimmfs.testing import Engine
 from nvdimmfs.testing.user_memory import UserMemory
 from nvdimmfs.units import GIB, TIB
 
 #: More bytes than any field's offset in an argument.
 ARGUMENT = 512
+
+_ND = "/sys/bus/nd"
+_FAULTS = "/sys/kernel/debug/nvdimmfs/faults"
+
+#: ND_IOCTL_GET_CONFIG_SIZE (include/uapi/linux/ndctl.h).
+_GET_CONFIG_SIZE = 0xC00C4E04
+
+#: A rule that has requests wait, in real time.
+_WAITS = re.compile(r"^add (?:open|read|write|ioctl) .* delay=", re.MULTILINE)
 
 RECORDINGS = Path(__file__).resolve().parents[1] / "recordings"
 
@@ -255,6 +266,76 @@ class AttributeValues(Subject):
                 node.show()
         except KernelError:
             return
+
+
+class FaultRules(Subject):
+    """What is written to the debug file `faults`; then the machine is used, and what failed must be no bug."""
+
+    _RULES = (
+        b"add open sys/bus/nd/devices/*/size errno=EACCES times=2",
+        b"add read sys/bus/nd/devices/region?/* short=3 after=1",
+        b"add read sys/bus/nd/devices/namespace0.0/../x garbage=7",
+        b'add write sys/bus/nd/drivers/*/bind errno=ENOMEM comm="a b" uid=0',
+        b"add write dev/pmem[0-9] short=5",
+        b"add read dev/* garbage=1",
+        b"add ioctl dev/nmem* errno=EINTR",
+        b"add register namespace* errno=ENOMEM times=1 name=pages",
+        b"add altmap * errno=ENOMEM",
+        b"add media-read nmem0 errno=EIO after=2",
+        b"add media-read region0 sectors=8+3",
+        b"add media-write * power-cut after=3",
+        b"add media-write labels-* short=9 times=1",
+        b"add media-write * garbage=0x7",
+        b"add command nmem* command=get_data,5,cmd_call:3 status=0x5",
+        b"add command ndbus0 result=-16",
+        b"add command test_dimm* result=3",
+        b"add command * delay=90s",
+        b"remove 1",
+        b"remove pages # and a remark",
+        b"clear",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.samples = [*self._RULES, *(b"\n".join(self._RULES[start::3]) for start in range(3))]
+        self._engine = Engine("nfit_test")
+        self._before = self._engine.checkpoint()
+        self._devices = self._engine.ls(f"{_ND}/devices")
+
+    def feed(self, data: bytes) -> None:
+        try:
+            self._engine.write(_FAULTS, data)
+        except OSError as refusal:
+            _require_lines(refusal.__notes__)
+        listed = self._engine.read(_FAULTS)
+        if not all(line.isprintable() for line in listed.splitlines()):
+            raise AssertionError(f"not printable: {listed}")
+        if not _WAITS.search(listed):
+            self._use()
+        self._before.reset()
+        if len(listed) < ATTRIBUTE_SIZE:
+            self._engine.write(_FAULTS, listed)
+        self._before.reset()
+
+    def _use(self) -> None:
+        for device in self._devices:
+            with contextlib.suppress(OSError):
+                self._engine.read(f"{_ND}/devices/{device}/size")
+        for path, value in (
+            ("drivers/nd_region/unbind", "region0"),
+            ("drivers/nvdimm/unbind", "nmem0"),
+            ("drivers/nvdimm/bind", "nmem0"),
+            ("drivers/nd_region/bind", "region0"),
+        ):
+            with contextlib.suppress(OSError):
+                self._engine.write(f"{_ND}/{path}", value)
+        for disk in ("pmem0", "pmem1"):
+            with contextlib.suppress(OSError):
+                self._engine.write(f"/dev/{disk}", bytes(4096), offset=4096)
+            with contextlib.suppress(OSError):
+                self._engine.read_bytes(f"/dev/{disk}", 0, 4096)
+        with contextlib.suppress(OSError):
+            self._engine.ioctl("/dev/nmem0", _GET_CONFIG_SIZE, bytes(12))
 
 
 def _require_lines(lines: list[str]) -> None:
