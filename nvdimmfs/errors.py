@@ -66,13 +66,13 @@ class KernelError(Exception):
         return f"{self.code}: {self.reason}" if self.reason else self.code
 
 
-class InjectedError(OSError):
-    """A failure of a medium that a fault rule injects.  What handles a failure of the host handles it as well."""
+class PowerIsCut(OSError):  # noqa: N818  # it states what happened
+    """The power of the machine is cut: as when the host fails, nothing that belongs together is kept in part."""
 
 
 def refused_by_host(failure: OSError) -> KernelError:
     """Convert an error of the host, such as a full disk or an I/O error, to a refusal with the same errno."""
-    if isinstance(failure, InjectedError):
+    if isinstance(failure, PowerIsCut):
         return KernelError(failure.errno or errno.EIO, failure.strerror or "")
     return KernelError(failure.errno or errno.EIO, f"error of the host: {failure.strerror or failure}")
 

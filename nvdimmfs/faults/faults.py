@@ -11,7 +11,7 @@ from typing import ClassVar, Protocol
 
 from attrs import define
 
-from nvdimmfs.errors import InjectedError, KernelError
+from nvdimmfs.errors import KernelError, PowerIsCut
 from nvdimmfs.faults.rule import BadSectors, Delay, Fail, Garbage, Operation, PowerCut, Rule, Short
 
 log = logging.getLogger(__name__)
@@ -255,19 +255,19 @@ class Faults:
         return bool(self.media_writes) and self.power_cut is not None
 
     def media_read(self, medium: str, data: bytes) -> bytes:
-        """What a reader of a medium gets instead of its bytes.  InjectedError."""
+        """What a reader of a medium gets instead of its bytes.  KernelError: the hardware fails, not the host."""
         fault = self.decide(self.media_reads, lambda pattern: self.names(medium, pattern), medium)
         match fault and fault.rule.action:
             case Garbage() as garbage:
                 assert fault is not None
                 return garbage.replaced(len(data), fault.hits)
-            case Fail(number):
+            case Fail() as failure:
                 assert fault is not None
-                raise InjectedError(number, fault.reason)
+                raise fault.refusal(failure)
         return data
 
     def media_write(self, medium: str, data: bytes | memoryview) -> bytes | memoryview:
-        """What reaches a medium instead of the bytes that are written.  InjectedError."""
+        """What reaches a medium instead of the bytes that are written.  KernelError; OSError when the power is cut."""
         fault = self._write_fault(medium)
         match fault and fault.rule.action:
             case Short(length):
@@ -278,7 +278,7 @@ class Faults:
         return data
 
     def media_zero(self, medium: str, length: int) -> int:
-        """How many bytes reach a medium that are to be zeroed.  InjectedError.  Garbage leaves them alone."""
+        """How many bytes reach a medium that are to be zeroed, likewise.  Garbage leaves them alone."""
         fault = self._write_fault(medium)
         match fault and fault.rule.action:
             case Short(most):
@@ -291,10 +291,10 @@ class Faults:
         cut = self.power_cut
         if cut is not None and cut.applies_next and not self._is_suspended:
             self.count(cut, medium)
-            raise InjectedError(errno.EIO, f"the power of the machine is cut ({cut.reason})")
+            raise PowerIsCut(errno.EIO, f"the power of the machine is cut ({cut.reason})")
         fault = self.decide(self.media_writes, lambda pattern: self.names(medium, pattern), medium)
         if fault is not None and isinstance(fault.rule.action, Fail):
-            raise InjectedError(fault.rule.action.errno, fault.reason)
+            raise fault.refusal(fault.rule.action)
         return fault
 
     def bad_sectors(self, medium: str) -> Iterator[BadSectors]:

@@ -16,7 +16,7 @@ from nvdimmfs.core.debugfs import debugfs
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.system import System
 from nvdimmfs.core.trace import Listener
-from nvdimmfs.errors import KernelError
+from nvdimmfs.errors import KernelError, PowerIsCut
 from nvdimmfs.kernels.durations import BOOT
 from nvdimmfs.kernels.kernel import KERNEL_6_1, KERNELS, Kernel
 from nvdimmfs.kernfs import Tree
@@ -159,7 +159,10 @@ class Machine:
                 storage.is_new = False
                 storage.connect(NO_FAULTS)
                 gc.collect(0)  # frees the temporary machine; automatic collection may be off during a boot
-            machine = cls._booted(description, storage, blacklist, traced)
+            try:
+                machine = cls._booted(description, storage, blacklist, traced)
+            except PowerIsCut as cut:
+                raise NewMachineError(f"cannot boot: {cut.strerror}") from None
             machine._make_unreadable(description.unreadable)
             storage.has_booted()
             failed.pop_all()

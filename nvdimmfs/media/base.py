@@ -25,7 +25,8 @@ def label_medium(name: str) -> str:
 class Media(ABC):
     """Persistent bytes of a fixed size, all zero until written.
 
-    A range outside of it is a bug of the caller: ValueError.  A failure of the host (ENOSPC, EIO) is an OSError.
+    A range outside of it is a bug of the caller: ValueError.  A failure of the host (ENOSPC, EIO) is an OSError, one
+    that a fault rule declares a KernelError, as of hardware that fails.
     """
 
     @property
@@ -87,13 +88,13 @@ class MediaFaults(Protocol):
         """A context in which nothing fails."""
 
     def media_read(self, medium: str, data: bytes) -> bytes:
-        """What a reader of the medium of that name gets instead of its bytes.  OSError."""
+        """What a reader of the medium of that name gets instead of its bytes.  KernelError."""
 
     def media_write(self, medium: str, data: bytes | memoryview) -> bytes | memoryview:
-        """What reaches the medium instead of bytes that are written.  OSError."""
+        """What reaches the medium instead of bytes that are written.  KernelError, OSError."""
 
     def media_zero(self, medium: str, length: int) -> int:
-        """How many bytes of a range that is to be zeroed reach the medium.  OSError."""
+        """How many bytes of a range that is to be zeroed reach the medium, likewise."""
 
 
 class NoFaults:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rules import parse_rule
 
-from nvdimmfs.errors import InjectedError, KernelError
+from nvdimmfs.errors import KernelError, PowerIsCut
 from nvdimmfs.faults.faults import MOST_RULES, Faults, commands_of
 from nvdimmfs.faults.parse import Add, Clear, Remove, parse_orders
 from nvdimmfs.faults.rule import Garbage, RuleError
@@ -320,9 +320,9 @@ def test_media_fail_as_declared(medium):
     faults.aliases["region0"] = "pmem-0-fffff"
     for text in ("media-read region0 errno=EIO times=1", "media-write pmem-* errno=ENOSPC times=1"):
         faults.add(parse_rule(text))
-    with pytest.raises(InjectedError, match="fault rule 1"):
+    with pytest.raises(KernelError, match="fault rule 1"):
         media.read(0, 8)
-    with pytest.raises(InjectedError, match="fault rule 2"):
+    with pytest.raises(KernelError, match="fault rule 2"):
         media.write(0, b"x")
     media.write(0, b"X")
     assert media.read(0, 8) == b"Xbcdefgh"
@@ -358,7 +358,7 @@ def test_when_the_power_is_cut_no_medium_takes_a_write(medium):
     other.write(0, b"1")
     media.write(0, b"1")
     for each in (media, other):
-        with pytest.raises(InjectedError, match="the power of the machine is cut"):
+        with pytest.raises(PowerIsCut, match="the power of the machine is cut"):
             each.write(0, b"2")
     assert (media.read(0, 1), other.read(0, 1), fault.hits) == (b"1", b"1", 2)
     for removed in (faults.clear, lambda: faults.remove(fault)):

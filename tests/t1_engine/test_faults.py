@@ -6,10 +6,16 @@ import errno
 import logging
 
 import pytest
+from poke import Hands
 
+from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.rule import Garbage
 from nvdimmfs.formats.ndctl import DimmCommand, LabelAreaSize, LabelRead
-from nvdimmfs.machine_file.files import MachineFileError, load_machine
+from nvdimmfs.machine.machine import Machine
+from nvdimmfs.machine.saved import read_saved
+from nvdimmfs.machine_file.faults import rule_of_description
+from nvdimmfs.machine_file.files import MachineFileError, load_machine, machines, parse_machine
+from nvdimmfs.machine_file.writer import machine_text
 from nvdimmfs.testing import Engine
 
 DEBUG = "/sys/kernel/debug/nvdimmfs"
@@ -434,6 +440,74 @@ def test_a_machine_file_declares_what_fails_from_the_boot_on(tmp_path):
         assert errno_of(engine.read, f"{DEVICES}/region0/align") == errno.ENXIO
 
 
+def test_a_machine_in_memory_boots_from_what_was_saved_after_its_power_went(tmp_path):
+    machine = Machine.legacy("64M!4G", 4 << 30, clock="steps")
+    hands = Hands.of(machine)
+    hands.write("kernel/debug/nvdimmfs/faults", "add media-write region0 power-cut after=1")
+    hands.sysfs.pwrite("pmem0", 0, b"1" * 4096)
+    with pytest.raises(KernelError, match="EIO: the power of the machine is cut"):
+        hands.sysfs.pwrite("pmem0", 4096, b"2" * 4096)
+    saved = tmp_path / "machine.saved"
+    saved.write_bytes(b"".join(machine.saved()))
+    found = read_saved(saved)
+    again = Hands.of(Machine.described(found.description, clock="steps", saved=found))
+    assert again.sysfs.pread("pmem0", 0, 8192) == b"1" * 4096 + bytes(4096)
+    again.sysfs.pwrite("pmem0", 0, b"3" * 4096)
+
+
+EVERY_KEY = """
+memmap = "512M!4G"
+[[fault]]
+operation = "command"
+path = "nmem*"
+status = 0x10000
+command = ["smart", "cmd_call:3", "5"]
+times = 2
+after = 3
+name = "all"
+[[fault]]
+operation = "read"
+path = "sys/x"
+garbage = 0
+uid = 0
+comm = "Web Content"
+[[fault]]
+operation = "write"
+path = "sys/x"
+short = 0
+[[fault]]
+operation = "open"
+path = "sys/x"
+delay = "1.5s"
+[[fault]]
+operation = "command"
+path = "ndbus0"
+result = "-16"
+[[fault]]
+operation = "media-write"
+path = "*"
+power_cut = true
+[[fault]]
+operation = "media-read"
+path = "region0"
+sectors = "8+3"
+"""
+
+
+def test_a_machine_file_has_each_key(tmp_path):
+    machine = load_machine(machine_file(tmp_path, EVERY_KEY))
+    assert [str(rule_of_description(fault)) for fault in machine.faults] == [
+        "command nmem* command=smart,cmd_call:3,5 status=0x10000 times=2 after=3 name=all",
+        'read sys/x uid=0 comm="Web Content" garbage=0',
+        "write sys/x short=0",
+        "open sys/x delay=1500ms",
+        "command ndbus0 result=-16",
+        "media-write * power-cut",
+        "media-read region0 sectors=8+3",
+    ]
+    assert parse_machine(machine_text(machine), "again").faults == machine.faults
+
+
 def test_what_a_new_machine_has_on_its_media_is_written_without_faults(tmp_path):
     text = """
         [[fault]]
@@ -462,6 +536,50 @@ def test_what_a_new_machine_has_on_its_media_is_written_without_faults(tmp_path)
         device = next(name for name in bound if engine.read(f"{DEVICES}/{name}/uuid").startswith("01234567"))
         engine.write(f"{PMEM}/bind", device)
         assert engine.exists("/dev/pmem0")
+
+
+def test_a_machine_whose_power_goes_while_it_boots_is_one_line(tmp_path):
+    """The memmap of a pfn device is written at each boot."""
+    text = """
+        memmap = "512M!4G"
+        [[personality]]
+        namespace = "namespace0.0"
+        kind = "pfn"
+        uuid = "01234567-89ab-cdef-0123-456789abcdef"
+        [[fault]]
+        operation = "media-write"
+        path = "region0"
+        power_cut = true
+    """
+    with pytest.raises(ValueError, match=r"^cannot boot: the power of the machine is cut \(fault rule 1: "):
+        Engine(machine_file(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("operation", "action"),
+    [
+        ("media-read", 'errno = "EIO"'),
+        ("media-read", "garbage = 3"),
+        ("media-write", 'errno = "EIO"'),
+        ("media-write", "garbage = 3"),
+        ("media-write", "short = 3"),
+    ],
+)
+@pytest.mark.parametrize("machine", ["e820", "nfit_test", "qemu-nfit-labelled"])
+def test_a_machine_boots_on_hardware_that_fails(tmp_path, machine, operation, action):
+    text = machines()[machine].read_text()
+    fault = f'\n[[fault]]\noperation = "{operation}"\npath = "*"\n{action}\n'
+    with Engine(machine_file(tmp_path, text + fault)) as engine:
+        assert engine.ls(DEVICES)
+        errno_of(engine.write, f"{PMEM}/bind", "namespace0.0")
+
+
+@pytest.mark.parametrize("action", ['errno = "EIO"', "status = 1", 'result = "-5"', 'result = "5"', 'delay = "5s"'])
+@pytest.mark.parametrize("machine", ["nfit_test", "qemu-nfit-labelled"])
+def test_a_machine_boots_with_firmware_that_fails(tmp_path, machine, action):
+    fault = f'\n[[fault]]\noperation = "command"\npath = "*"\n{action}\n'
+    with Engine(machine_file(tmp_path, machines()[machine].read_text() + fault)) as engine:
+        assert engine.ls(DEVICES)
 
 
 @pytest.mark.parametrize(

@@ -202,15 +202,19 @@ class NfitTestBus(NfitBus):
         return self.ars.control(command, argument)
 
     def fail(self, dimm: NdDevice | None, command: int, argument: bytearray, status: int) -> Outcome:
-        """Report a status instead of executing a command.  The kernel of the test platform does not look at it."""
+        """Report a status instead of executing a command.  The kernel of the test platform does not look at it.
+
+        EINVAL for an argument that has no room for it, ENOTTY for a command that does not exist.
+        """
         inputs = PACKAGE_SIZE + Package.from_bytes(argument).size_in if command == CALL else 0
         layout = (DIMM_FORMATS if dimm else BUS_FORMATS).get(command)
         if layout is None:
             raise KernelError(errno.ENOTTY, f"{(dimm or self).name} has no command {command}")
         if command != CALL:
             inputs = sum(layout.input_size(index, argument) for index in range(len(layout.inputs)))
-        if inputs + U32.size <= len(argument):
-            U32.pack_into(argument, inputs, status)
+        if inputs + U32.size > len(argument):
+            raise KernelError(errno.EINVAL, f"an argument of {len(argument)} bytes has no room for a status")
+        U32.pack_into(argument, inputs, status)
         return Outcome()
 
     def _control_dimm(self, dimm: NfitTestDimm, command: int, argument: bytearray) -> Outcome:
