@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import pickle
@@ -57,8 +58,8 @@ class _Child:
 
 
 @define
-class _Spare:
-    """A process that was forked before it is needed.
+class _Waiting:
+    """A process that waits for a call, perhaps forked before it is needed.
 
     Attributes:
         pid: its process id.
@@ -80,7 +81,7 @@ class _Loop:
         self._prepare = prepare
         self._own = os.pidfd_open(os.getpid())
         self._children: dict[int, _Child] = {}
-        self._spare: _Spare | None = None
+        self._spare: _Waiting | None = None
         self._poll = select.poll()
         for descriptor in (control.fileno(), owner):
             self._poll.register(descriptor, select.POLLIN)
@@ -134,64 +135,59 @@ class _Loop:
         """Fork, and send the owner a descriptor of the child.  What the host refuses is reported to the owner."""
         with socket.socket(fileno=os.dup(files[0])) as channel, contextlib.suppress(BrokenPipeError):
             try:
-                child, pidfd = self._use_spare(message, files) or self._fork_for(message, files)
+                process = self._use_spare(message, files) or self._fork_for(message, files)
             except OSError as failure:
                 channel.send(f"cannot start a process: {failure.strerror}".encode())
                 return
-            self._children[pidfd] = _Child(child, *pickle.loads(message))  # noqa: S301  # the owner's
-            self._poll.register(pidfd, select.POLLIN)
-            socket.send_fds(channel, [str(child).encode()], [pidfd])
+            self._children[process.pidfd] = _Child(process.pid, *pickle.loads(message))  # noqa: S301  # the owner's
+            self._poll.register(process.pidfd, select.POLLIN)
+            try:
+                socket.send_fds(channel, [str(process.pid).encode()], [process.pidfd])
+            finally:
+                process.calls.close()  # it begins, and so its reports come after this one
 
-    def _fork_for(self, message: bytes, files: list[int]) -> tuple[int, int]:
-        """Fork for a call, and return the process and a descriptor of it."""
-        child = os.fork()
-        if child == 0:
-            _run(files, message, self._own)
-        return child, os.pidfd_open(child)
+    def _fork_for(self, message: bytes, files: list[int]) -> _Waiting:
+        """Fork a process for a call, and hand it the call."""
+        process = self._forked(None)
+        if not _hand_over(process, message, files):
+            raise OSError(errno.ECHILD, "it was killed")
+        return process
 
-    def _use_spare(self, message: bytes, files: list[int]) -> tuple[int, int] | None:
-        """Hand a call to the spare process, and return it and a descriptor of it; None when there is none."""
+    def _use_spare(self, message: bytes, files: list[int]) -> _Waiting | None:
+        """Hand a call to the spare process; None when there is none."""
         spare, self._spare = self._spare, None
         if spare is None:
             return None
         self._poll.unregister(spare.pidfd)
-        try:
-            socket.send_fds(spare.calls, [message], files)
-            has_taken = bool(spare.calls.recv(len(_TAKEN)))
-        except OSError:
-            has_taken = False
-        spare.calls.close()
-        if not has_taken:  # it has been killed
-            os.waitpid(spare.pid, 0)
-            os.close(spare.pidfd)
-            return None
-        return spare.pid, spare.pidfd
+        return spare if _hand_over(spare, message, files) else None
 
     def _fork_spare(self) -> None:
         """Fork a process for the next call.  Where the host refuses that, the call is what fails."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            child = os.fork()
+            self._spare = self._forked(self._prepare)
         except OSError:
             self._prepare = None
-            ours.close()
-            theirs.close()
             return
-        if child == 0:
-            assert self._prepare is not None, "otherwise there is no spare process"
-            _wait_as_spare(theirs, self._prepare, self._own)
-        theirs.close()
-        self._spare = _Spare(child, os.pidfd_open(child), ours)
         self._poll.register(self._spare.pidfd, select.POLLIN)
+
+    def _forked(self, prepare: Callable[[], None] | None) -> _Waiting:
+        """Fork a process that waits for a call."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                child = os.fork()
+            except OSError:
+                ours.close()
+                raise
+            if child == 0:
+                _wait_for_call(theirs, prepare, self._own)
+        return _Waiting(child, os.pidfd_open(child), ours)
 
     def _drop_spare(self) -> None:
         assert self._spare is not None, "the caller has looked"
         spare, self._spare = self._spare, None
         self._poll.unregister(spare.pidfd)
-        signal.pidfd_send_signal(spare.pidfd, signal.SIGKILL)
-        os.waitpid(spare.pid, 0)
-        os.close(spare.pidfd)
-        spare.calls.close()
+        _end(spare)
 
     def _ended(self, pidfd: int) -> None:
         """Clean up after a forked process that has ended, or is being killed."""
@@ -203,20 +199,43 @@ class _Loop:
             _call_in_child(child.clean)
 
 
-def _wait_as_spare(calls: socket.socket, prepare: Callable[[], None], template: int) -> NoReturn:
-    """In a spare process: prepare, and wait for a call.
+def _hand_over(process: _Waiting, message: bytes, files: list[int]) -> bool:
+    """Hand a call to a process that waits for one; False when it has been killed."""
+    try:
+        socket.send_fds(process.calls, [message], files)
+        if process.calls.recv(len(_TAKEN)):
+            return True
+    except OSError:
+        pass
+    _end(process)
+    return False
+
+
+def _end(process: _Waiting) -> None:
+    """Kill a process that has no call, and forget it."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
+    os.waitpid(process.pid, 0)
+    os.close(process.pidfd)
+    process.calls.close()
+
+
+def _wait_for_call(calls: socket.socket, prepare: Callable[[], None] | None, template: int) -> NoReturn:
+    """In a forked process: prepare, wait for a call, and begin with it when the template closes the socket.
 
     What a process writes to for the first time after a fork, the kernel copies (copy on write), and Python writes to
-    whatever it looks at.  So most of the time of a first boot goes into copies, which `prepare` brings about now.
+    whatever it looks at.  So most of the time of a first boot goes into copies, which `prepare` brings about before.
     """
     try:
         parent = os.dup(template)
         libc.die_with_parent(signal.SIGKILL, os.dup(template))
         close_files_except(calls.fileno(), parent)
-        prepare()
+        if prepare is not None:
+            prepare()
         message, files, _, _ = socket.recv_fds(calls, _LONGEST_MESSAGE, _MOST_FILES)
         if message and len(files) >= _FEWEST_FILES:
             calls.send(_TAKEN)
+            calls.recv(1)
             _run(files, message, parent)
     finally:
         os._exit(1)

@@ -77,6 +77,19 @@ def test_a_spare_process_becomes_the_next_machine_and_is_replaced(tmp_path):
     assert not template.directory.exists()
 
 
+def test_a_process_reports_nothing_before_it_is_known(tmp_path):
+    """A spare process may act before the template goes on, if it does not wait."""
+    template = Template.start(preload, preload)
+    try:
+        for turn in range(50):
+            process = template.call(os.path.join, turn)  # fails as soon as it begins: 0 is no path
+            with pytest.raises(CallError):
+                process.wait_until_ready()
+            process.close()
+    finally:
+        template.close()
+
+
 def request_for(directory, machine=MACHINE):
     directory.mkdir()
     return MountRequest(directory, machine, None, (), cache=True, durable=True)
