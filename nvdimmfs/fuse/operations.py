@@ -104,10 +104,10 @@ class Operations(pyfuse3.Operations):
         self.inodes = Inodes(tree, CACHE_TIMEOUT if cache else 0.0)
         self._refusals = tree.refusals
         self._faults = tree.faults
-        self._waits = Waits()
         self.kernel_cache = KernelCache(self.inodes, invalidator or FuseInvalidator())
         self._tree = tree
         self._proc = ProcFolder()
+        self._waits = Waits(self._proc)
         self.sessions = Sessions(self._proc)
         tree.caller_of = Callers(self._proc).of_thread
         self.bugs: list[Exception] | None = [] if strict else None
@@ -310,7 +310,7 @@ class Operations(pyfuse3.Operations):
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         caller = RequestCaller(ctx.uid, ctx.pid, self._proc)
         if self._faults.delays:
-            await self._waits.wait(open_delay(self.inodes.reached(inode).node, caller))
+            await self._waits.wait(open_delay(self.inodes.reached(inode).node, caller), ctx.pid)
         return await self._open(inode, flags, ctx, caller)
 
     @fuse_handler
@@ -336,7 +336,8 @@ class Operations(pyfuse3.Operations):
 
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         if self._faults.delays:
-            await self._waits.wait(read_delay(self._files[fh], off))
+            opened = self._files[fh]
+            await self._waits.wait(read_delay(opened, off), opened.opener)
         return await self._read(fh, off, size)
 
     @fuse_handler
@@ -353,7 +354,8 @@ class Operations(pyfuse3.Operations):
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         """One store after the other, each of which ends when every sandbox has updated the nodes in its /dev."""
         if self._faults.delays:
-            await self._waits.wait(write_delay(self._files[fh]))
+            opened = self._files[fh]
+            await self._waits.wait(write_delay(opened), opened.opener)
         if isinstance(self._files[fh], OpenBinaryFile):
             return await self._write(fh, off, buf)
         if isinstance(self._files[fh], OpenChannel):

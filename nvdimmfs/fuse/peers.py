@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -21,6 +22,9 @@ _STOPPED = re.compile(r"^State:\s*[Tt]", re.MULTILINE)
 #: The name and the process of a thread in /proc/TID/status.  The file is searched as bytes: text also ends a line at a
 #: carriage return, which a name may contain.
 _IDENTITY = re.compile(rb"^Name:\t(?P<name>[^\n]*)\n(?:.*\n)*?Tgid:\t(?P<process>\d+)\n")
+
+#: The signals of a thread, and of its process, that it has not acted on yet, a bit each.
+_PENDING = re.compile(rb"^(?:SigPnd|ShdPnd):\t([0-9a-f]+)$", re.MULTILINE)
 
 #: What the kernel escapes in a name (proc_task_name, fs/proc/array.c, Linux 6.1).
 _ESCAPED = re.compile(rb"\\([n\\])")
@@ -84,6 +88,16 @@ class ProcFolder:
         if not found:
             return Caller(thread or None)
         return Caller(int(found["process"]), _unescaped(found["name"]))
+
+    def is_killed(self, thread: int) -> bool:
+        """Whether a thread has SIGKILL pending, which it will act on when it has the answer that it waits for."""
+        try:
+            status = os.open(f"{thread}/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._descriptor)
+            with os.fdopen(status, "rb") as file:
+                pending = _PENDING.findall(file.read())
+        except OSError:
+            return False
+        return any(int(mask, 16) >> (signal.SIGKILL - 1) & 1 for mask in pending)
 
     def name_of(self, thread: int) -> str:
         """The name of a thread (/proc/TID/comm); empty when it has ended, or is in another PID namespace."""

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+
 import trio
 from attrs import frozen
+from pyfuse3 import FUSEError
 
 from nvdimmfs.fuse.peers import ProcFolder
+
+#: How often to look whether a process that waits was killed, in seconds.  It can only end when it has its answer.
+_LOOK_INTERVAL = 0.2
 
 
 @frozen
@@ -31,14 +37,23 @@ class RequestCaller:
 class Waits:
     """The waits of all requests."""
 
-    def __init__(self) -> None:
+    def __init__(self, proc: ProcFolder) -> None:
+        self._proc = proc
         self._end = trio.Event()
 
-    async def wait(self, nanoseconds: int) -> None:
-        """Wait so long, or until the mount ends."""
-        if nanoseconds:
-            with trio.move_on_after(nanoseconds / 1e9):
+    async def wait(self, nanoseconds: int, thread: int) -> None:
+        """Wait so long, or until the mount ends.  EINTR when the thread was killed meanwhile: it waits for the answer.
+
+        Args:
+            nanoseconds: how long.
+            thread: the id of the thread that opened the file; 0 for one that cannot be seen.
+        """
+        end = trio.current_time() + nanoseconds / 1e9
+        while not self._end.is_set() and (now := trio.current_time()) < end:
+            with trio.move_on_at(min(end, now + _LOOK_INTERVAL) if thread else end):
                 await self._end.wait()
+            if thread and self._proc.is_killed(thread):
+                raise FUSEError(errno.EINTR)
 
     def end(self) -> None:
         """The mount ends: wait no more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import signal
 import subprocess
 import threading
 
@@ -118,6 +119,16 @@ def test_a_delayed_request_holds_up_no_other(fuse):
         assert reader.poll() is None
         machine.close()
         reader.communicate(timeout=WATCHDOG)
+
+
+@pytest.mark.parametrize("operation", ["open", "read"])
+def test_a_process_that_waits_can_be_killed(machine, operation):
+    with machine.fail(SIZE, operation, delay=3600, times=1) as fault:
+        reader = subprocess.Popen(["cat", machine.path / SIZE], stdout=subprocess.DEVNULL)
+        until(lambda: fault.hits == 1)
+        reader.kill()
+        assert reader.wait(WATCHDOG) == -signal.SIGKILL
+    assert (machine.path / SIZE).read_text() == "536870912\n"
 
 
 def test_a_rule_can_be_about_one_program(machine):
