@@ -123,7 +123,8 @@ class Machine(MountedFiles):
         if self._is_open:
             self._is_open = False
             if hasattr(self, "_channel"):
-                self._channel.close()
+                with self._serving.answering():
+                    self._channel.close()
             self._finalizer()
 
     # Commands

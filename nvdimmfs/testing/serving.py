@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -21,7 +23,7 @@ from nvdimmfs.testing.errors import UnavailableError
 from nvdimmfs.warm.call import CallError
 from nvdimmfs.warm.template import ForkedProcess, Template, TemplateEndedError, TemplateError
 
-#: How long the process may take to unmount and exit, in seconds; afterwards it is killed.
+#: How long the process may take for its last answers, and to unmount and exit, in seconds; afterwards it is killed.
 _LONGEST_END = 30.0
 
 #: The beginnings of reports of the process that are not about the machine or its media.
@@ -86,6 +88,22 @@ class Serving:
             return _log_file(self.path).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """Continue the process if it is stopped, and kill it if it does not answer what the context asks."""
+        if not self._is_open or not self.is_owned:
+            yield
+            return
+        self._process.send_signal(signal.SIGCONT)
+        timer = threading.Timer(_LONGEST_END, self._process.send_signal, [signal.SIGKILL])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
 
     def end(self) -> None:
         """Unmount the machine, wait for the end of its process, and remove the folder.  Nothing happens twice."""

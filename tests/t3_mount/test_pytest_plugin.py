@@ -117,6 +117,22 @@ def test_it(nvdimm):
             ["*- nvdimm: Machine the default machine -*", "*the process of the machine on * has ended*"]
         )
 
+    def test_a_machine_that_does_not_answer_holds_nothing_up(self, pytester):
+        """Its process is stopped, for as long as the machine is open."""
+        pytester.makeconftest("import nvdimmfs.testing.plugin.evidence as evidence\nevidence.LONGEST_ANSWER = 0.1")
+        pytester.makepyfile(
+            """
+import os, signal
+
+def test_it(nvdimm):
+    os.kill(int(os.getxattr(nvdimm.path, "user.nvdimmfs.daemon").split()[0]), signal.SIGSTOP)
+    assert False
+"""
+        )
+        done = run(pytester)
+        done.assert_outcomes(failed=1)
+        done.stdout.fnmatch_lines(["*- nvdimm: Machine the default machine -*", "it does not answer within 0.1 s"])
+
     def test_a_worker_that_is_killed_leaves_nothing(self, pytester, tmp_path, monkeypatch, tag):
         """xdist starts another worker, which runs the other tests."""
         temporary = tmp_path / "temporary"

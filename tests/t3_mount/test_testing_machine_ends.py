@@ -268,3 +268,20 @@ def test_a_limit_of_open_files_is_reported_and_leaves_nothing(temporary, tag):
     """
     assert run(body, temporary, tag) == "works\n"
     wait_until_gone(temporary, tag)
+
+
+@pytest.mark.parametrize("wakes", [True, False])
+def test_a_machine_whose_process_is_stopped_is_closed(wakes, temporary, tag):
+    """What it has not reported yet is received first: the process is continued for that, or else killed."""
+    body = f"""
+        from nvdimmfs.testing import serving
+        process = machine._serving._process
+        signal.pidfd_send_signal(process.pidfd, signal.SIGSTOP)
+        if not {wakes}:
+            serving._LONGEST_END = 0.1
+            process.send_signal = lambda number: number == signal.SIGKILL and os.kill(process.pid, number)
+        machine.close()
+        assert not os.path.exists(machine.path)
+    """
+    run(body, temporary, tag)
+    wait_until_gone(temporary, tag)

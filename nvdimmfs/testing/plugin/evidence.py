@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 import attrs
@@ -18,6 +20,9 @@ from nvdimmfs.traces.text import text_of
 
 if TYPE_CHECKING:
     from nvdimmfs.testing.machine import Machine
+
+#: How long a mounted machine may take to show all, in seconds.
+LONGEST_ANSWER = 30.0
 
 #: Calls whose refusal is an answer like another.
 _LOOKS = (Op.READ, Op.POLL)
@@ -63,6 +68,28 @@ def evidence_of(made: Made, *, compared: bool = False) -> Evidence:
         compared: also compare it with what it was at its last checkpoint, or with the same machine booted anew.  One
             without a checkpoint whose bytes are in a folder that it was given cannot be compared.
     """
+    if isinstance(made.machine, Engine):
+        return _shown(made, compared)
+    answer: SimpleQueue[Evidence | Exception] = SimpleQueue()
+    threading.Thread(target=_answer, args=(made, compared, answer), daemon=True).start()
+    try:
+        found = answer.get(timeout=LONGEST_ANSWER)
+    except Empty:
+        return Evidence(printable(made.title), f"it does not answer within {LONGEST_ANSWER:g} s")
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _answer(made: Made, compared: bool, answer: SimpleQueue[Evidence | Exception]) -> None:
+    """In a thread, which may wait for ever: a test may have failed because its machine does not answer."""
+    try:
+        answer.put(_shown(made, compared))
+    except Exception as bug:
+        answer.put(bug)
+
+
+def _shown(made: Made, compared: bool) -> Evidence:
     machine = made.machine
     found = Evidence(printable(made.title), events=tuple(machine.events))
     try:
