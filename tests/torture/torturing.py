@@ -136,6 +136,8 @@ def run(description: str, body: Callable[[Trial], None], kinds: Sequence[str] = 
     print(f"{trial.name}: seed {seed}", file=sys.stderr, flush=True)
     try:
         body(trial)
+    except KeyboardInterrupt:
+        print(f"{trial.name}: ended early", file=sys.stderr)
     except Exception:
         traceback.print_exc()
         trial.failed("the program itself ended with an exception")
