@@ -52,7 +52,11 @@ os.register_at_fork(after_in_child=_renew_lock)
 def preload() -> None:
     """Import what machines and commands need; this module has imported the rest."""
     preload_server()
-    import nvdimmfs.machine_file.selection  # noqa: F401  # loaded, not used
+    import nvdimmfs.machine_file.selection
+    import nvdimmfs.platforms.nfit.driver
+    import nvdimmfs.platforms.nfit.platform
+    import nvdimmfs.platforms.nfit_test.driver
+    import nvdimmfs.platforms.nfit_test.platform  # noqa: F401  # loaded, not used
 
 
 def prepare() -> None:
