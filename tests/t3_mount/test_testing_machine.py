@@ -298,6 +298,15 @@ class TestCommands:
         machine.run(["sh", "-c", f"echo namespace0.0 > {UNBIND}"], check=True)
         assert not machine.exists("/dev/pmem0")
 
+    @sandboxes.needs_block_devices
+    def test_bytes_that_a_command_has_written_to_the_disk_are_there_at_once(self, machine):
+        for number in range(3):
+            script = f"test -b /dev/pmem0; printf {number} | dd of=/dev/pmem0 conv=notrunc status=none"
+            machine.run(["sh", "-ec", script], check=True)
+            assert machine.read_bytes("dev/pmem0", 0, 1) == str(number).encode()
+        machine.write("dev/pmem0", "x")
+        assert machine.run(["head", "-c", "1", "/dev/pmem0"]).stdout == "x"
+
     def test_its_input_folder_and_environment(self, machine, tmp_path, monkeypatch):
         monkeypatch.setenv("WORD", "inherited")
         monkeypatch.chdir(tmp_path)
