@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -30,12 +31,20 @@ def write_module_folder(folder: Path, files: Sequence[ModuleFile], release: str)
         files: the modules, in the order of modules.order: of two with one alias, the first is tried first.
         release: the kernel's release, as uname -r prints it.
     """
-    for file in files:
-        path = folder / file.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(elf_module(file.info, f"{release} {VERMAGIC_OPTIONS}", exports_of(file.name, files)))
-    for name, data in _lists(_Catalogue(files)).items():
-        (folder / name).write_bytes(data)
+    for path, data in module_folder(tuple(files), release).items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+
+@functools.cache
+def module_folder(files: tuple[ModuleFile, ...], release: str) -> dict[str, bytes]:
+    """The content of each file in such a folder; computed once in a process and those that it forks."""
+    modules = {
+        file.path: elf_module(file.info, f"{release} {VERMAGIC_OPTIONS}", exports_of(file.name, files))
+        for file in files
+    }
+    return modules | _lists(_Catalogue(files))
 
 
 def exports_of(name: str, files: Iterable[ModuleFile]) -> list[str]:

@@ -23,7 +23,7 @@ from nvdimmfs.sandbox.loop_devices import LoopDevices, raise_if_limited, why_fil
 from nvdimmfs.sandbox.loop_records import DIRECTORY, HostLoops, LoopRecords, sweep
 from nvdimmfs.sandbox.machine_server import Serve, running_server
 from nvdimmfs.sandbox.merged_sysfs import FILE_SYSTEMS, hidden_host_paths, is_merged, known_link
-from nvdimmfs.sandbox.merged_view import MergedView, hide, overmount, pinned
+from nvdimmfs.sandbox.merged_view import MergedView, overmount, pinned
 from nvdimmfs.sandbox.mounted_disks import unmount_disks
 from nvdimmfs.sandbox.reaper import running_reaper
 from nvdimmfs.sandbox.signals import blocked_signals
@@ -156,21 +156,26 @@ def _make_directories(attached: Path | None) -> None:
         Path("/run/udev/control").touch()
         if attached is not None:
             libc.bind_mount(attached, MACHINE)
-        overmount(Path("/dev"), lambda name: not name.startswith(_PERSISTENT_MEMORY_NODES))
-        _make_ptmx(Path("/dev/ptmx"))
+        _make_dev()
         options = "newinstance,ptmxmode=0666,mode=600"
         libc.mount("devpts", TERMINALS, "devpts", libc.MS_NOSUID | libc.MS_NOEXEC, options)
 
 
-def _make_ptmx(path: Path) -> None:
-    """Make new terminals appear in /dev/pts: the driver looks for `pts` beside ptmx, which a bind mount breaks."""
-    if namespaces.may_create_nodes():
-        hide(path)
-        os.mknod(path, stat.S_IFCHR, _PTMX)
-        path.chmod(0o666)
-    elif os.access(path.with_name("pts") / path.name, os.R_OK | os.W_OK):
-        hide(path)
-        path.symlink_to(f"pts/{path.name}")
+def _make_dev() -> None:
+    """Set up a private /dev, with a ptmx that makes new terminals appear in its pts.
+
+    The driver looks for `pts` beside ptmx, which a bind mount breaks.
+    """
+    ptmx = Path("/dev/ptmx")
+    has_nodes = namespaces.may_create_nodes()
+    has_link = not has_nodes and os.access(ptmx.with_name("pts") / ptmx.name, os.R_OK | os.W_OK)
+    left_out = (*_PERSISTENT_MEMORY_NODES, *([ptmx.name] if has_nodes or has_link else []))
+    overmount(ptmx.parent, lambda name: not name.startswith(left_out))
+    if has_nodes:
+        os.mknod(ptmx, stat.S_IFCHR, _PTMX)
+        ptmx.chmod(0o666)
+    elif has_link:
+        ptmx.symlink_to(f"pts/{ptmx.name}")
 
 
 @contextlib.contextmanager
