@@ -89,6 +89,15 @@ def test_times_are_those_of_the_first_lookup_and_do_not_change(ask):
     assert (again.st_atime_ns, again.st_mtime_ns, again.st_ctime_ns) == times
 
 
+def test_a_wall_clock_that_jumps_back_is_followed(ask, monkeypatch):
+    before = ask.stat("sys/plain/value").st_ctime_ns
+    for year in (1970, 2038, 2106):
+        now = (year - 1970) * 31_556_952_000_000_000
+        monkeypatch.setattr("time.time_ns", lambda now=now: now)
+        set_attributes(ask, "sys/plain/value", mode=0o600)
+        assert ask.stat("sys/plain/value").st_ctime_ns == now != before
+
+
 def test_o_trunc_updates_only_mtime(ask):
     before = ask.stat("sys/plain/value").st_mtime_ns
     ask.open("sys/plain/value", os.O_WRONLY | os.O_TRUNC)
