@@ -211,17 +211,19 @@ def _explain(report: pytest.TestReport, factory: Factory, config: pytest.Config)
     folder = _report_folder(config)
     shown = [evidence_of(made, compared=folder is not None) for made in factory]
     if folder is not None:
-        report.sections.append(("nvdimm: page", _written(report, shown, folder)))
+        worker = getattr(config, "workerinput", {}).get("workerid", "")
+        report.sections.append(("nvdimm: page", _written(report, shown, folder, worker)))
     for each in shown:
         report.sections += sections_of(each)
 
 
-def _written(report: pytest.TestReport, shown: Sequence[Evidence], folder: Path) -> str:
+def _written(report: pytest.TestReport, shown: Sequence[Evidence], folder: Path, worker: str) -> str:
     """Write the page of a failing test; the line that names it, or that gives the reason why it is not there."""
     from nvdimmfs.testing.report.folder import write_page
     from nvdimmfs.testing.report.page import Failure, page_of
 
-    page = page_of(Failure(report.nodeid, report.when, report.longreprtext), shown)
+    facts = [f"after {report.duration:.2f} s", *([f"in worker {worker}"] if worker else [])]
+    page = page_of(Failure(report.nodeid, report.when, report.longreprtext, facts), shown)
     try:
         return str(write_page(folder, report.nodeid, page))
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -364,7 +365,9 @@ def test_other(): assert False
         assert len(written) == 4
         for name in written:
             done.stdout.fnmatch_lines([f"{pages}/{name}"])
-            assert "E   assert False" in (pages / name).read_text()
+            page = (pages / name).read_text()
+            assert "E   assert False" in page
+            assert re.search(r"failed in its (call|setup) after [0-9.]+ s in worker gw[01];", page)
 
     def test_a_folder_that_cannot_be_made_is_a_usage_error(self, pytester):
         pytester.makepyfile(FAILING).rename("file")

@@ -37,7 +37,7 @@ class Failure:
         test: its id.
         phase: `setup`, `call` or `teardown`.
         text: the failure as pytest reports it, several lines.
-        facts: what else is known of the run.
+        facts: when and where, in words that follow the phase.
     """
 
     test: str
@@ -52,7 +52,7 @@ def page_of(failure: Failure, machines: Sequence[Evidence]) -> str:
     _add_head(add(root, "head"), failure)
     body = add(root, "body")
     add(body, "h1", failure.test)
-    add(body, "p", f"failed in its {failure.phase}; nvdimmfs {__version__}{_listed(failure.facts)}", class_="facts")
+    add(body, "p", f"failed in its {failure.phase} {' '.join(failure.facts)}; nvdimmfs {__version__}", class_="facts")
     add(body, "pre", failure.text)
     _add_filter(body, machines)
     for number, evidence in enumerate(machines, 1):
@@ -176,10 +176,6 @@ def _variables(event: Uevent) -> Iterator[str]:
     for name, value in event.properties.items():
         if name not in ("ACTION", "DEVPATH", "SEQNUM"):
             yield f"{name}={value}"
-
-
-def _listed(facts: Sequence[str]) -> str:
-    return "".join(f"; {fact}" for fact in facts)
 
 
 @functools.cache
