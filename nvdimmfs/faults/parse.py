@@ -136,6 +136,7 @@ def rule_of(operation: str, path: str, settings: Mapping[str, str]) -> Rule:
         path: its path; a slash at its beginning has no meaning.
         settings: the texts of its other parts, by their keys.
     """
+    kind = _operation(operation)
     unknown = next((key for key in settings if key not in _ACTIONS and key not in _CONDITIONS), None)
     if unknown is not None:
         raise RuleError("", f"{_shown(unknown)} is not a key; the keys are {', '.join((*_ACTIONS, *_CONDITIONS))}")
@@ -145,7 +146,7 @@ def rule_of(operation: str, path: str, settings: Mapping[str, str]) -> Rule:
         raise RuleError("", f"a rule has one of {', '.join(_ACTIONS)}, {found}")
     action = _ACTIONS[actions[0]](settings[actions[0]])
     return Rule(
-        operation=_operation(operation),
+        operation=kind,
         path=path.removeprefix("/"),
         action=action,
         uid=_optional(settings, "uid", lambda text: _number("uid", text, U32_MASK)),

@@ -65,6 +65,6 @@ class _Search:
             return
         names = place.names
         if len(names) > _MOST_NAMES:
-            names = [name for name in self.names if name in names]
+            names = [name for name in self.names if name in place]
         yield from fnmatch.filter(names, pattern)
         yield from (name for name in self.names if name in place.family_names and fnmatch.fnmatchcase(name, pattern))

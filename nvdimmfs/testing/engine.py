@@ -355,7 +355,8 @@ class Engine:
             if not self._faults.delays:
                 return
             nanoseconds = sum(self._delay(os.fspath(path), operation) for operation in operations)
-        time.sleep(nanoseconds / 1e9)
+        if nanoseconds:
+            time.sleep(nanoseconds / 1e9)
 
     def _delay(self, path: str, operation: Operation) -> int:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from poke import Hands
@@ -124,6 +125,21 @@ def test_a_delayed_request_is_carried_out(legacy):
     assert (fault.hits, opened.hits) == (1, 1)
 
 
+def test_while_a_request_is_delayed_others_are_answered(legacy, monkeypatch):
+    """The other thread is answered while this one sleeps, with the machine's lock free."""
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(legacy.read, f"{DEVICES}/region1/size").result() == "268435456\n"
+
+    legacy.fail("sys/bus/nd/devices/region0/size", "read", delay=3600)
+    monkeypatch.setattr("nvdimmfs.testing.engine.time.sleep", sleep)
+    assert legacy.read(SIZE) == "536870912\n"
+    assert slept == [3600]
+
+
 def test_an_ioctl_fails_by_the_name_of_the_device(nfit):
     request = LabelAreaSize.size() << 16 | ord("N") << 8 | DimmCommand.GET_SIZE | 3 << 30
     fault = nfit.fail("dev/nmem1", "ioctl", "EINTR", times=1)
@@ -205,6 +221,16 @@ def test_a_delay_of_the_kernel_passes_on_the_clock_of_the_machine(legacy):
     before = legacy.clock.now
     legacy.write(f"{PMEM}/bind", "namespace0.0")
     assert legacy.clock.now - before == pytest.approx(30 + usual)
+
+
+@pytest.mark.parametrize(("clock", "passes"), [("real", True), ("manual", False)])
+def test_a_delay_of_the_kernel_needs_a_clock_that_acts_move(clock, passes):
+    with Engine(memmap="512M!4G", clock=clock) as engine:
+        engine.write(f"{PMEM}/unbind", "namespace0.0")
+        engine.fail("namespace0.0", "register", delay=3600)
+        before = engine.clock.now
+        engine.write(f"{PMEM}/bind", "namespace0.0")
+        assert (engine.clock.now - before >= 3600) == passes
 
 
 # Media
