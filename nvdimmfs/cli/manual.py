@@ -164,8 +164,7 @@ MANUALS = {
         examples=(
             Example('eval "$(nvdimmfs start --machine nfit_test)"', "Mount a machine, and set the variables."),
             Example('ls "$NVDIMMFS_SYS/bus/nd/devices"', "Use it."),
-            Example('nvdimmfs run --attach "$NVDIMMFS_DIR" -- ndctl list', "Run a command on it."),
-            Example("nvdimmfs stop", "Unmount it."),
+            Example("nvdimmfs start --json", "The same for another program."),
         ),
         files=(Entry("$TMPDIR/nvdimmfs-start-*", "The directories."),),
         see_also=("nvdimmfs-stop(1)", "nvdimmfs-mount(1)", "nvdimmfs-run(1)"),

@@ -1,6 +1,7 @@
 """`nvdimmfs run` for an ordinary user: the same machine, and no additional privilege on the host."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -128,3 +129,20 @@ def test_no_mount_or_file_is_left_behind(tmp_path):
     assert state() == before
     assert not is_mounted(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_user_has_a_warm_server_of_their_own(home):
+    program = f"{sys.executable} -c 'import sys; from nvdimmfs.warm.client import carry_out; carry_out(sys.argv[1:])'"
+    script = f"""
+        export XDG_RUNTIME_DIR={home} NVDIMMFS_SERVE=yes TMPDIR={home} nvdimmfs="{sys.executable} -m nvdimmfs"
+        $nvdimmfs serve
+        {program} run --machine nfit_test -- cat /sys/bus/nd/devices/region0/size
+        eval "$({program} start --machine nfit_test)"
+        cat "$NVDIMMFS_SYS/bus/nd/devices/region0/size"
+        $nvdimmfs stop
+        $nvdimmfs serve --stop
+        ls {home} {home}/nvdimmfs
+    """
+    done = as_user("sh", "-ec", script, folders=(home,), stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["33554432", "33554432", f"{home}:", "nvdimmfs", f"{home}/nvdimmfs:"]
