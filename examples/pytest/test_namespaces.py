@@ -26,11 +26,12 @@ def test_a_namespace_is_used_with_dax_on_any_kernel(nvdimm):
 
 @pytest.mark.nvdimm(memmap="512M!4G")
 def test_a_namespace_stays_usable_when_the_kernel_cannot_map_its_pages(nvdimm, capsys):
-    nvdimm.write("/sys/kernel/debug/nvdimmfs/fail_registration", "ENOMEM")
+    fault = nvdimm.fail("pfn*", "register", "ENOMEM")
     assert main(["dax", "namespace0.0"], nvdimm.sys) == 1
     assert capsys.readouterr().err == "namespaces: Cannot allocate memory\n"
     assert nvdimm.exists(f"{ND}/drivers/nd_pmem/namespace0.0")
-    assert [refusal.reason for refusal in nvdimm.refusals] == ["injected failure"]
+    assert fault.hits == 1
+    assert [refusal.op for refusal in nvdimm.refusals] == ["write"]
 
 
 @pytest.mark.nvdimm(machine=["e820", "nfit_test"])
