@@ -109,6 +109,8 @@ MANUALS = {
 
         A machine records only when it is asked to: by --follow, as long as the command runs; or from the moment at
         which `on` was written to the file below. It keeps the last 10000 lines.
+
+        A machine that is followed is busy: end this command before `nvdimmfs umount`, or unmount with --lazy.
         """,
         exit_statuses=(
             Entry("0", "The trace was printed; with --follow, the machine has ended."),
