@@ -25,3 +25,9 @@ def test_a_go_package_that_reads_attributes(tmp_path, monkeypatch):
 
 def test_a_suite_of_unittest(tmp_path):
     run_as_it_stands("unittest", tmp_path)
+
+
+@needs("bats")
+@needs("ndctl")
+def test_shell_tests_that_call_ndctl(tmp_path):
+    run_as_it_stands("bats", tmp_path)
