@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -37,7 +38,16 @@ def runtime(tmp_path):
     folder.mkdir(mode=0o700)
     environment = mounting.environment() | {"XDG_RUNTIME_DIR": str(folder), "NVDIMMFS_SERVE": "yes"}
     yield environment
-    cli("serve", "--stop", env=environment)
+    if (folder / "nvdimmfs/socket").is_socket():
+        (folder / "nvdimmfs").chmod(0o700)  # a test may have opened it to others, for which no server is trusted
+        cli("serve", "--stop", env=environment)
+        assert not (folder / "nvdimmfs/socket").exists() or has_no_listener(folder / "nvdimmfs/socket")
+
+
+def has_no_listener(path):
+    """Whether a socket is that of a server that was killed."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        return connection.connect_ex(str(path)) == errno.ECONNREFUSED
 
 
 @pytest.fixture
