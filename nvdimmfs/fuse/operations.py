@@ -30,12 +30,13 @@ from pyfuse3 import (
 )
 
 from nvdimmfs.errors import KernelError, refused_by_host
+from nvdimmfs.fuse.callers import Callers
 from nvdimmfs.fuse.daemon_identity import own_identity
 from nvdimmfs.fuse.handler import fuse_handler
 from nvdimmfs.fuse.inode import BLOCK_SIZE, CACHE_TIMEOUT, Inodes
 from nvdimmfs.fuse.kernel_cache import CacheInvalidator, FuseInvalidator, KernelCache
 from nvdimmfs.fuse.leaving_disks import LeavingDisks
-from nvdimmfs.fuse.peers import Callers, ProcFolder
+from nvdimmfs.fuse.peers import ProcFolder
 from nvdimmfs.fuse.pollers import Pollers
 from nvdimmfs.fuse.sessions import Sessions
 from nvdimmfs.fuse.timekeeping import Clock, NoClock, Timekeeper

@@ -8,8 +8,6 @@ import signal
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from nvdimmfs.kernfs import Caller
-
 #: Lines of /proc/PID/task/TID/status of which one changes whenever the thread runs (fs/proc/array.c, Linux 6.1).
 _RUNS = re.compile(r"^(?:State|(?:non)?voluntary_ctxt_switches):.*$", re.MULTILINE)
 
@@ -28,9 +26,6 @@ _PENDING = re.compile(rb"^(?:SigPnd|ShdPnd):\t([0-9a-f]+)$", re.MULTILINE)
 
 #: What the kernel escapes in a name (proc_task_name, fs/proc/array.c, Linux 6.1).
 _ESCAPED = re.compile(rb"\\([n\\])")
-
-#: How many callers are remembered.
-_MOST_CALLERS = 256
 
 
 class Look(NamedTuple):
@@ -73,8 +68,8 @@ class ProcFolder:
         except OSError:
             return Look("")
 
-    def caller(self, thread: int) -> Caller:
-        """The process that a thread belongs to, with the thread's name; nothing is known of one that has ended.
+    def identity(self, thread: int) -> tuple[int | None, str]:
+        """The process that a thread belongs to and the thread's name; the name is empty when it cannot be seen.
 
         Args:
             thread: as for `look_at`.
@@ -85,9 +80,7 @@ class ProcFolder:
                 found = _IDENTITY.search(file.read())
         except OSError:
             found = None
-        if not found:
-            return Caller(thread or None)
-        return Caller(int(found["process"]), _unescaped(found["name"]))
+        return (int(found["process"]), _unescaped(found["name"])) if found else (thread or None, "")
 
     def is_killed(self, thread: int) -> bool:
         """Whether a thread has SIGKILL pending, which it will act on when it has the answer that it waits for."""
@@ -117,22 +110,6 @@ class ProcFolder:
                     yield from _RUNS.findall(file.read())
         finally:
             os.close(tasks)
-
-
-class Callers:
-    """The processes that call, each looked up when it calls for the first time; the last ones are remembered."""
-
-    def __init__(self, proc: ProcFolder) -> None:
-        self._proc = proc
-        self._known: dict[int, Caller] = {}
-
-    def of_thread(self, thread: int) -> Caller:
-        """The process that a thread belongs to."""
-        caller = self._known.pop(thread, None) or self._proc.caller(thread)
-        self._known[thread] = caller
-        if len(self._known) > _MOST_CALLERS:
-            del self._known[next(iter(self._known))]
-        return caller
 
 
 def _unescaped(name: bytes) -> str:

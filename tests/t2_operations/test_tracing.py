@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from asking import CONTEXT, READY, Asker
 
-from nvdimmfs.fuse.peers import Callers, ProcFolder
+from nvdimmfs.fuse.callers import Callers
+from nvdimmfs.fuse.peers import ProcFolder
 from nvdimmfs.kernfs import Caller
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.traces.effects import Unbound
@@ -204,31 +205,31 @@ class TestCallers:
     )
     def test_names_are_what_the_process_has_chosen(self, named, name, seen):
         named(name)
-        assert ProcFolder().caller(os.getpid()) == Caller(os.getpid(), seen)
+        assert ProcFolder().identity(os.getpid()) == (os.getpid(), seen)
 
     def test_a_thread_belongs_to_its_process(self):
         found = []
-        thread = threading.Thread(target=lambda: found.append(ProcFolder().caller(threading.get_native_id())))
+        thread = threading.Thread(target=lambda: found.append(ProcFolder().identity(threading.get_native_id())))
         thread.start()
         thread.join()
-        assert found[0].pid == os.getpid()
+        assert found[0][0] == os.getpid()
 
     def test_what_cannot_be_seen(self):
         process = os.fork()
         if not process:
             os._exit(0)
         os.waitid(os.P_PID, process, os.WEXITED)
-        assert ProcFolder().caller(process) == Caller(process)
-        assert ProcFolder().caller(0) == Caller(None)
+        assert ProcFolder().identity(process) == (process, "")
+        assert ProcFolder().identity(0) == (None, "")
 
     def test_each_is_looked_up_once_and_the_last_ones_are_kept(self):
         class Proc:
             def __init__(self):
                 self.looks = []
 
-            def caller(self, thread):
+            def identity(self, thread):
                 self.looks.append(thread)
-                return Caller(thread)
+                return thread, ""
 
         proc = Proc()
         callers = Callers(proc)
