@@ -88,6 +88,7 @@ class RequestWait:
         self._workers = 0
         self._readers = 0
         self._in_a_row = 0
+        self._has_failed = False
         self._pause = 0 if (os.cpu_count() or 1) > 1 else sys.maxsize
         self._next_pause = _FIRST_PAUSE
         self._poll: select.poll | None = None
@@ -133,13 +134,16 @@ class RequestWait:
         """Run a worker that has begun."""
         try:
             await worker(*arguments)
+        except BaseException:
+            self._has_failed = True  # all workers are being cancelled, which they notice when they wait in trio
+            raise
         finally:
             self._workers -= 1
 
     async def wait_readable(self, descriptor: int) -> None:
         """Wait until there is a request."""
         self._in_a_row += 1
-        all_wait = self._workers == self._readers and not self._is_busy()
+        all_wait = self._workers == self._readers and not (self._is_busy() or self._has_failed)
         if self._in_a_row < _IN_A_ROW and all_wait and self._comes_soon(descriptor):
             return
         self._in_a_row = 0

@@ -110,6 +110,27 @@ def test_trio_waits_while_a_worker_handles_a_request(ends, trio_waits, calm):
     trio.run(story)
 
 
+def test_no_worker_goes_on_when_one_has_failed(ends, trio_waits, calm):
+    """As one does that finds no memory for a request: there still is that request."""
+    wait, started = RequestWait(lambda: False), []
+
+    async def story():
+        async with wait.open_nursery() as nursery:
+            nursery.start_soon(worker, nursery)
+
+    async def worker(nursery):
+        started.append(None)
+        await turn(wait, ends[0].fileno())
+        nursery.start_soon(worker, nursery)
+        raise OSError
+
+    ends[1].send(b"request")
+    with pytest.raises(ExceptionGroup) as failures:
+        trio.run(story)
+    assert len(failures.value.exceptions) == 1
+    assert len(started) == 2
+
+
 def test_trio_waits_for_one_in_64(ends, trio_waits, calm):
     ends[1].send(b"request")
     wait = RequestWait(lambda: False)
