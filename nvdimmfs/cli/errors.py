@@ -14,6 +14,10 @@ FAILED = 1
 MISUSED = 2
 
 
+#: What the dynamic linker reports of a module in C for which there is no memory (_dl_map_segments, glibc).
+_NOT_MAPPED = "failed to map segment from shared object"
+
+
 class CommandError(Exception):
     """A command fails; the message is one line for the user.
 
@@ -35,7 +39,7 @@ def one_line(error: BaseException) -> str:
         if error.errno in REMEDIES:
             reason += f"; {REMEDIES[error.errno]}"
         return reason if error.filename is None else f"{error.filename or repr('')}: {reason}"
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and _NOT_MAPPED in str(error)):
         return f"{os.strerror(errno.ENOMEM)}; {REMEDIES[errno.ENOMEM]}"
     if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         return one_line(error.exceptions[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 import time
 
@@ -22,8 +21,8 @@ CACHE_TIMEOUT = 86_400.0
 #: st_blksize: sysfs reports the page size (PAGE_SIZE, fs/kernfs/mount.c, Linux 6.1).
 BLOCK_SIZE = 4096
 
-#: Bits of the generation in a file handle of FUSE (fuse_encode_fh, fs/fuse/inode.c, Linux 6.1).
-_GENERATION_BITS = 32
+#: Bytes of the generation in a file handle of FUSE (fuse_encode_fh, fs/fuse/inode.c, Linux 6.1).
+_GENERATION_BYTES = 4
 
 #: The unit of st_blocks, which does not depend on st_blksize (stat(2)).
 STAT_BLOCK = 512
@@ -107,7 +106,7 @@ class Inodes:
         self.stale_names: dict[InodeT, CachedName] = {}
         self._cache_timeout = cache_timeout
         # A file handle (name_to_handle_at) of an earlier mount must not lead to the node that has its number here.
-        self._generation = secrets.randbits(_GENERATION_BITS)
+        self._generation = int.from_bytes(os.urandom(_GENERATION_BYTES))
         self._gid = os.getgid()
         self._inodes: dict[InodeT, Inode] = {}
         self._members = Members()

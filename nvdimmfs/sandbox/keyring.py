@@ -6,7 +6,6 @@ same as long as the master key stays, so its digest stands in for the secret.
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
 
 from nvdimmfs.sandbox import libc
@@ -49,5 +48,7 @@ def _stand_in(contents: bytes) -> bytes | None:
 
     The last two words of a key's contents are the size of the secret and its ciphertext.
     """
+    import hashlib  # which loads OpenSSL
+
     *_, size, encrypted = contents.split()
     return hashlib.sha256(encrypted).digest() if int(size) == _SECRET_SIZE else None
