@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,9 @@ import sandboxes
 # The programs that tests start would compile all modules anew, which is nearly half of their processor time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("PYTHONPYCACHEPREFIX", str(mounting.ROOT / ".pytest_cache" / "bytecode"))
+
+# A shell ignores SIGINT in what it runs in the background, and programs inherit that, which some tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Runs pytest in a process, for the tests of the plugin.
 pytest_plugins = ["pytester"]

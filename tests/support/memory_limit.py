@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from sandboxes import wait_until
 
 #: Where groups are made, by the file that holds the limit: version 1 and version 2 of the interface.
 _HIERARCHIES = {
@@ -42,7 +45,18 @@ def limited_memory(size: int) -> Iterator[Callable[[], None]]:
 
         yield enter
     finally:
+        wait_until(lambda: _is_removed(group))
+
+
+def _is_removed(group: Path) -> bool:
+    """Remove a group; False while it still has processes that have ended, and that nobody has waited for."""
+    try:
         group.rmdir()
+    except OSError as failure:
+        if failure.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 def _new_group() -> tuple[Path, str]:

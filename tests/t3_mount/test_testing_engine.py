@@ -85,7 +85,7 @@ def engines_tree(engine: Engine, folder: str = "") -> dict[str, object]:
 @pytest.mark.parametrize("machine", ["e820", "qemu-nfit-labelled"])
 def test_a_mount_and_an_engine_answer_alike(new_mount, machine):
     root = new_mount(MACHINE, "--machine", machine, "--clock", "manual").directory
-    with Engine(machine, clock="manual") as engine:
+    with Engine(machine, clock="manual", trace=False) as engine:
         assert engines_tree(engine) == mounted_tree(root)
         for path, text in MISTAKES:
             assert written(engine, path, text) == write(root / path, text), path
