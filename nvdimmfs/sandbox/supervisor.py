@@ -69,13 +69,19 @@ class Supervisor:
     def create_nodes(self, sys: Path) -> None:
         """Create the nodes of the devices that already exist.
 
+        A device may go meanwhile, or get another number, because another sandbox uses the machine as well.  The events
+        of that are received afterwards.
+
         Args:
             sys: the machine's /sys, in its mount.
         """
         for kind in ("char", "block"):
             directory = sys / "dev" / kind
             for entry in sorted(directory.iterdir()):
-                name = entry.readlink().name
+                try:
+                    name = entry.readlink().name
+                except FileNotFoundError:
+                    continue
                 major, _, minor = entry.name.partition(":")
                 self._create_node(kind, name, NodeNumber(int(major), int(minor)))
 
