@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import errno
 import functools
-import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self, Unpack, overload
+from typing import Unpack
 
 from nvdimmfs.core.device_number import DeviceNumber
 from nvdimmfs.core.uevent import Uevent as SentUevent
@@ -22,7 +20,6 @@ from nvdimmfs.dumps.text import rows_of
 from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.faults import Faults
 from nvdimmfs.faults.rule import Operation
-from nvdimmfs.formats.layout_document import LayoutDocument
 from nvdimmfs.kernfs import Caller, Directory, Node, Symlink
 from nvdimmfs.kernfs.open_file import OpenChannel, OpenFile, delay_of, file_size, link_count, open_node
 from nvdimmfs.kernfs.path import resolve
@@ -32,7 +29,7 @@ from nvdimmfs.machine.control import device_named, ioctl_delay, traced_ioctl
 from nvdimmfs.machine.first_boot import NewMachineError
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.model import MachineDescription
-from nvdimmfs.testing.arguments import DEBUG, READ_SIZE, REQUEST_MASK, AnyPath, Value, data_of
+from nvdimmfs.testing.arguments import AnyPath, Value, data_of
 from nvdimmfs.testing.controls import Checkpoint, Clock, Modules
 from nvdimmfs.testing.engine_controls import EngineClock, EngineFault, EngineModules
 from nvdimmfs.testing.events import Events, Uevent
@@ -41,10 +38,11 @@ from nvdimmfs.testing.refusals import as_os_error
 from nvdimmfs.testing.selection import described
 from nvdimmfs.testing.trace import Trace
 from nvdimmfs.testing.trace_source import RecorderSource
+from nvdimmfs.testing.used_by_path import UsedByPath, pieces
 from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS, UserMemory
 
 
-class Engine:
+class Engine(UsedByPath):
     """A machine in this process.
 
     Each call is one or a few system calls of root on a mount of the same machine, and has their result: `write` opens,
@@ -86,14 +84,13 @@ class Engine:
         trace: bool = True,
     ) -> None:
         description = described(machine, memmap=memmap, ram=ram, kernel=kernel, clock=clock)
+        super().__init__(description.name)
         try:
             self._machine = Machine.described(description, None if media is None else Path(media))
         except NewMachineError as error:
             raise ValueError(str(error)) from None
         self._lock = threading.RLock()
         self._is_open = True
-        self._name = description.name
-        self._after_checkpoint: Callable[[], None] = lambda: None
         self.events = Events()
         self.clock = Clock(EngineClock(self._machine.system.clock, self._turn))
         self.modules = Modules(EngineModules(self._machine.persistent_memory.modules, self._machine.system, self._turn))
@@ -103,14 +100,6 @@ class Engine:
             self._machine.system.start_trace()
         self._machine.system.clock.start()
         self._machine.system.listen(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Engine {self._name or 'without a name'}{'' if self._is_open else ', closed'}>"
@@ -124,18 +113,11 @@ class Engine:
 
     # Files
 
-    def read(self, path: AnyPath) -> str:
-        """Return the content of a file as text.
-
-        Bytes that are not UTF-8 become surrogates (errors="surrogateescape"), as in names of files.
-        """
-        return self.read_bytes(path).decode(errors="surrogateescape")
-
     def read_bytes(self, path: AnyPath, offset: int = 0, size: int | None = None) -> bytes:
         """Return bytes of a file, such as a disk: `size` at most, or all up to the end."""
         self._wait(path, Operation.OPEN, Operation.READ)
         with self._request(path) as name, self._opened(name, os.O_RDONLY) as file:
-            return b"".join(self._pieces(file, offset, size))
+            return b"".join(pieces(functools.partial(self._read, file), offset, size))
 
     def write(self, path: AnyPath, value: Value, offset: int = 0) -> int:
         """Open a file, write to it once, close it, and return how many bytes were written.
@@ -163,14 +145,6 @@ class Engine:
                 raise KernelError(errno.EINVAL, f"{node.path} is not a symbolic link")
             return node.text
 
-    def exists(self, path: AnyPath) -> bool:
-        """Whether a path leads to something."""
-        try:
-            self.stat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
-
     def stat(self, path: AnyPath) -> os.stat_result:
         """Return mode, inode number, link count, owner and size of what a path leads to; all times are 0."""
         with self._request(path) as name:
@@ -181,58 +155,22 @@ class Engine:
         with self._request(path) as name:
             return _status(self._node(name, follow_last=False))
 
-    @overload
-    def ioctl(self, path: AnyPath, request: int, argument: bytes, *, flags: int = os.O_RDWR) -> bytes: ...
-
-    @overload
-    def ioctl(self, path: AnyPath, request: int, argument: bytearray, *, flags: int = os.O_RDWR) -> int: ...
-
-    def ioctl(self, path: AnyPath, request: int, argument: bytes | bytearray, *, flags: int = os.O_RDWR) -> bytes | int:
-        """Open a device as root, send it a request, and close it.
-
-        Args:
-            path: /dev/ndctlN, /dev/nmemN, or a disk.  The first two have no file in the dev/ of a mount, as in a
-                sandbox they have.
-            request: the number of the ioctl.
-            argument: the memory that its argument points to, at `ARGUMENT_ADDRESS`; the rest of the memory is not
-                mapped (EFAULT).
-            flags: how the device is opened.
-
-        Returns:
-            As fcntl.ioctl: for bytes, what the memory contains afterwards; a bytearray is changed in place, and the
-            result is that of the system call.
-        """
-        memory = UserMemory(argument if isinstance(argument, bytearray) else bytearray(argument))
+    def _ioctl(self, path: AnyPath, request: int, memory: UserMemory, *, writable: bool) -> int:
         self._wait(path, Operation.IOCTL)
         with self._request(path) as name:
-            writable = (flags & os.O_ACCMODE) != os.O_RDONLY
             steps = traced_ioctl(
                 self._machine.system,
                 self._device(name),
-                request & REQUEST_MASK,
+                request,
                 ARGUMENT_ADDRESS,
                 thread=0,
                 writable=writable,
                 privileged=True,
                 caller=THIS_PROCESS,
             )
-            result = memory.run(steps)
-        return result if isinstance(argument, bytearray) else bytes(memory.data)
+            return memory.run(steps)
 
     # The whole machine
-
-    @property
-    def layout(self) -> LayoutDocument:
-        """The layout of its memory, as `nvdimmfs show --json` prints it."""
-        layout: LayoutDocument = json.loads(self.read(f"{DEBUG}/layout"))
-        return layout
-
-    def show(self) -> str:
-        """The drawing that `nvdimmfs show` prints."""
-        from nvdimmfs.cli.drawing.mounted import drawing_of
-        from nvdimmfs.cli.drawing.text import draw_plain
-
-        return draw_plain(drawing_of(self.layout, self._name))
 
     def dump(self) -> str:
         """What belongs to libnvdimm in /sys, as the text that `nvdimmfs dump` writes; time does not pass for it."""
@@ -309,19 +247,7 @@ class Engine:
                 raise ValueError(refusal.reason) from None
         return Fault(str(rule), EngineFault(fault, self._faults, self._turn))
 
-    def plug(self, text: str) -> None:
-        """Plug in DIMMs and ranges while the machine runs.  OSError, with a note, for a text with a mistake.
-
-        Args:
-            text: what the file `plug` of the debug folder accepts, such as "dimm size=1G".
-        """
-        self.write(f"{DEBUG}/plug", text)
-
     # Internal
-
-    def on_checkpoint(self, call: Callable[[], None]) -> None:
-        """Have a function called after each checkpoint; the pytest plugin does."""
-        self._after_checkpoint = call
 
     def uevent(self, event: SentUevent) -> None:
         """Receive a uevent from the machine."""
@@ -382,18 +308,10 @@ class Engine:
             if isinstance(file, OpenChannel):
                 file.session.close()
 
-    def _pieces(self, file: OpenFile, offset: int, size: int | None) -> Iterator[bytes]:
-        """What reads return until the end of the file, or until `size` bytes are read."""
-        tracer = self._machine.tree.tracer
-        left = size
-        while left is None or left > 0:
-            length = READ_SIZE if left is None else min(left, READ_SIZE)
-            piece = file.read(offset, length) if tracer is None else traced_read(tracer, file, offset, length)
-            if not piece:
-                return
-            yield piece
-            offset += len(piece)
-            left = None if left is None else left - len(piece)
+    def _read(self, file: OpenFile, offset: int, size: int) -> bytes:
+        if (tracer := self._machine.tree.tracer) is None:
+            return file.read(offset, size)
+        return traced_read(tracer, file, offset, size)
 
     def _write(self, file: OpenFile, offset: int, data: bytes) -> int:
         if (tracer := self._machine.tree.tracer) is None:

@@ -8,14 +8,12 @@ import subprocess
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self, Unpack
+from typing import Unpack
 
 from nvdimmfs.dumps.difference import differences
 from nvdimmfs.dumps.text import rows_of
-from nvdimmfs.formats.layout_document import LayoutDocument
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.testing.arguments import DEBUG, AnyPath
 from nvdimmfs.testing.commands import CommandResult, Word, run_on_machine
@@ -83,16 +81,14 @@ class Machine(MountedFiles):
     ) -> None:
         description = described(machine, memmap=memmap, ram=ram, kernel=kernel, clock=clock)
         self._serving = Serving.start(description, None if media is None else Path(media).absolute())
-        self._name = description.name
         self._is_open = True
-        self._after_checkpoint: Callable[[], None] = lambda: None
         self._finalizer = weakref.finalize(self, self._serving.end)
         self.path = self._serving.path
         self.sys, self.dev, self.proc = self.path / "sys", self.path / "dev", self.path / "proc"
         self.trace = Trace(MountedTraceSource(self))
         try:
             channel = MountedChannel(self.path, _warn_of_lost_records)
-            super().__init__(self.path, channel)
+            super().__init__(description.name, self.path, channel)
             if trace:
                 self.trace.start()
         except BaseException:
@@ -103,14 +99,6 @@ class Machine(MountedFiles):
         self.clock = Clock(MountedClock(self))
         self.modules = Modules(MountedModules(self))
         self._checkpoints = MountedCheckpoints(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Machine {self._name or 'without a name'} on {self.path}{'' if self._is_open else ', closed'}>"
@@ -185,19 +173,6 @@ class Machine(MountedFiles):
 
     # The whole machine
 
-    @property
-    def layout(self) -> LayoutDocument:
-        """The layout of its memory, as `nvdimmfs show --json` prints it."""
-        layout: LayoutDocument = json.loads(self.read(f"{DEBUG}/layout"))
-        return layout
-
-    def show(self) -> str:
-        """The drawing that `nvdimmfs show` prints."""
-        from nvdimmfs.cli.drawing.mounted import drawing_of
-        from nvdimmfs.cli.drawing.text import draw_plain
-
-        return draw_plain(drawing_of(self.layout, self._name))
-
     def dump(self) -> str:
         """What belongs to libnvdimm in /sys, as the text that `nvdimmfs dump` writes; time does not pass for it."""
         return self.read(f"{DEBUG}/dump")
@@ -239,19 +214,7 @@ class Machine(MountedFiles):
         rule = rule_of_arguments(os.fspath(path), op, errno, times, after, details)
         return Fault(str(rule), MountedFault.declared(self, rule))
 
-    def plug(self, text: str) -> None:
-        """Plug in DIMMs and ranges while the machine runs.  OSError, with a note, for a text with a mistake.
-
-        Args:
-            text: what the file `plug` of the debug folder accepts, such as "dimm size=1G".
-        """
-        self.write(f"{DEBUG}/plug", text)
-
     # Internal
-
-    def on_checkpoint(self, call: Callable[[], None]) -> None:
-        """Have a function called after each checkpoint; the pytest plugin does."""
-        self._after_checkpoint = call
 
     def _require_open(self) -> None:
         if not self._is_open:

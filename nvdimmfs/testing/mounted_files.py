@@ -7,39 +7,34 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import overload
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
-from nvdimmfs.testing.arguments import READ_SIZE, REQUEST_MASK, AnyPath, Value, data_of
+from nvdimmfs.testing.arguments import AnyPath, Value, data_of
 from nvdimmfs.testing.mounted_channel import MountedChannel
 from nvdimmfs.testing.refusals import os_error
+from nvdimmfs.testing.used_by_path import UsedByPath, pieces
 from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS, UserMemory
 
 
-class MountedFiles:
+class MountedFiles(UsedByPath):
     """Files below a folder, by system calls of this process.
 
     Each refused call raises the OSError of the errno, with the path as it was given as `filename`, and the reasons, if
     it was the machine that refused, as notes.
     """
 
-    def __init__(self, root: Path, channel: MountedChannel) -> None:
+    def __init__(self, name: str, root: Path, channel: MountedChannel) -> None:
+        super().__init__(name)
         self._root = root
         self._channel = channel
-
-    def read(self, path: AnyPath) -> str:
-        """Return the content of a file as text.
-
-        Bytes that are not UTF-8 become surrogates (errors="surrogateescape"), as in names of files.
-        """
-        return self.read_bytes(path).decode(errors="surrogateescape")
 
     def read_bytes(self, path: AnyPath, offset: int = 0, size: int | None = None) -> bytes:
         """Return bytes of a file, such as a disk: `size` at most, or all up to the end."""
         with self._opened(path, os.O_RDONLY) as file:
-            return b"".join(_pieces(file, offset, size))
+            return b"".join(pieces(partial(_read, file), offset, size))
 
     def write(self, path: AnyPath, value: Value, offset: int = 0) -> int:
         """Open a file, write to it once, close it, and return how many bytes were written.
@@ -61,14 +56,6 @@ class MountedFiles:
         with self._request(path) as place:
             return os.readlink(place)  # noqa: PTH115  # a text, not a path
 
-    def exists(self, path: AnyPath) -> bool:
-        """Whether a path leads to something."""
-        try:
-            self.stat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
-
     def stat(self, path: AnyPath) -> os.stat_result:
         """Return mode, inode number, link count, owner, size and times of what a path leads to."""
         with self._request(path) as place:
@@ -79,32 +66,9 @@ class MountedFiles:
         with self._request(path) as place:
             return os.lstat(place)
 
-    @overload
-    def ioctl(self, path: AnyPath, request: int, argument: bytes, *, flags: int = os.O_RDWR) -> bytes: ...
-
-    @overload
-    def ioctl(self, path: AnyPath, request: int, argument: bytearray, *, flags: int = os.O_RDWR) -> int: ...
-
-    def ioctl(self, path: AnyPath, request: int, argument: bytes | bytearray, *, flags: int = os.O_RDWR) -> bytes | int:
-        """Open a device as root, send it a request, and close it, as in a sandbox on the machine.
-
-        Args:
-            path: /dev/ndctlN, /dev/nmemN, or a disk.  The first two have no file in the dev/ of a mount.
-            request: the number of the ioctl.
-            argument: the memory that its argument points to, at `ARGUMENT_ADDRESS`; the rest of the memory is not
-                mapped (EFAULT).
-            flags: how the device is opened.
-
-        Returns:
-            As fcntl.ioctl: for bytes, what the memory contains afterwards; a bytearray is changed in place, and the
-            result is that of the system call.
-        """
-        memory = UserMemory(argument if isinstance(argument, bytearray) else bytearray(argument))
+    def _ioctl(self, path: AnyPath, request: int, memory: UserMemory, *, writable: bool) -> int:
         with self._request(path) as place:
-            device = self._device(place)
-            writable = (flags & os.O_ACCMODE) != os.O_RDONLY
-            result = self._channel.ioctl(device, request & REQUEST_MASK, ARGUMENT_ADDRESS, memory, writable=writable)
-        return result if isinstance(argument, bytearray) else bytes(memory.data)
+            return self._channel.ioctl(self._device(place), request, ARGUMENT_ADDRESS, memory, writable=writable)
 
     def _device(self, place: str) -> control.Found:
         """The device with the node at a path.  ENOENT, and ENOTTY for a file that is no device node."""
@@ -148,13 +112,5 @@ class MountedFiles:
                     os.close(file)
 
 
-def _pieces(file: int, offset: int, size: int | None) -> Iterator[bytes]:
-    """What reads return until the end of the file, or until `size` bytes are read."""
-    left = size
-    while left is None or left > 0:
-        piece = os.pread(file, READ_SIZE if left is None else min(left, READ_SIZE), offset)
-        if not piece:
-            return
-        yield piece
-        offset += len(piece)
-        left = None if left is None else left - len(piece)
+def _read(file: int, offset: int, size: int) -> bytes:
+    return os.pread(file, size, offset)
