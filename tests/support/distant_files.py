@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pyfuse3
 import trio
+from fuse_program import serve
 from pyfuse3 import FUSEError
 
 #: Seconds of `late`.
@@ -163,18 +164,7 @@ class Operations(pyfuse3.Operations):
 
 def main() -> None:
     folder, mountpoint, faults = map(Path, sys.argv[1:])
-    pyfuse3.init(Operations(folder, faults), str(mountpoint), {"fsname=distant", "default_permissions"})
-
-    async def serve() -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(pyfuse3.main)
-            await trio.lowlevel.checkpoint()
-            print("mounted", flush=True)
-
-    try:
-        trio.run(serve)
-    finally:
-        pyfuse3.close(unmount=True)
+    serve(Operations(folder, faults), str(mountpoint), {"fsname=distant", "default_permissions"})
 
 
 if __name__ == "__main__":

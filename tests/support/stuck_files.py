@@ -14,6 +14,7 @@ import sys
 
 import pyfuse3
 import trio
+from fuse_program import serve
 
 FILE = pyfuse3.InodeT(2)
 SIZE = 1 << 16
@@ -67,18 +68,7 @@ async def never():
 def main() -> None:
     mountpoint, kind = sys.argv[1:]
     options = {"fsname=stuck", "default_permissions"} | ({"allow_other"} if os.getuid() == 0 else set())
-    pyfuse3.init(Operations(kind), mountpoint, options)
-
-    async def serve():
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(pyfuse3.main)
-            await trio.lowlevel.checkpoint()
-            print("mounted", flush=True)
-
-    try:
-        trio.run(serve)
-    finally:
-        pyfuse3.close(unmount=True)
+    serve(Operations(kind), mountpoint, options)
 
 
 if __name__ == "__main__":
