@@ -14,14 +14,11 @@ from typing import Generic, NoReturn, Self, TypeVar, cast
 from nvdimmfs.cli.errors import FAILED, CommandError, one_line
 from nvdimmfs.errors import PERHAPS_MEMORY
 from nvdimmfs.inherited_files import close_files_except
+from nvdimmfs.warm.call import FAILURE, READY
 
 log = logging.getLogger(__name__)
 
 RequestT = TypeVar("RequestT")
-
-#: First byte of a daemon's report: it serves; it failed, and the reason follows.
-_READY = b"+"
-_FAILURE = b"-"
 
 
 class Daemon(Generic[RequestT]):
@@ -86,10 +83,10 @@ class Daemon(Generic[RequestT]):
         os.waitpid(process, 0)
         with os.fdopen(self._reports, "rb", closefd=False) as reports:
             report = reports.read()
-        if report == _READY:
+        if report == READY:
             return
-        if report.startswith(_FAILURE):
-            raise CommandError(report[1:].decode(errors="replace"))
+        if report.startswith(FAILURE):
+            raise CommandError(report[len(FAILURE) :].decode(errors="replace"))
         raise CommandError(f"the daemon was killed before the mount answered, {PERHAPS_MEMORY}")
 
     def _run(self, requests: int, report: _Report) -> NoReturn:
@@ -126,13 +123,13 @@ class _Report:
     def ready(self) -> None:
         """Report that the mount answers.  If the caller has been killed, the daemon ends as well."""
         try:
-            self._send(_READY)
+            self._send(READY)
         except BrokenPipeError:
             signal.raise_signal(signal.SIGTERM)
 
     def failed(self, reason: str) -> None:
         try:
-            self._send(_FAILURE + reason.encode(errors="replace"))
+            self._send(FAILURE + reason.encode(errors="replace"))
         except BrokenPipeError:
             log.info("the command that started the daemon has exited")
 

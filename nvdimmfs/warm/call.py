@@ -1,4 +1,4 @@
-"""What a template and its parent agree on."""
+"""How a forked process reports to the one that had it forked: to a template's parent, or to `nvdimmfs mount`."""
 
 from __future__ import annotations
 

@@ -47,6 +47,12 @@ class TemplateEndedError(TemplateError):
     """The template has ended, which is noticed when it is called."""
 
 
+def _require_no_failure(report: bytes) -> None:
+    """CallError, with the reason, for a report of a failure."""
+    if report.startswith(FAILURE):
+        raise CallError(report[len(FAILURE) :].decode(errors="replace"))
+
+
 class ForkedProcess:
     """A process that the template has forked for a call.
 
@@ -65,8 +71,7 @@ class ForkedProcess:
         report = self._report()
         if report == READY:
             return
-        if report.startswith(FAILURE):
-            raise CallError(report[len(FAILURE) :].decode(errors="replace"))
+        _require_no_failure(report)
         raise CallError(f"the machine's process was killed before the mount answered, {PERHAPS_MEMORY}")
 
     def status(self) -> int | None:
@@ -74,8 +79,7 @@ class ForkedProcess:
         while report := self._report():
             if report.isdigit():
                 return int(report)
-            if report.startswith(FAILURE):
-                raise CallError(report[len(FAILURE) :].decode(errors="replace"))
+            _require_no_failure(report)
         return None
 
     def fileno(self) -> int:
