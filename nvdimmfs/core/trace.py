@@ -23,7 +23,7 @@ from nvdimmfs.core.clock import Clock, Event
 from nvdimmfs.core.user_memory import CopyIn, CopyOut, IoctlSteps
 from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.kernels.durations import SECOND
-from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Caller, Tree
+from nvdimmfs.kernfs import ATTRIBUTE_SIZE, TracedProcess, Tree
 from nvdimmfs.traces.effects import Effect, Probed, WorkDone
 from nvdimmfs.traces.event import Op, TraceEvent
 
@@ -39,7 +39,7 @@ _ACCESS_MODES = {os.O_RDONLY: "O_RDONLY", os.O_WRONLY: "O_WRONLY", os.O_RDWR: "O
 _OPEN_FLAGS = ("O_APPEND", "O_TRUNC", "O_NONBLOCK", "O_DSYNC", "O_DIRECT", "O_CLOEXEC")
 
 #: The caller of what the kernel does by itself.
-NO_CALLER = Caller(None)
+NO_CALLER = TracedProcess(None)
 
 #: Receives each event when it has ended.
 Listener = Callable[[TraceEvent], None]
@@ -81,7 +81,7 @@ class TracedCall:
     effects: list[Effect] = attrs.field(factory=list)
     omitted: int = 0
     number: int = 0
-    caller: Caller = NO_CALLER
+    caller: TracedProcess = NO_CALLER
     depth: int = 0
     before: TracedCall | None = None
 

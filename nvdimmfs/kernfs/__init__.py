@@ -25,7 +25,7 @@ from nvdimmfs.kernfs.node import (
     subtree,
 )
 from nvdimmfs.kernfs.refusal import Refusal
-from nvdimmfs.kernfs.tracer import Caller, TracedCall, Tracer
+from nvdimmfs.kernfs.tracer import TracedCall, TracedProcess, Tracer
 
 __all__ = [
     "ATTRIBUTE_SIZE",
@@ -33,7 +33,6 @@ __all__ = [
     "AttributeOps",
     "BinaryFile",
     "Bytes",
-    "Caller",
     "Channel",
     "Contents",
     "Directory",
@@ -52,6 +51,7 @@ __all__ = [
     "Session",
     "Symlink",
     "TracedCall",
+    "TracedProcess",
     "Tracer",
     "Tree",
     "TreeCheckpoint",

@@ -13,7 +13,7 @@ import attrs
 from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.faults import Faults
 from nvdimmfs.kernfs.refusal import Refusals
-from nvdimmfs.kernfs.tracer import Caller, Tracer
+from nvdimmfs.kernfs.tracer import TracedProcess, Tracer
 
 #: st_size of every attribute, whatever its content: one page (fs/sysfs/file.c, Linux 6.1).
 ATTRIBUTE_SIZE = 4096
@@ -674,7 +674,7 @@ class Tree:
         self.listeners: list[TreeListener] = []
         self.refusals = Refusals()
         self.tracer: Tracer | None = None
-        self.caller_of: Callable[[int], Caller] = Caller
+        self.caller_of: Callable[[int], TracedProcess] = TracedProcess
         self.root = Directory("")
         self.root.tree = self
         self.root._ino = self.next_ino()

@@ -9,8 +9,8 @@ import attrs
 
 
 @attrs.frozen
-class Caller:
-    """A process that makes a call.
+class TracedProcess:
+    """A process that makes a call, as a trace names it.
 
     Attributes:
         pid: its id; None when it is not known.

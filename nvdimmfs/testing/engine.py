@@ -20,7 +20,7 @@ from nvdimmfs.dumps.text import rows_of
 from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.faults import Faults
 from nvdimmfs.faults.rule import Operation
-from nvdimmfs.kernfs import Caller, Directory, Node, Symlink
+from nvdimmfs.kernfs import Directory, Node, Symlink, TracedProcess
 from nvdimmfs.kernfs.open_file import OpenChannel, OpenFile, delay_of, file_size, link_count, open_node
 from nvdimmfs.kernfs.path import resolve
 from nvdimmfs.kernfs.traced_calls import traced_open, traced_read, traced_write
@@ -332,14 +332,14 @@ def _status(node: Node) -> os.stat_result:
     return os.stat_result((node.mode, node.ino, 0, link_count(node), *owner, file_size(node), 0, 0, 0))
 
 
-def _this_process(_thread: int) -> Caller:
+def _this_process(_thread: int) -> TracedProcess:
     return _process(os.getpid())
 
 
 @functools.lru_cache(1)
-def _process(pid: int) -> Caller:
+def _process(pid: int) -> TracedProcess:
     """The process itself; it may be a child that was forked since the last call."""
-    return Caller(pid, _own_command())
+    return TracedProcess(pid, _own_command())
 
 
 def _own_command() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nvdimmfs.formats import control
-from nvdimmfs.kernfs import Caller
+from nvdimmfs.kernfs import TracedProcess
 from nvdimmfs.kernfs.open_file import open_node
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine
@@ -18,7 +18,7 @@ CHANNEL = "sys/kernel/debug/nvdimmfs/control"
 def machine():
     machine = Machine.described(load_machine("nfit_test"), clock="steps")
     machine.system.start_trace()
-    machine.tree.caller_of = lambda thread: Caller(thread, f"thread {thread}")
+    machine.tree.caller_of = lambda thread: TracedProcess(thread, f"thread {thread}")
     yield machine
     machine.close()
 

@@ -13,7 +13,7 @@ from asking import CONTEXT, READY, Asker
 
 from nvdimmfs.fuse.callers import Callers
 from nvdimmfs.fuse.peers import ProcFolder
-from nvdimmfs.kernfs import Caller
+from nvdimmfs.kernfs import TracedProcess
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.traces.effects import Unbound
 from nvdimmfs.traces.json_lines import decoded
@@ -234,7 +234,7 @@ class TestCallers:
         proc = Proc()
         callers = Callers(proc)
         for thread in (1, 2, 1, 1, 2):
-            assert callers.of_thread(thread) == Caller(thread)
+            assert callers.of_thread(thread) == TracedProcess(thread)
         assert proc.looks == [1, 2]
         for thread in range(1000):
             callers.of_thread(thread)
