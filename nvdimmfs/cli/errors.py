@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from types import TracebackType
 
-from nvdimmfs.errors import REMEDIES
+from nvdimmfs.errors import PERHAPS_MEMORY, REMEDIES
 
 #: Exit statuses: the command failed; the command line or the machine file is wrong.
 FAILED = 1
@@ -44,6 +44,8 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         return one_line(error.exceptions[0])
     message = " ".join(str(error).split())
+    if isinstance(error, SystemError):  # modules in C forget to raise MemoryError
+        return f"Python fails: {message}, {PERHAPS_MEMORY}"
     return f"a bug in nvdimmfs: {type(error).__name__}: {message} ({_origin(error.__traceback__)})"
 
 
