@@ -147,7 +147,7 @@ class Disk(WholeDisk):
         self.limits = limits
         self.badblocks = badblocks
         self.read_only = False
-        self.settings = QueueSettings(write_cache=limits.write_cache)
+        self.settings = QueueSettings.initial(limits)
         self.trace: Trace | None = None
         self._partitions: dict[int, Partition] = {}
         self.loop_backed = False

@@ -27,8 +27,11 @@ _MAX_SECTORS = (1 << 32) - 1
 ROTATING_LATENCY = 75_000_000
 SOLID_LATENCY = 2_000_000
 
-#: Switches of a queue that are off by default; a write stores the value and has no other effect.
-_SWITCHES = ("add_random", "iostats", "rotational", "stable_writes")
+#: Switches of a queue; a write stores the value and has no other effect.
+_STABLE_WRITES = "stable_writes"
+_SWITCHES = ("add_random", "iostats", "rotational", _STABLE_WRITES)
+#: Switches of an integrity profile.
+_READ_VERIFY, _WRITE_GENERATE = "read_verify", "write_generate"
 _DIGITS = re.compile(rb"[0-9]*")
 
 
@@ -41,12 +44,14 @@ class QueueLimits:
         physical_block_size: bytes of the smallest write that the device performs atomically.
         dax: whether user space can map the media directly.
         write_cache: whether written data needs a flush to be durable.
+        tag_size: bytes of metadata of each block; 0 when the driver registers no integrity profile.
     """
 
     logical_block_size: int = 512
     physical_block_size: int = 512
     dax: bool = False
     write_cache: bool = False
+    tag_size: int = 0
 
     @property
     def max_hw_sectors_kb(self) -> int:
@@ -75,6 +80,15 @@ class QueueSettings:
     max_sectors_kb: int = DEFAULT_MAX_SECTORS_KB
     latency: int | None = None
     integrity: frozenset[str] = frozenset()
+
+    @classmethod
+    def initial(cls, limits: QueueLimits) -> QueueSettings:
+        """The settings of a new disk; an integrity profile turns its switches on (blk_integrity_register, 6.1)."""
+        if not limits.tag_size:
+            return cls(limits.write_cache)
+        return cls(
+            limits.write_cache, frozenset({_STABLE_WRITES}), integrity=frozenset({_READ_VERIFY, _WRITE_GENERATE})
+        )
 
 
 class ReadAhead(Protocol):
@@ -251,6 +265,12 @@ def minimum_io_size(disk: HasQueue) -> str:
     return f"{disk.limits.physical_block_size}\n"
 
 
+@attribute("max_integrity_segments")
+def max_integrity_segments(disk: HasQueue) -> str:
+    """1 when the blocks have metadata, else 0."""
+    return f"{int(disk.limits.tag_size > 0)}\n"
+
+
 @attribute("write_cache")
 def write_cache(disk: HasQueue) -> str:
     """`write back` when written data needs a flush to be durable, else `write through`."""
@@ -321,7 +341,7 @@ QUEUE_GROUP: AttributeGroup[HasQueue] = AttributeGroup(
         constant("fua", "0\n"),
         constant("max_discard_segments", "1\n"),
         max_hw_sectors_kb,
-        constant("max_integrity_segments", "0\n"),
+        max_integrity_segments,
         constant("max_segment_size", "65536\n"),
         constant("max_segments", "128\n"),
         constant("nr_zones", "0\n"),
@@ -339,7 +359,7 @@ QUEUE_GROUP: AttributeGroup[HasQueue] = AttributeGroup(
 
 def _integrity_switch(name: str) -> KernelAttribute[HasQueue]:
     def show(disk: HasQueue) -> str:
-        """0 or 1; has no effect, because the disk has no integrity data."""
+        """0 or 1, initially 1 when the blocks have metadata; has no effect, because nothing checks that."""
         return f"{int(name in disk.settings.integrity)}\n"
 
     def store(disk: HasQueue, data: bytes) -> None:
@@ -353,14 +373,32 @@ def _integrity_switch(name: str) -> KernelAttribute[HasQueue]:
     return KernelAttribute(name, 0o644, show, store)
 
 
+@attribute("format")
+def integrity_format(disk: HasQueue) -> str:
+    """`nop` when the blocks have metadata, which nothing fills in or checks, else `none`."""
+    return "nop\n" if disk.limits.tag_size else "none\n"
+
+
+@attribute("tag_size")
+def tag_size(disk: HasQueue) -> str:
+    """Bytes of metadata of each block."""
+    return f"{disk.limits.tag_size}\n"
+
+
+@attribute("protection_interval_bytes")
+def protection_interval_bytes(disk: HasQueue) -> str:
+    """Bytes that the metadata of a block belongs to; 0 without metadata."""
+    return f"{disk.limits.logical_block_size if disk.limits.tag_size else 0}\n"
+
+
 INTEGRITY_GROUP: AttributeGroup[HasQueue] = AttributeGroup(
     (
         constant("device_is_integrity_capable", "0\n"),
-        constant("format", "none\n"),
-        constant("protection_interval_bytes", "0\n"),
-        _integrity_switch("read_verify"),
-        constant("tag_size", "0\n"),
-        _integrity_switch("write_generate"),
+        integrity_format,
+        protection_interval_bytes,
+        _integrity_switch(_READ_VERIFY),
+        tag_size,
+        _integrity_switch(_WRITE_GENERATE),
     ),
     name="integrity",
 )

@@ -186,7 +186,11 @@ class NdPmemDriver(NdDriver):
         data = Btt.attach(namespace.media, config, badblocks)
         _report_info_blocks(btt, namespace, data)
         btt.size = data.size
-        limits = QueueLimits(logical_block_size=data.sector_size, physical_block_size=data.sector_size)
+        limits = QueueLimits(
+            logical_block_size=data.sector_size,
+            physical_block_size=data.sector_size,
+            tag_size=btt.sector_size - data.sector_size,
+        )
         disk = Disk(self._layer, namespace.disk_name, btt, data, limits, None)
         self._add_disk(btt, disk, badblocks.populate)
         show_arenas(self._btt_folder, btt.name, data, self.system.kernel)
