@@ -23,6 +23,7 @@ of the oldest events.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import typing
 from typing import Any, ClassVar
@@ -251,15 +252,21 @@ def decode(data: bytes) -> Message:
     try:
         ((kind, fields),) = json.loads(data).items()
         made = Message.kinds[kind]
-        types = typing.get_type_hints(made)
-        names = [field.name for field in attrs.fields(made)]  # type: ignore[arg-type]
-        if sorted(fields) != sorted(names):
-            raise ControlError(f"{kind} has the fields {', '.join(names)}, not {', '.join(fields)}")
-        return made(**{name: _field(types[name], fields[name]) for name in names})
+        types = _field_types(made)
+        if fields.keys() != types.keys():
+            raise ControlError(f"{kind} has the fields {', '.join(types)}, not {', '.join(fields)}")
+        return made(**{name: _field(wanted, fields[name]) for name, wanted in types.items()})
     except ControlError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ControlError(f"not a control message: {data[:80]!r}") from error
+
+
+@functools.cache
+def _field_types(kind: type[Message]) -> dict[str, Any]:
+    """The types of a kind's fields by name.  Evaluating the annotations takes longer than the rest of a message."""
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in attrs.fields(kind)}  # type: ignore[arg-type]
 
 
 def _field(wanted: Any, value: Any) -> Any:  # noqa: ANN401  # JSON comes in, a field's value goes out
