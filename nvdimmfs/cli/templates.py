@@ -20,6 +20,7 @@ from nvdimmfs.cli.mount_table import DaemonState, daemon_state, is_ours, mount_a
 from nvdimmfs.cli.run import warn
 from nvdimmfs.cli.umount import detach
 from nvdimmfs.sandbox.errors import SandboxError
+from nvdimmfs.sandbox.lib_modules import preload_module_folders
 from nvdimmfs.sandbox.sandbox import RunRequest, run_sandbox
 from nvdimmfs.warm.template import ForkedProcess, Template
 
@@ -50,8 +51,9 @@ os.register_at_fork(after_in_child=_renew_lock)
 
 
 def preload() -> None:
-    """Import what machines and commands need; this module has imported the rest."""
+    """Import what machines and commands need, and compute what all of them have; this module has imported the rest."""
     preload_server()
+    preload_module_folders()
     import nvdimmfs.machine_file.selection
     import nvdimmfs.platforms.nfit.driver
     import nvdimmfs.platforms.nfit.platform

@@ -31,9 +31,12 @@ def write_module_folder(folder: Path, files: Sequence[ModuleFile], release: str)
         files: the modules, in the order of modules.order: of two with one alias, the first is tried first.
         release: the kernel's release, as uname -r prints it.
     """
+    made: set[Path] = set()
     for path, data in module_folder(tuple(files), release).items():
         target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.parent not in made:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            made.add(target.parent)
         target.write_bytes(data)
 
 

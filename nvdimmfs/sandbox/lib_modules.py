@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from nvdimmfs.modules.module_files import ModuleFile, modules_of_kernel
-from nvdimmfs.modules.module_folder import write_module_folder
+from nvdimmfs.modules.module_folder import module_folder, write_module_folder
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.merged_view import overmount
 
@@ -44,6 +44,13 @@ def mount_lib_modules(machine: Path, scratch: Path) -> None:
         overmount(LIB_MODULES.parent.resolve(), lambda name: name != LIB_MODULES.name)
         LIB_MODULES.mkdir()
     libc.bind_mount(scratch, LIB_MODULES)
+
+
+def preload_module_folders() -> None:
+    """Compute the files of every kernel that a machine can run, for the processes that this one forks."""
+    for test in (False, True):
+        for dax in (False, True):
+            module_folder(modules_of_kernel(test=test, dax=dax), os.uname().release)
 
 
 def make_lsmod(machine: Path, directory: Path) -> Path | None:

@@ -1,5 +1,6 @@
 """The folder of modules, shown to the real kmod: modprobe, modinfo and depmod find in it what a kernel's has."""
 
+import os
 import shutil
 import subprocess
 
@@ -10,7 +11,8 @@ from kmod_index_reader import read_index
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.modules.module_files import STOCK_MODULES, TEST_MODULES
-from nvdimmfs.modules.module_folder import write_module_folder
+from nvdimmfs.modules.module_folder import module_folder, write_module_folder
+from nvdimmfs.sandbox.lib_modules import preload_module_folders
 
 RELEASE = "6.1.0-56-amd64"
 
@@ -144,3 +146,13 @@ def test_depmod_finds_the_same_in_the_modules_themselves(tmp_path, files, kmod):
 
 def sorted_lines(path):
     return sorted(line for line in path.read_text().splitlines() if not line.startswith("#"))
+
+
+@pytest.mark.parametrize(("name", "kernel"), [("e820", "6.1"), ("nfit_test", "6.1"), ("e820", "4.3")])
+def test_a_warm_process_has_computed_the_folder_of_every_machine(name, kernel):
+    module_folder.cache_clear()
+    preload_module_folders()
+    computed = module_folder.cache_info().misses
+    machine = Machine.described(attrs.evolve(load_machine(name), kernel=kernel), clock="steps")
+    assert module_folder(tuple(machine.persistent_memory.module_files), os.uname().release)
+    assert module_folder.cache_info().misses == computed
