@@ -251,8 +251,7 @@ def decode(data: bytes) -> Message:
     """The message of these bytes; `ControlError` for anything else."""
     try:
         ((kind, fields),) = json.loads(data).items()
-        made = Message.kinds[kind]
-        types = _field_types(made)
+        made, types = Message.kinds[kind], _field_types(kind)
         if fields.keys() != types.keys():
             raise ControlError(f"{kind} has the fields {', '.join(types)}, not {', '.join(fields)}")
         return made(**{name: _field(wanted, fields[name]) for name, wanted in types.items()})
@@ -263,10 +262,11 @@ def decode(data: bytes) -> Message:
 
 
 @functools.cache
-def _field_types(kind: type[Message]) -> dict[str, Any]:
+def _field_types(kind: str) -> dict[str, Any]:
     """The types of a kind's fields by name.  Evaluating the annotations takes longer than the rest of a message."""
-    hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in attrs.fields(kind)}  # type: ignore[arg-type]
+    made = Message.kinds[kind]
+    hints = typing.get_type_hints(made)
+    return {field.name: hints[field.name] for field in attrs.fields(made)}  # type: ignore[arg-type]
 
 
 def _field(wanted: Any, value: Any) -> Any:  # noqa: ANN401  # JSON comes in, a field's value goes out
