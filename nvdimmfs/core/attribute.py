@@ -122,7 +122,8 @@ class KernelAttribute(Generic[SubjectT_contra]):
         if self._show is None:
             raise KernelError(errno.EIO, f"{self.name} cannot be read")
         clock = subject.system.clock
-        clock.run_due()
+        if clock.scheduled:
+            clock.run_due()
         try:
             return self._show(subject).encode("latin-1")
         finally:

@@ -76,6 +76,7 @@ class Clock:
 
     Attributes:
         mode: how it advances.
+        scheduled: the work that is due later, with what was cancelled, as a heap.
         is_booting: user space does not run yet, and no act counts as its.
         earlier: called when an event is scheduled that is due before all others.
         tracer: records the work that is done; None while none is recorded.
@@ -105,7 +106,7 @@ class Clock:
         self.tracer: WorkTracer | None = None
         self._host = host
         self._after_event = after_event
-        self._events: list[Event] = []
+        self.scheduled: list[Event] = []
         self._scheduled = 0
         #: The time from acts and `advance`; REAL adds the time that has passed on the host.
         self._time = 0
@@ -131,14 +132,14 @@ class Clock:
     @property
     def next_due(self) -> int | None:
         """The time at which the next event is due; None without events."""
-        while self._events and self._events[0].is_cancelled:
-            heapq.heappop(self._events)
-        return self._events[0].due if self._events else None
+        while self.scheduled and self.scheduled[0].is_cancelled:
+            heapq.heappop(self.scheduled)
+        return self.scheduled[0].due if self.scheduled else None
 
     @property
     def pending(self) -> tuple[Event, ...]:
         """The scheduled events, in the order in which they are due."""
-        return tuple(sorted(event for event in self._events if not event.is_cancelled))
+        return tuple(sorted(event for event in self.scheduled if not event.is_cancelled))
 
     @property
     def host_seconds_left(self) -> float | None:
@@ -184,14 +185,14 @@ class Clock:
             what = what or duration.what
         event = Event(self.now + delay, self._scheduled, what, work)
         self._scheduled += 1
-        heapq.heappush(self._events, event)
-        if self._events[0] is event:
+        heapq.heappush(self.scheduled, event)
+        if self.scheduled[0] is event:
             self.earlier()
         return event
 
     def run_due(self) -> None:
         """Handle the events that are due."""
-        if self._events and self._handled is None and self._events[0].due <= self.now:
+        if self.scheduled and self._handled is None and self.scheduled[0].due <= self.now:
             self._run_until(self.now)
 
     def advance(self, nanoseconds: int) -> None:
@@ -207,17 +208,17 @@ class Clock:
 
     def spend(self, price: Duration) -> None:
         """Count an act of user space: the clock advances by its price, or host time has passed."""
-        cost = max(price.nanoseconds, self._least_price)
-        self._least_price = 0
+        least, self._least_price = self._least_price, 0
         if self.is_booting or self._is_uncounted:
             return
         prolonged, self._prolonged = self._prolonged, 0
-        self.start()
+        if self._started_at is None:
+            self.start()
         if self.mode is ClockMode.STEPS:
-            self.advance(cost + prolonged)
+            self.advance(max(price.nanoseconds, least) + prolonged)
         elif prolonged and self.mode is ClockMode.REAL:
             self.advance(prolonged)
-        else:
+        elif self.scheduled:
             self.run_due()
 
     def lengthen_act(self, price: Duration) -> None:
@@ -256,7 +257,7 @@ class Clock:
 
     def _run_until(self, end: int) -> None:
         while (due := self.next_due) is not None and due <= end:
-            self._handled = heapq.heappop(self._events)
+            self._handled = heapq.heappop(self.scheduled)
             try:
                 with nullcontext() if self.tracer is None else self.tracer.work(self._handled):
                     self._handled.work()

@@ -51,10 +51,10 @@ def fuse_handler(
     exception would make pyfuse3 end the mount: it is logged with its traceback, and the reply is EIO.  In each case,
     the kernel's stale cache entries are invalidated before the reply is sent.
     """
+    request = handler.__name__.lstrip("_")
 
     @functools.wraps(handler)
     async def handle(self: HostT, /, *args: ParametersT.args, **kwargs: ParametersT.kwargs) -> ReplyT:
-        request = handler.__name__.lstrip("_")
         self.run_due()
         try:
             return handler(self, *args, **kwargs)

@@ -132,10 +132,9 @@ class Inodes:
         walks the path again and looks every name up anew (retry_estale, include/linux/namei.h; LOOKUP_REVAL in
         fuse_dentry_revalidate, fs/fuse/dir.c; Linux 6.1), which takes no lock that a listing of the directory holds.
         """
-        name = self.unreachable.get(number)
-        if name is not None:
+        if self.unreachable and (name := self.unreachable.get(number)) is not None:
             raise FUSEError(errno.ESTALE if name.is_taken else errno.ENOENT)
-        return self[number]
+        return self._inodes.get(number) or self[number]
 
     def member(self, number: InodeT) -> Member | None:
         """The node with that number, if it is one of a family that is not instantiated."""

@@ -119,6 +119,7 @@ class KernelCache:
         invalidator: makes the calls.
 
     Attributes:
+        is_stale: whether the kernel may cache something that has changed; each request looks, most find nothing.
         earlier: called when there is something new for `invalidate_postponed` or `revisit` to do.
     """
 
@@ -126,6 +127,7 @@ class KernelCache:
         self._inodes = inodes
         self._invalidator = invalidator
         self._stale = _Stale()
+        self.is_stale = False
         self._postponed = _Stale()
         self._worker = Worker()
         self._lock = trio.Lock()
@@ -140,11 +142,6 @@ class KernelCache:
     def start(self) -> None:
         """Start the thread that makes the calls, so that none need be started later.  RuntimeError."""
         self._worker.start()
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether the kernel may cache something that has changed."""
-        return bool(self._stale)
 
     def added(self, directory: Directory, node: Node) -> None:
         """A node was added.  Its name needs no invalidation, because lookups that find nothing are not cached."""
@@ -164,6 +161,7 @@ class KernelCache:
             self._inodes.outdate(node)
             stale = self._stale.pages if isinstance(node, BinaryFile) else self._stale.attributes
             stale[InodeT(node.ino)] = None
+            self.is_stale = True
 
     def size_moved(self, attribute: Attribute[object]) -> None:
         """The kernel's cached size of an attribute has grown, because of a write beyond the attribute's end.
@@ -171,6 +169,7 @@ class KernelCache:
         The next write with O_APPEND would go to that offset, and so on, until one fails with EFBIG.
         """
         self._stale.attributes[InodeT(attribute.ino)] = None
+        self.is_stale = True
 
     async def directory_opens(self) -> None:
         """A process opens a directory: return once no call needs the lock of one."""
@@ -196,8 +195,7 @@ class KernelCache:
 
         It changed because time passed, not through the current request, which may hold a lock that invalidation needs.
         """
-        self._postponed.add(self._stale)
-        self._stale = _Stale()
+        self._postponed.add(self._take_stale())
         self.earlier()
 
     async def invalidate_postponed(self) -> None:
@@ -228,8 +226,11 @@ class KernelCache:
 
     async def invalidate_stale(self) -> None:
         """Return once the kernel uses nothing stale."""
-        stale, self._stale = self._stale, _Stale()
-        await self._invalidate(stale)
+        await self._invalidate(self._take_stale())
+
+    def _take_stale(self) -> _Stale:
+        stale, self._stale, self.is_stale = self._stale, _Stale(), False
+        return stale
 
     async def stop(self) -> None:
         """Make no more calls: the mount is about to end, and the kernel's caches end with it.
@@ -307,6 +308,7 @@ class KernelCache:
             return
         assert node.parent is not None, "listeners are notified before the removal"
         self._stale.names[number] = CachedName(node.parent, node.name)
+        self.is_stale = True
         if isinstance(node, BinaryFile):
             self._stale.pages[number] = None
         elif isinstance(node, Directory):
@@ -315,6 +317,7 @@ class KernelCache:
     def _attributes_changed(self, directory: Directory) -> None:
         if self._inodes.outdate(directory):
             self._stale.attributes[InodeT(directory.ino)] = None
+            self.is_stale = True
 
 
 def _make(call: Callable[..., None], calls: Iterable[ArgumentsT]) -> list[ArgumentsT]:

@@ -9,7 +9,7 @@ import itertools
 import logging
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 import pyfuse3
 from pyfuse3 import (
@@ -114,6 +114,8 @@ class Operations(pyfuse3.Operations):
         self.bugs: list[Exception] | None = [] if strict else None
         self._leaving = LeavingDisks(self.sessions)
         self.timekeeper = Timekeeper(clock or NoClock(), self.kernel_cache, self._leaving.request_begins, self._report)
+        #: Runs the work that is due on the machine's clock.
+        self.run_due = self.timekeeper.run_due
         self._started = started
         # Now, because a sandbox later mounts a /proc that does not show this process.
         self._xattrs = ExtendedAttributes(self.inodes, own_identity())
@@ -122,11 +124,8 @@ class Operations(pyfuse3.Operations):
         self._directories: dict[FileHandleT, OpenDirectory] = {}
         self._listings = Listings()
         self._pollers = Pollers()
+        self._caller = RequestCaller(0, 0, self._proc)
         tree.subscribe(self)
-
-    def run_due(self) -> None:
-        """Run the work that is due on the machine's clock."""
-        self.timekeeper.run_due()
 
     async def stop(self) -> None:
         """The mount is about to end: wait for nothing that others do."""
@@ -308,16 +307,21 @@ class Operations(pyfuse3.Operations):
 
     # Files
 
-    async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
+    def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> Coroutine[object, object, FileInfo]:
+        return self._open_late(inode, flags, ctx) if self._faults.delays else self._open(inode, flags, ctx)
+
+    async def _open_late(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         caller = RequestCaller(ctx.uid, ctx.pid, self._proc)
-        if self._faults.delays:
-            await self._waits.wait(open_delay(self.inodes.reached(inode).node, caller), ctx.pid)
-        return await self._open(inode, flags, ctx, caller)
+        await self._waits.wait(open_delay(self.inodes.reached(inode).node, caller), ctx.pid)
+        return await self._open(inode, flags, ctx)
 
     @fuse_handler
-    def _open(self, inode: InodeT, flags: FlagT, ctx: RequestContext, caller: RequestCaller) -> FileInfo:
+    def _open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         """O_TRUNC updates mtime, and truncates nothing."""
         target = self.inodes.reached(inode)
+        caller = self._caller
+        if caller.thread != ctx.pid or caller.uid != ctx.uid:  # mostly the same one calls again
+            caller = self._caller = RequestCaller(ctx.uid, ctx.pid, self._proc)
         try:
             if (tracer := self._tree.tracer) is None:
                 opened = open_node(target.node, flags, caller)
@@ -335,10 +339,12 @@ class Operations(pyfuse3.Operations):
         self._files[handle] = opened
         return FileInfo(fh=handle, direct_io=opened.direct, keep_cache=False)
 
-    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        if self._faults.delays:
-            opened = self._files[fh]
-            await self._waits.wait(read_delay(opened, off), opened.opener)
+    def read(self, fh: FileHandleT, off: int, size: int) -> Coroutine[object, object, bytes]:
+        return self._read_late(fh, off, size) if self._faults.delays else self._read(fh, off, size)
+
+    async def _read_late(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        opened = self._files[fh]
+        await self._waits.wait(read_delay(opened, off), opened.opener)
         return await self._read(fh, off, size)
 
     @fuse_handler
@@ -418,7 +424,7 @@ class Operations(pyfuse3.Operations):
         opened = self._files.pop(fh, None)
         if isinstance(opened, OpenChannel):
             self.sessions.closed(opened.session)
-        if isinstance(opened, OpenAttribute | OpenChannel):
+        if opened is not None and self._pollers.are_waiting:
             self._pollers.remove(InodeT(opened.node.ino), fh)
 
     @fuse_handler

@@ -16,6 +16,11 @@ class Pollers:
     def __init__(self) -> None:
         self._handles: dict[InodeT, dict[FileHandleT, PollHandle]] = {}
 
+    @property
+    def are_waiting(self) -> bool:
+        """Whether a process waits for any file."""
+        return bool(self._handles)
+
     def add(self, inode: InodeT, fh: FileHandleT, handle: PollHandle) -> None:
         """A process waits.  The handle replaces an earlier one of the same open file: the kernel has one wait queue."""
         self._handles.setdefault(inode, {})[fh] = handle

@@ -22,8 +22,9 @@ import os
 import select
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sized
 from types import ModuleType, TracebackType
+from typing import cast
 
 import pyfuse3
 import trio
@@ -74,6 +75,20 @@ class _Overlay:
         return getattr(self._module, name)
 
 
+class _Done:
+    """What is awaited for nothing.
+
+    pyfuse3 awaits three times before each request.  Awaiting this calls no function of Python: with it, a request of a
+    server whose handlers do nothing takes 4 % less processor time than with coroutines that only return.
+    """
+
+    __slots__ = ()
+    __await__ = staticmethod(().__iter__)
+
+
+_DONE = cast("Awaitable[None]", _Done())
+
+
 class RequestWait:
     """What pyfuse3's workers use of trio.
 
@@ -91,34 +106,46 @@ class RequestWait:
         self._has_failed = False
         self._pause = 0 if (os.cpu_count() or 1) > 1 else sys.maxsize
         self._next_pause = _FIRST_PAUSE
-        self._poll: select.poll | None = None
+        self._poll: Callable[[int], Sized] | None = None
         self._turn = trio.lowlevel.ParkingLot()
         self._is_locked = False
+        self._waiters = 0
 
     def lock(self) -> RequestWait:
         """The lock, of which there is one."""
         return self
 
-    async def __aenter__(self) -> None:
+    def __aenter__(self) -> Awaitable[None]:
         """Take the lock, at once if it is free.
 
         trio's own lock would be handed to another worker, by a turn of the scheduler.
         """
         self._readers += 1
-        while self._is_locked:
-            try:
+        if self._is_locked:
+            return self._take_turn()
+        self._is_locked = True
+        return _DONE
+
+    async def _take_turn(self) -> None:
+        self._waiters += 1
+        try:
+            while self._is_locked:
                 await self._turn.park()
-            except trio.Cancelled:
-                self._readers -= 1
-                raise
+        except trio.Cancelled:
+            self._readers -= 1
+            raise
+        finally:
+            self._waiters -= 1
         self._is_locked = True
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    ) -> Awaitable[None]:
         self._readers -= 1
         self._is_locked = False
-        self._turn.unpark()  # that worker runs when this one suspends
+        if self._waiters:
+            self._turn.unpark()  # that worker runs when this one suspends
+        return _DONE
 
     @contextlib.asynccontextmanager
     async def open_nursery(self) -> AsyncIterator[_WorkerNursery]:
@@ -140,31 +167,31 @@ class RequestWait:
         finally:
             self._workers -= 1
 
-    async def wait_readable(self, descriptor: int) -> None:
+    def wait_readable(self, descriptor: int) -> Awaitable[None]:
         """Wait until there is a request."""
         self._in_a_row += 1
         all_wait = self._workers == self._readers and not (self._is_busy() or self._has_failed)
-        if self._in_a_row < _IN_A_ROW and all_wait and self._comes_soon(descriptor):
-            return
+        if all_wait and self._in_a_row < _IN_A_ROW and self._comes_soon(descriptor):
+            return _DONE
         self._in_a_row = 0
-        await trio.lowlevel.wait_readable(descriptor)
+        return trio.lowlevel.wait_readable(descriptor)  # noqa: ASYNC105  # pyfuse3 awaits it
 
     def _comes_soon(self, descriptor: int) -> bool:
         """Wait without trio; whether there is a request."""
-        poll = self._poll
-        if poll is None:
-            poll = self._poll = select.poll()
-            poll.register(descriptor, select.POLLIN)
+        if (poll := self._poll) is None:
+            poller = select.poll()
+            poller.register(descriptor, select.POLLIN)
+            poll = self._poll = poller.poll
         if self._pause:
             self._pause -= 1
         elif self._spin(poll):
             return True
-        return bool(poll.poll(_POLL))
+        return bool(poll(_POLL))
 
-    def _spin(self, poll: select.poll) -> bool:
+    def _spin(self, poll: Callable[[int], Sized]) -> bool:
         """Ask again and again; whether there is a request."""
         end = time.perf_counter_ns() + _SPIN
-        while not poll.poll(0):
+        while not poll(0):
             if time.perf_counter_ns() > end:
                 self._pause, self._next_pause = self._next_pause, min(2 * self._next_pause, _LONGEST_PAUSE)
                 return False

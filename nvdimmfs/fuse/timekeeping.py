@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Protocol
 
 import trio
@@ -15,8 +15,12 @@ class Clock(Protocol):
     """The machine's clock.
 
     Attributes:
+        scheduled: the work that is due later.
         earlier: called when work is scheduled that is due before all other work.
     """
+
+    @property
+    def scheduled(self) -> Sized: ...
 
     earlier: Callable[[], None]
 
@@ -39,6 +43,7 @@ class NoClock:
 
     def __init__(self) -> None:
         self.earlier: Callable[[], None] = lambda: None
+        self.scheduled: tuple[()] = ()
 
     @property
     def host_seconds_left(self) -> float | None:
@@ -86,7 +91,9 @@ class Timekeeper:
         kernel_cache.earlier = self._wake
 
     def run_due(self) -> None:
-        """Run the work that is due."""
+        """Run the work that is due.  Called by every request; most find no work at all."""
+        if not self.clock.scheduled and not self._kernel_cache.is_stale:
+            return
         self._begins()
         try:
             self.clock.run_due()

@@ -27,6 +27,10 @@ _WRITABLE = select.POLLOUT | select.POLLWRNORM
 #: fs/kernfs/file.c).  POLLERR also wakes pollers that requested no event at all, such as ndctl.
 NOTIFIED = select.POLLERR | select.POLLPRI
 
+#: Flags of open(2), and the access modes that read and write: each name of `os` is looked up once.
+_O_ACCMODE, _O_DIRECT = os.O_ACCMODE, os.O_DIRECT
+_READS, _WRITES = (os.O_RDONLY, os.O_RDWR), (os.O_WRONLY, os.O_RDWR)
+
 #: The attribute was not read yet; differs from every count of notifications.
 _NEVER = -1
 
@@ -82,12 +86,12 @@ class OpenAttribute:
     def __init__(self, attribute: Attribute[object], flags: int) -> None:
         if attribute.parent is None:
             raise KernelError(errno.ENODEV, f"{attribute.name} was removed")
-        access = flags & os.O_ACCMODE
-        if access in (os.O_WRONLY, os.O_RDWR) and not attribute.mode & 0o222:
+        access = flags & _O_ACCMODE
+        if access in _WRITES and not attribute.mode & 0o222:
             raise KernelError(errno.EACCES, f"{attribute.path} is not writable")
-        if access in (os.O_RDONLY, os.O_RDWR) and not attribute.mode & 0o444:
+        if access in _READS and not attribute.mode & 0o444:
             raise KernelError(errno.EACCES, f"{attribute.path} is not readable")
-        if flags & os.O_DIRECT:
+        if flags & _O_DIRECT:
             raise KernelError(errno.EINVAL, "O_DIRECT is not supported for attributes")
         self.node = attribute
         self._faults = attribute.parent.tree.faults
@@ -103,7 +107,10 @@ class OpenAttribute:
             self._show(offset)
         elif not self._rest and self.node.parent is None:
             raise KernelError(errno.ENODEV, f"{self.node.name} was removed")
-        piece, self._rest = self._rest[:size], self._rest[size:]
+        piece = self._rest
+        self._rest = b"" if len(piece) <= size else piece[size:]
+        if self._rest:
+            piece = piece[:size]
         self._position = offset + len(piece)
         return piece if garbage is None else garbage(len(piece))
 
@@ -128,10 +135,12 @@ class OpenAttribute:
         return ALWAYS_READY | NOTIFIED if self.is_notified else ALWAYS_READY
 
     def _show(self, offset: int) -> None:
+        node = self.node
         self._position, self._rest = 0, b""
-        if self.node.parent is not None:
-            self._events_seen = self.node.events
-        self._rest = bytes(self.node.show())[offset:]
+        if node.parent is not None:
+            self._events_seen = node.events
+        text = node.show()
+        self._rest = text[offset:] if offset else text
 
 
 class OpenBinaryFile:
