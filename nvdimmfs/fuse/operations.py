@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 import logging
 import os
@@ -363,13 +364,12 @@ class Operations(pyfuse3.Operations):
         if self._faults.delays:
             opened = self._files[fh]
             await self._waits.wait(write_delay(opened), opened.opener)
+        write = functools.partial(self._write, fh, off, buf)
         if isinstance(self._files[fh], OpenBinaryFile):
-            return await self._write(fh, off, buf)
+            return await write()
         if isinstance(self._files[fh], OpenChannel):
-            with self._leaving.request():
-                return await self._write(fh, off, buf)
-        async with self._leaving.one_store():
-            return await self._write(fh, off, buf)
+            return await self._leaving.during(write)
+        return await self._leaving.one_store(write)
 
     @fuse_handler
     def _write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
