@@ -44,25 +44,15 @@ PLACEMENTS: dict[str, tuple[int, int] | None] = {
 #: The rate of open, read and close, as a multiple of the floor's.
 OF_THE_FLOOR = {"placed by the scheduler": 0.25, "on one processor": 0.25, "a processor each": 1.0}
 
-#: The priority (nice(1)) of client and servers with --urgent: hardly anything else of the host runs then.
-URGENT = -20
 
-
-def mount_rows(seconds: float, *, urgent: bool) -> list[Row]:
-    """Requests of a mount.
-
-    Args:
-        seconds: for each figure.
-        urgent: have client and servers run before others.
-    """
+def mount_rows(seconds: float) -> list[Row]:
+    """Requests of a mount."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="nvdimmfs-bench-"))
         machine = write_machine(Path(folder, "machine.toml"), NAMESPACES)
         sysfs = stack.enter_context(mounted("--machine", machine))
         floor, server = stack.enter_context(mounted_floor())
         servers = [int(daemon_of(sysfs).name), *([server] if server else [])]
-        if urgent:
-            stack.enter_context(priority(URGENT, servers))
         return [*floor_rows(sysfs, floor, servers, seconds), *sysfs_rows(sysfs, seconds)]
 
 
@@ -162,18 +152,6 @@ def place(client: set[int], server: set[int], servers: Sequence[int]) -> None:
     os.sched_setaffinity(0, client)
     for thread in threads_of(servers):
         os.sched_setaffinity(thread, server)
-
-
-@contextlib.contextmanager
-def priority(nice: int, servers: Sequence[int]) -> Iterator[None]:
-    """Have this process and the servers run with that priority."""
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    for thread in (os.getpid(), *threads_of(servers)):
-        os.setpriority(os.PRIO_PROCESS, thread, nice)
-    try:
-        yield
-    finally:
-        os.setpriority(os.PRIO_PROCESS, 0, before)
 
 
 def threads_of(processes: Sequence[int]) -> list[int]:
