@@ -199,7 +199,7 @@ class KernelCache:
         self.earlier()
 
     async def invalidate_postponed(self) -> None:
-        """Invalidate the postponed entries, and drop names that were left; must not be called by a request."""
+        """Invalidate the postponed entries, and drop names that were left; a request must not wait (`catch_up`)."""
         stale, self._postponed = self._postponed, _Stale()
         stale.names |= self._inodes.stale_names
         await self._invalidate(stale)
@@ -212,6 +212,18 @@ class KernelCache:
         if self._awaited:
             return _RETRY_INTERVAL
         return max(0.0, self._dropped[0][0] - trio.current_time()) if self._dropped else math.inf
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the kernel may use something that an earlier request, or time, has made stale."""
+        return self._lock.locked() or bool(self._postponed)
+
+    async def catch_up(self) -> None:
+        """Return once it uses nothing of that.
+
+        Only a request that holds no lock which an invalidation needs may wait for this: one that reads a channel.
+        """
+        await self.invalidate_postponed()
 
     async def revisit(self) -> None:
         """Drop the attributes that the kernel did not have yet, and let nodes be reached again.

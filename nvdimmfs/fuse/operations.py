@@ -341,10 +341,17 @@ class Operations(pyfuse3.Operations):
         return FileInfo(fh=handle, direct_io=opened.direct, keep_cache=False)
 
     def read(self, fh: FileHandleT, off: int, size: int) -> Coroutine[object, object, bytes]:
-        return self._read_late(fh, off, size) if self._faults.delays else self._read(fh, off, size)
+        is_late = self._faults.delays or self.kernel_cache.is_behind
+        return self._read_late(fh, off, size) if is_late else self._read(fh, off, size)
 
     async def _read_late(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        """A channel tells nothing of a change before the kernel has dropped what the change made stale.
+
+        Otherwise a sandbox that learns of a new disk could reach, by its name, the one that a reset has removed.
+        """
         opened = self._files[fh]
+        if isinstance(opened, OpenChannel):
+            await self.kernel_cache.catch_up()
         await self._waits.wait(read_delay(opened, off), opened.opener)
         return await self._read(fh, off, size)
 

@@ -15,7 +15,7 @@ import trio.testing
 from asking import CONTEXT, ROOT, Asker, RecordingInvalidator, attributes, fields, set_attributes
 from watchdog import WATCHDOG
 
-from nvdimmfs.kernfs import Attribute, Directory, Tree, TreeCheckpoint
+from nvdimmfs.kernfs import Attribute, Channel, Directory, Tree, TreeCheckpoint
 from nvdimmfs.snapshot import Snapshot
 
 # Invalidation
@@ -111,19 +111,21 @@ def test_a_failed_invalidation_is_logged_and_the_write_succeeds(log_watch):
     assert ask.write("sys/hotplug", b"remove zero") == 11
 
 
+class Locked(RecordingInvalidator):
+    """Drops a name only when the lock of its directory is free."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.unlocked = threading.Event(), threading.Event()
+
+    def invalidate_name(self, directory, name):
+        self.asked.set()
+        assert self.unlocked.wait(WATCHDOG), "nothing has unlocked it"
+        super().invalidate_name(directory, name)
+
+
 def test_requests_are_answered_during_an_invalidation():
     """The kernel may hold a directory's lock for a lookup, and need its reply before it invalidates a name there."""
-
-    class Locked(RecordingInvalidator):
-        def __init__(self):
-            super().__init__()
-            self.asked, self.unlocked = threading.Event(), threading.Event()
-
-        def invalidate_name(self, directory, name):
-            self.asked.set()
-            assert self.unlocked.wait(WATCHDOG), "the lookup was not answered"
-            super().invalidate_name(directory, name)
-
     invalidator = Locked()
     ask = Asker(invalidator=invalidator)
     device = ask.inode("sys/devices/zero")
@@ -143,6 +145,56 @@ def test_requests_are_answered_during_an_invalidation():
 
     trio.run(both)
     assert ("attributes", device) in invalidator.calls
+
+
+class Listener:
+    """A session that has a message."""
+
+    has_unacknowledged = False
+    has_message = True
+
+    def read(self):
+        return b"a change"
+
+
+@pytest.mark.parametrize("cause", ["store", "time"])
+def test_a_channel_tells_of_no_change_before_names_are_dropped(cause):
+    """A sandbox that learns of a new disk would reach, by its name, the one before."""
+    invalidator = Locked()
+    ask = Asker(invalidator=invalidator)
+    ask.inode("sys/devices/zero")
+    ask.tree.root.add(Channel("channel", 0o600, lambda _: Listener()))
+    hotplug, channel = ask.open("sys/hotplug", os.O_WRONLY), ask.open("channel", os.O_RDWR)
+    cache = ask.operations.kernel_cache
+    ends = []
+
+    async def change():
+        if cause == "store":
+            await ask.operations.write(hotplug, 0, b"remove zero")
+        else:
+            ask.tree.root.find("sys/devices").remove("zero")
+            cache.postpone()
+            await cache.invalidate_postponed()
+        ends.append("change")
+
+    async def read():
+        assert await ask.operations.read(channel, 0, 100) == b"a change"
+        assert invalidator.calls, "the channel was read before the name was dropped"
+        ends.append("read")
+
+    async def both():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(change)
+            await trio.to_thread.run_sync(invalidator.asked.wait)
+            nursery.start_soon(read)
+            try:
+                await trio.testing.wait_all_tasks_blocked()
+                assert not ends
+            finally:
+                invalidator.unlocked.set()
+
+    trio.run(both)
+    assert sorted(ends) == ["change", "read"]
 
 
 def test_a_name_is_left_while_a_directory_is_open_and_leads_nowhere(ask):
@@ -286,17 +338,7 @@ def test_a_node_that_a_reset_put_back_is_reached_although_its_removal_was_postpo
 
 
 def test_a_directory_opens_only_after_names_were_dropped():
-    class Slow(RecordingInvalidator):
-        def __init__(self):
-            super().__init__()
-            self.asked, self.go_on = threading.Event(), threading.Event()
-
-        def invalidate_name(self, directory, name):
-            self.asked.set()
-            assert self.go_on.wait(WATCHDOG)
-            super().invalidate_name(directory, name)
-
-    invalidator = Slow()
+    invalidator = Locked()
     ask = Asker(invalidator=invalidator)
     dev = ask.inode("dev")
     ask.inode("dev/zero")
@@ -312,7 +354,7 @@ def test_a_directory_opens_only_after_names_were_dropped():
             await trio.to_thread.run_sync(invalidator.asked.wait)
             nursery.start_soon(open_directory)
             await trio.testing.wait_all_tasks_blocked()
-            invalidator.go_on.set()
+            invalidator.unlocked.set()
 
     trio.run(both)
 
