@@ -17,7 +17,7 @@ import attrs
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE, NULL_UUID, checksum_ok, require_block, seal
-from nvdimmfs.units import align_up
+from nvdimmfs.units import U32_MASK, align_up
 
 #: Signature of the info block, 16 bytes (BTT_SIG).
 BTT_SIGNATURE = b"BTT_ARENA_INFO\0\0"
@@ -407,7 +407,7 @@ def newer_entry(first: int, second: int) -> int:
     """
     if first == 0:
         return 1
-    if first == second or first + second > 5:
+    if first == second or first + second & U32_MASK > 5:  # the kernel adds in 32 bits
         raise KernelError(errno.EIO, f"log corruption: sequence numbers {first} and {second}")
     if abs(first - second) == 1:
         return int(second > first)

@@ -190,7 +190,33 @@ class TestSequence:
     def test_an_unused_first_entry_is_older_whatever_the_second(self, second: int) -> None:
         assert newer_entry(0, second) == 1
 
-    @pytest.mark.parametrize(("first", "second"), [(1, 1), (3, 3), (3, 4), (2**32 - 1, 1)])
+    @pytest.mark.parametrize(
+        ("first", "second", "newer"),
+        [
+            (0xFFFFFFFF, 1, 1),
+            (1, 0xFFFFFFFF, 0),
+            (0xFFFFFFFF, 2, 1),
+            (0xFFFFFFFF, 6, 1),
+            (6, 0xFFFFFFFF, 0),
+            (0xFFFFFFFE, 3, 1),
+            (0x80000000, 0x80000001, 1),
+            (0x80000001, 0x80000000, 0),
+            (0x80000000, 0x80000005, 0),
+            (0, 6, 1),
+            (0, 0xFFFFFFFF, 1),
+            (4, 1, 1),
+            (1, 4, 0),
+            (5, 0, 1),
+        ],
+    )
+    def test_numbers_that_no_kernel_writes(self, first: int, second: int, newer: int) -> None:
+        """Which slot a 6.1 kernel took for the newer one; it adds the numbers in 32 bits."""
+        assert newer_entry(first, second) == newer
+
+    @pytest.mark.parametrize(
+        ("first", "second"),
+        [(1, 1), (3, 3), (3, 4), (5, 1), (0xFFFFFFFF, 7), (0xFFFFFFFF, 0), (0x80000000, 0x80000006)],
+    )
     def test_other_numbers_are_corruption(self, first: int, second: int) -> None:
         with pytest.raises(KernelError) as caught:
             newer_entry(first, second)
