@@ -26,7 +26,7 @@ from nvdimmfs.formats.btt import (
 from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE, NULL_UUID
 from nvdimmfs.media.base import Media
 from nvdimmfs.nd.namespace_io import BadRanges, NamespaceIO
-from nvdimmfs.units import div_round_up
+from nvdimmfs.units import PAGE_SIZE, div_round_up
 
 
 @attrs.frozen(kw_only=True)
@@ -119,9 +119,13 @@ class Btt:
         return [arena.layout for arena in self.arenas]
 
     def read_sectors(self, lba: int, count: int) -> bytes:
-        """The contents of `count` sectors."""
+        """The contents of `count` sectors, of which each page is one segment of a request.
+
+        The kernel leaves a segment at the first sector whose map entry has the zero flag, and reads no more of it
+        (btt_read_pg): what follows in the page is what the page had before, which is zeros.
+        """
         try:
-            return b"".join(arena.read(premap, part) for arena, premap, part in self._parts(lba, count))
+            return b"".join(self._segments(lba, count))
         except KernelError as error:
             raise KernelError(errno.EIO, f"reading {count} sectors at {lba}: {error}") from error
 
@@ -181,6 +185,20 @@ class Btt:
             yield arena, premap, part
             lba += part
             count -= part
+
+    def _segments(self, lba: int, count: int) -> Iterator[bytes]:
+        """The contents of sectors, in pieces."""
+        first, end = lba, lba + count
+        while lba < end:
+            for arena, premap, part in self._parts(lba, end - lba):
+                data, is_cut = arena.read(premap, part)
+                yield data
+                lba += len(data) // self.sector_size
+                if is_cut:
+                    break
+            left_of_page = min(-(lba - first) % (PAGE_SIZE // self.sector_size), end - lba)
+            yield bytes(left_of_page * self.sector_size)
+            lba += left_of_page
 
     def _sectors(self, length: int) -> int:
         """The number of sectors that `length` bytes from the start of a sector touch."""

@@ -108,17 +108,20 @@ class Arena:
         """The host refused a write: only the log and the map show which block is free."""
         self._free = None
 
-    def read(self, premap: int, count: int) -> bytes:
-        """The contents of `count` sectors from `premap` on, both counted within the arena (btt_read_pg)."""
+    def read(self, premap: int, count: int) -> tuple[bytes, bool]:
+        """The contents of `count` sectors from `premap` on, both counted within the arena (btt_read_pg).
+
+        A sector with the zero flag is the last that is read; the second value is whether there was one.
+        """
         pieces: list[bytes] = []
         for first, entry, length in _runs(self._read_map(premap, count), premap):
             if entry.error:
                 raise KernelError(errno.EIO, f"sector {first} of the arena is marked as unreadable")
             if entry.zero:
-                pieces.append(bytes(length * self._sector_size))
-            else:
-                pieces.append(self._read_blocks(first, entry.postmap, length))
-        return b"".join(pieces)
+                pieces.append(bytes(self._sector_size))
+                return b"".join(pieces), True
+            pieces.append(self._read_blocks(first, entry.postmap, length))
+        return b"".join(pieces), False
 
     def write(self, premap: int, data: memoryview) -> None:
         """Replace whole sectors from `premap` on, one after the other (btt_write_pg)."""

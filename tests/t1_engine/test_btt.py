@@ -422,9 +422,31 @@ class TestMapStates:
         media, btt, layout = new_btt()
         media.write(data_at(layout, 50), filled(512, 1) * 3)
         put_words(media, map_at(layout, 51), MAP_ZERO | 51)
-        assert btt.read_sectors(50, 3) == filled(512, 1) + bytes(512) + filled(512, 1)
+        assert btt.read_sectors(50, 2) == filled(512, 1) + bytes(512)
         btt.write_sectors(51, filled(512, 2))
         assert btt.read_sectors(51, 1) == filled(512, 2)
+
+    def test_a_zeroed_sector_ends_the_read_of_its_page(self) -> None:
+        """What a 6.1 kernel read (the recording e820/blocks/btt-zero-flag), and the same from a later sector on."""
+        media, btt, layout = new_btt()
+        one = filled(512, 1)
+        media.write(data_at(layout, 8), one * 24)
+        put_words(media, map_at(layout, 8), MAP_ZERO)
+        put_words(media, map_at(layout, 19), MAP_ZERO)
+        put_words(media, map_at(layout, 21), MAP_ERROR | 21)  # never read, so no error
+        assert btt.read_sectors(8, 24) == bytes(8 * 512) + one * 3 + bytes(5 * 512) + one * 8
+        assert btt.read_sectors(9, 16) == one * 8 + one * 2 + bytes(6 * 512)
+        assert errno_of(lambda: btt.read_sectors(20, 8)) == errno.EIO
+
+    def test_the_page_that_a_zeroed_sector_ends_can_lie_in_two_arenas(self) -> None:
+        media = MemoryMedia(THREE_ARENAS)
+        btt = Btt.open(media, config(**SMALL_ARENAS))
+        first = btt.layouts[0]
+        last = first.external_nlba - 1
+        btt.write_sectors(last, filled(512, 1) * 2)
+        put_words(media, map_at(first, last), MAP_ZERO)
+        assert btt.read_sectors(last, 9) == bytes(9 * 512)
+        assert btt.read_sectors(last + 1, 1) == filled(512, 1)
 
     def test_a_sector_in_error_gives_eio_until_written(self) -> None:
         media, btt, layout = new_btt()
