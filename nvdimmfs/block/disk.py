@@ -113,6 +113,7 @@ class Disk(WholeDisk):
 
     Attributes:
         data: its bytes, as the driver reads and writes them.
+        direct_bytes: its bytes as requests past the page cache (O_DIRECT) read and write them.
         bytes: its bytes as user space reads and writes them through the node in dev/.
         limits: the queue limits that its driver declared.
         badblocks: its bad sectors; None when the driver keeps no list.
@@ -143,6 +144,7 @@ class Disk(WholeDisk):
         layer.disk_sequence += 1
         self.sequence = layer.disk_sequence
         self.data = data
+        self.direct_bytes = DirectBytes(self)
         self.bytes = DiskBytes(self)
         self.limits = limits
         self.badblocks = badblocks
@@ -168,7 +170,8 @@ class Disk(WholeDisk):
         super().add()
         self.directory.link("bdi", self.bdi.directory)
         self.layer.directory.link(self.name, self.directory)
-        self.system.dev.add(BinaryFile(self.name, 0o600, self.bytes, self.limits.logical_block_size))
+        block_size = self.limits.logical_block_size
+        self.system.dev.add(BinaryFile(self.name, 0o600, self.bytes, block_size, self.direct_bytes))
         self.layer.disks[self.name] = self
         self._add_partitions(self._table())
 
@@ -241,7 +244,7 @@ class Disk(WholeDisk):
     def _add_partitions(self, entries: Iterable[PartitionEntry]) -> None:
         for entry in entries:
             number = DeviceNumber("block", BLOCK_EXT_MAJOR, self.layer.minors.allocate())
-            partition = Partition(self, self.bytes, entry, number)
+            partition = Partition(self, self.bytes, self.direct_bytes, entry, number)
             self._partitions[entry.number] = partition
             partition.add()
 
@@ -291,8 +294,8 @@ class Disk(WholeDisk):
         self.layer.minors.free(self._minor)
 
 
-class DiskBytes:
-    """The bytes of a disk as user space reads and writes them through /dev/<name>."""
+class DirectBytes:
+    """The bytes of a disk as requests that bypass the page cache read and write them: whole sectors."""
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
@@ -308,33 +311,12 @@ class DiskBytes:
         return self._disk.data.read(offset, length)
 
     def write(self, offset: int, data: bytes) -> None:
-        """Write through the page cache; a write clears bad sectors.  EPERM when the disk is read-only.
-
-        The page cache writes whole blocks.  It first reads a block that is written only in part: EIO when that block
-        has bad sectors.
-        """
-        if not self._disk.loop_backed:
-            offset, data = self._through_page_cache(offset, data)
-        self.write_sectors(offset, data)
-
-    def write_sectors(self, offset: int, data: bytes) -> None:
-        """Write whole sectors, without the page cache; the caller has aligned the range."""
+        """A write clears bad sectors.  EPERM when the disk is read-only."""
+        if self._disk.read_only and not self._disk.loop_backed:
+            raise KernelError(errno.EPERM, f"{self._disk.name} is read-only")
         if self._bad(offset, len(data)):
             self._disk.clear_badblocks(offset // SECTOR_SIZE, len(data) // SECTOR_SIZE)
         self._disk.data.write(offset, data)
-
-    def _through_page_cache(self, offset: int, data: bytes) -> tuple[int, bytes]:
-        """Return offset and bytes of the whole blocks that a write of `data` at `offset` writes.  EPERM, EIO."""
-        if self._disk.read_only:
-            raise KernelError(errno.EPERM, f"{self._disk.name} is read-only")
-        end, block_size = offset + len(data), self._disk.block_size
-        first_block, end_of_blocks = align_down(offset, block_size), align_up(end, block_size)
-        before, after = offset - first_block, end_of_blocks - end
-        if not before and not after:
-            return offset, data
-        whole = bytearray(self.read(first_block, end_of_blocks - first_block))
-        whole[before : before + len(data)] = data
-        return first_block, bytes(whole)
 
     def flush(self) -> None:
         self._disk.data.flush()
@@ -345,6 +327,55 @@ class DiskBytes:
             return False
         first = offset // SECTOR_SIZE
         return bad.overlaps(first, div_round_up(offset + length, SECTOR_SIZE) - first)
+
+
+class DiskBytes:
+    """The bytes of a disk as user space reads and writes them through /dev/<name>, and so through the page cache.
+
+    A disk behind a loop device of the host has that one's page cache, and gets its requests.
+    """
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    @property
+    def size(self) -> int:
+        return self._disk.data.size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """EIO when a page of the range includes a bad sector: the page cache reads whole pages."""
+        if self._disk.loop_backed:
+            return self._disk.direct_bytes.read(offset, length)
+        end = offset + length
+        start, stop = align_down(offset, PAGE_SIZE), min(align_up(end, PAGE_SIZE), max(end, self.size))
+        data = self._disk.direct_bytes.read(start, stop - start)
+        return data if stop - start == length else data[offset - start : end - start]
+
+    def write(self, offset: int, data: bytes) -> None:
+        """A write clears bad sectors.  EPERM when the disk is read-only.
+
+        The page cache writes whole blocks.  It first reads a block that is written only in part: EIO when that block
+        has bad sectors.
+        """
+        if not self._disk.loop_backed:
+            offset, data = self._through_page_cache(offset, data)
+        self._disk.direct_bytes.write(offset, data)
+
+    def _through_page_cache(self, offset: int, data: bytes) -> tuple[int, bytes]:
+        """Return offset and bytes of the whole blocks that a write of `data` at `offset` writes.  EPERM, EIO."""
+        if self._disk.read_only:
+            raise KernelError(errno.EPERM, f"{self._disk.name} is read-only")
+        end, block_size = offset + len(data), self._disk.block_size
+        first_block, end_of_blocks = align_down(offset, block_size), align_up(end, block_size)
+        before, after = offset - first_block, end_of_blocks - end
+        if not before and not after:
+            return offset, data
+        whole = bytearray(self._disk.direct_bytes.read(first_block, end_of_blocks - first_block))
+        whole[before : before + len(data)] = data
+        return first_block, bytes(whole)
+
+    def flush(self) -> None:
+        self._disk.data.flush()
 
 
 @attribute("size")

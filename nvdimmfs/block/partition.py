@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import Protocol, Self
+from typing import Self
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.block.queue import QueueLimits
@@ -15,13 +15,6 @@ from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.partition_table import PartitionEntry
 from nvdimmfs.kernfs import BinaryFile, Bytes
-
-
-class WholeDiskBytes(Bytes, Protocol):
-    """The bytes of a disk with partitions."""
-
-    def write_sectors(self, offset: int, data: bytes) -> None:
-        """Write whole sectors, without the page cache."""
 
 
 class WholeDisk(Device):
@@ -49,6 +42,7 @@ class Partition(Device):
         parent: the disk.
         entry: its number, start and length.
         data: its bytes.
+        direct_data: its bytes as requests past the page cache read and write them.
         read_only: whether writes are refused, in addition to the disk's own flag.
         trace: the settings of its running trace; None when its requests are not traced.
         loop_backed: see `Disk`.
@@ -58,12 +52,16 @@ class Partition(Device):
     has_device_link = False
     parent: WholeDisk
 
-    def __init__(self, disk: WholeDisk, whole: WholeDiskBytes, entry: PartitionEntry, number: DeviceNumber) -> None:
+    def __init__(
+        self, disk: WholeDisk, whole: Bytes, direct: Bytes, entry: PartitionEntry, number: DeviceNumber
+    ) -> None:
+        """`whole` and `direct`: the bytes of the disk, through the page cache and past it."""
         super().__init__(disk.system, f"{disk.name}{'p' if disk.name[-1].isdigit() else ''}{entry.number}", disk)
         self.device_class = disk.device_class
         self.number = number
         self.entry = entry
-        self.data = PartitionBytes(self, whole)
+        self.data = PartitionBytes(self, whole, direct)
+        self.direct_data = PartitionBytes(self, direct, direct)
         self.read_only = False
         self.trace: Trace | None = None
         self.loop_backed = False
@@ -84,7 +82,8 @@ class Partition(Device):
     def add(self) -> None:
         super().add()
         create_files(self.directory, self, HOLDERS)
-        self.system.dev.add(BinaryFile(self.name, 0o600, self.data, self.parent.limits.logical_block_size))
+        block_size = self.parent.limits.logical_block_size
+        self.system.dev.add(BinaryFile(self.name, 0o600, self.data, block_size, self.direct_data))
 
     def unregister(self) -> None:
         self.system.dev.remove(self.name)
@@ -102,9 +101,11 @@ class Partition(Device):
 class PartitionBytes:
     """The bytes of a partition: a part of the bytes of its disk."""
 
-    def __init__(self, partition: Partition, whole: WholeDiskBytes) -> None:
+    def __init__(self, partition: Partition, whole: Bytes, direct: Bytes) -> None:
+        """`direct`: the bytes of the disk past the page cache, for a partition behind a loop device."""
         self._partition = partition
         self._whole = whole
+        self._direct = direct
         self._start = partition.entry.start * SECTOR_SIZE
 
     @property
@@ -123,8 +124,8 @@ class PartitionBytes:
         if self._partition.read_only and not self._partition.loop_backed:
             raise KernelError(errno.EPERM, f"{self._partition.name} is read-only")
         self._require_on_disk(offset, len(data))
-        write = self._whole.write_sectors if self._partition.loop_backed else self._whole.write
-        write(self._start + offset, data)
+        whole = self._direct if self._partition.loop_backed else self._whole
+        whole.write(self._start + offset, data)
 
     def flush(self) -> None:
         self._whole.flush()

@@ -333,14 +333,18 @@ class BinaryFile(Node):
     Attributes:
         data: the bytes.
         block_size: required alignment, in bytes, of offset and length of a request that bypasses the page cache.
+        direct_data: the bytes as such a request (O_DIRECT) reads and writes them.
     """
 
-    __slots__ = ("block_size", "data")
+    __slots__ = ("block_size", "data", "direct_data")
 
-    def __init__(self, name: str, permissions: int, data: Bytes, block_size: int = 1) -> None:
+    def __init__(
+        self, name: str, permissions: int, data: Bytes, block_size: int = 1, direct_data: Bytes | None = None
+    ) -> None:
         super().__init__(name, stat.S_IFREG | permissions)
         self.data = data
         self.block_size = block_size
+        self.direct_data = data if direct_data is None else direct_data
 
     @property
     def size(self) -> int:

@@ -164,6 +164,7 @@ class OpenBinaryFile:
         self.node = node
         self._faults = node.parent.tree.faults
         self._unit = node.block_size if flags & os.O_DIRECT else 1
+        self._data = node.direct_data if flags & os.O_DIRECT else node.data
 
     def read(self, offset: int, size: int) -> bytes:
         garbage: Replacement | None = None
@@ -174,7 +175,7 @@ class OpenBinaryFile:
             return b""
         self._check_alignment(offset, length)
         try:
-            data = self.node.data.read(offset, length)
+            data = self._data.read(offset, length)
         except OSError as failure:
             raise refused_by_host(failure) from failure
         return data if garbage is None else garbage(length)
@@ -195,11 +196,11 @@ class OpenBinaryFile:
         try:
             if not piece or self._is_unaligned(offset, len(piece)):
                 # A read-only device refuses the write before its size and alignment are checked.
-                self.node.data.write(self.node.size, b"")
+                self._data.write(self.node.size, b"")
             if not piece:
                 raise KernelError(errno.ENOSPC, f"{self.node.name} ends at {size}")
             self._check_alignment(offset, len(piece))
-            self.node.data.write(offset, piece)
+            self._data.write(offset, piece)
         except OSError as failure:
             raise refused_by_host(failure) from failure
         return len(piece)
@@ -212,7 +213,7 @@ class OpenBinaryFile:
     def sync_late(self) -> None:
         """As `sync`, but for a device that is being removed."""
         try:
-            self.node.data.flush()
+            self._data.flush()
         except OSError as failure:
             raise refused_by_host(failure) from failure
 
