@@ -91,9 +91,15 @@ class WriteMemory(Message):
 
 @attrs.frozen
 class Copied(Message):
-    """The access is done; `data` holds the bytes that were read."""
+    """The access is done.
+
+    Attributes:
+        data: the bytes that were read.
+        ahead: bytes that follow them on the same page; the machine reads those next, as a rule.
+    """
 
     data: bytes
+    ahead: bytes = b""
 
 
 @attrs.frozen
@@ -238,19 +244,25 @@ class Done(Message):
     sequence: int
 
 
+#: Each of json's functions would make one of these for each message, or look for the encoding of the bytes.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False)
+_DECODER = json.JSONDecoder()
+
+
 def encode(message: Message) -> bytes:
     """The message's bytes."""
-    fields = attrs.asdict(message, recurse=False)  # type: ignore[arg-type]  # every kind is an attrs class
+    kind = type(message).__name__
+    fields = {name: getattr(message, name) for name in _field_types(kind)}
     for name, value in fields.items():
         if isinstance(value, bytes):
             fields[name] = base64.b64encode(value).decode("ascii")
-    return json.dumps({type(message).__name__: fields}, separators=(",", ":")).encode("ascii")
+    return _ENCODER.encode({kind: fields}).encode("ascii")
 
 
 def decode(data: bytes) -> Message:
     """The message of these bytes; `ControlError` for anything else."""
     try:
-        ((kind, fields),) = json.loads(data).items()
+        ((kind, fields),) = _DECODER.decode(data.decode()).items()
         made, types = Message.kinds[kind], _field_types(kind)
         if fields.keys() != types.keys():
             raise ControlError(f"{kind} has the fields {', '.join(types)}, not {', '.join(fields)}")
@@ -271,6 +283,8 @@ def _field_types(kind: str) -> dict[str, Any]:
 
 def _field(wanted: Any, value: Any) -> Any:  # noqa: ANN401  # JSON comes in, a field's value goes out
     """Convert a value to the type of its field.  TypeError or ValueError when it has another."""
+    if type(value) is wanted:
+        return value
     if wanted is bytes:
         return base64.b64decode(value, validate=True)
     if wanted == tuple[str, ...]:
@@ -278,6 +292,4 @@ def _field(wanted: Any, value: Any) -> Any:  # noqa: ANN401  # JSON comes in, a 
     if wanted == tuple[tuple[str, str], ...]:
         pairs = (_field(list, pair) for pair in _field(list, value))
         return tuple((_field(str, key), _field(str, text)) for key, text in pairs)
-    if type(value) is not wanted:
-        raise TypeError(f"{value!r} is not a {wanted}")
-    return value
+    raise TypeError(f"{value!r} is not a {wanted}")

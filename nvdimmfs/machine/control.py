@@ -109,8 +109,8 @@ class ControlSession:
                 return self._start(call)
             case control.Find(name):
                 return _found(device_named(self._system, name))
-            case control.Copied(data) if self._ioctl:
-                return self._ioctl.copied(data)
+            case control.Copied(data, ahead) if self._ioctl:
+                return self._ioctl.copied(data, ahead)
             case control.Fault() if self._ioctl:
                 return self._ioctl.fault()
             case control.Load(name, thread):
@@ -292,20 +292,29 @@ def device_ioctl(device: Numbered, request: int, argument: int, *, writable: boo
 
 
 class IoctlCall:
-    """A running ioctl.  Each access to the caller's memory is split into pieces that fit into a message."""
+    """A running ioctl.  Each access to the caller's memory is split into pieces that fit into a message.
+
+    The kernel reads the same few bytes several times.  Those that the caller has sent already are not asked for again.
+    """
 
     def __init__(self, conversation: IoctlSteps) -> None:
         self._conversation = conversation
         self._copy: CopyIn | CopyOut | None = None
         self._copied = bytearray()
         self._sent = 0
+        self._seen_at, self._seen = 0, b""
 
     def start(self) -> Message:
         """Return the first access to the caller's memory, or the result."""
         return self._next(lambda: next(self._conversation))
 
-    def copied(self, data: bytes) -> Message:
-        """Continue after the last access succeeded.  EINVAL for more bytes than requested, or none."""
+    def copied(self, data: bytes, ahead: bytes) -> Message:
+        """Continue after the last access succeeded.  EINVAL for more bytes than requested, or none.
+
+        Args:
+            data: the bytes that were read.
+            ahead: those that follow.  The caller had them at the same time, so they may be read at once.
+        """
         copy = self._copy
         if isinstance(copy, CopyIn):
             if not data or len(self._copied) + len(data) > copy.length:
@@ -316,6 +325,10 @@ class IoctlCall:
         elif isinstance(copy, CopyOut) and self._sent < len(copy.data):
             return self._piece(copy)
         received, self._copied = bytes(self._copied), bytearray()
+        if isinstance(copy, CopyIn):
+            self._seen_at, self._seen = copy.offset, received + ahead
+        else:
+            self._seen = b""
         return self._next(lambda: self._conversation.send(received))
 
     def fault(self) -> Message:
@@ -325,14 +338,23 @@ class IoctlCall:
     def _next(self, resume: Callable[[], CopyIn | CopyOut]) -> Message:
         try:
             copy = resume()
-            while not _length(copy):
-                copy = self._conversation.send(b"")
+            while (known := self._known(copy)) is not None:
+                copy = self._conversation.send(known)
         except StopIteration as end:
             return control.Result(end.value)
         self._copy = copy
         self._copied.clear()
         self._sent = 0
         return self._piece(copy)
+
+    def _known(self, copy: CopyIn | CopyOut) -> bytes | None:
+        """What an access returns for which the caller need not be asked; None for others."""
+        if not _length(copy):
+            return b""
+        first = copy.offset - self._seen_at
+        if isinstance(copy, CopyIn) and first >= 0 and first + copy.length <= len(self._seen):
+            return self._seen[first : first + copy.length]
+        return None
 
     def _piece(self, copy: CopyIn | CopyOut) -> Message:
         if isinstance(copy, CopyIn):

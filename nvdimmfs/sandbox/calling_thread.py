@@ -21,6 +21,10 @@ from nvdimmfs.sandbox.errors import os_error
 
 _PAGE = 4096
 
+#: How many bytes to read ahead: the kernel looks for sizes in the first 256 bytes of the inputs, then of the outputs
+#: (ND_CMD_MAX_ENVELOPE, drivers/nvdimm/bus.c, Linux 6.1).
+_AHEAD = 512
+
 #: How often to look again when another thread has replaced a descriptor in the middle of a look.
 _LOOKS = 16
 
@@ -267,8 +271,11 @@ class ThreadMemory:
     caller: CallingThread
     address: int
 
-    def read(self, offset: int, length: int) -> bytes:
-        return self.caller.read(self.address + offset, length)
+    def read(self, offset: int, length: int) -> tuple[bytes, bytes]:
+        """Bytes, and some that follow on the page where they end, which has arrived with them."""
+        start = self.address + offset
+        data = self.caller.read(start, length + min(_AHEAD, -(start + length) % _PAGE))
+        return data[:length], data[length:]
 
     def write(self, offset: int, data: bytes) -> None:
         self.caller.write(self.address + offset, data)

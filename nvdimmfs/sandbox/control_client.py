@@ -16,8 +16,11 @@ from nvdimmfs.sandbox.errors import step
 #: Where the channel is, relative to the mount.
 CHANNEL = "sys/kernel/debug/nvdimmfs/control"
 
-#: Bytes to read at once; no message is longer.
+#: Bytes of events to read at once; no message is longer.
 _BUFFER_SIZE = 1 << 18
+
+#: Bytes of a reply to read at once: few are longer, and FUSE takes hold of each page of the buffer for each read.
+_REPLY_SIZE = 1 << 13
 
 #: How many files for requests to keep open for later ones.
 _MOST_IDLE = 4
@@ -26,8 +29,8 @@ _MOST_IDLE = 4
 class ArgumentMemory(Protocol):
     """The memory that the argument of ioctl(2) points to.  OSError where nothing is mapped."""
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Bytes that the kernel would copy in."""
+    def read(self, offset: int, length: int) -> tuple[bytes, bytes]:
+        """Bytes that the kernel would copy in, and those behind them for which no other page has to arrive."""
 
     def write(self, offset: int, data: bytes) -> None:
         """Bytes that the kernel would copy out."""
@@ -121,7 +124,11 @@ class ControlClient:
 def ask(file: int, message: Message) -> Message:
     """Send a request on an open file of the channel, and return the reply."""
     os.write(file, control.encode(message))
-    return control.decode(os.read(file, _BUFFER_SIZE))
+    reply = piece = os.read(file, _REPLY_SIZE)
+    while len(piece) == _REPLY_SIZE:
+        piece = os.read(file, _REPLY_SIZE)
+        reply += piece
+    return control.decode(reply)
 
 
 def ask_ioctl(file: int, call: control.Ioctl, memory: ArgumentMemory) -> Message:
@@ -139,7 +146,7 @@ def _copy(request: control.ReadMemory | control.WriteMemory, memory: ArgumentMem
     """Copy as the machine requests, and return the message that reports it."""
     try:
         if isinstance(request, control.ReadMemory):
-            return control.Copied(memory.read(request.offset, request.length))
+            return control.Copied(*memory.read(request.offset, request.length))
         memory.write(request.offset, request.data)
     except OSError:
         return control.Fault()

@@ -88,9 +88,9 @@ class _KeptInput:
     memory: ArgumentMemory
     last: bytes = b""
 
-    def read(self, offset: int, length: int) -> bytes:
-        self.last = self.memory.read(offset, length)
-        return self.last
+    def read(self, offset: int, length: int) -> tuple[bytes, bytes]:
+        self.last, ahead = self.memory.read(offset, length)
+        return self.last, ahead
 
     def write(self, offset: int, data: bytes) -> None:
         self.memory.write(offset, data)

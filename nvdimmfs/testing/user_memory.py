@@ -36,10 +36,10 @@ class UserMemory:
         except StopIteration as end:
             return int(end.value)
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Bytes that the kernel copies in.  OSError (EFAULT) beyond the memory."""
+    def read(self, offset: int, length: int) -> tuple[bytes, bytes]:
+        """Bytes that the kernel copies in, and the rest of the memory.  OSError (EFAULT) beyond it."""
         self._check(offset, length)
-        return bytes(self.data[offset : offset + length])
+        return bytes(self.data[offset : offset + length]), bytes(self.data[offset + length :])
 
     def write(self, offset: int, data: bytes) -> None:
         """Bytes that the kernel copies out.  OSError (EFAULT) beyond the memory."""
@@ -56,7 +56,7 @@ class UserMemory:
         copied = b""
         try:
             if isinstance(step, CopyIn):
-                copied = self.read(step.offset, step.length)
+                copied, _ = self.read(step.offset, step.length)
             else:
                 self.write(step.offset, step.data)
         except OSError as fault:

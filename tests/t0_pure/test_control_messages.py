@@ -47,7 +47,7 @@ def test_a_message_survives_the_way(message):
 
 def test_a_message_is_one_json_object_with_its_kind():
     assert json.loads(encode(Done(7))) == {"Done": {"sequence": 7}}
-    assert json.loads(encode(Copied(b"\xff\0"))) == {"Copied": {"data": "/wA="}}
+    assert json.loads(encode(Copied(b"\xff\0"))) == {"Copied": {"data": "/wA=", "ahead": ""}}
 
 
 @given(st.one_of(st.binary(), st.sampled_from(sorted(Message.kinds)).map(lambda kind: f'{{"{kind}":{{}}}}'.encode())))

@@ -104,6 +104,23 @@ def test_a_long_argument_comes_in_pieces(dimms):
     assert sum(pieces) > 2 * length
 
 
+def test_bytes_that_came_ahead_are_not_asked_for_again(dimms):
+    """The kernel reads an argument three times: its length of data, what it finds sizes in, and all of it."""
+    memory = struct.pack("=III", 0, 64, 0) + bytes(64)
+    asked = dimms.request(ioctl(dimms.number("char", "nmem0"), GET_CONFIG_DATA))
+    assert asked == control.ReadMemory(0, 4)
+    answer = dimms.request(control.Copied(memory[:4], memory[4:]))
+    assert isinstance(answer, control.WriteMemory)
+    assert answer.data[:12] == memory[:12]
+    assert dimms.request(control.Copied(b"")) == control.Result(0)
+
+
+def test_bytes_that_did_not_all_come_ahead_are_asked_for(dimms):
+    memory = struct.pack("=III", 0, 64, 0) + bytes(64)
+    dimms.request(ioctl(dimms.number("char", "nmem0"), GET_CONFIG_DATA))
+    assert dimms.request(control.Copied(memory[:4], memory[4:-1])) == control.ReadMemory(12, 64)
+
+
 def test_memory_that_is_not_there_is_efault(dimms):
     number = dimms.number("char", "nmem0")
     assert isinstance(dimms.request(ioctl(number, GET_CONFIG_SIZE)), control.ReadMemory)
