@@ -14,7 +14,7 @@ import socket
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from attrs import frozen
 
@@ -90,16 +90,62 @@ class RunningCommand:
             log.warning("a process of the command does not end: it waits for a file system that does not answer")
 
 
-def start(argv: Sequence[str], machine: Path, directory: Path) -> RunningCommand:
-    """Start init and the command; this process's next child must become process 1 of a PID namespace.
+class StartingCommand:
+    """init and the command's process, which waits before it executes the command.
+
+    As a context manager it kills both at the end, unless the command was executed.
+    """
+
+    def __init__(self, init: int, name: str, channel: socket.socket, reports: int) -> None:
+        self._init = init
+        self._name = name
+        self._channel = channel
+        self._reports = reports
+        self._is_running = False
+
+    def receive(self) -> RunningCommand:
+        """Wait until /proc is set up and the filter installed, and receive its listener.
+
+        Raises:
+            SandboxError: the command cannot be started; `status` is the exit status that a shell would return.
+        """
+        space = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(_CREDENTIALS.size)
+        message, ancillary, _, _ = self._channel.recvmsg(_LONGEST_REPORT, space, socket.MSG_CMSG_CLOEXEC)
+        if message != _SUCCEEDED:
+            raise _failure(self._name, message)
+        received = {kind: data for _, kind, data in ancillary}
+        (listener,) = struct.unpack("=i", received[socket.SCM_RIGHTS])
+        process, _, _ = _CREDENTIALS.unpack(received[socket.SCM_CREDENTIALS])
+        # The command waits until a descriptor refers to its process, so the process id cannot have been reused.
+        return RunningCommand(self._init, os.pidfd_open(process), seccomp.NotificationListener(listener), self._reports)
+
+    def execute(self) -> None:
+        """Let the command's process go on, and wait for its execve(2).  SandboxError as `receive`."""
+        self._channel.send(_SUCCEEDED)
+        failure = self._channel.recv(_LONGEST_REPORT)
+        if failure:
+            raise _failure(self._name, failure)
+        self._is_running = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+        if not self._is_running:
+            os.kill(self._init, signal.SIGKILL)
+            os.waitpid(self._init, 0)
+
+
+def start(argv: Sequence[str], machine: Path, directory: Path) -> StartingCommand:
+    """Start init and the command's process; this process's next child must become process 1 of a PID namespace.
+
+    From now on /proc does not show this process.
 
     Args:
         argv: the command and its arguments.
         machine: the machine's mount.
         directory: the command's working directory.
-
-    Raises:
-        SandboxError: the command cannot be started; `status` is the exit status that a shell would return.
     """
     with step("start the command's processes"):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -112,26 +158,7 @@ def start(argv: Sequence[str], machine: Path, directory: Path) -> RunningCommand
     os.close(supervisor)
     theirs.close()
     os.close(report)
-    with ours:
-        return _wait_for_exec(init, argv[0], ours, reports)
-
-
-def _wait_for_exec(init: int, name: str, socket_: socket.socket, reports: int) -> RunningCommand:
-    """In the supervisor: receive the filter's listener from the command, let it go on, and wait for its execve(2)."""
-    space = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(_CREDENTIALS.size)
-    message, ancillary, _, _ = socket_.recvmsg(_LONGEST_REPORT, space, socket.MSG_CMSG_CLOEXEC)
-    if message != _SUCCEEDED:
-        raise _failure(name, message)
-    received = {kind: data for _, kind, data in ancillary}
-    (listener,) = struct.unpack("=i", received[socket.SCM_RIGHTS])
-    process, _, _ = _CREDENTIALS.unpack(received[socket.SCM_CREDENTIALS])
-    # The command waits until a descriptor refers to its process, so the process id cannot have been reused.
-    running = RunningCommand(init, os.pidfd_open(process), seccomp.NotificationListener(listener), reports)
-    socket_.send(_SUCCEEDED)
-    failure = socket_.recv(_LONGEST_REPORT)
-    if failure:
-        raise _failure(name, failure)
-    return running
+    return StartingCommand(init, argv[0], ours, reports)
 
 
 def _failure(name: str, report: bytes) -> CommandNotStartedError:

@@ -86,7 +86,8 @@ def _check_proc() -> Finding:
 
 def _check_uevents() -> Finding:
     def enter_network() -> None:
-        if not namespaces.enter(private_network=True):
+        network = namespaces.enter(private_network=True)
+        if network is None or not network.enter():
             raise SandboxError("uevents cannot be sent")
 
     feature = "uevents"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,21 +16,45 @@ from nvdimmfs.sandbox.device_node import NodeNumber
 _FEW = 32
 
 
-def unmount_disks(disks: Mapping[str, NodeNumber], proc: int) -> None:
-    """Unmount the file systems on disks, so that their data is on the media before the machine's process ends.
+class MountedDisks:
+    """Finds out what the command has mounted.
 
-    Args:
-        disks: the numbers of the block devices, by path.
-        proc: an open /proc that shows this process.
+    The kernel takes milliseconds to write the mount table of a sandbox, which has hundreds of mounts; but it reports
+    at once whether the table has changed since it was opened (poll(2), proc(5)).
     """
-    if not disks:
-        return
-    descriptor = os.open("self/mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
-    with os.fdopen(descriptor, "rb") as table:
-        targets = mounted_on(disks, table.read())
-    for target in reversed(targets):
-        with contextlib.suppress(OSError):
-            libc.umount(target)
+
+    def __init__(self) -> None:
+        self._table = -1
+
+    def watch(self, proc: int) -> None:
+        """Begin, before the command is executed.
+
+        Args:
+            proc: an open /proc that shows this process.
+        """
+        self._table = os.open("self/mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
+
+    def unmount(self, disks: Mapping[str, NodeNumber]) -> None:
+        """Unmount the file systems on disks, so that their data is on the media before the machine's process ends.
+
+        Args:
+            disks: the numbers of the block devices, by path.
+        """
+        if self._table < 0:
+            return
+        with os.fdopen(self._table, "rb") as table:
+            self._table = -1
+            targets = mounted_on(disks, table.read()) if disks and _has_changed(table.fileno()) else []
+        for target in reversed(targets):
+            with contextlib.suppress(OSError):
+                libc.umount(target)
+
+
+def _has_changed(table: int) -> bool:
+    """Whether something was mounted or unmounted since a mount table was opened."""
+    poll = select.poll()
+    poll.register(table, select.POLLPRI)
+    return bool(poll.poll(0))
 
 
 def mounted_on(disks: Mapping[str, NodeNumber], table: bytes) -> list[Path]:

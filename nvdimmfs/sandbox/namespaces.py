@@ -8,6 +8,7 @@ import fcntl
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,25 +50,31 @@ def may_create_nodes() -> bool:
     return is_privileged() and host.has_all_users()
 
 
-def enter(*, private_network: bool) -> bool:
+def enter(*, private_network: bool) -> NewNetwork | None:
     """Move this process, which must have a single thread, into namespaces of its own.
 
     An ordinary user becomes root inside, but gains no privilege outside.  Later mounts are visible to this process and
     its children only.
 
     Returns:
-        Whether this process may send uevents, which only root of a private network may.
+        The network that the process enters later; None for that of the host.
 
     Raises:
         SandboxError: the host does not permit it; the message names a remedy.
     """
     if not is_privileged():
         _enter_user_namespace()
-    with _creation(libc.CLONE_NEWNS):
-        libc.unshare(libc.CLONE_NEWNS)
-    with step("separate the mounts from the host's", host.how_to_unconfine()):
-        _separate_mounts()
-    return private_network and _enter_network_namespace()
+    network = NewNetwork() if private_network else None
+    try:
+        with _creation(libc.CLONE_NEWNS):
+            libc.unshare(libc.CLONE_NEWNS)
+        with step("separate the mounts from the host's", host.how_to_unconfine()):
+            _separate_mounts()
+    except BaseException:
+        if network is not None:
+            network.close()
+        raise
+    return network
 
 
 def _separate_mounts() -> None:
@@ -131,16 +138,72 @@ def _enter_user_namespace() -> None:
         Path("/proc/self/gid_map").write_text(f"0 {group} 1")
 
 
-def _enter_network_namespace() -> bool:
-    """Move into a new network namespace, in which the loopback interface is up; whether it is.
+class NewNetwork:
+    """A network namespace, in which the loopback interface is up.
+
+    A thread creates it, while this process sets other things up: the kernel takes milliseconds, in which it waits for
+    its lock on networks, and for other networks to go.
 
     To change an interface, and to send a uevent, requires CAP_NET_ADMIN over the user namespace that owns the network
     namespace.  Root of most containers lacks it, but has all capabilities over a user namespace that it creates.  Where
     that is not possible, the interface stays down.
     """
+
+    def __init__(self) -> None:
+        self._namespace = -1
+        self._is_created = self._has_loopback = False
+        self._failure: OSError | None = None
+        self._thread: threading.Thread | None = None
+        if host.has_capability(host.CAP_NET_ADMIN):
+            self._thread = threading.Thread(target=self._create, daemon=True, name="network")
+            try:
+                self._thread.start()
+            except RuntimeError:  # a limit of the host
+                self._thread = None
+
+    def enter(self) -> bool:
+        """Move this process into it; whether the interface is up, and uevents can be sent.
+
+        SandboxError when the host does not permit a network namespace.
+        """
+        if self._thread is None:
+            return _enter_network_namespace()
+        self._thread.join()
+        with step("set up the network") if self._is_created else _creation(libc.CLONE_NEWNET):
+            if self._failure is not None:
+                raise self._failure
+            libc.setns(self._namespace, libc.CLONE_NEWNET)
+        self.close()
+        return self._has_loopback
+
+    def close(self) -> None:
+        """Wait for the thread, and forget the namespace."""
+        if self._thread is not None:
+            self._thread.join()
+        if self._namespace >= 0:
+            os.close(self._namespace)
+            self._namespace = -1
+
+    def _create(self) -> None:
+        """In the thread, which is in the namespace alone until `enter`."""
+        try:
+            libc.unshare(libc.CLONE_NEWNET)
+            self._is_created = True
+            self._namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            self._has_loopback = _has_loopback()
+        except OSError as failure:
+            self._failure = failure
+
+
+def _enter_network_namespace() -> bool:
     if host.has_capability(host.CAP_NET_ADMIN) or not _join_network_of_child():
         with _creation(libc.CLONE_NEWNET):
             libc.unshare(libc.CLONE_NEWNET)
+    return _has_loopback()
+
+
+def _has_loopback() -> bool:
+    """Bring up the loopback interface; whether that was possible."""
     try:
         _bring_up_loopback()
     except PermissionError:

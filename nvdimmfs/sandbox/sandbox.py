@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import stat
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from attrs import frozen
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.control import Watch, decode, encode
 from nvdimmfs.sandbox import libc, namespaces
 from nvdimmfs.sandbox.closed_disks import ClosedDisks
 from nvdimmfs.sandbox.command import start
@@ -24,7 +27,7 @@ from nvdimmfs.sandbox.loop_records import DIRECTORY, HostLoops, LoopRecords, swe
 from nvdimmfs.sandbox.machine_server import Serve, running_server
 from nvdimmfs.sandbox.merged_sysfs import FILE_SYSTEMS, hidden_host_paths, is_merged, known_link
 from nvdimmfs.sandbox.merged_view import MergedView, overmount, pinned
-from nvdimmfs.sandbox.mounted_disks import unmount_disks
+from nvdimmfs.sandbox.mounted_disks import MountedDisks
 from nvdimmfs.sandbox.reaper import running_reaper
 from nvdimmfs.sandbox.signals import blocked_signals
 from nvdimmfs.sandbox.supervisor import Supervisor
@@ -69,6 +72,19 @@ class RunRequest:
     waits_for_deletions: bool = True
 
 
+def prepare() -> None:
+    """Use what sets up a sandbox, without an effect, in a process that will set one up: its first use takes longer."""
+    hidden_host_paths(Path("/sys"))
+    namespaces.may_create_nodes()
+    decode(encode(Watch(("", "bus"))))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(blocked_signals())
+        stack.enter_context(pinned(Path("/sys")))
+        thread = threading.Thread(target=gc.collect, daemon=True)
+        thread.start()
+        thread.join()
+
+
 def run_sandbox(request: RunRequest) -> int:
     """Run a command in a sandbox and return its wait(2) status.
 
@@ -87,27 +103,28 @@ def run_sandbox(request: RunRequest) -> int:
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, proc)
         loop_devices = stack.enter_context(_loop_devices(request))
-        hidden = hidden_host_paths(Path("/sys"))
-        sends_uevents = namespaces.enter(private_network=request.private_network)
+        network = namespaces.enter(private_network=request.private_network)
+        if network is not None:
+            stack.callback(network.close)
         _make_directories(None if request.attach is None else stack.enter_context(_pinned_machine(request.attach)))
+        sends_uevents = network is not None and network.enter()
         server = None
         if request.serve is not None:
             server = stack.enter_context(running_server(request.serve, MACHINE, request.keep))
         client = stack.enter_context(contextlib.closing(_connect()))
         with step("set up /lib/modules"):
             mount_lib_modules(MACHINE, RUN_DIRECTORY / "modules")
-        view = _make_sysfs(hidden)
+        view = _make_sysfs()
         closed_disks = ClosedDisks()
         dev = DevDirectory(Path("/dev"), MACHINE, TERMINALS, loop_devices, closed_disks, request.warn)
+        mounted_disks = MountedDisks()
         stack.callback(dev.remove_all)
         stack.callback(closed_disks.stop)
-        stack.callback(lambda: unmount_disks(dev.disks, proc))
+        stack.callback(lambda: mounted_disks.unmount(dev.disks))
         if server is not None:
             stack.callback(os.kill, server, signal.SIGCONT)  # if it is stopped, it cannot write what disks still hold
         uevents = stack.enter_context(_uevent_sender()) if sends_uevents else None
         supervisor = stack.enter_context(contextlib.closing(Supervisor(client, dev, view, proc, uevents)))
-        supervisor.watch()
-        supervisor.create_nodes(MACHINE / "sys")
         os.environ.update(ENVIRONMENT)
         commands = make_lsmod(MACHINE, RUN_DIRECTORY / "bin")
         if commands is not None:
@@ -117,7 +134,13 @@ def run_sandbox(request: RunRequest) -> int:
             supervisor.start_threads()
             closed_disks.start_thread()
         namespaces.unshare_pid_namespace()
-        command = start(request.command, MACHINE, directory)
+        # The command's process is set up while the nodes are made.
+        starting = stack.enter_context(start(request.command, MACHINE, directory))
+        supervisor.watch()
+        supervisor.create_nodes(MACHINE / "sys")
+        command = starting.receive()
+        mounted_disks.watch(proc)
+        starting.execute()
         status = supervisor.run_until_exit(command, signals, server)
         command.wait_for_init()
         return status
@@ -203,9 +226,10 @@ def _connect() -> ControlClient:
         return ControlClient(MACHINE)
 
 
-def _make_sysfs(hidden: frozenset[str]) -> MergedView:
+def _make_sysfs() -> MergedView:
     """Set up a private /sys."""
     with step("set up /sys"), pinned(Path("/sys")) as host:
+        hidden = hidden_host_paths(Path("/sys"))
         libc.mount("none", "/sys", "tmpfs", options="mode=555")
         view = MergedView(host, MACHINE / "sys", Path("/sys"), is_merged, hidden, FILE_SYSTEMS, known_link=known_link)
         view.build()
