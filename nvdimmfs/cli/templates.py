@@ -22,6 +22,8 @@ from nvdimmfs.cli.umount import detach
 from nvdimmfs.sandbox.errors import SandboxError
 from nvdimmfs.sandbox.lib_modules import preload_module_folders
 from nvdimmfs.sandbox.sandbox import RunRequest, run_sandbox
+from nvdimmfs.sandbox.sandbox import prepare as prepare_sandbox
+from nvdimmfs.warm.call import Spare
 from nvdimmfs.warm.template import ForkedProcess, Template
 
 #: The template of this process, and of the process that it was forked from.
@@ -36,7 +38,7 @@ def shared_template() -> Template:
     """
     with _starting:
         if not (_shared and _shared[0].is_usable):
-            _shared[:] = [Template.start(preload, prepare)]
+            _shared[:] = [Template.start(preload, SPARES)]
             atexit.register(_shared[0].close)
         return _shared[0]
 
@@ -61,7 +63,7 @@ def preload() -> None:
     import nvdimmfs.platforms.nfit_test.platform  # noqa: F401  # loaded, not used
 
 
-def prepare() -> None:
+def prepare_machine() -> None:
     """Boot a machine that is not used, and start an event loop, in a process that may serve a machine next."""
     from nvdimmfs.fuse.mount import prepare as prepare_loop
     from nvdimmfs.machine.machine import Machine
@@ -73,6 +75,13 @@ def prepare() -> None:
         Machine.described(completed(MachineDescription(memmap=DEFAULT_MEMMAP))).close()
         prepare_loop()
     gc.collect()
+
+
+#: The kinds of calls.
+MACHINE_CALL = "machine"
+COMMAND_CALL = "command"
+
+SPARES = {MACHINE_CALL: Spare(prepare_machine, at_once=True), COMMAND_CALL: Spare(prepare_sandbox)}
 
 
 def mount(template: Template, request: MountRequest, *, log: int | None = None) -> ForkedProcess:
@@ -91,7 +100,7 @@ def mount(template: Template, request: MountRequest, *, log: int | None = None) 
     """
     files = () if log is None else (log, log, log)
     clean = functools.partial(unmount_stale, request.mountpoint)
-    process = template.call(serve_forked, request, files=files, clean=clean)
+    process = template.call(serve_forked, request, kind=MACHINE_CALL, files=files, clean=clean)
     try:
         process.wait_until_ready()
     except BaseException:
@@ -140,7 +149,7 @@ def run(template: Template, command: Command, files: tuple[int, int, int]) -> Fo
     Raises:
         TemplateError: as `Template.call`.
     """
-    return template.call(run_forked, command, files=files, end_by=signal.SIGKILL)
+    return template.call(run_forked, command, kind=COMMAND_CALL, files=files, end_by=signal.SIGKILL)
 
 
 def run_forked(command: Command, _on_ready: Callable[[], None]) -> int:

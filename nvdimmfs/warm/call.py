@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias, TypeVar
+
+from attrs import frozen
 
 RequestT = TypeVar("RequestT")
 
@@ -13,6 +15,23 @@ Work: TypeAlias = Callable[[RequestT, Callable[[], None]], int | None]
 #: First byte of a forked process's report: it is ready; it failed, and the reason follows.
 READY = b"+"
 FAILURE = b"-"
+
+
+@frozen
+class Spare:
+    """A process that a template forks before it is needed, for the next call of a kind.
+
+    Attributes:
+        prepare: called in it, in advance.
+        at_once: whether to fork one before there was a call of that kind.
+    """
+
+    prepare: Callable[[], None]
+    at_once: bool = False
+
+
+#: The spare process of each kind of calls, by the name of the kind.
+Spares: TypeAlias = Mapping[str, Spare]
 
 
 class CallError(Exception):

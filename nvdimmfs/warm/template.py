@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from nvdimmfs.errors import PERHAPS_MEMORY, REMEDIES
-from nvdimmfs.warm.call import FAILURE, READY, CallError, Work
+from nvdimmfs.warm.call import FAILURE, READY, CallError, Spares, Work
 
 RequestT = TypeVar("RequestT")
 
@@ -142,13 +142,12 @@ class Template:
         os.register_at_fork(after_in_child=self._forget)
 
     @classmethod
-    def start(cls, preload: Callable[[], None], prepare: Callable[[], None] | None = None) -> Self:
+    def start(cls, preload: Callable[[], None], spares: Spares | None = None) -> Self:
         """Start a template, and wait until it has loaded everything.
 
         Args:
             preload: loads the modules that calls need; a function of a module, called in the template.
-            prepare: called in a spare process, which the template forks in advance for the next call; None for no such
-                process.
+            spares: the processes that the template forks in advance, each for the next call of its kind.
 
         Raises:
             TemplateError: with what the template printed.
@@ -174,7 +173,7 @@ class Template:
             finally:
                 os.close(owner)
         with contextlib.suppress(BrokenPipeError):
-            ours.send(pickle.dumps((preload, prepare)))
+            ours.send(pickle.dumps((preload, spares or {})))
         directory = ours.recv(_LONGEST_REPORT)
         assert process.stderr is not None
         with process.stderr as errors:
@@ -195,6 +194,7 @@ class Template:
         work: Work[RequestT],
         request: RequestT,
         *,
+        kind: str = "",
         files: Sequence[int] = (),
         end_by: signal.Signals = signal.SIGTERM,
         clean: Callable[[], None] | None = None,
@@ -204,6 +204,7 @@ class Template:
         Args:
             work: a function of a module.
             request: its first argument, which must be picklable.
+            kind: the kind of spare process that is for this call; the template forks one where there is none.
             files: the descriptors that become its standard input, output and error; /dev/null without them.
             end_by: the signal that it gets when the template ends.
             clean: called in another forked process when this one has ended in any way but by returning.
@@ -222,7 +223,7 @@ class Template:
         try:
             with theirs:
                 requests, pipe = os.pipe()
-                message = pickle.dumps((end_by, clean))
+                message = pickle.dumps((kind, end_by, clean))
                 socket.send_fds(self._control, [message], [theirs.fileno(), requests, *files])
             os.close(requests)
             requests = -1

@@ -21,7 +21,7 @@ from attrs import define
 
 from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
 from nvdimmfs.sandbox import libc
-from nvdimmfs.warm.call import FAILURE, READY, Work
+from nvdimmfs.warm.call import FAILURE, READY, Spares, Work
 
 #: How long forked processes may take to end once the template ends, in seconds; afterwards they are killed.
 _LONGEST_END = 1.0
@@ -75,13 +75,15 @@ class _Waiting:
 class _Loop:
     """Forks, and waits for the ends of the forked processes and of the owner."""
 
-    def __init__(self, control: socket.socket, owner: int, prepare: Callable[[], None] | None) -> None:
+    def __init__(self, control: socket.socket, owner: int, spares: Spares) -> None:
         self._control = control
         self._owner = owner
-        self._prepare = prepare
+        self._prepare = {kind: spare.prepare for kind, spare in spares.items()}
         self._own = os.pidfd_open(os.getpid())
         self._children: dict[int, _Child] = {}
-        self._spare: _Waiting | None = None
+        self._spares: dict[str, _Waiting] = {}
+        #: The kinds of which a call is expected.
+        self._expected = {kind for kind, spare in spares.items() if spare.at_once}
         self._poll = select.poll()
         for descriptor in (control.fileno(), owner):
             self._poll.register(descriptor, select.POLLIN)
@@ -89,12 +91,12 @@ class _Loop:
     def run(self) -> None:
         """Serve the owner until it has ended, or has closed the control socket."""
         while True:
-            needs_spare = self._spare is None and self._prepare is not None
-            ready = {descriptor for descriptor, _ in self._poll.poll(_QUIET if needs_spare else None)}
-            if needs_spare and not ready:
-                self._fork_spare()
-            if self._spare is not None and self._spare.pidfd in ready:
-                self._drop_spare()
+            missing = self._expected - self._spares.keys()
+            ready = {descriptor for descriptor, _ in self._poll.poll(_QUIET if missing else None)}
+            if missing and not ready:
+                self._fork_spare(min(missing))
+            for kind in [kind for kind, spare in self._spares.items() if spare.pidfd in ready]:
+                self._drop_spare(kind)
             for child in ready & self._children.keys():
                 self._ended(child)
             if self._owner in ready:
@@ -104,8 +106,8 @@ class _Loop:
 
     def end(self) -> None:
         """End all forked processes."""
-        if self._spare is not None:
-            self._drop_spare()
+        for kind in [*self._spares]:
+            self._drop_spare(kind)
         for pidfd, child in self._children.items():
             signal.pidfd_send_signal(pidfd, child.end_by)
             signal.pidfd_send_signal(pidfd, signal.SIGCONT)
@@ -133,13 +135,14 @@ class _Loop:
 
     def _fork(self, message: bytes, files: list[int]) -> None:
         """Fork, and send the owner a descriptor of the child.  What the host refuses is reported to the owner."""
+        kind, end_by, clean = pickle.loads(message)  # noqa: S301  # the owner's
         with socket.socket(fileno=os.dup(files[0])) as channel, contextlib.suppress(BrokenPipeError):
             try:
-                process = self._use_spare(message, files) or self._fork_for(message, files)
+                process = self._use_spare(kind, message, files) or self._fork_for(message, files)
             except OSError as failure:
                 channel.send(f"cannot start a process: {failure.strerror}".encode())
                 return
-            self._children[process.pidfd] = _Child(process.pid, *pickle.loads(message))  # noqa: S301  # the owner's
+            self._children[process.pidfd] = _Child(process.pid, end_by, clean)
             self._poll.register(process.pidfd, select.POLLIN)
             try:
                 socket.send_fds(channel, [str(process.pid).encode()], [process.pidfd])
@@ -153,22 +156,25 @@ class _Loop:
             raise OSError(errno.ECHILD, "it was killed")
         return process
 
-    def _use_spare(self, message: bytes, files: list[int]) -> _Waiting | None:
-        """Hand a call to the spare process; None when there is none."""
-        spare, self._spare = self._spare, None
+    def _use_spare(self, kind: str, message: bytes, files: list[int]) -> _Waiting | None:
+        """Hand a call to the spare process of its kind; None when there is none.  The next call is expected then."""
+        if kind in self._prepare:
+            self._expected.add(kind)
+        spare = self._spares.pop(kind, None)
         if spare is None:
             return None
         self._poll.unregister(spare.pidfd)
         return spare if _hand_over(spare, message, files) else None
 
-    def _fork_spare(self) -> None:
+    def _fork_spare(self, kind: str) -> None:
         """Fork a process for the next call.  Where the host refuses that, the call is what fails."""
         try:
-            self._spare = self._forked(self._prepare)
+            spare = self._spares[kind] = self._forked(self._prepare[kind])
         except OSError:
-            self._prepare = None
+            del self._prepare[kind]
+            self._expected.discard(kind)
             return
-        self._poll.register(self._spare.pidfd, select.POLLIN)
+        self._poll.register(spare.pidfd, select.POLLIN)
 
     def _forked(self, prepare: Callable[[], None] | None) -> _Waiting:
         """Fork a process that waits for a call."""
@@ -183,9 +189,8 @@ class _Loop:
                 _wait_for_call(theirs, prepare, self._own)
         return _Waiting(child, os.pidfd_open(child), ours)
 
-    def _drop_spare(self) -> None:
-        assert self._spare is not None, "the caller has looked"
-        spare, self._spare = self._spare, None
+    def _drop_spare(self, kind: str) -> None:
+        spare = self._spares.pop(kind)
         self._poll.unregister(spare.pidfd)
         _end(spare)
 
@@ -246,14 +251,14 @@ def _run(files: list[int], message: bytes, template: int) -> NoReturn:
 
     Args:
         files: the socket for reports, the pipe with the call, and perhaps the standard files.
-        message: the signal that ends this process, and what cleans up after it.
+        message: the kind of the call, the signal that ends this process, and what cleans up after it.
         template: a descriptor of the template.
     """
     status = 1
     report, requests, *standard_files = files
     channel = socket.socket(fileno=report)
     try:
-        end_by, _ = pickle.loads(message)  # noqa: S301  # the owner's
+        _, end_by, _ = pickle.loads(message)  # noqa: S301  # the owner's
         libc.die_with_parent(end_by, os.dup(template))
         for standard, file in enumerate(standard_files):
             os.dup2(file, standard)
@@ -296,13 +301,13 @@ def main(control: int, owner: int) -> None:
     """Load everything, and serve the owner.
 
     Args:
-        control: the socket on which messages arrive; the first has the function that loads everything, and the one
-            that prepares a spare process.
+        control: the socket on which messages arrive; the first has the function that loads everything, and the spare
+            processes to keep.
         owner: a descriptor of the owner's process (pidfd_open(2)).
     """
     with socket.socket(fileno=control) as messages:
         received = pickle.loads(messages.recv(_LONGEST_MESSAGE))  # noqa: S301  # the owner's
-        preload, prepare = cast("tuple[Callable[[], None], Callable[[], None] | None]", received)
+        preload, spares = cast("tuple[Callable[[], None], Spares]", received)
         preload()
         directory = tempfile.mkdtemp(prefix="nvdimmfs-")
         try:
@@ -311,7 +316,7 @@ def main(control: int, owner: int) -> None:
             messages.send(os.fsencode(directory))
             sys.stderr.flush()
             os.dup2(1, 2)  # the owner reads no more of it
-            loop = _Loop(messages, owner, prepare)
+            loop = _Loop(messages, owner, spares)
             try:
                 loop.run()
             finally:

@@ -15,10 +15,10 @@ import sandboxes
 from watchdog import WATCHDOG
 
 from nvdimmfs.cli.mount import MountRequest
-from nvdimmfs.cli.templates import Command, mount, preload, prepare, run, shared_template
+from nvdimmfs.cli.templates import MACHINE_CALL, SPARES, Command, mount, preload, run, shared_template
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.sandbox import libc
-from nvdimmfs.warm.call import CallError
+from nvdimmfs.warm.call import CallError, Spare
 from nvdimmfs.warm.template import Template, TemplateError
 
 pytestmark = pytest.mark.usefixtures("fuse")
@@ -56,7 +56,7 @@ def children(process):
 
 
 def test_a_spare_process_becomes_the_next_machine_and_is_replaced(tmp_path):
-    template = Template.start(preload, prepare)
+    template = Template.start(preload, SPARES)
     own = template._process.pid
     try:
         for turn in range(3):
@@ -79,10 +79,10 @@ def test_a_spare_process_becomes_the_next_machine_and_is_replaced(tmp_path):
 
 def test_a_process_reports_nothing_before_it_is_known(tmp_path):
     """A spare process may act before the template goes on, if it does not wait."""
-    template = Template.start(preload, preload)
+    template = Template.start(preload, {MACHINE_CALL: Spare(preload, at_once=True)})
     try:
         for turn in range(50):
-            process = template.call(os.path.join, turn)  # fails as soon as it begins: 0 is no path
+            process = template.call(os.path.join, turn, kind=MACHINE_CALL)  # fails as soon as it begins: 0 is no path
             with pytest.raises(CallError):
                 process.wait_until_ready()
             process.close()
