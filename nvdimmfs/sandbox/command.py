@@ -1,6 +1,7 @@
 """Starting the command: init, which is process 1 of a new PID namespace, and the command as its child.
 
-When init exits, the kernel kills every process that the command has left running.
+When init exits, the kernel kills every process that the command has left running.  The filter of system calls is init's
+as well: it makes none of the calls that are filtered.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import signal
 import socket
 import struct
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, Self
@@ -41,9 +43,6 @@ _LONGEST_REPORT = 4096
 
 #: init's report that the command has ended: its wait status.
 _ENDED = struct.Struct("=i")
-
-#: struct ucred (unix(7)).
-_CREDENTIALS = struct.Struct("=3i")
 
 #: Signals that Python ignores; a command must start with their default action.
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -91,9 +90,9 @@ class RunningCommand:
 
 
 class StartingCommand:
-    """init and the command's process, which waits before it executes the command.
+    """init, which waits before it executes the command.
 
-    As a context manager it kills both at the end, unless the command was executed.
+    As a context manager it kills init at the end, unless the command was executed.
     """
 
     def __init__(self, init: int, name: str, channel: socket.socket, reports: int) -> None:
@@ -101,31 +100,30 @@ class StartingCommand:
         self._name = name
         self._channel = channel
         self._reports = reports
+        self._listener = -1
         self._is_running = False
 
-    def receive(self) -> RunningCommand:
+    def wait_until_ready(self) -> None:
         """Wait until /proc is set up and the filter installed, and receive its listener.
 
         Raises:
             SandboxError: the command cannot be started; `status` is the exit status that a shell would return.
         """
-        space = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(_CREDENTIALS.size)
-        message, ancillary, _, _ = self._channel.recvmsg(_LONGEST_REPORT, space, socket.MSG_CMSG_CLOEXEC)
+        (self._listener,) = self._receive()
+
+    def execute(self) -> RunningCommand:
+        """Have init execute the command, and wait for its execve(2).  SandboxError as `wait_until_ready`."""
+        self._channel.send(_SUCCEEDED)
+        (process,) = self._receive()
+        self._is_running = True
+        return RunningCommand(self._init, process, seccomp.NotificationListener(self._listener), self._reports)
+
+    def _receive(self) -> list[int]:
+        """Receive the report of a step that succeeded: a descriptor."""
+        message, descriptors, _, _ = socket.recv_fds(self._channel, _LONGEST_REPORT, 1)
         if message != _SUCCEEDED:
             raise _failure(self._name, message)
-        received = {kind: data for _, kind, data in ancillary}
-        (listener,) = struct.unpack("=i", received[socket.SCM_RIGHTS])
-        process, _, _ = _CREDENTIALS.unpack(received[socket.SCM_CREDENTIALS])
-        # The command waits until a descriptor refers to its process, so the process id cannot have been reused.
-        return RunningCommand(self._init, os.pidfd_open(process), seccomp.NotificationListener(listener), self._reports)
-
-    def execute(self) -> None:
-        """Let the command's process go on, and wait for its execve(2).  SandboxError as `receive`."""
-        self._channel.send(_SUCCEEDED)
-        failure = self._channel.recv(_LONGEST_REPORT)
-        if failure:
-            raise _failure(self._name, failure)
-        self._is_running = True
+        return descriptors
 
     def __enter__(self) -> Self:
         return self
@@ -138,7 +136,7 @@ class StartingCommand:
 
 
 def start(argv: Sequence[str], machine: Path, directory: Path) -> StartingCommand:
-    """Start init and the command's process; this process's next child must become process 1 of a PID namespace.
+    """Start init, which executes the command later; this process's next child must become process 1 of a PID namespace.
 
     From now on /proc does not show this process.
 
@@ -149,7 +147,6 @@ def start(argv: Sequence[str], machine: Path, directory: Path) -> StartingComman
     """
     with step("start the command's processes"):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         reports, report = os.pipe()
         supervisor = os.pidfd_open(os.getpid())
         init = os.fork()
@@ -184,20 +181,25 @@ class CommandNotStartedError(SandboxError):
 def _run_init(
     argv: Sequence[str], machine: Path, directory: Path, socket_: socket.socket, report: int, supervisor: int
 ) -> NoReturn:
-    """In init: start the command, reap orphans, and exit when the command has ended."""
+    """In init: set up /proc and the filter, execute the command, reap orphans, and exit when the command has ended."""
     try:
         libc.die_with_parent(signal.SIGKILL, supervisor)
         # Otherwise init would hold the loop devices of disks that have gone.
         close_files_except(*STANDARD_FILES, socket_.fileno(), report)
         _reset_signals()
         _mount_proc(machine)
-        command = os.fork()
-        if command == 0:
-            _exec_command(argv, directory, socket_)
+        listener = _install_filter()
+        socket.send_fds(socket_, [_SUCCEEDED], [listener])
+        os.close(listener)
+        socket_.recv(len(_SUCCEEDED))
+        command = _execute(argv, directory)
+        process = os.pidfd_open(command.pid)  # nothing has waited for it, so the process id is still its own
+        socket.send_fds(socket_, [_SUCCEEDED], [process])
+        os.close(process)
         socket_.close()
         while True:
             process, status = os.wait()
-            if process == command:
+            if process == command.pid:
                 os.write(report, _ENDED.pack(status))
                 break
     except OSError as failure:
@@ -256,17 +258,12 @@ def _install_filter() -> int:
         raise OSError(failure.errno, reason) from failure
 
 
-def _exec_command(argv: Sequence[str], directory: Path, socket_: socket.socket) -> NoReturn:
-    """In the command's process: install the filter, hand its listener to the supervisor, and execute the command."""
-    try:
-        listener = _install_filter()
-        socket.send_fds(socket_, [_SUCCEEDED], [listener])
-        os.close(listener)
-        socket_.recv(len(_SUCCEEDED))
-        with contextlib.suppress(OSError):
-            os.chdir(directory)
-        os.execvp(argv[0], list(argv))  # noqa: S606  # the user asked for this command
-    except OSError as failure:
-        _report_failure(socket_, failure.errno or 0, failure.strerror or str(failure))
-    finally:
-        os._exit(NOT_FOUND)
+def _execute(argv: Sequence[str], directory: Path) -> subprocess.Popen[bytes]:
+    """In init: execute the command in a child.  OSError when that is not possible.
+
+    `subprocess` uses vfork(2): a copy of this process would take as long as all that init does.  The result waits for
+    the child when it is deleted, so it must be kept.
+    """
+    with contextlib.suppress(OSError):
+        os.chdir(directory)
+    return subprocess.Popen(list(argv))
