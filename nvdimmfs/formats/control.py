@@ -12,6 +12,7 @@ that listens:
 | `Copied`, `Fault` | the next of those |
 | `Load`, `Unload`, `Renumber` | the result |
 | `Find` | `Found`, or `Refused` |
+| `List` | `Listed` |
 | `Watch` | nothing; later `DeviceEvent` and `EntryEvent` as they happen |
 | `Done` | nothing: it acknowledges the events up to a sequence number |
 | `Listen` | nothing; each read then returns the next `DeviceEvent` and `RefusalEvent`, as many as fit, one a line |
@@ -148,6 +149,26 @@ class Found(Message):
     kind: str
     major: int
     minor: int
+
+
+@attrs.frozen
+class List(Message):
+    """List directories (paths below /sys, "" for /sys)."""
+
+    directories: tuple[str, ...]
+
+
+@attrs.frozen
+class Listed(Message):
+    """What directories contain.
+
+    Attributes:
+        directories: those that are listed.  Missing are paths that are none, and large directories.
+        entries: the path of each of their entries, and what it is: directory, link or file.
+    """
+
+    directories: tuple[str, ...]
+    entries: tuple[tuple[str, str], ...]
 
 
 @attrs.frozen

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fnmatch
 import itertools
+import stat
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -38,6 +39,9 @@ from nvdimmfs.traces.event import Op
 
 #: Bytes of the caller's memory in one message; encoded in base64 they must fit into one FUSE request.
 PIECE = 1 << 16
+
+#: How many entries are listed in one message at most.
+MOST_LISTED = 1000
 
 
 class ControlSession:
@@ -109,6 +113,8 @@ class ControlSession:
                 return self._start(call)
             case control.Find(name):
                 return _found(device_named(self._system, name))
+            case control.List(directories):
+                return _listed(self._system, directories)
             case control.Copied(data, ahead) if self._ioctl:
                 return self._ioctl.copied(data, ahead)
             case control.Fault() if self._ioctl:
@@ -192,6 +198,30 @@ def _found(found: tuple[DeviceNumber, Numbered] | None) -> Message:
         raise KernelError(errno.ENOENT, "there is no such device")
     number, _ = found
     return control.Found(number.kind, number.major, number.minor)
+
+
+def _listed(system: System, paths: tuple[str, ...]) -> control.Listed:
+    """What directories contain, without those that are missing, and those that do not fit in."""
+    listed: list[str] = []
+    entries: list[tuple[str, str]] = []
+    for path in paths:
+        try:
+            directory = _directory(system, path)
+        except KernelError:
+            continue
+        names = [*directory.names, *directory.family_names]
+        if len(entries) + len(names) <= MOST_LISTED:
+            listed.append(path)
+            prefix = f"{path}/" if path else ""
+            entries.extend((f"{prefix}{name}", _kind(directory, name)) for name in names)
+    return control.Listed(tuple(listed), tuple(entries))
+
+
+def _kind(directory: Directory, name: str) -> str:
+    """What an entry of a directory is."""
+    node = directory.peek(name)
+    assert node is not None, "the directory has it"
+    return "directory" if stat.S_ISDIR(node.mode) else "link" if stat.S_ISLNK(node.mode) else "file"
 
 
 def traced_module_call(system: System, op: Op, module: str, thread: int) -> AbstractContextManager[object]:

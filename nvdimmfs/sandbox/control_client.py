@@ -95,6 +95,13 @@ class ControlClient:
         """Give a device the number of its node: 0, or a negative errno."""
         return self._request(control.Renumber(kind, *old, *new))
 
+    def list(self, directories: tuple[str, ...]) -> control.Listed:
+        """List directories, all that are not large, by one request."""
+        with self._request_file() as file:
+            reply = ask(file, control.List(directories))
+        assert isinstance(reply, control.Listed), reply
+        return reply
+
     def _request(self, message: Message) -> int:
         with self._request_file() as file:
             return _result(ask(file, message))

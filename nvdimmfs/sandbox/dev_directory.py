@@ -23,6 +23,7 @@ from nvdimmfs.sandbox.closed_disks import ClosedDisks
 from nvdimmfs.sandbox.device_node import NODE_MODE, DeviceNode, NodeNumber
 from nvdimmfs.sandbox.loop_devices import LoopDevices, LoopNode, raise_if_limited, why_files
 from nvdimmfs.sandbox.merged_view import hide
+from nvdimmfs.sandbox.small_files import read_small
 
 #: Requests on the master end of a pseudoterminal (include/uapi/asm-generic/ioctls.h).
 _TIOCGPTN = 0x80045430
@@ -167,8 +168,8 @@ class DevDirectory:
             try:
                 disk = (self._machine / "sys/class/block" / name).resolve()
                 queue = disk if (disk / "queue").exists() else disk.parent  # a partition uses its disk's queue
-                block_size = int((queue / "queue/logical_block_size").read_text())
-                read_only = (disk / "ro").read_text() == "1\n"
+                block_size = int(read_small(queue / "queue/logical_block_size"))
+                read_only = read_small(disk / "ro") == "1\n"
                 node = self._loop_devices.attach(file, path, block_size, read_only=read_only)
                 self._closed_disks.watch(path)
                 return node

@@ -10,6 +10,7 @@ from nvdimmfs.modules.module_files import ModuleFile, modules_of_kernel
 from nvdimmfs.modules.module_folder import module_folder, write_module_folder
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.merged_view import overmount
+from nvdimmfs.sandbox.small_files import read_small
 
 #: Where distributions install modules.
 LIB_MODULES = Path("/lib/modules")
@@ -76,5 +77,5 @@ def make_lsmod(machine: Path, directory: Path) -> Path | None:
 
 def _module_files(machine: Path) -> tuple[ModuleFile, ...]:
     """The module files of the kernel that the machine runs, which follows from the modules that it can load."""
-    names = {line.partition(":")[0] for line in (machine / _MACHINE_MODULES).read_text().splitlines()}
+    names = {line.partition(":")[0] for line in read_small(machine / _MACHINE_MODULES).splitlines()}
     return modules_of_kernel(test="nfit_test" in names, dax="device_dax" in names)

@@ -28,6 +28,7 @@ from typing import Self
 from attrs import Factory, define, frozen
 
 from nvdimmfs.sandbox.device_node import NodeNumber
+from nvdimmfs.sandbox.small_files import read_small
 
 #: On the host, where it has the directories of the sandboxes.
 DIRECTORY = Path("/run/nvdimmfs-loop")
@@ -112,7 +113,7 @@ class HostLoops:
 
     def node_number(self, number: int) -> NodeNumber:
         """The number of a device's node, which is not the device's own number where loop devices have partitions."""
-        major, _, minor = _read(self.disks, f"loop{number}/dev").strip().partition(":")
+        major, _, minor = read_small(f"loop{number}/dev", self.disks).strip().partition(":")
         return NodeNumber(int(major), int(minor))
 
     def delete(self, number: int, instance: int | None) -> bool:
@@ -231,7 +232,7 @@ class LoopRecords:
                 continue
             with contextlib.suppress(FileNotFoundError):  # it has none, or is about to delete it
                 record = os.readlink(f"{sandbox}/{file.link}", dir_fd=self.base)
-                if file.is_in(_read(self.base, f"{sandbox}/{record}")):
+                if file.is_in(read_small(f"{sandbox}/{record}", self.base)):
                     found.append(int(record))
         return found
 
@@ -246,7 +247,7 @@ class LoopRecords:
     def _file_of(self, number: int) -> BackingFile | None:
         """The file that this sandbox has recorded for a device; None without one."""
         try:
-            words = _read(self.own, str(number)).split()
+            words = read_small(str(number), self.own).split()
         except FileNotFoundError:
             return None
         return BackingFile(*map(int, words[1:])) if len(words) > 1 else None
@@ -348,7 +349,7 @@ def _instance(host: HostLoops, number: int) -> int | None:
 def _recorded_instance(directory: int, path: str) -> int | None:
     """The instance in a record; None when the device has yet to be added, or the record is gone."""
     try:
-        words = _read(directory, path).split()
+        words = read_small(path, directory).split()
     except FileNotFoundError:
         return None
     return int(words[0]) if words else None
@@ -413,11 +414,6 @@ def _names_below(parent: int, directory: str) -> list[str]:
         os.close(descriptor)
 
 
-def _read(directory: int, path: str) -> str:
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)) as file:
-        return file.read()
-
-
 def _boot() -> str:
     """The id of this boot of the host (random(4))."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return read_small("/proc/sys/kernel/random/boot_id").strip()

@@ -42,6 +42,12 @@ def is_merged(path: str) -> bool:
     return path in _MERGED or path.startswith(_NUMA_NODES)
 
 
+def merged_directories(root: Path) -> tuple[str, ...]:
+    """Paths of directories that are merged, if the machine has them, too; those of NUMA nodes are the host's."""
+    nodes = ["", *(f"/{name}" for name in _names(f"{root}/{_NUMA_NODES}") if name.startswith("node"))]
+    return ("", *sorted(_MERGED), *(f"{_NUMA_NODES}{node}{part}" for node in nodes for part in ("", "/power")))
+
+
 def known_link(path: str) -> str | None:
     """What a link of a NUMA node to one of the machine's memory blocks contains; None for other entries."""
     directory, _, name = path.rpartition("/")

@@ -18,12 +18,12 @@ from attrs import Factory, define, field
 from nvdimmfs.sandbox import libc
 
 
-class _Kind(enum.Enum):
+class Kind(enum.Enum):
     """What an entry of a directory is."""
 
-    DIRECTORY = enum.auto()
-    LINK = enum.auto()
-    FILE = enum.auto()
+    DIRECTORY = "directory"
+    LINK = "link"
+    FILE = "file"
 
 
 def show(source: Path, target: Path) -> None:
@@ -35,17 +35,17 @@ def show(source: Path, target: Path) -> None:
         mode = source.lstat().st_mode
     except OSError:
         return
-    kind = _Kind.LINK if stat.S_ISLNK(mode) else _Kind.DIRECTORY if stat.S_ISDIR(mode) else _Kind.FILE
+    kind = Kind.LINK if stat.S_ISLNK(mode) else Kind.DIRECTORY if stat.S_ISDIR(mode) else Kind.FILE
     _show(str(source), str(target), kind)
 
 
-def _show(source: str, target: str, kind: _Kind) -> None:
+def _show(source: str, target: str, kind: Kind) -> None:
     """Make an entry appear.  The paths are texts: /sys has hundreds of entries."""
-    if kind is _Kind.LINK:
+    if kind is Kind.LINK:
         with contextlib.suppress(OSError):
             os.symlink(os.readlink(source), target)  # noqa: PTH115, PTH211
         return
-    if kind is _Kind.DIRECTORY:
+    if kind is Kind.DIRECTORY:
         os.mkdir(target)  # noqa: PTH102
     else:
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
@@ -103,6 +103,7 @@ class MergedView:
         hidden: paths of the host's tree that must not be visible.
         known_link: returns what a symbolic link of the machine, given by its path, contains; None for entries that have
             to be looked at.
+        listed: the entries of directories of the machine, by name, as far as they are known already.
         file_systems: merged directories that look like mount points, and the file system's name in /proc/mounts.
         directories: the paths of the merged directories; "" is the top.
     """
@@ -113,6 +114,7 @@ class MergedView:
     is_merged: Callable[[str], bool]
     hidden: frozenset[str]
     known_link: Callable[[str], str | None] = field(default=lambda _path: None, kw_only=True)
+    listed: Mapping[str, Mapping[str, Kind]] = field(factory=dict, kw_only=True)
     file_systems: Mapping[str, str] = Factory(dict)
     directories: list[str] = Factory(list)
     _above_hidden: frozenset[str] = field(init=False)
@@ -133,7 +135,9 @@ class MergedView:
     def _merge(self, directory: str) -> None:
         self.directories.append(directory)
         prefix = f"{directory}/" if directory else ""
-        machine = _entries(f"{self.machine}/{directory}")
+        machine = self.listed.get(directory)
+        if machine is None:
+            machine = _entries(f"{self.machine}/{directory}")
         host = _entries(f"{self.host}/{directory}")
         for name in sorted(machine.keys() | host.keys()):
             path = f"{prefix}{name}"
@@ -151,20 +155,20 @@ class MergedView:
             else:
                 _show(f"{self.host}/{path}", f"{self.target}/{path}", host[name])
 
-    def _show_machine_entry(self, path: str, kind: _Kind) -> None:
+    def _show_machine_entry(self, path: str, kind: Kind) -> None:
         known = self.known_link(path)
         if known is None:
             _show(f"{self.machine}/{path}", f"{self.target}/{path}", kind)
         else:
             os.symlink(known, f"{self.target}/{path}")  # noqa: PTH211  # thousands of links: Path takes twice as long
 
-    def _must_merge(self, path: str, host: _Kind | None, machine: _Kind | None) -> bool:
+    def _must_merge(self, path: str, host: Kind | None, machine: Kind | None) -> bool:
         """Whether a directory of the host has to be put together entry by entry."""
-        if host is not _Kind.DIRECTORY:
+        if host is not Kind.DIRECTORY:
             return False
         if machine is None:
             return path in self._above_hidden
-        return machine is _Kind.DIRECTORY and self.is_merged(path)
+        return machine is Kind.DIRECTORY and self.is_merged(path)
 
 
 def _above(paths: Iterable[str]) -> frozenset[str]:
@@ -178,7 +182,7 @@ def _above(paths: Iterable[str]) -> frozenset[str]:
     return frozenset(above)
 
 
-def _entries(directory: str) -> dict[str, _Kind]:
+def _entries(directory: str) -> dict[str, Kind]:
     """What a directory has, without entries that this process may not look at; nothing when it does not exist."""
     try:
         with os.scandir(directory) as entries:
@@ -188,11 +192,11 @@ def _entries(directory: str) -> dict[str, _Kind]:
     return {name: kind for name, kind in kinds.items() if kind is not None}
 
 
-def _kind(entry: os.DirEntry[str]) -> _Kind | None:
+def _kind(entry: os.DirEntry[str]) -> Kind | None:
     """What an entry is; None for one that this process may not look at.  Most file systems list that with the name."""
     try:
         if entry.is_symlink():
-            return _Kind.LINK
-        return _Kind.DIRECTORY if entry.is_dir(follow_symlinks=False) else _Kind.FILE
+            return Kind.LINK
+        return Kind.DIRECTORY if entry.is_dir(follow_symlinks=False) else Kind.FILE
     except OSError:
         return None

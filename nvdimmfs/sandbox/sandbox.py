@@ -25,8 +25,8 @@ from nvdimmfs.sandbox.lib_modules import make_lsmod, mount_lib_modules
 from nvdimmfs.sandbox.loop_devices import LoopDevices, raise_if_limited, why_files
 from nvdimmfs.sandbox.loop_records import DIRECTORY, HostLoops, LoopRecords, sweep
 from nvdimmfs.sandbox.machine_server import Serve, running_server
-from nvdimmfs.sandbox.merged_sysfs import FILE_SYSTEMS, hidden_host_paths, is_merged, known_link
-from nvdimmfs.sandbox.merged_view import MergedView, overmount, pinned
+from nvdimmfs.sandbox.merged_sysfs import FILE_SYSTEMS, hidden_host_paths, is_merged, known_link, merged_directories
+from nvdimmfs.sandbox.merged_view import Kind, MergedView, overmount, pinned
 from nvdimmfs.sandbox.mounted_disks import MountedDisks
 from nvdimmfs.sandbox.reaper import running_reaper
 from nvdimmfs.sandbox.signals import blocked_signals
@@ -114,7 +114,7 @@ def run_sandbox(request: RunRequest) -> int:
         client = stack.enter_context(contextlib.closing(_connect()))
         with step("set up /lib/modules"):
             mount_lib_modules(MACHINE, RUN_DIRECTORY / "modules")
-        view = _make_sysfs()
+        view = _make_sysfs(client)
         closed_disks = ClosedDisks()
         dev = DevDirectory(Path("/dev"), MACHINE, TERMINALS, loop_devices, closed_disks, request.warn)
         mounted_disks = MountedDisks()
@@ -134,13 +134,13 @@ def run_sandbox(request: RunRequest) -> int:
             supervisor.start_threads()
             closed_disks.start_thread()
         namespaces.unshare_pid_namespace()
-        # The command's process is set up while the nodes are made.
+        # init sets up /proc and the filter while the nodes are made.
         starting = stack.enter_context(start(request.command, MACHINE, directory))
         supervisor.watch()
         supervisor.create_nodes(MACHINE / "sys")
-        command = starting.receive()
+        starting.wait_until_ready()
         mounted_disks.watch(proc)
-        starting.execute()
+        command = starting.execute()
         status = supervisor.run_until_exit(command, signals, server)
         command.wait_for_init()
         return status
@@ -226,11 +226,31 @@ def _connect() -> ControlClient:
         return ControlClient(MACHINE)
 
 
-def _make_sysfs() -> MergedView:
+def _make_sysfs(client: ControlClient) -> MergedView:
     """Set up a private /sys."""
     with step("set up /sys"), pinned(Path("/sys")) as host:
         hidden = hidden_host_paths(Path("/sys"))
+        listed = _listed(client, merged_directories(Path("/sys")))
         libc.mount("none", "/sys", "tmpfs", options="mode=555")
-        view = MergedView(host, MACHINE / "sys", Path("/sys"), is_merged, hidden, FILE_SYSTEMS, known_link=known_link)
+        view = MergedView(
+            host,
+            MACHINE / "sys",
+            Path("/sys"),
+            is_merged,
+            hidden,
+            FILE_SYSTEMS,
+            known_link=known_link,
+            listed=listed,
+        )
         view.build()
         return view
+
+
+def _listed(client: ControlClient, directories: tuple[str, ...]) -> dict[str, dict[str, Kind]]:
+    """What directories of the machine contain.  One request takes the place of four for each of them."""
+    reply = client.list(directories)
+    listed: dict[str, dict[str, Kind]] = {directory: {} for directory in reply.directories}
+    for path, kind in reply.entries:
+        directory, _, name = path.rpartition("/")
+        listed[directory][name] = Kind(kind)
+    return listed

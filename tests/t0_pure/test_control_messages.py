@@ -14,6 +14,7 @@ from nvdimmfs.formats.control import (
     Done,
     Fault,
     Ioctl,
+    Listed,
     Listen,
     Message,
     RefusalEvent,
@@ -35,6 +36,7 @@ MESSAGES = st.one_of(
         RefusalEvent,
         *(st.text(), st.text(), st.binary(), NUMBERS, st.lists(st.text()).map(tuple), NUMBERS, NUMBERS),
     ),
+    st.builds(Listed, st.lists(st.text()).map(tuple), st.lists(st.tuples(st.text(), st.text())).map(tuple)),
     st.builds(Watch, st.lists(st.text()).map(tuple)),
     st.builds(DeviceEvent, NUMBERS, st.lists(st.tuples(st.text(), st.text())).map(tuple)),
 )

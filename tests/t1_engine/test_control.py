@@ -330,3 +330,23 @@ def test_a_listener_that_never_reads_loses_the_oldest_events(legacy):
 def test_a_device_is_found_by_name(dimms):
     assert dimms.request(control.Find("nmem0")) == control.Found("char", *dimms.number("char", "nmem0"))
     assert dimms.request(control.Find("nmem7")) == control.Refused(errno.ENOENT, "there is no such device")
+
+
+def test_directories_are_listed_by_one_request(dimms):
+    reply = dimms.request(control.List(("", "bus", "bus/nd/devices", "missing", "kernel/debug/nvdimmfs/control")))
+    assert reply.directories == ("", "bus", "bus/nd/devices")
+    kinds = dict(reply.entries)
+    assert (kinds["bus/nd"], kinds["bus/nd/devices/ndbus0"]) == ("directory", "link")
+    expected = {name for name in kinds if name.startswith("bus/") and name.count("/") == 1}
+    assert expected == {f"bus/{node.name}" for node in dimms.sys.find("bus")}
+
+
+def test_large_directories_are_not_listed(legacy, monkeypatch):
+    blocks = "devices/system/memory"
+    entries = len(list(legacy.sys.find(blocks)))
+    monkeypatch.setattr("nvdimmfs.machine.control.MOST_LISTED", entries)
+    assert legacy.request(control.List((blocks, "bus"))).directories == (blocks,)
+    monkeypatch.setattr("nvdimmfs.machine.control.MOST_LISTED", entries - 1)
+    reply = legacy.request(control.List((blocks, "bus")))
+    assert reply.directories == ("bus",)
+    assert all(path.startswith("bus/") for path, _ in reply.entries)
