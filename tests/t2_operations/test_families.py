@@ -28,9 +28,6 @@ from nvdimmfs.kernfs import (
 )
 from nvdimmfs.snapshot import Snapshot
 
-#: Nodes in each family.
-MANY = 500
-
 #: What stat(2) shows, and how long the kernel may cache it.
 SHOWN = (
     *(f"st_{name}" for name in ("ino", "mode", "nlink", "uid", "gid", "size", "blksize", "blocks")),
@@ -38,7 +35,8 @@ SHOWN = (
     *("generation", "entry_timeout", "attr_timeout"),
 )
 
-NAMES = NumberedNames("block", (range(5), range(100, MANY + 95)))
+#: Names in each family: far more than the one node that a listing may make, and in several ranges.
+NAMES = NumberedNames("block", (range(5), range(200, 220), range(300, 320), range(400, 420)))
 
 
 @pytest.fixture
@@ -80,7 +78,7 @@ class Listing:
 
     def read(self, room=None):
         """Receive so many more entries; by default all, and close the directory."""
-        self._room = room or 10 * MANY
+        self._room = room or 10 * len(NAMES)
         self._ask("readdir", self._handle, self._next, pyfuse3.ReaddirToken())
         if room is None:
             self._ask("releasedir", self._handle)
@@ -206,7 +204,7 @@ def invalidate(ask):
 
 def test_a_listing_neither_skips_nor_repeats_a_name(ask, listing):
     directory = ask.tree.root.find("blocks")
-    begun = listing("blocks").read(50)
+    begun = listing("blocks").read(40)
     for name in ("block3", "block400", "behind"):
         directory.remove(name)
     directory.find("block401")
