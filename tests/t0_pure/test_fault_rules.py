@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rules import parse_rule
 
 from nvdimmfs.errors import KernelError, PowerIsCut
-from nvdimmfs.faults.faults import MOST_RULES, Faults, commands_of
+from nvdimmfs.faults.faults import Faults, commands_of
 from nvdimmfs.faults.parse import Add, Clear, Remove, parse_orders
 from nvdimmfs.faults.rule import Garbage, RuleError
 from nvdimmfs.kernfs import (
@@ -278,10 +278,11 @@ def test_rules_are_found_by_number_and_by_name():
     assert not list(faults)
 
 
-def test_there_are_not_too_many_rules():
+def test_there_are_not_too_many_rules(monkeypatch):
+    monkeypatch.setattr("nvdimmfs.faults.faults.MOST_RULES", 10)
     faults = Faults()
     rule = parse_rule("read sys/x errno=EIO")
-    for _ in range(MOST_RULES):
+    for _ in range(10):
         faults.add(rule)
     with pytest.raises(KernelError) as refusal:
         faults.add(rule)

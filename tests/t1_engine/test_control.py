@@ -10,7 +10,6 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
 from nvdimmfs.formats.block_requests import BLKPG, BLKPG_ADD
 from nvdimmfs.kernfs import Attribute, Channel
-from nvdimmfs.machine.listener import MOST_EVENTS
 
 LEGACY = {"memmap": "512M!4G,256M!6G"}
 DIMMS = {"machine": "qemu-nfit"}
@@ -316,15 +315,17 @@ def test_a_listener_receives_refused_ioctls(dimms):
     assert (event.operation, event.path, event.errno) == ("ioctl", "/dev/ndctl0", refused.errno)
 
 
-def test_a_listener_that_never_reads_loses_the_oldest_events(legacy):
+def test_a_listener_that_never_reads_loses_the_oldest_events(legacy, monkeypatch):
+    most = 2000  # more than one read returns
+    monkeypatch.setattr("nvdimmfs.machine.listener.MOST_EVENTS", most)
     legacy.request(control.Listen())
-    for number in range(MOST_EVENTS + 3):
+    for number in range(most + 3):
         legacy.machine.tree.refusals.report(KernelError(errno.EINVAL), "write", str(number))
     events = []
     while read := lines(legacy):
         events += read
     assert events[0] == control.Lost(3)
-    assert [event.path for event in events[1:]] == [str(number) for number in range(3, MOST_EVENTS + 3)]
+    assert [event.path for event in events[1:]] == [str(number) for number in range(3, most + 3)]
 
 
 def test_a_device_is_found_by_name(dimms):
