@@ -127,6 +127,7 @@ class TestCrash:
     def writes(self, sector_size: int, first_seed: int = 1) -> list[tuple[int, bytes]]:
         return [(lba, filled(sector_size, seed)) for seed, lba in enumerate(self.LBAS, first_seed)]
 
+    @pytest.mark.no_cover  # many times what other tests cover
     @pytest.mark.parametrize("shuffled", [False, True])
     def test_every_sector_is_whole_and_none_is_lost(self, shuffled: bool) -> None:
         pristine = MemoryMedia(SMALLEST)
@@ -187,6 +188,7 @@ class TestCrash:
             settle(Btt.open(media, config()), after, pending)
             assert after[1] == filled(512, 1)
 
+    @pytest.mark.no_cover  # many times what other tests cover
     def test_making_the_layout_can_be_interrupted(self) -> None:
         whole = CrashingMedia(MemoryMedia(SMALLEST), 10**6)
         Btt.open(whole, config())

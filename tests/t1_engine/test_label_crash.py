@@ -78,6 +78,7 @@ CHANGES: tuple[Operation, ...] = (
 class TestCrash:
     """A process that ends between, or within, any two writes to the area."""
 
+    @pytest.mark.no_cover  # many times what other tests cover
     @pytest.mark.parametrize("start", STARTS)
     @pytest.mark.parametrize("shuffled", [False, True])
     def test_at_every_point_the_old_or_the_new_labels_are_found(self, start: int | None, shuffled: bool) -> None:

@@ -82,12 +82,10 @@ ON_BAD_SECTORS = (
     Store("pfn", personality("pfn", NS, 1, mode="pmem")),
 )
 
+#: tests/torture/kills.py has up to six DIMMs, and kills at random.
 LIVES = {
-    **{
-        f"{dimms}x{version}": (interleaved(dimms, version), WITH_LABELS)
-        for dimms in (1, 2, 6)
-        for version in ("1.1", "1.2")
-    },
+    "one DIMM": (interleaved(1, "1.1"), WITH_LABELS),
+    "two DIMMs": (interleaved(2, "1.2"), WITH_LABELS),
     "bad sectors": (interleaved(1, "1.2", "{ sector = 64, count = 8 }"), ON_BAD_SECTORS),
     "pfn": (legacy(), AS_PFN),
     "dax": (legacy(), AS_DAX),
@@ -95,6 +93,7 @@ LIVES = {
 }
 
 
+@pytest.mark.no_cover  # many times what other tests cover
 @pytest.mark.parametrize("life", LIVES)
 def test_a_store_is_there_whole_or_not_at_all(life: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At each call, before it and in the middle of it; the journal is so small that it often starts again."""
@@ -172,6 +171,7 @@ def storages(monkeypatch: pytest.MonkeyPatch) -> list[FolderStorage]:
 PFN = PersonalityDescription(NS, PersonalityKind.PFN, "11111111-2222-3333-4444-555555555555")
 
 
+@pytest.mark.no_cover  # many times what other tests cover
 @pytest.mark.parametrize("description", [interleaved(2, "1.2"), attrs.evolve(legacy(), personalities=(PFN,))])
 def test_a_first_boot_that_ends_anywhere_is_repeated(
     description: MachineDescription, tmp_path: Path, storages: list[FolderStorage]
@@ -189,6 +189,7 @@ def test_a_first_boot_that_ends_anywhere_is_repeated(
     assert len(storages) == 1 + 2 * calls.count
 
 
+@pytest.mark.no_cover  # many times what other tests cover
 def test_a_module_that_owns_its_memory_discards_all_of_it_or_nothing(
     tmp_path: Path, storages: list[FolderStorage]
 ) -> None:
