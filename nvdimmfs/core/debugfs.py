@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from nvdimmfs.core.system import System
-from nvdimmfs.kernfs import Attribute, Directory
+from nvdimmfs.kernfs import Attribute, Directory, Order
 
 SubjectT = TypeVar("SubjectT")
 
@@ -23,5 +23,6 @@ class DebugAttribute(Attribute[SubjectT]):
 def debugfs(system: System) -> Directory:
     """The root directory; created by the first call."""
     root = system.directory("kernel/debug")
+    root.order = Order.NEWEST
     root.mode = root.mode & ~0o777 | DEBUGFS_PERMISSIONS
     return root

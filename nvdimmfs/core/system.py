@@ -15,7 +15,7 @@ from nvdimmfs.core.uevent import Action, Uevent, UeventListener
 from nvdimmfs.faults.faults import Fault
 from nvdimmfs.kernels.durations import WRITE
 from nvdimmfs.kernels.kernel import KERNEL_6_1, Kernel
-from nvdimmfs.kernfs import Directory, Tree
+from nvdimmfs.kernfs import Directory, Order, Tree
 from nvdimmfs.traces.effects import FaultHit, UeventSent
 
 
@@ -57,6 +57,7 @@ class System:
         self.sys = root.add(Directory("sys", 0o555))
         self.dev = root.add(Directory("dev"))
         self.proc = root.add(Directory("proc", 0o555))
+        self.dev.order, self.proc.order = Order.NEWEST, Order.LENGTH
         for path in ("block", "bus", "class", "devices", "module"):
             self.directory(path)
         self.numbers = {kind: self.directory(f"dev/{kind}") for kind in ("block", "char")}

@@ -45,7 +45,6 @@ from nvdimmfs.fuse.waits import RequestCaller, Waits
 from nvdimmfs.fuse.xattrs import ExtendedAttributes
 from nvdimmfs.kernfs import ATTRIBUTE_SIZE, BinaryFile, Directory, Node, Symlink, Tree
 from nvdimmfs.kernfs.open_file import (
-    Listings,
     OpenAttribute,
     OpenBinaryFile,
     OpenChannel,
@@ -62,6 +61,9 @@ log = logging.getLogger(__name__)
 
 #: Longest name (NAME_MAX, include/uapi/linux/limits.h), which statfs(2) reports.
 NAME_MAX = 255
+
+#: Entries of a listing that do not count as looked up.
+_DOTS = (".", "..")
 
 
 class Operations(pyfuse3.Operations):
@@ -123,7 +125,6 @@ class Operations(pyfuse3.Operations):
         self._numbers = itertools.count(1)
         self._files: dict[FileHandleT, OpenFile] = {}
         self._directories: dict[FileHandleT, OpenDirectory] = {}
-        self._listings = Listings()
         self._pollers = Pollers()
         self._caller = RequestCaller(0, 0, self._proc)
         tree.subscribe(self)
@@ -271,31 +272,20 @@ class Operations(pyfuse3.Operations):
         self.inodes.reached(inode)
         handle = next(self._numbers)
         may_cache = ctx.uid == self.inodes.uid
-        self._directories[handle] = OpenDirectory(
-            self.inodes.directory(inode), ctx.pid, self._listings, may_cache=may_cache
-        )
+        self._directories[handle] = OpenDirectory(self.inodes.directory(inode), ctx.pid, may_cache=may_cache)
         return handle
 
     @fuse_handler
     def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
-        """`.`, `..`, then the nodes; an entry's number is its position in the listing."""
+        """`.`, `..`, then the nodes in the order of the file system; an entry's number is the offset behind it."""
         opened = self._directories[fh]
-        nodes = opened.listing(start_id)
-        directory = opened.node
         entry = self.inodes.entry if opened.may_cache else self.inodes.uncached_entry
-        dots = ((b".", directory), (b"..", directory.parent or directory))
-        for position, (name, dot) in list(enumerate(dots))[start_id:]:
-            if not pyfuse3.readdir_reply(token, name, entry(self.inodes.of(dot)), position + 1):
-                return
-        for position in range(max(0, start_id - len(dots)), len(nodes)):
-            node = nodes[position]
-            if node is None:
-                continue
+        for name, node, following in opened.entries(start_id):
             inode = self.inodes.seen(node)
-            name = node.name.encode(errors="surrogateescape")
-            if not pyfuse3.readdir_reply(token, name, entry(inode), position + len(dots) + 1):
+            if not pyfuse3.readdir_reply(token, name.encode(errors="surrogateescape"), entry(inode), following):
                 return
-            self.inodes.refer(inode)
+            if name not in _DOTS:
+                self.inodes.refer(inode)
 
     @fuse_handler
     def releasedir(self, fh: FileHandleT) -> None:

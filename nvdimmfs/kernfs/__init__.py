@@ -6,6 +6,8 @@ It depends on neither devices nor FUSE: unit tests read and write its nodes dire
 from nvdimmfs.kernfs.channel import Channel, Session
 from nvdimmfs.kernfs.checkpoint import TreeCheckpoint
 from nvdimmfs.kernfs.files import FileKind, Files, FileTable, LinkKind, NumberedNames, NumberedNodes, joined
+from nvdimmfs.kernfs.listing import FamilyNames, Listing
+from nvdimmfs.kernfs.name_order import Order
 from nvdimmfs.kernfs.node import (
     ATTRIBUTE_SIZE,
     Attribute,
@@ -37,16 +39,19 @@ __all__ = [
     "Contents",
     "Directory",
     "Family",
+    "FamilyNames",
     "FamilyNumbers",
     "FamilyTarget",
     "FileKind",
     "FileTable",
     "Files",
     "LinkKind",
+    "Listing",
     "Member",
     "Node",
     "NumberedNames",
     "NumberedNodes",
+    "Order",
     "Refusal",
     "Session",
     "Symlink",

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import errno
+import itertools
+from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Generic, TypeAlias, TypeVar
 
 import attrs
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernfs.name_order import number_hashes, places_by_hash
 from nvdimmfs.kernfs.node import Attribute, AttributeOps, Directory, Node, Symlink
 
 #: The most digits of a number of the kernel's (2 to the power of 64 has 20).
 _MOST_DIGITS = 20
+
+#: Families whose order is kept: a machine has one of memory blocks, which is listed in two directories.
+_KEPT_FAMILIES = 4
 
 SubjectT = TypeVar("SubjectT")
 SubjectT_contra = TypeVar("SubjectT_contra", contravariant=True)
@@ -123,6 +130,26 @@ class NumberedNames(Collection[str]):
     def number(self, name: str) -> int:
         """The number in one of these names."""
         return int(name.removeprefix(self.prefix))
+
+    @property
+    def hashes(self) -> array[int]:
+        """The hash of each name, in order."""
+        return _hashes(self)
+
+    @property
+    def by_hash(self) -> array[int]:
+        """The positions of the names, in the order of kernfs."""
+        return _by_hash(self)
+
+
+@lru_cache(maxsize=_KEPT_FAMILIES)
+def _hashes(names: NumberedNames) -> array[int]:
+    return array("I", number_hashes(names.prefix, itertools.chain.from_iterable(names.ranges)))
+
+
+@lru_cache(maxsize=_KEPT_FAMILIES)
+def _by_hash(names: NumberedNames) -> array[int]:
+    return places_by_hash(range(len(names)), names.hashes, names.at)
 
 
 @attrs.frozen

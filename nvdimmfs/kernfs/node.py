@@ -12,6 +12,8 @@ import attrs
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.faults import Faults
+from nvdimmfs.kernfs.listing import FamilyNames, Listing, listing_of, listing_with_family
+from nvdimmfs.kernfs.name_order import Order
 from nvdimmfs.kernfs.refusal import Refusals
 from nvdimmfs.kernfs.tracer import TracedProcess, Tracer
 
@@ -66,16 +68,6 @@ class Contents(Protocol):
 
     def instantiate(self) -> Iterable[Node]:
         """Create the nodes.  Called once, at the first lookup or listing that needs one of them."""
-
-
-class FamilyNames(Collection[str], Protocol):
-    """Names whose positions are known without a search, as is whether a name is one of them."""
-
-    def position(self, name: str) -> int:
-        """The position of one of the names, from 0."""
-
-    def at(self, position: int) -> str:
-        """The name at a position.  IndexError."""
 
 
 class Family(Protocol):
@@ -146,21 +138,6 @@ class FamilyNumbers:
         if self._sample is None or name in self._given:
             return None
         return Member(directory, name, self.first + self.names.position(name), *self._sample)
-
-
-@attrs.frozen
-class Listed:
-    """What a listing of a directory shows, in order.
-
-    Attributes:
-        before: nodes.
-        family: the names of a family that follow, instantiated or not; also names that it has lost.
-        after: nodes behind the family.
-    """
-
-    before: tuple[Node, ...]
-    family: FamilyNames | None = None
-    after: tuple[Node, ...] = ()
 
 
 class TreeListener(Protocol):
@@ -361,15 +338,17 @@ class _LazyLink:
 
 
 class Directory(Node):
-    """A node that holds other nodes, in the order in which they were added.
+    """A node that holds other nodes.
 
     A machine with ten thousand namespaces has more than a million attributes and a hundred thousand links, and user
     space reads hardly any of them.  Therefore a directory can hold the description of nodes (`populate_lazily`) and the
     targets of links (`link`).  The first lookup of a described node, and any listing, instantiates all described nodes
     at once; the lookup of a link, or of a node of a family (`add_family`), instantiates that node alone.  Where names
-    and what stat(2) shows are enough, `peek` and `listed` leave the nodes of a family as they are.  User space cannot
+    and what stat(2) shows are enough, `peek` and `listing` leave the nodes of a family as they are.  User space cannot
     see the difference: names, order and the number of directories are the same as if all nodes had been instantiated at
     once.
+
+    Nodes are held in the order in which they were added; `listing` has the names in the order of the file system.
     """
 
     __slots__ = (
@@ -377,9 +356,11 @@ class Directory(Node):
         "_former_path",
         "_gone",
         "_has_lazy_links",
+        "_listing",
         "_nodes",
         "_pending",
         "numbers",
+        "order",
         "subdirectories",
         "tree",
     )
@@ -390,6 +371,9 @@ class Directory(Node):
 
     #: Number of its nodes that are directories, instantiated or not.
     subdirectories: int
+
+    #: The order of its names, where a file system begins; None where that of the directory above it goes on.
+    order: Order | None
 
     #: The inode numbers of its family; None until `peek` finds a node of it that is not instantiated.
     numbers: FamilyNumbers | None
@@ -405,6 +389,9 @@ class Directory(Node):
         self._family: Family | None = None
         self._gone: frozenset[str] = frozenset()
         self.numbers = None
+        self.order = None
+        # The listing until a name is added or removed.
+        self._listing: Listing | None = None
         self._former_path = ""
         self.subdirectories = 0
 
@@ -442,9 +429,10 @@ class Directory(Node):
 
     def get(self, name: str) -> Node | None:
         """Return the node with that name, or None."""
-        if name not in self._nodes and name in self._pending:
-            self._instantiate()
         node = self._nodes.get(name)
+        if node is None and name in self._pending:
+            self._instantiate()
+            node = self._nodes.get(name)
         if isinstance(node, Node):
             return node
         if isinstance(node, _LazyLink):
@@ -476,29 +464,33 @@ class Directory(Node):
         return link.text
 
     @property
-    def listed(self) -> Listed:
-        """The nodes that a listing shows.  Those of a family stay as they are."""
+    def listing(self) -> Listing:
+        """The names in the order of the file system.  Nodes of a family stay as they are."""
+        if self._listing is None:
+            self._listing = self._list()
+        return self._listing
+
+    def _list(self) -> Listing:
         self._instantiate(whole=False)
         if self._family is None:
-            return Listed(tuple(self.children.values()))
-        before: list[Node] = []
-        after: list[Node] = []
-        nodes = before
-        for name, node in self._nodes.items():
-            if name == _FAMILY:
-                nodes = after
-            elif isinstance(node, Node) and not self._is_in_family(name):
-                nodes.append(node)
-        return Listed(tuple(before), self._family.names, tuple(after))
+            return listing_of(self._effective_order, self._nodes)
+        names = (name for name in self._nodes if name != _FAMILY and not self._is_in_family(name))
+        return listing_with_family(self._family.names, self._gone, names)
 
-    def has_lost(self, name: str) -> bool:
-        """Whether a node of the family with that name was removed.  There may be another node of that name."""
-        return name in self._gone
+    @property
+    def _effective_order(self) -> Order:
+        directory: Directory | None = self
+        while directory is not None:
+            if directory.order is not None:
+                return directory.order
+            directory = directory.parent
+        return Order.HASH
 
     def add(self, node: NodeT) -> NodeT:
         """Add a node and return it.  EEXIST when the name is taken."""
         self._require_free(node.name)
         self._insert(node)
+        self._listing = None
         if isinstance(node, Directory):
             self.subdirectories += 1
         self.tree.added(self, node)
@@ -512,6 +504,7 @@ class Directory(Node):
         self._require_free(name)
         self._nodes[name] = _LazyLink(target)
         self._has_lazy_links = True
+        self._listing = None
 
     def populate_lazily(self, contents: Contents) -> None:
         """Add nodes that are instantiated on demand.  EEXIST when one of the names is taken."""
@@ -523,6 +516,7 @@ class Directory(Node):
         self._nodes[f"/{next(iter(names))}"] = contents
         self._pending = (*self._pending, *names) if self._pending else names
         self.subdirectories += contents.directories
+        self._listing = None
 
     def add_family(self, family: Family) -> None:
         """Add nodes that are instantiated on demand, each alone; one family at most.  EEXIST when a name is taken."""
@@ -532,6 +526,7 @@ class Directory(Node):
                 raise KernelError(errno.EEXIST, f"{self.path}/{name} exists already")
         self._nodes[_FAMILY] = self._family = family
         self.subdirectories += family.directories
+        self._listing = None
 
     def remove(self, name: str) -> None:
         """Remove a node and everything below it from the tree.
@@ -546,6 +541,7 @@ class Directory(Node):
         if self._is_in_family(name):
             self._gone |= {name}
         del self._nodes[name]
+        self._listing = None
         if isinstance(node, Directory):
             self.subdirectories -= 1
         self.tree.removed(self, node)
@@ -584,6 +580,7 @@ class Directory(Node):
         elif isinstance(node, Directory) and isinstance(new, Directory):
             node._nodes, node._pending, node._has_lazy_links = new._nodes, new._pending, new._has_lazy_links
             node._family, node._gone, node.subdirectories = new._family, new._gone, new.subdirectories
+            node._listing, node.order = None, new.order
         self._nodes[node.name] = node
 
     @property
@@ -602,7 +599,7 @@ class Directory(Node):
         for child in self.instantiated:
             child.detach(f"{path}/{child.name}")
         self._nodes, self._pending, self._has_lazy_links, self.subdirectories = {}, (), False, 0
-        self._family = None
+        self._family = self._listing = None
         self._former_path = path
         self.parent = None
 

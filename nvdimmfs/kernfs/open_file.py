@@ -5,17 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import select
+from collections.abc import Iterator
 from typing import Protocol
-from weakref import WeakValueDictionary
-
-import attrs
 
 from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.faults.faults import Caller
 from nvdimmfs.faults.rule import Operation
 from nvdimmfs.kernfs.channel import Channel
 from nvdimmfs.kernfs.faulty import Place, Replacement, faulty_open, faulty_read, faulty_write
-from nvdimmfs.kernfs.node import Attribute, BinaryFile, Directory, Listed, Member, Node
+from nvdimmfs.kernfs.listing import Listing
+from nvdimmfs.kernfs.name_order import FIRST_OFFSET
+from nvdimmfs.kernfs.node import Attribute, BinaryFile, Directory, Member, Node
 
 #: The events that poll(2) reports for files that never block (DEFAULT_POLLMASK, include/linux/poll.h, Linux 6.1).
 ALWAYS_READY = select.POLLIN | select.POLLOUT | select.POLLRDNORM | select.POLLWRNORM
@@ -264,60 +264,12 @@ class OpenChannel:
         return _WRITABLE
 
 
-@attrs.frozen
-class Listing:
-    """The nodes of a directory at one time, in order.
-
-    A family of half a million nodes is in it as such: nodes of it are looked at when the listing reaches them.
-    """
-
-    directory: Directory
-    listed: Listed
-
-    def __len__(self) -> int:
-        family = self.listed.family
-        return len(self.listed.before) + (len(family) if family else 0) + len(self.listed.after)
-
-    def __getitem__(self, position: int) -> Node | Member | None:
-        """What is at a position now; None for a node that has left the directory.  IndexError."""
-        before, family, after = self.listed.before, self.listed.family, self.listed.after
-        if position < len(before):
-            return self._present(before[position])
-        position -= len(before)
-        if family and position < len(family):
-            name = family.at(position)
-            return None if self.directory.has_lost(name) else self.directory.peek(name)
-        return self._present(after[position - (len(family) if family else 0)])
-
-    def _present(self, node: Node) -> Node | None:
-        return node if node.parent is self.directory else None
-
-
-class Listings:
-    """The listings that open directories go through.
-
-    Any user may open a directory of ten thousand nodes as often as the host lets them open files, and leave each
-    listing at its beginning.  So the listings of a directory are one object as long as nothing in it has changed.
-    """
-
-    def __init__(self) -> None:
-        self._last: WeakValueDictionary[int, Listing] = WeakValueDictionary()
-
-    def of(self, directory: Directory) -> Listing:
-        """The nodes that a directory has now."""
-        listing = Listing(directory, directory.listed)
-        last = self._last.get(directory.ino)
-        if last == listing:
-            return last
-        self._last[directory.ino] = listing
-        return listing
-
-
 class OpenDirectory:
     """An open directory.
 
-    A listing returns the names that exist when it starts, so that later changes make it neither skip nor repeat a name.
-    A node that leaves the directory before the listing reaches it is left out.
+    Where the offset of a name is its hash, a listing goes on in the directory as it is now: a name that was added since
+    is listed if its hash is still to come.  Where offsets are counted, a listing has the names that there were when it
+    began, without those that were removed since; so no change makes it skip or repeat a name.
 
     Attributes:
         node: the directory.
@@ -325,18 +277,38 @@ class OpenDirectory:
         may_cache: whether the kernel may cache the names and attributes that the listing returns.
     """
 
-    def __init__(self, directory: Directory, opener: int, listings: Listings, *, may_cache: bool) -> None:
+    def __init__(self, directory: Directory, opener: int, *, may_cache: bool) -> None:
         self.node = directory
         self.opener = opener
         self.may_cache = may_cache
-        self._listings = listings
-        self._nodes = Listing(directory, Listed(()))
+        self._counted: Listing | None = None
+        # The name that was offered last: where several names have one hash, a listing goes on with this one.
+        self._offered = ""
 
-    def listing(self, start: int) -> Listing:
-        """The nodes of one listing, in a fixed order; a `start` of 0 begins a new listing."""
-        if start == 0:
-            self._nodes = self._listings.of(self.node)
-        return self._nodes
+    def entries(self, start: int) -> Iterator[tuple[str, Node | Member, int]]:
+        """Names, nodes, and the offsets behind them, from an offset on; 0 begins a new listing.
+
+        A caller that has no room for an entry takes no more, and goes on later with the offset before it.
+        """
+        listing = self._listing(start)
+        if start < 1:
+            yield ".", self.node, 1
+        if start <= 1:
+            yield "..", self.node.parent or self.node, listing.offset(0)
+        names = listing.names
+        for index in range(listing.index(max(start, FIRST_OFFSET), self._offered), len(names)):
+            self._offered = names[index]
+            node = self.node.peek(self._offered)
+            if node is not None:
+                yield self._offered, node, listing.offset(index + 1)
+
+    def _listing(self, start: int) -> Listing:
+        current = self.node.listing
+        if current.hashes is not None:
+            return current
+        if start == 0 or self._counted is None:
+            self._counted = current
+        return self._counted
 
 
 def open_node(node: Node, flags: int, caller: Caller | None = None) -> OpenFile:

@@ -11,6 +11,7 @@ import pytest
 from asking import CONTEXT, ROOT
 
 from nvdimmfs.fuse.inode import CACHE_TIMEOUT
+from nvdimmfs.kernfs.name_order import by_hash
 
 
 class Page:
@@ -55,7 +56,7 @@ def listing(ask, monkeypatch):
 @pytest.mark.parametrize("room", [1, 2, 3, 7, 1000])
 def test_a_listing_has_every_name_once_however_it_is_paged(ask, listing, room):
     names = listing("sys/many", room)
-    assert names == [".", "..", *(f"attribute-with-a-long-name-{number:04}" for number in range(300))]
+    assert names == [".", "..", *by_hash(f"attribute-with-a-long-name-{number:04}" for number in range(300))]
 
 
 def test_changes_neither_skip_nor_repeat_a_name(ask, listing):

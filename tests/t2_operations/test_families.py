@@ -26,6 +26,7 @@ from nvdimmfs.kernfs import (
     Tree,
     TreeCheckpoint,
 )
+from nvdimmfs.kernfs.name_order import by_hash, name_hash
 from nvdimmfs.snapshot import Snapshot
 
 #: What stat(2) shows, and how long the kernel may cache it.
@@ -111,7 +112,7 @@ def made(ask, path):
     return len(list(ask.tree.root.find(path).instantiated)), len(ask.operations.inodes)
 
 
-EVERY = ["before", *NAMES, "behind"]
+EVERY = by_hash(["before", *NAMES, "behind"])
 
 
 @pytest.mark.parametrize("path", ["blocks", "links"])
@@ -205,13 +206,15 @@ def invalidate(ask):
 def test_a_listing_neither_skips_nor_repeats_a_name(ask, listing):
     directory = ask.tree.root.find("blocks")
     begun = listing("blocks").read(40)
-    for name in ("block3", "block400", "behind"):
+    seen = begun.names
+    early, late, again = seen[7], *(EVERY[index] for index in (50, 55))
+    for name in (early, late, again):
         directory.remove(name)
-    directory.find("block401")
-    directory.add(Directory("block400"))
-    expected = [name for name in EVERY if name not in ("block400", "behind")]
-    assert begun.read().names == expected
-    assert listing("blocks").read().names == [name for name in expected if name != "block3"] + ["block400"]
+    directory.find(EVERY[60])
+    directory.add(Directory(again))
+    now = [name for name in EVERY if name not in (early, late)]
+    assert begun.read().names == [*seen, *(name for name in now if name_hash(name) > name_hash(seen[-1]))]
+    assert listing("blocks").read().names == now
 
 
 def test_no_number_is_used_twice_after_a_reset(ask, listing):

@@ -15,8 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import toy
+from ask_listings import entries
 from mounting import TOY
 from watchdog import WATCHDOG
+
+from nvdimmfs.kernfs.name_order import INT_MAX, by_hash, name_hash
 
 #: The largest errno of Linux, EHWPOISON, which Python names since 3.14.
 LARGEST_NAMED = 133
@@ -49,6 +52,19 @@ LARGEST_NAMED = 133
 def test_a_shell_reads_and_writes(mount, script, output):
     done = mount.sh(script)
     assert (done.stdout, done.stderr, done.returncode) == (output, "", 0)
+
+
+def test_a_listing_has_the_order_types_and_offsets_of_kernfs(mount):
+    names = by_hash(f"attribute-with-a-long-name-{number:04}" for number in range(300))
+    offsets = [name_hash(name) for name in names]
+    behind = [*zip(names, ["-"] * 300, [*offsets[1:], INT_MAX], strict=True)]
+    directory = os.open(mount.directory / "sys/many", os.O_RDONLY)
+    try:
+        assert list(entries(directory, size=100)) == [(".", "d", 1), ("..", "d", offsets[0]), *behind]
+        os.lseek(directory, offsets[250], os.SEEK_SET)
+        assert list(entries(directory)) == behind[250:]
+    finally:
+        os.close(directory)
 
 
 @pytest.mark.parametrize(
