@@ -110,7 +110,8 @@ class Clock:
         self._scheduled = 0
         #: The time from acts and `advance`; REAL adds the time that has passed on the host.
         self._time = 0
-        self._least_price = 0
+        #: The price of the act at hand, where it is not the usual one.
+        self._price: int | None = None
         self._prolonged = 0
         self._started_at: int | None = None
         self._handled: Event | None = None
@@ -208,24 +209,25 @@ class Clock:
 
     def spend(self, price: Duration) -> None:
         """Count an act of user space: the clock advances by its price, or host time has passed."""
-        least, self._least_price = self._least_price, 0
+        cost = price.nanoseconds if self._price is None else self._price
+        self._price = None
         if self.is_booting or self._is_uncounted:
             return
         prolonged, self._prolonged = self._prolonged, 0
         if self._started_at is None:
             self.start()
         if self.mode is ClockMode.STEPS:
-            self.advance(max(price.nanoseconds, least) + prolonged)
+            self.advance(cost + prolonged)
         elif prolonged and self.mode is ClockMode.REAL:
             self.advance(prolonged)
         elif self.scheduled:
             self.run_due()
 
-    def lengthen_act(self, price: Duration) -> None:
-        """Raise the price of the act at hand, unless it is higher already.  There is no such act at boot."""
+    def price_act(self, price: Duration) -> None:
+        """Give the act at hand this price; of several, the highest.  There is no such act at boot."""
         if self.is_booting or self._is_uncounted:
             return
-        self._least_price = max(self._least_price, price.nanoseconds)
+        self._price = max(self._price or 0, price.nanoseconds)
 
     def prolong_act(self, nanoseconds: int) -> None:
         """The act at hand takes so much longer than it would, by a fault rule; in mode MANUAL that has no effect.

@@ -13,6 +13,7 @@ from nvdimmfs.core.parse import line
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action, synthesize
 from nvdimmfs.errors import KernelError, refused_by_host
+from nvdimmfs.kernels.durations import MISMATCH
 from nvdimmfs.kernels.races import BIND_UEVENT, FirstUevent
 from nvdimmfs.kernfs import Directory
 from nvdimmfs.traces.effects import Unbound
@@ -293,6 +294,7 @@ def bind(driver: Driver, data: bytes) -> None:
     """
     device = driver.bus.find(data)
     if not driver.matches(device):
+        driver.system.clock.price_act(MISMATCH)
         raise KernelError(errno.ENODEV, f"{driver.name} does not match {device.name}")
     try:
         driver.bus.bind(driver, device)

@@ -70,7 +70,7 @@ class NdBus(Bus):
         if isinstance(device, RegionDevice):
             device.parent.provider_module.pins += 1
             self.region_binds.bound(device)
-            self.system.clock.lengthen_act(REGION_BIND)
+            self.system.clock.price_act(REGION_BIND)
 
     def _probe_in_transaction(self, driver: Driver, device: Device) -> None:
         """What the probe writes to media survives the end of this process whole or not at all.

@@ -3,7 +3,17 @@
 import pytest
 
 from nvdimmfs.core.clock import Clock, ClockMode
-from nvdimmfs.kernels.durations import DURATIONS, MILLISECOND, PRICES, READ, REGION_BIND, SECOND, WRITE, duration_text
+from nvdimmfs.kernels.durations import (
+    DURATIONS,
+    MILLISECOND,
+    MISMATCH,
+    PRICES,
+    READ,
+    REGION_BIND,
+    SECOND,
+    WRITE,
+    duration_text,
+)
 
 
 class Host:
@@ -176,20 +186,22 @@ def test_an_act_within_an_event_takes_no_time(done):
     assert clock.now == WRITE.nanoseconds
 
 
-def test_an_act_can_be_lengthened_once():
+@pytest.mark.parametrize("prices", [(REGION_BIND, READ), (READ, REGION_BIND), (REGION_BIND,), (MISMATCH,)])
+def test_an_act_can_have_another_price_once(prices):
     clock = Clock(ClockMode.STEPS)
-    clock.lengthen_act(REGION_BIND)
-    clock.lengthen_act(READ)
+    for price in prices:
+        clock.price_act(price)
     clock.spend(WRITE)
-    assert clock.now == REGION_BIND.nanoseconds
+    highest = max(price.nanoseconds for price in prices)
+    assert clock.now == highest
     clock.spend(WRITE)
-    assert clock.now == REGION_BIND.nanoseconds + WRITE.nanoseconds
+    assert clock.now == highest + WRITE.nanoseconds
 
 
-def test_the_first_act_is_not_lengthened_by_what_was_bound_at_boot():
+def test_the_first_act_does_not_have_the_price_of_what_was_bound_at_boot():
     clock = Clock(ClockMode.STEPS)
     clock.is_booting = True
-    clock.lengthen_act(REGION_BIND)
+    clock.price_act(REGION_BIND)
     clock.is_booting = False
     clock.spend(READ)
     assert clock.now == READ.nanoseconds

@@ -164,7 +164,7 @@ class FirmwareUpdate:
 
     def query(self, payload: Payload) -> None:
         """Return the progress of the update (ND_INTEL_FW_FINISH_QUERY)."""
-        self._clock.lengthen_act(FIRMWARE_QUERY)
+        self._clock.price_act(FIRMWARE_QUERY)
         payload.require(FirmwareQuery.size())
         request = payload.get(FirmwareQuery)
         if request.context != self.context:
