@@ -10,9 +10,7 @@ A recording is one story: replay it from its start on a fresh machine.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import errno
-import json
 import os
 import re
 import stat
@@ -24,7 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 import attrs
-from recording import SETTLE, Answer, Call, Header, Json, Recording, Row, Step, load, shorten
+from recording import SETTLE, Answer, Call, Header, Recording, Row, Step, load, shorten
 
 from nvdimmfs.core.clock import Clock
 from nvdimmfs.core.system import System
@@ -362,20 +360,8 @@ def _portable(path: str, data: str) -> str:
 
 
 def _portable_output(text: str) -> str:
-    """What a program printed: JSON in a form of its own, as the order of lists follows that of directories."""
-    with contextlib.suppress(ValueError):  # it is not JSON
-        text = json.dumps(_in_order(json.loads(text)))
+    """What a program printed, without random UUIDs.  The order of its lists follows that of directories."""
     return RANDOM_UUID.sub("<uuid>", text)
-
-
-def _in_order(value: Json) -> Json:
-    """JSON with its lists and objects sorted; UUIDs by chance must not decide how."""
-    match value:
-        case dict():
-            return {name: _in_order(value[name]) for name in sorted(value)}
-        case list():
-            return sorted(map(_in_order, value), key=lambda each: RANDOM_UUID.sub("<uuid>", json.dumps(each)))
-    return value
 
 
 def _device_name(call: Call) -> str:

@@ -45,15 +45,11 @@ def test_a_program_survives_the_text():
     [
         ("", ""),
         ("plain words\n", "plain words\n"),
-        ('[{"a":1,"b":[2,3]},{"a":4}]', '[ {"a":4}, {"b":[3,2], "a":1} ]'),
         (json.dumps({"uuid": DRAWN}), json.dumps({"uuid": DRAWN_TOO})),
-        (
-            json.dumps([{"uuid": DRAWN, "n": 1}, {"uuid": CHOSEN}]),
-            json.dumps([{"uuid": CHOSEN}, {"n": 1, "uuid": DRAWN_TOO}]),
-        ),
+        (json.dumps([{"uuid": DRAWN}, {"uuid": CHOSEN}]), json.dumps([{"uuid": DRAWN_TOO}, {"uuid": CHOSEN}])),
     ],
 )
-def test_output_is_the_same_whatever_its_order_and_its_random_uuids(kernel, here):
+def test_output_is_the_same_whatever_its_random_uuids(kernel, here):
     assert agree((0, kernel), (0, here))
 
 
@@ -63,6 +59,7 @@ def test_output_is_the_same_whatever_its_order_and_its_random_uuids(kernel, here
         ((0, "x"), (1, "x")),
         ((0, ""), (0, "x")),
         ((0, '[{"a":1}]'), (0, '[{"a":1},{"a":1}]')),
+        ((0, '[{"a":1},{"a":4}]'), (0, '[{"a":4},{"a":1}]')),
         ((0, json.dumps({"uuid": CHOSEN})), (0, json.dumps({"uuid": DRAWN}))),
     ],
 )
