@@ -1,6 +1,7 @@
 """A module imports only from its own floor and those below: the plan of the house in docs/architecture.md."""
 
 import ast
+import functools
 import graphlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 import nvdimmfs
 
 PACKAGE = Path(nvdimmfs.__file__).parent
+
+pytestmark = pytest.mark.xdist_group("floors")  # one process parses the modules (scripts/test)
 
 #: From the ground up.  Packages of one set stand side by side and do not import each other.
 FLOORS = (
@@ -64,8 +67,13 @@ def floor_of(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def imports_of(path: Path) -> Iterator[str]:
+@functools.cache
+def imports_of(path: Path) -> frozenset[str]:
     """The modules that a module imports anywhere: in functions and for annotations, too."""
+    return frozenset(_imports_of(path))
+
+
+def _imports_of(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

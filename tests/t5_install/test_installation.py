@@ -26,12 +26,27 @@ COMPLETIONS = (
 #: An installation fetches packages and compiles pyfuse3; a limit here only ends what hangs, in seconds.
 HANGS = 900
 
-pytestmark = pytest.mark.timeout(HANGS)
+#: One process runs them, so that what they share is made once (scripts/test).
+pytestmark = [pytest.mark.timeout(HANGS), pytest.mark.xdist_group("installation")]
 
 
-def succeed(*argv, **options):
+def environment():
+    """What installers are run with: they keep compiled modules beside the sources, of those that are imported."""
+    without = ("PYTHONPATH", "PYTHONPYCACHEPREFIX")
+    return {name: value for name, value in os.environ.items() if name not in without} | {"PIP_NO_COMPILE": "1"}
+
+
+def succeed(*argv, cwd=None, **variables):
     """Run a program to its end and return what it printed."""
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options)
+    done = subprocess.run(
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env=environment() | variables,
+    )
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -48,17 +63,9 @@ def wheels(tmp_path_factory):
     """A folder with a wheel of pyfuse3, compiled once for all tools; skip where no package can be fetched."""
     folder = tmp_path_factory.mktemp("wheels")
     argv = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, "pyfuse3")
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment())
     if done.returncode:
         pytest.skip(f"no package registry: {done.stderr.strip().splitlines()[-1]}")
-    return folder
-
-
-@pytest.fixture
-def empty_venv(tmp_path):
-    """Make an empty virtual environment, and return its folder."""
-    folder = tmp_path / "venv"
-    succeed(sys.executable, "-m", "venv", folder)
     return folder
 
 
@@ -70,10 +77,9 @@ def check(prefix, program, folder):
     assert (prefix / "share/man/man1/nvdimmfs-machine-show.1").is_file()
     for name in COMPLETIONS:
         assert (prefix / "share" / name).is_file()
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
     def run(*arguments):
-        return succeed(program, *arguments, cwd="/", env=environment)
+        return succeed(program, *arguments, cwd="/")
 
     assert run("--version") == f"nvdimmfs {__version__}\n"
     assert [line.split()[0] for line in run("machine", "list").splitlines()] == list(machines())
@@ -87,7 +93,7 @@ def check(prefix, program, folder):
             run("umount", mount)
 
 
-def test_a_wheel_made_from_the_source_distribution(empty_venv, tmp_path):
+def test_pip_install_of_a_wheel_made_from_the_source_distribution(tmp_path):
     succeed(*tool("build"), "--outdir", tmp_path, ROOT)
     (source,) = tmp_path.glob("nvdimmfs-*.tar.gz")
     (wheel,) = tmp_path.glob("nvdimmfs-*.whl")
@@ -97,18 +103,16 @@ def test_a_wheel_made_from_the_source_distribution(empty_venv, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         files = {name for name in archive.namelist() if name.startswith("nvdimmfs/")}
     assert files >= {f"nvdimmfs/{path.relative_to(ROOT / 'nvdimmfs')}" for path in (ROOT / "nvdimmfs").rglob("*.py")}
-    succeed(empty_venv / "bin/python", "-m", "pip", "install", wheel)
-    check(empty_venv, empty_venv / "bin/nvdimmfs", tmp_path)
+    venv = tmp_path / "venv"
+    succeed(sys.executable, "-m", "venv", "--without-pip", venv)
+    succeed(sys.executable, "-m", "pip", "--python", venv / "bin/python", "install", wheel)
+    check(venv, venv / "bin/nvdimmfs", tmp_path)
 
 
-def test_pip_install(empty_venv, tmp_path):
-    succeed(empty_venv / "bin/python", "-m", "pip", "install", ROOT)
-    check(empty_venv, empty_venv / "bin/nvdimmfs", tmp_path)
-
-
-def test_pipx_install(tmp_path):
+def test_pipx_install(wheels, tmp_path):
+    """It has pip install the folder, or uv, which does not know what pip has compiled."""
     folders = {name: str(tmp_path / name) for name in ("PIPX_HOME", "PIPX_BIN_DIR", "PIPX_MAN_DIR")}
-    succeed(*tool("pipx"), "install", "--python", sys.executable, ROOT, env=os.environ | folders)
+    succeed(*tool("pipx"), "install", "--python", sys.executable, ROOT, **folders, UV_FIND_LINKS=str(wheels))
     check(tmp_path / "PIPX_HOME/venvs/nvdimmfs", tmp_path / "PIPX_BIN_DIR/nvdimmfs", tmp_path)
     assert (tmp_path / "PIPX_MAN_DIR/man1/nvdimmfs.1").is_file()
 
@@ -116,5 +120,5 @@ def test_pipx_install(tmp_path):
 def test_uv_tool_install(wheels, tmp_path):
     folders = {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")}
     argv = (*tool("uv"), "tool", "install", "--python", sys.executable, "--find-links", wheels, ROOT)
-    succeed(*argv, env=os.environ | folders)
+    succeed(*argv, **folders)
     check(tmp_path / "tools/nvdimmfs", tmp_path / "bin/nvdimmfs", tmp_path)
