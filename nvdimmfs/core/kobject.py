@@ -17,12 +17,14 @@ class KernelObject:
     def __init__(self, system: System, directory: Directory, subsystem: str) -> None:
         self.subsystem = subsystem
         self._system = system
-        self._devpath = system.devpath(directory)
+        self._directory = directory
         self._sent: set[Action] = set()
 
     def send_uevent(self, action: Action, extra: tuple[tuple[str, str], ...] = ()) -> bool:
         """Send a uevent.  False when it is too large to be sent; a removal counts as sent even so."""
-        sent = self._system.emit_uevent(action, self._devpath, self.subsystem, extra)
+        sent = not extra and self._system.count_unheard_uevent()
+        devpath = self._system.devpath
+        sent = sent or self._system.emit_uevent(action, devpath(self._directory), self.subsystem, extra)
         if sent or action is Action.REMOVE:
             self._sent.add(action)
         return sent

@@ -511,8 +511,9 @@ class Directory(Node):
         names = contents.names
         if not names:
             return
-        for name in names if self._nodes else ():
-            self._require_free(name)
+        if self._family is not None or not self._nodes.keys().isdisjoint(names) or self._pending:
+            for name in names:
+                self._require_free(name)
         self._nodes[f"/{next(iter(names))}"] = contents
         self._pending = (*self._pending, *names) if self._pending else names
         self.subdirectories += contents.directories
@@ -607,7 +608,7 @@ class Directory(Node):
         return self._family is not None and name in self._family.names and name not in self._gone
 
     def _require_free(self, name: str) -> None:
-        if name in self:
+        if name in self._nodes or name in self._pending or (self._family is not None and self._is_in_family(name)):
             raise KernelError(errno.EEXIST, f"{self.path}/{name} exists already")
 
     def _instantiate(self, *, whole: bool = True) -> None:

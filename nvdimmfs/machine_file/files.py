@@ -92,9 +92,15 @@ def _source(name_or_path: str | Path) -> tuple[str, str, str, Path]:
             known = ", ".join(machines()) or "none"
             hint = f"the machines are {known}; or write a path such as ./{name_or_path}"
             raise MachineFileError([f"{name_or_path}: unknown machine; {hint}"])
-        return file.read_text(), str(file), name_or_path, Path()
+        return _text_of_name(name_or_path), str(file), name_or_path, Path()
     path = Path(name_or_path)
     return _text_of(path), str(path), path.stem, path.parent
+
+
+@functools.cache
+def _text_of_name(name: str) -> str:
+    """The text of a machine that comes with this package, which does not change while this process runs."""
+    return _folder().joinpath(f"{name}{SUFFIX}").read_text()
 
 
 def _read(text: str, file: str, name: str, folder: Path) -> MachineDescription:

@@ -126,6 +126,12 @@ def _user_entries(memmap: str, ram: int) -> tuple[E820Entry, ...]:
 
 def build_iomem(memmap: str, ram: int = DEFAULT_RAM) -> Resource:
     """Return the resource tree of that machine before any driver is loaded.  KernelPanic, ValueError."""
+    return _built_iomem(memmap, ram).copy()
+
+
+@functools.lru_cache(maxsize=16)
+def _built_iomem(memmap: str, ram: int) -> Resource:
+    """The tree, which must not be changed: a test suite boots few machines many times."""
     return iomem_of(boot_table(memmap, ram))
 
 

@@ -75,6 +75,14 @@ class Resource:
     def busy(self) -> bool:
         return ResourceFlag.BUSY in self.flags
 
+    def copy(self) -> Resource:
+        """A tree of its own with the same resources."""
+        new = Resource(self.name, self.start, self.end, self.flags, self.desc)
+        new.children = [child.copy() for child in self.children]
+        for child in new.children:
+            child.parent = new
+        return new
+
     def insert(self, new: Resource) -> Resource:
         """Insert a resource below this one; resources that it contains become its children (insert_resource).
 
