@@ -29,7 +29,7 @@ from mounting import mounted
 from torturing import Trial, run
 
 REGIONS = 4
-READERS = 4
+READERS = 8
 
 #: Seconds of a turn, after which the answers are checked.
 TURN = 5.0
@@ -197,7 +197,7 @@ def body(trial: Trial) -> None:
     with mounted("--memmap", memmap, "--ram", "16G") as mount:
         os.chdir(mount.directory)
         try:
-            while trial.goes_on():
+            while trial.lacking() and trial.goes_on():
                 turn(trial, min(TURN, max(1.0, trial.seconds - trial.elapsed)))
         finally:
             os.chdir("/")
@@ -287,4 +287,4 @@ def around(history: list[Event], seen: Event) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(run(__doc__.splitlines()[0], body))
+    sys.exit(run(__doc__.splitlines()[0], body, ("reads",)))
