@@ -335,7 +335,7 @@ class Operations(pyfuse3.Operations):
         return self._read_late(fh, off, size) if is_late else self._read(fh, off, size)
 
     async def _read_late(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        """A channel tells nothing of a change before the kernel has dropped what the change made stale.
+        """A channel reports no change before the kernel has dropped what the change made stale.
 
         Otherwise a sandbox that learns of a new disk could reach, by its name, the one that a reset has removed.
         """
