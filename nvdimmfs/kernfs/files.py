@@ -12,7 +12,8 @@ from typing import Generic, TypeAlias, TypeVar
 import attrs
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs.name_order import number_hashes, places_by_hash
+from nvdimmfs.formats.name_hash import number_hashes
+from nvdimmfs.kernfs.name_order import places_by_hash
 from nvdimmfs.kernfs.node import Attribute, AttributeOps, Directory, Node, Symlink
 
 #: The most digits of a number of the kernel's (2 to the power of 64 has 20).

@@ -9,7 +9,8 @@ from typing import Protocol, overload
 
 import attrs
 
-from nvdimmfs.kernfs.name_order import FIRST_OFFSET, INT_MAX, Order, by_hash, by_length, hashes, places_by_hash
+from nvdimmfs.formats.name_hash import FIRST_OFFSET, INT_MAX, by_hash
+from nvdimmfs.kernfs.name_order import Order, by_length, hashes, places_by_hash
 
 
 class FamilyNames(Collection[str], Protocol):

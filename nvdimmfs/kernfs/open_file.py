@@ -11,10 +11,10 @@ from typing import Protocol
 from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.faults.faults import Caller
 from nvdimmfs.faults.rule import Operation
+from nvdimmfs.formats.name_hash import FIRST_OFFSET
 from nvdimmfs.kernfs.channel import Channel
 from nvdimmfs.kernfs.faulty import Place, Replacement, faulty_open, faulty_read, faulty_write
 from nvdimmfs.kernfs.listing import Listing
-from nvdimmfs.kernfs.name_order import FIRST_OFFSET
 from nvdimmfs.kernfs.node import Attribute, BinaryFile, Directory, Member, Node
 
 #: The events that poll(2) reports for files that never block (DEFAULT_POLLMASK, include/linux/poll.h, Linux 6.1).

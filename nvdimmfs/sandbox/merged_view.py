@@ -15,6 +15,7 @@ from pathlib import Path
 
 from attrs import Factory, define, field
 
+from nvdimmfs.formats.name_hash import by_hash
 from nvdimmfs.sandbox import libc
 
 
@@ -118,12 +119,14 @@ class MergedView:
     file_systems: Mapping[str, str] = Factory(dict)
     directories: list[str] = Factory(list)
     _above_hidden: frozenset[str] = field(init=False)
+    _newest_first: bool = field(init=False, default=True)
 
     def __attrs_post_init__(self) -> None:
         self._above_hidden = _above(self.hidden)
 
     def build(self) -> None:
         """Create the merged tree."""
+        self._newest_first = _lists_newest_first(self.target)
         self._merge("")
 
     def update_entry(self, path: str, *, present: bool) -> None:
@@ -139,7 +142,7 @@ class MergedView:
         if machine is None:
             machine = _entries(f"{self.machine}/{directory}")
         host = _entries(f"{self.host}/{directory}")
-        for name in sorted(machine.keys() | host.keys()):
+        for name in self._in_order_of_creation(machine.keys() | host.keys()):
             path = f"{prefix}{name}"
             if name not in machine and path in self.hidden:
                 continue
@@ -154,6 +157,11 @@ class MergedView:
                 self._show_machine_entry(path, machine[name])
             else:
                 _show(f"{self.host}/{path}", f"{self.target}/{path}", host[name])
+
+    def _in_order_of_creation(self, names: Iterable[str]) -> list[str]:
+        """The names in the order in which they have to be created, so that the tmpfs lists them as kernfs would."""
+        listed = by_hash(names)
+        return listed[::-1] if self._newest_first else listed
 
     def _show_machine_entry(self, path: str, kind: Kind) -> None:
         known = self.known_link(path)
@@ -180,6 +188,18 @@ def _above(paths: Iterable[str]) -> frozenset[str]:
             above.add(directory)
             directory = directory.rpartition("/")[0]
     return frozenset(above)
+
+
+def _lists_newest_first(directory: Path) -> bool:
+    """Whether the tmpfs that a directory is in lists the newest name first, which differs between releases of Linux."""
+    names = ("older", "newer")
+    for name in names:
+        (directory / name).mkdir()
+    try:
+        return next(name for name in os.listdir(directory) if name in names) == "newer"  # noqa: PTH208  # names alone
+    finally:
+        for name in names:
+            (directory / name).rmdir()
 
 
 def _entries(directory: str) -> dict[str, Kind]:

@@ -41,7 +41,7 @@ LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor}
 RESTRICTED = {
     "kernels": {"errors", "units"},
     "faults": {"errors", "units", "formats"},
-    "kernfs": {"errors", "units", "faults"},
+    "kernfs": {"errors", "units", "formats", "faults"},
     "mm": {"errors", "units", "kernels", "media", "formats", "faults"},
     "fuse": {"errors", "host", "kernfs"},
 }

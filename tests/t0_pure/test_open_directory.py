@@ -7,9 +7,9 @@ import itertools
 import pytest
 from toy import toy_tree
 
+from nvdimmfs.formats.name_hash import INT_MAX, by_hash, name_hash, number_hashes
 from nvdimmfs.kernfs import Directory, NumberedNames, NumberedNodes, Order, Tree, TreeCheckpoint
 from nvdimmfs.kernfs.listing import listing_of
-from nvdimmfs.kernfs.name_order import INT_MAX, by_hash, name_hash, number_hashes
 from nvdimmfs.kernfs.open_file import OpenDirectory
 from nvdimmfs.snapshot import Snapshot
 

@@ -10,8 +10,8 @@ import pyfuse3
 import pytest
 from asking import CONTEXT, ROOT
 
+from nvdimmfs.formats.name_hash import by_hash
 from nvdimmfs.fuse.inode import CACHE_TIMEOUT
-from nvdimmfs.kernfs.name_order import by_hash
 
 
 class Page:

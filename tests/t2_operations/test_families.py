@@ -13,6 +13,7 @@ import trio
 from asking import CONTEXT, Asker, set_attributes
 from toy import Value
 
+from nvdimmfs.formats.name_hash import by_hash, name_hash
 from nvdimmfs.kernfs import (
     Attribute,
     Directory,
@@ -26,7 +27,6 @@ from nvdimmfs.kernfs import (
     Tree,
     TreeCheckpoint,
 )
-from nvdimmfs.kernfs.name_order import by_hash, name_hash
 from nvdimmfs.snapshot import Snapshot
 
 #: What stat(2) shows, and how long the kernel may cache it.

@@ -11,6 +11,8 @@ import sandboxes
 from sandboxes import TWO_RANGES, run, sh, start, tagged
 from watchdog import WATCHDOG
 
+from nvdimmfs.formats.name_hash import by_hash
+
 pytestmark = pytest.mark.usefixtures("sandbox")
 
 
@@ -40,8 +42,11 @@ def test_reading_a_character_device_returns_end_of_file():
 
 
 def test_sys_shows_the_machine_and_otherwise_the_host():
-    script = "ls /sys/bus/nd/devices; echo -; ls /sys/class; echo -; ls /sys/devices; echo -; ls /sys"
-    nd, classes, devices, top = (part.split() for part in sh(script, *TWO_RANGES).stdout.split("-\n"))
+    """Each directory in the order of sysfs, whether it has entries of one or of both."""
+    script = "ls -U /sys/bus/nd/devices; echo -; ls -U /sys/class; echo -; ls -U /sys/devices; echo -; ls -U /sys"
+    listed = [part.split() for part in sh(script, *TWO_RANGES).stdout.split("-\n")]
+    assert listed == [by_hash(names) for names in listed]
+    nd, classes, devices, top = listed
     assert {"namespace0.0", "region1", "ndbus0"} < set(nd)
     assert {"nd", "block", *names("/sys/class")} <= set(classes)
     assert names("/sys/devices") <= set(devices)

@@ -19,7 +19,7 @@ from ask_listings import entries
 from mounting import TOY
 from watchdog import WATCHDOG
 
-from nvdimmfs.kernfs.name_order import INT_MAX, by_hash, name_hash
+from nvdimmfs.formats.name_hash import INT_MAX, by_hash, name_hash
 
 #: The largest errno of Linux, EHWPOISON, which Python names since 3.14.
 LARGEST_NAMED = 133
