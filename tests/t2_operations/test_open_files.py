@@ -8,6 +8,8 @@ import os
 
 import pytest
 import toy
+import trio
+import trio.testing
 from asking import CONTEXT, NOTIFIED, READY, ROOT
 
 from nvdimmfs.errors import KernelError
@@ -245,3 +247,37 @@ def test_a_removed_device_is_empty(ask):
 
 def test_a_device_never_blocks(ask):
     assert ask("poll", ask.inode("dev/zero"), ask.open("dev/zero"), None, CONTEXT) == READY
+
+
+def test_a_request_that_waits_for_nothing_lets_no_other_task_run(ask):
+    """If it did, the next request would be waited for in trio, which takes longer than the whole request."""
+    handle = ask.open("sys/plain/value", os.O_RDWR)
+
+    async def story():
+        for handler, *arguments in (("read", 0, 100), ("write", 0, b"1"), ("release",)):
+            with pytest.raises(StopIteration):
+                getattr(ask.operations, handler)(handle, *arguments).send(None)
+
+    trio.run(story)
+
+
+def test_one_store_after_the_other(ask):
+    """One that begins while another one waits for a sandbox waits for its end."""
+    order = []
+
+    async def store(name, wait):
+        async def carry_out():
+            order.append(f"{name} begins")
+            await wait()
+            order.append(f"{name} ends")
+
+        await ask.operations._leaving.one_store(carry_out)
+
+    async def story():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store, "first", trio.testing.wait_all_tasks_blocked)
+            await trio.lowlevel.checkpoint()
+            nursery.start_soon(store, "second", trio.lowlevel.checkpoint)
+
+    trio.run(story)
+    assert order == ["first begins", "first ends", "second begins", "second ends"]
