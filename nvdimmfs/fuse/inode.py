@@ -168,7 +168,7 @@ class Inodes:
 
     def seen(self, node: Node | Member) -> Inode | Member:
         """The inode of a node, created on first use; for one that is not instantiated, its description."""
-        return node if isinstance(node, Member) else self.of(node)
+        return node if isinstance(node, Member) else self._inodes.get(node.ino) or self.of(node)
 
     def refer(self, seen: Inode | Member) -> None:
         """The kernel received one more reference."""
@@ -181,7 +181,7 @@ class Inodes:
         """What stat(2) shows of an inode."""
         if isinstance(inode, Member):
             return self._make_member_entry(inode, self._cache_timeout)
-        if inode.node.ino in self.unreachable:
+        if self.unreachable and inode.node.ino in self.unreachable:
             return self.uncached_entry(inode)
         if inode.entry is None:
             inode.entry = self._make_entry(inode, self._cache_timeout)

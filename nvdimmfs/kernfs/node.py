@@ -447,8 +447,11 @@ class Directory(Node):
 
     def peek(self, name: str) -> Node | Member | None:
         """Return the node with that name, or None; of a family's, a description where that is enough for stat(2)."""
+        node = self._nodes.get(name)
+        if isinstance(node, Node):
+            return node
         family = self._family
-        if family is None or name in self._nodes or not self._is_in_family(name):
+        if family is None or node is not None or not self._is_in_family(name):
             return self.get(name)
         if self.numbers is None:
             self.numbers = FamilyNumbers(self.tree.next_inos(len(family.names)), family.names)

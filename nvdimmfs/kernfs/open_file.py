@@ -295,12 +295,12 @@ class OpenDirectory:
             yield ".", self.node, 1
         if start <= 1:
             yield "..", self.node.parent or self.node, listing.offset(0)
-        names = listing.names
+        names, peek, offset = listing.names, self.node.peek, listing.offset
         for index in range(listing.index(max(start, FIRST_OFFSET), self._offered), len(names)):
-            self._offered = names[index]
-            node = self.node.peek(self._offered)
+            name = self._offered = names[index]
+            node = peek(name)
             if node is not None:
-                yield self._offered, node, listing.offset(index + 1)
+                yield name, node, offset(index + 1)
 
     def _listing(self, start: int) -> Listing:
         current = self.node.listing
