@@ -87,9 +87,10 @@ def list_directory(path: str) -> None:
 
 def rewriter(path: str) -> None:
     """Write what the file holds.  What it holds is read once, before the first call that counts."""
-    value = VALUES.setdefault(path, Path(path).read_bytes())
+    if path not in VALUES:
+        VALUES[path] = Path(path).read_bytes()
     descriptor = os.open(path, os.O_WRONLY)
-    os.write(descriptor, value)
+    os.write(descriptor, VALUES[path])
     os.close(descriptor)
 
 
