@@ -201,7 +201,7 @@ def _found(found: tuple[DeviceNumber, Numbered] | None) -> Message:
 
 
 def _listed(system: System, paths: tuple[str, ...]) -> control.Listed:
-    """What directories contain, without those that are missing, and those that do not fit in."""
+    """What directories contain, in the order of listings; without those that are missing, and those that do not fit."""
     listed: list[str] = []
     entries: list[tuple[str, str]] = []
     for path in paths:
@@ -209,7 +209,7 @@ def _listed(system: System, paths: tuple[str, ...]) -> control.Listed:
             directory = _directory(system, path)
         except KernelError:
             continue
-        names = [*directory.names, *directory.family_names]
+        names = directory.listing.names
         if len(entries) + len(names) <= MOST_LISTED:
             listed.append(path)
             prefix = f"{path}/" if path else ""

@@ -142,7 +142,7 @@ class MergedView:
         if machine is None:
             machine = _entries(f"{self.machine}/{directory}")
         host = _entries(f"{self.host}/{directory}")
-        for name in self._in_order_of_creation(machine.keys() | host.keys()):
+        for name in self._in_order_of_creation(directory, dict.fromkeys((*machine, *host))):
             path = f"{prefix}{name}"
             if name not in machine and path in self.hidden:
                 continue
@@ -158,9 +158,12 @@ class MergedView:
             else:
                 _show(f"{self.host}/{path}", f"{self.target}/{path}", host[name])
 
-    def _in_order_of_creation(self, names: Iterable[str]) -> list[str]:
-        """The names in the order in which they have to be created, so that the tmpfs lists them as kernfs would."""
-        listed = by_hash(names)
+    def _in_order_of_creation(self, directory: str, names: Iterable[str]) -> list[str]:
+        """The names in the order in which they have to be created, so that the tmpfs lists them as sysfs would.
+
+        Another file system keeps the host's order; the machine's names are listed first there, as the newest.
+        """
+        listed = list(names) if directory in self.file_systems else by_hash(names)
         return listed[::-1] if self._newest_first else listed
 
     def _show_machine_entry(self, path: str, kind: Kind) -> None:

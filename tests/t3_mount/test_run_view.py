@@ -23,6 +23,13 @@ def names(folder):
     return {entry.name for entry in Path(folder).iterdir()}
 
 
+def host_debugfs():
+    """The names in the host's debugfs, in its order, without those that the machine has, too."""
+    debugfs = Path("/sys/kernel/debug")
+    listed = debugfs.iterdir() if os.access(debugfs, os.R_OK) else ()
+    return [entry.name for entry in listed if entry.name not in ("btt", "nvdimmfs")]
+
+
 def test_nodes_have_the_numbers_that_sysfs_shows():
     script = """
         for node in ndctl0 nmem0 nmem1; do
@@ -44,13 +51,17 @@ def test_reading_a_character_device_returns_end_of_file():
 def test_sys_shows_the_machine_and_otherwise_the_host():
     """Each directory in the order of sysfs, whether it has entries of one or of both."""
     script = "ls -U /sys/bus/nd/devices; echo -; ls -U /sys/class; echo -; ls -U /sys/devices; echo -; ls -U /sys"
-    listed = [part.split() for part in sh(script, *TWO_RANGES).stdout.split("-\n")]
+    script += "; echo -; ls -U /sys/kernel/debug"
+    *listed, debug = [part.split() for part in sh(script, *TWO_RANGES).stdout.split("-\n")]
     assert listed == [by_hash(names) for names in listed]
     nd, classes, devices, top = listed
     assert {"namespace0.0", "region1", "ndbus0"} < set(nd)
     assert {"nd", "block", *names("/sys/class")} <= set(classes)
     assert names("/sys/devices") <= set(devices)
     assert names("/sys") <= set(top)
+    assert debug[:2] == ["btt", "nvdimmfs"], "debugfs lists the newest name first"
+    of_host = [name for name in host_debugfs() if name in debug]
+    assert [name for name in debug if name in of_host] == of_host
 
 
 def test_system_ram_is_that_of_the_machine_and_processors_are_those_of_the_host():
