@@ -42,7 +42,7 @@ U32_MASK = (1 << 32) - 1
 U64_MASK = (1 << 64) - 1
 
 
-@attrs.frozen
+@attrs.frozen(weakref_slot=False)
 class Range:
     """Physical addresses from `start` to `end`, both inclusive, like the kernel's struct range."""
 

@@ -38,6 +38,8 @@ class Badblocks:
     then on a search can miss entries.  The kernel has the same defect.
     """
 
+    __slots__ = ("_entries",)
+
     def __init__(self) -> None:
         self._entries: list[tuple[int, int]] = []
 

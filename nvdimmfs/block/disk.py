@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Self
 
 import attrs
@@ -66,6 +67,10 @@ class BlockLayer:
         return f"major minor  #blocks  name\n\n{''.join(lines)}" if lines else ""
 
 
+#: Of most disks.
+_NO_PARTITIONS: Mapping[int, Partition] = MappingProxyType({})
+
+
 class BackingDeviceInfo(Device):
     """The writeback settings of a disk, shown in /sys/class/bdi.
 
@@ -114,11 +119,9 @@ class Disk(WholeDisk):
     Attributes:
         data: its bytes, as the driver reads and writes them.
         direct_bytes: its bytes as requests past the page cache (O_DIRECT) read and write them.
-        bytes: its bytes as user space reads and writes them through the node in dev/.
         limits: the queue limits that its driver declared.
         badblocks: its bad sectors; None when the driver keeps no list.
         read_only: whether writes are refused with EPERM.
-        settings: the writable settings of its queue.
         trace: the settings of its running trace; None when its requests are not traced.
         loop_backed: whether user space accesses it through a loop device of the host, whose page cache and read-only
             flag then replace those of the disk.
@@ -137,7 +140,6 @@ class Disk(WholeDisk):
     ) -> None:
         super().__init__(layer.system, name, parent)
         self.layer = layer
-        self.minors = layer.minors
         self.device_class = layer.disk_class
         self._minor = layer.minors.allocate()
         self.number = DeviceNumber("block", BLOCK_EXT_MAJOR, self._minor)
@@ -145,13 +147,12 @@ class Disk(WholeDisk):
         self.sequence = layer.disk_sequence
         self.data = data
         self.direct_bytes = DirectBytes(self)
-        self.bytes = DiskBytes(self)
         self.limits = limits
         self.badblocks = badblocks
         self.read_only = False
-        self.settings = QueueSettings.initial(limits)
+        self._settings: QueueSettings | None = None
         self.trace: Trace | None = None
-        self._partitions: dict[int, Partition] = {}
+        self._partitions: Mapping[int, Partition] = _NO_PARTITIONS
         self.loop_backed = False
         self.bdi = BackingDeviceInfo(layer, self)
 
@@ -174,6 +175,22 @@ class Disk(WholeDisk):
         self.system.dev.add(BinaryFile(self.name, 0o600, self.bytes, block_size, self.direct_bytes))
         self.layer.disks[self.name] = self
         self._add_partitions(self._table())
+
+    @property
+    def bytes(self) -> DiskBytes:
+        """Its bytes as user space reads and writes them through the node in dev/."""
+        return DiskBytes(self)
+
+    @property
+    def settings(self) -> QueueSettings:
+        """The writable settings of its queue."""
+        self._settings = self._settings or QueueSettings.initial(self.limits)
+        return self._settings
+
+    @property
+    def minors(self) -> Numbering:
+        """The minor numbers of disks and partitions."""
+        return self.layer.minors
 
     @property
     def partitions(self) -> list[Partition]:
@@ -218,8 +235,9 @@ class Disk(WholeDisk):
 
     def delete_partition(self, number: int) -> None:
         """Remove a partition, listed in the table or not.  ENXIO when it does not exist."""
-        self._partition(number).unregister()
-        del self._partitions[number]
+        partition = self._partition(number)
+        partition.unregister()
+        self._partitions = {key: each for key, each in self._partitions.items() if each is not partition}
 
     def _partition(self, number: int) -> Partition:
         if number not in self._partitions:
@@ -245,13 +263,13 @@ class Disk(WholeDisk):
         for entry in entries:
             number = DeviceNumber("block", BLOCK_EXT_MAJOR, self.layer.minors.allocate())
             partition = Partition(self, self.bytes, self.direct_bytes, entry, number)
-            self._partitions[entry.number] = partition
+            self._partitions = {**self._partitions, entry.number: partition}
             partition.add()
 
     def _drop_partitions(self) -> None:
         for partition in self.partitions:
             partition.unregister()
-        self._partitions.clear()
+        self._partitions = _NO_PARTITIONS
 
     def unregister(self) -> None:
         self._drop_partitions()
@@ -297,6 +315,8 @@ class Disk(WholeDisk):
 class DirectBytes:
     """The bytes of a disk as requests that bypass the page cache read and write them: whole sectors."""
 
+    __slots__ = ("_disk",)
+
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
 
@@ -334,6 +354,8 @@ class DiskBytes:
 
     A disk behind a loop device of the host has that one's page cache, and gets its requests.
     """
+
+    __slots__ = ("_disk",)
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk

@@ -23,12 +23,15 @@ class WholeDisk(Device):
     Attributes:
         limits: the limits that its driver declared.
         read_only: writes are refused with EPERM.
-        minors: the minor numbers of disks and partitions.
     """
 
     limits: QueueLimits
     read_only: bool
-    minors: Numbering
+
+    @property
+    def minors(self) -> Numbering:
+        """The minor numbers of disks and partitions."""
+        raise NotImplementedError
 
     def sequence_variables(self) -> list[tuple[str, str]]:
         """The variables of uevents that identify the disk among others of its name or number."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
-from typing import Protocol, Self
+from collections.abc import Callable, Collection
+from typing import Protocol, Self, TypeVarTuple
 
 from nvdimmfs.core.attribute import AttributeGroup, LinkGroup, attribute, create_files
 from nvdimmfs.core.device_number import DeviceNumber
@@ -15,6 +15,8 @@ from nvdimmfs.core.uevent import Action, synthesize
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, Directory
 from nvdimmfs.traces.effects import DeviceAdded, DeviceRemoved
+
+ArgumentsT = TypeVarTuple("ArgumentsT")
 
 
 class BusType(Protocol):
@@ -78,7 +80,6 @@ class Device:
         bus: the bus that matches it with drivers; None for a class device.
         device_class: the class it belongs to; None for a bus device.
         driver: the driver it is bound to, or whose probe runs.
-        children: the devices registered below it, in the order of `move_to_tail`.
         number: device number for `dev` and /sys/dev; None for none.
         bind_uevent_pending: it is bound, and the bind uevent is not sent yet.
         dead: it is being unregistered: no driver may bind any more.
@@ -97,10 +98,25 @@ class Device:
         self.number: DeviceNumber | None = None
         self.bind_uevent_pending = False
         self.dead = False
-        self.children: dict[Device, None] = {}
         self._directory: Directory | None = None
-        self._managed: list[Callable[[], None]] = []
+        # Most devices have none, and a dictionary has 64 bytes.
+        self._children: dict[Device, None] | None = None
+        self._managed: tuple[tuple[Callable[..., None], tuple[object, ...]], ...] = ()
         self._power: DevicePower | None = None
+
+    @property
+    def children(self) -> Collection[Device]:
+        """The devices registered below it, in the order of `move_to_tail`."""
+        return () if self._children is None else self._children.keys()
+
+    def _append_child(self, child: Device) -> None:
+        if self._children is None:
+            self._children = {}
+        self._children[child] = None
+
+    def _drop_child(self, child: Device) -> None:
+        assert self._children is not None, f"{child.name} was registered below it"
+        del self._children[child]
 
     @property
     def directory(self) -> Directory:
@@ -145,14 +161,16 @@ class Device:
     def release(self) -> None:
         """Free numbers and claims, once the last reference is dropped."""
 
-    def manage(self, undo: Callable[[], None]) -> None:
-        """Run `undo` when the driver's probe fails or the driver is unbound (the kernel's devm)."""
-        self._managed.append(undo)
+    def manage(self, undo: Callable[[*ArgumentsT], None], *arguments: *ArgumentsT) -> None:
+        """Call `undo` when the driver's probe fails or the driver is unbound (the kernel's devm)."""
+        self._managed = (*self._managed, (undo, arguments))
 
     def release_managed(self, mark: int = 0) -> None:
-        """Run the undo functions added since `mark` (see `managed_mark`), the last one first."""
+        """Make the calls added since `mark` (see `managed_mark`), the last one first."""
         while len(self._managed) > mark:
-            self._managed.pop()()
+            *left, (undo, arguments) = self._managed
+            self._managed = tuple(left)
+            undo(*arguments)
 
     @property
     def managed_mark(self) -> int:
@@ -162,7 +180,7 @@ class Device:
         """Register: create the directory with its files and links, send the uevent, let drivers probe it."""
         self._directory = self._place().add(Directory(self.name))
         if self.parent:
-            self.parent.children[self] = None
+            self.parent._append_child(self)
         self._create_files(self._directory)
         self._create_links(self._directory)
         if (trace := self.system.trace) is not None:
@@ -178,7 +196,7 @@ class Device:
         """
         self._directory = Directory(self.name)
         if self.parent:
-            self.parent.children[self] = None
+            self.parent._append_child(self)
         self._create_files(self._directory)
         return self._directory
 
@@ -193,8 +211,8 @@ class Device:
         Linux 6.1).
         """
         if self.parent and self.registered:
-            del self.parent.children[self]
-            self.parent.children[self] = None
+            self.parent._drop_child(self)
+            self.parent._append_child(self)
 
     def unregister(self) -> None:
         """Unbind, send the uevent, remove the directory, release."""
@@ -208,7 +226,7 @@ class Device:
         self._remove_directory()
         self._directory = None
         if self.parent:
-            del self.parent.children[self]
+            self.parent._drop_child(self)
         self.release_managed()
         self._put()
         if self.parent and self.parent.dead:
@@ -287,7 +305,7 @@ class Device:
 
     def _put(self) -> None:
         """Release an unregistered device, unless a registered child still refers to it."""
-        if not self.registered and not self.children:
+        if not self.registered and not self._children:
             self.release()
 
     def renumber(self, number: DeviceNumber) -> None:

@@ -20,7 +20,7 @@ NDCTL_MAJOR = 246
 DAX_MAJOR = 252
 
 
-@attrs.frozen
+@attrs.frozen(weakref_slot=False)
 class DeviceNumber:
     """A major and minor number, and the kind of device node that has it.
 

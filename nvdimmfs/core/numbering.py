@@ -8,24 +8,19 @@ import heapq
 class Numbering:
     """Allocates the lowest free number, in logarithmic time."""
 
-    __slots__ = ("_free", "_next", "_taken")
+    __slots__ = ("_free", "_next")
 
     def __init__(self, first: int = 0) -> None:
         self._next = first
         self._free: list[int] = []
-        self._taken: set[int] = set()
 
     def allocate(self) -> int:
         """Take the lowest free number."""
         if self._free:
-            number = heapq.heappop(self._free)
-        else:
-            number = self._next
-            self._next += 1
-        self._taken.add(number)
-        return number
+            return heapq.heappop(self._free)
+        self._next += 1
+        return self._next - 1
 
     def free(self, number: int) -> None:
-        """Free a number."""
-        self._taken.remove(number)
+        """Free a number that was allocated."""
         heapq.heappush(self._free, number)

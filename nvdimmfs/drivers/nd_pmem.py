@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from typing import Self
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks
@@ -37,7 +36,15 @@ from nvdimmfs.units import PAGE_SIZE, Range
 _LIMITS = {dax: QueueLimits(physical_block_size=PAGE_SIZE, dax=dax, write_cache=True) for dax in (False, True)}
 
 
-class PmemDisk(Disk):
+class NamespaceDisk(Disk):
+    """A disk that the driver makes of a namespace."""
+
+    def revalidate_poison(self) -> None:
+        """Add the bad ranges that the bus has learned of."""
+        raise NotImplementedError
+
+
+class PmemDisk(NamespaceDisk):
     """A disk over the memory itself, which user space can map."""
 
     def __init__(
@@ -87,6 +94,20 @@ class PmemDisk(Disk):
         return (*super().groups(), DAX_GROUP)
 
 
+class BttDisk(NamespaceDisk):
+    """A disk over translated sectors, which keeps no list of bad blocks itself: the I/O of its BTT has one."""
+
+    def __init__(
+        self, layer: BlockLayer, name: str, btt: BttDevice, data: Btt, limits: QueueLimits, known: NamespaceBadblocks
+    ) -> None:
+        """`known`: the bad sectors of which the BTT's I/O knows."""
+        super().__init__(layer, name, btt, data, limits, None)
+        self._known = known
+
+    def revalidate_poison(self) -> None:
+        self._known.populate()
+
+
 @attribute("write_cache")
 def write_cache(disk: PmemDisk) -> str:
     """1 when a flush writes the processor's caches back, else 0."""
@@ -112,8 +133,7 @@ class NdPmemDriver(NdDriver):
         """`btt_folder`: the folder of BTTs in debugfs."""
         self._layer = layer
         self._btt_folder = btt_folder
-        self._disks: dict[NdDevice, Disk] = {}
-        self._revalidations: dict[NdDevice, Callable[[], None]] = {}
+        self._disks: dict[NdDevice, NamespaceDisk] = {}
         super().__init__(bus, module)
 
     def probe(self, device: Device) -> None:
@@ -128,7 +148,7 @@ class NdPmemDriver(NdDriver):
 
     def revalidate_poison(self, device: NdDevice) -> None:
         """Update the list of the device's disk or BTT."""
-        self._revalidations[device]()
+        self._disks[device].revalidate_poison()
 
     def revalidate_region(self, device: NdDevice) -> None:
         """Make the disk read-only or writable, like its region."""
@@ -147,7 +167,7 @@ class NdPmemDriver(NdDriver):
             map_pages(namespace, namespace.region.memory, raw_pagemap(namespace), namespace.numa_node)
         whole = Range.sized(namespace.start, namespace.size)
         disk = PmemDisk(self._layer, namespace, namespace, whole, page_mapped=namespace.page_mapped)
-        self._add_disk(namespace, disk, disk.revalidate_poison)
+        self._add_disk(namespace, disk)
 
     def _attach_pfn(self, pfn: PfnDevice, namespace: NamespaceDevice) -> None:
         """Make a disk over the data after the info block; errors as `PageMapPersonality.set_up` and `map_pages`.
@@ -163,8 +183,7 @@ class NdPmemDriver(NdDriver):
         if layout.data_size < 0:
             raise KernelError(errno.ENXIO, f"{namespace.name} has no room for data")
         parent = namespace if self.system.kernel.devices.pfn_disk_below_namespace else pfn
-        disk = PmemDisk(self._layer, parent, namespace, layout.data, page_mapped=True)
-        self._add_disk(pfn, disk, disk.revalidate_poison)
+        self._add_disk(pfn, PmemDisk(self._layer, parent, namespace, layout.data, page_mapped=True))
 
     def _attach_btt(self, btt: BttDevice, namespace: NamespaceDevice) -> None:
         """Make a disk over the translated sectors.
@@ -191,23 +210,19 @@ class NdPmemDriver(NdDriver):
             physical_block_size=data.sector_size,
             tag_size=btt.sector_size - data.sector_size,
         )
-        disk = Disk(self._layer, namespace.disk_name, btt, data, limits, None)
-        self._add_disk(btt, disk, badblocks.populate)
+        self._add_disk(btt, BttDisk(self._layer, namespace.disk_name, btt, data, limits, badblocks))
         show_arenas(self._btt_folder, btt.name, data, self.system.kernel)
         btt.manage(lambda: self._btt_folder.remove(btt.name))
 
-    def _add_disk(self, device: NdDevice, disk: Disk, revalidate_poison: Callable[[], None]) -> None:
+    def _add_disk(self, device: NdDevice, disk: NamespaceDisk) -> None:
         disk.add()
         disk.set_read_only(_region_of(device).read_only)
         self._disks[device] = disk
-        self._revalidations[device] = revalidate_poison
+        device.manage(_remove_disk, self._disks, device)
 
-        def remove() -> None:
-            del self._disks[device]
-            del self._revalidations[device]
-            disk.unregister()
 
-        device.manage(remove)
+def _remove_disk(disks: dict[NdDevice, NamespaceDisk], device: NdDevice) -> None:
+    disks.pop(device).unregister()
 
 
 def _report_info_blocks(btt: BttDevice, namespace: NamespaceDevice, data: Btt) -> None:

@@ -35,6 +35,8 @@ LABEL_SIZES_BY_VERSION = {"1.1": LABEL_SIZE_1_1, "1.2": LABEL_SIZE_1_2}
 
 #: Bytes of a namespace's name, padded with zeros (NSLABEL_NAME_LEN).
 LABEL_NAME_SIZE = 64
+#: The name of most labels, kept once.
+_NO_NAME = bytes(LABEL_NAME_SIZE)
 
 #: Bytes of a sector that a label can ask for; 0 asks for none (pmem_lbasize_supported,
 #: drivers/nvdimm/namespace_devs.c).
@@ -304,7 +306,7 @@ class NamespaceLabel:
             type_guid, abstraction_guid = map(_guid, guids)
         return cls(
             uuid=UUID(bytes=own),
-            name=name,
+            name=_NO_NAME if name == _NO_NAME else name,
             flags=flags,
             nlabel=nlabel,
             position=position,

@@ -176,7 +176,7 @@ class NumberedNodes:
         return self.create(self.names.number(name))
 
 
-@attrs.frozen
+@attrs.frozen(weakref_slot=False)
 class Files(Generic[SubjectT]):
     """The files of one subject, as the contents of a directory.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import stat
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import ClassVar, Generic, Protocol, TypeVar, cast
 
@@ -22,6 +23,9 @@ ATTRIBUTE_SIZE = 4096
 
 #: The key of a family in the nodes of a directory, which keeps its place in the order; no name has a slash.
 _FAMILY = "/"
+
+#: One object for all directories: each call of frozenset() makes another one, of 216 bytes.
+_NO_NAMES: frozenset[str] = frozenset()
 
 SubjectT = TypeVar("SubjectT")
 SubjectT_contra = TypeVar("SubjectT_contra", contravariant=True)
@@ -387,7 +391,7 @@ class Directory(Node):
         self._has_lazy_links = False
         # A family some of whose nodes are not instantiated yet, and the names of those that were removed.
         self._family: Family | None = None
-        self._gone: frozenset[str] = frozenset()
+        self._gone = _NO_NAMES
         self.numbers = None
         self.order = None
         # The listing until a name is added or removed.
@@ -517,7 +521,7 @@ class Directory(Node):
         if self._family is not None or not self._nodes.keys().isdisjoint(names) or self._pending:
             for name in names:
                 self._require_free(name)
-        self._nodes[f"/{next(iter(names))}"] = contents
+        self._nodes[sys.intern(f"/{next(iter(names))}")] = contents  # the same for all directories of a kind
         self._pending = (*self._pending, *names) if self._pending else names
         self.subdirectories += contents.directories
         self._listing = None

@@ -217,7 +217,7 @@ class BadBlocks:
     count: Count = 1
 
 
-@attrs.frozen
+@attrs.frozen(weakref_slot=False)
 class NamespaceDescription:
     """A namespace that labels define when the machine is new.  Its DIMMs' label areas must be initialised.
 

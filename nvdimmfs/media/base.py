@@ -29,6 +29,8 @@ class Media(ABC):
     that a fault rule declares a KernelError, as of hardware that fails.
     """
 
+    __slots__ = ()  # each namespace has a window
+
     @property
     @abstractmethod
     def size(self) -> int:
@@ -152,6 +154,8 @@ class MediaWindow(Media):
         media: the underlying medium, which is not a window itself.
         start: offset of its first byte on that medium.
     """
+
+    __slots__ = ("_size", "media", "start")
 
     def __init__(self, media: Media, start: int, size: int) -> None:
         media.require_range(start, size)

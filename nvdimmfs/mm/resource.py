@@ -48,7 +48,7 @@ class Intersection(enum.Enum):
     MIXED = enum.auto()
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, weakref_slot=False)
 class Resource:
     """A range of addresses with a name, and the ranges within it.
 

@@ -18,7 +18,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.units import U64_MASK, align_down, align_up
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, weakref_slot=False)
 class DpaResource:
     """An extent of a DIMM: first and last address, in bytes from the DIMM's start."""
 
@@ -114,7 +114,10 @@ class DpaSpace:
         if new.end < start or (before and before.end >= start) or (after and after.start <= new.end):
             raise KernelError(errno.EBUSY, f"{name} cannot get {size} bytes at {start:#x}")
         self._resources.insert(index, new)
-        bisect.insort(self._named.setdefault(name, []), new, key=_start)
+        if name in self._named:
+            bisect.insort(self._named[name], new, key=_start)
+        else:
+            self._named[name] = [new]
         self._count(new, 1)
         self._update_gap_index(before)
         self._update_gap_index(new)

@@ -69,7 +69,7 @@ class LabelStorage:
         self._staged_seq = 0
         # The copy of each slot in memory: valid labels that were read or written, in free slots, too.
         self._slots: dict[int, NamespaceLabel] = {}
-        self._slots_of: dict[UUID, frozenset[int]] = {}
+        self._slots_of: dict[UUID, tuple[int, ...]] = {}  # a set of one slot has four times the bytes
         if self._current is not None:
             start = self.layout.index_offsets[self._current]
             self._index = IndexBlock.from_bytes(head[start : start + self.layout.index_size])
@@ -115,7 +115,7 @@ class LabelStorage:
 
     def slots_of(self, uuid: UUID) -> frozenset[int]:
         """The slots whose copies in memory are labels of a namespace, including free slots."""
-        return self._slots_of.get(uuid, frozenset())
+        return frozenset(self._slots_of.get(uuid, ()))
 
     def undo(self) -> Callable[[], None]:
         """A function that puts the copy in memory back into its present state: the host refused the writes since."""
@@ -186,11 +186,11 @@ class LabelStorage:
     def _remember(self, label: NamespaceLabel) -> NamespaceLabel:
         before = self._slots.get(label.slot)
         if before:
-            left = self._slots_of.pop(before.uuid) - {label.slot}
+            left = tuple(slot for slot in self._slots_of.pop(before.uuid) if slot != label.slot)
             if left:
                 self._slots_of[before.uuid] = left
         self._slots[label.slot] = label
-        self._slots_of[label.uuid] = self.slots_of(label.uuid) | {label.slot}
+        self._slots_of[label.uuid] = (*self._slots_of.get(label.uuid, ()), label.slot)
         return label
 
     def _write_slot(self, label: NamespaceLabel) -> NamespaceLabel:

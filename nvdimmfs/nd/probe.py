@@ -7,6 +7,7 @@ import errno
 from nvdimmfs.core.device import Device
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.kernel import INFO_BLOCK_RESERVE
+from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.claim import Personality
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
 from nvdimmfs.nd.seeds import personalities
@@ -60,7 +61,11 @@ def reserve(device: Device, namespace: NamespaceDevice, size: int) -> None:
     memory = namespace.region.memory
     owner = device if namespace.system.kernel.devices.memory_named_after_device else namespace
     memory.request_region(namespace.start, size, owner.name)
-    device.manage(lambda: memory.release_region(namespace.start, size))
+    device.manage(_release, memory, namespace.start, size)
+
+
+def _release(memory: Memory, start: int, size: int) -> None:
+    memory.release_region(start, size)
 
 
 def detect(namespace: NamespaceDevice) -> Personality | None:
