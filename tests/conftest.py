@@ -14,9 +14,8 @@ import mounting
 import pytest
 import sandboxes
 
-# The programs that tests start would compile all modules anew, which is nearly half of their processor time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-os.environ.setdefault("PYTHONPYCACHEPREFIX", str(mounting.ROOT / ".pytest_cache" / "bytecode"))
+os.environ.setdefault("PYTHONPYCACHEPREFIX", str(mounting.BYTECODE))
 
 # A shell ignores SIGINT in what it runs in the background, and programs inherit that, which some tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -82,14 +82,14 @@ def in_threads(*works):
 
 
 def crowd(file):
-    """Three hundred concurrent processes with two threads each."""
+    """A hundred concurrent processes with two threads each."""
     expected = size_of(file)
 
     def ask():
         for _ in range(3):
             assert size_of(file) == expected
 
-    wait_for_all([in_child(lambda: in_threads(ask, ask)) for _ in range(300)])
+    wait_for_all([in_child(lambda: in_threads(ask, ask)) for _ in range(100)])
 
 
 def killed(file):
@@ -119,7 +119,7 @@ def interrupted(file):
     signal.siginterrupt(signal.SIGALRM, False)
     signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
     argument = room()
-    while len(caught) < 200:
+    while len(caught) < 100:
         assert get_data(file, argument) == 0
     signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -160,7 +160,7 @@ def protecting(file):
                 libc.mprotect(ctypes.c_void_p(base + PAGE), ctypes.c_size_t(size - PAGE), protection)
 
     def call():
-        answers = [get_data(file, argument) for _ in range(300)]
+        answers = [get_data(file, argument) for _ in range(100)]
         stop.set()
         assert set(answers) <= {0, errno.EFAULT}, answers
 

@@ -220,7 +220,7 @@ class Container:
                 "env": [
                     "PATH=/program:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                     f"PYTHONPATH={mounting.ROOT}",
-                    "PYTHONDONTWRITEBYTECODE=1",
+                    f"PYTHONPYCACHEPREFIX={mounting.BYTECODE}",  # to read: in a container, no file of it is writable
                 ],
                 "user": {"uid": self.user, "gid": self.user},
                 "capabilities": {

@@ -23,11 +23,7 @@ def command_of(name: str) -> str:
 def run_as_it_stands(name: str, folder: Path) -> None:
     """Run the command of an example, in a copy of it, with this checkout's `nvdimmfs` and Python first on PATH."""
     shutil.copytree(EXAMPLES / name, folder / name)
-    done = mounting.command(
-        "sh",
-        "-c",
-        command_of(name),
-        cwd=folder / name,
-        env=mounting.environment() | {"PATH": mounting.path_with_nvdimmfs(folder / "commands"), "TMPDIR": str(folder)},
-    )
+    own = {"PATH": mounting.path_with_nvdimmfs(folder / "commands"), "TMPDIR": str(folder)}
+    environment = mounting.warm_environment(mounting.ON_PATH) | own
+    done = mounting.command("sh", "-c", command_of(name), cwd=folder / name, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,10 +19,15 @@ from pathlib import Path
 
 import attrs
 import pytest
+from warm import WarmServer
 from watchdog import WATCHDOG
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+#: The compiled modules of the programs that tests start: to compile them anew is half of a short program's time.
+BYTECODE = ROOT / ".pytest_cache" / "bytecode"
 MACHINE = (sys.executable, "-m", "nvdimmfs")
+#: The `nvdimmfs` that `path_with_nvdimmfs` makes.
+ON_PATH = (sys.executable, "-P", "-m", "nvdimmfs")
 TOY = (sys.executable, str(ROOT / "tests" / "support" / "toy.py"))
 #: Ranges that the default machine has memory for, so that `mount` prints no warning.
 QUIET = ("--memmap", "512M!4G")
@@ -36,11 +43,21 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "NVDIMMFS_SERVE": "no"}
 
 
+def warm_environment(program: tuple[str, ...] = MACHINE) -> dict[str, str]:
+    """The same with a warm server of a program, for tests that are not about how a command starts."""
+    return environment() | _server(program).variables
+
+
+@functools.cache
+def _server(program: tuple[str, ...]) -> WarmServer:
+    return WarmServer(program, environment())
+
+
 def path_with_nvdimmfs(commands: Path) -> str:
     """A PATH that leads to this checkout's `nvdimmfs`, made in a new folder, and to the Python of the tests."""
     commands.mkdir()
     program = commands / "nvdimmfs"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m nvdimmfs "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(ON_PATH)} "$@"\n')
     program.chmod(0o755)
     return os.pathsep.join((str(commands), str(Path(sys.executable).parent), os.environ["PATH"]))
 
@@ -54,6 +71,11 @@ def command(*argv: str | Path, **options) -> subprocess.CompletedProcess[str]:
 def cli(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
     """Run `nvdimmfs`."""
     return command(*MACHINE, *arguments, **options)
+
+
+def warm_cli(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run `nvdimmfs`, with a warm server."""
+    return cli(*arguments, env=warm_environment())
 
 
 def in_private_namespace(*lines: str) -> subprocess.CompletedProcess[str]:
@@ -144,7 +166,8 @@ class Mount:
 
     def start(self, *options: str | Path) -> None:
         """`nvdimmfs mount`, which must succeed."""
-        done = command(*self.program, "mount", self.directory, "--log", self.log, *options)
+        argv = (*self.program, "mount", self.directory, "--log", self.log, *options)
+        done = command(*argv, env=warm_environment(self.program))
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         self.find_daemon()
 

@@ -46,6 +46,7 @@ def why_not() -> str | None:
 
 def run(*command: str | Path, options: tuple[str | Path, ...] = (), **more) -> subprocess.CompletedProcess[str]:
     """Run a command on a machine and wait for it."""
+    more = {"env": mounting.warm_environment()} | more
     return mounting.command(*mounting.MACHINE, "run", *options, "--", *command, **more)
 
 

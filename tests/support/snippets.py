@@ -22,6 +22,7 @@ Comments in the page's source give further instructions.  Each concerns the bloc
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -32,6 +33,7 @@ import attrs
 import markdown_it
 import mounting
 import sandboxes
+from warm import WarmServer
 
 ROOT = mounting.ROOT
 
@@ -49,6 +51,7 @@ _LINE_NUMBER = re.compile(r"^bash: line \d+: ", re.MULTILINE)
 _END = "exit"
 #: Begins the line behind a command's output, and is followed by its exit status.
 _MARK = "=snippet="
+_LOCALE = "C.UTF-8"
 
 
 class SnippetError(Exception):
@@ -208,11 +211,18 @@ def run(page: Path, scratch: Path) -> list[str]:
 def _session(plan: list[Step], scratch: Path) -> str:
     """Everything that the commands print, each followed by a mark."""
     path = mounting.path_with_nvdimmfs(scratch.with_name(f"{scratch.name}-bin"))
-    environment = mounting.environment() | {"PATH": path, "LC_ALL": "C.UTF-8", "COLUMNS": "120", "SOURCE": str(ROOT)}
+    own = {"PATH": path, "LC_ALL": _LOCALE, "COLUMNS": "120", "SOURCE": str(ROOT)}
+    environment = mounting.environment() | _server().variables | own
     done = mounting.command(
         "bash", input="exec 2>&1\n" + "".join(map(_script, plan)), cwd=scratch, env=environment, timeout=None
     )
     return done.stdout
+
+
+@functools.cache
+def _server() -> WarmServer:
+    """The server of all pages; it has their locale."""
+    return WarmServer(mounting.ON_PATH, mounting.environment() | {"LC_ALL": _LOCALE})
 
 
 def _script(step: Step) -> str:

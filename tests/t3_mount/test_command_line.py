@@ -13,7 +13,7 @@ from pathlib import Path
 import mounting
 import pytest
 import sandboxes
-from mounting import MACHINE, QUIET, TOY, cli, command, in_private_namespace, is_mounted, refusal
+from mounting import MACHINE, QUIET, TOY, cli, command, in_private_namespace, is_mounted, refusal, warm_cli
 
 from nvdimmfs.fuse import requirements
 
@@ -154,12 +154,12 @@ def test_a_directory_that_is_not_empty_is_refused(tmp_path):
 
 @pytest.mark.parametrize("memmap", ["512M!", "512M@4G@", "banana", "512M!4G,", "0!4G", "512M"])
 def test_a_memmap_that_the_kernel_would_ignore_is_refused(memmap, tmp_path):
-    assert "memmap" in refusal(cli("mount", tmp_path, "--memmap", memmap), status=2)
+    assert "memmap" in refusal(warm_cli("mount", tmp_path, "--memmap", memmap), status=2)
 
 
 @pytest.mark.parametrize("ram", ["", "0", "4Q", "-1", "G", "4 G"])
 def test_a_malformed_ram_size_is_refused(ram, tmp_path):
-    assert "--ram" in refusal(cli("mount", tmp_path, f"--ram={ram}"), status=2)
+    assert "--ram" in refusal(warm_cli("mount", tmp_path, f"--ram={ram}"), status=2)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_malformed_ram_size_is_refused(ram, tmp_path):
 )
 @pytest.mark.parametrize("machine", [(), ("--machine", "qemu-nfit")])
 def test_a_ram_size_out_of_range_is_refused(ram, limit, machine, tmp_path):
-    assert f"--ram {ram}: " in (line := refusal(cli("mount", tmp_path, f"--ram={ram}", *machine), status=2))
+    assert f"--ram {ram}: " in (line := refusal(warm_cli("mount", tmp_path, f"--ram={ram}", *machine), status=2))
     assert line.endswith(limit)
 
 

@@ -61,7 +61,7 @@ class Distant:
     def start(self) -> subprocess.CompletedProcess[str]:
         """Mount the machine."""
         options = ("--machine", "one-dimm", "--media", self.place / "far/media", "--log", self.mount.log)
-        done = mounting.cli("mount", self.mount.directory, *options)
+        done = mounting.cli("mount", self.mount.directory, *options, env=mounting.warm_environment())
         if not done.returncode:
             self.mount.find_daemon()
         return done
