@@ -334,8 +334,8 @@ def test_a_device_of_another_sandbox_is_found_without_reading_the_others(add, ho
         records.record(number, BackingFile(1, 2))
         for wrong in range(100):
             (directory / records.name / f"{number + 1 + wrong}").write_text(f"1 1 {wrong + 10}")
-        read, paths = loop_records._read, []
-        monkeypatch.setattr(loop_records, "_read", lambda folder, path: paths.append(path) or read(folder, path))
+        read, paths = loop_records.read_small, []
+        monkeypatch.setattr(loop_records, "read_small", lambda path, folder: paths.append(path) or read(path, folder))
         assert other.devices_of_others(BackingFile(1, 2)) == [number]
         assert len(paths) == 1
         assert records.delete_devices(patience=0)
