@@ -5,21 +5,38 @@ It sets up the handling of Ctrl-C before it imports anything else.
 
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 # After an uncaught KeyboardInterrupt Python exits by the signal, as the parent process expects.
 sys.excepthook = lambda kind, error, frames: (
     None if issubclass(kind, KeyboardInterrupt) else sys.__excepthook__(kind, error, frames)
 )
 
 
-def main() -> int:
-    """Run the command line of this process and return the exit status."""
+def main() -> "NoReturn":
+    """Run the command line of this process, and exit with its status."""
     from nvdimmfs.warm.client import carry_out
 
     carry_out(sys.argv[1:])
     from nvdimmfs.cli.main import main as command_line
 
-    return command_line()
+    _leave(command_line())
+
+
+def _leave(status: int) -> "NoReturn":
+    """End this process as the interpreter does, but leave its memory to the kernel, which frees it in less time."""
+    import atexit
+    import contextlib
+    import os
+
+    atexit._run_exitfuncs()
+    for file in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            file.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-#: Capabilities (include/uapi/linux/capability.h, Linux 6.1): mount(2) and unshare(2) require the second one, changing
-#: a network interface requires the first one.
+#: Capabilities (include/uapi/linux/capability.h, Linux 6.1): mount(2) and unshare(2) require the last one, changing a
+#: network interface requires the first one, and setns(2) with a mount namespace requires the second one as well.
 CAP_NET_ADMIN = 12
+CAP_SYS_CHROOT = 18
 CAP_SYS_ADMIN = 21
 
 #: The content of uid_map outside any user namespace: each user id maps to itself.

@@ -13,7 +13,8 @@ import attrs
 from nvdimmfs.cli.errors import FAILED, MISUSED, CommandError
 from nvdimmfs.cli.show import offer_svg, write_svg
 from nvdimmfs.errors import printable
-from nvdimmfs.machine_file.files import MachineFileError, load_machine, machines
+from nvdimmfs.machine_file.errors import MachineFileError
+from nvdimmfs.machine_file.files import load_machine, machines
 from nvdimmfs.machine_file.model import MachineDescription
 
 

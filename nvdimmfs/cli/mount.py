@@ -163,12 +163,17 @@ def preload_server() -> None:
     import nvdimmfs.sandbox.keyring  # noqa: F401  # loaded, not used
 
 
-def serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
+def serve(request: MountRequest, on_ready: Callable[[], None], before_mount: Callable[[], None] = lambda: None) -> None:
     """Build the machine and serve its tree.
 
     Ten thousand namespaces are so many objects that garbage collection would cost a quarter of the boot, and each full
     collection afterwards would delay the readers of attributes.  The objects live as long as the mount, so they are
     exempted from collection.
+
+    Args:
+        request: the machine, and where it is mounted.
+        on_ready: called once the mount answers.
+        before_mount: called when the machine is built.
     """
     preload_server()
     from nvdimmfs.fuse.mount import serve as serve_tree
@@ -194,6 +199,7 @@ def serve(request: MountRequest, on_ready: Callable[[], None]) -> None:
         raise CommandError(f"{error.filename or request.media}: {error.strerror}") from None
     machine.system.keyring = UserKeyring()
     with contextlib.closing(machine):
+        before_mount()
         try:
             serve_tree(
                 machine.tree,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import logging
 import os
 import resource
@@ -19,11 +21,10 @@ from nvdimmfs.cli.mount import MountRequest, serve
 from nvdimmfs.cli.mount_table import absolute, require_machine
 from nvdimmfs.errors import printable
 from nvdimmfs.fuse.requirements import MountError, require_fuse
-from nvdimmfs.sandbox.command import NOT_FOUND, CommandNotStartedError
-from nvdimmfs.sandbox.errors import SandboxError
+from nvdimmfs.sandbox.errors import NOT_FOUND, SandboxError
 from nvdimmfs.sandbox.front import run_behind_front
-from nvdimmfs.sandbox.machine_server import Serve
-from nvdimmfs.sandbox.sandbox import RunRequest, run_sandbox
+from nvdimmfs.sandbox.machine_server import MachineServer
+from nvdimmfs.sandbox.places import MACHINE
 
 #: Values of --net: the command's network namespace.
 PRIVATE = "private"
@@ -69,20 +70,15 @@ def run(arguments: argparse.Namespace) -> int:
     command = _command(arguments.command)
     attach = None if arguments.attach is None else _attached_mount(arguments)
     log_file, trace = machine_options.opened_log(arguments), machine_options.opened_trace(arguments)
-    request = RunRequest(
-        command=command,
-        serve=None if attach else _server(arguments, log_file, trace),
-        attach=attach,
-        keep=tuple(each for each in (log_file, None if trace is None else trace.file) if each is not None),
-        warn=warn,
-        private_network=arguments.net == PRIVATE,
-    )
+    if attach is None:
+        try:
+            require_fuse(helper=False)
+        except MountError as error:
+            raise CommandError(str(error)) from None
     try:
-        status = run_behind_front(lambda: run_sandbox(request))
-    except CommandNotStartedError as failure:
-        raise CommandError(str(failure), failure.status) from None
+        status = run_behind_front(lambda: _supervise(arguments, command, attach, log_file, trace))
     except SandboxError as failure:
-        raise CommandError(str(failure)) from None
+        raise CommandError(str(failure), failure.status) from None
     if os.WIFSIGNALED(status):
         _exit_by_signal(os.WTERMSIG(status))
     return os.waitstatus_to_exitcode(status)
@@ -98,29 +94,58 @@ def _command(words: list[str]) -> list[str]:
     return command
 
 
-def _server(arguments: argparse.Namespace, log_file: int | None, trace: TraceOutput | None) -> Serve:
+def _supervise(
+    arguments: argparse.Namespace,
+    command: list[str],
+    attach: Path | None,
+    log_file: int | None,
+    trace: TraceOutput | None,
+) -> int:
+    """In the supervisor: run the command, and return its wait(2) status.
+
+    The machine's process reads the machine file and loads its modules while this one loads those of the sandbox.
+    """
+    private_network = arguments.net == PRIVATE
+    with contextlib.ExitStack() as stack:
+        server = None
+        if attach is None:
+            keep = [each for each in (log_file, None if trace is None else trace.file) if each is not None]
+            serving = functools.partial(_serve, arguments, log_file, trace)
+            server = stack.enter_context(MachineServer(serving, keep))
+            server.start_early()
+        from nvdimmfs.sandbox.sandbox import RunRequest, run_sandbox
+
+        return run_sandbox(RunRequest(command, server, attach, warn, private_network))
+
+
+def _serve(
+    arguments: argparse.Namespace,
+    log_file: int | None,
+    trace: TraceOutput | None,
+    before_mount: Callable[[], None],
+    on_ready: Callable[[], None],
+) -> None:
+    """In the machine's process: serve it."""
     try:
-        require_fuse(helper=False)
-    except MountError as error:
-        raise CommandError(str(error)) from None
+        request = _request(arguments, trace)
+        if log_file is not None:
+            os.dup2(log_file, 2)
+            logs.log_to_stderr()
+        serve(request, on_ready, before_mount)
+    except SandboxError:
+        raise
+    except CommandError as error:
+        raise SandboxError(str(error), error.status) from error
+    except Exception as error:
+        raise SandboxError(one_line(error)) from error
+
+
+def _request(arguments: argparse.Namespace, trace: TraceOutput | None) -> MountRequest:
     saved = machine_options.saved_machine(arguments)
     machine = machine_options.machine(arguments, saved)
     media = None if arguments.media is None else absolute(arguments.media)
     blacklist, durable = tuple(arguments.blacklist), machine_options.is_durable(arguments)
-
-    def serve_machine(mountpoint: Path, on_ready: Callable[[], None]) -> None:
-        try:
-            if log_file is not None:
-                os.dup2(log_file, 2)
-                logs.log_to_stderr()
-            request = MountRequest(
-                mountpoint, machine, media, blacklist, cache=True, durable=durable, saved=saved, trace=trace
-            )
-            serve(request, on_ready)
-        except Exception as error:
-            raise CommandError(one_line(error)) from error
-
-    return serve_machine
+    return MountRequest(MACHINE, machine, media, blacklist, cache=True, durable=durable, saved=saved, trace=trace)
 
 
 def _attached_mount(arguments: argparse.Namespace) -> Path:

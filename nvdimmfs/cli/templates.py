@@ -162,7 +162,7 @@ def run_forked(command: Command, _on_ready: Callable[[], None]) -> int:
         return run_sandbox(
             RunRequest(
                 command.words,
-                serve=None,
+                server=None,
                 attach=command.mountpoint,
                 warn=warn,
                 private_network=command.private_network,

@@ -27,7 +27,7 @@ from nvdimmfs.machine.fault_control import FaultControl
 from nvdimmfs.machine.layout import layout_json
 from nvdimmfs.machine.persistent_memory import PersistentMemory
 from nvdimmfs.machine.trace_file import create_trace_files
-from nvdimmfs.machine_file.files import MachineFileError
+from nvdimmfs.machine_file.errors import MachineFileError
 from nvdimmfs.media.base import MediaError
 from nvdimmfs.mm import describe
 from nvdimmfs.mm.memory import Memory

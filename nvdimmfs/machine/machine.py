@@ -28,7 +28,6 @@ from nvdimmfs.machine.first_boot import NewMachineError, SysfsWriter
 from nvdimmfs.machine.persistent_memory import PersistentMemory
 from nvdimmfs.machine.procfs import create_proc_files
 from nvdimmfs.machine.save_session import saved_file
-from nvdimmfs.machine_file.addition import extended
 from nvdimmfs.machine_file.model import BusDescription, MachineDescription, UnreadableAttribute
 from nvdimmfs.media.base import NO_FAULTS, MediaError
 from nvdimmfs.mm.memory import Memory
@@ -247,6 +246,8 @@ class Machine:
             KernelError: EOPNOTSUPP for a bus of the kernel's test platform, and for a kernel before 4.4, which does not
                 look for new memory (acpi_nfit_notify, drivers/acpi/nfit.c, Linux 4.4).
         """
+        from nvdimmfs.machine_file.addition import extended  # which loads what reads machine files
+
         addition = extended(self.description, text)
         if addition.bus.is_test_platform:
             raise KernelError(errno.EOPNOTSUPP, f"{addition.bus.provider} has the DIMMs of its module alone")

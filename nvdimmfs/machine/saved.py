@@ -18,7 +18,8 @@ from typing import Any
 import attrs
 import cattrs
 
-from nvdimmfs.machine_file.files import MachineFileError, parse_machine
+from nvdimmfs.machine_file.errors import MachineFileError
+from nvdimmfs.machine_file.files import parse_machine
 from nvdimmfs.machine_file.model import BusDescription, MachineDescription
 from nvdimmfs.machine_file.writer import machine_text
 from nvdimmfs.media.base import MediaError, StoredMedia

@@ -19,7 +19,8 @@ import attrs
 
 from nvdimmfs.machine_file.checks import problems
 from nvdimmfs.machine_file.defaults import completed
-from nvdimmfs.machine_file.files import MachineFileError, error_lines
+from nvdimmfs.machine_file.errors import MachineFileError
+from nvdimmfs.machine_file.files import error_lines
 from nvdimmfs.machine_file.model import (
     TO_BE_CHOSEN,
     BusDescription,

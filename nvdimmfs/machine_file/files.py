@@ -16,6 +16,7 @@ import attrs
 from nvdimmfs.errors import printable
 from nvdimmfs.machine_file.checks import problems
 from nvdimmfs.machine_file.defaults import completed
+from nvdimmfs.machine_file.errors import MachineFileError
 from nvdimmfs.machine_file.model import DimmDescription, MachineDescription
 from nvdimmfs.machine_file.reader import NotAMachine, read_machine
 
@@ -27,18 +28,6 @@ _IN_THE_REPOSITORY = "mountpoint-fixtures"
 
 #: Size limit of a machine file, in bytes; far more than any machine needs.
 _LARGEST_FILE = 16 << 20
-
-
-class MachineFileError(ValueError):
-    """A machine file that cannot be used.
-
-    Attributes:
-        lines: the errors, one line each, with the file and the key path.
-    """
-
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
 
 
 def load_machine(name_or_path: str | Path) -> MachineDescription:

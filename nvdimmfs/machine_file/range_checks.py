@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import uuid
 from collections.abc import Iterable, Iterator
 
@@ -122,6 +121,8 @@ def _mapping(mapping: MappingDescription, path: str, dimms: dict[str, DimmDescri
 
 
 def _suggestion(name: str, dimms: dict[str, DimmDescription]) -> str:
+    import difflib  # which few machine files need
+
     close = difflib.get_close_matches(name, dimms, 1)
     if close:
         return f'; did you mean "{close[0]}"?'

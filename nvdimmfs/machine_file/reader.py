@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import enum
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -195,6 +194,8 @@ def _joined(path: str, key: str) -> str:
 
 def _suggestion(key: str, class_: type[Any]) -> str:
     known = [key_of(field) for field in attrs.fields(class_)]
+    import difflib  # which few machine files need
+
     close = difflib.get_close_matches(key, known, 1)
     return f"; did you mean {close[0]}?" if close else f"; the keys are {', '.join(known)}"
 

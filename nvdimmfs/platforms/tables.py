@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.system import System
 from nvdimmfs.machine_file import model
-from nvdimmfs.machine_file.addition import Extended
 from nvdimmfs.media.base import Media
 from nvdimmfs.platforms.first_labels import write_labels
 from nvdimmfs.platforms.storage import Storage
+
+if TYPE_CHECKING:  # loaded when something is plugged in, with what reads machine files
+    from nvdimmfs.machine_file.addition import Extended
 
 
 @attrs.frozen

@@ -23,7 +23,7 @@ from attrs import frozen
 from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
 from nvdimmfs.sandbox import libc, seccomp
 from nvdimmfs.sandbox.calling_thread import shows_inode_numbers
-from nvdimmfs.sandbox.errors import SandboxError, step
+from nvdimmfs.sandbox.errors import NOT_EXECUTABLE, NOT_FOUND, SandboxError, step
 from nvdimmfs.sandbox.signals import FORWARDED_SIGNALS
 
 log = logging.getLogger(__name__)
@@ -46,10 +46,6 @@ _ENDED = struct.Struct("=i")
 
 #: Signals that Python ignores; a command must start with their default action.
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
-
-#: A shell's exit status for a command that does not exist, and for one that it may not run (POSIX, 2.8.2).
-NOT_FOUND = 127
-NOT_EXECUTABLE = 126
 
 
 @frozen
@@ -158,24 +154,12 @@ def start(argv: Sequence[str], machine: Path, directory: Path) -> StartingComman
     return StartingCommand(init, argv[0], ours, reports)
 
 
-def _failure(name: str, report: bytes) -> CommandNotStartedError:
+def _failure(name: str, report: bytes) -> SandboxError:
     if not report:
-        return CommandNotStartedError(f"cannot run {name}: its process was killed")
+        return SandboxError(f"cannot run {name}: its process was killed", NOT_EXECUTABLE)
     _, number = _FAILED.unpack_from(report)
     status = NOT_FOUND if number == errno.ENOENT else NOT_EXECUTABLE
-    return CommandNotStartedError(f"cannot run {name}: {report[_FAILED.size :].decode(errors='replace')}", status)
-
-
-class CommandNotStartedError(SandboxError):
-    """The command could not be started.
-
-    Attributes:
-        status: the exit status that a shell would return.
-    """
-
-    def __init__(self, message: str, status: int = NOT_EXECUTABLE) -> None:
-        super().__init__(message)
-        self.status = status
+    return SandboxError(f"cannot run {name}: {report[_FAILED.size :].decode(errors='replace')}", status)
 
 
 def _run_init(

@@ -148,6 +148,8 @@ class DevDirectory:
             elif isinstance(node, TerminalNode):
                 os.close(node.master)
         self._nodes.clear()
+        if self._loop_devices is not None:
+            self._loop_devices.delete()
 
     def _create_terminal(self, name: str) -> TerminalNode:
         master = os.open(self._terminals / "ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)

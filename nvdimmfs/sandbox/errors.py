@@ -1,4 +1,4 @@
-"""The error that a sandbox's set-up raises."""
+"""The errors that a sandbox's set-up raises."""
 
 from __future__ import annotations
 
@@ -8,9 +8,24 @@ from collections.abc import Iterator
 
 from nvdimmfs.errors import REMEDIES
 
+#: The exit status of a failure (`cli.errors.FAILED`).
+FAILED = 1
+
+#: A shell's exit status for a command that does not exist, and for one that it may not run (POSIX, 2.8.2).
+NOT_FOUND = 127
+NOT_EXECUTABLE = 126
+
 
 class SandboxError(Exception):
-    """A step was not permitted or not possible.  The message is one line: which step, why, and what would help."""
+    """A step was not permitted or not possible.  The message is one line: which step, why, and what would help.
+
+    Attributes:
+        status: the exit status that it leads to.
+    """
+
+    def __init__(self, message: str, status: int = FAILED) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import struct
+import sys
 from collections.abc import Callable
 
 from nvdimmfs.sandbox import libc
@@ -23,7 +24,7 @@ _REPORT = struct.Struct("=i")
 
 
 def run_behind_front(work: Callable[[], int]) -> int:
-    """Call a function in a child, and return its result in both processes: in the child at once, then in this one.
+    """Call a function in a child, and return its result; the child ends with it, or goes on with an exception.
 
     Args:
         work: returns a wait(2) status.
@@ -42,9 +43,10 @@ def run_behind_front(work: Callable[[], int]) -> int:
     os.close(reports)
     libc.die_with_parent(signal.SIGKILL, front)
     status = work()
+    for file in (sys.stdout, sys.stderr):
+        file.flush()
     os.write(report, _REPORT.pack(status))
-    os.close(report)
-    return status
+    os._exit(0)  # at once: the interpreter frees what the kernel frees anyway
 
 
 def _wait(child: int, reports: int, signals: int) -> int:

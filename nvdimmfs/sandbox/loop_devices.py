@@ -10,7 +10,7 @@ import os
 import stat
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from attrs import Factory, define
@@ -94,6 +94,7 @@ class LoopDevices:
 
     Attributes:
         records: the loop devices of this sandbox.
+        delete: has them deleted, when they are closed and there will be no other; does not wait.
         lock: a directory to lock while a device is created, where other sandboxes use the same machine.  A disk is one
             device in all of them, and so has one page cache, and the number that sysfs shows.
         spare: the numbers of devices that have no disk at the moment.  The next disks get them, because the kernel
@@ -101,6 +102,7 @@ class LoopDevices:
     """
 
     records: LoopRecords
+    delete: Callable[[], None]
     lock: Path | None = None
     spare: list[int] = Factory(list)
 

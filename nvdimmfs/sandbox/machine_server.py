@@ -1,77 +1,158 @@
-"""The sandbox's server: the process that builds the machine and serves its mount."""
+"""The sandbox's server: the process that builds the machine and serves its mount.
+
+It starts before there is a sandbox: it loads its modules and builds the machine while the supervisor sets the sandbox
+up.  Then it joins the supervisor's namespaces, and mounts the machine there.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Collection, Iterator
+import struct
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Self, TypeAlias
 
+from nvdimmfs import host
 from nvdimmfs.errors import PERHAPS_MEMORY
 from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
 from nvdimmfs.sandbox import libc
-from nvdimmfs.sandbox.errors import SandboxError, step
+from nvdimmfs.sandbox.errors import FAILED, SandboxError, step
 
-#: Mounts a machine at a path and serves it until SIGTERM; calls its second argument once the mount answers.
-Serve = Callable[[Path, Callable[[], None]], None]
+#: Builds a machine, calls its first argument before it mounts it, and its second one once the mount answers; then
+#: serves until SIGTERM.
+Serve: TypeAlias = Callable[[Callable[[], None], Callable[[], None]], None]
 
-#: The server's report that the mount answers; any other report is an error message.
+#: The server's report that the mount answers.  Any other report is the exit status that a failure leads to, and a
+#: message.
 _READY = b"+"
+_FAILED = struct.Struct("=B")
+
+#: The message that lets the server mount the machine: the kinds of namespaces to join.
+_ADMISSION = struct.Struct("=i")
 
 
-@contextlib.contextmanager
-def running_server(serve: Serve, mountpoint: Path, keep: Collection[int] = ()) -> Iterator[int]:
-    """Start the server, wait until its mount answers, and stop it at the end.  Yields its process id.
+class MachineServer:
+    """The server, seen from the supervisor.  As a context manager it stops the server at the end.
 
     Args:
         serve: what the server does.
-        mountpoint: where it mounts the machine.
         keep: further descriptors that stay open in the server.
-
-    Raises:
-        SandboxError: the machine cannot be built or mounted.
     """
-    with step("start the machine's process"):
-        reports, report = os.pipe()
-        supervisor = os.pidfd_open(os.getpid())
-        server = os.fork()
-    if server == 0:
-        _run_server(serve, mountpoint, report, supervisor, keep)
-    os.close(supervisor)
-    os.close(report)
-    try:
-        with os.fdopen(reports, "rb") as lines:
+
+    def __init__(self, serve: Serve, keep: Collection[int] = ()) -> None:
+        self._serve = serve
+        self._keep = keep
+        self._process = 0
+        self._admissions = self._reports = -1
+
+    @property
+    def process(self) -> int:
+        """Its process id; 0 when it does not run."""
+        return self._process
+
+    def start_early(self) -> None:
+        """Start it before there is a sandbox, where it will be able to join one.  SandboxError as `admit`."""
+        if not host.has_capability(host.CAP_SYS_ADMIN) or host.has_capability(host.CAP_SYS_CHROOT):
+            self._start()
+
+    def admit(self, namespaces: int) -> None:
+        """Let it mount the machine.  SandboxError where a limit of the host forbids to start it.
+
+        Args:
+            namespaces: the kinds of namespaces that this process has entered since the server was started early.
+        """
+        if not self._process:
+            self._start()
+            namespaces = 0
+        with contextlib.suppress(BrokenPipeError):  # it has ended, as `wait_until_ready` finds
+            os.write(self._admissions, _ADMISSION.pack(namespaces))
+
+    def wait_until_ready(self) -> None:
+        """Wait until its mount answers.  SandboxError when the machine cannot be built or mounted."""
+        with os.fdopen(self._reports, "rb") as lines:
+            self._reports = -1
             received = lines.read()
+        if not received:
+            raise SandboxError(f"the machine's process was killed, {PERHAPS_MEMORY}")
         if received != _READY:
-            raise SandboxError(
-                received.decode(errors="replace") or f"the machine's process was killed, {PERHAPS_MEMORY}"
-            )
-        yield server
-    finally:
-        os.kill(server, signal.SIGTERM)
-        os.kill(server, signal.SIGCONT)
-        os.waitpid(server, 0)
+            raise SandboxError(received[_FAILED.size :].decode(errors="replace"), *_FAILED.unpack_from(received))
+
+    def stop(self) -> None:
+        """Stop it, and wait for its end.  Nothing happens twice."""
+        for descriptor in (self._admissions, self._reports):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._admissions = self._reports = -1
+        process, self._process = self._process, 0
+        if process:
+            os.kill(process, signal.SIGTERM)
+            os.kill(process, signal.SIGCONT)
+            os.waitpid(process, 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _start(self) -> None:
+        with step("start the machine's process"):
+            admission, self._admissions = os.pipe()
+            self._reports, report = os.pipe()
+            supervisor, pidfd = os.getpid(), os.pidfd_open(os.getpid())
+            self._process = os.fork()
+        if self._process == 0:
+            self._run(admission, report, supervisor, pidfd)
+        for descriptor in (admission, report, pidfd):
+            os.close(descriptor)
+
+    def _run(self, admission: int, report: int, supervisor: int, pidfd: int) -> NoReturn:
+        """In the server: serve the mount, and report on a pipe that it answers, or why it does not."""
+        try:
+            # The terminal's signals are meant for the command.  In a group of its own within its parent's session, a
+            # server that is stopped is continued by the kernel when its parent ends (kill_orphaned_pgrp,
+            # kernel/exit.c).
+            os.setpgid(0, 0)
+            signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+            libc.die_with_parent(signal.SIGTERM, os.dup(pidfd))
+            close_files_except(*STANDARD_FILES, admission, report, pidfd, *self._keep)
+
+            def before_mount() -> None:
+                message = os.read(admission, _ADMISSION.size)
+                if not message:
+                    os._exit(1)  # the supervisor has given up
+                _join(supervisor, pidfd, *_ADMISSION.unpack(message))
+
+            def on_ready() -> None:
+                os.write(report, _READY)
+                os.close(report)
+
+            self._serve(before_mount, on_ready)
+        except BaseException as failure:  # the supervisor must learn of any error
+            status = failure.status if isinstance(failure, SandboxError) else FAILED
+            message = (str(failure) or repr(failure)).encode(errors="replace")
+            with contextlib.suppress(OSError):
+                os.write(report, _FAILED.pack(status) + message)
+            os._exit(1)
+        os._exit(0)
 
 
-def _run_server(serve: Serve, mountpoint: Path, report: int, supervisor: int, keep: Collection[int]) -> NoReturn:
-    """In the server: serve the mount, and report on the pipe that it answers, or why it does not."""
-    try:
-        # The terminal's signals are meant for the command.  In a group of its own within its parent's session, a server
-        # that is stopped is continued by the kernel when its parent ends (kill_orphaned_pgrp, kernel/exit.c).
-        os.setpgid(0, 0)
-        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-        libc.die_with_parent(signal.SIGTERM, supervisor)
-        close_files_except(*STANDARD_FILES, report, *keep)
+def _join(process: int, pidfd: int, kinds: int) -> None:
+    """Join namespaces of the parent, and take its root directory.  SandboxError.
 
-        def on_ready() -> None:
-            os.write(report, _READY)
-            os.close(report)
-
-        serve(mountpoint, on_ready)
-    except BaseException as failure:  # the supervisor must learn of any error
-        with contextlib.suppress(OSError):
-            os.write(report, str(failure).encode(errors="replace") or repr(failure).encode())
-        os._exit(1)
-    os._exit(0)
+    Args:
+        process: the parent.
+        pidfd: a descriptor of it, which is closed.
+        kinds: the kinds of namespaces; 0 when this process was forked in them.
+    """
+    if kinds:
+        with step("join the sandbox"):
+            libc.setns(pidfd, kinds)
+            root = os.open(Path("/proc", str(process), "root"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            os.fchdir(root)
+            os.chroot(".")
+            os.close(root)
+    # The kernel clears the signal where other capabilities are gained (commit_creds, kernel/cred.c, Linux 6.1).
+    libc.die_with_parent(signal.SIGTERM, pidfd)

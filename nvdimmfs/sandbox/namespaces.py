@@ -50,6 +50,12 @@ def may_create_nodes() -> bool:
     return is_privileged() and host.has_all_users()
 
 
+def kinds(*, private_network: bool) -> int:
+    """The kinds of namespaces that `enter` and `NewNetwork.enter` enter.  To be asked before."""
+    user = 0 if is_privileged() else libc.CLONE_NEWUSER
+    return user | libc.CLONE_NEWNS | (libc.CLONE_NEWNET if private_network else 0)
+
+
 def enter(*, private_network: bool) -> NewNetwork | None:
     """Move this process, which must have a single thread, into namespaces of its own.
 

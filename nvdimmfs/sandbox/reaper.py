@@ -24,8 +24,12 @@ _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal
 
 
 @contextlib.contextmanager
-def running_reaper(clean: Callable[[float], bool], keep: tuple[int, ...], *, waits: bool = True) -> Iterator[None]:
+def running_reaper(
+    clean: Callable[[float], bool], keep: tuple[int, ...], *, waits: bool = True
+) -> Iterator[Callable[[], None]]:
     """Start the reaper; at the end of this process, however it comes, it cleans up.
+
+    Yields what lets it begin before the end of this process.
 
     Args:
         clean: removes what is left, and waits up to as many seconds for what is in use; whether nothing is left.
@@ -38,10 +42,16 @@ def running_reaper(clean: Callable[[float], bool], keep: tuple[int, ...], *, wai
     if reaper == 0:
         _run_reaper(clean, bell, keep)
     os.close(bell)
+    held = [rope]
+
+    def let_go() -> None:
+        while held:
+            os.close(held.pop())
+
     try:
-        yield
+        yield let_go
     finally:
-        os.close(rope)
+        let_go()
         if waits and not _has_succeeded(reaper):
             clean(0)
 

@@ -24,19 +24,15 @@ from nvdimmfs.sandbox.errors import SandboxError, os_error, step
 from nvdimmfs.sandbox.lib_modules import make_lsmod, mount_lib_modules
 from nvdimmfs.sandbox.loop_devices import LoopDevices, raise_if_limited, why_files
 from nvdimmfs.sandbox.loop_records import DIRECTORY, HostLoops, LoopRecords, sweep
-from nvdimmfs.sandbox.machine_server import Serve, running_server
+from nvdimmfs.sandbox.machine_server import MachineServer
 from nvdimmfs.sandbox.merged_sysfs import FILE_SYSTEMS, hidden_host_paths, is_merged, known_link, merged_directories
 from nvdimmfs.sandbox.merged_view import Kind, MergedView, overmount, pinned
 from nvdimmfs.sandbox.mounted_disks import MountedDisks
+from nvdimmfs.sandbox.places import MACHINE, RUN_DIRECTORY, TERMINALS
 from nvdimmfs.sandbox.reaper import running_reaper
 from nvdimmfs.sandbox.signals import blocked_signals
 from nvdimmfs.sandbox.supervisor import Supervisor
 from nvdimmfs.sandbox.uevents import UeventSender
-
-#: Inside the sandbox: the machine's mount, and the terminals that stand for its character devices.
-RUN_DIRECTORY = Path("/run/nvdimmfs")
-MACHINE = RUN_DIRECTORY / "machine"
-TERMINALS = RUN_DIRECTORY / "nodes"
 
 #: First letters of the names of nodes for persistent memory; the sandbox does not show the host's.
 _PERSISTENT_MEMORY_NODES = ("pmem", "ndctl", "nmem", "dax")
@@ -54,20 +50,18 @@ class RunRequest:
 
     Attributes:
         command: the command with its arguments.
-        serve: serves a machine that is built for this command; None to use an existing one.
+        server: serves a machine that is built for this command, started early or not; None to use an existing machine.
         attach: the mount of the existing machine; None to build one.
         warn: prints one line about what the sandbox lacks.
-        keep: descriptors that the machine's process needs.
         private_network: whether the command gets a network namespace of its own, which uevents need.
         waits_for_deletions: whether to return only when the kernel has deleted the sandbox's loop devices, for which it
             needs tens of milliseconds.
     """
 
     command: Sequence[str]
-    serve: Serve | None
+    server: MachineServer | None
     attach: Path | None
     warn: Callable[[str], None]
-    keep: tuple[int, ...] = ()
     private_network: bool = True
     waits_for_deletions: bool = True
 
@@ -103,14 +97,17 @@ def run_sandbox(request: RunRequest) -> int:
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, proc)
         loop_devices = stack.enter_context(_loop_devices(request))
+        kinds = namespaces.kinds(private_network=request.private_network)
         network = namespaces.enter(private_network=request.private_network)
         if network is not None:
             stack.callback(network.close)
         _make_directories(None if request.attach is None else stack.enter_context(_pinned_machine(request.attach)))
         sends_uevents = network is not None and network.enter()
-        server = None
-        if request.serve is not None:
-            server = stack.enter_context(running_server(request.serve, MACHINE, request.keep))
+        server = request.server
+        if server is not None:
+            stack.callback(server.stop)
+            server.admit(kinds)
+            server.wait_until_ready()
         client = stack.enter_context(contextlib.closing(_connect()))
         with step("set up /lib/modules"):
             mount_lib_modules(MACHINE, RUN_DIRECTORY / "modules")
@@ -122,7 +119,9 @@ def run_sandbox(request: RunRequest) -> int:
         stack.callback(closed_disks.stop)
         stack.callback(lambda: mounted_disks.unmount(dev.disks))
         if server is not None:
-            stack.callback(os.kill, server, signal.SIGCONT)  # if it is stopped, it cannot write what disks still hold
+            stack.callback(
+                os.kill, server.process, signal.SIGCONT
+            )  # if it is stopped, it cannot write what disks still hold
         uevents = stack.enter_context(_uevent_sender()) if sends_uevents else None
         supervisor = stack.enter_context(contextlib.closing(Supervisor(client, dev, view, proc, uevents)))
         os.environ.update(ENVIRONMENT)
@@ -141,7 +140,7 @@ def run_sandbox(request: RunRequest) -> int:
         starting.wait_until_ready()
         mounted_disks.watch(proc)
         command = starting.execute()
-        status = supervisor.run_until_exit(command, signals, server)
+        status = supervisor.run_until_exit(command, signals, None if server is None else server.process)
         command.wait_for_init()
         return status
 
@@ -162,10 +161,10 @@ def _loop_devices(request: RunRequest) -> Iterator[LoopDevices | None]:
             request.warn(why_files(failure))
             yield None
             return
-        stack.enter_context(
+        delete = stack.enter_context(
             running_reaper(records.delete_devices, records.descriptors, waits=request.waits_for_deletions)
         )
-        yield LoopDevices(records, lock=None if request.attach is None else MACHINE / Path(CHANNEL).parent)
+        yield LoopDevices(records, delete, lock=None if request.attach is None else MACHINE / Path(CHANNEL).parent)
 
 
 def _make_directories(attached: Path | None) -> None:

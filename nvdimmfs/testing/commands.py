@@ -17,7 +17,7 @@ import attrs
 
 from nvdimmfs.cli.templates import Command, run
 from nvdimmfs.errors import printable
-from nvdimmfs.sandbox.command import NOT_EXECUTABLE, NOT_FOUND
+from nvdimmfs.sandbox.errors import NOT_EXECUTABLE, NOT_FOUND
 from nvdimmfs.testing.arguments import READ_SIZE
 from nvdimmfs.testing.errors import UnavailableError
 from nvdimmfs.warm.call import CallError

@@ -140,7 +140,8 @@ def processes_of(sandbox: subprocess.Popen[str]) -> dict[str, int]:
     """The ids of a sandbox's own processes, by what they are."""
     (supervisor,) = _children(sandbox.pid)
     children = _children(supervisor)
-    names = ("reaper", "server", "init")[-len(children) :]  # in the order in which they are started
+    # In the order in which they are started; there is a reaper where there are block devices.
+    names = ("server", "reaper", "init") if len(children) == 3 else ("server", "init")[-len(children) :]
     found = {"front": sandbox.pid, "supervisor": supervisor, **dict(zip(names, children, strict=True))}
     command, *_ = _children(found["init"])
     return {**found, "command": command}

@@ -9,7 +9,18 @@ import textwrap
 
 import mounting
 import pytest
-from sandboxes import TWO_RANGES, processes_of, processes_with, run, sh, start, tagged, wait_for_end_of, wait_until
+from sandboxes import (
+    TWO_RANGES,
+    needs_root,
+    processes_of,
+    processes_with,
+    run,
+    sh,
+    start,
+    tagged,
+    wait_for_end_of,
+    wait_until,
+)
 from watchdog import WATCHDOG
 
 pytestmark = pytest.mark.usefixtures("sandbox")
@@ -108,7 +119,7 @@ def test_nothing_outlives_a_process_that_is_killed_right_after_a_fork(child, tag
         fcntl.fcntl(bell, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(bell, fcntl.F_SETFL, os.O_ASYNC)
         fcntl.fcntl(bell, fcntl.F_SETOWN, os.getpid())
-        children = {{signal.SIGTERM: ["server"], signal.SIGKILL: ["supervisor", "init"]}}
+        children = {{signal.SIGTERM: ["server", "server in the sandbox"], signal.SIGKILL: ["supervisor", "init"]}}
         def ask_late(number, parent):
             child = children[number].pop(0)
             if child == "{child}":
@@ -139,6 +150,14 @@ def test_a_machine_that_cannot_be_built_is_reported():
     done = run("true", options=("--media", "/proc/nowhere"))
     assert done.returncode == 1
     assert re.fullmatch(r"nvdimmfs: .*/proc/nowhere.*\n", done.stderr)
+
+
+@needs_root
+def test_a_machine_whose_process_cannot_join_the_sandbox_is_started_in_it():
+    """setns(2) with a mount namespace requires CAP_SYS_CHROOT, unshare(2) does not."""
+    without = ("setpriv", "--bounding-set=-sys_chroot", "--inh-caps=-sys_chroot")
+    done = mounting.command(*without, *mounting.MACHINE, "run", "--", "cat", "/sys/bus/nd/devices/region0/size")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "536870912\n", "")
 
 
 def test_a_sandbox_in_a_sandbox_is_refused():

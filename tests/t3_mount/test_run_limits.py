@@ -61,6 +61,6 @@ def test_size_of_files(tag):
 
 def test_an_interrupt_at_the_start_prints_no_traceback(tag):
     program = "import os, signal\nfrom nvdimmfs.cli import main, run\n"
-    program += "run._server = lambda *_: os.kill(os.getpid(), signal.SIGINT)\nmain.main(['run', 'true'])"
+    program += "run._supervise = lambda *_: os.kill(os.getpid(), signal.SIGINT)\nmain.main(['run', 'true'])"
     done = mounting.command(sys.executable, "-c", program, env=tagged(tag))
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
