@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import os
 import sys
@@ -169,8 +170,12 @@ def _run(argv: Sequence[str] | None) -> int:
     return status
 
 
+@functools.cache
 def _parsers() -> tuple[Parser, list[CommandParser]]:
-    """The program's parser, and those of its sub-commands, which declare no arguments yet."""
+    """The program's parser, and those of its sub-commands, which declare their arguments when they are needed.
+
+    They are made once in a process and those that it forks: a warm server has all of them.
+    """
     parser = Parser(
         prog="nvdimmfs",
         description="Emulate Linux's persistent-memory subsystem (libnvdimm) in user space, as a mount.",

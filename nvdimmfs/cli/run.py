@@ -25,6 +25,7 @@ from nvdimmfs.sandbox.errors import NOT_FOUND, SandboxError
 from nvdimmfs.sandbox.front import run_behind_front
 from nvdimmfs.sandbox.machine_server import MachineServer
 from nvdimmfs.sandbox.places import MACHINE
+from nvdimmfs.sandbox.signals import acts_for_client
 
 #: Values of --net: the command's network namespace.
 PRIVATE = "private"
@@ -115,7 +116,9 @@ def _supervise(
             server.start_early()
         from nvdimmfs.sandbox.sandbox import RunRequest, run_sandbox
 
-        return run_sandbox(RunRequest(command, server, attach, warn, private_network))
+        # A client of a warm server does not wait until the kernel has deleted the loop devices.
+        waits = not acts_for_client()
+        return run_sandbox(RunRequest(command, server, attach, warn, private_network, waits_for_deletions=waits))
 
 
 def _serve(

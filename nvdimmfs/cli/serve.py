@@ -71,10 +71,11 @@ def preload() -> None:
 
 def _serve(idle: float, on_ready: Callable[[], None]) -> None:
     from nvdimmfs.cli.main import main
+    from nvdimmfs.sandbox.sandbox import prepare
     from nvdimmfs.warm.server import serve
 
     endpoint = _listen()
-    serve(endpoint, main, idle, on_ready)
+    serve(endpoint, main, idle, on_ready, prepare)
 
 
 def _listen() -> Endpoint:

@@ -33,6 +33,11 @@ def stand_for_terminal(process: int) -> None:
     _terminal = process
 
 
+def acts_for_client() -> bool:
+    """Whether this process acts for a client of a warm server."""
+    return bool(_terminal)
+
+
 def forward_signals(signals: int, process: int) -> None:
     """Send a process the signals that arrived, except those of a terminal, which signals the process itself.
 

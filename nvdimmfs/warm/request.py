@@ -65,6 +65,7 @@ class Server:
 
     Attributes:
         command_line: carries out a command line.
+        prepare: uses what a command line uses, without an effect.
         likeness: what it is like.
         files: the files of its code.
         interpreter: as in a request.
@@ -72,24 +73,34 @@ class Server:
     """
 
     command_line: CommandLine
+    prepare: Callable[[], None]
     likeness: Likeness
     files: code.Files
     interpreter: str
     environment: Mapping[str, str]
 
     @classmethod
-    def of_this_process(cls, command_line: CommandLine) -> Server:
+    def of_this_process(cls, command_line: CommandLine, prepare: Callable[[], None] = lambda: None) -> Server:
         """The server that this process is."""
-        process = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            likeness = Likeness.of(process)
-        finally:
-            os.close(process)
-        return cls(command_line, likeness, code.files(), interpreter(), _for_interpreter(os.environ))
+        return cls(command_line, prepare, _own_likeness(), code.files(), interpreter(), _for_interpreter(os.environ))
+
+    def rehearse(self) -> None:
+        """Do what every client needs, without one and without an effect, in a process that has just been forked."""
+        self.code_has_changed()
+        _own_likeness()
+        self.prepare()
 
     def code_has_changed(self) -> bool:
         """Whether the files of its code are no longer what it has loaded."""
         return code.has_changed(self.files)
+
+
+def _own_likeness() -> Likeness:
+    process = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return Likeness.of(process)
+    finally:
+        os.close(process)
 
 
 @frozen
@@ -123,19 +134,24 @@ class _Request:
             raise RefusalError(f"the request cannot be read: {type(failure).__name__}") from None
 
 
-def serve_client(server: Server, connection: socket.socket, control: socket.socket, parent: int) -> NoReturn:
+def serve_client(
+    server: Server, connection: socket.socket, control: socket.socket, reports: socket.socket, parent: int
+) -> NoReturn:
     """In the forked process: carry out a client's command line, or refuse.
 
     Args:
         server: the process that has forked this one.
         connection: to the client.
-        control: the socket that the client gets, on which the server reports.
+        control: the socket that the client gets.
+        reports: the other end of that, on which this process reports how it ends.  It reports that before it ends: a
+            thread that waits for a file system that never answers would keep it from ending.  If it is killed, the
+            server reports.
         parent: a descriptor of the server's process (pidfd_open(2)).
     """
     status = 1
     try:
         libc.die_with_parent(signal.SIGKILL, os.dup(parent))
-        close_files_except(connection.fileno(), control.fileno())
+        close_files_except(connection.fileno(), control.fileno(), reports.fileno())
         signals.stand_for_terminal(os.getppid())
         try:
             client = _Client.compared(server, connection)
@@ -150,16 +166,23 @@ def serve_client(server: Server, connection: socket.socket, control: socket.sock
     except BaseException:
         log.exception("a bug in nvdimmfs")
     finally:
-        _exit(status)
+        _exit(status, reports)
 
 
-def _exit(status: int) -> NoReturn:
+def _exit(status: int, reports: socket.socket) -> NoReturn:
     try:
         for file in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 file.flush()
+        with contextlib.suppress(OSError):  # the client has ended, or was refused
+            reports.send(status_report(status << 8))
     finally:
         os._exit(status)
+
+
+def status_report(status: int) -> bytes:
+    """The message by which a client learns the wait(2) status of its command line."""
+    return json.dumps({"status": status}).encode()
 
 
 @frozen

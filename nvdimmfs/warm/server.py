@@ -15,12 +15,14 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 from attrs import define
 
+from nvdimmfs.inherited_files import close_files_except
 from nvdimmfs.sandbox import libc
 from nvdimmfs.warm.endpoint import Endpoint
-from nvdimmfs.warm.request import CODE_HAS_CHANGED, CommandLine, Server, serve_client
+from nvdimmfs.warm.request import CODE_HAS_CHANGED, CommandLine, Server, serve_client, status_report
 
 #: Signals that end the server, once the commands that it carries out have ended.
 _STOP_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -31,6 +33,15 @@ _GROUP_SIGNALS = frozenset(
 )
 
 _LONGEST_MESSAGE = 4096
+
+#: For how long nothing may happen before a spare process is forked, in milliseconds: when no client is being served,
+#: and when one is, which the spare process would delay.
+_QUIET = 2
+_QUIET_WITH_CLIENTS = 500
+
+#: A message to the spare process, with the sockets for a client, and its answer.
+_CLIENT = b"+"
+_SOCKETS = 3
 
 
 @define(eq=False)
@@ -48,7 +59,28 @@ class _Session:
     pidfd: int
 
 
-def serve(endpoint: Endpoint, command_line: CommandLine, idle: float, on_ready: Callable[[], None]) -> None:
+@define(eq=False)
+class _Spare:
+    """A process that was forked before there is a client for it.
+
+    Attributes:
+        clients: the socket on which it waits for one.
+        process: the process id.
+        pidfd: a descriptor of the process.
+    """
+
+    clients: socket.socket
+    process: int
+    pidfd: int
+
+
+def serve(
+    endpoint: Endpoint,
+    command_line: CommandLine,
+    idle: float,
+    on_ready: Callable[[], None],
+    prepare: Callable[[], None] = lambda: None,
+) -> None:
     """Serve until a signal ends it, the code has changed, or no client has been there for a time.
 
     Args:
@@ -56,8 +88,9 @@ def serve(endpoint: Endpoint, command_line: CommandLine, idle: float, on_ready: 
         command_line: carries out a command line and returns the exit status; called in a forked process.
         idle: the time in seconds; 0 serves for ever.
         on_ready: called once clients can connect.
+        prepare: called in a process that is forked before there is a client for it.
     """
-    loop = _Loop(endpoint, Server.of_this_process(command_line), idle)
+    loop = _Loop(endpoint, Server.of_this_process(command_line, prepare), idle)
     gc.collect()
     gc.freeze()
     on_ready()
@@ -77,6 +110,7 @@ class _Loop:
         self._quiet_since = time.monotonic()
         self._by_process: dict[int, _Session] = {}
         self._by_control: dict[int, _Session] = {}
+        self._spare: _Spare | None = None
         self._poll = select.poll()
         self._poll.register(self._signals, select.POLLIN)
         self._poll.register(endpoint.listener, select.POLLIN)
@@ -84,11 +118,15 @@ class _Loop:
     def run(self) -> None:
         """Serve until there is nothing to wait for."""
         while self._is_listening or self._by_process:
-            ready = self._poll.poll(self._milliseconds_left())
+            needs_spare = self._is_listening and self._spare is None
+            quiet = _QUIET_WITH_CLIENTS if self._by_process else _QUIET
+            ready = self._poll.poll(quiet if needs_spare else self._milliseconds_left())
             for descriptor, _ in ready:
                 self._handle(descriptor)
             if ready:
                 self._quiet_since = time.monotonic()
+            elif needs_spare:
+                self._fork_spare()
             elif self._milliseconds_left() == 0:
                 self._stop()
 
@@ -108,6 +146,8 @@ class _Loop:
             self._receive(session)
         elif self._is_listening and descriptor == self._endpoint.listener.fileno():
             self._accept()
+        elif self._spare is not None and descriptor == self._spare.pidfd:
+            self._drop_spare()
 
     def _stop(self) -> None:
         """Accept no clients any more."""
@@ -115,6 +155,8 @@ class _Loop:
             self._is_listening = False
             self._poll.unregister(self._endpoint.listener)
             self._endpoint.close()
+            if self._spare is not None:
+                self._drop_spare()
 
     def _accept(self) -> None:
         """Fork a process for a client.  Where that is not possible, the client gets no answer."""
@@ -126,21 +168,79 @@ class _Loop:
                     self._fork(connection, ours, theirs)
 
     def _fork(self, connection: socket.socket, ours: socket.socket, theirs: socket.socket) -> None:
+        try:
+            process, pidfd = self._used_spare(connection, theirs, ours) or self._forked(connection, theirs, ours)
+        except OSError:
+            ours.close()
+            raise
+        ours.setblocking(False)
+        session = _Session(ours, process, pidfd)
+        self._by_process[session.pidfd] = self._by_control[ours.fileno()] = session
+        self._poll.register(session.pidfd, select.POLLIN)
+        self._poll.register(ours, select.POLLIN)
+
+    def _forked(self, connection: socket.socket, control: socket.socket, reports: socket.socket) -> tuple[int, int]:
+        """Fork a process for a client: its process id, and a descriptor of it."""
         own = os.pidfd_open(os.getpid())
         try:
             process = os.fork()
             if process == 0:
-                serve_client(self._server, connection, theirs, own)
-        except OSError:
-            ours.close()
-            raise
+                serve_client(self._server, connection, control, reports, own)
         finally:
             os.close(own)
-        ours.setblocking(False)
-        session = _Session(ours, process, os.pidfd_open(process))
-        self._by_process[session.pidfd] = self._by_control[ours.fileno()] = session
-        self._poll.register(session.pidfd, select.POLLIN)
-        self._poll.register(ours, select.POLLIN)
+        return process, os.pidfd_open(process)
+
+    def _used_spare(self, *sockets: socket.socket) -> tuple[int, int] | None:
+        """Hand a client to the spare process; None when there is none."""
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return None
+        self._poll.unregister(spare.pidfd)
+        with spare.clients:
+            try:
+                socket.send_fds(spare.clients, [_CLIENT], [each.fileno() for each in sockets])
+                if spare.clients.recv(len(_CLIENT)):
+                    return spare.process, spare.pidfd
+            except OSError:
+                pass  # it was killed
+        self._end(spare)
+        return None
+
+    def _fork_spare(self) -> None:
+        """Fork a process for the next client, which prepares while there is nothing to do.
+
+        What a process writes to for the first time after a fork, the kernel copies, and Python writes to whatever it
+        looks at.  Where the host refuses a process, the next client is what fails.
+        """
+        with contextlib.suppress(OSError):
+            own = os.pidfd_open(os.getpid())
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                try:
+                    process = os.fork()
+                    if process == 0:
+                        _wait_for_client(self._server, theirs, own)
+                except OSError:
+                    ours.close()
+                    raise
+                finally:
+                    os.close(own)
+            self._spare = _Spare(ours, process, os.pidfd_open(process))
+            self._poll.register(self._spare.pidfd, select.POLLIN)
+
+    def _drop_spare(self) -> None:
+        assert self._spare is not None, "the caller has looked"
+        spare, self._spare = self._spare, None
+        self._poll.unregister(spare.pidfd)
+        spare.clients.close()
+        self._end(spare)
+
+    def _end(self, spare: _Spare) -> None:
+        """Kill a process that has no client, and forget it."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(spare.pidfd, signal.SIGKILL)
+        os.waitpid(spare.process, 0)
+        os.close(spare.pidfd)
 
     def _receive(self, session: _Session) -> None:
         """The client sends a signal, or has ended; the process that acts for it is then killed."""
@@ -171,10 +271,24 @@ class _Loop:
         os.close(session.pidfd)
         if session.control.fileno() in self._by_control:
             with contextlib.suppress(OSError):
-                session.control.send(json.dumps({"status": status}).encode())
+                session.control.send(status_report(status))
             self._forget_control(session)
         if status == CODE_HAS_CHANGED << 8 and self._server.code_has_changed():
             self._stop()
+
+
+def _wait_for_client(server: Server, clients: socket.socket, parent: int) -> NoReturn:
+    """In the spare process: prepare, and wait for a client.  This process ends when there is none."""
+    try:
+        libc.die_with_parent(signal.SIGKILL, os.dup(parent))
+        close_files_except(clients.fileno(), parent)
+        server.rehearse()
+        message, files, _, _ = socket.recv_fds(clients, _LONGEST_MESSAGE, _SOCKETS)
+        if message and clients.send(_CLIENT):
+            connection, control, reports = (socket.socket(fileno=file) for file in files)
+            serve_client(server, connection, control, reports, parent)
+    finally:
+        os._exit(1)
 
 
 def _signal_in(message: bytes) -> int:

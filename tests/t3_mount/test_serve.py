@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 import mounting
 import pytest
 from mounting import QUIET, cli, refusal
+from sandboxes import wait_until
 from watchdog import WATCHDOG
 
 from nvdimmfs.sandbox import libc
@@ -102,6 +104,22 @@ def test_the_answers_are_the_same(server, sandbox, arguments, status):
     assert ours.returncode == status, ours.stderr
     theirs = cli(*arguments, env=server | {"NVDIMMFS_SERVE": "no"})
     assert (ours.returncode, ours.stdout, ours.stderr) == (theirs.returncode, theirs.stdout, theirs.stderr)
+
+
+def test_a_killed_spare_process_is_replaced_and_the_last_one_ends_with_the_server(server):
+    running = pidfd_of_server(server)
+    own = re.search(r"^Pid:\s*(\d+)$", Path(f"/proc/self/fdinfo/{running}").read_text(), re.MULTILINE)[1]
+    children = Path(f"/proc/{own}/task/{own}/children")
+    for _ in range(2):
+        wait_until(lambda: len(children.read_text().split()) == 1)
+        (spare,) = children.read_text().split()
+        os.kill(int(spare), signal.SIGKILL)
+        assert warm("mount", "/missing", env=server).returncode == 1
+    wait_until(lambda: len(children.read_text().split()) == 1)
+    (spare,) = children.read_text().split()
+    warm("serve", "--stop", env=server)
+    assert ends(running)
+    assert not Path(f"/proc/{spare}").exists()
 
 
 def test_a_mount_outlives_the_server(server, tmp_path):
