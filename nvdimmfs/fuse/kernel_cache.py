@@ -39,7 +39,7 @@ from pyfuse3 import InodeT
 
 from nvdimmfs.fuse.inode import CachedName, Inodes
 from nvdimmfs.fuse.worker import Worker
-from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Node, subtree
+from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Node, Symlink, subtree
 
 log = logging.getLogger(__name__)
 
@@ -321,7 +321,7 @@ class KernelCache:
         assert node.parent is not None, "listeners are notified before the removal"
         self._stale.names[number] = CachedName(node.parent, node.name)
         self.is_stale = True
-        if isinstance(node, BinaryFile):
+        if isinstance(node, BinaryFile | Symlink):
             self._stale.pages[number] = None
         elif isinstance(node, Directory):
             self._stale.attributes[number] = None

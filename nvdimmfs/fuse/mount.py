@@ -15,6 +15,7 @@ import pyfuse3
 import trio
 
 from nvdimmfs.fuse.daemon_identity import SUBTYPE
+from nvdimmfs.fuse.init_exchange import InitExchange, kernel_keeps_link_texts
 from nvdimmfs.fuse.operations import Operations
 from nvdimmfs.fuse.request_wait import waiting_without_trio
 from nvdimmfs.fuse.requirements import MountError, refusal
@@ -80,7 +81,8 @@ async def _serve(tree: Tree, mountpoint: Path, clock: Clock | None, cache: bool,
         nursery.start_soon(_stop_on, signals, operations)
         nursery.start_soon(_announce, started, on_ready)
         nursery.start_soon(operations.timekeeper.keep)
-        stack.enter_context(waiting_without_trio(lambda: operations.timekeeper.is_busy))
+        init = InitExchange() if cache and kernel_keeps_link_texts(os.uname().release) else None
+        stack.enter_context(waiting_without_trio(lambda: operations.timekeeper.is_busy, init))
         await pyfuse3.main(max_tasks=_REQUESTS_AT_A_TIME)
         nursery.cancel_scope.cancel()
 

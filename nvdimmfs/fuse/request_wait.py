@@ -29,6 +29,8 @@ from typing import cast
 import pyfuse3
 import trio
 
+from nvdimmfs.fuse.init_exchange import InitExchange
+
 #: How long to ask again and again, in nanoseconds: what waking a process on another processor takes at most, usually.
 _SPIN = 50_000
 
@@ -43,18 +45,19 @@ _IN_A_ROW = 64
 
 
 @contextlib.contextmanager
-def waiting_without_trio(is_busy: Callable[[], bool]) -> Iterator[None]:
+def waiting_without_trio(is_busy: Callable[[], bool], init: InitExchange | None = None) -> Iterator[None]:
     """Have pyfuse3 wait in this way, as long as the context lasts.
 
     Nothing changes with a pyfuse3 that has no global for trio.
 
     Args:
         is_busy: whether a task that handles no request has something to do.
+        init: has a part in the first request; None to leave that to pyfuse3.
     """
     if getattr(pyfuse3, "trio", None) is not trio:
         yield
         return
-    wait = RequestWait(is_busy)
+    wait = RequestWait(is_busy, init)
     lowlevel = _Overlay(trio.lowlevel, wait_readable=wait.wait_readable)
     replaced = _Overlay(trio, lowlevel=lowlevel, Lock=wait.lock, open_nursery=wait.open_nursery)
     pyfuse3.trio = replaced  # type: ignore[attr-defined]
@@ -96,10 +99,12 @@ class RequestWait:
 
     Args:
         is_busy: as of `waiting_without_trio`.
+        init: likewise.
     """
 
-    def __init__(self, is_busy: Callable[[], bool]) -> None:
+    def __init__(self, is_busy: Callable[[], bool], init: InitExchange | None = None) -> None:
         self._is_busy = is_busy
+        self._init = init
         self._workers = 0
         self._readers = 0
         self._in_a_row = 0
@@ -169,6 +174,12 @@ class RequestWait:
 
     def wait_readable(self, descriptor: int) -> Awaitable[None]:
         """Wait until there is a request."""
+        if self._init is not None:
+            if not self._init.has_begun:
+                self._init.begin(descriptor)
+                return _DONE
+            self._init.end(descriptor)
+            self._init = None
         self._in_a_row += 1
         all_wait = self._workers == self._readers and not (self._is_busy() or self._has_failed)
         if all_wait and self._in_a_row < _IN_A_ROW and self._comes_soon(descriptor):

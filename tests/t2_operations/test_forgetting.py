@@ -59,7 +59,7 @@ def test_populated_files_that_were_never_looked_up_are_not_invalidated(ask):
 def test_a_removal_invalidates_name_by_name_from_the_top(ask):
     devices, device = ask.inode("sys/devices"), ask.inode("sys/devices/zero")
     ask.inode("sys/devices/zero/value")
-    ask.inode("sys/links/zero")
+    link = ask.inode("sys/links/zero")
     links = ask.inode("sys/links")
     disk = ask.inode("dev/zero")
     dev = ask.inode("dev")
@@ -72,6 +72,7 @@ def test_a_removal_invalidates_name_by_name_from_the_top(ask):
         ("attributes", device),
         ("attributes", devices),
         ("pages", disk),
+        ("pages", link),
     ]
 
 
