@@ -28,12 +28,14 @@ def zones_text(memory: Memory) -> str:
 def sections_text(memory: Memory) -> str:
     """Return a table of the device memory in sparse memory, one line for each run that was populated in one step.
 
-    A run consists of whole sections (128 MiB), or of subsections (2 MiB) of one section.
+    A run consists of whole sections (128 MiB), or of subsections (2 MiB) of one section.  One without an owner was
+    left behind by a registration that failed.
     """
-    runs = sorted(_device_runs(memory), key=lambda entry: entry[0].first_pfn)
+    owned = [(run, pagemap.owner) for run, pagemap in _device_runs(memory)]
+    left = [(run, NOTHING) for run in memory.sparse.left]
     rows = [
-        (_pfns(run.first_pfn, run.end_pfn), _sections(run), _populated(run), _place_word(run.place), pagemap.owner)
-        for run, pagemap in runs
+        (_pfns(run.first_pfn, run.end_pfn), _sections(run), _populated(run), _place_word(run.place), owner)
+        for run, owner in sorted(owned + left, key=lambda entry: entry[0].first_pfn)
     ]
     return _table(("pfns", "sections", "populated", "struct pages", "owner"), rows)
 
@@ -54,18 +56,21 @@ def ram_text(memory: Memory) -> str:
     """Return how System RAM is used, in bytes.  `total` is the sum of the other values.
 
     `memmap_ram` is the struct pages of the RAM itself, allocated at boot.  `memmap_devices` is the struct pages of
-    device memory that are allocated in RAM, for mapped memory and for memory added as System RAM.  `reserved` is the
-    kernel's image, the first MiB, pages that are RAM only in part, pages declared bad, and offline memory.
+    device memory that are allocated in RAM, for mapped memory and for memory added as System RAM.  `memmap_left` is
+    those that failed registrations left behind.  `reserved` is the kernel's image, the first MiB, pages that are RAM
+    only in part, pages declared bad, and offline memory.
     """
     boot = sum(piece.size for run in memory.sparse.boot.runs for piece in run.pieces)
     devices = sum(pagemap.ram_bytes for pagemap in memory.pagemaps)
     devices += sum(memmap.ram_bytes for memmap in memory.hot_memmaps.values())
+    left = Memmap(tuple(memory.sparse.left)).ram_bytes
     facts = {
         "total": memory.ram_bytes,
         "free": memory.ram_free,
         "memmap_devices": devices,
+        "memmap_left": left,
         "memmap_ram": boot,
-        "reserved": memory.ram_bytes - memory.ram_free - devices - boot,
+        "reserved": memory.ram_bytes - memory.ram_free - devices - left - boot,
     }
     return facts_text(facts.items())
 

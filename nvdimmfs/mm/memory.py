@@ -134,7 +134,10 @@ class Memory:
         return _count(self._ram, first, end) == end - first
 
     def hot_add(self, first: int, end: int) -> None:
-        """Allocate struct pages, in RAM, for memory added after boot (arch_add_memory).  EEXIST, ENOMEM."""
+        """Allocate struct pages, in RAM, for memory added after boot (arch_add_memory).
+
+        EEXIST, ENOMEM; a failure leaves what `memremap_pages` would leave.
+        """
         self.hot_memmaps[first, end] = self.sparse.add(first, end)
         self.max_pfn = max(self.max_pfn, end)
 
@@ -211,8 +214,8 @@ class Memory:
         larger than it, EINVAL; not aligned to 2 MiB, EINVAL; a subsection populated already, EEXIST; no room for the
         memmap, ENOMEM.  A node below 0 means node 0.
 
-        A failure leaves no trace.  (A real 6.1 kernel never frees the sections below the one that failed, nor their
-        memmap: after an ENOMEM it has no memory left to run with.)
+        Of ranges, those before the one that failed are removed.  What its own sections below the one that failed had
+        taken stays until the next boot: they are EEXIST from then on, and their memmap is never freed.
         """
         assert pagemap.state is PagemapState.IDLE, "already registered"
         try:

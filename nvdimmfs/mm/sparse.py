@@ -129,6 +129,7 @@ class SparseMemory:
 
     Attributes:
         boot: the memmap of the sections that held RAM at boot.
+        left: the struct pages that failed calls of `add` left behind.
         faults: the fault rules: an allocation can fail as if the altmap were full.
     """
 
@@ -139,6 +140,7 @@ class SparseMemory:
         is populated already is reused.
         """
         self._pool = pool
+        self.left: list[MemmapRun] = []
         self.faults = Faults()
         self._whole_sections = whole_sections
         self._early = IntervalSet()
@@ -193,20 +195,22 @@ class SparseMemory:
         `compound` is the number of pages in each compound page whose struct pages may share memory; 0 for plain pages.
         `owner` is the name of the device that has an altmap, for fault rules.
         EEXIST when a subsection is populated already, ENOMEM when the memmap does not fit; the lowest failing section
-        decides which.  A failure leaves no trace.
+        decides which.  The kernel does not undo a failure (__add_pages, mm/memory_hotplug.c, Linux 6.1): the sections
+        below the one that failed stay populated until the next boot, and keep their memmap, see `left`.
         """
         taken = None if self._whole_sections else self._populated.first_within(first, end)
         stop = end if taken is None else max(first, align_down(taken, PAGES_PER_SECTION))
-        memmap = self._populate(self._vacant(first, stop), altmap, compound, owner)
-        if taken is not None:
-            self._free(memmap, altmap)
-            raise KernelError(errno.EEXIST, f"pfn {taken:#x} is populated already")
-        for run in memmap.runs:
-            self._populated.add(run.first_pfn, run.end_pfn)
-            self._hot.add(run.first_pfn, run.end_pfn)
-            if run.pieces:
-                bisect.insort(self._runs, run, key=_first_pfn)
-        return memmap
+        runs: list[MemmapRun] = []
+        try:
+            for run in self._populate(first, stop, altmap, compound, owner):
+                self._insert(run)
+                runs.append(run)
+            if taken is not None:
+                raise KernelError(errno.EEXIST, f"pfn {taken:#x} is populated already")
+        except KernelError:
+            self.left += runs
+            raise
+        return Memmap(tuple(runs))
 
     def remove(self, memmap: Memmap, altmap: VmemAltmap | None = None) -> None:
         """Undo `add`."""
@@ -225,38 +229,54 @@ class SparseMemory:
             yield from ((a, b) for a, b in ((low, head), (head, tail), (tail, high)) if a < b)
 
     def _populate(
-        self, parts: Iterator[tuple[int, int]], altmap: VmemAltmap | None, compound: int, owner: str
-    ) -> Memmap:
-        runs: list[MemmapRun] = []
-        try:
-            for first, end in parts:
-                runs.append(self._run(first, end, altmap, compound, owner))  # on failure, the runs so far must be freed
-        except KernelError:
-            self._free(Memmap(tuple(runs)), altmap)
-            raise
-        return Memmap(tuple(runs))
+        self, first: int, end: int, altmap: VmemAltmap | None, compound: int, owner: str
+    ) -> Iterator[MemmapRun]:
+        """Allocate the memmaps of the parts of a range that are not populated yet, each as it is yielded.  ENOMEM."""
+        shared = compound if altmap is None else 0
+        for low, high in self._vacant(first, end):
+            within = self._within_early(low, high)
+            own = altmap if altmap and not within and _is_whole(low, high) else None
+            if own and self.faults.altmaps:
+                self.faults.refuse(self.faults.altmaps, owner)
+            fitting = high if within else self._end_of_fitting(low, high, own, shared)
+            if low < fitting:
+                yield self._run(low, fitting, own, shared)
+            if fitting < high:
+                raise KernelError(
+                    errno.ENOMEM, f"{'the altmap' if own else 'RAM'} has no room for the memmap of pfn {fitting:#x}"
+                )
 
-    def _run(self, first: int, end: int, altmap: VmemAltmap | None, compound: int, owner: str) -> MemmapRun:
-        """Allocate the memmap of whole sections, or of a part of one."""
-        partial = (end - first) % PAGES_PER_SECTION != 0
-        if partial and first in self._early:
+    def _within_early(self, first: int, end: int) -> bool:
+        """Whether a part of a range is a part of a section that held RAM at boot, whose memmap exists since then."""
+        return first in self._early and not _is_whole(first, end)
+
+    def _end_of_fitting(self, first: int, end: int, altmap: VmemAltmap | None, compound: int) -> int:
+        """The pfn up to which there is room for the memmap of whole sections, or of a part of one section."""
+        if altmap:
+            return min(end, first + altmap.fitting(PAGES_PER_PMD) * PAGES_PER_SECTION)
+        free = self._pool.free_bytes
+        if _memmap_size(end - first, compound) <= free:
+            return end
+        chunk = compound or PAGE_SIZE // STRUCT_PAGE_SIZE  # the page frames whose struct pages are allocated together
+        fitting = free // _memmap_size(chunk, compound) * chunk
+        return first + align_down(fitting, PAGES_PER_SECTION)
+
+    def _run(self, first: int, end: int, altmap: VmemAltmap | None, compound: int) -> MemmapRun:
+        """Allocate the memmap of whole sections, or of a part of one, which fits."""
+        if self._within_early(first, end):
             return MemmapRun(first, end, Place.BOOT)
-        if altmap and not partial:
-            piece = self._altmap_piece(altmap, (end - first) // PAGES_PER_SECTION, owner)
+        if altmap:
+            sections = (end - first) // PAGES_PER_SECTION
+            # One block for each section, adjacent to each other.
+            piece = Piece(altmap.allocate(PAGES_PER_PMD, sections) << PAGE_SHIFT, sections * PMD_SIZE)
             return MemmapRun(first, end, Place.PMEM, (piece,))
-        if compound and not altmap:
-            chunks = div_round_up(end - first, compound)
-            size = chunks * VMEMMAP_PAGES_PER_COMPOUND * PAGE_SIZE
-            return MemmapRun(first, end, Place.RAM, self._pool.take(size), compound)
-        return MemmapRun(first, end, Place.RAM, self._pool.take((end - first) * STRUCT_PAGE_SIZE))
+        return MemmapRun(first, end, Place.RAM, self._pool.take(_memmap_size(end - first, compound)), compound)
 
-    def _altmap_piece(self, altmap: VmemAltmap, sections: int, owner: str) -> Piece:
-        """Allocate one block for each section, adjacent to each other.  ENOMEM; x86 does not fall back to RAM."""
-        if self.faults.altmaps:
-            self.faults.refuse(self.faults.altmaps, owner)
-        if sections > altmap.fitting(PAGES_PER_PMD):
-            raise KernelError(errno.ENOMEM, f"the altmap has no room for the memmap of {sections} sections")
-        return Piece(altmap.allocate(PAGES_PER_PMD, sections) << PAGE_SHIFT, sections * PMD_SIZE)
+    def _insert(self, run: MemmapRun) -> None:
+        self._populated.add(run.first_pfn, run.end_pfn)
+        self._hot.add(run.first_pfn, run.end_pfn)
+        if run.pieces:
+            bisect.insort(self._runs, run, key=_first_pfn)
 
     def _free(self, memmap: Memmap, altmap: VmemAltmap | None) -> None:
         for run in memmap.runs:
@@ -264,6 +284,18 @@ class SparseMemory:
                 self._pool.give_back(run.pieces)
         if altmap:
             altmap.give_back(memmap.altmap_pfns)
+
+
+def _is_whole(first: int, end: int) -> bool:
+    """Whether a range that ends where sections do consists of whole sections."""
+    return (end - first) % PAGES_PER_SECTION == 0
+
+
+def _memmap_size(pfns: int, compound: int) -> int:
+    """Bytes of RAM for the struct pages of a range."""
+    if not compound:
+        return pfns * STRUCT_PAGE_SIZE
+    return div_round_up(pfns, compound) * VMEMMAP_PAGES_PER_COMPOUND * PAGE_SIZE
 
 
 def _gaps(taken: IntervalSet, first: int, end: int) -> Iterator[tuple[int, int]]:

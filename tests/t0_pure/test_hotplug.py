@@ -128,11 +128,13 @@ def test_what_is_there_is_not_added_twice():
     assert state(memory) == before
 
 
-def test_without_room_for_struct_pages_nothing_comes():
+def test_without_room_for_struct_pages_no_block_comes_and_the_sections_that_had_room_stay():
     memory, blocks = machine("", 512 * MIB)
-    before = state(memory)
+    iomem, present = memory.iomem_text(), list(blocks.blocks)
     assert refusal(blocks.add, 1 << 40, 1 << 40, 0, NAME) == errno.ENOMEM
-    assert state(memory) == before
+    assert (memory.iomem_text(), list(blocks.blocks)) == (iomem, present)
+    assert memory.ram_free < 2 * MIB
+    assert refusal(blocks.add, 1 << 40, 128 * MIB, 0, NAME) == errno.EEXIST
 
 
 def test_ram_of_the_boot_goes_off_line_where_nobody_uses_it():

@@ -16,7 +16,7 @@ from nvdimmfs.mm.altmap import VmemAltmap
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap, MemoryType, PagemapState
 from nvdimmfs.mm.pfn_layout import altmap_for, lay_out
-from nvdimmfs.mm.sparse import Place
+from nvdimmfs.mm.sparse import Memmap, Place
 from nvdimmfs.units import GIB, KIB, MIB, PAGE_SIZE, PIB, SECTION_SIZE, TIB, Range, pages
 
 MEMMAP_OF_A_SECTION = 2 * MIB
@@ -162,23 +162,63 @@ REFUSALS = {
         pagemap(6 * GIB, 128 * MIB, altmap=VmemAltmap(0x180000, 0x187FFF, 2, 1021)),
         errno.ENOMEM,
     ),
-    "another in the middle": (pagemap(4 * GIB - 2 * MIB, 516 * MIB), errno.EEXIST),
-    "more memmap than RAM": (pagemap(1 << 40, TIB), errno.ENOMEM),
 }
 
 
 @pytest.mark.parametrize("why", REFUSALS)
 def test_what_cannot_be_mapped_has_its_errno_and_leaves_nothing_behind(memory, why):
     device, number = REFUSALS[why]
-    if why == "another in the middle":
-        memory = Memory.boot("520M!4092M")  # where no RAM is next to it
-        memory.memremap_pages(pagemap(4 * GIB, 510 * MIB))
-    else:
-        memory.memremap_pages(pagemap(4 * GIB, 512 * MIB, owner="namespace0.0"))
+    memory.memremap_pages(pagemap(4 * GIB, 512 * MIB, owner="namespace0.0"))
     before = state(memory)
     assert refused(memory.memremap_pages, device) == number
     assert state(memory) == before
     assert (device.state, device.refs, device.memmaps) == (PagemapState.IDLE, 0, [])
+
+
+FIRST, SECTION = 4 * GIB >> 12, SECTION_SIZE >> 12
+
+
+def test_a_failure_leaves_the_sections_below_the_one_that_failed():
+    memory = Memory.boot("1G!4G")
+    middle = pagemap(4 * GIB + 512 * MIB, 128 * MIB)
+    memory.memremap_pages(middle)
+    before = state(memory)
+    assert refused(memory.memremap_pages, pagemap(4 * GIB, GIB)) == errno.EEXIST
+    assert list(memory.sparse.hot) == [(FIRST, FIRST + 5 * SECTION)]
+    assert memory.ram_free == before[0] - 4 * MEMMAP_OF_A_SECTION
+    assert (memory.pagemaps, memory.device_zone().spanned, memory.iomem_text()) == ([middle], SECTION, before[-1])
+    memory.memunmap_pages(middle)
+    for offset, size in ((0, 1024), (0, 128), (384, 256)):
+        assert refused(memory.memremap_pages, pagemap(4 * GIB + offset * MIB, size * MIB)) == errno.EEXIST
+    memory.memremap_pages(pagemap(4 * GIB + 512 * MIB, 512 * MIB))
+    assert [(run.first_pfn, run.end_pfn) for run in memory.sparse.left] == [(FIRST, FIRST + 4 * SECTION)]
+
+
+def test_an_altmap_that_is_too_small_leaves_the_sections_that_fitted():
+    media = MemoryMedia(512 * MIB)
+    media.write(0, b"\xff" * 64)
+    memory = Memory.boot("512M!4G")
+    before = state(memory)
+    device = pagemap(4 * GIB, 512 * MIB, altmap=VmemAltmap(FIRST, FIRST + 0x1FFFF, 2, 0x820), media=media)
+    assert refused(memory.memremap_pages, device) == errno.ENOMEM
+    assert list(memory.sparse.hot) == [(FIRST, FIRST + 3 * SECTION)]
+    assert (memory.ram_free, *state(memory)[2:]) == (before[0], *before[2:])
+    assert refused(memory.memremap_pages, bound(lay_out(4 * GIB, 512 * MIB, 2 * MIB, PfnMode.PMEM))) == errno.EEXIST
+    memory.memremap_pages(pagemap(4 * GIB + 384 * MIB, 128 * MIB))
+    assert memory.pages.pfn_valid(FIRST)
+
+
+@pytest.mark.parametrize("compound", [0, 9, 18])
+def test_a_memmap_that_is_larger_than_ram_takes_what_there_is(compound):
+    memory = Memory.boot("64T!1T", ram=256 * MIB)
+    device = pagemap(TIB, 64 * TIB, vmemmap_shift=compound)
+    assert refused(memory.memremap_pages, device) == errno.ENOMEM
+    [left] = memory.sparse.left
+    step = max(SECTION, 1 << compound if compound else 0)
+    cost = {0: MEMMAP_OF_A_SECTION, 9: 64 * 2 * PAGE_SIZE, 18: 2 * PAGE_SIZE}[compound]
+    assert (left.end_pfn - left.first_pfn) % step == 0
+    assert memory.ram_free < cost
+    assert refused(memory.memremap_pages, pagemap(TIB, GIB)) == errno.EEXIST
 
 
 def test_when_the_second_range_fails_the_first_goes_too(memory):
@@ -212,8 +252,8 @@ def test_several_ranges_make_one_registration(memory):
 def test_enomem_or_eexist_whichever_the_lower_section_meets():
     memory = Memory.boot("1T!1T", ram=GIB)
     memory.memremap_pages(pagemap(TIB + 512 * GIB, GIB))
-    assert refused(memory.memremap_pages, pagemap(TIB, TIB)) == errno.ENOMEM
     assert refused(memory.memremap_pages, pagemap(TIB + 511 * GIB, 3 * GIB)) == errno.EEXIST
+    assert refused(memory.memremap_pages, pagemap(TIB, TIB)) == errno.ENOMEM
 
 
 def test_a_dying_page_map_keeps_its_pages_until_the_last_reference(memory):
@@ -305,8 +345,9 @@ def test_the_next_altmap_allocation_can_be_made_to_fail(memory):
 
 def test_six_tebibytes_fit_a_small_machine_in_mode_pmem_only():
     memory = Memory.boot("6T!4G", ram=GIB)
-    before = memory.ram_free
     assert refused(memory.memremap_pages, bound(lay_out(4 * GIB, 6 * TIB, 2 * MIB, PfnMode.RAM))) == errno.ENOMEM
+    memory = Memory.boot("6T!4G", ram=GIB)
+    before = memory.ram_free
     memory.memremap_pages(bound(lay_out(4 * GIB, 6 * TIB, 2 * MIB, PfnMode.PMEM)))
     assert memory.ram_free == before
 
@@ -406,32 +447,43 @@ def test_any_order_of_mapping_and_unmapping_keeps_the_books(steps, ram):
     for slot in slots:
         if slot.device:
             memory.memunmap_pages(slot.device)
-    assert memory.ram_free == start_free
+    assert memory.ram_free == start_free - left_of_failures(memory)[0]
     assert not memory.pagemaps
-    assert not list(memory.sparse.hot)
+    assert sum(end - first for first, end in memory.sparse.hot) == left_of_failures(memory)[1]
 
 
 def try_to_map(memory, slot, way):
-    before = memory.ram_free, list(memory.sparse.hot)
+    left = list(memory.sparse.left)
     try:
         device = mapped_as(slot, way)
         memory.memremap_pages(device)
     except KernelError as error:
-        if error.errno not in (errno.ENXIO, errno.ENOMEM):
+        if error.errno == errno.EEXIST:
+            assert any(
+                run.first_pfn < pages(slot.start + slot.size) and pages(slot.start) < run.end_pfn for run in left
+            )
+        elif error.errno not in (errno.ENXIO, errno.ENOMEM):
             raise
-        assert before == (memory.ram_free, list(memory.sparse.hot))
         return None
+    assert memory.sparse.left == left
     return device
+
+
+def left_of_failures(memory):
+    """What failures have left: bytes of RAM, and page frames."""
+    left = memory.sparse.left
+    return Memmap(tuple(left)).ram_bytes, sum(run.end_pfn - run.first_pfn for run in left)
 
 
 def check_books(memory, devices, start_free, extent):
     assert set(memory.pagemaps) == set(devices)
-    assert start_free - memory.ram_free == sum(device.ram_bytes for device in devices)
+    ram, frames = left_of_failures(memory)
+    assert start_free - memory.ram_free == sum(device.ram_bytes for device in devices) + ram
     if extent:
         zone = memory.device_zone()
         assert zone.start_pfn == min(r.first_pfn for r in extent)
         assert zone.end_pfn == max(r.end_pfn for r in extent)
-    assert sum(end - first for first, end in memory.sparse.hot) == sum(pages(d.range.size) for d in devices)
+    assert sum(end - first for first, end in memory.sparse.hot) == sum(pages(d.range.size) for d in devices) + frames
     check_struct_pages_are_apart(memory, devices)
     for device in devices:
         first, end = device.range.first_pfn, device.range.end_pfn

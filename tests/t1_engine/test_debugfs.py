@@ -114,15 +114,27 @@ def test_the_device_zone_of_older_kernels_shrinks_to_nothing():
 
 
 def test_sections_are_runs_whole_or_in_part():
-    hands = Hands.on("64M!4G,130M!5400M,1P!8G")
+    hands = Hands.on("64M!4G,130M!5400M,1P!64T", ram=32 * TIB)
     hands.bring_up(2, "pfn", mode="pmem")
     assert hands.debug("sections") == (
-        "pfns                   sections    populated             struct pages     owner\n"
-        "0x100000-0x103fff      32          32 of 64 subsections  ram, since boot  namespace0.0\n"
-        "0x151800-0x157fff      42          52 of 64 subsections  ram, since boot  namespace1.0\n"
-        "0x158000-0x1599ff      43          13 of 64 subsections  ram, since boot  namespace1.0\n"
-        "0x200000-0x40001fffff  64-8388671  8388608 sections      pmem             pfn2.0\n"
+        "pfns                      sections        populated             struct pages     owner\n"
+        "0x100000-0x103fff         32              32 of 64 subsections  ram, since boot  namespace0.0\n"
+        "0x151800-0x157fff         42              52 of 64 subsections  ram, since boot  namespace1.0\n"
+        "0x158000-0x1599ff         43              13 of 64 subsections  ram, since boot  namespace1.0\n"
+        "0x400000000-0x43ffffffff  524288-8912895  8388608 sections      pmem             pfn2.0\n"
     )
+
+
+def test_what_a_failed_registration_left_has_no_owner():
+    hands = Hands.on("1T!64T", ram=4 * GIB)
+    assert hands.driver_of("namespace0.0") is None
+    *_, left = hands.debug("sections").splitlines()
+    assert re.fullmatch(r"0x400000000-0x[0-9a-f]+  524288-\d+  \d+ sections  ram +-", left)
+    ram = {name: int(value) for name, value in hands.facts("ram").items()}
+    assert ram["free"] < 2 * MIB < ram["memmap_left"]
+    assert ram.pop("total") == sum(ram.values())
+    hands.configure(0, "pfn", mode="pmem")
+    assert hands.refused(f"{ND}/drivers/nd_pmem/bind", "pfn0.0") == errno.EEXIST
 
 
 def test_a_pfn_device_in_mode_pmem_is_one_line(hands):
@@ -561,7 +573,7 @@ def test_each_kernel_lays_out_in_its_way(kernel, mode, kinds, disk):
 
 
 def test_a_petabyte_is_a_few_lines():
-    hands = Hands.on("1P!4G", ram=2 * GIB)
+    hands = Hands.on("1P!64T", ram=32 * TIB)
     hands.bring_up(0, "pfn", mode="pmem")
     assert sum(size for _, _, size in parts(hands)) == PIB
     assert all(len(hands.debug(name).splitlines()) < 40 for name in FILES if name != "dump")
