@@ -47,6 +47,20 @@ class TraceOutput:
     path: str
 
 
+class _Joined(argparse.Action):
+    """Join the values of an option that is given several times with commas."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        _option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, values if before is None else f"{before},{values}")
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
@@ -62,7 +76,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memmap",
         metavar="RANGES",
-        help="legacy persistent memory, size!start, as on the Linux command line "
+        action=_Joined,
+        help="legacy persistent memory, size!start, as on the Linux command line, where several options add up "
         f"(default without --machine: {DEFAULT_MEMMAP})",
     )
     parser.add_argument("--ram", metavar="SIZE", help="the size of the machine's RAM (default without --machine: 4G)")

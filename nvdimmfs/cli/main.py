@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn, Protocol, cast
+from typing import Any, NamedTuple, NoReturn, Protocol, cast
 
 from nvdimmfs import __version__
 from nvdimmfs.cli.errors import FAILED, MISUSED, CommandError, one_line
@@ -58,8 +58,28 @@ class CommandModule(Protocol):
         """Run the command and return the exit status, or raise `CommandError`."""
 
 
+class _Once(argparse.Action):
+    """Store the value of an option that has one: given again, it would drop the earlier value silently."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        if option_string and getattr(namespace, self.dest) is not self.default:
+            parser.error(f"{option_string} is given twice, as {getattr(namespace, self.dest)} and as {values}")
+        setattr(namespace, self.dest, values)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that reports an error in one line, and prints examples and exit statuses in its help."""
+
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401  # those of ArgumentParser
+        super().__init__(**settings)
+        self.register("action", None, _Once)
+        self.register("action", "store", _Once)
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message} (see {self.prog} --help)", MISUSED)

@@ -1,11 +1,13 @@
 """The options that select a machine: overrides, and the defaults that depend on them."""
 
 import argparse
+import re
 
 import pytest
 
 from nvdimmfs.cli import machine_options
-from nvdimmfs.cli.errors import CommandError
+from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.main import complete_parser, main
 from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.mm import e820, pc_memory_map
@@ -37,6 +39,32 @@ def test_a_range_without_a_start_begins_above_the_ram_of_the_options(ram, start)
 
 def test_a_range_without_a_start_begins_above_the_memmap_of_the_options():
     assert selected("--machine", "one-dimm", "--memmap", "1G!20G").buses[0].ranges[0].start == 21 * GIB
+
+
+def test_memmap_given_several_times_adds_up_as_on_the_command_line_of_a_kernel():
+    several = selected("--ram", "12G", "--memmap", "2G!4G", "--memmap", "2G!6G,1G!9G", "--memmap", "1G!10G")
+    assert several == selected("--ram", "12G", "--memmap", "2G!4G,2G!6G,1G!9G,1G!10G")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("mount", "--ram", "4G", "--ram", "8G", "x"),
+        ("run", "--machine", "one-dimm", "--kernel", "6.1", "--machine", "nfit_test", "--", "true"),
+        ("mount", "--media", "a", "--media=b", "x"),
+        ("start", "--shell", "fish", "--shell", "sh"),
+        ("dump", "-o", "a", "--output", "b", "x"),
+        ("plan", "--ram", "1G", "--ram", "2G"),
+    ],
+)
+def test_another_option_given_twice_is_refused_in_one_line(words, capsys):
+    assert main(words) == MISUSED
+    assert re.fullmatch(r"nvdimmfs: -\S+ is given twice, as .* and as .*\n", capsys.readouterr().err)
+
+
+def test_an_option_of_the_command_of_run_is_its_own(tmp_path):
+    arguments = complete_parser().parse_args(["run", "--ram", "4G", "--", "true", "--ram", "8G", "--ram", "1G"])
+    assert arguments.command[-4:] == ["--ram", "8G", "--ram", "1G"]
 
 
 def test_without_other_options_a_machine_is_as_its_file_describes_it():
