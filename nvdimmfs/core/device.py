@@ -82,6 +82,7 @@ class Device:
         driver: the driver it is bound to, or whose probe runs.
         number: device number for `dev` and /sys/dev; None for none.
         bind_uevent_pending: it is bound, and the bind uevent is not sent yet.
+        first_probe_deferred: no driver probes it when it is registered; `core.driver.Bus.probe_deferred` lets them.
         dead: it is being unregistered: no driver may bind any more.
     """
 
@@ -97,6 +98,7 @@ class Device:
         self.driver: DeviceDriver | None = None
         self.number: DeviceNumber | None = None
         self.bind_uevent_pending = False
+        self.first_probe_deferred = False
         self.dead = False
         self._directory: Directory | None = None
         # Most devices have none, and a dictionary has 64 bytes.

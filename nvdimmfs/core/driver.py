@@ -140,7 +140,13 @@ class Bus:
     def device_added(self, device: Device) -> None:
         """Add a new device and let drivers probe it."""
         self.members[device.name] = device
-        if self.autoprobe:
+        if self.autoprobe and not device.first_probe_deferred:
+            self.initial_probe(device)
+
+    def probe_deferred(self, device: Device) -> None:
+        """Let drivers probe a device whose first probe was deferred."""
+        device.first_probe_deferred = False
+        if self.autoprobe and device.registered:
             self.initial_probe(device)
 
     def device_removed(self, device: Device) -> None:

@@ -7,12 +7,13 @@ a region is bound (`register_children`) and when a seed is replaced (`advance_se
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from attrs import frozen
 
 from nvdimmfs.core.system import System
-from nvdimmfs.kernels.kernel import Kernel
+from nvdimmfs.kernels.kernel import INFO_BLOCK_RESERVE, Kernel
 from nvdimmfs.kernels.races import (
     BOTH_SEEDS_REPLACED,
     BOUND_AFTER_MAPPING,
@@ -20,7 +21,8 @@ from nvdimmfs.kernels.races import (
     FIRST_HAS_PAGES,
     FIRST_IS_BTT,
     FIRST_IS_BTT_WITH_METADATA,
-    FIRST_IS_DISK,
+    FIRST_OF_MORE_IS_DISK,
+    FIRST_OF_TWO_IS_DISK,
     NEW_REGION,
     First,
     FirstLock,
@@ -32,7 +34,7 @@ from nvdimmfs.nd.btt import BttDevice
 from nvdimmfs.nd.claim import Personality
 from nvdimmfs.nd.dax import DaxDevice
 from nvdimmfs.nd.device import DeviceType, NdDevice
-from nvdimmfs.nd.namespace import NamespaceDevice
+from nvdimmfs.nd.namespace import Claimant, NamespaceDevice
 from nvdimmfs.nd.namespace_pmem import NamespacePmem
 from nvdimmfs.nd.pfn import PfnDevice
 from nvdimmfs.nd.region import RegionDevice, SeedKind
@@ -99,24 +101,42 @@ def register_children(region: RegionDevice, namespaces: Sequence[NamespaceDevice
     """Register the namespaces and the first seeds of a region that is being bound (nd_region_probe, Linux 6.1).
 
     The kernel probes the namespaces in a worker while it makes the seeds.  A personality that the worker finds on media
-    takes the lowest free number, as a seed does: `race` decides which of them comes first.
+    takes the lowest free number, as a seed does: `race` decides which of them comes first.  A namespace that becomes a
+    plain disk takes no number; it is up after the region is bound, unless it can be up before it is declared the seed.
     """
     first, *others = namespaces
     seeds_first = race.taken is First.SEEDS
     if seeds_first or not others:
         region.seeds[SeedKind.NAMESPACE] = first
+    race_of_disks = FIRST_OF_TWO_IS_DISK if len(namespaces) == 2 else FIRST_OF_MORE_IS_DISK
+    disks_are_late = not others or race_of_disks.taken is FirstNamespace.WAITING
     for namespace in namespaces:
         if seeds_first:
             namespace.add_async()
         else:
+            namespace.first_probe_deferred = disks_are_late and _becomes_disk(namespace)
             namespace.add()
     if others and not seeds_first:
-        _declare_namespace_seed(region, first)
+        _declare_namespace_seed(region, first, race_of_disks)
     for personality in personalities(region.system.kernel):
         create_seed(region, personality)
+    for namespace in namespaces:
+        if namespace.first_probe_deferred:
+            region.system.queue_work(functools.partial(namespace.bus.probe_deferred, namespace))
 
 
-def _declare_namespace_seed(region: RegionDevice, first: NamespaceDevice) -> None:
+def _becomes_disk(namespace: NamespaceDevice) -> bool:
+    """Whether a namespace has room for a plain disk, and no info block."""
+    if not namespace.size:
+        return False
+    try:
+        head = namespace.media.read(0, min(namespace.size, INFO_BLOCK_RESERVE))
+    except OSError:  # which the probe meets again, and reports
+        return False
+    return not any(kind.is_signed(namespace, head) for kind in personalities(namespace.system.kernel))
+
+
+def _declare_namespace_seed(region: RegionDevice, first: NamespaceDevice, race_of_disks: Race[FirstNamespace]) -> None:
     """Declare the first of several namespaces the seed.
 
     It stays the seed if it is up by then.  Otherwise a new seed replaces it once it is up.
@@ -126,19 +146,18 @@ def _declare_namespace_seed(region: RegionDevice, first: NamespaceDevice) -> Non
         if region.data:
             region.seeds[SeedKind.NAMESPACE] = first
 
-    if _race_of_first(first).taken is FirstNamespace.UP:
+    race = race_of_disks if first.claim is None else _race_of_claimed(first.claim)
+    if race.taken is FirstNamespace.UP:
         region.system.queue_work_last(declare)
     else:
         declare()
 
 
-def _race_of_first(first: NamespaceDevice) -> Race[FirstNamespace]:
+def _race_of_claimed(claim: Claimant) -> Race[FirstNamespace]:
     """The race between the worker of a region's first namespace and the probe that declares it the seed."""
-    if first.claim is None:
-        return FIRST_IS_DISK
-    if not isinstance(first.claim, BttDevice):
+    if not isinstance(claim, BttDevice):
         return FIRST_HAS_PAGES
-    return FIRST_IS_BTT_WITH_METADATA if first.claim.has_metadata else FIRST_IS_BTT
+    return FIRST_IS_BTT_WITH_METADATA if claim.has_metadata else FIRST_IS_BTT
 
 
 def create_seed(region: RegionDevice, personality: type[Personality]) -> Personality:

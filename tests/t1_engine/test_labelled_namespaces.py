@@ -233,3 +233,23 @@ def test_a_seed_whose_name_is_taken_is_not_registered(log_watch):
     hands.unbind("region0")
     hands.write(f"{ND}/drivers/nd_region/bind", "region0")
     assert hands.driver_of("region0") == "nd_region"
+
+
+def test_a_region_of_three_disks_can_allocate_after_it_was_bound_again():
+    hands = Hands.described("qemu-nfit-labelled")
+    for _ in range(3):
+        allocate(hands)
+    for verb in ("unbind", "bind", "unbind", "bind"):
+        hands.write(f"{ND}/drivers/nd_region/{verb}", "region1")
+    assert sorted(hands.names("namespace1.")) == [f"namespace1.{number}" for number in range(4)]
+    assert allocate(hands) == "namespace1.3"
+
+
+def allocate(hands):
+    """Make a raw namespace of 64 MiB from the region's seed, and bind it; its name."""
+    seed = hands.read(hands.device("region1/namespace_seed")).strip()
+    assert hands.read(hands.device(f"{seed}/size")) == "0\n"
+    hands.write(hands.device(f"{seed}/uuid"), f"00000000-0000-0000-0000-{next(hands.uuids):012}")
+    hands.write(hands.device(f"{seed}/size"), str(64 * MIB))
+    hands.bind(seed)
+    return seed
