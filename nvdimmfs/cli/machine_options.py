@@ -58,7 +58,7 @@ class _Joined(argparse.Action):
         _option_string: str | None = None,
     ) -> None:
         before = getattr(namespace, self.dest)
-        setattr(namespace, self.dest, values if before is None else f"{before},{values}")
+        vars(namespace)[self.dest] = values if before is None else f"{before},{values}"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -70,7 +70,7 @@ class _Once(argparse.Action):
     ) -> None:
         if option_string and getattr(namespace, self.dest) is not self.default:
             parser.error(f"{option_string} is given twice, as {getattr(namespace, self.dest)} and as {values}")
-        setattr(namespace, self.dest, values)
+        vars(namespace)[self.dest] = values
 
 
 class Parser(argparse.ArgumentParser):

@@ -88,6 +88,7 @@ class Device:
 
     device_type: str | None = None
     has_device_link: bool = True
+    first_probe_deferred: bool = False
 
     def __init__(self, system: System, name: str, parent: Device | None) -> None:
         self.system = system
@@ -98,7 +99,6 @@ class Device:
         self.driver: DeviceDriver | None = None
         self.number: DeviceNumber | None = None
         self.bind_uevent_pending = False
-        self.first_probe_deferred = False
         self.dead = False
         self._directory: Directory | None = None
         # Most devices have none, and a dictionary has 64 bytes.

@@ -104,9 +104,10 @@ BOUND_AFTER_MAPPING = Race(
 )
 FIRST_OF_TWO_IS_DISK = Race(
     "In which state is the first of two namespaces if it is a plain disk?",
-    (Seen(FirstNamespace.UP, 263), Seen(FirstNamespace.WAITING, 17)),
+    (Seen(FirstNamespace.UP, 265), Seen(FirstNamespace.WAITING, 51)),
     FirstNamespace.UP,
-    "The worker is scheduled when the second namespace is allocated, and runs until it has to wait.",
+    "The worker is scheduled when the second namespace is allocated, and runs until it has to wait. Where a shell, "
+    "ndctl or a Python that had slept bound the region, the worker was waiting in 34 of 36 trials.",
 )
 FIRST_OF_MORE_IS_DISK = Race(
     "In which state is the first of three or more namespaces if it is a plain disk?",

@@ -114,7 +114,8 @@ def register_children(region: RegionDevice, namespaces: Sequence[NamespaceDevice
         if seeds_first:
             namespace.add_async()
         else:
-            namespace.first_probe_deferred = disks_are_late and _becomes_disk(namespace)
+            if disks_are_late and _becomes_disk(namespace):
+                namespace.first_probe_deferred = True
             namespace.add()
     if others and not seeds_first:
         _declare_namespace_seed(region, first, race_of_disks)
