@@ -19,7 +19,7 @@ from machines import boot
 from nvdimmfs.core.device_number import DeviceNumber
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.durations import SECOND
-from nvdimmfs.kernfs import Attribute, BinaryFile
+from nvdimmfs.kernfs import Attribute, BinaryFile, Bytes
 from nvdimmfs.kernfs.path import resolve
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
@@ -111,21 +111,22 @@ class Asker:
         return {"data": self._attribute(self._resolve(question["read"])).show().decode("latin-1")}
 
     def _pread(self, question: Question) -> Answer:
-        return {"hex": to_hex(self._disk(question["pread"]).data.read(question["offset"], question["length"]))}
+        return {"hex": to_hex(self._disk(question["pread"]).read(question["offset"], question["length"]))}
 
     def _pwrite(self, question: Question) -> Answer:
         data = from_hex(question["hex"])
-        self._disk(question["pwrite"]).data.write(question["offset"], data)
+        self._disk(question["pwrite"]).write(question["offset"], data)
         return {"wrote": len(data)}
 
     def _sleep(self, question: Question) -> Answer:
         self.machine.system.clock.advance(round(question["sleep"] * SECOND))
         return {}
 
-    def _disk(self, name: str) -> BinaryFile:
+    def _disk(self, name: str) -> Bytes:
+        """The bytes of a disk as the guest's program accessed them: past the page cache (O_DIRECT)."""
         node = self.machine.system.dev.find(name)
         assert isinstance(node, BinaryFile)
-        return node
+        return node.direct_data
 
     def _attribute(self, path: str) -> Attribute[object]:
         found = resolve(self.machine.system.sys, path)
