@@ -147,6 +147,12 @@ def processes_of(sandbox: subprocess.Popen[str]) -> dict[str, int]:
     return {**found, "command": command}
 
 
+def stop(process: int) -> None:
+    """Stop a process, and wait until it has stopped: until then another signal may end it at once."""
+    os.kill(process, signal.SIGSTOP)
+    wait_until(lambda: Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+
+
 def _children(process: int) -> list[int]:
     """The processes that the main thread of a process has started."""
     return [int(number) for number in Path(f"/proc/{process}/task/{process}/children").read_text().split()]

@@ -12,7 +12,7 @@ import attrs
 import mounting
 import pytest
 import sandboxes
-from sandboxes import TWO_RANGES, processes_of, processes_with, run, start, tagged, wait_for_end_of, wait_until
+from sandboxes import TWO_RANGES, processes_of, processes_with, run, start, stop, tagged, wait_for_end_of, wait_until
 from watchdog import WATCHDOG
 
 from nvdimmfs.sandbox import loop_records
@@ -114,7 +114,7 @@ def test_a_sandbox_goes_on_after_a_process_was_stopped(role, tag):
     ask()
     assert answer() == "memory\n"
     stopped = processes_of(process)[role]
-    os.kill(stopped, signal.SIGSTOP)
+    stop(stopped)
     ask()
     assert run("true").returncode == 0
     os.kill(stopped, signal.SIGCONT)
@@ -129,7 +129,7 @@ def test_a_sandbox_with_a_stopped_process_can_be_ended(role, number, tag):
     process = start("sh", "-c", "echo ready; exec sleep 1000", env=tagged(tag))
     assert process.stdout.readline() == "ready\n"
     stopped = processes_of(process)[role]
-    os.kill(stopped, signal.SIGSTOP)
+    stop(stopped)
     process.send_signal(number)
     if number == signal.SIGTERM:  # waits until the process goes on
         os.kill(stopped, signal.SIGCONT)

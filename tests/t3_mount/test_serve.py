@@ -117,7 +117,7 @@ def test_a_killed_spare_process_is_replaced_and_the_last_one_ends_with_the_serve
         assert warm("mount", "/missing", env=server).returncode == 1
     wait_until(lambda: len(children.read_text().split()) == 1)
     (spare,) = children.read_text().split()
-    warm("serve", "--stop", env=server)
+    assert cli("serve", "--stop", env=server).returncode == 0
     assert ends(running)
     assert not Path(f"/proc/{spare}").exists()
 
