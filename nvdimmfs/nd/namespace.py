@@ -11,6 +11,7 @@ from nvdimmfs.core.attribute import AttributeGroup, attribute
 from nvdimmfs.core.parse import line, parse_bool
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.info_block import NULL_UUID
+from nvdimmfs.kernels.kernel import INFO_BLOCK_RESERVE
 from nvdimmfs.media.base import Media, MediaWindow
 from nvdimmfs.mm.resource import Intersection
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType, NdDevice
@@ -86,6 +87,10 @@ class NamespaceDevice(NdDevice):
         if self.start < self.region.start or self.end > self.region.end:
             raise KernelError(errno.EBUSY, f"{self.name} at {self.start:#x} is not inside {self.region.name}")
         return MediaWindow(self.region.media, self.start - self.region.start, self.size)
+
+    def read_head(self) -> bytes:
+        """Its first bytes, as many as are reserved for info blocks.  Errors as `media` and as the medium."""
+        return self.media.read(0, min(self.size, INFO_BLOCK_RESERVE))
 
     @property
     def modalias_type(self) -> DeviceType:

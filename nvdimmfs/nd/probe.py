@@ -75,7 +75,7 @@ def detect(namespace: NamespaceDevice) -> Personality | None:
     """
     if namespace.force_raw:
         return None
-    head = namespace.media.read(0, min(namespace.size, INFO_BLOCK_RESERVE))
+    head = namespace.read_head()
     for kind in personalities(namespace.system.kernel):
         if found := _adopted(kind, namespace, head):
             return found

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from nvdimmfs.core.system import System
-from nvdimmfs.kernels.kernel import INFO_BLOCK_RESERVE, Kernel
+from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.kernel import Kernel
 from nvdimmfs.kernels.races import (
     BOTH_SEEDS_REPLACED,
     BOUND_AFTER_MAPPING,
@@ -127,12 +128,16 @@ def register_children(region: RegionDevice, namespaces: Sequence[NamespaceDevice
 
 
 def _becomes_disk(namespace: NamespaceDevice) -> bool:
-    """Whether a namespace has room for a plain disk, and no info block."""
-    if not namespace.size:
+    """Whether a namespace has room for a plain disk, and no info block.
+
+    The kernel does not look twice.  So the look must not use up the hits of a fault rule: with one for reads, no
+    namespace is taken for a disk in advance.
+    """
+    if not namespace.size or namespace.system.faults.media_reads:
         return False
     try:
-        head = namespace.media.read(0, min(namespace.size, INFO_BLOCK_RESERVE))
-    except OSError:  # which the probe meets again, and reports
+        head = namespace.read_head()
+    except (KernelError, OSError):  # which the probe meets again, and reports
         return False
     return not any(kind.is_signed(namespace, head) for kind in personalities(namespace.system.kernel))
 

@@ -244,6 +244,18 @@ def test_the_medium_of_a_region_fails(legacy):
     assert errno_of(legacy.write, "/dev/pmem1", bytes(512)) == errno.EIO
 
 
+@pytest.mark.parametrize("times", [1, None])
+def test_a_namespace_that_cannot_be_read_keeps_no_region_from_being_bound(legacy, times):
+    """And a rule that counts is used up by what the kernel reads alone."""
+    region, pmem = "/sys/bus/nd/drivers/nd_region", "/sys/bus/nd/drivers/nd_pmem"
+    legacy.write(f"{region}/unbind", "region0")
+    fault = legacy.fail("region0", "media-read", "EIO", times=times)
+    legacy.write(f"{region}/bind", "region0")
+    assert "region0" in legacy.ls(region)
+    assert "namespace0.0" not in legacy.ls(pmem)
+    assert fault.hits == 1
+
+
 def test_the_labels_of_a_dimm_are_a_medium(nfit):
     fault = nfit.fail("nmem0", "media-read", "EIO")
     driver = "/sys/bus/nd/drivers/nvdimm"
