@@ -19,10 +19,10 @@ from typing import NoReturn
 
 from attrs import define
 
-from nvdimmfs.inherited_files import close_files_except
 from nvdimmfs.sandbox import libc
 from nvdimmfs.warm.endpoint import Endpoint
 from nvdimmfs.warm.request import CODE_HAS_CHANGED, CommandLine, Server, serve_client, status_report
+from nvdimmfs.warm.waiting_process import WaitingProcess, take, wait_for_message
 
 #: Signals that end the server, once the commands that it carries out have ended.
 _STOP_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -39,9 +39,8 @@ _LONGEST_MESSAGE = 4096
 _QUIET = 2
 _QUIET_WITH_CLIENTS = 500
 
-#: A message to the spare process, with the sockets for a client, and its answer.
+#: The message that brings the spare process the sockets for a client.
 _CLIENT = b"+"
-_SOCKETS = 3
 
 
 @define(eq=False)
@@ -55,21 +54,6 @@ class _Session:
     """
 
     control: socket.socket
-    process: int
-    pidfd: int
-
-
-@define(eq=False)
-class _Spare:
-    """A process that was forked before there is a client for it.
-
-    Attributes:
-        clients: the socket on which it waits for one.
-        process: the process id.
-        pidfd: a descriptor of the process.
-    """
-
-    clients: socket.socket
     process: int
     pidfd: int
 
@@ -110,7 +94,7 @@ class _Loop:
         self._quiet_since = time.monotonic()
         self._by_process: dict[int, _Session] = {}
         self._by_control: dict[int, _Session] = {}
-        self._spare: _Spare | None = None
+        self._spare: WaitingProcess | None = None
         self._poll = select.poll()
         self._poll.register(self._signals, select.POLLIN)
         self._poll.register(endpoint.listener, select.POLLIN)
@@ -196,51 +180,29 @@ class _Loop:
         if spare is None:
             return None
         self._poll.unregister(spare.pidfd)
-        with spare.clients:
-            try:
-                socket.send_fds(spare.clients, [_CLIENT], [each.fileno() for each in sockets])
-                if spare.clients.recv(len(_CLIENT)):
-                    return spare.process, spare.pidfd
-            except OSError:
-                pass  # it was killed
-        self._end(spare)
-        return None
+        if not spare.hand_over(_CLIENT, [each.fileno() for each in sockets]):
+            return None
+        spare.messages.close()
+        return spare.pid, spare.pidfd
 
     def _fork_spare(self) -> None:
         """Fork a process for the next client, which prepares while there is nothing to do.
 
-        What a process writes to for the first time after a fork, the kernel copies, and Python writes to whatever it
-        looks at.  Where the host refuses a process, the next client is what fails.
+        Where the host refuses a process, the next client is what fails.
         """
         with contextlib.suppress(OSError):
             own = os.pidfd_open(os.getpid())
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
-                try:
-                    process = os.fork()
-                    if process == 0:
-                        _wait_for_client(self._server, theirs, own)
-                except OSError:
-                    ours.close()
-                    raise
-                finally:
-                    os.close(own)
-            self._spare = _Spare(ours, process, os.pidfd_open(process))
+            try:
+                self._spare = WaitingProcess.forked(lambda clients: _wait_for_client(self._server, clients, own))
+            finally:
+                os.close(own)
             self._poll.register(self._spare.pidfd, select.POLLIN)
 
     def _drop_spare(self) -> None:
         assert self._spare is not None, "the caller has looked"
         spare, self._spare = self._spare, None
         self._poll.unregister(spare.pidfd)
-        spare.clients.close()
-        self._end(spare)
-
-    def _end(self, spare: _Spare) -> None:
-        """Kill a process that has no client, and forget it."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(spare.pidfd, signal.SIGKILL)
-        os.waitpid(spare.process, 0)
-        os.close(spare.pidfd)
+        spare.end()
 
     def _receive(self, session: _Session) -> None:
         """The client sends a signal, or has ended; the process that acts for it is then killed."""
@@ -280,11 +242,9 @@ class _Loop:
 def _wait_for_client(server: Server, clients: socket.socket, parent: int) -> NoReturn:
     """In the spare process: prepare, and wait for a client.  This process ends when there is none."""
     try:
-        libc.die_with_parent(signal.SIGKILL, os.dup(parent))
-        close_files_except(clients.fileno(), parent)
-        server.rehearse()
-        message, files, _, _ = socket.recv_fds(clients, _LONGEST_MESSAGE, _SOCKETS)
-        if message and clients.send(_CLIENT):
+        message, files = wait_for_message(clients, parent, server.rehearse)
+        if message:
+            take(clients)
             connection, control, reports = (socket.socket(fileno=file) for file in files)
             serve_client(server, connection, control, reports, parent)
     finally:

@@ -22,6 +22,7 @@ from attrs import define
 from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
 from nvdimmfs.sandbox import libc
 from nvdimmfs.warm.call import FAILURE, READY, Spares, Work
+from nvdimmfs.warm.waiting_process import LONGEST_MESSAGE, MOST_FILES, WaitingProcess, take, wait_for_message
 
 #: How long forked processes may take to end once the template ends, in seconds; afterwards they are killed.
 _LONGEST_END = 1.0
@@ -32,14 +33,8 @@ _LONGEST_CLEANING = 5.0
 #: For how long nothing may happen before a spare process is forked, in milliseconds.
 _QUIET = 2
 
-#: A spare process reports that it has taken a call.
-_TAKEN = b"+"
-
-_LONGEST_MESSAGE = 1 << 16
-
 #: A message comes with a socket for reports, a pipe with the call, and perhaps the standard files.
 _FEWEST_FILES = 2
-_MOST_FILES = _FEWEST_FILES + len(STANDARD_FILES)
 
 
 @define
@@ -57,21 +52,6 @@ class _Child:
     clean: Callable[[], None] | None
 
 
-@define
-class _Waiting:
-    """A process that waits for a call, perhaps forked before it is needed.
-
-    Attributes:
-        pid: its process id.
-        pidfd: a descriptor of it.
-        calls: the socket on which it waits for a call.
-    """
-
-    pid: int
-    pidfd: int
-    calls: socket.socket
-
-
 class _Loop:
     """Forks, and waits for the ends of the forked processes and of the owner."""
 
@@ -81,7 +61,7 @@ class _Loop:
         self._prepare = {kind: spare.prepare for kind, spare in spares.items()}
         self._own = os.pidfd_open(os.getpid())
         self._children: dict[int, _Child] = {}
-        self._spares: dict[str, _Waiting] = {}
+        self._spares: dict[str, WaitingProcess] = {}
         #: The kinds of which a call is expected.
         self._expected = {kind for kind, spare in spares.items() if spare.at_once}
         self._poll = select.poll()
@@ -120,7 +100,7 @@ class _Loop:
     def _receive(self) -> bool:
         """Fork for a message; False when there will be none any more."""
         try:
-            message, files, _, _ = socket.recv_fds(self._control, _LONGEST_MESSAGE, _MOST_FILES)
+            message, files, _, _ = socket.recv_fds(self._control, LONGEST_MESSAGE, MOST_FILES)
         except ConnectionResetError:
             return False
         if not message:
@@ -147,16 +127,16 @@ class _Loop:
             try:
                 socket.send_fds(channel, [str(process.pid).encode()], [process.pidfd])
             finally:
-                process.calls.close()  # it begins, and so its reports come after this one
+                process.messages.close()  # it begins, and so its reports come after this one
 
-    def _fork_for(self, message: bytes, files: list[int]) -> _Waiting:
+    def _fork_for(self, message: bytes, files: list[int]) -> WaitingProcess:
         """Fork a process for a call, and hand it the call."""
-        process = self._forked(None)
-        if not _hand_over(process, message, files):
+        process = self._forked(lambda: None)
+        if not process.hand_over(message, files):
             raise OSError(errno.ECHILD, "it was killed")
         return process
 
-    def _use_spare(self, kind: str, message: bytes, files: list[int]) -> _Waiting | None:
+    def _use_spare(self, kind: str, message: bytes, files: list[int]) -> WaitingProcess | None:
         """Hand a call to the spare process of its kind; None when there is none.  The next call is expected then."""
         if kind in self._prepare:
             self._expected.add(kind)
@@ -164,7 +144,7 @@ class _Loop:
         if spare is None:
             return None
         self._poll.unregister(spare.pidfd)
-        return spare if _hand_over(spare, message, files) else None
+        return spare if spare.hand_over(message, files) else None
 
     def _fork_spare(self, kind: str) -> None:
         """Fork a process for the next call.  Where the host refuses that, the call is what fails."""
@@ -176,23 +156,14 @@ class _Loop:
             return
         self._poll.register(spare.pidfd, select.POLLIN)
 
-    def _forked(self, prepare: Callable[[], None] | None) -> _Waiting:
+    def _forked(self, prepare: Callable[[], None]) -> WaitingProcess:
         """Fork a process that waits for a call."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            try:
-                child = os.fork()
-            except OSError:
-                ours.close()
-                raise
-            if child == 0:
-                _wait_for_call(theirs, prepare, self._own)
-        return _Waiting(child, os.pidfd_open(child), ours)
+        return WaitingProcess.forked(lambda calls: _wait_for_call(calls, prepare, self._own))
 
     def _drop_spare(self, kind: str) -> None:
         spare = self._spares.pop(kind)
         self._poll.unregister(spare.pidfd)
-        _end(spare)
+        spare.end()
 
     def _ended(self, pidfd: int) -> None:
         """Clean up after a forked process that has ended, or is being killed."""
@@ -204,42 +175,13 @@ class _Loop:
             _call_in_child(child.clean)
 
 
-def _hand_over(process: _Waiting, message: bytes, files: list[int]) -> bool:
-    """Hand a call to a process that waits for one; False when it has been killed."""
-    try:
-        socket.send_fds(process.calls, [message], files)
-        if process.calls.recv(len(_TAKEN)):
-            return True
-    except OSError:
-        pass
-    _end(process)
-    return False
-
-
-def _end(process: _Waiting) -> None:
-    """Kill a process that has no call, and forget it."""
-    with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
-    os.waitpid(process.pid, 0)
-    os.close(process.pidfd)
-    process.calls.close()
-
-
-def _wait_for_call(calls: socket.socket, prepare: Callable[[], None] | None, template: int) -> NoReturn:
-    """In a forked process: prepare, wait for a call, and begin with it when the template closes the socket.
-
-    What a process writes to for the first time after a fork, the kernel copies (copy on write), and Python writes to
-    whatever it looks at.  So most of the time of a first boot goes into copies, which `prepare` brings about before.
-    """
+def _wait_for_call(calls: socket.socket, prepare: Callable[[], None], template: int) -> NoReturn:
+    """In a forked process: prepare, wait for a call, and begin with it when the template closes the socket."""
     try:
         parent = os.dup(template)
-        libc.die_with_parent(signal.SIGKILL, os.dup(template))
-        close_files_except(calls.fileno(), parent)
-        if prepare is not None:
-            prepare()
-        message, files, _, _ = socket.recv_fds(calls, _LONGEST_MESSAGE, _MOST_FILES)
+        message, files = wait_for_message(calls, parent, prepare)
         if message and len(files) >= _FEWEST_FILES:
-            calls.send(_TAKEN)
+            take(calls)
             calls.recv(1)
             _run(files, message, parent)
     finally:
@@ -278,7 +220,7 @@ def _run(files: list[int], message: bytes, template: int) -> NoReturn:
 
 def _send(channel: socket.socket, report: bytes) -> None:
     with contextlib.suppress(OSError):  # nobody waits for it
-        channel.send(report[:_LONGEST_MESSAGE])
+        channel.send(report[:LONGEST_MESSAGE])
 
 
 def _call_in_child(clean: Callable[[], None]) -> None:
@@ -306,7 +248,7 @@ def main(control: int, owner: int) -> None:
         owner: a descriptor of the owner's process (pidfd_open(2)).
     """
     with socket.socket(fileno=control) as messages:
-        received = pickle.loads(messages.recv(_LONGEST_MESSAGE))  # noqa: S301  # the owner's
+        received = pickle.loads(messages.recv(LONGEST_MESSAGE))  # noqa: S301  # the owner's
         preload, spares = cast("tuple[Callable[[], None], Spares]", received)
         preload()
         directory = tempfile.mkdtemp(prefix="nvdimmfs-")

@@ -1,0 +1,93 @@
+"""Processes that are forked before it is known what for: each waits for one message, with files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from typing import NoReturn, Self
+
+from attrs import define
+
+from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
+from nvdimmfs.sandbox import libc
+
+#: A process reports that it has taken a message.
+_TAKEN = b"+"
+
+LONGEST_MESSAGE = 1 << 16
+#: A message has the standard files and two more at most.
+MOST_FILES = 2 + len(STANDARD_FILES)
+
+
+@define(eq=False)
+class WaitingProcess:
+    """A forked process that waits for a message.
+
+    Attributes:
+        pid: its process id.
+        pidfd: a descriptor of it.
+        messages: the socket on which it waits.
+    """
+
+    pid: int
+    pidfd: int
+    messages: socket.socket
+
+    @classmethod
+    def forked(cls, act: Callable[[socket.socket], NoReturn]) -> Self:
+        """Fork a process that calls a function with its end of the socket.  OSError."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                process = os.fork()
+            except OSError:
+                ours.close()
+                raise
+            if process == 0:
+                act(theirs)
+        return cls(process, os.pidfd_open(process), ours)
+
+    def hand_over(self, message: bytes, files: Sequence[int]) -> bool:
+        """Hand it a message; False when it has been killed, and is forgotten."""
+        try:
+            socket.send_fds(self.messages, [message], files)
+            if self.messages.recv(len(_TAKEN)):
+                return True
+        except OSError:
+            pass
+        self.end()
+        return False
+
+    def end(self) -> None:
+        """Kill it while it has no message, and forget it."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self.pidfd)
+        self.messages.close()
+
+
+def wait_for_message(messages: socket.socket, parent: int, prepare: Callable[[], None]) -> tuple[bytes, list[int]]:
+    """In the forked process: prepare, and receive the message; empty when there will be none.
+
+    What a process writes to for the first time after a fork, the kernel copies (copy on write), and Python writes to
+    whatever it looks at.  So most of the time of a first use goes into copies, which `prepare` brings about before.
+
+    Args:
+        messages: the socket.
+        parent: a descriptor of the process that has forked this one (pidfd_open(2)), which ends with it.
+        prepare: uses what will be used, without an effect.
+    """
+    libc.die_with_parent(signal.SIGKILL, os.dup(parent))
+    close_files_except(messages.fileno(), parent)
+    prepare()
+    message, files, _, _ = socket.recv_fds(messages, LONGEST_MESSAGE, MOST_FILES)
+    return message, files
+
+
+def take(messages: socket.socket) -> None:
+    """In the forked process: report that the message has been taken."""
+    messages.send(_TAKEN)
