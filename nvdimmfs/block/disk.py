@@ -349,28 +349,21 @@ class DirectBytes:
         return bad.overlaps(first, div_round_up(offset + length, SECTOR_SIZE) - first)
 
 
-class DiskBytes:
-    """The bytes of a disk as user space reads and writes them through /dev/<name>, and so through the page cache.
+class DiskBytes(DirectBytes):
+    """The bytes of a disk as user space reads and writes them through /dev/<name>: the page cache makes the requests.
 
     A disk behind a loop device of the host has that one's page cache, and gets its requests.
     """
 
-    __slots__ = ("_disk",)
-
-    def __init__(self, disk: Disk) -> None:
-        self._disk = disk
-
-    @property
-    def size(self) -> int:
-        return self._disk.data.size
+    __slots__ = ()
 
     def read(self, offset: int, length: int) -> bytes:
         """EIO when a page of the range includes a bad sector: the page cache reads whole pages."""
         if self._disk.loop_backed:
-            return self._disk.direct_bytes.read(offset, length)
+            return super().read(offset, length)
         end = offset + length
         start, stop = align_down(offset, PAGE_SIZE), min(align_up(end, PAGE_SIZE), max(end, self.size))
-        data = self._disk.direct_bytes.read(start, stop - start)
+        data = super().read(start, stop - start)
         return data if stop - start == length else data[offset - start : end - start]
 
     def write(self, offset: int, data: bytes) -> None:
@@ -381,7 +374,7 @@ class DiskBytes:
         """
         if not self._disk.loop_backed:
             offset, data = self._through_page_cache(offset, data)
-        self._disk.direct_bytes.write(offset, data)
+        super().write(offset, data)
 
     def _through_page_cache(self, offset: int, data: bytes) -> tuple[int, bytes]:
         """Return offset and bytes of the whole blocks that a write of `data` at `offset` writes.  EPERM, EIO."""
@@ -392,12 +385,9 @@ class DiskBytes:
         before, after = offset - first_block, end_of_blocks - end
         if not before and not after:
             return offset, data
-        whole = bytearray(self._disk.direct_bytes.read(first_block, end_of_blocks - first_block))
+        whole = bytearray(super().read(first_block, end_of_blocks - first_block))
         whole[before : before + len(data)] = data
         return first_block, bytes(whole)
-
-    def flush(self) -> None:
-        self._disk.data.flush()
 
 
 @attribute("size")
