@@ -69,7 +69,7 @@ def fuse_handler(
         except Exception as bug:
             raise _report_bug(self, request, bug) from None
         finally:
-            if self.kernel_cache.is_stale:
+            if self.kernel_cache.stale is not None:
                 await self.kernel_cache.invalidate_stale()
 
     return handle

@@ -119,15 +119,15 @@ class KernelCache:
         invalidator: makes the calls.
 
     Attributes:
-        is_stale: whether the kernel may cache something that has changed; each request looks, most find nothing.
+        stale: what has changed since the last call, and the kernel may have cached; None for nothing, as most requests
+            find.
         earlier: called when there is something new for `invalidate_postponed` or `revisit` to do.
     """
 
     def __init__(self, inodes: Inodes, invalidator: CacheInvalidator) -> None:
         self._inodes = inodes
         self._invalidator = invalidator
-        self._stale = _Stale()
-        self.is_stale = False
+        self.stale: _Stale | None = None
         self._postponed = _Stale()
         self._worker = Worker()
         self._lock = trio.Lock()
@@ -159,17 +159,16 @@ class KernelCache:
         """Everything may have changed: modes, sizes, and the bytes of devices."""
         for node in self._inodes.restored():
             self._inodes.outdate(node)
-            stale = self._stale.pages if isinstance(node, BinaryFile) else self._stale.attributes
+            changed = self._changed()
+            stale = changed.pages if isinstance(node, BinaryFile) else changed.attributes
             stale[InodeT(node.ino)] = None
-            self.is_stale = True
 
     def size_moved(self, attribute: Attribute[object]) -> None:
         """The kernel's cached size of an attribute has grown, because of a write beyond the attribute's end.
 
         The next write with O_APPEND would go to that offset, and so on, until one fails with EFBIG.
         """
-        self._stale.attributes[InodeT(attribute.ino)] = None
-        self.is_stale = True
+        self._changed().attributes[InodeT(attribute.ino)] = None
 
     async def directory_opens(self) -> None:
         """A process opens a directory: return once no call needs the lock of one."""
@@ -199,7 +198,10 @@ class KernelCache:
         self.earlier()
 
     async def invalidate_postponed(self) -> None:
-        """Invalidate the postponed entries, and drop names that were left; a request must not wait (`catch_up`)."""
+        """Invalidate the postponed entries, and drop names that were left.  The kernel then uses nothing stale.
+
+        Only a request that holds no lock which an invalidation needs may wait for this: one that reads a channel.
+        """
         stale, self._postponed = self._postponed, _Stale()
         stale.names |= self._inodes.stale_names
         await self._invalidate(stale)
@@ -218,13 +220,6 @@ class KernelCache:
         """Whether the kernel may use something that an earlier request, or time, has made stale."""
         return self._lock.locked() or bool(self._postponed)
 
-    async def catch_up(self) -> None:
-        """Return once it uses nothing of that.
-
-        Only a request that holds no lock which an invalidation needs may wait for this: one that reads a channel.
-        """
-        await self.invalidate_postponed()
-
     async def revisit(self) -> None:
         """Drop the attributes that the kernel did not have yet, and let nodes be reached again.
 
@@ -241,7 +236,7 @@ class KernelCache:
         await self._invalidate(self._take_stale())
 
     def _take_stale(self) -> _Stale:
-        stale, self._stale, self.is_stale = self._stale, _Stale(), False
+        stale, self.stale = self.stale or _Stale(), None
         return stale
 
     async def stop(self) -> None:
@@ -319,17 +314,21 @@ class KernelCache:
             self._inodes.discard(node)
             return
         assert node.parent is not None, "listeners are notified before the removal"
-        self._stale.names[number] = CachedName(node.parent, node.name)
-        self.is_stale = True
+        stale = self._changed()
+        stale.names[number] = CachedName(node.parent, node.name)
         if isinstance(node, BinaryFile | Symlink):
-            self._stale.pages[number] = None
+            stale.pages[number] = None
         elif isinstance(node, Directory):
-            self._stale.attributes[number] = None
+            stale.attributes[number] = None
 
     def _attributes_changed(self, directory: Directory) -> None:
         if self._inodes.outdate(directory):
-            self._stale.attributes[InodeT(directory.ino)] = None
-            self.is_stale = True
+            self._changed().attributes[InodeT(directory.ino)] = None
+
+    def _changed(self) -> _Stale:
+        if self.stale is None:
+            self.stale = _Stale()
+        return self.stale
 
 
 def _make(call: Callable[..., None], calls: Iterable[ArgumentsT]) -> list[ArgumentsT]:

@@ -9,6 +9,7 @@ is answered, and no other store begins before: what comes next in the disk's pla
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -67,16 +68,15 @@ class LeavingDisks:
         try:
             await self._sessions.catch_up()
             self._removed_by.clear()
-            self._under_way += 1
-            try:
-                return await store()
-            finally:
-                try:
-                    await self._sessions.catch_up()
-                finally:
-                    self._under_way -= 1
+            return await self.during(functools.partial(self._acted_on, store))
         finally:
             self._store.release()
+
+    async def _acted_on(self, store: Callable[[], Awaitable[ReplyT]]) -> ReplyT:
+        try:
+            return await store()
+        finally:
+            await self._sessions.catch_up()
 
     async def _take_turn(self) -> None:
         """Acquire the lock: at once if it is free.  `trio.Lock.acquire` always lets other tasks run first.

@@ -341,7 +341,7 @@ class Operations(pyfuse3.Operations):
         """
         opened = self._files[fh]
         if isinstance(opened, OpenChannel):
-            await self.kernel_cache.catch_up()
+            await self.kernel_cache.invalidate_postponed()
         await self._waits.wait(read_delay(opened, off), opened.opener)
         return await self._read(fh, off, size)
 

@@ -92,14 +92,14 @@ class Timekeeper:
 
     def run_due(self) -> None:
         """Run the work that is due.  Called by every request; most find no work at all."""
-        if not self.clock.scheduled and not self._kernel_cache.is_stale:
+        if not self.clock.scheduled and self._kernel_cache.stale is None:
             return
         self._begins()
         try:
             self.clock.run_due()
         except Exception as bug:
             self._report(bug)
-        if self._kernel_cache.is_stale:
+        if self._kernel_cache.stale is not None:
             self._kernel_cache.postpone()
 
     async def keep(self) -> None:
