@@ -14,6 +14,9 @@ ERRNOS: dict[str, int] = {name: getattr(errno, name) for name in dir(errno) if n
 }
 KERNEL_ERRNO_NAMES = {**ERRNO_NAMES, errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EDEADLK: "EDEADLK", errno.EAGAIN: "EAGAIN"}
 
+#: The exit status of a command that failed.
+FAILED = 1
+
 #: What may have killed a process that no user has ended.
 PERHAPS_MEMORY = "perhaps because memory ran out (dmesg)"
 

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable, Collection
 from typing import Generic, NoReturn, Self, TypeVar, cast
 
-from nvdimmfs.cli.errors import FAILED, CommandError, one_line
-from nvdimmfs.errors import PERHAPS_MEMORY
+from nvdimmfs.cli.errors import CommandError, one_line
+from nvdimmfs.errors import FAILED, PERHAPS_MEMORY
 from nvdimmfs.inherited_files import close_files_except
 from nvdimmfs.warm.call import FAILURE, READY
 

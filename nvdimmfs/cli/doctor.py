@@ -8,8 +8,9 @@ import json
 import textwrap
 from collections.abc import Callable, Iterator
 
-from nvdimmfs.cli.errors import FAILED, one_line
+from nvdimmfs.cli.errors import one_line
 from nvdimmfs.cli.trial import Outcome, try_mount, try_run
+from nvdimmfs.errors import FAILED
 from nvdimmfs.sandbox.host_support import Finding, Support, findings
 
 #: Values of --for: the command that has to work.

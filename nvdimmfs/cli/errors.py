@@ -7,10 +7,9 @@ import os
 from pathlib import Path
 from types import TracebackType
 
-from nvdimmfs.errors import PERHAPS_MEMORY, REMEDIES
+from nvdimmfs.errors import FAILED, PERHAPS_MEMORY, REMEDIES
 
-#: Exit statuses: the command failed; the command line or the machine file is wrong.
-FAILED = 1
+#: The exit status when the command line or the machine file is wrong.
 MISUSED = 2
 
 
@@ -22,7 +21,7 @@ class CommandError(Exception):
     """A command fails; the message is one line for the user.
 
     Attributes:
-        status: the exit status, `FAILED` or `MISUSED`.
+        status: the exit status, `MISUSED` or that of a failure.
     """
 
     def __init__(self, message: str, status: int = FAILED) -> None:

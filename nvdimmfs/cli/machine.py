@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import attrs
 
-from nvdimmfs.cli.errors import FAILED, MISUSED, CommandError
+from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.show import offer_svg, write_svg
-from nvdimmfs.errors import printable
+from nvdimmfs.errors import FAILED, printable
 from nvdimmfs.machine_file.errors import MachineFileError
 from nvdimmfs.machine_file.files import load_machine, machines
 from nvdimmfs.machine_file.model import MachineDescription

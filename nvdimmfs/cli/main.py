@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn, Protocol, cast
 
 from nvdimmfs import __version__
-from nvdimmfs.cli.errors import FAILED, MISUSED, CommandError, one_line
-from nvdimmfs.errors import printable
+from nvdimmfs.cli.errors import MISUSED, CommandError, one_line
+from nvdimmfs.errors import FAILED, printable
 
 #: The exit status that a shell reports for SIGPIPE: 128 plus the number of the signal.
 PIPE_CLOSED = 141

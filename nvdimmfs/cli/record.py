@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from nvdimmfs.cli.errors import FAILED, CommandError
+from nvdimmfs.cli.errors import CommandError
+from nvdimmfs.errors import FAILED
 from nvdimmfs.machine_file.checks import problems
 from nvdimmfs.machine_file.defaults import abridged
 from nvdimmfs.machine_file.record import record_machine

@@ -6,10 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from nvdimmfs.errors import REMEDIES
-
-#: The exit status of a failure (`cli.errors.FAILED`).
-FAILED = 1
+from nvdimmfs.errors import FAILED, REMEDIES
 
 #: A shell's exit status for a command that does not exist, and for one that it may not run (POSIX, 2.8.2).
 NOT_FOUND = 127

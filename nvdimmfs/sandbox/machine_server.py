@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import NoReturn, Self, TypeAlias
 
 from nvdimmfs import host
-from nvdimmfs.errors import PERHAPS_MEMORY
+from nvdimmfs.errors import FAILED, PERHAPS_MEMORY
 from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
 from nvdimmfs.sandbox import libc
-from nvdimmfs.sandbox.errors import FAILED, SandboxError, step
+from nvdimmfs.sandbox.errors import SandboxError, step
 
 #: Builds a machine, calls its first argument before it mounts it, and its second one once the mount answers; then
 #: serves until SIGTERM.
