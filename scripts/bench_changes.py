@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 import statistics
-import subprocess
 from functools import partial
 from pathlib import Path
 
 from scripts.bench_table import ROUNDS, Row, Turns, at_least
-from scripts.measuring import ENVIRONMENT, NVDIMMFS, mounted
-from scripts.own_python import PYTHON, ROOT
+from scripts.measuring import DEVICES, DRIVER, UUID, mounted, printed_by
+from scripts.own_python import PYTHON
 
-DEVICES = "bus/nd/devices"
-DRIVER = "bus/nd/drivers/nd_pmem"
 PFN = "pfn0.0"
-UUID = "01234567-89ab-cdef-0123-456789abcdef"
 
 #: Ioctls between two looks at the clock.
 CALLS = 500
@@ -71,9 +67,7 @@ def bind_row(sysfs: Path, seconds: float) -> Row:
 
 def ioctl_row() -> Row:
     """Reads of a label area by a command in a sandbox, timed in there."""
-    argv = [*NVDIMMFS, "run", "--machine", "qemu-nfit", "--", str(PYTHON), "-c", IOCTLS]
-    done = subprocess.run(argv, check=True, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
-    printed = done.stdout.split()
+    printed = printed_by("run", "--machine", "qemu-nfit", "--", str(PYTHON), "-c", IOCTLS).split()
     rates, lengths = printed[::2], printed[1::2]
     figure = statistics.median(map(float, rates))
     return Row("an ioctl in a sandbox", "/s", figure, goal=at_least(3000), note=f"{lengths[0]} bytes of a label area")

@@ -7,17 +7,14 @@ import json
 import mmap
 import os
 import random
-import statistics
-import subprocess
 import tempfile
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from scripts.bench_scale import resident
-from scripts.bench_table import ROUNDS, Row, at_least, at_most
-from scripts.measuring import ENVIRONMENT, NVDIMMFS, mounted, rate, stopwatch
+from scripts.bench_table import ROUNDS, Row, at_least, at_most, beside
+from scripts.measuring import DEVICES, DRIVER, UUID, mounted, printed_by, rate, stopwatch
 from scripts.own_python import PYTHON, ROOT
 
 MACHINE = ("--ram", "4G", "--memmap", "512M!4G")
@@ -38,8 +35,7 @@ def disk_rows(seconds: float) -> list[Row]:
         file.write_bytes(bytes(LENGTH))
         call = f"import sys; sys.path[:0] = {[str(ROOT)]}; from scripts.bench_disks import print_turns; print_turns"
         call += f"('/dev/pmem0', {str(file)!r})"
-        argv = [*NVDIMMFS, "run", *MACHINE, "--", str(PYTHON), "-c", call]
-        printed = subprocess.run(argv, check=True, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True).stdout
+        printed = printed_by("run", *MACHINE, "--", str(PYTHON), "-c", call)
         rows = beside_tmpfs("/dev/pmem0 in a sandbox", json.loads(printed))
         with mounted(*MACHINE) as sysfs:
             before = resident(sysfs)
@@ -90,23 +86,17 @@ def read_all(buffer: mmap.mmap, path: str) -> None:
 
 
 def beside_tmpfs(disk: str, measured: dict[str, list[list[float]]]) -> list[Row]:
-    return [tmpfs_row(f"{what} {disk}", pairs) for what, pairs in measured.items()]
-
-
-def tmpfs_row(what: str, pairs: Sequence[Sequence[float]]) -> Row:
-    ours, theirs = (statistics.median(speeds) for speeds in zip(*pairs, strict=True))
-    ratio = statistics.median(mine / other for mine, other in pairs)
     note = f"{BLOCK // MIB} MiB at a time; beside it: a file on tmpfs"
-    return Row(what, "MiB/s", ours, theirs, ratio, at_least(0.5), note)
+    return [beside(f"{what} {disk}", "MiB/s", pairs, at_least(0.5), note) for what, pairs in measured.items()]
 
 
 def btt_row(sysfs: Path, seconds: float) -> Row:
     """Writes a second of sectors of a BTT, in no order, past the page cache."""
-    nd = sysfs / "bus/nd"
-    (nd / "drivers/nd_pmem/unbind").write_text("namespace0.0")
-    for name, value in {"sector_size": str(SECTOR), "uuid": str(uuid.uuid4()), "namespace": "namespace0.0"}.items():
-        (nd / "devices/btt0.0" / name).write_text(value)
-    (nd / "drivers/nd_pmem/bind").write_text("btt0.0")
+    driver, btt = sysfs / DRIVER, sysfs / DEVICES / "btt0.0"
+    (driver / "unbind").write_text("namespace0.0")
+    for name, value in {"sector_size": str(SECTOR), "uuid": UUID, "namespace": "namespace0.0"}.items():
+        (btt / name).write_text(value)
+    (driver / "bind").write_text("btt0.0")
     descriptor = os.open(sysfs.parent / "dev/pmem0s", os.O_WRONLY | os.O_DIRECT)
     sectors = itertools.cycle(random.Random(0).sample(range(LENGTH // SECTOR), 1000))
     try:

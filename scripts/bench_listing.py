@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from scripts.bench_table import ROUNDS, Goal, Row, at_most
-from scripts.measuring import ENVIRONMENT, NVDIMMFS, write_machine
+from scripts.bench_table import ROUNDS, Goal, Row, at_most, beside
+from scripts.measuring import ENVIRONMENT, NVDIMMFS, printed_by, write_machine
 from scripts.own_python import PYTHON, ROOT
 
 #: How many namespaces `ndctl list` has to list, and how many times as long as on tmpfs it may take.
@@ -71,13 +70,9 @@ def listing_row(namespaces: int, goal: Goal) -> Row:
     """`ndctl list` of so many namespaces."""
     with tempfile.TemporaryDirectory(prefix="nvdimmfs-bench-", dir="/dev/shm") as folder:  # is a tmpfs
         machine = write_machine(Path(folder, "machine.toml"), namespaces)
-        argv = [*NVDIMMFS, "run", "--machine", machine, "--", str(PYTHON), "-c", _LISTER, folder]
-        printed = subprocess.run(argv, check=True, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True).stdout
-    turns = json.loads(printed)
-    ours, theirs = (statistics.median(times) for times in zip(*turns, strict=True))
-    ratio = statistics.median(mine / other for mine, other in turns)
-    note = "beside it: the same tree on tmpfs"
-    return Row(f"ndctl list -RNXv, {namespaces:,} namespaces", "s", ours, theirs, ratio, goal, note)
+        turns = json.loads(printed_by("run", "--machine", machine, "--", str(PYTHON), "-c", _LISTER, folder))
+    what, note = f"ndctl list -RNXv, {namespaces:,} namespaces", "beside it: the same tree on tmpfs"
+    return beside(what, "s", turns, goal, note)
 
 
 def system_call_row(name: str, call: str) -> Row:
@@ -90,9 +85,7 @@ def system_call_row(name: str, call: str) -> Row:
         subprocess.Popen(outside, **pipes) as second,
     ):
         turns = [[nanoseconds(process, call) for process in (first, second)] for _ in range(3 * ROUNDS + 1)][1:]
-    ours, theirs = (statistics.median(times) for times in zip(*turns, strict=True))
-    ratio = statistics.median(mine / other for mine, other in turns)
-    return Row(f"{name} in a sandbox", "ns", ours, theirs, ratio, UNNOTICED, "from Python; beside it: outside")
+    return beside(f"{name} in a sandbox", "ns", turns, UNNOTICED, "from Python; beside it: outside")
 
 
 def nanoseconds(process: subprocess.Popen[str], call: str) -> float:

@@ -9,17 +9,12 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
-from scripts.measuring import ENVIRONMENT, NVDIMMFS, STARTS, stopwatch, write_machine
+from scripts.measuring import ENVIRONMENT, NVDIMMFS, STARTS, stopwatch
 from scripts.own_python import PYTHON, ROOT
-
-#: How many namespaces `ndctl list` has to list.
-LISTED_NAMESPACES = 1000
 
 
 class Run(NamedTuple):
@@ -40,9 +35,8 @@ def measure_run(guest: str | None, *, as_json: bool) -> int:
         (first,) = timed_in_turns((*NVDIMMFS, "run", "--", "ndctl", "list"))
         boot = None if guest is None else stopwatch(partial(subprocess.run, guest, shell=True, check=True))
         rows.append(Run("ndctl list", first, boot, f"real: {guest or 'a guest that boots (--guest COMMAND)'}"))
-        rows.append(listing_run())
     else:
-        print("bench: ndctl is not installed, so nothing is listed", file=sys.stderr)
+        print("bench: ndctl is not installed, so it is not started", file=sys.stderr)
     if as_json:
         print(json.dumps([row._asdict() for row in rows], indent=2))
         return 0
@@ -74,26 +68,6 @@ moments("/dev/null", 0)
     inside, real = subprocess.run(argv, **CAPTURED).stdout.split("\n\n")
     note = "once it runs; real: of /dev/null, ENOTTY"
     return Run(f"{CALLS:,} ioctls", lap(inside), lap(real), note)
-
-
-def listing_run() -> Run:
-    """`ndctl list -RN` of many namespaces, timed inside the sandbox, and of the same tree copied to real files."""
-    with tempfile.TemporaryDirectory(prefix="nvdimmfs-bench-", dir="/dev/shm") as folder:  # is a tmpfs
-        machine = write_machine(Path(folder, "machine.toml"), LISTED_NAMESPACES)
-        script = f"""
-            for turn in $(seq {STARTS}); do date +%s.%N; ndctl list -RN > /dev/null; done; date +%s.%N
-            cp -a /sys/bus /sys/class /sys/dev /sys/devices {folder} 2> /dev/null || true  # some cannot be read
-        """
-        sandbox = lap(
-            subprocess.run([*NVDIMMFS, "run", "--machine", machine, "--", "sh", "-c", script], **CAPTURED).stdout
-        )
-        script = f"""
-            mount --bind {folder} /sys
-            for turn in $(seq {STARTS}); do date +%s.%N; ndctl list -RN > /dev/null; done; date +%s.%N
-        """
-        unshared = ("unshare", *(() if os.geteuid() == 0 else ("--user", "--map-root-user")), "--mount")
-        real = lap(subprocess.run([*unshared, "sh", "-c", script], **CAPTURED).stdout)
-    return Run(f"ndctl list -RN, {LISTED_NAMESPACES:,}", sandbox, real, "once it runs; real: the same tree, on tmpfs")
 
 
 #: Ioctls between two looks at the clock.

@@ -19,9 +19,12 @@ from typing import NamedTuple
 from scripts.bench_mount import MANY_NAMES, READ, REAL_READ, REAL_WRITTEN
 from scripts.bench_table import Turns
 from scripts.measuring import (
+    DEVICES,
+    DRIVER,
     ENVIRONMENT,
     NAMESPACE_SIZE,
     STARTS,
+    UUID,
     daemon_of,
     first_usable,
     list_directory,
@@ -35,9 +38,6 @@ from scripts.measuring import (
 from scripts.own_python import PYTHON
 
 SCALES = (10, 10_000)
-DEVICES = "bus/nd/devices"
-DRIVER = "bus/nd/drivers/nd_pmem"
-UUID = "01234567-89ab-cdef-0123-456789abcdef"
 #: How often `remake_namespace` writes.
 WRITES = 5
 

@@ -24,6 +24,11 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYT
 STARTS = 5
 START_TIMEOUT = 30.0
 
+#: Below sys/: devices, the driver of namespaces, and the identity of those that are made.
+DEVICES = "bus/nd/devices"
+DRIVER = "bus/nd/drivers/nd_pmem"
+UUID = "01234567-89ab-cdef-0123-456789abcdef"
+
 #: A region on a DIMM of its own has so many at most: a label area of 256 KiB has room for twice as many labels 1.2.
 NAMESPACES_A_REGION = 500
 LABEL_AREA = 256 << 10
@@ -50,6 +55,12 @@ def command(*arguments: str) -> None:
     """Run the command line.  When it fails, it has printed the reason."""
     if subprocess.run([*NVDIMMFS, *arguments], check=False, cwd=ROOT, env=ENVIRONMENT).returncode:
         sys.exit(f"bench: nvdimmfs {arguments[0]} failed")
+
+
+def printed_by(*arguments: str) -> str:
+    """What a command line prints.  When it fails, it has printed the reason."""
+    argv = [*NVDIMMFS, *arguments]
+    return subprocess.run(argv, check=True, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True).stdout
 
 
 def rate(call: Callable[[], object], seconds: float) -> float:
