@@ -615,7 +615,7 @@ class Directory(Node):
         return self._family is not None and name in self._family.names and name not in self._gone
 
     def _require_free(self, name: str) -> None:
-        if name in self._nodes or name in self._pending or (self._family is not None and self._is_in_family(name)):
+        if name in self:
             raise KernelError(errno.EEXIST, f"{self.path}/{name} exists already")
 
     def _instantiate(self, *, whole: bool = True) -> None:

@@ -193,9 +193,9 @@ def _joined(path: str, key: str) -> str:
 
 
 def _suggestion(key: str, class_: type[Any]) -> str:
-    known = [key_of(field) for field in attrs.fields(class_)]
     import difflib  # which few machine files need
 
+    known = [key_of(field) for field in attrs.fields(class_)]
     close = difflib.get_close_matches(key, known, 1)
     return f"; did you mean {close[0]}?" if close else f"; the keys are {', '.join(known)}"
 

@@ -234,21 +234,19 @@ class SparseMemory:
         """Allocate the memmaps of the parts of a range that are not populated yet, each as it is yielded.  ENOMEM."""
         shared = compound if altmap is None else 0
         for low, high in self._vacant(first, end):
-            within = self._within_early(low, high)
-            own = altmap if altmap and not within and _is_whole(low, high) else None
+            if low in self._early and not _is_whole(low, high):  # a part of a section with a memmap since boot
+                yield MemmapRun(low, high, Place.BOOT)
+                continue
+            own = altmap if altmap and _is_whole(low, high) else None
             if own and self.faults.altmaps:
                 self.faults.refuse(self.faults.altmaps, owner)
-            fitting = high if within else self._end_of_fitting(low, high, own, shared)
+            fitting = self._end_of_fitting(low, high, own, shared)
             if low < fitting:
                 yield self._run(low, fitting, own, shared)
             if fitting < high:
                 raise KernelError(
                     errno.ENOMEM, f"{'the altmap' if own else 'RAM'} has no room for the memmap of pfn {fitting:#x}"
                 )
-
-    def _within_early(self, first: int, end: int) -> bool:
-        """Whether a part of a range is a part of a section that held RAM at boot, whose memmap exists since then."""
-        return first in self._early and not _is_whole(first, end)
 
     def _end_of_fitting(self, first: int, end: int, altmap: VmemAltmap | None, compound: int) -> int:
         """The pfn up to which there is room for the memmap of whole sections, or of a part of one section."""
@@ -263,8 +261,6 @@ class SparseMemory:
 
     def _run(self, first: int, end: int, altmap: VmemAltmap | None, compound: int) -> MemmapRun:
         """Allocate the memmap of whole sections, or of a part of one, which fits."""
-        if self._within_early(first, end):
-            return MemmapRun(first, end, Place.BOOT)
         if altmap:
             sections = (end - first) // PAGES_PER_SECTION
             # One block for each section, adjacent to each other.

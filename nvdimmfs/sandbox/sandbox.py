@@ -119,9 +119,8 @@ def run_sandbox(request: RunRequest) -> int:
         stack.callback(closed_disks.stop)
         stack.callback(lambda: mounted_disks.unmount(dev.disks))
         if server is not None:
-            stack.callback(
-                os.kill, server.process, signal.SIGCONT
-            )  # if it is stopped, it cannot write what disks still hold
+            # If it is stopped, it cannot write what disks still hold.
+            stack.callback(os.kill, server.process, signal.SIGCONT)
         uevents = stack.enter_context(_uevent_sender()) if sends_uevents else None
         supervisor = stack.enter_context(contextlib.closing(Supervisor(client, dev, view, proc, uevents)))
         os.environ.update(ENVIRONMENT)
