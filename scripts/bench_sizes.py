@@ -142,7 +142,7 @@ def fork_client(path: str, seconds: float, starts: int, report: int, start: int)
 
 
 def plot(measured: Sequence[Curve], file: Path) -> None:
-    """Draw figures against sizes, a panel for each curve.  ImportError without matplotlib."""
+    """Draw figures against sizes, a panel for each curve."""
     import matplotlib as mpl
 
     mpl.use("svg")
