@@ -138,6 +138,11 @@ def _mount_points() -> list[Path]:
     return [Path(octal.sub(lambda match: chr(int(match[1], 8)), line.split(" ")[4])) for line in lines]
 
 
+def daemon_of(directory: Path) -> int:
+    """The process that serves a mount."""
+    return int(os.getxattr(directory, DAEMON_XATTR).split()[0])
+
+
 def detach(directory: Path) -> None:
     """Remove a mount from the tree of files at once, whether its daemon lives or not."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -172,7 +177,7 @@ class Mount:
         self.find_daemon()
 
     def find_daemon(self) -> None:
-        self.pid = int(os.getxattr(self.directory, DAEMON_XATTR).split()[0])
+        self.pid = daemon_of(self.directory)
         self.daemon = os.pidfd_open(self.pid)
 
     def umount(self, *options: str) -> subprocess.CompletedProcess[str]:

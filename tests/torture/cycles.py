@@ -15,6 +15,7 @@ import sys
 import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import _paths  # noqa: F401  # before the modules that it makes importable
@@ -25,6 +26,8 @@ import mount_cycles
 import mounting
 import sandboxes
 from torturing import Trial, resident_kib, run
+
+from nvdimmfs.testing import Machine
 
 #: Between two measurements: so many cycles at least, and so many seconds.
 BLOCK = 20
@@ -40,9 +43,13 @@ OBJECTS = 1000
 #: Memory that may be left of all cycles of one kind, KiB.
 KIB = 6 * 1024
 
-#: Kinds of cycle that start a sandbox.  Each takes half a second, so a run with --limit leaves them out.
-SANDBOXES = ("sandbox", "attached sandbox")
+#: Kinds of cycle that start a sandbox: on a machine of its own, on a mount, and on a machine of `nvdimmfs.testing`.  A
+#: run with --limit leaves them out, as they take long.
+SANDBOXES = ("sandbox", "attached sandbox", "machine's sandbox")
 SANDBOXES_IN_BLOCK = 5
+
+#: Sandboxes of one machine that run side by side: so many tests, and a hundred thousand sandboxes end within hours.
+SANDBOXES_AT_ONCE = 4
 
 KINDS = (*engine_cycles.KINDS, *mount_cycles.KINDS, *SANDBOXES)
 
@@ -53,18 +60,20 @@ class Account:
 
     Attributes:
         cycle: takes one turn.
-        pid: the process whose memory is measured.
-        least: cycles in a block at least.
+        pids: the processes whose memory is measured.
+        least: turns in a block at least.
+        at_once: cycles in a turn.
         blocks: blocks of cycles so far, with those that warm up.
         cycles: cycles that were measured.
         objects: what they left in this process; 0 when they run in another one.
-        kib: what they left of the process's memory.
-        memory: of the process after each block, KiB.
+        kib: what they left of the processes' memory.
+        memory: of the processes after each block, KiB.
     """
 
     cycle: Callable[[], None]
-    pid: int
+    pids: tuple[int, ...]
     least: int = BLOCK
+    at_once: int = 1
     blocks: int = 0
     cycles: int = 0
     objects: int = 0
@@ -74,7 +83,11 @@ class Account:
     @property
     def is_here(self) -> bool:
         """Whether the cycles run in this process."""
-        return self.pid == os.getpid()
+        return self.pids == (os.getpid(),)
+
+    def resident_kib(self) -> int:
+        """The memory of the processes, KiB."""
+        return sum(map(resident_kib, self.pids))
 
     def note(self, cycles: int, objects: int, kib: int) -> None:
         """Add a block."""
@@ -118,31 +131,55 @@ def repeat_all(trial: Trial, accounts: dict[str, Account]) -> None:
 
 def make_accounts(trial: Trial, host: Host, stack: contextlib.ExitStack) -> dict[str, Account]:
     """The chosen kinds, without those that need what this host lacks or too long."""
-    here = os.getpid()
+    here = (os.getpid(),)
     inside = {name: make for name, make in engine_cycles.KINDS.items() if name in trial.kinds}
     accounts = {name: Account(make(stack), here) for name, make in inside.items()}
     if accounts.keys() == set(trial.kinds):
         return accounts
-    mount = stack.enter_context(mounting.mounted("--machine", "qemu-nfit-labelled"))
-    for name, cycle in mount_cycles.KINDS.items():
-        if name in trial.kinds:
-            accounts[name] = Account(functools.partial(cycle, mount.directory), mount.pid)
-    if not trial.limit and set(SANDBOXES) & set(trial.kinds) and sandboxes.why_not() is None:
-        own = Account(functools.partial(host.sandbox, "--ram", "8G"), here, least=SANDBOXES_IN_BLOCK)
-        attached = Account(functools.partial(host.sandbox, "--attach", mount.directory), mount.pid, SANDBOXES_IN_BLOCK)
-        both = zip(SANDBOXES, (own, attached), strict=True)
-        accounts |= {name: account for name, account in both if name in trial.kinds}
+    if set(mount_cycles.KINDS) & set(trial.kinds):
+        mount = stack.enter_context(mounting.mounted("--machine", "qemu-nfit-labelled"))
+        for name, cycle in mount_cycles.KINDS.items():
+            if name in trial.kinds:
+                accounts[name] = Account(functools.partial(cycle, mount.directory), (mount.pid,))
+    if not trial.limit and sandboxes.why_not() is None:
+        makers = zip(SANDBOXES, (own_sandboxes, attached_sandboxes, machine_sandboxes), strict=True)
+        accounts |= {name: make(host, stack) for name, make in makers if name in trial.kinds}
     return accounts
+
+
+def own_sandboxes(host: Host, _stack: contextlib.ExitStack) -> Account:
+    """Sandboxes with a machine each."""
+    return Account(functools.partial(host.sandbox, "--ram", "8G"), (os.getpid(),), SANDBOXES_IN_BLOCK)
+
+
+def attached_sandboxes(host: Host, stack: contextlib.ExitStack) -> Account:
+    """Sandboxes on a mount."""
+    mount = stack.enter_context(mounting.mounted("--machine", "qemu-nfit-labelled"))
+    return Account(functools.partial(host.sandbox, "--attach", mount.directory), (mount.pid,), SANDBOXES_IN_BLOCK)
+
+
+def machine_sandboxes(_host: Host, stack: contextlib.ExitStack) -> Account:
+    """Sandboxes on a machine of this process; measured are its process and the template that forks the sandboxes."""
+    machine = stack.enter_context(Machine(trace=False))
+    workers = stack.enter_context(ThreadPoolExecutor(SANDBOXES_AT_ONCE))
+    (template,) = map(int, Path("/proc/thread-self/children").read_text().split())
+
+    def cycle() -> None:
+        for done in list(workers.map(lambda _: machine.run(["true"]), range(SANDBOXES_AT_ONCE))):
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), done.stderr
+
+    pids = (mounting.daemon_of(machine.path), template)
+    return Account(cycle, pids, SANDBOXES_IN_BLOCK, at_once=SANDBOXES_AT_ONCE)
 
 
 def repeat_block(trial: Trial, name: str, account: Account) -> None:
     """Take a block of cycles, and measure what is left of it."""
     gc.collect()
-    memory, objects = resident_kib(account.pid), sys.getallocatedblocks()
+    memory, objects = account.resident_kib(), sys.getallocatedblocks()
     cycles = repeat(trial, name, account)
     gc.collect()
     objects = sys.getallocatedblocks() - objects
-    account.memory.append(resident_kib(account.pid))
+    account.memory.append(account.resident_kib())
     account.note(cycles, objects, account.memory[-1] - memory)
     trial.count(name, cycles)
     problem = account.problem()
@@ -154,11 +191,11 @@ def repeat_block(trial: Trial, name: str, account: Account) -> None:
 def repeat(trial: Trial, name: str, account: Account) -> int:
     """Take the cycles of a block; the fewest where the number of turns is limited.  Returns how many."""
     end = trial.elapsed + (0.0 if trial.limit else BLOCK_SECONDS)
-    enough = trial.each - trial.figures[name]
+    enough = trial.each - trial.figures[name] if trial.each else sys.maxsize
     for number in itertools.count(1):
         account.cycle()
-        if number == enough or (number >= account.least and trial.elapsed >= end):
-            return number
+        if number * account.at_once >= enough or (number >= account.least and trial.elapsed >= end):
+            return number * account.at_once
     raise AssertionError("unreachable")
 
 
