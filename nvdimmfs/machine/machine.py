@@ -158,13 +158,25 @@ class Machine:
                 storage.is_new = False
                 storage.connect(NO_FAULTS)
                 gc.collect(0)  # frees the temporary machine; automatic collection may be off during a boot
-            try:
-                machine = cls._booted(description, storage, blacklist, traced)
-            except PowerIsCut as cut:
-                raise NewMachineError(f"cannot boot: {cut.strerror}") from None
-            machine._make_unreadable(description.unreadable)
+            machine = cls._prepared(description, storage, blacklist, traced)
             storage.has_booted()
             failed.pop_all()
+        return machine
+
+    @classmethod
+    def _prepared(
+        cls,
+        description: MachineDescription,
+        storage: Storage,
+        blacklist: Collection[str] = (),
+        traced: Listener | None = None,
+    ) -> Machine:
+        """A machine as its users find it.  NewMachineError."""
+        try:
+            machine = cls._booted(description, storage, blacklist, traced)
+        except PowerIsCut as cut:
+            raise NewMachineError(f"cannot boot: {cut.strerror}") from None
+        machine._make_unreadable(description.unreadable)
         return machine
 
     @classmethod
@@ -273,6 +285,17 @@ class Machine:
     def reset(self) -> None:
         """Go back to the last checkpoint.  CheckpointError when there is none."""
         self._checkpoints.reset()
+
+    def power_cycled(self) -> Machine:
+        """Boot a machine of the same hardware and the same media, as after a power failure.
+
+        Nothing is left of what the kernel kept: bindings, numbers, checkpoints, the clock.  Of the fault rules, those
+        of the machine file apply again.  This machine must not be used afterwards, nor be closed.
+
+        Raises:
+            NewMachineError: a setting of the description is refused, or a rule of it cuts the power during the boot.
+        """
+        return self._prepared(self.description, self.storage)
 
     def saved(self) -> Iterator[bytes]:
         """What would survive a power cycle: the content of a file that `machine.saved.read_saved` reads."""

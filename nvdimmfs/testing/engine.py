@@ -92,14 +92,10 @@ class Engine(UsedByPath):
         self._lock = threading.RLock()
         self._is_open = True
         self.events = Events()
-        self.clock = Clock(EngineClock(self._machine.system.clock, self._turn))
-        self.modules = Modules(EngineModules(self._machine.persistent_memory.modules, self._machine.system, self._turn))
-        self.trace = Trace(RecorderSource(self._machine.system, self._turn))
-        self._machine.tree.caller_of = _this_process
-        if trace:
-            self._machine.system.start_trace()
-        self._machine.system.clock.start()
-        self._machine.system.listen(self)
+        self.clock = Clock(EngineClock(self._turn))
+        self.modules = Modules(EngineModules(self._turn))
+        self.trace = Trace(RecorderSource(self._turn))
+        self._use(trace=trace)
 
     def __repr__(self) -> str:
         return f"<Engine {self._name or 'without a name'}{'' if self._is_open else ', closed'}>"
@@ -191,14 +187,16 @@ class Engine(UsedByPath):
 
         `with engine.checkpoint():` goes back to it at the end.  ValueError for a machine with `media`.
         """
-        with self._turn():
+        with self._turn() as machine:
             try:
-                checkpoint = self._machine.checkpoint()
+                checkpoint = machine.checkpoint()
             except CheckpointError as error:
                 raise ValueError(str(error)) from None
 
         def reset() -> None:
-            with self._turn():
+            with self._turn() as now:
+                if now is not machine:
+                    raise ValueError("the machine has booted again since the checkpoint")
                 checkpoint.reset()
 
         self._after_checkpoint()
@@ -211,6 +209,26 @@ class Engine(UsedByPath):
                 self._machine.reset()
             except CheckpointError as error:
                 raise ValueError(str(error)) from None
+
+    def power_cycle(self) -> None:
+        """Cut the power, and boot the machine again from what its media have.
+
+        Nothing else is left: bindings, checkpoints, the trace, rules that were declared with `fail`.  A rule of the
+        machine file applies again, also one that has cut the power.  `events` keeps what was sent before; the clock
+        begins again.
+
+        Raises:
+            ValueError: the machine cannot boot, because a rule of the machine file cuts the power; the machine is
+                closed then.
+        """
+        with self._turn() as machine:
+            is_traced = machine.system.trace is not None
+            try:
+                self._machine = machine.power_cycled()
+            except NewMachineError as error:
+                self.close()
+                raise ValueError(str(error)) from None
+            self._use(trace=is_traced)
 
     def fail(
         self,
@@ -245,22 +263,30 @@ class Engine(UsedByPath):
                 fault = self._machine.faults.declare(rule)
             except KernelError as refusal:
                 raise ValueError(refusal.reason) from None
-        return Fault(str(rule), EngineFault(fault, self._faults, self._turn))
+        return Fault(str(rule), EngineFault(fault, self._turn))
 
     # Internal
+
+    def _use(self, *, trace: bool) -> None:
+        """Begin to use a machine that has booted."""
+        self._machine.tree.caller_of = _this_process
+        if trace:
+            self._machine.system.start_trace()
+        self._machine.system.clock.start()
+        self._machine.system.listen(self)
 
     def uevent(self, event: SentUevent) -> None:
         """Receive a uevent from the machine."""
         self.events.append(Uevent(event.action.value, event.devpath, dict(event.properties)))
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _turn(self) -> Iterator[Machine]:
         """Hold the lock, after the events that are due.  ValueError when the machine is closed."""
         with self._lock:
             if not self._is_open:
                 raise ValueError("the engine is closed")
             self._machine.system.clock.run_due()
-            yield
+            yield self._machine
 
     @contextmanager
     def _request(self, path: AnyPath) -> Iterator[str]:

@@ -18,6 +18,7 @@ from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.testing.arguments import DEBUG, AnyPath
 from nvdimmfs.testing.commands import CommandResult, Word, run_on_machine
 from nvdimmfs.testing.controls import Checkpoint, Clock, Modules
+from nvdimmfs.testing.errors import UnavailableError
 from nvdimmfs.testing.faults import Fault, FaultDetails, rule_of_arguments
 from nvdimmfs.testing.mounted_channel import MountedChannel
 from nvdimmfs.testing.mounted_controls import MountedCheckpoints, MountedClock, MountedFault, MountedModules
@@ -196,6 +197,28 @@ class Machine(MountedFiles):
     def reset(self) -> None:
         """Go back to the last checkpoint.  ValueError when there is none."""
         self._checkpoints.reset()
+
+    def power_cycle(self) -> None:
+        """Cut the power, and boot the machine again from what its media have, as `Engine.power_cycle`.
+
+        It is mounted on the same folder, by another process.  Files that are open, and sandboxes, have lost their
+        machine.
+
+        Raises:
+            ValueError: the machine cannot boot, because a rule of the machine file cuts the power; it is closed then.
+            UnavailableError: the host cannot mount it any more.
+        """
+        self._require_open()
+        is_traced = self.trace.is_on
+        self._channel.fetch()
+        try:
+            self._serving.restart()
+        except (UnavailableError, ValueError):
+            self.close()
+            raise
+        self._channel.reopen()
+        if is_traced:
+            self.trace.start()
 
     def fail(
         self,

@@ -67,6 +67,13 @@ class MountedChannel:
                     os.close(self._file)
                 self._file = -1
 
+    def reopen(self) -> None:
+        """Receive from the machine that is mounted there now; `events` and `refusals` keep what they have."""
+        self.close()
+        with self._lock:
+            self._file = self._listen()
+            self._last.clear()
+
     def fetch(self) -> None:
         """Receive what the machine has reported.  Nothing happens when the machine's process has ended."""
         if os.getpid() != self._owner:

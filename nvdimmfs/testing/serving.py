@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from nvdimmfs.cli.errors import CommandError
 from nvdimmfs.cli.mount import MountRequest
+from nvdimmfs.cli.save import SAVED
 from nvdimmfs.cli.templates import mount, shared_template
 from nvdimmfs.cli.umount import detach
 from nvdimmfs.errors import printable
@@ -22,6 +24,9 @@ from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.testing.errors import UnavailableError
 from nvdimmfs.warm.call import CallError
 from nvdimmfs.warm.template import ForkedProcess, Template, TemplateEndedError, TemplateError
+
+if TYPE_CHECKING:  # loaded for a power cycle
+    from nvdimmfs.machine.saved import SavedMachine
 
 #: How long the process may take for its last answers, and to unmount and exit, in seconds; afterwards it is killed.
 _LONGEST_END = 30.0
@@ -42,10 +47,11 @@ class Serving:
         template: the template.
     """
 
-    def __init__(self, path: Path, template: Template, process: ForkedProcess) -> None:
+    def __init__(self, path: Path, template: Template, process: ForkedProcess, media: Path | None) -> None:
         self.path = path
         self.template = template
         self._process = process
+        self._media = media
         self._owner = os.getpid()
         self._is_open = True
 
@@ -69,7 +75,31 @@ class Serving:
     @classmethod
     def _forked(cls, template: Template, description: MachineDescription, media: Path | None) -> Self:
         path = Path(tempfile.mkdtemp(prefix="machine-", dir=template.directory))
-        return cls(path, template, _mounted(template, path, description, media))
+        return cls(path, template, _mounted(template, path, description, media), media)
+
+    def restart(self) -> None:
+        """End the process, and have another one serve the machine as a power cycle leaves it, on the same folder.
+
+        Raises:
+            ValueError: it cannot boot.
+            UnavailableError: the host cannot mount it any more.
+            OSError: it cannot be saved.
+        """
+        from nvdimmfs.machine.saved import read_saved
+
+        with tempfile.NamedTemporaryFile(prefix="saved-", dir=self.template.directory) as file:
+            with (self.path / SAVED).open("rb", buffering=0) as machine:
+                shutil.copyfileobj(machine, file)
+            file.flush()
+            saved = read_saved(Path(file.name))
+            self._stop()
+            try:
+                self._process = _mounted(
+                    self.template, self.path, saved.description, self._media, None if self._media else saved
+                )
+            except BaseException:
+                self._is_open = False
+                raise
 
     @property
     def is_owned(self) -> bool:
@@ -110,6 +140,11 @@ class Serving:
         if not self._is_open or not self.is_owned:
             return
         self._is_open = False
+        self._stop()
+        _remove(self.path)
+
+    def _stop(self) -> None:
+        """Unmount the machine, and wait for the end of its process.  What it has logged goes to stderr."""
         self._process.send_signal(signal.SIGTERM)
         self._process.send_signal(signal.SIGCONT)
         if not self._process.wait(_LONGEST_END):
@@ -119,12 +154,18 @@ class Serving:
         log = self.log
         if log:
             sys.stderr.write(f"nvdimmfs: the machine has logged:\n{log}")
-        _remove(self.path)
+        _log_file(self.path).unlink(missing_ok=True)
 
 
-def _mounted(template: Template, path: Path, description: MachineDescription, media: Path | None) -> ForkedProcess:
+def _mounted(
+    template: Template,
+    path: Path,
+    description: MachineDescription,
+    media: Path | None,
+    saved: SavedMachine | None = None,
+) -> ForkedProcess:
     """Have the template fork a process that serves a machine on a folder, which is removed after a failure."""
-    request = MountRequest(path, description, media, (), cache=True, durable=True)
+    request = MountRequest(path, description, media, (), cache=True, durable=True, saved=saved)
     log = os.open(_log_file(path), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         return mount(template, request, log=log)

@@ -14,6 +14,8 @@ import pytest
 from mounting import environment
 
 from nvdimmfs.formats.block_requests import BLKPG, BLKPG_ADD, BLKROSET
+from nvdimmfs.machine.first_boot import NewMachineError
+from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.media.memory import MemoryMedia
 from nvdimmfs.testing import ARGUMENT_ADDRESS, Engine
@@ -364,3 +366,93 @@ def test_a_dimm_is_plugged_in():
         with pytest.raises(OSError, match="Invalid argument") as refusal:
             engine.plug("dimm sizes=64M")
         assert refusal.value.errno == errno.EINVAL
+
+
+class TestPowerCycle:
+    @pytest.mark.parametrize("in_files", [False, True])
+    def test_the_media_keep_what_they_have_and_the_kernel_keeps_nothing(self, in_files, tmp_path):
+        with Engine(memmap="512M!4G,256M!6G", ram="8G", media=tmp_path / "media" if in_files else None) as engine:
+            engine.write("/dev/pmem1", b"kept", 4096)
+            engine.write(UNBIND, "namespace0.0")
+            for name, value in {"mode": "pmem", "uuid": UUID, "namespace": "namespace0.0"}.items():
+                engine.write(f"{ND}/devices/pfn0.0/{name}", value)
+            engine.write(f"{ND}/drivers/nd_pmem/bind", "pfn0.0")
+            engine.write(f"{ND}/drivers/nd_pmem/unbind", "namespace1.0")
+            engine.modules.unload("device_dax")
+            before = len(engine.events)
+            engine.power_cycle()
+            assert engine.ls("dev") == ["pmem0", "pmem1"]
+            assert engine.readlink("/sys/block/pmem0/device").endswith("pfn0.1")
+            assert engine.read(f"{ND}/devices/pfn0.1/uuid") == f"{UUID}\n"
+            assert engine.read_bytes("/dev/pmem1", 4096, 4) == b"kept"
+            assert "device_dax" in engine.modules.loaded
+            assert engine.clock.now < 60
+            assert len(engine.events) == before
+            engine.write(UNBIND, "namespace1.0")
+            assert [event.action for event in engine.events[before:]][-1] == "unbind"
+            assert [event.op for event in engine.trace.writes()] == ["write"]
+
+    def test_a_cut_power_returns(self):
+        with Engine("qemu-nfit-labelled") as engine:
+            namespace = f"{ND}/devices/{engine.read(f'{ND}/devices/region0/namespace_seed').strip()}"
+            engine.write(f"{namespace}/uuid", UUID)
+            fault = engine.fail("*", "media-write", power_cut=True)
+            with pytest.raises(OSError, match="Input/output error"):
+                engine.write(f"{namespace}/size", 32 << 20)
+            engine.power_cycle()
+            assert engine.read(f"{namespace}/size") == "0\n"
+            fault.remove()
+            assert fault.hits == 1
+            engine.write(f"{namespace}/uuid", UUID)
+            engine.write(f"{namespace}/size", 32 << 20)
+            engine.power_cycle()
+            assert engine.read(f"{namespace}/size") == f"{32 << 20}\n"
+
+    def test_what_was_plugged_in_stays(self):
+        with Engine("one-dimm") as engine:
+            dimms = len(engine.ls("/sys/class/nd"))
+            engine.plug("dimm size=1G label=128K")
+            before = engine.ls(f"{ND}/devices")
+            engine.power_cycle()
+            assert [name for name in engine.ls(f"{ND}/devices") if name.startswith("nmem")] == [
+                name for name in before if name.startswith("nmem")
+            ]
+            assert dimms == len(engine.ls("/sys/class/nd"))
+
+    def test_a_checkpoint_of_before_is_refused(self, engine):
+        checkpoint = engine.checkpoint()
+        engine.power_cycle()
+        with pytest.raises(ValueError, match="booted again"):
+            checkpoint.reset()
+        with pytest.raises(ValueError, match="no checkpoint"):
+            engine.reset()
+        with engine.checkpoint():
+            engine.write(UNBIND, "namespace0.0")
+        assert engine.ls("dev") == ["pmem0"]
+
+    def test_a_rule_of_the_machine_file_applies_again(self, tmp_path):
+        file = tmp_path / "machine.toml"
+        file.write_text(f"""
+            memmap = "512M!4G"
+            [[fault]]
+            operation = "read"
+            path = "{ND}/devices/region0/size"
+            errno = "EIO"
+            times = 1
+        """)
+        with Engine(file) as engine:
+            for _ in range(2):
+                with pytest.raises(OSError, match="Input/output error"):
+                    engine.read(f"{ND}/devices/region0/size")
+                assert engine.read(f"{ND}/devices/region0/size") == "536870912\n"
+                engine.power_cycle()
+
+    def test_a_machine_that_cannot_boot_is_closed(self, engine, monkeypatch):
+        def fail(_: Machine) -> Machine:
+            raise NewMachineError("cannot boot: no power")
+
+        monkeypatch.setattr(Machine, "power_cycled", fail)
+        with pytest.raises(ValueError, match="cannot boot: no power"):
+            engine.power_cycle()
+        with pytest.raises(ValueError, match="closed"):
+            engine.ls()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ ND = "/sys/bus/nd"
 UNBIND = f"{ND}/drivers/nd_pmem/unbind"
 REGION = f"{ND}/devices/region0"
 MODE = f"{ND}/devices/pfn0.0/mode"
+UUID = "01234567-89ab-cdef-0123-456789abcdef"
 
 #: ND_IOCTL_GET_CONFIG_SIZE (include/uapi/linux/ndctl.h).
 GET_CONFIG_SIZE = 0xC00C4E04
@@ -430,3 +432,35 @@ def test_a_machine_without_a_trace():
         assert not machine.trace.is_on
         with pytest.raises(ValueError, match="the trace is off"):
             machine.trace.assert_no_writes()
+
+
+@pytest.mark.parametrize("in_files", [False, True])
+def test_a_power_cycle_keeps_the_media_the_place_and_the_events(in_files, tmp_path):
+    with Machine("qemu-nfit-labelled", media=tmp_path / "media" if in_files else None) as machine:
+        (seed,) = machine.read(f"{REGION}/namespace_seed").split()
+        namespace = f"{ND}/devices/{seed}"
+        machine.write(f"{namespace}/uuid", UUID)
+        machine.write(f"{namespace}/size", 32 << 20)
+        fault = machine.fail("*", "media-write", power_cut=True)
+        assert refusal_of(machine.write, f"{namespace}/size", 48 << 20).errno == errno.EIO
+        assert fault.hits == 1
+        events, refusals, path = len(machine.events), len(machine.refusals), machine.path
+        machine.power_cycle()
+        assert machine.path == path
+        assert machine.read(f"{namespace}/size") == f"{32 << 20}\n"
+        assert (fault.hits, len(machine.refusals)) == (1, refusals)
+        assert machine.trace.is_on
+        machine.write(f"{ND}/drivers/nd_region/unbind", "region0")
+        assert "unbind" in [event.action for event in machine.events[events:]]
+        assert refusal_of(machine.write, f"{REGION}/align", "x").__notes__
+
+
+def test_a_power_cycle_of_a_killed_machine_is_an_error(capfd):
+    with Machine(memmap="512M!4G") as machine:
+        process = os.pidfd_open(mounting.daemon_of(machine.path))
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        select.select([process], [], [])
+        os.close(process)
+        refusal = refusal_of(machine.power_cycle)
+        assert "has ended" in refusal.__notes__[0]
+    capfd.readouterr()
