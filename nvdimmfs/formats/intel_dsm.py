@@ -15,33 +15,6 @@ import attrs
 from nvdimmfs.formats.structure import Structure
 
 
-class DimmFunction(enum.IntEnum):
-    """A function of a DIMM (NVDIMM_INTEL_..., ND_INTEL_...)."""
-
-    SMART = 1
-    SMART_THRESHOLD = 2
-    ENABLE_LSS_STATUS = 10
-    FW_GET_INFO = 12
-    FW_START_UPDATE = 13
-    FW_SEND_DATA = 14
-    FW_FINISH_UPDATE = 15
-    FW_FINISH_QUERY = 16
-    SMART_SET_THRESHOLD = 17
-    SMART_INJECT = 18
-    GET_SECURITY_STATE = 19
-    SET_PASSPHRASE = 20
-    DISABLE_PASSPHRASE = 21
-    UNLOCK_UNIT = 22
-    FREEZE_LOCK = 23
-    SECURE_ERASE = 24
-    OVERWRITE = 25
-    QUERY_OVERWRITE = 26
-    SET_MASTER_PASSPHRASE = 27
-    MASTER_SECURE_ERASE = 28
-    FW_ACTIVATE_DIMM_INFO = 29
-    FW_ACTIVATE_ARM = 30
-
-
 class BusFunction(enum.IntEnum):
     """A function of a bus (NVDIMM_BUS_INTEL_FW_ACTIVATE_...)."""
 
@@ -173,6 +146,7 @@ class Alarm(enum.IntFlag):
 
 #: Values of `Smart.health` (ND_INTEL_SMART_..._HEALTH).
 HEALTH_NON_CRITICAL = 1
+HEALTH_CRITICAL = 2
 HEALTH_FATAL = 4
 
 
@@ -183,7 +157,7 @@ class Smart(Structure):
     Attributes:
         status: see `Status`.
         flags: see `SmartFlag`.
-        health: `HEALTH_NON_CRITICAL` or worse.
+        health: `HEALTH_NON_CRITICAL` or worse; 0 when all is well.
         spares: percent left.
         life_used: percent.
         alarms: see `Alarm`.

@@ -75,6 +75,9 @@ def in_order(commands: Iterable[_CommandT]) -> tuple[_CommandT, ...]:
 
 #: Families of firmware functions (NVDIMM_FAMILY_..., NVDIMM_BUS_FAMILY_...), and the largest of either.
 DIMM_FAMILY_INTEL = 0
+DIMM_FAMILY_HPE1 = 1
+DIMM_FAMILY_MICROSOFT = 3
+DIMM_FAMILY_HYPERV = 4
 MAX_DIMM_FAMILY = 5
 BUS_FAMILY_NFIT = 0
 BUS_FAMILY_INTEL = 1

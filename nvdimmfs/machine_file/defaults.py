@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
+from nvdimmfs.machine_file.functions import with_functions, without_functions
 from nvdimmfs.machine_file.interleave import swapped
 from nvdimmfs.machine_file.model import (
     ACPI_PARENT,
@@ -44,7 +45,14 @@ def completed(machine: MachineDescription) -> MachineDescription:
 
 def abridged(machine: MachineDescription) -> MachineDescription:
     """Return a completed machine without values that `completed` would choose, except those useful to a reader."""
-    for change in (_without_parents, _without_names, _without_indexes, _without_offsets, _without_places):
+    for change in (
+        _without_parents,
+        _without_names,
+        _without_functions,
+        _without_indexes,
+        _without_offsets,
+        _without_places,
+    ):
         shorter = attrs.evolve(machine, buses=tuple(change(bus) for bus in machine.buses))
         if completed(shorter) == completed(machine):
             machine = shorter
@@ -57,6 +65,10 @@ def _without_parents(bus: BusDescription) -> BusDescription:
 
 def _without_names(bus: BusDescription) -> BusDescription:
     return attrs.evolve(bus, dimms=tuple(attrs.evolve(dimm, name="") for dimm in bus.dimms))
+
+
+def _without_functions(bus: BusDescription) -> BusDescription:
+    return attrs.evolve(bus, dimms=tuple(map(without_functions, bus.dimms)))
 
 
 def _without_indexes(bus: BusDescription) -> BusDescription:
@@ -115,7 +127,7 @@ def _bus(bus: BusDescription, addresses: _Addresses) -> BusDescription:
     return attrs.evolve(
         bus,
         parent=bus.parent or (ACPI_PARENT if bus.provider == ACPI_PROVIDER else f"{PLATFORM_FOLDER}/{bus.provider}"),
-        dimms=tuple(_sized(dimm, ranges) for dimm in dimms),
+        dimms=tuple(with_functions(bus, _sized(dimm, ranges)) for dimm in dimms),
         ranges=ranges,
     )
 

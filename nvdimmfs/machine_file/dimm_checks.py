@@ -6,18 +6,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nvdimmfs.formats.label import LABEL_SIZES_BY_VERSION
+from nvdimmfs.formats.ndctl import DIMM_FAMILY_INTEL
 from nvdimmfs.machine_file.model import (
     LARGEST_LABEL_AREA,
     MINIMUM_LABEL_AREA,
     BusDescription,
     DimmDescription,
+    FirmwareDescription,
+    HealthDescription,
     LabelAreaDescription,
 )
-from nvdimmfs.machine_file.values import plain_size, shown
-from nvdimmfs.machine_file.words import SecurityState
+from nvdimmfs.machine_file.values import NO_TEMPERATURE, plain_size, shown
+from nvdimmfs.machine_file.words import AlarmKind, SecurityState
 
 #: A key path, and the error there.
 Problem = tuple[str, str]
+
+#: The value and the threshold of each alarm.
+_ALARMS = {
+    AlarmKind.SPARES: ("spares", "spares_threshold"),
+    AlarmKind.TEMPERATURE: ("temperature", "temperature_threshold"),
+    AlarmKind.CONTROLLER_TEMPERATURE: ("controller_temperature", "controller_temperature_threshold"),
+}
+_OMITTED = (-1, NO_TEMPERATURE)
 
 
 def dimm_problems(bus: BusDescription, path: str) -> Iterator[Problem]:
@@ -32,6 +43,15 @@ def dimm_problems(bus: BusDescription, path: str) -> Iterator[Problem]:
         elif names.setdefault(dimm.name, own) != own:
             yield f"{own}.name", f'"{dimm.name}" is also the name of {names[dimm.name]}; names must be unique on a bus'
         yield from _dimm(dimm, own)
+        if bus.is_test_platform:
+            yield from _of_test_platform(dimm, own)
+
+
+def _of_test_platform(dimm: DimmDescription, path: str) -> Iterator[Problem]:
+    """The module nfit_test gives its DIMMs health and firmware of its own."""
+    for key, omitted in (("health", HealthDescription()), ("firmware", FirmwareDescription())):
+        if getattr(dimm, key) != omitted:
+            yield f"{path}.{key}", f"nfit_test gives its DIMMs {key} of its own; omit it, or use another bus"
 
 
 def _dimm(dimm: DimmDescription, path: str) -> Iterator[Problem]:
@@ -44,7 +64,32 @@ def _dimm(dimm: DimmDescription, path: str) -> Iterator[Problem]:
         )
     if dimm.frozen and dimm.security is SecurityState.NONE:
         yield f"{path}.frozen", 'the DIMM has no security to freeze; write for example security = "disabled"'
+    yield from _health(dimm, f"{path}.health")
+    yield from _firmware(dimm, f"{path}.firmware")
     yield from _label(dimm.label, f"{path}.label")
+
+
+def _health(dimm: DimmDescription, path: str) -> Iterator[Problem]:
+    health = dimm.health
+    if not dimm.reports_health:
+        if health != HealthDescription():
+            yield f"{path}.state", 'a DIMM without a state reports no health; write for example state = "ok"'
+        return
+    for alarm, (value, threshold) in _ALARMS.items():
+        if alarm in health.alarms and getattr(health, threshold) in _OMITTED:
+            yield f"{path}.{threshold}", f'the alarm "{alarm.value}" needs a threshold; write one, or omit the alarm'
+        if alarm in health.alarms and getattr(health, value) in _OMITTED:
+            yield f"{path}.{value}", f'the alarm "{alarm.value}" needs a value; write one, or omit the alarm'
+
+
+def _firmware(dimm: DimmDescription, path: str) -> Iterator[Problem]:
+    firmware = dimm.firmware
+    if firmware == FirmwareDescription():
+        return
+    if firmware.version < 0:
+        yield f"{path}.version", "the version that runs is missing; write for example version = 0x1"
+    if dimm.family != DIMM_FAMILY_INTEL:
+        yield path, f"no functions of family {dimm.family} report firmware; use the family {DIMM_FAMILY_INTEL}"
 
 
 def _label(label: LabelAreaDescription, path: str) -> Iterator[Problem]:

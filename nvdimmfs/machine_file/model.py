@@ -19,8 +19,10 @@ import attrs
 
 from nvdimmfs.core.clock import ClockMode
 from nvdimmfs.faults.rule import Operation
-from nvdimmfs.formats.ndctl import BusCommand, DimmCommand, command_mask
+from nvdimmfs.formats.dimm_functions import IntelFunction
+from nvdimmfs.formats.ndctl import DIMM_FAMILY_INTEL, BusCommand, DimmCommand, command_mask
 from nvdimmfs.machine_file.values import (
+    NO_TEMPERATURE,
     Address,
     Count,
     Hexadecimal16,
@@ -29,19 +31,25 @@ from nvdimmfs.machine_file.values import (
     MaybeHexadecimal8,
     MaybeHexadecimal16,
     MaybeHexadecimal32,
+    MaybeHexadecimal64,
+    MaybePercent,
     NumaNode,
     Number,
     Size,
+    Temperature,
 )
 from nvdimmfs.machine_file.words import (
     SCRUB_COMMANDS,
+    AlarmKind,
     DimmFlag,
     FirmwareActivation,
+    HealthState,
     MemmapLocation,
     PersistenceDomain,
     PersonalityKind,
     RangeKind,
     SecurityState,
+    ShutdownState,
 )
 from nvdimmfs.units import GIB, KIB
 
@@ -101,6 +109,53 @@ class LabelAreaDescription:
 
 
 @attrs.frozen
+class HealthDescription:
+    """The health that a DIMM reports through the functions of its command family.
+
+    Values that the family has no field for are not reported: Microsoft's has neither spares nor shutdown state,
+    Hyper-V's has the state alone, HPE's second one nothing that ndctl reads.
+
+    Attributes:
+        state: its health; none if it reports no health at all.
+        temperature: of the media, degrees Celsius; omit it if it is not measured.
+        controller_temperature: of the controller, or of the energy source; omit it if it is not measured.
+        spares: spare capacity left, percent; -1 if it is not reported.
+        life_used: used part of its life, percent; -1 if it is not reported.
+        last_shutdown: whether the last shutdown lost data.  With dirty, an Intel DIMM has flush_fail in nfit/flags.
+        alarms: the values of which it raises an alarm.
+        temperature_threshold: the temperature of the media that is too high.
+        controller_temperature_threshold: the temperature of the controller that is too high.
+        spares_threshold: the spare capacity that is too low, percent.
+    """
+
+    state: HealthState = HealthState.NONE
+    temperature: Temperature = NO_TEMPERATURE
+    controller_temperature: Temperature = NO_TEMPERATURE
+    spares: MaybePercent = -1
+    life_used: MaybePercent = -1
+    last_shutdown: ShutdownState = ShutdownState.NONE
+    alarms: tuple[AlarmKind, ...] = ()
+    temperature_threshold: Temperature = NO_TEMPERATURE
+    controller_temperature_threshold: Temperature = NO_TEMPERATURE
+    spares_threshold: MaybePercent = -1
+
+
+@attrs.frozen
+class FirmwareDescription:
+    """The firmware of an Intel DIMM.
+
+    Attributes:
+        version: the version that runs; -1 if the DIMM does not report it, and its firmware cannot be updated.
+        next_version: the version of the update that is staged; 0 for none.
+        update_version: the version of the next update; by default the largest of the others plus 1.
+    """
+
+    version: MaybeHexadecimal64 = -1
+    next_version: Hexadecimal64 = 0
+    update_version: Hexadecimal64 = 0
+
+
+@attrs.frozen
 class DimmDescription:
     """A DIMM.  The kernel calls the DIMMs of a bus nmemN in the order of their handles.
 
@@ -122,8 +177,10 @@ class DimmDescription:
         control_region: whether the NFIT has its control region.  Without one, the DIMM has no identification, and no
             range can use it.
         family: command family: 0 Intel, 1 and 2 HPE, 3 Microsoft, 4 Hyper-V; -1 if the kernel does not know it.
-        dsm_mask: functions of that family that the kernel allows, one bit each.
-        commands: commands that the DIMM supports.
+        dsm_mask: functions of that family that the kernel allows, one bit each.  By default those that access labels,
+            and those for the health, firmware and security that the file gives the DIMM.
+        commands: commands that the DIMM supports.  By default those that access labels and cmd_call; an Intel DIMM
+            with health also has smart and smart_thresh.
         flags: state flags that the platform reports; with not_armed, regions on the DIMM are read-only.
         flush_hints: number of flush hint addresses; regions over a DIMM with at least one support deep flush.
         label: its label area.
@@ -131,6 +188,8 @@ class DimmDescription:
         frozen: whether its security is frozen until the next reset.
         locked: whether it refuses reads of its labels, so that it cannot be enabled (the word `lock` in `flags`).
         dirty_shutdown: number of unclean shutdowns; -1 if the DIMM does not count them, and the file does not exist.
+        health: the health that it reports.
+        firmware: its firmware.
     """
 
     name: str = ""
@@ -149,7 +208,7 @@ class DimmDescription:
     format: Hexadecimal16 = 0x0301
     control_region: bool = True
     family: Number = 0
-    dsm_mask: Hexadecimal64 = 0x70
+    dsm_mask: MaybeHexadecimal64 = TO_BE_CHOSEN
     commands: tuple[DimmCommand, ...] = (
         DimmCommand.GET_SIZE,
         DimmCommand.GET_DATA,
@@ -163,11 +222,40 @@ class DimmDescription:
     frozen: bool = False
     locked: bool = False
     dirty_shutdown: Number = -1
+    health: HealthDescription = HealthDescription()
+    firmware: FirmwareDescription = FirmwareDescription()
 
     @property
     def command_mask(self) -> int:
         """The commands as the kernel stores them: bit ND_CMD_... for each."""
         return command_mask(self.commands)
+
+    @property
+    def reports_health(self) -> bool:
+        """Whether its firmware reports health."""
+        return self.health.state is not HealthState.NONE
+
+    @property
+    def has_security_functions(self) -> bool:
+        """Whether its security is that of its firmware, so that it can change."""
+        declared = self.security not in (SecurityState.NONE, SecurityState.OVERWRITE)
+        return (
+            declared
+            and self.family == DIMM_FAMILY_INTEL
+            and bool(self.dsm_mask >> IntelFunction.GET_SECURITY_STATE & 1)
+        )
+
+    @property
+    def has_firmware(self) -> bool:
+        """Whether it has functions beside those that access labels."""
+        return self.reports_health or self.firmware.version >= 0 or self.has_security_functions
+
+    @property
+    def flushed(self) -> bool:
+        """Whether its last shutdown saved all data, as far as the kernel learns that from its health."""
+        dirty = self.health.last_shutdown is ShutdownState.DIRTY
+        reads = self.family == DIMM_FAMILY_INTEL and bool(self.dsm_mask >> IntelFunction.SMART & 1)
+        return not (dirty and reads)
 
     @property
     def has_manufacturing(self) -> bool:
@@ -459,6 +547,8 @@ CLASSES: tuple[type[Any], ...] = (
     BusDescription,
     DimmDescription,
     LabelAreaDescription,
+    HealthDescription,
+    FirmwareDescription,
     RangeDescription,
     MappingDescription,
     NamespaceDescription,

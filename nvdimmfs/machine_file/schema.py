@@ -92,7 +92,7 @@ def _default(field: attrs.Attribute[Any]) -> Any:  # noqa: ANN401  # any value o
         return [word_of(item) for item in default]
     if kind is None or not isinstance(default, int):
         return default
-    if default == TO_BE_CHOSEN:
+    if default == TO_BE_CHOSEN or default < kind.minimum:
         return None
     return kind.show(default).strip('"') if (kind.suffixes or kind.hexadecimal) and default > 0 else default
 
@@ -111,6 +111,9 @@ def _shape(type_: Any) -> _Schema:  # noqa: ANN401  # the type of a field
 
 
 def _number(kind: NumberKind) -> _Schema:
+    if kind.fraction > 1:
+        minimum, maximum = kind.minimum / kind.fraction, (kind.limit - 1) / kind.fraction
+        return {"type": "number", "minimum": minimum, "maximum": maximum}
     number: _Schema = {"type": "integer", "minimum": kind.minimum, "maximum": min(kind.limit - 1, LARGEST_TOML_INTEGER)}
     if kind.suffixes or kind.hexadecimal:
         return {"anyOf": [number, {"type": "string", "pattern": _SIZE_PATTERN if kind.suffixes else _NUMBER_PATTERN}]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Annotated, Any, get_args, get_origin
 
@@ -28,6 +29,7 @@ Hexadecimal64 = Annotated[int, "hexadecimal", 64]
 MaybeHexadecimal8 = Annotated[int, "hexadecimal or -1", 8]
 MaybeHexadecimal16 = Annotated[int, "hexadecimal or -1", 16]
 MaybeHexadecimal32 = Annotated[int, "hexadecimal or -1", 32]
+MaybeHexadecimal64 = Annotated[int, "hexadecimal or -1", 64]
 
 #: A count of something.
 Count = Annotated[int, "count"]
@@ -37,6 +39,14 @@ NumaNode = Annotated[int, "node"]
 
 #: A number that may be negative.
 Number = Annotated[int, "number"]
+
+#: Percent; -1 means unknown.
+MaybePercent = Annotated[int, "percent or -1"]
+
+#: A temperature: degrees Celsius in a file, sixteenths of a degree here.  `NO_TEMPERATURE` means unknown.
+Temperature = Annotated[int, "temperature"]
+SIXTEENTHS = 16
+NO_TEMPERATURE = -1 << 15
 
 #: Powers of 1024 that may follow a number.
 _SUFFIXES = "KMGTPE"
@@ -68,6 +78,7 @@ class NumberKind:
         limit: the least value that is too large.
         suffixes: whether a string with a suffix such as 512M is accepted.
         hexadecimal: whether it is formatted in hexadecimal.
+        fraction: how many parts one has in a file; a file may then have a floating-point number.
     """
 
     name: str
@@ -77,6 +88,7 @@ class NumberKind:
     article: str = "a"
     suffixes: bool = False
     hexadecimal: bool = False
+    fraction: int = 1
 
     def read(self, value: object) -> int:
         """Parse a value.  ValueError, whose message includes a correction."""
@@ -93,7 +105,9 @@ class NumberKind:
         if isinstance(value, bool):
             return None
         if isinstance(value, int):
-            return value
+            return value * self.fraction
+        if isinstance(value, float) and self.fraction > 1 and math.isfinite(value):
+            return round(value * self.fraction)
         if not isinstance(value, str):
             return None
         if self.suffixes:
@@ -104,6 +118,8 @@ class NumberKind:
         """Format a number for a file."""
         if self.hexadecimal:
             return f"{number:#x}" if number >= 0 else str(number)
+        if self.fraction > 1:
+            return f"{number / self.fraction:g}" if number % self.fraction else str(number // self.fraction)
         return show_size(number) if self.suffixes else str(number)
 
 
@@ -116,6 +132,9 @@ _KINDS: dict[tuple[object, ...], NumberKind] = {
     ("hexadecimal or -1", 8): NumberKind("number", "0xa", -1, 1 << 8, hexadecimal=True),
     ("hexadecimal or -1", 16): NumberKind("number", "0x7e0", -1, 1 << 16, hexadecimal=True),
     ("hexadecimal or -1", 32): NumberKind("number", "0x2", -1, 1 << 32, hexadecimal=True),
+    ("hexadecimal or -1", 64): NumberKind("number", "0x70", -1, 1 << 64, hexadecimal=True),
+    ("percent or -1",): NumberKind("percentage", "75", -1, 101),
+    ("temperature",): NumberKind("temperature", "23.5 (degrees Celsius)", -(1 << 15) + 1, 1 << 15, fraction=SIXTEENTHS),
     ("count",): NumberKind("number", "8", 0, 1 << 32),
     ("node",): NumberKind("node", "1 (-1 is none)", -1, 1 << 10),
     ("number",): NumberKind("number", "1", -1, 1 << 31),

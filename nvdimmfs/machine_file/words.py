@@ -29,6 +29,32 @@ class SecurityState(enum.Enum):
     OVERWRITE = "overwrite"
 
 
+class HealthState(enum.Enum):
+    """The health of a DIMM, as `ndctl list -H` shows it; for NONE, the DIMM reports no health."""
+
+    NONE = "none"
+    OK = "ok"
+    NON_CRITICAL = "non-critical"
+    CRITICAL = "critical"
+    FATAL = "fatal"
+
+
+class ShutdownState(enum.Enum):
+    """How the last shutdown ended, as `ndctl list -H` shows it; for NONE, the DIMM does not report that."""
+
+    NONE = "none"
+    CLEAN = "clean"
+    DIRTY = "dirty"
+
+
+class AlarmKind(enum.Enum):
+    """A value of which a DIMM raises an alarm when it reaches its threshold."""
+
+    SPARES = "spares"
+    TEMPERATURE = "temperature"
+    CONTROLLER_TEMPERATURE = "controller_temperature"
+
+
 class RangeKind(enum.Enum):
     """The kind of a range (ACPI 6.4, table 5.132).
 

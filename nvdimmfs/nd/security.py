@@ -98,6 +98,19 @@ class DimmSecurity:
     def _refresh_master(self) -> None:
         self.master_flags = self._ops.flags(master=True)
 
+    @property
+    def word(self) -> str:
+        """The content of `security` (security_show, drivers/nvdimm/dimm_devs.c, Linux 6.1).  ENOTTY without a state."""
+        for flag, word in _STATES.items():
+            if flag in self.flags:
+                return word
+        raise KernelError(errno.ENOTTY, "the DIMM reports no known state")
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it was frozen when the state was last read."""
+        return SecurityFlags.FROZEN in self.flags
+
     def unlock(self) -> None:
         """Unlock a DIMM that is being bound, with the key named after it (nvdimm_security_unlock).
 
@@ -222,6 +235,15 @@ class DimmSecurity:
         if key is None or len(key) != PASSPHRASE_SIZE:
             raise KernelError(errno.ENOKEY, f"{serial} is not a key for a DIMM")
         return key
+
+
+#: The words of the states, in the order in which the kernel tests them.
+_STATES = {
+    SecurityFlags.OVERWRITE: "overwrite",
+    SecurityFlags.DISABLED: "disabled",
+    SecurityFlags.UNLOCKED: "unlocked",
+    SecurityFlags.LOCKED: "locked",
+}
 
 
 @attrs.frozen

@@ -13,8 +13,9 @@ from nvdimmfs.media.base import Media
 from nvdimmfs.platforms.first_labels import write_labels
 from nvdimmfs.platforms.storage import Storage
 
-if TYPE_CHECKING:  # loaded when something is plugged in, with what reads machine files
+if TYPE_CHECKING:  # loaded when something is plugged in, with what reads machine files, and when a DIMM has firmware
     from nvdimmfs.machine_file.addition import Extended
+    from nvdimmfs.platforms.dimm_firmware.firmware import BusFirmware
 
 
 @attrs.frozen
@@ -25,11 +26,13 @@ class PlatformTables:
         storage: the bytes of the memory.
         by_device: the tables, by the name of the device that each belongs to.
         without_table: the devices that had no NFIT at boot, because there was nothing to describe.
+        firmware: the firmware of the DIMMs that have some, by the parents of their buses.
     """
 
     storage: Storage
     by_device: dict[str, model.BusDescription]
     without_table: frozenset[str] = attrs.field(init=False)
+    firmware: dict[str, BusFirmware] = attrs.field(factory=dict, init=False)
     _labelled: set[str] = attrs.field(factory=set, init=False)
 
     @without_table.default

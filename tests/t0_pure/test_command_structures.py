@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from nvdimmfs.core.system import System
-from nvdimmfs.formats import block_requests, intel_dsm, ndctl, nfit_dsm
+from nvdimmfs.formats import block_requests, health_dsm, intel_dsm, ndctl, nfit_dsm
 from nvdimmfs.formats.structure import Structure
 from nvdimmfs.platforms.nfit.ars import AddressRangeScrub
 
@@ -27,6 +27,10 @@ SIZES = {
     nfit_dsm.InjectClear: 20,
     nfit_dsm.InjectStatus: 8,
     nfit_dsm.InjectRecord: 16,
+    health_dsm.Hpe1Smart: 132,
+    health_dsm.Hpe1SmartThreshold: 36,
+    health_dsm.MicrosoftHealth: 13,
+    health_dsm.HyperVAnswer: 8,
     intel_dsm.SecurityStatus: 12,
     intel_dsm.PassphraseCommand: 36,
     intel_dsm.PassphraseChange: 68,

@@ -60,7 +60,7 @@ def test_a_machine_with_one_dimm_is_short():
     text = '[[bus]]\n[[bus.dimm]]\nsize = "16G"\n[[bus.range]]\ndimms = ["0x1"]\n'
     (bus,) = machine(text).buses
     assert bus.parent == "devices/LNXSYSTM:00/LNXSYBUS:00/ACPI0012:00"
-    assert bus.dimms == (DimmDescription(name="0x1", handle=1, size=16 * GIB, serial=0x56341200),)
+    assert bus.dimms == (DimmDescription(name="0x1", handle=1, size=16 * GIB, serial=0x56341200, dsm_mask=0x70),)
     assert bus.ranges == (
         RangeDescription(
             start=6 * GIB,

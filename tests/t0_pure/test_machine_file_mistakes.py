@@ -89,6 +89,21 @@ vendor = "intel"
 => bus[0].dimm[0].vendor: "intel" is not a number; write for example 0x8680
 
 [[bus]]
+[[bus.dimm]]
+health = { temperature = "warm" }
+=> bus[0].dimm[0].health.temperature: "warm" is not a temperature; write for example 23.5 (degrees Celsius)
+
+[[bus]]
+[[bus.dimm]]
+health = { temperature = 2048.0 }
+=> bus[0].dimm[0].health.temperature: 2048.0 is too large; the maximum is 2047.94
+
+[[bus]]
+[[bus.dimm]]
+health = { spares = 101 }
+=> bus[0].dimm[0].health.spares: 101 is too large; the maximum is 100
+
+[[bus]]
 [[bus.range]]
 start = "x"
 => bus[0].range[0].start: "x" is not an address; write for example 0x100000000 or "4G"
@@ -179,6 +194,38 @@ manufacturing_date = 0x1837
 [[bus.dimm]]
 frozen = true
 => bus[0].dimm[0].frozen: the DIMM has no security to freeze; write for example security = "disabled"
+
+[[bus]]
+[[bus.dimm]]
+health = { temperature = 30 }
+=> bus[0].dimm[0].health.state: a DIMM without a state reports no health; write for example state = "ok"
+
+[[bus]]
+[[bus.dimm]]
+health = { state = "ok", temperature = 30, alarms = ["temperature"] }
+=> bus[0].dimm[0].health.temperature_threshold: the alarm "temperature" needs a threshold; write one, or omit the alarm
+
+[[bus]]
+[[bus.dimm]]
+health = { state = "ok", spares_threshold = 5, alarms = ["spares"] }
+=> bus[0].dimm[0].health.spares: the alarm "spares" needs a value; write one, or omit the alarm
+
+[[bus]]
+[[bus.dimm]]
+firmware = { next_version = 7 }
+=> bus[0].dimm[0].firmware.version: the version that runs is missing; write for example version = 0x1
+
+[[bus]]
+[[bus.dimm]]
+family = 3
+firmware = { version = 7 }
+=> bus[0].dimm[0].firmware: no functions of family 3 report firmware; use the family 0
+
+[[bus]]
+provider = "nfit_test.0"
+[[bus.dimm]]
+firmware = { version = 7 }
+=> bus[0].dimm[0].firmware: nfit_test gives its DIMMs firmware of its own; omit it, or use another bus
 
 [[bus]]
 [[bus.dimm]]

@@ -132,8 +132,9 @@ def faults(value, shape, path="$"):
         yield f"{path}: none of the kinds that there are"
     for part in shape.get("allOf", []):
         yield from faults(value, part, path)
-    kind = {dict: "object", list: "array", str: "string", bool: "boolean", int: "integer"}.get(type(value))
-    if "type" in shape and kind != shape["type"]:
+    kinds = {dict: "object", list: "array", str: "string", bool: "boolean", int: "integer", float: "number"}
+    kind = kinds.get(type(value))
+    if "type" in shape and kind != shape["type"] and (kind, shape["type"]) != ("integer", "number"):
         yield f"{path}: {kind} is not {shape['type']}"
         return
     if "enum" in shape and value not in shape["enum"]:

@@ -14,7 +14,8 @@ from engine_steps import ARGUMENT_AT, HostFails, Ioctl, Module, ReadAll, Step, T
 from nvdimmfs.core.driver import Driver
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.block_requests import BLKPG, PartitionRange, PartitionRequest
-from nvdimmfs.formats.intel_dsm import BusFunction, DimmFunction
+from nvdimmfs.formats.dimm_functions import IntelFunction
+from nvdimmfs.formats.intel_dsm import BusFunction
 from nvdimmfs.formats.ndctl import BUS_FORMATS, CALL, DIMM_FORMATS, Package
 from nvdimmfs.formats.nfit_dsm import Function
 from nvdimmfs.kernfs import Attribute, BinaryFile, Directory, Symlink
@@ -334,7 +335,7 @@ class Chooser:
         payload = b"".join((field & 0xFFFF_FFFF).to_bytes(4, "little") for field in fields)
         if self._chance.random() < 0.5:
             return self._chance.choice([*DIMM_FORMATS, *BUS_FORMATS, 0, 255]), payload
-        function = self._chance.choice((*DimmFunction, *BusFunction, *Function))
+        function = self._chance.choice((*IntelFunction, *BusFunction, *Function))
         sizes = [self._chance.choice((0, 4, 8, 16, 32, 80, 128)) for _ in range(2)]
         return CALL, Package(self._chance.choice((0, 0, 1)), function, *sizes).to_bytes() + payload * 2
 

@@ -18,8 +18,9 @@ from nvdimmfs.block.ioctl import block_ioctl
 from nvdimmfs.core.device_number import Numbered
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
+from nvdimmfs.formats.dimm_functions import IntelFunction
 from nvdimmfs.formats.elf_module import ModuleInfo, elf_module, module_name
-from nvdimmfs.formats.intel_dsm import BusFunction, DimmFunction
+from nvdimmfs.formats.intel_dsm import BusFunction
 from nvdimmfs.formats.ndctl import BUS_FORMATS, CALL, DIMM_FORMATS, Package
 from nvdimmfs.formats.nfit_dsm import Function
 from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, Channel, Directory
@@ -65,7 +66,7 @@ class NdIoctls(Subject):
             for command in DIMM_FORMATS if is_dimm else BUS_FORMATS:
                 self.samples.append(bytes([number, command]) + bytes(ARGUMENT))
                 self.samples.append(bytes([number, command]) + bytes(4) + (128).to_bytes(4, "little") + bytes(ARGUMENT))
-            functions = list(DimmFunction) if is_dimm else [*Function, *BusFunction]
+            functions = list(IntelFunction) if is_dimm else [*Function, *BusFunction]
             for family, function in ((family, function) for family in (0, 1) for function in functions):
                 package = Package(family, function, 16, 128).to_bytes()
                 self.samples.append(bytes([number, CALL]) + package + bytes(ARGUMENT))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
@@ -13,16 +13,18 @@ from nvdimmfs.core.module import Module
 from nvdimmfs.core.parse import parse_bool, parse_signed
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import intel_dsm
+from nvdimmfs.formats.dimm_functions import ACTIVATION_FUNCTIONS
 from nvdimmfs.formats.ndctl import (
     BUS_FAMILY_INTEL,
     BUS_FAMILY_NFIT,
     DIMM_FAMILY_INTEL,
+    U32,
     BusCommand,
     command_mask,
     in_order,
 )
+from nvdimmfs.formats.nfit_dsm import UNSUPPORTED
 from nvdimmfs.machine_file import model, words
-from nvdimmfs.media.base import Media
 from nvdimmfs.mm.resource import Resource
 from nvdimmfs.nd.bus import NdLayer, NvdimmBus
 from nvdimmfs.nd.command import Outcome
@@ -30,14 +32,40 @@ from nvdimmfs.nd.device import NdDevice
 from nvdimmfs.nd.dimm import DimmDevice, NvdimmDescription
 from nvdimmfs.nd.region import RegionDescription, RegionDevice
 from nvdimmfs.platforms.nfit.ars import AddressRangeScrub
-from nvdimmfs.platforms.nfit.command import CommandTarget, FailingFirmware, acpi_nfit_ctl, clear_to_send
+from nvdimmfs.platforms.nfit.command import (
+    CommandTarget,
+    DsmEvaluator,
+    FailingFirmware,
+    acpi_nfit_ctl,
+    clear_to_send,
+)
 from nvdimmfs.platforms.nfit.intel_activation import IntelBusActivation, IntelDimmActivation
-from nvdimmfs.platforms.nfit.qemu_labels import LabelDsm
 from nvdimmfs.platforms.nfit.scrub import Request, Scrub
 
+if TYPE_CHECKING:  # loaded when a DIMM has firmware
+    from nvdimmfs.platforms.dimm_firmware.firmware import BusFirmware
+
 #: The functions that firmware activation needs, of a bus and of a DIMM, a bit each.
-ACTIVATION_FUNCTIONS = command_mask(intel_dsm.BusFunction)
-DIMM_ACTIVATION = 1 << intel_dsm.DimmFunction.FW_ACTIVATE_DIMM_INFO | 1 << intel_dsm.DimmFunction.FW_ACTIVATE_ARM
+BUS_ACTIVATION = command_mask(intel_dsm.BusFunction)
+DIMM_ACTIVATION = command_mask(ACTIVATION_FUNCTIONS)
+
+
+@attrs.frozen
+class RootDsm:
+    """Evaluates the functions of the root device (`command.DsmEvaluator`).
+
+    Attributes:
+        ars: those of the NFIT's family.
+        firmware: those of Intel's family; None without them.
+    """
+
+    ars: AddressRangeScrub
+    firmware: BusFirmware | None
+
+    def evaluate(self, family: int, function: int, payload: bytes) -> bytes | None:
+        if family != BUS_FAMILY_INTEL:
+            return self.ars.evaluate(family, function, payload)
+        return self.firmware.evaluate(function, payload) if self.firmware else U32.pack(UNSUPPORTED)
 
 
 class NfitBus(NvdimmBus):
@@ -54,7 +82,15 @@ class NfitBus(NvdimmBus):
         intel_activation: activates the firmware of its DIMMs; None where the platform cannot.
     """
 
-    def __init__(self, layer: NdLayer, parent: Device, module: Module, table: model.BusDescription) -> None:
+    def __init__(
+        self,
+        layer: NdLayer,
+        parent: Device,
+        module: Module,
+        table: model.BusDescription,
+        firmware: BusFirmware | None = None,
+    ) -> None:
+        """`firmware`: executes the functions of Intel's family; None where the root device has none."""
         super().__init__(layer, parent, table.provider, module)
         self.table = table
         self.hw_error_scrub = table.hw_error_scrub
@@ -67,8 +103,9 @@ class NfitBus(NvdimmBus):
         functions = {BUS_FAMILY_NFIT: table.dsm_mask}
         if table.firmware_activation is not words.FirmwareActivation.NONE:
             self.activation = self.intel_activation = IntelBusActivation(self, table.firmware_activation.value)
-            functions[BUS_FAMILY_INTEL] = ACTIVATION_FUNCTIONS
-        self._target = CommandTarget(self.ars, False, table.command_mask, BUS_FAMILY_NFIT, functions)
+            functions[BUS_FAMILY_INTEL] = BUS_ACTIVATION
+        root = RootDsm(self.ars, firmware)
+        self._target = CommandTarget(root, False, table.command_mask, BUS_FAMILY_NFIT, functions)
 
     @property
     def has_control(self) -> bool:
@@ -194,12 +231,13 @@ class NfitDimm(DimmDevice):
     """
 
     def __init__(
-        self, bus: NfitBus, table: model.DimmDescription, description: NvdimmDescription, label_area: Media | None
+        self, bus: NfitBus, table: model.DimmDescription, description: NvdimmDescription, evaluator: DsmEvaluator
     ) -> None:
+        """`evaluator`: its firmware."""
         super().__init__(bus, description)
         self.table = table
         self.target = CommandTarget(
-            LabelDsm(label_area, locked=table.locked),
+            evaluator,
             is_dimm=True,
             commands=table.command_mask,
             family=table.family,
@@ -214,6 +252,38 @@ class NfitDimm(DimmDevice):
     @property
     def capacity(self) -> int:
         return self.table.size
+
+    def secure(self) -> None:
+        """Have user space change its security by Intel's functions."""
+        from nvdimmfs.nd.security import DimmSecurity  # which few DIMMs have
+        from nvdimmfs.platforms.nfit.intel_security import IntelSecurity
+
+        self.security = DimmSecurity(
+            IntelSecurity(self),
+            keyring=lambda: self.system.keyring,
+            key_name=f"nvdimm:{self.table.identifier}",
+            is_busy=lambda: bool(self.busy),
+            clock=self.system.clock,
+            overwritten=self._overwritten,
+        )
+
+    def _overwritten(self) -> None:
+        """Wake the pollers of `security`, if the DIMM is bound (nvdimm_security_setup_events)."""
+        if self.driver:
+            self.notify("security")
+
+    def security_state(self) -> str | None:
+        """The state when the kernel last looked (security_show, drivers/nvdimm/dimm_devs.c, Linux 6.1).  ENOTTY."""
+        return super().security_state() if self.security is None else self.security.word
+
+    @property
+    def frozen(self) -> bool:
+        return super().frozen if self.security is None else self.security.is_frozen
+
+    def health_event(self) -> None:
+        """The platform notifies the kernel that its health needs attention (acpi_nvdimm_notify, Linux 6.1)."""
+        if self.registered:
+            self.notify("nfit/flags")
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (*super().groups(), NFIT_DIMM_GROUP)
@@ -256,7 +326,8 @@ def _known_family(dimm: NfitDimm) -> model.DimmDescription:
 @attribute("flags")
 def flags(dimm: NfitDimm) -> str:
     """The conditions that the platform reports, a word each, followed by a space.  Can be polled."""
-    return "".join(f"{flag.value} " for flag in words.DimmFlag if flag in dimm.table.flags) + "\n"
+    shown = set(dimm.table.flags) | (set() if dimm.table.flushed else {words.DimmFlag.FLUSH_FAIL})
+    return "".join(f"{flag.value} " for flag in words.DimmFlag if flag in shown) + "\n"
 
 
 @attribute("formats")
@@ -270,8 +341,8 @@ _WITHOUT_CONTROL_REGION = (handle, phys_id, flags, family, dsm_mask)
 
 
 def _dimm_visible(dimm: NfitDimm, candidate: KernelAttribute[NfitDimm]) -> int:
-    if candidate is dirty_shutdown and dimm.table.dirty_shutdown < 0:
-        return 0
+    if candidate is dirty_shutdown and (dimm.table.dirty_shutdown < 0 or dimm.table.family != DIMM_FAMILY_INTEL):
+        return 0  # the kernel learns the count from Intel's functions alone (populate_shutdown_status, Linux 6.1)
     if not dimm.table.control_region and candidate not in _WITHOUT_CONTROL_REGION:
         return 0
     return candidate.permissions

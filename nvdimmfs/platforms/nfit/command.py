@@ -45,6 +45,11 @@ from nvdimmfs.units import U32_MASK
 #: The largest function that the kernel allows (NVDIMM_CMD_MAX, drivers/acpi/nfit/nfit.h).
 MAX_FUNCTION = 31
 
+#: Stands for a family where labels are accessed by methods of their own.
+LABEL_METHODS = -1
+
+_LABEL_COMMANDS = (DimmCommand.GET_SIZE, DimmCommand.GET_DATA, DimmCommand.SET_DATA)
+
 _SIGN = 1 << 31
 
 #: The kernel takes an ARS status of at least so many bytes to contain flags.
@@ -58,7 +63,7 @@ class DsmEvaluator(Protocol):
         """Execute a function (_DSM, or _LSI, _LSR and _LSW, whose arguments are the same).
 
         Args:
-            family: the family of the function.
+            family: the family of the function; `LABEL_METHODS` for a method.
             function: its number.
             payload: its arguments.
 
@@ -125,7 +130,9 @@ def acpi_nfit_ctl(target: CommandTarget, command: int, argument: bytearray) -> O
     if package:
         return _call(target, target.evaluator, package, function, argument)
     length = sum(layout.input_size(index, argument) for index in range(len(layout.inputs))) & U32_MASK
-    answer = target.evaluator.evaluate(max(target.family, DIMM_FAMILY_INTEL), command, bytes(argument[:length]))
+    by_method = target.named_methods and command in _LABEL_COMMANDS
+    family = LABEL_METHODS if by_method else max(target.family, DIMM_FAMILY_INTEL)
+    answer = target.evaluator.evaluate(family, command, bytes(argument[:length]))
     if answer is None:
         raise KernelError(errno.EINVAL, f"the firmware does not execute command {command}")
     return _take_answer(target, command, layout, argument, length, answer)

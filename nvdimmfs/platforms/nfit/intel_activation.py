@@ -10,13 +10,13 @@ import errno
 from typing import TypeVar
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.dimm_functions import IntelFunction
 from nvdimmfs.formats.intel_dsm import (
     ActivateArm,
     ActivateBus,
     ActivateBusInfo,
     ActivateDimmInfo,
     BusFunction,
-    DimmFunction,
 )
 from nvdimmfs.formats.ndctl import BUS_FAMILY_INTEL, DIMM_FAMILY_INTEL, Package
 from nvdimmfs.formats.structure import Structure
@@ -39,7 +39,7 @@ _StructureT = TypeVar("_StructureT", bound=Structure)
 
 
 def _call(
-    bus: NvdimmBus, dimm: DimmDevice | None, function: BusFunction | DimmFunction, payload: _StructureT, size_in: int
+    bus: NvdimmBus, dimm: DimmDevice | None, function: BusFunction | IntelFunction, payload: _StructureT, size_in: int
 ) -> _StructureT:
     """Call a function of the bus or a DIMM and return the payload.  All of it counts as output, including inputs."""
     family = BUS_FAMILY_INTEL if dimm is None else DIMM_FAMILY_INTEL
@@ -95,7 +95,7 @@ class IntelDimmActivation:
     def state(self) -> ActivationState:
         outdated = self._state is None or self._state is ActivationState.BUSY or self._count != self._bus.count
         if self._state is None or outdated:
-            info = self._call(DimmFunction.FW_ACTIVATE_DIMM_INFO, ActivateDimmInfo(), 0)
+            info = self._call(IntelFunction.FW_ACTIVATE_DIMM_INFO, ActivateDimmInfo(), 0)
             self._state = STATES[info.state]
             self._result = RESULTS[info.result] if info.result < len(RESULTS) else ActivationResult.FAIL
             self._count = self._bus.count
@@ -115,7 +115,7 @@ class IntelDimmActivation:
             return
         self._bus.forget_state()
         self._state = None
-        self._call(DimmFunction.FW_ACTIVATE_ARM, ActivateArm(armed), 1)
+        self._call(IntelFunction.FW_ACTIVATE_ARM, ActivateArm(armed), 1)
 
-    def _call(self, function: DimmFunction, payload: _StructureT, size_in: int) -> _StructureT:
+    def _call(self, function: IntelFunction, payload: _StructureT, size_in: int) -> _StructureT:
         return _call(self._dimm.parent, self._dimm, function, payload, size_in)

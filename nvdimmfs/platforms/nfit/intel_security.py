@@ -8,8 +8,8 @@ from typing import TypeVar
 import attrs
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.dimm_functions import IntelFunction
 from nvdimmfs.formats.intel_dsm import (
-    DimmFunction,
     MasterSecurityState,
     PassphraseChange,
     PassphraseCommand,
@@ -38,7 +38,7 @@ class IntelSecurity:
 
     def flags(self, *, master: bool) -> SecurityFlags:
         try:
-            answer = self._call(DimmFunction.GET_SECURITY_STATE, SecurityStatus(), 0)
+            answer = self._call(IntelFunction.GET_SECURITY_STATE, SecurityStatus(), 0)
         except KernelError:
             return SecurityFlags.NONE
         if answer.status:
@@ -46,37 +46,37 @@ class IntelSecurity:
         return _master_flags(answer.extended_state) if master else _user_flags(answer.state)
 
     def freeze(self) -> None:
-        self._require(DimmFunction.FREEZE_LOCK, StatusOnly(), {}, errno.EIO)
+        self._require(IntelFunction.FREEZE_LOCK, StatusOnly(), {}, errno.EIO)
 
     def change_key(self, old: bytes, new: bytes, *, master: bool) -> None:
-        function = DimmFunction.SET_MASTER_PASSPHRASE if master else DimmFunction.SET_PASSPHRASE
+        function = IntelFunction.SET_MASTER_PASSPHRASE if master else IntelFunction.SET_PASSPHRASE
         refusals = {Status.INVALID_PASSPHRASE: errno.EINVAL, Status.NOT_SUPPORTED: errno.EOPNOTSUPP}
         self._require(function, PassphraseChange(old, new), refusals, errno.EIO)
 
     def unlock(self, key: bytes) -> None:
         refusals = {Status.INVALID_PASSPHRASE: errno.EINVAL}
-        self._require(DimmFunction.UNLOCK_UNIT, PassphraseCommand(key), refusals, errno.EIO)
+        self._require(IntelFunction.UNLOCK_UNIT, PassphraseCommand(key), refusals, errno.EIO)
 
     def disable(self, key: bytes) -> None:
         refusals = {Status.INVALID_PASSPHRASE: errno.EINVAL}
-        self._require(DimmFunction.DISABLE_PASSPHRASE, PassphraseCommand(key), refusals, errno.ENXIO)
+        self._require(IntelFunction.DISABLE_PASSPHRASE, PassphraseCommand(key), refusals, errno.ENXIO)
 
     def erase(self, key: bytes, *, master: bool) -> None:
-        function = DimmFunction.MASTER_SECURE_ERASE if master else DimmFunction.SECURE_ERASE
+        function = IntelFunction.MASTER_SECURE_ERASE if master else IntelFunction.SECURE_ERASE
         refusals = {Status.INVALID_PASSPHRASE: errno.EINVAL, Status.NOT_SUPPORTED: errno.EOPNOTSUPP}
         self._require(function, PassphraseCommand(key), refusals, errno.ENXIO)
 
     def overwrite(self, key: bytes) -> None:
         refusals = {Status.INVALID_PASSPHRASE: errno.EINVAL, Status.OVERWRITE_UNSUPPORTED: _ENOTSUPP}
-        self._require(DimmFunction.OVERWRITE, PassphraseCommand(key), refusals, errno.ENXIO)
+        self._require(IntelFunction.OVERWRITE, PassphraseCommand(key), refusals, errno.ENXIO)
 
     def query_overwrite(self) -> None:
         refusals = {Status.OVERWRITE_IN_PROGRESS: errno.EBUSY}
-        self._require(DimmFunction.QUERY_OVERWRITE, StatusOnly(), refusals, errno.ENXIO)
+        self._require(IntelFunction.QUERY_OVERWRITE, StatusOnly(), refusals, errno.ENXIO)
 
     def _require(
         self,
-        function: DimmFunction,
+        function: IntelFunction,
         payload: PassphraseChange | PassphraseCommand | StatusOnly,
         refusals: dict[Status, int],
         otherwise: int,
@@ -87,7 +87,7 @@ class IntelSecurity:
             code = next((code for refusal, code in refusals.items() if refusal == status), otherwise)
             raise KernelError(code, f"{function.name} of {self.dimm.name} returned status {status:#x}")
 
-    def _call(self, function: DimmFunction, payload: _StructureT, size_in: int) -> _StructureT:
+    def _call(self, function: IntelFunction, payload: _StructureT, size_in: int) -> _StructureT:
         """Call a function and return the payload; errors as `NvdimmBus.control`."""
         package = Package(DIMM_FAMILY_INTEL, function, size_in, payload.size() - size_in)
         return payload.from_bytes(call(self.dimm.parent, self.dimm, package, payload.to_bytes()))

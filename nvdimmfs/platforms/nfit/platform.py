@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 
+from nvdimmfs.core.clock import Clock
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
 from nvdimmfs.formats.ndctl import in_order
@@ -18,7 +21,11 @@ from nvdimmfs.nd.mapping import Mapping
 from nvdimmfs.nd.poison import poison
 from nvdimmfs.nd.region import RegionDescription
 from nvdimmfs.platforms.nfit.bus import NfitBus, NfitDimm, NfitRegion
+from nvdimmfs.platforms.nfit.qemu_labels import LabelDsm
 from nvdimmfs.platforms.tables import PlatformTables, label_area_name
+
+if TYPE_CHECKING:  # loaded when a DIMM has firmware
+    from nvdimmfs.platforms.dimm_firmware.firmware import BusFirmware
 
 
 class NfitPlatform:
@@ -66,12 +73,30 @@ class NfitPlatform:
                 self._add_region(bus, range_)
 
     def _new_bus(self, parent: Device, table: model.BusDescription) -> NfitBus:
-        return NfitBus(self._layer, parent, self._module, table)
+        activates = table.firmware_activation is not words.FirmwareActivation.NONE
+        firmware = self._firmware(parent.system.clock, table) if activates else None
+        return NfitBus(self._layer, parent, self._module, table, firmware)
 
     def _new_dimm(
         self, bus: NfitBus, table: model.DimmDescription, description: NvdimmDescription, label_area: Media | None
     ) -> NfitDimm:
-        return NfitDimm(bus, table, description, label_area)
+        if not table.has_firmware:
+            return NfitDimm(bus, table, description, LabelDsm(label_area, locked=table.locked))
+        firmware = self._firmware(bus.system.clock, bus.table).dimm(table)
+        dimm = NfitDimm(bus, table, description, firmware)
+        firmware.connect(label_area, dimm.health_event)
+        if table.has_security_functions:
+            dimm.secure()
+        return dimm
+
+    def _firmware(self, clock: Clock, table: model.BusDescription) -> BusFirmware:
+        """The firmware of a bus, which keeps its state while no driver is bound."""
+        from nvdimmfs.platforms.dimm_firmware.firmware import BusFirmware  # which most DIMMs have no need of
+
+        known = self._tables.firmware
+        if table.parent not in known:
+            known[table.parent] = BusFirmware(clock)
+        return known[table.parent]
 
     def _remove(self, parent: Device) -> None:
         bus = self._buses.pop(parent)

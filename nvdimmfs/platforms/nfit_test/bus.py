@@ -15,7 +15,7 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
 from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.faults import Faults
-from nvdimmfs.formats.intel_dsm import BusFunction, DimmFunction, LatchShutdown, SecurityState
+from nvdimmfs.formats.intel_dsm import BusFunction, SecurityState
 from nvdimmfs.formats.ndctl import (
     BUS_FAMILY_INTEL,
     BUS_FAMILY_NFIT,
@@ -47,18 +47,19 @@ from nvdimmfs.nd.bus import NdLayer
 from nvdimmfs.nd.command import Outcome
 from nvdimmfs.nd.device import NdDevice
 from nvdimmfs.nd.dimm import NvdimmDescription
-from nvdimmfs.nd.firmware_activation import ActivationState
 from nvdimmfs.nd.region import RegionDevice
-from nvdimmfs.nd.security import DimmSecurity, SecurityFlags
+from nvdimmfs.nd.security import SecurityFlags
+from nvdimmfs.platforms.dimm_firmware.health import TESTED, Health
+from nvdimmfs.platforms.dimm_firmware.intel import IntelFunctions
+from nvdimmfs.platforms.dimm_firmware.intel_health import IntelHealth
+from nvdimmfs.platforms.dimm_firmware.payload import Payload
+from nvdimmfs.platforms.dimm_firmware.security import EmulatedSecurity
+from nvdimmfs.platforms.dimm_firmware.update import Activations, BusActivations, FirmwareUpdate
 from nvdimmfs.platforms.nfit.bus import NfitBus, NfitDimm
-from nvdimmfs.platforms.nfit.intel_security import IntelSecurity
+from nvdimmfs.platforms.nfit.qemu_labels import LabelDsm
 from nvdimmfs.platforms.nfit.scrub import Request
 from nvdimmfs.platforms.nfit_test.dimm import DIMMS_WITH_FUNCTIONS, HANDLES, TestedDimm
 from nvdimmfs.platforms.nfit_test.failures import CommandFailures
-from nvdimmfs.platforms.nfit_test.health import Health
-from nvdimmfs.platforms.nfit_test.payload import Payload
-from nvdimmfs.platforms.nfit_test.security import EmulatedSecurity
-from nvdimmfs.platforms.nfit_test.update import Activations, BusActivations, FirmwareUpdate
 from nvdimmfs.units import U32_MASK
 
 #: The largest number of bytes that one label command transfers.
@@ -66,8 +67,6 @@ MAX_TRANSFER = 4096
 
 #: The largest number of injected errors that are returned.
 _MAX_RECORDS = 4096 // InjectRecord.size() + 1
-#: Status of ENABLE_LSS_STATUS for an invalid truth value.
-_BAD_LATCH = 3
 
 
 class TestedDimms:
@@ -93,8 +92,10 @@ class TestedDimms:
         self.activations = BusActivations(tuple(dimm.update for dimm in self.by_handle.values()), activations)
 
     def _new(self, clock: Clock, handle: int, activations: Activations, failures: CommandFailures) -> TestedDimm:
-        health = Health(lambda: self._notify(handle))
-        return TestedDimm(handle, health, FirmwareUpdate(clock, activations), EmulatedSecurity(clock), failures)
+        health = Health(TESTED, lambda: self._notify(handle))
+        update, security = FirmwareUpdate(clock, activations), EmulatedSecurity(clock)
+        functions = IntelFunctions(IntelHealth(health), update, security, lambda: self.activations.state)
+        return TestedDimm(handle, functions, update, security, failures)
 
     def _notify(self, handle: int) -> None:
         """Notify the kernel that the health of a DIMM needs attention (acpi_nvdimm_notify)."""
@@ -105,14 +106,6 @@ class TestedDimms:
 _STATES = {
     words.SecurityState.UNLOCKED: SecurityState.ENABLED,
     words.SecurityState.LOCKED: SecurityState.ENABLED | SecurityState.LOCKED,
-}
-
-
-#: The words of `security` (security_show, tools/testing/nvdimm/dimm_devs.c); other kernels have a word for overwriting.
-_SECURITY_WORDS = {
-    SecurityFlags.DISABLED: "disabled",
-    SecurityFlags.UNLOCKED: "unlocked",
-    SecurityFlags.LOCKED: "locked",
 }
 
 
@@ -133,7 +126,7 @@ class NfitTestDimm(NfitDimm):
         platform: TestedDimms,
     ) -> None:
         """`platform`: the bus's DIMMs in the test platform."""
-        super().__init__(bus, table, description, label_area)
+        super().__init__(bus, table, description, LabelDsm(label_area))
         self.label_area = label_area
         self.tested = platform.by_handle.get(table.handle)
         if self.tested is None:
@@ -143,34 +136,19 @@ class NfitTestDimm(NfitDimm):
             SecurityState.FROZEN if table.frozen else SecurityState(0)
         )
         if description.security is not None:
-            self.security = DimmSecurity(
-                IntelSecurity(self),
-                keyring=lambda: self.system.keyring,
-                key_name=f"nvdimm:{table.identifier}",
-                is_busy=lambda: bool(self.busy),
-                clock=self.system.clock,
-                overwritten=self._overwritten,
-            )
-
-    def _overwritten(self) -> None:
-        """Wake the pollers of `security`, if the DIMM is bound (nvdimm_security_setup_events)."""
-        if self.driver:
-            self.notify("security")
+            self.secure()
 
     def security_state(self) -> str | None:
-        """The state that the DIMM reports now; only the test platform's kernel reads it again.  ENOTTY for others."""
+        """The state that the DIMM reports now; only the test platform's kernel reads it again.  ENOTTY for others.
+
+        There is no word for a DIMM that is being overwritten (security_show, tools/testing/nvdimm/dimm_devs.c).
+        """
         if self.security is None:
             return super().security_state()
         self.security.refresh()
-        for flag, word in _SECURITY_WORDS.items():
-            if flag in self.security.flags:
-                return word
-        raise KernelError(errno.ENOTTY, f"{self.name} reports no known state")
-
-    @property
-    def frozen(self) -> bool:
-        """The state when `security` was last read."""
-        return super().frozen if self.security is None else SecurityFlags.FROZEN in self.security.flags
+        if SecurityFlags.OVERWRITE in self.security.flags:
+            raise KernelError(errno.ENOTTY, f"{self.name} reports no known state")
+        return self.security.word
 
 
 class NfitTestBus(NfitBus):
@@ -237,7 +215,7 @@ class NfitTestBus(NfitBus):
         if HANDLES.index(tested.handle) >= DIMMS_WITH_FUNCTIONS:
             raise KernelError(errno.EINVAL, f"{dimm.name} has no functions")
         function = package.function & U32_MASK
-        execute = self._dimm_functions(tested).get(function)
+        execute = tested.functions.find(function)
         if execute is None:
             raise KernelError(errno.ENOTTY, f"{dimm.name} has no function {function}")
         payload = Payload(package, argument)
@@ -247,34 +225,6 @@ class NfitTestBus(NfitBus):
             return 0
 
         return _outcome(dimm.name, tested, function, answer)
-
-    def _dimm_functions(self, tested: TestedDimm) -> dict[int, Callable[[Payload], None]]:
-        health, update, security = tested.health, tested.update, tested.security
-        bus: ActivationState = self.tested.activations.state
-        return {
-            DimmFunction.SMART: health.smart,
-            DimmFunction.SMART_THRESHOLD: health.thresholds_info,
-            DimmFunction.ENABLE_LSS_STATUS: _latch,
-            DimmFunction.FW_GET_INFO: update.info,
-            DimmFunction.FW_START_UPDATE: update.start,
-            DimmFunction.FW_SEND_DATA: update.send,
-            DimmFunction.FW_FINISH_UPDATE: update.finish,
-            DimmFunction.FW_FINISH_QUERY: update.query,
-            DimmFunction.SMART_SET_THRESHOLD: health.set_thresholds,
-            DimmFunction.SMART_INJECT: health.inject,
-            DimmFunction.GET_SECURITY_STATE: security.report,
-            DimmFunction.SET_PASSPHRASE: security.set_passphrase,
-            DimmFunction.DISABLE_PASSPHRASE: security.disable,
-            DimmFunction.UNLOCK_UNIT: security.unlock,
-            DimmFunction.FREEZE_LOCK: security.freeze,
-            DimmFunction.SECURE_ERASE: security.erase,
-            DimmFunction.OVERWRITE: security.overwrite,
-            DimmFunction.QUERY_OVERWRITE: security.query_overwrite,
-            DimmFunction.SET_MASTER_PASSPHRASE: security.set_master_passphrase,
-            DimmFunction.MASTER_SECURE_ERASE: security.erase_by_master,
-            DimmFunction.FW_ACTIVATE_DIMM_INFO: lambda payload: update.activation_info(payload, bus),
-            DimmFunction.FW_ACTIVATE_ARM: update.arm,
-        }
 
     def _call(self, package: Package, argument: bytearray) -> None:
         functions: dict[tuple[int, int], Callable[[Payload], None]] = {
@@ -358,13 +308,6 @@ def _outcome(name: str, tested: TestedDimm, function: int, execute: Callable[[],
     if result < 0:
         raise KernelError(-result, fault.reason if fault is not None else "invalid arguments")
     return Outcome(result)
-
-
-def _latch(payload: Payload) -> None:
-    """Acknowledge the count of unsafe shutdowns (ND_INTEL_ENABLE_LSS_STATUS)."""
-    payload.require(LatchShutdown.size())
-    request = payload.get(LatchShutdown)
-    payload.put(attrs.evolve(request, status=SUCCESS if request.enable <= 1 else _BAD_LATCH))
 
 
 def _get_size(area: Media, argument: bytearray) -> int:

@@ -9,10 +9,10 @@ import attrs
 from nvdimmfs.core.attribute import AttributeGroup, attribute, write_only_attribute
 from nvdimmfs.core.device import Class, Device
 from nvdimmfs.core.parse import parse_signed
+from nvdimmfs.platforms.dimm_firmware.intel import IntelFunctions
+from nvdimmfs.platforms.dimm_firmware.security import EmulatedSecurity
+from nvdimmfs.platforms.dimm_firmware.update import FirmwareUpdate
 from nvdimmfs.platforms.nfit_test.failures import CommandFailures
-from nvdimmfs.platforms.nfit_test.health import Health
-from nvdimmfs.platforms.nfit_test.security import EmulatedSecurity
-from nvdimmfs.platforms.nfit_test.update import FirmwareUpdate
 from nvdimmfs.units import U64_MASK, as_signed
 
 #: The handles of all DIMMs, by number.
@@ -28,13 +28,15 @@ class TestedDimm:
 
     Attributes:
         handle: its NFIT device handle.
+        functions: what it executes.
+        update, security: the state of its firmware and of its passphrases.
         failures: the functions that fail.
     """
 
     __test__ = False  # its name does not make it a test
 
     handle: int
-    health: Health
+    functions: IntelFunctions
     update: FirmwareUpdate
     security: EmulatedSecurity
     failures: CommandFailures

@@ -6,10 +6,10 @@ from nvdimmfs.core.device import Class, Device
 from nvdimmfs.core.driver import Driver
 from nvdimmfs.core.module import Module
 from nvdimmfs.nd.bus import NdLayer
+from nvdimmfs.platforms.dimm_firmware.update import Activations
 from nvdimmfs.platforms.nfit_test.bus import TestedDimms
 from nvdimmfs.platforms.nfit_test.dimm import TestDimm
 from nvdimmfs.platforms.nfit_test.platform import NfitTestPlatform
-from nvdimmfs.platforms.nfit_test.update import Activations
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.tables import PlatformTables
 

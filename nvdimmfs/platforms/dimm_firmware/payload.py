@@ -1,4 +1,4 @@
-"""The payload of a CALL: inputs and outputs of a function of the test platform."""
+"""The payload of a CALL: inputs and outputs of a function."""
 
 from __future__ import annotations
 

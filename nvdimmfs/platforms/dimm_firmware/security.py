@@ -1,6 +1,6 @@
-"""Security of the test platform's DIMMs: passphrases, locks and erasing (tools/testing/nvdimm/test/nfit.c, 6.1).
+"""Security of DIMMs: passphrases, locks and erasing, as tools/testing/nvdimm/test/nfit.c emulates them (Linux 6.1).
 
-The test platform neither encrypts nor erases data; it emulates the states of a DIMM.
+Data is neither encrypted nor erased; the states of a DIMM are emulated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nvdimmfs.formats.intel_dsm import (
 )
 from nvdimmfs.kernels.durations import OVERWRITE
 from nvdimmfs.nd.security import NO_PASSPHRASE
-from nvdimmfs.platforms.nfit_test.payload import Payload
+from nvdimmfs.platforms.dimm_firmware.payload import Payload
 
 #: Security is disabled.
 NOTHING = SecurityState(0)
@@ -31,13 +31,13 @@ class EmulatedSecurity:
 
     Attributes:
         state: the current state.
-        passphrase: the user passphrase; zeros while security is disabled.
+        passphrase: the user passphrase; zeros while security is disabled, None for one that no key has.
         master: the master passphrase.
     """
 
     _clock: Clock
     state: SecurityState = NOTHING
-    passphrase: bytes = NO_PASSPHRASE
+    passphrase: bytes | None = NO_PASSPHRASE
     master: bytes = NO_PASSPHRASE
     _state_before: SecurityState = NOTHING
     _overwritten: int = 0

@@ -1,9 +1,13 @@
-"""Updates of the firmware of the test platform's DIMMs, and their activation (tools/testing/nvdimm/test, 6.1)."""
+"""Updates of the firmware of DIMMs, and their activation.
+
+Limits and statuses are those of tools/testing/nvdimm/test/nfit.c (Linux 6.1).
+"""
 
 from __future__ import annotations
 
 import enum
 import errno
+from collections.abc import Collection
 
 import attrs
 
@@ -24,8 +28,8 @@ from nvdimmfs.formats.intel_dsm import (
 )
 from nvdimmfs.kernels.durations import FIRMWARE_ACTIVATION, FIRMWARE_QUERY, FIRMWARE_VERIFY, MICROSECOND
 from nvdimmfs.nd.firmware_activation import ActivationResult, ActivationState
+from nvdimmfs.platforms.dimm_firmware.payload import Payload
 from nvdimmfs.platforms.nfit.intel_activation import RESULTS, STATES
-from nvdimmfs.platforms.nfit_test.payload import Payload
 from nvdimmfs.units import U32_MASK
 
 #: Bytes of firmware, and of one piece of it; microseconds between two queries, and of a whole update (INTEL_FW_...).
@@ -34,7 +38,7 @@ MAX_SEND_LENGTH = 0xFFEC
 QUERY_INTERVAL = 250_000
 MAX_QUERY_TIME = 3_000_000
 INTERFACE_VERSION = 0x0105
-#: The version of every update.
+#: The version of every update of the test platform.
 NEW_VERSION = 0xFFFF_FFFF_ABCD
 
 #: The reported duration of the activation of one DIMM's firmware, microseconds.
@@ -86,6 +90,8 @@ class FirmwareUpdate:
 
     Attributes:
         context: the context of the update that was started last.
+        run_version: the version that runs; 0 if an activation does not change what it reports, as on the test platform.
+        new_version: the version of the next update.
         version: the version of the update; 0 before there is one.
         armed: the next activation includes it.
         missed: it was armed during an activation, without an update.
@@ -94,6 +100,8 @@ class FirmwareUpdate:
 
     _clock: Clock
     _activations: Activations
+    run_version: int = 0
+    new_version: int = NEW_VERSION
     state: UpdateState = UpdateState.NEW
     context: int = 0
     version: int = 0
@@ -101,6 +109,10 @@ class FirmwareUpdate:
     armed: bool = False
     missed: bool = False
     activation: int = 0
+
+    def stage(self, version: int) -> None:
+        """An update was verified before the boot."""
+        self.state, self.version = UpdateState.UPDATED, version
 
     def info(self, payload: Payload) -> None:
         """Return limits and versions (ND_INTEL_FW_GET_INFO)."""
@@ -114,7 +126,7 @@ class FirmwareUpdate:
             max_query_time=MAX_QUERY_TIME,
             update_capability=0,
             interface_version=INTERFACE_VERSION,
-            run_version=0,
+            run_version=self.run_version,
             updated_version=self.version,
         )
         payload.put(info)
@@ -171,9 +183,9 @@ class FirmwareUpdate:
             payload.put(attrs.evolve(request, status=Status.WRONG_CONTEXT))
             return
         if self.state is UpdateState.VERIFY and self._clock.now >= self._verified:
-            self.state, self.version = UpdateState.UPDATED, NEW_VERSION
+            self.state, self.version = UpdateState.UPDATED, self.new_version
         statuses = {UpdateState.IN_PROGRESS: Status.UPDATE_OUT_OF_ORDER, UpdateState.VERIFY: Status.UPDATE_BUSY}
-        version = NEW_VERSION if self.state is UpdateState.UPDATED else 0
+        version = self.new_version if self.state is UpdateState.UPDATED else 0
         payload.put(FirmwareQuery(request.context, statuses.get(self.state, Status.SUCCESS), version))
 
     def activate(self) -> None:
@@ -182,10 +194,16 @@ class FirmwareUpdate:
             return
         if self.state is UpdateState.UPDATED:
             self.state = UpdateState.NEW
+            self._run()
         else:
             self.missed = True
         self.armed = False
         self.activation = self._activations.last
+
+    def _run(self) -> None:
+        """Run the update, except on the test platform, which goes on to report it as an update."""
+        if self.run_version:
+            self.run_version, self.version, self.new_version = self.version, 0, self.version + 1
 
     def arm(self, payload: Payload) -> None:
         """Arm or disarm the firmware (NVDIMM_INTEL_FW_ACTIVATE_ARM)."""
@@ -209,9 +227,14 @@ class FirmwareUpdate:
 
 @attrs.frozen
 class BusActivations:
-    """The activation of a bus's DIMMs."""
+    """The activation of a bus's DIMMs.
 
-    updates: tuple[FirmwareUpdate, ...]
+    Attributes:
+        updates: the firmware of each DIMM.
+        shared: the activations so far.
+    """
+
+    updates: Collection[FirmwareUpdate]
     shared: Activations
 
     @property
