@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -83,3 +84,39 @@ def test_readme_lists_the_packages_that_setup_installs():
     (line,) = re.findall(r"^\$ sudo apt-get install (.+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert packages
     assert set(packages) <= set(line.split())
+
+
+#: Takes the place of Meson and Ninja.
+FAKE_BUILD = """#!/bin/sh
+case $1 in
+setup) mkdir "$2" && touch "$2/build.ninja" ;;
+introspect) cat "$0.json" ;;
+esac
+"""
+
+#: A build of three tests on persistent memory, and one on other hardware, as Meson describes it.
+FAKE_TESTS = [
+    {"name": "works", "suite": ["ndctl:ndctl"], "cmd": ["sh", "-c", "ls $BUS"], "env": {"BUS": "/sys/bus/platform"}},
+    {"name": "dax-dev", "suite": ["ndctl:dax"], "cmd": ["sh", "-c", "ls /dev/pmem0; echo no dax; exit 77"], "env": {}},
+    {"name": "tests nothing", "suite": ["ndctl:dax"], "cmd": ["echo", "mmap: No such device"], "env": {}},
+    {"name": "foreign", "suite": ["ndctl:cxl"], "cmd": ["false"], "env": {}},
+]
+
+
+def test_the_tests_of_ndctl_are_run_on_the_machines_that_they_need(tmp_path, sandbox):
+    for name in ("meson", "ninja"):
+        program = tmp_path / name
+        program.write_text(FAKE_BUILD)
+        program.chmod(0o755)
+    (tmp_path / "meson.json").write_text(json.dumps(FAKE_TESTS))
+    environment = mounting.environment() | {"PATH": f"{tmp_path}:{mounting.environment()['PATH']}"}
+    script = ROOT / "scripts/ndctl-tests"
+    done = mounting.command(sys.executable, script, tmp_path, "--times", "2", env=environment)
+    assert (done.returncode, done.stderr) == (1, "")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if "--" in line][1:]
+    assert [(test, machine, words, last) for test, machine, words, _, last in rows] == [
+        ("works", "--machine nfit_test --blacklist nfit_test", "passes", ""),
+        ("dax-dev", "--memmap 4G!8G --ram 12G", "skips", "no dax"),
+        ("tests nothing", "--machine nfit_test --blacklist nfit_test", "empty", "mmap: No such device"),
+    ]
+    assert done.stdout.endswith("\n1 of 3 pass 2 times in a row\n")
