@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 from functools import partial
 from typing import Self
 
@@ -14,12 +13,13 @@ from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.parse import line, parse_unsigned
 from nvdimmfs.core.system import System
 from nvdimmfs.dax.bus import DaxBus, DaxBusDevice
+from nvdimmfs.dax.memory import DevDaxBytes
 from nvdimmfs.dax.region import DaxRange, DaxRegion
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.durations import MEMMAP_INIT
-from nvdimmfs.kernfs import BinaryFile
+from nvdimmfs.kernfs import DeviceMemory
 from nvdimmfs.mm.memory import Memory
-from nvdimmfs.mm.memremap import DevPagemap, PagemapState
+from nvdimmfs.mm.memremap import DevPagemap
 from nvdimmfs.units import ALIGNMENTS, SUBSECTION_SIZE, Range, pages
 
 #: The smallest unit of ranges, bytes (memremap_compat_align, Linux 6.1).
@@ -88,6 +88,7 @@ class DevDax(DaxBusDevice):
         align: the alignment of its mappings, bytes.
         pagemap: its current or last page map; None before the first.
         mapping_numbering: the N of mappingN.
+        memory: its file in /dev, through which its memory is mapped.
     """
 
     bus: DaxBus
@@ -105,6 +106,7 @@ class DevDax(DaxBusDevice):
         self.mapping_numbering = Numbering()
         if pagemap:
             region.add_range(self, region.start, region.size)
+        self.memory = DeviceMemory(self.name, 0o600, DevDaxBytes(self))
         self._minor = layer.minors.allocate()
         self.number = dax_number(self._minor)
 
@@ -131,7 +133,7 @@ class DevDax(DaxBusDevice):
 
     def add(self) -> None:
         super().add()
-        self.system.dev.add(BinaryFile(self.name, 0o600, DevDaxBytes(self)))
+        self.system.dev.add(self.memory)
         for each in self.ranges:
             if self.system.settling:
                 # A process that binds the driver waits until the memmap is initialised.  For a device that was found on
@@ -176,46 +178,6 @@ class DevDax(DaxBusDevice):
     def release(self) -> None:
         self.layer.minors.free(self._minor)
         self.region.device_gone(self)
-
-
-class DevDaxBytes:
-    """The device as a file.  In the kernel it can only be mapped; here it can also be read and written."""
-
-    def __init__(self, device: DevDax) -> None:
-        self._device = device
-
-    @property
-    def size(self) -> int:
-        return self._device.size
-
-    def read(self, offset: int, length: int) -> bytes:
-        """ENXIO while device_dax is not bound."""
-        self._require_mapped()
-        return b"".join(self._device.region.media.read(where, size) for where, size in self._pieces(offset, length))
-
-    def write(self, offset: int, data: bytes) -> None:
-        """ENXIO while device_dax is not bound."""
-        self._require_mapped()
-        for where, size in self._pieces(offset, len(data)):
-            self._device.region.media.write(where, data[:size])
-            data = data[size:]
-
-    def flush(self) -> None:
-        self._require_mapped()
-        self._device.region.media.flush()
-
-    def _pieces(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
-        """Offset in the region and length of each piece of a section of the device."""
-        for each in self._device.ranges:
-            size = max(0, min(each.size - offset, length))
-            if size:
-                yield each.start - self._device.region.start + offset, size
-            offset, length = max(0, offset - each.size), length - size
-
-    def _require_mapped(self) -> None:
-        pagemap = self._device.pagemap
-        if pagemap is None or pagemap.state is not PagemapState.LIVE:
-            raise KernelError(errno.ENXIO, f"{self._device.name} is not mapped")
 
 
 @attribute("modalias")

@@ -26,6 +26,7 @@ class DeviceDaxDriver(DaxDriver):
             _reserve(device, each)
         pagemap = device.page_map()
         for_device_dax(pagemap, device.align)
+        device.manage(device.memory.revoke)  # once the pages are unmapped
         map_pages(device, memory, pagemap, device.region.target_node)
 
 

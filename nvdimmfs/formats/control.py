@@ -11,6 +11,7 @@ that listens:
 | `Waited` | `ReadMemory`, `WriteMemory` or the result |
 | `Copied`, `Fault` | the next of those |
 | `Load`, `Unload`, `Renumber` | the result |
+| `Map` | `Mappable`, or `Refused` |
 | `Find` | `Found`, or `Refused` |
 | `List` | `Listed` |
 | `Watch` | nothing; later `DeviceEvent` and `EntryEvent` as they happen |
@@ -122,6 +123,43 @@ class Unload(Message):
 
     name: str
     thread: int = 0
+
+
+@attrs.frozen
+class Map(Message):
+    """A process maps memory of a device.
+
+    Attributes:
+        kind: char or block.
+        major, minor: the device's number.
+        start: the address at which the mapping would begin.
+        length: bytes.
+        shared: whether it is a shared mapping.
+        thread: the id of the calling thread, for the trace.
+        comm: the name of its process; empty when it is not known.
+    """
+
+    kind: str
+    major: int
+    minor: int
+    start: int
+    length: int
+    shared: bool
+    thread: int = 0
+    comm: str = ""
+
+
+@attrs.frozen
+class Mappable(Message):
+    """The device supports the mapping.
+
+    Attributes:
+        name: the name of the device's file in dev/, which is to be mapped.
+        align: the alignment that the mapping must have, bytes.
+    """
+
+    name: str
+    align: int
 
 
 @attrs.frozen

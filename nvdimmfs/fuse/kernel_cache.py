@@ -155,6 +155,11 @@ class KernelCache:
         if isinstance(node, Directory):
             self._attributes_changed(directory)
 
+    def revoked(self, node: Node) -> None:
+        """Pages of a node can no longer be used."""
+        if self._inodes.outdate(node):
+            self._changed().pages[InodeT(node.ino)] = None
+
     def restored(self) -> None:
         """Everything may have changed: modes, sizes, and the bytes of devices."""
         for node in self._inodes.restored():

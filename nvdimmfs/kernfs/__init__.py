@@ -5,6 +5,7 @@ It depends on neither devices nor FUSE: unit tests read and write its nodes dire
 
 from nvdimmfs.kernfs.channel import Channel, Session
 from nvdimmfs.kernfs.checkpoint import TreeCheckpoint
+from nvdimmfs.kernfs.device_memory import DeviceMemory, MemoryBytes
 from nvdimmfs.kernfs.files import FileKind, Files, FileTable, LinkKind, NumberedNames, NumberedNodes, joined
 from nvdimmfs.kernfs.listing import FamilyNames, Listing
 from nvdimmfs.kernfs.name_order import Order
@@ -37,6 +38,7 @@ __all__ = [
     "Bytes",
     "Channel",
     "Contents",
+    "DeviceMemory",
     "Directory",
     "Family",
     "FamilyNames",
@@ -48,6 +50,7 @@ __all__ = [
     "LinkKind",
     "Listing",
     "Member",
+    "MemoryBytes",
     "Node",
     "NumberedNames",
     "NumberedNodes",

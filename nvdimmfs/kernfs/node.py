@@ -159,6 +159,9 @@ class TreeListener(Protocol):
     def notified(self, node: Node) -> None:
         """The content of `node` changed in a way that wakes poll(2)."""
 
+    def revoked(self, node: Node) -> None:
+        """What processes have mapped of `node` can no longer be used."""
+
     def resetting(self) -> None:
         """The tree is about to be reset to a checkpoint."""
 
@@ -729,6 +732,10 @@ class Tree:
     def notified(self, node: Node) -> None:
         for listener in self.listeners:
             listener.notified(node)
+
+    def revoked(self, node: Node) -> None:
+        for listener in self.listeners:
+            listener.revoked(node)
 
 
 def subtree(node: Node) -> Iterator[Node]:

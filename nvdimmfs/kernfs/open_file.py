@@ -13,6 +13,7 @@ from nvdimmfs.faults.faults import Caller
 from nvdimmfs.faults.rule import Operation
 from nvdimmfs.formats.name_hash import FIRST_OFFSET
 from nvdimmfs.kernfs.channel import Channel
+from nvdimmfs.kernfs.device_memory import DeviceMemory
 from nvdimmfs.kernfs.faulty import Place, Replacement, faulty_open, faulty_read, faulty_write
 from nvdimmfs.kernfs.listing import Listing
 from nvdimmfs.kernfs.node import Attribute, BinaryFile, Directory, Member, Node
@@ -229,6 +230,19 @@ class OpenBinaryFile:
         return bool(offset % self._unit or length % self._unit)
 
 
+class OpenDeviceMemory(OpenBinaryFile):
+    """The memory of a device.  To open it without a driver is ENXIO, as is to read it once the driver has gone."""
+
+    def __init__(self, node: DeviceMemory, flags: int) -> None:
+        node.require_available()
+        super().__init__(node, flags)
+        self._memory = node
+
+    def read(self, offset: int, size: int) -> bytes:
+        self._memory.require_available()
+        return super().read(offset, size)
+
+
 class OpenChannel:
     """An open channel: each read returns one message, or the rest of one that did not fit into the last read.
 
@@ -326,6 +340,8 @@ def open_node(node: Node, flags: int, caller: Caller | None = None) -> OpenFile:
     opened: OpenFile
     if isinstance(node, Attribute):
         opened = OpenAttribute(node, flags)
+    elif isinstance(node, DeviceMemory):
+        opened = OpenDeviceMemory(node, flags)
     elif isinstance(node, BinaryFile):
         opened = OpenBinaryFile(node, flags)
     elif isinstance(node, Channel):

@@ -24,6 +24,8 @@ from nvdimmfs.core.module import Modules
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action, Uevent
 from nvdimmfs.core.user_memory import CopyIn, CopyOut, IoctlSteps
+from nvdimmfs.dax.device import DevDax
+from nvdimmfs.dax.memory import check_mapping
 from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.faults.faults import Caller, Faults
 from nvdimmfs.faults.rule import Operation
@@ -111,6 +113,8 @@ class ControlSession:
             case control.Waited() if self._delayed:
                 call, self._delayed = self._delayed, None
                 return self._start(call)
+            case control.Map():
+                return self._map(request)
             case control.Find(name):
                 return _found(device_named(self._system, name))
             case control.List(directories):
@@ -175,6 +179,18 @@ class ControlSession:
             privileged=call.privileged,
             caller=_IoctlCaller(call.uid, call.comm),
         )
+
+    def _map(self, request: control.Map) -> Message:
+        """ENODEV for a device whose memory cannot be mapped; else as `check_mapping`."""
+        device = self._device(DeviceNumber(request.kind, request.major, request.minor))
+        if not isinstance(device, DevDax):
+            raise KernelError(errno.ENODEV, f"{device.name} cannot be mapped")
+        try:
+            check_mapping(device, request.start, request.length, shared=request.shared)
+        except KernelError as refusal:
+            self._system.tree.refusals.report(refusal, "mmap", f"/dev/{device.name}")
+            raise
+        return control.Mappable(device.name, device.align)
 
     def _renumber(self, request: control.Renumber) -> None:
         device = self._device(DeviceNumber(request.kind, request.major, request.minor))
@@ -464,6 +480,9 @@ class Watcher:
 
     def notified(self, node: Node) -> None:
         """Ignored: the FUSE mount wakes pollers."""
+
+    def revoked(self, node: Node) -> None:
+        """Ignored: the FUSE mount has the pages."""
 
     def resetting(self) -> None:
         """Remember the devices with numbers, to find out later which came or went."""

@@ -47,6 +47,9 @@ class Mirror:
     def notified(self, node):
         self.notified_paths.append(node.path)
 
+    def revoked(self, node):
+        """No page of this listener is mapped."""
+
     def resetting(self):
         """Each change is reported."""
 
