@@ -174,6 +174,17 @@ class CallingThread:
                 return ThreadFile(held, self.proc, libc.file_status(held), theirs.flags)
         return None
 
+    def mapped_file(self, address: int) -> tuple[int, int] | None:
+        """The file system (st_dev) and inode of what is mapped at an address; None for nothing."""
+        with os.fdopen(os.open("maps", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory), "rb") as maps:
+            for line in maps:
+                place, _, _, device, inode, *_ = line.split()
+                first, last = (int(number, 16) for number in place.split(b"-"))
+                if first <= address < last:
+                    major, minor = (int(number, 16) for number in device.split(b":"))
+                    return os.makedev(major, minor), int(inode)
+        return None
+
     def has_capability(self, number: int) -> bool:
         """Whether the thread has a capability in this process's user namespace.
 

@@ -91,6 +91,12 @@ class ControlClient:
         """Unload a module for a thread: 0, or a negative errno."""
         return self._request(control.Unload(module, thread))
 
+    def map(self, call: control.Map) -> control.Mappable | int:
+        """Ask the machine whether a mapping is possible: what to map, or a negative errno."""
+        with self._request_file() as file:
+            reply = ask(file, call)
+        return reply if isinstance(reply, control.Mappable) else _result(reply)
+
     def renumber(self, kind: str, old: tuple[int, int], new: tuple[int, int]) -> int:
         """Give a device the number of its node: 0, or a negative errno."""
         return self._request(control.Renumber(kind, *old, *new))

@@ -96,6 +96,10 @@ class DevDirectory:
         """The file system (st_dev) of the character devices."""
         return self._terminals.stat().st_dev
 
+    def open_files(self) -> int:
+        """Open the directory of the machine's files, and return the descriptor."""
+        return os.open(self._machine / "dev", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
     def add(self, name: str, *, block: bool) -> NodeNumber | None:
         """Create a node and return its number; None for a regular file."""
         self.remove(name)

@@ -49,7 +49,7 @@ class IoctlSyscall:
         """The call's return value, or a negative errno; None to have the kernel execute the call."""
         descriptor, request, address, *_ = arguments
         file = caller.file(descriptor & U32_MASK)
-        if file is None or not self._is_machine_device(file):
+        if file is None or not self.is_machine_device(file):
             return None
         call = Ioctl(
             file.kind,
@@ -75,7 +75,8 @@ class IoctlSyscall:
                 _set_read_only(file, memory.last)
         return value
 
-    def _is_machine_device(self, file: ThreadFile) -> bool:
+    def is_machine_device(self, file: ThreadFile) -> bool:
+        """Whether it is the node of one of the machine's devices."""
         if file.kind == "char" and file.status.filesystem != self._terminal_filesystem:
             return False
         return (file.kind, file.number) in self._devices

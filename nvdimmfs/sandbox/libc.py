@@ -35,7 +35,7 @@ UMOUNT_NOFOLLOW = 0x8
 _AT_EMPTY_PATH = 0x1000
 _AT_STATX_DONT_SYNC = 0x4000
 _STATX_BASIC_STATS = 0x7FF
-_STATX = struct.Struct("=28xH98x4I112x")
+_STATX = struct.Struct("=28xH2xQ88x4I112x")
 
 # Operations of prctl(2) (include/uapi/linux/prctl.h).
 PR_SET_PDEATHSIG = 1
@@ -149,11 +149,22 @@ def seccomp(operation: int, flags: int, arguments: object) -> int:
     return _check(_LIBC.syscall(ctypes.c_long(number), operation, flags, arguments), "seccomp")
 
 
+def ptrace(request: int, thread: int, address: int, data: int | bytes | bytearray) -> None:
+    """Make a request about a thread; `data` is a number, or memory that is read, or written if it is a bytearray."""
+    call = _LIBC.ptrace
+    call.restype = ctypes.c_long
+    memory: object = ctypes.c_void_p(data) if isinstance(data, int) else data
+    if isinstance(data, bytearray):
+        memory = (ctypes.c_char * len(data)).from_buffer(data)
+    _check(call(ctypes.c_long(request), ctypes.c_long(thread), ctypes.c_void_p(address), memory), "ptrace")
+
+
 @frozen
 class FileStatus:
     """What a file is.
 
     Attributes:
+        inode: its inode number (st_ino).
         mode: type and permissions (st_mode).
         filesystem: the device of its file system (st_dev).
         rdev: the number of the device that it is (st_rdev).
@@ -162,6 +173,7 @@ class FileStatus:
     mode: int
     filesystem: int
     rdev: int
+    inode: int
 
 
 def file_status(descriptor: int) -> FileStatus:
@@ -170,8 +182,8 @@ def file_status(descriptor: int) -> FileStatus:
     how = ctypes.c_int(_AT_EMPTY_PATH | _AT_STATX_DONT_SYNC)
     number, mask = ctypes.c_long(family()[0].statx), ctypes.c_uint(_STATX_BASIC_STATS)
     _check(_LIBC.syscall(number, ctypes.c_int(descriptor), b"", how, mask, buffer), "statx")
-    mode, *device = _STATX.unpack(buffer.raw)
-    return FileStatus(mode, os.makedev(*device[2:]), os.makedev(*device[:2]))
+    mode, inode, *device = _STATX.unpack(buffer.raw)
+    return FileStatus(mode, os.makedev(*device[2:]), os.makedev(*device[:2]), inode)
 
 
 class _IoVec(ctypes.Structure):

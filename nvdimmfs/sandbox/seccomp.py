@@ -1,8 +1,9 @@
 """Handing selected system calls of a command to its supervisor: a filter and a listener (seccomp_unotify(2)).
 
-The filter notifies the listener of the three calls that change the kernel's modules, and of ioctl(2) with a request of
-type 'N', which is libnvdimm's, or one that changes a disk's partitions or its read-only flag.  The kernel executes all
-other calls at once, so that they cost the command next to nothing.
+The filter notifies the listener of the three calls that change the kernel's modules; of ioctl(2) with a request of type
+'N', which is libnvdimm's, or one that changes a disk's partitions or its read-only flag; of mmap(2) of a file that may
+be a dax device; and of madvise(2) that injects errors of memory.  The kernel executes all other calls at once, so that
+they cost the command next to nothing.
 """
 
 from __future__ import annotations
@@ -10,18 +11,30 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import os
 import select
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import frozen
 
 from nvdimmfs.formats.block_requests import BLKPG, BLKROSET, BLKRRPART
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.syscall_numbers import SyscallNumbers, family
+from nvdimmfs.units import PAGE_SIZE, U32_MASK
 
 #: The type byte of libnvdimm's ioctls (ND_IOCTL, include/uapi/linux/ndctl.h).
 ND_IOCTL = ord("N")
+
+#: Types and flags of mmap(2), and advice of madvise(2) (include/uapi/asm-generic/mman-common.h, mman.h).
+MAP_TYPE = 0xF
+MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE = 1, 2, 3
+MAP_ANONYMOUS = 0x20
+MAP_DENYWRITE = 0x800
+MADV_HWPOISON, MADV_SOFT_OFFLINE = 100, 101
+
+#: A bit of mmap(2)'s protection that the kernel ignores.  The filter lets calls with it pass.
+UNFILTERED_MMAP = 1 << 30
 
 #: Requests on block devices that the filter hands over.
 BLOCK_REQUESTS = (BLKROSET, BLKRRPART, BLKPG)
@@ -39,6 +52,7 @@ _RETURN_ERRNO = 0x00050000
 _LOAD_WORD = 0x20
 _JUMP_IF_EQUAL = 0x15
 _JUMP_IF_NOT_BELOW = 0x35
+_JUMP_IF_ANY_BIT = 0x45
 _RETURN = 0x06
 _SHIFT_RIGHT = 0x74
 _AND = 0x54
@@ -47,10 +61,10 @@ _INSTRUCTION = struct.Struct("=HBBI")
 #: The first system call number of the x32 ABI (__X32_SYSCALL_BIT, asm/unistd.h).
 _FIRST_OF_X32 = 0x40000000
 
-# struct seccomp_data: the call, the architecture, and the low half of its second argument on a little-endian machine.
+# struct seccomp_data: the call, the architecture, and the low half of each argument on a little-endian machine.
 _AT_CALL = 0
 _AT_ARCHITECTURE = 4
-_AT_SECOND_ARGUMENT = 24
+_AT_ARGUMENTS = range(16, 64, 8)
 
 # struct seccomp_notif and seccomp_notif_resp, and the ioctl(2) requests that transfer them.
 _NOTIFICATION = struct.Struct("=QIIiIQ6Q")
@@ -59,6 +73,15 @@ _RECEIVE = 0xC0502100
 _SEND = 0xC0182101
 _IS_VALID = 0x40082102
 _FLAG_CONTINUE = 1
+
+# struct seccomp_notif_addfd, the request that takes it, and a flag.
+_ADDED_FILE = struct.Struct("=QIIII")
+_ADD_FILE = 0x40182103
+_REPLACE = 0x1
+
+
+#: The calls that the filter may hand over.
+FILTERED = ("ioctl", "init_module", "finit_module", "delete_module", "mmap", "madvise")
 
 
 @frozen
@@ -70,12 +93,14 @@ class Notification:
         thread: the caller's thread id, in the receiver's PID namespace.
         syscall: the name of the call.
         arguments: its six arguments, 64 bits each.
+        is_native: whether it is a call of the architecture that the host's own programs have.
     """
 
     id: int
     thread: int
     syscall: str
     arguments: tuple[int, ...]
+    is_native: bool = True
 
 
 def is_available() -> bool:
@@ -120,24 +145,89 @@ def _program(architectures: Iterable[SyscallNumbers]) -> Iterator[bytes]:
 
 
 def _architecture(numbers: SyscallNumbers) -> Iterator[bytes]:
-    # The last two instructions return the verdict; each jump counts from the instruction after it.  x32 calls are
-    # refused with ENOSYS, as by most kernels: on a host that has x32, they would bypass the checks below.
+    """One block for each system call.  x32 calls are refused with ENOSYS, as by most kernels.
+
+    On a host that has x32, they would bypass the checks.
+    """
     yield _INSTRUCTION.pack(_LOAD_WORD, 0, 0, _AT_CALL)
     yield _INSTRUCTION.pack(_JUMP_IF_NOT_BELOW, 0, 1, _FIRST_OF_X32)
     yield _INSTRUCTION.pack(_RETURN, 0, 0, _RETURN_ERRNO | errno.ENOSYS)
-    whole = len(BLOCK_REQUESTS)
-    yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 7 + whole, 0, numbers.init_module)
-    yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 6 + whole, 0, numbers.finit_module)
-    yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 5 + whole, 0, numbers.delete_module)
-    yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 0, 5 + whole, numbers.ioctl)
-    yield _INSTRUCTION.pack(_LOAD_WORD, 0, 0, _AT_SECOND_ARGUMENT)
-    for left, request in enumerate(reversed(BLOCK_REQUESTS)):
-        yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 2 + whole - left, 0, request)
-    yield _INSTRUCTION.pack(_SHIFT_RIGHT, 0, 0, 8)
-    yield _INSTRUCTION.pack(_AND, 0, 0, 0xFF)
-    yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 0, 1, ND_IOCTL)
+    blocks = {
+        numbers.init_module: (),
+        numbers.finit_module: (),
+        numbers.delete_module: (),
+        numbers.ioctl: _IOCTL,
+        numbers.mmap: _MMAP,
+        numbers.madvise: _MADVISE,
+    }
+    for number, steps in blocks.items():
+        block = list(_block(steps))
+        yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 0, len(block), number)
+        yield from block
+    yield _INSTRUCTION.pack(_RETURN, 0, 0, _RETURN_ALLOW)
+
+
+@frozen
+class _Step:
+    """An instruction, with labels in place of distances.
+
+    Attributes:
+        code: the instruction's.
+        value: what it compares with, or where it loads from.
+        then: for a jump, where it leads if the condition is true: a step's label, "notify" or "allow"; else empty.
+        otherwise: where it leads if not; empty for the next step.
+        label: the step's own.
+    """
+
+    code: int
+    value: int
+    then: str = ""
+    otherwise: str = ""
+    label: str = ""
+
+
+def _block(steps: Sequence[_Step]) -> Iterator[bytes]:
+    """Instructions whose last two return the verdict; without a step, the call is handed over."""
+    places = {step.label: place for place, step in enumerate(steps)} | {"notify": len(steps), "allow": len(steps) + 1}
+
+    for place, step in enumerate(steps):
+        jumps = (places[label] - place - 1 if label else 0 for label in (step.then, step.otherwise))
+        yield _INSTRUCTION.pack(step.code, *jumps, step.value)
     yield _INSTRUCTION.pack(_RETURN, 0, 0, _RETURN_NOTIFY)
     yield _INSTRUCTION.pack(_RETURN, 0, 0, _RETURN_ALLOW)
+
+
+_IOCTL = (
+    _Step(_LOAD_WORD, _AT_ARGUMENTS[1]),
+    *(_Step(_JUMP_IF_EQUAL, request, "notify") for request in BLOCK_REQUESTS),
+    _Step(_SHIFT_RIGHT, 8),
+    _Step(_AND, 0xFF),
+    _Step(_JUMP_IF_EQUAL, ND_IOCTL, "notify", "allow"),
+)
+
+#: Mappings of files: all shared ones; private ones unless they have the flag that each of a program's and a library's
+#: segments has, or an odd length, as the files that the C library maps.
+_MMAP = (
+    _Step(_LOAD_WORD, _AT_ARGUMENTS[4]),
+    _Step(_JUMP_IF_EQUAL, U32_MASK, "allow"),
+    _Step(_LOAD_WORD, _AT_ARGUMENTS[2]),
+    _Step(_JUMP_IF_ANY_BIT, UNFILTERED_MMAP, "allow"),
+    _Step(_LOAD_WORD, _AT_ARGUMENTS[3]),
+    _Step(_AND, MAP_TYPE | MAP_ANONYMOUS),
+    _Step(_JUMP_IF_EQUAL, MAP_SHARED, "notify"),
+    _Step(_JUMP_IF_EQUAL, MAP_SHARED_VALIDATE, "notify"),
+    _Step(_JUMP_IF_EQUAL, MAP_PRIVATE, "", "allow"),
+    _Step(_LOAD_WORD, _AT_ARGUMENTS[3]),
+    _Step(_JUMP_IF_ANY_BIT, MAP_DENYWRITE, "allow"),
+    _Step(_LOAD_WORD, _AT_ARGUMENTS[1]),
+    _Step(_JUMP_IF_ANY_BIT, PAGE_SIZE - 1, "allow", "notify"),
+)
+
+_MADVISE = (
+    _Step(_LOAD_WORD, _AT_ARGUMENTS[2]),
+    _Step(_JUMP_IF_EQUAL, MADV_HWPOISON, "notify"),
+    _Step(_JUMP_IF_EQUAL, MADV_SOFT_OFFLINE, "notify", "allow"),
+)
 
 
 class NotificationListener:
@@ -145,11 +235,8 @@ class NotificationListener:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._names = {
-            (numbers.audit_arch, getattr(numbers, name)): name
-            for numbers in family()
-            for name in ("ioctl", "init_module", "finit_module", "delete_module")
-        }
+        self._names = {(numbers.audit_arch, getattr(numbers, name)): name for numbers in family() for name in FILTERED}
+        self._native = family()[0].audit_arch
 
     def receive(self) -> Notification | None:
         """Wait for the next notification; None when its caller has gone in the meantime.
@@ -164,7 +251,8 @@ class NotificationListener:
                 return None
             raise
         number, thread, _, call, architecture, _, *arguments = _NOTIFICATION.unpack(data)
-        return Notification(number, thread, self._names[architecture, call], tuple(arguments))
+        name = self._names[architecture, call]
+        return Notification(number, thread, name, tuple(arguments), architecture == self._native)
 
     @property
     def has_callers(self) -> bool:
@@ -189,6 +277,29 @@ class NotificationListener:
     def continue_in_kernel(self, notification: Notification) -> None:
         """Have the kernel execute the call."""
         self._send(_RESPONSE.pack(notification.id, 0, 0, _FLAG_CONTINUE))
+
+    def add_file(self, notification: Notification, file: int) -> int:
+        """Give the caller one more descriptor, of an open file of this process, and return it.  It closes at execve(2).
+
+        OSError as open(2) where the caller has too many; ENOENT when it has gone.
+        """
+        return self._add_file(notification, file, 0, 0, os.O_CLOEXEC)
+
+    def replace_file(self, notification: Notification, file: int, descriptor: int, flags: int) -> None:
+        """Put an open file of this process in the place of one of the caller's; errors as `add_file`.
+
+        Args:
+            notification: the caller's.
+            file: the descriptor of the open file.
+            descriptor: the caller's descriptor.
+            flags: O_CLOEXEC, or 0.
+        """
+        self._add_file(notification, file, _REPLACE, descriptor, flags)
+
+    def _add_file(self, notification: Notification, file: int, how: int, descriptor: int, flags: int) -> int:
+        request = _ADDED_FILE.pack(notification.id, how, file, descriptor, flags)
+        added: int = fcntl.ioctl(self.descriptor, _ADD_FILE, bytearray(request))
+        return added
 
     def _send(self, response: bytes) -> None:
         try:

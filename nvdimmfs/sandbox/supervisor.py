@@ -17,11 +17,13 @@ from pathlib import Path
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.control import DeviceEvent, EntryEvent
 from nvdimmfs.sandbox.call_threads import CallThreads, start_thread
+from nvdimmfs.sandbox.calling_thread import ThreadFile
 from nvdimmfs.sandbox.command import RunningCommand
 from nvdimmfs.sandbox.control_client import ControlClient
 from nvdimmfs.sandbox.dev_directory import DevDirectory
 from nvdimmfs.sandbox.device_node import NodeNumber
 from nvdimmfs.sandbox.ioctl_syscall import IoctlSyscall
+from nvdimmfs.sandbox.memory_syscalls import MemorySyscalls
 from nvdimmfs.sandbox.merged_view import MergedView
 from nvdimmfs.sandbox.module_syscalls import ModuleSyscalls
 from nvdimmfs.sandbox.signals import forward_signals
@@ -62,7 +64,9 @@ class Supervisor:
         ioctl = IoctlSyscall(
             client, self._devices, dev.terminal_filesystem, self._process_events, self._has_claimed_partitions
         )
-        syscalls = SyscallDispatcher(ioctl, ModuleSyscalls(client), proc, self._process_events)
+        self._gone_dax: set[NodeNumber] = set()
+        memory = MemorySyscalls(client, ioctl.is_machine_device, self._is_gone_dax, dev.open_files())
+        syscalls = SyscallDispatcher(ioctl, ModuleSyscalls(client), memory, proc, self._process_events)
         self._calls = CallThreads(syscalls.answer, self._fail)
         self._has_command = threading.Event()
 
@@ -158,6 +162,11 @@ class Supervisor:
         with self._changing:
             return self._dev.has_claimed_partitions(disk)
 
+    def _is_gone_dax(self, file: ThreadFile) -> bool:
+        """Whether a file is the node of a dax device that has gone.  No other node gets its number while it is open."""
+        is_terminal = file.kind == "char" and file.status.filesystem == self._dev.terminal_filesystem
+        return is_terminal and file.number in self._gone_dax
+
     def _process_events(self) -> None:
         """Apply all pending events, and acknowledge them."""
         with self._changing:
@@ -194,6 +203,8 @@ class Supervisor:
         elif properties["ACTION"] == "remove":
             number_of_node = self._dev.number(name) or number
             self._devices.discard((kind, number_of_node))
+            if properties["SUBSYSTEM"] == "dax":
+                self._gone_dax.add(number_of_node)
             self._dev.remove(name)
         else:
             number = self._dev.number(name) or number
@@ -208,4 +219,6 @@ class Supervisor:
             return number
         self._client.renumber(kind, (number.major, number.minor), (new.major, new.minor))
         self._devices.add((kind, new))
+        if kind == "char":
+            self._gone_dax.discard(new)
         return new

@@ -1,4 +1,4 @@
-"""Answering the system calls that the seccomp filter hands over: ioctl(2) on devices, and changes of modules."""
+"""Answering the system calls that the seccomp filter hands over: on devices and their memory, and on modules."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import contextlib
 import errno
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from nvdimmfs.sandbox.call_limits import Call, CallLimits
 from nvdimmfs.sandbox.calling_thread import CallingThread, held_thread
 from nvdimmfs.sandbox.errors import SandboxError
 from nvdimmfs.sandbox.ioctl_syscall import IoctlSyscall
+from nvdimmfs.sandbox.memory_syscalls import MemorySyscalls
 from nvdimmfs.sandbox.module_syscalls import ModuleSyscalls
 from nvdimmfs.sandbox.seccomp import Notification, NotificationListener
 
@@ -27,15 +29,22 @@ class SyscallDispatcher:
     Args:
         ioctl: answers ioctl(2).
         modules: answers init_module(2), finit_module(2) and delete_module(2).
+        memory: answers mmap(2) and madvise(2).
         proc: an open /proc that shows the calling threads.
         process_events: applies the machine's pending events.  It runs before a module call returns, so that the caller
             finds the nodes of the devices that a module has brought.
     """
 
     def __init__(
-        self, ioctl: IoctlSyscall, modules: ModuleSyscalls, proc: int, process_events: Callable[[], None]
+        self,
+        ioctl: IoctlSyscall,
+        modules: ModuleSyscalls,
+        memory: MemorySyscalls,
+        proc: int,
+        process_events: Callable[[], None],
     ) -> None:
         self._ioctl = ioctl
+        self._memory = memory
         self._proc = proc
         self._process_events = process_events
         self._limits = CallLimits()
@@ -60,9 +69,9 @@ class SyscallDispatcher:
     def _answer(self, call: Call, listener: NotificationListener) -> Call | None:
         """Answer a call, or let it wait.  Returns a call that may be answered in its place."""
         notification = call.notification
-        value: int | None = -errno.EIO
+        value: int | str | None = -errno.EIO
         try:
-            value = self._execute_held(call, lambda: listener.is_pending(notification))
+            value = self._execute_held(call, listener)
         except _CallWaitsError:
             return None
         except SandboxError:
@@ -72,11 +81,11 @@ class SyscallDispatcher:
             log.exception("a bug in nvdimmfs: %s fails with EIO", notification.syscall)
         if value is None:
             listener.continue_in_kernel(notification)
-        else:
+        elif isinstance(value, int):
             listener.respond(notification, value)
         return self._limits.end(call)
 
-    def _execute_held(self, call: Call, still_waits: Callable[[], bool]) -> int | None:
+    def _execute_held(self, call: Call, listener: NotificationListener) -> int | str | None:
         """As `_execute`, while the calling thread is held; an OSError becomes a negative errno.
 
         Raises:
@@ -85,21 +94,28 @@ class SyscallDispatcher:
         notification = call.notification
         with contextlib.ExitStack() as held:
             try:
+                still_waits = partial(listener.is_pending, notification)
                 caller = held.enter_context(held_thread(notification.thread, self._proc, still_waits))
             except OSError:
                 # It has gone, or this /proc does not show it: then it cannot be a caller of the machine's devices.
-                return None if notification.syscall == "ioctl" else -errno.EPERM
+                return -errno.EPERM if notification.syscall in self._module_syscalls else None
             if call.user is None and not self._limits.begin(call, caller.user):
                 raise _CallWaitsError
             try:
-                return self._execute(caller, notification)
+                return self._execute(caller, notification, listener)
             except OSError as failure:
                 return -(failure.errno or errno.EIO)
 
-    def _execute(self, caller: CallingThread, notification: Notification) -> int | None:
-        """The call's return value, or a negative errno; None to have the kernel execute the call."""
+    def _execute(
+        self, caller: CallingThread, notification: Notification, listener: NotificationListener
+    ) -> int | str | None:
+        """The call's return value, or a negative errno; None to have the kernel execute the call; else `ANSWERED`."""
         if notification.syscall == "ioctl":
             return self._ioctl.execute(caller, notification.arguments)
+        if notification.syscall == "mmap":
+            return self._memory.mmap(caller, notification, listener)
+        if notification.syscall == "madvise":
+            return self._memory.madvise(caller, notification, listener)
         value = self._module_syscalls[notification.syscall](caller, notification.arguments)
         self._process_events()
         return value

@@ -14,6 +14,7 @@ class SyscallNumbers:
 
     Attributes:
         audit_arch: the architecture's value in struct seccomp_data (include/uapi/linux/audit.h).
+        mmap: mmap(2), or on 32 bits mmap2(2), whose offset is in pages.
     """
 
     audit_arch: int
@@ -24,14 +25,16 @@ class SyscallNumbers:
     delete_module: int
     keyctl: int
     statx: int
+    mmap: int
+    madvise: int
 
 
 #: From asm/unistd.h.  A 64-bit kernel also runs the 32-bit programs of its family.
-X86_64 = SyscallNumbers(0xC000003E, 317, 16, 175, 313, 176, 250, 332)
-I386 = SyscallNumbers(0x40000003, 354, 54, 128, 350, 129, 288, 383)
-AARCH64 = SyscallNumbers(0xC00000B7, 277, 29, 105, 273, 106, 219, 291)
-ARM = SyscallNumbers(0x40000028, 383, 54, 128, 379, 129, 311, 397)
-RISCV64 = SyscallNumbers(0xC00000F3, 277, 29, 105, 273, 106, 219, 291)
+X86_64 = SyscallNumbers(0xC000003E, 317, 16, 175, 313, 176, 250, 332, 9, 28)
+I386 = SyscallNumbers(0x40000003, 354, 54, 128, 350, 129, 288, 383, 192, 219)
+AARCH64 = SyscallNumbers(0xC00000B7, 277, 29, 105, 273, 106, 219, 291, 222, 233)
+ARM = SyscallNumbers(0x40000028, 383, 54, 128, 379, 129, 311, 397, 192, 220)
+RISCV64 = SyscallNumbers(0xC00000F3, 277, 29, 105, 273, 106, 219, 291, 222, 233)
 
 #: The architectures that each kind of machine can run, its own first.
 FAMILIES = {"x86_64": (X86_64, I386), "aarch64": (AARCH64, ARM), "riscv64": (RISCV64,)}

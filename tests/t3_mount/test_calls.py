@@ -14,6 +14,7 @@ pytestmark = pytest.mark.usefixtures("sandbox")
 
 RECORDINGS = Path(__file__).parent.parent / "recordings" / "calls"
 ASK = mounting.ROOT / "tests" / "guest" / "ask_calls.py"
+MAP = mounting.ROOT / "tests" / "guest" / "ask_mappings.py"
 STORM = mounting.ROOT / "tests" / "guest" / "storm.py"
 
 NFIT = ("--machine", "qemu-nfit")
@@ -41,6 +42,14 @@ def test_calls_get_the_kernels_answers(topic):
     assert [question for question, _ in here] == [question for question, _ in kernel]
     assert [pair for pair in zip(kernel, here, strict=True) if pair[0] != pair[1]] == []
     assert host() == before
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="elsewhere no MAP_SYNC, and a file after mmap(2)")
+def test_mappings_of_dax_devices_get_the_kernels_answers():
+    first, *kernel = map(json.loads, (RECORDINGS / "mappings.jsonl").read_text().splitlines())
+    here = [json.loads(line) for line in python(MAP, options=machines.options(first["machine"])).splitlines()]
+    assert [question for question, _ in here] == [question for question, _ in kernel]
+    assert [pair for pair in zip(kernel, here, strict=True) if pair[0] != pair[1]] == []
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="uses the system call numbers of x86-64")

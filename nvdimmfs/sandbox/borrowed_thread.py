@@ -1,0 +1,174 @@
+"""Making system calls in a thread of the command, in the place of the call for which it waits (ptrace(2)).
+
+Only a process itself can map a file into its memory, and a listener of seccomp can let a call pass or not, but not
+change it.  So the thread is stopped on its way back from the call, executes others that the supervisor chooses, and
+returns with the result of those.  What it has open, its signals and its registers are as if it had made one call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import platform
+import signal
+import struct
+from collections.abc import Callable, Iterator
+
+from nvdimmfs.sandbox import libc
+
+# System calls of x86-64 (asm/unistd_64.h).
+MMAP = 9
+MUNMAP = 11
+CLOSE = 3
+GETPID = 39
+GETTID = 186
+RT_TGSIGQUEUEINFO = 297
+
+# Requests and an option of ptrace(2), and the event of a thread that stops because it was interrupted
+# (include/uapi/linux/ptrace.h).
+_SEIZE, _INTERRUPT, _DETACH, _SYSCALL = 0x4206, 0x4207, 17, 24
+_GET_REGISTERS, _SET_REGISTERS = 12, 13
+_GET_SIGNAL_MASK, _SET_SIGNAL_MASK = 0x420A, 0x420B
+_MARK_SYSCALLS = 1
+_EVENT_STOP = 128
+
+#: How wait(2) reports a stop at a system call, with that option; and the flag to wait for threads of any kind.
+_AT_SYSCALL = signal.SIGTRAP | 0x80
+_WAIT_ALL = 0x40000000
+
+#: struct user_regs_struct (arch/x86/include/asm/user_64.h), and the places of registers in it.
+_REGISTERS = struct.Struct("=27Q")
+_RAX, _ORIG_RAX, _RIP, _RSP = 10, 15, 16, 19
+_ARGUMENTS = (14, 13, 12, 7, 9, 8)
+_NO_CALL = (1 << 64) - 1
+
+#: Bytes of the instruction `syscall`.
+_SYSCALL_LENGTH = 2
+
+#: Bytes of the kernel's sigset_t, and one with all signals.
+_MASK = struct.Struct("=Q")
+_ALL_SIGNALS = (1 << 64) - 1
+
+#: Bytes below the stack pointer that a function may use (System V ABI, AMD64 supplement, 3.2.2).
+_RED_ZONE = 128
+
+
+class NotBorrowedError(Exception):
+    """The thread cannot be stopped: a debugger has it, the host forbids it, or it has gone."""
+
+
+def is_possible() -> bool:
+    """Whether this module knows the registers of this machine's processors."""
+    return platform.machine() == "x86_64"
+
+
+class BorrowedThread:
+    """A thread that is stopped, in `borrowed`.
+
+    Attributes:
+        result: what its call will have returned, a negative errno included.
+    """
+
+    def __init__(self, thread: int) -> None:
+        self._thread = thread
+        self._left: list[int] = []
+        self._registers: list[int] = []
+        self.result = -errno.EIO
+
+    def call(self, number: int, *arguments: int) -> int:
+        """Execute a system call and return what it returns, a negative errno included.  NotBorrowedError: it ended."""
+        registers = list(self._registers)
+        registers[_RIP] -= _SYSCALL_LENGTH
+        registers[_RAX], registers[_ORIG_RAX] = number, _NO_CALL
+        for place, value in zip(_ARGUMENTS, arguments, strict=False):
+            registers[place] = value & _NO_CALL
+        self._set_registers(registers)
+        for _ in ("entry", "exit"):
+            self._trace(_SYSCALL)
+            self._wait_for(_AT_SYSCALL)
+        (value,) = struct.unpack("=q", struct.pack("=Q", self._get_registers()[_RAX]))
+        return int(value)
+
+    def scratch(self, size: int) -> int:
+        """The address of memory of its stack that nothing uses."""
+        return self._registers[_RSP] - _RED_ZONE - size & ~0xF
+
+    def stop(self) -> None:
+        """Wait until it has stopped."""
+        while True:
+            status = self._wait()
+            if status >> 16 == _EVENT_STOP:
+                break
+            self._left.append(os.WSTOPSIG(status))
+            self._trace(_SYSCALL)
+        self._registers = self._get_registers()
+
+    def resume(self, mask: bytes) -> None:
+        """Let it return with `result` from the call for which it waited."""
+        self._registers[_RAX], self._registers[_ORIG_RAX] = self.result & _NO_CALL, _NO_CALL
+        self._set_registers(self._registers)
+        libc.ptrace(_SET_SIGNAL_MASK, self._thread, _MASK.size, mask)
+        self._trace(_DETACH, self._left.pop() if self._left else 0)
+
+    def block_signals(self) -> bytes:
+        """Block all signals, and return those that were blocked."""
+        mask = bytearray(_MASK.size)
+        libc.ptrace(_GET_SIGNAL_MASK, self._thread, _MASK.size, mask)
+        libc.ptrace(_SET_SIGNAL_MASK, self._thread, _MASK.size, _MASK.pack(_ALL_SIGNALS))
+        return bytes(mask)
+
+    def _wait_for(self, stop: int) -> None:
+        """Wait for a kind of stop.  A signal that cannot be blocked is passed on at the end."""
+        while (status := self._wait()) >> 8 != stop:
+            if not status >> 16:
+                self._left.append(os.WSTOPSIG(status))
+            self._trace(_SYSCALL)
+
+    def _wait(self) -> int:
+        _, status = os.waitpid(self._thread, _WAIT_ALL)
+        if not os.WIFSTOPPED(status):
+            raise NotBorrowedError
+        return status
+
+    def _trace(self, request: int, signal_: int = 0) -> None:
+        libc.ptrace(request, self._thread, 0, signal_)
+
+    def _get_registers(self) -> list[int]:
+        registers = bytearray(_REGISTERS.size)
+        libc.ptrace(_GET_REGISTERS, self._thread, 0, registers)
+        return list(_REGISTERS.unpack(registers))
+
+    def _set_registers(self, registers: list[int]) -> None:
+        libc.ptrace(_SET_REGISTERS, self._thread, 0, _REGISTERS.pack(*registers))
+
+
+@contextlib.contextmanager
+def borrowed(thread: int, wake: Callable[[], None]) -> Iterator[BorrowedThread]:
+    """Stop a thread that waits in a system call, until the end of the block.  It then returns with `result`.
+
+    All of it must happen in one thread of this process, as ptrace(2) knows tracers by thread.
+
+    Raises:
+        NotBorrowedError: it cannot be stopped, and goes on waiting; or it ends meanwhile, after `wake`.
+
+    Args:
+        thread: the thread id.
+        wake: lets the call return.
+    """
+    try:
+        libc.ptrace(_SEIZE, thread, 0, _MARK_SYSCALLS)
+    except OSError as failure:
+        raise NotBorrowedError from failure
+    taken = BorrowedThread(thread)
+    try:
+        libc.ptrace(_INTERRUPT, thread, 0, 0)
+        wake()
+        taken.stop()
+        mask = taken.block_signals()
+        try:
+            yield taken
+        finally:
+            taken.resume(mask)
+    except (ProcessLookupError, ChildProcessError) as failure:
+        raise NotBorrowedError from failure
