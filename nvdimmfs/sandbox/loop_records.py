@@ -236,6 +236,11 @@ class LoopRecords:
                     found.append(int(record))
         return found
 
+    def names_of_others(self) -> frozenset[str]:
+        """The names of the devices of other sandboxes."""
+        records = _records_of_others(self.base, self.name)
+        return frozenset(f"loop{record.removesuffix(_LEAVING)}" for _, record in records)
+
     def delete_devices(self, patience: float) -> bool:
         """Delete all devices of this sandbox, and then its directory; whether none is left.
 

@@ -8,7 +8,7 @@ import os
 import signal
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from attrs import frozen
@@ -101,7 +101,8 @@ def run_sandbox(request: RunRequest) -> int:
         network = namespaces.enter(private_network=request.private_network)
         if network is not None:
             stack.callback(network.close)
-        _make_directories(None if request.attach is None else stack.enter_context(_pinned_machine(request.attach)))
+        attached = None if request.attach is None else stack.enter_context(_pinned_machine(request.attach))
+        _make_directories(attached, frozenset() if loop_devices is None else loop_devices.records.names_of_others())
         sends_uevents = network is not None and network.enter()
         server = request.server
         if server is not None:
@@ -166,8 +167,13 @@ def _loop_devices(request: RunRequest) -> Iterator[LoopDevices | None]:
         yield LoopDevices(records, delete, lock=None if request.attach is None else MACHINE / Path(CHANNEL).parent)
 
 
-def _make_directories(attached: Path | None) -> None:
-    """Set up a private /run and /dev, and the mount points in them."""
+def _make_directories(attached: Path | None, of_sandboxes: Collection[str]) -> None:
+    """Set up a private /run and /dev, and the mount points in them.
+
+    Args:
+        attached: the mount of the machine; None when it is mounted later.
+        of_sandboxes: the names of loop devices that belong to other sandboxes.
+    """
     with step("set up /run and /dev"):
         overmount(Path("/run"), lambda name: name not in ("udev", DIRECTORY.name))
         MACHINE.mkdir(parents=True)
@@ -177,13 +183,16 @@ def _make_directories(attached: Path | None) -> None:
         Path("/run/udev/control").touch()
         if attached is not None:
             libc.bind_mount(attached, MACHINE)
-        _make_dev()
+        _make_dev(of_sandboxes)
         options = "newinstance,ptmxmode=0666,mode=600"
         libc.mount("devpts", TERMINALS, "devpts", libc.MS_NOSUID | libc.MS_NOEXEC, options)
 
 
-def _make_dev() -> None:
+def _make_dev(of_sandboxes: Collection[str]) -> None:
     """Set up a private /dev, with a ptmx that makes new terminals appear in its pts.
+
+    The loop devices of other sandboxes are left out: a disk of this one may get the number of one that they delete, and
+    a tool that looks for a name of that number (pvs) would find it.
 
     The driver looks for `pts` beside ptmx, which a bind mount breaks.
     """
@@ -191,7 +200,7 @@ def _make_dev() -> None:
     has_nodes = namespaces.may_create_nodes()
     has_link = not has_nodes and os.access(ptmx.with_name("pts") / ptmx.name, os.R_OK | os.W_OK)
     left_out = (*_PERSISTENT_MEMORY_NODES, *([ptmx.name] if has_nodes or has_link else []))
-    overmount(ptmx.parent, lambda name: not name.startswith(left_out))
+    overmount(ptmx.parent, lambda name: not name.startswith(left_out) and name not in of_sandboxes)
     if has_nodes:
         os.mknod(ptmx, stat.S_IFCHR, _PTMX)
         ptmx.chmod(0o666)

@@ -242,3 +242,15 @@ def test_the_last_close_of_a_disk_writes_back():
         done
     """
     sh(script, *TWO_RANGES)
+
+
+@sandboxes.needs_block_devices
+def test_the_loop_devices_of_other_sandboxes_are_not_shown():
+    """pvs(8) named a disk after one of them whose number the disk had got."""
+    script = 'printf "loop%d\\n" 0x$(stat -c %T /dev/pmem0) 0x$(stat -c %T /dev/pmem1); cat > /dev/null'
+    with start("sh", "-ec", script, options=TWO_RANGES, stdin=subprocess.PIPE) as other:
+        theirs = [other.stdout.readline().strip() for _ in range(2)]
+        names = sh("ls /dev", *TWO_RANGES).stdout.split()
+        other.communicate()
+    assert "pmem0" in names
+    assert not set(theirs) & set(names)
