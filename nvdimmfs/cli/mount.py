@@ -233,15 +233,17 @@ def gc_disabled() -> Iterator[None]:
 
 def warn_of_missing_memory(request: MountRequest) -> None:
     """Warn of each range that has no memory behind it, and name the options that would help."""
+    from nvdimmfs.machine_file.ram import installed_ram
     from nvdimmfs.mm.pc_memory_map import memory_reaching, without_memory
     from nvdimmfs.units import GIB
 
     if request.media is not None:
         return
-    for missing in without_memory(request.machine.memmap, request.machine.ram):
+    for missing in without_memory(request.machine.memmap, installed_ram(request.machine)):
         needed = div_round_up(memory_reaching(missing.end), GIB)
+        remedy = "add a [[ram_range]]" if request.machine.ram_ranges else f"use --ram {needed}G"
         print(
             f"nvdimmfs: warning: the machine has no memory at {missing}: reads return zeros and writes are lost;"
-            f" use --ram {needed}G or --media FOLDER",
+            f" {remedy} or --media FOLDER",
             file=sys.stderr,
         )

@@ -178,7 +178,7 @@ class AttributeGroup(Generic[SubjectT_contra]):
 
     Attributes:
         attributes: the table.
-        name: the directory that holds them; None: the subject's own directory.
+        name: the directory that holds them, as a path; None: the subject's own directory.
         visible: mode bits of an attribute for this subject, 0 for "not there" (the kernel's is_visible); None: all are
             there with the permissions that they declare.
         since: the first kernel that has the group; None for all.
@@ -205,7 +205,10 @@ class AttributeGroup(Generic[SubjectT_contra]):
             for candidate, mode in zip(self.attributes, self.modes(subject), strict=True)
             if (permissions := candidate.permissions_in(kernel, mode))
         }
-        return FileTable({self.name: FileTable(files)} if self.name else files)
+        table = FileTable(files)
+        for name in reversed(self.name.split("/") if self.name else ()):
+            table = FileTable({name: table})
+        return table
 
     def create(self, directory: Directory, subject: SubjectT_contra) -> None:
         """Create the group's files for the subject in `directory`."""

@@ -1,31 +1,23 @@
-"""The devices memoryN, blocks of System RAM, and the nodes that they belong to: /sys/devices/system/{memory,node}.
-
-drivers/base/memory.c and drivers/base/node.c, Linux 6.1.  Of a node there are only the links to its memory.
-"""
+"""The devices memoryN, blocks of System RAM: /sys/devices/system/memory (drivers/base/memory.c, Linux 6.1)."""
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from typing import Self
 
 from nvdimmfs.core.attribute import AttributeGroup, attribute, write_only_attribute
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Bus
+from nvdimmfs.core.node import NodeDevice, NodeSubsystem, SubsystemRoot
 from nvdimmfs.core.parse import line, parse_bool, parse_unsigned_or_einval
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Directory, FamilyTarget, Files, FileTable, LinkKind, NumberedNames, NumberedNodes, Symlink
 from nvdimmfs.mm import memory_failure
-from nvdimmfs.mm.hotplug import BOOT_NODE, MemoryBlock, MemoryBlocks, OnlineType
+from nvdimmfs.mm.hotplug import MemoryBlock, MemoryBlocks, OnlineType
 from nvdimmfs.units import PAGE_SHIFT
-
-
-class SubsystemRoot(Device):
-    """The root of a subsystem's devices, in /sys/devices/system (subsys_system_register, drivers/base/bus.c)."""
-
-    def _place(self) -> Directory:
-        return self.system.directory("devices/system")
 
 
 class MemoryRoot(SubsystemRoot):
@@ -39,20 +31,12 @@ class MemoryRoot(SubsystemRoot):
         return (MEMORY_ROOT_GROUP,)
 
 
-class NodeDevice(Device):
-    """A device nodeN."""
-
-    def __init__(self, bus: Bus, root: Device, nid: int) -> None:
-        super().__init__(bus.system, f"node{nid}", root)
-        self.bus = bus
-
-
 class MemoryBlockDevice(Device):
     """A device memoryN.
 
     Attributes:
         block: the block that it represents.
-        node: the node that the block belongs to.
+        node: the node that the block belongs to; the last one if it has RAM of several.
         online_type: how it goes online when a write does not specify it.
     """
 
@@ -101,10 +85,12 @@ class MemoryBlockDevice(Device):
         self.directory.link(self.node.name, self.node.directory)
         self.node.directory.link(self.name, self.directory)
 
-    def instantiate(self) -> Directory:
-        directory = super().instantiate()
-        link = FileTable({self.node.name: LinkKind(_directory_of_node)})
-        directory.populate_lazily(Files(link, self))
+    def instantiate_on(self, nodes: Iterable[NodeDevice]) -> Directory:
+        """Create its directory, with a link to each node that it has been on since boot."""
+        directory = self.instantiate()
+        for node in nodes:
+            link = FileTable({node.name: LinkKind(_directory_of_node)})
+            directory.populate_lazily(Files(link, node))
         return directory
 
     def unregister(self) -> None:
@@ -112,8 +98,8 @@ class MemoryBlockDevice(Device):
         super().unregister()
 
 
-def _directory_of_node(device: MemoryBlockDevice) -> Directory:
-    return device.node.directory
+def _directory_of_node(node: NodeDevice) -> Directory:
+    return node.directory
 
 
 class MemorySubsystem(Bus):
@@ -129,10 +115,7 @@ class MemorySubsystem(Bus):
         self.blocks = blocks
         self.root = MemoryRoot(system, blocks)
         self.root.add()
-        self._node_bus = Bus(system, "node")
-        self._node_root = SubsystemRoot(system, "node", None)
-        self._node_root.add()
-        self._nodes: dict[int, NodeDevice] = {}
+        self._nodes = NodeSubsystem(system, blocks.memory)
         self._boot_names = NumberedNames("memory", tuple(range(*each) for each in blocks.boot))
         self._register_boot_blocks()
         blocks.listener = self
@@ -143,16 +126,19 @@ class MemorySubsystem(Bus):
         They are instantiated when they are looked at, as are the links to them.
         """
         self.root.directory.add_family(NumberedNodes(self._boot_names, self._instantiate, are_directories=True))
-        for place in (self.devices, self._node(BOOT_NODE).directory):
-            place.add_family(NumberedNodes(self._boot_names, self._link_to, are_directories=False))
+        self.devices.add_family(NumberedNodes(self._boot_names, self._link_to, are_directories=False))
+        for nid, numbers in self.blocks.boot_nodes.items():
+            names = NumberedNames("memory", tuple(range(*each) for each in numbers))
+            self._nodes.node(nid).directory.add_family(NumberedNodes(names, self._link_to, are_directories=False))
         if not self.system.count_unheard_uevent(len(self._boot_names)):
             for name in self._boot_names:
                 self._boot_device(name).send_uevent(Action.ADD)
 
     def _instantiate(self, number: int) -> Directory:
-        device = MemoryBlockDevice(self, self.blocks.blocks[number], self._node(BOOT_NODE))
+        block = self.blocks.blocks[number]
+        device = MemoryBlockDevice(self, block, self._nodes.node(block.nid))
         self.members[device.name] = device
-        return device.instantiate()
+        return device.instantiate_on(map(self._nodes.node, self.blocks.nodes_of(block)))
 
     def _link_to(self, number: int) -> Symlink:
         name = f"memory{number}"
@@ -169,11 +155,15 @@ class MemorySubsystem(Bus):
 
     def block_added(self, block: MemoryBlock) -> None:
         """Register its device, and its node's when this is the node's first memory."""
-        MemoryBlockDevice(self, block, self._node(block.nid)).add()
+        MemoryBlockDevice(self, block, self._nodes.node(block.nid)).add()
 
     def block_removed(self, block: MemoryBlock) -> None:
         """Unregister its device."""
         self._device(block).unregister()
+
+    def node_removed(self, nid: int) -> None:
+        """Unregister its device."""
+        self._nodes.remove(nid)
 
     def block_switched(self, block: MemoryBlock) -> None:
         """Send the uevent (device_online, device_offline, drivers/base/core.c)."""
@@ -183,12 +173,6 @@ class MemorySubsystem(Bus):
         device = self.member(f"memory{block.number}")
         assert device is not None, f"memory{block.number} is not registered"
         return device
-
-    def _node(self, nid: int) -> NodeDevice:
-        if nid not in self._nodes:
-            node = self._nodes[nid] = NodeDevice(self._node_bus, self._node_root, nid)
-            node.add()
-        return self._nodes[nid]
 
 
 @attribute("auto_online_blocks")

@@ -250,7 +250,7 @@ def target_node(device: DevDax) -> str:
 @attribute("numa_node")
 def numa_node(device: DevDax) -> str:
     """The nearest node."""
-    return f"{device.region.target_node}\n"
+    return f"{device.region.numa_node}\n"
 
 
 @attribute("resource", 0o400)

@@ -33,7 +33,7 @@ class DynamicDaxRegion(DaxRegion):
         self.youngest: DevDax | None = None
         self._layer = layer
         self._numbering = Numbering()
-        super().__init__(device, number, start, size, align, node, media)
+        super().__init__(device, number, start, size, align, node, media, node)
 
     @property
     def group(self) -> AttributeGroup[Self]:

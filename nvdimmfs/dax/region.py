@@ -12,6 +12,7 @@ from nvdimmfs.core.attribute import AttributeGroup, attribute
 from nvdimmfs.core.device import Device, DeviceDriver
 from nvdimmfs.errors import KernelError
 from nvdimmfs.media.base import Media
+from nvdimmfs.mm.nodes import FIRST_NODE
 from nvdimmfs.mm.resource import Resource
 
 
@@ -74,6 +75,7 @@ class DaxRegion:
         start, size: the range of data, bytes.
         align: the alignment of its devices, bytes.
         target_node: the node that the memory would form; below 0 for none.
+        numa_node: the node that the provider's device is near to.
         media: the bytes of the range.
         space: the range, with a child resource for each part that belongs to a device.
     """
@@ -82,7 +84,15 @@ class DaxRegion:
     is_dynamic = False
 
     def __init__(
-        self, device: Device, number: int, start: int, size: int, align: int, target_node: int, media: Media
+        self,
+        device: Device,
+        number: int,
+        start: int,
+        size: int,
+        align: int,
+        target_node: int,
+        media: Media,
+        numa_node: int = FIRST_NODE,
     ) -> None:
         """ENOMEM when start or size is not a multiple of the alignment (alloc_dax_region, Linux 6.1)."""
         if start & (align - 1) or size & (align - 1):
@@ -94,6 +104,7 @@ class DaxRegion:
         self.size = size
         self.align = align
         self.target_node = target_node
+        self.numa_node = numa_node
         self.media = media
         self.space = Resource(f"dax region {number}", start, start + size - 1)
         self.group.create(device.directory, self)

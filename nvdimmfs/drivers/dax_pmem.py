@@ -45,7 +45,9 @@ class DaxPmemDriver(NdDriver):
         if size < 0:
             raise KernelError(errno.ENOMEM, f"{device.name} has no room for data")
         data = MediaWindow(namespace.media, start - namespace.start, size)
-        region = DaxRegion(device, device.region.id, start, size, layout.align, device.target_node, data)
+        region = DaxRegion(
+            device, device.region.id, start, size, layout.align, device.target_node, data, device.numa_node
+        )
         dev_dax = DevDax(self._layer, region, namespace.id, pagemap)
         dev_dax.add()
         device.manage(dev_dax.unregister)

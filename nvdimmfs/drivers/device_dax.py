@@ -27,7 +27,7 @@ class DeviceDaxDriver(DaxDriver):
         pagemap = device.page_map()
         for_device_dax(pagemap, device.align)
         device.manage(device.memory.revoke)  # once the pages are unmapped
-        map_pages(device, memory, pagemap, device.region.target_node)
+        map_pages(device, memory, pagemap, device.region.numa_node)
 
 
 def _reserve(device: DevDax, owned: DaxRange) -> None:

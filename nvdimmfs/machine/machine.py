@@ -29,6 +29,7 @@ from nvdimmfs.machine.persistent_memory import PersistentMemory
 from nvdimmfs.machine.procfs import create_proc_files
 from nvdimmfs.machine.save_session import saved_file
 from nvdimmfs.machine_file.model import BusDescription, MachineDescription, UnreadableAttribute
+from nvdimmfs.machine_file.ram import installed_ram, nodes_of
 from nvdimmfs.media.base import NO_FAULTS, MediaError
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.pc_memory_map import installed_memory
@@ -140,8 +141,8 @@ class Machine:
         """
         if clock is not None:
             description = attrs.evolve(description, clock=ClockMode(clock))
-        ranges = [(range_.start, range_.end) for bus in description.buses for range_ in bus.ranges]
-        installed = (*installed_memory(description.ram), *ranges)
+        ram = [(span.start, span.end) for span in installed_memory(installed_ram(description))]
+        installed = (*ram, *((range_.start, range_.end) for range_ in description.ranges))
         storage = FolderStorage(media, durable=durable) if media else MemoryStorage(installed)
         with contextlib.ExitStack() as failed:
             failed.callback(storage.close)
@@ -188,7 +189,7 @@ class Machine:
         traced: Listener | None = None,
     ) -> Machine:
         kernel = KERNELS[description.kernel]
-        memory = Memory.boot(description.memmap, description.ram, kernel)
+        memory = Memory.boot(description.memmap, installed_ram(description), kernel, nodes_of(description))
         machine = cls(memory, storage, description.buses, description.clock)
         machine.description = description
         for rule in rules_of(description):

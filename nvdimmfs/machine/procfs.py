@@ -12,6 +12,7 @@ from nvdimmfs.core.module import Modules
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute
+from nvdimmfs.mm.meminfo import buddyinfo_text, meminfo_text
 from nvdimmfs.mm.memory import Memory
 
 
@@ -30,9 +31,11 @@ class ProcFile:
 
 
 def create_proc_files(system: System, memory: Memory, modules: Modules, blocks: BlockLayer) -> None:
-    """Create /proc/iomem, modules, partitions and zoneinfo."""
+    """Create /proc/buddyinfo, iomem, meminfo, modules, partitions and zoneinfo."""
     texts = {
+        "buddyinfo": lambda: buddyinfo_text(memory),
         "iomem": memory.iomem_text,
+        "meminfo": lambda: meminfo_text(memory),
         "modules": modules.proc_text,
         "partitions": blocks.proc_text,
         "zoneinfo": memory.zoneinfo_text,

@@ -30,7 +30,9 @@ from nvdimmfs.machine_file.model import (
     RangeDescription,
     section,
 )
+from nvdimmfs.machine_file.ram import installed_ram, nodes_of
 from nvdimmfs.machine_file.reader import NotAMachine, read_table, structured
+from nvdimmfs.mm.pc_memory_map import installed_memory
 
 #: The first word of a text that is one line.
 _DIMM = "dimm"
@@ -115,7 +117,7 @@ def extended(machine: MachineDescription, text: str) -> Extended:
     if is_line:
         ranges = (attrs.evolve(ranges[0], mappings=(MappingDescription(dimms[0].name),)),)
     result = _completed(machine, bus, dimms, ranges)
-    found = [*_problems(result), *problems(result.machine)]
+    found = [*_problems(result), *_memory_problems(machine, result), *problems(result.machine)]
     if found:
         raise MachineFileError(error_lines(_PLUG, found))
     return result
@@ -183,6 +185,22 @@ def _completed(
     *others_completed, new = completed(attrs.evolve(machine, buses=(*others, longer))).buses
     buses = (*others_completed[:place], new, *others_completed[place:])
     return Extended(attrs.evolve(machine, buses=buses), bus, new)
+
+
+def _memory_problems(machine: MachineDescription, result: Extended) -> Iterator[tuple[str, str]]:
+    """Errors of new ranges that are in the way of the RAM of the running machine, or of a node that it cannot have."""
+    ram = installed_memory(installed_ram(machine))
+    nodes = nodes_of(machine).possible
+    for index, range_ in enumerate(result.new_ranges):
+        path = f"bus.range[{index}]"
+        for span in ram:
+            if range_.start < span.end and span.start < range_.end:
+                where = f"{range_.start:#x}-{range_.end - 1:#x} overlaps RAM ({span.start:#x}-{span.end - 1:#x})"
+                yield f"{path}.start", f"{where}; omit start"
+        for key in ("numa_node", "target_node"):
+            node: int = getattr(range_, key)
+            if node >= 0 and node not in nodes:
+                yield f"{path}.{key}", f"the machine has no node {node}; its tables name nodes 0-{max(nodes)}"
 
 
 def _problems(result: Extended) -> Iterator[tuple[str, str]]:

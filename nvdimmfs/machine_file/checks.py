@@ -18,11 +18,13 @@ from nvdimmfs.machine_file.defaults import legacy_entries
 from nvdimmfs.machine_file.dimm_checks import Problem, dimm_problems
 from nvdimmfs.machine_file.faults import rule_of_description
 from nvdimmfs.machine_file.model import PLATFORM_FOLDER, BusDescription, MachineDescription, PersonalityDescription
+from nvdimmfs.machine_file.ram import installed_ram
+from nvdimmfs.machine_file.ram_checks import ram_problems
 from nvdimmfs.machine_file.range_checks import choice_problem, range_problems, uuid_problem
-from nvdimmfs.machine_file.values import plain_size, shown
+from nvdimmfs.machine_file.values import shown
 from nvdimmfs.machine_file.words import SCRUB_COMMANDS, PersonalityKind
 from nvdimmfs.mm.memmap_option import MemmapError, check_memmap
-from nvdimmfs.mm.pc_memory_map import DEFAULT_RAM, MAXIMUM_RAM, MINIMUM_RAM, installed_memory
+from nvdimmfs.mm.pc_memory_map import MINIMUM_RAM, installed_memory
 from nvdimmfs.units import ALIGNMENTS, GIB, align_up
 
 _NAMESPACE = re.compile(r"namespace[0-9]+\.[0-9]+")
@@ -56,10 +58,7 @@ def _machine(machine: MachineDescription) -> Iterator[Problem]:
         yield "kernel", f'"{machine.kernel}" is not emulated; the emulated kernels are {", ".join(EMULATED_KERNELS)}'
     if not machine.memmap and not machine.buses:
         yield "", 'the machine has no persistent memory; add a [[bus]], or memmap = "512M!4G" for a legacy machine'
-    if machine.ram < MINIMUM_RAM:
-        yield "ram", f"{plain_size(machine.ram)} is too small; the minimum is {plain_size(MINIMUM_RAM)}"
-    if machine.ram > MAXIMUM_RAM:
-        yield "ram", f"{plain_size(machine.ram)} is too large; the maximum is {plain_size(MAXIMUM_RAM)}"
+    yield from ram_problems(machine)
     for index, personality in enumerate(machine.personalities):
         yield from _personality(personality, f"personality[{index}]")
     for index, unreadable in enumerate(machine.unreadable):
@@ -131,10 +130,12 @@ class _Span:
 
 def _memory(machine: MachineDescription) -> Iterator[Problem]:
     """Check memmap, and that RAM, persistent memory of memmap and ranges do not overlap."""
-    occupied = [_Span(start, end, "RAM") for start, end in _ram(machine)]
+    has_ram = next(ram_problems(machine), None) is None
+    ram = installed_ram(machine) if has_ram else MINIMUM_RAM
+    occupied = [_Span(span.start, span.end, "RAM") for span in installed_memory(ram) if has_ram]
     if machine.memmap:
         try:
-            check_memmap(machine.memmap, min(max(machine.ram, MINIMUM_RAM), MAXIMUM_RAM))
+            check_memmap(machine.memmap, ram)
         except MemmapError as error:
             yield "memmap", str(error)
         else:
@@ -151,19 +152,13 @@ def _memory(machine: MachineDescription) -> Iterator[Problem]:
             occupied.append(span)
 
 
-def _ram(machine: MachineDescription) -> tuple[tuple[int, int], ...]:
-    possible = MINIMUM_RAM <= machine.ram <= MAXIMUM_RAM
-    return installed_memory(machine.ram) if possible else installed_memory(DEFAULT_RAM)[:1]
-
-
 def _legacy(machine: MachineDescription) -> Iterator[_Span]:
     for entry in legacy_entries(machine):
         yield _Span(entry.start, entry.end, "memmap")
 
 
 def _correction(conflict: _Span) -> str:
-    hint = f"start at {align_up(conflict.end, GIB):#x}, or omit start"
-    return f"{hint}, or give the machine less ram" if conflict.owner == "RAM" else hint
+    return f"start at {align_up(conflict.end, GIB):#x}, or omit start"
 
 
 def _unique_parents(machine: MachineDescription) -> Iterator[Problem]:

@@ -20,8 +20,9 @@ from nvdimmfs.machine_file.model import (
     NamespaceDescription,
     RangeDescription,
 )
+from nvdimmfs.machine_file.ram import completed_ram, installed_ram, placed_around
 from nvdimmfs.mm.e820 import E820Entry, E820Type
-from nvdimmfs.mm.pc_memory_map import installed_memory, user_table
+from nvdimmfs.mm.pc_memory_map import Ram, installed_memory, user_table
 from nvdimmfs.units import GIB, PAGE_SIZE, align_up
 
 #: Lowest default start of a range; device memory is below it.
@@ -39,8 +40,27 @@ def completed(machine: MachineDescription) -> MachineDescription:
 
     A value that cannot be determined stays `TO_BE_CHOSEN`, which `checks.problems` reports.
     """
+    machine = _with_ram(machine)
     addresses = _Addresses(machine)
     return attrs.evolve(machine, buses=tuple(_bus(bus, addresses) for bus in machine.buses))
+
+
+def _with_ram(machine: MachineDescription) -> MachineDescription:
+    """Return the machine with its RAM placed."""
+    if not machine.ram_ranges:
+        return machine
+    parts = tuple(completed_ram(machine.ram_ranges, _given_ranges(machine)))
+    ram = sum(part.size for part in parts) if machine.ram == TO_BE_CHOSEN else machine.ram
+    return attrs.evolve(machine, ram=ram, ram_ranges=parts)
+
+
+def _given_ranges(machine: MachineDescription) -> tuple[RangeDescription, ...]:
+    """The ranges whose start is given, with their sizes filled in."""
+    if not any(range_.start != TO_BE_CHOSEN for range_ in machine.ranges):
+        return ()
+    anywhere = _Addresses(MachineDescription())
+    sized = attrs.evolve(machine, buses=tuple(_bus(bus, anywhere) for bus in machine.buses)).ranges
+    return tuple(after for before, after in zip(machine.ranges, sized, strict=True) if before.start != TO_BE_CHOSEN)
 
 
 def abridged(machine: MachineDescription) -> MachineDescription:
@@ -94,7 +114,7 @@ class _Addresses:
     def __init__(self, machine: MachineDescription) -> None:
         taken = [
             _LOWEST_START,
-            *(end for _, end in installed_memory(machine.ram)),
+            *(span.end for span in installed_memory(ram_before_addresses(machine))),
             *(entry.end for entry in legacy_entries(machine)),
         ]
         self._next = max(taken)
@@ -108,12 +128,19 @@ class _Addresses:
         self._next = max(self._next, end)
 
 
+def ram_before_addresses(machine: MachineDescription) -> Ram:
+    """Where the RAM is, which is known before default addresses of ranges are chosen."""
+    if machine.ram_ranges:
+        return installed_ram(_with_ram(machine))
+    return placed_around(machine.ram, _given_ranges(machine))
+
+
 def legacy_entries(machine: MachineDescription) -> Iterator[E820Entry]:
     """Yield the persistent memory of memmap=; nothing if that is invalid."""
     if not machine.memmap:
         return
     try:
-        table = user_table(machine.memmap, machine.ram)
+        table = user_table(machine.memmap, ram_before_addresses(machine))
     except ValueError:
         return
     for entry in table.entries:

@@ -512,6 +512,27 @@ class FaultDescription:
 
 
 @attrs.frozen
+class RamRangeDescription:
+    """RAM, and the node that it belongs to.
+
+    Attributes:
+        size: bytes.
+        start: its first physical address.  By default it follows the previous RAM, from address 0 on, around the hole
+            for devices (2 GiB to 4 GiB) and the ranges whose start is given.
+        numa_node: its node.
+    """
+
+    size: Size
+    start: Address = TO_BE_CHOSEN
+    numa_node: NumaNode = 0
+
+    @property
+    def end(self) -> int:
+        """The address after the last byte."""
+        return self.start + self.size
+
+
+@attrs.frozen
 class MachineDescription:
     """A machine.
 
@@ -519,7 +540,10 @@ class MachineDescription:
         name: a short name; by default that of the file.
         description: the purpose of the machine.
         kernel: the Linux version that it runs.
-        ram: bytes of System RAM: up to 2 GiB at address 0, the rest at 4 GiB.
+        ram: bytes of System RAM: up to 2 GiB at address 0, the rest from 4 GiB upward, around the ranges whose start is
+            given.  With ram_range, the sum of its sizes.
+        ram_ranges: where that RAM is, and of which node; without it, all is of node 0.
+        distances: the distance of each node to each, row by row, as in the SLIT: 10 to itself; by default 20 to others.
         memmap: parts of that RAM that are persistent memory of a legacy machine, as on the kernel's command line:
             "512M!4G,256M!6G".
         clock: the mode of its clock: wall time, the steps of user space, or advanced by hand.
@@ -533,6 +557,8 @@ class MachineDescription:
     description: str = ""
     kernel: str = "6.1"
     ram: Size = 4 * GIB
+    ram_ranges: tuple[RamRangeDescription, ...] = section("ram_range")
+    distances: tuple[tuple[Count, ...], ...] = ()
     memmap: str = ""
     clock: ClockMode = ClockMode.REAL
     buses: tuple[BusDescription, ...] = section("bus")
@@ -540,10 +566,16 @@ class MachineDescription:
     unreadable: tuple[UnreadableAttribute, ...] = section("unreadable")
     faults: tuple[FaultDescription, ...] = section("fault")
 
+    @property
+    def ranges(self) -> tuple[RangeDescription, ...]:
+        """The ranges of all buses."""
+        return tuple(range_ for bus in self.buses for range_ in bus.ranges)
+
 
 #: Every class of a file, from the machine down.
 CLASSES: tuple[type[Any], ...] = (
     MachineDescription,
+    RamRangeDescription,
     BusDescription,
     DimmDescription,
     LabelAreaDescription,

@@ -19,7 +19,7 @@ from cattrs.errors import (
 from cattrs.gen import make_dict_structure_fn, override
 
 from nvdimmfs.formats.ndctl import Command
-from nvdimmfs.machine_file.model import MachineDescription, MappingDescription
+from nvdimmfs.machine_file.model import TO_BE_CHOSEN, MachineDescription, MappingDescription
 from nvdimmfs.machine_file.values import number_kind, shown
 from nvdimmfs.machine_file.words import word_of
 
@@ -146,6 +146,8 @@ def _tables(converter: cattrs.Converter, class_: type[Any]) -> Callable[[object,
             return MappingDescription(value)
         if not isinstance(value, dict):
             raise ValueError(f"{shown(value)} is not a table; write {_table_example(class_)}")
+        if class_ is MachineDescription and "ram" not in value and value.get("ram_range"):
+            return attrs.evolve(read_table(value, type_), ram=TO_BE_CHOSEN)
         return read_table(value, type_)
 
     return read

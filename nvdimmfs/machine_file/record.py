@@ -23,14 +23,14 @@ from nvdimmfs.machine_file.model import (
     UnreadableAttribute,
 )
 from nvdimmfs.machine_file.record_bus import labelled_namespaces, recorded_bus
+from nvdimmfs.machine_file.record_ram import recorded_distances, recorded_ram
 from nvdimmfs.machine_file.sysfs import AttributeReader, Sysfs
 from nvdimmfs.machine_file.values import plain_size
 from nvdimmfs.machine_file.words import MemmapLocation, PersonalityKind
-from nvdimmfs.mm.pc_memory_map import DEFAULT_RAM, HIGH_RAM_START, LOW_RAM_LIMIT, MINIMUM_RAM
-from nvdimmfs.units import GIB, MIB, align_down, align_up
+from nvdimmfs.mm.pc_memory_map import HIGH_RAM_START
+from nvdimmfs.units import GIB, MIB, align_up
 
 _DEVICES = "bus/nd/devices"
-_MEMORY = "devices/system/memory"
 _LEGACY_PROVIDER = "e820"
 
 _PERSONALITY = re.compile(r"(btt|pfn|dax)[0-9]+\.[0-9]+")
@@ -74,14 +74,20 @@ def record_machine(sysfs: Sysfs) -> Recording:
     buses = tuple(recorded_bus(reader, folder) for folder in in_order)
     memory = tuple(_legacy_ranges(buses[len(in_order) - len(legacy) :]))
     nfit = buses[: len(in_order) - len(legacy)]
+    ram = recorded_ram(reader, nfit, memory)
     machine = MachineDescription(
-        ram=_ram(reader, nfit, memory),
+        ram=ram.ram,
+        ram_ranges=ram.ram_ranges,
         memmap=",".join(f"{plain_size(range_.size)}!{plain_size(range_.start)}" for range_ in memory),
         buses=nfit,
         personalities=tuple(_personalities(reader, in_order)),
         unreadable=tuple(_unreadable(reader, folders)),
     )
-    return Recording(completed(machine), tuple(_remarks(reader, nfit, in_order == folders)))
+    machine = completed(attrs.evolve(machine, distances=recorded_distances(reader, completed(machine))))
+    remarks = list(_remarks(reader, nfit, in_order == folders))
+    if ram.is_cut:
+        remarks.append("RAM from 2 GiB to 4 GiB was left out: an emulated machine has devices there.")
+    return Recording(machine, tuple(remarks))
 
 
 def _legacy_ranges(buses: tuple[BusDescription, ...]) -> Iterator[RangeDescription]:
@@ -91,26 +97,6 @@ def _legacy_ranges(buses: tuple[BusDescription, ...]) -> Iterator[RangeDescripti
         placed = attrs.evolve(range_, start=align_up(start, GIB)) if range_.start < 0 else range_
         start = max(start, placed.end)
         yield placed
-
-
-def _ram(reader: AttributeReader, buses: tuple[BusDescription, ...], memory: tuple[RangeDescription, ...]) -> int:
-    """Return the bytes of System RAM, limited to those that fit below the ranges of an emulated machine."""
-    known = _memory_blocks(reader)
-    ram = known + sum(range_.size for range_ in memory) if known else DEFAULT_RAM
-    lowest = min((range_.start for bus in buses for range_ in bus.ranges if range_.start >= 0), default=None)
-    if lowest is not None:
-        high = max(lowest - HIGH_RAM_START, 0)
-        ram = min(ram, min(lowest, LOW_RAM_LIMIT) + high)
-    return max(align_down(ram, MIB), MINIMUM_RAM)
-
-
-def _memory_blocks(reader: AttributeReader) -> int:
-    """Return the bytes of RAM according to the memory blocks in sysfs; 0 when sysfs has none."""
-    try:
-        size = int(reader.text(f"{_MEMORY}/block_size_bytes") or "", 16)
-    except ValueError:
-        return 0
-    return size * len(reader.sysfs.numbered(_MEMORY, "memory"))
 
 
 def _personalities(reader: AttributeReader, buses: list[str]) -> Iterator[PersonalityDescription]:

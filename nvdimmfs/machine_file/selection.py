@@ -10,7 +10,7 @@ from nvdimmfs.core.clock import ClockMode
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS
 from nvdimmfs.machine_file import DEFAULT_MEMMAP
 from nvdimmfs.machine_file.checks import problems
-from nvdimmfs.machine_file.defaults import completed
+from nvdimmfs.machine_file.defaults import completed, ram_before_addresses
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.mm.e820 import scan_size
 from nvdimmfs.mm.memmap_option import MemmapError, check_memmap
@@ -52,6 +52,8 @@ def selected(
         clock: the mode of its clock.
     """
     wanted = machine or MachineDescription(memmap=DEFAULT_MEMMAP)
+    if ram is not None and wanted.ram_ranges:
+        raise SelectionError("ram", f"{ram}: the machine file gives its RAM by [[ram_range]]")
     if ram is not None:
         wanted = attrs.evolve(wanted, ram=_checked_ram(ram))
     if kernel is not None:
@@ -68,9 +70,11 @@ def _completed(wanted: MachineDescription) -> MachineDescription:
     """Fill in the defaults, which depend on the replaced parts, once for each machine."""
     if wanted.memmap:
         try:
-            check_memmap(wanted.memmap, wanted.ram)
+            check_memmap(wanted.memmap, ram_before_addresses(wanted))
         except MemmapError as error:
             raise SelectionError("", str(error), is_of_memmap=True) from None
+        except ValueError:
+            pass  # the RAM is wrong, as `problems` reports
     machine = completed(wanted)
     for path, problem in problems(machine):
         raise SelectionError("", f"{path}: {problem}")

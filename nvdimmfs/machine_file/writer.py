@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin
 
 import attrs
 
-from nvdimmfs.machine_file.model import MachineDescription
+from nvdimmfs.machine_file.model import TO_BE_CHOSEN, MachineDescription
 from nvdimmfs.machine_file.reader import key_of
 from nvdimmfs.machine_file.values import LARGEST_TOML_INTEGER, number_kind
 from nvdimmfs.machine_file.words import word_of
@@ -40,7 +40,7 @@ def _table(item: Any, path: tuple[str, ...]) -> Iterator[str]:  # noqa: ANN401  
     later = []
     for field in attrs.fields(type(item)):
         value = getattr(item, field.name)
-        if value == field.default:
+        if _is_implied(item, field):
             continue
         if "key" in field.metadata and not _is_list_of_dimms(field):
             later.append((key_of(field), value))
@@ -51,6 +51,13 @@ def _table(item: Any, path: tuple[str, ...]) -> Iterator[str]:  # noqa: ANN401  
             yield ""
             yield f"[[{'.'.join((*path, key))}]]"
             yield from _table(inner, (*path, key))
+
+
+def _is_implied(item: Any, field: attrs.Attribute[Any]) -> bool:  # noqa: ANN401
+    """Whether a file without the key has the value."""
+    if field.name == "ram" and item.ram_ranges:
+        return bool(item.ram == TO_BE_CHOSEN)
+    return bool(getattr(item, field.name) == field.default)
 
 
 def _is_list_of_dimms(field: attrs.Attribute[Any]) -> bool:

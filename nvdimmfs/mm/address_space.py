@@ -33,6 +33,11 @@ class AddressSpace:
         return cls(kernel.page_offset[1], 0xFFD4_0000_0000_0000, 52)
 
     @property
+    def has_five_levels(self) -> bool:
+        """Whether page tables have five levels."""
+        return self.physical_bits > 46
+
+    @property
     def physical_end(self) -> int:
         """The address after the last one that memory may have."""
         return 1 << self.physical_bits

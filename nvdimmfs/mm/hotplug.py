@@ -17,9 +17,6 @@ from nvdimmfs.mm.resource import Resource, ResourceFlag
 from nvdimmfs.mm.zone import Zone
 from nvdimmfs.units import GIB, MIB, PAGE_SHIFT, align_down, align_up, div_round_up, pages
 
-#: The node of the memory that is there at boot.
-BOOT_NODE = 0
-
 #: Bytes of a block if RAM ends below the limit, and if it ends at or above it (probe_memory_block_size,
 #: arch/x86/mm/init_64.c).
 SMALL_BLOCK = 128 * MIB
@@ -44,7 +41,7 @@ class MemoryBlock:
     Attributes:
         number: the N of memoryN.
         first_pfn, end_pfn: its page frames; `end_pfn` is not included.
-        nid: its node.
+        nid: its node; of a block that has RAM of several nodes since boot, the last of them.
         online: whether the page allocator owns its pages.
         zone: the zone of all its pages; None while they are offline, or when they are in several zones.
     """
@@ -70,6 +67,9 @@ class BlockListener(Protocol):
 
     def block_removed(self, block: MemoryBlock) -> None:
         """`block` was removed."""
+
+    def node_removed(self, nid: int) -> None:
+        """A node went offline, with its last memory."""
 
     def block_switched(self, block: MemoryBlock) -> None:
         """`block` went online or offline."""
@@ -123,7 +123,8 @@ class MemoryBlocks:
     Attributes:
         memory: the machine's memory.
         size: bytes of each block.
-        boot: the numbers of the blocks that are there at boot, all on node `BOOT_NODE`.
+        boot: the numbers of the blocks that are there at boot.
+        boot_nodes: those of each node; a block that has RAM of several nodes is in several.
         blocks: by number.
         auto_online: how added blocks are onlined; OFFLINE leaves them offline.
         listener: receives changes.
@@ -135,12 +136,22 @@ class MemoryBlocks:
         self.listener: BlockListener | None = None
         self.memory = memory
         self.boot = IntervalSet(self._numbers_of(first, end) for first, end in memory.ram)
+        self.boot_nodes = {
+            nid: IntervalSet(self._numbers_of(first, end) for first, end in ram) for nid, ram in memory.node_ram.items()
+        }
         self.blocks = BlocksByNumber(self.boot, self._at_boot)
         self._boot_zones = [
             (zone, self._numbers_of(zone.start_pfn, zone.end_pfn))
-            for zone in memory.node_zones(BOOT_NODE)
+            for nid in self.boot_nodes
+            for zone in memory.node_zones(nid)
             if zone.spanned > 0
         ]
+
+    def nodes_of(self, block: MemoryBlock) -> tuple[int, ...]:
+        """The nodes that a block belongs to, in ascending order; several only since boot."""
+        if block.number not in self.boot:
+            return (block.nid,)
+        return tuple(nid for nid, numbers in self.boot_nodes.items() if block.number in numbers)
 
     def add(self, start: int, size: int, nid: int, name: str) -> None:
         """Add memory within a resource that its driver has reserved (add_memory_driver_managed).
@@ -156,7 +167,7 @@ class MemoryBlocks:
         numbers = self._numbers(start, size)
         resource = self.memory.request_region(start, size, name)
         try:
-            self.memory.hot_add(pages(start), pages(start + size))
+            self.memory.hot_add(pages(start), pages(start + size), nid)
         except KernelError:
             resource.detach()
             raise
@@ -179,6 +190,16 @@ class MemoryBlocks:
                 self.listener.block_removed(block)
         self.memory.hot_remove(pages(start), pages(start + size))
         self.memory.release_region(start, size)
+        for nid in sorted({block.nid for block in removed}):
+            self._try_offline_node(nid)
+
+    def _try_offline_node(self, nid: int) -> None:
+        """Take a node offline that has neither memory nor processors (try_offline_node)."""
+        if nid in self.memory.nodes.online or any(block.nid == nid for block in self.blocks.touched):
+            return
+        self.memory.node_offline(nid)
+        if self.listener:
+            self.listener.node_removed(nid)
 
     def switch_on(self, block: MemoryBlock, how: OnlineType) -> None:
         """Give the pages of an offline block to the page allocator (online_pages)."""
@@ -224,12 +245,13 @@ class MemoryBlocks:
     def _at_boot(self, number: int) -> MemoryBlock:
         """A block as it is at boot: online, and in the zone that contains all of it, if one does.
 
-        See early_node_zone_for_memory_block, drivers/base/memory.c.
+        See memory_block_add_nid and early_node_zone_for_memory_block, drivers/base/memory.c.
         """
-        block = self._new(number, BOOT_NODE)
+        *others, nid = (nid for nid, numbers in self.boot_nodes.items() if number in numbers)
+        block = self._new(number, nid)
         block.online = True
-        found = [zone for zone, (first, end) in self._boot_zones if first <= number < end]
-        block.zone = found[0] if len(found) == 1 else None
+        found = [zone for zone, (first, end) in self._boot_zones if zone.nid == nid and first <= number < end]
+        block.zone = found[0] if len(found) == 1 and not others else None
         return block
 
     def _frames_in(self, zone: Zone) -> Iterator[tuple[int, int]]:
@@ -237,11 +259,18 @@ class MemoryBlocks:
         for block in self.blocks.touched:
             if block.zone is zone:
                 yield block.first_pfn, block.end_pfn
-        within = [numbers for each, numbers in self._boot_zones if each is zone]
-        alone = IntervalSet(part for numbers in within for part in self.blocks.untouched.within(*numbers))
+        alone = IntervalSet()
+        for numbers in (numbers for each, numbers in self._boot_zones if each is zone):
+            for part in self.blocks.untouched.within(*numbers):
+                for own in self.boot_nodes[zone.nid].within(*part):
+                    alone.add(*own)
         for other, numbers in self._boot_zones:
-            if other is not zone:
+            if other is not zone and other.nid == zone.nid:
                 alone.remove(*numbers)
+        for nid, shared in self.boot_nodes.items():
+            if nid != zone.nid:
+                for part in shared:
+                    alone.remove(*part)
         length = pages(self.size)
         for first, end in alone:
             yield first * length, end * length

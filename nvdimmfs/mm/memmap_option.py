@@ -20,7 +20,7 @@ from nvdimmfs.mm.e820 import (
     scan_size,
 )
 from nvdimmfs.mm.intervals import IntervalSet
-from nvdimmfs.mm.pc_memory_map import DEFAULT_RAM, PHYSICAL_BITS, user_table
+from nvdimmfs.mm.pc_memory_map import DEFAULT_RAM, PHYSICAL_BITS, Ram, user_table
 from nvdimmfs.units import MIB
 
 #: Bytes of the kernel's command line, including the final NUL (COMMAND_LINE_SIZE, asm/setup.h); the rest is cut off.
@@ -38,7 +38,7 @@ class MemmapError(ValueError):
     """A memmap= text that the kernel would not honour as written; str() is the reason in one line."""
 
 
-def check_memmap(text: str, ram: int = DEFAULT_RAM) -> None:
+def check_memmap(text: str, ram: Ram = DEFAULT_RAM) -> None:
     """Refuse (MemmapError) an option that a kernel on a machine with `ram` bytes of RAM would ignore or panic on.
 
     An empty text is valid and has no effect.
@@ -131,7 +131,7 @@ def _range_problem(size: int, start: int) -> str | None:
     return None
 
 
-def _check_result(text: str, ram: int, entries: list[MemmapEntry]) -> None:
+def _check_result(text: str, ram: Ram, entries: list[MemmapEntry]) -> None:
     """Refuse entries that are valid one by one but whose combination the kernel would not honour."""
     try:
         table = user_table(text, ram)

@@ -10,11 +10,13 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.faults import Faults
 from nvdimmfs.kernels.kernel import KERNEL_6_1, ConflictRule, Kernel, RamRule
 from nvdimmfs.mm.address_space import AddressSpace
+from nvdimmfs.mm.hugepages import HugePages
 from nvdimmfs.mm.intervals import IntervalSet
 from nvdimmfs.mm.iomem import iomem_text
 from nvdimmfs.mm.memremap import DevPagemap, PagemapState, check_altmap
+from nvdimmfs.mm.nodes import FIRST_NODE, Nodes
 from nvdimmfs.mm.page import Pages
-from nvdimmfs.mm.pc_memory_map import DEFAULT_RAM, build_iomem
+from nvdimmfs.mm.pc_memory_map import DEFAULT_RAM, Ram, build_iomem
 from nvdimmfs.mm.ram import RamPool
 from nvdimmfs.mm.resource import Intersection, Resource, ResourceFlag
 from nvdimmfs.mm.sparse import Memmap, SparseMemory
@@ -41,20 +43,24 @@ class Memory:
         space: the direct map and vmemmap.
         ram_bytes: bytes of System RAM; fixed at boot.
         max_pfn: the frame after the last frame of RAM, including RAM removed since; device memory does not change it.
-        zones: the zones of each node, in the order of /proc/zoneinfo; a node is added with its first memory.
+        nodes: the nodes that the firmware describes.
+        node_ram: the page frames of RAM at boot of each node that has any.
+        zones: the zones of each node that is online, in the order of /proc/zoneinfo.
         hot_memmaps: the struct pages of RAM added after boot, by its first and end pfn.
+        huge_pages: the huge pages that user space has reserved.
         pagemaps: the registrations, live and dying, oldest first.
         sparse: the sections.
         pages: conversion between page frames, struct pages and addresses.
     """
 
-    def __init__(self, iomem: Resource, kernel: Kernel = KERNEL_6_1, nodes: int = 1) -> None:
-        """Boot with the given resources on `nodes` nodes; all RAM is on node 0.
+    def __init__(self, iomem: Resource, kernel: Kernel = KERNEL_6_1, nodes: Nodes | None = None) -> None:
+        """Boot with the given resources; without nodes, there is one, which has all RAM.
 
         ENOMEM when the RAM is too small for its own memmap.
         """
         self.iomem = iomem
         self.kernel = kernel
+        self.nodes = nodes or Nodes()
         ram = list(iomem.matching(ResourceFlag.SYSTEM_RAM))
         memory = [child.end for child in iomem.children if child.name != "Reserved"]
         self.space = AddressSpace.of(kernel, max(memory, default=0))
@@ -63,26 +69,38 @@ class Memory:
         self._hot_zones: dict[tuple[int, int], Zone] = {}
         self._poisoned = IntervalSet()
         self._taken_off = IntervalSet()
-        self._pool = RamPool((resource.start, resource.end + 1) for resource in ram)
-        ram_pfns = [(align_up(r.start, 1 << PAGE_SHIFT) >> PAGE_SHIFT, (r.end + 1) >> PAGE_SHIFT) for r in ram]
-        ram_pfns = [(first, end) for first, end in ram_pfns if first < end]
-        self._ram = IntervalSet(ram_pfns)
-        self.max_pfn = max((end for _, end in ram_pfns), default=0)
+        self._pool = RamPool(
+            ((resource.start, resource.end + 1) for resource in ram), self.nodes if self.nodes.ram else None
+        )
+        parts = [part for resource in ram for part in self.nodes.split(resource.start, resource.end + 1)]
+        spans = [(align_up(part.start, PAGE_SIZE) >> PAGE_SHIFT, part.end >> PAGE_SHIFT, part.nid) for part in parts]
+        spans = [(first, end, nid) for first, end, nid in spans if first < end]
+        self._ram = IntervalSet((first, end) for first, end, _ in spans)
+        self.node_ram = {
+            nid: IntervalSet((first, end) for first, end, own in spans if own == nid)
+            for nid in sorted({nid for *_, nid in spans})
+        }
+        self.max_pfn = max((end for _, end, _ in spans), default=0)
+        self._huge = IntervalSet()
+        self.huge_pages = HugePages(self._free_ranges_of, self._take_huge, self._give_back_huge)
         self._pool.reserve(0, kernel.low_memory)
         for resource in ram:
             for child in resource.children:
                 self._pool.reserve(child.start, child.end + 1)
-        self.sparse = SparseMemory(ram_pfns, self._pool, whole_sections=kernel.rounds_out)
-        self.zones = {nid: _zones(nid, ram_pfns if nid == 0 else []) for nid in range(nodes)}
-        for zone in self.zones[0]:
-            zone.managed = self._free_pages(zone)
+        self.sparse = SparseMemory(self.node_ram, self._pool, whole_sections=kernel.rounds_out)
+        online = sorted(self.nodes.online | self.node_ram.keys())
+        self.zones = {nid: _zones(nid, list(self.node_ram.get(nid, ()))) for nid in online}
+        for zone in (zone for zones in self.zones.values() for zone in zones):
+            zone.managed = self.free_pages(zone)
         self.pagemaps: list[DevPagemap] = []
         self._mapped: list[tuple[int, int, DevPagemap]] = []
         self.pages = Pages(self)
 
     @classmethod
-    def boot(cls, memmap: str = "", ram: int = DEFAULT_RAM, kernel: Kernel = KERNEL_6_1, nodes: int = 1) -> Memory:
-        """Return the memory of a PC with `ram` bytes of RAM, booted with memmap=`memmap`.  KernelPanic, ValueError."""
+    def boot(
+        cls, memmap: str = "", ram: Ram = DEFAULT_RAM, kernel: Kernel = KERNEL_6_1, nodes: Nodes | None = None
+    ) -> Memory:
+        """Return the memory of a PC with that RAM, booted with memmap=`memmap`.  KernelPanic, ValueError."""
         return cls(build_iomem(memmap, ram), kernel, nodes)
 
     # Resources
@@ -116,7 +134,31 @@ class Memory:
 
     def zoneinfo_text(self) -> str:
         """/proc/zoneinfo."""
-        return zoneinfo_text(self.zones, self._free_pages)
+        return zoneinfo_text(self.zones, self.free_pages)
+
+    def free_pages(self, zone: Zone) -> int:
+        """The free page frames of a zone."""
+        return sum(end - first for first, end in self.free_ranges(zone))
+
+    def free_ranges(self, zone: Zone) -> Iterator[tuple[int, int]]:
+        """Yield the free page frames of a zone, as first and end pfns, in ascending order."""
+        if not zone.populated:
+            return  # its span may include RAM of other zones
+        hot = IntervalSet(block for block, other in self._hot_zones.items() if other is zone)
+        free = hot.copy()
+        for first, end in hot:
+            for taken in (*self._taken_off.within(first, end), *self._huge.within(first, end)):
+                free.remove(*taken)
+        if hot.count < zone.present:  # else one of hotplugged memory alone, within the span of another zone
+            for first, end in self.node_ram[zone.nid].within(zone.start_pfn, zone.end_pfn):
+                for start, stop in self._pool.free_ranges(first << PAGE_SHIFT, end << PAGE_SHIFT):
+                    free.add(pages(start), pages(stop))
+        yield from free
+
+    @property
+    def poisoned_pages(self) -> int:
+        """The page frames that were declared bad."""
+        return self._poisoned.count
 
     # Hotplugged RAM
 
@@ -126,19 +168,25 @@ class Memory:
         return self._ram
 
     def node_zones(self, nid: int) -> list[Zone]:
-        """All zones of a node, in the order of /proc/zoneinfo; a node that does not exist is added."""
-        return self.zones.setdefault(nid, _zones(nid, []))
+        """All zones of a node, in the order of /proc/zoneinfo; a node that is not online goes online."""
+        if nid not in self.zones:
+            self.zones = dict(sorted({**self.zones, nid: _zones(nid, [])}.items()))
+        return self.zones[nid]
+
+    def node_offline(self, nid: int) -> None:
+        """Take a node offline that has no memory any more (try_offline_node)."""
+        self.zones.pop(nid, None)
 
     def is_all_ram(self, first: int, end: int) -> bool:
         """Whether all page frames from `first` to before `end` are System RAM."""
         return _count(self._ram, first, end) == end - first
 
-    def hot_add(self, first: int, end: int) -> None:
-        """Allocate struct pages, in RAM, for memory added after boot (arch_add_memory).
+    def hot_add(self, first: int, end: int, nid: int = FIRST_NODE) -> None:
+        """Allocate struct pages, in RAM, for memory of a node that is added after boot (arch_add_memory).
 
         EEXIST, ENOMEM; a failure leaves what `memremap_pages` would leave.
         """
-        self.hot_memmaps[first, end] = self.sparse.add(first, end)
+        self.hot_memmaps[first, end] = self.sparse.add(first, end, nid=nid)
         self.max_pfn = max(self.max_pfn, end)
 
     def hot_remove(self, first: int, end: int) -> None:
@@ -162,6 +210,7 @@ class Memory:
 
     def offline_pages(self, zone: Zone, first: int, end: int) -> None:
         """Remove page frames from the page allocator; the zone still spans them.  EBUSY when the kernel uses one."""
+        self.huge_pages.dissolve(first, end)
         if (first, end) in self._hot_zones:
             del self._hot_zones[first, end]
         else:
@@ -181,7 +230,8 @@ class Memory:
         for (first, end), zone in self._hot_zones.items():
             if first <= pfn < end:
                 return zone
-        return next(zone for zone in self.zones[0] if zone.populated and pfn in zone)
+        nid = next(nid for nid, ram in self.node_ram.items() if pfn in ram)
+        return next(zone for zone in self.zones[nid] if zone.populated and pfn in zone)
 
     # Bad pages
 
@@ -193,8 +243,10 @@ class Memory:
         """Whether a page frame of online RAM is unused and owned by the page allocator."""
         if pfn in self._poisoned or pfn not in self._ram:
             return False
+        if pfn in self.sparse.hot:
+            return pfn not in self._huge
         start = pfn << PAGE_SHIFT
-        return pfn in self.sparse.hot or self._pool.free_within(start, start + PAGE_SIZE) == PAGE_SIZE
+        return self._pool.free_within(start, start + PAGE_SIZE) == PAGE_SIZE
 
     def poison(self, pfn: int) -> None:
         """Declare a page frame bad; a free one is removed from the page allocator (take_page_off_buddy)."""
@@ -295,6 +347,20 @@ class Memory:
 
     # Implementation
 
+    def _free_ranges_of(self, nid: int) -> Iterator[tuple[int, int]]:
+        for zone in self.zones[nid]:
+            yield from self.free_ranges(zone)
+
+    def _take_huge(self, first: int, end: int) -> None:
+        self._huge.add(first, end)
+        if first not in self.sparse.hot:
+            self._pool.reserve(first << PAGE_SHIFT, end << PAGE_SHIFT)
+
+    def _give_back_huge(self, first: int, end: int) -> None:
+        self._huge.remove(first, end)
+        if first not in self.sparse.hot:
+            self._pool.release(first << PAGE_SHIFT, end << PAGE_SHIFT)
+
     def _register(self, pagemap: DevPagemap, nid: int) -> int:
         if self.faults.registrations:
             self.faults.refuse(self.faults.registrations, pagemap.owner)
@@ -330,7 +396,7 @@ class Memory:
         if not self.kernel.rounds_out and (range_.start | range_.size) % self.kernel.granularity:
             raise KernelError(errno.EINVAL, f"{range_} is misaligned")
         compound = pagemap.compound if self.kernel.shares_tail_pages else 0
-        pagemap.memmaps.append(self.sparse.add(first, end, altmap, compound, pagemap.owner))
+        pagemap.memmaps.append(self.sparse.add(first, end, altmap, compound, pagemap.owner, pagemap.nid))
         if altmap:
             pagemap.overwrite_media()
         self.device_zone(pagemap.nid).grow(first, end)
@@ -390,16 +456,6 @@ class Memory:
             self.device_zone(pagemap.nid).shrink_to(
                 self._widened(range_) for other in others for range_ in other.ranges
             )
-
-    def _free_pages(self, zone: Zone) -> int:
-        if not zone.populated:
-            return 0  # its span may include RAM of other zones
-        blocks = [block for block, other in self._hot_zones.items() if other is zone]
-        hot = sum(end - first for first, end in blocks)
-        free = hot - sum(_count(self._taken_off, first, end) for first, end in blocks)
-        if hot == zone.present:
-            return free  # a zone of hotplugged memory alone, within the span of another zone
-        return free + pages(self._pool.free_within(zone.start_pfn << PAGE_SHIFT, zone.end_pfn << PAGE_SHIFT))
 
 
 def _count(pfns: IntervalSet, first: int, end: int) -> int:

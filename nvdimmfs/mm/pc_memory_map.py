@@ -1,7 +1,10 @@
 """The memory map of a plain PC, and the resources that Linux creates from it at boot.
 
 The map is that of a small q35 machine: RAM up to 2 GiB, a hole for devices below 4 GiB, the rest of the RAM from
-4 GiB upward.  memmap= turns parts of it into persistent memory; it can also name addresses without any memory.
+4 GiB upward.  A machine with several nodes has a list of RAM.  memmap= turns parts of it into persistent memory; it
+can also name addresses without any memory.
+
+`Ram` is either the bytes of RAM, which are then placed as above, or where it is, in address order.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ import functools
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.e820 import E820Entry, E820Table, E820Type
+from nvdimmfs.mm.intervals import IntervalSet
+from nvdimmfs.mm.nodes import FIRST_NODE, RamSpan, place_ram
 from nvdimmfs.mm.resource import Intersection, Resource, ResourceDescriptor, ResourceFlag, iomem_root
 from nvdimmfs.units import GIB, KIB, MIB, PAGE_SIZE, Range, align_up
 
@@ -35,8 +40,16 @@ _MAPS = 4
 
 _ACPI_TABLES_SIZE = 136 * KIB
 
+#: Where RAM can be, as (first, end) addresses; between them is the hole for devices.
+USABLE_BY_RAM = ((0, LOW_RAM_LIMIT), (HIGH_RAM_START, 1 << PHYSICAL_BITS))
+
+Ram = int | tuple[RamSpan, ...]
+
+#: The end of the RAM below the extended BIOS data area.
+_LOWEST_RAM_END = 0x9FC00
+
 _RESERVED_BY_FIRMWARE = (
-    (0x9FC00, 0xA0000),  # extended BIOS data area
+    (_LOWEST_RAM_END, 0xA0000),  # extended BIOS data area
     (0xF0000, 0x100000),  # BIOS
     (0xB0000000, 0xC0000000),  # PCI configuration space
     (0xFED1C000, 0xFED20000),  # chipset registers
@@ -91,16 +104,16 @@ _DESCRIPTORS: dict[int, ResourceDescriptor] = {
 _LEFT_TO_DRIVERS = frozenset({E820Type.RESERVED, E820Type.SOFT_RESERVED, E820Type.PRAM, E820Type.PMEM})
 
 
-def boot_table(memmap: str, ram: int = DEFAULT_RAM) -> E820Table:
-    """Return the sanitised table of a machine with `ram` bytes of RAM, booted with memmap=`memmap`.
+def boot_table(memmap: str, ram: Ram = DEFAULT_RAM) -> E820Table:
+    """Return the sanitised table of a machine with that RAM, booted with memmap=`memmap`.
 
-    KernelPanic where the kernel panics; ValueError for less than `MINIMUM_RAM`.
+    KernelPanic where the kernel panics; ValueError for less than `MINIMUM_RAM` at address 0.
     """
     return E820Table(list(_boot_entries(memmap, ram)))
 
 
 @functools.lru_cache(maxsize=_MAPS)
-def _boot_entries(memmap: str, ram: int) -> tuple[E820Entry, ...]:
+def _boot_entries(memmap: str, ram: Ram) -> tuple[E820Entry, ...]:
     table = user_table(memmap, ram)
     # The kernel never uses the first page, and no memory between 640 KiB and 1 MiB as RAM (trim_bios_range).
     table.convert(0, PAGE_SIZE, E820Type.RAM, E820Type.RESERVED)
@@ -109,28 +122,28 @@ def _boot_entries(memmap: str, ram: int) -> tuple[E820Entry, ...]:
     return tuple(table.entries)
 
 
-def user_table(memmap: str, ram: int = DEFAULT_RAM) -> E820Table:
+def user_table(memmap: str, ram: Ram = DEFAULT_RAM) -> E820Table:
     """Return that table before the kernel removes parts of the first MiB from it.  KernelPanic, ValueError."""
-    if ram < MINIMUM_RAM:
-        raise ValueError(f"{ram} bytes of RAM are less than {MINIMUM_RAM // MIB} MiB")
+    if ram_at_zero(ram) < MINIMUM_RAM:
+        raise ValueError(f"{ram_at_zero(ram)} bytes of RAM at address 0 are less than {MINIMUM_RAM // MIB} MiB")
     return E820Table(list(_user_entries(memmap, ram)))
 
 
 @functools.lru_cache(maxsize=_MAPS)
-def _user_entries(memmap: str, ram: int) -> tuple[E820Entry, ...]:
+def _user_entries(memmap: str, ram: Ram) -> tuple[E820Entry, ...]:
     table = _firmware_table(ram)
     table.sanitise()
     table.apply(memmap)
     return tuple(table.entries)
 
 
-def build_iomem(memmap: str, ram: int = DEFAULT_RAM) -> Resource:
+def build_iomem(memmap: str, ram: Ram = DEFAULT_RAM) -> Resource:
     """Return the resource tree of that machine before any driver is loaded.  KernelPanic, ValueError."""
     return _built_iomem(memmap, ram).copy()
 
 
 @functools.lru_cache(maxsize=16)
-def _built_iomem(memmap: str, ram: int) -> Resource:
+def _built_iomem(memmap: str, ram: Ram) -> Resource:
     """The tree, which must not be changed: a test suite boots few machines many times."""
     return iomem_of(boot_table(memmap, ram))
 
@@ -157,21 +170,27 @@ def iomem_of(table: E820Table) -> Resource:
     return root
 
 
-def installed_memory(ram: int) -> tuple[tuple[int, int], ...]:
-    """Return the (first, end) addresses of the memory of a machine with `ram` bytes of it."""
-    low_end = min(ram, LOW_RAM_LIMIT)
-    high = (HIGH_RAM_START, HIGH_RAM_START + ram - low_end)
-    return ((0, low_end), high) if ram > low_end else ((0, low_end),)
+def installed_memory(ram: Ram) -> tuple[RamSpan, ...]:
+    """Return where the memory of a machine is, in address order: `ram` itself, or where that many bytes are placed."""
+    if not isinstance(ram, int):
+        return ram
+    return tuple(place_ram(ram, 0, FIRST_NODE, USABLE_BY_RAM, IntervalSet()))
 
 
-def without_memory(memmap: str, ram: int) -> list[Range]:
+def ram_at_zero(ram: Ram) -> int:
+    """Return the bytes of RAM from address 0 on, where a PC boots."""
+    spans = installed_memory(ram)
+    return spans[0].end if spans and not spans[0].start else 0
+
+
+def without_memory(memmap: str, ram: Ram) -> list[Range]:
     """Return the ranges of persistent memory of memmap= that lie, at least in part, where no memory is installed."""
     entries = [entry for entry in user_table(memmap, ram).entries if entry.type == E820Type.PRAM]
-    memory = installed_memory(ram)
+    memory = IntervalSet((span.start, span.end) for span in installed_memory(ram))
     return [
         Range(entry.start, entry.end - 1)
         for entry in entries
-        if not any(first <= entry.start and entry.end <= end for first, end in memory)
+        if list(memory.within(entry.start, entry.end)) != [(entry.start, entry.end)]
     ]
 
 
@@ -180,16 +199,18 @@ def memory_reaching(address: int) -> int:
     return LOW_RAM_LIMIT + address + 1 - HIGH_RAM_START
 
 
-def _firmware_table(ram: int) -> E820Table:
+def _firmware_table(ram: Ram) -> E820Table:
+    """The map that the firmware hands over; its tables are at the end of the RAM below 4 GiB."""
     table = E820Table()
-    (_, low_end), *high = installed_memory(ram)
-    table.add(0, 0x9FC00, E820Type.RAM)
-    table.add(MIB, low_end - _ACPI_TABLES_SIZE - MIB, E820Type.RAM)
-    table.add(low_end - _ACPI_TABLES_SIZE, _ACPI_TABLES_SIZE, E820Type.RESERVED)
-    for start, end in _RESERVED_BY_FIRMWARE:
+    first, *others = installed_memory(ram)
+    table.add(0, _LOWEST_RAM_END, E820Type.RAM)
+    table.add(MIB, first.end - MIB, E820Type.RAM)
+    for span in others:
+        table.add(span.start, span.size, E820Type.RAM)
+    last_low = max((span for span in (first, *others) if span.start < LOW_RAM_LIMIT), key=lambda span: span.end)
+    tables = max(last_low.start, last_low.end - _ACPI_TABLES_SIZE)
+    for start, end in ((tables, last_low.end), *_RESERVED_BY_FIRMWARE):
         table.add(start, end - start, E820Type.RESERVED)
-    for start, end in high:
-        table.add(start, end - start, E820Type.RAM)
     return table
 
 

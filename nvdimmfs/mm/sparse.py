@@ -17,7 +17,7 @@ import bisect
 import enum
 import errno
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import attrs
 
@@ -25,6 +25,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.faults import Faults
 from nvdimmfs.mm.altmap import VmemAltmap
 from nvdimmfs.mm.intervals import IntervalSet
+from nvdimmfs.mm.nodes import FIRST_NODE
 from nvdimmfs.mm.ram import Piece, RamPool
 from nvdimmfs.units import (
     PAGE_SHIFT,
@@ -133,8 +134,10 @@ class SparseMemory:
         faults: the fault rules: an allocation can fail as if the altmap were full.
     """
 
-    def __init__(self, ram: Iterable[tuple[int, int]], pool: RamPool, *, whole_sections: bool = False) -> None:
-        """Populate the RAM at boot, given as first and end pfns, and allocate its memmap from `pool`.  ENOMEM.
+    def __init__(
+        self, ram: Mapping[int, Iterable[tuple[int, int]]], pool: RamPool, *, whole_sections: bool = False
+    ) -> None:
+        """Populate the RAM at boot, given as first and end pfns by node, and allocate its memmap from `pool`.  ENOMEM.
 
         With `whole_sections`, as before Linux 5.3, a section is populated in full or not at all, and a section that
         is populated already is reused.
@@ -146,18 +149,22 @@ class SparseMemory:
         self._early = IntervalSet()
         self._populated = IntervalSet()
         self._hot = IntervalSet()
-        for first, end in ram:
-            section = align_down(first, PAGES_PER_SECTION), align_up(end, PAGES_PER_SECTION)
-            subsection = align_down(first, PAGES_PER_SUBSECTION), align_up(end, PAGES_PER_SUBSECTION)
-            self._early.add(*section)
-            self._populated.add(*(section if whole_sections else subsection))
+        runs: list[MemmapRun] = []
+        for nid, parts in ram.items():
+            sections = IntervalSet()
+            for first, end in parts:
+                section = align_down(first, PAGES_PER_SECTION), align_up(end, PAGES_PER_SECTION)
+                subsection = align_down(first, PAGES_PER_SUBSECTION), align_up(end, PAGES_PER_SUBSECTION)
+                sections.add(*section)
+                self._populated.add(*(section if whole_sections else subsection))
+            # A section that has RAM of two nodes has one memmap.
+            own = [gap for section in sections for gap in _gaps(self._early, *section)]
+            for first, end in own:
+                self._early.add(first, end)
+                pieces = pool.take((end - first) * STRUCT_PAGE_SIZE, nid)
+                runs.append(MemmapRun(first, end, Place.BOOT, pieces))
         self._online = self._populated.copy()
-        self.boot = Memmap(
-            tuple(
-                MemmapRun(first, end, Place.BOOT, pool.take((end - first) * STRUCT_PAGE_SIZE))
-                for first, end in self._early
-            )
-        )
+        self.boot = Memmap(tuple(sorted(runs, key=_first_pfn)))
         self._runs = list(self.boot.runs)
 
     @property
@@ -189,11 +196,19 @@ class SparseMemory:
             if run.end_pfn > first:
                 yield run
 
-    def add(self, first: int, end: int, altmap: VmemAltmap | None = None, compound: int = 0, owner: str = "") -> Memmap:
+    def add(
+        self,
+        first: int,
+        end: int,
+        altmap: VmemAltmap | None = None,
+        compound: int = 0,
+        owner: str = "",
+        nid: int = FIRST_NODE,
+    ) -> Memmap:
         """Populate the pfns from `first` to before `end`, multiples of a subsection (sparse_add_section).
 
         `compound` is the number of pages in each compound page whose struct pages may share memory; 0 for plain pages.
-        `owner` is the name of the device that has an altmap, for fault rules.
+        `owner` is the name of the device that has an altmap, for fault rules; `nid` is the node of the memory.
         EEXIST when a subsection is populated already, ENOMEM when the memmap does not fit; the lowest failing section
         decides which.  The kernel does not undo a failure (__add_pages, mm/memory_hotplug.c, Linux 6.1): the sections
         below the one that failed stay populated until the next boot, and keep their memmap, see `left`.
@@ -202,7 +217,7 @@ class SparseMemory:
         stop = end if taken is None else max(first, align_down(taken, PAGES_PER_SECTION))
         runs: list[MemmapRun] = []
         try:
-            for run in self._populate(first, stop, altmap, compound, owner):
+            for run in self._populate(first, stop, altmap, compound, owner, nid):
                 self._insert(run)
                 runs.append(run)
             if taken is not None:
@@ -229,7 +244,7 @@ class SparseMemory:
             yield from ((a, b) for a, b in ((low, head), (head, tail), (tail, high)) if a < b)
 
     def _populate(
-        self, first: int, end: int, altmap: VmemAltmap | None, compound: int, owner: str
+        self, first: int, end: int, altmap: VmemAltmap | None, compound: int, owner: str, nid: int
     ) -> Iterator[MemmapRun]:
         """Allocate the memmaps of the parts of a range that are not populated yet, each as it is yielded.  ENOMEM."""
         shared = compound if altmap is None else 0
@@ -242,7 +257,7 @@ class SparseMemory:
                 self.faults.refuse(self.faults.altmaps, owner)
             fitting = self._end_of_fitting(low, high, own, shared)
             if low < fitting:
-                yield self._run(low, fitting, own, shared)
+                yield self._run(low, fitting, own, shared, nid)
             if fitting < high:
                 raise KernelError(
                     errno.ENOMEM, f"{'the altmap' if own else 'RAM'} has no room for the memmap of pfn {fitting:#x}"
@@ -259,14 +274,14 @@ class SparseMemory:
         fitting = free // _memmap_size(chunk, compound) * chunk
         return first + align_down(fitting, PAGES_PER_SECTION)
 
-    def _run(self, first: int, end: int, altmap: VmemAltmap | None, compound: int) -> MemmapRun:
+    def _run(self, first: int, end: int, altmap: VmemAltmap | None, compound: int, nid: int) -> MemmapRun:
         """Allocate the memmap of whole sections, or of a part of one, which fits."""
         if altmap:
             sections = (end - first) // PAGES_PER_SECTION
             # One block for each section, adjacent to each other.
             piece = Piece(altmap.allocate(PAGES_PER_PMD, sections) << PAGE_SHIFT, sections * PMD_SIZE)
             return MemmapRun(first, end, Place.PMEM, (piece,))
-        return MemmapRun(first, end, Place.RAM, self._pool.take(_memmap_size(end - first, compound)), compound)
+        return MemmapRun(first, end, Place.RAM, self._pool.take(_memmap_size(end - first, compound), nid), compound)
 
     def _insert(self, run: MemmapRun) -> None:
         self._populated.add(run.first_pfn, run.end_pfn)

@@ -19,7 +19,8 @@ LOWMEM_RESERVE_RATIO = {"DMA": 256, "DMA32": 256, "Normal": 32, "Movable": 0, "D
 _PAGES_PER_BLOCK = 512
 _BLOCKS_KEPT_FREE = 2 + 3 * 3
 
-_NODE_COUNTERS = (
+#: The counters of a node, and those of a zone that change only on a running system.
+NODE_COUNTERS = (
     "nr_inactive_anon",
     "nr_active_anon",
     "nr_inactive_file",
@@ -65,7 +66,7 @@ _NODE_COUNTERS = (
     "pgpromote_candidate",
 )
 
-_IDLE_ZONE_COUNTERS = (
+IDLE_ZONE_COUNTERS = (
     "nr_zone_inactive_anon",
     "nr_zone_active_anon",
     "nr_zone_inactive_file",
@@ -97,13 +98,25 @@ def zoneinfo_text(nodes: Mapping[int, Sequence[Zone]], free_pages: Callable[[Zon
             lines.append(f"Node {zone.nid}, zone {zone.name:>8}")
             if zone is first_populated:
                 lines.append("  per-node stats")
-                lines += [_counter(name, 0) for name in _NODE_COUNTERS]
+                lines += [_counter(name, 0) for name in NODE_COUNTERS]
             marks = _watermarks(zone, reserve, managed)
             free = free_pages(zone)
             lines += _summary(zone, free, marks, _protection(zones, index))
             if zone.populated:
                 lines += _details(zone, free, marks)
     return "".join(line + "\n" for line in lines)
+
+
+def reserved_pages(nodes: Mapping[int, Sequence[Zone]]) -> int:
+    """Pages that are not for user space (calculate_totalreserve_pages, mm/page_alloc.c)."""
+    every_zone = [zone for zones in nodes.values() for zone in zones]
+    reserve, managed = _min_free_pages(every_zone), sum(zone.managed for zone in every_zone)
+    reserved = 0
+    for zones in nodes.values():
+        for index, zone in enumerate(zones):
+            _, _, high = _watermarks(zone, reserve, managed)
+            reserved += min(zone.managed, max(_protection(zones, index)) + high)
+    return reserved
 
 
 def _summary(zone: Zone, free: int, marks: tuple[int, int, int], protection: Sequence[int]) -> list[str]:
@@ -129,7 +142,7 @@ def _details(zone: Zone, free: int, marks: tuple[int, int, int]) -> list[str]:
     batch = _batch(zone)
     return [
         _counter("nr_free_pages", free),
-        *(_counter(name, 0) for name in _IDLE_ZONE_COUNTERS),
+        *(_counter(name, 0) for name in IDLE_ZONE_COUNTERS),
         "  pagesets",
         "    cpu: 0",
         "              count: 0",

@@ -14,9 +14,6 @@ from nvdimmfs.nd.region import RegionDescription, RegionDevice
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.storage import Storage
 
-#: The node of all legacy ranges.
-NODE = 0
-
 
 class E820PmemDriver(Driver):
     """e820_pmem: registers an nvdimm bus with a region for each range."""
@@ -43,7 +40,8 @@ class E820PmemDriver(Driver):
     def _add_region(self, nvdimm_bus: NvdimmBus, resource: Resource) -> None:
         number = self._layer.region_numbers.allocate()
         media = self._storage.media(resource.start, resource.size)
-        node = NODE if self.system.kernel.devices.legacy_has_node else NUMA_NO_NODE
+        address_node = self._layer.memory.nodes.node_of(resource.start)
+        node = address_node if self.system.kernel.devices.legacy_has_node else NUMA_NO_NODE
         description = RegionDescription(
             resource.start, resource.size, media, page_mapped=True, numa_node=node, target_node=node
         )

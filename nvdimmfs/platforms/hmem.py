@@ -17,9 +17,6 @@ from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.storage import Storage
 from nvdimmfs.units import MIB
 
-#: The node of memory that no ACPI table assigns to a node.
-NODE = 0
-
 #: The default alignment of devices, bytes (PMD_SIZE).
 ALIGN = 2 * MIB
 
@@ -29,12 +26,14 @@ class HmemDevice(PlatformDevice):
 
     Attributes:
         resource: its resource, the parent of the one that the memory map declares.
+        node: the node of its memory.
     """
 
-    def __init__(self, bus: PlatformBus, number: int, resource: Resource) -> None:
-        super().__init__(bus, "hmem", number, numa_node=NODE)
+    def __init__(self, bus: PlatformBus, number: int, resource: Resource, node: int) -> None:
+        super().__init__(bus, "hmem", number, numa_node=node)
         self.id = number
         self.resource = resource
+        self.node = node
 
 
 class HmemDriver(Driver):
@@ -55,7 +54,7 @@ class HmemDriver(Driver):
         assert isinstance(device, HmemDevice)
         start, size = device.resource.start, device.resource.size
         media = self._storage.media(start, size)
-        region = DynamicDaxRegion(self._layer, device, device.id, start, size, ALIGN, NODE, media)
+        region = DynamicDaxRegion(self._layer, device, device.id, start, size, ALIGN, device.node, media)
         region.create(0 if self.module.switched.get("region_idle") else size)
 
     def remove(self, device: Device) -> None:
@@ -79,4 +78,4 @@ def add_hmem_devices(bus: PlatformBus, memory: Memory, numbering: Numbering) -> 
             f"hmem.{number}", soft_reserved.start, soft_reserved.end, ResourceFlag.MEM, ResourceDescriptor.SOFT_RESERVED
         )
         memory.iomem.insert(resource)
-        HmemDevice(bus, number, resource).add()
+        HmemDevice(bus, number, resource, memory.nodes.node_of(resource.start)).add()

@@ -286,10 +286,100 @@ size = "2P"
 
 [[bus]]
 [[bus.range]]
-start = "5G"
+start = "64M"
 size = "1G"
-=> bus[0].range[0].start: 0x140000000-0x17fffffff overlaps RAM (0x100000000-0x17fffffff); start at 0x180000000,
-   or omit start, or give the machine less ram
+=> ram: a PC boots with RAM at address 0: 128M of it, here there are 64M
+
+ram = "8G"
+[[ram_range]]
+size = "4G"
+[[bus]]
+=> ram: 8G is not the sum of ram_range, 4G; omit ram
+
+[[ram_range]]
+size = "4G"
+[[ram_range]]
+start = "5G"
+size = "4G"
+[[bus]]
+[[bus.range]]
+start = "6G"
+size = "1G"
+=> bus[0].range[0].start: 0x180000000-0x1bfffffff overlaps RAM (0x140000000-0x23fffffff); start at 0x240000000,
+   or omit start
+
+[[ram_range]]
+start = 0
+size = "1G"
+[[ram_range]]
+start = "1G"
+size = "2G"
+[[bus]]
+=> ram_range[1].start: 0x40000000-0xbfffffff has addresses of devices; RAM is below 0x80000000 or from 0x100000000 on;
+   or omit start
+
+[[ram_range]]
+start = 0
+size = "2G"
+[[ram_range]]
+start = "1G"
+size = "1G"
+numa_node = -1
+[[bus]]
+=> ram_range[1].numa_node: -1 is not a node; RAM belongs to one, such as 0
+
+[[ram_range]]
+start = 0
+size = "2G"
+[[ram_range]]
+start = "1G"
+size = "1G"
+[[bus]]
+=> ram_range[1].start: 0x40000000 is RAM of ram_range[0]; start at 0x80000000
+
+[[ram_range]]
+start = "4G"
+size = "4G"
+[[bus]]
+=> ram_range: a PC boots with RAM at address 0: 128M of it, here there are 0
+
+[[ram_range]]
+size = "5P"
+[[bus]]
+=> ram_range[0].size: 5P of RAM do not fit below 0x10000000000000, around the ranges
+
+[[ram_range]]
+start = 12345
+size = 4096
+[[bus]]
+=> ram_range[0].start: 0x3039 is not a multiple of 4 KiB; write 0x3000
+
+[[ram_range]]
+start = "5P"
+size = 12345
+[[bus]]
+=> ram_range[0].size: 12345 is not a multiple of 4 KiB; write for example 12288
+
+distances = [[10, 20], [20]]
+[[bus]]
+=> distances: it is not a square; write 2 numbers in each of the 2 rows
+
+distances = [[10]]
+[[ram_range]]
+size = "4G"
+[[ram_range]]
+size = "4G"
+numa_node = 1
+[[bus]]
+=> distances: it has 1 rows, but the machine has 2 nodes; write a row for each
+
+distances = [[20, 20], [20, 10]]
+[[bus]]
+=> distances[0][0]: 20 is not 10, the distance of a node to itself
+
+distances = [[10, 10], [20, 10]]
+[[bus]]
+=> distances[0][1]: 10 is not a distance to another node; write 11 to 255
 
 memmap = "1G!8G"
 [[bus]]

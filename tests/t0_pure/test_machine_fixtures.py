@@ -105,7 +105,7 @@ def test_interleaving_over_six_and_two_dimms_adds_up():
     assert two.start == six.end
     assert {bus.dimm(mapping.dimm).handle >> 12 for mapping in six.mappings} == {0}
     assert {bus.dimm(mapping.dimm).handle >> 12 for mapping in two.mappings} == {1}
-    assert installed_memory(load_machine("two-socket-6way").ram)[-1][1] == six.start
+    assert installed_memory(load_machine("two-socket-6way").ram)[-1].end == six.start
 
 
 def test_a_petabyte():

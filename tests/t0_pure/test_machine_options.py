@@ -10,8 +10,9 @@ from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.main import complete_parser, main
 from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.machine_file.model import MachineDescription
+from nvdimmfs.machine_file.ram import installed_ram
 from nvdimmfs.mm import e820, pc_memory_map
-from nvdimmfs.mm.pc_memory_map import build_iomem
+from nvdimmfs.mm.pc_memory_map import build_iomem, installed_memory
 from nvdimmfs.units import GIB
 
 #: A range with a start of its own, just above the default RAM.
@@ -72,10 +73,21 @@ def test_without_other_options_a_machine_is_as_its_file_describes_it():
         assert selected("--machine", name) == load_machine(name)
 
 
-def test_ram_that_reaches_into_a_range_with_a_start_is_refused(tmp_path):
+def test_ram_goes_on_behind_a_range_with_a_start(tmp_path):
     (tmp_path / "placed.toml").write_text(PLACED)
-    with pytest.raises(CommandError, match=r"with these options: bus\[0\]\.range\[0\]\.start: .* overlaps RAM"):
-        selected("--machine", str(tmp_path / "placed.toml"), "--ram", "8G")
+    machine = selected("--machine", str(tmp_path / "placed.toml"), "--ram", "8G")
+    assert machine.ranges[0].start == 6 * GIB
+    assert [(span.start, span.end) for span in installed_memory(installed_ram(machine))] == [
+        (0, 2 * GIB),
+        (4 * GIB, 6 * GIB),
+        (7 * GIB, 11 * GIB),
+    ]
+
+
+def test_ram_of_the_options_contradicts_a_file_with_ram_ranges(tmp_path):
+    (tmp_path / "placed.toml").write_text(f'ram_range = [{{ size = "8G" }}]\n{PLACED}')
+    with pytest.raises(CommandError, match=r"--ram 4G: the machine file gives its RAM by \[\[ram_range\]\]"):
+        selected("--machine", str(tmp_path / "placed.toml"), "--ram", "4G")
 
 
 def test_memmap_is_parsed_once_for_defaults_checks_and_boot():

@@ -15,6 +15,7 @@ from nvdimmfs.media.memory import MemoryMedia
 from nvdimmfs.mm.altmap import VmemAltmap
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap, MemoryType, PagemapState
+from nvdimmfs.mm.nodes import Nodes
 from nvdimmfs.mm.pfn_layout import altmap_for, lay_out
 from nvdimmfs.mm.sparse import Memmap, Place
 from nvdimmfs.units import GIB, KIB, MIB, PAGE_SIZE, PIB, SECTION_SIZE, TIB, Range, pages
@@ -130,7 +131,7 @@ def test_the_zone_of_6_1_never_shrinks_and_that_of_older_kernels_does():
 
 
 def test_each_node_has_a_device_zone():
-    memory = Memory.boot("1G!4G,1G!6G", nodes=2)
+    memory = Memory.boot("1G!4G,1G!6G", nodes=Nodes.count(2))
     memory.memremap_pages(pagemap(4 * GIB, GIB), -1)
     memory.memremap_pages(pagemap(6 * GIB, GIB), 1)
     assert [(memory.device_zone(nid).start_pfn, memory.device_zone(nid).spanned) for nid in (0, 1)] == [

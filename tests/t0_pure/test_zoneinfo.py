@@ -5,6 +5,7 @@ import pytest
 
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap
+from nvdimmfs.mm.nodes import Nodes
 from nvdimmfs.mm.resource import Resource, ResourceFlag, iomem_root
 from nvdimmfs.units import GIB, MIB, Range
 
@@ -91,6 +92,6 @@ def test_a_machine_without_high_ram_has_an_empty_normal_zone():
 
 
 def test_every_node_shows_its_zones():
-    text = Memory.boot("512M!4G,256M!6G", nodes=2).zoneinfo_text()
+    text = Memory.boot("512M!4G,256M!6G", nodes=Nodes.count(2)).zoneinfo_text()
     assert text.count("zone   Device") == 2
     assert text.count("per-node stats") == 1

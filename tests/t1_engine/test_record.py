@@ -272,15 +272,48 @@ def test_sysfs_says_how_much_ram_there_is(tmp_path):
     assert record_machine(sysfs).machine.ram == 24 * 128 << 20
 
 
-def test_ram_that_would_lie_on_a_range_is_left_out(tmp_path):
+def test_ram_that_would_lie_on_a_range_is_left_out_and_the_rest_is_around_it(tmp_path):
     sysfs = rebuild(tmp_path, NFIT)
     memory = tmp_path / "devices/system/memory"
     for number in range(256):
         (memory / f"memory{number}").mkdir(parents=True)
     (memory / "block_size_bytes").write_text("8000000\n")
     machine = record_machine(sysfs).machine
-    assert machine.ram == 4 << 30
+    assert machine.ram == (32 << 30) - sum(range_.size for range_ in machine.ranges) & -1 << 20
+    assert machine.ram_ranges == ()
     assert list(problems(machine)) == []
+
+
+TWO_SOCKETS = """
+distances = [[10, 21, 17], [21, 10, 28], [17, 28, 10]]
+[[ram_range]]
+size = "8G"
+[[ram_range]]
+size = "6G"
+numa_node = 1
+[[bus]]
+[[bus.dimm]]
+size = "4G"
+[[bus.dimm]]
+size = "4G"
+[[bus.range]]
+start = "10G"
+dimms = ["0x1"]
+[[bus.range]]
+start = "24G"
+numa_node = 1
+target_node = 2
+dimms = ["0x2"]
+"""
+
+
+def test_ram_of_several_nodes_is_recorded_with_its_place():
+    described = parse_machine(TWO_SOCKETS, "two-sockets.toml")
+    machine = Machine.described(described, clock="steps")
+    recorded = record_machine(EngineSysfs(machine.system.sys)).machine
+    assert recorded.ram_ranges == described.ram_ranges
+    assert recorded.distances == ()  # node 2 is not online
+    assert (recorded.ram, recorded.ranges[1].target_node) == (14 << 30, 2)
 
 
 def test_dimms_are_recorded_by_number_and_not_by_name(tmp_path):

@@ -28,9 +28,10 @@ from nvdimmfs.machine_file.model import (
     NamespaceDescription,
     RangeDescription,
 )
+from nvdimmfs.machine_file.ram import installed_ram
 from nvdimmfs.machine_file.words import PersistenceDomain, PersonalityKind, SecurityState
 from nvdimmfs.mm.e820 import E820Entry, E820Type
-from nvdimmfs.mm.pc_memory_map import installed_memory, user_table
+from nvdimmfs.mm.pc_memory_map import Ram, installed_memory, user_table
 
 #: The provider of the bus of what memmap= marks; its module is loaded before those of the firmware's buses.
 LEGACY_PROVIDER = "e820"
@@ -69,7 +70,7 @@ class _Numbered:
 
     def __init__(self, machine: MachineDescription) -> None:
         self.machine = machine
-        self.table = user_table(machine.memmap, machine.ram).entries
+        self.table = user_table(machine.memmap, installed_ram(machine)).entries
         self.legacy = sum(entry.type == E820Type.PRAM for entry in self.table)
         dimms = [(index, dimm.name) for index, bus in enumerate(machine.buses) for dimm in bus.dimms_by_handle]
         self.dimm_names = {key: f"nmem{number}" for number, key in enumerate(dimms)}
@@ -189,7 +190,7 @@ def _marked(numbered: _Numbered) -> Iterator[Entry]:
     """What memmap= makes of the machine's memory."""
     number = 0
     for entry in numbered.table:
-        absent = _without_memory(entry, numbered.machine.ram)
+        absent = _without_memory(entry, installed_ram(numbered.machine))
         if entry.type == E820Type.PRAM:
             notes = ("marked by memmap=", *_personalities(numbered.machine, number))
             yield marked_entry(f"region{number}", entry.start, entry.size, "ndbus0", notes, absent)
@@ -199,7 +200,7 @@ def _marked(numbered: _Numbered) -> Iterator[Entry]:
             yield attrs.evolve(drawn, kind=EntryKind.SOFT_RESERVED)
 
 
-def _without_memory(entry: E820Entry, ram: int) -> int:
+def _without_memory(entry: E820Entry, ram: Ram) -> int:
     """Bytes of a range at which the machine has no memory."""
-    parts = [(max(first, entry.start), min(end, entry.end)) for first, end in installed_memory(ram)]
+    parts = [(max(span.start, entry.start), min(span.end, entry.end)) for span in installed_memory(ram)]
     return entry.size - sum(end - first for first, end in parts if first < end)

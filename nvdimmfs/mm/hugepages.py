@@ -1,0 +1,67 @@
+"""Huge pages that user space reserves on a node (mm/hugetlb.c, Linux 6.1).
+
+No process uses one, so all of them are free, and they are dissolved when their memory goes offline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from nvdimmfs.units import GIB, PAGE_SHIFT, PMD_SIZE, align_down, align_up
+
+#: The sizes of huge pages, bytes: of a PMD and of a PUD.
+HUGE_PAGE_SIZES = (PMD_SIZE, GIB)
+
+
+class HugePages:
+    """The huge pages of a machine."""
+
+    def __init__(
+        self,
+        free_ranges: Callable[[int], Iterable[tuple[int, int]]],
+        take: Callable[[int, int], None],
+        give_back: Callable[[int, int], None],
+    ) -> None:
+        """Allocate from page frames.
+
+        Args:
+            free_ranges: returns the free page frames of a node, as first and end pfns, in ascending order.
+            take: removes page frames, given as first and end pfn, from the page allocator.
+            give_back: returns them.
+        """
+        self._free_ranges = free_ranges
+        self._take = take
+        self._give_back = give_back
+        self._pages: dict[tuple[int, int], list[int]] = {}
+
+    def count(self, nid: int, size: int) -> int:
+        """The huge pages of a size on a node."""
+        return len(self._pages.get((nid, size), ()))
+
+    def bytes_of(self, nid: int) -> int:
+        """Bytes of all huge pages on a node."""
+        return sum(size * self.count(nid, size) for size in HUGE_PAGE_SIZES)
+
+    def resize(self, nid: int, size: int, count: int) -> None:
+        """Have so many huge pages on a node, or as many as there is memory for (set_max_huge_pages)."""
+        pages = self._pages.setdefault((nid, size), [])
+        length = size >> PAGE_SHIFT
+        while len(pages) > count:
+            first = pages.pop()
+            self._give_back(first, first + length)
+        if len(pages) == count:
+            return
+        for low, high in list(self._free_ranges(nid))[::-1]:
+            first = align_down(high, length) - length
+            while first >= align_up(low, length) and len(pages) < count:
+                self._take(first, first + length)
+                pages.append(first)
+                first -= length
+
+    def dissolve(self, first: int, end: int) -> None:
+        """Give back those with page frames from `first` to before `end` (dissolve_free_huge_pages)."""
+        for (_, size), pages in self._pages.items():
+            length = size >> PAGE_SHIFT
+            for page in [page for page in pages if page < end and first < page + length]:
+                pages.remove(page)
+                self._give_back(page, page + length)

@@ -1,0 +1,98 @@
+"""Where a machine's RAM is, and the NUMA nodes that it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from nvdimmfs.mm.intervals import IntervalSet
+
+#: The distances that Linux assumes without a table, of a node to itself and to another (include/linux/topology.h).
+LOCAL_DISTANCE = 10
+REMOTE_DISTANCE = 20
+
+#: The node of memory that no table assigns to a node.
+FIRST_NODE = 0
+
+
+@attrs.frozen
+class RamSpan:
+    """RAM at the physical addresses from `start` to before `end`, of the node `nid`."""
+
+    start: int
+    end: int
+    nid: int = FIRST_NODE
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+
+def place_ram(
+    size: int, start: int, nid: int, usable: Iterable[tuple[int, int]], taken: IntervalSet
+) -> Iterator[RamSpan]:
+    """Yield where `size` bytes of RAM are placed: from address `start` upward, around what is taken.
+
+    Less is yielded where the usable addresses, given as (first, end) in ascending order, have no room.
+    """
+    for low, high in usable:
+        low = max(low, start)
+        for first, end in _gaps(taken, low, high):
+            end = min(end, first + size)
+            if first < end:
+                yield RamSpan(first, end, nid)
+                size -= end - first
+
+
+def _gaps(taken: IntervalSet, start: int, end: int) -> Iterator[tuple[int, int]]:
+    for low, high in taken.within(start, end):
+        yield start, low
+        start = high
+    yield start, end
+
+
+@attrs.frozen
+class Nodes:
+    """The NUMA nodes of a machine, as its firmware describes them (SRAT, SLIT).
+
+    Attributes:
+        ram: which RAM belongs to which node; RAM that is in none of the spans belongs to `FIRST_NODE`.
+        online: the nodes that are online at boot: those with RAM or processors.
+        possible: all nodes that the machine can have; a node that is not online appears with its first memory.
+        distances: row by row, for all nodes; empty where there is no table.
+    """
+
+    ram: tuple[RamSpan, ...] = ()
+    online: frozenset[int] = frozenset({FIRST_NODE})
+    possible: frozenset[int] = frozenset({FIRST_NODE})
+    distances: tuple[tuple[int, ...], ...] = ()
+
+    @classmethod
+    def count(cls, number: int) -> Nodes:
+        """So many nodes, the first of which has all RAM."""
+        nodes = frozenset(range(number))
+        return cls(online=nodes, possible=nodes)
+
+    def distance(self, nid: int, other: int) -> int:
+        """The distance of two nodes (node_distance, arch/x86/mm/numa.c, Linux 6.1)."""
+        if max(nid, other) < len(self.distances):
+            return self.distances[nid][other]
+        return LOCAL_DISTANCE if nid == other else REMOTE_DISTANCE
+
+    def node_of(self, address: int) -> int:
+        """The node of a physical address (memory_add_physaddr_to_nid, phys_to_target_node)."""
+        return next((span.nid for span in self.ram if span.start <= address < span.end), FIRST_NODE)
+
+    def split(self, first: int, end: int) -> Iterator[RamSpan]:
+        """Yield the parts of a range of RAM, given by its addresses, that are of one node each, in address order."""
+        for span in self.ram:
+            low, high = max(first, span.start), min(end, span.end)
+            if low < high:
+                if first < low:
+                    yield RamSpan(first, low)
+                yield RamSpan(low, high, span.nid)
+                first = high
+        if first < end:
+            yield RamSpan(first, end)
