@@ -25,13 +25,30 @@ PACKAGES = {
     "bats": "bats",
     "blockdev": "util-linux",
     "cc": "gcc",
+    "cryptsetup": "cryptsetup-bin",
+    "daxctl": "daxctl",
+    "fio": "fio",
+    "gi.overrides.BlockDev": "python3-blockdev",
     "go": "golang-go",
+    "hwinfo": "hwinfo",
+    "jq": "jq",
     "keyctl": "keyutils",
+    "lsmem": "util-linux",
     "lsmod": "kmod",
+    "lstopo-no-graphics": "hwloc-nox",
     "make": "make",
+    "mkfs.btrfs": "btrfs-progs",
     "mkfs.ext4": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
     "modprobe": "kmod",
     "ndctl": "ndctl",
+    "parted": "parted",
+    "pmempool": "pmdk-tools",
+    "pvcreate": "lvm2",
+    "pyudev": "python3-pyudev",
+    "sfdisk": "fdisk",
+    "sgdisk": "gdisk",
+    "udevadm": "udev",
 }
 
 
@@ -198,6 +215,14 @@ needs_block_devices = pytest.mark.skipif(
 )
 
 
-def needs(tool: str) -> pytest.MarkDecorator:
-    """Skip a test where a tool is not installed."""
-    return pytest.mark.skipif(not has(tool), reason=f"{tool} (Debian package {PACKAGES[tool]}) is not installed")
+def needs(*tools: str) -> pytest.MarkDecorator:
+    """Skip a test where one of some tools is not installed."""
+    missing = [f"{tool} (Debian package {PACKAGES[tool]})" for tool in tools if not has(tool)]
+    return pytest.mark.skipif(bool(missing), reason=f"{', '.join(missing)} is not installed")
+
+
+def needs_module(name: str, python: str) -> pytest.MarkDecorator:
+    """Skip a test where a Python lacks a module."""
+    program = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({name!r}) is None)"
+    lacks = subprocess.run([python, "-c", program], stderr=subprocess.DEVNULL, check=False).returncode != 0
+    return pytest.mark.skipif(lacks, reason=f"{python} lacks {name} (Debian package {PACKAGES[name]})")
