@@ -1,4 +1,4 @@
-"""Programs that know nothing of nvdimmfs, on the disks of a machine: each says what it says on a real one."""
+"""Programs that know nothing of nvdimmfs, on the disks of a machine: each prints what it prints on a real one."""
 
 from __future__ import annotations
 
