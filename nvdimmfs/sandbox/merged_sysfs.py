@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
+
+from nvdimmfs.sandbox.merged_view import Addition
+from nvdimmfs.sandbox.small_files import read_small
 
 #: Directories that show the host's entries beside the machine's; the machine never removes any of them.  Directories
 #: that list drivers, disks and modules (bus/nd, block, dev, module, ...) show the machine's entries alone.
@@ -21,8 +26,13 @@ _MERGED = frozenset(
     }
 )
 
-#: The NUMA nodes.  The machine's have only the entries that lead to its memory blocks.
+#: The NUMA nodes, which are the machine's.  The host's processors are on the first one.
 _NUMA_NODES = "devices/system/node"
+_FIRST_NODE = f"{_NUMA_NODES}/node0"
+_PROCESSORS = "devices/system/cpu"
+
+_NODE = re.compile(r"node[0-9]+")
+_PROCESSOR = re.compile(r"cpu[0-9]+")
 
 #: Directories that are file systems of their own, and their names in /proc/mounts.  A tool that does not find debugfs
 #: mounted would mount the host's over the directory.
@@ -39,13 +49,12 @@ def is_merged(path: str) -> bool:
     """Whether a directory, given by its path below /sys, shows the entries of both."""
     if path.startswith(_ACPI_TREE):
         return not any(name.startswith(_PROVIDERS) for name in path.split("/"))
-    return path in _MERGED or path.startswith(_NUMA_NODES)
+    return path in _MERGED or path in (_NUMA_NODES, _FIRST_NODE)
 
 
-def merged_directories(root: Path) -> tuple[str, ...]:
-    """Paths of directories that are merged, if the machine has them, too; those of NUMA nodes are the host's."""
-    nodes = ["", *(f"/{name}" for name in _names(f"{root}/{_NUMA_NODES}") if name.startswith("node"))]
-    return ("", *sorted(_MERGED), *(f"{_NUMA_NODES}{node}{part}" for node in nodes for part in ("", "/power")))
+def merged_directories() -> tuple[str, ...]:
+    """Paths of directories that are merged, if the machine has them, too."""
+    return ("", *sorted(_MERGED), _NUMA_NODES, _FIRST_NODE)
 
 
 def known_link(path: str) -> str | None:
@@ -59,18 +68,41 @@ def known_link(path: str) -> str | None:
 
 def hidden_host_paths(root: Path) -> frozenset[str]:
     """Paths below the host's /sys that must not be visible in a sandbox."""
-    return _persistent_memory(root) | _memory_blocks_of_nodes(root)
+    return _persistent_memory(root) | _entries_of_nodes(root)
 
 
-def _memory_blocks_of_nodes(root: Path) -> frozenset[str]:
-    """The links from the NUMA nodes to the host's memory blocks.  All other paths to them are the machine's anyway."""
-    nodes = [name for name in _names(f"{root}/{_NUMA_NODES}") if name.startswith("node")]
-    return frozenset(
-        f"{_NUMA_NODES}/{node}/{name}"
-        for node in nodes
-        for name in _names(f"{root}/{_NUMA_NODES}/{node}")
-        if name.startswith("memory")
-    )
+def _entries_of_nodes(root: Path) -> frozenset[str]:
+    """The host's NUMA nodes, and what is in the first one."""
+    return frozenset(f"{place}/{name}" for place in (_NUMA_NODES, _FIRST_NODE) for name in _names(f"{root}/{place}"))
+
+
+def processors_of_nodes(root: Path) -> Mapping[str, Addition]:
+    """The files and links by which the machine's first node has the host's processors; none if the host has no nodes.
+
+    The host has them on several nodes, maybe, but the machine has a single processor.
+    """
+    nodes = [f"{root}/{_NUMA_NODES}/{name}" for name in _names(f"{root}/{_NUMA_NODES}") if _NODE.fullmatch(name)]
+    try:
+        masks = [read_small(f"{node}/cpumap").strip() for node in nodes]
+        online = read_small(f"{root}/{_PROCESSORS}/online")
+    except OSError:
+        return {}
+    if not masks:
+        return {}
+    added = {"cpumap": Addition(f"{_joined(masks)}\n"), "cpulist": Addition(online)}
+    for name in sorted(name for node in nodes for name in _names(node) if _PROCESSOR.fullmatch(name)):
+        added[name] = Addition(f"../../cpu/{name}", is_link=True)
+    return {f"{_FIRST_NODE}/{name}": addition for name, addition in added.items()}
+
+
+def _joined(masks: list[str]) -> str:
+    """The union of bitmaps, each in words of 32 bits, hexadecimal, such as 00000001,ffffffff."""
+    mask = 0
+    for each in masks:
+        mask |= int(each.replace(",", ""), 16)
+    digits = f"{mask:0{len(masks[0].replace(',', ''))}x}"
+    head = len(digits) % 8 or 8
+    return ",".join([digits[:head], *(digits[at : at + 8] for at in range(head, len(digits), 8))])
 
 
 def _names(directory: str) -> list[str]:

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from attrs import Factory, define, field
+from attrs import Factory, define, field, frozen
 
 from nvdimmfs.formats.name_hash import by_hash
 from nvdimmfs.sandbox import libc
@@ -25,6 +25,30 @@ class Kind(enum.Enum):
     DIRECTORY = "directory"
     LINK = "link"
     FILE = "file"
+
+
+@frozen
+class Addition:
+    """An entry that neither the host nor the machine has like this.
+
+    Attributes:
+        content: the text of a file, or what a symbolic link contains.
+        is_link: whether it is a symbolic link.
+    """
+
+    content: str
+    is_link: bool = False
+
+    def create(self, path: str) -> None:
+        """Create it."""
+        if self.is_link:
+            os.symlink(self.content, path)  # noqa: PTH211
+            return
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o444)
+        try:
+            os.write(descriptor, self.content.encode())
+        finally:
+            os.close(descriptor)
 
 
 def show(source: Path, target: Path) -> None:
@@ -104,6 +128,7 @@ class MergedView:
         hidden: paths of the host's tree that must not be visible.
         known_link: returns what a symbolic link of the machine, given by its path, contains; None for entries that have
             to be looked at.
+        added: what takes the place of the entries at some paths, in merged directories.
         listed: the entries of directories of the machine, by name, as far as they are known already.
         file_systems: merged directories that look like mount points, and the file system's name in /proc/mounts.
         directories: the paths of the merged directories; "" is the top.
@@ -116,6 +141,7 @@ class MergedView:
     hidden: frozenset[str]
     known_link: Callable[[str], str | None] = field(default=lambda _path: None, kw_only=True)
     listed: Mapping[str, Mapping[str, Kind]] = field(factory=dict, kw_only=True)
+    added: Mapping[str, Addition] = field(factory=dict, kw_only=True)
     file_systems: Mapping[str, str] = Factory(dict)
     directories: list[str] = Factory(list)
     _above_hidden: frozenset[str] = field(init=False)
@@ -142,11 +168,14 @@ class MergedView:
         if machine is None:
             machine = _entries(f"{self.machine}/{directory}")
         host = _entries(f"{self.host}/{directory}")
-        for name in self._in_order_of_creation(directory, dict.fromkeys((*machine, *host))):
+        added = [path.removeprefix(prefix) for path in self.added if path.rpartition("/")[0] == directory]
+        for name in self._in_order_of_creation(directory, dict.fromkeys((*machine, *host, *added))):
             path = f"{prefix}{name}"
-            if name not in machine and path in self.hidden:
+            if path in self.added:
+                self.added[path].create(f"{self.target}/{path}")
+            elif name not in machine and path in self.hidden:
                 continue
-            if path in self.file_systems:
+            elif path in self.file_systems:
                 (self.target / path).mkdir()
                 libc.mount(self.file_systems[path], self.target / path, "tmpfs", options="mode=700")
                 self._merge(path)

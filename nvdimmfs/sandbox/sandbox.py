@@ -25,7 +25,14 @@ from nvdimmfs.sandbox.lib_modules import make_lsmod, mount_lib_modules
 from nvdimmfs.sandbox.loop_devices import LoopDevices, raise_if_limited, why_files
 from nvdimmfs.sandbox.loop_records import DIRECTORY, HostLoops, LoopRecords, sweep
 from nvdimmfs.sandbox.machine_server import MachineServer
-from nvdimmfs.sandbox.merged_sysfs import FILE_SYSTEMS, hidden_host_paths, is_merged, known_link, merged_directories
+from nvdimmfs.sandbox.merged_sysfs import (
+    FILE_SYSTEMS,
+    hidden_host_paths,
+    is_merged,
+    known_link,
+    merged_directories,
+    processors_of_nodes,
+)
 from nvdimmfs.sandbox.merged_view import Kind, MergedView, overmount, pinned
 from nvdimmfs.sandbox.mounted_disks import MountedDisks
 from nvdimmfs.sandbox.places import MACHINE, RUN_DIRECTORY, TERMINALS
@@ -237,7 +244,8 @@ def _make_sysfs(client: ControlClient) -> MergedView:
     """Set up a private /sys."""
     with step("set up /sys"), pinned(Path("/sys")) as host:
         hidden = hidden_host_paths(Path("/sys"))
-        listed = _listed(client, merged_directories(Path("/sys")))
+        listed = _listed(client, merged_directories())
+        added = processors_of_nodes(Path("/sys"))
         libc.mount("none", "/sys", "tmpfs", options="mode=555")
         view = MergedView(
             host,
@@ -248,6 +256,7 @@ def _make_sysfs(client: ControlClient) -> MergedView:
             FILE_SYSTEMS,
             known_link=known_link,
             listed=listed,
+            added=added,
         )
         view.build()
         return view

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import mounting
@@ -74,6 +75,20 @@ def test_system_ram_is_that_of_the_machine_and_processors_are_those_of_the_host(
     # 2 GiB from 0 and 6 GiB from 4 GiB, without the two ranges, in blocks of 128 MiB
     assert blocks == of_node == on_bus == (8 * 1024 - 512 - 256) // 128
     assert processors == os.cpu_count()
+
+
+def test_nodes_are_the_machines_and_their_processors_the_hosts():
+    script = """
+        cd /sys/devices/system
+        cmp node/node0/cpulist cpu/online && ls node/node0/cpu0/ > /dev/null && echo same
+        cat node/online node/node1/cpulist node/node1/distance; head -1 node/node1/meminfo
+    """
+    machine = 'ram_range = [{ size = "4G" }, { size = "2G", numa_node = 1 }]\nmemmap = "64M!4G"\n'
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write(machine)
+        file.flush()
+        lines = sh(script, "--machine", file.name).stdout.splitlines()
+    assert lines == ["same", "0-1", "", "20 10", "Node 1 MemTotal:        2064384 kB"]
 
 
 def test_a_new_memory_block_appears_at_its_numa_node():
