@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Collection
-from typing import Protocol, Self, TypeVarTuple
+from typing import TYPE_CHECKING, Protocol, Self, TypeVarTuple
 
 from nvdimmfs.core.attribute import AttributeGroup, LinkGroup, attribute, create_files
 from nvdimmfs.core.device_number import DeviceNumber
@@ -15,6 +15,9 @@ from nvdimmfs.core.uevent import Action, synthesize
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, Directory
 from nvdimmfs.traces.effects import DeviceAdded, DeviceRemoved
+
+if TYPE_CHECKING:  # which few machines have
+    from nvdimmfs.core.device_tree import DeviceTreeNode
 
 ArgumentsT = TypeVarTuple("ArgumentsT")
 
@@ -84,11 +87,13 @@ class Device:
         bind_uevent_pending: it is bound, and the bind uevent is not sent yet.
         first_probe_deferred: no driver probes it when it is registered; `core.driver.Bus.probe_deferred` lets them.
         dead: it is being unregistered: no driver may bind any more.
+        of_node: the node of a device tree that describes it; None for none.
     """
 
     device_type: str | None = None
     has_device_link: bool = True
     first_probe_deferred: bool = False
+    of_node: DeviceTreeNode | None = None
 
     def __init__(self, system: System, name: str, parent: Device | None) -> None:
         self.system = system
@@ -158,6 +163,8 @@ class Device:
             variables.append(("DEVTYPE", self.device_type))
         if self.driver:
             variables.append(("DRIVER", self.driver.name))
+        if self.of_node is not None:
+            variables += self.of_node.uevent_variables
         return variables
 
     def release(self) -> None:
@@ -375,10 +382,19 @@ def _parent(device: Device) -> Directory:
     return device.parent.directory
 
 
+def _of_node(device: Device) -> Directory:
+    assert device.of_node is not None, "visible only with a node"
+    return device.of_node.directory
+
+
 def _visible_links(device: Device) -> tuple[str, ...]:
+    if device.of_node is not None:
+        return ("subsystem", "of_node")
     if device.device_class and device.parent and device.has_device_link:
         return ("subsystem", "device")
     return ("subsystem",) if device.bus or device.device_class else ()
 
 
-DEVICE_LINKS: LinkGroup[Device] = LinkGroup({"subsystem": _subsystem, "device": _parent}, visible=_visible_links)
+DEVICE_LINKS: LinkGroup[Device] = LinkGroup(
+    {"subsystem": _subsystem, "device": _parent, "of_node": _of_node}, visible=_visible_links
+)

@@ -30,6 +30,7 @@ from nvdimmfs.machine.procfs import create_proc_files
 from nvdimmfs.machine.save_session import saved_file
 from nvdimmfs.machine_file.model import BusDescription, MachineDescription, UnreadableAttribute
 from nvdimmfs.machine_file.ram import installed_ram, nodes_of
+from nvdimmfs.machine_file.words import BusPlatform
 from nvdimmfs.media.base import NO_FAULTS, MediaError
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.pc_memory_map import installed_memory
@@ -222,8 +223,23 @@ class Machine:
         known: dict[str, Device] = {"platform": platform_bus.root}
         for bus in buses:
             device = bus.parent.rpartition("/")[2]
-            if device not in self.persistent_memory.test_platforms:
+            if not bus.has_nfit:
+                self._announce_memory(bus, device, known)
+            elif device not in self.persistent_memory.test_platforms:
                 AcpiDevice(acpi_bus, device, firmware_parent(self.system, bus.parent, known)).add()
+
+    def _announce_memory(self, bus: BusDescription, device: str, known: dict[str, Device]) -> None:
+        """Add the device that announces memory without an NFIT."""
+        if bus.platform is BusPlatform.DEVICE_TREE:
+            from nvdimmfs.platforms.device_tree import PmemRegionDevice  # which few machines have
+
+            PmemRegionDevice(self.persistent_memory.platform_bus, bus).add()
+            return
+        from nvdimmfs.platforms.virtio import VirtioDevice
+
+        virtio_bus = self.persistent_memory.virtio_bus
+        assert virtio_bus is not None, "a machine with such a bus has it"
+        VirtioDevice(virtio_bus, device, firmware_parent(self.system, bus.parent, known), bus).add()
 
     def _make_unreadable(self, attributes: Iterable[UnreadableAttribute]) -> None:
         sysfs = SysfsWriter(self.system)

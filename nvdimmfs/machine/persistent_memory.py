@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -23,15 +24,25 @@ from nvdimmfs.drivers.nd_pmem import NdPmemDriver
 from nvdimmfs.drivers.nd_region import NdRegionDriver
 from nvdimmfs.drivers.nvdimm import NvdimmDriver
 from nvdimmfs.kernfs import Directory
+from nvdimmfs.machine_file.words import BusPlatform
 from nvdimmfs.mm.hotplug import MemoryBlocks
 from nvdimmfs.mm.memory import Memory
-from nvdimmfs.modules.module_files import BOOT_MODULES, ModuleFile, modules_of_kernel
+from nvdimmfs.modules.module_files import (
+    BOOT_MODULES,
+    DEVICE_TREE_MODULES,
+    VIRTIO_MODULES,
+    ModuleFile,
+    modules_of_kernel,
+)
 from nvdimmfs.nd.bus_type import NdBus
 from nvdimmfs.platforms.acpi_bus import AcpiBus
 from nvdimmfs.platforms.e820 import E820PmemDriver
 from nvdimmfs.platforms.hmem import HmemDriver
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.tables import PlatformTables
+
+if TYPE_CHECKING:  # which few machines have
+    from nvdimmfs.platforms.virtio import VirtioBus
 
 #: The parameters of each module with their defaults.
 _PARAMETERS: Mapping[str, tuple[KernelAttribute[Module], ...]] = {
@@ -62,6 +73,7 @@ class PersistentMemory:
         modules: all modules, loaded or not.
         blocks: the disks.
         memory_blocks: the blocks of System RAM that can be onlined and offlined.
+        virtio_bus: the bus of virtio devices; None on a machine without them.
         memory_regions: memregion ids, shared by nvdimm regions and the devices of dax_hmem (lib/memregion.c).
     """
 
@@ -74,6 +86,7 @@ class PersistentMemory:
     blocks: BlockLayer = attrs.field(init=False)
     memory_blocks: MemoryBlocks = attrs.field(init=False)
     memory_regions: Numbering = attrs.field(init=False, factory=Numbering)
+    virtio_bus: VirtioBus | None = attrs.field(init=False, default=None)
     _dax: DaxLayer | None = attrs.field(init=False, default=None)
     _nd_bus: NdBus | None = attrs.field(init=False, default=None)
 
@@ -82,13 +95,24 @@ class PersistentMemory:
         self.memory_blocks = MemorySubsystem(self.system, MemoryBlocks(self.memory)).blocks
         if self.memory.kernel.devices.has_dax:
             self._dax = DaxLayer(self.system, self.memory)
+        if BusPlatform.VIRTIO_PMEM in self._platforms:
+            from nvdimmfs.platforms.virtio import VirtioBus  # which few machines have
+
+            self.virtio_bus = VirtioBus(self.system)
         inits = self._inits
         self.modules = Modules(self.system, [_description(file, inits[file.name]) for file in self.module_files])
 
     @property
     def module_files(self) -> tuple[ModuleFile, ...]:
         """The modules' files, in the order of modules.order."""
-        return modules_of_kernel(test=bool(self.test_platforms), dax=self._dax is not None)
+        files = modules_of_kernel(test=bool(self.test_platforms), dax=self._dax is not None)
+        if self.virtio_bus is not None:
+            files = (*files, *VIRTIO_MODULES)
+        return (*files, *DEVICE_TREE_MODULES) if BusPlatform.DEVICE_TREE in self._platforms else files
+
+    @property
+    def _platforms(self) -> set[BusPlatform]:
+        return {table.platform for table in self.tables.by_device.values()}
 
     @property
     def test_platforms(self) -> list[str]:
@@ -112,6 +136,8 @@ class PersistentMemory:
             "nfit": bool(self.acpi_bus.members),
             "dax_hmem": "hmem.0" in self.platform_bus.members,
             "nfit_test": bool(self.test_platforms),
+            "virtio_pmem": self.virtio_bus is not None,
+            "of_pmem": BusPlatform.DEVICE_TREE in self._platforms,
         }
         return [name for name in BOOT_MODULES if name in self.modules.known and announced.get(name, True)]
 
@@ -129,6 +155,9 @@ class PersistentMemory:
             "nfit": self._nfit,
             "nfit_test_iomap": _nothing,
             "nfit_test": self._nfit_test,
+            "nd_virtio": _nothing,
+            "virtio_pmem": self._virtio_pmem,
+            "of_pmem": self._of_pmem,
         }
 
     def _libnvdimm(self, module: Module) -> None:
@@ -179,6 +208,17 @@ class PersistentMemory:
         from nvdimmfs.platforms.nfit.driver import NfitDriver  # imported here, as legacy machines do not need its code
 
         NfitDriver(self.acpi_bus, module, self._loaded_nd_bus.layer, self.tables)
+
+    def _virtio_pmem(self, module: Module) -> None:
+        from nvdimmfs.platforms.virtio import VirtioPmemDriver
+
+        assert self.virtio_bus is not None, "a machine without virtio devices has no such module"
+        VirtioPmemDriver(self.virtio_bus, module, self._loaded_nd_bus.layer, self.tables)
+
+    def _of_pmem(self, module: Module) -> None:
+        from nvdimmfs.platforms.device_tree import OfPmemDriver
+
+        OfPmemDriver(self.platform_bus, module, self._loaded_nd_bus.layer, self.tables)
 
     def _nfit_test(self, module: Module) -> None:
         """Also create the test platform's devices (nfit_test_init, test/nfit.c, Linux 6.1)."""

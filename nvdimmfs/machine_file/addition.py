@@ -157,7 +157,7 @@ def _document_of_line(text: str) -> dict[str, Any]:
 def _bus_of(machine: MachineDescription, provider: str) -> BusDescription:
     """The bus of that provider; the first one for no name."""
     for bus in machine.buses:
-        if provider in ("", bus.provider):
+        if bus.has_nfit and provider in ("", bus.provider):
             return bus
     problem = f'the machine has no bus with the provider "{provider}"' if provider else "the machine has no NFIT bus"
     raise MachineFileError(error_lines(_PLUG, [("bus", f"{problem}; its machine file needs a [[bus]]")]))

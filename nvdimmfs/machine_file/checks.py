@@ -13,16 +13,23 @@ import attrs
 
 from nvdimmfs.faults.rule import RuleError
 from nvdimmfs.formats.btt import LBASIZES
-from nvdimmfs.kernels.kernel import EMULATED_KERNELS
+from nvdimmfs.kernels.kernel import EMULATED_KERNELS, KERNELS
 from nvdimmfs.machine_file.defaults import legacy_entries
 from nvdimmfs.machine_file.dimm_checks import Problem, dimm_problems
 from nvdimmfs.machine_file.faults import rule_of_description
-from nvdimmfs.machine_file.model import PLATFORM_FOLDER, BusDescription, MachineDescription, PersonalityDescription
+from nvdimmfs.machine_file.model import (
+    PCI_FOLDER,
+    PLATFORM_FOLDER,
+    BusDescription,
+    MachineDescription,
+    PersonalityDescription,
+    RangeDescription,
+)
 from nvdimmfs.machine_file.ram import installed_ram
 from nvdimmfs.machine_file.ram_checks import ram_problems
 from nvdimmfs.machine_file.range_checks import choice_problem, range_problems, uuid_problem
 from nvdimmfs.machine_file.values import shown
-from nvdimmfs.machine_file.words import SCRUB_COMMANDS, PersonalityKind
+from nvdimmfs.machine_file.words import SCRUB_COMMANDS, BusPlatform, PersonalityKind, RangeKind
 from nvdimmfs.mm.memmap_option import MemmapError, check_memmap
 from nvdimmfs.mm.pc_memory_map import MINIMUM_RAM, installed_memory
 from nvdimmfs.units import ALIGNMENTS, GIB, align_up
@@ -33,6 +40,13 @@ _PROVIDER = re.compile(r"[!-.0-~]+")
 #: Devices of other kinds: folders that hold only these, and names of such devices beside those of the test platform.
 _FOLDERS_OF_OTHERS = ("devices/system", "devices/virtual")
 _OTHER_PLATFORM_DEVICE = re.compile(r"e820_pmem$|hmem\.")
+
+#: The kernels that got the drivers virtio_pmem and of_pmem.
+_FIRST_KERNELS = {BusPlatform.VIRTIO_PMEM: "5.3", BusPlatform.DEVICE_TREE: "4.17"}
+
+#: The devices of a device tree and of virtio.
+_TREE_DEVICE = re.compile(rf"{PLATFORM_FOLDER}/[0-9a-f]{{1,16}}\.[^./]+")
+_VIRTIO_DEVICE = re.compile(r"/virtio[0-9]+$")
 
 #: Largest length of a file name, in bytes (include/uapi/linux/limits.h).
 NAME_MAX = 255
@@ -45,6 +59,7 @@ def problems(machine: MachineDescription) -> Iterator[Problem]:
     yield from _memory(machine)
     for index, bus in enumerate(machine.buses):
         yield from _bus(bus, f"bus[{index}]")
+    yield from _order_of_platforms(machine)
     yield from _unique_parents(machine)
     yield from _unique_uuids(machine)
 
@@ -190,6 +205,55 @@ def _parent(parent: str, path: str) -> Iterator[Problem]:
         yield path, f"{shown(parent)} is a folder of devices; {example}"
 
 
+def _platform(bus: BusDescription, path: str) -> Iterator[Problem]:
+    """Check what a bus without an NFIT cannot have."""
+    if bus.has_nfit:
+        return
+    platform = bus.platform.value
+    bare = BusDescription(bus.provider, bus.platform, bus.parent, commands=(), ranges=bus.ranges)
+    for field in attrs.fields(BusDescription):
+        if getattr(bus, field.name) != getattr(bare, field.name):
+            yield f"{path}.{field.metadata.get('key', field.name)}", f"a bus of {platform} does not have it; remove it"
+    if not bus.ranges:
+        yield path, f'a bus of {platform} is made of ranges; add a [[bus.range]] with size = "1G"'
+    elif bus.platform is BusPlatform.VIRTIO_PMEM and len(bus.ranges) > 1:
+        yield f"{path}.range[1]", "a virtio device has one range; give the other one a [[bus]] of its own"
+    for index, range_ in enumerate(bus.ranges):
+        yield from _plain_range(bus, range_, f"{path}.range[{index}]")
+    if bus.platform is BusPlatform.DEVICE_TREE and not _TREE_DEVICE.fullmatch(bus.parent):
+        yield f"{path}.parent", f"{shown(bus.parent)} is not a device such as {PLATFORM_FOLDER}/180000000.pmem"
+    if bus.platform is BusPlatform.VIRTIO_PMEM and not _VIRTIO_DEVICE.search(bus.parent):
+        yield f"{path}.parent", f"{shown(bus.parent)} is not a device such as {PCI_FOLDER}/0000:00:03.0/virtio0"
+
+
+def _plain_range(bus: BusDescription, range_: RangeDescription, path: str) -> Iterator[Problem]:
+    """Check a range without DIMMs and labels."""
+    for key in ("dimms", "namespace"):
+        if range_.mappings if key == "dimms" else range_.namespaces:
+            yield f"{path}.{key}", f"a range of {bus.platform.value} has no DIMMs and labels; remove it"
+    kinds = {RangeKind.PMEM} | ({RangeKind.VOLATILE} if bus.platform is BusPlatform.DEVICE_TREE else set())
+    if range_.kind not in kinds:
+        yield f"{path}.kind", f"a range of {bus.platform.value} is {' or '.join(sorted(each.value for each in kinds))}"
+    elif range_.kind is not bus.ranges[0].kind:
+        yield f"{path}.kind", "all ranges of a node are of one kind; give this one a [[bus]] of its own"
+
+
+def _order_of_platforms(machine: MachineDescription) -> Iterator[Problem]:
+    """The kernel numbers buses in the order in which modules announce them."""
+    order = list(BusPlatform)
+    for index, bus in enumerate(machine.buses):
+        since = _FIRST_KERNELS.get(bus.platform)
+        if since and machine.kernel in KERNELS and not KERNELS[machine.kernel].has(since):
+            yield f"bus[{index}].platform", f"Linux {machine.kernel} has no driver for {bus.platform.value}"
+    for index in range(1, len(machine.buses)):
+        before, bus = machine.buses[index - 1], machine.buses[index]
+        if order.index(bus.platform) < order.index(before.platform):
+            yield (
+                f"bus[{index}].platform",
+                f"buses of {bus.platform.value} come before those of {before.platform.value}; move it up",
+            )
+
+
 def _bus(bus: BusDescription, path: str) -> Iterator[Problem]:
     if not _PROVIDER.fullmatch(bus.provider):
         yield f"{path}.provider", f'"{bus.provider}" is not a word such as ACPI.NFIT or nfit_test.0'
@@ -202,5 +266,6 @@ def _bus(bus: BusDescription, path: str) -> Iterator[Problem]:
         yield f"{path}.scrubbing", f"a scrub needs the commands {needed} and a range; add them or omit scrubbing"
     if bus.revision >= 1 << 8:
         yield f"{path}.revision", f"{bus.revision} is too large; the maximum is 255"
+    yield from _platform(bus, path)
     yield from dimm_problems(bus, path)
     yield from range_problems(bus, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 
 import attrs
@@ -11,6 +12,9 @@ from nvdimmfs.machine_file.interleave import swapped
 from nvdimmfs.machine_file.model import (
     ACPI_PARENT,
     ACPI_PROVIDER,
+    FIRST_PCI_SLOT,
+    NODE_TO_BE_CHOSEN,
+    PCI_FOLDER,
     PLATFORM_FOLDER,
     TO_BE_CHOSEN,
     BusDescription,
@@ -21,9 +25,13 @@ from nvdimmfs.machine_file.model import (
     RangeDescription,
 )
 from nvdimmfs.machine_file.ram import completed_ram, installed_ram, placed_around
+from nvdimmfs.machine_file.words import BusPlatform
 from nvdimmfs.mm.e820 import E820Entry, E820Type
 from nvdimmfs.mm.pc_memory_map import Ram, installed_memory, user_table
 from nvdimmfs.units import GIB, PAGE_SIZE, align_up
+
+#: The value of a range in no NUMA node.
+NO_NODE = -1
 
 #: Lowest default start of a range; device memory is below it.
 _LOWEST_START = 4 * GIB
@@ -42,7 +50,8 @@ def completed(machine: MachineDescription) -> MachineDescription:
     """
     machine = _with_ram(machine)
     addresses = _Addresses(machine)
-    return attrs.evolve(machine, buses=tuple(_bus(bus, addresses) for bus in machine.buses))
+    virtio = itertools.count()
+    return attrs.evolve(machine, buses=tuple(_named(_bus(bus, addresses), virtio) for bus in machine.buses))
 
 
 def _with_ram(machine: MachineDescription) -> MachineDescription:
@@ -80,7 +89,17 @@ def abridged(machine: MachineDescription) -> MachineDescription:
 
 
 def _without_parents(bus: BusDescription) -> BusDescription:
-    return attrs.evolve(bus, parent="")
+    ranges = tuple(map(_without_nodes, bus.ranges))
+    if bus.has_nfit:
+        return attrs.evolve(bus, parent="", ranges=ranges)
+    usual = BusDescription()
+    return attrs.evolve(bus, parent="", provider=usual.provider, commands=usual.commands, ranges=ranges)
+
+
+def _without_nodes(range_: RangeDescription) -> RangeDescription:
+    """Omit the nodes of a range if they are the usual ones, which `abridged` checks."""
+    usual = range_.numa_node in (0, NO_NODE) and range_.target_node in (0, NO_NODE)
+    return attrs.evolve(range_, numa_node=NODE_TO_BE_CHOSEN, target_node=NODE_TO_BE_CHOSEN) if usual else range_
 
 
 def _without_names(bus: BusDescription) -> BusDescription:
@@ -150,13 +169,41 @@ def legacy_entries(machine: MachineDescription) -> Iterator[E820Entry]:
 
 def _bus(bus: BusDescription, addresses: _Addresses) -> BusDescription:
     dimms = tuple(_identified(bus.dimms))
-    ranges = tuple(_ranges(bus.ranges, dimms, addresses))
+    ranges = tuple(_on_nodes(range_, bus.platform) for range_ in _ranges(bus.ranges, dimms, addresses))
     return attrs.evolve(
         bus,
-        parent=bus.parent or (ACPI_PARENT if bus.provider == ACPI_PROVIDER else f"{PLATFORM_FOLDER}/{bus.provider}"),
         dimms=tuple(with_functions(bus, _sized(dimm, ranges)) for dimm in dimms),
         ranges=ranges,
     )
+
+
+def _named(bus: BusDescription, virtio: Iterator[int]) -> BusDescription:
+    """Set the provider, parent and commands of a bus whose ranges have addresses.  `virtio`: counts virtio devices."""
+    provider, commands = bus.provider, bus.commands
+    if not bus.has_nfit:
+        commands = () if commands == BusDescription().commands else commands
+        if provider == ACPI_PROVIDER:
+            named_by_address = bus.platform is BusPlatform.DEVICE_TREE and bus.ranges
+            provider = f"{bus.ranges[0].start:x}.pmem" if named_by_address else bus.platform.value
+    parent = bus.parent or _default_parent(bus.platform, provider, virtio)
+    return attrs.evolve(bus, provider=provider, parent=parent, commands=commands)
+
+
+def _default_parent(platform: BusPlatform, provider: str, virtio: Iterator[int]) -> str:
+    if platform is BusPlatform.VIRTIO_PMEM:
+        number = next(virtio)
+        return f"{PCI_FOLDER}/0000:00:{FIRST_PCI_SLOT + number:02x}.0/virtio{number}"
+    return ACPI_PARENT if provider == ACPI_PROVIDER else f"{PLATFORM_FOLDER}/{provider}"
+
+
+def _on_nodes(range_: RangeDescription, platform: BusPlatform) -> RangeDescription:
+    """Set the default NUMA nodes of a range.  Those of a device tree are the same node."""
+    node, target = range_.numa_node, range_.target_node
+    if node == NODE_TO_BE_CHOSEN:
+        node = 0 if platform is BusPlatform.NFIT else NO_NODE
+    if target == NODE_TO_BE_CHOSEN:
+        target = node if platform is BusPlatform.DEVICE_TREE else 0
+    return attrs.evolve(range_, numa_node=node, target_node=target)
 
 
 def _identified(dimms: Iterable[DimmDescription]) -> Iterator[DimmDescription]:

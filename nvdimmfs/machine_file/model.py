@@ -41,6 +41,7 @@ from nvdimmfs.machine_file.values import (
 from nvdimmfs.machine_file.words import (
     SCRUB_COMMANDS,
     AlarmKind,
+    BusPlatform,
     DimmFlag,
     FirmwareActivation,
     HealthState,
@@ -55,6 +56,8 @@ from nvdimmfs.units import GIB, KIB
 
 #: Marks an omitted number whose default depends on the rest of the machine; `completed` replaces it.
 TO_BE_CHOSEN = -1
+#: The same for a NUMA node, where -1 is none.
+NODE_TO_BE_CHOSEN = -2
 
 #: Default size of a label area, and the smallest size for two index blocks and two labels, in bytes.
 DEFAULT_LABEL_AREA = 128 * KIB
@@ -69,6 +72,9 @@ MAXIMUM_MAPPINGS = 32
 #: The parent of the bus of the ACPI driver (drivers/acpi/nfit), below /sys.
 ACPI_PARENT = "devices/LNXSYSTM:00/LNXSYBUS:00/ACPI0012:00"
 PLATFORM_FOLDER = "devices/platform"
+#: The folder of the PCI devices of a machine, and the number of the first one that is a virtio device.
+PCI_FOLDER = "devices/pci0000:00"
+FIRST_PCI_SLOT = 3
 ACPI_PROVIDER = "ACPI.NFIT"
 
 _T = TypeVar("_T")
@@ -336,8 +342,9 @@ class RangeDescription:
         kind: the kind of memory.
         range_index: its number in the NFIT, unique on its bus, from 1; by default the largest previous one plus 1.
             Virtual kinds have 0.
-        numa_node: the nearest NUMA node.
-        target_node: the node that the memory belongs to when used as System RAM; -1 for none, and no such file.
+        numa_node: the nearest NUMA node; by default 0, and none where no NFIT announces the range.
+        target_node: the node that the memory belongs to when used as System RAM; -1 for none, and no such file.  By
+            default 0, and none for a node of a device tree without a NUMA node.
         read_only: whether its region is initially read-only; always so if one of its DIMMs is not armed.
         cookie: the value of the region's set_cookie, for all versions of labels; 0 computes it from DIMMs and offsets.
         mappings: the DIMMs that it is interleaved over, in the order of the NFIT (mapping0, mapping1, ...).
@@ -349,8 +356,8 @@ class RangeDescription:
     size: Size = TO_BE_CHOSEN
     kind: RangeKind = RangeKind.PMEM
     range_index: Number = TO_BE_CHOSEN
-    numa_node: NumaNode = 0
-    target_node: NumaNode = 0
+    numa_node: NumaNode = NODE_TO_BE_CHOSEN
+    target_node: NumaNode = NODE_TO_BE_CHOSEN
     read_only: bool = False
     cookie: Hexadecimal64 = 0
     mappings: tuple[MappingDescription, ...] = section("dimms")
@@ -367,10 +374,14 @@ class RangeDescription:
 class BusDescription:
     """An nvdimm bus.  The kernel names buses ndbusN in the order of the file.
 
+    A bus of virtio-pmem or of a device tree has ranges without DIMMs, and nothing else.
+
     Attributes:
-        provider: the name of its provider, for example ACPI.NFIT or nfit_test.0.
+        provider: the name of its provider, for example ACPI.NFIT or nfit_test.0.  By default ACPI.NFIT, virtio-pmem, or
+            the name of the device of a device tree, such as 180000000.pmem.
+        platform: what announces its memory.
         parent: the sysfs folder of the bus's parent device, without /sys.  By default the ACPI device for ACPI.NFIT,
-            else a platform device with the name of the provider.
+            the next virtio device, else a platform device with the name of the provider.
         revision: revision of the NFIT.
         commands: commands that the bus supports; with all of ars_cap, ars_start, ars_status it has nfit/scrub.
         dsm_mask: functions of the NFIT root device that the kernel allows, one bit each.
@@ -385,6 +396,7 @@ class BusDescription:
     """
 
     provider: str = ACPI_PROVIDER
+    platform: BusPlatform = BusPlatform.NFIT
     parent: str = ""
     revision: Count = 1
     commands: tuple[BusCommand, ...] = (BusCommand.CMD_CALL,)
@@ -426,7 +438,12 @@ class BusDescription:
     @property
     def is_test_platform(self) -> bool:
         """Whether `nfit_test` creates its parent: no other platform device has an NFIT."""
-        return self.parent.startswith(f"{PLATFORM_FOLDER}/")
+        return self.has_nfit and self.parent.startswith(f"{PLATFORM_FOLDER}/")
+
+    @property
+    def has_nfit(self) -> bool:
+        """Whether an NFIT announces its memory."""
+        return self.platform is BusPlatform.NFIT
 
     @property
     def dimms_by_handle(self) -> tuple[DimmDescription, ...]:
@@ -547,7 +564,8 @@ class MachineDescription:
         memmap: parts of that RAM that are persistent memory of a legacy machine, as on the kernel's command line:
             "512M!4G,256M!6G".
         clock: the mode of its clock: wall time, the steps of user space, or advanced by hand.
-        buses: its NFIT buses.
+        buses: its buses, except that of memmap=: those of an NFIT first, then those of virtio-pmem, then those of a
+            device tree.
         personalities: btt, pfn and dax devices that exist when the machine is new.
         unreadable: attributes whose reads fail.
         faults: what else fails on order.

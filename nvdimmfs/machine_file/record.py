@@ -26,12 +26,15 @@ from nvdimmfs.machine_file.record_bus import labelled_namespaces, recorded_bus
 from nvdimmfs.machine_file.record_ram import recorded_distances, recorded_ram
 from nvdimmfs.machine_file.sysfs import AttributeReader, Sysfs
 from nvdimmfs.machine_file.values import plain_size
-from nvdimmfs.machine_file.words import MemmapLocation, PersonalityKind
+from nvdimmfs.machine_file.words import BusPlatform, MemmapLocation, PersonalityKind
 from nvdimmfs.mm.pc_memory_map import HIGH_RAM_START
 from nvdimmfs.units import GIB, MIB, align_up
 
 _DEVICES = "bus/nd/devices"
 _LEGACY_PROVIDER = "e820"
+
+#: In the order of the buses of an emulated machine.
+_PLATFORMS = tuple(BusPlatform)
 
 _PERSONALITY = re.compile(r"(btt|pfn|dax)[0-9]+\.[0-9]+")
 
@@ -73,7 +76,7 @@ def record_machine(sysfs: Sysfs) -> Recording:
     in_order = [folder for folder in folders if folder not in legacy] + legacy
     buses = tuple(recorded_bus(reader, folder) for folder in in_order)
     memory = tuple(_legacy_ranges(buses[len(in_order) - len(legacy) :]))
-    nfit = buses[: len(in_order) - len(legacy)]
+    nfit = tuple(sorted(buses[: len(in_order) - len(legacy)], key=lambda bus: _PLATFORMS.index(bus.platform)))
     ram = recorded_ram(reader, nfit, memory)
     machine = MachineDescription(
         ram=ram.ram,
@@ -181,7 +184,7 @@ def _remarks(reader: AttributeReader, nfit: tuple[BusDescription, ...], in_order
     if not in_order:
         yield "The legacy bus was first on the recorded machine; here it is last."
     for bus in nfit:
-        if bus.provider != ACPI_PROVIDER and "nfit" not in bus.provider:
+        if bus.has_nfit and bus.provider != ACPI_PROVIDER and "nfit" not in bus.provider:
             yield f"{bus.provider} is not an NFIT bus; it is described as if it were one."
     forbidden = sorted({path.rpartition("/")[2] for path in reader.forbidden})
     if "resource" in forbidden:

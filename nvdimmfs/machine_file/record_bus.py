@@ -29,6 +29,7 @@ from nvdimmfs.machine_file.model import (
 )
 from nvdimmfs.machine_file.sysfs import AttributeReader
 from nvdimmfs.machine_file.words import (
+    BusPlatform,
     DimmFlag,
     FirmwareActivation,
     PersistenceDomain,
@@ -54,9 +55,14 @@ def recorded_bus(reader: AttributeReader, folder: str) -> BusDescription:
     dimms = _with_handles([_dimm(reader, f"{folder}/{name}") for name in dimm_names])
     names = {sysfs_name: dimm.name for sysfs_name, dimm in zip(dimm_names, dimms, strict=True)}
     regions = [f"{folder}/{name}" for name in reader.sysfs.numbered(folder, "region")]
+    provider = reader.text(f"{folder}/provider") or "unknown"
+    platform = _platform(reader, folder, provider)
+    ranges = tuple(_range(reader, region, names) for region in regions)
+    if platform is not BusPlatform.NFIT:
+        return BusDescription(provider, platform, parent, ranges=tuple(map(_without_index, ranges)), commands=())
     scrub = reader.text(f"{folder}/nfit/scrub") or "0"
     bus = BusDescription(
-        provider=reader.text(f"{folder}/provider") or "unknown",
+        provider=provider,
         parent=parent,
         revision=reader.number(f"{folder}/nfit/revision", 1),
         commands=_words(reader, f"{folder}/commands", BusCommand),
@@ -68,10 +74,23 @@ def recorded_bus(reader: AttributeReader, folder: str) -> BusDescription:
         firmware_activation=_one_word(reader, f"{folder}/firmware/capability", FirmwareActivation),
         test_dimms=tuple(_test_dimms(reader, parent)),
         dimms=tuple(dimms),
-        ranges=tuple(_range(reader, region, names) for region in regions),
+        ranges=ranges,
     )
     bus = _with_cookies(_with_flush_hints(bus, reader, regions), reader, regions)
     return _with_label_sizes(bus, reader, [f"{folder}/{name}" for name in dimm_names])
+
+
+def _platform(reader: AttributeReader, folder: str, provider: str) -> BusPlatform:
+    """Return what announces the memory of a bus: only those of a device tree have a node of it."""
+    if provider == BusPlatform.VIRTIO_PMEM.value:
+        return BusPlatform.VIRTIO_PMEM
+    return BusPlatform.DEVICE_TREE if reader.sysfs.is_link(f"{folder}/of_node") else BusPlatform.NFIT
+
+
+def _without_index(range_: RangeDescription) -> RangeDescription:
+    """Return a range that no NFIT numbers.  A volatile one without an index looks like a virtual CD."""
+    kind = RangeKind.VOLATILE if range_.kind.is_volatile else range_.kind
+    return attrs.evolve(range_, range_index=TO_BE_CHOSEN, kind=kind)
 
 
 def _words(reader: AttributeReader, path: str, kind: type[_WordT]) -> tuple[_WordT, ...]:

@@ -55,6 +55,18 @@ class AlarmKind(enum.Enum):
     CONTROLLER_TEMPERATURE = "controller_temperature"
 
 
+class BusPlatform(enum.Enum):
+    """What announces the memory of a bus.
+
+    NFIT: an ACPI NFIT, or the kernel's test platform.  VIRTIO_PMEM: a virtio device of a virtual machine, which has one
+    range.  DEVICE_TREE: a node `pmem-region` of a device tree.
+    """
+
+    NFIT = "nfit"
+    VIRTIO_PMEM = "virtio-pmem"
+    DEVICE_TREE = "device-tree"
+
+
 class RangeKind(enum.Enum):
     """The kind of a range (ACPI 6.4, table 5.132).
 

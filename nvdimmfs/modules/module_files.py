@@ -83,6 +83,33 @@ STOCK_MODULES = (
     ModuleFile(_ND_E820, "kernel/drivers/nvdimm", 16384),
 )
 
+#: The modules of machines with virtio-pmem; virtio and PCI are built in here.
+VIRTIO_MODULES = (
+    ModuleFile(
+        ModuleInfo(
+            "virtio_pmem",
+            (("libnvdimm", "nvdimm_bus_register"), ("nd_virtio", "async_pmem_flush")),
+            ("virtio:d0000001Bv*",),
+        ),
+        "kernel/drivers/nvdimm",
+        16384,
+    ),
+    ModuleFile(ModuleInfo("nd_virtio"), "kernel/drivers/nvdimm", 16384),
+)
+
+#: The module of machines with a device tree.  Debian's kernels for PCs do not have it; the size is that of nd_e820.
+DEVICE_TREE_MODULES = (
+    ModuleFile(
+        ModuleInfo(
+            "of_pmem",
+            (("libnvdimm", "nvdimm_bus_register"),),
+            ("of:N*T*Cpmem-regionC*", "of:N*T*Cpmem-region"),
+        ),
+        "kernel/drivers/nvdimm",
+        16384,
+    ),
+)
+
 #: The module that intercepts the memory functions of the others, and for each of them one function that it calls.
 _IOMAP = "nfit_test_iomap"
 _WRAPPED = {
@@ -152,4 +179,14 @@ def _without_dax(file: ModuleFile) -> ModuleFile:
 
 #: The modules that a distribution loads at boot, in this order: those that announce memory, then the drivers.
 #: Dependencies are loaded with them.
-BOOT_MODULES = ("nd_e820", "nfit", "nfit_test", "nd_pmem", "dax_pmem", "dax_hmem", "device_dax")
+BOOT_MODULES = (
+    "nd_e820",
+    "nfit",
+    "nfit_test",
+    "virtio_pmem",
+    "of_pmem",
+    "nd_pmem",
+    "dax_pmem",
+    "dax_hmem",
+    "device_dax",
+)

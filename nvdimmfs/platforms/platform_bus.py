@@ -54,17 +54,25 @@ class PlatformDevice(Device):
         """Whether the driver of that name may bind."""
         return (self.driver_override or self.kind) == driver
 
+    @property
+    def alias(self) -> str:
+        """The alias by which modprobe finds a driver."""
+        return f"platform:{self.kind}"
+
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (PLATFORM_GROUP,)
 
     def uevent_variables(self) -> list[tuple[str, str]]:
-        return [*super().uevent_variables(), ("MODALIAS", f"platform:{self.kind}")]
+        return [*super().uevent_variables(), ("MODALIAS", self.alias)]
 
 
 @attribute("modalias")
 def modalias(device: PlatformDevice) -> str:
-    """The alias by which modprobe finds a driver: `platform:` and the device's name without its number."""
-    return f"platform:{device.kind}\n"
+    """The alias by which modprobe finds a driver: `platform:` and the device's name without its number.
+
+    That of a node of a device tree begins with `of:` and names the node and what it is compatible with.
+    """
+    return f"{device.alias}\n"
 
 
 @attribute("driver_override")

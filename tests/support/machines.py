@@ -12,8 +12,8 @@ from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.mm.e820 import memparse
 
-#: The machines of an NFIT.
-RECORDINGS = Path(__file__).parent.parent / "recordings" / "nfit"
+#: The folders of recordings of machines that have no name.
+FOLDERS = tuple(Path(__file__).parent.parent / "recordings" / name for name in ("nfit", "virtio"))
 
 #: The fields of a recording's header that describe its machine, and the options of the command line.
 OPTIONS = {"machine": "--machine", "memmap": "--memmap", "memory": "--ram"}
@@ -26,8 +26,8 @@ def options(description: Mapping[str, str]) -> list[str]:
 
 def _file(key: str, name: str) -> Path | str:
     """A machine file beside the recordings, of a machine that only recordings have; other values as they are."""
-    file = RECORDINGS / f"{name}.toml"
-    return file if key == "machine" and file.exists() else name
+    files = (folder / f"{name}.toml" for folder in FOLDERS)
+    return next((file for file in files if key == "machine" and file.exists()), name)
 
 
 def boot(description: Mapping[str, str], media: Path | None = None) -> Machine:

@@ -66,6 +66,8 @@ def test_a_machine_with_one_dimm_is_short():
             start=6 * GIB,
             size=16 * GIB,
             range_index=1,
+            numa_node=0,
+            target_node=0,
             mappings=(MappingDescription("0x1", dpa=0, size=16 * GIB, position=0, region_offset=0),),
         ),
     )

@@ -71,7 +71,7 @@ test_dimms = 1
 
 [[bus]]
 size = "1G"
-=> bus[0].size: unknown key; the keys are provider, parent, revision, commands, dsm_mask, hw_error_scrub,
+=> bus[0].size: unknown key; the keys are provider, platform, parent, revision, commands, dsm_mask, hw_error_scrub,
    scrubs, scrubbing, persistence_domain, firmware_activation, test_dimms, dimm, range
 
 [[bus]]
@@ -157,6 +157,64 @@ provider = "a b"
 [[bus]]
 parent = "../etc"
 => bus[0].parent: "../etc" is not a device such as devices/platform/nfit_test.0
+
+[[bus]]
+platform = "virtio-pmem"
+revision = 2
+[[bus.range]]
+size = "1G"
+=> bus[0].revision: a bus of virtio-pmem does not have it; remove it
+
+[[bus]]
+platform = "virtio-pmem"
+=> bus[0]: a bus of virtio-pmem is made of ranges; add a [[bus.range]] with size = "1G"
+
+[[bus]]
+platform = "virtio-pmem"
+[[bus.range]]
+size = "1G"
+[[bus.range]]
+size = "1G"
+=> bus[0].range[1]: a virtio device has one range; give the other one a [[bus]] of its own
+
+[[bus]]
+platform = "virtio-pmem"
+[[bus.range]]
+size = "1G"
+kind = "volatile"
+=> bus[0].range[0].kind: a range of virtio-pmem is pmem
+
+[[bus]]
+platform = "device-tree"
+[[bus.range]]
+size = "1G"
+[[bus.range]]
+size = "1G"
+kind = "volatile"
+=> bus[0].range[1].kind: all ranges of a node are of one kind; give this one a [[bus]] of its own
+
+[[bus]]
+platform = "device-tree"
+parent = "devices/platform/pmem"
+[[bus.range]]
+size = "1G"
+=> bus[0].parent: "devices/platform/pmem" is not a device such as devices/platform/180000000.pmem
+
+[[bus]]
+platform = "device-tree"
+[[bus.range]]
+size = "1G"
+[[bus]]
+[[bus.dimm]]
+size = "1G"
+=> bus[1].platform: buses of nfit come before those of device-tree; move it up
+
+kernel = "4.5"
+[[bus]]
+platform = "virtio-pmem"
+[[bus.range]]
+size = "1G"
+=> bus[0].platform: Linux 4.5 has no driver for virtio-pmem
 
 [[bus]]
 hw_error_scrub = 2

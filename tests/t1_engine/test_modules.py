@@ -131,7 +131,8 @@ def test_what_a_module_needs_is_loaded_even_when_nobody_else_asks_for_it():
 
 @pytest.mark.parametrize("name", BOOT_MODULES)
 def test_every_module_of_the_boot_can_be_left_out(name):
-    machine = load_machine("nfit_test" if name == "nfit_test" else "qemu-nfit")
+    own = {"nfit_test": "nfit_test", "virtio_pmem": "virtio-pmem", "of_pmem": "of-pmem"}
+    machine = load_machine(own.get(name, "qemu-nfit"))
     hands = boot(*BOOT_MODULES, machine=attrs.evolve(machine, memmap="512M!16G"))
     assert loaded(hands) == {}
     assert json_layout(hands) == ([], [])
@@ -154,7 +155,7 @@ def json_layout(hands):
     return layout["regions"], layout["dimms"]
 
 
-@pytest.mark.parametrize("machine", ["e820", "qemu-nfit", "nfit_test"])
+@pytest.mark.parametrize("machine", ["e820", "qemu-nfit", "nfit_test", "virtio-pmem", "of-pmem"])
 def test_everything_can_be_unloaded_and_loaded_again(machine):
     """What comes back looks as it did, down to the last attribute that does not count something."""
     description = load_machine(machine)

@@ -137,7 +137,8 @@ def _regions(numbered: _Numbered) -> Iterator[Entry]:
 def _region(numbered: _Numbered, bus: int, range_: RangeDescription, number: int) -> Entry:
     name = f"region{number}"
     mappings = sorted(range_.mappings, key=lambda mapping: mapping.position)
-    notes = [range_.kind.value, f"index {range_.range_index}", f"node {range_.numa_node}"]
+    index = (f"index {range_.range_index}",) if numbered.machine.buses[bus].has_nfit else ()
+    notes = [range_.kind.value, *index, f"node {range_.numa_node}"]
     notes += ["read-only"] if numbered.machine.buses[bus].is_read_only(range_) else []
     return Entry(
         name,

@@ -33,6 +33,7 @@ class NfitTestDriver(Driver):
             isinstance(device, PlatformDevice)
             and device.driver_override in (None, self.name)
             and device.name in self._tables.by_device
+            and self._tables.by_device[device.name].is_test_platform
         )
 
     def probe(self, device: Device) -> None:

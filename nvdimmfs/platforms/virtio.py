@@ -1,0 +1,116 @@
+"""Virtio devices with persistent memory, and their driver (drivers/nvdimm/virtio_pmem.c, Linux 6.1).
+
+The device is one of PCI; of that bus, only the folders above the virtio devices are there.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+from nvdimmfs.core.attribute import AttributeGroup, attribute
+from nvdimmfs.core.device import Device
+from nvdimmfs.core.driver import Bus, Driver
+from nvdimmfs.core.module import Module
+from nvdimmfs.core.system import System
+from nvdimmfs.machine_file import model
+from nvdimmfs.nd.bus import NdLayer
+from nvdimmfs.platforms.memory_bus import add_memory_bus
+from nvdimmfs.platforms.tables import PlatformTables
+
+#: The ids of such a device, and of the vendor of virtio devices over PCI (PCI_VENDOR_ID_REDHAT_QUMRANET).
+VIRTIO_ID_PMEM = 27
+VENDOR = 0x1AF4
+
+#: Bits of the status: the kernel has found the device, has a driver for it, agreed on features, and the driver is ready
+#: (VIRTIO_CONFIG_S_..., include/uapi/linux/virtio_config.h).
+ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK = 1, 2, 4, 8
+
+#: The features on which QEMU 7.2 and Linux 6.1 agree, by bit: indirect descriptors, event indexes, version 1, reset of
+#: a ring (VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_RING_F_EVENT_IDX, VIRTIO_F_VERSION_1, VIRTIO_F_RING_RESET).
+FEATURES = frozenset({28, 29, 32, 40})
+
+#: Bits of features.
+_FEATURE_BITS = 64
+
+
+class VirtioBus(Bus):
+    """The bus type virtio."""
+
+    def __init__(self, system: System) -> None:
+        super().__init__(system, "virtio")
+
+
+class VirtioDevice(Device):
+    """A device on the virtio bus.
+
+    Attributes:
+        table: the memory that it announces.
+    """
+
+    def __init__(self, bus: VirtioBus, name: str, parent: Device | None, table: model.BusDescription) -> None:
+        super().__init__(bus.system, name, parent)
+        self.bus = bus
+        self.table = table
+
+    @property
+    def alias(self) -> str:
+        """The alias by which modprobe finds a driver."""
+        return f"virtio:d{VIRTIO_ID_PMEM:08X}v{VENDOR:08X}"
+
+    def groups(self) -> tuple[AttributeGroup[Self], ...]:
+        return (VIRTIO_GROUP,)
+
+    def uevent_variables(self) -> list[tuple[str, str]]:
+        return [*super().uevent_variables(), ("MODALIAS", self.alias)]
+
+
+@attribute("device")
+def device_id(_device: VirtioDevice) -> str:
+    """The kind of device, hexadecimal."""
+    return f"{VIRTIO_ID_PMEM:#06x}\n"
+
+
+@attribute("vendor")
+def vendor(_device: VirtioDevice) -> str:
+    """The vendor, hexadecimal."""
+    return f"{VENDOR:#06x}\n"
+
+
+@attribute("status")
+def status(device: VirtioDevice) -> str:
+    """The status of the device, bits in hexadecimal: 1 while no driver is bound, else 0xf."""
+    bits = ACKNOWLEDGE | DRIVER | DRIVER_OK | FEATURES_OK if device.driver else ACKNOWLEDGE
+    return f"{bits:#010x}\n"
+
+
+@attribute("modalias")
+def modalias(device: VirtioDevice) -> str:
+    """The alias by which modprobe finds a driver: `virtio:`, the device's and the vendor's ids."""
+    return f"{device.alias}\n"
+
+
+@attribute("features")
+def features(_device: VirtioDevice) -> str:
+    """The features that are used, a digit each, from bit 0 on."""
+    return "".join("01"[bit in FEATURES] for bit in range(_FEATURE_BITS)) + "\n"
+
+
+VIRTIO_GROUP: AttributeGroup[VirtioDevice] = AttributeGroup((device_id, vendor, status, modalias, features))
+
+
+class VirtioPmemDriver(Driver):
+    """virtio_pmem: registers an nvdimm bus with one region for each device."""
+
+    name = "virtio_pmem"
+
+    def __init__(self, bus: VirtioBus, module: Module, layer: NdLayer, tables: PlatformTables) -> None:
+        self._layer = layer
+        self._storage = tables.storage
+        super().__init__(bus, module)
+
+    def matches(self, device: Device) -> bool:
+        return isinstance(device, VirtioDevice)
+
+    def probe(self, device: Device) -> None:
+        assert isinstance(device, VirtioDevice)
+        add_memory_bus(self._layer, device, self.module, self._storage, device.table)
