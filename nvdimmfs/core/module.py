@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
@@ -198,16 +198,18 @@ class Modules:
         module.kobject.announce_add()
         self._system.end_write()
 
-    def unload(self, name: str) -> None:
+    def unload(self, name: str, open_nodes: Sequence[str] = ()) -> None:
         """Unload one module, as delete_module(2) does with O_NONBLOCK.
 
-        ENOENT when it is not loaded, EAGAIN while something refers to it.
+        ENOENT when it is not loaded, EAGAIN while something refers to it, such as a device node of its that is open.
         """
         module = self.loaded.get(name)
         if module is None:
             raise KernelError(errno.ENOENT, f"{name} is not loaded")
         if module.reference_count:
             raise KernelError(errno.EAGAIN, f"{name} is in use")
+        if open_nodes:
+            raise KernelError(errno.EAGAIN, f"{name} is in use: {open_nodes[0]} is open")
         self._system.begin_write()
         try:
             with self._system.transaction():

@@ -119,10 +119,17 @@ class Load(Message):
 
 @attrs.frozen
 class Unload(Message):
-    """A thread unloads a module."""
+    """A thread unloads a module.
+
+    Attributes:
+        name: the module's name.
+        thread: the id of the thread, for the trace.
+        open_nodes: the names of device nodes that are open.
+    """
 
     name: str
     thread: int = 0
+    open_nodes: tuple[str, ...] = ()
 
 
 @attrs.frozen

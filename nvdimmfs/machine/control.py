@@ -35,6 +35,7 @@ from nvdimmfs.formats.control import Message
 from nvdimmfs.formats.ndctl import BusCommand, DimmCommand
 from nvdimmfs.kernfs import Channel, Directory, Node
 from nvdimmfs.machine.listener import Listener
+from nvdimmfs.machine.node_owners import owner_of_node
 from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
 from nvdimmfs.traces.event import Op
@@ -127,9 +128,10 @@ class ControlSession:
                 with traced_module_call(self._system, Op.LOAD, name, thread):
                     self._modules.load(name)
                 return control.Result(0)
-            case control.Unload(name, thread):
+            case control.Unload(name, thread, open_nodes):
+                holders = [node for node in open_nodes if owner_of_node(node) == name]
                 with traced_module_call(self._system, Op.UNLOAD, name, thread):
-                    self._modules.unload(name)
+                    self._modules.unload(name, holders)
                 return control.Result(0)
             case control.Renumber():
                 self._renumber(request)

@@ -23,6 +23,7 @@ MUNMAP = 11
 CLOSE = 3
 GETPID = 39
 GETTID = 186
+MOUNT = 165
 RT_TGSIGQUEUEINFO = 297
 
 # Requests and an option of ptrace(2), and the event of a thread that stops because it was interrupted

@@ -28,9 +28,13 @@ _AHEAD = 512
 #: How often to look again when another thread has replaced a descriptor in the middle of a look.
 _LOOKS = 16
 
-#: The real user and the effective capabilities in /proc/PID/status.  The file is searched as bytes: text also ends a
-#: line at a carriage return, which the kernel does not escape in the thread's name, and the name comes first.
-_CREDENTIALS = re.compile(rb"^Uid:\t(?P<user>\d+)\t.*^CapEff:\t(?P<capabilities>[0-9a-f]+)$", re.MULTILINE | re.DOTALL)
+#: The process, the real user and the effective capabilities in /proc/PID/status.  The file is searched as bytes: text
+#: also ends a line at a carriage return, which the kernel does not escape in the thread's name, and the name comes
+#: first.
+_CREDENTIALS = re.compile(
+    rb"^Tgid:\t(?P<process>\d+)$.*^Uid:\t(?P<user>\d+)\t.*^CapEff:\t(?P<capabilities>[0-9a-f]+)$",
+    re.MULTILINE | re.DOTALL,
+)
 
 #: Bytes of a file in /proc to read at once.  The fields of fdinfo that matter here are in its first 100 bytes.
 _PROC_BUFFER = 1 << 16
@@ -103,6 +107,7 @@ class CallingThread:
         directory: the thread's directory in /proc.  Once the thread has gone, all lookups in it fail, even if another
             thread has the same id by then.
         proc: an open /proc that shows the thread and this process.
+        process: the id of its process.
         user: the thread's real user id.
         capabilities: its effective capabilities, in its own user namespace.
         still_waits: returns whether the system call still waits for its answer.
@@ -112,6 +117,7 @@ class CallingThread:
     thread: int
     directory: int
     proc: int
+    process: int
     user: int
     capabilities: int
     still_waits: Callable[[], bool]
@@ -159,31 +165,14 @@ class CallingThread:
         Another thread may replace the descriptor at any time.  fdinfo shows flags, mount and inode of one and the same
         open file; they count only if this is the inode that is held here.
         """
-        for _ in range(_LOOKS):
-            try:
-                held = os.open(f"fd/{descriptor}", os.O_PATH | os.O_CLOEXEC, dir_fd=self.directory)
-            except OSError:
-                return None
-            self.held.callback(os.close, held)
-            try:
-                theirs = _OpenFile.read(self.directory, f"fdinfo/{descriptor}")
-            except OSError:
-                return None
-            if theirs.is_same_inode(_OpenFile.read(self.proc, f"self/fdinfo/{held}")):
-                self._require_waiting()
-                return ThreadFile(held, self.proc, libc.file_status(held), theirs.flags)
-        return None
+        file = _open_file(self.directory, self.proc, descriptor, self.held)
+        if file is not None:
+            self._require_waiting()
+        return file
 
     def mapped_file(self, address: int) -> tuple[int, int] | None:
         """The file system (st_dev) and inode of what is mapped at an address; None for nothing."""
-        with os.fdopen(os.open("maps", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory), "rb") as maps:
-            for line in maps:
-                place, _, _, device, inode, *_ = line.split()
-                first, last = (int(number, 16) for number in place.split(b"-"))
-                if first <= address < last:
-                    major, minor = (int(number, 16) for number in device.split(b":"))
-                    return os.makedev(major, minor), int(inode)
-        return None
+        return next((file for first, end, file in _mappings(self.directory) if first <= address < end), None)
 
     def has_capability(self, number: int) -> bool:
         """Whether the thread has a capability in this process's user namespace.
@@ -232,8 +221,63 @@ def held_thread(thread: int, proc: int, still_waits: Callable[[], bool]) -> Iter
         found = _CREDENTIALS.search(_contents(directory, "status"))
         if found is None or not still_waits():
             raise os_error(errno.ESRCH)
-        user, capabilities = int(found["user"]), int(found["capabilities"], 16)
-        yield CallingThread(thread, directory, proc, user, capabilities, still_waits, held)
+        process, user, capabilities = int(found["process"]), int(found["user"]), int(found["capabilities"], 16)
+        yield CallingThread(thread, directory, proc, process, user, capabilities, still_waits, held)
+
+
+def _open_file(directory: int, proc: int, descriptor: int, held: contextlib.ExitStack) -> ThreadFile | None:
+    """The open file of a descriptor, until `held` is closed; None when the descriptor is not open."""
+    for _ in range(_LOOKS):
+        try:
+            file = os.open(f"fd/{descriptor}", os.O_PATH | os.O_CLOEXEC, dir_fd=directory)
+        except OSError:
+            return None
+        held.callback(os.close, file)
+        try:
+            theirs = _OpenFile.read(directory, f"fdinfo/{descriptor}")
+        except OSError:
+            return None
+        if theirs.is_same_inode(_OpenFile.read(proc, f"self/fdinfo/{file}")):
+            return ThreadFile(file, proc, libc.file_status(file), theirs.flags)
+    return None
+
+
+def open_files(directory: int, proc: int) -> Iterator[ThreadFile]:
+    """The files that a process has open, each until the next one.
+
+    Args:
+        directory: its directory in /proc.
+        proc: an open /proc that shows this process.
+    """
+    for descriptor in numbers_in(directory, "fd"):
+        with contextlib.ExitStack() as held:
+            file = _open_file(directory, proc, int(descriptor), held)
+            if file is not None:
+                yield file
+
+
+def numbers_in(directory: int, name: str) -> list[str]:
+    """The names in a directory below /proc that are numbers."""
+    opened = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        return [each for each in os.listdir(opened) if each.isdecimal()]  # noqa: PTH208  # it is open
+    finally:
+        os.close(opened)
+
+
+def mapped_files(directory: int) -> Iterator[tuple[int, int]]:
+    """The file systems (st_dev) and inodes of what a process with that directory in /proc has mapped."""
+    return (file for _, _, file in _mappings(directory))
+
+
+def _mappings(directory: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
+    """The beginning, the end, and the file system and inode of each mapping of a process."""
+    with os.fdopen(os.open("maps", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory), "rb") as maps:
+        for line in maps:
+            place, _, _, device, inode, *_ = line.split()
+            first, end = (int(number, 16) for number in place.split(b"-"))
+            major, minor = (int(number, 16) for number in device.split(b":"))
+            yield first, end, (os.makedev(major, minor), int(inode))
 
 
 def _contents(directory: int, name: str) -> bytes:

@@ -87,9 +87,9 @@ class ControlClient:
         """Load a module for a thread: 0, or a negative errno."""
         return self._request(control.Load(module, thread))
 
-    def unload(self, module: str, thread: int) -> int:
-        """Unload a module for a thread: 0, or a negative errno."""
-        return self._request(control.Unload(module, thread))
+    def unload(self, module: str, thread: int, open_nodes: tuple[str, ...]) -> int:
+        """Unload a module for a thread, while device nodes with those names are open: 0, or a negative errno."""
+        return self._request(control.Unload(module, thread, open_nodes))
 
     def map(self, call: control.Map) -> control.Mappable | int:
         """Ask the machine whether a mapping is possible: what to map, or a negative errno."""

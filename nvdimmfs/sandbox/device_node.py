@@ -6,6 +6,10 @@ from typing import Protocol
 
 from attrs import frozen
 
+#: The majors of pseudoterminals (UNIX98_PTY_SLAVE_MAJOR and the seven after it, include/uapi/linux/major.h).  Each
+#: devpts has terminals of its own with the same numbers.
+TERMINAL_MAJORS = range(136, 144)
+
 #: Mode of the nodes, as the kernel creates them.
 NODE_MODE = 0o600
 
@@ -16,6 +20,12 @@ class NodeNumber:
 
     major: int
     minor: int
+
+
+def parse_number(text: str) -> NodeNumber:
+    """The number that sysfs and mount tables write as `major:minor`."""
+    major, _, minor = text.partition(":")
+    return NodeNumber(int(major), int(minor))
 
 
 class DeviceNode(Protocol):

@@ -12,15 +12,15 @@ import errno
 import os
 import signal
 import struct
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable
 
 from attrs import frozen
 
 from nvdimmfs.formats.control import Map
 from nvdimmfs.host import CAP_SYS_ADMIN
 from nvdimmfs.sandbox import borrowed_thread
-from nvdimmfs.sandbox.borrowed_thread import BorrowedThread, NotBorrowedError, borrowed
+from nvdimmfs.sandbox.borrowed_call import ANSWERED, borrowed_for
+from nvdimmfs.sandbox.borrowed_thread import BorrowedThread, NotBorrowedError
 from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile
 from nvdimmfs.sandbox.control_client import ControlClient
 from nvdimmfs.sandbox.device_node import NodeNumber
@@ -28,6 +28,7 @@ from nvdimmfs.sandbox.errors import os_error
 from nvdimmfs.sandbox.seccomp import (
     MADV_SOFT_OFFLINE,
     MAP_ANONYMOUS,
+    MAP_FIXED_NOREPLACE,
     MAP_PRIVATE,
     MAP_SHARED,
     MAP_SHARED_VALIDATE,
@@ -46,7 +47,6 @@ _MAP_GROWSDOWN = 0x100
 _MAP_NORESERVE = 0x4000
 _MAP_HUGETLB = 0x40000
 _MAP_SYNC = 0x80000
-_MAP_FIXED_NOREPLACE = 0x100000
 
 #: All that MAP_SHARED_VALIDATE accepts of a dax device: LEGACY_MAP_MASK (include/linux/mman.h) and MAP_SYNC (dax_fops,
 #: drivers/dax/device.c; Linux 6.1).
@@ -60,9 +60,6 @@ _END_OF_OFFSETS = 1 << 63
 _BUS_MCEERR_AR = 4
 #: struct siginfo of SIGBUS: signo, errno, code, address and the logarithm of its granularity.
 _SIGINFO = struct.Struct("=iii4xQh102x")
-
-#: What a call returns that has been answered already.
-ANSWERED: Final = "answered"
 
 
 @frozen
@@ -94,7 +91,7 @@ class _Mapping:
 
     @property
     def is_fixed(self) -> bool:
-        return bool(self.flags & (_MAP_FIXED | _MAP_FIXED_NOREPLACE))
+        return bool(self.flags & (_MAP_FIXED | MAP_FIXED_NOREPLACE))
 
     @property
     def start(self) -> int:
@@ -204,6 +201,10 @@ class MemorySyscalls:
             return _poison_in_thread(caller, call, listener, align_down(address, align), align)
         return -errno.EPERM
 
+    def device_of(self, mapped: tuple[int, int]) -> NodeNumber | None:
+        """The number of the device that is mapped by a file, by file system and inode; None for other files."""
+        return self._mapped.get(mapped)
+
     def _device(self, file: ThreadFile) -> NodeNumber | None:
         """The number of the device that a file is, or whose file in the mount it is."""
         if file.kind == "char":
@@ -229,7 +230,7 @@ def _map_in_thread(
     align: int,
 ) -> str:
     """Have the calling thread map a file.  NotBorrowedError: the call still waits for an answer."""
-    with _borrowed_for(caller, call, listener, file=memory) as (thread, descriptor):
+    with borrowed_for(caller, call, listener, file=memory) as (thread, descriptor):
         if descriptor < 0:
             thread.result = -errno.ENOMEM
             return ANSWERED
@@ -275,7 +276,7 @@ def _poison_in_thread(
     info = _SIGINFO.pack(signal.SIGBUS, 0, _BUS_MCEERR_AR, address, align.bit_length() - 1)
     memory = os.open("mem", os.O_RDWR | os.O_CLOEXEC, dir_fd=caller.directory)
     try:
-        with _borrowed_for(caller, call, listener) as (thread, _):
+        with borrowed_for(caller, call, listener) as (thread, _):
             place = thread.scratch(len(info))
             os.pwrite(memory, info, place)
             process, own = thread.call(borrowed_thread.GETPID), thread.call(borrowed_thread.GETTID)
@@ -283,30 +284,3 @@ def _poison_in_thread(
     finally:
         os.close(memory)
     return ANSWERED
-
-
-@contextlib.contextmanager
-def _borrowed_for(
-    caller: CallingThread, call: Notification, listener: NotificationListener, file: int = -1
-) -> Iterator[tuple[BorrowedThread, int]]:
-    """Answer a call by calls of its thread, which gets a descriptor of an open file before; -1 if it has no room.
-
-    NotBorrowedError: it still waits for an answer.
-    """
-    added = -1
-    is_answered = False
-
-    def wake() -> None:
-        nonlocal added, is_answered
-        if file >= 0:
-            with contextlib.suppress(OSError):
-                added = listener.add_file(call, file)
-        is_answered = True
-        listener.respond(call, -errno.EINTR)
-
-    try:
-        with borrowed(caller.thread, wake) as thread:
-            yield thread, added
-    except NotBorrowedError:
-        if not is_answered:
-            raise

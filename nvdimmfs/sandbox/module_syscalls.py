@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from nvdimmfs.formats.elf_module import FILE_HEADER_SIZE, module_name
@@ -39,16 +40,22 @@ _LOADED = Path("/sys/module")
 
 
 class ModuleSyscalls:
-    """Executes the calls on a machine.  Each raises OSError to refuse."""
+    """Executes the calls on a machine.  Each raises OSError to refuse.
 
-    def __init__(self, client: ControlClient) -> None:
+    Args:
+        client: the machine.
+        open_nodes: returns the names of the machine's device nodes that are in use.
+    """
+
+    def __init__(self, client: ControlClient, open_nodes: Callable[[], tuple[str, ...]]) -> None:
         self._client = client
+        self._open_nodes = open_nodes
 
     def delete_module(self, caller: CallingThread, arguments: tuple[int, ...]) -> int:
         """Unload a module.  EPERM, EFAULT, and the machine's refusals."""
         _require_capability(caller)
         name = caller.read_string(arguments[0], _MODULE_NAME_LENGTH).decode("latin-1")
-        return self._client.unload(name, caller.thread)
+        return self._client.unload(name, caller.thread, self._open_nodes())
 
     def init_module(self, caller: CallingThread, arguments: tuple[int, ...]) -> int:
         """Load an image from memory.  EPERM, ENOEXEC for no valid image, ENOMEM, EFAULT, and the machine's refusals."""

@@ -21,11 +21,12 @@ from nvdimmfs.sandbox.calling_thread import ThreadFile
 from nvdimmfs.sandbox.command import RunningCommand
 from nvdimmfs.sandbox.control_client import ControlClient
 from nvdimmfs.sandbox.dev_directory import DevDirectory
-from nvdimmfs.sandbox.device_node import NodeNumber
+from nvdimmfs.sandbox.device_node import TERMINAL_MAJORS, NodeNumber, parse_number
 from nvdimmfs.sandbox.ioctl_syscall import IoctlSyscall
 from nvdimmfs.sandbox.memory_syscalls import MemorySyscalls
 from nvdimmfs.sandbox.merged_view import MergedView
 from nvdimmfs.sandbox.module_syscalls import ModuleSyscalls
+from nvdimmfs.sandbox.open_nodes import OpenNodes
 from nvdimmfs.sandbox.signals import forward_signals
 from nvdimmfs.sandbox.syscall_dispatch import SyscallDispatcher
 from nvdimmfs.sandbox.uevents import UeventSender
@@ -64,9 +65,18 @@ class Supervisor:
         ioctl = IoctlSyscall(
             client, self._devices, dev.terminal_filesystem, self._process_events, self._has_claimed_partitions
         )
-        self._gone_dax: set[NodeNumber] = set()
+        #: The names of devices by the numbers of their nodes, also of those that have gone: no other node gets such a
+        #: number while one is open.
+        self._names: dict[tuple[str, NodeNumber], str] = {}
         memory = MemorySyscalls(client, ioctl.is_machine_device, self._is_gone_dax, dev.open_files())
-        syscalls = SyscallDispatcher(ioctl, ModuleSyscalls(client), memory, proc, self._process_events)
+        nodes = OpenNodes(
+            proc,
+            self._name_of_node,
+            lambda file: self._name_of("char", memory.device_of(file)),
+            lambda number: self._name_of("block", parse_number(number)),
+        )
+        modules = ModuleSyscalls(client, nodes.names)
+        syscalls = SyscallDispatcher(ioctl, modules, memory, proc, self._process_events)
         self._calls = CallThreads(syscalls.answer, self._fail)
         self._has_command = threading.Event()
 
@@ -86,8 +96,7 @@ class Supervisor:
                     name = entry.readlink().name
                 except FileNotFoundError:
                     continue
-                major, _, minor = entry.name.partition(":")
-                self._create_node(kind, name, NodeNumber(int(major), int(minor)))
+                self._create_node(kind, name, parse_number(entry.name))
 
     def watch(self) -> None:
         """Receive the machine's events from now on.
@@ -163,9 +172,21 @@ class Supervisor:
             return self._dev.has_claimed_partitions(disk)
 
     def _is_gone_dax(self, file: ThreadFile) -> bool:
-        """Whether a file is the node of a dax device that has gone.  No other node gets its number while it is open."""
-        is_terminal = file.kind == "char" and file.status.filesystem == self._dev.terminal_filesystem
-        return is_terminal and file.number in self._gone_dax
+        """Whether a file is the node of a dax device that has gone."""
+        name = self._name_of_node(file)
+        return name is not None and name.startswith("dax") and ("char", file.number) not in self._devices
+
+    def _name_of_node(self, file: ThreadFile) -> str | None:
+        """The name of the device, possibly one that has gone, whose node a file is; None for other files."""
+        if not file.kind:
+            return None
+        is_terminal = file.kind == "char" and file.number.major in TERMINAL_MAJORS
+        if is_terminal and file.status.filesystem != self._dev.terminal_filesystem:
+            return None
+        return self._name_of(file.kind, file.number)
+
+    def _name_of(self, kind: str, number: NodeNumber | None) -> str | None:
+        return None if number is None else self._names.get((kind, number))
 
     def _process_events(self) -> None:
         """Apply all pending events, and acknowledge them."""
@@ -203,8 +224,6 @@ class Supervisor:
         elif properties["ACTION"] == "remove":
             number_of_node = self._dev.number(name) or number
             self._devices.discard((kind, number_of_node))
-            if properties["SUBSYSTEM"] == "dax":
-                self._gone_dax.add(number_of_node)
             self._dev.remove(name)
         else:
             number = self._dev.number(name) or number
@@ -219,6 +238,5 @@ class Supervisor:
             return number
         self._client.renumber(kind, (number.major, number.minor), (new.major, new.minor))
         self._devices.add((kind, new))
-        if kind == "char":
-            self._gone_dax.discard(new)
+        self._names[kind, new] = name
         return new
