@@ -64,6 +64,9 @@ class FileNode:
 class DevDirectory:
     """All device nodes of a machine.
 
+    Attributes:
+        machine: the machine's mount.
+
     Args:
         dev: the sandbox's /dev.
         machine: the machine's mount.
@@ -83,7 +86,7 @@ class DevDirectory:
         warn: Callable[[str], None],
     ) -> None:
         self._dev = dev
-        self._machine = machine
+        self.machine = machine
         self._terminals = terminals
         self._loop_devices = loop_devices
         self._closed_disks = closed_disks
@@ -96,9 +99,13 @@ class DevDirectory:
         """The file system (st_dev) of the character devices."""
         return self._terminals.stat().st_dev
 
+    def path(self, name: str) -> Path:
+        """Where the node of a device is."""
+        return self._dev / name
+
     def open_files(self) -> int:
         """Open the directory of the machine's files, and return the descriptor."""
-        return os.open(self._machine / "dev", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(self.machine / "dev", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def add(self, name: str, *, block: bool) -> NodeNumber | None:
         """Create a node and return its number; None for a regular file."""
@@ -132,7 +139,7 @@ class DevDirectory:
 
     def _disk_of(self, name: str) -> str:
         """The name of the disk that a partition is on; empty for a name that is no partition's."""
-        directory = (self._machine / "sys/class/block" / name).resolve()
+        directory = (self.machine / "sys/class/block" / name).resolve()
         return directory.parent.name if (directory / "partition").exists() else ""
 
     def remove(self, name: str) -> None:
@@ -169,10 +176,10 @@ class DevDirectory:
         return TerminalNode(path, NodeNumber(os.major(number), os.minor(number)), master)
 
     def _create_disk(self, name: str) -> DeviceNode:
-        path, file = self._dev / name, self._machine / "dev" / name
+        path, file = self._dev / name, self.machine / "dev" / name
         if self._loop_devices is not None:
             try:
-                disk = (self._machine / "sys/class/block" / name).resolve()
+                disk = (self.machine / "sys/class/block" / name).resolve()
                 queue = disk if (disk / "queue").exists() else disk.parent  # a partition uses its disk's queue
                 block_size = int(read_small(queue / "queue/logical_block_size"))
                 read_only = read_small(disk / "ro") == "1\n"

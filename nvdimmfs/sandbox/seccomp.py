@@ -2,8 +2,8 @@
 
 The filter notifies the listener of the three calls that change the kernel's modules; of ioctl(2) with a request of type
 'N', which is libnvdimm's, or one that changes a disk's partitions or its read-only flag; of mmap(2) of a file that may
-be a dax device; and of madvise(2) that injects errors of memory.  The kernel executes all other calls at once, so that
-they cost the command next to nothing.
+be a dax device; of madvise(2) that injects errors of memory; of mount(2) and fsconfig(2).  The kernel executes all
+other calls at once, so that they cost the command next to nothing.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ MADV_HWPOISON, MADV_SOFT_OFFLINE = 100, 101
 #: A bit of mmap(2)'s protection that the kernel ignores.  The filter lets calls with it pass.
 UNFILTERED_MMAP = 1 << 30
 
+#: Where the options of a mount(2) are that the filter lets pass: a page in the middle of nowhere.
+UNFILTERED_OPTIONS = 0xDA << 32
+
 #: Requests on block devices that the filter hands over.
 BLOCK_REQUESTS = (BLKROSET, BLKRRPART, BLKPG)
 
@@ -66,6 +69,7 @@ _FIRST_OF_X32 = 0x40000000
 _AT_CALL = 0
 _AT_ARCHITECTURE = 4
 _AT_ARGUMENTS = range(16, 64, 8)
+_HIGH_HALF = 4
 
 # struct seccomp_notif and seccomp_notif_resp, and the ioctl(2) requests that transfer them.
 _NOTIFICATION = struct.Struct("=QIIiIQ6Q")
@@ -82,7 +86,7 @@ _REPLACE = 0x1
 
 
 #: The calls that the filter may hand over.
-FILTERED = ("ioctl", "init_module", "finit_module", "delete_module", "mmap", "madvise")
+FILTERED = ("ioctl", "init_module", "finit_module", "delete_module", "mmap", "madvise", "mount", "fsconfig")
 
 
 @frozen
@@ -160,6 +164,8 @@ def _architecture(numbers: SyscallNumbers) -> Iterator[bytes]:
         numbers.ioctl: _IOCTL,
         numbers.mmap: _MMAP,
         numbers.madvise: _MADVISE,
+        numbers.mount: _MOUNT,
+        numbers.fsconfig: (),
     }
     for number, steps in blocks.items():
         block = list(_block(steps))
@@ -222,6 +228,11 @@ _MMAP = (
     _Step(_JUMP_IF_ANY_BIT, MAP_DENYWRITE, "allow"),
     _Step(_LOAD_WORD, _AT_ARGUMENTS[1]),
     _Step(_JUMP_IF_ANY_BIT, PAGE_SIZE - 1, "allow", "notify"),
+)
+
+_MOUNT = (
+    _Step(_LOAD_WORD, _AT_ARGUMENTS[4] + _HIGH_HALF),
+    _Step(_JUMP_IF_EQUAL, UNFILTERED_OPTIONS >> 32, "allow", "notify"),
 )
 
 _MADVISE = (

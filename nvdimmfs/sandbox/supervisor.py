@@ -26,6 +26,7 @@ from nvdimmfs.sandbox.ioctl_syscall import IoctlSyscall
 from nvdimmfs.sandbox.memory_syscalls import MemorySyscalls
 from nvdimmfs.sandbox.merged_view import MergedView
 from nvdimmfs.sandbox.module_syscalls import ModuleSyscalls
+from nvdimmfs.sandbox.mount_syscalls import MountSyscalls
 from nvdimmfs.sandbox.open_nodes import OpenNodes
 from nvdimmfs.sandbox.signals import forward_signals
 from nvdimmfs.sandbox.syscall_dispatch import SyscallDispatcher
@@ -76,7 +77,8 @@ class Supervisor:
             lambda number: self._name_of("block", parse_number(number)),
         )
         modules = ModuleSyscalls(client, nodes.names)
-        syscalls = SyscallDispatcher(ioctl, modules, memory, proc, self._process_events)
+        mounts = MountSyscalls(self._node_of_disk, dev.machine)
+        syscalls = SyscallDispatcher(ioctl, modules, memory, mounts, proc, self._process_events)
         self._calls = CallThreads(syscalls.answer, self._fail)
         self._has_command = threading.Event()
 
@@ -184,6 +186,10 @@ class Supervisor:
         if is_terminal and file.status.filesystem != self._dev.terminal_filesystem:
             return None
         return self._name_of(file.kind, file.number)
+
+    def _node_of_disk(self, number: NodeNumber) -> Path | None:
+        name = self._name_of("block", number) if ("block", number) in self._devices else None
+        return None if name is None else self._dev.path(name)
 
     def _name_of(self, kind: str, number: NodeNumber | None) -> str | None:
         return None if number is None else self._names.get((kind, number))

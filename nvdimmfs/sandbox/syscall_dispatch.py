@@ -14,6 +14,7 @@ from nvdimmfs.sandbox.errors import SandboxError
 from nvdimmfs.sandbox.ioctl_syscall import IoctlSyscall
 from nvdimmfs.sandbox.memory_syscalls import MemorySyscalls
 from nvdimmfs.sandbox.module_syscalls import ModuleSyscalls
+from nvdimmfs.sandbox.mount_syscalls import MountSyscalls
 from nvdimmfs.sandbox.seccomp import Notification, NotificationListener
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class SyscallDispatcher:
         ioctl: answers ioctl(2).
         modules: answers init_module(2), finit_module(2) and delete_module(2).
         memory: answers mmap(2) and madvise(2).
+        mounts: answers mount(2) and fsconfig(2).
         proc: an open /proc that shows the calling threads.
         process_events: applies the machine's pending events.  It runs before a module call returns, so that the caller
             finds the nodes of the devices that a module has brought.
@@ -40,11 +42,13 @@ class SyscallDispatcher:
         ioctl: IoctlSyscall,
         modules: ModuleSyscalls,
         memory: MemorySyscalls,
+        mounts: MountSyscalls,
         proc: int,
         process_events: Callable[[], None],
     ) -> None:
         self._ioctl = ioctl
         self._memory = memory
+        self._mounts = mounts
         self._proc = proc
         self._process_events = process_events
         self._limits = CallLimits()
@@ -116,6 +120,10 @@ class SyscallDispatcher:
             return self._memory.mmap(caller, notification, listener)
         if notification.syscall == "madvise":
             return self._memory.madvise(caller, notification, listener)
+        if notification.syscall == "mount":
+            return self._mounts.mount(caller, notification, listener)
+        if notification.syscall == "fsconfig":
+            return self._mounts.fsconfig(caller, notification)
         value = self._module_syscalls[notification.syscall](caller, notification.arguments)
         self._process_events()
         return value

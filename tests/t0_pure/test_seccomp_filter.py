@@ -7,6 +7,7 @@ import pytest
 
 from nvdimmfs.formats.block_requests import BLKRRPART
 from nvdimmfs.sandbox import seccomp
+from nvdimmfs.sandbox.mount_syscalls import asks_for_dax
 from nvdimmfs.sandbox.syscall_numbers import AARCH64, I386, RISCV64, X86_64
 
 ALLOW, NOTIFY, REFUSE = 0x7FFF0000, 0x7FC00000, 0x00050000
@@ -77,3 +78,26 @@ def test_injected_errors(machine):
     assert verdict(machine, machine.madvise, 0, 4096, 100) == NOTIFY
     assert verdict(machine, machine.madvise, 0, 4096, 101) == NOTIFY
     assert verdict(machine, machine.madvise, 0, 4096, 4) == ALLOW
+
+
+def test_mounts():
+    assert verdict(X86_64, X86_64.mount, 0x7F0000000000, 0x7F0000000010, 0x7F0000000020, 0, 0x7F0000000030) == NOTIFY
+    assert verdict(X86_64, X86_64.mount, 0, 0, 0, 0xC0ED0000, 0x601000) == NOTIFY
+    assert verdict(X86_64, X86_64.mount, 0, 0, 0, 0, seccomp.UNFILTERED_OPTIONS) == ALLOW
+    assert verdict(X86_64, X86_64.fsconfig, 3, 0) == NOTIFY
+
+
+@pytest.mark.parametrize(
+    ("options", "asks"),
+    [
+        ("", False),
+        ("dax", True),
+        ("noatime,dax=always", True),
+        ("dax=never", False),
+        ("dax,dax=never", False),
+        ("dax=inode,dax", True),
+        ("daxish", False),
+    ],
+)
+def test_which_options_ask_for_dax(options, asks):
+    assert asks_for_dax(options.split(",")) is asks
