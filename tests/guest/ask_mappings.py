@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -25,7 +26,8 @@ LOCKED, POPULATE, NORESERVE, HUGETLB, SYNC, NOREPLACE = 0x2000, 0x8000, 0x4000, 
 UNKNOWN = 0x400000
 HWPOISON, SOFT_OFFLINE = 100, 101
 
-BUS_MCEERR_AR = 4
+#: The number of delete_module(2) on x86-64 (asm/unistd_64.h).
+DELETE_MODULE = 176
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_long
@@ -278,10 +280,41 @@ def drivers(name):
     yield "there again, bytes", read(new.map(), 6).decode()
 
 
+def unload(module):
+    """What delete_module(2) with O_NONBLOCK answers."""
+    result = libc.syscall(DELETE_MODULE, module.encode(), os.O_NONBLOCK)
+    return errno.errorcode[ctypes.get_errno()] if result else "ok"
+
+
+def modules():
+    """Modules whose device nodes are in use.  Those of both disks are those of the machine."""
+    disk = os.open(DEV / "pmem0", os.O_RDONLY)
+    yield "pmem0 is open, nd_pmem", unload("nd_pmem")
+    store(BUS / "drivers/nd_pmem/unbind", "namespace0.0")
+    yield "pmem0 has gone, but is open, nd_pmem", unload("nd_pmem")
+    os.close(disk)
+    store(BUS / "drivers/nd_pmem/bind", "namespace0.0")
+    for mode in ("O_RDONLY", "O_RDWR"):
+        device = Device("dax1.0", getattr(os, mode))
+        yield f"dax1.0 is open, {mode}, device_dax", unload("device_dax")
+        os.close(device.file)
+    device = Device("dax1.0")
+    address = device.map()
+    os.close(device.file)
+    yield "dax1.0 is mapped, device_dax", unload("device_dax")
+    munmap(address, device.align)
+    yield "nothing is in use, device_dax", unload("device_dax")
+    yield "nothing is in use, dax_pmem", unload("dax_pmem")
+
+
 def main():
-    for region, align in ((1, 4 * KIB), (0, 2 * MIB)):
-        make_dax(region, align)
-        name = f"dax{region}.0"
+    make_dax(1, 4 * KIB)
+    for what, answer in modules():
+        print(json.dumps([what, answer]), flush=True)
+    for module in ("device_dax", "dax_pmem"):
+        subprocess.run(["modprobe", module], check=True)
+    make_dax(0, 2 * MIB)
+    for name in ("dax1.0", "dax0.0"):
         for topic in (calls, memory, poison):
             for what, answer in topic(Device(name)):
                 print(json.dumps([f"{name}: {what}", answer]), flush=True)
