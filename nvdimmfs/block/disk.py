@@ -67,6 +67,15 @@ class BlockLayer:
         return f"major minor  #blocks  name\n\n{''.join(lines)}" if lines else ""
 
 
+@attrs.frozen
+class Geometry:
+    """Cylinders, heads and sectors of a track, as partitioning programs once needed them."""
+
+    heads: int
+    sectors: int
+    cylinders: int
+
+
 #: Of most disks.
 _NO_PARTITIONS: Mapping[int, Partition] = MappingProxyType({})
 
@@ -128,6 +137,9 @@ class Disk(WholeDisk):
     """
 
     device_type = "disk"
+
+    #: Bytes from its start to the next boundary of a physical block.
+    alignment = 0
 
     def __init__(
         self,
@@ -294,14 +306,13 @@ class Disk(WholeDisk):
 
     @property
     def block_size(self) -> int:
-        """Bytes of a block of the page cache, the unit of its writes (set_init_blocksize, block/bdev.c, Linux 6.1).
+        """Bytes of a block of the page cache, the unit of its writes."""
+        return block_size_of(self.data.size, self.limits)
 
-        It begins as the logical block size and doubles up to a page as long as it divides the size of the disk.
-        """
-        size = self.limits.logical_block_size
-        while size < PAGE_SIZE and self.data.size % (2 * size) == 0:
-            size *= 2
-        return size
+    @property
+    def geometry(self) -> Geometry | None:
+        """The imaginary geometry that its driver reports; None for a driver that reports none."""
+        return None
 
     def clear_badblocks(self, sector: int, count: int) -> None:
         """Clear bad sectors before they are written.  A disk that cannot clear them raises EIO."""
@@ -310,6 +321,17 @@ class Disk(WholeDisk):
 
     def release(self) -> None:
         self.layer.minors.free(self._minor)
+
+
+def block_size_of(size: int, limits: QueueLimits) -> int:
+    """Bytes of a block of the page cache of a disk or partition (set_init_blocksize, block/bdev.c, Linux 6.1).
+
+    It begins as the logical block size and doubles up to a page as long as it divides the size.
+    """
+    block_size = limits.logical_block_size
+    while block_size < PAGE_SIZE and size % (2 * block_size) == 0:
+        block_size *= 2
+    return block_size
 
 
 class DirectBytes:

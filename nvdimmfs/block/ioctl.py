@@ -1,63 +1,226 @@
-"""ioctls on block devices that change the model: partitions and the read-only flag (block/ioctl.c)."""
+"""ioctls on block devices (block/ioctl.c).
+
+Those that act on the page cache do here what they do on a disk without one.  In a sandbox the loop device in front of
+the disk has a page cache, and carries them out itself (`sandbox.ioctl_syscall`).
+"""
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Mapping
+
+import attrs
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.block.disk import Disk
+from nvdimmfs.block.ioctl_values import VALUES, disk_of
 from nvdimmfs.block.partition import Partition
-from nvdimmfs.core.user_memory import CopyIn, IoctlSteps
+from nvdimmfs.core.user_memory import CopyIn, CopyOut, IoctlSteps
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.block_requests import (
-    BLKPG,
     BLKPG_ADD,
     BLKPG_DELETE,
     BLKPG_RESIZE,
-    BLKROSET,
-    BLKRRPART,
-    READ_ONLY,
+    BYTE_RANGE,
+    GEOMETRY,
+    INTEGER,
+    BlockRequest,
     PartitionRange,
     PartitionRequest,
 )
+from nvdimmfs.units import MIB, PAGE_SIZE, U64_MASK
+
+#: How many zeros BLKZEROOUT writes at once.
+_ZEROS = MIB
 
 
-def block_ioctl(device: Disk | Partition, request: int, argument: int, *, privileged: bool) -> IoctlSteps:
+@attrs.frozen
+class _Call:
+    """A call of ioctl(2), see `block_ioctl`."""
+
+    device: Disk | Partition
+    request: int
+    argument: int
+    privileged: bool
+    writable: bool
+
+
+def block_ioctl(
+    device: Disk | Partition, request: int, argument: int, *, privileged: bool, writable: bool = True
+) -> IoctlSteps:
     """Carry out an ioctl on a block device (blkdev_ioctl, Linux 6.1).
 
-    ENOTTY for any but BLKPG, BLKRRPART and BLKROSET; EACCES when the caller lacks CAP_SYS_ADMIN; EFAULT for memory
-    that the caller has not mapped; EINVAL for a partition of a partition and for invalid values; ENXIO when the
-    partition to change does not exist; EBUSY when the partition to add exists or overlaps another.
+    ENOTTY for a request that is not known; EACCES when the caller lacks CAP_SYS_ADMIN; EBADF where the device must be
+    open for writing; EOPNOTSUPP for discards and reservations; EFAULT for memory that the caller has not mapped; EINVAL
+    for a partition of a partition and for invalid values; ENXIO when the partition to change does not exist; EBUSY when
+    the partition to add exists or overlaps another; EPERM for zeros on a disk that is read-only.
 
     Args:
         device: the disk or partition behind the node.
         request: the ioctl's number.
-        argument: the address passed to ioctl(2); the structure there holds the address of another one for BLKPG.
+        argument: the address passed to ioctl(2), or the value itself; the structure there holds the address of another
+            one for BLKPG.
         privileged: whether the caller has CAP_SYS_ADMIN.
+        writable: whether the device is open for writing.
 
     Returns:
         0.
     """
-    if request == BLKPG:
-        change = PartitionRequest.from_bytes((yield CopyIn(0, PartitionRequest.size())))
-        _require(privileged)
-        partition = PartitionRange.from_bytes((yield CopyIn(change.data - argument, PartitionRange.size())))
-        _change(_whole(device), change.operation, partition)
-        return 0
-    if request not in (BLKROSET, BLKRRPART):
-        raise KernelError(errno.ENOTTY, f"ioctl {request:#x} is not supported")
-    _require(privileged)
-    if request == BLKRRPART:
-        _whole(device).rescan_partitions()
-        return 0
-    (value,) = READ_ONLY.unpack((yield CopyIn(0, READ_ONLY.size)))
-    device.read_only = bool(value)
+    call = _Call(device, request, argument, privileged, writable)
+    if (value := VALUES.get(request)) is not None and value.exists_in(device.system.kernel):
+        if value.null_is_invalid:
+            _require_argument(call)
+        yield CopyOut(0, value.bytes_of(device))
+    elif (change := _CHANGES.get(request)) is not None:
+        yield from change(call)
+    else:
+        _refuse(call)
     return 0
 
 
-def _require(privileged: bool) -> None:
-    if not privileged:
+def _change_partition(call: _Call) -> IoctlSteps:
+    """BLKPG (blkpg_ioctl)."""
+    change = PartitionRequest.from_bytes((yield CopyIn(0, PartitionRequest.size())))
+    _require(call)
+    partition = PartitionRange.from_bytes((yield CopyIn(change.data - call.argument, PartitionRange.size())))
+    _change(_whole(call.device), change.operation, partition)
+    return 0
+
+
+def _read_table(call: _Call) -> IoctlSteps:
+    """BLKRRPART."""
+    _require(call)
+    _whole(call.device).rescan_partitions()
+    yield from ()
+    return 0
+
+
+def _set_read_only(call: _Call) -> IoctlSteps:
+    """BLKROSET."""
+    _require(call)
+    (value,) = INTEGER.unpack((yield CopyIn(0, INTEGER.size)))
+    call.device.read_only = bool(value)
+    return 0
+
+
+def _set_read_ahead(call: _Call) -> IoctlSteps:
+    """BLKRASET and BLKFRASET: sectors to read ahead, in the argument itself."""
+    _require(call)
+    disk_of(call.device).bdi.read_ahead_pages = (call.argument * SECTOR_SIZE & U64_MASK) // PAGE_SIZE
+    yield from ()
+    return 0
+
+
+def _flush_buffers(call: _Call) -> IoctlSteps:
+    """BLKFLSBUF: there is nothing to write back."""
+    _require(call)
+    yield from ()
+    return 0
+
+
+def _set_block_size(call: _Call) -> IoctlSteps:
+    """BLKBSZSET: check the size of a block of the page cache (set_blocksize, block/bdev.c)."""
+    _require(call)
+    _require_argument(call)
+    (size,) = INTEGER.unpack((yield CopyIn(0, INTEGER.size)))
+    least = disk_of(call.device).limits.logical_block_size
+    if not least <= size <= PAGE_SIZE or size & size - 1:
+        raise KernelError(errno.EINVAL, f"{size} is not a power of two from {least} to {PAGE_SIZE}")
+    return 0
+
+
+def _discard(call: _Call) -> IoctlSteps:
+    """BLKDISCARD and BLKSECDISCARD, which no driver of these disks supports."""
+    _require_writable(call)
+    yield from ()
+    raise KernelError(errno.EOPNOTSUPP, f"{call.device.name} supports no discard")
+
+
+def _write_zeros(call: _Call) -> IoctlSteps:
+    """BLKZEROOUT (blk_ioctl_zeroout)."""
+    _require_writable(call)
+    start, length = BYTE_RANGE.unpack((yield CopyIn(0, BYTE_RANGE.size)))
+    device = call.device
+    whole = start % SECTOR_SIZE == length % SECTOR_SIZE == 0
+    if not whole or not length or start + length > device.sectors * SECTOR_SIZE:
+        raise KernelError(errno.EINVAL, f"{length} bytes at {start} are not whole sectors of {device.name}")
+    if device.read_only or disk_of(device).read_only:
+        raise KernelError(errno.EPERM, f"{device.name} is read-only")
+    if (start | length) % disk_of(device).limits.logical_block_size:
+        raise KernelError(errno.EINVAL, f"{length} bytes at {start} are not whole logical blocks")
+    data = device.direct_bytes if isinstance(device, Disk) else device.direct_data
+    for place in range(start, start + length, _ZEROS):
+        data.write(place, bytes(min(_ZEROS, start + length - place)))
+    return 0
+
+
+def _get_geometry(call: _Call) -> IoctlSteps:
+    """HDIO_GETGEO (blkdev_getgeo)."""
+    _require_argument(call)
+    geometry = disk_of(call.device).geometry
+    if geometry is None:
+        raise KernelError(errno.ENOTTY, f"the driver of {call.device.name} reports no geometry")
+    start = call.device.entry.start if isinstance(call.device, Partition) else 0
+    cylinders = geometry.cylinders & 0xFFFF
+    yield CopyOut(0, GEOMETRY.pack(geometry.heads, geometry.sectors, cylinders, start))
+    return 0
+
+
+_CHANGES: Mapping[int, Callable[[_Call], IoctlSteps]] = {
+    BlockRequest.BLKPG: _change_partition,
+    BlockRequest.BLKRRPART: _read_table,
+    BlockRequest.BLKROSET: _set_read_only,
+    BlockRequest.BLKRASET: _set_read_ahead,
+    BlockRequest.BLKFRASET: _set_read_ahead,
+    BlockRequest.BLKFLSBUF: _flush_buffers,
+    BlockRequest.BLKBSZSET: _set_block_size,
+    BlockRequest.BLKDISCARD: _discard,
+    BlockRequest.BLKSECDISCARD: _discard,
+    BlockRequest.BLKZEROOUT: _write_zeros,
+    BlockRequest.HDIO_GETGEO: _get_geometry,
+}
+#: Commands to the zones of a disk, and the first kernel that has each.
+_ZONE_COMMANDS: Mapping[int, str] = {
+    BlockRequest.BLKREPORTZONE: "4.10",
+    BlockRequest.BLKRESETZONE: "4.10",
+    BlockRequest.BLKOPENZONE: "5.5",
+    BlockRequest.BLKCLOSEZONE: "5.5",
+    BlockRequest.BLKFINISHZONE: "5.5",
+}
+#: Persistent reservations, and the first kernel that has them.
+_RESERVATIONS = frozenset(request for request in BlockRequest if request.name.startswith("IOC_PR_"))
+_RESERVATIONS_SINCE = "4.4"
+_TRACE_COMMANDS = (BlockRequest.BLKTRACESTART, BlockRequest.BLKTRACESTOP, BlockRequest.BLKTRACETEARDOWN)
+
+
+def _refuse(call: _Call) -> None:
+    """Refuse a request that the disk has no support for, as the kernel does."""
+    kernel, request, name = call.device.system.kernel, call.request, call.device.name
+    if request in _RESERVATIONS and kernel.has(_RESERVATIONS_SINCE):
+        if not call.privileged:
+            raise KernelError(errno.EPERM, "the caller lacks CAP_SYS_ADMIN")
+        raise KernelError(errno.EOPNOTSUPP, f"{name} has no persistent reservations")
+    if request in _TRACE_COMMANDS:
+        raise KernelError(errno.EINVAL, f"{name} has no trace that BLKTRACESETUP has set up")
+    since = _ZONE_COMMANDS.get(request)
+    if since is not None and kernel.has(since):
+        _require_argument(call)
+    raise KernelError(errno.ENOTTY, f"ioctl {request:#x} is not supported")
+
+
+def _require(call: _Call) -> None:
+    if not call.privileged:
         raise KernelError(errno.EACCES, "the caller lacks CAP_SYS_ADMIN")
+
+
+def _require_writable(call: _Call) -> None:
+    if not call.writable:
+        raise KernelError(errno.EBADF, f"{call.device.name} is not open for writing")
+
+
+def _require_argument(call: _Call) -> None:
+    if not call.argument:
+        raise KernelError(errno.EINVAL, "the argument is a null pointer")
 
 
 def _whole(device: Disk | Partition) -> Disk:

@@ -75,6 +75,14 @@ class Partition(Device):
         """Its size in sectors of 512 bytes."""
         return self.entry.count
 
+    @property
+    def alignment(self) -> int:
+        """Bytes from its start to the next boundary of a physical block of the disk.
+
+        As queue_limit_alignment_offset (include/linux/blkdev.h, Linux 6.1).
+        """
+        return -self.entry.start * SECTOR_SIZE % self.parent.limits.physical_block_size
+
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (PARTITION_GROUP, TRACE_GROUP)
 
@@ -168,11 +176,8 @@ def ro(device: Partition) -> str:
 
 @attribute("alignment_offset")
 def alignment_offset(device: Partition) -> str:
-    """Bytes from the partition's start to the next boundary of a physical block of the disk.
-
-    As queue_limit_alignment_offset (include/linux/blkdev.h, Linux 6.1).
-    """
-    return f"{-device.entry.start * SECTOR_SIZE % device.parent.limits.physical_block_size}\n"
+    """Bytes from the partition's start to the next boundary of a physical block of the disk."""
+    return f"{device.alignment}\n"
 
 
 #: 17 counters since Linux 5.5, 11 before.  All are 0, because requests are not counted.

@@ -29,7 +29,8 @@ SOLID_LATENCY = 2_000_000
 
 #: Switches of a queue; a write stores the value and has no other effect.
 _STABLE_WRITES = "stable_writes"
-_SWITCHES = ("add_random", "iostats", "rotational", _STABLE_WRITES)
+_ROTATIONAL = "rotational"
+_SWITCHES = ("add_random", "iostats", _ROTATIONAL, _STABLE_WRITES)
 #: Switches of an integrity profile.
 _READ_VERIFY, _WRITE_GENERATE = "read_verify", "write_generate"
 _DIGITS = re.compile(rb"[0-9]*")
@@ -80,6 +81,11 @@ class QueueSettings:
     max_sectors_kb: int = DEFAULT_MAX_SECTORS_KB
     latency: int | None = None
     integrity: frozenset[str] = frozenset()
+
+    @property
+    def is_rotational(self) -> bool:
+        """Whether user space has declared the disk rotational."""
+        return _ROTATIONAL in self.switches
 
     @classmethod
     def initial(cls, limits: QueueLimits) -> QueueSettings:
@@ -308,7 +314,7 @@ def _store_wbt_lat_usec(disk: HasQueue, data: bytes) -> None:
     if value < -1:
         raise KernelError(errno.EINVAL, "neither a latency nor -1 for the default")
     if value == -1:
-        disk.settings.latency = ROTATING_LATENCY if "rotational" in disk.settings.switches else SOLID_LATENCY
+        disk.settings.latency = ROTATING_LATENCY if disk.settings.is_rotational else SOLID_LATENCY
     else:
         # The kernel does not check the multiplication for overflow.
         disk.settings.latency = value * 1000 & U64_MASK

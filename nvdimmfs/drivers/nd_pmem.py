@@ -6,7 +6,7 @@ import errno
 from typing import Self
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks
-from nvdimmfs.block.disk import BlockLayer, Disk, badblocks
+from nvdimmfs.block.disk import BlockLayer, Disk, Geometry, badblocks
 from nvdimmfs.block.queue import QueueLimits
 from nvdimmfs.core.attribute import AttributeGroup, attribute
 from nvdimmfs.core.device import Device
@@ -103,6 +103,12 @@ class BttDisk(NamespaceDisk):
         """`known`: the bad sectors of which the BTT's I/O knows."""
         super().__init__(layer, name, btt, data, limits, None)
         self._known = known
+
+    @property
+    def geometry(self) -> Geometry:
+        """64 heads and 32 sectors, whatever the size (btt_getgeo, drivers/nvdimm/btt.c, Linux 6.1)."""
+        heads, sectors = 64, 32
+        return Geometry(heads, sectors, self.sectors // (heads * sectors))
 
     def revalidate_poison(self) -> None:
         self._known.populate()

@@ -332,7 +332,7 @@ def device_ioctl(device: Numbered, request: int, argument: int, *, writable: boo
         privileged: whether the caller has CAP_SYS_ADMIN.
     """
     if isinstance(device, Disk | Partition):
-        return block_ioctl(device, request, argument, privileged=privileged)
+        return block_ioctl(device, request, argument, writable=writable, privileged=privileged)
     target = ioctl_target(device)
     if target is None:
         raise KernelError(errno.ENOTTY, f"{device.name} supports no ioctl")

@@ -6,17 +6,38 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable, Container, Iterator
 
 from attrs import define
 
-from nvdimmfs.formats.block_requests import BLKROSET, BLKRRPART
+from nvdimmfs.formats.block_requests import BLKROSET, BLKRRPART, BlockRequest
 from nvdimmfs.formats.control import Ioctl
 from nvdimmfs.host import CAP_SYS_ADMIN
 from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile, ThreadMemory
 from nvdimmfs.sandbox.control_client import ArgumentMemory, ControlClient
-from nvdimmfs.sandbox.device_node import NodeNumber
+from nvdimmfs.sandbox.device_node import TERMINAL_MAJORS, NodeNumber
+from nvdimmfs.sandbox.libc import FileStatus
 from nvdimmfs.units import U32_MASK
+
+#: Requests on disks that the kernel executes on the loop device in front: those on its page cache, and on traces of its
+#: requests.
+_ON_LOOP_DEVICE = {
+    BlockRequest.BLKFLSBUF,
+    BlockRequest.BLKZEROOUT,
+    BlockRequest.BLKBSZGET,
+    BlockRequest.BLKTRACESETUP,
+    BlockRequest.BLKTRACESTART,
+    BlockRequest.BLKTRACESTOP,
+    BlockRequest.BLKTRACETEARDOWN,
+}
+#: Requests that the machine accepts or refuses; what it has accepted, the kernel executes on the loop device as well.
+_ALSO_ON_LOOP_DEVICE = {BlockRequest.BLKBSZSET, BlockRequest.BLKRASET, BlockRequest.BLKFRASET}
+#: Requests after which partitions have come or gone.
+_SENDING_UEVENTS = {BlockRequest.BLKPG, BlockRequest.BLKRRPART}
+#: Requests that the kernel carries out on any file before its driver sees them: FIGETBSZ, FS_IOC_FIEMAP, FIFREEZE,
+#: FITHAW, FICLONE, FICLONERANGE and FIDEDUPERANGE (do_vfs_ioctl, fs/ioctl.c, Linux 6.1).
+_OF_ANY_FILE = {0x2, 0xC020660B, 0xC0045877, 0xC0045878, 0x40049409, 0x4020940D, 0xC0189436}
 
 
 class IoctlSyscall:
@@ -48,14 +69,17 @@ class IoctlSyscall:
     def execute(self, caller: CallingThread, arguments: tuple[int, ...]) -> int | None:
         """The call's return value, or a negative errno; None to have the kernel execute the call."""
         descriptor, request, address, *_ = arguments
+        request &= U32_MASK
         file = caller.file(descriptor & U32_MASK)
-        if file is None or not self.is_machine_device(file):
+        if file is None or not self.is_machine_device(file) or request in _OF_ANY_FILE:
+            return None
+        if file.kind == "block" and request in _ON_LOOP_DEVICE:
             return None
         call = Ioctl(
             file.kind,
             file.number.major,
             file.number.minor,
-            request & U32_MASK,
+            request,
             address,
             writable=file.is_writable,
             privileged=caller.has_capability(CAP_SYS_ADMIN),
@@ -69,17 +93,27 @@ class IoctlSyscall:
             _sync(file)
         memory = _KeptInput(ThreadMemory(caller, address))
         value = self._client.ioctl(call, memory)
-        if file.kind == "block":
-            self._process_events()
-            if call.request == BLKROSET and value == 0:
+        if file.kind == "block" and value == 0:
+            if request in _ALSO_ON_LOOP_DEVICE:
+                return None
+            if request == BLKROSET:
                 _set_read_only(file, memory.last)
+            if request in _SENDING_UEVENTS:
+                self._process_events()
         return value
 
     def is_machine_device(self, file: ThreadFile) -> bool:
-        """Whether it is the node of one of the machine's devices."""
-        if file.kind == "char" and file.status.filesystem != self._terminal_filesystem:
+        """Whether it is the node of one of the machine's devices, and accepts requests."""
+        return bool(file.kind) and self.may_concern(file.status)
+
+    def may_concern(self, status: FileStatus) -> bool:
+        """Whether a file with that status is one of the machine's devices."""
+        number = NodeNumber(os.major(status.rdev), os.minor(status.rdev))
+        if stat.S_ISBLK(status.mode):
+            return ("block", number) in self._devices
+        if not stat.S_ISCHR(status.mode) or ("char", number) not in self._devices:
             return False
-        return (file.kind, file.number) in self._devices
+        return number.major not in TERMINAL_MAJORS or status.filesystem == self._terminal_filesystem
 
 
 @define

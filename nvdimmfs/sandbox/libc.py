@@ -176,12 +176,17 @@ class FileStatus:
     inode: int
 
 
-def file_status(descriptor: int) -> FileStatus:
-    """What an open file is, from the kernel's memory: a file system that does not answer is not asked (statx(2))."""
+def file_status(descriptor: int, path: str = "") -> FileStatus:
+    """What an open file is, from the kernel's memory: a file system that does not answer is not asked (statx(2)).
+
+    Args:
+        descriptor: the file.
+        path: a path from there, to look at the file that it leads to instead.
+    """
     buffer = ctypes.create_string_buffer(_STATX.size)
     how = ctypes.c_int(_AT_EMPTY_PATH | _AT_STATX_DONT_SYNC)
     number, mask = ctypes.c_long(family()[0].statx), ctypes.c_uint(_STATX_BASIC_STATS)
-    _check(_LIBC.syscall(number, ctypes.c_int(descriptor), b"", how, mask, buffer), "statx")
+    _check(_LIBC.syscall(number, ctypes.c_int(descriptor), path.encode(), how, mask, buffer), "statx")
     mode, inode, *device = _STATX.unpack(buffer.raw)
     return FileStatus(mode, os.makedev(*device[2:]), os.makedev(*device[:2]), inode)
 

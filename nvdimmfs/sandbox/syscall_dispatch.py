@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
+from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.call_limits import Call, CallLimits
 from nvdimmfs.sandbox.calling_thread import CallingThread, held_thread
 from nvdimmfs.sandbox.errors import SandboxError
@@ -16,6 +17,7 @@ from nvdimmfs.sandbox.memory_syscalls import MemorySyscalls
 from nvdimmfs.sandbox.module_syscalls import ModuleSyscalls
 from nvdimmfs.sandbox.mount_syscalls import MountSyscalls
 from nvdimmfs.sandbox.seccomp import Notification, NotificationListener
+from nvdimmfs.units import U32_MASK
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +68,26 @@ class SyscallDispatcher:
         Raises:
             SandboxError: the machine has gone.  The caller gets EIO.
         """
+        if self._is_for_kernel(notification):
+            listener.continue_in_kernel(notification)
+            return
         call: Call | None = Call(notification)
         while call is not None:
             call = self._answer(call, listener)
+
+    def _is_for_kernel(self, notification: Notification) -> bool:
+        """Whether a call is an ioctl on a file that is none of the machine's devices, as most are.
+
+        This look is quick, and holds nothing: if another thread replaces the descriptor at this moment, the kernel
+        executes the call on what it finds.
+        """
+        if notification.syscall != "ioctl":
+            return False
+        try:
+            status = libc.file_status(self._proc, f"{notification.thread}/fd/{notification.arguments[0] & U32_MASK}")
+        except OSError:
+            return True  # not open, or a thread that this /proc does not show
+        return not self._ioctl.may_concern(status)
 
     def _answer(self, call: Call, listener: NotificationListener) -> Call | None:
         """Answer a call, or let it wait.  Returns a call that may be answered in its place."""

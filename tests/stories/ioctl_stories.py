@@ -16,14 +16,13 @@ import attrs
 from ask_ioctls import from_hex, to_hex
 from machines import boot
 
-from nvdimmfs.core.device_number import DeviceNumber
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.kernfs import Attribute, BinaryFile, Bytes
 from nvdimmfs.kernfs.path import resolve
+from nvdimmfs.machine.control import device_ioctl, device_named
 from nvdimmfs.machine.machine import Machine
-from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
-from nvdimmfs.testing.user_memory import UserMemory
+from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS, UserMemory
 
 Question = dict[str, Any]
 Answer = dict[str, Any]
@@ -85,23 +84,21 @@ class Asker:
     def _ioctl(self, question: Question) -> Answer:
         memory = UserMemory(bytearray(from_hex(question.get("memory", ""))), question.get("constant", False))
         before = bytes(memory.data)
-        device = ioctl_target(self.machine.system.numbered.get(self._number(question["ioctl"])))
-        if device is None:
+        found = device_named(self.machine.system, question["ioctl"])
+        if found is None:
             return {"errno": "ENOENT"}
+        steps = device_ioctl(
+            found[1],
+            question["request"],
+            question.get("value", ARGUMENT_ADDRESS),
+            writable=question.get("open") != "r",
+            privileged=question.get("by") != "nobody",
+        )
         try:
-            result: Answer = {"result": memory.run(nd_ioctl(device, question["request"], question.get("open") != "r"))}
+            result: Answer = {"result": memory.run(steps)}
         except KernelError as refusal:
             result = {"errno": refusal.code} if refusal.errno in errno.errorcode else {"result": -refusal.errno}
         return result if memory.data == before else result | {"memory": to_hex(bytes(memory.data))}
-
-    def _number(self, name: str) -> DeviceNumber:
-        where = "class/nd" if name.startswith("ndctl") else "bus/nd/devices"
-        try:
-            text = self._attribute(f"{where}/{name}/dev").show().decode()
-        except KernelError:
-            return DeviceNumber("char", 0, 0)
-        major, _, minor = text.strip().partition(":")
-        return DeviceNumber("char", int(major), int(minor))
 
     def _write(self, question: Question) -> Answer:
         path, data = self._resolve(question["write"]), self._resolve(question["data"])

@@ -44,7 +44,9 @@ def test_modules_and_ioctls(machine):
     assert verdict(machine, machine.delete_module) == NOTIFY
     assert verdict(machine, machine.ioctl, 3, 0xC0004E0A) == NOTIFY
     assert verdict(machine, machine.ioctl, 3, BLKRRPART) == NOTIFY
-    assert verdict(machine, machine.ioctl, 1, 0x5401) == ALLOW
+    assert verdict(machine, machine.ioctl, 1, 0x5401) == NOTIFY
+    for request in (0x5421, 0x5451, 0xAE80, 0xC0186441):  # FIONBIO, FIOCLEX, KVM_RUN, one of DRM
+        assert verdict(machine, machine.ioctl, 3, request) == ALLOW
     assert verdict(machine, machine.statx, 3) == ALLOW
 
 

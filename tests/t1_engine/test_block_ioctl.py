@@ -166,8 +166,8 @@ def test_a_partition_is_made_read_only_alone(machine, disk):
     machine.system.dev.find("pmem0").data.write(MIB, bytes(512))
 
 
-def test_another_request_is_not_for_the_engine(disk):
-    assert call(disk, 0x1260) == "ENOTTY"
+def test_a_request_that_is_not_known_is_enotty(disk):
+    assert call(disk, 0x126F) == "ENOTTY"
 
 
 def test_a_partition_beyond_the_end_of_its_disk_is_eio_there(machine, disk):

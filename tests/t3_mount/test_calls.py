@@ -8,21 +8,25 @@ from pathlib import Path
 import machines
 import mounting
 import pytest
+import sandboxes
 from sandboxes import run
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
 RECORDINGS = Path(__file__).parent.parent / "recordings" / "calls"
+IOCTLS = RECORDINGS.with_name("ioctl")
 ASK = mounting.ROOT / "tests" / "guest" / "ask_calls.py"
+ASK_DISKS = ASK.with_name("ask_disks.py")
+ASK_IOCTLS = ASK.with_name("ask_ioctls.py")
 MAP = mounting.ROOT / "tests" / "guest" / "ask_mappings.py"
 STORM = mounting.ROOT / "tests" / "guest" / "storm.py"
 
 NFIT = ("--machine", "qemu-nfit")
 
 
-def python(*arguments, options=NFIT):
+def python(*arguments, options=NFIT, **more):
     """Run a Python program in a sandbox; it must succeed, and neither it nor the sandbox may print to stderr."""
-    done = run(sys.executable, *arguments, options=options)
+    done = run(sys.executable, *arguments, options=options, **more)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 
@@ -36,11 +40,8 @@ def host():
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="uses the system call numbers of x86-64")
 @pytest.mark.parametrize("topic", ["modules", "ioctls"])
 def test_calls_get_the_kernels_answers(topic):
-    first, *kernel = map(json.loads, (RECORDINGS / f"{topic}.jsonl").read_text().splitlines())
     before = host()
-    here = [json.loads(line) for line in python(ASK, topic, options=machines.options(first["machine"])).splitlines()]
-    assert [question for question, _ in here] == [question for question, _ in kernel]
-    assert [pair for pair in zip(kernel, here, strict=True) if pair[0] != pair[1]] == []
+    assert not differences(ASK, topic)
     assert host() == before
 
 
@@ -50,6 +51,30 @@ def test_mappings_of_dax_devices_get_the_kernels_answers():
     here = [json.loads(line) for line in python(MAP, options=machines.options(first["machine"])).splitlines()]
     assert [question for question, _ in here] == [question for question, _ in kernel]
     assert [pair for pair in zip(kernel, here, strict=True) if pair[0] != pair[1]] == []
+
+
+@sandboxes.needs_block_devices
+def test_disks_answer_as_the_kernels_do():
+    assert not differences(ASK_DISKS, "disks")
+
+
+def differences(program, topic):
+    """The calls that have another answer than in a recording, of the kernel and here."""
+    first, *kernel = map(json.loads, (RECORDINGS / f"{topic}.jsonl").read_text().splitlines())
+    printed = python(program, topic, options=machines.options(first["machine"]))
+    here = [json.loads(line) for line in printed.splitlines()]
+    assert [question for question, _ in here] == [question for question, _ in kernel]
+    return [pair for pair in zip(kernel, here, strict=True) if pair[0] != pair[1]]
+
+
+@sandboxes.needs_block_devices
+@pytest.mark.parametrize("story", ["disks", "types"])
+def test_ioctls_on_nodes_are_answered_as_by_the_engine(story):
+    """The recordings are among those that t1_engine replays."""
+    first, *lines = (IOCTLS / f"{story}.jsonl").read_text().splitlines()
+    printed = python(ASK_IOCTLS, options=machines.options(json.loads(first)["machine"]), input="\n".join(lines))
+    pairs = zip(map(json.loads, lines), map(json.loads, printed.splitlines()), strict=True)
+    assert [pair for pair in pairs if pair[0] != pair[1]] == []
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="uses the system call numbers of x86-64")
