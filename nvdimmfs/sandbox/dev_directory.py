@@ -1,13 +1,17 @@
 """/dev inside a sandbox: one node for each device of the machine.
 
-A character device is the terminal end of an unused pseudoterminal.  Any user can create one, it has a device number of
-its own, and it accepts ioctl(2); the seccomp filter takes the requests that matter before the terminal sees them.  A
-disk is a loop device over the file in the machine's mount, where the host has loop devices and this process may use
+A character device is a node of the host's libnvdimm that belongs to nothing, where the host has one loaded and this
+process may make nodes (`host_characters`).  Otherwise it is the terminal end of an unused pseudoterminal.  Any user can
+create one, and it has a device number of its own; but it answers read(2), lseek(2) and the like as a terminal does.  In
+both cases the seccomp filter takes each ioctl(2) before the node sees it.
+
+A disk is a loop device over the file in the machine's mount, where the host has loop devices and this process may use
 them; otherwise it is that file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -21,6 +25,7 @@ from attrs import define
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.closed_disks import ClosedDisks
 from nvdimmfs.sandbox.device_node import NODE_MODE, DeviceNode, NodeNumber
+from nvdimmfs.sandbox.host_characters import HostCharacters
 from nvdimmfs.sandbox.loop_devices import LoopDevices, LoopNode, raise_if_limited, why_files
 from nvdimmfs.sandbox.merged_view import hide
 from nvdimmfs.sandbox.small_files import read_small
@@ -51,6 +56,20 @@ class TerminalNode:
 
 
 @define(eq=False)
+class HostNode:
+    """A character device whose node is the host's libnvdimm's."""
+
+    path: Path
+    number: NodeNumber
+    release: Callable[[NodeNumber], None]
+
+    def remove(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+        self.release(self.number)
+
+
+@define(eq=False)
 class FileNode:
     """A disk that is a regular file."""
 
@@ -74,6 +93,7 @@ class DevDirectory:
         loop_devices: creates block devices; None to use regular files.
         closed_disks: writes back block devices that are closed.
         warn: prints one line, the reason why a disk is a regular file all the same; called once.
+        characters: makes character devices; None to use terminals.
     """
 
     def __init__(
@@ -84,6 +104,7 @@ class DevDirectory:
         loop_devices: LoopDevices | None,
         closed_disks: ClosedDisks,
         warn: Callable[[str], None],
+        characters: HostCharacters | None = None,
     ) -> None:
         self._dev = dev
         self.machine = machine
@@ -92,11 +113,12 @@ class DevDirectory:
         self._closed_disks = closed_disks
         self._warn = warn
         self._has_warned = False
+        self._characters = characters
         self._nodes: dict[str, DeviceNode] = {}
 
     @property
     def terminal_filesystem(self) -> int:
-        """The file system (st_dev) of the character devices."""
+        """The file system (st_dev) of the character devices that are terminals."""
         return self._terminals.stat().st_dev
 
     def path(self, name: str) -> Path:
@@ -107,10 +129,16 @@ class DevDirectory:
         """Open the directory of the machine's files, and return the descriptor."""
         return os.open(self.machine / "dev", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    def add(self, name: str, *, block: bool) -> NodeNumber | None:
-        """Create a node and return its number; None for a regular file."""
+    def add(self, name: str, current: NodeNumber, *, block: bool) -> NodeNumber | None:
+        """Create a node and return its number; None for a regular file.
+
+        Args:
+            name: its name.
+            current: the number that the machine has for the device.
+            block: whether it is a disk.
+        """
         self.remove(name)
-        node = self._create_disk(name) if block else self._create_terminal(name)
+        node = self._create_disk(name) if block else self._create_character(name, current)
         self._nodes[name] = node
         return node.number
 
@@ -161,6 +189,14 @@ class DevDirectory:
         self._nodes.clear()
         if self._loop_devices is not None:
             self._loop_devices.delete()
+
+    def _create_character(self, name: str, current: NodeNumber) -> DeviceNode:
+        path = self._dev / name
+        if self._characters is not None:
+            number = self._characters.create(path, current)
+            if number is not None:
+                return HostNode(path, number, self._characters.release)
+        return self._create_terminal(name)
 
     def _create_terminal(self, name: str) -> TerminalNode:
         master = os.open(self._terminals / "ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)

@@ -13,10 +13,6 @@ TERMINAL_MAJORS = range(136, 144)
 #: Mode of the nodes, as the kernel creates them.
 NODE_MODE = 0o600
 
-#: Major numbers of the slave ends of pseudoterminals, of which each devpts has its own
-#: (Documentation/admin-guide/devices.txt).
-TERMINAL_MAJORS = range(136, 144)
-
 
 @frozen
 class NodeNumber:

@@ -1,8 +1,8 @@
 """mmap(2) and madvise(2) on the memory of dax devices.
 
-The node of a dax device is a terminal, which cannot be mapped.  What is mapped is the device's file in the machine's
-mount.  The caller's thread maps it itself (`borrowed_thread`); where that is not possible, the file takes the place of
-the node in the caller's descriptor, and the call goes on with that.
+The node of a dax device is one that cannot be mapped.  What is mapped is the device's file in the machine's mount.  The
+caller's thread maps it itself (`borrowed_thread`); where that is not possible, the file takes the place of the node in
+the caller's descriptor, and the call goes on with that.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from nvdimmfs.sandbox.command import start
 from nvdimmfs.sandbox.control_client import CHANNEL, ControlClient
 from nvdimmfs.sandbox.dev_directory import DevDirectory
 from nvdimmfs.sandbox.errors import SandboxError, os_error, step
+from nvdimmfs.sandbox.host_characters import HostCharacters
 from nvdimmfs.sandbox.lib_modules import make_lsmod, mount_lib_modules
 from nvdimmfs.sandbox.loop_devices import LoopDevices, raise_if_limited, why_files
 from nvdimmfs.sandbox.loop_records import DIRECTORY, HostLoops, LoopRecords, sweep
@@ -104,6 +105,7 @@ def run_sandbox(request: RunRequest) -> int:
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, proc)
         loop_devices = stack.enter_context(_loop_devices(request))
+        characters = HostCharacters.find() if namespaces.may_create_nodes() else None
         kinds = namespaces.kinds(private_network=request.private_network)
         network = namespaces.enter(private_network=request.private_network)
         if network is not None:
@@ -121,7 +123,7 @@ def run_sandbox(request: RunRequest) -> int:
             mount_lib_modules(MACHINE, RUN_DIRECTORY / "modules")
         view = _make_sysfs(client)
         closed_disks = ClosedDisks()
-        dev = DevDirectory(Path("/dev"), MACHINE, TERMINALS, loop_devices, closed_disks, request.warn)
+        dev = DevDirectory(Path("/dev"), MACHINE, TERMINALS, loop_devices, closed_disks, request.warn, characters)
         mounted_disks = MountedDisks()
         stack.callback(dev.remove_all)
         stack.callback(closed_disks.stop)

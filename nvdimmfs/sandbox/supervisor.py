@@ -239,7 +239,7 @@ class Supervisor:
 
     def _create_node(self, kind: str, name: str, number: NodeNumber) -> NodeNumber:
         """Create a node and return its number; for a regular file, the machine's own number."""
-        new = self._dev.add(name, block=kind == "block")
+        new = self._dev.add(name, number, block=kind == "block")
         if new is None:
             return number
         self._client.renumber(kind, (number.major, number.minor), (new.major, new.minor))

@@ -141,7 +141,9 @@ def closing(_file):
         argument = room()
         answers = [get_data(number, argument) for _ in range(300)]
         stop.set()
-        assert set(answers) <= {0, errno.ENOTTY, errno.EBADF}, answers
+        # ENXIO: the supervisor had seen the other file, and what the kernel found in its place was the node, which is
+        # that of a device of the host that does not exist (`nvdimmfs.sandbox.host_characters`).
+        assert set(answers) <= {0, errno.ENOTTY, errno.EBADF, errno.ENXIO}, answers
 
     in_threads(change, call)
 

@@ -11,6 +11,8 @@ import pytest
 import sandboxes
 from sandboxes import run
 
+from nvdimmfs.sandbox.host_characters import HostCharacters
+
 pytestmark = pytest.mark.usefixtures("sandbox")
 
 RECORDINGS = Path(__file__).parent.parent / "recordings" / "calls"
@@ -56,6 +58,12 @@ def test_mappings_of_dax_devices_get_the_kernels_answers():
 @sandboxes.needs_block_devices
 def test_disks_answer_as_the_kernels_do():
     assert not differences(ASK_DISKS, "disks")
+
+
+@pytest.mark.skipif(HostCharacters.find() is None, reason="the host has no libnvdimm")
+@sandboxes.needs_block_devices
+def test_character_devices_answer_as_the_kernels_do():
+    assert not differences(ASK_DISKS, "characters")
 
 
 def differences(program, topic):

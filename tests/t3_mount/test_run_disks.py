@@ -13,6 +13,7 @@ from sandboxes import TWO_RANGES, sh, start, tagged
 from watchdog import WATCHDOG
 
 from nvdimmfs.sandbox.dev_directory import DevDirectory
+from nvdimmfs.sandbox.device_node import NodeNumber
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
@@ -187,7 +188,7 @@ def test_a_disk_that_goes_while_its_node_is_created_gets_none(number, tmp_path):
     dev = DevDirectory(
         tmp_path / "dev", tmp_path, tmp_path, loop_devices=Loops(), closed_disks=None, warn=warnings.append
     )
-    assert dev.add("pmem0", block=True) is None
+    assert dev.add("pmem0", NodeNumber(259, 0), block=True) is None
     dev.remove("pmem0")
     assert (warnings, list((tmp_path / "dev").iterdir())) == ([], [])
 
