@@ -9,11 +9,13 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 import sandboxes
 from mounting import MACHINE, cli, command, environment, in_private_namespace
+from watchdog import WATCHDOG
 
 from nvdimmfs.cli import main, trial
 from nvdimmfs.fuse import requirements
@@ -107,6 +109,43 @@ def test_a_mount_that_hangs_is_killed(fuse, impatient, monkeypatch):
 def test_a_sandbox_that_hangs_is_killed(impatient, monkeypatch):
     monkeypatch.setattr(main, "main", lambda _: signal.pause())
     assert trial.try_run().error == "a command in a sandbox did not end within 0 s"
+
+
+def test_a_trial_that_takes_long_may_go_on_while_it_works(monkeypatch):
+    """As on an emulated processor."""
+    goes_on, go_on = os.pipe()
+    amounts = iter([0.5, 1.0, 1.5])
+
+    def used(_session: int) -> float:
+        amount = next(amounts)
+        if amount == 1.5:
+            os.write(go_on, b"+")
+            monkeypatch.setattr(trial, "TIMEOUT", WATCHDOG)
+        return amount
+
+    def work(_arguments: list[str]) -> int:
+        os.read(goes_on, 1)
+        raise ValueError("done")
+
+    monkeypatch.setattr(trial, "TIMEOUT", 0.0)
+    monkeypatch.setattr(trial, "processor_time", used)
+    monkeypatch.setattr(main, "main", work)
+    assert trial.try_run().error.startswith("a bug in nvdimmfs: ValueError: done")
+    os.close(goes_on)
+    os.close(go_on)
+
+
+def test_the_processor_time_of_a_session_includes_children_that_have_ended():
+    """The shell starts children until they have used a tick (cutime, proc(5))."""
+    busy = "i=0; while test $i -lt 20000; do i=$((i + 1)); done"
+    script = f"while test $(cut -d ' ' -f 16 /proc/$$/stat) = 0; do sh -c '{busy}'; done; echo; read end"
+    with subprocess.Popen(
+        ["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as child:
+        child.stdout.readline()
+        assert trial.processor_time(child.pid) > 0
+        child.communicate()
+    assert trial.processor_time(child.pid) == 0
 
 
 def test_an_unexpected_exception_is_reported(monkeypatch):
