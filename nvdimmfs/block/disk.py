@@ -11,8 +11,9 @@ from typing import Self
 import attrs
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks, read_error
-from nvdimmfs.block.partition import STATISTICS, Partition, WholeDisk
+from nvdimmfs.block.partition import Partition, WholeDisk
 from nvdimmfs.block.queue import INTEGRITY_GROUP, QUEUE_GROUP, QueueLimits, QueueSettings
+from nvdimmfs.block.statistics import Statistics, diskstats_line, stat_text
 from nvdimmfs.block.trace import TRACE_GROUP, Trace
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, constant
 from nvdimmfs.core.device import Class, Device
@@ -54,15 +55,28 @@ class BlockLayer:
         self.min_ratios = 0
         self.disks: dict[str, Disk] = {}
 
-    def proc_text(self) -> str:
-        """The content of /proc/partitions, sizes in KiB; empty without disks (show_partition, block/genhd.c, 6.1)."""
+    @property
+    def devices(self) -> list[tuple[DeviceNumber, Disk | Partition]]:
+        """All disks, each with its partitions behind it, and their numbers."""
         devices: list[Disk | Partition] = []
         for disk in self.disks.values():
             devices += [disk, *disk.partitions]
+        return [(device.number, device) for device in devices if device.number]
+
+    def diskstats_text(self) -> str:
+        """The content of /proc/diskstats (diskstats_show, block/genhd.c, Linux 6.1)."""
+        return "".join(
+            diskstats_line(number.major, number.minor, device.name, device.statistics)
+            for number, device in self.devices
+            if device.sectors or isinstance(device, Disk)
+        )
+
+    def partitions_text(self) -> str:
+        """The content of /proc/partitions, sizes in KiB; empty without disks (show_partition, block/genhd.c, 6.1)."""
         lines = [
-            f"{device.number.major:4}  {device.number.minor:7} {device.sectors * SECTOR_SIZE // KIB:10} {device.name}\n"
-            for device in devices
-            if device.sectors and device.number
+            f"{number.major:4}  {number.minor:7} {device.sectors * SECTOR_SIZE // KIB:10} {device.name}\n"
+            for number, device in self.devices
+            if device.sectors
         ]
         return f"major minor  #blocks  name\n\n{''.join(lines)}" if lines else ""
 
@@ -198,6 +212,17 @@ class Disk(WholeDisk):
         """The writable settings of its queue."""
         self._settings = self._settings or QueueSettings.initial(self.limits)
         return self._settings
+
+    @property
+    def statistics(self) -> Statistics:
+        """What was counted of its requests."""
+        return Statistics() if self._settings is None else self._settings.statistics
+
+    @property
+    def counted(self) -> Statistics | None:
+        """Where its requests are counted at the moment; None while they are not."""
+        settings = self._settings
+        return settings.statistics if settings is not None and settings.counts_requests else None
 
     @property
     def minors(self) -> Numbering:
@@ -348,6 +373,8 @@ class DirectBytes:
 
     def read(self, offset: int, length: int) -> bytes:
         """EIO when the range includes a bad sector."""
+        if (counted := self._disk.counted) is not None:
+            self._count_read(counted, length)
         if self._bad(offset, length):
             raise read_error(self._disk.name, offset, length)
         return self._disk.data.read(offset, length)
@@ -356,12 +383,22 @@ class DirectBytes:
         """A write clears bad sectors.  EPERM when the disk is read-only."""
         if self._disk.read_only and not self._disk.loop_backed:
             raise KernelError(errno.EPERM, f"{self._disk.name} is read-only")
+        if (counted := self._disk.counted) is not None:
+            self._count_write(counted, len(data))
         if self._bad(offset, len(data)):
             self._disk.clear_badblocks(offset // SECTOR_SIZE, len(data) // SECTOR_SIZE)
         self._disk.data.write(offset, data)
 
     def flush(self) -> None:
+        if (counted := self._disk.counted) is not None and self._disk.settings.write_cache:
+            counted.count_write(0)
         self._disk.data.flush()
+
+    def _count_read(self, counted: Statistics, length: int) -> None:
+        counted.count_read(length)
+
+    def _count_write(self, counted: Statistics, length: int) -> None:
+        counted.count_write(length)
 
     def _bad(self, offset: int, length: int) -> bool:
         bad = self._disk.badblocks
@@ -397,6 +434,19 @@ class DiskBytes(DirectBytes):
         if not self._disk.loop_backed:
             offset, data = self._through_page_cache(offset, data)
         super().write(offset, data)
+
+    def _count_read(self, counted: Statistics, length: int) -> None:
+        """Reads of whole pages do not count: the page cache asks the driver for a page (bdev_read_page, Linux 6.1)."""
+        if self._disk.loop_backed or self._disk.block_size < PAGE_SIZE:
+            super()._count_read(counted, length)
+
+    def _count_write(self, counted: Statistics, length: int) -> None:
+        """The page cache writes block by block."""
+        if self._disk.loop_backed:
+            super()._count_write(counted, length)
+            return
+        for _ in range(length // self._disk.block_size):
+            counted.count_write(self._disk.block_size)
 
     def _through_page_cache(self, offset: int, data: bytes) -> tuple[int, bytes]:
         """Return offset and bytes of the whole blocks that a write of `data` at `offset` writes.  EPERM, EIO."""
@@ -443,6 +493,12 @@ def _store_badblocks(disk: Disk, data: bytes) -> None:
     disk.badblocks.store(data)
 
 
+@attribute("stat")
+def stat(disk: Disk) -> str:
+    """17 counters of requests, which are 0 until `queue/iostats` is on."""
+    return stat_text(disk.statistics)
+
+
 @attribute("events_poll_msecs")
 def events_poll_msecs(_disk: Disk) -> str:
     """Always `-1`: the disk uses the system's default interval, and it has no events to poll for."""
@@ -477,7 +533,7 @@ DISK_GROUP: AttributeGroup[Disk] = AttributeGroup(
         constant("inflight", f"{0:8} {0:8}\n"),
         constant("range", "0\n"),
         constant("removable", "0\n"),
-        constant("stat", f"{STATISTICS}\n"),
+        stat,
     )
 )
 BADBLOCKS_GROUP: AttributeGroup[Disk] = AttributeGroup((badblocks,), visible=_badblocks_visible)

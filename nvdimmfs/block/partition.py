@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+from contextlib import AbstractContextManager, nullcontext
 from typing import Self
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.block.queue import QueueLimits
+from nvdimmfs.block.statistics import Statistics, stat_text
 from nvdimmfs.block.trace import TRACE_GROUP, Trace
 from nvdimmfs.core.attribute import AttributeGroup, attribute, constant, create_files
 from nvdimmfs.core.device import Device
@@ -29,6 +31,11 @@ class WholeDisk(Device):
     read_only: bool
 
     @property
+    def counted(self) -> Statistics | None:
+        """Where requests are counted at the moment; None while they are not."""
+        raise NotImplementedError
+
+    @property
     def minors(self) -> Numbering:
         """The minor numbers of disks and partitions."""
         raise NotImplementedError
@@ -49,6 +56,7 @@ class Partition(Device):
         read_only: whether writes are refused, in addition to the disk's own flag.
         trace: the settings of its running trace; None when its requests are not traced.
         loop_backed: see `Disk`.
+        statistics: what was counted of its requests.
     """
 
     device_type = "partition"
@@ -69,6 +77,7 @@ class Partition(Device):
         self.trace: Trace | None = None
         self.loop_backed = False
         self._minor = number.minor
+        self.statistics = Statistics()
 
     @property
     def sectors(self) -> int:
@@ -128,7 +137,8 @@ class PartitionBytes:
     def read(self, offset: int, length: int) -> bytes:
         """EIO beyond the end of the disk; also raises the errors of the disk."""
         self._require_on_disk(offset, length)
-        return self._whole.read(self._start + offset, length)
+        with self._counted():
+            return self._whole.read(self._start + offset, length)
 
     def write(self, offset: int, data: bytes) -> None:
         """EPERM when the partition is read-only, EIO beyond the end of the disk; also raises the errors of the disk."""
@@ -136,10 +146,17 @@ class PartitionBytes:
             raise KernelError(errno.EPERM, f"{self._partition.name} is read-only")
         self._require_on_disk(offset, len(data))
         whole = self._direct if self._partition.loop_backed else self._whole
-        whole.write(self._start + offset, data)
+        with self._counted():
+            whole.write(self._start + offset, data)
 
     def flush(self) -> None:
-        self._whole.flush()
+        with self._counted():
+            self._whole.flush()
+
+    def _counted(self) -> AbstractContextManager[None]:
+        """A context in which what the disk counts counts for the partition, too."""
+        total = self._partition.parent.counted
+        return nullcontext() if total is None else self._partition.statistics.following(total)
 
     def _require_on_disk(self, offset: int, length: int) -> None:
         """EIO for a part of the partition that is not on the disk: BLKPG does not compare the two (Linux 6.1).
@@ -180,8 +197,11 @@ def alignment_offset(device: Partition) -> str:
     return f"{device.alignment}\n"
 
 
-#: 17 counters since Linux 5.5, 11 before.  All are 0, because requests are not counted.
-STATISTICS = " ".join(f"{0:8}" for _ in range(17))
+@attribute("stat")
+def stat(device: Partition) -> str:
+    """17 counters of requests, which are 0 until `iostats` of the disk is on."""
+    return stat_text(device.statistics)
+
 
 PARTITION_GROUP: AttributeGroup[Partition] = AttributeGroup(
     (
@@ -191,7 +211,7 @@ PARTITION_GROUP: AttributeGroup[Partition] = AttributeGroup(
         ro,
         alignment_offset,
         constant("discard_alignment", "0\n"),
-        constant("stat", f"{STATISTICS}\n"),
+        stat,
         constant("inflight", f"{0:8} {0:8}\n"),
     )
 )

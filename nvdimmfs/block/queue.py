@@ -14,6 +14,7 @@ from typing import Protocol
 import attrs
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
+from nvdimmfs.block.statistics import Statistics
 from nvdimmfs.core.attribute import AttributeGroup, HasSystem, KernelAttribute, attribute, constant
 from nvdimmfs.core.parse import c_string, parse_signed, parse_unsigned_or_einval
 from nvdimmfs.errors import KernelError
@@ -29,8 +30,8 @@ SOLID_LATENCY = 2_000_000
 
 #: Switches of a queue; a write stores the value and has no other effect.
 _STABLE_WRITES = "stable_writes"
-_ROTATIONAL = "rotational"
-_SWITCHES = ("add_random", "iostats", _ROTATIONAL, _STABLE_WRITES)
+_ROTATIONAL, _IOSTATS = "rotational", "iostats"
+_SWITCHES = ("add_random", _IOSTATS, _ROTATIONAL, _STABLE_WRITES)
 #: Switches of an integrity profile.
 _READ_VERIFY, _WRITE_GENERATE = "read_verify", "write_generate"
 _DIGITS = re.compile(rb"[0-9]*")
@@ -72,6 +73,7 @@ class QueueSettings:
         max_sectors_kb: KiB of the largest request.
         latency: target latency of writeback throttling in nanoseconds; None until user space sets it.
         integrity: names of the integrity switches that are on.
+        statistics: what was counted while `iostats` was on.
     """
 
     write_cache: bool
@@ -81,6 +83,12 @@ class QueueSettings:
     max_sectors_kb: int = DEFAULT_MAX_SECTORS_KB
     latency: int | None = None
     integrity: frozenset[str] = frozenset()
+    statistics: Statistics = attrs.Factory(Statistics)
+
+    @property
+    def counts_requests(self) -> bool:
+        """Whether user space has turned `iostats` on."""
+        return _IOSTATS in self.switches
 
     @property
     def is_rotational(self) -> bool:

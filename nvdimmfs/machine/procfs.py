@@ -31,13 +31,14 @@ class ProcFile:
 
 
 def create_proc_files(system: System, memory: Memory, modules: Modules, blocks: BlockLayer) -> None:
-    """Create /proc/buddyinfo, iomem, meminfo, modules, partitions and zoneinfo."""
+    """Create /proc/buddyinfo, diskstats, iomem, meminfo, modules, partitions and zoneinfo."""
     texts = {
+        "diskstats": blocks.diskstats_text,
         "buddyinfo": lambda: buddyinfo_text(memory),
         "iomem": memory.iomem_text,
         "meminfo": lambda: meminfo_text(memory),
         "modules": modules.proc_text,
-        "partitions": blocks.proc_text,
+        "partitions": blocks.partitions_text,
         "zoneinfo": memory.zoneinfo_text,
     }
     for name, text in texts.items():

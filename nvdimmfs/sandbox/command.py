@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 _LONGEST_END = 5.0
 
 #: Files of /proc that the machine has its own of.
-MACHINE_FILES = ("iomem", "zoneinfo", "meminfo", "buddyinfo", "modules", "partitions")
+MACHINE_FILES = ("iomem", "zoneinfo", "meminfo", "buddyinfo", "modules", "partitions", "diskstats")
 
 #: Reports of the new processes over a socket: a step succeeded (with a descriptor), or failed; an errno and a message
 #: follow the latter.
