@@ -32,6 +32,10 @@ from nvdimmfs.units import PAGE_SIZE, U32_MASK
 #: (include/uapi/asm-generic/ioctls.h; do_vfs_ioctl, fs/ioctl.c).
 FILE_REQUESTS = (0x5450, 0x5451, 0x5421, 0x5452)
 
+#: With which isatty(3) asks whether a file is a terminal: programs ask it of each file that they open
+#: (TCGETS, include/uapi/asm-generic/ioctls.h).
+IS_TERMINAL = 0x5401
+
 #: Types of requests that the filter never hands over, as they are sent in great numbers to files that are no disks
 #: (Documentation/userspace-api/ioctl/ioctl-number.rst): seccomp's own, DRM's, userfaultfd's, KVM's.
 FREQUENT_TYPES = (0x21, 0x64, 0xAA, 0xAE)
@@ -128,12 +132,16 @@ def is_available() -> bool:
     return True
 
 
-def install_filter() -> int:
+def install_filter(*, has_terminals: bool) -> int:
     """Filter this process and its descendants, and return the descriptor of the filter's listener.
+
+    Args:
+        has_terminals: whether nodes of the machine are terminals, which must not say so: then the filter hands over
+            what isatty(3) asks.
 
     EBUSY when a filter with a listener is already installed, as inside another sandbox.
     """
-    program = b"".join(_program(family()))
+    program = b"".join(_program(family(), FILE_REQUESTS if has_terminals else (*FILE_REQUESTS, IS_TERMINAL)))
     instructions = ctypes.create_string_buffer(program, len(program))
 
     class Program(ctypes.Structure):
@@ -149,17 +157,22 @@ def install_filter() -> int:
     return libc.seccomp(_SET_MODE_FILTER, _FLAG_NEW_LISTENER, ctypes.byref(whole))
 
 
-def _program(architectures: Iterable[SyscallNumbers]) -> Iterator[bytes]:
-    """One block for each architecture; each block is jumped over unless the call is of its architecture."""
+def _program(architectures: Iterable[SyscallNumbers], allowed: Sequence[int]) -> Iterator[bytes]:
+    """One block for each architecture; each block is jumped over unless the call is of its architecture.
+
+    Args:
+        architectures: those of the host.
+        allowed: requests of ioctl(2) that the kernel carries out.
+    """
     yield _INSTRUCTION.pack(_LOAD_WORD, 0, 0, _AT_ARCHITECTURE)
     for numbers in architectures:
-        block = list(_architecture(numbers))
+        block = list(_architecture(numbers, allowed))
         yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 0, len(block), numbers.audit_arch)
         yield from block
     yield _INSTRUCTION.pack(_RETURN, 0, 0, _RETURN_ALLOW)
 
 
-def _architecture(numbers: SyscallNumbers) -> Iterator[bytes]:
+def _architecture(numbers: SyscallNumbers, allowed: Sequence[int]) -> Iterator[bytes]:
     """One block for each system call.  x32 calls are refused with ENOSYS, as by most kernels.
 
     On a host that has x32, they would bypass the checks.
@@ -171,7 +184,7 @@ def _architecture(numbers: SyscallNumbers) -> Iterator[bytes]:
         numbers.init_module: (),
         numbers.finit_module: (),
         numbers.delete_module: (),
-        numbers.ioctl: _IOCTL,
+        numbers.ioctl: _ioctl(allowed),
         numbers.mmap: _MMAP,
         numbers.madvise: _MADVISE,
         numbers.mount: _MOUNT,
@@ -214,13 +227,15 @@ def _block(steps: Sequence[_Step]) -> Iterator[bytes]:
     yield _INSTRUCTION.pack(_RETURN, 0, 0, _RETURN_ALLOW)
 
 
-_IOCTL = (
-    _Step(_LOAD_WORD, _AT_ARGUMENTS[1]),
-    *(_Step(_JUMP_IF_EQUAL, request, "allow") for request in FILE_REQUESTS),
-    _Step(_SHIFT_RIGHT, 8),  # to its type, the second byte
-    _Step(_AND, 0xFF),
-    *(_Step(_JUMP_IF_EQUAL, kind, "allow") for kind in FREQUENT_TYPES),
-)
+def _ioctl(allowed: Sequence[int]) -> tuple[_Step, ...]:
+    return (
+        _Step(_LOAD_WORD, _AT_ARGUMENTS[1]),
+        *(_Step(_JUMP_IF_EQUAL, request, "allow") for request in allowed),
+        _Step(_SHIFT_RIGHT, 8),  # to its type, the second byte
+        _Step(_AND, 0xFF),
+        *(_Step(_JUMP_IF_EQUAL, kind, "allow") for kind in FREQUENT_TYPES),
+    )
+
 
 #: Mappings of files: all shared ones; private ones unless they have the flag that each of a program's and a library's
 #: segments has, or an odd length, as the files that the C library maps.
