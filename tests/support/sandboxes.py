@@ -27,6 +27,7 @@ PACKAGES = {
     "cc": "gcc",
     "cryptsetup": "cryptsetup-bin",
     "daxctl": "daxctl",
+    "daxio": "pmdk-tools",
     "fio": "fio",
     "gi.overrides.BlockDev": "python3-blockdev",
     "go": "golang-go",
