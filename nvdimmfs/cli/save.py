@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(f"{file} is not a regular file, and would be replaced by one", MISUSED)
     require_machine(directory)
     source = _open(directory)
+    _write_back_memory(directory)
     with os.fdopen(source, "rb", buffering=0) as machine, _replacement(file) as part:
         with part.open("wb") as copy:
             while piece := machine.read(_PIECE):
@@ -59,6 +60,13 @@ def _open(directory: Path) -> int:
         else:
             raise
         raise CommandError(f"{directory} {problem}") from None
+
+
+def _write_back_memory(directory: Path) -> None:
+    """Have the machine receive what processes have stored to device DAX, of which the kernel has no request yet."""
+    for memory in directory.glob("dev/dax*"):
+        with contextlib.suppress(OSError), memory.open("rb") as file:  # it may have no driver, or go
+            os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

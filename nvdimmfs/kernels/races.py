@@ -144,7 +144,9 @@ BIND_UEVENT = Race(
     (Seen(FirstUevent.CHILDREN, None), Seen(FirstUevent.BOUND, None)),
     FirstUevent.CHILDREN,
     "Not counted in general; most recordings have this order. When a DIMM was plugged in, the bind uevent of its "
-    "region was before the uevent of the namespace in 9 of 14 trials.",
+    "region was before the uevent of the namespace in 9 of 14 trials. Two dax devices of a region that was bound "
+    "again had minor numbers in the order of their namespaces in 21 of 26 trials, three in 17 of 26: so they have "
+    "here. Their bind uevents were in that order in 13 of 20 trials; here that of the first is the last.",
 )
 
 RACES: tuple[Race[First] | Race[FirstNamespace] | Race[FirstLock] | Race[FirstUevent], ...] = (

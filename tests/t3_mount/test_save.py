@@ -1,7 +1,9 @@
 """`nvdimmfs save`, and --restore of mount and run, behind real mounts."""
 
+import mmap
 import os
 import threading
+import uuid
 
 import pytest
 from mounting import MACHINE, cli, refusal
@@ -38,6 +40,20 @@ def test_a_sandbox_runs_on_a_saved_machine(mount, sandbox, tmp_path):
     file = save(mount, tmp_path / "machine.saved")
     done = cli("run", "--restore", file, "--", "head", "-c4", "/dev/pmem0")
     assert (done.returncode, done.stdout, done.stderr) == (0, "kept", "")
+
+
+def test_what_is_stored_to_device_dax_is_saved(mount, new_mount, tmp_path):
+    nd = mount.directory / "sys/bus/nd"
+    (nd / "drivers/nd_pmem/unbind").write_text("namespace0.0")
+    for name, value in (("mode", "pmem"), ("uuid", str(uuid.UUID(int=1))), ("namespace", "namespace0.0")):
+        (nd / "devices/dax0.0" / name).write_text(value)
+    (nd / "drivers/dax_pmem/bind").write_text("dax0.0")
+    with (mount.directory / "dev/dax0.0").open("r+b") as device, mmap.mmap(device.fileno(), 2 << 20) as memory:
+        memory[:4] = b"kept"
+        file = save(mount, tmp_path / "machine.saved")
+        memory[:4] = b"late"
+    copy = new_mount(MACHINE, "--restore", file)
+    assert (copy.directory / "dev/dax0.0").read_bytes()[:4] == b"kept"
 
 
 def test_each_save_is_of_one_moment_while_the_machine_is_in_use(mount, new_mount, tmp_path):
