@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import itertools
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,9 +34,10 @@ from nvdimmfs.machine_file.ram import installed_ram, nodes_of
 from nvdimmfs.machine_file.words import BusPlatform
 from nvdimmfs.media.base import NO_FAULTS, MediaError
 from nvdimmfs.mm.memory import Memory
+from nvdimmfs.mm.nodes import FIRST_NODE
 from nvdimmfs.mm.pc_memory_map import installed_memory
 from nvdimmfs.nd.bus_type import NdBus
-from nvdimmfs.platforms.acpi_bus import AcpiBus, AcpiDevice
+from nvdimmfs.platforms.acpi_bus import FIRST_DIMM_NUMBER, AcpiBus, AcpiDevice, AcpiDimmDevice
 from nvdimmfs.platforms.e820 import legacy_ranges
 from nvdimmfs.platforms.hmem import add_hmem_devices
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
@@ -221,12 +223,21 @@ class Machine:
         if legacy_ranges(self.memory.iomem) or self.memory.kernel.devices.legacy_device_is_always_there:
             PlatformDevice(platform_bus, "e820_pmem").add()
         known: dict[str, Device] = {"platform": platform_bus.root}
+        numbers = itertools.count(FIRST_DIMM_NUMBER)
         for bus in buses:
             device = bus.parent.rpartition("/")[2]
             if not bus.has_nfit:
                 self._announce_memory(bus, device, known)
             elif device not in self.persistent_memory.test_platforms:
-                AcpiDevice(acpi_bus, device, firmware_parent(self.system, bus.parent, known)).add()
+                root = AcpiDevice(acpi_bus, device, firmware_parent(self.system, bus.parent, known))
+                root.add()
+                root.add_physical(platform_bus)
+                for place, dimm in enumerate(bus.dimms_by_handle):
+                    AcpiDimmDevice(acpi_bus, root, next(numbers), dimm.handle, place).add()
+        if known.keys() != {"platform"} or self.memory.nodes.possible != {FIRST_NODE}:
+            from nvdimmfs.platforms.acpi_tables import create_table_files  # which a legacy machine has no need of
+
+            create_table_files(self.system, self.description)
 
     def _announce_memory(self, bus: BusDescription, device: str, known: dict[str, Device]) -> None:
         """Add the device that announces memory without an NFIT."""

@@ -1,8 +1,9 @@
 """The recorder: from the sysfs of a machine to its description.
 
-Facts that sysfs does not show keep their defaults: the bytes of label areas, the sizes of DIMMs beyond their mappings,
-and region offsets (`cookie` keeps the value computed from them).  An attribute that cannot be read is recorded with its
-errno, unless the state of the machine explains the failure: an emulated machine in that state fails in the same way.
+Facts that sysfs does not show keep their defaults: the bytes of label areas, and, without an NFIT to read, the sizes of
+DIMMs beyond their mappings and region offsets (`cookie` keeps the value computed from them).  An attribute that cannot
+be read is recorded with its errno, unless the state of the machine explains the failure: an emulated machine in that
+state fails in the same way.
 """
 
 from __future__ import annotations

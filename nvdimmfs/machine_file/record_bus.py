@@ -15,6 +15,7 @@ from nvdimmfs.formats.ndctl import BusCommand, DimmCommand
 from nvdimmfs.machine_file.defaults import completed
 from nvdimmfs.machine_file.interleave import interleave_set
 from nvdimmfs.machine_file.model import (
+    ACPI_PROVIDER,
     DEFAULT_LABEL_AREA,
     MINIMUM_LABEL_AREA,
     TO_BE_CHOSEN,
@@ -27,6 +28,7 @@ from nvdimmfs.machine_file.model import (
     NamespaceDescription,
     RangeDescription,
 )
+from nvdimmfs.machine_file.record_tables import with_nfit
 from nvdimmfs.machine_file.sysfs import AttributeReader
 from nvdimmfs.machine_file.words import (
     BusPlatform,
@@ -76,7 +78,8 @@ def recorded_bus(reader: AttributeReader, folder: str) -> BusDescription:
         dimms=tuple(dimms),
         ranges=ranges,
     )
-    bus = _with_cookies(_with_flush_hints(bus, reader, regions), reader, regions)
+    bus = _with_flush_hints(bus, reader, regions)
+    bus = _with_cookies(with_nfit(bus, reader) if bus.provider == ACPI_PROVIDER else bus, reader, regions)
     return _with_label_sizes(bus, reader, [f"{folder}/{name}" for name in dimm_names])
 
 

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 
 import attrs
 
+from nvdimmfs.formats.acpi import MemoryAffinity
 from nvdimmfs.machine_file.model import BusDescription, MachineDescription, RamRangeDescription, RangeDescription
 from nvdimmfs.machine_file.ram import nodes_of, placed_around
+from nvdimmfs.machine_file.record_tables import ram_of_nodes, slit_distances
 from nvdimmfs.machine_file.sysfs import AttributeReader
+from nvdimmfs.mm.hotplug import SMALL_BLOCK
 from nvdimmfs.mm.intervals import IntervalSet
 from nvdimmfs.mm.nodes import Nodes
 from nvdimmfs.mm.pc_memory_map import DEFAULT_RAM, HIGH_RAM_START, LOW_RAM_LIMIT, MINIMUM_RAM, installed_memory
@@ -41,6 +44,7 @@ def recorded_ram(
     found = _blocks(reader)
     if not found:
         return RecordedRam(DEFAULT_RAM)
+    found = _with_table(found, ram_of_nodes(reader))
     first = min(found)
     found.setdefault(0, IntervalSet())
     for range_ in legacy:
@@ -65,13 +69,36 @@ def recorded_ram(
 
 
 def recorded_distances(reader: AttributeReader, machine: MachineDescription) -> tuple[tuple[int, ...], ...]:
-    """The distances of all nodes of a recorded machine; none if they are the usual ones, or a node is not online."""
+    """The distances of all nodes of a recorded machine; none if they are the usual ones, or some are unknown."""
     names = reader.sysfs.numbered(_NODES, "node")
-    rows = tuple(tuple(_numbers(reader.words(f"{_NODES}/{name}/distance"))) for name in names)
+    shown = tuple(tuple(_numbers(reader.words(f"{_NODES}/{name}/distance"))) for name in names)
+    rows = slit_distances(reader) or shown
     nodes = nodes_of(machine).possible
     usual = tuple(tuple(Nodes().distance(nid, other) for other in nodes) for nid in nodes)
     is_square = all(len(row) == len(nodes) for row in (rows, *rows))
     return rows if is_square and rows != usual else ()
+
+
+def _with_table(found: dict[int, IntervalSet], table: list[MemoryAffinity]) -> dict[int, IntervalSet]:
+    """Divide RAM among nodes as the SRAT does: a memory block can have RAM of several nodes.
+
+    The table has proximity domains; where these are not the numbers of nodes, it is ignored.
+    """
+    if not table or not {entry.domain for entry in table} <= found.keys():
+        return found
+    rest = {nid: spans.copy() for nid, spans in found.items()}
+    divided = {nid: IntervalSet() for nid in found}
+    for entry in table:
+        for spans in found.values():
+            for part in spans.within(entry.start, entry.start + entry.length):
+                divided[entry.domain].add(*part)
+        for spans in rest.values():
+            spans.remove(entry.start, entry.start + entry.length)
+    for nid, spans in rest.items():
+        for first, end in spans:
+            if first < MIB or end - first >= SMALL_BLOCK:  # else the hole at the end of a block
+                divided[nid].add(first, end)
+    return divided
 
 
 def _numbers(words: list[str]) -> list[int]:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Self
 
-from nvdimmfs.core.attribute import AttributeGroup, attribute
+from nvdimmfs.core.attribute import AttributeGroup, HasSystem, attribute, constant
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Bus, Driver
 from nvdimmfs.core.system import System
+from nvdimmfs.kernfs import Directory
+from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
+
+#: The number of the first DIMM's device on the reference machine, on which other devices come before.
+FIRST_DIMM_NUMBER = 5
 
 #: The path of the NVDIMM root device (ACPI0012) in the ACPI namespace of the reference machine, which is QEMU's.
 _NVDIMM_ROOT_PATH = r"\_SB_.NVDR"
@@ -42,6 +47,7 @@ class AcpiDevice(Device):
 
     Attributes:
         hid: its hardware id.
+        physical: the platform device that stands for it; None for none.
     """
 
     bus: AcpiBus
@@ -50,12 +56,75 @@ class AcpiDevice(Device):
         super().__init__(bus.system, name, parent)
         self.bus = bus
         self.hid = name.partition(":")[0]
+        self.physical: Device | None = None
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (ACPI_GROUP,)
 
+    def add_physical(self, platform_bus: PlatformBus) -> None:
+        """Register the platform device that stands for it (acpi_create_platform_device)."""
+        self.physical = AcpiPlatformDevice(platform_bus, self)
+        self.physical.add()
+        self.directory.link("physical_node", self.physical.directory)
+
     def uevent_variables(self) -> list[tuple[str, str]]:
         return [*super().uevent_variables(), ("MODALIAS", f"acpi:{self.hid}:")]
+
+
+class AcpiDimmDevice(Device):
+    """A DIMM below the NVDIMM root device.
+
+    Attributes:
+        handle: its address, which is its handle in the NFIT.
+        place: its number below the root device, from 0.
+    """
+
+    def __init__(self, bus: AcpiBus, root: AcpiDevice, number: int, handle: int, place: int) -> None:
+        """`number` is that in its name, which no other device of the bus has."""
+        super().__init__(bus.system, f"device:{number:02x}", root)
+        self.bus = bus
+        self.handle = handle
+        self.place = place
+
+    def groups(self) -> tuple[AttributeGroup[Self], ...]:
+        return (ACPI_DIMM_GROUP,)
+
+
+class AcpiPlatformDevice(PlatformDevice):
+    """The platform device of an ACPI device, which has no driver: that of the ACPI device does the work."""
+
+    def __init__(self, bus: PlatformBus, companion: AcpiDevice) -> None:
+        super().__init__(bus, companion.name)
+        self.companion = companion
+
+    @property
+    def alias(self) -> str:
+        return f"acpi:{self.companion.hid}:"
+
+    def groups(self) -> tuple[AttributeGroup[Self], ...]:
+        return (*super().groups(), FIRMWARE_NODE_GROUP)
+
+    def _create_links(self, directory: Directory) -> None:
+        super()._create_links(directory)
+        directory.link("firmware_node", self.companion.directory)
+
+
+@attribute("adr")
+def adr(device: AcpiDimmDevice) -> str:
+    """Its address, hexadecimal: the handle of the DIMM."""
+    return f"0x{device.handle:08x}\n"
+
+
+@attribute("path")
+def dimm_path(device: AcpiDimmDevice) -> str:
+    """The path of the device in the ACPI namespace."""
+    return f"{_NVDIMM_ROOT_PATH}.NV{device.place & 0xFF:02X}\n"
+
+
+ACPI_DIMM_GROUP: AttributeGroup[AcpiDimmDevice] = AttributeGroup((adr, dimm_path))
+FIRMWARE_NODE_GROUP: AttributeGroup[HasSystem] = AttributeGroup(
+    (constant("waiting_for_supplier", "0\n", since="5.11"),)
+)
 
 
 @attribute("hid")

@@ -21,6 +21,8 @@ _MERGED = frozenset(
         "devices/system",
         "devices/virtual",
         "firmware",
+        "firmware/acpi",
+        "firmware/acpi/tables",
         "kernel",
         "kernel/debug",
     }
@@ -30,6 +32,10 @@ _MERGED = frozenset(
 _NUMA_NODES = "devices/system/node"
 _FIRST_NODE = f"{_NUMA_NODES}/node0"
 _PROCESSORS = "devices/system/cpu"
+
+#: ACPI tables, and the names of those about memory.
+_TABLES = "firmware/acpi/tables"
+_MEMORY_TABLES = ("NFIT", "SRAT", "SLIT", "HMAT", "PCAT")
 
 _NODE = re.compile(r"node[0-9]+")
 _PROCESSOR = re.compile(r"cpu[0-9]+")
@@ -68,7 +74,12 @@ def known_link(path: str) -> str | None:
 
 def hidden_host_paths(root: Path) -> frozenset[str]:
     """Paths below the host's /sys that must not be visible in a sandbox."""
-    return _persistent_memory(root) | _entries_of_nodes(root)
+    return _persistent_memory(root) | _entries_of_nodes(root) | _tables_about_memory(root)
+
+
+def _tables_about_memory(root: Path) -> frozenset[str]:
+    """The host's ACPI tables that describe memory."""
+    return frozenset(f"{_TABLES}/{name}" for name in _names(f"{root}/{_TABLES}") if name.startswith(_MEMORY_TABLES))
 
 
 def _entries_of_nodes(root: Path) -> frozenset[str]:

@@ -287,7 +287,7 @@ def test_ram_that_would_lie_on_a_range_is_left_out_and_the_rest_is_around_it(tmp
 TWO_SOCKETS = """
 distances = [[10, 21, 17], [21, 10, 28], [17, 28, 10]]
 [[ram_range]]
-size = "8G"
+size = "8258M"
 [[ram_range]]
 size = "6G"
 numa_node = 1
@@ -312,8 +312,8 @@ def test_ram_of_several_nodes_is_recorded_with_its_place():
     machine = Machine.described(described, clock="steps")
     recorded = record_machine(EngineSysfs(machine.system.sys)).machine
     assert recorded.ram_ranges == described.ram_ranges
-    assert recorded.distances == ()  # node 2 is not online
-    assert (recorded.ram, recorded.ranges[1].target_node) == (14 << 30, 2)
+    assert recorded.distances == described.distances, "the SLIT has node 2, which is not online"
+    assert (recorded.ram, recorded.ranges[1].target_node) == ((14 << 30) + (66 << 20), 2)
 
 
 def test_dimms_are_recorded_by_number_and_not_by_name(tmp_path):
@@ -373,6 +373,40 @@ def test_a_machine_made_of_a_recorded_one_shows_the_same_tree(name):
     recorded = record_machine(EngineSysfs(machine.system.sys)).machine
     again = Machine.described(parse_machine(machine_text(recorded), "recorded.toml"), clock="steps")
     assert dump_of_machine(again.system) == dump_of_machine(machine.system)
+
+
+OFFSETS = """
+[[bus]]
+[[bus.dimm]]
+size = "1G"
+flush_hints = 4
+[[bus.dimm]]
+size = "1G"
+[[bus.dimm]]
+size = "2G"
+[[bus.range]]
+size = "1G"
+dimms = [{ dimm = "0x1", region_offset = 256 }, { dimm = "0x2", region_offset = 0 }]
+"""
+
+
+def test_the_nfit_has_what_sysfs_lacks():
+    machine = Machine.described(parse_machine(OFFSETS, "offsets.toml"), clock="steps")
+    (bus,) = record_machine(EngineSysfs(machine.system.sys)).machine.buses
+    assert [mapping.region_offset for mapping in bus.ranges[0].mappings] == [256, 0]
+    assert bus.ranges[0].cookie == 0, "the offsets explain it"
+    assert [dimm.flush_hints for dimm in bus.dimms] == [4, 0, 0]
+    assert bus.dimms[2].size == 2 << 30
+
+
+@pytest.mark.parametrize("data", [b"", b"NFIT", b"NFIT" + bytes(100), b"\xff" * 5000])
+def test_a_table_of_nonsense_is_ignored(tmp_path, data):
+    sysfs = rebuild(tmp_path, NFIT)
+    before = record_machine(sysfs).machine
+    (tmp_path / "firmware/acpi/tables").mkdir(parents=True)
+    for name in ("NFIT", "SLIT"):
+        (tmp_path / "firmware/acpi/tables" / name).write_bytes(data)
+    assert record_machine(sysfs).machine == before
 
 
 def test_record_of_an_emulated_legacy_machine_gives_its_memmap():

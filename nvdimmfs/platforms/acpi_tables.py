@@ -1,0 +1,250 @@
+"""The ACPI tables by which a machine's firmware describes its memory, and their files in /sys/firmware/acpi/tables.
+
+As QEMU's firmware writes them: of each DIMM its ranges, its parts of them, and its control region.  The files are those
+of drivers/acpi/sysfs.c, Linux 6.1: what was there at boot; memory that is plugged in later is not in it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Collection, Iterator
+
+import attrs
+
+from nvdimmfs.core.system import System
+from nvdimmfs.errors import KernelError
+from nvdimmfs.formats import acpi
+from nvdimmfs.kernfs import Attribute, Directory, Node
+from nvdimmfs.machine_file.model import (
+    BusDescription,
+    DimmDescription,
+    MachineDescription,
+    MappingDescription,
+    RangeDescription,
+)
+from nvdimmfs.machine_file.ram import installed_ram, nodes_of
+from nvdimmfs.machine_file.words import BusPlatform, DimmFlag, PersistenceDomain, RangeKind
+from nvdimmfs.mm.nodes import FIRST_NODE
+from nvdimmfs.mm.pc_memory_map import installed_memory
+from nvdimmfs.units import MIB, PAGE_SIZE
+
+#: The state flags of a DIMM, by the words of its `flags` (include/acpi/actbl2.h, Linux 6.1).
+_STATE_FLAGS = {
+    DimmFlag.SAVE_FAIL: 1 << 0,
+    DimmFlag.RESTORE_FAIL: 1 << 1,
+    DimmFlag.FLUSH_FAIL: 1 << 2,
+    DimmFlag.NOT_ARMED: 1 << 3,
+    DimmFlag.SMART_EVENT: 1 << 4,
+    DimmFlag.SMART_NOTIFY: 1 << 5,
+    DimmFlag.MAP_FAIL: 1 << 6,
+}
+
+_KINDS = {
+    RangeKind.PMEM: acpi.RangeType.PMEM,
+    RangeKind.VOLATILE: acpi.RangeType.VOLATILE,
+    RangeKind.VOLATILE_DISK: acpi.RangeType.VOLATILE_DISK,
+    RangeKind.VOLATILE_CD: acpi.RangeType.VOLATILE_CD,
+    RangeKind.PERSISTENT_DISK: acpi.RangeType.PERSISTENT_DISK,
+    RangeKind.PERSISTENT_CD: acpi.RangeType.PERSISTENT_CD,
+}
+
+#: The end of the RAM below the BIOS, as QEMU's SRAT has it.
+_LOWEST_RAM_END = 0xA0000
+
+#: Where the flush hint addresses of the first DIMM are, below those of the chipset, and the bytes that each has.
+_FLUSH_HINTS = 0xFEB00000
+_FLUSH_HINT_SIZE = 64
+
+
+def tables_of(machine: MachineDescription) -> dict[str, bytes]:
+    """The tables of a completed machine, by the names of their files.
+
+    A machine without an NFIT and with one node has none.
+    """
+    names = iter(_names(machine))
+    tables = {next(names): acpi.nfit(_nfit(bus), bus.revision) for bus in _buses(machine)}
+    for name in names:
+        tables[name] = acpi.slit(machine.distances) if name == "SLIT" else acpi.srat(_affinities(machine))
+    return tables
+
+
+def _buses(machine: MachineDescription) -> list[BusDescription]:
+    return [bus for bus in machine.buses if bus.has_nfit and bus.has_table and not bus.is_test_platform]
+
+
+def _names(machine: MachineDescription) -> list[str]:
+    """The names of the tables; several of one kind are numbered (acpi_table_attr_init, drivers/acpi/sysfs.c).
+
+    A machine with a device tree has none.
+    """
+    if any(bus.platform is BusPlatform.DEVICE_TREE for bus in machine.buses):
+        return []
+    count = len(_buses(machine))
+    names = ["NFIT"] if count == 1 else [f"NFIT{number + 1}" for number in range(count)]
+    if count or len(nodes_of(machine).possible) > 1:
+        names.append("SRAT")
+    return [*names, "SLIT"] if machine.distances else names
+
+
+_Part = tuple[int, RangeDescription, MappingDescription]
+
+
+def _nfit(bus: BusDescription) -> Iterator[acpi.NfitEntry]:
+    parts: dict[str, list[_Part]] = {}
+    for index, range_ in enumerate(bus.ranges):
+        for mapping in range_.mappings:
+            parts.setdefault(mapping.dimm, []).append((index, range_, mapping))
+    described: set[int] = set()
+    for number, dimm in enumerate(bus.dimms_by_handle, 1):
+        control_region = 2 * number + 1 if dimm.control_region else 0
+        own = parts.get(dimm.name, [])
+        yield from (_range(range_) for index, range_, _ in own if index not in described)
+        described.update(index for index, *_ in own)
+        yield from _devices(dimm, own, control_region)
+        if control_region:
+            yield _control_region(dimm, control_region)
+        if dimm.flush_hints:
+            first = _FLUSH_HINTS + (number - 1) * PAGE_SIZE
+            addresses = tuple(first + hint * _FLUSH_HINT_SIZE for hint in range(dimm.flush_hints))
+            yield acpi.FlushHints(dimm.handle, addresses)
+    yield from (_range(range_) for index, range_ in enumerate(bus.ranges) if index not in described)
+    for ways in sorted({len(range_.mappings) for range_ in bus.ranges} - {0, 1}):
+        for position in range(ways):
+            yield acpi.Interleave(_interleave_index(ways, position), PAGE_SIZE, (position,))
+    if bus.persistence_domain is not PersistenceDomain.NONE:
+        yield _capabilities(bus.persistence_domain)
+
+
+def _range(range_: RangeDescription) -> acpi.SystemPhysicalRange:
+    node = max(range_.target_node, range_.numa_node)
+    attributes = acpi.WRITE_BACK if range_.kind.is_volatile else acpi.WRITE_BACK | acpi.NON_VOLATILE
+    return acpi.SystemPhysicalRange(
+        range_.range_index,
+        acpi.RANGE_FOR_HOT_ADD | (acpi.RANGE_HAS_DOMAIN if node >= 0 else 0),
+        max(node, 0),
+        _KINDS[range_.kind].value.bytes_le,
+        range_.start,
+        range_.size,
+        attributes,
+    )
+
+
+def _interleave_index(ways: int, position: int) -> int:
+    """The number of the interleave structure of a position; those of fewer ways come first."""
+    return ways * (ways - 1) // 2 + position
+
+
+def _devices(dimm: DimmDescription, parts: list[_Part], control_region: int) -> Iterator[acpi.MemoryDevice]:
+    """The parts of a DIMM that are in ranges; one without a range for a DIMM that is in none."""
+    state = sum(_STATE_FLAGS[flag] for flag in dimm.flags)
+    for region_id, (_, range_, mapping) in enumerate(parts):
+        ways = len(range_.mappings)
+        yield acpi.MemoryDevice(
+            dimm.handle,
+            dimm.phys_id,
+            region_id,
+            range_.range_index,
+            control_region,
+            mapping.size,
+            mapping.region_offset,
+            mapping.dpa,
+            _interleave_index(ways, mapping.position) if ways > 1 else 0,
+            ways,
+            state,
+        )
+    if not parts:
+        yield acpi.MemoryDevice(dimm.handle, dimm.phys_id, 0, 0, control_region, dimm.size, 0, 0, 0, 1, state)
+
+
+def _control_region(dimm: DimmDescription, index: int) -> acpi.ControlRegion:
+    return acpi.ControlRegion(
+        index,
+        dimm.vendor.to_bytes(2, "big"),
+        dimm.device.to_bytes(2, "big"),
+        dimm.rev_id.to_bytes(2, "big"),
+        dimm.subsystem_vendor.to_bytes(2, "big"),
+        dimm.subsystem_device.to_bytes(2, "big"),
+        dimm.subsystem_rev_id.to_bytes(2, "big"),
+        int(dimm.has_manufacturing),
+        max(dimm.manufacturing_location, 0),
+        max(dimm.manufacturing_date, 0).to_bytes(2, "big"),
+        dimm.serial.to_bytes(4, "big"),
+        dimm.format,
+    )
+
+
+def _capabilities(domain: PersistenceDomain) -> acpi.PlatformCapabilities:
+    capabilities = acpi.FLUSHES_MEMORY_CONTROLLER
+    if domain is PersistenceDomain.CPU_CACHE:
+        capabilities |= acpi.FLUSHES_CPU_CACHE
+    return acpi.PlatformCapabilities(1, capabilities)
+
+
+def _affinities(machine: MachineDescription) -> Iterator[acpi.Affinity]:
+    yield acpi.ProcessorAffinity(FIRST_NODE, 0)
+    for span in installed_memory(installed_ram(machine)):
+        parts = [(span.start, span.end)] if span.start else [(0, _LOWEST_RAM_END), (MIB, span.end)]
+        for start, end in parts:
+            yield acpi.MemoryAffinity(span.nid, start, end - start, acpi.MEMORY_ENABLED)
+    ranges = (range_ for bus in _buses(machine) for range_ in bus.ranges)
+    for range_ in sorted(ranges, key=lambda range_: range_.start):
+        node = max(range_.target_node, range_.numa_node)
+        if node >= 0 and range_.kind is RangeKind.PMEM:
+            flags = acpi.MEMORY_ENABLED | acpi.MEMORY_NON_VOLATILE
+            yield acpi.MemoryAffinity(node, range_.start, range_.size, flags)
+
+
+#: Directories beside the tables, of which the machine has no content.
+_FOLDERS = ("data", "dynamic")
+
+
+class _TableBytes:
+    """The bytes of a table, which cannot be written."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def show(self, _subject: object) -> bytes:
+        return self.data
+
+    def store(self, _subject: object, _data: bytes) -> None:
+        """EIO: the file cannot be written."""
+        raise KernelError(errno.EIO, "a table cannot be written")
+
+
+class TableFile(Attribute[None]):
+    """A table in /sys/firmware/acpi/tables, which only root may read."""
+
+    def __init__(self, name: str, data: bytes) -> None:
+        super().__init__(name, 0o400, _TableBytes(data), None)
+        self.size = len(data)
+
+
+@attrs.frozen
+class TableFiles:
+    """The content of /sys/firmware/acpi/tables, made at the first lookup: a machine can have ten thousand ranges.
+
+    Attributes:
+        machine: the machine as it is at boot.
+    """
+
+    machine: MachineDescription
+
+    @property
+    def names(self) -> Collection[str]:
+        return (*_names(self.machine), *_FOLDERS)
+
+    @property
+    def directories(self) -> int:
+        return len(_FOLDERS)
+
+    def instantiate(self) -> Iterator[Node]:
+        """Create the files, and two empty directories."""
+        yield from (TableFile(name, data) for name, data in tables_of(self.machine).items())
+        yield from map(Directory, _FOLDERS)
+
+
+def create_table_files(system: System, machine: MachineDescription) -> None:
+    """Create the files of a machine's tables; without tables there is no directory either."""
+    if _names(machine):
+        system.directory("firmware/acpi/tables").populate_lazily(TableFiles(machine))
