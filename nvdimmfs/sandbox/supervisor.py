@@ -7,6 +7,7 @@ machine; each system call that is being answered has a thread of its own (`call_
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -69,11 +70,13 @@ class Supervisor:
         #: The names of devices by the numbers of their nodes, also of those that have gone: no other node gets such a
         #: number while one is open.
         self._names: dict[tuple[str, NodeNumber], str] = {}
+        #: The names of disks that are regular files, by file system and inode.
+        self._disk_files: dict[tuple[int, int], str] = {}
         memory = MemorySyscalls(client, ioctl.is_machine_device, self._is_gone_dax, dev.open_files())
         nodes = OpenNodes(
             proc,
             self._name_of_node,
-            lambda file: self._name_of("char", memory.device_of(file)),
+            lambda file: self._name_of("char", memory.device_of(file)) or self._disk_files.get(file),
             lambda number: self._name_of("block", parse_number(number)),
         )
         modules = ModuleSyscalls(client, nodes.names)
@@ -181,7 +184,8 @@ class Supervisor:
     def _name_of_node(self, file: ThreadFile) -> str | None:
         """The name of the device, possibly one that has gone, whose node a file is; None for other files."""
         if not file.kind:
-            return None
+            is_open = file.is_readable or file.is_writable
+            return self._disk_files.get((file.status.filesystem, file.status.inode)) if is_open else None
         is_terminal = file.kind == "char" and file.number.major in TERMINAL_MAJORS
         if is_terminal and file.status.filesystem != self._dev.terminal_filesystem:
             return None
@@ -241,6 +245,9 @@ class Supervisor:
         """Create a node and return its number; for a regular file, the machine's own number."""
         new = self._dev.add(name, number, block=kind == "block")
         if new is None:
+            with contextlib.suppress(OSError):  # the disk has gone meanwhile
+                status = self._dev.path(name).stat()
+                self._disk_files[status.st_dev, status.st_ino] = name
             return number
         self._client.renumber(kind, (number.major, number.minor), (new.major, new.minor))
         self._devices.add((kind, new))

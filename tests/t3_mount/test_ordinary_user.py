@@ -1,6 +1,8 @@
 """`nvdimmfs run` for an ordinary user: the same machine, and no additional privilege on the host."""
 
+import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,8 @@ from mounting import MACHINE, is_mounted
 from ordinary_user import USER
 
 REPLAY = mounting.ROOT / "tests" / "stories" / "replay.py"
+MAP = mounting.ROOT / "tests" / "guest" / "ask_mappings.py"
+MAPPINGS = sandboxes.RECORDINGS / "calls" / "mappings.jsonl"
 STORM = mounting.ROOT / "tests" / "guest" / "storm.py"
 
 NFIT = ("--machine", "qemu-nfit")
@@ -69,6 +73,15 @@ def test_tools_print_the_same_as_on_a_real_kernel(name):
     done = run(sys.executable, REPLAY, "/sys", story, options=options)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout[:5000] + done.stderr
     assert done.stdout.endswith("agree\n")
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="elsewhere no MAP_SYNC, and a file after mmap(2)")
+def test_mappings_of_dax_devices_get_the_kernels_answers():
+    """With terminals as nodes, and disks that are files: as root's (test_calls.py)."""
+    first, *kernel = map(json.loads, MAPPINGS.read_text().splitlines())
+    done = run(sys.executable, MAP, options=machines.options(first["machine"]))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [json.loads(line) for line in done.stdout.splitlines()] == kernel
 
 
 @pytest.mark.parametrize("kind", ["killed", "modules"])
