@@ -136,8 +136,8 @@ def install_filter(*, has_terminals: bool) -> int:
     """Filter this process and its descendants, and return the descriptor of the filter's listener.
 
     Args:
-        has_terminals: whether nodes of the machine are terminals, which must not say so: then the filter hands over
-            what isatty(3) asks.
+        has_terminals: whether nodes of the machine are terminals, which must not be recognised as such: then the filter
+            hands over what isatty(3) asks.
 
     EBUSY when a filter with a listener is already installed, as inside another sandbox.
     """
