@@ -351,8 +351,9 @@ MANUALS = {
     ),
     "nvdimmfs record": Manual(
         details="""
-        The machine file goes to stdout. Comments in it name what sysfs does not show. The contents of
-        persistent memory are not read.
+        The machine file goes to stdout. Comments in it name what sysfs does not show. DIMMs are asked for
+        their label areas, health and firmware by commands that change nothing. The contents of persistent
+        memory are not read.
         """,
         exit_statuses=(
             Entry("0", "The machine file can be mounted as it is."),

@@ -11,10 +11,10 @@ from nvdimmfs.machine_file.model import BusDescription, DimmDescription, Mapping
 def interleave_set(bus: BusDescription, range_: RangeDescription) -> InterleaveSet:
     """Return the interleave set of a completed range, whose cookies tie labels to DIMMs; without DIMMs they are 0.
 
-    The range's own cookie, if it has one, replaces the cookie that set_cookie shows.
+    The range's own cookie, if it has one, replaces those of all versions of labels.
     """
     computed = InterleaveSet.of([_member(mapping, bus.dimm(mapping.dimm)) for mapping in range_.mappings])
-    return attrs.evolve(computed, cookie2=range_.cookie) if range_.cookie else computed
+    return attrs.evolve(computed, cookie1=range_.cookie, cookie2=range_.cookie) if range_.cookie else computed
 
 
 def _member(mapping: MappingDescription, dimm: DimmDescription) -> InterleavedDimm:

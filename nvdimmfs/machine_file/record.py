@@ -1,20 +1,22 @@
 """The recorder: from the sysfs of a machine to its description.
 
-Facts that sysfs does not show keep their defaults: the bytes of label areas, and, without an NFIT to read, the sizes of
-DIMMs beyond their mappings and region offsets (`cookie` keeps the value computed from them).  An attribute that cannot
-be read is recorded with its errno, unless the state of the machine explains the failure: an emulated machine in that
-state fails in the same way.
+Facts that sysfs does not show keep their defaults: without an NFIT to read, the sizes of DIMMs beyond their mappings
+and region offsets (`cookie` keeps the value computed from them).  Label areas, health and firmware are asked of the
+DIMMs, where that is possible.  An attribute that cannot be read is recorded with its errno, unless the state of the
+machine explains the failure: an emulated machine in that state fails in the same way.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import re
 from collections.abc import Iterator
 
 import attrs
 
 from nvdimmfs.machine_file.defaults import completed
+from nvdimmfs.machine_file.dimm_commands import DimmCommands, DimmDevices
 from nvdimmfs.machine_file.model import (
     ACPI_PROVIDER,
     BusDescription,
@@ -64,8 +66,13 @@ class Recording:
     remarks: tuple[str, ...]
 
 
-def record_machine(sysfs: Sysfs) -> Recording:
-    """Record the machine of a sysfs.  ValueError when it has no nvdimm bus."""
+def record_machine(sysfs: Sysfs, devices: DimmDevices | None = None) -> Recording:
+    """Record the machine of a sysfs.  ValueError when it has no nvdimm bus.
+
+    Args:
+        sysfs: the sysfs.
+        devices: the device nodes of its DIMMs, which show labels, health and firmware; None to do without them.
+    """
     reader = AttributeReader(sysfs)
     folders = [
         folder for name in sysfs.numbered(_DEVICES, "ndbus") if (folder := sysfs.real(f"{_DEVICES}/{name}")) is not None
@@ -76,6 +83,12 @@ def record_machine(sysfs: Sysfs) -> Recording:
     # The kernel numbers regions across all buses, and on an emulated machine the legacy bus is the last one.
     in_order = [folder for folder in folders if folder not in legacy] + legacy
     buses = tuple(recorded_bus(reader, folder) for folder in in_order)
+    refused = False
+    if devices is not None:
+        try:
+            buses = tuple(map(functools.partial(_with_firmware, reader, devices), in_order, buses))
+        except PermissionError:
+            refused = True
     memory = tuple(_legacy_ranges(buses[len(in_order) - len(legacy) :]))
     nfit = tuple(sorted(buses[: len(in_order) - len(legacy)], key=lambda bus: _PLATFORMS.index(bus.platform)))
     ram = recorded_ram(reader, nfit, memory)
@@ -89,9 +102,22 @@ def record_machine(sysfs: Sysfs) -> Recording:
     )
     machine = completed(attrs.evolve(machine, distances=recorded_distances(reader, completed(machine))))
     remarks = list(_remarks(reader, nfit, in_order == folders))
+    if refused:
+        remarks.append("Only root can send commands to DIMMs, which show label areas, health and firmware.")
     if ram.is_cut:
         remarks.append("RAM from 2 GiB to 4 GiB was left out: an emulated machine has devices there.")
     return Recording(machine, tuple(remarks))
+
+
+def _with_firmware(reader: AttributeReader, devices: DimmDevices, folder: str, bus: BusDescription) -> BusDescription:
+    """Add what the commands of a bus's DIMMs show.  PermissionError."""
+    from nvdimmfs.machine_file.record_firmware import with_firmware  # which few recordings have
+
+    dimms = [
+        with_firmware(dimm, DimmCommands(devices, name), is_tested=bus.is_test_platform)
+        for name, dimm in zip(reader.sysfs.numbered(folder, "nmem"), bus.dimms, strict=False)
+    ]
+    return attrs.evolve(bus, dimms=tuple(dimms))
 
 
 def _legacy_ranges(buses: tuple[BusDescription, ...]) -> Iterator[RangeDescription]:
@@ -181,7 +207,7 @@ def _errno(sysfs: Sysfs, path: str) -> int:
 
 
 def _remarks(reader: AttributeReader, nfit: tuple[BusDescription, ...], in_order: bool) -> Iterator[str]:
-    yield "Recorded by nvdimmfs record.  sysfs does not show label areas, nor parts of DIMMs that no range uses."
+    yield "Recorded by nvdimmfs record.  sysfs does not show parts of DIMMs that no range uses."
     if not in_order:
         yield "The legacy bus was first on the recorded machine; here it is last."
     for bus in nfit:

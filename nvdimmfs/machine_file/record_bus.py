@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import attrs
@@ -46,6 +46,9 @@ LABELLED = 5
 _MAPPING = re.compile(r"(nmem[0-9]+),([0-9]+),([0-9]+)(?:,([0-9]+))?")
 #: The largest size of a label area that is considered, in bytes.
 _LARGEST_LABEL_AREA = 1 << 27
+
+#: The version of labels of a DIMM that has some, before it is known.
+_ANY_VERSION = "any"
 
 _WordT = TypeVar("_WordT", bound=enum.Enum)
 
@@ -124,7 +127,7 @@ def _dimm(reader: AttributeReader, folder: str) -> DimmDescription:
     commands = _words(reader, f"{folder}/commands", DimmCommand)
     flags = reader.words(f"{folder}/flags")
     location, date = _manufacturing(reader.text(f"{nfit}/id") or "")
-    return DimmDescription(
+    dimm = DimmDescription(
         handle=reader.number(f"{nfit}/handle", TO_BE_CHOSEN),
         phys_id=reader.number(f"{nfit}/phys_id", 0),
         vendor=reader.number(f"{nfit}/vendor", 0),
@@ -143,14 +146,24 @@ def _dimm(reader: AttributeReader, folder: str) -> DimmDescription:
         commands=commands,
         flags=_words(reader, f"{nfit}/flags", DimmFlag),
         label=LabelAreaDescription(
-            size=DEFAULT_LABEL_AREA if DimmCommand.GET_SIZE in commands else 0,
-            initialised="1.1" if "label" in flags else "",
+            size=DEFAULT_LABEL_AREA if _has_labels(reader, folder, commands, flags) else 0,
+            initialised=_ANY_VERSION if "label" in flags else "",
         ),
         security=_one_word(reader, f"{folder}/security", SecurityState),
         frozen=reader.number(f"{folder}/frozen", 0) == 1,
         locked="lock" in flags,
         dirty_shutdown=reader.number(f"{nfit}/dirty_shutdown", -1),
     )
+    # A passphrase that locks the DIMM is another reason for the flag.
+    is_passphrase = dimm.has_security_functions and dimm.security is SecurityState.LOCKED
+    return attrs.evolve(dimm, locked=False) if is_passphrase else dimm
+
+
+def _has_labels(reader: AttributeReader, folder: str, commands: tuple[DimmCommand, ...], flags: Sequence[str]) -> bool:
+    """Whether a DIMM has a label area: one that has the commands for it but none is not bound."""
+    if DimmCommand.GET_SIZE not in commands:
+        return False
+    return "lock" in flags or DimmCommand.GET_DATA not in commands or reader.sysfs.is_link(f"{folder}/driver")
 
 
 def _with_handles(dimms: list[DimmDescription]) -> list[DimmDescription]:
@@ -172,16 +185,31 @@ def _manufacturing(identifier: str) -> tuple[int, int]:
 
 
 def _with_label_sizes(bus: BusDescription, reader: AttributeReader, folders: list[str]) -> BusDescription:
-    """Set the sizes of label areas according to the number of free slots."""
+    """Set the sizes of label areas, and the versions that are not known yet, according to the number of free slots."""
     dimms = []
     for dimm, folder in zip(bus.dimms, folders, strict=True):
         free = reader.number(f"{folder}/available_slots", -1)
-        if dimm.label.size and free >= 0:
+        label = dimm.label
+        if label.initialised == _ANY_VERSION:
+            label = attrs.evolve(label, initialised=_likely_version(free + 1))
+        if label.size and free >= 0:
             # The kernel treats an area without labels as one of version 1.2.
-            label_size = LABEL_SIZES_BY_VERSION.get(dimm.label.initialised, LABEL_SIZE_1_2)
-            dimm = attrs.evolve(dimm, label=attrs.evolve(dimm.label, size=_label_area_size(free + 1, label_size)))
-        dimms.append(dimm)
+            label_size = LABEL_SIZES_BY_VERSION.get(label.initialised, LABEL_SIZE_1_2)
+            label = attrs.evolve(label, size=_label_area_size(free + 1, label_size))
+        dimms.append(attrs.evolve(dimm, label=label))
     return attrs.evolve(bus, dimms=tuple(dimms))
+
+
+def _likely_version(slots: int) -> str:
+    """Return the version of an area with so many slots, none of them used: one of the usual size, else a small one."""
+    sizes = [DEFAULT_LABEL_AREA]
+    while (size := MINIMUM_LABEL_AREA << (len(sizes) - 1)) <= _LARGEST_LABEL_AREA:
+        sizes.append(size)
+    for size in sizes:
+        for version, label_size in LABEL_SIZES_BY_VERSION.items():
+            if _slots(size, label_size) == slots:
+                return version
+    return "1.1"
 
 
 def _label_area_size(slots: int, label_size: int) -> int:
@@ -275,15 +303,16 @@ def _with_flush_hints(bus: BusDescription, reader: AttributeReader, regions: lis
 def _with_cookies(bus: BusDescription, reader: AttributeReader, regions: list[str]) -> BusDescription:
     """Set cookies that DIMMs and default offsets do not explain, versions of labels, and explicit read-only flags."""
     (whole,) = completed(MachineDescription(buses=(bus,))).buses
-    ranges, second_version = [], set()
+    ranges, versions = [], {}
     for range_, complete, region in zip(bus.ranges, whole.ranges, regions, strict=True):
         shown = reader.number(f"{region}/set_cookie", 0)
         members = interleave_set(whole, complete)
-        if shown == members.cookie2:
-            second_version |= {mapping.dimm for mapping in range_.mappings}
+        if range_.mappings and shown in (members.cookie1, members.cookie2) and members.cookie1 != members.cookie2:
+            # The kernel shows the cookie for the labels of the first DIMM (set_cookie_show, Linux 6.1).
+            versions[range_.mappings[0].dimm] = "1.1" if shown == members.cookie1 else "1.2"
         read_only = range_.read_only and not bus.is_read_only(attrs.evolve(range_, read_only=False))
         ranges.append(attrs.evolve(range_, cookie=_unexplained(shown, members), read_only=read_only))
-    dimms = tuple(_of_version_1_2(dimm) if dimm.name in second_version else dimm for dimm in bus.dimms)
+    dimms = tuple(_of_version(dimm, versions.get(dimm.name, "")) for dimm in bus.dimms)
     return attrs.evolve(bus, ranges=tuple(ranges), dimms=dimms)
 
 
@@ -291,5 +320,8 @@ def _unexplained(cookie: int, members: InterleaveSet) -> int:
     return 0 if cookie in (members.cookie1, members.cookie2) else cookie
 
 
-def _of_version_1_2(dimm: DimmDescription) -> DimmDescription:
-    return attrs.evolve(dimm, label=attrs.evolve(dimm.label, initialised="1.2")) if dimm.label.initialised else dimm
+def _of_version(dimm: DimmDescription, version: str) -> DimmDescription:
+    """Return a DIMM with the version of its labels, if it has any and the version is known."""
+    if not version or not dimm.label.initialised:
+        return dimm
+    return attrs.evolve(dimm, label=attrs.evolve(dimm.label, initialised=version))

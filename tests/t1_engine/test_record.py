@@ -9,12 +9,11 @@ from pathlib import Path
 
 import attrs
 import pytest
+from engine_sysfs import EngineSysfs
 from recording import load
 
 from nvdimmfs.cli.main import main
 from nvdimmfs.dumps.dump import dump_of_machine
-from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Attribute, Directory, Symlink
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.checks import problems
 from nvdimmfs.machine_file.files import load_machine, machines, parse_machine
@@ -93,62 +92,6 @@ class Refusing(Sysfs):
         if number is not None:
             raise OSError(number, os.strerror(number), path)
         return self.sysfs.read(path)
-
-
-class EngineSysfs(Sysfs):
-    """The tree of a machine of the engine."""
-
-    def __init__(self, root):
-        self.root = root
-
-    def node(self, path):
-        """The node at a path, all links followed; None when there is none."""
-        node = self.root
-        for part in path.split("/"):
-            if part == "..":
-                node = node.parent
-            elif part not in ("", "."):
-                node = (
-                    next((child for child in node if child.name == part), None) if isinstance(node, Directory) else None
-                )
-            if isinstance(node, Symlink):
-                node = node.target
-            if node is None:
-                return None
-        return node
-
-    def path(self, node):
-        parts = []
-        while node is not self.root:
-            parts.append(node.name)
-            node = node.parent
-        return "/".join(reversed(parts))
-
-    def names(self, folder):
-        node = self.node(folder)
-        return [child.name for child in node] if isinstance(node, Directory) else []
-
-    def is_folder(self, path):
-        return isinstance(self.node(path), Directory)
-
-    def is_link(self, path):
-        folder, _, name = path.rpartition("/")
-        return any(child.name == name and isinstance(child, Symlink) for child in self.node(folder))
-
-    def real(self, path):
-        node = self.node(path)
-        return None if node is None else self.path(node)
-
-    def read(self, path):
-        node = self.node(path)
-        if not isinstance(node, Attribute):
-            raise FileNotFoundError(errno.ENOENT, path)
-        if not node.mode & 0o444:
-            raise PermissionError(errno.EACCES, path)
-        try:
-            return node.show()
-        except KernelError as error:
-            raise OSError(error.errno, path) from None
 
 
 def as_sysfs_shows(machine):
