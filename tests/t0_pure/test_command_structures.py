@@ -1,12 +1,15 @@
 """The structures of ioctl commands and firmware functions: sizes as the kernel's headers have them, round trips."""
 
+import importlib
+import pkgutil
 import random
 
 import attrs
 import pytest
 
+from nvdimmfs import formats
 from nvdimmfs.core.system import System
-from nvdimmfs.formats import block_requests, health_dsm, intel_dsm, ndctl, nfit_dsm
+from nvdimmfs.formats import acpi, block_requests, health_dsm, intel_dsm, ndctl, nfit_dsm
 from nvdimmfs.formats.structure import Structure
 from nvdimmfs.platforms.nfit.ars import AddressRangeScrub
 
@@ -49,11 +52,23 @@ SIZES = {
     intel_dsm.ActivateBus: 5,
     intel_dsm.ActivateDimmInfo: 14,
     intel_dsm.ActivateArm: 5,
+    # ACPI 6.4, sections 5.2.25 and 5.2.16, without type and length.
+    acpi.SystemPhysicalRange: 56 - 4,
+    acpi.MemoryDevice: 48 - 4,
+    acpi.ControlRegion: 80 - 4,
+    acpi.PlatformCapabilities: 16 - 4,
+    acpi.ProcessorAffinity: 16 - 2,
+    acpi.MemoryAffinity: 40 - 2,
 }
 
 
-def structures():
-    return [each for each in Structure.__subclasses__() if each.__module__.startswith("nvdimmfs.formats")]
+def structures(base=Structure):
+    """The classes that have no subclasses themselves, in all modules of the package."""
+    for module in pkgutil.iter_modules(formats.__path__, f"{formats.__name__}."):
+        importlib.import_module(module.name)
+    for each in base.__subclasses__():
+        if each.__module__.startswith(formats.__name__):
+            yield from structures(each) if each.__subclasses__() else [each]
 
 
 def test_every_structure_has_its_size_here():
