@@ -16,6 +16,7 @@ from nvdimmfs.formats.btt import LBASIZES
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS, KERNELS
 from nvdimmfs.machine_file.defaults import legacy_entries
 from nvdimmfs.machine_file.dimm_checks import Problem, dimm_problems
+from nvdimmfs.machine_file.effect_checks import effect_problems
 from nvdimmfs.machine_file.faults import rule_of_description
 from nvdimmfs.machine_file.model import (
     PCI_FOLDER,
@@ -62,6 +63,7 @@ def problems(machine: MachineDescription) -> Iterator[Problem]:
     yield from _order_of_platforms(machine)
     yield from _unique_parents(machine)
     yield from _unique_uuids(machine)
+    yield from effect_problems(machine)
 
 
 def _machine(machine: MachineDescription) -> Iterator[Problem]:

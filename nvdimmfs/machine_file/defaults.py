@@ -202,7 +202,7 @@ def _on_nodes(range_: RangeDescription, platform: BusPlatform) -> RangeDescripti
     if node == NODE_TO_BE_CHOSEN:
         node = 0 if platform is BusPlatform.NFIT else NO_NODE
     if target == NODE_TO_BE_CHOSEN:
-        target = node if platform is BusPlatform.DEVICE_TREE else 0
+        target = 0 if platform is BusPlatform.VIRTIO_PMEM else node
     return attrs.evolve(range_, numa_node=node, target_node=target)
 
 

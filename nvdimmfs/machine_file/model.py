@@ -344,7 +344,7 @@ class RangeDescription:
             Virtual kinds have 0.
         numa_node: the nearest NUMA node; by default 0, and none where no NFIT announces the range.
         target_node: the node that the memory belongs to when used as System RAM; -1 for none, and no such file.  By
-            default 0, and none for a node of a device tree without a NUMA node.
+            default numa_node, and 0 for a virtio device.
         read_only: whether its region is initially read-only; always so if one of its DIMMs is not armed.
         cookie: the value of the region's set_cookie, for all versions of labels; 0 computes it from DIMMs and offsets.
         mappings: the DIMMs that it is interleaved over, in the order of the NFIT (mapping0, mapping1, ...).

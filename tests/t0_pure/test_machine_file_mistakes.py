@@ -418,6 +418,66 @@ size = 12345
 [[bus]]
 => ram_range[0].size: 12345 is not a multiple of 4 KiB; write for example 12288
 
+[[bus]]
+test_dimms = [1, 2]
+=> bus[0].test_dimms: only a bus of nfit_test has such devices; remove it
+
+[[bus]]
+scrubs = 3
+=> bus[0].scrubs: a bus that counts scrubs has the commands ars_cap, ars_start, ars_status; add them, or remove scrubs
+
+[[bus]]
+commands = ["cmd_call", "ars_cap", "cmd_call"]
+=> bus[0].commands[2]: "cmd_call" is listed already; remove it
+
+[[bus]]
+[[bus.dimm]]
+flags = ["map_fail", "map_fail"]
+=> bus[0].dimm[0].flags[1]: "map_fail" is listed already; remove it
+
+[[bus]]
+[[bus.dimm]]
+control_region = false
+vendor = 0x1234
+=> bus[0].dimm[0].vendor: a DIMM without a control region does not have it; remove one of the two
+
+[[bus]]
+[[bus.range]]
+size = "1G"
+cookie = 5
+=> bus[0].range[0].cookie: a range without DIMMs has no interleave set; remove it, or give the range DIMMs
+
+[[bus]]
+[[bus.range]]
+size = "1G"
+badblocks = [{ sector = 8, count = 4 }, { sector = 11 }]
+=> bus[0].range[0].badblocks[1]: it has sectors of badblocks[0]; list each sector once
+
+memmap = "512M!4G"
+[[personality]]
+namespace = "namespace0.0"
+kind = "btt"
+uuid = "01234567-89ab-cdef-0123-456789abcdef"
+memmap = "ram"
+=> personality[0].memmap: a btt does not have it; remove it
+
+memmap = "512M!4G"
+[[personality]]
+namespace = "namespace0.0"
+kind = "pfn"
+uuid = "01234567-89ab-cdef-0123-456789abcdef"
+sector_size = 512
+=> personality[0].sector_size: a pfn does not have it; remove it
+
+memmap = "512M!4G"
+[[unreadable]]
+path = "bus/nd/devices/region0/align"
+errno = "EIO"
+[[unreadable]]
+path = "bus/nd/devices/region0/align"
+errno = "ENXIO"
+=> unreadable[1].path: "bus/nd/devices/region0/align" is also that of unreadable[0]; keep one
+
 distances = [[10, 20], [20]]
 [[bus]]
 => distances: it is not a square; write 2 numbers in each of the 2 rows

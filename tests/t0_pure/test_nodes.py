@@ -87,6 +87,11 @@ def test_the_nodes_of_a_machine_are_those_that_its_file_names():
     assert (nodes.distance(1, 1), nodes.distance(1, 3)) == (10, 20)
 
 
+def test_memory_near_a_node_belongs_to_it():
+    machine = parse_machine("[[bus]]\n[[bus.range]]\nsize = '1G'\nnuma_node = 1\n", "a.toml")
+    assert (machine.ranges[0].numa_node, machine.ranges[0].target_node) == (1, 1)
+
+
 TWO_NODES = (RamSpan(0, 2 * GIB), RamSpan(4 * GIB, 6 * GIB, 1))
 
 
