@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Final
 
-from nvdimmfs.sandbox.borrowed_thread import BorrowedThread, NotBorrowedError, borrowed
+from nvdimmfs.sandbox.borrowed_thread import BorrowedThread, borrow
 from nvdimmfs.sandbox.calling_thread import CallingThread
 from nvdimmfs.sandbox.seccomp import Notification, NotificationListener
 
@@ -15,28 +15,30 @@ from nvdimmfs.sandbox.seccomp import Notification, NotificationListener
 ANSWERED: Final = "answered"
 
 
-@contextlib.contextmanager
-def borrowed_for(
-    caller: CallingThread, call: Notification, listener: NotificationListener, file: int = -1
-) -> Iterator[tuple[BorrowedThread, int]]:
-    """Answer a call by calls of its thread, which gets a descriptor of an open file before; -1 if it has no room.
+def answer_by(
+    use: Callable[[BorrowedThread, int], None],
+    caller: CallingThread,
+    call: Notification,
+    listener: NotificationListener,
+    file: int = -1,
+) -> str:
+    """Answer a call by calls of its thread, and return `ANSWERED`.  NotBorrowedError: it still waits for an answer.
 
-    NotBorrowedError: it still waits for an answer.
+    Args:
+        use: makes the calls, and sets the result.  It is given a descriptor of the thread's, or -1.
+        caller: the thread.
+        call: the call.
+        listener: where the call waits.
+        file: an open file of which the thread gets a descriptor before, if it has room for one; -1 for none.
     """
     added = -1
-    is_answered = False
 
     def wake() -> None:
-        nonlocal added, is_answered
+        nonlocal added
         if file >= 0:
             with contextlib.suppress(OSError):
                 added = listener.add_file(call, file)
-        is_answered = True
         listener.respond(call, -errno.EINTR)
 
-    try:
-        with borrowed(caller.thread, wake) as thread:
-            yield thread, added
-    except NotBorrowedError:
-        if not is_answered:
-            raise
+    borrow(caller.thread, wake, lambda thread: use(thread, added))
+    return ANSWERED

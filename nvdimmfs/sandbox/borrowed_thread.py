@@ -13,7 +13,7 @@ import os
 import platform
 import signal
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from nvdimmfs.sandbox import libc
 
@@ -59,13 +59,17 @@ class NotBorrowedError(Exception):
     """The thread cannot be stopped: a debugger has it, the host forbids it, or it has gone."""
 
 
+class _EndedError(Exception):
+    """The thread ended while it was stopped, as SIGKILL or another thread's execve(2) makes it do."""
+
+
 def is_possible() -> bool:
     """Whether this module knows the registers of this machine's processors."""
     return platform.machine() == "x86_64"
 
 
 class BorrowedThread:
-    """A thread that is stopped, in `borrowed`.
+    """A thread that is stopped, in `borrow`.
 
     Attributes:
         result: what its call will have returned, a negative errno included.
@@ -78,7 +82,7 @@ class BorrowedThread:
         self.result = -errno.EIO
 
     def call(self, number: int, *arguments: int) -> int:
-        """Execute a system call and return what it returns, a negative errno included.  NotBorrowedError: it ended."""
+        """Execute a system call and return what it returns, a negative errno included."""
         registers = list(self._registers)
         registers[_RIP] -= _SYSCALL_LENGTH
         registers[_RAX], registers[_ORIG_RAX] = number, _NO_CALL
@@ -129,8 +133,19 @@ class BorrowedThread:
     def _wait(self) -> int:
         _, status = os.waitpid(self._thread, _WAIT_ALL)
         if not os.WIFSTOPPED(status):
-            raise NotBorrowedError
+            raise _EndedError
         return status
+
+    def let_go(self) -> None:
+        """Wait for the end of a thread that is ending.  Until this process has, its process cannot end.
+
+        If it has stopped once more instead, it goes on.
+        """
+        with contextlib.suppress(ChildProcessError):
+            while os.WIFSTOPPED(os.waitpid(self._thread, _WAIT_ALL)[1]):
+                with contextlib.suppress(ProcessLookupError):
+                    self._trace(_DETACH)
+                    return
 
     def _trace(self, request: int, signal_: int = 0) -> None:
         libc.ptrace(request, self._thread, 0, signal_)
@@ -144,18 +159,19 @@ class BorrowedThread:
         libc.ptrace(_SET_REGISTERS, self._thread, 0, _REGISTERS.pack(*registers))
 
 
-@contextlib.contextmanager
-def borrowed(thread: int, wake: Callable[[], None]) -> Iterator[BorrowedThread]:
-    """Stop a thread that waits in a system call, until the end of the block.  It then returns with `result`.
+def borrow(thread: int, wake: Callable[[], None], use: Callable[[BorrowedThread], None]) -> None:
+    """Stop a thread that waits in a system call, use it, and let it return from the call with its `result`.
 
-    All of it must happen in one thread of this process, as ptrace(2) knows tracers by thread.
+    If it ends meanwhile, `use` may not be called, or not be completed.  All of it happens in one thread of this
+    process, as ptrace(2) knows tracers by thread.
 
     Raises:
-        NotBorrowedError: it cannot be stopped, and goes on waiting; or it ends meanwhile, after `wake`.
+        NotBorrowedError: it cannot be stopped, and goes on waiting: `wake` was not called.
 
     Args:
         thread: the thread id.
         wake: lets the call return.
+        use: has it make system calls.
     """
     try:
         libc.ptrace(_SEIZE, thread, 0, _MARK_SYSCALLS)
@@ -168,8 +184,8 @@ def borrowed(thread: int, wake: Callable[[], None]) -> Iterator[BorrowedThread]:
         taken.stop()
         mask = taken.block_signals()
         try:
-            yield taken
+            use(taken)
         finally:
             taken.resume(mask)
-    except (ProcessLookupError, ChildProcessError) as failure:
-        raise NotBorrowedError from failure
+    except (_EndedError, ProcessLookupError, ChildProcessError):
+        taken.let_go()

@@ -19,7 +19,7 @@ from attrs import frozen
 from nvdimmfs.formats.control import Map
 from nvdimmfs.host import CAP_SYS_ADMIN
 from nvdimmfs.sandbox import borrowed_thread
-from nvdimmfs.sandbox.borrowed_call import ANSWERED, borrowed_for
+from nvdimmfs.sandbox.borrowed_call import answer_by
 from nvdimmfs.sandbox.borrowed_thread import BorrowedThread, NotBorrowedError
 from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile
 from nvdimmfs.sandbox.control_client import ControlClient
@@ -230,13 +230,15 @@ def _map_in_thread(
     align: int,
 ) -> str:
     """Have the calling thread map a file.  NotBorrowedError: the call still waits for an answer."""
-    with borrowed_for(caller, call, listener, file=memory) as (thread, descriptor):
+
+    def use(thread: BorrowedThread, descriptor: int) -> None:
         if descriptor < 0:
             thread.result = -errno.ENOMEM
-            return ANSWERED
+            return
         thread.result = _map(thread, descriptor, mapping, align)
         thread.call(borrowed_thread.CLOSE, descriptor)
-    return ANSWERED
+
+    return answer_by(use, caller, call, listener, memory)
 
 
 def _map(thread: BorrowedThread, descriptor: int, mapping: _Mapping, align: int) -> int:
@@ -275,12 +277,14 @@ def _poison_in_thread(
     """
     info = _SIGINFO.pack(signal.SIGBUS, 0, _BUS_MCEERR_AR, address, align.bit_length() - 1)
     memory = os.open("mem", os.O_RDWR | os.O_CLOEXEC, dir_fd=caller.directory)
+
+    def use(thread: BorrowedThread, _: int) -> None:
+        place = thread.scratch(len(info))
+        os.pwrite(memory, info, place)
+        process, own = thread.call(borrowed_thread.GETPID), thread.call(borrowed_thread.GETTID)
+        thread.result = thread.call(borrowed_thread.RT_TGSIGQUEUEINFO, process, own, signal.SIGBUS, place)
+
     try:
-        with borrowed_for(caller, call, listener) as (thread, _):
-            place = thread.scratch(len(info))
-            os.pwrite(memory, info, place)
-            process, own = thread.call(borrowed_thread.GETPID), thread.call(borrowed_thread.GETTID)
-            thread.result = thread.call(borrowed_thread.RT_TGSIGQUEUEINFO, process, own, signal.SIGBUS, place)
+        return answer_by(use, caller, call, listener)
     finally:
         os.close(memory)
-    return ANSWERED

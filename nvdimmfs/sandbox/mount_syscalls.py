@@ -16,8 +16,8 @@ from pathlib import Path
 from attrs import frozen
 
 from nvdimmfs.sandbox import borrowed_thread, libc
-from nvdimmfs.sandbox.borrowed_call import ANSWERED, borrowed_for
-from nvdimmfs.sandbox.borrowed_thread import NotBorrowedError
+from nvdimmfs.sandbox.borrowed_call import answer_by
+from nvdimmfs.sandbox.borrowed_thread import BorrowedThread, NotBorrowedError
 from nvdimmfs.sandbox.calling_thread import CallingThread
 from nvdimmfs.sandbox.device_node import NodeNumber
 from nvdimmfs.sandbox.seccomp import (
@@ -178,17 +178,19 @@ def _mount_in_thread(
     """Have the calling thread mount with other options.  NotBorrowedError: the call still waits for an answer."""
     text = options.encode(errors="surrogateescape") + b"\0"
     memory = os.open("mem", os.O_RDWR | os.O_CLOEXEC, dir_fd=caller.directory)
+
+    def use(thread: BorrowedThread, _: int) -> None:
+        flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
+        page = thread.call(borrowed_thread.MMAP, UNFILTERED_OPTIONS, PAGE_SIZE, _PROT_READ_WRITE, flags, -1, 0)
+        if page < 0:
+            thread.result = page
+            return
+        os.pwrite(memory, text, page)
+        source, target, kind, own_flags = arguments
+        thread.result = thread.call(borrowed_thread.MOUNT, source, target, kind, own_flags, page)
+        thread.call(borrowed_thread.MUNMAP, page, PAGE_SIZE)
+
     try:
-        with borrowed_for(caller, call, listener) as (thread, _):
-            flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
-            page = thread.call(borrowed_thread.MMAP, UNFILTERED_OPTIONS, PAGE_SIZE, _PROT_READ_WRITE, flags, -1, 0)
-            if page < 0:
-                thread.result = page
-                return ANSWERED
-            os.pwrite(memory, text, page)
-            source, target, kind, own_flags = arguments
-            thread.result = thread.call(borrowed_thread.MOUNT, source, target, kind, own_flags, page)
-            thread.call(borrowed_thread.MUNMAP, page, PAGE_SIZE)
+        return answer_by(use, caller, call, listener)
     finally:
         os.close(memory)
-    return ANSWERED

@@ -1,6 +1,6 @@
 """Many concurrent callers of ioctl(2), some killed, interrupted, or changing their own files and memory meanwhile.
 
-    python3 storm.py crowd|killed|interrupted|closing|protecting|modules
+    python3 storm.py crowd|killed|interrupted|closing|protecting|modules|mapping
 
 Runs in a sandbox.  Prints `done` when each result was one that the kernel can return, and the machine still answers.
 """
@@ -8,15 +8,20 @@ Runs in a sandbox.  Prints `done` when each result was one that the kernel can r
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import random
+import select
 import signal
 import struct
 import sys
 import threading
+import uuid
+from functools import partial
 from pathlib import Path
 
 PAGE = 4096
+MIB = 1 << 20
 
 # ioctls of a DIMM (include/uapi/linux/ndctl.h): the label area's size, its bytes.
 GET_SIZE = 0xC00C4E04
@@ -187,10 +192,55 @@ def modules(_file):
     wait_for_all([in_child(change) for _ in range(20)])
 
 
+def mapped_or_errno(file, length):
+    """0 when so many bytes of a file can be mapped, or the errno."""
+    try:
+        mmap.mmap(file, length).close()
+    except OSError as failure:
+        return failure.errno
+    return 0
+
+
+def mapping(_file):
+    """Threads that map a dax device, under signals that are handled, that stop them, and that kill them."""
+    nd = Path("/sys/bus/nd")
+    (nd / "drivers/nd_pmem/unbind").write_text("namespace0.0")
+    for name, value in (("mode", "pmem"), ("uuid", str(uuid.UUID(int=1))), ("namespace", "namespace0.0")):
+        (nd / "devices/dax0.0" / name).write_text(value)
+    (nd / "drivers/dax_pmem/bind").write_text("dax0.0")
+    device = os.open("/dev/dax0.0", os.O_RDWR)
+
+    def map_often(thread, times):
+        for count in range(times):
+            with mmap.mmap(device, 2 * MIB, offset=thread * 2 * MIB) as memory:
+                assert count == 0 or memory[0] == (count - 1) % 256, "the bytes of another mapping"
+                memory[0] = count % 256
+            assert mapped_or_errno(device, 4096) == errno.EINVAL
+
+    def work(times):
+        signal.signal(signal.SIGALRM, lambda *_: None)
+        signal.siginterrupt(signal.SIGALRM, False)
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        in_threads(*(partial(map_often, thread, times) for thread in range(4)))
+
+    child = in_child(partial(work, 20))
+    os.kill(child, signal.SIGSTOP)
+    while os.WIFSTOPPED(status := os.waitpid(child, os.WUNTRACED)[1]):
+        os.kill(child, signal.SIGCONT)
+        select.select([], [], [], 0.01)
+        os.kill(child, signal.SIGSTOP)
+    assert status == 0
+    for turn in range(20):
+        child = in_child(partial(work, 1 << 30))
+        select.select([], [], [], turn / 1000)  # it is killed at any point of a call
+        os.kill(child, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
 def main():
     file = os.open("/dev/nmem0", os.O_RDWR)
     before = size_of(file)
-    kinds = (crowd, killed, interrupted, closing, protecting, modules)
+    kinds = (crowd, killed, interrupted, closing, protecting, modules, mapping)
     {kind.__name__: kind for kind in kinds}[sys.argv[1]](file)
     assert size_of(file) == before
     assert get_data(file, room()) == 0

@@ -93,7 +93,7 @@ def asks_a_loop_device(asked, answered):
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="uses the system call numbers of x86-64")
-@pytest.mark.parametrize("kind", ["crowd", "killed", "interrupted", "closing", "protecting", "modules"])
+@pytest.mark.parametrize("kind", ["crowd", "killed", "interrupted", "closing", "protecting", "modules", "mapping"])
 def test_a_storm_of_calls_is_survived(kind):
     before = host()
     assert python(STORM, kind) == "done\n"
