@@ -202,6 +202,7 @@ def _store_size(device: DevDax, data: bytes) -> None:
     if not device.allows_size(wanted):
         raise KernelError(errno.EINVAL, f"{wanted} is not aligned")
     device.region.resize(device, wanted)
+    device.memory.revoke()
 
 
 @write_only_attribute("mapping")
@@ -217,6 +218,7 @@ def mapping(device: DevDax, data: bytes) -> None:
     if not device.allows_size(last + 1 - first):
         raise KernelError(errno.ENXIO, f"{last + 1 - first} is not aligned")
     device.region.add_range(device, first, last + 1 - first)
+    device.memory.revoke()
 
 
 @attribute("align")

@@ -36,6 +36,6 @@ class DeviceMemory(BinaryFile):
         self._memory.require_driver()
 
     def revoke(self) -> None:
-        """The driver has gone: no page that a process has mapped may be used any more."""
+        """The driver has gone, or the size has changed: what the host has cached of it must not be used any more."""
         if self.parent is not None:
             self.parent.tree.revoked(self)

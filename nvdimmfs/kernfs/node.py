@@ -160,7 +160,7 @@ class TreeListener(Protocol):
         """The content of `node` changed in a way that wakes poll(2)."""
 
     def revoked(self, node: Node) -> None:
-        """What processes have mapped of `node` can no longer be used."""
+        """What processes have mapped of `node` can no longer be used, or its size has changed."""
 
     def resetting(self) -> None:
         """The tree is about to be reset to a checkpoint."""

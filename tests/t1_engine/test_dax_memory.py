@@ -64,7 +64,19 @@ def test_pages_are_revoked_when_the_driver_is_unbound(hands, monkeypatch):
     assert revoked == ["dax0.0"]
 
 
-@pytest.mark.parametrize("driver", [pytest.param(DEVICE_DAX), pytest.param("bus/nd/drivers/dax_pmem")])
+def test_a_new_size_is_seen(monkeypatch):
+    hands = Hands.on("2G%4G-1+0xefffffff", ram=8 << 30)
+    hands.write(f"{DEVICE_DAX}/unbind", "dax0.0")
+    memory = hands.machine.system.dev.find("dax0.0")
+    sizes = []
+    monkeypatch.setattr(hands.machine.system.tree, "revoked", lambda node: sizes.append(node.size))
+    hands.write("bus/dax/devices/dax0.0/size", str(256 * MIB))
+    hands.write("bus/dax/devices/dax0.0/mapping", f"{5 << 30:x}-{(5 << 30) + 256 * MIB - 1:x}")
+    assert sizes == [256 * MIB, 512 * MIB]
+    assert memory.size == 512 * MIB
+
+
+@pytest.mark.parametrize("driver", [DEVICE_DAX, "bus/nd/drivers/dax_pmem"])
 def test_a_fault_after_the_driver_has_gone_is_an_error(hands, driver):
     opened = open_node(hands.machine.system.dev.find("dax0.0"), os.O_RDWR)
     opened.write(0, b"before")
