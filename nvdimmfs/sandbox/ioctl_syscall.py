@@ -33,6 +33,18 @@ _ON_LOOP_DEVICE = {
 }
 #: Requests that the machine accepts or refuses; what it has accepted, the kernel executes on the loop device as well.
 _ALSO_ON_LOOP_DEVICE = {BlockRequest.BLKBSZSET, BlockRequest.BLKRASET, BlockRequest.BLKFRASET}
+#: Requests of 32-bit programs whose number or argument differs from that of 64-bit ones: BLKBSZGET, BLKBSZSET,
+#: BLKGETSIZE64, and those that return a long (block/compat_ioctl in Linux 5.8, block/ioctl.c since).  The loop device
+#: has the same size.
+_OF_32_BITS = {
+    0x80041270,
+    0x40041271,
+    0x80041272,
+    BlockRequest.BLKGETSIZE,
+    BlockRequest.BLKRAGET,
+    BlockRequest.BLKFRAGET,
+    BlockRequest.HDIO_GETGEO,
+}
 #: Requests after which partitions have come or gone.
 _SENDING_UEVENTS = {BlockRequest.BLKPG, BlockRequest.BLKRRPART}
 #: Requests that the kernel carries out on any file before its driver sees them: FIGETBSZ, FS_IOC_FIEMAP, FIFREEZE,
@@ -66,14 +78,20 @@ class IoctlSyscall:
         self._process_events = process_events
         self._has_claimed_partitions = has_claimed_partitions
 
-    def execute(self, caller: CallingThread, arguments: tuple[int, ...]) -> int | None:
-        """The call's return value, or a negative errno; None to have the kernel execute the call."""
+    def execute(self, caller: CallingThread, arguments: tuple[int, ...], *, is_native: bool = True) -> int | None:
+        """The call's return value, or a negative errno; None to have the kernel execute the call.
+
+        Args:
+            caller: the calling thread.
+            arguments: of ioctl(2).
+            is_native: whether it is a call of the architecture that the host's own programs have.
+        """
         descriptor, request, address, *_ = arguments
         request &= U32_MASK
         file = caller.file(descriptor & U32_MASK)
         if file is None or not self.is_machine_device(file) or request in _OF_ANY_FILE:
             return None
-        if file.kind == "block" and request in _ON_LOOP_DEVICE:
+        if file.kind == "block" and (request in _ON_LOOP_DEVICE or (not is_native and request in _OF_32_BITS)):
             return None
         call = Ioctl(
             file.kind,

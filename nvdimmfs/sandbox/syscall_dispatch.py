@@ -134,7 +134,7 @@ class SyscallDispatcher:
     ) -> int | str | None:
         """The call's return value, or a negative errno; None to have the kernel execute the call; else `ANSWERED`."""
         if notification.syscall == "ioctl":
-            return self._ioctl.execute(caller, notification.arguments)
+            return self._ioctl.execute(caller, notification.arguments, is_native=notification.is_native)
         if notification.syscall == "mmap":
             return self._memory.mmap(caller, notification, listener)
         if notification.syscall == "madvise":

@@ -40,6 +40,16 @@ FLAGS = (os.O_DIRECT, os.O_EXCL, os.O_TRUNC, os.O_APPEND, os.O_NONBLOCK, os.O_CR
 OF_ANY_FILE = (0x2, 0xC020660B, 0x40049409, 0x5421, 0x5450, 0x5451, 0x5452)
 
 
+#: Requests that 32-bit programs make.
+OF_32_BITS = {
+    "BLKBSZGET": 0x80041270,
+    "BLKGETSIZE64": 0x80041272,
+    "BLKGETSIZE": 0x1260,
+    "BLKRAGET": 0x1263,
+    "BLKSSZGET": 0x1268,
+    "BLKPBSZGET": 0x127B,
+    "LOOP_GET_STATUS64": 0x4C05,
+}
 NODES = {
     "disks": ("/dev/pmem0", "/dev/pmem0p1", "/dev/pmem1", "/dev/pmem2s"),
     "characters": ("/dev/ndctl0", "/dev/nmem0"),
@@ -96,6 +106,28 @@ def status(file):
     return [stat.filemode(found.st_mode), found.st_size, found.st_nlink, found.st_blocks]
 
 
+class Program32:
+    """Makes ioctl(2) as a 32-bit program does, by int 0x80 in code and with memory below 4 GiB (MAP_32BIT)."""
+
+    CODE = bytes.fromhex("53 b836000000 89fb 89f1 cd80 5b c3")  # ioctl's number in eax; ebx, ecx and edx
+
+    def __init__(self):
+        libc.mmap.restype = ctypes.c_void_p
+        libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
+        start = libc.mmap(None, 2 * PAGE, 7, 0x62, -1, 0)
+        ctypes.memmove(start, self.CODE, len(self.CODE))
+        self._call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_uint, ctypes.c_uint)(start)
+        self._memory = start + PAGE
+
+    def ask(self, file, request):
+        ctypes.memset(self._memory, 0xAA, 32)
+        result = self._call(file, request, self._memory)
+        return [
+            errno.errorcode[-result] if result < 0 else result,
+            ctypes.string_at(self._memory, 32).hex().rstrip("a"),
+        ]
+
+
 def polled(file):
     poll = select.poll()
     poll.register(file, select.POLLIN | select.POLLPRI | select.POLLERR | select.POLLOUT)
@@ -126,6 +158,9 @@ def disks(node):
     yield "poll", polled(file)
     for request in OF_ANY_FILE:
         yield f"ioctl {request:#x}", ask(file, request)
+    program = Program32()
+    for name, request in OF_32_BITS.items():
+        yield f"{name} of a 32-bit program", program.ask(file, request)
     os.close(direct)
     os.close(file)
     for flags in FLAGS:
