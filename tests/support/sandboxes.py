@@ -30,6 +30,7 @@ PACKAGES = {
     "daxio": "pmdk-tools",
     "fio": "fio",
     "gi.overrides.BlockDev": "python3-blockdev",
+    "fuse2fs": "fuse2fs",
     "go": "golang-go",
     "hwinfo": "hwinfo",
     "jq": "jq",

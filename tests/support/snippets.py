@@ -166,7 +166,7 @@ NEEDS: Mapping[str, Callable[[], bool]] = {
     "sandbox": _sandbox,
     "root": lambda: os.geteuid() == 0,
     "setup": _set_up,
-    **{name: _tool(name) for name in ("ndctl", "daxctl", "modprobe", "udevadm", "lsmem", "mkfs.ext4")},
+    **{name: _tool(name) for name in ("ndctl", "daxctl", "modprobe", "udevadm", "lsmem", "mkfs.ext4", "fuse2fs")},
 }
 
 

@@ -58,6 +58,19 @@ def test_the_user_is_root_inside_the_sandbox():
     assert sh("id -u; cat /proc/self/uid_map").split() == ["0", "0", str(USER), "1"]
 
 
+@sandboxes.needs("mkfs.ext4", "fuse2fs")
+def test_a_disk_is_mounted_with_fuse2fs():
+    script = """
+        mkfs.ext4 -q /dev/pmem0; mkdir /run/here
+        fuse2fs -f -o fakeroot /dev/pmem0 /run/here > /dev/null & server=$!
+        until mountpoint -q /run/here; do sleep 0.01; done
+        echo hello > /run/here/file; grep -o '^/dev/pmem0 /run/here' /proc/mounts
+        umount /run/here; wait $server
+        debugfs -R 'cat file' /dev/pmem0 2> /dev/null
+    """
+    assert sh(script, "--memmap", "64M!4G") == "/dev/pmem0 /run/here\nhello\n"
+
+
 def test_disks_are_regular_files_and_other_nodes_are_devices():
     script = "stat -c %F /dev/pmem0 /dev/ndctl0 /dev/nmem0; printf hello | dd of=/dev/pmem0 conv=notrunc status=none"
     lines = sh(f"{script}; head -c 5 /dev/pmem0").splitlines()

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import mounting
 import pytest
@@ -16,6 +17,8 @@ from nvdimmfs.sandbox.dev_directory import DevDirectory
 from nvdimmfs.sandbox.device_node import NodeNumber
 
 pytestmark = pytest.mark.usefixtures("sandbox")
+
+UDEVD = Path("/usr/lib/systemd/systemd-udevd")
 
 REREAD = """
 import fcntl, os, struct, sys
@@ -255,3 +258,18 @@ def test_the_loop_devices_of_other_sandboxes_are_not_shown():
         other.communicate()
     assert "pmem0" in names
     assert not set(theirs) & set(names)
+
+
+@sandboxes.needs_block_devices
+@sandboxes.needs("mkfs.ext4", "udevadm")
+@pytest.mark.skipif(not UDEVD.exists(), reason="systemd-udevd is not installed (Debian package udev)")
+def test_udevd_makes_the_links_of_a_disk():
+    """It compares what BLKGETDISKSEQ returns with `diskseq`, and without that makes none."""
+    script = f"""
+        rm -f /run/udev/control
+        {UDEVD} --daemon 2> /dev/null
+        mkfs.ext4 -q -b 4096 -L label /dev/pmem0
+        udevadm trigger /sys/block/pmem0; udevadm settle
+        readlink /dev/disk/by-label/label; lsblk -n -o NAME,FSTYPE,LABEL /dev/pmem0
+    """
+    assert sh(script, "--memmap", "64M!4G").stdout.split() == ["../../pmem0", "pmem0", "ext4", "label"]
