@@ -67,6 +67,7 @@ class Memory:
         self.ram_bytes = sum(resource.size for resource in ram)
         self.hot_memmaps: dict[tuple[int, int], Memmap] = {}
         self._hot_zones: dict[tuple[int, int], Zone] = {}
+        self._moved_zones: dict[tuple[int, int], Zone] = {}
         self._poisoned = IntervalSet()
         self._taken_off = IntervalSet()
         self._pool = RamPool(
@@ -90,7 +91,9 @@ class Memory:
         self.sparse = SparseMemory(self.node_ram, self._pool, whole_sections=kernel.rounds_out)
         online = sorted(self.nodes.online | self.node_ram.keys())
         self.zones = {nid: _zones(nid, list(self.node_ram.get(nid, ()))) for nid in online}
-        for zone in (zone for zones in self.zones.values() for zone in zones):
+        every_zone = [zone for zones in self.zones.values() for zone in zones]
+        self._boot_spans = {zone: (zone.start_pfn, zone.end_pfn) for zone in every_zone if zone.populated}
+        for zone in every_zone:
             zone.managed = self.free_pages(zone)
         self.pagemaps: list[DevPagemap] = []
         self._mapped: list[tuple[int, int, DevPagemap]] = []
@@ -149,11 +152,22 @@ class Memory:
         for first, end in hot:
             for taken in (*self._taken_off.within(first, end), *self._huge.within(first, end)):
                 free.remove(*taken)
-        if hot.count < zone.present:  # else one of hotplugged memory alone, within the span of another zone
-            for first, end in self.node_ram[zone.nid].within(zone.start_pfn, zone.end_pfn):
-                for start, stop in self._pool.free_ranges(first << PAGE_SHIFT, end << PAGE_SHIFT):
-                    free.add(pages(start), pages(stop))
+        for first, end in self._boot_frames(zone):
+            for start, stop in self._pool.free_ranges(first << PAGE_SHIFT, end << PAGE_SHIFT):
+                free.add(pages(start), pages(stop))
         yield from free
+
+    def _boot_frames(self, zone: Zone) -> IntervalSet:
+        """The page frames of RAM since boot that are in a zone: those that were, and those that were onlined there."""
+        frames = IntervalSet()
+        if zone in self._boot_spans:
+            frames = IntervalSet(self.node_ram[zone.nid].within(*self._boot_spans[zone]))
+        for block, other in self._moved_zones.items():
+            if other is zone:
+                frames.add(*block)
+            else:
+                frames.remove(*block)
+        return frames
 
     @property
     def poisoned_pages(self) -> int:
@@ -201,6 +215,7 @@ class Memory:
         if first in self.sparse.hot:
             self._hot_zones[first, end] = zone
         else:
+            self._moved_zones[first, end] = zone
             self._pool.release(first << PAGE_SHIFT, end << PAGE_SHIFT)
         zone.grow(first, end)
         zone.present += end - first
@@ -218,6 +233,7 @@ class Memory:
             if pages(self._pool.free_within(start, stop)) + _count(self._taken_off, first, end) < end - first:
                 raise KernelError(errno.EBUSY, f"pfns {first:#x} to {end:#x} are in use")
             self._pool.reserve(start, stop)
+            self._moved_zones.pop((first, end), None)
         self._poisoned.remove(first, end)
         self._taken_off.remove(first, end)
         zone.present -= end - first
@@ -227,7 +243,7 @@ class Memory:
 
     def ram_zone(self, pfn: int) -> Zone:
         """The zone of a page frame that is System RAM."""
-        for (first, end), zone in self._hot_zones.items():
+        for (first, end), zone in (*self._hot_zones.items(), *self._moved_zones.items()):
             if first <= pfn < end:
                 return zone
         nid = next(nid for nid, ram in self.node_ram.items() if pfn in ram)

@@ -6,7 +6,7 @@ from nvdimmfs.machine_file.model import TO_BE_CHOSEN
 from nvdimmfs.machine_file.ram import installed_ram, nodes_of
 from nvdimmfs.machine_file.reader import read_machine
 from nvdimmfs.machine_file.writer import machine_text
-from nvdimmfs.mm.hotplug import MemoryBlocks
+from nvdimmfs.mm.hotplug import MemoryBlocks, OnlineType
 from nvdimmfs.mm.meminfo import buddyinfo_text, meminfo_text, node_list, node_meminfo_text
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap
@@ -146,3 +146,17 @@ def test_free_blocks_add_up_to_the_free_pages():
 @pytest.mark.parametrize(("nodes", "text"), [((), ""), ((0,), "0"), ((2, 0, 1), "0-2"), ((0, 2, 3, 7), "0,2-3,7")])
 def test_nodes_are_listed_as_ranges(nodes, text):
     assert node_list(nodes) == text
+
+
+def test_a_block_that_went_online_in_another_zone_is_counted_there_alone():
+    memory = Memory.boot("", 2 * GIB)
+    blocks = MemoryBlocks(memory)
+    for number in (5, 9):
+        blocks.switch_off(blocks.blocks[number])
+        blocks.switch_on(blocks.blocks[number], OnlineType.MOVABLE)
+    free = {zone.name: memory.free_pages(zone) for zone in memory.zones[0]}
+    assert free["Movable"] == 2 * 128 * MIB // PAGE_SIZE, "not what is between the two blocks"
+    assert all(free[zone.name] <= zone.managed for zone in memory.zones[0])
+    assert memory.ram_zone(5 * 128 * MIB // PAGE_SIZE).name == "Movable"
+    blocks.switch_off(blocks.blocks[5])
+    assert memory.free_pages(memory.zones[0][3]) == 128 * MIB // PAGE_SIZE
