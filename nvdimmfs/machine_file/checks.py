@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import attrs
 
+from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.rule import RuleError
 from nvdimmfs.formats.btt import LBASIZES
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS, KERNELS
@@ -32,7 +33,8 @@ from nvdimmfs.machine_file.range_checks import choice_problem, range_problems, u
 from nvdimmfs.machine_file.values import shown
 from nvdimmfs.machine_file.words import SCRUB_COMMANDS, BusPlatform, PersonalityKind, RangeKind
 from nvdimmfs.mm.memmap_option import MemmapError, check_memmap
-from nvdimmfs.mm.pc_memory_map import MINIMUM_RAM, installed_memory
+from nvdimmfs.mm.pc_memory_map import HIGH_RAM_START, MINIMUM_RAM, Ram, build_iomem, installed_memory
+from nvdimmfs.mm.resource import Resource
 from nvdimmfs.units import ALIGNMENTS, GIB, align_up
 
 _NAMESPACE = re.compile(r"namespace[0-9]+\.[0-9]+")
@@ -166,7 +168,21 @@ def _memory(machine: MachineDescription) -> Iterator[Problem]:
             conflict = next((other for other in occupied if other.start < span.end and span.start < other.end), None)
             if conflict is not None:
                 yield f"{path}.start", f"{span.start:#x}-{span.end - 1:#x} overlaps {conflict}; {_correction(conflict)}"
+            elif range_.kind is RangeKind.PMEM and has_ram and _meets_devices(span, ram):
+                where = f"{span.start:#x}-{span.end - 1:#x} is partly at addresses of devices"
+                yield f"{path}.start", f"{where}; start at {HIGH_RAM_START:#x} or above"
             occupied.append(span)
+
+
+def _meets_devices(span: _Span, ram: Ram) -> bool:
+    """Whether the kernel refuses a resource of its own for a range, because it overlaps others in part."""
+    if span.start >= HIGH_RAM_START:
+        return False
+    try:
+        build_iomem("", ram).insert(Resource("Persistent Memory", span.start, span.end - 1))
+    except KernelError:
+        return True
+    return False
 
 
 def _legacy(machine: MachineDescription) -> Iterator[_Span]:

@@ -28,9 +28,9 @@ from nvdimmfs.machine_file.values import (
     Hexadecimal16,
     Hexadecimal32,
     Hexadecimal64,
+    Index,
     MaybeHexadecimal8,
     MaybeHexadecimal16,
-    MaybeHexadecimal32,
     MaybeHexadecimal64,
     MaybePercent,
     NumaNode,
@@ -294,7 +294,7 @@ class MappingDescription:
     dimm: str
     dpa: Address = TO_BE_CHOSEN
     size: Size = TO_BE_CHOSEN
-    position: Number = TO_BE_CHOSEN
+    position: Index = TO_BE_CHOSEN
     region_offset: Address = TO_BE_CHOSEN
 
 
@@ -355,7 +355,7 @@ class RangeDescription:
     start: Address = TO_BE_CHOSEN
     size: Size = TO_BE_CHOSEN
     kind: RangeKind = RangeKind.PMEM
-    range_index: Number = TO_BE_CHOSEN
+    range_index: Index = TO_BE_CHOSEN
     numa_node: NumaNode = NODE_TO_BE_CHOSEN
     target_node: NumaNode = NODE_TO_BE_CHOSEN
     read_only: bool = False
@@ -513,15 +513,15 @@ class FaultDescription:
     operation: Operation
     path: str
     errno: str = ""
-    short: Number = TO_BE_CHOSEN
-    garbage: Number = TO_BE_CHOSEN
+    short: Index = TO_BE_CHOSEN
+    garbage: Index = TO_BE_CHOSEN
     delay: str = ""
-    status: MaybeHexadecimal32 = TO_BE_CHOSEN
+    status: Hexadecimal32 = TO_BE_CHOSEN
     result: str = ""
     sectors: str = ""
     power_cut: bool = False
     command: tuple[str, ...] = ()
-    uid: Number = TO_BE_CHOSEN
+    uid: Index = TO_BE_CHOSEN
     comm: str = ""
     times: Count = 0
     after: Count = 0

@@ -218,6 +218,8 @@ def _namespaces(range_: RangeDescription, path: str, dimms: dict[str, DimmDescri
 def _namespace(namespace: NamespaceDescription, path: str) -> Iterator[Problem]:
     yield from uuid_problem(namespace.uuid, f"{path}.uuid")
     yield from choice_problem(namespace.sector_size, (0, *LBASIZES), f"{path}.sector_size")
+    if "\0" in namespace.alt_name:
+        yield f"{path}.alt_name", "a name ends at its first NUL; remove it"
     if len(namespace.alt_name.encode()) >= LABEL_NAME_SIZE:  # which includes the final NUL
         yield f"{path}.alt_name", f"too long for a label; the maximum is {LABEL_NAME_SIZE - 1} bytes"
     if namespace.holder_class not in HOLDER_CLASSES:

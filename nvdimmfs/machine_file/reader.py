@@ -133,7 +133,10 @@ def _lists(converter: cattrs.Converter, type_: object) -> Callable[[object, obje
 def _list_example(element: object) -> str:
     if isinstance(element, type) and attrs.has(element) and element is not MappingDescription:
         return "one table for each, [[...]]"
-    return '["...", "..."]' if number_kind(element) is None else "[0x0, 0x1]"
+    kind = number_kind(element)
+    if kind is None:
+        return "[[10, 20], [20, 10]]" if _is_list(element) else '["...", "..."]'
+    return "[0x0, 0x1]" if kind.hexadecimal else "[10, 20]"
 
 
 def _tables(converter: cattrs.Converter, class_: type[Any]) -> Callable[[object, object], object]:

@@ -77,7 +77,7 @@ def _completed(wanted: MachineDescription) -> MachineDescription:
             pass  # the RAM is wrong, as `problems` reports
     machine = completed(wanted)
     for path, problem in problems(machine):
-        raise SelectionError("", f"{path}: {problem}")
+        raise SelectionError("", f"{path}: {problem}" if path else problem)
     return machine
 
 

@@ -28,7 +28,6 @@ Hexadecimal64 = Annotated[int, "hexadecimal", 64]
 #: The same, where -1 means unknown.
 MaybeHexadecimal8 = Annotated[int, "hexadecimal or -1", 8]
 MaybeHexadecimal16 = Annotated[int, "hexadecimal or -1", 16]
-MaybeHexadecimal32 = Annotated[int, "hexadecimal or -1", 32]
 MaybeHexadecimal64 = Annotated[int, "hexadecimal or -1", 64]
 
 #: A count of something.
@@ -36,6 +35,9 @@ Count = Annotated[int, "count"]
 
 #: A NUMA node, from 0 upward; -1 for none.
 NumaNode = Annotated[int, "node"]
+
+#: A number that a file has from 0 upward; one that it omits is chosen.
+Index = Annotated[int, "index"]
 
 #: A number that may be negative.
 Number = Annotated[int, "number"]
@@ -131,12 +133,12 @@ _KINDS: dict[tuple[object, ...], NumberKind] = {
     ("hexadecimal", 64): NumberKind("number", "0x3a0", 0, 1 << 64, hexadecimal=True),
     ("hexadecimal or -1", 8): NumberKind("number", "0xa", -1, 1 << 8, hexadecimal=True),
     ("hexadecimal or -1", 16): NumberKind("number", "0x7e0", -1, 1 << 16, hexadecimal=True),
-    ("hexadecimal or -1", 32): NumberKind("number", "0x2", -1, 1 << 32, hexadecimal=True),
     ("hexadecimal or -1", 64): NumberKind("number", "0x70", -1, 1 << 64, hexadecimal=True),
     ("percent or -1",): NumberKind("percentage", "75", -1, 101),
     ("temperature",): NumberKind("temperature", "23.5 (degrees Celsius)", -(1 << 15) + 1, 1 << 15, fraction=SIXTEENTHS),
     ("count",): NumberKind("number", "8", 0, 1 << 32),
     ("node",): NumberKind("node", "1 (-1 is none)", -1, 1 << 10),
+    ("index",): NumberKind("number", "1", 0, 1 << 31),
     ("number",): NumberKind("number", "1", -1, 1 << 31),
 }
 

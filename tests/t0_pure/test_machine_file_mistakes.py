@@ -47,6 +47,33 @@ ram = 1.5
 ram = -5
 => ram: -5 is too small; the minimum is 0
 
+ram_range = "4G"
+=> ram_range: "4G" is not a list; write one table for each, [[...]]
+
+[[ram_range]]
+start = "4G"
+=> ram_range[0].size: required key missing
+
+distances = [10]
+=> distances[0]: 10 is not a list; write [10, 20]
+
+distances = 20
+=> distances: 20 is not a list; write [[10, 20], [20, 10]]
+
+distances = [[10, "20"]]
+=> distances[0][1]: "20" is not a number; write for example 8
+
+[[bus]]
+[[bus.range]]
+range_index = -1
+=> bus[0].range[0].range_index: -1 is too small; the minimum is 0
+
+[[fault]]
+operation = "read"
+path = "*"
+uid = -1
+=> fault[0].uid: -1 is too small; the minimum is 0
+
 bus = 3
 => bus: 3 is not a list; write one table for each, [[...]]
 
@@ -347,6 +374,12 @@ size = "2P"
 start = "64M"
 size = "1G"
 => ram: a PC boots with RAM at address 0: 128M of it, here there are 64M
+
+[[bus]]
+[[bus.range]]
+start = "1G"
+size = "2560M"
+=> bus[0].range[0].start: 0x40000000-0xdfffffff is partly at addresses of devices; start at 0x100000000 or above
 
 ram = "8G"
 [[ram_range]]
