@@ -339,6 +339,12 @@ def decode(data: bytes) -> Message:
         raise ControlError(f"not a control message: {data[:80]!r}") from error
 
 
+def prepare() -> None:
+    """Evaluate the annotations of all kinds, for the processes that this one forks."""
+    for kind in Message.kinds:
+        _field_types(kind)
+
+
 @functools.cache
 def _field_types(kind: str) -> dict[str, Any]:
     """The types of a kind's fields by name.  Evaluating the annotations takes longer than the rest of a message."""

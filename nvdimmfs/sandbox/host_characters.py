@@ -18,7 +18,10 @@ from typing import Self
 
 from attrs import Factory, define
 
-from nvdimmfs.sandbox.device_node import NODE_MODE, NodeNumber, parse_number
+from nvdimmfs.sandbox.device_node import NODE_MODE, NodeNumber
+
+#: The buses and the DIMMs that the host itself has: their names, which end with their minors, and where they are.
+_EXISTING = (("ndctl", "/sys/class/nd"), ("nmem", "/sys/bus/nd/devices"))
 
 #: Minors of a major that register_chrdev registers (fs/char_dev.c).
 _MINORS = 256
@@ -45,14 +48,16 @@ class HostCharacters:
         """Look for the host's libnvdimm, while /proc and /sys are the host's; None where it is not loaded."""
         try:
             devices = Path("/proc/devices").read_text().partition("Block devices")[0]
-            existing = os.listdir("/sys/dev/char")  # noqa: PTH208  # a host has hundreds
         except OSError:
             return None
         majors = [re.search(rf"^ *(\d+) {name}$", devices, re.MULTILINE) for name in ("ndctl", "dimmctl")]
         found = cls(tuple(int(major[1]) for major in majors if major is not None))
         if len(found.majors) < len(majors):
             return None
-        found.taken.update(number for number in map(parse_number, existing) if number.major in found.majors)
+        for major, (name, place) in zip(found.majors, _EXISTING, strict=True):
+            with contextlib.suppress(OSError):  # the host has none
+                existing = (each for each in os.listdir(place) if re.fullmatch(rf"{name}\d+", each))  # noqa: PTH208
+                found.taken.update(NodeNumber(major, int(each.removeprefix(name))) for each in existing)
         return found
 
     def create(self, path: Path, current: NodeNumber) -> NodeNumber | None:

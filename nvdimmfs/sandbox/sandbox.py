@@ -14,7 +14,8 @@ from pathlib import Path
 from attrs import frozen
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.control import Watch, decode, encode
+from nvdimmfs.formats import control
+from nvdimmfs.formats.name_hash import by_hash
 from nvdimmfs.sandbox import libc, namespaces
 from nvdimmfs.sandbox.closed_disks import ClosedDisks
 from nvdimmfs.sandbox.command import start
@@ -78,7 +79,10 @@ def prepare() -> None:
     """Use what sets up a sandbox, without an effect, in a process that will set one up: its first use takes longer."""
     hidden_host_paths(Path("/sys"))
     namespaces.may_create_nodes()
-    decode(encode(Watch(("", "bus"))))
+    control.prepare()
+    for directory in merged_directories():
+        with contextlib.suppress(OSError):
+            by_hash(os.listdir(f"/sys/{directory}"))  # noqa: PTH208  # names alone
     with contextlib.ExitStack() as stack:
         stack.enter_context(blocked_signals())
         stack.enter_context(pinned(Path("/sys")))
@@ -104,14 +108,16 @@ def run_sandbox(request: RunRequest) -> int:
     with contextlib.ExitStack() as stack:
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, proc)
-        loop_devices = stack.enter_context(_loop_devices(request))
-        characters = HostCharacters.find() if namespaces.may_create_nodes() else None
+        makes_nodes = namespaces.may_create_nodes()
+        loop_devices = stack.enter_context(_loop_devices(request)) if makes_nodes else None
+        characters = HostCharacters.find() if makes_nodes else None
         kinds = namespaces.kinds(private_network=request.private_network)
         network = namespaces.enter(private_network=request.private_network)
         if network is not None:
             stack.callback(network.close)
         attached = None if request.attach is None else stack.enter_context(_pinned_machine(request.attach))
-        _make_directories(attached, frozenset() if loop_devices is None else loop_devices.records.names_of_others())
+        of_sandboxes = frozenset() if loop_devices is None else loop_devices.records.names_of_others()
+        _make_directories(attached, of_sandboxes, makes_nodes=makes_nodes)
         sends_uevents = network is not None and network.enter()
         server = request.server
         if server is not None:
@@ -157,9 +163,6 @@ def run_sandbox(request: RunRequest) -> int:
 @contextlib.contextmanager
 def _loop_devices(request: RunRequest) -> Iterator[LoopDevices | None]:
     """What creates block devices; None where there can be none.  At the end, those that were created are deleted."""
-    if not namespaces.may_create_nodes():
-        yield None
-        return
     with contextlib.ExitStack() as stack:
         try:
             host = stack.enter_context(contextlib.closing(HostLoops.open()))
@@ -176,12 +179,13 @@ def _loop_devices(request: RunRequest) -> Iterator[LoopDevices | None]:
         yield LoopDevices(records, delete, lock=None if request.attach is None else MACHINE / Path(CHANNEL).parent)
 
 
-def _make_directories(attached: Path | None, of_sandboxes: Collection[str]) -> None:
+def _make_directories(attached: Path | None, of_sandboxes: Collection[str], *, makes_nodes: bool) -> None:
     """Set up a private /run and /dev, and the mount points in them.
 
     Args:
         attached: the mount of the machine; None when it is mounted later.
         of_sandboxes: the names of loop devices that belong to other sandboxes.
+        makes_nodes: whether this process may create device nodes.
     """
     with step("set up /run and /dev"):
         overmount(Path("/run"), lambda name: name not in ("udev", DIRECTORY.name))
@@ -192,12 +196,12 @@ def _make_directories(attached: Path | None, of_sandboxes: Collection[str]) -> N
         Path("/run/udev/control").touch()
         if attached is not None:
             libc.bind_mount(attached, MACHINE)
-        _make_dev(of_sandboxes)
+        _make_dev(of_sandboxes, has_nodes=makes_nodes)
         options = "newinstance,ptmxmode=0666,mode=600"
         libc.mount("devpts", TERMINALS, "devpts", libc.MS_NOSUID | libc.MS_NOEXEC, options)
 
 
-def _make_dev(of_sandboxes: Collection[str]) -> None:
+def _make_dev(of_sandboxes: Collection[str], *, has_nodes: bool) -> None:
     """Set up a private /dev, with a ptmx that makes new terminals appear in its pts.
 
     The loop devices of other sandboxes are left out: a disk of this one may get the number of one that they delete, and
@@ -206,7 +210,6 @@ def _make_dev(of_sandboxes: Collection[str]) -> None:
     The driver looks for `pts` beside ptmx, which a bind mount breaks.
     """
     ptmx = Path("/dev/ptmx")
-    has_nodes = namespaces.may_create_nodes()
     has_link = not has_nodes and os.access(ptmx.with_name("pts") / ptmx.name, os.R_OK | os.W_OK)
     left_out = (*_PERSISTENT_MEMORY_NODES, *([ptmx.name] if has_nodes or has_link else []))
     overmount(ptmx.parent, lambda name: not name.startswith(left_out) and name not in of_sandboxes)
