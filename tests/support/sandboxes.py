@@ -22,6 +22,7 @@ TWO_RANGES = ("--memmap", "512M!4G,256M!6G", "--ram", "8G")
 
 #: Debian packages of the tools that tests call.
 PACKAGES = {
+    "acpidump": "acpica-tools",
     "bats": "bats",
     "blockdev": "util-linux",
     "cc": "gcc",
@@ -29,12 +30,14 @@ PACKAGES = {
     "daxctl": "daxctl",
     "daxio": "pmdk-tools",
     "fio": "fio",
-    "gi.overrides.BlockDev": "python3-blockdev",
     "fuse2fs": "fuse2fs",
+    "gi.overrides.BlockDev": "python3-blockdev",
     "go": "golang-go",
     "hwinfo": "hwinfo",
+    "iasl": "acpica-tools",
     "jq": "jq",
     "keyctl": "keyutils",
+    "lscpu": "util-linux",
     "lsmem": "util-linux",
     "lsmod": "kmod",
     "lstopo-no-graphics": "hwloc-nox",
@@ -44,6 +47,7 @@ PACKAGES = {
     "mkfs.xfs": "xfsprogs",
     "modprobe": "kmod",
     "ndctl": "ndctl",
+    "numactl": "numactl",
     "parted": "parted",
     "pmempool": "pmdk-tools",
     "pvcreate": "lvm2",

@@ -1,0 +1,69 @@
+"""Programs that show memory, its nodes and the firmware's tables: each prints what it prints on a real machine."""
+
+from __future__ import annotations
+
+import pytest
+import sandboxes
+from sandboxes import sh
+
+pytestmark = pytest.mark.usefixtures("sandbox")
+
+#: Two sockets, and memory of two more nodes in persistent memory.
+SERVER = ("--machine", "two-socket-6way")
+
+#: Makes 4 GiB of a region System RAM, as node 3.
+ADD_MEMORY = """
+    ndctl create-namespace -m devdax -r region1 -s 6G >/dev/null
+    daxctl reconfigure-device -m system-ram dax1.0 2>/dev/null >/dev/null
+"""
+
+
+def said(script: str) -> list[str]:
+    """What a script prints, line by line, its columns separated by one space."""
+    return [" ".join(line.split()) for line in sh(script, *SERVER).stdout.splitlines()]
+
+
+@sandboxes.needs("ndctl", "daxctl", "numactl", "lscpu")
+def test_a_node_without_processors_is_complete():
+    script = f"""
+        {ADD_MEMORY}
+        lscpu | grep '^NUMA node[13]'; numactl -H | grep '^available\\|^node 3\\|^  3'
+        numastat -m 2>/dev/null | grep MemTotal | tr -s ' ' | cut -d ' ' -f 4
+        cat /sys/devices/system/node/has_memory
+    """
+    assert said(script) == [
+        "NUMA node1 CPU(s):",
+        "NUMA node3 CPU(s):",
+        "available: 3 nodes (0-1,3)",
+        "node 3 cpus:",
+        "node 3 size: 4096 MB",
+        "node 3 free: 4096 MB",
+        "3: 20 20 10",
+        "4096.00",
+        "0,3",
+    ]
+
+
+@sandboxes.needs("ndctl", "daxctl", "lstopo-no-graphics")
+def test_hwloc_shows_the_memory_of_a_node():
+    """The host itself lacks the node, so that no program of it may use the memory."""
+    lines = said(f"{ADD_MEMORY} lstopo-no-graphics --disallowed --of console 2>/dev/null")
+    assert [line for line in lines if "P#3 4096MB" in line]
+
+
+@sandboxes.needs("acpidump", "iasl")
+def test_the_tables_of_the_firmware_are_disassembled():
+    script = """
+        cd /run; acpidump -b -n NFIT >/dev/null 2>&1; iasl -d nfit.dat >/dev/null 2>&1
+        sed -n 's/.*Subtable Type : 000. //p' nfit.dsl | sort | uniq -c
+        acpidump -s 2>&1 | grep -c -e SRAT -e NFIT
+    """
+    assert said(script) == [
+        "8 [Flush Hint Address]",
+        "9 [Interleave Info]",
+        "8 [Memory Range Map]",
+        "8 [NVDIMM Control Region]",
+        "1 [Platform Capabilities]",
+        "2 [System Physical Address Range]",
+        "2",
+    ]
