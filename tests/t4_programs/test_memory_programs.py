@@ -60,7 +60,7 @@ def test_the_tables_of_the_firmware_are_disassembled():
     """
     assert said(script) == [
         "8 [Flush Hint Address]",
-        "9 [Interleave Info]",
+        "8 [Interleave Info]",
         "8 [Memory Range Map]",
         "8 [NVDIMM Control Region]",
         "1 [Platform Capabilities]",
