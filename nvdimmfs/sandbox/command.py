@@ -131,7 +131,7 @@ class StartingCommand:
             os.waitpid(self._init, 0)
 
 
-def start(argv: Sequence[str], machine: Path, directory: Path, *, has_terminals: bool) -> StartingCommand:
+def start(argv: Sequence[str], machine: Path, directory: Path) -> StartingCommand:
     """Start init, which executes the command later; this process's next child must become process 1 of a PID namespace.
 
     From now on /proc does not show this process.
@@ -140,7 +140,6 @@ def start(argv: Sequence[str], machine: Path, directory: Path, *, has_terminals:
         argv: the command and its arguments.
         machine: the machine's mount.
         directory: the command's working directory.
-        has_terminals: as for `seccomp.install_filter`.
     """
     with step("start the command's processes"):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -148,7 +147,7 @@ def start(argv: Sequence[str], machine: Path, directory: Path, *, has_terminals:
         supervisor = os.pidfd_open(os.getpid())
         init = os.fork()
     if init == 0:
-        _run_init(argv, machine, directory, theirs, report, supervisor, has_terminals=has_terminals)
+        _run_init(argv, machine, directory, theirs, report, supervisor)
     os.close(supervisor)
     theirs.close()
     os.close(report)
@@ -164,14 +163,7 @@ def _failure(name: str, report: bytes) -> SandboxError:
 
 
 def _run_init(
-    argv: Sequence[str],
-    machine: Path,
-    directory: Path,
-    socket_: socket.socket,
-    report: int,
-    supervisor: int,
-    *,
-    has_terminals: bool,
+    argv: Sequence[str], machine: Path, directory: Path, socket_: socket.socket, report: int, supervisor: int
 ) -> NoReturn:
     """In init: set up /proc and the filter, execute the command, reap orphans, and exit when the command has ended."""
     try:
@@ -180,7 +172,7 @@ def _run_init(
         close_files_except(*STANDARD_FILES, socket_.fileno(), report)
         _reset_signals()
         _mount_proc(machine)
-        listener = _install_filter(has_terminals=has_terminals)
+        listener = _install_filter()
         socket.send_fds(socket_, [_SUCCEEDED], [listener])
         os.close(listener)
         socket_.recv(len(_SUCCEEDED))
@@ -231,14 +223,14 @@ def _mount_proc(machine: Path) -> None:
             libc.bind_mount(source, target)
 
 
-def _install_filter(*, has_terminals: bool) -> int:
+def _install_filter() -> int:
     """Install the filter; an OSError has the reason and the remedy."""
     if not (seccomp.is_available() and shows_inode_numbers()):
         raise OSError(
             errno.ENOSYS, "this kernel does not let nvdimmfs answer ioctls; use Linux 5.14 or newer, built with seccomp"
         )
     try:
-        return seccomp.install_filter(has_terminals=has_terminals)
+        return seccomp.install_filter()
     except OSError as failure:
         if failure.errno == errno.EBUSY:
             reason = "a surrounding sandbox answers its system calls already; leave that sandbox"

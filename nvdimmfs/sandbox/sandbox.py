@@ -149,7 +149,7 @@ def run_sandbox(request: RunRequest) -> int:
             closed_disks.start_thread()
         namespaces.unshare_pid_namespace()
         # init sets up /proc and the filter while the nodes are made.
-        starting = stack.enter_context(start(request.command, MACHINE, directory, has_terminals=characters is None))
+        starting = stack.enter_context(start(request.command, MACHINE, directory))
         supervisor.watch()
         supervisor.create_nodes(MACHINE / "sys")
         starting.wait_until_ready()

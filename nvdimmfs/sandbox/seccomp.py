@@ -32,9 +32,10 @@ from nvdimmfs.units import PAGE_SIZE, U32_MASK
 #: (include/uapi/asm-generic/ioctls.h; do_vfs_ioctl, fs/ioctl.c).
 FILE_REQUESTS = (0x5450, 0x5451, 0x5421, 0x5452)
 
-#: With which isatty(3) asks whether a file is a terminal: programs ask it of each file that they open
-#: (TCGETS, include/uapi/asm-generic/ioctls.h).
+#: With which isatty(3) asks whether a file is a terminal (TCGETS, include/uapi/asm-generic/ioctls.h).  Programs ask it
+#: above all of their standard files, which are no nodes of the machine.
 IS_TERMINAL = 0x5401
+_STANDARD_FILES = 3
 
 #: Types of requests that the filter never hands over, as they are sent in great numbers to files that are no disks
 #: (Documentation/userspace-api/ioctl/ioctl-number.rst): seccomp's own, DRM's, userfaultfd's, KVM's.
@@ -132,16 +133,12 @@ def is_available() -> bool:
     return True
 
 
-def install_filter(*, has_terminals: bool) -> int:
+def install_filter() -> int:
     """Filter this process and its descendants, and return the descriptor of the filter's listener.
-
-    Args:
-        has_terminals: whether nodes of the machine are terminals, which must not be recognised as such: then the filter
-            hands over what isatty(3) asks.
 
     EBUSY when a filter with a listener is already installed, as inside another sandbox.
     """
-    program = b"".join(_program(family(), FILE_REQUESTS if has_terminals else (*FILE_REQUESTS, IS_TERMINAL)))
+    program = b"".join(_program(family()))
     instructions = ctypes.create_string_buffer(program, len(program))
 
     class Program(ctypes.Structure):
@@ -157,22 +154,17 @@ def install_filter(*, has_terminals: bool) -> int:
     return libc.seccomp(_SET_MODE_FILTER, _FLAG_NEW_LISTENER, ctypes.byref(whole))
 
 
-def _program(architectures: Iterable[SyscallNumbers], allowed: Sequence[int]) -> Iterator[bytes]:
-    """One block for each architecture; each block is jumped over unless the call is of its architecture.
-
-    Args:
-        architectures: those of the host.
-        allowed: requests of ioctl(2) that the kernel carries out.
-    """
+def _program(architectures: Iterable[SyscallNumbers]) -> Iterator[bytes]:
+    """One block for each architecture; each block is jumped over unless the call is of its architecture."""
     yield _INSTRUCTION.pack(_LOAD_WORD, 0, 0, _AT_ARCHITECTURE)
     for numbers in architectures:
-        block = list(_architecture(numbers, allowed))
+        block = list(_architecture(numbers))
         yield _INSTRUCTION.pack(_JUMP_IF_EQUAL, 0, len(block), numbers.audit_arch)
         yield from block
     yield _INSTRUCTION.pack(_RETURN, 0, 0, _RETURN_ALLOW)
 
 
-def _architecture(numbers: SyscallNumbers, allowed: Sequence[int]) -> Iterator[bytes]:
+def _architecture(numbers: SyscallNumbers) -> Iterator[bytes]:
     """One block for each system call.  x32 calls are refused with ENOSYS, as by most kernels.
 
     On a host that has x32, they would bypass the checks.
@@ -184,7 +176,7 @@ def _architecture(numbers: SyscallNumbers, allowed: Sequence[int]) -> Iterator[b
         numbers.init_module: (),
         numbers.finit_module: (),
         numbers.delete_module: (),
-        numbers.ioctl: _ioctl(allowed),
+        numbers.ioctl: _IOCTL,
         numbers.mmap: _MMAP,
         numbers.madvise: _MADVISE,
         numbers.mount: _MOUNT,
@@ -227,15 +219,16 @@ def _block(steps: Sequence[_Step]) -> Iterator[bytes]:
     yield _INSTRUCTION.pack(_RETURN, 0, 0, _RETURN_ALLOW)
 
 
-def _ioctl(allowed: Sequence[int]) -> tuple[_Step, ...]:
-    return (
-        _Step(_LOAD_WORD, _AT_ARGUMENTS[1]),
-        *(_Step(_JUMP_IF_EQUAL, request, "allow") for request in allowed),
-        _Step(_SHIFT_RIGHT, 8),  # to its type, the second byte
-        _Step(_AND, 0xFF),
-        *(_Step(_JUMP_IF_EQUAL, kind, "allow") for kind in FREQUENT_TYPES),
-    )
-
+_IOCTL = (
+    _Step(_LOAD_WORD, _AT_ARGUMENTS[1]),
+    *(_Step(_JUMP_IF_EQUAL, request, "allow") for request in FILE_REQUESTS),
+    _Step(_JUMP_IF_EQUAL, IS_TERMINAL, "", "other"),
+    _Step(_LOAD_WORD, _AT_ARGUMENTS[0]),
+    _Step(_JUMP_IF_NOT_BELOW, _STANDARD_FILES, "notify", "allow"),
+    _Step(_SHIFT_RIGHT, 8, label="other"),  # to its type, the second byte
+    _Step(_AND, 0xFF),
+    *(_Step(_JUMP_IF_EQUAL, kind, "allow") for kind in FREQUENT_TYPES),
+)
 
 #: Mappings of files: all shared ones; private ones unless they have the flag that each of a program's and a library's
 #: segments has, or an odd length, as the files that the C library maps.
