@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
-from nvdimmfs.machine_file.functions import with_functions, without_functions
 from nvdimmfs.machine_file.interleave import swapped
 from nvdimmfs.machine_file.model import (
     ACPI_PARENT,
@@ -107,6 +106,8 @@ def _without_names(bus: BusDescription) -> BusDescription:
 
 
 def _without_functions(bus: BusDescription) -> BusDescription:
+    from nvdimmfs.machine_file.functions import without_functions
+
     return attrs.evolve(bus, dimms=tuple(map(without_functions, bus.dimms)))
 
 
@@ -172,9 +173,18 @@ def _bus(bus: BusDescription, addresses: _Addresses) -> BusDescription:
     ranges = tuple(_on_nodes(range_, bus.platform) for range_ in _ranges(bus.ranges, dimms, addresses))
     return attrs.evolve(
         bus,
-        dimms=tuple(with_functions(bus, _sized(dimm, ranges)) for dimm in dimms),
+        dimms=_with_functions(bus, tuple(_sized(dimm, ranges) for dimm in dimms)),
         ranges=ranges,
     )
+
+
+def _with_functions(bus: BusDescription, dimms: tuple[DimmDescription, ...]) -> tuple[DimmDescription, ...]:
+    """Set the default functions and commands of the DIMMs of a bus."""
+    if all(dimm.dsm_mask != TO_BE_CHOSEN for dimm in dimms):
+        return dimms
+    from nvdimmfs.machine_file.functions import with_functions  # which a machine without DIMMs has no need of
+
+    return tuple(with_functions(bus, dimm) for dimm in dimms)
 
 
 def _named(bus: BusDescription, virtio: Iterator[int]) -> BusDescription:

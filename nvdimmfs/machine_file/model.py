@@ -19,7 +19,6 @@ import attrs
 
 from nvdimmfs.core.clock import ClockMode
 from nvdimmfs.faults.rule import Operation
-from nvdimmfs.formats.dimm_functions import IntelFunction
 from nvdimmfs.formats.ndctl import DIMM_FAMILY_INTEL, BusCommand, DimmCommand, command_mask
 from nvdimmfs.machine_file.values import (
     NO_TEMPERATURE,
@@ -244,12 +243,11 @@ class DimmDescription:
     @property
     def has_security_functions(self) -> bool:
         """Whether its security is that of its firmware, so that it can change."""
-        declared = self.security not in (SecurityState.NONE, SecurityState.OVERWRITE)
-        return (
-            declared
-            and self.family == DIMM_FAMILY_INTEL
-            and bool(self.dsm_mask >> IntelFunction.GET_SECURITY_STATE & 1)
-        )
+        if self.security in (SecurityState.NONE, SecurityState.OVERWRITE):
+            return False
+        from nvdimmfs.formats.dimm_functions import IntelFunction  # which few DIMMs have
+
+        return self._allows_of_intel(IntelFunction.GET_SECURITY_STATE)
 
     @property
     def has_firmware(self) -> bool:
@@ -259,9 +257,15 @@ class DimmDescription:
     @property
     def flushed(self) -> bool:
         """Whether its last shutdown saved all data, as far as the kernel learns that from its health."""
-        dirty = self.health.last_shutdown is ShutdownState.DIRTY
-        reads = self.family == DIMM_FAMILY_INTEL and bool(self.dsm_mask >> IntelFunction.SMART & 1)
-        return not (dirty and reads)
+        if self.health.last_shutdown is not ShutdownState.DIRTY:
+            return True
+        from nvdimmfs.formats.dimm_functions import IntelFunction
+
+        return not self._allows_of_intel(IntelFunction.SMART)
+
+    def _allows_of_intel(self, function: int) -> bool:
+        """Whether the kernel allows a function of Intel's family."""
+        return self.family == DIMM_FAMILY_INTEL and bool(self.dsm_mask >> function & 1)
 
     @property
     def has_manufacturing(self) -> bool:
