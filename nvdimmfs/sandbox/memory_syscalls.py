@@ -148,7 +148,11 @@ class MemorySyscalls:
         self._mapped: dict[tuple[int, int], NodeNumber] = {}
 
     def mmap(self, caller: CallingThread, call: Notification, listener: NotificationListener) -> int | str | None:
-        """Map a dax device; errors as in the kernel, which are those of `check_mapping` in the end."""
+        """Map a dax device; errors as in the kernel, which are those of `check_mapping` in the end.
+
+        An attribute cannot be mapped: ENODEV.  FUSE would map it privately (kernfs_fop_mmap, fs/kernfs/file.c, Linux
+        6.1).
+        """
         descriptor = call.arguments[4] & U32_MASK
         file = caller.file(descriptor)
         mapping = _Mapping.of(call)
@@ -156,6 +160,8 @@ class MemorySyscalls:
             return None
         number = self._device(file)
         if number is None:
+            if self._is_attribute(file):
+                return -errno.ENODEV
             return -errno.ENXIO if self._is_gone_dax(file) else None
         mapping.check_flags()
         found = self._client.map(
@@ -183,6 +189,12 @@ class MemorySyscalls:
         finally:
             os.close(memory)
         return None
+
+    def _is_attribute(self, file: ThreadFile) -> bool:
+        """Whether a file is one of the machine's /sys, at which the sandbox shows it."""
+        if not file.is_regular or file.status.filesystem != os.fstat(self._files).st_dev:
+            return False
+        return file.path.startswith("/sys/")
 
     def madvise(self, caller: CallingThread, call: Notification, listener: NotificationListener) -> int | str | None:
         """Inject an error into memory.  Of the host's memory, it may be injected everywhere but in a dax device."""

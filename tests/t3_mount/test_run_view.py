@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 import mounting
@@ -48,6 +49,20 @@ def test_nodes_have_the_numbers_that_sysfs_shows():
 def test_reading_a_character_device_waits_for_nothing():
     """It is an error as on a real machine where the host has libnvdimm, and otherwise the end of a terminal's input."""
     assert sh("cat /dev/ndctl0 2> /dev/null | wc -c").stdout == "0\n"
+
+
+def test_an_attribute_cannot_be_mapped():
+    program = """
+        import errno, mmap
+        for flags in (mmap.MAP_PRIVATE, mmap.MAP_SHARED):
+            with open("/sys/bus/nd/devices/region0/size", "rb") as file:
+                try:
+                    mmap.mmap(file.fileno(), 4096, flags, mmap.PROT_READ)
+                except OSError as failure:
+                    print(errno.errorcode[failure.errno])
+    """
+    done = run(sys.executable, "-c", textwrap.dedent(program))
+    assert (done.stdout, done.stderr) == ("ENODEV\nENODEV\n", "")
 
 
 def test_sys_shows_the_machine_and_otherwise_the_host():
