@@ -1,11 +1,13 @@
 """Dax devices that become System RAM: what the recordings leave unsaid."""
 
 import errno
+import os
 
 import pytest
 from poke import DEBUG, Hands
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernfs.open_file import open_node
 
 BLOCKS = "devices/system/memory"
 KMEM = "bus/dax/drivers/kmem"
@@ -49,7 +51,7 @@ def test_the_bytes_cannot_be_had_from_the_device_any_more(hands):
     assert become_ram(hands) == errno.EBUSY  # new_id has bound it
     node = hands.machine.system.dev.find("dax0.0")
     with pytest.raises(KernelError) as refused:
-        node.data.read(0, 1)
+        open_node(node, os.O_RDONLY)
     assert refused.value.errno == errno.ENXIO
 
 
