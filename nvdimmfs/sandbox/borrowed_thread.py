@@ -56,7 +56,7 @@ _RED_ZONE = 128
 
 
 class NotBorrowedError(Exception):
-    """The thread cannot be stopped: a debugger has it, the host forbids it, or it has gone."""
+    """The thread cannot be used: a debugger has it, it has filters of its own, the host forbids it, or it has gone."""
 
 
 class _EndedError(Exception):
@@ -124,11 +124,17 @@ class BorrowedThread:
         return bytes(mask)
 
     def _wait_for(self, stop: int) -> None:
-        """Wait for a kind of stop.  A signal that cannot be blocked is passed on at the end."""
+        """Wait for a kind of stop.  A SIGSTOP, which cannot be blocked, is passed on at the end.
+
+        Any other signal is one that the kernel forces on the thread, as its next instruction cannot be executed:
+        another thread has unmapped or replaced the code.  Blocked as it is, it kills the process.
+        """
         while (status := self._wait()) >> 8 != stop:
-            if not status >> 16:
-                self._left.append(os.WSTOPSIG(status))
-            self._trace(_SYSCALL)
+            signal_ = 0 if status >> 16 else os.WSTOPSIG(status)
+            if signal_ == signal.SIGSTOP:
+                self._left.append(signal_)
+                signal_ = 0
+            self._trace(_SYSCALL, signal_)
 
     def _wait(self) -> int:
         _, status = os.waitpid(self._thread, _WAIT_ALL)
