@@ -7,7 +7,6 @@ without; where the kernel that is emulated would refuse as well, the host's does
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import struct
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from attrs import frozen
 from nvdimmfs.sandbox import borrowed_thread, libc
 from nvdimmfs.sandbox.borrowed_call import answer_by
 from nvdimmfs.sandbox.borrowed_thread import BorrowedThread, NotBorrowedError
-from nvdimmfs.sandbox.calling_thread import CallingThread
+from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile
 from nvdimmfs.sandbox.device_node import NodeNumber
 from nvdimmfs.sandbox.seccomp import (
     MAP_ANONYMOUS,
@@ -38,7 +37,13 @@ _OTHER_OPERATIONS = 0x20 | 0x1000 | 0x2000 | 0x20000 | 0x40000 | 0x80000 | 0x100
 _MAGIC, _MAGIC_MASK = 0xC0ED0000, 0xFFFF0000
 
 #: Commands of fsconfig(2) (include/uapi/linux/mount.h).
-_SET_FLAG, _SET_STRING = 0, 1
+_SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
+
+#: What the link in /proc to a descriptor of fsopen(2) or fspick(2) reads.
+_CONTEXT = "anon_inode:[fscontext]"
+
+#: How many contexts are remembered.  A process that ends, or closes one, does not say so.
+_MOST_CONTEXTS = 256
 
 #: The options that ask for DAX, and all that begin with that word.
 _ASKING = ("dax", "dax=always")
@@ -66,12 +71,12 @@ class _Disk:
     node: Path
     has_dax: bool
 
-    def is_refused(self, kind: str) -> bool:
+    def is_refused(self, kind: bytes) -> bool:
         """Whether the file system would refuse DAX on a disk that has it (ext4_fill_super, fs/ext4/super.c).
 
         ext4 wants blocks of a page, and no data in inodes.
         """
-        if kind != "ext4":
+        if kind != b"ext4":
             return False
         with self.node.open("rb") as file:
             offset, size = _EXT4_BLOCK
@@ -95,18 +100,19 @@ class MountSyscalls:
         self._sources: dict[tuple[int, int], _Disk] = {}
 
     def mount(self, caller: CallingThread, call: Notification, listener: NotificationListener) -> int | str | None:
-        """EINVAL where the file system refuses DAX although the disk has it."""
+        """Mount without the option, unless the file system refuses DAX although the disk has it: so does the kernel."""
         source, target, kind, flags, data, _ = call.arguments
         if not call.is_native or not (source and kind and data) or _is_other_operation(flags):
             return None
-        options = caller.read_string(data, PAGE_SIZE).decode(errors="surrogateescape").split(",")
+        try:
+            options = caller.read_string(data, PAGE_SIZE).decode(errors="surrogateescape").split(",")
+        except OSError:  # the kernel copies what there is of a page of options, which may be binary
+            return None
         if not asks_for_dax(options):
             return None
         disk = self._disk(caller, caller.read_string(source, PAGE_SIZE))
-        if disk is None or not disk.has_dax:
+        if disk is None or not disk.has_dax or disk.is_refused(caller.read_string(kind, PAGE_SIZE)):
             return None
-        if disk.is_refused(caller.read_string(kind, PAGE_SIZE).decode(errors="replace")):
-            return -errno.EINVAL
         left = ",".join(option for option in options if option != "dax" and not option.startswith(_PREFIX))
         with contextlib.suppress(NotBorrowedError):
             return _mount_in_thread(caller, call, listener, (source, target, kind, flags), left)
@@ -114,23 +120,37 @@ class MountSyscalls:
 
     def fsconfig(self, caller: CallingThread, call: Notification) -> int | None:
         """Remember the source of a file system, and swallow its option dax."""
-        descriptor, command, key, value, *_ = call.arguments
-        if command & U32_MASK not in (_SET_FLAG, _SET_STRING) or not key:
-            return None
-        option = caller.read_string(key, PAGE_SIZE).decode(errors="replace")
-        text = caller.read_string(value, PAGE_SIZE) if command & U32_MASK == _SET_STRING else b""
-        context = caller.process, descriptor & U32_MASK
-        if option == "source":
+        _, _, key, value, *_ = call.arguments
+        descriptor, command, *_, auxiliary = (argument & U32_MASK for argument in call.arguments[:5])
+        context = caller.process, descriptor
+        if command == _CREATE:
             self._sources.pop(context, None)
-            disk = self._disk(caller, text)
-            if disk is not None:
-                self._sources[context] = disk
+        if not _sets_option(command, key, value, auxiliary):
+            return None
+        try:
+            option = caller.read_string(key, PAGE_SIZE).decode(errors="replace")
+            text = caller.read_string(value, PAGE_SIZE) if command == _SET_STRING else b""
+        except OSError:  # the kernel looks at the descriptor first
+            return None
+        if option not in ("source", "dax") or not _is_context(caller.file(descriptor)):
+            return None
+        if option == "source":
+            self._remember(context, self._disk(caller, text))
             return None
         wanted = option if not text else f"{option}={text.decode(errors='replace')}"
         if not asks_for_dax([wanted]):
             return None
         disk = self._sources.get(context)
         return 0 if disk is not None and disk.has_dax else None
+
+    def _remember(self, context: tuple[int, int], disk: _Disk | None) -> None:
+        """Remember the source of a context, and forget the oldest beyond the limit."""
+        self._sources.pop(context, None)
+        if disk is None:
+            return
+        self._sources[context] = disk
+        for oldest in list(self._sources)[:-_MOST_CONTEXTS]:
+            self._sources.pop(oldest, None)
 
     def _disk(self, caller: CallingThread, source: bytes) -> _Disk | None:
         """The machine's disk that a path leads to; None for another file."""
@@ -154,6 +174,18 @@ class MountSyscalls:
             return (queue / "queue/dax").read_text() == "1\n"
         except OSError:  # it has gone, or the kernel is older than the attribute
             return False
+
+
+def _sets_option(command: int, key: int, value: int, auxiliary: int) -> bool:
+    """Whether the arguments of fsconfig(2) set a flag or a string.  The kernel refuses any others (EINVAL)."""
+    if not key or auxiliary:
+        return False
+    return not value if command == _SET_FLAG else command == _SET_STRING and bool(value)
+
+
+def _is_context(file: ThreadFile | None) -> bool:
+    """Whether an open file is a file system that is being configured."""
+    return file is not None and file.path == _CONTEXT
 
 
 def _is_other_operation(flags: int) -> bool:
