@@ -7,7 +7,7 @@ import errno
 from collections.abc import Callable
 from typing import Final
 
-from nvdimmfs.sandbox.borrowed_thread import BorrowedThread, borrow
+from nvdimmfs.sandbox.borrowed_thread import BorrowedThread, NotBorrowedError, borrow
 from nvdimmfs.sandbox.calling_thread import CallingThread
 from nvdimmfs.sandbox.seccomp import Notification, NotificationListener
 
@@ -24,6 +24,8 @@ def answer_by(
 ) -> str:
     """Answer a call by calls of its thread, and return `ANSWERED`.  NotBorrowedError: it still waits for an answer.
 
+    A thread that has filters of its own is not borrowed: they might forbid the calls, or kill it for one.
+
     Args:
         use: makes the calls, and sets the result.  It is given a descriptor of the thread's, or -1.
         caller: the thread.
@@ -31,6 +33,8 @@ def answer_by(
         listener: where the call waits.
         file: an open file of which the thread gets a descriptor before, if it has room for one; -1 for none.
     """
+    if caller.has_own_filter:
+        raise NotBorrowedError
     added = -1
 
     def wake() -> None:

@@ -36,6 +36,9 @@ _CREDENTIALS = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 
+#: The number of seccomp filters in /proc/PID/status (Linux 5.9 and later).
+_FILTERS = re.compile(rb"^Seccomp_filters:\t(\d+)$", re.MULTILINE)
+
 #: Bytes of a file in /proc to read at once.  The fields of fdinfo that matter here are in its first 100 bytes.
 _PROC_BUFFER = 1 << 16
 
@@ -186,6 +189,12 @@ class CallingThread:
         )
 
     @property
+    def has_own_filter(self) -> bool:
+        """Whether it has a filter of seccomp(2) besides that of the sandbox and those that this process has as well."""
+        filters = _filters(self.directory, "status") - _filters(self.proc, "thread-self/status")
+        return filters > 1
+
+    @property
     def comm(self) -> str:
         """The name of the thread; empty when it has gone."""
         try:
@@ -278,6 +287,12 @@ def _mappings(directory: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
             first, end = (int(number, 16) for number in place.split(b"-"))
             major, minor = (int(number, 16) for number in device.split(b":"))
             yield first, end, (os.makedev(major, minor), int(inode))
+
+
+def _filters(directory: int, name: str) -> int:
+    """How many filters of seccomp(2) the thread with that status has; 0 where the kernel does not say."""
+    found = _FILTERS.search(_contents(directory, name))
+    return 0 if found is None else int(found[1])
 
 
 def _contents(directory: int, name: str) -> bytes:

@@ -178,7 +178,10 @@ class MemorySyscalls:
         )
         if isinstance(found, int):
             return None if found == -errno.ENODEV else found
-        memory = os.open(found.name, file.flags & os.O_ACCMODE | os.O_CLOEXEC, dir_fd=self._files)
+        try:
+            memory = os.open(found.name, file.flags & os.O_ACCMODE | os.O_CLOEXEC, dir_fd=self._files)
+        except FileNotFoundError:  # the device has been unbound since it was asked
+            return -errno.ENXIO
         try:
             status = os.fstat(memory)
             self._mapped[status.st_dev, status.st_ino] = number
