@@ -235,7 +235,7 @@ class Machine:
                 for place, dimm in enumerate(bus.dimms_by_handle):
                     AcpiDimmDevice(acpi_bus, root, next(numbers), dimm.handle, place).add()
         if known.keys() != {"platform"} or self.memory.nodes.possible != {FIRST_NODE}:
-            from nvdimmfs.platforms.acpi_tables import create_table_files  # which a legacy machine has no need of
+            from nvdimmfs.platforms.acpi_table_files import create_table_files  # not for a legacy machine
 
             create_table_files(self.system, self.description)
 

@@ -1,20 +1,13 @@
-"""The ACPI tables by which a machine's firmware describes its memory, and their files in /sys/firmware/acpi/tables.
+"""The ACPI tables by which a machine's firmware describes its memory.
 
-As QEMU's firmware writes them: of each DIMM its ranges, its parts of them, and its control region.  The files are those
-of drivers/acpi/sysfs.c, Linux 6.1: what was there at boot; memory that is plugged in later is not in it.
+As QEMU's firmware writes them: of each DIMM its ranges, its parts of them, and its control region.
 """
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
-import attrs
-
-from nvdimmfs.core.system import System
-from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import acpi
-from nvdimmfs.kernfs import Attribute, Directory, Node
 from nvdimmfs.machine_file.model import (
     BusDescription,
     DimmDescription,
@@ -22,10 +15,11 @@ from nvdimmfs.machine_file.model import (
     MappingDescription,
     RangeDescription,
 )
-from nvdimmfs.machine_file.ram import installed_ram, nodes_of
-from nvdimmfs.machine_file.words import BusPlatform, DimmFlag, PersistenceDomain, RangeKind
+from nvdimmfs.machine_file.ram import installed_ram
+from nvdimmfs.machine_file.words import DimmFlag, PersistenceDomain, RangeKind
 from nvdimmfs.mm.nodes import FIRST_NODE
 from nvdimmfs.mm.pc_memory_map import installed_memory
+from nvdimmfs.platforms.acpi_table_names import buses_with_table, table_names
 from nvdimmfs.units import MIB, PAGE_SIZE
 
 #: The state flags of a DIMM, by the words of its `flags` (include/acpi/actbl2.h, Linux 6.1).
@@ -61,29 +55,11 @@ def tables_of(machine: MachineDescription) -> dict[str, bytes]:
 
     A machine without an NFIT and with one node has none.
     """
-    names = iter(_names(machine))
-    tables = {next(names): acpi.nfit(_nfit(bus), bus.revision) for bus in _buses(machine)}
+    names = iter(table_names(machine))
+    tables = {next(names): acpi.nfit(_nfit(bus), bus.revision) for bus in buses_with_table(machine)}
     for name in names:
         tables[name] = acpi.slit(machine.distances) if name == "SLIT" else acpi.srat(_affinities(machine))
     return tables
-
-
-def _buses(machine: MachineDescription) -> list[BusDescription]:
-    return [bus for bus in machine.buses if bus.has_nfit and bus.has_table and not bus.is_test_platform]
-
-
-def _names(machine: MachineDescription) -> list[str]:
-    """The names of the tables; several of one kind are numbered (acpi_table_attr_init, drivers/acpi/sysfs.c).
-
-    A machine with a device tree has none.
-    """
-    if any(bus.platform is BusPlatform.DEVICE_TREE for bus in machine.buses):
-        return []
-    count = len(_buses(machine))
-    names = ["NFIT"] if count == 1 else [f"NFIT{number + 1}" for number in range(count)]
-    if count or len(nodes_of(machine).possible) > 1:
-        names.append("SRAT")
-    return [*names, "SLIT"] if machine.distances else names
 
 
 _Part = tuple[int, RangeDescription, MappingDescription]
@@ -186,65 +162,9 @@ def _affinities(machine: MachineDescription) -> Iterator[acpi.Affinity]:
         parts = [(span.start, span.end)] if span.start else [(0, _LOWEST_RAM_END), (MIB, span.end)]
         for start, end in parts:
             yield acpi.MemoryAffinity(span.nid, start, end - start, acpi.MEMORY_ENABLED)
-    ranges = (range_ for bus in _buses(machine) for range_ in bus.ranges)
+    ranges = (range_ for bus in buses_with_table(machine) for range_ in bus.ranges)
     for range_ in sorted(ranges, key=lambda range_: range_.start):
         node = max(range_.target_node, range_.numa_node)
         if node >= 0 and range_.kind is RangeKind.PMEM:
             flags = acpi.MEMORY_ENABLED | acpi.MEMORY_NON_VOLATILE
             yield acpi.MemoryAffinity(node, range_.start, range_.size, flags)
-
-
-#: Directories beside the tables, of which the machine has no content.
-_FOLDERS = ("data", "dynamic")
-
-
-class _TableBytes:
-    """The bytes of a table, which cannot be written."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def show(self, _subject: object) -> bytes:
-        return self.data
-
-    def store(self, _subject: object, _data: bytes) -> None:
-        """EIO: the file cannot be written."""
-        raise KernelError(errno.EIO, "a table cannot be written")
-
-
-class TableFile(Attribute[None]):
-    """A table in /sys/firmware/acpi/tables, which only root may read."""
-
-    def __init__(self, name: str, data: bytes) -> None:
-        super().__init__(name, 0o400, _TableBytes(data), None)
-        self.size = len(data)
-
-
-@attrs.frozen
-class TableFiles:
-    """The content of /sys/firmware/acpi/tables, made at the first lookup: a machine can have ten thousand ranges.
-
-    Attributes:
-        machine: the machine as it is at boot.
-    """
-
-    machine: MachineDescription
-
-    @property
-    def names(self) -> Collection[str]:
-        return (*_names(self.machine), *_FOLDERS)
-
-    @property
-    def directories(self) -> int:
-        return len(_FOLDERS)
-
-    def instantiate(self) -> Iterator[Node]:
-        """Create the files, and two empty directories."""
-        yield from (TableFile(name, data) for name, data in tables_of(self.machine).items())
-        yield from map(Directory, _FOLDERS)
-
-
-def create_table_files(system: System, machine: MachineDescription) -> None:
-    """Create the files of a machine's tables; without tables there is no directory either."""
-    if _names(machine):
-        system.directory("firmware/acpi/tables").populate_lazily(TableFiles(machine))

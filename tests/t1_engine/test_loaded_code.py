@@ -22,4 +22,6 @@ def test_the_code_for_an_nfit_is_loaded_by_machines_that_have_one(machine, loade
     code = BOOT.format(machine=machine)
     modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert ("nvdimmfs.platforms.nfit.bus" in modules) is loaded
+    seldom = {"nvdimmfs.formats.acpi", "nvdimmfs.formats.intel_dsm", "nvdimmfs.platforms.virtio"}
+    assert not seldom.intersection(modules)
     assert "pyfuse3" not in modules

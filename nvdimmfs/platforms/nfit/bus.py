@@ -12,7 +12,6 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
 from nvdimmfs.core.parse import parse_bool, parse_signed
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats import intel_dsm
 from nvdimmfs.formats.dimm_functions import ACTIVATION_FUNCTIONS
 from nvdimmfs.formats.ndctl import (
     BUS_FAMILY_INTEL,
@@ -39,14 +38,13 @@ from nvdimmfs.platforms.nfit.command import (
     acpi_nfit_ctl,
     clear_to_send,
 )
-from nvdimmfs.platforms.nfit.intel_activation import IntelBusActivation, IntelDimmActivation
 from nvdimmfs.platforms.nfit.scrub import Request, Scrub
 
-if TYPE_CHECKING:  # loaded when a DIMM has firmware
+if TYPE_CHECKING:  # loaded where DIMMs have firmware
     from nvdimmfs.platforms.dimm_firmware.firmware import BusFirmware
+    from nvdimmfs.platforms.nfit.intel_activation import IntelBusActivation
 
-#: The functions that firmware activation needs, of a bus and of a DIMM, a bit each.
-BUS_ACTIVATION = command_mask(intel_dsm.BusFunction)
+#: The functions of a DIMM that firmware activation needs, a bit each.
 DIMM_ACTIVATION = command_mask(ACTIVATION_FUNCTIONS)
 
 
@@ -102,6 +100,8 @@ class NfitBus(NvdimmBus):
         self.scrub = Scrub(self, table.scrubs, self._scrubbed)
         functions = {BUS_FAMILY_NFIT: table.dsm_mask}
         if table.firmware_activation is not words.FirmwareActivation.NONE:
+            from nvdimmfs.platforms.nfit.intel_activation import BUS_ACTIVATION, IntelBusActivation
+
             self.activation = self.intel_activation = IntelBusActivation(self, table.firmware_activation.value)
             functions[BUS_FAMILY_INTEL] = BUS_ACTIVATION
         root = RootDsm(self.ars, firmware)
@@ -246,6 +246,8 @@ class NfitDimm(DimmDevice):
         )
         activates = table.family == DIMM_FAMILY_INTEL and table.dsm_mask & DIMM_ACTIVATION == DIMM_ACTIVATION
         if activates and bus.intel_activation:
+            from nvdimmfs.platforms.nfit.intel_activation import IntelDimmActivation
+
             self.activation = IntelDimmActivation(self, bus.intel_activation)
         self.in_use = any(mapping.dimm == table.name for range_ in bus.table.ranges for mapping in range_.mappings)
 

@@ -18,12 +18,15 @@ from nvdimmfs.formats.intel_dsm import (
     ActivateDimmInfo,
     BusFunction,
 )
-from nvdimmfs.formats.ndctl import BUS_FAMILY_INTEL, DIMM_FAMILY_INTEL, Package
+from nvdimmfs.formats.ndctl import BUS_FAMILY_INTEL, DIMM_FAMILY_INTEL, Package, command_mask
 from nvdimmfs.formats.structure import Structure
 from nvdimmfs.nd.bus import NvdimmBus
 from nvdimmfs.nd.dimm import DimmDevice
 from nvdimmfs.nd.firmware_activation import ActivationResult, ActivationState
 from nvdimmfs.platforms.nfit.command import call
+
+#: The functions of a bus that firmware activation needs, a bit each.
+BUS_ACTIVATION = command_mask(BusFunction)
 
 #: States and results by number (ND_INTEL_FWA_..., ND_INTEL_DIMM_FWA_...); other results are failures.
 STATES = (ActivationState.IDLE, ActivationState.ARMED, ActivationState.BUSY)
