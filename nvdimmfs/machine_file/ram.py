@@ -68,9 +68,10 @@ def nodes_of(machine: MachineDescription) -> Nodes:
     """
     ram = installed_ram(machine)
     spans = () if isinstance(ram, int) else ram
-    near = {range_.numa_node for range_ in machine.ranges}
+    ranges = machine.ranges
+    near = {range_.numa_node for range_ in ranges}
     online = {FIRST_NODE, *near, *(span.nid for span in spans)} - {-1}
-    last = max((*online, *(range_.target_node for range_ in machine.ranges), len(machine.distances) - 1))
+    last = max((*online, *(range_.target_node for range_ in ranges), len(machine.distances) - 1))
     return Nodes(
         spans if any(span.nid for span in spans) else (),
         frozenset(online),

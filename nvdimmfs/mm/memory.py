@@ -159,9 +159,8 @@ class Memory:
 
     def _boot_frames(self, zone: Zone) -> IntervalSet:
         """The page frames of RAM since boot that are in a zone: those that were, and those that were onlined there."""
-        frames = IntervalSet()
-        if zone in self._boot_spans:
-            frames = IntervalSet(self.node_ram[zone.nid].within(*self._boot_spans[zone]))
+        span = self._boot_spans.get(zone)
+        frames = IntervalSet(self.node_ram[zone.nid].within(*span) if span else ())
         for block, other in self._moved_zones.items():
             if other is zone:
                 frames.add(*block)

@@ -170,6 +170,7 @@ def iomem_of(table: E820Table) -> Resource:
     return root
 
 
+@functools.lru_cache(maxsize=_MAPS)
 def installed_memory(ram: Ram) -> tuple[RamSpan, ...]:
     """Return where the memory of a machine is, in address order: `ram` itself, or where that many bytes are placed."""
     if not isinstance(ram, int):
