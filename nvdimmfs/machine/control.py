@@ -6,42 +6,27 @@ The messages are in `formats.control`.
 from __future__ import annotations
 
 import errno
-import fnmatch
-import itertools
 import stat
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 
 import attrs
 
-from nvdimmfs.block.disk import Disk
-from nvdimmfs.block.ioctl import block_ioctl
-from nvdimmfs.block.partition import Partition
-from nvdimmfs.core.device import Device
-from nvdimmfs.core.device_number import BLOCK_EXT_MAJOR, DIMM_MAJOR, DeviceNumber, Numbered
+from nvdimmfs.core.device_number import DeviceNumber, Numbered
 from nvdimmfs.core.module import Modules
 from nvdimmfs.core.system import System
-from nvdimmfs.core.uevent import Action, Uevent
-from nvdimmfs.core.user_memory import CopyIn, CopyOut, IoctlSteps
+from nvdimmfs.core.user_memory import IoctlSteps
 from nvdimmfs.dax.device import DevDax
 from nvdimmfs.dax.memory import check_mapping
 from nvdimmfs.errors import KernelError, refused_by_host
-from nvdimmfs.faults.faults import Caller, Faults
-from nvdimmfs.faults.rule import Operation
 from nvdimmfs.formats import control
-from nvdimmfs.formats.block_requests import REQUEST_NAMES
 from nvdimmfs.formats.control import Message
-from nvdimmfs.formats.ndctl import BusCommand, DimmCommand
-from nvdimmfs.kernfs import Channel, Directory, Node
+from nvdimmfs.kernfs import Channel, Directory
+from nvdimmfs.machine.device_calls import device_named, ioctl_delay, traced_ioctl, traced_module_call
+from nvdimmfs.machine.ioctl_call import IoctlCall
 from nvdimmfs.machine.listener import Listener
 from nvdimmfs.machine.node_owners import owner_of_node
-from nvdimmfs.nd.dimm import DimmDevice
-from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
+from nvdimmfs.machine.watcher import Watcher, directory_at
 from nvdimmfs.traces.event import Op
-
-#: Bytes of the caller's memory in one message; encoded in base64 they must fit into one FUSE request.
-PIECE = 1 << 16
 
 #: How many entries are listed in one message at most.
 MOST_LISTED = 1000
@@ -205,11 +190,6 @@ class ControlSession:
         return device
 
 
-def device_named(system: System, name: str) -> tuple[DeviceNumber, Numbered] | None:
-    """The device whose node in /dev has a name, and its number; None when there is none."""
-    return next(((number, device) for number, device in system.numbered.items() if device.name == name), None)
-
-
 def _found(found: tuple[DeviceNumber, Numbered] | None) -> Message:
     """ENOENT for no device."""
     if found is None:
@@ -224,7 +204,7 @@ def _listed(system: System, paths: tuple[str, ...]) -> control.Listed:
     entries: list[tuple[str, str]] = []
     for path in paths:
         try:
-            directory = _directory(system, path)
+            directory = directory_at(system, path)
         except KernelError:
             continue
         names = directory.listing.names
@@ -242,62 +222,6 @@ def _kind(directory: Directory, name: str) -> str:
     return "directory" if stat.S_ISDIR(node.mode) else "link" if stat.S_ISLNK(node.mode) else "file"
 
 
-def traced_module_call(system: System, op: Op, module: str, thread: int) -> AbstractContextManager[object]:
-    """A context in which a thread loads or unloads a module; the call is recorded in the trace if there is one."""
-    if (trace := system.trace) is None:
-        return nullcontext()
-    return trace.module_call(op, f"/sys/module/{module}", thread)
-
-
-def traced_ioctl(
-    system: System,
-    number: DeviceNumber,
-    request: int,
-    argument: int,
-    *,
-    thread: int,
-    writable: bool,
-    privileged: bool,
-    caller: Caller,
-) -> IoctlSteps:
-    """As `device_ioctl` on the device with a number, recorded in the trace if there is one.  ENODEV without a device.
-
-    Args:
-        system: the device's system.
-        number: the device's number.
-        request: as for `device_ioctl`, as are the next ones.
-        argument: as there.
-        writable: as there.
-        privileged: as there.
-        thread: the id of the calling thread.
-        caller: the process, for fault rules.
-    """
-    device = system.numbered.get(number)
-
-    def start() -> IoctlSteps:
-        if device is None:
-            raise KernelError(errno.ENODEV, f"no {number.kind} device {number}")
-        if system.faults.ioctls:
-            refuse_ioctl(system.faults, device, caller)
-        return device_ioctl(device, request, argument, writable=writable, privileged=privileged)
-
-    if (trace := system.trace) is None:
-        return start()
-    path = f"/dev/{device.name if device else f'{number.kind}/{number}'}"
-    return trace.ioctl(path, thread, _request_text(device, request), start)
-
-
-def _request_text(device: Numbered | None, request: int) -> str:
-    """The number of an ioctl, with its name where it has one."""
-    target = ioctl_target(device)
-    if target is None:
-        name = REQUEST_NAMES.get(request)
-    else:
-        commands = DimmCommand if isinstance(target, DimmDevice) else BusCommand
-        name = next((command.name for command in commands if command == request & 0xFF), None)
-    return f"{name} ({request:#x})" if name else f"{request:#x}"
-
-
 @attrs.frozen
 class _IoctlCaller:
     """The process that calls ioctl(2), see `faults.Caller`."""
@@ -308,218 +232,3 @@ class _IoctlCaller:
 
 def _number(call: control.Ioctl) -> DeviceNumber:
     return DeviceNumber(call.kind, call.major, call.minor)
-
-
-def ioctl_delay(faults: Faults, device: Numbered, caller: Caller) -> int:
-    """How long an ioctl must wait, by the rules, in nanoseconds of the host's time.  Ask once for each ioctl."""
-    path = f"dev/{device.name}"
-    return faults.delay(Operation.IOCTL, lambda pattern: fnmatch.fnmatchcase(path, pattern), path, caller)
-
-
-def refuse_ioctl(faults: Faults, device: Numbered, caller: Caller) -> None:
-    """Fail with the errno of the rule that applies to an ioctl.  KernelError."""
-    faults.refuse(faults.ioctls, f"dev/{device.name}", caller)
-
-
-def device_ioctl(device: Numbered, request: int, argument: int, *, writable: bool, privileged: bool) -> IoctlSteps:
-    """Start an ioctl on a device.  ENOTTY for a device that supports none, and the errors of the ioctl.
-
-    Args:
-        device: the device behind the node.
-        request: the ioctl's number.
-        argument: the address passed to ioctl(2).
-        writable: whether the node was opened for more than reading.
-        privileged: whether the caller has CAP_SYS_ADMIN.
-    """
-    if isinstance(device, Disk | Partition):
-        return block_ioctl(device, request, argument, writable=writable, privileged=privileged)
-    target = ioctl_target(device)
-    if target is None:
-        raise KernelError(errno.ENOTTY, f"{device.name} supports no ioctl")
-    return nd_ioctl(target, request, writable)
-
-
-class IoctlCall:
-    """A running ioctl.  Each access to the caller's memory is split into pieces that fit into a message.
-
-    The kernel reads the same few bytes several times.  Those that the caller has sent already are not asked for again.
-    """
-
-    def __init__(self, conversation: IoctlSteps) -> None:
-        self._conversation = conversation
-        self._copy: CopyIn | CopyOut | None = None
-        self._copied = bytearray()
-        self._sent = 0
-        self._seen_at, self._seen = 0, b""
-
-    def start(self) -> Message:
-        """Return the first access to the caller's memory, or the result."""
-        return self._next(lambda: next(self._conversation))
-
-    def copied(self, data: bytes, ahead: bytes) -> Message:
-        """Continue after the last access succeeded.  EINVAL for more bytes than requested, or none.
-
-        Args:
-            data: the bytes that were read.
-            ahead: those that follow.  The caller had them at the same time, so they may be read at once.
-        """
-        copy = self._copy
-        if isinstance(copy, CopyIn):
-            if not data or len(self._copied) + len(data) > copy.length:
-                raise KernelError(errno.EINVAL, f"{len(data)} bytes do not fit the requested length")
-            self._copied += data
-            if len(self._copied) < copy.length:
-                return self._piece(copy)
-        elif isinstance(copy, CopyOut) and self._sent < len(copy.data):
-            return self._piece(copy)
-        received, self._copied = bytes(self._copied), bytearray()
-        if isinstance(copy, CopyIn):
-            self._seen_at, self._seen = copy.offset, received + ahead
-        else:
-            self._seen = b""
-        return self._next(lambda: self._conversation.send(received))
-
-    def fault(self) -> Message:
-        """Continue after the last access failed with EFAULT."""
-        return self._next(lambda: self._conversation.throw(KernelError(errno.EFAULT, "bad address in the caller")))
-
-    def _next(self, resume: Callable[[], CopyIn | CopyOut]) -> Message:
-        try:
-            copy = resume()
-            while (known := self._known(copy)) is not None:
-                copy = self._conversation.send(known)
-        except StopIteration as end:
-            return control.Result(end.value)
-        self._copy = copy
-        self._copied.clear()
-        self._sent = 0
-        return self._piece(copy)
-
-    def _known(self, copy: CopyIn | CopyOut) -> bytes | None:
-        """What an access returns for which the caller need not be asked; None for others."""
-        if not _length(copy):
-            return b""
-        first = copy.offset - self._seen_at
-        if isinstance(copy, CopyIn) and first >= 0 and first + copy.length <= len(self._seen):
-            return self._seen[first : first + copy.length]
-        return None
-
-    def _piece(self, copy: CopyIn | CopyOut) -> Message:
-        if isinstance(copy, CopyIn):
-            have = len(self._copied)
-            return control.ReadMemory(copy.offset + have, min(PIECE, copy.length - have))
-        offset = self._sent
-        data = copy.data[offset : offset + PIECE]
-        self._sent += len(data)
-        return control.WriteMemory(copy.offset + offset, data)
-
-
-def _length(copy: CopyIn | CopyOut) -> int:
-    return copy.length if isinstance(copy, CopyIn) else len(copy.data)
-
-
-def _directory(system: System, path: str) -> Directory:
-    """Return the directory at a path below /sys.  ENOENT, ENOTDIR."""
-    node = system.sys.find(path)
-    if not isinstance(node, Directory):
-        raise KernelError(errno.ENOTDIR, f"{path} is not a directory")
-    return node
-
-
-def _uevent(device: Device, action: Action) -> Uevent:
-    """The uevent that a device would send, for the sandbox alone: the machine does not count it."""
-    subsystem = device.bus or device.device_class
-    assert subsystem is not None, "a device with a number belongs to one"
-    devpath = device.system.devpath(device.directory)
-    return Uevent(action, devpath, subsystem.name, tuple(device.uevent_variables()), 0)
-
-
-class Watcher:
-    """Reports uevents of devices, and changes in some directories, to a session.
-
-    Attributes:
-        done: sequence number of the last message that the sandbox has acted on.
-    """
-
-    def __init__(self, system: System, directories: tuple[str, ...], send: Callable[[Message], None]) -> None:
-        self._system = system
-        self._send = send
-        self._directories = {_directory(system, path): f"{path}/" if path else "" for path in directories}
-        self._sequence = 0
-        self._needs_action = 0
-        self._before: dict[DeviceNumber, tuple[Device, Uevent]] = {}
-        self.done = 0
-        system.listen(self)
-        system.tree.subscribe(self)
-
-    @property
-    def has_unacknowledged(self) -> bool:
-        return self.done < self._needs_action
-
-    def close(self) -> None:
-        """Stop reporting."""
-        self._system.stop_listening(self)
-        self._system.tree.unsubscribe(self)
-
-    def uevent(self, event: Uevent) -> None:
-        """Report a uevent.  Adding or removing a device with a number requires the sandbox to act on its node."""
-        self._sequence += 1
-        properties = event.properties
-        if "MAJOR" in dict(properties) and event.action in (Action.ADD, Action.REMOVE):
-            self._needs_action = self._sequence
-        self._send(control.DeviceEvent(self._sequence, properties))
-
-    def added(self, directory: Directory, node: Node) -> None:
-        """Report a new entry."""
-        self._report_entry(directory, node, present=True)
-
-    def instantiated(self, directory: Directory, node: Node) -> None:
-        """Ignored: the entry existed before."""
-
-    def removed(self, directory: Directory, node: Node) -> None:
-        """Report a removed entry."""
-        self._report_entry(directory, node, present=False)
-
-    def notified(self, node: Node) -> None:
-        """Ignored: the FUSE mount wakes pollers."""
-
-    def revoked(self, node: Node) -> None:
-        """Ignored: the FUSE mount has the pages."""
-
-    def resetting(self) -> None:
-        """Remember the devices with numbers, to find out later which came or went."""
-        self._before = {number: (device, _uevent(device, Action.REMOVE)) for number, device in self._numbered()}
-
-    def restored(self) -> None:
-        """Report devices with numbers that came or went.  The entries were reported one by one.
-
-        Those that came get free numbers first: their nodes will have numbers that another one of them had.
-        """
-        before, self._before = self._before, {}
-        after = dict(self._numbered())
-        for number, (device, event) in before.items():
-            if after.get(number) is not device:
-                self.uevent(event)
-        came = [device for number, device in after.items() if number not in before or before[number][0] is not device]
-        for device in came:
-            device.renumber(self._free_number(device))
-        for device in came:
-            self.uevent(_uevent(device, Action.ADD))
-
-    def _free_number(self, device: Device) -> DeviceNumber:
-        assert device.number is not None, "it has a number"
-        kind = device.number.kind
-        major = BLOCK_EXT_MAJOR if kind == "block" else DIMM_MAJOR
-        candidates = (DeviceNumber(kind, major, minor) for minor in itertools.count())
-        return next(number for number in candidates if number not in self._system.numbered)
-
-    def _numbered(self) -> Iterator[tuple[DeviceNumber, Device]]:
-        return ((number, device) for number, device in self._system.numbered.items() if isinstance(device, Device))
-
-    def _report_entry(self, directory: Directory, node: Node, *, present: bool) -> None:
-        path = self._directories.get(directory)
-        if path is None:
-            return
-        self._sequence += 1
-        self._needs_action = self._sequence
-        self._send(control.EntryEvent(self._sequence, f"{path}{node.name}", present))

@@ -25,7 +25,7 @@ from nvdimmfs.kernfs.open_file import OpenChannel, OpenFile, delay_of, file_size
 from nvdimmfs.kernfs.path import resolve
 from nvdimmfs.kernfs.traced_calls import traced_open, traced_read, traced_write
 from nvdimmfs.machine.checkpoint import CheckpointError
-from nvdimmfs.machine.control import device_named, ioctl_delay, traced_ioctl
+from nvdimmfs.machine.device_calls import device_named, ioctl_delay, traced_ioctl
 from nvdimmfs.machine.first_boot import NewMachineError
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.model import MachineDescription

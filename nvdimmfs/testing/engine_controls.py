@@ -10,7 +10,7 @@ from typing import TypeAlias
 from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.faults import Fault
 from nvdimmfs.kernels.durations import SECOND
-from nvdimmfs.machine.control import traced_module_call
+from nvdimmfs.machine.device_calls import traced_module_call
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.testing.controls import ClockState, Pending
 from nvdimmfs.testing.refusals import as_os_error

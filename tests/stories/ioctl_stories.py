@@ -20,7 +20,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.kernfs import Attribute, BinaryFile, Bytes
 from nvdimmfs.kernfs.path import resolve
-from nvdimmfs.machine.control import device_ioctl, device_named
+from nvdimmfs.machine.device_calls import device_ioctl, device_named
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS, UserMemory
 
