@@ -10,6 +10,7 @@ from typing import Self
 
 import attrs
 
+from nvdimmfs.block.backing_device import BackingDeviceInfo, BackingDevices
 from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks, read_error
 from nvdimmfs.block.partition import Partition, WholeDisk
 from nvdimmfs.block.queue import INTEGRITY_GROUP, QUEUE_GROUP, QueueLimits, QueueSettings
@@ -19,19 +20,15 @@ from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, 
 from nvdimmfs.core.device import Class, Device
 from nvdimmfs.core.device_number import BLOCK_EXT_MAJOR, DeviceNumber
 from nvdimmfs.core.numbering import Numbering
-from nvdimmfs.core.parse import parse_unsigned, scan_signed
+from nvdimmfs.core.parse import scan_signed
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action
 from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.formats.partition_table import MOST_PARTITIONS, PartitionEntry, Sectors, partitions_of
 from nvdimmfs.kernfs import BinaryFile, Bytes
-from nvdimmfs.units import KIB, PAGE_SIZE, align_down, align_up, as_signed, div_round_up
+from nvdimmfs.units import KIB, PAGE_SIZE, align_down, align_up, div_round_up
 
 log = logging.getLogger(__name__)
-
-#: Default readahead, in bytes (VM_READAHEAD_PAGES, include/linux/mm.h).
-DEFAULT_READ_AHEAD = 128 * KIB
-PERCENT = 100
 
 
 class BlockLayer:
@@ -41,7 +38,7 @@ class BlockLayer:
         directory: /sys/block.
         disk_class: /sys/class/block.
         disk_sequence: DISKSEQ of the newest disk; never reused.
-        min_ratios: sum of the disks' min_ratio, in percent of the dirty pages.
+        bdis: their backing device infos.
         disks: by name, in the order in which they were added.
     """
 
@@ -49,10 +46,9 @@ class BlockLayer:
         self.system = system
         self.directory = system.directory("block")
         self.disk_class = Class(system, "block")
-        self.bdi_class = Class(system, "bdi")
+        self.bdis = BackingDevices(system)
         self.minors = Numbering()
         self.disk_sequence = 0
-        self.min_ratios = 0
         self.disks: dict[str, Disk] = {}
 
     @property
@@ -92,48 +88,6 @@ class Geometry:
 
 #: Of most disks.
 _NO_PARTITIONS: Mapping[int, Partition] = MappingProxyType({})
-
-
-class BackingDeviceInfo(Device):
-    """The writeback settings of a disk, shown in /sys/class/bdi.
-
-    Attributes:
-        read_ahead_pages: pages to read ahead.
-        min_ratio: guaranteed share of the dirty pages, in percent.
-        max_ratio: largest share of the dirty pages, in percent.
-    """
-
-    def __init__(self, layer: BlockLayer, disk: Disk) -> None:
-        super().__init__(layer.system, str(disk.number), None)
-        self.device_class = layer.bdi_class
-        self.layer = layer
-        self.read_ahead_pages = DEFAULT_READ_AHEAD // PAGE_SIZE
-        self.min_ratio = 0
-        self.max_ratio = 100
-
-    def groups(self) -> tuple[AttributeGroup[Self], ...]:
-        return (BDI_GROUP,)
-
-    @property
-    def read_ahead_kb(self) -> int:
-        """KiB to read ahead, rounded down to whole pages."""
-        return self.read_ahead_pages * (PAGE_SIZE // KIB)
-
-    @read_ahead_kb.setter
-    def read_ahead_kb(self, value: int) -> None:
-        self.read_ahead_pages = value // (PAGE_SIZE // KIB)
-
-    def set_min_ratio(self, ratio: int) -> None:
-        """Set min_ratio.  EINVAL above max_ratio, and when an increase would bring the sum of all disks to 100."""
-        total = self.layer.min_ratios + ratio - self.min_ratio
-        if ratio > self.max_ratio or (ratio >= self.min_ratio and total >= PERCENT):
-            raise KernelError(errno.EINVAL, "min_ratio exceeds max_ratio, or the sum of all disks reaches 100 percent")
-        self.layer.min_ratios = total
-        self.min_ratio = ratio
-
-    def unregister(self) -> None:
-        self.set_min_ratio(0)
-        super().unregister()
 
 
 class Disk(WholeDisk):
@@ -180,7 +134,7 @@ class Disk(WholeDisk):
         self.trace: Trace | None = None
         self._partitions: Mapping[int, Partition] = _NO_PARTITIONS
         self.loop_backed = False
-        self.bdi = BackingDeviceInfo(layer, self)
+        self.bdi = BackingDeviceInfo(layer.bdis, self.number)
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (DISK_GROUP, BADBLOCKS_GROUP, QUEUE_GROUP, INTEGRITY_GROUP, TRACE_GROUP, *STACKING_GROUPS)
@@ -539,55 +493,3 @@ DISK_GROUP: AttributeGroup[Disk] = AttributeGroup(
 BADBLOCKS_GROUP: AttributeGroup[Disk] = AttributeGroup((badblocks,), visible=_badblocks_visible)
 #: Directories for links to and from stacked devices; always empty here.
 STACKING_GROUPS: tuple[AttributeGroup[Disk], ...] = tuple(AttributeGroup((), name) for name in ("holders", "slaves"))
-
-
-@attribute("read_ahead_kb")
-def read_ahead_kb(bdi: BackingDeviceInfo) -> str:
-    """KiB to read ahead: the same value as in the disk's queue, but printed as a signed 64-bit number."""
-    return f"{as_signed(bdi.read_ahead_kb)}\n"
-
-
-@read_ahead_kb.on_store
-def _store_read_ahead_kb(bdi: BackingDeviceInfo, data: bytes) -> None:
-    """Rounded down to whole pages.  EINVAL for anything but a decimal number, ERANGE past 64 bits."""
-    bdi.read_ahead_kb = parse_unsigned(data, base=10)
-
-
-@attribute("min_ratio")
-def min_ratio(bdi: BackingDeviceInfo) -> str:
-    """The disk's guaranteed share of the dirty pages, in percent."""
-    return f"{bdi.min_ratio}\n"
-
-
-@min_ratio.on_store
-def _store_min_ratio(bdi: BackingDeviceInfo, data: bytes) -> None:
-    """EINVAL for anything but a decimal number, ERANGE past 32 bits.
-
-    Then EINVAL above max_ratio, and for an increase that brings the sum of all disks to 100 or more.
-    """
-    bdi.set_min_ratio(parse_unsigned(data, bits=32, base=10))
-
-
-@attribute("max_ratio")
-def max_ratio(bdi: BackingDeviceInfo) -> str:
-    """The disk's largest share of the dirty pages, in percent."""
-    return f"{bdi.max_ratio}\n"
-
-
-@max_ratio.on_store
-def _store_max_ratio(bdi: BackingDeviceInfo, data: bytes) -> None:
-    """EINVAL for anything but a decimal number, above 100 and below min_ratio; ERANGE past 32 bits."""
-    ratio = parse_unsigned(data, bits=32, base=10)
-    if not bdi.min_ratio <= ratio <= PERCENT:
-        raise KernelError(errno.EINVAL, "not between min_ratio and 100")
-    bdi.max_ratio = ratio
-
-
-BDI_GROUP: AttributeGroup[BackingDeviceInfo] = AttributeGroup(
-    (
-        read_ahead_kb,
-        max_ratio,
-        min_ratio,
-        constant("stable_pages_required", "0\n"),
-    )
-)
