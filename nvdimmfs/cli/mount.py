@@ -158,6 +158,7 @@ def preload_server() -> None:
         import nvdimmfs.fuse.mount
     except ImportError as error:
         raise CommandError(f"the FUSE library cannot be loaded: {error}") from None
+    import nvdimmfs.machine.control
     import nvdimmfs.machine.first_boot
     import nvdimmfs.machine.machine
     import nvdimmfs.sandbox.keyring  # noqa: F401  # loaded, not used

@@ -9,11 +9,13 @@ import errno
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import attrs
 
 from nvdimmfs.core.clock import Clock
 from nvdimmfs.core.debugfs import debugfs
+from nvdimmfs.core.module import Modules
 from nvdimmfs.core.parse import c_string, line, parse_bool
 from nvdimmfs.core.system import System
 from nvdimmfs.dumps.dump import dump_of_machine
@@ -22,7 +24,6 @@ from nvdimmfs.faults.rule import RuleError
 from nvdimmfs.kernels.durations import MICROSECOND, MILLISECOND, MINUTE, SECOND, duration_text
 from nvdimmfs.kernfs import Attribute, Channel
 from nvdimmfs.machine.checkpoint import CheckpointError, Checkpoints
-from nvdimmfs.machine.control import ControlSession
 from nvdimmfs.machine.fault_control import FaultControl
 from nvdimmfs.machine.layout import layout_json
 from nvdimmfs.machine.persistent_memory import PersistentMemory
@@ -32,6 +33,9 @@ from nvdimmfs.media.base import MediaError
 from nvdimmfs.mm import describe
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.translate import PageQuery, translation_text
+
+if TYPE_CHECKING:  # loaded when the channel is opened
+    from nvdimmfs.machine.control import ControlSession
 
 #: Written to `fail_registration` or `power_cut` to disarm it, and its content when nothing is armed.
 NOT_ARMED = "none"
@@ -115,7 +119,13 @@ def create_debug_files(
         folder.add(Attribute(name, file.permissions, file, debugger))
     modules = persistent_memory.modules
     create_trace_files(system, folder)
-    folder.add(Channel("control", 0o600, lambda channel: ControlSession(system, channel, modules)))
+    folder.add(Channel("control", 0o600, lambda channel: _control_session(system, channel, modules)))
+
+
+def _control_session(system: System, channel: Channel, modules: Modules) -> ControlSession:
+    from nvdimmfs.machine.control import ControlSession  # which a machine within a test has no need of
+
+    return ControlSession(system, channel, modules)
 
 
 def _show_translate(debugger: Debugger) -> str:
