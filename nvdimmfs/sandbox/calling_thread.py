@@ -290,7 +290,7 @@ def _mappings(directory: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
 
 
 def _filters(directory: int, name: str) -> int:
-    """How many filters of seccomp(2) the thread with that status has; 0 where the kernel does not say."""
+    """How many filters of seccomp(2) the thread with that status has; 0 where the kernel does not show it."""
     found = _FILTERS.search(_contents(directory, name))
     return 0 if found is None else int(found[1])
 
