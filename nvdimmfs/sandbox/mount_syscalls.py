@@ -42,7 +42,7 @@ _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
 #: What the link in /proc to a descriptor of fsopen(2) or fspick(2) reads.
 _CONTEXT = "anon_inode:[fscontext]"
 
-#: How many contexts are remembered.  Nothing tells when a process closes one, or ends.
+#: How many contexts are remembered.  A process may close one, or end, without another call that is handed over.
 _MOST_CONTEXTS = 256
 
 #: The options that ask for DAX, and all that begin with that word.
