@@ -35,6 +35,7 @@ KINDS: dict[str, Callable[[], Subject]] = {
     "ioctls of disks": messages.BlockIoctls,
     "control messages": messages.ControlMessages,
     "machine files": messages.MachineFiles,
+    "keys of machine files": messages.MachineKeys,
     "recordings": messages.Recordings,
     "module images": messages.ModuleImages,
     "memmap= texts": messages.MemmapOptions,

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import books
+import machine_keys
 import random_machines
 import recording
 from mutating import Subject
@@ -137,6 +138,10 @@ class ControlMessages(Subject):
             for request in (4, 5, 10, 0x1269, 0x125F):
                 message = control.Ioctl(number.kind, number.major, number.minor, request, 4096, True, True)
                 self.samples.append(control.encode(message))
+            for kind, shared in ((number.kind, True), ("char", False)):
+                message = control.Map(kind, number.major, number.minor, 1 << 21, 1 << 21, shared)
+                self.samples.append(control.encode(message))
+            self.samples.append(control.encode(control.Find(device.name)))
             self.samples.append(
                 control.encode(control.Renumber(number.kind, number.major, number.minor, number.major, 77))
             )
@@ -146,6 +151,10 @@ class ControlMessages(Subject):
             control.Fault(),
             control.Load("nd_pmem"),
             control.Unload("kmem"),
+            control.Unload("device_dax", 1, ("dax0.0", "pmem0", "ndctl0")),
+            control.List(("", "bus/nd/devices", "class/block")),
+            control.Listen(),
+            control.Waited(),
             control.Watch(("", "bus/nd/devices")),
             control.Done(1 << 70),
         ):
@@ -184,6 +193,22 @@ class MachineFiles(Subject):
             Machine.described(machine, clock="steps").close()
         except (NewMachineError, KernelPanic) as error:
             _require_lines([str(error)])
+
+
+class MachineKeys(MachineFiles):
+    """Machine files with keys of all kinds (`machine_keys`).  An input is the seed of a file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.samples = [bytes(8)]
+
+    def feed(self, data: bytes) -> None:
+        text = machine_keys.random_keys(random.Random(data))
+        try:
+            super().feed(text.encode())
+        except Exception as bug:
+            bug.args = (*bug.args, text)
+            raise
 
 
 class Recordings(Subject):
