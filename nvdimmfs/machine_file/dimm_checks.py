@@ -30,6 +30,10 @@ _ALARMS = {
 }
 _OMITTED = (-1, NO_TEMPERATURE)
 
+#: The length of a structure of the NFIT has 16 bits; one of flush hint addresses has 16 bytes, and 8 for each address
+#: (ACPI 6.5, 5.2.25.8).
+_MOST_FLUSH_HINTS = ((1 << 16) - 1 - 16) // 8
+
 
 def dimm_problems(bus: BusDescription, path: str) -> Iterator[Problem]:
     """Yield all errors of the DIMMs of a bus."""
@@ -62,6 +66,8 @@ def _dimm(dimm: DimmDescription, path: str) -> Iterator[Problem]:
             f"{path}.manufacturing_date",
             "the NFIT has both manufacturing_location and manufacturing_date, or neither; write both",
         )
+    if dimm.flush_hints > _MOST_FLUSH_HINTS:
+        yield f"{path}.flush_hints", f"{dimm.flush_hints} is too large; the maximum is {_MOST_FLUSH_HINTS}"
     if dimm.frozen and dimm.security is SecurityState.NONE:
         yield f"{path}.frozen", 'the DIMM has no security to freeze; write for example security = "disabled"'
     yield from _health(dimm, f"{path}.health")

@@ -117,6 +117,11 @@ vendor = "intel"
 
 [[bus]]
 [[bus.dimm]]
+flush_hints = 8190
+=> bus[0].dimm[0].flush_hints: 8190 is too large; the maximum is 8189
+
+[[bus]]
+[[bus.dimm]]
 health = { temperature = "warm" }
 => bus[0].dimm[0].health.temperature: "warm" is not a temperature; write for example 23.5 (degrees Celsius)
 
