@@ -86,6 +86,11 @@ class Hpe1SmartThreshold(Structure):
     spares: int = 0
 
 
+#: `MicrosoftHealth.lifetime` of a new module, and `MicrosoftHealth.temperature` of one without a sensor.
+MICROSOFT_WHOLE_LIFE = 100
+MICROSOFT_NO_SENSOR = 255
+
+
 class MicrosoftThreshold(enum.IntFlag):
     """Thresholds that were passed: of the module's lifetime, and of the energy source's lifetime and temperature."""
 
@@ -101,7 +106,7 @@ class MicrosoftHealth(Structure):
     Attributes:
         status: 0, or why there is nothing.
         health: conditions that are critical, a bit each.
-        temperature: degrees Celsius.
+        temperature: degrees Celsius, see `MICROSOFT_NO_SENSOR`.
         errors, warnings: thresholds that were passed, see `MicrosoftThreshold`.
         lifetime: percent left; at 0 the module is worn out.
         uncorrectable, correctable: counts of memory errors.

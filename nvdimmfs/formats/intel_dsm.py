@@ -150,9 +150,23 @@ HEALTH_CRITICAL = 2
 HEALTH_FATAL = 4
 
 
+#: The bit of a temperature that is its sign; the others are its absolute value.
+_SIGN = 1 << 15
+
+
+def temperature_of(sixteenths: int) -> int:
+    """The field of a temperature, given in sixteenths of a degree Celsius."""
+    return sixteenths if sixteenths >= 0 else _SIGN | -sixteenths
+
+
+def sixteenths_of(temperature: int) -> int:
+    """The temperature of a field, in sixteenths of a degree Celsius."""
+    return -(temperature & ~_SIGN) if temperature & _SIGN else temperature
+
+
 @attrs.frozen
 class Smart(Structure):
-    """SMART (struct nd_intel_smart).  Temperatures are in sixteenths of a degree Celsius.
+    """SMART (struct nd_intel_smart).  Temperatures are fields as `temperature_of` makes them.
 
     Attributes:
         status: see `Status`.

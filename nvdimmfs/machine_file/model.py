@@ -263,9 +263,13 @@ class DimmDescription:
 
         return not self._allows_of_intel(IntelFunction.SMART)
 
+    def allows(self, function: int) -> bool:
+        """Whether the kernel allows a function of its family."""
+        return bool(self.dsm_mask >> function & 1)
+
     def _allows_of_intel(self, function: int) -> bool:
         """Whether the kernel allows a function of Intel's family."""
-        return self.family == DIMM_FAMILY_INTEL and bool(self.dsm_mask >> function & 1)
+        return self.family == DIMM_FAMILY_INTEL and self.allows(function)
 
     @property
     def has_manufacturing(self) -> bool:

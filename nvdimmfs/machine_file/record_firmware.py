@@ -9,24 +9,16 @@ import attrs
 from nvdimmfs.formats.dimm_functions import Hpe1Function, HyperVFunction, IntelFunction, MicrosoftFunction
 from nvdimmfs.formats.health_dsm import (
     HPE1_LAST_SAVE_GOOD,
+    MICROSOFT_NO_SENSOR,
+    MICROSOFT_WHOLE_LIFE,
     Hpe1Alarm,
     Hpe1Flag,
     Hpe1Smart,
     Hpe1SmartThreshold,
     HyperVAnswer,
-    HyperVHealth,
     MicrosoftHealth,
 )
-from nvdimmfs.formats.intel_dsm import (
-    HEALTH_CRITICAL,
-    HEALTH_FATAL,
-    HEALTH_NON_CRITICAL,
-    Alarm,
-    FirmwareInfo,
-    Smart,
-    SmartFlag,
-    SmartThreshold,
-)
+from nvdimmfs.formats.intel_dsm import Alarm, FirmwareInfo, Smart, SmartFlag, SmartThreshold, sixteenths_of
 from nvdimmfs.formats.label import INDEX_SIGNATURE, IndexBlock
 from nvdimmfs.formats.ndctl import (
     DIMM_FAMILY_HPE1,
@@ -37,6 +29,7 @@ from nvdimmfs.formats.ndctl import (
     DimmCommand,
 )
 from nvdimmfs.machine_file.dimm_commands import DimmCommands
+from nvdimmfs.machine_file.health_bits import ALARMS, HEALTH, HYPERV_HEALTH, worst
 from nvdimmfs.machine_file.model import (
     MINIMUM_LABEL_AREA,
     DimmDescription,
@@ -49,13 +42,6 @@ from nvdimmfs.machine_file.words import AlarmKind, DimmFlag, HealthState, Shutdo
 
 #: Bytes at the beginning of a label area that are read: all fields of an index block.
 _LABELS_READ = 256
-
-#: The temperature of a DIMM without a sensor, as Microsoft's family reports it, and percent of the life of a module.
-_NO_SENSOR = 255
-_WHOLE_LIFE = 100
-
-#: The bit of a temperature that is its sign.
-_SIGN = 1 << 15
 
 
 def with_firmware(dimm: DimmDescription, commands: DimmCommands, *, is_tested: bool) -> DimmDescription:
@@ -94,31 +80,33 @@ def _label(label: LabelAreaDescription, commands: DimmCommands) -> LabelAreaDesc
     return label
 
 
-def _allows(dimm: DimmDescription, function: int) -> bool:
-    return bool(dimm.dsm_mask >> function & 1)
+def _answer(
+    dimm: DimmDescription, commands: DimmCommands, function: int, size: int, inputs: bytes = b""
+) -> bytes | None:
+    """What a function of the DIMM's family returns; None where the kernel does not allow it, or the DIMM has no answer.
+
+    `size`: bytes of its outputs.
+    """
+    return commands.call(dimm.family, function, inputs, size) if dimm.allows(function) else None
 
 
 def _intel_health(dimm: DimmDescription, commands: DimmCommands) -> HealthDescription | None:
-    if not _allows(dimm, IntelFunction.SMART):
-        return None
-    answer = commands.call(dimm.family, IntelFunction.SMART, b"", Smart.size())
+    answer = _answer(dimm, commands, IntelFunction.SMART, Smart.size())
     if answer is None:
         return None
     smart = Smart.from_bytes(answer)
     flags = SmartFlag(smart.flags)
-    thresholds = SmartThreshold(0, 0, 0, 0, 0)
-    if _allows(dimm, IntelFunction.SMART_THRESHOLD):
-        text = commands.call(dimm.family, IntelFunction.SMART_THRESHOLD, b"", SmartThreshold.size())
-        thresholds = SmartThreshold.from_bytes(text) if text is not None else thresholds
+    limits = _answer(dimm, commands, IntelFunction.SMART_THRESHOLD, SmartThreshold.size())
+    thresholds = SmartThreshold(0, 0, 0, 0, 0) if limits is None else SmartThreshold.from_bytes(limits)
     shutdown = ShutdownState.DIRTY if smart.shutdown_state else ShutdownState.CLEAN
     return HealthDescription(
-        state=_state(smart.health),
+        state=worst(smart.health, HEALTH),
         temperature=_temperature(smart.media_temperature, SmartFlag.MEDIA_TEMPERATURE in flags),
         controller_temperature=_temperature(smart.controller_temperature, SmartFlag.CONTROLLER_TEMPERATURE in flags),
         spares=smart.spares if SmartFlag.SPARES in flags else -1,
         life_used=smart.life_used if SmartFlag.LIFE_USED in flags else -1,
         last_shutdown=shutdown if SmartFlag.SHUTDOWN in flags else ShutdownState.NONE,
-        alarms=tuple(kind for kind, alarm in _ALARMS.items() if thresholds.alarms & alarm),
+        alarms=tuple(kind for kind, alarm in ALARMS.items() if thresholds.alarms & alarm),
         temperature_threshold=_threshold(thresholds, Alarm.MEDIA_TEMPERATURE, thresholds.media_temperature),
         controller_temperature_threshold=_threshold(
             thresholds, Alarm.CONTROLLER_TEMPERATURE, thresholds.controller_temperature
@@ -134,21 +122,17 @@ def _threshold(thresholds: SmartThreshold, alarm: Alarm, temperature: int) -> in
 
 def _hpe1_health(dimm: DimmDescription, commands: DimmCommands) -> HealthDescription | None:
     wanted = U32.pack(sum(Hpe1Flag))
-    answer = None
-    if _allows(dimm, Hpe1Function.SMART):
-        answer = commands.call(dimm.family, Hpe1Function.SMART, wanted, Hpe1Smart.size() - U32.size)
+    answer = _answer(dimm, commands, Hpe1Function.SMART, Hpe1Smart.size() - U32.size, wanted)
     if answer is None:
         return None
     smart = Hpe1Smart.from_bytes(wanted + answer)
     valid = Hpe1Flag(smart.valid & sum(Hpe1Flag))
-    thresholds = Hpe1SmartThreshold()
-    if _allows(dimm, Hpe1Function.SMART_THRESHOLD):
-        text = commands.call(dimm.family, Hpe1Function.SMART_THRESHOLD, b"", Hpe1SmartThreshold.size())
-        thresholds = Hpe1SmartThreshold.from_bytes(text) if text is not None else thresholds
+    limits = _answer(dimm, commands, Hpe1Function.SMART_THRESHOLD, Hpe1SmartThreshold.size())
+    thresholds = Hpe1SmartThreshold() if limits is None else Hpe1SmartThreshold.from_bytes(limits)
     hot, worn = thresholds.alarms & Hpe1Alarm.TEMPERATURE, thresholds.alarms & Hpe1Alarm.SPARES
     shutdown = ShutdownState.CLEAN if smart.last_shutdown == HPE1_LAST_SAVE_GOOD else ShutdownState.DIRTY
     return HealthDescription(
-        state=_state(smart.health),
+        state=worst(smart.health, HEALTH),
         temperature=_temperature(smart.temperature, Hpe1Flag.TEMPERATURE in valid),
         spares=smart.spares if Hpe1Flag.SPARES in valid else -1,
         life_used=smart.life_used if Hpe1Flag.LIFE_USED in valid else -1,
@@ -160,9 +144,7 @@ def _hpe1_health(dimm: DimmDescription, commands: DimmCommands) -> HealthDescrip
 
 
 def _microsoft_health(dimm: DimmDescription, commands: DimmCommands) -> HealthDescription | None:
-    answer = None
-    if _allows(dimm, MicrosoftFunction.NVDIMM_HEALTH):
-        answer = commands.call(dimm.family, MicrosoftFunction.NVDIMM_HEALTH, b"", MicrosoftHealth.size())
+    answer = _answer(dimm, commands, MicrosoftFunction.NVDIMM_HEALTH, MicrosoftHealth.size())
     if answer is None:
         return None
     health = MicrosoftHealth.from_bytes(answer)
@@ -173,30 +155,20 @@ def _microsoft_health(dimm: DimmDescription, commands: DimmCommands) -> HealthDe
         state = HealthState.FATAL
     return HealthDescription(
         state=state,
-        temperature=NO_TEMPERATURE if health.temperature == _NO_SENSOR else health.temperature * SIXTEENTHS,
-        life_used=_WHOLE_LIFE - min(health.lifetime, _WHOLE_LIFE),
+        temperature=NO_TEMPERATURE if health.temperature == MICROSOFT_NO_SENSOR else health.temperature * SIXTEENTHS,
+        life_used=MICROSOFT_WHOLE_LIFE - min(health.lifetime, MICROSOFT_WHOLE_LIFE),
     )
 
 
 def _hyperv_health(dimm: DimmDescription, commands: DimmCommands) -> HealthDescription | None:
-    answer = None
-    if _allows(dimm, HyperVFunction.HEALTH):
-        answer = commands.call(dimm.family, HyperVFunction.HEALTH, b"", HyperVAnswer.size())
+    answer = _answer(dimm, commands, HyperVFunction.HEALTH, HyperVAnswer.size())
     if answer is None:
         return None
-    bits = HyperVAnswer.from_bytes(answer).value
-    degrees = {
-        HyperVHealth.FATAL: HealthState.FATAL,
-        HyperVHealth.CRITICAL: HealthState.CRITICAL,
-        HyperVHealth.NON_CRITICAL: HealthState.NON_CRITICAL,
-    }
-    return HealthDescription(next((state for bit, state in degrees.items() if bits & bit), HealthState.OK))
+    return HealthDescription(worst(HyperVAnswer.from_bytes(answer).value, HYPERV_HEALTH))
 
 
 def _hyperv_shutdowns(dimm: DimmDescription, commands: DimmCommands) -> int:
-    answer = None
-    if _allows(dimm, HyperVFunction.SHUTDOWN_COUNT):
-        answer = commands.call(dimm.family, HyperVFunction.SHUTDOWN_COUNT, b"", HyperVAnswer.size())
+    answer = _answer(dimm, commands, HyperVFunction.SHUTDOWN_COUNT, HyperVAnswer.size())
     return -1 if answer is None else HyperVAnswer.from_bytes(answer).value
 
 
@@ -207,34 +179,15 @@ _HEALTH: dict[int, Callable[[DimmDescription, DimmCommands], HealthDescription |
     DIMM_FAMILY_HYPERV: _hyperv_health,
 }
 
-_ALARMS = {
-    AlarmKind.SPARES: Alarm.SPARES,
-    AlarmKind.TEMPERATURE: Alarm.MEDIA_TEMPERATURE,
-    AlarmKind.CONTROLLER_TEMPERATURE: Alarm.CONTROLLER_TEMPERATURE,
-}
-
-
-def _state(health: int) -> HealthState:
-    """The worst of the degrees that a DIMM reports."""
-    degrees = {
-        HEALTH_FATAL: HealthState.FATAL,
-        HEALTH_CRITICAL: HealthState.CRITICAL,
-        HEALTH_NON_CRITICAL: HealthState.NON_CRITICAL,
-    }
-    return next((state for degree, state in degrees.items() if health & degree), HealthState.OK)
-
 
 def _temperature(value: int, is_valid: bool) -> int:
     """A temperature in the form of a machine file."""
-    if not is_valid:
-        return NO_TEMPERATURE
-    return -(value & ~_SIGN) if value & _SIGN else value
+    return sixteenths_of(value) if is_valid else NO_TEMPERATURE
 
 
 def _firmware(dimm: DimmDescription, commands: DimmCommands) -> FirmwareDescription:
-    if dimm.family != DIMM_FAMILY_INTEL or not _allows(dimm, IntelFunction.FW_GET_INFO):
-        return FirmwareDescription()
-    answer = commands.call(dimm.family, IntelFunction.FW_GET_INFO, b"", FirmwareInfo.size())
+    is_intel = dimm.family == DIMM_FAMILY_INTEL
+    answer = _answer(dimm, commands, IntelFunction.FW_GET_INFO, FirmwareInfo.size()) if is_intel else None
     if answer is None:
         return FirmwareDescription()
     info = FirmwareInfo.from_bytes(answer)

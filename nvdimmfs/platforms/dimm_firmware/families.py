@@ -10,6 +10,8 @@ from collections.abc import Callable
 from nvdimmfs.formats.dimm_functions import Hpe1Function, HyperVFunction, MicrosoftFunction
 from nvdimmfs.formats.health_dsm import (
     HPE1_LAST_SAVE_GOOD,
+    MICROSOFT_NO_SENSOR,
+    MICROSOFT_WHOLE_LIFE,
     Hpe1Alarm,
     Hpe1Flag,
     Hpe1Smart,
@@ -19,7 +21,7 @@ from nvdimmfs.formats.health_dsm import (
     MicrosoftHealth,
     MicrosoftThreshold,
 )
-from nvdimmfs.formats.intel_dsm import HEALTH_CRITICAL, HEALTH_FATAL, HEALTH_NON_CRITICAL, Alarm
+from nvdimmfs.formats.intel_dsm import HEALTH_CRITICAL, HEALTH_FATAL, HEALTH_NON_CRITICAL, Alarm, sixteenths_of
 from nvdimmfs.formats.ndctl import (
     DIMM_FAMILY_HPE1,
     DIMM_FAMILY_HYPERV,
@@ -27,14 +29,10 @@ from nvdimmfs.formats.ndctl import (
     U32,
     u32,
 )
-from nvdimmfs.platforms.dimm_firmware.health import DEGREE, Health, as_signed
+from nvdimmfs.platforms.dimm_firmware.health import DEGREE, Health
 
 #: The status of a function that the DIMM does not have.
 _NOT_SUPPORTED = 1
-
-#: Percent of the lifetime of a module, and the temperature that a module without a sensor reports, degrees.
-_WHOLE_LIFE = 100
-_NO_SENSOR = 255
 
 _Function = Callable[[Health, bytes], bytes]
 
@@ -97,10 +95,10 @@ def _microsoft_health(health: Health, _payload: bytes) -> bytes:
         passed |= MicrosoftThreshold.MODULE_LIFETIME
     if health.alarms & Alarm.CONTROLLER_TEMPERATURE:
         passed |= MicrosoftThreshold.ENERGY_TEMPERATURE
-    temperature = _NO_SENSOR
+    temperature = MICROSOFT_NO_SENSOR
     if now.media_temperature is not None:  # the field has no sign
-        temperature = max(as_signed(now.media_temperature), 0) // DEGREE
-    lifetime = _WHOLE_LIFE - min(now.life_used or 0, _WHOLE_LIFE)
+        temperature = max(sixteenths_of(now.media_temperature), 0) // DEGREE
+    lifetime = MICROSOFT_WHOLE_LIFE - min(now.life_used or 0, MICROSOFT_WHOLE_LIFE)
     return MicrosoftHealth(
         health=int(now.health == HEALTH_CRITICAL),
         temperature=temperature,

@@ -10,19 +10,17 @@ from collections.abc import Callable
 from nvdimmfs.core.clock import Clock
 from nvdimmfs.formats.dimm_functions import ACTIVATION_FUNCTIONS
 from nvdimmfs.formats.intel_dsm import (
-    HEALTH_CRITICAL,
-    HEALTH_FATAL,
-    HEALTH_NON_CRITICAL,
     ActivateBus,
     ActivateBusInfo,
-    Alarm,
     BusFunction,
     SecurityState,
     Status,
+    temperature_of,
 )
 from nvdimmfs.formats.ndctl import CONFIG_LOCKED, DIMM_FAMILY_INTEL, U32, DimmCommand, LabelAreaSize
 from nvdimmfs.formats.nfit_dsm import SUCCESS
 from nvdimmfs.machine_file import model, words
+from nvdimmfs.machine_file.health_bits import ALARMS, HEALTH
 from nvdimmfs.machine_file.values import NO_TEMPERATURE
 from nvdimmfs.media.base import Media
 from nvdimmfs.nd.firmware_activation import ActivationState
@@ -35,16 +33,6 @@ from nvdimmfs.platforms.dimm_firmware.update import Activations, BusActivations,
 from nvdimmfs.platforms.nfit.command import LABEL_METHODS
 from nvdimmfs.platforms.nfit.qemu_labels import MAX_TRANSFER, LabelDsm
 
-_HEALTH = {
-    words.HealthState.NON_CRITICAL: HEALTH_NON_CRITICAL,
-    words.HealthState.CRITICAL: HEALTH_CRITICAL,
-    words.HealthState.FATAL: HEALTH_FATAL,
-}
-_ALARMS = {
-    words.AlarmKind.SPARES: Alarm.SPARES,
-    words.AlarmKind.TEMPERATURE: Alarm.MEDIA_TEMPERATURE,
-    words.AlarmKind.CONTROLLER_TEMPERATURE: Alarm.CONTROLLER_TEMPERATURE,
-}
 _SHUTDOWNS = {words.ShutdownState.CLEAN: False, words.ShutdownState.DIRTY: True}
 _SECURITY = {
     words.SecurityState.UNLOCKED: SecurityState.ENABLED,
@@ -114,7 +102,7 @@ class BusFirmware:
         if firmware is None:
             state = lambda: self._activations.state  # noqa: E731  # a property has no other form as a function
             firmware = self._dimms[table.handle] = DimmFirmware(self._clock, table, self._shared, state)
-            if firmware.update is not None and _can_activate(table):
+            if firmware.update is not None and all(map(table.allows, ACTIVATION_FUNCTIONS)):
                 self._updates.append(firmware.update)
         return firmware
 
@@ -128,14 +116,10 @@ class BusFirmware:
         return U32.pack(Status.NOT_SUPPORTED)
 
 
-def _can_activate(table: model.DimmDescription) -> bool:
-    return all(table.dsm_mask >> function & 1 for function in ACTIVATION_FUNCTIONS)
-
-
 def _measurements(table: model.DimmDescription) -> Measurements:
     health = table.health
     return Measurements(
-        health=_HEALTH.get(health.state, 0),
+        health=HEALTH.get(health.state, 0),
         spares=_percent(health.spares),
         life_used=_percent(health.life_used),
         media_temperature=_temperature(health.temperature),
@@ -143,7 +127,7 @@ def _measurements(table: model.DimmDescription) -> Measurements:
         unsafe_shutdown=_SHUTDOWNS.get(health.last_shutdown),
         shutdown_count=table.dirty_shutdown if table.dirty_shutdown >= 0 else None,
         thresholds=Thresholds(
-            alarms=sum(_ALARMS[alarm] for alarm in set(health.alarms)),
+            alarms=sum(ALARMS[alarm] for alarm in set(health.alarms)),
             spares=_percent(health.spares_threshold) or 0,
             media_temperature=_temperature(health.temperature_threshold) or 0,
             controller_temperature=_temperature(health.controller_temperature_threshold) or 0,
@@ -156,10 +140,7 @@ def _percent(value: int) -> int | None:
 
 
 def _temperature(sixteenths: int) -> int | None:
-    """A temperature as the firmware reports it: the top bit is the sign."""
-    if sixteenths == NO_TEMPERATURE:
-        return None
-    return sixteenths if sixteenths >= 0 else 1 << 15 | -sixteenths
+    return None if sixteenths == NO_TEMPERATURE else temperature_of(sixteenths)
 
 
 def _update(clock: Clock, activations: Activations, firmware: model.FirmwareDescription) -> FirmwareUpdate:

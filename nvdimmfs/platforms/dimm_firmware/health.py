@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import attrs
 
-from nvdimmfs.formats.intel_dsm import HEALTH_FATAL, HEALTH_NON_CRITICAL, Alarm, Injection, SmartInject
+from nvdimmfs.formats.intel_dsm import HEALTH_FATAL, HEALTH_NON_CRITICAL, Alarm, Injection, SmartInject, sixteenths_of
 
 
 @attrs.frozen
@@ -121,16 +121,7 @@ class Health:
 
 def _is_reached(temperature: int | None, limit: int) -> bool:
     """Whether a temperature is at or above a limit.  The top bit of either is its sign."""
-    return temperature is not None and as_signed(temperature) >= as_signed(limit)
-
-
-#: The bit of a temperature that is its sign.
-_SIGN = 1 << 15
-
-
-def as_signed(temperature: int) -> int:
-    """A temperature, whose top bit is its sign."""
-    return -(temperature & ~_SIGN) if temperature & _SIGN else temperature
+    return temperature is not None and sixteenths_of(temperature) >= sixteenths_of(limit)
 
 
 #: The health of the test platform's DIMMs (smart_def, smart_init, tools/testing/nvdimm/test/nfit.c, Linux 6.1).
