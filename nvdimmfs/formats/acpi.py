@@ -24,7 +24,8 @@ _MAKER = (b"BOCHS ", b"BXPC    ", 1, b"BXPC", 1)
 _NFIT_RESERVED = bytes(4)
 _SRAT_RESERVED = struct.pack("<IQ", 1, 0)
 
-_TYPE_AND_LENGTH = struct.Struct("<HH")
+#: Type and length of a structure, in an NFIT and in an SRAT.
+_NFIT_HEADER = struct.Struct("<HH")
 _AFFINITY_HEADER = struct.Struct("<BB")
 
 #: Memory attributes of persistent memory: write-back cacheable, non-volatile (UEFI 2.10, EFI_MEMORY_WB and _NV).
@@ -56,6 +57,22 @@ def body_of(signature: str, data: bytes) -> bytes:
     if sum(data[:length]) & 0xFF:
         raise AcpiTableError("the checksum is wrong")
     return data[_HEADER.size : length]
+
+
+def _joined(header: struct.Struct, structures: Iterable[tuple[int, bytes]]) -> bytes:
+    """Return structures, given as type and content, each behind a header with its type and length."""
+    return b"".join(header.pack(number, header.size + len(data)) + data for number, data in structures)
+
+
+def _split(header: struct.Struct, data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the type and the content of each structure.  AcpiTableError."""
+    at = 0
+    while at + header.size <= len(data):
+        number, length = header.unpack_from(data, at)
+        if length < header.size or at + length > len(data):
+            raise AcpiTableError(f"a structure of type {number} ends behind the table")
+        yield number, data[at + header.size : at + length]
+        at += length
 
 
 class NfitStructure(Structure):
@@ -230,31 +247,22 @@ _NFIT_TYPES: tuple[type[NfitEntry], ...] = (
 
 def nfit(entries: Iterable[NfitEntry], revision: int = 1) -> bytes:
     """Return an NFIT with these structures, in order."""
-    body = bytearray(_NFIT_RESERVED)
-    for entry in entries:
-        data = entry.to_bytes()
-        body += _TYPE_AND_LENGTH.pack(entry.type, _TYPE_AND_LENGTH.size + len(data)) + data
-    return table("NFIT", bytes(body), revision)
+    structures = _joined(_NFIT_HEADER, ((entry.type, entry.to_bytes()) for entry in entries))
+    return table("NFIT", _NFIT_RESERVED + structures, revision)
 
 
 def nfit_entries(data: bytes) -> Iterator[NfitEntry]:
     """Yield the structures of an NFIT whose types are known, in order.  AcpiTableError."""
-    body = body_of("NFIT", data)
     known = {each.type: each for each in _NFIT_TYPES}
-    at = len(_NFIT_RESERVED)
-    while at + _TYPE_AND_LENGTH.size <= len(body):
-        number, length = _TYPE_AND_LENGTH.unpack_from(body, at)
-        if length < _TYPE_AND_LENGTH.size or at + length > len(body):
-            raise AcpiTableError(f"a structure of type {number} ends behind the table")
+    for number, content in _split(_NFIT_HEADER, body_of("NFIT", data)[len(_NFIT_RESERVED) :]):
         if number in known:
             try:
-                yield known[number].from_bytes(body[at + _TYPE_AND_LENGTH.size : at + length])
+                yield known[number].from_bytes(content)
             except struct.error:
                 raise AcpiTableError(f"a structure of type {number} is too short") from None
-        at += length
 
 
-#: Flags of memory in an SRAT: it is there, it can be plugged in while the system runs, it is persistent.
+#: Flags of memory in an SRAT: it is there, it is persistent (ACPI 6.4, section 5.2.16.2).
 MEMORY_ENABLED = 1
 MEMORY_NON_VOLATILE = 4
 
@@ -289,27 +297,17 @@ Affinity = ProcessorAffinity | MemoryAffinity
 
 def srat(entries: Iterable[Affinity]) -> bytes:
     """Return an SRAT with these structures, in order."""
-    body = bytearray(_SRAT_RESERVED)
-    for entry in entries:
-        data = entry.to_bytes()
-        body += _AFFINITY_HEADER.pack(entry.type, _AFFINITY_HEADER.size + len(data)) + data
-    return table("SRAT", bytes(body))
+    structures = _joined(_AFFINITY_HEADER, ((entry.type, entry.to_bytes()) for entry in entries))
+    return table("SRAT", _SRAT_RESERVED + structures)
 
 
 def srat_entries(data: bytes) -> Iterator[Affinity]:
     """Yield the structures of an SRAT whose types are known, in order.  AcpiTableError."""
-    body = body_of("SRAT", data)
-    at = len(_SRAT_RESERVED)
-    while at + _AFFINITY_HEADER.size <= len(body):
-        number, length = _AFFINITY_HEADER.unpack_from(body, at)
-        if length < _AFFINITY_HEADER.size or at + length > len(body):
-            raise AcpiTableError(f"a structure of type {number} ends behind the table")
-        inner = body[at + _AFFINITY_HEADER.size : at + length]
-        if number == ProcessorAffinity.type and len(inner) >= ProcessorAffinity.size():
-            yield ProcessorAffinity.from_bytes(inner)
-        elif number == MemoryAffinity.type and len(inner) >= MemoryAffinity.size():
-            yield MemoryAffinity.from_bytes(inner)
-        at += length
+    for number, content in _split(_AFFINITY_HEADER, body_of("SRAT", data)[len(_SRAT_RESERVED) :]):
+        if number == ProcessorAffinity.type and len(content) >= ProcessorAffinity.size():
+            yield ProcessorAffinity.from_bytes(content)
+        elif number == MemoryAffinity.type and len(content) >= MemoryAffinity.size():
+            yield MemoryAffinity.from_bytes(content)
 
 
 def slit(distances: tuple[tuple[int, ...], ...]) -> bytes:
