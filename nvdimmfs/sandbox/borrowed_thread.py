@@ -16,6 +16,7 @@ import struct
 from collections.abc import Callable
 
 from nvdimmfs.sandbox import libc
+from nvdimmfs.units import U64_MASK
 
 # System calls of x86-64 (asm/unistd_64.h).
 MMAP = 9
@@ -42,14 +43,14 @@ _WAIT_ALL = 0x40000000
 _REGISTERS = struct.Struct("=27Q")
 _RAX, _ORIG_RAX, _RIP, _RSP = 10, 15, 16, 19
 _ARGUMENTS = (14, 13, 12, 7, 9, 8)
-_NO_CALL = (1 << 64) - 1
+_NO_CALL = U64_MASK  # orig_rax of a thread that is in no system call, so that none is restarted
 
 #: Bytes of the instruction `syscall`.
 _SYSCALL_LENGTH = 2
 
 #: Bytes of the kernel's sigset_t, and one with all signals.
 _MASK = struct.Struct("=Q")
-_ALL_SIGNALS = (1 << 64) - 1
+_ALL_SIGNALS = U64_MASK
 
 #: Bytes below the stack pointer that a function may use (System V ABI, AMD64 supplement, 3.2.2).
 _RED_ZONE = 128
@@ -77,7 +78,7 @@ class BorrowedThread:
 
     def __init__(self, thread: int) -> None:
         self._thread = thread
-        self._left: list[int] = []
+        self._signals: list[int] = []  # that stopped it, and have not been delivered
         self._registers: list[int] = []
         self.result = -errno.EIO
 
@@ -87,7 +88,7 @@ class BorrowedThread:
         registers[_RIP] -= _SYSCALL_LENGTH
         registers[_RAX], registers[_ORIG_RAX] = number, _NO_CALL
         for place, value in zip(_ARGUMENTS, arguments, strict=False):
-            registers[place] = value & _NO_CALL
+            registers[place] = value & U64_MASK
         self._set_registers(registers)
         for _ in ("entry", "exit"):
             self._trace(_SYSCALL)
@@ -105,16 +106,16 @@ class BorrowedThread:
             status = self._wait()
             if status >> 16 == _EVENT_STOP:
                 break
-            self._left.append(os.WSTOPSIG(status))
+            self._signals.append(os.WSTOPSIG(status))
             self._trace(_SYSCALL)
         self._registers = self._get_registers()
 
     def resume(self, mask: bytes) -> None:
         """Let it return with `result` from the call for which it waited."""
-        self._registers[_RAX], self._registers[_ORIG_RAX] = self.result & _NO_CALL, _NO_CALL
+        self._registers[_RAX], self._registers[_ORIG_RAX] = self.result & U64_MASK, _NO_CALL
         self._set_registers(self._registers)
         libc.ptrace(_SET_SIGNAL_MASK, self._thread, _MASK.size, mask)
-        self._trace(_DETACH, self._left.pop() if self._left else 0)
+        self._trace(_DETACH, self._signals.pop() if self._signals else 0)
 
     def block_signals(self) -> bytes:
         """Block all signals, and return those that were blocked."""
@@ -132,7 +133,7 @@ class BorrowedThread:
         while (status := self._wait()) >> 8 != stop:
             signal_ = 0 if status >> 16 else os.WSTOPSIG(status)
             if signal_ == signal.SIGSTOP:
-                self._left.append(signal_)
+                self._signals.append(signal_)
                 signal_ = 0
             self._trace(_SYSCALL, signal_)
 
