@@ -155,17 +155,21 @@ class Machine:
                 saved.restore(storage)
                 storage.is_new = False
             if storage.is_new and description.personalities:
-                # A temporary machine writes the info blocks, so that this one finds them like at any other boot.
-                SysfsWriter(cls._booted(attrs.evolve(description, faults=()), storage).system).set_up(
-                    description.personalities
-                )
-                storage.is_new = False
-                storage.connect(NO_FAULTS)
-                gc.collect(0)  # frees the temporary machine; automatic collection may be off during a boot
+                cls._set_up(description, storage)
             machine = cls._prepared(description, storage, blacklist, traced)
             storage.has_booted()
             failed.pop_all()
         return machine
+
+    @classmethod
+    def _set_up(cls, description: MachineDescription, storage: Storage) -> None:
+        """Have a temporary machine write the info blocks, so that they are found as at any other boot."""
+        first = cls._booted(attrs.evolve(description, faults=()), storage)
+        SysfsWriter(first.system).set_up(description.personalities)
+        storage.is_new = False
+        storage.connect(NO_FAULTS)
+        del first
+        gc.collect(0)  # frees the temporary machine; automatic collection may be off during a boot
 
     @classmethod
     def _prepared(
