@@ -101,10 +101,7 @@ def run_sandbox(request: RunRequest) -> int:
     """
     if RUN_DIRECTORY.exists():
         raise SandboxError("this is already inside a sandbox: run the command itself, without nvdimmfs run")
-    try:
-        directory = Path.cwd()
-    except FileNotFoundError:
-        raise SandboxError("the working directory has been removed") from None
+    directory = _working_directory()
     with contextlib.ExitStack() as stack:
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, proc)
@@ -139,10 +136,7 @@ def run_sandbox(request: RunRequest) -> int:
             stack.callback(os.kill, server.process, signal.SIGCONT)
         uevents = stack.enter_context(_uevent_sender()) if sends_uevents else None
         supervisor = stack.enter_context(contextlib.closing(Supervisor(client, dev, view, proc, uevents)))
-        os.environ.update(ENVIRONMENT)
-        commands = make_lsmod(MACHINE, RUN_DIRECTORY / "bin")
-        if commands is not None:
-            os.environ["PATH"] = f"{commands}:{os.environ.get('PATH', os.defpath)}"
+        _set_environment()
         signals = stack.enter_context(blocked_signals())  # before the threads, which inherit that
         with step("start the supervisor's threads"):
             supervisor.start_threads()
@@ -158,6 +152,21 @@ def run_sandbox(request: RunRequest) -> int:
         status = supervisor.run_until_exit(command, signals, None if server is None else server.process)
         command.wait_for_init()
         return status
+
+
+def _working_directory() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise SandboxError("the working directory has been removed") from None
+
+
+def _set_environment() -> None:
+    """Set the variables of the command, which inherits those of this process."""
+    os.environ.update(ENVIRONMENT)
+    commands = make_lsmod(MACHINE, RUN_DIRECTORY / "bin")
+    if commands is not None:
+        os.environ["PATH"] = f"{commands}:{os.environ.get('PATH', os.defpath)}"
 
 
 @contextlib.contextmanager
