@@ -35,9 +35,12 @@ _GET_SIGNAL_MASK, _SET_SIGNAL_MASK = 0x420A, 0x420B
 _MARK_SYSCALLS = 1
 _EVENT_STOP = 128
 
-#: How wait(2) reports a stop at a system call, with that option; and the flag to wait for threads of any kind.
+#: How wait(2) reports a stop at a system call, with that option.
 _AT_SYSCALL = signal.SIGTRAP | 0x80
-_WAIT_ALL = 0x40000000
+
+#: Flags of wait(2) (include/uapi/linux/wait.h): for threads of any kind, but only those that this thread traces.  It
+#: traces one.  A wait for its id would never end if another thread of it executes a program, and so takes over the id.
+_WAIT_OWN = 0x40000000 | 0x20000000
 
 #: struct user_regs_struct (arch/x86/include/asm/user_64.h), and the places of registers in it.
 _REGISTERS = struct.Struct("=27Q")
@@ -115,6 +118,10 @@ class BorrowedThread:
         self._registers[_RAX], self._registers[_ORIG_RAX] = self.result & U64_MASK, _NO_CALL
         self._set_registers(self._registers)
         libc.ptrace(_SET_SIGNAL_MASK, self._thread, _MASK.size, mask)
+        self.leave()
+
+    def leave(self) -> None:
+        """Let it go on with what it was about to do."""
         self._trace(_DETACH, self._signals.pop() if self._signals else 0)
 
     def block_signals(self) -> bytes:
@@ -138,7 +145,7 @@ class BorrowedThread:
             self._trace(_SYSCALL, signal_)
 
     def _wait(self) -> int:
-        _, status = os.waitpid(self._thread, _WAIT_ALL)
+        _, status = os.waitpid(-1, _WAIT_OWN)
         if not os.WIFSTOPPED(status):
             raise _EndedError
         return status
@@ -149,7 +156,7 @@ class BorrowedThread:
         If it has stopped once more instead, it goes on.
         """
         with contextlib.suppress(ChildProcessError):
-            while os.WIFSTOPPED(os.waitpid(self._thread, _WAIT_ALL)[1]):
+            while os.WIFSTOPPED(os.waitpid(-1, _WAIT_OWN)[1]):
                 with contextlib.suppress(ProcessLookupError):
                     self._trace(_DETACH)
                     return
@@ -166,7 +173,9 @@ class BorrowedThread:
         libc.ptrace(_SET_REGISTERS, self._thread, 0, _REGISTERS.pack(*registers))
 
 
-def borrow(thread: int, wake: Callable[[], None], use: Callable[[BorrowedThread], None]) -> None:
+def borrow(
+    thread: int, is_waiting: Callable[[], bool], wake: Callable[[], None], use: Callable[[BorrowedThread], None]
+) -> None:
     """Stop a thread that waits in a system call, use it, and let it return from the call with its `result`.
 
     If it ends meanwhile, `use` may not be called, or not be completed.  All of it happens in one thread of this
@@ -177,6 +186,8 @@ def borrow(thread: int, wake: Callable[[], None], use: Callable[[BorrowedThread]
 
     Args:
         thread: the thread id.
+        is_waiting: whether the call still waits.  If it does not, the thread that has the id by now is another one,
+            such as that which has executed a program; that one goes on, and nothing of it changes.
         wake: lets the call return.
         use: has it make system calls.
     """
@@ -186,9 +197,14 @@ def borrow(thread: int, wake: Callable[[], None], use: Callable[[BorrowedThread]
         raise NotBorrowedError from failure
     taken = BorrowedThread(thread)
     try:
+        is_caller = is_waiting()
         libc.ptrace(_INTERRUPT, thread, 0, 0)
-        wake()
+        if is_caller:
+            wake()
         taken.stop()
+        if not is_caller:
+            taken.leave()
+            return
         mask = taken.block_signals()
         try:
             use(taken)
