@@ -228,7 +228,7 @@ class TestMachine:
             ({"ram": 1}, "ram"),
             ({"kernel": "7.9"}, "kernel"),
             ({"clock": "wall"}, "clock"),
-            ({"machine": "nfit_test", "ram": "16G"}, "ram"),
+            ({"machine": "qemu-nfit", "memmap": "512M!6G"}, "overlaps memmap"),
         ],
     )
     def test_a_machine_that_cannot_exist(self, arguments, message):

@@ -42,4 +42,5 @@ def test_a_machine_that_is_not_there(machine, tmp_path):
 
 
 def test_options_that_a_machine_cannot_have(tmp_path):
-    assert "ram" in refusal(cli("mount", tmp_path, "--machine", "nfit_test", "--ram", "16G"), status=2).lower()
+    done = cli("mount", tmp_path, "--machine", "qemu-nfit", "--memmap", "512M!6G")
+    assert "overlaps memmap" in refusal(done, status=2)
