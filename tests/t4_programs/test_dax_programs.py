@@ -61,5 +61,5 @@ def test_a_pool_of_pmdk_fills_the_device():
 
 @sandboxes.needs("fio", "jq")
 def test_fio_finds_what_it_has_written():
-    script = "fio - --output-format=json | jq -r '.jobs[0] | .error, .write.io_bytes, .read.io_bytes'"
+    script = "cd /run; fio - --output-format=json | jq -r '.jobs[0] | .error, .write.io_bytes, .read.io_bytes'"
     assert said(script, input=JOB) == ["0", str(16 << 20), str(16 << 20)]
