@@ -46,6 +46,15 @@ class IntervalSet:
         for index in range(bisect.bisect_right(self._ends, start), bisect.bisect_left(self._starts, end)):
             yield max(start, self._starts[index]), min(end, self._ends[index])
 
+    def gaps(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """The parts of the range from `start` to before `end` that are not in the set, in order."""
+        for low, high in self.within(start, end):
+            if start < low:
+                yield start, low
+            start = high
+        if start < end:
+            yield start, end
+
     def first_within(self, start: int, end: int) -> int | None:
         """The least member from `start` to before `end`."""
         return next((low for low, _ in self.within(start, end)), None)

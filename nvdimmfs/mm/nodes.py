@@ -39,18 +39,11 @@ def place_ram(
     """
     for low, high in usable:
         low = max(low, start)
-        for first, end in _gaps(taken, low, high):
+        for first, end in taken.gaps(low, high):
             end = min(end, first + size)
             if first < end:
                 yield RamSpan(first, end, nid)
                 size -= end - first
-
-
-def _gaps(taken: IntervalSet, start: int, end: int) -> Iterator[tuple[int, int]]:
-    for low, high in taken.within(start, end):
-        yield start, low
-        start = high
-    yield start, end
 
 
 @attrs.frozen

@@ -158,7 +158,7 @@ class SparseMemory:
                 sections.add(*section)
                 self._populated.add(*(section if whole_sections else subsection))
             # A section that has RAM of two nodes has one memmap.
-            own = [gap for section in sections for gap in _gaps(self._early, *section)]
+            own = [gap for section in sections for gap in self._early.gaps(*section)]
             for first, end in own:
                 self._early.add(first, end)
                 pieces = pool.take((end - first) * STRUCT_PAGE_SIZE, nid)
@@ -238,7 +238,7 @@ class SparseMemory:
 
     def _vacant(self, first: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield the parts of a range that are not populated yet, split where a whole section begins or ends."""
-        for low, high in list(_gaps(self._populated, first, end)):
+        for low, high in list(self._populated.gaps(first, end)):
             head = min(high, align_up(low, PAGES_PER_SECTION))
             tail = max(head, align_down(high, PAGES_PER_SECTION))
             yield from ((a, b) for a, b in ((low, head), (head, tail), (tail, high)) if a < b)
@@ -307,16 +307,6 @@ def _memmap_size(pfns: int, compound: int) -> int:
     if not compound:
         return pfns * STRUCT_PAGE_SIZE
     return div_round_up(pfns, compound) * VMEMMAP_PAGES_PER_COMPOUND * PAGE_SIZE
-
-
-def _gaps(taken: IntervalSet, first: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the parts of a range that are not in a set."""
-    for low, high in taken.within(first, end):
-        if first < low:
-            yield first, low
-        first = high
-    if first < end:
-        yield first, end
 
 
 def _first_pfn(run: MemmapRun) -> int:

@@ -288,4 +288,5 @@ def test_intervals_are_a_set(steps):
         assert all(high < low for (_, high), (low, _) in zip(list(intervals), list(intervals)[1:], strict=False))
         assert intervals.span == ((min(members), max(members) + 1) if members else None)
         assert intervals.first_within(10, 30) == min((n for n in members if 10 <= n < 30), default=None)
+        assert {n for low, high in intervals.gaps(10, 30) for n in range(low, high)} == set(range(10, 30)) - members
         assert all((n in intervals) == (n in members) for n in range(72))
