@@ -85,7 +85,7 @@ class ThreadFile:
     @property
     def number(self) -> NodeNumber:
         """The number of the device."""
-        return NodeNumber(os.major(self.status.rdev), os.minor(self.status.rdev))
+        return NodeNumber.of(self.status.rdev)
 
     @property
     def path(self) -> str:
@@ -138,12 +138,11 @@ class CallingThread:
     def write(self, address: int, data: bytes) -> None:
         """Write to the thread's memory.  EFAULT or EIO where nothing writable is mapped, ESRCH when it has gone.
 
-        process_vm_writev(2) takes a thread id, which may be another thread's by the time of the call.  An open `mem`
-        refers to the memory itself.  But it ignores write protection, and a wait for a page in it cannot be ended by a
-        signal; hence the look at the mappings, and the read before, which makes the pages arrive.
+        process_vm_writev(2) takes a thread id, which may be another thread's by the time of the call.  The open memory
+        is the thread's own.  But it ignores write protection, and a wait for a page in it cannot be ended by a signal;
+        hence the look at the mappings, and the read before, which makes the pages arrive.
         """
-        memory = os.open("mem", os.O_RDWR | os.O_CLOEXEC, dir_fd=self.directory)
-        try:
+        with self.memory() as memory:
             with contextlib.suppress(OSError):
                 libc.read_memory(self.thread, address, len(data))
             self._require_waiting()
@@ -151,6 +150,13 @@ class CallingThread:
                 raise os_error(errno.EFAULT)
             if os.pwrite(memory, data, address) != len(data):
                 raise os_error(errno.EFAULT)
+
+    @contextlib.contextmanager
+    def memory(self) -> Iterator[int]:
+        """A descriptor of the thread's memory, in which offsets are addresses; also once the thread has ended."""
+        memory = os.open("mem", os.O_RDWR | os.O_CLOEXEC, dir_fd=self.directory)
+        try:
+            yield memory
         finally:
             os.close(memory)
 
@@ -175,7 +181,8 @@ class CallingThread:
 
     def mapped_file(self, address: int) -> tuple[int, int] | None:
         """The file system (st_dev) and inode of what is mapped at an address; None for nothing."""
-        return next((file for first, end, file in _mappings(self.directory) if first <= address < end), None)
+        found = (mapping.file for mapping in _mappings(self.directory) if mapping.start <= address < mapping.end)
+        return next(found, None)
 
     def has_capability(self, number: int) -> bool:
         """Whether the thread has a capability in this process's user namespace.
@@ -204,16 +211,13 @@ class CallingThread:
 
     def _has_writable(self, start: int, end: int) -> bool:
         """Whether all memory from `start` up to `end` is mapped writable."""
-        with os.fdopen(os.open("maps", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory), "rb") as maps:
-            for line in maps:
-                place, permissions, _ = line.split(b" ", 2)
-                first, last = (int(number, 16) for number in place.split(b"-"))
-                if first <= start < last:
-                    if permissions[1:2] != b"w":
-                        return False
-                    start = last
-                    if start >= end:
-                        return True
+        for mapping in _mappings(self.directory):
+            if mapping.start <= start < mapping.end:
+                if not mapping.is_writable:
+                    return False
+                start = mapping.end
+                if start >= end:
+                    return True
         return False
 
     def _require_waiting(self) -> None:
@@ -276,17 +280,38 @@ def numbers_in(directory: int, name: str) -> list[str]:
 
 def mapped_files(directory: int) -> Iterator[tuple[int, int]]:
     """The file systems (st_dev) and inodes of what a process with that directory in /proc has mapped."""
-    return (file for _, _, file in _mappings(directory))
+    return (mapping.file for mapping in _mappings(directory))
 
 
-def _mappings(directory: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
-    """The beginning, the end, and the file system and inode of each mapping of a process."""
+@frozen
+class _Mapping:
+    """A mapping of a process: a line of its file `maps` (show_map_vma, fs/proc/task_mmu.c, Linux 6.1).
+
+    Attributes:
+        start, end: its addresses; `end` is not included.
+        is_writable: whether it may be written to.
+    """
+
+    start: int
+    end: int
+    is_writable: bool
+    _device: bytes
+    _inode: bytes
+
+    @property
+    def file(self) -> tuple[int, int]:
+        """The file system (st_dev) and inode of what is mapped; zeros for memory."""
+        major, minor = (int(number, 16) for number in self._device.split(b":"))
+        return os.makedev(major, minor), int(self._inode)
+
+
+def _mappings(directory: int) -> Iterator[_Mapping]:
+    """The mappings of a process, by address."""
     with os.fdopen(os.open("maps", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory), "rb") as maps:
         for line in maps:
-            place, _, _, device, inode, *_ = line.split()
-            first, end = (int(number, 16) for number in place.split(b"-"))
-            major, minor = (int(number, 16) for number in device.split(b":"))
-            yield first, end, (os.makedev(major, minor), int(inode))
+            place, permissions, _, device, inode, *_ = line.split()
+            start, end = (int(number, 16) for number in place.split(b"-"))
+            yield _Mapping(start, end, permissions[1:2] == b"w", device, inode)
 
 
 def _filters(directory: int, name: str) -> int:

@@ -25,6 +25,7 @@ from attrs import define
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.closed_disks import ClosedDisks
 from nvdimmfs.sandbox.device_node import NODE_MODE, DeviceNode, NodeNumber
+from nvdimmfs.sandbox.disk_directory import disk_directory, queue_of
 from nvdimmfs.sandbox.host_characters import HostCharacters
 from nvdimmfs.sandbox.loop_devices import LoopDevices, LoopNode, raise_if_limited, why_files
 from nvdimmfs.sandbox.merged_view import hide
@@ -167,7 +168,7 @@ class DevDirectory:
 
     def _disk_of(self, name: str) -> str:
         """The name of the disk that a partition is on; empty for a name that is no partition's."""
-        directory = (self.machine / "sys/class/block" / name).resolve()
+        directory = disk_directory(self.machine, name)
         return directory.parent.name if (directory / "partition").exists() else ""
 
     def remove(self, name: str) -> None:
@@ -208,16 +209,14 @@ class DevDirectory:
         path = self._dev / name
         path.touch()
         libc.bind_mount(slave, path)
-        number = slave.stat().st_rdev
-        return TerminalNode(path, NodeNumber(os.major(number), os.minor(number)), master)
+        return TerminalNode(path, NodeNumber.of(slave.stat().st_rdev), master)
 
     def _create_disk(self, name: str) -> DeviceNode:
         path, file = self._dev / name, self.machine / "dev" / name
         if self._loop_devices is not None:
             try:
-                disk = (self.machine / "sys/class/block" / name).resolve()
-                queue = disk if (disk / "queue").exists() else disk.parent  # a partition uses its disk's queue
-                block_size = int(read_small(queue / "queue/logical_block_size"))
+                disk = disk_directory(self.machine, name)
+                block_size = int(read_small(queue_of(disk) / "logical_block_size"))
                 read_only = read_small(disk / "ro") == "1\n"
                 node = self._loop_devices.attach(file, path, block_size, read_only=read_only)
                 self._closed_disks.watch(path)

@@ -16,7 +16,7 @@ from nvdimmfs.formats.control import Ioctl
 from nvdimmfs.host import CAP_SYS_ADMIN
 from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile, ThreadMemory
 from nvdimmfs.sandbox.control_client import ArgumentMemory, ControlClient
-from nvdimmfs.sandbox.device_node import TERMINAL_MAJORS, NodeNumber
+from nvdimmfs.sandbox.device_node import NodeNumber, is_terminal_of_another
 from nvdimmfs.sandbox.libc import FileStatus
 from nvdimmfs.units import U32_MASK
 
@@ -126,12 +126,12 @@ class IoctlSyscall:
 
     def may_concern(self, status: FileStatus) -> bool:
         """Whether a file with that status is one of the machine's devices."""
-        number = NodeNumber(os.major(status.rdev), os.minor(status.rdev))
+        number = NodeNumber.of(status.rdev)
         if stat.S_ISBLK(status.mode):
             return ("block", number) in self._devices
         if not stat.S_ISCHR(status.mode) or ("char", number) not in self._devices:
             return False
-        return number.major not in TERMINAL_MAJORS or status.filesystem == self._terminal_filesystem
+        return not is_terminal_of_another(number, status.filesystem, self._terminal_filesystem)
 
 
 @define

@@ -291,15 +291,12 @@ def _poison_in_thread(
     The whole page of the device is concerned (memory_failure_dev_pagemap, mm/memory-failure.c, Linux 6.1).
     """
     info = _SIGINFO.pack(signal.SIGBUS, 0, _BUS_MCEERR_AR, address, align.bit_length() - 1)
-    memory = os.open("mem", os.O_RDWR | os.O_CLOEXEC, dir_fd=caller.directory)
+    with caller.memory() as memory:
 
-    def use(thread: BorrowedThread, _: int) -> None:
-        place = thread.scratch(len(info))
-        os.pwrite(memory, info, place)
-        process, own = thread.call(borrowed_thread.GETPID), thread.call(borrowed_thread.GETTID)
-        thread.result = thread.call(borrowed_thread.RT_TGSIGQUEUEINFO, process, own, signal.SIGBUS, place)
+        def use(thread: BorrowedThread, _: int) -> None:
+            place = thread.scratch(len(info))
+            os.pwrite(memory, info, place)
+            process, own = thread.call(borrowed_thread.GETPID), thread.call(borrowed_thread.GETTID)
+            thread.result = thread.call(borrowed_thread.RT_TGSIGQUEUEINFO, process, own, signal.SIGBUS, place)
 
-    try:
         return answer_by(use, caller, call, listener)
-    finally:
-        os.close(memory)

@@ -19,6 +19,7 @@ from nvdimmfs.sandbox.borrowed_call import answer_by
 from nvdimmfs.sandbox.borrowed_thread import BorrowedThread, NotBorrowedError
 from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile
 from nvdimmfs.sandbox.device_node import NodeNumber
+from nvdimmfs.sandbox.disk_directory import disk_directory, queue_of
 from nvdimmfs.sandbox.seccomp import (
     MAP_ANONYMOUS,
     MAP_FIXED_NOREPLACE,
@@ -27,6 +28,7 @@ from nvdimmfs.sandbox.seccomp import (
     Notification,
     NotificationListener,
 )
+from nvdimmfs.sandbox.small_files import read_small
 from nvdimmfs.units import PAGE_SIZE, U32_MASK
 
 #: Flags of mount(2) that mount no disk: remount, bind, move, and the four that change propagation
@@ -163,15 +165,13 @@ class MountSyscalls:
             status = libc.file_status(held)
         finally:
             os.close(held)
-        node = self._node_of(NodeNumber(os.major(status.rdev), os.minor(status.rdev)))
+        node = self._node_of(NodeNumber.of(status.rdev))
         return None if node is None else _Disk(node, self._has_dax(node.name))
 
     def _has_dax(self, name: str) -> bool:
         """Whether the machine's disk, or the disk of a partition, has DAX."""
-        disk = (self._machine / "sys/class/block" / name).resolve()
-        queue = disk if (disk / "queue").exists() else disk.parent
         try:
-            return (queue / "queue/dax").read_text() == "1\n"
+            return read_small(queue_of(disk_directory(self._machine, name)) / "dax") == "1\n"
         except OSError:  # it has gone, or the kernel is older than the attribute
             return False
 
@@ -209,20 +209,17 @@ def _mount_in_thread(
 ) -> str:
     """Have the calling thread mount with other options.  NotBorrowedError: the call still waits for an answer."""
     text = options.encode(errors="surrogateescape") + b"\0"
-    memory = os.open("mem", os.O_RDWR | os.O_CLOEXEC, dir_fd=caller.directory)
+    with caller.memory() as memory:
 
-    def use(thread: BorrowedThread, _: int) -> None:
-        flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
-        page = thread.call(borrowed_thread.MMAP, UNFILTERED_OPTIONS, PAGE_SIZE, _PROT_READ_WRITE, flags, -1, 0)
-        if page < 0:
-            thread.result = page
-            return
-        os.pwrite(memory, text, page)
-        source, target, kind, own_flags = arguments
-        thread.result = thread.call(borrowed_thread.MOUNT, source, target, kind, own_flags, page)
-        thread.call(borrowed_thread.MUNMAP, page, PAGE_SIZE)
+        def use(thread: BorrowedThread, _: int) -> None:
+            flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
+            page = thread.call(borrowed_thread.MMAP, UNFILTERED_OPTIONS, PAGE_SIZE, _PROT_READ_WRITE, flags, -1, 0)
+            if page < 0:
+                thread.result = page
+                return
+            os.pwrite(memory, text, page)
+            source, target, kind, own_flags = arguments
+            thread.result = thread.call(borrowed_thread.MOUNT, source, target, kind, own_flags, page)
+            thread.call(borrowed_thread.MUNMAP, page, PAGE_SIZE)
 
-    try:
         return answer_by(use, caller, call, listener)
-    finally:
-        os.close(memory)

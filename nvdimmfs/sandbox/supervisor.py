@@ -22,7 +22,7 @@ from nvdimmfs.sandbox.calling_thread import ThreadFile
 from nvdimmfs.sandbox.command import RunningCommand
 from nvdimmfs.sandbox.control_client import ControlClient
 from nvdimmfs.sandbox.dev_directory import DevDirectory
-from nvdimmfs.sandbox.device_node import TERMINAL_MAJORS, NodeNumber, parse_number
+from nvdimmfs.sandbox.device_node import NodeNumber, is_terminal_of_another, parse_number
 from nvdimmfs.sandbox.ioctl_syscall import IoctlSyscall
 from nvdimmfs.sandbox.memory_syscalls import MemorySyscalls
 from nvdimmfs.sandbox.merged_view import MergedView
@@ -186,8 +186,9 @@ class Supervisor:
         if not file.kind:
             is_open = file.is_readable or file.is_writable
             return self._disk_files.get((file.status.filesystem, file.status.inode)) if is_open else None
-        is_terminal = file.kind == "char" and file.number.major in TERMINAL_MAJORS
-        if is_terminal and file.status.filesystem != self._dev.terminal_filesystem:
+        if file.kind == "char" and is_terminal_of_another(
+            file.number, file.status.filesystem, self._dev.terminal_filesystem
+        ):
             return None
         return self._name_of(file.kind, file.number)
 
