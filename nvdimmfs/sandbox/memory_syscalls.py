@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import signal
+import stat
 import struct
 from collections.abc import Callable
 
@@ -25,6 +26,7 @@ from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile
 from nvdimmfs.sandbox.control_client import ControlClient
 from nvdimmfs.sandbox.device_node import NodeNumber
 from nvdimmfs.sandbox.errors import os_error
+from nvdimmfs.sandbox.libc import FileStatus
 from nvdimmfs.sandbox.seccomp import (
     MADV_SOFT_OFFLINE,
     MAP_ANONYMOUS,
@@ -144,8 +146,13 @@ class MemorySyscalls:
         self._is_machine_device = is_machine_device
         self._is_gone_dax = is_gone_dax
         self._files = files
+        self._filesystem = os.fstat(files).st_dev
         #: The numbers of devices whose files have been mapped, by file system and inode.
         self._mapped: dict[tuple[int, int], NodeNumber] = {}
+
+    def may_concern(self, status: FileStatus) -> bool:
+        """Whether a mapping of a file with that status may be one of a dax device's, or of an attribute."""
+        return stat.S_ISCHR(status.mode) or status.filesystem == self._filesystem
 
     def mmap(self, caller: CallingThread, call: Notification, listener: NotificationListener) -> int | str | None:
         """Map a dax device; errors as in the kernel, which are those of `check_mapping` in the end.
@@ -195,9 +202,8 @@ class MemorySyscalls:
 
     def _is_attribute(self, file: ThreadFile) -> bool:
         """Whether a file is one of the machine's /sys, at which the sandbox shows it."""
-        if not file.is_regular or file.status.filesystem != os.fstat(self._files).st_dev:
-            return False
-        return file.path.startswith("/sys/")
+        is_in_mount = file.is_regular and file.status.filesystem == self._filesystem
+        return is_in_mount and file.path.startswith("/sys/")
 
     def madvise(self, caller: CallingThread, call: Notification, listener: NotificationListener) -> int | str | None:
         """Inject an error into memory.  Of the host's memory, it may be injected everywhere but in a dax device."""

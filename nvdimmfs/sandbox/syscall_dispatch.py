@@ -54,6 +54,8 @@ class SyscallDispatcher:
         self._proc = proc
         self._process_events = process_events
         self._limits = CallLimits()
+        #: Of calls on a file: which argument is the descriptor, and whether the file may be one of the machine's.
+        self._looks = {"ioctl": (0, ioctl.may_concern), "mmap": (4, memory.may_concern)}
         self._module_syscalls = {
             "delete_module": modules.delete_module,
             "init_module": modules.init_module,
@@ -76,18 +78,21 @@ class SyscallDispatcher:
             call = self._answer(call, listener)
 
     def _is_for_kernel(self, notification: Notification) -> bool:
-        """Whether a call is an ioctl on a file that is none of the machine's devices, as most are.
+        """Whether a call is an ioctl or a mapping of a file that is not the machine's, as most are.
 
         This look is quick, and holds nothing: if another thread replaces the descriptor at this moment, the kernel
         executes the call on what it finds.
         """
-        if notification.syscall != "ioctl":
+        look = self._looks.get(notification.syscall)
+        if look is None:
             return False
+        place, may_concern = look
+        descriptor = notification.arguments[place] & U32_MASK
         try:
-            status = libc.file_status(self._proc, f"{notification.thread}/fd/{notification.arguments[0] & U32_MASK}")
+            status = libc.file_status(self._proc, f"{notification.thread}/fd/{descriptor}")
         except OSError:
             return True  # not open, or a thread that this /proc does not show
-        return not self._ioctl.may_concern(status)
+        return not may_concern(status)
 
     def _answer(self, call: Call, listener: NotificationListener) -> Call | None:
         """Answer a call, or let it wait.  Returns a call that may be answered in its place."""
