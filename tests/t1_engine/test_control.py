@@ -4,12 +4,12 @@ import errno
 import struct
 
 import pytest
+from control_session import ControlSession
 from machines import boot
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
 from nvdimmfs.formats.block_requests import BLKPG, BLKPG_ADD
-from nvdimmfs.kernfs import Attribute, Channel
 
 LEGACY = {"memmap": "512M!4G,256M!6G"}
 DIMMS = {"machine": "qemu-nfit"}
@@ -25,50 +25,14 @@ def ioctl(number, request):
     return control.Ioctl("char", *number, request, argument=0, writable=True, privileged=True)
 
 
-class Sandbox:
-    """One end of a session."""
-
-    def __init__(self, machine):
-        self.machine = machine
-        self.sys = machine.system.sys
-        channel = self.sys.find("kernel/debug/nvdimmfs/control")
-        assert isinstance(channel, Channel)
-        self.session = channel.open_session(channel)
-
-    def request(self, message):
-        self.session.write(control.encode(message))
-        return self.receive()
-
-    def receive(self):
-        data = self.session.read()
-        return control.decode(data) if data else None
-
-    def events(self):
-        return list(iter(self.receive, None))
-
-    def write(self, path, text):
-        place = self.sys
-        *folders, name = path.split("/")
-        for folder in folders:
-            place = place.find(folder)
-            place = getattr(place, "target", place)
-        attribute = place.find(name)
-        assert isinstance(attribute, Attribute)
-        attribute.store(text.encode())
-
-    def number(self, kind, name):
-        (number,) = (n for n, device in self.machine.system.numbered.items() if (n.kind, device.name) == (kind, name))
-        return number.major, number.minor
-
-
 @pytest.fixture
 def legacy():
-    return Sandbox(boot(LEGACY))
+    return ControlSession(boot(LEGACY))
 
 
 @pytest.fixture
 def dimms():
-    return Sandbox(boot(DIMMS))
+    return ControlSession(boot(DIMMS))
 
 
 def test_an_ioctl_is_a_conversation(dimms):
@@ -139,11 +103,11 @@ def finish(sandbox, answer):
 @pytest.mark.parametrize("name", ["nmem0", "ndctl0"])
 def test_an_ioctl_whose_device_goes_while_memory_is_copied_is_enxio(name):
     """A caller whose memory takes long to arrive keeps no device from being removed."""
-    sandbox = Sandbox(boot({"machine": "nfit_test"}))
+    sandbox = ControlSession(boot({"machine": "nfit_test"}))
     request = GET_CONFIG_SIZE if name == "nmem0" else ARS_CAP
     asked = sandbox.request(ioctl(sandbox.number("char", name), request))
     assert isinstance(asked, control.ReadMemory)
-    other = Sandbox(sandbox.machine)
+    other = ControlSession(sandbox.machine)
     for device in sorted(sandbox.sys.find("bus/nd/devices"), key=lambda link: link.name):
         if device.name.startswith(("namespace", "region", "nmem")) and device.target.find("driver"):
             other.write(f"bus/nd/devices/{device.name}/driver/unbind", device.name)
@@ -166,7 +130,7 @@ def test_a_partition_of_a_disk_that_goes_while_memory_is_copied_is_enxio(legacy)
 
 def test_an_ioctl_that_is_given_up_leaves_others_alone(dimms):
     number = dimms.number("char", "nmem0")
-    other = Sandbox(dimms.machine)
+    other = ControlSession(dimms.machine)
     stuck = dimms.request(ioctl(number, GET_CONFIG_SIZE))
     assert isinstance(stuck, control.ReadMemory)
     assert finish(other, other.request(ioctl(number, GET_CONFIG_SIZE))) == control.Result(0)
@@ -176,7 +140,7 @@ def test_an_ioctl_that_is_given_up_leaves_others_alone(dimms):
 
 @pytest.mark.parametrize("machine", [LEGACY, DIMMS])
 def test_what_takes_no_ioctl_says_so(machine):
-    sandbox = Sandbox(boot(machine))
+    sandbox = ControlSession(boot(machine))
     refused = sandbox.request(ioctl(sandbox.number("char", "ndctl0"), GET_CONFIG_SIZE))
     assert refused.errno == errno.ENOTTY
 
@@ -272,7 +236,7 @@ def test_nobody_waits_for_a_watcher_that_has_gone(legacy):
 
 def test_a_disk_with_a_block_device_before_it_takes_sectors_as_they_come():
     """The page cache in front has written what it had to, and its read-only flag has been asked."""
-    sandbox = Sandbox(boot({"machine": "nfit_test"}))
+    sandbox = ControlSession(boot({"machine": "nfit_test"}))
     (disk,) = (device for device in sandbox.machine.system.numbered.values() if device.name == "pmem0")
     file = sandbox.machine.system.dev.find("pmem0").data
     disk.badblocks.set(1, 2)
@@ -308,7 +272,7 @@ def test_a_listener_receives_uevents_and_refusals_and_holds_nothing_up(legacy):
 
 
 def test_a_listener_receives_refused_ioctls(dimms):
-    listener = Sandbox(dimms.machine)
+    listener = ControlSession(dimms.machine)
     listener.request(control.Listen())
     refused = dimms.request(ioctl(dimms.number("char", "ndctl0"), 0xFFFF))
     (event,) = lines(listener)

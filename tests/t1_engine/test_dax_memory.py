@@ -4,6 +4,7 @@ import errno
 import os
 
 import pytest
+from control_session import ControlSession
 from poke import Hands
 
 from nvdimmfs.errors import KernelError
@@ -17,21 +18,14 @@ DEVICE_DAX = "bus/dax/drivers/device_dax"
 @pytest.fixture
 def hands():
     hands = Hands.on("512M!4G,256M!6G", ram=8 << 30)
-    for name, value in (("mode", "pmem"), ("uuid", "00000000-1111-2222-3333-000000000001")):
-        hands.write(f"bus/nd/devices/dax0.0/{name}", value)
-    hands.write("bus/nd/drivers/nd_pmem/unbind", "namespace0.0")
-    hands.write("bus/nd/devices/dax0.0/namespace", "namespace0.0")
-    hands.write("bus/nd/drivers/dax_pmem/bind", "dax0.0")
+    hands.bring_up(0, "dax", mode="pmem")
     return hands
 
 
 def mapping(hands, name="dax0.0", start=0, length=2 * MIB, shared=True):
     """What the control channel answers to a sandbox in which a device is to be mapped; of a refusal, the errno."""
-    channel = hands.machine.system.sys.find("kernel/debug/nvdimmfs/control")
-    session = channel.open_session(channel)
-    (number,) = (number for number, device in hands.machine.system.numbered.items() if device.name == name)
-    session.write(control.encode(control.Map("char", number.major, number.minor, start, length, shared)))
-    reply = control.decode(session.read())
+    session = ControlSession(hands.machine)
+    reply = session.request(control.Map("char", *session.number("char", name), start, length, shared))
     return reply.errno if isinstance(reply, control.Refused) else reply
 
 

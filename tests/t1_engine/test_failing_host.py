@@ -6,6 +6,7 @@ import os
 import struct
 
 import pytest
+from control_session import ControlSession
 from poke import DEBUG, ND, Hands
 
 from nvdimmfs.core.device_number import dimm_number
@@ -68,14 +69,13 @@ def test_a_disk_whose_partition_table_cannot_be_read_has_no_partitions(monkeypat
 
 
 def test_a_control_session_is_answered_with_the_errno(labelled, monkeypatch):
-    channel = labelled.machine.system.sys.find(f"{DEBUG}/control")
-    session = channel.open_session(channel)
+    session = ControlSession(labelled.machine)
     number, memory = dimm_number(0), struct.pack("<III", 0, 128, 0) + bytes(128)
     call = control.Ioctl("char", number.major, number.minor, GET_DATA, 4096, writable=True, privileged=True)
     with failing(labelled, monkeypatch):
-        session.write(control.encode(call))
-        while isinstance(answer := control.decode(session.read()), control.ReadMemory):
-            session.write(control.encode(control.Copied(memory[answer.offset : answer.offset + answer.length])))
+        answer = session.request(call)
+        while isinstance(answer, control.ReadMemory):
+            answer = session.request(control.Copied(memory[answer.offset : answer.offset + answer.length]))
     assert isinstance(answer, control.Refused)
     assert answer.errno == errno.EIO
 

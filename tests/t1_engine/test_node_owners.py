@@ -3,6 +3,7 @@
 import errno
 
 import pytest
+from control_session import ControlSession
 from poke import Hands
 
 from nvdimmfs.formats import control
@@ -11,13 +12,11 @@ from nvdimmfs.machine.node_owners import owner_of_node
 
 @pytest.fixture
 def session():
-    channel = Hands.on("512M!4G,256M!6G").machine.system.sys.find("kernel/debug/nvdimmfs/control")
-    return channel.open_session(channel)
+    return ControlSession(Hands.on("512M!4G,256M!6G").machine)
 
 
 def unload(session, module, *open_nodes):
-    session.write(control.encode(control.Unload(module, open_nodes=open_nodes)))
-    reply = control.decode(session.read())
+    reply = session.request(control.Unload(module, open_nodes=open_nodes))
     return reply.errno if isinstance(reply, control.Refused) else 0
 
 
