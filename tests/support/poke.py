@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 from pathlib import Path
 
 import attrs
@@ -13,6 +14,7 @@ from replay import InProcess
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.kernel import KERNELS
 from nvdimmfs.kernfs import Attribute, Directory, Symlink
+from nvdimmfs.kernfs.open_file import OpenFile, open_node
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine, parse_machine
 from nvdimmfs.machine_file.model import MachineDescription
@@ -62,6 +64,10 @@ class Hands:
 
     def write(self, path: str, text: str) -> None:
         assert self.sysfs.write(path, text.encode()) == len(text)
+
+    def open(self, node: str, flags: int = 0) -> OpenFile:
+        """Open a node of /dev for reading and writing, with further flags."""
+        return open_node(self.machine.system.dev.find(node), os.O_RDWR | flags)
 
     def refused(self, path: str, text: str) -> int:
         """The errno of a write that must be refused; 0 when it is not."""

@@ -72,7 +72,7 @@ def test_a_new_size_is_seen(monkeypatch):
 
 @pytest.mark.parametrize("driver", [DEVICE_DAX, "bus/nd/drivers/dax_pmem"])
 def test_a_fault_after_the_driver_has_gone_is_an_error(hands, driver):
-    opened = open_node(hands.machine.system.dev.find("dax0.0"), os.O_RDWR)
+    opened = hands.open("dax0.0")
     opened.write(0, b"before")
     assert opened.read(0, 6) == b"before"
     hands.write(f"{driver}/unbind", "dax0.0")

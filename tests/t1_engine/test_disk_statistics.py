@@ -10,7 +10,7 @@ from poke import Hands
 
 from nvdimmfs.block.ioctl import block_ioctl
 from nvdimmfs.formats.block_requests import BLKRRPART
-from nvdimmfs.kernfs.open_file import OpenFile, open_node
+from nvdimmfs.machine.device_calls import device_named
 from nvdimmfs.testing.user_memory import UserMemory
 
 PAGE = 4096
@@ -23,13 +23,9 @@ def hands():
     hands.machine.close()
 
 
-def opened(hands: Hands, disk: str, flags: int = 0) -> OpenFile:
-    return open_node(hands.machine.system.tree.root.find(f"dev/{disk}"), os.O_RDWR | flags)
-
-
 def flush(hands: Hands, disk: str) -> None:
     """As fsync(2) on its file."""
-    hands.machine.system.tree.root.find(f"dev/{disk}").data.flush()
+    hands.machine.system.dev.find(disk).data.flush()
 
 
 def counts(hands: Hands, disk: str) -> list[int]:
@@ -41,7 +37,7 @@ def counts(hands: Hands, disk: str) -> list[int]:
 
 
 def test_nothing_is_counted_until_iostats_is_on(hands):
-    direct = opened(hands, "pmem0", os.O_DIRECT)
+    direct = hands.open("pmem0", os.O_DIRECT)
     direct.read(0, PAGE)
     assert counts(hands, "pmem0") == [0, 0, 0, 0]
     hands.write("block/pmem0/queue/iostats", "1")
@@ -55,7 +51,7 @@ def test_nothing_is_counted_until_iostats_is_on(hands):
 
 def test_requests_and_flushes_are_counted(hands):
     hands.write("block/pmem0/queue/iostats", "1")
-    direct = opened(hands, "pmem0", os.O_DIRECT)
+    direct = hands.open("pmem0", os.O_DIRECT)
     for place in range(4):
         direct.read(place * PAGE, PAGE)
     for place in range(2):
@@ -70,19 +66,19 @@ def test_requests_and_flushes_are_counted(hands):
 
 def test_the_page_cache_writes_blocks_and_reads_pages_that_do_not_count(hands):
     hands.write("block/pmem0/queue/iostats", "1")
-    plain = opened(hands, "pmem0")
+    plain = hands.open("pmem0")
     plain.write(0, bytes(16 * PAGE))
     plain.read(0, 64 * PAGE)
     assert counts(hands, "pmem0") == [0, 0, 16, 128]
 
 
 def test_requests_to_a_partition_count_for_both(hands):
-    disk = next(each for each in hands.machine.system.numbered.values() if each.name == "pmem0")
-    opened(hands, "pmem0").write(0, mbr(entry(0x83, 2048, 20480)))
+    _, disk = device_named(hands.machine.system, "pmem0")
+    hands.open("pmem0").write(0, mbr(entry(0x83, 2048, 20480)))
     UserMemory(bytearray()).run(block_ioctl(disk, BLKRRPART, 0, privileged=True))
     hands.write("block/pmem0/queue/iostats", "1")
-    opened(hands, "pmem0", os.O_DIRECT).read(0, PAGE)
-    part = opened(hands, "pmem0p1", os.O_DIRECT)
+    hands.open("pmem0", os.O_DIRECT).read(0, PAGE)
+    part = hands.open("pmem0p1", os.O_DIRECT)
     for place in range(4):
         part.read(place * PAGE, PAGE)
         part.write(place * PAGE, bytes(PAGE))
@@ -95,10 +91,9 @@ def test_requests_to_a_partition_count_for_both(hands):
 
 
 def test_a_btt_without_a_write_cache_gets_no_flush(hands):
-    hands.configure(0, "btt", sector_size=4096)
-    hands.bind("btt0.0")
+    hands.bring_up(0, "btt", sector_size=4096)
     hands.write("block/pmem0s/queue/iostats", "1")
-    direct = opened(hands, "pmem0s", os.O_DIRECT)
+    direct = hands.open("pmem0s", os.O_DIRECT)
     direct.read(0, PAGE)
     direct.write(0, bytes(4 * PAGE))
     flush(hands, "pmem0s")
