@@ -8,10 +8,11 @@ import attrs
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, Directory, Symlink
+from nvdimmfs.kernfs.path import resolve
+from nvdimmfs.machine.device_calls import device_ioctl, device_named
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.sysfs import Sysfs
-from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
-from nvdimmfs.testing.user_memory import UserMemory
+from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS, UserMemory
 
 
 class EngineSysfs(Sysfs):
@@ -20,28 +21,12 @@ class EngineSysfs(Sysfs):
     def __init__(self, root):
         self.root = root
 
-    def node(self, path):
-        """The node at a path, all links followed; None when there is none."""
-        node = self.root
-        for part in path.split("/"):
-            if part == "..":
-                node = node.parent
-            elif part not in ("", "."):
-                node = (
-                    next((child for child in node if child.name == part), None) if isinstance(node, Directory) else None
-                )
-            if isinstance(node, Symlink):
-                node = node.target
-            if node is None:
-                return None
-        return node
-
-    def path(self, node):
-        parts = []
-        while node is not self.root:
-            parts.append(node.name)
-            node = node.parent
-        return "/".join(reversed(parts))
+    def node(self, path, *, follow_last=True):
+        """The node at a path; None when there is none."""
+        try:
+            return resolve(self.root, path, follow_last=follow_last)
+        except KernelError:
+            return None
 
     def names(self, folder):
         node = self.node(folder)
@@ -51,12 +36,11 @@ class EngineSysfs(Sysfs):
         return isinstance(self.node(path), Directory)
 
     def is_link(self, path):
-        folder, _, name = path.rpartition("/")
-        return any(child.name == name and isinstance(child, Symlink) for child in self.node(folder))
+        return isinstance(self.node(path, follow_last=False), Symlink)
 
     def real(self, path):
         node = self.node(path)
-        return None if node is None else self.path(node)
+        return None if node is None else node.path.removeprefix(self.root.path).lstrip("/")
 
     def read(self, path):
         node = self.node(path)
@@ -77,12 +61,10 @@ class EngineDevices:
     machine: Machine
 
     def ioctl(self, name: str, request: int, argument: bytearray) -> None:
-        found = next(device for device in self.machine.system.numbered.values() if device.name == name)
-        target = ioctl_target(found)
-        assert target is not None
+        _, device = device_named(self.machine.system, name)
         memory = UserMemory(bytearray(argument))
         try:
-            memory.run(nd_ioctl(target, request, writable=True))
+            memory.run(device_ioctl(device, request, ARGUMENT_ADDRESS, writable=True, privileged=True))
         except KernelError as refusal:
             raise OSError(refusal.errno, str(refusal)) from None
         argument[:] = memory.data

@@ -94,6 +94,11 @@ class Refusing(Sysfs):
         return self.sysfs.read(path)
 
 
+def recorded_sysfs(machine):
+    """What is recorded of a machine of the engine whose DIMMs cannot be asked."""
+    return record_machine(EngineSysfs(machine.system.sys)).machine
+
+
 def as_sysfs_shows(machine):
     """A machine without the properties that sysfs does not show."""
     buses = tuple(
@@ -253,7 +258,7 @@ dimms = ["0x2"]
 def test_ram_of_several_nodes_is_recorded_with_its_place():
     described = parse_machine(TWO_SOCKETS, "two-sockets.toml")
     machine = Machine.described(described, clock="steps")
-    recorded = record_machine(EngineSysfs(machine.system.sys)).machine
+    recorded = recorded_sysfs(machine)
     assert recorded.ram_ranges == described.ram_ranges
     assert recorded.distances == described.distances, "the SLIT has node 2, which is not online"
     assert (recorded.ram, recorded.ranges[1].target_node) == ((14 << 30) + (66 << 20), 2)
@@ -313,7 +318,7 @@ def test_a_tree_of_nonsense_gives_no_traceback(tmp_path, capsys):
 @pytest.mark.parametrize("name", machines())
 def test_a_machine_made_of_a_recorded_one_shows_the_same_tree(name):
     machine = Machine.described(load_machine(name), clock="steps")
-    recorded = record_machine(EngineSysfs(machine.system.sys)).machine
+    recorded = recorded_sysfs(machine)
     again = Machine.described(parse_machine(machine_text(recorded), "recorded.toml"), clock="steps")
     assert dump_of_machine(again.system) == dump_of_machine(machine.system)
 
@@ -335,7 +340,7 @@ dimms = [{ dimm = "0x1", region_offset = 256 }, { dimm = "0x2", region_offset = 
 
 def test_the_nfit_has_what_sysfs_lacks():
     machine = Machine.described(parse_machine(OFFSETS, "offsets.toml"), clock="steps")
-    (bus,) = record_machine(EngineSysfs(machine.system.sys)).machine.buses
+    (bus,) = recorded_sysfs(machine).buses
     assert [mapping.region_offset for mapping in bus.ranges[0].mappings] == [256, 0]
     assert bus.ranges[0].cookie == 0, "the offsets explain it"
     assert [dimm.flush_hints for dimm in bus.dimms] == [4, 0, 0]
@@ -354,14 +359,14 @@ def test_a_table_of_nonsense_is_ignored(tmp_path, data):
 
 def test_record_of_an_emulated_legacy_machine_gives_its_memmap():
     machine = Machine.legacy("512M!4G,256M!5G", 4 << 30, clock="steps")
-    recorded = record_machine(EngineSysfs(machine.system.sys)).machine
+    recorded = recorded_sysfs(machine)
     expected = attrs.evolve(load_machine("e820"), name="", description="", memmap="512M!4G,256M!5G")
     assert recorded == expected
 
 
 def test_a_legacy_range_is_recorded_as_installed_memory():
     machine = Machine.legacy("512M!4G,256M!6G", 4 << 30, clock="steps")
-    recorded = record_machine(EngineSysfs(machine.system.sys)).machine
+    recorded = recorded_sysfs(machine)
     assert recorded.ram == (4 << 30) + (256 << 20)
 
 
