@@ -82,12 +82,17 @@ def write(asker, path, text):
     attribute(asker, path).store(text.encode())
 
 
+def without_status(answer):
+    """The bytes of a function's inputs: a structure without the status at its end, which is of the answer."""
+    return answer.to_bytes()[: -U32.size]
+
+
 def smart(asker):
     return Smart.from_bytes(call(asker, 0, IntelFunction.SMART))
 
 
 def inject(asker, flags, *values):
-    request = SmartInject(flags, *values, status=0).to_bytes()[: -U32.size]
+    request = without_status(SmartInject(flags, *values, status=0))
     assert call(asker, 0, IntelFunction.SMART_INJECT, request, 4) == bytes(4)
 
 
@@ -156,10 +161,10 @@ def test_a_threshold_that_is_reached_raises_an_alarm_and_notifies_the_flags():
     asker = boot('health = { state = "ok", temperature = 30 }')
     flags = attribute(asker, "nmem0/nfit/flags")
     before = flags.events
-    cool = SmartSetThreshold(2, 0, 31 * 16, 0).to_bytes()[: -U32.size]
+    cool = without_status(SmartSetThreshold(2, 0, 31 * 16, 0))
     assert call(asker, 0, IntelFunction.SMART_SET_THRESHOLD, cool, 4) == bytes(4)
     assert (smart(asker).alarms, flags.events) == (0, before)
-    warm = SmartSetThreshold(2, 0, 30 * 16, 0).to_bytes()[: -U32.size]
+    warm = without_status(SmartSetThreshold(2, 0, 30 * 16, 0))
     assert call(asker, 0, IntelFunction.SMART_SET_THRESHOLD, warm, 4) == bytes(4)
     assert (smart(asker).alarms, flags.events) == (2, before + 1)
 
@@ -260,7 +265,7 @@ def update(asker, device="nmem0"):
     assert status == 0
     piece = struct.pack("<III4s", context, 0, 4, b"code")
     assert call(asker, 0, IntelFunction.FW_SEND_DATA, piece, 4, device) == bytes(4)
-    finish = FirmwareFinish(0, bytes(3), context, 0).to_bytes()[: -U32.size]
+    finish = without_status(FirmwareFinish(0, bytes(3), context, 0))
     assert call(asker, 0, IntelFunction.FW_FINISH_UPDATE, finish, 4, device) == bytes(4)
     asker.machine.system.clock.advance(FIRMWARE_VERIFY.nanoseconds)
     return struct.unpack("<IQ", call(asker, 0, IntelFunction.FW_FINISH_QUERY, U32.pack(context), 12, device))
