@@ -12,7 +12,7 @@ from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.mm.e820 import memparse
 
-#: The folders of recordings of machines that have no name.
+#: The folders with machine files of machines that only recordings have.
 FOLDERS = tuple(Path(__file__).parent.parent / "recordings" / name for name in ("nfit", "virtio"))
 
 #: The fields of a recording's header that describe its machine, and the options of the command line.
@@ -30,6 +30,11 @@ def _file(key: str, name: str) -> Path | str:
     return next((file for file in files if key == "machine" and file.exists()), name)
 
 
+def described(name: str) -> MachineDescription:
+    """The machine of a recording's header by its name: a built-in one, or one that only recordings have."""
+    return load_machine(_file("machine", name))
+
+
 def boot(description: Mapping[str, str], media: Path | None = None) -> Machine:
     """The machine of a recording's header: a machine file, or legacy ranges and how much memory is installed.
 
@@ -38,7 +43,7 @@ def boot(description: Mapping[str, str], media: Path | None = None) -> Machine:
         media: the folder that keeps the bytes of its persistent memory; None keeps them in memory.
     """
     if name := description.get("machine"):
-        machine = load_machine(_file("machine", name))
+        machine = described(name)
         return Machine.described(
             _reversed(machine) if description.get("regions") == "reversed" else machine, media, clock="steps"
         )

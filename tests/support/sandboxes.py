@@ -224,7 +224,7 @@ needs_block_devices = pytest.mark.skipif(
 def needs(*tools: str) -> pytest.MarkDecorator:
     """Skip a test where one of some tools is not installed."""
     missing = [f"{tool} (Debian package {PACKAGES[tool]})" for tool in tools if not has(tool)]
-    return pytest.mark.skipif(bool(missing), reason=f"{', '.join(missing)} is not installed")
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 
 
 def needs_module(name: str, python: str) -> pytest.MarkDecorator:

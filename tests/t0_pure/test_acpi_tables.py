@@ -1,11 +1,12 @@
 """The ACPI tables of machines: those of QEMU's firmware are the same to the byte, and all are parsed back."""
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
+import mounting
 import pytest
+import sandboxes
+from machines import described
 
 from nvdimmfs.formats import acpi
 from nvdimmfs.machine_file.files import load_machine, machines, parse_machine
@@ -21,24 +22,19 @@ HOT_PLUGGABLE = 2
 def recorded(name):
     """The tables of a guest, by name."""
     lines = (RECORDINGS / "acpi" / f"{name}.tables").read_text().splitlines()
-    return {name: bytes.fromhex(data) for name, data in map(str.split, lines)}
-
-
-def machine_of(name):
-    file = RECORDINGS / "nfit" / f"{name}.toml"
-    return load_machine(file if file.exists() else name)
+    return {table: bytes.fromhex(data) for table, data in map(str.split, lines)}
 
 
 @pytest.mark.parametrize("name", ["qemu-nfit", "qemu-nodes"])
 def test_the_nfit_and_the_slit_are_those_of_the_firmware_to_the_byte(name):
-    ours, theirs = tables_of(machine_of(name)), recorded(name)
+    ours, theirs = tables_of(described(name)), recorded(name)
     assert ours["NFIT"].hex() == theirs["NFIT"].hex()
     assert ours.get("SLIT") == theirs.get("SLIT")
 
 
 @pytest.mark.parametrize("name", ["qemu-nfit", "qemu-nodes"])
 def test_the_srat_has_what_the_firmwares_has_but_the_window_for_more(name):
-    ours, theirs = (list(acpi.srat_entries(each["SRAT"])) for each in (tables_of(machine_of(name)), recorded(name)))
+    ours, theirs = (list(acpi.srat_entries(each["SRAT"])) for each in (tables_of(described(name)), recorded(name)))
     kept = [
         each
         for each in theirs
@@ -148,12 +144,11 @@ def test_a_table_with_a_wrong_byte_is_refused():
         acpi.body_of("SRAT", bytes(data))
 
 
-@pytest.mark.skipif(shutil.which("iasl") is None, reason="the ACPI compiler (acpica-tools) is not installed")
+@sandboxes.needs("iasl")
 def test_the_acpi_compiler_reads_the_tables_without_complaint(tmp_path):
     for name, data in tables_of(parse_machine(EVERYTHING, "everything.toml")).items():
         (tmp_path / f"{name}.aml").write_bytes(data)
-        done = subprocess.run(
-            ["iasl", "-d", f"{name}.aml"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
-        )
+        done = mounting.command("iasl", "-d", f"{name}.aml", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
         text = (tmp_path / f"{name}.dsl").read_text()
         assert not re.search(r"\b(error|invalid)\b|[*]{4}", done.stderr + text, re.IGNORECASE), text
