@@ -20,8 +20,8 @@ IOCTLS = RECORDINGS.with_name("ioctl")
 ASK = mounting.ROOT / "tests" / "guest" / "ask_calls.py"
 ASK_DISKS = ASK.with_name("ask_disks.py")
 ASK_IOCTLS = ASK.with_name("ask_ioctls.py")
-MAP = mounting.ROOT / "tests" / "guest" / "ask_mappings.py"
-STORM = mounting.ROOT / "tests" / "guest" / "storm.py"
+MAP = ASK.with_name("ask_mappings.py")
+STORM = ASK.with_name("storm.py")
 
 NFIT = ("--machine", "qemu-nfit")
 
@@ -43,34 +43,31 @@ def host():
 @pytest.mark.parametrize("topic", ["modules", "ioctls"])
 def test_calls_get_the_kernels_answers(topic):
     before = host()
-    assert not differences(ASK, topic)
+    assert not differences(topic, ASK, topic)
     assert host() == before
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="elsewhere no MAP_SYNC, and a file after mmap(2)")
 def test_mappings_of_dax_devices_get_the_kernels_answers():
-    first, *kernel = map(json.loads, (RECORDINGS / "mappings.jsonl").read_text().splitlines())
-    here = [json.loads(line) for line in python(MAP, options=machines.options(first["machine"])).splitlines()]
-    assert [question for question, _ in here] == [question for question, _ in kernel]
-    assert [pair for pair in zip(kernel, here, strict=True) if pair[0] != pair[1]] == []
+    assert not differences("mappings", MAP)
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="some of the calls are those of an i386 program")
 @sandboxes.needs_block_devices
 def test_disks_answer_as_the_kernels_do():
-    assert not differences(ASK_DISKS, "disks")
+    assert not differences("disks", ASK_DISKS, "disks")
 
 
 @pytest.mark.skipif(HostCharacters.find() is None, reason="the host has no libnvdimm")
 @sandboxes.needs_block_devices
 def test_character_devices_answer_as_the_kernels_do():
-    assert not differences(ASK_DISKS, "characters")
+    assert not differences("characters", ASK_DISKS, "characters")
 
 
-def differences(program, topic):
-    """The calls that have another answer than in a recording, of the kernel and here."""
-    first, *kernel = map(json.loads, (RECORDINGS / f"{topic}.jsonl").read_text().splitlines())
-    printed = python(program, topic, options=machines.options(first["machine"]))
+def differences(story, *program):
+    """The calls of a program that have another answer than in a recording, of the kernel and here."""
+    first, *kernel = map(json.loads, (RECORDINGS / f"{story}.jsonl").read_text().splitlines())
+    printed = python(*program, options=machines.options(first["machine"]))
     here = [json.loads(line) for line in printed.splitlines()]
     assert [question for question, _ in here] == [question for question, _ in kernel]
     return [pair for pair in zip(kernel, here, strict=True) if pair[0] != pair[1]]
