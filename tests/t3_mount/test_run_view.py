@@ -3,7 +3,6 @@
 import os
 import re
 import sys
-import tempfile
 import textwrap
 from pathlib import Path
 
@@ -93,17 +92,15 @@ def test_system_ram_is_that_of_the_machine_and_processors_are_those_of_the_host(
     assert processors == os.cpu_count()
 
 
-def test_nodes_are_the_machines_and_their_processors_the_hosts():
+def test_nodes_are_the_machines_and_their_processors_the_hosts(tmp_path):
     script = """
         cd /sys/devices/system
         cmp node/node0/cpulist cpu/online && ls node/node0/cpu0/ > /dev/null && echo same
         cat node/online node/node1/cpulist node/node1/distance; head -1 node/node1/meminfo
     """
-    machine = 'ram_range = [{ size = "4G" }, { size = "2G", numa_node = 1 }]\nmemmap = "64M!4G"\n'
-    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
-        file.write(machine)
-        file.flush()
-        lines = sh(script, "--machine", file.name).stdout.splitlines()
+    machine = tmp_path / "two-nodes.toml"
+    machine.write_text('ram_range = [{ size = "4G" }, { size = "2G", numa_node = 1 }]\nmemmap = "64M!4G"\n')
+    lines = sh(script, "--machine", machine).stdout.splitlines()
     assert lines == ["same", "0-1", "", "20 10", "Node 1 MemTotal:        2064384 kB"]
 
 

@@ -95,7 +95,7 @@ def test_lvm_names_the_disk():
 # Bytes
 
 
-@sandboxes.needs("fio")
+@sandboxes.needs("fio", "jq")
 @pytest.mark.parametrize(("engine", "direct"), [("psync", 1), ("libaio", 1), ("mmap", 0)])
 def test_fio_finds_what_it_has_written(engine, direct):
     script = f"""
