@@ -84,10 +84,16 @@ def test_luks_is_formatted_and_recognised():
     assert said(script) == ["crypto_LUKS"]
 
 
+#: Keeps what LVM would write to the host's /etc/lvm/backup and /run/lvm/hints in the sandbox.
+LVM_FILES = """'backup { backup_dir = "/run" } devices { hints = "none" }'"""
+
+
 @sandboxes.needs("pvcreate")
 def test_lvm_names_the_disk():
-    script = """
-        pvcreate -q -q -y /dev/pmem1; vgcreate -q -q many /dev/pmem1; pvs --noheadings -o pv_name,vg_name
+    script = f"""
+        files={LVM_FILES}
+        pvcreate -q -q -y --config "$files" /dev/pmem1; vgcreate -q -q --config "$files" many /dev/pmem1
+        pvs --config "$files" --noheadings -o pv_name,vg_name
     """
     assert said(script) == ["/dev/pmem1 many"]
 
