@@ -57,6 +57,9 @@ class BusCommand(Command):
     CMD_CALL = 10
 
 
+#: The commands that access labels.
+LABEL_COMMANDS = (DimmCommand.GET_SIZE, DimmCommand.GET_DATA, DimmCommand.SET_DATA)
+
 #: The command that wraps a firmware function in a `Package`; DIMMs and buses have it under the same number.
 CALL = 10
 

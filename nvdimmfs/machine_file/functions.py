@@ -18,6 +18,7 @@ from nvdimmfs.formats.ndctl import (
     DIMM_FAMILY_HYPERV,
     DIMM_FAMILY_INTEL,
     DIMM_FAMILY_MICROSOFT,
+    LABEL_COMMANDS,
     DimmCommand,
     command_mask,
     in_order,
@@ -26,7 +27,7 @@ from nvdimmfs.machine_file.model import TO_BE_CHOSEN, BusDescription, DimmDescri
 from nvdimmfs.machine_file.words import FirmwareActivation, SecurityState
 
 #: The functions that access labels.
-_LABELS = command_mask((DimmCommand.GET_SIZE, DimmCommand.GET_DATA, DimmCommand.SET_DATA))
+_LABELS = command_mask(LABEL_COMMANDS)
 
 #: The functions that report health, by family.  Those beside Intel's leave labels to methods of their own.
 _HEALTH = {

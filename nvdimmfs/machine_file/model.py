@@ -19,7 +19,7 @@ import attrs
 
 from nvdimmfs.core.clock import ClockMode
 from nvdimmfs.faults.rule import Operation
-from nvdimmfs.formats.ndctl import DIMM_FAMILY_INTEL, BusCommand, DimmCommand, command_mask
+from nvdimmfs.formats.ndctl import DIMM_FAMILY_INTEL, LABEL_COMMANDS, BusCommand, DimmCommand, command_mask
 from nvdimmfs.machine_file.values import (
     NO_TEMPERATURE,
     Address,
@@ -214,12 +214,7 @@ class DimmDescription:
     control_region: bool = True
     family: Number = 0
     dsm_mask: MaybeHexadecimal64 = TO_BE_CHOSEN
-    commands: tuple[DimmCommand, ...] = (
-        DimmCommand.GET_SIZE,
-        DimmCommand.GET_DATA,
-        DimmCommand.SET_DATA,
-        DimmCommand.CMD_CALL,
-    )
+    commands: tuple[DimmCommand, ...] = (*LABEL_COMMANDS, DimmCommand.CMD_CALL)
     flags: tuple[DimmFlag, ...] = ()
     flush_hints: Count = 0
     label: LabelAreaDescription = LabelAreaDescription()

@@ -17,7 +17,7 @@ from nvdimmfs.formats.intel_dsm import (
     Status,
     temperature_of,
 )
-from nvdimmfs.formats.ndctl import CONFIG_LOCKED, DIMM_FAMILY_INTEL, U32, DimmCommand, LabelAreaSize
+from nvdimmfs.formats.ndctl import CONFIG_LOCKED, DIMM_FAMILY_INTEL, LABEL_COMMANDS, U32, DimmCommand, LabelAreaSize
 from nvdimmfs.formats.nfit_dsm import SUCCESS
 from nvdimmfs.machine_file import model, words
 from nvdimmfs.machine_file.health_bits import ALARMS, HEALTH
@@ -71,7 +71,7 @@ class DimmFirmware:
         self.on_health_event = on_health_event
 
     def evaluate(self, family: int, function: int, payload: bytes) -> bytes | None:
-        if family == LABEL_METHODS or (family == DIMM_FAMILY_INTEL and function in _LABEL_FUNCTIONS):
+        if family == LABEL_METHODS or (family == DIMM_FAMILY_INTEL and function in LABEL_COMMANDS):
             return self._labels_answer(family, function, payload)
         if family == DIMM_FAMILY_INTEL:
             return self._intel.evaluate(function, payload)
@@ -164,6 +164,3 @@ def _security(clock: Clock, table: model.DimmDescription) -> EmulatedSecurity:
 
 def _ignore() -> None:
     """The DIMM is not registered."""
-
-
-_LABEL_FUNCTIONS = {DimmCommand.GET_SIZE, DimmCommand.GET_DATA, DimmCommand.SET_DATA}

@@ -15,6 +15,7 @@ from nvdimmfs.formats.ndctl import (
     DIMM_FAMILY_INTEL,
     DIMM_FORMATS,
     FIRMWARE_SIZE_OFFSET,
+    LABEL_COMMANDS,
     PACKAGE_SIZE,
     U32,
     ArsStatus,
@@ -47,8 +48,6 @@ MAX_FUNCTION = 31
 
 #: Stands for a family where labels are accessed by methods of their own.
 LABEL_METHODS = -1
-
-_LABEL_COMMANDS = (DimmCommand.GET_SIZE, DimmCommand.GET_DATA, DimmCommand.SET_DATA)
 
 _SIGN = 1 << 31
 
@@ -130,7 +129,7 @@ def acpi_nfit_ctl(target: CommandTarget, command: int, argument: bytearray) -> O
     if package:
         return _call(target, target.evaluator, package, function, argument)
     length = sum(layout.input_size(index, argument) for index in range(len(layout.inputs))) & U32_MASK
-    by_method = target.named_methods and command in _LABEL_COMMANDS
+    by_method = target.named_methods and command in LABEL_COMMANDS
     family = LABEL_METHODS if by_method else max(target.family, DIMM_FAMILY_INTEL)
     answer = target.evaluator.evaluate(family, command, bytes(argument[:length]))
     if answer is None:

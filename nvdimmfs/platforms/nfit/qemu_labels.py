@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nvdimmfs.formats.ndctl import U32, DimmCommand, LabelAreaSize, LabelWrite
+from nvdimmfs.formats.ndctl import LABEL_COMMANDS, U32, DimmCommand, LabelAreaSize, LabelWrite
 from nvdimmfs.formats.nfit_dsm import INVALID, LABELS_LOCKED, SUCCESS, UNSUPPORTED
 from nvdimmfs.media.base import Media
 
@@ -24,7 +24,7 @@ class LabelDsm:
 
     def evaluate(self, family: int, function: int, payload: bytes) -> bytes | None:  # noqa: ARG002  # the family makes no difference
         """As `nfit.command.DsmEvaluator`; bytes missing in the payload count as zeros."""
-        if self.area is None or function not in _LABEL_FUNCTIONS:
+        if self.area is None or function not in LABEL_COMMANDS:
             return U32.pack(UNSUPPORTED)
         if function == DimmCommand.GET_SIZE:
             return LabelAreaSize(SUCCESS, self.area.size, MAX_TRANSFER).to_bytes()
@@ -39,6 +39,3 @@ class LabelDsm:
             return U32.pack(SUCCESS) + self.area.read(offset, length)
         self.area.write(offset, payload[LabelWrite.size() :][:length].ljust(length, b"\0"))
         return U32.pack(SUCCESS)
-
-
-_LABEL_FUNCTIONS = {DimmCommand.GET_SIZE, DimmCommand.GET_DATA, DimmCommand.SET_DATA}
