@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nvdimmfs.formats.health_dsm import HyperVHealth
+from nvdimmfs.formats.health_dsm import Hpe1Alarm, HyperVHealth
 from nvdimmfs.formats.intel_dsm import HEALTH_CRITICAL, HEALTH_FATAL, HEALTH_NON_CRITICAL, Alarm
 from nvdimmfs.machine_file.words import AlarmKind, HealthState
 
@@ -22,10 +22,17 @@ HYPERV_HEALTH: Mapping[HealthState, int] = {
     HealthState.NON_CRITICAL: HyperVHealth.NON_CRITICAL,
 }
 
+#: The alarms: the bits of Intel's functions.
 ALARMS: Mapping[AlarmKind, Alarm] = {
     AlarmKind.SPARES: Alarm.SPARES,
     AlarmKind.TEMPERATURE: Alarm.MEDIA_TEMPERATURE,
     AlarmKind.CONTROLLER_TEMPERATURE: Alarm.CONTROLLER_TEMPERATURE,
+}
+
+#: The same for HPE's, which have no alarm of a controller.
+HPE1_ALARMS: Mapping[AlarmKind, Hpe1Alarm] = {
+    AlarmKind.SPARES: Hpe1Alarm.SPARES,
+    AlarmKind.TEMPERATURE: Hpe1Alarm.TEMPERATURE,
 }
 
 

@@ -29,7 +29,7 @@ from nvdimmfs.formats.ndctl import (
     DimmCommand,
 )
 from nvdimmfs.machine_file.dimm_commands import DimmCommands
-from nvdimmfs.machine_file.health_bits import ALARMS, HEALTH, HYPERV_HEALTH, worst
+from nvdimmfs.machine_file.health_bits import ALARMS, HEALTH, HPE1_ALARMS, HYPERV_HEALTH, worst
 from nvdimmfs.machine_file.model import (
     MINIMUM_LABEL_AREA,
     DimmDescription,
@@ -38,7 +38,7 @@ from nvdimmfs.machine_file.model import (
     LabelAreaDescription,
 )
 from nvdimmfs.machine_file.values import NO_TEMPERATURE, SIXTEENTHS
-from nvdimmfs.machine_file.words import AlarmKind, DimmFlag, HealthState, ShutdownState
+from nvdimmfs.machine_file.words import DimmFlag, HealthState, ShutdownState
 
 #: Bytes at the beginning of a label area that are read: all fields of an index block.
 _LABELS_READ = 256
@@ -137,7 +137,7 @@ def _hpe1_health(dimm: DimmDescription, commands: DimmCommands) -> HealthDescrip
         spares=smart.spares if Hpe1Flag.SPARES in valid else -1,
         life_used=smart.life_used if Hpe1Flag.LIFE_USED in valid else -1,
         last_shutdown=shutdown if Hpe1Flag.SHUTDOWN in valid else ShutdownState.NONE,
-        alarms=(*((AlarmKind.SPARES,) if worn else ()), *((AlarmKind.TEMPERATURE,) if hot else ())),
+        alarms=tuple(kind for kind, alarm in HPE1_ALARMS.items() if thresholds.alarms & alarm),
         temperature_threshold=_temperature(thresholds.temperature, bool(thresholds.temperature or hot)),
         spares_threshold=thresholds.spares if thresholds.spares or worn else -1,
     )

@@ -12,12 +12,10 @@ from nvdimmfs.formats.health_dsm import (
     HPE1_LAST_SAVE_GOOD,
     MICROSOFT_NO_SENSOR,
     MICROSOFT_WHOLE_LIFE,
-    Hpe1Alarm,
     Hpe1Flag,
     Hpe1Smart,
     Hpe1SmartThreshold,
     HyperVAnswer,
-    HyperVHealth,
     MicrosoftHealth,
     MicrosoftThreshold,
 )
@@ -29,6 +27,7 @@ from nvdimmfs.formats.ndctl import (
     U32,
     u32,
 )
+from nvdimmfs.machine_file.health_bits import ALARMS, HEALTH, HPE1_ALARMS, HYPERV_HEALTH
 from nvdimmfs.platforms.dimm_firmware.health import DEGREE, Health
 
 #: The status of a function that the DIMM does not have.
@@ -83,8 +82,7 @@ def _hpe1_thresholds(health: Health, _payload: bytes) -> bytes:
 
 
 def _hpe1_alarms(alarms: int) -> int:
-    temperature = Hpe1Alarm.TEMPERATURE if alarms & Alarm.MEDIA_TEMPERATURE else 0
-    return temperature | (Hpe1Alarm.SPARES if alarms & Alarm.SPARES else 0)
+    return sum(alarm for kind, alarm in HPE1_ALARMS.items() if alarms & ALARMS[kind])
 
 
 def _microsoft_health(health: Health, _payload: bytes) -> bytes:
@@ -116,11 +114,8 @@ def _hyperv_shutdowns(health: Health, _payload: bytes) -> bytes:
     return U32.pack(_NOT_SUPPORTED) if count is None else HyperVAnswer(value=count).to_bytes()
 
 
-_HYPERV_HEALTH = {
-    HEALTH_NON_CRITICAL: HyperVHealth.NON_CRITICAL,
-    HEALTH_CRITICAL: HyperVHealth.CRITICAL,
-    HEALTH_FATAL: HyperVHealth.FATAL,
-}
+#: The bit of each degree, by that of Intel's functions.
+_HYPERV_HEALTH = {HEALTH[state]: bit for state, bit in HYPERV_HEALTH.items()}
 
 _FUNCTIONS: dict[tuple[int, int], _Function] = {
     (DIMM_FAMILY_HPE1, Hpe1Function.SMART): _hpe1_smart,
