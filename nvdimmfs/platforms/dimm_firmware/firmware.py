@@ -24,20 +24,17 @@ from nvdimmfs.machine_file.health_bits import ALARMS, HEALTH
 from nvdimmfs.machine_file.values import NO_TEMPERATURE
 from nvdimmfs.media.base import Media
 from nvdimmfs.nd.firmware_activation import ActivationState
+from nvdimmfs.nd.security import NO_PASSPHRASE
 from nvdimmfs.platforms.dimm_firmware.families import health_answer
 from nvdimmfs.platforms.dimm_firmware.health import Health, Measurements, Thresholds
 from nvdimmfs.platforms.dimm_firmware.intel import IntelFunctions, evaluate
 from nvdimmfs.platforms.dimm_firmware.intel_health import IntelHealth
-from nvdimmfs.platforms.dimm_firmware.security import EmulatedSecurity
+from nvdimmfs.platforms.dimm_firmware.security import EmulatedSecurity, state_at_boot
 from nvdimmfs.platforms.dimm_firmware.update import Activations, BusActivations, FirmwareUpdate
 from nvdimmfs.platforms.nfit.command import LABEL_METHODS
 from nvdimmfs.platforms.nfit.qemu_labels import MAX_TRANSFER, LabelDsm
 
 _SHUTDOWNS = {words.ShutdownState.CLEAN: False, words.ShutdownState.DIRTY: True}
-_SECURITY = {
-    words.SecurityState.UNLOCKED: SecurityState.ENABLED,
-    words.SecurityState.LOCKED: SecurityState.ENABLED | SecurityState.LOCKED,
-}
 
 
 class DimmFirmware:
@@ -155,11 +152,8 @@ def _update(clock: Clock, activations: Activations, firmware: model.FirmwareDesc
 
 def _security(clock: Clock, table: model.DimmDescription) -> EmulatedSecurity:
     """The security of a DIMM.  No key has the passphrase that it was given before the boot."""
-    state = _SECURITY.get(table.security)
-    frozen = SecurityState.FROZEN if table.frozen else SecurityState(0)
-    if state is None:
-        return EmulatedSecurity(clock, frozen)
-    return EmulatedSecurity(clock, state | frozen, passphrase=None)
+    state = state_at_boot(table)
+    return EmulatedSecurity(clock, state, passphrase=None if SecurityState.ENABLED in state else NO_PASSPHRASE)
 
 
 def _ignore() -> None:

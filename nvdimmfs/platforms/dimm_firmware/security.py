@@ -18,11 +18,24 @@ from nvdimmfs.formats.intel_dsm import (
     StatusOnly,
 )
 from nvdimmfs.kernels.durations import OVERWRITE
+from nvdimmfs.machine_file import model, words
 from nvdimmfs.nd.security import NO_PASSPHRASE
 from nvdimmfs.platforms.dimm_firmware.payload import Payload
 
 #: Security is disabled.
 NOTHING = SecurityState(0)
+
+#: The states at the boot, by the words of `security`.
+_STATES = {
+    words.SecurityState.UNLOCKED: SecurityState.ENABLED,
+    words.SecurityState.LOCKED: SecurityState.ENABLED | SecurityState.LOCKED,
+}
+
+
+def state_at_boot(table: model.DimmDescription) -> SecurityState:
+    """The state of a DIMM at the boot, as a machine file describes it."""
+    state = _STATES.get(table.security, NOTHING)
+    return state | SecurityState.FROZEN if table.frozen else state
 
 
 @attrs.define(eq=False)

@@ -15,7 +15,7 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
 from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.faults import Faults
-from nvdimmfs.formats.intel_dsm import BusFunction, SecurityState
+from nvdimmfs.formats.intel_dsm import BusFunction
 from nvdimmfs.formats.ndctl import (
     BUS_FAMILY_INTEL,
     BUS_FAMILY_NFIT,
@@ -41,7 +41,7 @@ from nvdimmfs.formats.nfit_dsm import (
     TranslateSpa,
 )
 from nvdimmfs.formats.nfit_dsm import Function as NfitFunction
-from nvdimmfs.machine_file import model, words
+from nvdimmfs.machine_file import model
 from nvdimmfs.media.base import Media
 from nvdimmfs.nd.bus import NdLayer
 from nvdimmfs.nd.command import Outcome
@@ -53,7 +53,7 @@ from nvdimmfs.platforms.dimm_firmware.health import TESTED, Health
 from nvdimmfs.platforms.dimm_firmware.intel import IntelFunctions
 from nvdimmfs.platforms.dimm_firmware.intel_health import IntelHealth
 from nvdimmfs.platforms.dimm_firmware.payload import Payload
-from nvdimmfs.platforms.dimm_firmware.security import EmulatedSecurity
+from nvdimmfs.platforms.dimm_firmware.security import EmulatedSecurity, state_at_boot
 from nvdimmfs.platforms.dimm_firmware.update import Activations, BusActivations, FirmwareUpdate
 from nvdimmfs.platforms.nfit.bus import NfitBus, NfitDimm
 from nvdimmfs.platforms.nfit.qemu_labels import LabelDsm
@@ -103,12 +103,6 @@ class TestedDimms:
             self.registered[handle].notify("nfit/flags")
 
 
-_STATES = {
-    words.SecurityState.UNLOCKED: SecurityState.ENABLED,
-    words.SecurityState.LOCKED: SecurityState.ENABLED | SecurityState.LOCKED,
-}
-
-
 class NfitTestDimm(NfitDimm):
     """A DIMM of the test platform.
 
@@ -132,9 +126,7 @@ class NfitTestDimm(NfitDimm):
         if self.tested is None:
             return
         platform.registered[table.handle] = self
-        self.tested.security.state = _STATES.get(table.security, SecurityState(0)) | (
-            SecurityState.FROZEN if table.frozen else SecurityState(0)
-        )
+        self.tested.security.state = state_at_boot(table)
         if description.security is not None:
             self.secure()
 
