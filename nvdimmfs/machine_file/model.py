@@ -245,6 +245,13 @@ class DimmDescription:
         return self._allows_of_intel(IntelFunction.GET_SECURITY_STATE)
 
     @property
+    def has_activation_functions(self) -> bool:
+        """Whether the kernel allows the functions by which its firmware is activated."""
+        from nvdimmfs.formats.dimm_functions import ACTIVATION_FUNCTIONS
+
+        return all(map(self._allows_of_intel, ACTIVATION_FUNCTIONS))
+
+    @property
     def has_firmware(self) -> bool:
         """Whether it has functions beside those that access labels."""
         return self.reports_health or self.firmware.version >= 0 or self.has_security_functions

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nvdimmfs.core.clock import Clock
-from nvdimmfs.formats.dimm_functions import ACTIVATION_FUNCTIONS
 from nvdimmfs.formats.intel_dsm import (
     ActivateBus,
     ActivateBusInfo,
@@ -99,7 +98,7 @@ class BusFirmware:
         if firmware is None:
             state = lambda: self._activations.state  # noqa: E731  # a property has no other form as a function
             firmware = self._dimms[table.handle] = DimmFirmware(self._clock, table, self._shared, state)
-            if firmware.update is not None and all(map(table.allows, ACTIVATION_FUNCTIONS)):
+            if firmware.update is not None and table.has_activation_functions:
                 self._updates.append(firmware.update)
         return firmware
 

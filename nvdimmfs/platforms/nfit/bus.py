@@ -12,14 +12,12 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
 from nvdimmfs.core.parse import parse_bool, parse_signed
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.dimm_functions import ACTIVATION_FUNCTIONS
 from nvdimmfs.formats.ndctl import (
     BUS_FAMILY_INTEL,
     BUS_FAMILY_NFIT,
     DIMM_FAMILY_INTEL,
     U32,
     BusCommand,
-    command_mask,
     in_order,
 )
 from nvdimmfs.formats.nfit_dsm import UNSUPPORTED
@@ -43,9 +41,6 @@ from nvdimmfs.platforms.nfit.scrub import Request, Scrub
 if TYPE_CHECKING:  # loaded where DIMMs have firmware
     from nvdimmfs.platforms.dimm_firmware.firmware import BusFirmware
     from nvdimmfs.platforms.nfit.intel_activation import IntelBusActivation
-
-#: The functions of a DIMM that firmware activation needs, a bit each.
-DIMM_ACTIVATION = command_mask(ACTIVATION_FUNCTIONS)
 
 
 @attrs.frozen
@@ -244,8 +239,7 @@ class NfitDimm(DimmDevice):
             functions={table.family: table.dsm_mask},
             named_methods=table.locked or table.family != DIMM_FAMILY_INTEL,
         )
-        activates = table.family == DIMM_FAMILY_INTEL and table.dsm_mask & DIMM_ACTIVATION == DIMM_ACTIVATION
-        if activates and bus.intel_activation:
+        if bus.intel_activation and table.has_activation_functions:
             from nvdimmfs.platforms.nfit.intel_activation import IntelDimmActivation
 
             self.activation = IntelDimmActivation(self, bus.intel_activation)
