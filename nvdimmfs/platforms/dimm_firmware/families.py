@@ -28,7 +28,8 @@ from nvdimmfs.formats.ndctl import (
     u32,
 )
 from nvdimmfs.machine_file.health_bits import ALARMS, HEALTH, HPE1_ALARMS, HYPERV_HEALTH
-from nvdimmfs.platforms.dimm_firmware.health import DEGREE, Health
+from nvdimmfs.machine_file.values import SIXTEENTHS
+from nvdimmfs.platforms.dimm_firmware.health import Health
 
 #: The status of a function that the DIMM does not have.
 _NOT_SUPPORTED = 1
@@ -95,7 +96,7 @@ def _microsoft_health(health: Health, _payload: bytes) -> bytes:
         passed |= MicrosoftThreshold.ENERGY_TEMPERATURE
     temperature = MICROSOFT_NO_SENSOR
     if now.media_temperature is not None:  # the field has no sign
-        temperature = max(sixteenths_of(now.media_temperature), 0) // DEGREE
+        temperature = max(sixteenths_of(now.media_temperature), 0) // SIXTEENTHS
     lifetime = MICROSOFT_WHOLE_LIFE - min(now.life_used or 0, MICROSOFT_WHOLE_LIFE)
     return MicrosoftHealth(
         health=int(now.health == HEALTH_CRITICAL),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import attrs
 
 from nvdimmfs.formats.intel_dsm import HEALTH_FATAL, HEALTH_NON_CRITICAL, Alarm, Injection, SmartInject, sixteenths_of
+from nvdimmfs.machine_file.values import SIXTEENTHS
 
 
 @attrs.frozen
@@ -125,21 +126,20 @@ def _is_reached(temperature: int | None, limit: int) -> bool:
 
 
 #: The health of the test platform's DIMMs (smart_def, smart_init, tools/testing/nvdimm/test/nfit.c, Linux 6.1).
-DEGREE = 16
 TESTED = Measurements(
     health=HEALTH_NON_CRITICAL,
     spares=75,
     life_used=5,
-    media_temperature=23 * DEGREE,
-    controller_temperature=25 * DEGREE,
-    power_temperature=40 * DEGREE,
+    media_temperature=23 * SIXTEENTHS,
+    controller_temperature=25 * SIXTEENTHS,
+    power_temperature=40 * SIXTEENTHS,
     unsafe_shutdown=False,
     shutdown_count=42,
     alarms=Alarm.SPARES | Alarm.MEDIA_TEMPERATURE,
     thresholds=Thresholds(
         alarms=Alarm.SPARES | Alarm.MEDIA_TEMPERATURE,
         spares=5,
-        media_temperature=40 * DEGREE,
-        controller_temperature=30 * DEGREE,
+        media_temperature=40 * SIXTEENTHS,
+        controller_temperature=30 * SIXTEENTHS,
     ),
 )
