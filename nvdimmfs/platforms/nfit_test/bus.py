@@ -98,9 +98,9 @@ class TestedDimms:
         return TestedDimm(handle, functions, update, security, failures)
 
     def _notify(self, handle: int) -> None:
-        """Notify the kernel that the health of a DIMM needs attention (acpi_nvdimm_notify)."""
+        """Notify the kernel that the health of a DIMM needs attention, if it has the DIMM."""
         if handle in self.registered:
-            self.registered[handle].notify("nfit/flags")
+            self.registered[handle].health_event()
 
 
 class NfitTestDimm(NfitDimm):
