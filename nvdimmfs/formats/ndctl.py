@@ -215,6 +215,10 @@ class Package:
             self.family, self.function, self.size_in, self.size_out, *self.reserved, self.firmware_size
         )
 
+    def argument(self, payload: bytes) -> bytearray:
+        """The argument of the CALL: the package and a payload of its size, which begins so and goes on with zeros."""
+        return bytearray(self.to_bytes() + payload.ljust(self.size_in + self.size_out, b"\0"))
+
 
 _PACKAGE = struct.Struct("<QQII9II")
 

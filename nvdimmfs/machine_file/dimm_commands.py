@@ -62,8 +62,7 @@ class DimmCommands:
 
     def call(self, family: int, function: int, inputs: bytes, outputs: int) -> bytes | None:
         """Return the outputs of a function, status first; None when it is refused or has a status other than 0."""
-        package = Package(family, function, len(inputs), outputs)
-        argument = bytearray(package.to_bytes() + inputs + bytes(outputs))
+        argument = Package(family, function, len(inputs), outputs).argument(inputs)
         if not self._send(CALL, PACKAGE_SIZE, argument):
             return None
         answer = bytes(argument[PACKAGE_SIZE + len(inputs) :])

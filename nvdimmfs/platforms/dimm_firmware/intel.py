@@ -125,7 +125,7 @@ class IntelFunctions:
 def evaluate(execute: Callable[[Payload], None], inputs: bytes, outputs: int) -> bytes:
     """Execute a function with these inputs and return its outputs, of which there are so many bytes."""
     package = Package(DIMM_FAMILY_INTEL, 0, len(inputs), outputs)
-    argument = bytearray(package.to_bytes() + inputs + bytes(outputs))
+    argument = package.argument(inputs)
     try:
         execute(Payload(package, argument))
     except KernelError:

@@ -149,7 +149,7 @@ def call(bus: NvdimmBus, dimm: DimmDevice | None, package: Package, payload: byt
     Returns:
         The payload after the function, inputs included.
     """
-    argument = bytearray(package.to_bytes() + payload.ljust(package.size_in + package.size_out, b"\0"))
+    argument = package.argument(payload)
     bus.send(dimm, CALL, argument)
     return bytes(argument[PACKAGE_SIZE:])
 
