@@ -6,7 +6,13 @@ from collections.abc import Iterable
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.faults.rule import BadSectors
+from nvdimmfs.media.base import range_medium
 from nvdimmfs.nd.region import RegionDevice
+
+
+def poison_registered(region: RegionDevice) -> None:
+    """Make sectors of a region that is being registered bad, as fault rules say."""
+    poison(region, region.system.faults.bad_sectors(range_medium(region.start, region.size)))
 
 
 def poison(region: RegionDevice, bad: Iterable[BadSectors]) -> None:

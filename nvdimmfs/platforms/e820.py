@@ -5,12 +5,11 @@ from __future__ import annotations
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Driver
 from nvdimmfs.core.module import Module
-from nvdimmfs.media.base import range_medium
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
 from nvdimmfs.nd.bus import NdLayer, NvdimmBus
 from nvdimmfs.nd.device import NUMA_NO_NODE
-from nvdimmfs.nd.poison import poison
-from nvdimmfs.nd.region import RegionDescription, RegionDevice
+from nvdimmfs.nd.region import RegionDescription
+from nvdimmfs.platforms.memory_bus import add_plain_bus, add_plain_region
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.storage import Storage
 
@@ -30,24 +29,19 @@ class E820PmemDriver(Driver):
 
     def probe(self, device: Device) -> None:
         """Register one root device, and a region for each legacy range in address order."""
-        nvdimm_bus = NvdimmBus(self._layer, device, "e820", self.module)
-        nvdimm_bus.add()
-        device.manage(nvdimm_bus.unregister)
+        nvdimm_bus = add_plain_bus(self._layer, device, self.module, "e820")
         rules = self.system.kernel.devices
         for resource in legacy_ranges(self._layer.memory.iomem, nested=rules.legacy_ranges_are_nested):
             self._add_region(nvdimm_bus, resource)
 
     def _add_region(self, nvdimm_bus: NvdimmBus, resource: Resource) -> None:
-        number = self._layer.region_numbers.allocate()
         media = self._storage.media(resource.start, resource.size)
         address_node = self._layer.memory.nodes.node_of(resource.start)
         node = address_node if self.system.kernel.devices.legacy_has_node else NUMA_NO_NODE
         description = RegionDescription(
             resource.start, resource.size, media, page_mapped=True, numa_node=node, target_node=node
         )
-        region = RegionDevice(nvdimm_bus, number, description)
-        poison(region, self.system.faults.bad_sectors(range_medium(region.start, region.size)))
-        region.add()
+        add_plain_region(nvdimm_bus, description)
 
 
 def legacy_ranges(iomem: Resource, *, nested: bool = True) -> list[Resource]:

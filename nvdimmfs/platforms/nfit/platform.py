@@ -12,13 +12,13 @@ from nvdimmfs.core.module import Module
 from nvdimmfs.formats.ndctl import in_order
 from nvdimmfs.machine_file import model, words
 from nvdimmfs.machine_file.interleave import interleave_set
-from nvdimmfs.media.base import Media, label_medium, range_medium
+from nvdimmfs.media.base import Media, label_medium
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
 from nvdimmfs.nd.bus import NdLayer
 from nvdimmfs.nd.device import NUMA_NO_NODE
 from nvdimmfs.nd.dimm import NvdimmDescription
 from nvdimmfs.nd.mapping import Mapping
-from nvdimmfs.nd.poison import poison
+from nvdimmfs.nd.poison import poison_registered
 from nvdimmfs.nd.region import RegionDescription
 from nvdimmfs.platforms.nfit.bus import NfitBus, NfitDimm, NfitRegion
 from nvdimmfs.platforms.nfit.qemu_labels import LabelDsm
@@ -140,7 +140,7 @@ class NfitPlatform:
         number = self._layer.region_numbers.allocate()
         region = NfitRegion(bus, number, description, range_.range_index)
         region.read_only = region.read_only or range_.read_only
-        poison(region, bus.system.faults.bad_sectors(range_medium(region.start, region.size)))
+        poison_registered(region)
         region.add()
         if not range_.kind.is_virtual:
             bus.scrub.add(region)
