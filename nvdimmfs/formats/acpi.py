@@ -59,9 +59,10 @@ def body_of(signature: str, data: bytes) -> bytes:
     return data[_HEADER.size : length]
 
 
-def _joined(header: struct.Struct, structures: Iterable[tuple[int, bytes]]) -> bytes:
-    """Return structures, given as type and content, each behind a header with its type and length."""
-    return b"".join(header.pack(number, header.size + len(data)) + data for number, data in structures)
+def _joined(header: struct.Struct, entries: Iterable[NfitEntry | Affinity]) -> bytes:
+    """Return the bytes of structures, each behind a header with its type and length."""
+    contents = ((entry.type, entry.to_bytes()) for entry in entries)
+    return b"".join(header.pack(number, header.size + len(data)) + data for number, data in contents)
 
 
 def _split(header: struct.Struct, data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -75,8 +76,8 @@ def _split(header: struct.Struct, data: bytes) -> Iterator[tuple[int, bytes]]:
         at += length
 
 
-class NfitStructure(Structure):
-    """A structure of an NFIT.
+class TableStructure(Structure):
+    """A structure of an NFIT or an SRAT, without type and length.
 
     Attributes:
         type: the number of its type.
@@ -104,7 +105,7 @@ RANGE_HAS_DOMAIN = 2
 
 
 @attrs.frozen
-class SystemPhysicalRange(NfitStructure):
+class SystemPhysicalRange(TableStructure):
     """A range of system physical addresses; `guid` is the bytes of a `RangeType`."""
 
     type = 0
@@ -125,7 +126,7 @@ class SystemPhysicalRange(NfitStructure):
 
 
 @attrs.frozen
-class MemoryDevice(NfitStructure):
+class MemoryDevice(TableStructure):
     """The part of a DIMM that is in a range; with range index 0, a DIMM that is in none."""
 
     type = 1
@@ -145,7 +146,7 @@ class MemoryDevice(NfitStructure):
 
 
 @attrs.frozen
-class ControlRegion(NfitStructure):
+class ControlRegion(TableStructure):
     """The identity of a DIMM.  Vendor to revision and serial number are bytes, in the order of the SPD."""
 
     type = 4
@@ -180,17 +181,17 @@ class Interleave:
     offsets: tuple[int, ...]
 
     type: ClassVar[int] = 2
-    _layout: ClassVar[struct.Struct] = struct.Struct("<HHII")
+    _layout: ClassVar[struct.Struct] = struct.Struct("<H2xII")
 
     def to_bytes(self) -> bytes:
         """The bytes of the structure, without type and length."""
-        head = self._layout.pack(self.index, 0, len(self.offsets), self.line_size)
+        head = self._layout.pack(self.index, len(self.offsets), self.line_size)
         return head + struct.pack(f"<{len(self.offsets)}I", *self.offsets)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Interleave:
         """Decode it."""
-        index, _, count, line_size = cls._layout.unpack_from(data)
+        index, count, line_size = cls._layout.unpack_from(data)
         return cls(index, line_size, struct.unpack_from(f"<{count}I", data, cls._layout.size))
 
 
@@ -223,7 +224,7 @@ FLUSHES_MEMORY_CONTROLLER = 2
 
 
 @attrs.frozen
-class PlatformCapabilities(NfitStructure):
+class PlatformCapabilities(TableStructure):
     """What the platform does on a power failure; `highest` is the number of the last valid bit."""
 
     type = 7
@@ -247,8 +248,7 @@ _NFIT_TYPES: tuple[type[NfitEntry], ...] = (
 
 def nfit(entries: Iterable[NfitEntry], revision: int = 1) -> bytes:
     """Return an NFIT with these structures, in order."""
-    structures = _joined(_NFIT_HEADER, ((entry.type, entry.to_bytes()) for entry in entries))
-    return table("NFIT", _NFIT_RESERVED + structures, revision)
+    return table("NFIT", _NFIT_RESERVED + _joined(_NFIT_HEADER, entries), revision)
 
 
 def nfit_entries(data: bytes) -> Iterator[NfitEntry]:
@@ -268,11 +268,11 @@ MEMORY_NON_VOLATILE = 4
 
 
 @attrs.frozen
-class ProcessorAffinity(Structure):
+class ProcessorAffinity(TableStructure):
     """The node of a processor, which has the local APIC of that id."""
 
+    type = 0
     layout = struct.Struct("<BBI8x")
-    type: ClassVar[int] = 0
 
     domain: int
     apic_id: int
@@ -280,11 +280,11 @@ class ProcessorAffinity(Structure):
 
 
 @attrs.frozen
-class MemoryAffinity(Structure):
+class MemoryAffinity(TableStructure):
     """The node of a range of memory."""
 
+    type = 1
     layout = struct.Struct("<I2xQQ4xI8x")
-    type: ClassVar[int] = 1
 
     domain: int
     start: int
@@ -297,17 +297,15 @@ Affinity = ProcessorAffinity | MemoryAffinity
 
 def srat(entries: Iterable[Affinity]) -> bytes:
     """Return an SRAT with these structures, in order."""
-    structures = _joined(_AFFINITY_HEADER, ((entry.type, entry.to_bytes()) for entry in entries))
-    return table("SRAT", _SRAT_RESERVED + structures)
+    return table("SRAT", _SRAT_RESERVED + _joined(_AFFINITY_HEADER, entries))
 
 
 def srat_entries(data: bytes) -> Iterator[Affinity]:
     """Yield the structures of an SRAT whose types are known, in order.  AcpiTableError."""
+    known: dict[int, type[Affinity]] = {each.type: each for each in (ProcessorAffinity, MemoryAffinity)}
     for number, content in _split(_AFFINITY_HEADER, body_of("SRAT", data)[len(_SRAT_RESERVED) :]):
-        if number == ProcessorAffinity.type and len(content) >= ProcessorAffinity.size():
-            yield ProcessorAffinity.from_bytes(content)
-        elif number == MemoryAffinity.type and len(content) >= MemoryAffinity.size():
-            yield MemoryAffinity.from_bytes(content)
+        if number in known and len(content) >= known[number].size():
+            yield known[number].from_bytes(content)
 
 
 def slit(distances: tuple[tuple[int, ...], ...]) -> bytes:
