@@ -64,8 +64,9 @@ def _with_ram(machine: MachineDescription) -> MachineDescription:
 
 def _given_ranges(machine: MachineDescription) -> tuple[RangeDescription, ...]:
     """The ranges whose start is given, with their sizes filled in."""
-    if not any(range_.start != TO_BE_CHOSEN for range_ in machine.ranges):
-        return ()
+    given = tuple(range_ for range_ in machine.ranges if range_.start != TO_BE_CHOSEN)
+    if all(range_.size != TO_BE_CHOSEN for range_ in given):
+        return given
     anywhere = _Addresses(MachineDescription())
     sized = attrs.evolve(machine, buses=tuple(_bus(bus, anywhere) for bus in machine.buses)).ranges
     return tuple(after for before, after in zip(machine.ranges, sized, strict=True) if before.start != TO_BE_CHOSEN)
@@ -73,6 +74,7 @@ def _given_ranges(machine: MachineDescription) -> tuple[RangeDescription, ...]:
 
 def abridged(machine: MachineDescription) -> MachineDescription:
     """Return a completed machine without values that `completed` would choose, except those useful to a reader."""
+    whole = completed(machine)
     for change in (
         _without_parents,
         _without_names,
@@ -82,7 +84,7 @@ def abridged(machine: MachineDescription) -> MachineDescription:
         _without_places,
     ):
         shorter = attrs.evolve(machine, buses=tuple(change(bus) for bus in machine.buses))
-        if completed(shorter) == completed(machine):
+        if completed(shorter) == whole:
             machine = shorter
     return machine
 
