@@ -246,8 +246,8 @@ def _platform(bus: BusDescription, path: str) -> Iterator[Problem]:
 
 def _plain_range(bus: BusDescription, range_: RangeDescription, path: str) -> Iterator[Problem]:
     """Check a range without DIMMs and labels."""
-    for key in ("dimms", "namespace"):
-        if range_.mappings if key == "dimms" else range_.namespaces:
+    for key, values in (("dimms", range_.mappings), ("namespace", range_.namespaces)):
+        if values:
             yield f"{path}.{key}", f"a range of {bus.platform.value} has no DIMMs and labels; remove it"
     kinds = {RangeKind.PMEM} | ({RangeKind.VOLATILE} if bus.platform is BusPlatform.DEVICE_TREE else set())
     if range_.kind not in kinds:
