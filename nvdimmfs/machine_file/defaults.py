@@ -26,11 +26,9 @@ from nvdimmfs.machine_file.model import (
 from nvdimmfs.machine_file.ram import completed_ram, installed_ram, placed_around
 from nvdimmfs.machine_file.words import BusPlatform
 from nvdimmfs.mm.e820 import E820Entry, E820Type
+from nvdimmfs.mm.nodes import FIRST_NODE, NUMA_NO_NODE
 from nvdimmfs.mm.pc_memory_map import Ram, installed_memory, user_table
 from nvdimmfs.units import GIB, PAGE_SIZE, align_up
-
-#: The value of a range in no NUMA node.
-NO_NODE = -1
 
 #: Lowest default start of a range; device memory is below it.
 _LOWEST_START = 4 * GIB
@@ -99,7 +97,7 @@ def _without_parents(bus: BusDescription) -> BusDescription:
 
 def _without_nodes(range_: RangeDescription) -> RangeDescription:
     """Omit the nodes of a range if they are the usual ones, which `abridged` checks."""
-    usual = range_.numa_node in (0, NO_NODE) and range_.target_node in (0, NO_NODE)
+    usual = {range_.numa_node, range_.target_node} <= {FIRST_NODE, NUMA_NO_NODE}
     return attrs.evolve(range_, numa_node=NODE_TO_BE_CHOSEN, target_node=NODE_TO_BE_CHOSEN) if usual else range_
 
 
@@ -212,9 +210,9 @@ def _on_nodes(range_: RangeDescription, platform: BusPlatform) -> RangeDescripti
     """Set the default NUMA nodes of a range.  Those of a device tree are the same node."""
     node, target = range_.numa_node, range_.target_node
     if node == NODE_TO_BE_CHOSEN:
-        node = 0 if platform is BusPlatform.NFIT else NO_NODE
+        node = FIRST_NODE if platform is BusPlatform.NFIT else NUMA_NO_NODE
     if target == NODE_TO_BE_CHOSEN:
-        target = 0 if platform is BusPlatform.VIRTIO_PMEM else node
+        target = FIRST_NODE if platform is BusPlatform.VIRTIO_PMEM else node
     return attrs.evolve(range_, numa_node=node, target_node=target)
 
 

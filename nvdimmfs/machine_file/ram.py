@@ -8,7 +8,7 @@ import attrs
 
 from nvdimmfs.machine_file.model import TO_BE_CHOSEN, MachineDescription, RamRangeDescription, RangeDescription
 from nvdimmfs.mm.intervals import IntervalSet
-from nvdimmfs.mm.nodes import FIRST_NODE, Nodes, RamSpan, place_ram
+from nvdimmfs.mm.nodes import FIRST_NODE, NUMA_NO_NODE, Nodes, RamSpan, place_ram
 from nvdimmfs.mm.pc_memory_map import USABLE_BY_RAM, Ram, installed_memory
 
 
@@ -70,7 +70,7 @@ def nodes_of(machine: MachineDescription) -> Nodes:
     spans = () if isinstance(ram, int) else ram
     ranges = machine.ranges
     near = {range_.numa_node for range_ in ranges}
-    online = {FIRST_NODE, *near, *(span.nid for span in spans)} - {-1}
+    online = {FIRST_NODE, *near, *(span.nid for span in spans)} - {NUMA_NO_NODE}
     last = max((*online, *(range_.target_node for range_ in ranges), len(machine.distances) - 1))
     return Nodes(
         spans if any(span.nid for span in spans) else (),

@@ -15,6 +15,9 @@ REMOTE_DISTANCE = 20
 #: The node of memory that no table assigns to a node.
 FIRST_NODE = 0
 
+#: No node (include/linux/numa.h).
+NUMA_NO_NODE = -1
+
 
 @attrs.frozen
 class RamSpan:

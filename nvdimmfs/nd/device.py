@@ -11,11 +11,9 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.parse import parse_separated_uuid, parse_uuid
 from nvdimmfs.errors import KernelError
+from nvdimmfs.mm.nodes import NUMA_NO_NODE
 
 log = logging.getLogger(__name__)
-
-#: No node (include/linux/numa.h).
-NUMA_NO_NODE = -1
 
 
 class DeviceType(enum.IntEnum):

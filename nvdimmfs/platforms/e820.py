@@ -5,9 +5,9 @@ from __future__ import annotations
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Driver
 from nvdimmfs.core.module import Module
+from nvdimmfs.mm.nodes import NUMA_NO_NODE
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
 from nvdimmfs.nd.bus import NdLayer, NvdimmBus
-from nvdimmfs.nd.device import NUMA_NO_NODE
 from nvdimmfs.nd.region import RegionDescription
 from nvdimmfs.platforms.memory_bus import add_plain_bus, add_plain_region
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice

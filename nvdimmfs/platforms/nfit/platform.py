@@ -15,7 +15,6 @@ from nvdimmfs.machine_file.interleave import interleave_set
 from nvdimmfs.media.base import Media, label_medium
 from nvdimmfs.mm.resource import Resource, ResourceDescriptor, ResourceFlag
 from nvdimmfs.nd.bus import NdLayer
-from nvdimmfs.nd.device import NUMA_NO_NODE
 from nvdimmfs.nd.dimm import NvdimmDescription
 from nvdimmfs.nd.mapping import Mapping
 from nvdimmfs.nd.poison import poison_registered
@@ -135,7 +134,7 @@ class NfitPlatform:
             volatile=range_.kind.is_volatile,
             persistence_domain=None if domain is words.PersistenceDomain.NONE else domain.value,
             numa_node=range_.numa_node,
-            target_node=range_.target_node if range_.target_node >= 0 else NUMA_NO_NODE,
+            target_node=range_.target_node,
         )
         number = self._layer.region_numbers.allocate()
         region = NfitRegion(bus, number, description, range_.range_index)
