@@ -116,22 +116,22 @@ def _measurements(table: model.DimmDescription) -> Measurements:
     health = table.health
     return Measurements(
         health=HEALTH.get(health.state, 0),
-        spares=_percent(health.spares),
-        life_used=_percent(health.life_used),
+        spares=_reported(health.spares),
+        life_used=_reported(health.life_used),
         media_temperature=_temperature(health.temperature),
         controller_temperature=_temperature(health.controller_temperature),
         unsafe_shutdown=_SHUTDOWNS.get(health.last_shutdown),
-        shutdown_count=table.dirty_shutdown if table.dirty_shutdown >= 0 else None,
+        shutdown_count=_reported(table.dirty_shutdown),
         thresholds=Thresholds(
             alarms=sum(ALARMS[alarm] for alarm in set(health.alarms)),
-            spares=_percent(health.spares_threshold) or 0,
+            spares=_reported(health.spares_threshold) or 0,
             media_temperature=_temperature(health.temperature_threshold) or 0,
             controller_temperature=_temperature(health.controller_temperature_threshold) or 0,
         ),
     )
 
 
-def _percent(value: int) -> int | None:
+def _reported(value: int) -> int | None:
     return value if value >= 0 else None
 
 
