@@ -58,6 +58,11 @@ class AcpiDevice(Device):
         self.hid = name.partition(":")[0]
         self.physical: Device | None = None
 
+    @property
+    def alias(self) -> str:
+        """The alias by which modprobe finds a driver."""
+        return f"acpi:{self.hid}:"
+
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (ACPI_GROUP,)
 
@@ -68,7 +73,7 @@ class AcpiDevice(Device):
         self.directory.link("physical_node", self.physical.directory)
 
     def uevent_variables(self) -> list[tuple[str, str]]:
-        return [*super().uevent_variables(), ("MODALIAS", f"acpi:{self.hid}:")]
+        return [*super().uevent_variables(), ("MODALIAS", self.alias)]
 
 
 class AcpiDimmDevice(Device):
@@ -99,7 +104,7 @@ class AcpiPlatformDevice(PlatformDevice):
 
     @property
     def alias(self) -> str:
-        return f"acpi:{self.companion.hid}:"
+        return self.companion.alias
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (*super().groups(), FIRMWARE_NODE_GROUP)
@@ -136,7 +141,7 @@ def hid(device: AcpiDevice) -> str:
 @attribute("modalias")
 def modalias(device: AcpiDevice) -> str:
     """The alias by which modprobe finds a driver: `acpi:HID:`."""
-    return f"acpi:{device.hid}:\n"
+    return f"{device.alias}\n"
 
 
 @attribute("path")
