@@ -11,7 +11,7 @@ from nvdimmfs.nd.region import RegionDevice
 
 
 def poison_registered(region: RegionDevice) -> None:
-    """Make sectors of a region that is being registered bad, as fault rules say."""
+    """Make those sectors of a region bad that fault rules make bad when it is registered."""
     poison(region, region.system.faults.bad_sectors(range_medium(region.start, region.size)))
 
 
