@@ -76,9 +76,10 @@ def run(*command: str | Path, options: tuple[str | Path, ...] = (), **more) -> s
 def sh(script: str, *options: str | Path, **more) -> subprocess.CompletedProcess[str]:
     """Run a shell script on a machine, which must succeed silently.
 
+    It runs in /run, where the files that a program drops are the sandbox's and end with it.
     `not COMMAND` requires that a command fails.  `! COMMAND` does not: `sh -e` ignores its result.
     """
-    done = run("sh", "-ec", f'not() {{ ! "$@"; }}\n{script}', options=options, **more)
+    done = run("sh", "-ec", f'cd /run; not() {{ ! "$@"; }}\n{script}', options=options, **more)
     assert (done.returncode, done.stderr) == (0, ""), f"{done.stdout}\n{done.stderr}"
     return done
 

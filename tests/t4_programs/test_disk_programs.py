@@ -105,7 +105,7 @@ def test_lvm_names_the_disk():
 @pytest.mark.parametrize(("engine", "direct"), [("psync", 1), ("libaio", 1), ("mmap", 0)])
 def test_fio_finds_what_it_has_written(engine, direct):
     script = f"""
-        cd /run; fio --name=all --filename=/dev/pmem1 --rw=randwrite --bs=4k --size=2M --ioengine={engine} \\
+        fio --name=all --filename=/dev/pmem1 --rw=randwrite --bs=4k --size=2M --ioengine={engine} \\
             --direct={direct} --verify=crc32c --output-format=json > report
         jq -r '.jobs[0] | .error, .write.io_bytes, .read.io_bytes' report
     """

@@ -54,7 +54,7 @@ def test_hwloc_shows_the_memory_of_a_node():
 @sandboxes.needs("acpidump", "iasl")
 def test_the_tables_of_the_firmware_are_disassembled():
     script = """
-        cd /run; acpidump -b -n NFIT >/dev/null 2>&1; iasl -d nfit.dat >/dev/null 2>&1
+        acpidump -b -n NFIT >/dev/null 2>&1; iasl -d nfit.dat >/dev/null 2>&1
         sed -n 's/.*Subtable Type : 000. //p' nfit.dsl | sort | uniq -c
         acpidump -s 2>&1 | grep -c -e SRAT -e NFIT
     """
