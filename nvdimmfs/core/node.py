@@ -84,7 +84,7 @@ class NodeSubsystem:
 
 @attribute("online")
 def online(root: NodeRoot) -> str:
-    """The nodes that are online, such as `0-1`: those with memory, online or not, or with processors."""
+    """The nodes that are online, such as `0-1`: with processors, with memory blocks, or nearest to a range at boot."""
     return f"{node_list(root.memory.zones)}\n"
 
 

@@ -55,7 +55,7 @@ class Nodes:
 
     Attributes:
         ram: which RAM belongs to which node; RAM that is in none of the spans belongs to `FIRST_NODE`.
-        online: the nodes that are online at boot: those with RAM or processors.
+        online: the nodes that are online at boot: those with RAM or processors, or nearest to a range.
         possible: all nodes that the machine can have; a node that is not online appears with its first memory.
         distances: row by row, for all nodes; empty where there is no table.
     """

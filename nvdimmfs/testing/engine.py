@@ -213,9 +213,9 @@ class Engine(UsedByPath):
     def power_cycle(self) -> None:
         """Cut the power, and boot the machine again from what its media have.
 
-        Nothing else is left: bindings, checkpoints, the trace, rules that were declared with `fail`.  A rule of the
-        machine file applies again, also one that has cut the power.  `events` keeps what was sent before; the clock
-        begins again.
+        Bindings, checkpoints, the trace and the rules that were declared with `fail` are gone.  A rule of the machine
+        file applies again, also one that has cut the power.  `events` keeps what was sent before; the clock begins
+        again.
 
         Raises:
             ValueError: the machine cannot boot, because a rule of the machine file cuts the power; the machine is
