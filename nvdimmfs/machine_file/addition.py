@@ -22,7 +22,6 @@ from nvdimmfs.machine_file.defaults import completed
 from nvdimmfs.machine_file.errors import MachineFileError
 from nvdimmfs.machine_file.files import error_lines
 from nvdimmfs.machine_file.model import (
-    TO_BE_CHOSEN,
     BusDescription,
     DimmDescription,
     MachineDescription,
@@ -32,6 +31,7 @@ from nvdimmfs.machine_file.model import (
 )
 from nvdimmfs.machine_file.ram import installed_ram, nodes_of
 from nvdimmfs.machine_file.reader import NotAMachine, read_table, structured
+from nvdimmfs.machine_file.values import TO_BE_CHOSEN
 from nvdimmfs.mm.pc_memory_map import installed_memory
 
 #: The first word of a text that is one line.

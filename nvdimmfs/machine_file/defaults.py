@@ -12,10 +12,8 @@ from nvdimmfs.machine_file.model import (
     ACPI_PARENT,
     ACPI_PROVIDER,
     FIRST_PCI_SLOT,
-    NODE_TO_BE_CHOSEN,
     PCI_FOLDER,
     PLATFORM_FOLDER,
-    TO_BE_CHOSEN,
     BusDescription,
     DimmDescription,
     MachineDescription,
@@ -24,6 +22,7 @@ from nvdimmfs.machine_file.model import (
     RangeDescription,
 )
 from nvdimmfs.machine_file.ram import completed_ram, installed_ram, placed_around
+from nvdimmfs.machine_file.values import NODE_TO_BE_CHOSEN, TO_BE_CHOSEN
 from nvdimmfs.machine_file.words import BusPlatform
 from nvdimmfs.mm.e820 import E820Entry, E820Type
 from nvdimmfs.mm.nodes import FIRST_NODE, NUMA_NO_NODE

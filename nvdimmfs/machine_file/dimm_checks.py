@@ -7,15 +7,15 @@ from pathlib import Path
 
 from nvdimmfs.formats.label import LABEL_SIZES_BY_VERSION
 from nvdimmfs.formats.ndctl import DIMM_FAMILY_INTEL
-from nvdimmfs.machine_file.model import (
+from nvdimmfs.machine_file.dimm_model import (
     LARGEST_LABEL_AREA,
     MINIMUM_LABEL_AREA,
-    BusDescription,
     DimmDescription,
     FirmwareDescription,
     HealthDescription,
     LabelAreaDescription,
 )
+from nvdimmfs.machine_file.model import BusDescription
 from nvdimmfs.machine_file.values import NO_TEMPERATURE, plain_size, shown
 from nvdimmfs.machine_file.words import AlarmKind, SecurityState
 

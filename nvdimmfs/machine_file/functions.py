@@ -23,7 +23,8 @@ from nvdimmfs.formats.ndctl import (
     command_mask,
     in_order,
 )
-from nvdimmfs.machine_file.model import TO_BE_CHOSEN, BusDescription, DimmDescription
+from nvdimmfs.machine_file.model import BusDescription, DimmDescription
+from nvdimmfs.machine_file.values import TO_BE_CHOSEN
 from nvdimmfs.machine_file.words import FirmwareActivation, SecurityState
 
 #: The functions that access labels.

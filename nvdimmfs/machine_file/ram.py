@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
-from nvdimmfs.machine_file.model import TO_BE_CHOSEN, MachineDescription, RamRangeDescription, RangeDescription
+from nvdimmfs.machine_file.model import MachineDescription, RamRangeDescription, RangeDescription
+from nvdimmfs.machine_file.values import TO_BE_CHOSEN
 from nvdimmfs.mm.intervals import IntervalSet
 from nvdimmfs.mm.nodes import FIRST_NODE, NUMA_NO_NODE, Nodes, RamSpan, place_ram
 from nvdimmfs.mm.pc_memory_map import USABLE_BY_RAM, Ram, installed_memory

@@ -19,8 +19,8 @@ from cattrs.errors import (
 from cattrs.gen import make_dict_structure_fn, override
 
 from nvdimmfs.formats.ndctl import Command
-from nvdimmfs.machine_file.model import TO_BE_CHOSEN, MachineDescription, MappingDescription
-from nvdimmfs.machine_file.values import number_kind, shown
+from nvdimmfs.machine_file.model import MachineDescription, MappingDescription
+from nvdimmfs.machine_file.values import TO_BE_CHOSEN, number_kind, shown
 from nvdimmfs.machine_file.words import word_of
 
 _T = TypeVar("_T")

@@ -13,16 +13,17 @@ from nvdimmfs.formats.interleave import InterleaveSet
 from nvdimmfs.formats.label import LABEL_SIZE_1_2, LABEL_SIZES_BY_VERSION, LabelAreaLayout
 from nvdimmfs.formats.ndctl import BusCommand, DimmCommand
 from nvdimmfs.machine_file.defaults import completed
+from nvdimmfs.machine_file.dimm_model import (
+    DEFAULT_LABEL_AREA,
+    MINIMUM_LABEL_AREA,
+    DimmDescription,
+    LabelAreaDescription,
+)
 from nvdimmfs.machine_file.interleave import interleave_set
 from nvdimmfs.machine_file.model import (
     ACPI_PROVIDER,
-    DEFAULT_LABEL_AREA,
-    MINIMUM_LABEL_AREA,
-    TO_BE_CHOSEN,
     BadBlocks,
     BusDescription,
-    DimmDescription,
-    LabelAreaDescription,
     MachineDescription,
     MappingDescription,
     NamespaceDescription,
@@ -30,6 +31,7 @@ from nvdimmfs.machine_file.model import (
 )
 from nvdimmfs.machine_file.record_tables import with_nfit
 from nvdimmfs.machine_file.sysfs import AttributeReader
+from nvdimmfs.machine_file.values import TO_BE_CHOSEN
 from nvdimmfs.machine_file.words import (
     BusPlatform,
     DimmFlag,

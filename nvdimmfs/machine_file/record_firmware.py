@@ -29,14 +29,14 @@ from nvdimmfs.formats.ndctl import (
     DimmCommand,
 )
 from nvdimmfs.machine_file.dimm_commands import DimmCommands
-from nvdimmfs.machine_file.health_bits import ALARMS, HEALTH, HPE1_ALARMS, HYPERV_HEALTH, worst
-from nvdimmfs.machine_file.model import (
+from nvdimmfs.machine_file.dimm_model import (
     MINIMUM_LABEL_AREA,
     DimmDescription,
     FirmwareDescription,
     HealthDescription,
     LabelAreaDescription,
 )
+from nvdimmfs.machine_file.health_bits import ALARMS, HEALTH, HPE1_ALARMS, HYPERV_HEALTH, worst
 from nvdimmfs.machine_file.values import NO_TEMPERATURE, SIXTEENTHS
 from nvdimmfs.machine_file.words import DimmFlag, HealthState, ShutdownState
 

@@ -14,9 +14,9 @@ from typing import Any, get_args, get_origin
 
 import attrs
 
-from nvdimmfs.machine_file.model import CLASSES, TO_BE_CHOSEN, MachineDescription, MappingDescription
+from nvdimmfs.machine_file.model import CLASSES, MachineDescription, MappingDescription
 from nvdimmfs.machine_file.reader import key_of
-from nvdimmfs.machine_file.values import LARGEST_TOML_INTEGER, NumberKind, number_kind
+from nvdimmfs.machine_file.values import LARGEST_TOML_INTEGER, TO_BE_CHOSEN, NumberKind, number_kind
 from nvdimmfs.machine_file.words import word_of
 
 _DRAFT = "http://json-schema.org/draft-07/schema#"

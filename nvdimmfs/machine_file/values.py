@@ -50,6 +50,11 @@ Temperature = Annotated[int, "temperature"]
 SIXTEENTHS = 16
 NO_TEMPERATURE = -1 << 15
 
+#: Marks an omitted number whose default depends on the rest of the machine; `completed` replaces it.
+TO_BE_CHOSEN = -1
+#: The same for a NUMA node, where -1 is none.
+NODE_TO_BE_CHOSEN = -2
+
 #: Powers of 1024 that may follow a number.
 _SUFFIXES = "KMGTPE"
 

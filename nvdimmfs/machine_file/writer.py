@@ -8,9 +8,9 @@ from typing import Any, get_args, get_origin
 
 import attrs
 
-from nvdimmfs.machine_file.model import TO_BE_CHOSEN, MachineDescription
+from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.machine_file.reader import key_of
-from nvdimmfs.machine_file.values import LARGEST_TOML_INTEGER, number_kind
+from nvdimmfs.machine_file.values import LARGEST_TOML_INTEGER, TO_BE_CHOSEN, number_kind
 from nvdimmfs.machine_file.words import word_of
 
 #: A list that is longer than this is written with one line for each item.

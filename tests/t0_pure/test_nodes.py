@@ -2,9 +2,9 @@ import pytest
 
 from nvdimmfs.machine_file.defaults import abridged, completed
 from nvdimmfs.machine_file.files import parse_machine
-from nvdimmfs.machine_file.model import TO_BE_CHOSEN
 from nvdimmfs.machine_file.ram import installed_ram, nodes_of
 from nvdimmfs.machine_file.reader import read_machine
+from nvdimmfs.machine_file.values import TO_BE_CHOSEN
 from nvdimmfs.machine_file.writer import machine_text
 from nvdimmfs.mm.hotplug import MemoryBlocks, OnlineType
 from nvdimmfs.mm.meminfo import buddyinfo_text, meminfo_text, node_list, node_meminfo_text
