@@ -8,19 +8,22 @@ What a class can declare:
 
 - `UNSAVED`, a class variable: names of attributes that do not belong to the state, such as listeners.  They are neither
   restored nor followed.
+- `NEVER_CHANGES`, a class variable that is true: neither an instance nor what it refers to changes.
 - a method `saved_state`: it returns a function that restores the object's state, any number of times.  The object's
   attributes are not looked at.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
+import gc
 import re
 import struct
 import types
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from pathlib import PurePath
 from typing import Any, Protocol, runtime_checkable
@@ -52,6 +55,8 @@ _REFUSED = ("__setattr__", "__delattr__")
 
 #: Stands for an attribute that has no value yet.
 _UNSET = object()
+
+_NO_NAMES: frozenset[str] = frozenset()
 
 
 @runtime_checkable
@@ -85,7 +90,15 @@ class Snapshot:
     TypeError for an object whose state cannot be saved, such as a generator.
     """
 
-    def __init__(self, root: object) -> None:
+    def __init__(self, root: object, *, whole: bool = False) -> None:
+        """Save the state.
+
+        Args:
+            root: the object.
+            whole: save the attributes that `UNSAVED` names as well: nobody refers to the objects but by `root`, so
+                nothing outlives the reset that these attributes would be about.
+        """
+        self._is_whole = whole
         self._objects: dict[int, object] = {}
         self._dicts: list[tuple[dict[Any, Any], dict[Any, Any]]] = []
         self._lists: list[tuple[list[Any] | bytearray, list[Any] | bytes]] = []
@@ -164,16 +177,17 @@ class Snapshot:
 
     def _save_instance(self, item: object, layout: _Layout) -> Iterable[object]:
         found = []
+        unsaved = _NO_NAMES if self._is_whole else layout.unsaved
         for slot in layout.slots:
-            if slot.__name__ in layout.unsaved:
+            if slot.__name__ in unsaved:
                 continue
             value = _value(slot, item)
             if not layout.is_frozen:
                 self._slots.append((slot, item, value))
             found.append(value)
         if layout.has_dict:
-            values = {name: value for name, value in item.__dict__.items() if name not in layout.unsaved}
-            self._attributes.append((item.__dict__, values, layout.unsaved))
+            values = {name: value for name, value in item.__dict__.items() if name not in unsaved}
+            self._attributes.append((item.__dict__, values, unsaved))
             found += values.values()
         return found
 
@@ -244,7 +258,7 @@ def _saver(type_: type) -> _Saver | None:
 
 
 def _new_saver(type_: type) -> _Saver | None:
-    if issubclass(type_, _CONSTANT) or type_ is object:
+    if issubclass(type_, _CONSTANT) or type_ is object or getattr(type_, "NEVER_CHANGES", False):
         return None
     if issubclass(type_, SavesItself):
         return Snapshot._save_by_itself
@@ -275,3 +289,15 @@ def _new_saver(type_: type) -> _Saver | None:
 def _is_frozen(type_: type) -> bool:
     """Whether attrs made the class immutable: it then replaces __setattr__ and __delattr__ by functions that refuse."""
     return all(getattr(type_, name) is not getattr(object, name) for name in _REFUSED)
+
+
+@contextlib.contextmanager
+def without_collection() -> Iterator[None]:
+    """Collect no garbage in this context: a collection would look at every object of the machine and find none."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import attrs
 
@@ -71,6 +71,9 @@ class KernelAttribute(Generic[SubjectT_contra]):
     """
 
     __slots__ = ("_show", "_store", "name", "permissions", "private_since", "since")
+
+    #: For snapshots: it is declared when its module is loaded, and knows no machine.
+    NEVER_CHANGES: ClassVar[bool] = True
 
     def __init__(
         self,

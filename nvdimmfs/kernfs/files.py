@@ -7,7 +7,7 @@ import itertools
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import Generic, TypeAlias, TypeVar
+from typing import ClassVar, Generic, TypeAlias, TypeVar
 
 import attrs
 
@@ -59,6 +59,9 @@ class FileTable(Generic[SubjectT_contra]):
     """
 
     __slots__ = ("directories", "entries")
+
+    #: For snapshots: machines share it.
+    NEVER_CHANGES: ClassVar[bool] = True
 
     def __init__(self, entries: Mapping[str, Entry[SubjectT_contra]]) -> None:
         self.entries = entries

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Protocol, overload
+from collections.abc import Collection, Iterable, Sequence
+from typing import ClassVar, Protocol, overload
 
 import attrs
 
@@ -75,6 +75,9 @@ class Listing:
             are counted.
     """
 
+    #: For snapshots.
+    NEVER_CHANGES: ClassVar[bool] = True
+
     names: Sequence[str]
     hashes: array[int] | None
 
@@ -98,14 +101,6 @@ class Listing:
                 return index
             index += 1
         return first
-
-    def saved_state(self) -> Callable[[], None]:
-        """It never changes."""
-        return _nothing
-
-
-def _nothing() -> None:
-    """Restore an object that never changes."""
 
 
 def listing_of(order: Order, names: Iterable[str]) -> Listing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import stat
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -678,11 +677,11 @@ class Tree:
     """
 
     #: Not part of a snapshot.
-    UNSAVED: ClassVar[frozenset[str]] = frozenset({"_inos", "caller_of", "listeners", "refusals", "tracer"})
+    UNSAVED: ClassVar[frozenset[str]] = frozenset({"_last_ino", "caller_of", "listeners", "refusals", "tracer"})
 
     def __init__(self) -> None:
         self.faults = Faults()
-        self._inos = itertools.count(1)
+        self._last_ino = 0
         self.listeners: list[TreeListener] = []
         self.refusals = Refusals()
         self.tracer: Tracer | None = None
@@ -693,12 +692,13 @@ class Tree:
 
     def next_ino(self) -> int:
         """Allocate an inode number that no node has had before."""
-        return next(self._inos)
+        self._last_ino += 1
+        return self._last_ino
 
     def next_inos(self, count: int) -> int:
         """Allocate so many numbers, one after the other.  Returns the first."""
-        first = self.next_ino()
-        self._inos = itertools.count(first + count)
+        first = self._last_ino + 1
+        self._last_ino += count
         return first
 
     def subscribe(self, listener: TreeListener) -> None:

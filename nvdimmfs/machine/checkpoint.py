@@ -5,15 +5,12 @@ docs/explanation/checkpoints.md explains why the state is restored in place.
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Iterator
 from typing import ClassVar, Self
 
 from nvdimmfs.core.system import System
 from nvdimmfs.kernfs import TreeCheckpoint
 from nvdimmfs.platforms.storage import Storage
-from nvdimmfs.snapshot import Snapshot
+from nvdimmfs.snapshot import Snapshot, without_collection
 
 
 class CheckpointError(Exception):
@@ -44,13 +41,13 @@ class Checkpoint:
             raise CheckpointError("a machine with --media cannot be reset: copy the folder instead")
         self._clock = system.clock
         self._clock.count()
-        with _gc_disabled():
+        with without_collection():
             self._tree = TreeCheckpoint(system.tree)
             self._snapshot = Snapshot(machine)
 
     def reset(self) -> None:
         """Make the machine what it was.  Between two requests only."""
-        with _gc_disabled():
+        with without_collection():
             self._tree.reset(self._snapshot.restore)
         self._clock.resume()
 
@@ -98,15 +95,3 @@ class Checkpoints:
         """Keep the checkpoint of that name no longer, unless it is the last.  CheckpointError when there is none."""
         if self._named.pop(name, None) is None:
             raise CheckpointError(f"there is no checkpoint {name}")
-
-
-@contextlib.contextmanager
-def _gc_disabled() -> Iterator[None]:
-    """A collection in between would look at every object of the machine and find no garbage."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

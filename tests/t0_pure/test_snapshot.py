@@ -39,6 +39,13 @@ class Frozen:
     inner: list
 
 
+class Constant:
+    NEVER_CHANGES: ClassVar[bool] = True
+
+    def __init__(self, inner):
+        self.inner = inner
+
+
 def counter():
     """A function that keeps its state in a closure."""
     count = 0
@@ -111,6 +118,24 @@ def test_what_is_not_part_of_the_state_is_neither_restored_nor_followed():
     snapshot.restore()
     assert seen == [1, 2]
     assert thing.listener is other
+
+
+def test_a_snapshot_of_everything_has_that_too():
+    thing = Plain(1)
+    thing.listener = seen = [1]
+    snapshot = Snapshot(thing, whole=True)
+    seen.append(2)
+    thing.listener = []
+    snapshot.restore()
+    assert thing.listener is seen
+    assert seen == [1]
+
+
+def test_what_never_changes_is_not_followed():
+    constant = Constant(inner := [])
+    snapshot = Snapshot([constant])
+    assert inner not in snapshot
+    assert constant not in snapshot
 
 
 @pytest.mark.parametrize("stateful", [itertools.count(), (x for x in ()), iter([]), memoryview(b"")])
