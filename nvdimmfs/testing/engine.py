@@ -28,6 +28,7 @@ from nvdimmfs.machine.checkpoint import CheckpointError
 from nvdimmfs.machine.device_calls import device_named, ioctl_delay, traced_ioctl
 from nvdimmfs.machine.first_boot import NewMachineError
 from nvdimmfs.machine.machine import Machine
+from nvdimmfs.machine.pool import MachinePool, PooledMachine
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.testing.arguments import AnyPath, Value, data_of
 from nvdimmfs.testing.controls import Checkpoint, Clock, Modules
@@ -40,6 +41,9 @@ from nvdimmfs.testing.trace import Trace
 from nvdimmfs.testing.trace_source import RecorderSource
 from nvdimmfs.testing.used_by_path import UsedByPath, pieces
 from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS, UserMemory
+
+#: The machines of this process that engines use no longer.
+_POOL = MachinePool()
 
 
 class Engine(UsedByPath):
@@ -86,9 +90,13 @@ class Engine(UsedByPath):
         description = described(machine, memmap=memmap, ram=ram, kernel=kernel, clock=clock)
         super().__init__(description.name)
         try:
-            self._machine = Machine.described(description, None if media is None else Path(media))
+            if media is None:
+                self._pooled = _POOL.take(description)
+            else:
+                self._pooled = PooledMachine(Machine.described(description, Path(media)), description, None)
         except NewMachineError as error:
             raise ValueError(str(error)) from None
+        self._machine = self._pooled.machine
         self._lock = threading.RLock()
         self._is_open = True
         self.events = Events()
@@ -105,7 +113,10 @@ class Engine(UsedByPath):
         with self._lock:
             if self._is_open:
                 self._is_open = False
-                self._machine.close()
+                if self._machine is self._pooled.machine:
+                    _POOL.give_back(self._pooled)
+                else:  # the power was cut
+                    self._machine.close()
 
     # Files
 

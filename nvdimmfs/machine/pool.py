@@ -1,0 +1,96 @@
+"""Machines that begin again: one that is used no longer is reset, and stands for the next boot of its description."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from attrs import define, field
+
+from nvdimmfs.machine.machine import Machine
+from nvdimmfs.machine_file.model import MachineDescription
+from nvdimmfs.snapshot import Snapshot, without_collection
+
+ValueT = TypeVar("ValueT")
+
+#: How many machines wait at most for being used again, and how many descriptions are remembered.
+_MOST = 8
+
+#: The most DIMMs, ranges and namespaces of a machine that is kept: its objects stay in memory.
+_LARGEST = 64
+
+
+@define(eq=False)
+class PooledMachine:
+    """A machine that has booted.
+
+    Attributes:
+        machine: the machine.
+        description: what it was booted from.
+        booted: its state when it had booted, to which it can go back; None where it is used once.
+    """
+
+    machine: Machine
+    description: MachineDescription
+    booted: Snapshot | None
+
+
+@define(eq=False)
+class MachinePool:
+    """The machines of a process, without media, that are used no longer.
+
+    A machine is as it was when it had booted, in every object: the numbers of its devices, its inode numbers, its
+    clock, its listeners and its trace.  So only one that is referred to by its user alone can be given back.
+
+    The state is saved at the second boot of a description, which doubles the time of that boot; the machines that
+    follow need a fifth of it.
+
+    All methods may be called from several threads: each step is one operation of a dict.
+    """
+
+    _unused: dict[MachineDescription, PooledMachine] = field(factory=dict, init=False)
+    _known: dict[MachineDescription, None] = field(factory=dict, init=False)
+
+    def take(self, description: MachineDescription) -> PooledMachine:
+        """A machine that has just booted, or is as if it had.
+
+        Raises:
+            NewMachineError: a setting of the description is refused.
+        """
+        if not _can_be_kept(description):
+            return PooledMachine(Machine.described(description), description, None)
+        if (unused := self._unused.pop(description, None)) is not None:
+            return unused
+        machine = Machine.described(description)
+        is_known = description in self._known
+        _remember(self._known, description, None)
+        return PooledMachine(machine, description, _state_of(machine) if is_known else None)
+
+    def give_back(self, pooled: PooledMachine) -> None:
+        """The user refers to the machine no longer: reset it for the next one, or shut it down."""
+        if pooled.booted is None:
+            pooled.machine.close()
+            return
+        with without_collection():
+            pooled.booted.restore()
+        _remember(self._unused, pooled.description, pooled)
+
+
+def _can_be_kept(description: MachineDescription) -> bool:
+    """Whether a machine is small, and boots the same way whenever it boots: files of labels can change."""
+    dimms = [dimm for bus in description.buses for dimm in bus.dimms]
+    namespaces = sum(len(range_.namespaces) for range_ in description.ranges)
+    size = len(dimms) + len(description.ranges) + namespaces
+    return size <= _LARGEST and not any(dimm.label.file for dimm in dimms)
+
+
+def _state_of(machine: Machine) -> Snapshot:
+    with without_collection():
+        return Snapshot(machine, whole=True)
+
+
+def _remember(known: dict[MachineDescription, ValueT], description: MachineDescription, value: ValueT) -> None:
+    """Put an entry behind all others, and forget the oldest of too many."""
+    known.pop(description, None)
+    known[description] = value
+    for oldest in [*known][:-_MOST]:
+        known.pop(oldest, None)
