@@ -18,23 +18,21 @@ from attrs import field, frozen
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.device_node import NodeNumber
 from nvdimmfs.sandbox.errors import os_error
-
-_PAGE = 4096
+from nvdimmfs.sandbox.mappings import has_writable, mappings, present_bytes
+from nvdimmfs.units import PAGE_SIZE
 
 #: How many bytes to read ahead: the kernel looks for sizes in the first 256 bytes of the inputs, then of the outputs
 #: (ND_CMD_MAX_ENVELOPE, drivers/nvdimm/bus.c, Linux 6.1).
-_AHEAD = 512
+AHEAD = 512
 
 #: How often to look again when another thread has replaced a descriptor in the middle of a look.
 _LOOKS = 16
 
-#: The process, the real user and the effective capabilities in /proc/PID/status.  The file is searched as bytes: text
-#: also ends a line at a carriage return, which the kernel does not escape in the thread's name, and the name comes
-#: first.
-_CREDENTIALS = re.compile(
-    rb"^Tgid:\t(?P<process>\d+)$.*^Uid:\t(?P<user>\d+)\t.*^CapEff:\t(?P<capabilities>[0-9a-f]+)$",
-    re.MULTILINE | re.DOTALL,
-)
+#: What the kernel escapes in the thread's name in /proc/PID/status: a backslash, and the end of a line.
+_ESCAPED = re.compile(rb"\\(.)")
+
+#: Flags, mount and inode in fdinfo (seq_show, fs/proc/fd.c, since Linux 5.14).
+_FDINFO = re.compile(rb"^flags:\t(\d+)\n(mnt_id:\t\d+\nino:\t\d+\n)", re.MULTILINE)
 
 #: The number of seccomp filters in /proc/PID/status (Linux 5.9 and later).
 _FILTERS = re.compile(rb"^Seccomp_filters:\t(\d+)$", re.MULTILINE)
@@ -112,6 +110,7 @@ class CallingThread:
         proc: an open /proc that shows the thread and this process.
         process: the id of its process.
         user: the thread's real user id.
+        comm: the name of the thread.
         capabilities: its effective capabilities, in its own user namespace.
         still_waits: returns whether the system call still waits for its answer.
         held: closes what is held of the thread, when its call is answered.
@@ -122,6 +121,7 @@ class CallingThread:
     proc: int
     process: int
     user: int
+    comm: str
     capabilities: int
     still_waits: Callable[[], bool]
     held: contextlib.ExitStack = field(eq=False)
@@ -135,6 +135,17 @@ class CallingThread:
         self._require_waiting()  # only then was it this thread's memory, and not that of a later one with the same id
         return data
 
+    def read_present(self, address: int, length: int) -> bytes:
+        """Read the thread's memory up to the first page that is not there: this waits for nothing.
+
+        Errors end it, too, as memory that was unmapped at this moment.
+        """
+        try:
+            length = present_bytes(self.directory, address, length)
+            return self.read(address, length) if length else b""
+        except OSError:
+            return b""
+
     def write(self, address: int, data: bytes) -> None:
         """Write to the thread's memory.  EFAULT or EIO where nothing writable is mapped, ESRCH when it has gone.
 
@@ -146,7 +157,7 @@ class CallingThread:
             with contextlib.suppress(OSError):
                 libc.read_memory(self.thread, address, len(data))
             self._require_waiting()
-            if not self._has_writable(address, address + len(data)):
+            if not has_writable(self.directory, address, address + len(data)):
                 raise os_error(errno.EFAULT)
             if os.pwrite(memory, data, address) != len(data):
                 raise os_error(errno.EFAULT)
@@ -164,7 +175,7 @@ class CallingThread:
         """Read a NUL-terminated string without its NUL, at most `length` bytes of it; errors as `read`."""
         text = bytearray()
         while b"\0" not in text and len(text) < length:
-            rest_of_page = _PAGE - (address + len(text)) % _PAGE
+            rest_of_page = PAGE_SIZE - (address + len(text)) % PAGE_SIZE
             text += self.read(address + len(text), min(length - len(text), rest_of_page))
         return bytes(text.partition(b"\0")[0])
 
@@ -181,7 +192,7 @@ class CallingThread:
 
     def mapped_file(self, address: int) -> tuple[int, int] | None:
         """The file system (st_dev) and inode of what is mapped at an address; None for nothing."""
-        found = (mapping.file for mapping in _mappings(self.directory) if mapping.start <= address < mapping.end)
+        found = (mapping.file for mapping in mappings(self.directory) if mapping.start <= address < mapping.end)
         return next(found, None)
 
     def has_capability(self, number: int) -> bool:
@@ -201,25 +212,6 @@ class CallingThread:
         filters = _filters(self.directory, "status") - _filters(self.proc, "thread-self/status")
         return filters > 1
 
-    @property
-    def comm(self) -> str:
-        """The name of the thread; empty when it has gone."""
-        try:
-            return _contents(self.directory, "comm").decode(errors="replace").removesuffix("\n")
-        except OSError:
-            return ""
-
-    def _has_writable(self, start: int, end: int) -> bool:
-        """Whether all memory from `start` up to `end` is mapped writable."""
-        for mapping in _mappings(self.directory):
-            if mapping.start <= start < mapping.end:
-                if not mapping.is_writable:
-                    return False
-                start = mapping.end
-                if start >= end:
-                    return True
-        return False
-
     def _require_waiting(self) -> None:
         if not self.still_waits():
             raise os_error(errno.ESRCH)
@@ -231,11 +223,27 @@ def held_thread(thread: int, proc: int, still_waits: Callable[[], bool]) -> Iter
     with contextlib.ExitStack() as held:
         directory = os.open(str(thread), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
         held.callback(os.close, directory)
-        found = _CREDENTIALS.search(_contents(directory, "status"))
-        if found is None or not still_waits():
+        status = _contents(directory, "status")
+        if not still_waits():
             raise os_error(errno.ESRCH)
-        process, user, capabilities = int(found["process"]), int(found["user"]), int(found["capabilities"], 16)
-        yield CallingThread(thread, directory, proc, process, user, capabilities, still_waits, held)
+        comm = _ESCAPED.sub(_unescaped, _value(status, b"Name:\t")).decode(errors="replace")
+        process, user = int(_value(status, b"\nTgid:\t")), int(_value(status, b"\nUid:\t").split(b"\t", 1)[0])
+        capabilities = int(_value(status, b"\nCapEff:\t"), 16)
+        yield CallingThread(thread, directory, proc, process, user, comm, capabilities, still_waits, held)
+
+
+def _value(status: bytes, name: bytes) -> bytes:
+    """The rest of a line of /proc/PID/status.
+
+    The file is searched as bytes: text also ends a line at a carriage return, which the kernel does not escape in the
+    thread's name, and the name comes first.
+    """
+    start = status.index(name) + len(name)
+    return status[start : status.index(b"\n", start)]
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    return b"\n" if found[1] == b"n" else found[1]
 
 
 def _open_file(directory: int, proc: int, descriptor: int, held: contextlib.ExitStack) -> ThreadFile | None:
@@ -250,7 +258,8 @@ def _open_file(directory: int, proc: int, descriptor: int, held: contextlib.Exit
             theirs = _OpenFile.read(directory, f"fdinfo/{descriptor}")
         except OSError:
             return None
-        if theirs.is_same_inode(_OpenFile.read(proc, f"self/fdinfo/{file}")):
+        own = _OpenFile.read(proc, f"self/fdinfo/{file}")
+        if theirs is not None and own is not None and theirs.inode == own.inode:
             return ThreadFile(file, proc, libc.file_status(file), theirs.flags)
     return None
 
@@ -278,42 +287,6 @@ def numbers_in(directory: int, name: str) -> list[str]:
         os.close(opened)
 
 
-def mapped_files(directory: int) -> Iterator[tuple[int, int]]:
-    """The file systems (st_dev) and inodes of what a process with that directory in /proc has mapped."""
-    return (mapping.file for mapping in _mappings(directory))
-
-
-@frozen
-class _Mapping:
-    """A mapping of a process: a line of its file `maps` (show_map_vma, fs/proc/task_mmu.c, Linux 6.1).
-
-    Attributes:
-        start, end: its addresses; `end` is not included.
-        is_writable: whether it may be written to.
-    """
-
-    start: int
-    end: int
-    is_writable: bool
-    _device: bytes
-    _inode: bytes
-
-    @property
-    def file(self) -> tuple[int, int]:
-        """The file system (st_dev) and inode of what is mapped; zeros for memory."""
-        major, minor = (int(number, 16) for number in self._device.split(b":"))
-        return os.makedev(major, minor), int(self._inode)
-
-
-def _mappings(directory: int) -> Iterator[_Mapping]:
-    """The mappings of a process, by address."""
-    with os.fdopen(os.open("maps", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory), "rb") as maps:
-        for line in maps:
-            place, permissions, _, device, inode, *_ = line.split()
-            start, end = (int(number, 16) for number in place.split(b"-"))
-            yield _Mapping(start, end, permissions[1:2] == b"w", device, inode)
-
-
 def _filters(directory: int, name: str) -> int:
     """How many filters of seccomp(2) the thread with that status has; 0 where the kernel does not show it."""
     found = _FILTERS.search(_contents(directory, name))
@@ -331,32 +304,30 @@ def _contents(directory: int, name: str) -> bytes:
 
 @frozen
 class _OpenFile:
-    """What fdinfo shows of an open file (seq_show, fs/proc/fd.c; `ino` since Linux 5.14)."""
+    """What fdinfo shows of an open file.
+
+    Attributes:
+        flags: with which it is open.
+        inode: the text of its mount and inode number.
+    """
 
     flags: int
-    mount: int
-    inode: int
+    inode: bytes
 
     @classmethod
-    def read(cls, directory: int, name: str) -> _OpenFile:
-        text = _contents(directory, name)
-        fields = dict(line.split(b":", 1) for line in text.split(b"\n", 4)[:4])
-        return cls(int(fields[b"flags"], 8), int(fields[b"mnt_id"]), int(fields[b"ino"]))
-
-    def is_same_inode(self, other: _OpenFile) -> bool:
-        return (self.mount, self.inode) == (other.mount, other.inode)
+    def read(cls, directory: int, name: str) -> _OpenFile | None:
+        """None where the kernel does not show the inode."""
+        found = _FDINFO.search(_contents(directory, name))
+        return found and cls(int(found[1], 8), found[2])
 
 
 def shows_inode_numbers() -> bool:
     """Whether fdinfo shows the inode of an open file (Linux 5.14 and later)."""
     own = os.open("/proc/self/fdinfo", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _OpenFile.read(own, str(own))
-    except KeyError:
-        return False
+        return _OpenFile.read(own, str(own)) is not None
     finally:
         os.close(own)
-    return True
 
 
 @frozen
@@ -366,10 +337,14 @@ class ThreadMemory:
     caller: CallingThread
     address: int
 
+    def read_present(self, length: int) -> bytes:
+        """Bytes from the beginning up to the first that has not arrived, at most so many."""
+        return self.caller.read_present(self.address, length)
+
     def read(self, offset: int, length: int) -> tuple[bytes, bytes]:
         """Bytes, and some that follow on the page where they end, which has arrived with them."""
         start = self.address + offset
-        data = self.caller.read(start, length + min(_AHEAD, -(start + length) % _PAGE))
+        data = self.caller.read(start, length + min(AHEAD, -(start + length) % PAGE_SIZE))
         return data[:length], data[length:]
 
     def write(self, offset: int, data: bytes) -> None:

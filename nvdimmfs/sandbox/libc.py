@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import select
 import struct
@@ -184,29 +185,42 @@ def file_status(descriptor: int, path: str = "") -> FileStatus:
         path: a path from there, to look at the file that it leads to instead.
     """
     buffer = ctypes.create_string_buffer(_STATX.size)
-    how = ctypes.c_int(_AT_EMPTY_PATH | _AT_STATX_DONT_SYNC)
-    number, mask = ctypes.c_long(family()[0].statx), ctypes.c_uint(_STATX_BASIC_STATS)
-    _check(_LIBC.syscall(number, ctypes.c_int(descriptor), path.encode(), how, mask, buffer), "statx")
-    mode, inode, *device = _STATX.unpack(buffer.raw)
+    number = _statx_number()
+    _check(_LIBC.syscall(number, ctypes.c_int(descriptor), path.encode(), _STATX_HOW, _STATX_MASK, buffer), "statx")
+    mode, inode, *device = _STATX.unpack_from(buffer)
     return FileStatus(mode, os.makedev(*device[2:]), os.makedev(*device[:2]), inode)
 
 
-class _IoVec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+_STATX_HOW, _STATX_MASK = ctypes.c_int(_AT_EMPTY_PATH | _AT_STATX_DONT_SYNC), ctypes.c_uint(_STATX_BASIC_STATS)
+
+
+@functools.cache
+def _statx_number() -> ctypes.c_long:
+    return ctypes.c_long(family()[0].statx)
+
+
+#: struct iovec (include/uapi/linux/uio.h), and process_vm_readv(2).
+_IOVEC = struct.Struct("@PN")
+_READ_PROCESS = _LIBC.process_vm_readv
+_READ_PROCESS.argtypes = (
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_ulong,
+    ctypes.c_char_p,
+    ctypes.c_ulong,
+    ctypes.c_ulong,
+)
+_READ_PROCESS.restype = ctypes.c_ssize_t
 
 
 def read_memory(thread: int, address: int, length: int) -> bytes:
     """Read another thread's memory.  EFAULT unless all of it is mapped and readable."""
-    buffer = ctypes.create_string_buffer(length)
-    local = _IoVec(ctypes.cast(buffer, ctypes.c_void_p), length)
-    remote = _IoVec(ctypes.c_void_p(address), length)
-    one = ctypes.c_ulong(1)
-    call = _LIBC.process_vm_readv
-    call.restype = ctypes.c_ssize_t
-    copied = _check(call(thread, ctypes.byref(local), one, ctypes.byref(remote), one, ctypes.c_ulong(0)), "memory")
-    if copied != length:
+    buffer = bytearray(length)
+    place = ctypes.addressof((ctypes.c_char * length).from_buffer(buffer))
+    local, remote = _IOVEC.pack(place, length), _IOVEC.pack(address, length)
+    if _check(_READ_PROCESS(thread, local, 1, remote, 1, 0), "memory") != length:
         raise os_error(errno.EFAULT)
-    return buffer.raw
+    return bytes(buffer)
 
 
 def _check(result: int, what: str) -> int:
