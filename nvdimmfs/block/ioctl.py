@@ -70,7 +70,7 @@ def block_ioctl(
     if (value := VALUES.get(request)) is not None and value.exists_in(device.system.kernel):
         if value.null_is_invalid:
             _require_argument(call)
-        yield CopyOut(0, value.bytes_of(device))
+        yield CopyOut(0, value.bytes_of(device), result=0)
     elif (change := _CHANGES.get(request)) is not None:
         yield from change(call)
     else:

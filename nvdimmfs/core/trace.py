@@ -340,7 +340,7 @@ class TraceRecorder:
                 access = next(conversation)
             while True:
                 try:
-                    received = yield access
+                    received = yield _to_be_continued(access)
                 except KernelError as fault:
                     with _resumed(call):
                         access = conversation.throw(fault)
@@ -359,6 +359,11 @@ class TraceRecorder:
 
     def _begun(self, op: str) -> TracedCall:
         return TracedCall(self, self._clock.now, time.time(), max(1, self.size - 1), op)
+
+
+def _to_be_continued(access: CopyIn | CopyOut) -> CopyIn | CopyOut:
+    """The same access, after which the ioctl is always continued: how it ends is recorded."""
+    return access if isinstance(access, CopyIn) else attrs.evolve(access, result=None)
 
 
 @contextlib.contextmanager

@@ -24,10 +24,17 @@ class CopyOut:
     """Write `data` to user memory, `offset` bytes from where the ioctl's argument points.
 
     Send anything, or throw KernelError(EFAULT).
+
+    Attributes:
+        offset: where the bytes go.
+        data: the bytes.
+        result: when nothing is left to do but to return a result, that result; else None.  The ioctl need not be
+            continued then, unless the access fails.
     """
 
     offset: int
     data: bytes
+    result: int | None = None
 
 
 #: A running ioctl: it yields accesses to the caller's memory and returns the result of the system call.

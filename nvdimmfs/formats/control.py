@@ -1,15 +1,17 @@
 """Messages between a client, such as a sandbox, and the machine behind a mount: one JSON object for each message.
 
-An object has one key, the kind of message, and its fields as the value; bytes are encoded in base64.  The client opens
-the channel `sys/kernel/debug/nvdimmfs/control` and sends the first message.  A session either sends requests, one at a
-time, or watches, or listens.  The machine waits for one that watches until it has acted on an event, and never for one
-that listens:
+An object has one key, the kind of message, and its fields as the value; bytes are encoded in base64.  Bytes of a
+caller's memory are not: the field has their number, and a newline and the bytes themselves follow the object.
+
+The client opens the channel `sys/kernel/debug/nvdimmfs/control` and sends the first message.  A session either sends
+requests, one at a time, or watches, or listens.  The machine waits for one that watches until it has acted on an event,
+and never for one that listens:
 
 | the client sends | the machine replies with |
 |---|---|
 | `Ioctl` | `Wait`, `ReadMemory`, `WriteMemory` or the result |
 | `Waited` | `ReadMemory`, `WriteMemory` or the result |
-| `Copied`, `Fault` | the next of those |
+| `Copied`, `Fault` | the next of those; a client that has written what is the last need not send `Copied` |
 | `Load`, `Unload`, `Renumber` | the result |
 | `Map` | `Mappable`, or `Refused` |
 | `Find` | `Found`, or `Refused` |
@@ -41,6 +43,8 @@ class Message:
     """Base of the messages.  Their fields are numbers, strings, bytes or pairs of strings."""
 
     kinds: ClassVar[dict[str, type[Message]]] = {}
+    #: The names of fields that hold bytes of a caller's memory, in the order in which these follow the object.
+    memory: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         # attrs creates a second class for each slotted one, which replaces the first.
@@ -57,12 +61,14 @@ class Ioctl(Message):
         request: the ioctl's number, all 32 bits.
         argument: the address that the caller passed.
         writable: whether the file was opened for writing.
-        privileged: whether the caller has CAP_SYS_ADMIN.
+        privileged: whether the caller has CAP_SYS_ADMIN, for requests of block devices.
         thread: the id of the calling thread, for the trace.
         uid: the caller's real user id.
         comm: the name of its process; empty when it is not known.
+        ahead: bytes from the argument's address on that are in memory; the machine asks for all others that it reads.
     """
 
+    memory = ("ahead",)
     kind: str
     major: int
     minor: int
@@ -73,6 +79,7 @@ class Ioctl(Message):
     thread: int = 0
     uid: int = 0
     comm: str = ""
+    ahead: bytes = b""
 
 
 @attrs.frozen
@@ -85,10 +92,20 @@ class ReadMemory(Message):
 
 @attrs.frozen
 class WriteMemory(Message):
-    """The machine writes bytes to the caller's memory, `offset` bytes from the argument's address."""
+    """The machine writes bytes to the caller's memory, `offset` bytes from the argument's address.
 
+    Attributes:
+        offset: where the bytes go.
+        data: the bytes.
+        is_last: whether the ioctl returns when they are written.  The client need not send `Copied` then.
+        value: what it returns then.
+    """
+
+    memory = ("data",)
     offset: int
     data: bytes
+    is_last: bool = False
+    value: int = 0
 
 
 @attrs.frozen
@@ -100,6 +117,7 @@ class Copied(Message):
         ahead: bytes that follow them on the same page; the machine reads those next, as a rule.
     """
 
+    memory = ("data", "ahead")
     data: bytes
     ahead: bytes = b""
 
@@ -317,26 +335,46 @@ _DECODER = json.JSONDecoder()
 
 def encode(message: Message) -> bytes:
     """The message's bytes."""
-    kind = type(message).__name__
+    kind, memory = type(message).__name__, []
     fields = {name: getattr(message, name) for name in _field_types(kind)}
     for name, value in fields.items():
         if isinstance(value, bytes):
-            fields[name] = base64.b64encode(value).decode("ascii")
-    return _ENCODER.encode({kind: fields}).encode("ascii")
+            if name in message.memory:
+                fields[name] = len(value)
+                memory.append(value)
+            else:
+                fields[name] = base64.b64encode(value).decode("ascii")
+    encoded = _ENCODER.encode({kind: fields}).encode("ascii")
+    return b"".join((encoded, b"\n", *memory)) if any(memory) else encoded
 
 
 def decode(data: bytes) -> Message:
     """The message of these bytes; `ControlError` for anything else."""
+    encoded, _, memory = data.partition(b"\n")
     try:
-        ((kind, fields),) = _DECODER.decode(data.decode()).items()
+        ((kind, fields),) = _DECODER.decode(encoded.decode()).items()
         made, types = Message.kinds[kind], _field_types(kind)
         if fields.keys() != types.keys():
             raise ControlError(f"{kind} has the fields {', '.join(types)}, not {', '.join(fields)}")
+        _join(fields, made.memory, memory)
         return made(**{name: _field(wanted, fields[name]) for name, wanted in types.items()})
     except ControlError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ControlError(f"not a control message: {data[:80]!r}") from error
+
+
+def _join(fields: dict[str, Any], names: tuple[str, ...], memory: bytes) -> None:
+    """Put the bytes of memory in the place of their numbers."""
+    at = 0
+    for name in names:
+        length = fields[name]
+        if type(length) is not int or length < 0:
+            raise TypeError(f"{length!r} is no number of bytes")
+        fields[name] = memory[at : at + length]
+        at += length
+    if at != len(memory):
+        raise ControlError(f"{len(memory)} bytes of memory instead of {at}")
 
 
 def prepare() -> None:

@@ -71,6 +71,8 @@ class ControlSession:
             request = control.decode(message)
         except control.ControlError as error:
             raise KernelError(errno.EINVAL, str(error)) from None
+        if not isinstance(request, control.Waited | control.Copied | control.Fault):
+            self._forget_ioctl()  # the one before has ended, or is given up
         try:
             reply = self._handle(request)
         except KernelError as refusal:
@@ -83,8 +85,11 @@ class ControlSession:
     def _refused(self, refusal: KernelError) -> Message:
         if self._device_name:
             self._system.tree.refusals.report(refusal, "ioctl", f"/dev/{self._device_name}")
-        self._ioctl, self._delayed, self._device_name = None, None, ""
+        self._forget_ioctl()
         return control.Refused(refusal.errno, refusal.reason)
+
+    def _forget_ioctl(self) -> None:
+        self._ioctl, self._delayed, self._device_name = None, None, ""
 
     def close(self) -> None:
         for receiver in (self._watcher, self._listener):
@@ -138,17 +143,16 @@ class ControlSession:
 
     def _begin(self, call: control.Ioctl) -> Message:
         """Start an ioctl, or have the client wait first."""
-        self._ioctl = None
         faults = self._system.faults
         if faults.delays:
             delay = ioctl_delay(faults, self._device(_number(call)), _IoctlCaller(call.uid, call.comm))
             if delay:
-                self._delayed = call
+                self._delayed = attrs.evolve(call, ahead=b"")  # the caller's memory may change until then
                 return control.Wait(delay)
         return self._start(call)
 
     def _start(self, call: control.Ioctl) -> Message:
-        self._ioctl = IoctlCall(self._conversation(call))
+        self._ioctl = IoctlCall(self._conversation(call), call.ahead)
         return self._ioctl.start()
 
     def _conversation(self, call: control.Ioctl) -> IoctlSteps:

@@ -10,7 +10,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
 from nvdimmfs.formats.control import Message
 
-#: Bytes of the caller's memory in one message; encoded in base64 they must fit into one FUSE request.
+#: Bytes of the caller's memory in one message, which must fit into one FUSE request.
 PIECE = 1 << 16
 
 
@@ -18,14 +18,18 @@ class IoctlCall:
     """A running ioctl.  Each access to the caller's memory is split into pieces that fit into a message.
 
     The kernel reads the same few bytes several times.  Those that the caller has sent already are not asked for again.
+
+    Args:
+        conversation: the ioctl.
+        ahead: bytes from the argument's address on, which the caller has sent with the call.
     """
 
-    def __init__(self, conversation: IoctlSteps) -> None:
+    def __init__(self, conversation: IoctlSteps, ahead: bytes = b"") -> None:
         self._conversation = conversation
         self._copy: CopyIn | CopyOut | None = None
         self._copied = bytearray()
         self._sent = 0
-        self._seen_at, self._seen = 0, b""
+        self._seen_at, self._seen = 0, ahead
 
     def start(self) -> Message:
         """Return the first access to the caller's memory, or the result."""
@@ -86,7 +90,9 @@ class IoctlCall:
         offset = self._sent
         data = copy.data[offset : offset + PIECE]
         self._sent += len(data)
-        return control.WriteMemory(copy.offset + offset, data)
+        if copy.result is None or self._sent < len(copy.data):
+            return control.WriteMemory(copy.offset + offset, data)
+        return control.WriteMemory(copy.offset + offset, data, is_last=True, value=copy.result)
 
 
 def _length(copy: CopyIn | CopyOut) -> int:

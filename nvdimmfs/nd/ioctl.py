@@ -96,7 +96,7 @@ def nd_ioctl(device: NvdimmBus | DimmDevice, request: int, writable: bool) -> Io
     finally:
         bus.system.settle()
         bus.system.clock.spend(IOCTL)
-    yield CopyOut(0, bytes(argument))
+    yield CopyOut(0, bytes(argument), result)
     return result
 
 

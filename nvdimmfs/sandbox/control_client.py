@@ -151,7 +151,10 @@ def ask_ioctl(file: int, call: control.Ioctl, memory: ArgumentMemory) -> Message
         time.sleep(reply.nanoseconds / 1e9)
         reply = ask(file, control.Waited())
     while isinstance(reply, control.ReadMemory | control.WriteMemory):
-        reply = ask(file, _copy(reply, memory))
+        done = _copy(reply, memory)
+        if isinstance(reply, control.WriteMemory) and reply.is_last and isinstance(done, control.Copied):
+            return control.Result(reply.value)
+        reply = ask(file, done)
     return reply
 
 

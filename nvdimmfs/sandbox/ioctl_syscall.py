@@ -9,12 +9,14 @@ import os
 import stat
 from collections.abc import Callable, Container, Iterator
 
+import attrs
 from attrs import define
 
 from nvdimmfs.formats.block_requests import BLKROSET, BLKRRPART, BlockRequest
 from nvdimmfs.formats.control import Ioctl
 from nvdimmfs.host import CAP_SYS_ADMIN
-from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile, ThreadMemory
+from nvdimmfs.machine.ioctl_call import PIECE
+from nvdimmfs.sandbox.calling_thread import AHEAD, CallingThread, ThreadFile, ThreadMemory
 from nvdimmfs.sandbox.control_client import ArgumentMemory, ControlClient
 from nvdimmfs.sandbox.device_node import NodeNumber, is_terminal_of_another
 from nvdimmfs.sandbox.libc import FileStatus
@@ -52,6 +54,10 @@ _SENDING_UEVENTS = {BlockRequest.BLKPG, BlockRequest.BLKRRPART}
 _OF_ANY_FILE = {0x2, 0xC020660B, 0xC0045877, 0xC0045878, 0x40049409, 0x4020940D, 0xC0189436}
 
 
+#: The part of the request that is the number of a command of a bus or a DIMM.
+_COMMAND = 0xFF
+
+
 class IoctlSyscall:
     """Executes ioctl(2).
 
@@ -77,6 +83,8 @@ class IoctlSyscall:
         self._terminal_filesystem = terminal_filesystem
         self._process_events = process_events
         self._has_claimed_partitions = has_claimed_partitions
+        #: How many bytes of its argument the last call of a command has copied.
+        self._reached: dict[int, int] = {}
 
     def execute(self, caller: CallingThread, arguments: tuple[int, ...], *, is_native: bool = True) -> int | None:
         """The call's return value, or a negative errno; None to have the kernel execute the call.
@@ -100,23 +108,41 @@ class IoctlSyscall:
             request,
             address,
             writable=file.is_writable,
-            privileged=caller.has_capability(CAP_SYS_ADMIN),
+            privileged=file.kind == "block" and caller.has_capability(CAP_SYS_ADMIN),
             thread=caller.thread,
             uid=caller.user,
             comm=caller.comm,
         )
-        if file.kind == "block" and call.request == BLKRRPART:
+        memory = ThreadMemory(caller, address)
+        return self._on_disk(file, call, memory) if file.kind == "block" else self._on_node(call, memory)
+
+    def _on_node(self, call: Ioctl, memory: ThreadMemory) -> int:
+        """On ndctlN, nmemN or daxN.M.
+
+        As many bytes are sent ahead as the last call of that command has copied: mostly, all that the machine reads.
+        """
+        reach = _Reach(memory)
+        command = call.request & _COMMAND
+        ahead = memory.read_present(self._reached.get(command, AHEAD))
+        value = self._client.ioctl(attrs.evolve(call, ahead=ahead), reach)
+        if reach.end:
+            self._reached[command] = min(max(AHEAD, reach.end), PIECE)
+        return value
+
+    def _on_disk(self, file: ThreadFile, call: Ioctl, memory: ThreadMemory) -> int | None:
+        """On a disk or a partition; None to have the kernel execute the call on the loop device, too."""
+        if call.request == BLKRRPART:
             if call.privileged and self._has_claimed_partitions(file.number):
                 return -errno.EBUSY
             _sync(file)
-        memory = _KeptInput(ThreadMemory(caller, address))
-        value = self._client.ioctl(call, memory)
-        if file.kind == "block" and value == 0:
-            if request in _ALSO_ON_LOOP_DEVICE:
+        kept = _KeptInput(memory)
+        value = self._client.ioctl(call, kept)
+        if value == 0:
+            if call.request in _ALSO_ON_LOOP_DEVICE:
                 return None
-            if request == BLKROSET:
-                _set_read_only(file, memory.last)
-            if request in _SENDING_UEVENTS:
+            if call.request == BLKROSET:
+                _set_read_only(file, kept.last)
+            if call.request in _SENDING_UEVENTS:
                 self._process_events()
         return value
 
@@ -132,6 +158,22 @@ class IoctlSyscall:
         if not stat.S_ISCHR(status.mode) or ("char", number) not in self._devices:
             return False
         return not is_terminal_of_another(number, status.filesystem, self._terminal_filesystem)
+
+
+@define
+class _Reach:
+    """The memory that the argument points to, and how far it was accessed."""
+
+    memory: ArgumentMemory
+    end: int = 0
+
+    def read(self, offset: int, length: int) -> tuple[bytes, bytes]:
+        self.end = max(self.end, offset + length)
+        return self.memory.read(offset, length)
+
+    def write(self, offset: int, data: bytes) -> None:
+        self.end = max(self.end, offset + len(data))
+        self.memory.write(offset, data)
 
 
 @define

@@ -27,9 +27,9 @@ from nvdimmfs.formats.control import (
 
 NUMBERS = st.integers(0, 2**64)
 MESSAGES = st.one_of(
-    st.builds(Ioctl, st.text(), NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.booleans(), st.booleans()),
-    st.builds(WriteMemory, NUMBERS, st.binary()),
-    st.builds(Copied, st.binary()),
+    st.builds(Ioctl, st.text(), *(NUMBERS,) * 4, st.booleans(), st.booleans(), ahead=st.binary()),
+    st.builds(WriteMemory, NUMBERS, st.binary(), st.booleans(), NUMBERS),
+    st.builds(Copied, st.binary(), st.binary()),
     st.just(Fault()),
     st.just(Listen()),
     st.builds(
@@ -49,7 +49,19 @@ def test_a_message_survives_the_way(message):
 
 def test_a_message_is_one_json_object_with_its_kind():
     assert json.loads(encode(Done(7))) == {"Done": {"sequence": 7}}
-    assert json.loads(encode(Copied(b"\xff\0"))) == {"Copied": {"data": "/wA=", "ahead": ""}}
+    refusal = RefusalEvent("write", "uuid", b"\xff\0", 22, (), 7, 0)
+    assert json.loads(encode(refusal))["RefusalEvent"]["data"] == "/wA="
+
+
+def test_bytes_of_memory_follow_the_object():
+    assert encode(Copied(b"\xff\n", b"\0")) == b'{"Copied":{"data":2,"ahead":1}}\n\xff\n\0'
+    assert encode(Copied(b"")) == b'{"Copied":{"data":0,"ahead":0}}'
+
+
+@pytest.mark.parametrize("memory", [b"", b"a", b"abcd", b"\nabc"])
+def test_bytes_of_memory_that_are_not_as_many_as_announced_are_refused(memory):
+    with pytest.raises(ControlError):
+        decode(b'{"Copied":{"data":1,"ahead":2}}\n' + memory)
 
 
 @given(st.one_of(st.binary(), st.sampled_from(sorted(Message.kinds)).map(lambda kind: f'{{"{kind}":{{}}}}'.encode())))
@@ -71,6 +83,8 @@ def test_anything_else_is_refused(data):
         '{"Done":{"sequence":1.5}}',
         '{"Copied":{"data":"*"}}',
         '{"Copied":{"data":null}}',
+        '{"Copied":{"data":-1,"ahead":1}}',
+        '{"Copied":{"data":true,"ahead":0}}\na',
         '{"Load":{"name":"nd_e820"},"Fault":{}}',
         '{"DeviceEvent":{"sequence":1,"properties":[["a"]]}}',
         '{"DeviceEvent":{"sequence":1,"properties":["ab"]}}',

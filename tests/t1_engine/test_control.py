@@ -3,9 +3,11 @@
 import errno
 import struct
 
+import attrs
 import pytest
 from control_session import ControlSession
 from machines import boot
+from rules import parse_rule
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
@@ -82,6 +84,62 @@ def test_bytes_that_did_not_all_come_ahead_are_asked_for(dimms):
     memory = struct.pack("=III", 0, 64, 0) + bytes(64)
     dimms.request(ioctl(dimms.number("char", "nmem0"), GET_CONFIG_DATA))
     assert dimms.request(control.Copied(memory[:4], memory[4:-1])) == control.ReadMemory(12, 64)
+
+
+def test_bytes_that_came_with_the_call_are_not_asked_for(dimms):
+    """One message each way, apart from the errors."""
+    memory = struct.pack("=III", 0, 64, 0) + bytes(64)
+    call = ioctl(dimms.number("char", "nmem0"), GET_CONFIG_DATA)
+    answer = dimms.request(attrs.evolve(call, ahead=memory))
+    assert isinstance(answer, control.WriteMemory)
+    assert (answer.offset, len(answer.data), answer.is_last, answer.value) == (0, 76, True, 0)
+    assert dimms.request(attrs.evolve(call, ahead=memory)) == answer
+    assert dimms.request(attrs.evolve(call, ahead=memory[:-1])) == control.ReadMemory(12, 64)
+
+
+def test_a_last_write_that_fails_is_efault(dimms):
+    refusals = []
+    dimms.machine.tree.refusals.listen(refusals.append)
+    call = ioctl(dimms.number("char", "nmem0"), GET_CONFIG_SIZE)
+    answer = dimms.request(attrs.evolve(call, ahead=bytes(12)))
+    assert isinstance(answer, control.WriteMemory)
+    assert answer.is_last
+    assert dimms.request(control.Fault()).errno == errno.EFAULT
+    assert [(refusal.path, refusal.errno) for refusal in refusals] == [("/dev/nmem0", errno.EFAULT)]
+
+
+def test_a_refusal_after_an_ioctl_is_none_of_the_ioctl(dimms):
+    """The session is used again for another request, whose refusal was reported as one of the device before."""
+    refusals = []
+    dimms.machine.tree.refusals.listen(refusals.append)
+    call = ioctl(dimms.number("char", "nmem0"), GET_CONFIG_SIZE)
+    assert isinstance(dimms.request(attrs.evolve(call, ahead=bytes(12))), control.WriteMemory)
+    assert isinstance(dimms.request(control.Load("no_such")), control.Refused)
+    assert refusals == []
+    assert dimms.request(control.Copied(b"")).errno == errno.EINVAL
+
+
+def test_a_write_in_pieces_is_last_with_the_last_piece(dimms):
+    length = 128 << 10
+    memory = struct.pack("=III", 0, length, 0) + bytes(length)
+    answer = dimms.request(ioctl(dimms.number("char", "nmem0"), GET_CONFIG_DATA))
+    last = []
+    while isinstance(answer, control.ReadMemory | control.WriteMemory):
+        if isinstance(answer, control.ReadMemory):
+            answer = dimms.request(control.Copied(memory[answer.offset : answer.offset + answer.length]))
+        else:
+            last.append(answer.is_last)
+            answer = dimms.request(control.Copied(b""))
+    assert last == [False, False, True]
+    assert isinstance(answer, control.Result)
+
+
+def test_what_came_with_a_call_that_waits_is_forgotten(dimms):
+    """The caller's memory may change while a fault rule delays the call."""
+    dimms.machine.system.faults.add(parse_rule("ioctl dev/nmem0 delay=1s"))
+    call = ioctl(dimms.number("char", "nmem0"), GET_CONFIG_SIZE)
+    assert dimms.request(attrs.evolve(call, ahead=bytes(12))) == control.Wait(10**9)
+    assert dimms.request(control.Waited()) == control.ReadMemory(0, 4)
 
 
 def test_memory_that_is_not_there_is_efault(dimms):

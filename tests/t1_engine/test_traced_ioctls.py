@@ -33,13 +33,10 @@ class Sandbox:
         self.file.write(0, control.encode(message))
         return control.decode(self.file.read(0, 1 << 20))
 
-    def ioctl(self, machine, name, request=GET_SIZE, thread=77):
+    def ioctl(self, machine, name, request=GET_SIZE, thread=77, ahead=b""):
         number = next(number for number, device in machine.system.numbered.items() if device.name == name)
-        return self.ask(
-            control.Ioctl(
-                number.kind, number.major, number.minor, request, 0, writable=True, privileged=True, thread=thread
-            )
-        )
+        where = (number.kind, number.major, number.minor)
+        return self.ask(control.Ioctl(*where, request, 0, writable=True, privileged=True, thread=thread, ahead=ahead))
 
 
 def test_two_conversations_at_a_time(machine):
@@ -57,6 +54,18 @@ def test_two_conversations_at_a_time(machine):
     ]
     assert all(event.request == f"GET_SIZE ({GET_SIZE:#x})" for event in events)
     assert all((event.data_size, event.output_size) == (12, 12) for event in events)
+
+
+def test_how_the_last_write_ends_is_awaited(machine):
+    """Without a trace it is reported only if it fails."""
+    sandbox = Sandbox(machine)
+    write = sandbox.ioctl(machine, "nmem0", ahead=bytes(12))
+    assert isinstance(write, control.WriteMemory)
+    assert not write.is_last
+    assert not machine.system.recorder.events
+    assert sandbox.ask(control.Copied(b"")) == control.Result(0)
+    (event,) = machine.system.recorder.events
+    assert (event.data_size, event.output_size, event.result) == (12, 12, 0)
 
 
 def test_a_caller_that_ends_before_the_answer(machine):
