@@ -16,12 +16,14 @@ from nvdimmfs.core.attribute import (
     write_only_attribute,
 )
 from nvdimmfs.core.kobject import KernelObject
+from nvdimmfs.core.module_folders import ModuleFolders, ModuleImage, free_address
 from nvdimmfs.core.parse import parse_bool
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import synthesize
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Directory
 from nvdimmfs.traces.effects import ModuleLoaded, ModuleUnloaded
+from nvdimmfs.units import PAGE_SIZE
 
 
 class Module:
@@ -35,6 +37,7 @@ class Module:
         taint: a letter for each way in which it taints the kernel: `O` out of tree, `E` unsigned.
         pins: further references, such as one for every enabled region on the bus provider.
         switched: the parameters that were written, with their values.
+        address: where its memory begins.
         directory: /sys/module/<name>.
     """
 
@@ -46,9 +49,11 @@ class Module:
         uses: tuple[Module, ...] = (),
         parameters: tuple[KernelAttribute[Module], ...] = (),
         taint: str = "",
+        address: int = 0,
     ) -> None:
         self.system = system
         self.name = name
+        self.address = address
         self.core_size = core_size
         self.uses = uses
         self.taint = taint
@@ -147,6 +152,7 @@ class ModuleDescription:
         uses: the modules whose symbols it needs.
         parameters: the files of its folder parameters/.
         taint: as `Module.taint`.
+        image: returns what a loaded one shows of its file; None for a module without one.
     """
 
     name: str
@@ -155,6 +161,7 @@ class ModuleDescription:
     uses: tuple[str, ...] = ()
     parameters: tuple[KernelAttribute[Module], ...] = ()
     taint: str = ""
+    image: Callable[[], ModuleImage] | None = None
 
 
 class Modules:
@@ -186,7 +193,12 @@ class Modules:
                 raise KernelError(errno.ENOENT, f"{name} needs {used}, which is not loaded")
         self._system.begin_write()
         uses = tuple(self.loaded[used] for used in description.uses)
-        module = Module(self._system, name, description.size, uses, description.parameters, description.taint)
+        address = free_address(self.loaded.values(), description.size)
+        module = Module(self._system, name, description.size, uses, description.parameters, description.taint, address)
+        if description.image is not None:
+            # The memory that is needed while it is loaded is allocated after the other.
+            init_address = free_address((*self.loaded.values(), module), PAGE_SIZE)
+            module.directory.populate_lazily(ModuleFolders(description.image, address, init_address))
         try:
             description.init(module)
         except (KernelError, OSError):  # a refusal, or a medium of the host that fails

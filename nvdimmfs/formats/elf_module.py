@@ -9,7 +9,8 @@ Linux 6.1.)
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import attrs
 
@@ -29,6 +30,7 @@ _GLOBAL = 1 << 4
 _PROGBITS = 1
 _SYMTAB = 2
 _STRTAB = 3
+_NOTE = 7
 _ALLOC = 2
 _ALIGN = 8
 
@@ -71,13 +73,16 @@ class _Section:
     entry_size: int = 0
 
 
-def elf_module(info: ModuleInfo, vermagic: str, exports: Iterable[str] = ()) -> bytes:
+def elf_module(
+    info: ModuleInfo, vermagic: str, exports: Iterable[str] = (), notes: Mapping[str, bytes] = MappingProxyType({})
+) -> bytes:
     """Return the contents of a module's file.
 
     Args:
         info: its metadata.
         vermagic: the kernel that it is built for: a release and the options that matter.
         exports: the symbols that other modules may import from it.
+        notes: the bytes of each section of notes, by its name.
     """
     names, symbols = _symbols([symbol for _, symbol in info.imports])
     sections = [
@@ -86,6 +91,7 @@ def elf_module(info: ModuleInfo, vermagic: str, exports: Iterable[str] = ()) -> 
         _Section("__ksymtab_strings", _PROGBITS, _texts(exports), _ALLOC),
         _Section(".strtab", _STRTAB, names),
         _Section(".symtab", _SYMTAB, symbols, link=3, first_global=1, entry_size=_SYMBOL.size),
+        *(_Section(name, _NOTE, data, _ALLOC) for name, data in notes.items()),
     ]
     section_names = _texts(["", *(section.name for section in sections[1:]), ".shstrtab"])
     return _elf([*sections, _Section(".shstrtab", _STRTAB, section_names)], section_names)

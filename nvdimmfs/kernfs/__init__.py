@@ -3,6 +3,7 @@
 It depends on neither devices nor FUSE: unit tests read and write its nodes directly.
 """
 
+from nvdimmfs.kernfs.binary_attribute import BinaryAttribute
 from nvdimmfs.kernfs.channel import Channel, Session
 from nvdimmfs.kernfs.checkpoint import TreeCheckpoint
 from nvdimmfs.kernfs.device_memory import DeviceMemory, MemoryBytes
@@ -34,6 +35,7 @@ __all__ = [
     "ATTRIBUTE_SIZE",
     "Attribute",
     "AttributeOps",
+    "BinaryAttribute",
     "BinaryFile",
     "Bytes",
     "Channel",

@@ -12,6 +12,7 @@ from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.faults.faults import Caller
 from nvdimmfs.faults.rule import Operation
 from nvdimmfs.formats.name_hash import FIRST_OFFSET
+from nvdimmfs.kernfs.binary_attribute import BinaryAttribute
 from nvdimmfs.kernfs.channel import Channel
 from nvdimmfs.kernfs.device_memory import DeviceMemory
 from nvdimmfs.kernfs.faulty import Place, Replacement, faulty_open, faulty_read, faulty_write
@@ -142,6 +143,21 @@ class OpenAttribute:
             self._events_seen = node.events
         text = node.show()
         self._rest = text[offset:] if offset else text
+
+
+class OpenBinaryAttribute(OpenAttribute):
+    """An open attribute of bytes, which is not buffered: each read asks for it again."""
+
+    def __init__(self, attribute: BinaryAttribute, flags: int) -> None:
+        super().__init__(attribute, flags)
+        self._is_read_from_start = attribute.is_read_from_start
+
+    def read(self, offset: int, size: int) -> bytes:
+        if offset and self.node.parent is None:
+            raise KernelError(errno.ENODEV, f"{self.node.name} was removed")
+        if self._is_read_from_start and 0 < offset < self.node.size:
+            raise KernelError(errno.EINVAL, f"{self.node.path} is read from its beginning, not from byte {offset} on")
+        return super().read(offset, size)
 
 
 class OpenBinaryFile:
@@ -338,7 +354,9 @@ def open_node(node: Node, flags: int, caller: Caller | None = None) -> OpenFile:
     if node.parent is not None and node.parent.tree.faults.opens:
         faulty_open(Place(node, node.parent.tree.faults, caller))
     opened: OpenFile
-    if isinstance(node, Attribute):
+    if isinstance(node, BinaryAttribute):
+        opened = OpenBinaryAttribute(node, flags)
+    elif isinstance(node, Attribute):
         opened = OpenAttribute(node, flags)
     elif isinstance(node, DeviceMemory):
         opened = OpenDeviceMemory(node, flags)

@@ -13,6 +13,7 @@ from nvdimmfs.core.debugfs import debugfs
 from nvdimmfs.core.device import Class
 from nvdimmfs.core.memory_block import MemorySubsystem
 from nvdimmfs.core.module import Module, ModuleDescription, Modules, boolean_parameter
+from nvdimmfs.core.module_folders import ModuleImage
 from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.system import System
 from nvdimmfs.dax.device import DaxLayer
@@ -234,7 +235,13 @@ class PersistentMemory:
 
 
 def _description(file: ModuleFile, init: Callable[[Module], None]) -> ModuleDescription:
-    return ModuleDescription(file.name, file.size, init, file.info.depends, _PARAMETERS.get(file.name, ()), file.taint)
+    def image() -> ModuleImage:
+        from nvdimmfs.modules.module_sections import image_of  # which few programs look at
+
+        return image_of(file.name)
+
+    parameters = _PARAMETERS.get(file.name, ())
+    return ModuleDescription(file.name, file.size, init, file.info.depends, parameters, file.taint, image)
 
 
 def _nothing(_module: Module) -> None:

@@ -11,6 +11,7 @@ import attrs
 from nvdimmfs.formats.elf_module import elf_module
 from nvdimmfs.formats.kmod_index import Entry, write_index
 from nvdimmfs.modules.module_files import ModuleFile
+from nvdimmfs.modules.module_sections import notes_of
 
 #: The options after the release in the reference kernel's vermagic.
 VERMAGIC_OPTIONS = "SMP preempt mod_unload modversions "
@@ -44,7 +45,9 @@ def write_module_folder(folder: Path, files: Sequence[ModuleFile], release: str)
 def module_folder(files: tuple[ModuleFile, ...], release: str) -> dict[str, bytes]:
     """The content of each file in such a folder; computed once in a process and those that it forks."""
     modules = {
-        file.path: elf_module(file.info, f"{release} {VERMAGIC_OPTIONS}", exports_of(file.name, files))
+        file.path: elf_module(
+            file.info, f"{release} {VERMAGIC_OPTIONS}", exports_of(file.name, files), notes_of(file.name)
+        )
         for file in files
     }
     return modules | _lists(_Catalogue(files))

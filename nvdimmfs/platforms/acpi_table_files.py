@@ -5,14 +5,12 @@ They have what was there at boot: memory that is plugged in later is not in them
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Collection, Iterator
 
 import attrs
 
 from nvdimmfs.core.system import System
-from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Attribute, Directory, Node
+from nvdimmfs.kernfs import BinaryAttribute, Directory, Node
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.platforms.acpi_table_names import table_names
 
@@ -20,26 +18,11 @@ from nvdimmfs.platforms.acpi_table_names import table_names
 _FOLDERS = ("data", "dynamic")
 
 
-class _TableBytes:
-    """The bytes of a table, which cannot be written."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def show(self, _subject: object) -> bytes:
-        return self.data
-
-    def store(self, _subject: object, _data: bytes) -> None:
-        """EIO: the file cannot be written."""
-        raise KernelError(errno.EIO, "a table cannot be written")
-
-
-class TableFile(Attribute[None]):
+class TableFile(BinaryAttribute):
     """A table in /sys/firmware/acpi/tables, which only root may read."""
 
     def __init__(self, name: str, data: bytes) -> None:
-        super().__init__(name, 0o400, _TableBytes(data), None)
-        self.size = len(data)
+        super().__init__(name, 0o400, data)
 
 
 @attrs.frozen

@@ -1,0 +1,46 @@
+"""Notes of ELF files: who wrote them, what they are, and a few bytes (ELF: System V ABI, "Note Section").
+
+Linux keeps the notes of a loaded module in /sys/module/NAME/notes, a file for each section.
+"""
+
+from __future__ import annotations
+
+import binascii
+import struct
+
+_HEADER = struct.Struct("<III")
+_ALIGN = 4
+
+#: The kind of a note of the GNU tools that has the build id (NT_GNU_BUILD_ID, include/uapi/linux/elf.h).
+_BUILD_ID = 3
+
+#: Kinds of notes of the kernel (include/linux/build-salt.h and include/linux/elfnote-lto.h, Linux 6.1).
+_BUILD_SALT, _LTO = 0x100, 0x101
+
+#: 32-bit words of a build id, which is as long as a SHA-1 digest.
+_BUILD_ID_WORDS = 5
+
+
+def note(owner: str, kind: int, content: bytes) -> bytes:
+    """Return a note; name and content are padded to 4 bytes each."""
+    name = owner.encode("ascii") + b"\0"
+    return _HEADER.pack(len(name), len(content), kind) + _padded(name) + _padded(content)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % _ALIGN)
+
+
+def kernel_note(salt: str) -> bytes:
+    """Return the section .note.Linux of a module of Linux 6.1.
+
+    Args:
+        salt: CONFIG_BUILD_SALT, which distributions set to the kernel's release.
+    """
+    return note("Linux", _LTO, bytes(4)) + note("Linux", _BUILD_SALT, salt.encode("ascii") + b"\0")
+
+
+def build_id_note(text: str) -> bytes:
+    """Return the section .note.gnu.build-id of a file, with an id that follows from a text."""
+    words = (binascii.crc32(text.encode("ascii"), start) for start in range(_BUILD_ID_WORDS))
+    return note("GNU", _BUILD_ID, struct.pack(f"<{_BUILD_ID_WORDS}I", *words))
