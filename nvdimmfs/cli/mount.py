@@ -25,6 +25,7 @@ from nvdimmfs.fuse.requirements import MountError, require_fuse
 from nvdimmfs.units import div_round_up
 
 if TYPE_CHECKING:  # loaded when a machine is described
+    from nvdimmfs.machine.machine import Machine
     from nvdimmfs.machine.saved import SavedMachine
     from nvdimmfs.machine_file.model import MachineDescription
     from nvdimmfs.traces.event import TraceEvent
@@ -164,7 +165,12 @@ def preload_server() -> None:
     import nvdimmfs.sandbox.keyring  # noqa: F401  # loaded, not used
 
 
-def serve(request: MountRequest, on_ready: Callable[[], None], before_mount: Callable[[], None] = lambda: None) -> None:
+def serve(
+    request: MountRequest,
+    on_ready: Callable[[], None],
+    before_mount: Callable[[], None] = lambda: None,
+    booted: Machine | None = None,
+) -> None:
     """Build the machine and serve its tree.
 
     Ten thousand namespaces are so many objects that garbage collection would cost a quarter of the boot, and each full
@@ -175,13 +181,33 @@ def serve(request: MountRequest, on_ready: Callable[[], None], before_mount: Cal
         request: the machine, and where it is mounted.
         on_ready: called once the mount answers.
         before_mount: called when the machine is built.
+        booted: a machine that has booted as the request has it.
     """
     preload_server()
     from nvdimmfs.fuse.mount import serve as serve_tree
+    from nvdimmfs.sandbox.keyring import UserKeyring
+
+    machine = booted or _booted(request)
+    machine.system.keyring = UserKeyring()
+    with contextlib.closing(machine):
+        before_mount()
+        try:
+            serve_tree(
+                machine.tree,
+                request.mountpoint,
+                clock=machine.system.clock,
+                cache=request.cache,
+                on_ready=on_ready,
+            )
+        except MountError as error:
+            raise CommandError(str(error)) from None
+
+
+def _booted(request: MountRequest) -> Machine:
+    """Boot the machine of a request.  CommandError."""
     from nvdimmfs.machine.first_boot import NewMachineError
     from nvdimmfs.machine.machine import Machine
     from nvdimmfs.media.base import MediaError
-    from nvdimmfs.sandbox.keyring import UserKeyring
 
     try:
         with gc_disabled():
@@ -198,19 +224,7 @@ def serve(request: MountRequest, on_ready: Callable[[], None], before_mount: Cal
         raise CommandError(str(error)) from None
     except OSError as error:
         raise CommandError(f"{error.filename or request.media}: {error.strerror}") from None
-    machine.system.keyring = UserKeyring()
-    with contextlib.closing(machine):
-        before_mount()
-        try:
-            serve_tree(
-                machine.tree,
-                request.mountpoint,
-                clock=machine.system.clock,
-                cache=request.cache,
-                on_ready=on_ready,
-            )
-        except MountError as error:
-            raise CommandError(str(error)) from None
+    return machine
 
 
 def _writer(output: TraceOutput) -> Callable[[TraceEvent], None]:

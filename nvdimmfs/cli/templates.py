@@ -7,10 +7,12 @@ import contextlib
 import functools
 import gc
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import attrs
 
@@ -19,6 +21,11 @@ from nvdimmfs.cli.mount import MountRequest, gc_disabled, preload_server, serve
 from nvdimmfs.cli.mount_table import DaemonState, daemon_state, is_ours, mount_at
 from nvdimmfs.cli.run import warn
 from nvdimmfs.cli.umount import detach
+from nvdimmfs.machine.machine import Machine
+from nvdimmfs.machine.pool import InheritedMachines, can_be_kept
+from nvdimmfs.machine_file import DEFAULT_MEMMAP
+from nvdimmfs.machine_file.defaults import completed
+from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.sandbox.errors import SandboxError
 from nvdimmfs.sandbox.lib_modules import preload_module_folders
 from nvdimmfs.sandbox.sandbox import RunRequest, run_sandbox
@@ -63,16 +70,25 @@ def preload() -> None:
     import nvdimmfs.platforms.nfit_test.platform  # noqa: F401  # loaded, not used
 
 
+#: The machines that the template has booted for the processes that it forks.
+_INHERITED = InheritedMachines()
+
+
+def learn_machine(pickled: bytes) -> None:
+    """In the template: a machine was asked for, and the next ones may be alike."""
+    _INHERITED.learn(pickled)
+
+
 def prepare_machine() -> None:
-    """Boot a machine that is not used, and start an event loop, in a process that may serve a machine next."""
+    """Start an event loop in a process that may serve a machine next, and boot a machine that is not used.
+
+    Where the template has booted machines, the next call is likely to be for one of them, which needs no boot.
+    """
     from nvdimmfs.fuse.mount import prepare as prepare_loop
-    from nvdimmfs.machine.machine import Machine
-    from nvdimmfs.machine_file import DEFAULT_MEMMAP
-    from nvdimmfs.machine_file.defaults import completed
-    from nvdimmfs.machine_file.model import MachineDescription
 
     with gc_disabled():
-        Machine.described(completed(MachineDescription(memmap=DEFAULT_MEMMAP))).close()
+        if not _INHERITED:
+            Machine.described(completed(MachineDescription(memmap=DEFAULT_MEMMAP))).close()
         prepare_loop()
     gc.collect()
 
@@ -81,7 +97,10 @@ def prepare_machine() -> None:
 MACHINE_CALL = "machine"
 COMMAND_CALL = "command"
 
-SPARES = {MACHINE_CALL: Spare(prepare_machine, at_once=True), COMMAND_CALL: Spare(prepare_sandbox)}
+SPARES = {
+    MACHINE_CALL: Spare(prepare_machine, at_once=True, learn=learn_machine),
+    COMMAND_CALL: Spare(prepare_sandbox),
+}
 
 
 def mount(template: Template, request: MountRequest, *, log: int | None = None) -> ForkedProcess:
@@ -100,7 +119,9 @@ def mount(template: Template, request: MountRequest, *, log: int | None = None) 
     """
     files = () if log is None else (log, log, log)
     clean = functools.partial(unmount_stale, request.mountpoint)
-    process = template.call(serve_forked, request, kind=MACHINE_CALL, files=files, clean=clean)
+    call = _MachineCall.of(request)
+    subject = call.machine if call.is_plain and can_be_kept(request.machine) else None
+    process = template.call(serve_forked, call, kind=MACHINE_CALL, subject=subject, files=files, clean=clean)
     try:
         process.wait_until_ready()
     except BaseException:
@@ -110,10 +131,45 @@ def mount(template: Template, request: MountRequest, *, log: int | None = None) 
     return process
 
 
-def serve_forked(request: MountRequest, on_ready: Callable[[], None]) -> None:
+@attrs.frozen
+class _MachineCall:
+    """A request to mount a machine, for a process that may have inherited the machine.
+
+    Attributes:
+        request: the request, but for its machine.
+        machine: the machine's description, pickled.
+    """
+
+    request: MountRequest
+    machine: bytes
+
+    @classmethod
+    def of(cls, request: MountRequest) -> Self:
+        return cls(attrs.evolve(request, machine=_NO_MACHINE), _pickled(request.machine))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the machine depends on its description alone."""
+        request = self.request
+        return not (request.media or request.blacklist or request.saved or request.trace)
+
+
+#: Stands for a description that is pickled.
+_NO_MACHINE = MachineDescription()
+
+
+@functools.lru_cache(maxsize=16)
+def _pickled(description: MachineDescription) -> bytes:
+    """A description, pickled once: a test suite has few machines."""
+    return pickle.dumps(description)
+
+
+def serve_forked(call: _MachineCall, on_ready: Callable[[], None]) -> None:
     """In the forked process: serve the machine."""
     try:
-        serve(request, on_ready)
+        booted = _INHERITED.take(call.machine) if call.is_plain else None
+        description = pickle.loads(call.machine) if booted is None else booted.description  # noqa: S301  # the owner's
+        serve(attrs.evolve(call.request, machine=description), on_ready, booted=booted)
     except Exception as error:
         raise CommandError(one_line(error)) from error
 

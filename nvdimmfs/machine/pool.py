@@ -1,7 +1,9 @@
-"""Machines that begin again: one that is used no longer is reset, and stands for the next boot of its description."""
+"""Machines that need not be booted: they begin again after they were used, or were booted before a fork."""
 
 from __future__ import annotations
 
+import gc
+import pickle
 from typing import TypeVar
 
 from attrs import define, field
@@ -10,6 +12,7 @@ from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.snapshot import Snapshot, without_collection
 
+KeyT = TypeVar("KeyT")
 ValueT = TypeVar("ValueT")
 
 #: How many machines wait at most for being used again, and how many descriptions are remembered.
@@ -56,7 +59,7 @@ class MachinePool:
         Raises:
             NewMachineError: a setting of the description is refused.
         """
-        if not _can_be_kept(description):
+        if not can_be_kept(description):
             return PooledMachine(Machine.described(description), description, None)
         if (unused := self._unused.pop(description, None)) is not None:
             return unused
@@ -75,7 +78,41 @@ class MachinePool:
         _remember(self._unused, pooled.description, pooled)
 
 
-def _can_be_kept(description: MachineDescription) -> bool:
+@define(eq=False)
+class InheritedMachines:
+    """Machines that a process boots for those that it forks: each of these has a machine of its own, by copy on write.
+
+    A machine stays until the process ends, as the memory of what is exempt from collection is never freed.  They are
+    found by their pickled descriptions, as the processes receive them.
+    """
+
+    _booted: dict[bytes, Machine] = field(factory=dict, init=False)
+    _known: dict[bytes, None] = field(factory=dict, init=False)
+
+    def learn(self, pickled: bytes) -> None:
+        """A machine was asked for: boot one that is asked for the second time.
+
+        Raises:
+            NewMachineError: a setting of the description is refused.
+        """
+        if pickled in self._booted or len(self._booted) >= _MOST:
+            return
+        if pickled in self._known:
+            description: MachineDescription = pickle.loads(pickled)  # noqa: S301  # of the process that owns this one
+            with without_collection():
+                self._booted[pickled] = Machine.described(description)
+                gc.freeze()
+        _remember(self._known, pickled, None)
+
+    def take(self, pickled: bytes) -> Machine | None:
+        """In a process that was forked: the machine, if there is one, which this process takes once."""
+        return self._booted.pop(pickled, None)
+
+    def __len__(self) -> int:
+        return len(self._booted)
+
+
+def can_be_kept(description: MachineDescription) -> bool:
     """Whether a machine is small, and boots the same way whenever it boots: files of labels can change."""
     dimms = [dimm for bus in description.buses for dimm in bus.dimms]
     namespaces = sum(len(range_.namespaces) for range_ in description.ranges)
@@ -88,9 +125,9 @@ def _state_of(machine: Machine) -> Snapshot:
         return Snapshot(machine, whole=True)
 
 
-def _remember(known: dict[MachineDescription, ValueT], description: MachineDescription, value: ValueT) -> None:
+def _remember(known: dict[KeyT, ValueT], key: KeyT, value: ValueT) -> None:
     """Put an entry behind all others, and forget the oldest of too many."""
-    known.pop(description, None)
-    known[description] = value
+    known.pop(key, None)
+    known[key] = value
     for oldest in [*known][:-_MOST]:
         known.pop(oldest, None)

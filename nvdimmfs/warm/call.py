@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from attrs import frozen
 
@@ -24,10 +24,13 @@ class Spare:
     Attributes:
         prepare: called in it, in advance.
         at_once: whether to fork one before there was a call of that kind.
+        learn: called in the template, between calls, with the subject of each call of that kind that has one: what it
+            makes, the processes that are forked from then on have.
     """
 
     prepare: Callable[[], None]
     at_once: bool = False
+    learn: Callable[[Any], None] | None = None
 
 
 #: The spare process of each kind of calls, by the name of the kind.

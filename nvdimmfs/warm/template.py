@@ -23,6 +23,7 @@ from typing import Self, TypeVar
 
 from nvdimmfs.errors import PERHAPS_MEMORY, REMEDIES
 from nvdimmfs.warm.call import FAILURE, READY, CallError, Spares, Work
+from nvdimmfs.warm.waiting_process import LONGEST_MESSAGE
 
 RequestT = TypeVar("RequestT")
 
@@ -195,6 +196,7 @@ class Template:
         request: RequestT,
         *,
         kind: str = "",
+        subject: object = None,
         files: Sequence[int] = (),
         end_by: signal.Signals = signal.SIGTERM,
         clean: Callable[[], None] | None = None,
@@ -205,6 +207,8 @@ class Template:
             work: a function of a module.
             request: its first argument, which must be picklable.
             kind: the kind of spare process that is for this call; the template forks one where there is none.
+            subject: what the template learns from this call for later ones of the kind (`Spare.learn`), which must be
+                picklable; None for nothing.
             files: the descriptors that become its standard input, output and error; /dev/null without them.
             end_by: the signal that it gets when the template ends.
             clean: called in another forked process when this one has ended in any way but by returning.
@@ -223,7 +227,7 @@ class Template:
         try:
             with theirs:
                 requests, pipe = os.pipe()
-                message = pickle.dumps((kind, end_by, clean))
+                message = _message(kind, end_by, clean, subject)
                 socket.send_fds(self._control, [message], [theirs.fileno(), requests, *files])
             os.close(requests)
             requests = -1
@@ -270,6 +274,12 @@ class Template:
         """In a process that has forked from the owner: the template is not its child."""
         if self._process.returncode is None:
             self._process.returncode = 0
+
+
+def _message(kind: str, end_by: signal.Signals, clean: Callable[[], None] | None, subject: object) -> bytes:
+    """What the template receives of a call; a subject for which a message has no room is left out."""
+    message = pickle.dumps((kind, end_by, clean, subject))
+    return message if len(message) <= LONGEST_MESSAGE else pickle.dumps((kind, end_by, clean, None))
 
 
 def _refused(failure: OSError) -> TemplateError:

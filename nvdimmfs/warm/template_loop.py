@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import gc
 import os
 import pickle
@@ -14,6 +15,7 @@ import socket
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import NoReturn, cast
 
@@ -59,6 +61,9 @@ class _Loop:
         self._control = control
         self._owner = owner
         self._prepare = {kind: spare.prepare for kind, spare in spares.items()}
+        self._learn = {kind: spare.learn for kind, spare in spares.items() if spare.learn}
+        #: What is to be learned when nothing else happens.
+        self._lessons: deque[Callable[[], None]] = deque()
         self._own = os.pidfd_open(os.getpid())
         self._children: dict[int, _Child] = {}
         self._spares: dict[str, WaitingProcess] = {}
@@ -72,8 +77,11 @@ class _Loop:
         """Serve the owner until it has ended, or has closed the control socket."""
         while True:
             missing = self._expected - self._spares.keys()
-            ready = {descriptor for descriptor, _ in self._poll.poll(_QUIET if missing else None)}
-            if missing and not ready:
+            ready = {descriptor for descriptor, _ in self._poll.poll(_QUIET if missing or self._lessons else None)}
+            if self._lessons and not ready:  # before a spare process is forked, which then has what is learned
+                with contextlib.suppress(Exception):  # the call that it is about reports it
+                    self._lessons.popleft()()
+            elif missing and not ready:
                 self._fork_spare(min(missing))
             for kind in [kind for kind, spare in self._spares.items() if spare.pidfd in ready]:
                 self._drop_spare(kind)
@@ -115,7 +123,9 @@ class _Loop:
 
     def _fork(self, message: bytes, files: list[int]) -> None:
         """Fork, and send the owner a descriptor of the child.  What the host refuses is reported to the owner."""
-        kind, end_by, clean = pickle.loads(message)  # noqa: S301  # the owner's
+        kind, end_by, clean, subject = pickle.loads(message)  # noqa: S301  # the owner's
+        if subject is not None and kind in self._learn:
+            self._lessons.append(functools.partial(self._learn[kind], subject))
         with socket.socket(fileno=os.dup(files[0])) as channel, contextlib.suppress(BrokenPipeError):
             try:
                 process = self._use_spare(kind, message, files) or self._fork_for(message, files)
@@ -193,14 +203,14 @@ def _run(files: list[int], message: bytes, template: int) -> NoReturn:
 
     Args:
         files: the socket for reports, the pipe with the call, and perhaps the standard files.
-        message: the kind of the call, the signal that ends this process, and what cleans up after it.
+        message: the kind of the call, the signal that ends this process, what cleans up after it, and a subject.
         template: a descriptor of the template.
     """
     status = 1
     report, requests, *standard_files = files
     channel = socket.socket(fileno=report)
     try:
-        _, end_by, _ = pickle.loads(message)  # noqa: S301  # the owner's
+        _, end_by, _, _ = pickle.loads(message)  # noqa: S301  # the owner's
         libc.die_with_parent(end_by, os.dup(template))
         for standard, file in enumerate(standard_files):
             os.dup2(file, standard)

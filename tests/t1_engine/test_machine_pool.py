@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import defaultdict
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from same_state import StatesDifferError, require_same_state
 from nvdimmfs.core.clock import ClockMode
 from nvdimmfs.machine.first_boot import NewMachineError
 from nvdimmfs.machine.machine import Machine
-from nvdimmfs.machine.pool import MachinePool
+from nvdimmfs.machine.pool import InheritedMachines, MachinePool
 from nvdimmfs.machine_file.files import parse_machine
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.mm.e820 import memparse
@@ -149,6 +150,33 @@ class TestEngines:
                 assert engine._machine is not machine
             with Engine("e820") as engine:
                 assert engine.read_bytes("/dev/pmem0", 0, 4) == bytes(4)
+
+
+class TestInheritance:
+    def test_a_machine_that_is_asked_for_twice_is_booted_for_the_next(self):
+        machines, pickled = InheritedMachines(), pickle.dumps(E820)
+        for count in (0, 1, 1):
+            machines.learn(pickled)
+            assert len(machines) == count
+        assert require_same_state(machines.take(pickled), Machine.described(E820)) > 500
+        assert machines.take(pickled) is None
+
+    def test_few_machines_are_booted(self):
+        machines = InheritedMachines()
+        for number in range(9):
+            pickled = pickle.dumps(attrs.evolve(E820, name=f"machine {number}"))
+            machines.learn(pickled)
+            machines.learn(pickled)
+        assert len(machines) == 8
+        assert machines.take(pickled) is None
+
+    def test_a_machine_that_cannot_boot_is_refused(self):
+        refused = parse_machine("memmap = '512M!4G'\nunreadable = [{ path = 'no', errno = 'EIO' }]\n", "machine.toml")
+        machines = InheritedMachines()
+        machines.learn(pickle.dumps(refused))
+        with pytest.raises(NewMachineError, match="no does not exist"):
+            machines.learn(pickle.dumps(refused))
+        assert len(machines) == 0
 
 
 class TestPool:

@@ -77,6 +77,21 @@ def test_a_spare_process_becomes_the_next_machine_and_is_replaced(tmp_path):
     assert not template.directory.exists()
 
 
+def test_what_the_template_has_learned_the_next_spare_process_has(tmp_path):
+    """Here it learns in which directory to work; a lesson that fails is forgotten."""
+    template = Template.start(preload, {MACHINE_CALL: Spare(preload, learn=os.chdir)})
+    own = template._process.pid
+    try:
+        for subject in (tmp_path / "missing", tmp_path, None, "x" * 100_000):  # the last is more than a message holds
+            process = template.call(os.path.join, 0, kind=MACHINE_CALL, subject=subject)
+            with pytest.raises(CallError, match="expected str"):
+                process.wait_until_ready()
+            process.close()
+        sandboxes.wait_until(lambda: [Path(f"/proc/{spare}/cwd").readlink() for spare in children(own)] == [tmp_path])
+    finally:
+        template.close()
+
+
 def test_a_process_reports_nothing_before_it_is_known(tmp_path):
     """A spare process may act before the template goes on, if it does not wait."""
     template = Template.start(preload, {MACHINE_CALL: Spare(preload, at_once=True)})

@@ -18,6 +18,7 @@ import pytest
 import sandboxes
 from watchdog import WATCHDOG
 
+from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.testing import Engine, Machine, UnavailableError
 
 ND = "/sys/bus/nd"
@@ -56,6 +57,23 @@ def machine(shared):
         shared.events.new()
         shared.refusals.new()
         yield shared
+
+
+def test_machines_of_a_description_are_alike_however_many_there_were():
+    """From the third on, they were booted before their process was forked."""
+    machine = MachineDescription(memmap="512M!4G", name="alike")
+    shown = []
+    for _ in range(4):
+        with Machine(machine) as each:
+            numbers = [each.stat(path).st_ino for path in (REGION, "/dev/pmem0", "/proc/iomem")]
+            files = [
+                each.read(f"/sys/kernel/debug/nvdimmfs/{name}") for name in ("clock", "layout", "modules", "faults")
+            ]
+            shown.append((numbers, files, each.dump(), list(each.events)))
+            each.write(UNBIND, "namespace0.0")
+            each.modules.unload("dax_pmem")
+            assert "pmem0" not in each.ls("/dev")
+    assert shown[1:] == shown[:1] * 3
 
 
 def test_it_is_mounted_and_gone_at_the_end():
