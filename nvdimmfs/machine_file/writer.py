@@ -45,7 +45,7 @@ def _table(item: Any, path: tuple[str, ...]) -> Iterator[str]:  # noqa: ANN401  
         if "key" in field.metadata and not _is_list_of_dimms(field):
             later.append((key_of(field), value))
         else:
-            yield f"{key_of(field)} = {_value(value, field.type)}"
+            yield f"{key_of(field)} = {value_text(value, field.type)}"
     for key, items in later:
         for inner in items:
             yield ""
@@ -64,7 +64,8 @@ def _is_list_of_dimms(field: attrs.Attribute[Any]) -> bool:
     return key_of(field) == "dimms"
 
 
-def _value(value: Any, type_: Any) -> str:  # noqa: ANN401  # any value of the model
+def value_text(value: Any, type_: Any) -> str:  # noqa: ANN401  # any value of the model
+    """Return a value of a field of that type as a file has it."""
     kind = number_kind(type_)
     if kind is not None:
         text = kind.show(value)
@@ -81,7 +82,7 @@ def _value(value: Any, type_: Any) -> str:  # noqa: ANN401  # any value of the m
 
 
 def _list(items: tuple[Any, ...], element: Any) -> str:  # noqa: ANN401
-    texts = [_value(item, element) for item in items]
+    texts = [value_text(item, element) for item in items]
     line = f"[{', '.join(texts)}]"
     if len(line) <= _LONGEST_LINE and not (len(items) > 1 and texts[0].startswith("{")):
         return line
@@ -93,7 +94,7 @@ def _inline(item: Any) -> str:  # noqa: ANN401
     fields = [field for field in attrs.fields(type(item)) if getattr(item, field.name) != field.default]
     if [field.name for field in fields] == ["dimm"]:
         return _text(item.dimm)
-    inner = ", ".join(f"{key_of(field)} = {_value(getattr(item, field.name), field.type)}" for field in fields)
+    inner = ", ".join(f"{key_of(field)} = {value_text(getattr(item, field.name), field.type)}" for field in fields)
     return f"{{ {inner} }}"
 
 
