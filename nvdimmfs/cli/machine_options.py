@@ -61,17 +61,12 @@ class _Joined(argparse.Action):
         vars(namespace)[self.dest] = values if before is None else f"{before},{values}"
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
+def offer_ranges(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that select the memory of a machine."""
     parser.add_argument(
         "--machine",
         metavar="NAME|FILE",
         help="a name from `nvdimmfs machine list`, or a machine file; the options below override parts of it",
-    )
-    parser.add_argument(
-        "--restore",
-        metavar="FILE",
-        help="the machine and the bytes that `nvdimmfs save` has saved in a file; --media then names a new folder",
     )
     parser.add_argument(
         "--memmap",
@@ -81,6 +76,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         f"(default without --machine: {DEFAULT_MEMMAP})",
     )
     parser.add_argument("--ram", metavar="SIZE", help="the size of the machine's RAM (default without --machine: 4G)")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    offer_ranges(parser)
+    parser.add_argument(
+        "--restore",
+        metavar="FILE",
+        help="the machine and the bytes that `nvdimmfs save` has saved in a file; --media then names a new folder",
+    )
     parser.add_argument(
         "--kernel",
         metavar="RELEASE",
