@@ -45,6 +45,7 @@ COMMANDS = (
     Command("plan", "nvdimmfs.cli.plan", "compute what the struct pages of persistent memory cost"),
     Command("machine", "nvdimmfs.cli.machine", "list, draw and check machines"),
     Command("record", "nvdimmfs.cli.record", "write a machine file that describes this host"),
+    Command("lab", "nvdimmfs.cli.lab", "ask a real kernel, in a virtual machine with persistent memory"),
 )
 
 

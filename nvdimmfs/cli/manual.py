@@ -366,6 +366,37 @@ MANUALS = {
         ),
         see_also=("nvdimmfs-machine(1)", "nvdimmfs-mount(1)"),
     ),
+    "nvdimmfs lab": Manual(
+        examples=(Example("nvdimmfs lab ask --shell 'ndctl list -RN'", "Run ndctl(1) on a real kernel."),),
+        see_also=("nvdimmfs-lab-ask(1)",),
+    ),
+    "nvdimmfs lab ask": Manual(
+        details="""
+        A guest is a virtual machine of QEMU with a kernel of Debian, the programs of this host that it needs (ndctl,
+        daxctl, strace, bash, Python), and the DIMMs, legacy ranges and nodes of the machine. What QEMU cannot give
+        is refused, with the key of the machine file. Nothing needs root.
+
+        The first question to a machine boots a guest, which takes seconds or, without KVM on a busy host, a minute.
+        The guest is saved, and resumed for each question, so that each finds a machine that has just booted.
+
+        STEPS has one question on each line: {"op": "read", "path": "bus/nd/devices/region0/size"}. The answer is the
+        same line with its "result".
+        """,
+        exit_statuses=(
+            Entry("0", "The questions were asked; with --shell, the line succeeded."),
+            Entry("1", "The guest cannot be made, or ended; with --shell, also the status of the line."),
+            COMMON_STATUSES[2],
+        ),
+        examples=(
+            Example("nvdimmfs lab ask --machine one-dimm --shell 'ndctl list -DR'", "Run a shell line."),
+            Example("nvdimmfs lab ask --memmap '512M!4G' --ram 4G steps.jsonl", "Ask questions."),
+            Example("nvdimmfs lab ask --kernel 6.12 --shell 'uname -r'", "Ask another kernel."),
+        ),
+        files=(
+            Entry("$XDG_CACHE_HOME/nvdimmfs/lab", "Kernels, images and saved guests; it can be deleted at any time."),
+        ),
+        see_also=("nvdimmfs-machine(1)", "ndctl(1)"),
+    ),
 }
 
 

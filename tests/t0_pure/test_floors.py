@@ -29,7 +29,7 @@ FLOORS = (
     {"modules", "platforms", "dumps"},
     {"machine"},
     {"fuse", "sandbox"},
-    {"warm"},
+    {"warm", "lab"},
     {"cli"},
     {"testing"},
 )

@@ -32,6 +32,7 @@ REVISED = {
     "nvdimmfs/fuse",
     "nvdimmfs/kernels",
     "nvdimmfs/kernfs",
+    "nvdimmfs/lab",
     "nvdimmfs/machine",
     "nvdimmfs/machine_file",
     "nvdimmfs/media",

@@ -1,0 +1,83 @@
+"""The agent in a guest: it receives requests on a serial line and answers them.  Only guests run it.
+
+    {"steps": [CALL, ...], "settle": SECONDS}     {"answers": [ANSWER, ...]} as they come, then {"done": true}
+    {"shell": LINE}                               {"rc": STATUS, "stdout": TEXT, "stderr": TEXT}
+    {"file": PATH, "hex": BYTES, "mode": MODE}    {"done": true}
+
+A request that is none is answered by {"mistake": TEXT}.  Text of a shell is latin-1, one character a byte.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+from nvdimmfs.lab import frames
+from nvdimmfs.lab.asking import Call, ask
+from nvdimmfs.lab.frames import Json, Message
+
+#: How long answers are kept to be sent together, in seconds: each message costs a serial line some interrupts.
+_TOGETHER = 0.2
+
+#: The message that the agent sends when it has started.
+READY: Message = {"ready": True}
+
+
+def serve(line: int) -> None:
+    """Answer requests for ever."""
+    tty.setraw(line)
+    _send(line, READY)
+    while True:
+        request = frames.received(lambda count: os.read(line, count), lambda: os.write(line, frames.NEXT))
+        try:
+            for message in _answers(request):
+                _send(line, message)
+        except (KeyError, TypeError, ValueError) as mistake:
+            _send(line, {"mistake": f"{type(mistake).__name__}: {mistake}"})
+
+
+def _answers(request: Message) -> Iterator[Message]:
+    if "shell" in request:
+        done = subprocess.run(
+            ["/bin/sh", "-c", cast("str", request["shell"])], capture_output=True, stdin=subprocess.DEVNULL, check=False
+        )
+        output, errors = done.stdout.decode("latin-1"), done.stderr.decode("latin-1")
+        yield {"rc": done.returncode, "stdout": output, "stderr": errors}
+        return
+    if "file" in request:
+        path = Path(cast("str", request["file"]))
+        path.write_bytes(bytes.fromhex(cast("str", request["hex"])))
+        path.chmod(cast("int", request["mode"]))
+    else:
+        yield from _asked(cast("list[Call]", request["steps"]), cast("float", request["settle"]))
+    yield {"done": True}
+
+
+def _asked(calls: list[Call], settle: float) -> Iterator[Message]:
+    """The answers to questions, many in a message."""
+    answers: list[Json] = []
+    sent = time.monotonic()
+    for call in calls:
+        answers.append(cast("Json", ask(call)))
+        if call["op"] == "write":
+            time.sleep(settle)
+        if time.monotonic() - sent > _TOGETHER:
+            yield {"answers": answers}
+            answers, sent = [], time.monotonic()
+    yield {"answers": answers}
+
+
+def _send(line: int, message: Message) -> None:
+    data = memoryview(frames.encoded(message))
+    while data:
+        data = data[os.write(line, data) :]
+
+
+if __name__ == "__main__":
+    serve(os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY))

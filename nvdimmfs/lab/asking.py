@@ -1,0 +1,170 @@
+"""Ask the kernel that this process runs on, or a mounted machine: questions, one by one, and the answers.
+
+    python3 asking.py < QUESTIONS.jsonl > ANSWERS.jsonl
+    python3 asking.py --sys DIR/sys --dev DIR/dev < QUESTIONS.jsonl      # on a mounted machine, to try the questions
+
+A question is a JSON object on a line: `op` and its arguments.  The answers are the same lines with a `result`.  The
+module runs in guests, too, so it imports the standard library alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypedDict, cast
+
+#: More than any attribute has, in bytes.
+READ_LENGTH = 65536
+
+#: Seconds in which asynchronous probes of the kernel end after a write.
+SETTLE = 0.05
+
+
+class Row(TypedDict, total=False):
+    """One node of a dumped subtree: a link has `link`, a file `size` and, when readable, `data` or `errno`."""
+
+    path: str
+    mode: str
+    size: int
+    link: str
+    data: str
+    errno: str
+    unstable: bool
+
+
+class Call(TypedDict, total=False):
+    """One question: `op` and its arguments.  Text is latin-1, one character a byte; paths are relative to /sys."""
+
+    op: str
+    path: str
+    data: str
+    skip: list[str]
+    depth: int
+    dev: str
+    offset: int
+    length: int
+    hex: str
+    seconds: float
+    argv: list[str]
+
+
+class Answer(TypedDict, total=False):
+    """The answer of the kernel: `errno` alone, or what the question asks for."""
+
+    errno: str
+    data: str
+    wrote: int
+    names: list[str]
+    link: str
+    mode: str
+    size: int
+    rows: list[Row]
+    hex: str
+    rc: int
+    stdout: str
+    stderr: str
+
+
+def ask(call: Call, sys_folder: Path = Path("/sys"), dev: Path = Path("/dev")) -> Answer:
+    """Ask one question.  A refusal is the errno's name.  KeyError, ValueError for what is no question.
+
+    Args:
+        call: the question.
+        sys_folder: where /sys is.
+        dev: where /dev is.
+    """
+    try:
+        return _ask(call, sys_folder, dev)
+    except OSError as refusal:
+        return {"errno": errno.errorcode.get(refusal.errno or 0, str(refusal.errno))}
+
+
+def _ask(call: Call, sys_folder: Path, dev: Path) -> Answer:
+    path = sys_folder / call.get("path", "")
+    match call["op"]:
+        case "read" | "write":
+            return _transfer(path, call)
+        case "pread" | "pwrite":
+            return _transfer(dev / call["dev"].removeprefix("/dev/"), call)
+        case "ls":
+            return {"names": sorted(child.name for child in path.iterdir())}
+        case "readlink":
+            return {"link": os.readlink(path)}  # noqa: PTH115  # the text as it stands
+        case "stat":
+            status = path.lstat()
+            return {"mode": stat.filemode(status.st_mode), "size": status.st_size}
+        case "dump":
+            return {"rows": list(_rows(sys_folder, call["path"], call.get("skip", []), call.get("depth")))}
+        case "sleep":
+            time.sleep(call["seconds"])
+            return {}
+        case "run":
+            done = subprocess.run(call["argv"], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+            return {"rc": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+    raise ValueError(f"there is no question {call['op']!r}")
+
+
+def _transfer(path: Path, call: Call) -> Answer:
+    """Read or write, from the beginning or at an offset."""
+    writes = call["op"] in ("write", "pwrite")
+    descriptor = os.open(path, os.O_WRONLY if writes else os.O_RDONLY)
+    try:
+        match call["op"]:
+            case "read":
+                return {"data": os.read(descriptor, READ_LENGTH).decode("latin-1")}
+            case "write":
+                return {"wrote": os.write(descriptor, call["data"].encode("latin-1"))}
+            case "pread":
+                return {"hex": os.pread(descriptor, call["length"], call["offset"]).hex()}
+        wrote = os.pwrite(descriptor, bytes.fromhex(call["hex"]), call["offset"])
+        os.fsync(descriptor)
+        return {"wrote": wrote}
+    finally:
+        os.close(descriptor)
+
+
+def _rows(sys_folder: Path, path: str, skip: list[str], depth: int | None) -> Iterator[Row]:
+    """A node and all below it, by name."""
+    if any(word in path for word in skip):
+        return
+    place = sys_folder / path
+    status = place.lstat()
+    row: Row = {"path": path, "mode": stat.filemode(status.st_mode)}
+    if stat.S_ISLNK(status.st_mode):
+        row["link"] = os.readlink(place)  # noqa: PTH115
+    elif stat.S_ISREG(status.st_mode):
+        row["size"] = status.st_size
+        if status.st_mode & 0o444:
+            content = ask({"op": "read", "path": path}, sys_folder)
+            row = cast("Row", {**row, **content})  # the answer is `data` or `errno`
+    yield row
+    if stat.S_ISDIR(status.st_mode) and depth != 0:
+        for name in sorted(child.name for child in place.iterdir()):
+            yield from _rows(sys_folder, f"{path}/{name}", skip, None if depth is None else depth - 1)
+
+
+def main() -> None:
+    """Answer the questions on stdin."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sys", type=Path, default=Path("/sys"), dest="sys_folder")
+    parser.add_argument("--dev", type=Path, default=Path("/dev"))
+    parser.add_argument("--settle", type=float, default=SETTLE, help="seconds of rest after each write (%(default)s)")
+    options = parser.parse_args()
+    for line in sys.stdin:
+        call: Call = json.loads(line)
+        answer = ask(call, options.sys_folder, options.dev)
+        if call["op"] == "write":
+            time.sleep(options.settle)
+        print(json.dumps({**call, "result": answer}), flush=True)  # noqa: T201  # a program of its own
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The folder of what is made once and used often: kernels, images of guests, guests that have booted.
+
+Several processes may use it at the same time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+#: The end of the name of a lock file, which stands beside what it locks.
+_LOCK = ".lock"
+
+
+def cache_folder() -> Path:
+    """The lab's folder in the user's cache (XDG Base Directory Specification 0.8)."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "nvdimmfs" / "lab"
+
+
+def made_once(place: Path, make: Callable[[Path], None]) -> Path:
+    """Return a folder, which is made if it does not exist.
+
+    Args:
+        place: the folder.
+        make: fills a new folder, which becomes `place` when it returns; an exception leaves nothing behind.
+    """
+    if not place.is_dir():
+        with locked(place):
+            if not place.is_dir():
+                _make(place, make)
+    return place
+
+
+@contextlib.contextmanager
+def locked(place: Path) -> Iterator[None]:
+    """Exclude other processes that lock the same place, and wait for them (flock(2))."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_name(place.name + _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(place: Path, make: Callable[[Path], None]) -> None:
+    """Only what is complete has its name, so that a process that is killed meanwhile leaves nothing that is used."""
+    for unfinished in place.parent.glob(f".{place.name}.*"):
+        shutil.rmtree(unfinished)
+    folder = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    try:
+        make(folder)
+        folder.rename(place)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise

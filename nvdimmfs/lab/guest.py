@@ -1,0 +1,154 @@
+"""A guest: a virtual machine with a real kernel that answers questions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, cast
+
+import attrs
+
+from nvdimmfs.lab import frames
+from nvdimmfs.lab.agent import READY
+from nvdimmfs.lab.asking import SETTLE, Answer, Call
+from nvdimmfs.lab.errors import LabError
+from nvdimmfs.lab.frames import Json, Message
+from nvdimmfs.lab.hardware import Hardware
+from nvdimmfs.lab.kernels import GuestKernel
+from nvdimmfs.lab.qemu import Qemu
+
+#: The seconds that a guest has for its boot and for each request: on a loaded host without KVM, many.
+TIMEOUT = 600.0
+
+#: Seconds after loading the modules in which asynchronous probes end.
+_REST = 0.5
+
+
+@attrs.frozen
+class GuestPlan:
+    """What a guest is made of.
+
+    Attributes:
+        kernel: its kernel.
+        image: the archive with its programs.
+        hardware: its hardware.
+        accelerator: how QEMU executes it, one of `qemu.accelerators`.
+    """
+
+    kernel: GuestKernel
+    image: Path
+    hardware: Hardware
+    accelerator: str
+
+    def arguments(self, folder: Path, *, shared: bool) -> list[str]:
+        """The options of QEMU, with the memory in files of a folder."""
+        memmap = f" memmap={self.hardware.memmap}" if self.hardware.memmap else ""
+        return [
+            *self.hardware.arguments(folder, shared=shared),
+            *("-kernel", str(self.kernel.image), "-initrd", str(self.image)),
+            *("-append", f"console=ttyS0 panic=-1 loglevel=4{memmap}"),
+        ]
+
+
+@attrs.frozen
+class Finished:
+    """How a shell line ended.
+
+    Attributes:
+        status: the exit status, or minus the number of the signal.
+        stdout: what it printed.
+        stderr: what it reported.
+    """
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Guest:
+    """A running guest; its context ends it."""
+
+    def __init__(self, qemu: Qemu, timeout: float) -> None:
+        self._qemu = qemu
+        self._timeout = timeout
+
+    @property
+    def monitor(self) -> Qemu:
+        """QEMU, for commands of its monitor."""
+        return self._qemu
+
+    def wait_for_agent(self) -> None:
+        """Wait until the guest has booted.  LabError."""
+        if self._receive(time.monotonic() + self._timeout) != READY:
+            raise LabError("the guest's agent did not start")
+
+    def load(self, modules: Sequence[str]) -> None:
+        """Load modules, and wait until what they begin has ended.  LabError when one cannot be loaded."""
+        done = self.shell(f"modprobe -a {' '.join(modules)} && sleep {_REST}")
+        if done.status:
+            raise LabError(f"the guest cannot load its modules: {done.stderr.decode(errors='replace').strip()}")
+
+    def ask(self, calls: Sequence[Call], settle: float = SETTLE) -> Iterator[Answer]:
+        """Ask questions, and yield the answers as they come.
+
+        Args:
+            calls: the questions.
+            settle: seconds to leave the guest alone after each write.
+        """
+        deadline = self._send({"steps": cast("list[Json]", [*calls]), "settle": settle})
+        while "answers" in (message := self._receive(deadline)):
+            yield from cast("list[Answer]", message["answers"])
+
+    def shell(self, line: str) -> Finished:
+        """Have the guest's shell execute a line."""
+        answer = self._receive(self._send({"shell": line}))
+        output, errors = cast("str", answer["stdout"]), cast("str", answer["stderr"])
+        return Finished(cast("int", answer["rc"]), output.encode("latin-1"), errors.encode("latin-1"))
+
+    def put(self, name: str, data: bytes, mode: int = 0o644) -> None:
+        """Write a file in the guest."""
+        self._receive(self._send({"file": name, "hex": data.hex(), "mode": mode}))
+
+    def _send(self, request: Message) -> float:
+        """Send a request.  Returns the deadline of its answer."""
+        deadline = time.monotonic() + self._timeout
+        for piece in frames.pieces(frames.encoded(request)):
+            try:
+                self._qemu.line.sendall(piece)
+            except OSError:
+                raise LabError(self._qemu.epitaph()) from None
+            self._some(1, deadline)
+        return deadline
+
+    def _receive(self, deadline: float) -> Message:
+        message = frames.received(lambda count: self._some(count, deadline))
+        if "mistake" in message:
+            raise LabError(f"not a question: {message['mistake']}")
+        return message
+
+    def _some(self, count: int, deadline: float) -> bytes:
+        """Receive some bytes before a deadline.  LabError."""
+        self._qemu.line.settimeout(max(deadline - time.monotonic(), 0.001))
+        try:
+            data = self._qemu.line.recv(count)
+        except TimeoutError:
+            raise LabError(f"the guest did not answer within {self._timeout:g} s") from None
+        except ConnectionError:
+            data = b""
+        if not data:
+            raise LabError(self._qemu.epitaph())
+        return data
+
+    def close(self) -> None:
+        """End the guest at once."""
+        self._qemu.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

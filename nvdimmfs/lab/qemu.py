@@ -1,0 +1,130 @@
+"""A process of QEMU, and its monitor."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from nvdimmfs.lab import tools
+from nvdimmfs.lab.errors import LabError
+from nvdimmfs.lab.frames import Json, Message
+
+#: Seconds within which the monitor answers; a machine with swapped memory takes long.
+_TIMEOUT = 120.0
+
+#: The flags of a processor that runs guests itself, in /proc/cpuinfo.
+_VIRTUALIZATION = {"vmx", "svm"}
+
+#: The processor of guests: all that an accelerator can give.
+_ACCELERATORS = {"tcg": ("-accel", "tcg,thread=multi", "-cpu", "max"), "kvm": ("-accel", "kvm", "-cpu", "host")}
+
+
+def accelerators() -> list[str]:
+    """The accelerators that work on this host, the fastest first.
+
+    /dev/kvm alone does not decide: a virtual machine without nested virtualization may have one that emulates.
+    """
+    words = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].split()
+    has_kvm = os.access("/dev/kvm", os.R_OK | os.W_OK) and not _VIRTUALIZATION.isdisjoint(words)
+    return ["kvm", "tcg"] if has_kvm else ["tcg"]
+
+
+class Qemu:
+    """A running QEMU.  It ends when this object is closed, and when the thread that made it ends.
+
+    Attributes:
+        line: the serial line of the agent.
+    """
+
+    def __init__(self, arguments: Sequence[str], accelerator: str, folder: Path) -> None:
+        """Start QEMU.  LabError if it ends at once.
+
+        Args:
+            arguments: the options that are not the same for all guests.
+            accelerator: one of `accelerators`.
+            folder: where what it reports and what the guest's kernel prints is written.
+        """
+        self._console, self._errors = folder / "console", folder / "errors"
+        self.line, line = socket.socketpair()
+        self._monitor, monitor = socket.socketpair()
+        with line, monitor, self._errors.open("wb") as errors:
+            self._process = subprocess.Popen(
+                self._command(arguments, accelerator, line.fileno(), monitor.fileno()),
+                pass_fds=(line.fileno(), monitor.fileno()),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
+        self._monitor.settimeout(_TIMEOUT)
+        self._answers = self._monitor.makefile("rb")
+        try:
+            self._receive()  # the greeting
+            self.execute("qmp_capabilities")
+        except BaseException:
+            self.close()
+            raise
+
+    def _command(self, arguments: Sequence[str], accelerator: str, line: int, monitor: int) -> list[str]:
+        """The kernel kills QEMU (prctl(2), PR_SET_PDEATHSIG) when the process that wants it is killed."""
+        console = str(self._console).replace(",", ",,")
+        return [
+            *(str(tools.require("setpriv")), "--pdeathsig", "KILL", "--"),
+            *(str(tools.require("qemu-system-x86_64")), "-nodefaults", "-no-user-config", "-display", "none"),
+            *("-no-reboot", *_ACCELERATORS[accelerator]),
+            *("-chardev", f"file,id=console,path={console}", "-serial", "chardev:console"),
+            *("-chardev", f"socket,id=line,fd={line}", "-serial", "chardev:line"),
+            *("-chardev", f"socket,id=monitor,fd={monitor}", "-mon", "chardev=monitor,mode=control"),
+            *arguments,
+        ]
+
+    def execute(self, command: str, **arguments: Json) -> Json:
+        """Have the monitor execute a command, and return its result.  LabError if it fails."""
+        self._monitor.sendall(json.dumps({"execute": command, "arguments": arguments}).encode())
+        return self._result(command)
+
+    def pass_file(self, name: str, file: int) -> None:
+        """Give QEMU an open file, which commands call `fd:NAME`."""
+        request = json.dumps({"execute": "getfd", "arguments": {"fdname": name}}).encode()
+        socket.send_fds(self._monitor, [request], [file])
+        self._result("getfd")
+
+    def _result(self, command: str) -> Json:
+        """The result of a command, after the events that precede it."""
+        while True:
+            answer = self._receive()
+            if "error" in answer:
+                raise LabError(f"QEMU refuses {command}: {cast('Message', answer['error'])['desc']}")
+            if "return" in answer:
+                return answer["return"]
+
+    def _receive(self) -> Message:
+        line = self._answers.readline()
+        if not line:
+            raise LabError(self.epitaph())
+        message: Message = json.loads(line)
+        return message
+
+    def epitaph(self) -> str:
+        """Why it has ended: its own message, or the last line that the guest's kernel printed."""
+        self._process.wait()
+        errors, printed = _lines(self._errors), _lines(self._console)
+        if errors:
+            return f"QEMU ended: {errors[-1].removeprefix('qemu-system-x86_64: ')}"
+        return f"the guest ended; its console ends in: {printed[-1] if printed else '(nothing)'}"
+
+    def close(self) -> None:
+        """Kill it."""
+        self._process.kill()
+        self._process.wait()
+        self.line.close()
+        self._answers.close()
+        self._monitor.close()
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(errors="replace").strip().splitlines() if file.exists() else []

@@ -1,0 +1,87 @@
+"""Guests with a real kernel, asked by the command line."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from nvdimmfs.lab import tools
+from nvdimmfs.lab.errors import LabError
+from nvdimmfs.lab.kernels import DEFAULT_KERNEL, find_kernel
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lab():
+    """Skip where there can be no guest."""
+    missing = [package for name, package in tools.PACKAGES.items() if tools.find(name) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    try:
+        find_kernel(DEFAULT_KERNEL)
+    except LabError as reason:
+        pytest.skip(str(reason))
+
+
+def ask(*words, questions=()):
+    """Run `nvdimmfs lab ask`; the process and what it printed."""
+    text = "".join(json.dumps(question) + "\n" for question in questions)
+    command = [sys.executable, "-m", "nvdimmfs", "lab", "ask", *words, *(["-"] if questions else [])]
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+
+
+def answers(*words, questions):
+    done = ask(*words, questions=questions)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line)["result"] for line in done.stdout.splitlines()]
+
+
+def test_a_guest_answers_questions():
+    size = "bus/nd/devices/region0/size"
+    questions = [
+        {"op": "read", "path": size},
+        {"op": "write", "path": size, "data": "1"},
+        {"op": "readlink", "path": "bus/nd/devices/region1"},
+        {"op": "pwrite", "dev": "/dev/pmem0", "offset": 4096, "hex": "0102"},
+        {"op": "pread", "dev": "/dev/pmem0", "offset": 4095, "length": 4},
+        {"op": "run", "argv": ["uname", "-r"]},
+        {"op": "dump", "path": "bus/nd/drivers/nd_btt"},
+    ]
+    read, write, link, wrote, bytes_, run, dump = answers("--machine", "e820", questions=questions)
+    assert read == {"data": f"{512 << 20}\n"}
+    assert write == {"errno": "EACCES"}
+    assert link == {"link": "../../../devices/platform/e820_pmem/ndbus0/region1"}
+    assert (wrote, bytes_) == ({"wrote": 2}, {"hex": "00010200"})
+    assert run["stdout"].startswith(DEFAULT_KERNEL)
+    assert dump == {"errno": "ENOENT"}
+
+
+def test_each_question_finds_a_machine_that_has_just_booted():
+    mode = "bus/nd/devices/pfn0.0/mode"
+    questions = [
+        {"op": "read", "path": mode},
+        {"op": "write", "path": mode, "data": "ram"},
+        {"op": "read", "path": mode},
+    ]
+    for _ in range(2):
+        before, _, after = answers("--machine", "e820", questions=questions)
+        assert (before, after) == ({"data": "none\n"}, {"data": "ram\n"})
+
+
+def test_a_guest_ends_as_its_shell_line_does(tmp_path):
+    (tmp_path / "script").write_text("#!/bin/sh\necho out; echo err >&2; exit 7\n")
+    (tmp_path / "script").chmod(0o755)
+    done = ask("--file", str(tmp_path / "script"), "--shell", "/root/script")
+    assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
+
+
+def test_a_guest_whose_kernel_ends_is_reported_in_one_line():
+    done = ask("--shell", "echo c > /proc/sysrq-trigger")
+    assert done.returncode == 1
+    assert done.stderr.startswith("nvdimmfs: the guest ended; its console ends in: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_question_that_is_none_is_a_mistake():
+    done = ask(questions=[{"op": "reed"}])
+    assert (done.returncode, done.stderr) == (1, "nvdimmfs: not a question: ValueError: there is no question 'reed'\n")
