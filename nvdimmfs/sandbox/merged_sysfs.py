@@ -35,7 +35,7 @@ _PROCESSORS = "devices/system/cpu"
 
 #: ACPI tables, and the names of those about memory.
 _TABLES = "firmware/acpi/tables"
-_MEMORY_TABLES = ("NFIT", "SRAT", "SLIT", "HMAT", "PCAT")
+_MEMORY_TABLES = ("NFIT", "SRAT", "SLIT", "HMAT", "PCAT", "PMTT")
 
 _NODE = re.compile(r"node[0-9]+")
 _PROCESSOR = re.compile(r"cpu[0-9]+")

@@ -123,7 +123,78 @@ def test_a_pool_of_pmdk_lives_on_a_file_system():
     assert said(script) == ["PMEMBLK", "/run/here/pool: consistent"]
 
 
+@sandboxes.needs("iostat", "jq")
+def test_iostat_counts_what_was_transferred():
+    """Counting is off at first, as on a real disk of persistent memory (queue/iostats is 0)."""
+    script = """
+        figures='.sysstat.hosts[0].statistics[0].disk[0] | .kB_read, .kB_wrtn'
+        transferred() { iostat -d -k -o JSON pmem0 | jq -r "$figures"; }
+        copy() { dd if="$1" of="$2" bs=1M count="$3" "$4" status=none; }
+        copy /dev/pmem0 /dev/null 2 iflag=direct; transferred
+        echo 1 > /sys/block/pmem0/queue/iostats
+        copy /dev/zero /dev/pmem0 4 oflag=direct; copy /dev/pmem0 /dev/null 2 iflag=direct; transferred
+    """
+    assert said(script) == ["0", "0", "2048", "4096"]
+
+
+# Who uses a device
+
+
+@sandboxes.needs("lsof", "fuser", "ndctl")
+def test_lsof_and_fuser_name_the_process_that_has_a_node_open():
+    """By the numbers of the nodes, which are those that sysfs shows."""
+    script = """
+        ndctl create-namespace -f -e namespace1.0 -m devdax >/dev/null
+        for node in pmem0 ndctl0 dax1.0; do
+            not fuser -s /dev/$node
+            sleep inf < /dev/$node & user=$!
+            until lsof -t /dev/$node | grep -q .; do :; done  # the process has yet to open it
+            lsof -F tn /dev/$node | sed -n 's/^[tn]//p'
+            test "$(lsof -t /dev/$node)" -eq $user; test "$(fuser /dev/$node 2>/dev/null)" -eq $user
+        done
+    """
+    assert said(script) == ["BLK", "/dev/pmem0", "CHR", "/dev/ndctl0", "CHR", "/dev/dax1.0"]
+
+
+@sandboxes.needs("mkfs.ext4", "lsof", "fuser")
+def test_lsof_and_fuser_find_a_file_by_the_disk_of_its_file_system():
+    script = """
+        mkfs.ext4 -q /dev/pmem0; mkdir here; mount /dev/pmem0 here
+        echo > here/file; sleep inf < here/file & user=$!
+        until lsof -t /dev/pmem0 | grep -q .; do :; done
+        lsof -F n /dev/pmem0 | sed -n 's/^n//p'; test "$(fuser -m /dev/pmem0 2>/dev/null)" -eq $user
+    """
+    assert said(script) == ["/run/here/file"]
+
+
 # What devices there are
+
+
+#: A system bus of the sandbox's own.
+BUS = """
+    <busconfig><type>system</type><listen>unix:path=/run/bus</listen><auth>EXTERNAL</auth><policy context="default">
+    <allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/>
+    </policy></busconfig>
+"""
+
+
+@sandboxes.needs("udisksctl", "dbus-daemon", "udevadm", "mkfs.ext4")
+def test_udisks_shows_a_disk_and_follows_its_changes():
+    """With a udevd in the sandbox, whose rules find what is on the disk."""
+    script = f"""
+        echo '{BUS}' > bus.conf; dbus-daemon --config-file=/run/bus.conf --fork
+        export DBUS_SYSTEM_BUS_ADDRESS=unix:path=/run/bus
+        mkfs.ext4 -q -b 4096 -L here /dev/pmem1
+        /lib/systemd/systemd-udevd --daemon 2>/dev/null
+        udevadm trigger --subsystem-match=block; udevadm settle
+        /usr/libexec/udisks2/udisksd >/dev/null 2>&1 &
+        shown() {{ udisksctl info -b /dev/pmem1 | sed -n 's/^ *\\(IdLabel\\|IdType\\|Size\\|ReadOnly\\): */\\1 /p'; }}
+        until udisksctl info -b /dev/pmem1 >/dev/null 2>&1; do sleep 0.05; done
+        shown | sort -u
+        wipefs -q -a /dev/pmem1; udevadm settle
+        until test "$(udisksctl info -b /dev/pmem1 | grep -c 'IdType: *$')" = 1; do sleep 0.05; done
+    """
+    assert said(script) == ["IdLabel here", "IdType ext4", "ReadOnly false", "Size 268435456"]
 
 
 @sandboxes.needs("udevadm")

@@ -67,3 +67,28 @@ def test_the_tables_of_the_firmware_are_disassembled():
         "2 [System Physical Address Range]",
         "2",
     ]
+
+
+@sandboxes.needs("ndctl", "daxctl", "memkind-auto-dax-kmem-nodes")
+def test_memkind_finds_the_node_of_a_dax_device():
+    """The nodes from which the kinds DAX_KMEM allocate; the program exits with 1 while there is none."""
+    script = f"""
+        not memkind-auto-dax-kmem-nodes >/dev/null 2>&1
+        {ADD_MEMORY}
+        memkind-auto-dax-kmem-nodes
+    """
+    assert said(script) == ["3"]
+
+
+@sandboxes.needs("ipmctl")
+def test_ipmctl_wants_a_table_that_only_firmware_for_its_modules_has():
+    """A machine has no PCAT, as QEMU's have none: without it the program asks for no DIMM.
+
+    It writes its settings, which are then the sandbox's.
+    """
+    script = """
+        mount -t tmpfs none /usr/share/ipmctl
+        ipmctl version | cut -d ' ' -f 1-4; not ipmctl show -dimm; not ipmctl show -memoryresources
+    """
+    refusal = "Initialization failed. No PMem modules in the system."
+    assert said(script) == ["Intel(R) Optane(TM) Persistent Memory", refusal, refusal]
