@@ -53,6 +53,7 @@ class System:
         self.faults = self.tree.faults
         self.faults.prolong = self.clock.prolong_act
         self.faults.on_hit = self._fault_hit
+        self.faults.do_later = self._notify_late
         root = self.tree.root
         self.sys = root.add(Directory("sys", 0o555))
         self.dev = root.add(Directory("dev"))
@@ -79,6 +80,9 @@ class System:
     def _fault_hit(self, fault: Fault) -> None:
         if self.trace is not None:
             self.trace.report(FaultHit(str(fault.rule)))
+
+    def _notify_late(self, nanoseconds: int, notify: Callable[[], None]) -> None:
+        self.clock.schedule(nanoseconds, notify, "a late notification")
 
     def start_trace(self) -> None:
         """Record calls and what happens because of them, from now on."""

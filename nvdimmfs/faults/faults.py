@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 from attrs import define
 
 from nvdimmfs.errors import KernelError, PowerIsCut
-from nvdimmfs.faults.rule import BadSectors, Delay, Fail, Garbage, Operation, PowerCut, Rule, Short
+from nvdimmfs.faults.rule import BadSectors, Delay, Fail, Garbage, Notified, Operation, PowerCut, Rule, Short
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +87,12 @@ class Faults:
     Attributes:
         opens, reads, writes, ioctls: the rules for requests, without delays.
         delays: those that delay requests.
+        polls: the rules for poll(2), with delays.
+        late: stand for the notifications that poll(2) does not report yet.
         registrations, altmaps, media_reads, media_writes, commands: the rules for acts of the kernel.
         aliases: other names of media: of a region, of a DIMM.
         prolong: lets the act of the kernel at hand take so many nanoseconds more.
+        do_later: does something in so many nanoseconds.
         on_hit: is called when a rule applies.
     """
 
@@ -102,7 +105,9 @@ class Faults:
         self._is_counting = True
         self._is_suspended = False
         self.aliases: dict[str, str] = {}
+        self.late: set[object] = set()
         self.prolong: Callable[[int], None] = _ignore
+        self.do_later: Callable[[int, Callable[[], None]], object] = _do_now
         self.on_hit: Callable[[Fault], None] = _ignore
         self._index()
 
@@ -203,6 +208,26 @@ class Faults:
             if is_due and isinstance(fault.rule.action, Delay):
                 nanoseconds += fault.rule.action.nanoseconds
         return nanoseconds
+
+    def decide_poll(
+        self, *, is_notified: bool, matches: Callable[[str], bool], where: str, caller: Caller | None
+    ) -> tuple[Fault | None, int]:
+        """The rule without a delay that applies to poll(2), and the delay of a notification in nanoseconds.
+
+        Args:
+            is_notified: whether there is a notification, which a rule can lose or delay; otherwise a rule can make one.
+            matches: whether it happens at a place that a pattern describes.
+            where: the place.
+            caller: who requests it.
+        """
+        nanoseconds = 0
+        for fault in self.polls:
+            action = fault.rule.action
+            if isinstance(action, Notified) != is_notified and self._applies(fault, matches, where, caller):
+                if not isinstance(action, Delay):
+                    return fault, 0
+                nanoseconds += action.nanoseconds
+        return None, nanoseconds
 
     def _applies(
         self,
@@ -318,8 +343,9 @@ class Faults:
         self.delays = tuple(
             fault
             for fault in self._faults
-            if fault.rule.operation.is_request and isinstance(fault.rule.action, Delay) and not fault.is_spent
+            if fault.rule.operation.waits and isinstance(fault.rule.action, Delay) and not fault.is_spent
         )
+        self.polls = self._of(Operation.POLL)
         self.registrations = self._of(Operation.REGISTER)
         self.altmaps = self._of(Operation.ALTMAP)
         self.media_reads = self._of(Operation.MEDIA_READ)
@@ -333,7 +359,7 @@ class Faults:
             if fault.rule.operation is operation
             and not fault.is_spent
             and not isinstance(fault.rule.action, BadSectors)
-            and not (operation.is_request and isinstance(fault.rule.action, Delay))
+            and not (operation.waits and isinstance(fault.rule.action, Delay))
         )
 
 
@@ -359,3 +385,8 @@ def _is_by(rule: Rule, caller: Caller | None) -> bool:
 
 def _ignore(_: object) -> None:
     """Do nothing."""
+
+
+def _do_now(_nanoseconds: int, work: Callable[[], None]) -> None:
+    """Where there is no clock."""
+    work()

@@ -13,13 +13,13 @@ from attrs import frozen
 from nvdimmfs.errors import ERRNOS, KERNEL_ERRNO_NAMES, printable
 from nvdimmfs.faults.rule import (
     UNITS,
+    WORDS,
     Action,
     BadSectors,
     Delay,
     Fail,
     Garbage,
     Operation,
-    PowerCut,
     Result,
     Rule,
     RuleError,
@@ -120,8 +120,8 @@ def _rule(words: list[str]) -> Rule:
     settings: dict[str, str] = {}
     for word in rest:
         key, separator, value = word.partition("=")
-        if bool(separator) == (key == PowerCut.key):
-            raise RuleError("", f"{_shown(word)} is not KEY=VALUE or {PowerCut.key}")
+        if bool(separator) == (key in WORDS):
+            raise RuleError("", f"{_shown(word)} is not KEY=VALUE or one of {', '.join(WORDS)}")
         if key in settings:
             raise RuleError(key, "is given twice")
         settings[key] = value
@@ -253,6 +253,11 @@ def _number(key: str, text: str, largest: int) -> int:
     return number
 
 
+def _word(action: Action) -> Callable[[str], Action]:
+    """Reads an action that has no value."""
+    return lambda _text: action
+
+
 def _shown(text: str) -> str:
     return f'"{printable(text if len(text) <= 60 else text[:57] + "...")}"'
 
@@ -266,6 +271,6 @@ _ACTIONS: dict[str, Callable[[str], Action]] = {
     Status.key: lambda text: Status(_number("status", text, U32_MASK)),
     Result.key: _result,
     BadSectors.key: _sectors,
-    PowerCut.key: lambda _text: PowerCut(),
+    **{key: _word(action) for key, action in WORDS.items()},
 }
 _CONDITIONS = ("uid", "comm", "command", "times", "after", "name")

@@ -39,12 +39,13 @@ class RuleError(ValueError):
 
 
 class Operation(enum.Enum):
-    """What fails: a request of a process (the first four), or an act of the kernel."""
+    """What fails: a request of a process (the first five), or an act of the kernel."""
 
     OPEN = "open"
     READ = "read"
     WRITE = "write"
     IOCTL = "ioctl"
+    POLL = "poll"
     REGISTER = "register"
     ALTMAP = "altmap"
     MEDIA_READ = "media-read"
@@ -54,6 +55,11 @@ class Operation(enum.Enum):
     @property
     def is_request(self) -> bool:
         """Whether a process requests it."""
+        return self.waits or self is Operation.POLL
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is a request that a delay holds up."""
         return self in (Operation.OPEN, Operation.READ, Operation.WRITE, Operation.IOCTL)
 
 
@@ -181,7 +187,30 @@ class PowerCut:
         return self.key
 
 
-Action: TypeAlias = Fail | Short | Garbage | Delay | Status | Result | BadSectors | PowerCut
+@frozen
+class Notified:
+    """poll(2) reports that an attribute was notified, although it was not."""
+
+    key: ClassVar[str] = "notified"
+
+    def __str__(self) -> str:
+        return self.key
+
+
+@frozen
+class Lost:
+    """poll(2) never reports that an attribute was notified."""
+
+    key: ClassVar[str] = "lost"
+
+    def __str__(self) -> str:
+        return self.key
+
+
+Action: TypeAlias = Fail | Short | Garbage | Delay | Status | Result | BadSectors | PowerCut | Notified | Lost
+
+#: The actions that have no value, by key.
+WORDS: dict[str, Action] = {word.key: word for word in (PowerCut(), Notified(), Lost())}
 
 #: The actions of each operation.
 ACTIONS: dict[Operation, tuple[type[Action], ...]] = {
@@ -189,6 +218,7 @@ ACTIONS: dict[Operation, tuple[type[Action], ...]] = {
     Operation.READ: (Fail, Short, Garbage, Delay),
     Operation.WRITE: (Fail, Short, Garbage, Delay),
     Operation.IOCTL: (Fail, Delay),
+    Operation.POLL: (Notified, Lost, Delay),
     Operation.REGISTER: (Fail, Delay),
     Operation.ALTMAP: (Fail,),
     Operation.MEDIA_READ: (Fail, Garbage, Delay, BadSectors),
@@ -283,6 +313,8 @@ class Rule:
             raise RuleError("path", f"the files in {DEBUG_FOLDER} do not fail")
         if self.operation is Operation.IOCTL and (len(parts) != 2 or parts[0] != "dev"):
             raise RuleError("path", f'"{self.path}" is not a device, such as dev/nmem0 or dev/pmem*')
+        if self.operation is Operation.POLL and parts[0] in ("dev", "proc"):
+            raise RuleError("path", f'"{self.path}" is no attribute in sys, which alone are notified')
 
     def _check_action(self) -> None:
         allowed = ACTIONS[self.operation]

@@ -165,6 +165,10 @@ class Operations(pyfuse3.Operations):
         """Wake the processes that wait in poll(2) for a file."""
         self._pollers.wake(InodeT(node.ino))
 
+    def poll_again(self) -> None:
+        """Wake all processes that wait in poll(2)."""
+        self._pollers.wake_all()
+
     def revoked(self, node: Node) -> None:
         """Take the pages from those that have them mapped; what they have changed is written first."""
         self.kernel_cache.revoked(node)

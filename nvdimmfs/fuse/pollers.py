@@ -43,3 +43,8 @@ class Pollers:
             except OSError as failure:
                 if failure.errno not in _GONE:
                     raise
+
+    def wake_all(self) -> None:
+        """Wake the processes that wait for any file."""
+        for inode in [*self._handles]:
+            self.wake(inode)

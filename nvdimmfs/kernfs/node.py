@@ -158,6 +158,9 @@ class TreeListener(Protocol):
     def notified(self, node: Node) -> None:
         """The content of `node` changed in a way that wakes poll(2)."""
 
+    def poll_again(self) -> None:
+        """poll(2) may report notifications that there were none of: processes that wait are to ask again."""
+
     def revoked(self, node: Node) -> None:
         """What processes have mapped of `node` can no longer be used, or its size has changed."""
 
@@ -732,6 +735,10 @@ class Tree:
     def notified(self, node: Node) -> None:
         for listener in self.listeners:
             listener.notified(node)
+
+    def poll_again(self) -> None:
+        for listener in self.listeners:
+            listener.poll_again()
 
     def revoked(self, node: Node) -> None:
         for listener in self.listeners:

@@ -15,7 +15,15 @@ from nvdimmfs.formats.name_hash import FIRST_OFFSET
 from nvdimmfs.kernfs.binary_attribute import BinaryAttribute
 from nvdimmfs.kernfs.channel import Channel
 from nvdimmfs.kernfs.device_memory import DeviceMemory
-from nvdimmfs.kernfs.faulty import Place, Replacement, faulty_open, faulty_read, faulty_write
+from nvdimmfs.kernfs.faulty import (
+    Notice,
+    Place,
+    Replacement,
+    faulty_notice,
+    faulty_open,
+    faulty_read,
+    faulty_write,
+)
 from nvdimmfs.kernfs.listing import Listing
 from nvdimmfs.kernfs.node import Attribute, BinaryFile, Directory, Member, Node
 
@@ -100,6 +108,7 @@ class OpenAttribute:
         self._position = 0
         self._rest = b""
         self._events_seen = _NEVER
+        self._notice: Notice | None = None
 
     def read(self, offset: int, size: int) -> bytes:
         garbage: Replacement | None = None
@@ -130,15 +139,27 @@ class OpenAttribute:
 
     @property
     def is_notified(self) -> bool:
-        """Whether it was notified since it was last read, or has gone."""
-        return self.node.parent is None or self._events_seen != self.node.events
+        """Whether it was notified since it was last read, or has gone, as poll(2) reports it by the fault rules."""
+        if self.node.parent is None:
+            return True
+        is_notified = self._events_seen != self.node.events
+        if self._faults.polls or self._notice is not None:
+            return self._is_reported(is_notified=is_notified)
+        return is_notified
+
+    def _is_reported(self, *, is_notified: bool) -> bool:
+        if self._notice is None:
+            self._notice = Notice()
+        if faulty_notice(self._notice, Place(self.node, self._faults, self.caller), is_notified=is_notified):
+            self._events_seen = self.node.events
+        return self._notice.is_reported
 
     def ready(self) -> int:
         return ALWAYS_READY | NOTIFIED if self.is_notified else ALWAYS_READY
 
     def _show(self, offset: int) -> None:
         node = self.node
-        self._position, self._rest = 0, b""
+        self._position, self._rest, self._notice = 0, b"", None
         if node.parent is not None:
             self._events_seen = node.events
         text = node.show()

@@ -9,7 +9,7 @@ import attrs
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.faults import Fault
-from nvdimmfs.faults.rule import BadSectors, Fail, Operation, PowerCut, Rule, RuleError
+from nvdimmfs.faults.rule import BadSectors, Fail, Notified, Operation, PowerCut, Rule, RuleError
 from nvdimmfs.machine.persistent_memory import PersistentMemory
 from nvdimmfs.media.base import range_medium
 from nvdimmfs.nd.poison import poison
@@ -53,12 +53,17 @@ class FaultControl:
                     self._system.faults.clear()
 
     def declare(self, rule: Rule) -> Fault:
-        """Declare a rule; sectors become bad at once.  Errors as `Faults.add`; OSError when the host fails."""
+        """Declare a rule; sectors become bad, and processes in poll(2) ask again, at once.
+
+        Errors as `Faults.add`; OSError when the host fails.
+        """
         if isinstance(rule.action, PowerCut):
             self._complete_media()
         fault = self._system.faults.add(rule)
         if isinstance(rule.action, BadSectors):
             self._poison(fault, rule.action)
+        if isinstance(rule.action, Notified):
+            self._system.tree.poll_again()
         return fault
 
     def _poison(self, fault: Fault, bad: BadSectors) -> None:

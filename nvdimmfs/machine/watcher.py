@@ -81,6 +81,9 @@ class Watcher:
     def notified(self, node: Node) -> None:
         """Ignored: the FUSE mount wakes pollers."""
 
+    def poll_again(self) -> None:
+        """Ignored, likewise."""
+
     def revoked(self, node: Node) -> None:
         """Ignored: the FUSE mount has the pages."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nvdimmfs.faults.rule import Rule
+from nvdimmfs.faults.rule import WORDS, Rule
 from nvdimmfs.machine_file.model import FaultDescription
 
 
@@ -31,5 +31,6 @@ def _settings(fault: FaultDescription) -> Iterator[tuple[str, str]]:
             yield key, str(count)
     if fault.command:
         yield "command", ",".join(fault.command)
-    if fault.power_cut:
-        yield "power-cut", ""
+    for word in WORDS:
+        if getattr(fault, word.replace("-", "_")):
+            yield word, ""

@@ -280,10 +280,10 @@ class UnreadableAttribute:
 @attrs.frozen
 class FaultDescription:
     """Something that fails on order, from the boot on.  It has one action: errno, short, garbage, delay, status,
-    result, sectors or power_cut.
+    result, sectors, power_cut, notified or lost.
 
     Attributes:
-        operation: what fails: a request of a process (open, read, write, ioctl), or an act of the kernel.
+        operation: what fails: a request of a process (open, read, write, ioctl, poll), or an act of the kernel.
         path: where: for a request, a shell pattern of paths below the mount, such as sys/bus/nd/devices/*/size; for an
             act of the kernel, one of names: a device, a medium (region0, nmem0), a DIMM or a bus.
         errno: the name or number of the errno with which it fails.
@@ -294,6 +294,8 @@ class FaultDescription:
         result: the result of a command that was executed: a negative errno, or bytes that were left alone.
         sectors: sectors of 512 bytes that are bad until they are written, first and number, such as 8+3.
         power_cut: whether the power of the machine is cut, so that no medium takes a write any more.
+        notified: whether poll(2) reports a notification that there was none of.
+        lost: whether poll(2) never reports a notification.
         command: the commands that fail, as words or numbers, cmd_call:N for one function; all without it.
         uid: the user whose requests fail.
         comm: the name of the processes whose requests fail.
@@ -312,6 +314,8 @@ class FaultDescription:
     result: str = ""
     sectors: str = ""
     power_cut: bool = False
+    notified: bool = False
+    lost: bool = False
     command: tuple[str, ...] = ()
     uid: Index = TO_BE_CHOSEN
     comm: str = ""

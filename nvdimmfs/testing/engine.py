@@ -255,7 +255,7 @@ class Engine(UsedByPath):
         Args:
             path: a shell pattern of paths below the mount, or, for what the kernel does, of names; see
                 docs/reference/faults.md.
-            op: what fails: "open", "read", "write", "ioctl", "register", "altmap", "media-read", "media-write",
+            op: what fails: "open", "read", "write", "ioctl", "poll", "register", "altmap", "media-read", "media-write",
                 "command".
             errno: the errno with which it fails, as a number or a name; None with another action in `details`.
             times: how often it fails; None for always.

@@ -9,7 +9,7 @@ from typing import Protocol, Self, TypedDict
 
 from nvdimmfs.errors import KERNEL_ERRNO_NAMES
 from nvdimmfs.faults.parse import rule_of
-from nvdimmfs.faults.rule import Rule, RuleError
+from nvdimmfs.faults.rule import WORDS, Rule, RuleError
 
 
 class FaultDetails(TypedDict, total=False):
@@ -23,6 +23,8 @@ class FaultDetails(TypedDict, total=False):
         result: the result of a command: a negative errno, or bytes that were left alone.
         sectors: the first of the bad sectors, and their number.
         power_cut: whether the power of the machine is cut.
+        notified: whether poll(2) reports a notification that there was none of.
+        lost: whether poll(2) never reports a notification.
         command: the command that fails, or several: words or numbers.
         uid: the user whose requests fail.
         comm: the name of the processes whose requests fail.
@@ -36,6 +38,8 @@ class FaultDetails(TypedDict, total=False):
     result: int
     sectors: tuple[int, int]
     power_cut: bool
+    notified: bool
+    lost: bool
     command: str | int | Iterable[str | int]
     uid: int
     comm: str
@@ -130,7 +134,7 @@ def _text(key: str, value: object) -> str:
         return f"{value:.6f}s"
     if key == "sectors" and isinstance(value, tuple):
         return "+".join(map(str, value))
-    if key == "power_cut":
+    if key.replace("_", "-") in WORDS:
         return ""
     if isinstance(value, str | int):
         return str(value)

@@ -529,6 +529,14 @@ power_cut = true
 operation = "media-read"
 path = "region0"
 sectors = "8+3"
+[[fault]]
+operation = "poll"
+path = "sys/x"
+notified = true
+[[fault]]
+operation = "poll"
+path = "sys/x"
+lost = true
 """
 
 
@@ -542,6 +550,8 @@ def test_a_machine_file_has_each_key(tmp_path):
         "command ndbus0 result=-16",
         "media-write * power-cut",
         "media-read region0 sectors=8+3",
+        "poll sys/x notified",
+        "poll sys/x lost",
     ]
     assert parse_machine(machine_text(machine), "again").faults == machine.faults
 

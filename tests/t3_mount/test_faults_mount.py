@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import select
 import signal
 import subprocess
 import threading
@@ -185,3 +187,120 @@ def test_a_delayed_ioctl_holds_up_no_other(dimms):
         done = in_sandbox(dimms, "sh", "-c", script)
         assert (done.stdout, done.returncode) == ("ok\n", 0)
         assert fault.hits == 1
+
+
+# poll(2)
+
+
+SCRUB = "sys/devices/platform/nfit_test.0/ndbus0/nfit/scrub"
+
+
+class Poller(threading.Thread):
+    """Waits in poll(2) until a file is notified, as a daemon does; `woken` is set then."""
+
+    def __init__(self, machine):
+        super().__init__(daemon=True)
+        self.file = os.open(machine.path / SCRUB, os.O_RDONLY | os.O_CLOEXEC)
+        os.pread(self.file, 4096, 0)
+        self.woken = threading.Event()
+
+    def run(self):
+        poller = select.poll()
+        poller.register(self.file, select.POLLPRI)
+        poller.poll()
+        self.woken.set()
+
+    def ask(self):
+        """What poll(2) reports at once."""
+        poller = select.poll()
+        poller.register(self.file, select.POLLPRI)
+        return bool(poller.poll(0))
+
+    def end(self):
+        self.join()
+        os.close(self.file)
+
+
+@pytest.fixture
+def manual(fuse):
+    with Machine("nfit_test", clock="manual") as machine:
+        machine.clock.advance(600)  # scrubs of the boot end
+        yield machine
+
+
+def polls_of(machine):
+    return [event for event in machine.trace if event.op == "poll"]
+
+
+def test_a_process_that_waits_wakes_without_a_notification(manual):
+    poller = Poller(manual)
+    poller.start()
+    until(lambda: polls_of(manual))
+    fault = manual.fail(SCRUB, "poll", notified=True, times=1)
+    assert poller.woken.wait(WATCHDOG)
+    assert fault.hits == 1
+    assert poller.ask()
+    os.pread(poller.file, 4096, 0)
+    assert not poller.ask()
+    assert any("poll" in str(effect) for event in polls_of(manual) for effect in event.effects)
+    poller.end()
+
+
+def test_a_lost_notification_wakes_no_process(manual):
+    """The scrub that ends first is the one that is lost; that of another one wakes it."""
+    poller = Poller(manual)
+    fault = manual.fail(SCRUB, "poll", lost=True, times=1)
+    poller.start()
+    until(lambda: polls_of(manual))
+    manual.write(SCRUB, "1")
+    manual.clock.advance(60)
+    until(lambda: fault.hits == 1)
+    assert not poller.ask()
+    assert not poller.woken.is_set()
+    manual.write(SCRUB, "1")
+    manual.clock.advance(60)
+    assert poller.woken.wait(WATCHDOG)
+    poller.end()
+
+
+def test_a_late_notification_wakes_a_process_when_it_is_due(manual):
+    poller = Poller(manual)
+    fault = manual.fail(SCRUB, "poll", delay=90)
+    poller.start()
+    until(lambda: polls_of(manual))
+    manual.write(SCRUB, "1")
+    manual.clock.advance(60)
+    until(lambda: fault.hits == 1)
+    assert "a late notification" in [event.what for event in manual.clock.pending]
+    assert not poller.ask()
+    assert not poller.woken.is_set()
+    manual.clock.advance(90)
+    assert poller.woken.wait(WATCHDOG)
+    assert fault.hits == 1
+    poller.end()
+
+
+@pytest.mark.usefixtures("fuse")
+def test_a_process_that_only_waits_waits_for_a_late_notification():
+    """With a clock that steps, time passes for it."""
+    with Machine("nfit_test") as machine, machine.fail(SCRUB, "poll", delay=90) as fault:
+        machine.clock.advance(600)
+        poller = Poller(machine)
+        machine.write(SCRUB, "1")
+        poller.start()
+        assert poller.woken.wait(WATCHDOG)
+        assert fault.hits == 1
+        poller.end()
+
+
+def test_epoll_reports_a_notification_until_the_file_is_read(manual):
+    file = os.open(manual.path / SCRUB, os.O_RDONLY | os.O_CLOEXEC)
+    os.pread(file, 4096, 0)
+    with manual.fail(SCRUB, "poll", notified=True, times=1) as fault, select.epoll() as epoll:
+        epoll.register(file, select.EPOLLPRI)
+        for _ in range(3):
+            assert epoll.poll(0) == [(file, select.EPOLLPRI | select.EPOLLERR)]
+        assert fault.hits == 1
+        os.pread(file, 4096, 0)
+        assert epoll.poll(0) == []
+    os.close(file)
