@@ -8,7 +8,8 @@ def read_only(region: RegionDevice) -> str:
 def _store_read_only(region: RegionDevice, data: bytes) -> None:
     region.read_only = parse_bool(data)
 
-An attribute names the first kernel that has it: `@attribute("align", since="5.7")`.
+An attribute names the first kernel that has it, `@attribute("align", since="5.7")`, and with `until` the first one that
+dropped it.
 """
 
 from __future__ import annotations
@@ -67,10 +68,11 @@ class KernelAttribute(Generic[SubjectT_contra]):
         name: the file's name.
         permissions: mode bits when a group does not decide otherwise.
         since: the first kernel that has it; None for all.
+        until: the first kernel after `since` that does not have it; None when none dropped it.
         private_since: the first kernel that lets only root read it; None for none, or for all.
     """
 
-    __slots__ = ("_show", "_store", "name", "permissions", "private_since", "since")
+    __slots__ = ("_show", "_store", "name", "permissions", "private_since", "since", "until")
 
     #: For snapshots: it is declared when its module is loaded, and knows no machine.
     NEVER_CHANGES: ClassVar[bool] = True
@@ -83,11 +85,13 @@ class KernelAttribute(Generic[SubjectT_contra]):
         store: Callable[[SubjectT_contra, bytes], None] | None,
         *,
         since: str | None = None,
+        until: str | None = None,
         private_since: str | None = None,
     ) -> None:
         self.name = name
         self.permissions = permissions
         self.since = since
+        self.until = until
         self.private_since = private_since
         self._show = show
         self._store = store
@@ -110,6 +114,8 @@ class KernelAttribute(Generic[SubjectT_contra]):
 
     def exists_in(self, kernel: Kernel) -> bool:
         """Whether a kernel has it."""
+        if self.until and kernel.has(self.until):
+            return False
         return self.since is None or kernel.has(self.since)
 
     def permissions_in(self, kernel: Kernel, permissions: int) -> int:
@@ -144,12 +150,17 @@ class KernelAttribute(Generic[SubjectT_contra]):
 
 
 def attribute(
-    name: str, permissions: int = 0o444, *, since: str | None = None, private_since: str | None = None
+    name: str,
+    permissions: int = 0o444,
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    private_since: str | None = None,
 ) -> Callable[[Callable[[SubjectT], str]], KernelAttribute[SubjectT]]:
     """Declare an attribute by its show; `on_store` of the result makes it writable."""
 
     def declare(show: Callable[[SubjectT], str]) -> KernelAttribute[SubjectT]:
-        return KernelAttribute(name, permissions, show, None, since=since, private_since=private_since)
+        return KernelAttribute(name, permissions, show, None, since=since, until=until, private_since=private_since)
 
     return declare
 
@@ -165,14 +176,16 @@ def write_only_attribute(
     return declare
 
 
-def constant(name: str, text: str, permissions: int = 0o444, *, since: str | None = None) -> KernelAttribute[HasSystem]:
+def constant(
+    name: str, text: str, permissions: int = 0o444, *, since: str | None = None, until: str | None = None
+) -> KernelAttribute[HasSystem]:
     """An attribute with constant content."""
 
     def show(_subject: HasSystem) -> str:
         return text
 
     show.__doc__ = f"Always `{text.strip()}`." if text.strip() else "Always empty."
-    return KernelAttribute(name, permissions, show, None, since=since)
+    return KernelAttribute(name, permissions, show, None, since=since, until=until)
 
 
 @attrs.frozen(eq=False)

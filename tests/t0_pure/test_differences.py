@@ -72,6 +72,11 @@ def test_an_attribute_exists_from_its_kernel_on():
     assert later.permissions_in(KERNEL_6_1, 0) == 0, "what a group hides stays hidden"
 
 
+def test_an_attribute_exists_up_to_the_kernel_that_dropped_it():
+    dropped = KernelAttribute("dropped", 0o444, lambda _: "", None, since="4.6", until="4.15")
+    assert [name for name in KERNELS if dropped.exists_in(KERNELS[name])] == ["4.6", "4.9"]
+
+
 def test_the_tables_are_current():
     done = subprocess.run([sys.executable, SCRIPT, "--check"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -84,7 +89,7 @@ def attributes_with_a_history():
         for module in pkgutil.iter_modules(path, f"nvdimmfs.{package}."):
             for value in vars(importlib.import_module(module.name)).values():
                 if isinstance(value, AttributeGroup):
-                    named = [each.name for each in value.attributes if each.since or each.private_since]
+                    named = [each.name for each in value.attributes if each.since or each.until or each.private_since]
                     yield from named or ([value.name] if value.since else [])
 
 
