@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Protocol
 
 import attrs
-from recording import SETTLE, Answer, Call, Header, Recording, Row, Step, load, shorten
+from changes import load
+from recording import SETTLE, Answer, Call, Header, Recording, Row, Step, shorten
 
 from nvdimmfs.core.clock import Clock
 from nvdimmfs.core.system import System

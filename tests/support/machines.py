@@ -7,6 +7,7 @@ from pathlib import Path
 
 import attrs
 
+from nvdimmfs.kernels.kernel import KERNEL_6_1, KERNELS
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.machine_file.model import MachineDescription
@@ -16,7 +17,7 @@ from nvdimmfs.mm.e820 import memparse
 FOLDERS = tuple(Path(__file__).parent.parent / "recordings" / name for name in ("nfit", "virtio"))
 
 #: The fields of a recording's header that describe its machine, and the options of the command line.
-OPTIONS = {"machine": "--machine", "memmap": "--memmap", "memory": "--ram"}
+OPTIONS = {"machine": "--machine", "memmap": "--memmap", "memory": "--ram", "kernel": "--kernel"}
 
 
 def options(description: Mapping[str, str]) -> list[str]:
@@ -36,19 +37,20 @@ def described(name: str) -> MachineDescription:
 
 
 def boot(description: Mapping[str, str], media: Path | None = None) -> Machine:
-    """The machine of a recording's header: a machine file, or legacy ranges and how much memory is installed.
+    """The machine of a recording's header: a machine file, or legacy ranges and how much memory; and its kernel.
 
     Args:
         description: the header's `machine`.
         media: the folder that keeps the bytes of its persistent memory; None keeps them in memory.
     """
+    kernel = KERNELS[description.get("kernel", KERNEL_6_1.name)]
     if name := description.get("machine"):
-        machine = described(name)
+        machine = attrs.evolve(described(name), kernel=kernel.name)
         return Machine.described(
             _reversed(machine) if description.get("regions") == "reversed" else machine, media, clock="steps"
         )
     memory, _ = memparse(description.get("memory", "4G"))
-    return Machine.legacy(description["memmap"], memory, media, clock="steps")
+    return Machine.legacy(description["memmap"], memory, media, kernel, clock="steps")
 
 
 def _reversed(machine: MachineDescription) -> MachineDescription:

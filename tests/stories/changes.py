@@ -1,0 +1,129 @@
+"""What another kernel answered to the questions of a recording: only the answers that differ are kept.
+
+    {"changes":1,"of":"e820/tree","kernel":"6.12.117+deb12-amd64","emulated":"6.12"}
+    [1,{"rows":{"block/pmem0/partscan":{"mode":"-r--r--r--","size":4096,"data":"1\\n"},"block/pmem0/old":null}}]
+    [7,{"answer":{"errno":"EINVAL"}}]
+    [9,{"unstable":true}]
+
+The first line says whose questions they are, which kernel answered (`uname -r`) and the `--kernel` that has to answer
+so.  Each other line has the number of a step, from 1 on, and what is different about it: the whole answer, or of a dump
+the rows by their paths below the dump's own; `null` stands for one that is not there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+from recording import Answer, Header, Recording, Row, Step, tree_order
+from recording import load as load_recording
+from recording import load_header as load_recording_header
+
+#: The format's version, the first line's "changes".
+FORMAT = 1
+
+#: How the names of files with changes end.
+SUFFIX = ".changes"
+
+#: The folder that `of` names a recording in.
+RECORDINGS = Path(__file__).parent.parent / "recordings"
+
+
+def load(path: Path) -> Recording:
+    """A story, kept as a recording or as changes to one.  ValueError when the file is neither."""
+    return _load_changes(path) if path.suffix == SUFFIX else load_recording(path)
+
+
+def load_header(path: Path) -> Header:
+    """Where a story comes from.  ValueError when the file is neither a recording nor changes to one."""
+    if path.suffix != SUFFIX:
+        return load_recording_header(path)
+    with path.open(encoding="ascii") as lines:
+        first = _first(lines.readline())
+    return other_header(load_recording_header(_base(first)), first["kernel"], first["emulated"])
+
+
+def _first(line: str) -> dict[str, str]:
+    first = json.loads(line)
+    if not isinstance(first, dict) or first.pop("changes", None) != FORMAT:
+        raise ValueError(f"changes of format {FORMAT} were expected")
+    return first
+
+
+def _base(first: dict[str, str]) -> Path:
+    return RECORDINGS / f"{first['of']}.recording"
+
+
+def _load_changes(path: Path) -> Recording:
+    head, *lines = path.read_text(encoding="ascii").splitlines()
+    first = _first(head)
+    base = load_recording(_base(first))
+    changes = dict(map(json.loads, lines))
+    steps = tuple(_changed(step, changes.pop(number, {})) for number, step in enumerate(base.steps, 1))
+    if changes:
+        raise ValueError(f"{first['of']} has no step {min(changes)}")
+    return Recording(other_header(base.header, first["kernel"], first["emulated"]), steps)
+
+
+def other_header(header: Header, kernel: str, emulated: str) -> Header:
+    """The header of the same story on another kernel."""
+    return attrs.evolve(header, kernel=kernel, machine={**header.machine, "kernel": emulated})
+
+
+def dumps(of: str, base: Recording, other: Recording) -> str:
+    """The changes from one recording to another with the same questions.  ValueError when the questions differ."""
+    if [step.call for step in base.steps] != [step.call for step in other.steps]:
+        raise ValueError(f"these are not the questions of {of}")
+    kernel = {"kernel": other.header.kernel, "emulated": other.header.machine["kernel"]}
+    lines: list[Any] = [{"changes": FORMAT, "of": of, **kernel}]
+    for number, (before, after) in enumerate(zip(base.steps, other.steps, strict=True), 1):
+        if change := _change(before, after):
+            lines.append([number, change])
+    return "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+
+
+def _change(before: Step, after: Step) -> dict[str, Any]:
+    change: dict[str, Any] = {}
+    if after.unstable and not before.unstable:
+        change["unstable"] = True
+    if after.answer == before.answer:
+        return change
+    if "rows" in before.answer and "rows" in after.answer:
+        return {**change, "rows": dict(_changed_rows(before, after))}
+    return {**change, "answer": after.answer}
+
+
+def _changed_rows(before: Step, after: Step) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    top = before.call["path"]
+    old, new = ({row["path"]: row for row in step.answer["rows"]} for step in (before, after))
+    for path in sorted(old.keys() | new.keys(), key=tree_order):
+        if old.get(path) != new.get(path):
+            row = new.get(path)
+            yield _below(path, top), None if row is None else {key: row[key] for key in row if key != "path"}  # type: ignore[literal-required]
+
+
+def _changed(step: Step, change: dict[str, Any]) -> Step:
+    unstable = step.unstable or change.get("unstable", False)
+    answer: Answer = change.get("answer", step.answer)
+    if "rows" in change:
+        answer = {"rows": _patched(step, change["rows"])}
+    return attrs.evolve(step, answer=answer, unstable=unstable)
+
+
+def _patched(step: Step, changes: dict[str, dict[str, Any] | None]) -> list[Row]:
+    top = step.call["path"]
+    rows: dict[str, Row] = {row["path"]: row for row in step.answer["rows"]}
+    for relative, row in changes.items():
+        path = top if relative == "." else f"{top}/{relative}"
+        if row is None:
+            rows.pop(path)
+        else:
+            rows[path] = {"path": path, **row}  # type: ignore[typeddict-item]
+    return [rows[path] for path in sorted(rows, key=tree_order)]
+
+
+def _below(path: str, top: str) -> str:
+    return "." if path == top else path.removeprefix(f"{top}/")
