@@ -26,6 +26,7 @@ from nvdimmfs.core.uevent import Action
 from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.formats.partition_table import MOST_PARTITIONS, PartitionEntry, Sectors, partitions_of
 from nvdimmfs.kernfs import BinaryFile, Bytes
+from nvdimmfs.mm.memory import Memory
 from nvdimmfs.units import KIB, PAGE_SIZE, align_down, align_up, div_round_up
 
 log = logging.getLogger(__name__)
@@ -42,11 +43,12 @@ class BlockLayer:
         disks: by name, in the order in which they were added.
     """
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, memory: Memory) -> None:
+        """`memory`: the machine's, in which pages of disks are dirty."""
         self.system = system
         self.directory = system.directory("block")
         self.disk_class = Class(system, "block")
-        self.bdis = BackingDevices(system)
+        self.bdis = BackingDevices(system, memory)
         self.minors = Numbering()
         self.disk_sequence = 0
         self.disks: dict[str, Disk] = {}
@@ -164,7 +166,7 @@ class Disk(WholeDisk):
     @property
     def settings(self) -> QueueSettings:
         """The writable settings of its queue."""
-        self._settings = self._settings or QueueSettings.initial(self.limits)
+        self._settings = self._settings or QueueSettings.initial(self.limits, self.system.kernel.devices)
         return self._settings
 
     @property
@@ -484,6 +486,7 @@ DISK_GROUP: AttributeGroup[Disk] = AttributeGroup(
         constant("events_async", ""),
         constant("ext_range", "256\n"),
         constant("hidden", "0\n", since="4.15"),
+        constant("partscan", "1\n", since="6.12"),
         constant("inflight", f"{0:8} {0:8}\n"),
         constant("range", "0\n"),
         constant("removable", "0\n"),

@@ -2,7 +2,7 @@
 
 Disks of persistent memory are bio-based and have no request queue to schedule.  Therefore these files report the limits
 that the driver declared, store the value of each switch without further effect, and refuse settings that only a
-request-based queue has (block/blk-sysfs.c, Linux 6.1).
+request-based queue has (block/blk-sysfs.c, Linux 6.1).  Linux 6.12 does not have those files for such a disk.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import attrs
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.block.statistics import Statistics
 from nvdimmfs.core.attribute import AttributeGroup, HasSystem, KernelAttribute, attribute, constant
-from nvdimmfs.core.parse import c_string, parse_signed, parse_unsigned_or_einval
+from nvdimmfs.core.parse import c_string, parse_signed, parse_unsigned, parse_unsigned_or_einval
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.device_rules import DeviceRules
 from nvdimmfs.units import KIB, PAGE_SIZE, U64_MASK, align_down
 
 #: Default size of the largest request, in KiB (BLK_DEF_MAX_SECTORS).
@@ -27,6 +28,11 @@ _MAX_SECTORS = (1 << 32) - 1
 #: Target latency of writeback throttling in nanoseconds, for rotational and other disks (block/blk-wbt.c).
 ROTATING_LATENCY = 75_000_000
 SOLID_LATENCY = 2_000_000
+
+#: The first kernel in which only request-based disks have the files of a request queue (queue_attr_visible).
+_REQUEST_BASED = "6.12"
+#: Limits of writes that are never torn, bytes; 0: the disk promises none (block/blk-sysfs.c, Linux 6.12).
+_ATOMIC_WRITE_LIMITS = ("boundary", "max", "unit_max", "unit_min")
 
 #: Switches of a queue; a write stores the value and has no other effect.
 _STABLE_WRITES = "stable_writes"
@@ -47,6 +53,7 @@ class QueueLimits:
         dax: whether user space can map the media directly.
         write_cache: whether written data needs a flush to be durable.
         tag_size: bytes of metadata of each block; 0 when the driver registers no integrity profile.
+        max_integrity_segments: the largest number of segments of metadata in a request.
     """
 
     logical_block_size: int = 512
@@ -54,11 +61,28 @@ class QueueLimits:
     dax: bool = False
     write_cache: bool = False
     tag_size: int = 0
+    max_integrity_segments: int = 0
 
     @property
     def max_hw_sectors_kb(self) -> int:
         """KiB of the largest request that the driver accepts, in whole blocks (blk_queue_logical_block_size, 6.1)."""
-        return align_down(_MAX_SECTORS, self.logical_block_size // SECTOR_SIZE) * SECTOR_SIZE // KIB
+        return self._whole_blocks(_MAX_SECTORS) * SECTOR_SIZE // KIB
+
+    def capped_sectors_kb(self, wanted: int) -> int:
+        """KiB of the largest request when user space asks for `wanted` KiB (blk_validate_limits, Linux 6.12).
+
+        0 stands for the default.  The kernel counts in sectors of 32 bits, without a check for overflow.  EINVAL for
+        less than a page.
+        """
+        sectors = wanted * (KIB // SECTOR_SIZE) & _MAX_SECTORS
+        if not sectors:
+            return DEFAULT_MAX_SECTORS_KB
+        if sectors < PAGE_SIZE // SECTOR_SIZE:
+            raise KernelError(errno.EINVAL, "less than a page")
+        return self._whole_blocks(sectors) * SECTOR_SIZE // KIB
+
+    def _whole_blocks(self, sectors: int) -> int:
+        return align_down(sectors, self.logical_block_size // SECTOR_SIZE)
 
 
 @attrs.define
@@ -96,12 +120,14 @@ class QueueSettings:
         return _ROTATIONAL in self.switches
 
     @classmethod
-    def initial(cls, limits: QueueLimits) -> QueueSettings:
+    def initial(cls, limits: QueueLimits, rules: DeviceRules) -> QueueSettings:
         """The settings of a new disk; an integrity profile turns its switches on (blk_integrity_register, 6.1)."""
-        if not limits.tag_size:
-            return cls(limits.write_cache)
         return cls(
-            limits.write_cache, frozenset({_STABLE_WRITES}), integrity=frozenset({_READ_VERIFY, _WRITE_GENERATE})
+            limits.write_cache,
+            frozenset({_STABLE_WRITES} if limits.tag_size else ()),
+            integrity=frozenset(
+                {_READ_VERIFY, _WRITE_GENERATE} if limits.tag_size or rules.integrity_begins_switched_on else ()
+            ),
         )
 
 
@@ -153,9 +179,22 @@ def _switch(name: str) -> KernelAttribute[HasQueue]:
     return KernelAttribute(name, 0o644, show, store)
 
 
-def _request_based_only(name: str, text: str) -> KernelAttribute[HasSystem]:
+@attribute("io_poll_delay")
+def io_poll_delay(disk: HasQueue) -> str:
+    """`0`, and since Linux 6.12 `-1`: the disk is not polled."""
+    return f"{disk.system.kernel.devices.poll_delay}\n"
+
+
+@io_poll_delay.on_store
+def _store_io_poll_delay(disk: HasQueue, _data: bytes) -> None:
+    """EINVAL for any text; since Linux 6.12 any text is accepted and ignored."""
+    if not disk.system.kernel.devices.ignores_poll_delay:
+        raise KernelError(errno.EINVAL, "only request-based queues have io_poll_delay")
+
+
+def _request_based_only(name: str, text: str, *, until: str | None = None) -> KernelAttribute[HasSystem]:
     """A setting of request-based queues: a read always returns the same text, and every write is EINVAL."""
-    setting = constant(name, text)
+    setting = constant(name, text, until=until)
 
     @setting.on_store
     def store(_subject: HasSystem, _data: bytes) -> None:
@@ -190,7 +229,7 @@ def _store_nomerges(disk: HasQueue, data: bytes) -> None:
     disk.settings.nomerges = value if value in {0, 2} else 1
 
 
-@attribute("rq_affinity")
+@attribute("rq_affinity", until=_REQUEST_BASED)
 def rq_affinity(disk: HasQueue) -> str:
     """Where a request is completed: 0 on any CPU, 1 in the group of the submitting CPU, 2 on that CPU itself."""
     return f"{disk.settings.rq_affinity}\n"
@@ -212,8 +251,14 @@ def max_sectors_kb(disk: HasQueue) -> str:
 
 @max_sectors_kb.on_store
 def _store_max_sectors_kb(disk: HasQueue, data: bytes) -> None:
-    """EINVAL for less than 4, for more than max_hw_sectors_kb, and for anything but a decimal number of 32 bits."""
+    """EINVAL for less than 4, for more than max_hw_sectors_kb, and for anything but a decimal number of 32 bits.
+
+    Since Linux 6.12, 0 restores the default, and more than max_hw_sectors_kb is that much.
+    """
     value = _parse_setting(data)
+    if disk.system.kernel.devices.largest_request_is_capped:
+        disk.settings.max_sectors_kb = disk.limits.capped_sectors_kb(value)
+        return
     if not PAGE_SIZE // KIB <= value <= disk.limits.max_hw_sectors_kb:
         raise KernelError(errno.EINVAL, "less than a page or more than max_hw_sectors_kb")
     disk.settings.max_sectors_kb = value
@@ -238,7 +283,7 @@ def _store_discard_max_bytes(_disk: HasQueue, data: bytes) -> None:
         raise KernelError(errno.EINVAL, "the disk does not support discards")
 
 
-@attribute("scheduler")
+@attribute("scheduler", until=_REQUEST_BASED)
 def scheduler(_disk: HasQueue) -> str:
     """The I/O scheduler: always `none`."""
     return "none\n"
@@ -281,8 +326,8 @@ def minimum_io_size(disk: HasQueue) -> str:
 
 @attribute("max_integrity_segments")
 def max_integrity_segments(disk: HasQueue) -> str:
-    """1 when the blocks have metadata, else 0."""
-    return f"{int(disk.limits.tag_size > 0)}\n"
+    """1 when the blocks have metadata, else 0; since Linux 6.12 always 1 for a BTT."""
+    return f"{disk.limits.max_integrity_segments}\n"
 
 
 @attribute("write_cache")
@@ -307,7 +352,7 @@ def _store_write_cache(disk: HasQueue, data: bytes) -> None:
         raise KernelError(errno.EINVAL, "neither write back nor write through")
 
 
-@attribute("wbt_lat_usec")
+@attribute("wbt_lat_usec", until=_REQUEST_BASED)
 def wbt_lat_usec(disk: HasQueue) -> str:
     """Target latency of writeback throttling in microseconds.  EINVAL until a write has enabled it."""
     if disk.settings.latency is None:
@@ -345,8 +390,9 @@ QUEUE_GROUP: AttributeGroup[HasQueue] = AttributeGroup(
         write_cache,
         wbt_lat_usec,
         _request_based_only("io_poll", "0\n"),
-        _request_based_only("io_poll_delay", "0\n"),
-        _request_based_only("nr_requests", "128\n"),
+        io_poll_delay,
+        _request_based_only("nr_requests", "128\n", until=_REQUEST_BASED),
+        *(constant(f"atomic_write_{name}_bytes", "0\n", since="6.12") for name in _ATOMIC_WRITE_LIMITS),
         constant("chunk_sectors", "0\n"),
         constant("discard_granularity", "0\n"),
         constant("discard_max_hw_bytes", "0\n"),
@@ -371,17 +417,25 @@ QUEUE_GROUP: AttributeGroup[HasQueue] = AttributeGroup(
 )
 
 
+def _leading_number(data: bytes) -> int:
+    """The number that a text begins with, 0 without one; it wraps around at 64 bits (simple_strtoul)."""
+    digits = _DIGITS.match(c_string(data))
+    assert digits, "the pattern also matches an empty string"
+    return int(digits[0] or b"0") & U64_MASK
+
+
 def _integrity_switch(name: str) -> KernelAttribute[HasQueue]:
     def show(disk: HasQueue) -> str:
-        """0 or 1, initially 1 when the blocks have metadata; has no effect, because nothing checks that."""
+        """0 or 1, initially 1 when the blocks have metadata, since 6.12 always; nothing checks any metadata."""
         return f"{int(name in disk.settings.integrity)}\n"
 
     def store(disk: HasQueue, data: bytes) -> None:
-        """Stored as 1 if the text begins with a number other than 0, else as 0.  No text is refused."""
-        digits = _DIGITS.match(c_string(data))
-        assert digits, "the pattern also matches an empty string"
-        # simple_strtoul wraps around at 64 bits (block/blk-integrity.c).
-        on = int(digits[0] or b"0") & U64_MASK != 0
+        """Stored as 1 if the text begins with a number other than 0, else as 0.  No text is refused.
+
+        Since Linux 6.12: EINVAL for anything but a decimal number, ERANGE past 64 bits.
+        """
+        checks = disk.system.kernel.devices.integrity_switches_are_checked
+        on = bool(parse_unsigned(data, base=10) if checks else _leading_number(data))
         disk.settings.integrity = _with_switch(disk.settings.integrity, name, on=on)
 
     return KernelAttribute(name, 0o644, show, store)

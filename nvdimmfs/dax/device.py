@@ -10,7 +10,7 @@ from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, 
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.device_number import dax_number
 from nvdimmfs.core.numbering import Numbering
-from nvdimmfs.core.parse import line, parse_unsigned
+from nvdimmfs.core.parse import line, parse_bool, parse_unsigned
 from nvdimmfs.core.system import System
 from nvdimmfs.dax.bus import DaxBus, DaxBusDevice
 from nvdimmfs.dax.memory import DevDaxBytes
@@ -261,6 +261,19 @@ def resource(device: DevDax) -> str:
     return f"{device.ranges[0].start if device.ranges else device.region.start:#x}\n"
 
 
+@attribute("memmap_on_memory", since="6.12")
+def memmap_on_memory(_device: DevDax) -> str:
+    """Whether memory that kmem makes of it holds its own memmap.  Always `0`: the kernel was not booted with that."""
+    return "0\n"
+
+
+@memmap_on_memory.on_store
+def _store_memmap_on_memory(_device: DevDax, data: bytes) -> None:
+    """EINVAL for anything but a truth value, EOPNOTSUPP for a true one (mhp_supports_memmap_on_memory)."""
+    if parse_bool(data):
+        raise KernelError(errno.EOPNOTSUPP, "the kernel was booted without memory_hotplug.memmap_on_memory")
+
+
 def _visible(device: DevDax, candidate: KernelAttribute[DevDax]) -> int:
     """Size and alignment are read-only for a device that cannot be resized (dev_dax_visible)."""
     if candidate is target_node and device.region.target_node < 0:
@@ -273,5 +286,5 @@ def _visible(device: DevDax, candidate: KernelAttribute[DevDax]) -> int:
 
 
 DEV_DAX_GROUP: AttributeGroup[DevDax] = AttributeGroup(
-    (modalias, size, mapping, target_node, align, resource, numa_node), visible=_visible
+    (modalias, size, mapping, target_node, align, resource, numa_node, memmap_on_memory), visible=_visible
 )

@@ -211,10 +211,12 @@ class NdPmemDriver(NdDriver):
         data = Btt.attach(namespace.media, config, badblocks)
         _report_info_blocks(btt, namespace, data)
         btt.size = data.size
+        tag_size = btt.sector_size - data.sector_size
         limits = QueueLimits(
             logical_block_size=data.sector_size,
             physical_block_size=data.sector_size,
-            tag_size=btt.sector_size - data.sector_size,
+            tag_size=tag_size,
+            max_integrity_segments=int(tag_size > 0 or self.system.kernel.devices.btt_has_integrity_segment),
         )
         self._add_disk(btt, BttDisk(self._layer, namespace.disk_name, btt, data, limits, badblocks))
         show_arenas(self._btt_folder, btt.name, data, self.system.kernel)

@@ -269,6 +269,42 @@ class DeviceRules(Rules):
         "read_only_store, drivers/nvdimm/region_devs.c",
         {"rfc": False, "6.1": True},
     )
+    integrity_begins_switched_on = Difference(
+        "A disk's `integrity/read_verify` and `write_generate` are 1 at first even if its blocks have no metadata",
+        "flag_show, block/blk-integrity.c",
+        {"rfc": False, "6.12": True},
+    )
+    integrity_switches_are_checked = Difference(
+        "A text for them that is no number is EINVAL (else 0)",
+        "flag_store, block/blk-integrity.c",
+        {"rfc": False, "6.12": True},
+    )
+    largest_request_is_capped = Difference(
+        "A disk's `queue/max_sectors_kb` takes 0, which restores the default, and numbers above the limit of the "
+        "driver, which stand for it (else EINVAL)",
+        "queue_max_sectors_store, block/blk-sysfs.c; blk_validate_limits, block/blk-settings.c",
+        {"rfc": False, "6.12": True},
+    )
+    ignores_poll_delay = Difference(
+        "Writing a disk's `queue/io_poll_delay` is accepted and has no effect (else EINVAL)",
+        "queue_poll_delay_store, block/blk-sysfs.c",
+        {"rfc": False, "6.12": True},
+    )
+    btt_has_integrity_segment = Difference(
+        "A BTT's `queue/max_integrity_segments` is 1 even if its blocks have no metadata",
+        "btt_blk_init, drivers/nvdimm/btt.c",
+        {"rfc": False, "6.12": True},
+    )
+    ratios_wrap_around = Difference(
+        "A bdi keeps its ratios in millionths, and a percentage that does not fit into 32 bits of them wraps around",
+        "bdi_set_min_ratio, bdi_set_max_ratio, mm/page-writeback.c",
+        {"rfc": False, "6.12": True},
+    )
+    poll_delay = Difference(
+        "Content of a disk's `queue/io_poll_delay`",
+        "queue_poll_delay_show, block/blk-sysfs.c",
+        {"rfc": "0", "6.12": "-1"},
+    )
     legacy_device_is_always_there = Difference(
         "A machine without legacy ranges still has the device e820_pmem and an empty bus",
         "register_e820_pmem, arch/x86/kernel/pmem.c",

@@ -145,6 +145,11 @@ class Kernel(Rules):
         "vmemmap_can_optimize, mm/sparse-vmemmap.c",
         {"rfc": False, "6.1": True},
     )
+    auto_online_blocks = Difference(
+        "`auto_online_blocks` at boot: whether memory that a driver adds is put online at once",
+        "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE of Debian's kernels",
+        {"rfc": "offline", "6.12": "online"},
+    )
     pfn_flags = Difference(
         "Where a pfn_t keeps its flags: below the address of the page, or in the top bits",
         '__pfn_t in v5 of the series "introduce __pfn_t for unmapped pfn I/O"; include/linux/pfn_t.h',
@@ -184,4 +189,4 @@ KERNELS = {
 KERNEL_6_1 = KERNELS["6.1"]
 
 #: The kernels that a machine can be started with.
-EMULATED_KERNELS = (RFC, "4.3", "4.5", "6.1")
+EMULATED_KERNELS = (RFC, "4.3", "4.5", "6.1", "6.12")

@@ -92,7 +92,7 @@ class PersistentMemory:
     _nd_bus: NdBus | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
-        self.blocks = BlockLayer(self.system)
+        self.blocks = BlockLayer(self.system, self.memory)
         self.memory_blocks = MemorySubsystem(self.system, MemoryBlocks(self.memory)).blocks
         if self.memory.kernel.devices.has_dax:
             self._dax = DaxLayer(self.system, self.memory)

@@ -132,7 +132,7 @@ class MemoryBlocks:
 
     def __init__(self, memory: Memory) -> None:
         self.size = LARGE_BLOCK if memory.max_pfn << PAGE_SHIFT >= LARGE_BLOCK_LIMIT else SMALL_BLOCK
-        self.auto_online = OnlineType.OFFLINE
+        self.auto_online = OnlineType(memory.kernel.auto_online_blocks)
         self.listener: BlockListener | None = None
         self.memory = memory
         self.boot = IntervalSet(self._numbers_of(first, end) for first, end in memory.ram)

@@ -86,7 +86,8 @@ PFN = {
     "rfc": {"mode", "namespace", "uuid"},
     "4.3": {"mode", "namespace", "uuid"},
     "4.5": {"mode", "namespace", "uuid", "align"},
-    "6.1": {"mode", "namespace", "uuid", "align", "resource", "size", "supported_alignments"},
+    "6.1": (of_6_1 := {"mode", "namespace", "uuid", "align", "resource", "size", "supported_alignments"}),
+    "6.12": of_6_1,
 }
 EVERY_ND_DEVICE = {"modalias", "devtype", "numa_node", "uevent", "subsystem"}
 SINCE_5_7 = {"target_node"}
@@ -94,7 +95,7 @@ SINCE_5_7 = {"target_node"}
 
 @pytest.mark.parametrize("kernel", EMULATED_KERNELS)
 def test_the_attributes_of_a_pfn_device(boot, kernel):
-    common = EVERY_ND_DEVICE | (SINCE_5_7 if kernel == "6.1" else {"power"})
+    common = EVERY_ND_DEVICE | (SINCE_5_7 if kernel in ("6.1", "6.12") else {"power"})
     assert boot(kernel).names(f"{BUS}/region0/pfn0.0") == PFN[kernel] | common
 
 
