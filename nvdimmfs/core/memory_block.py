@@ -166,7 +166,9 @@ class MemorySubsystem(Bus):
         self._nodes.remove(nid)
 
     def block_switched(self, block: MemoryBlock) -> None:
-        """Send the uevent (device_online, device_offline, drivers/base/core.c)."""
+        """Send the uevent (device_online, device_offline, drivers/base/core.c), and show how fast new memory is."""
+        if block.online:
+            self._nodes.show_access(block.nid)
         self._device(block).send_uevent(Action.ONLINE if block.online else Action.OFFLINE)
 
     def _device(self, block: MemoryBlock) -> Device:

@@ -11,6 +11,7 @@ from typing import Self
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, constant, write_only_attribute
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Bus
+from nvdimmfs.core.node_access import NodeAccessDevice, access_classes
 from nvdimmfs.core.parse import line, parse_unsigned
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
@@ -66,8 +67,12 @@ class NodeSubsystem:
         self._root = NodeRoot(system, memory)
         self._root.add()
         self._nodes: dict[int, NodeDevice] = {}
+        # The nodes of which it was shown how fast they are.
+        self._shown: set[int] = set()
         for nid in memory.zones:
             self.node(nid)
+        for nid in memory.zones:
+            self.show_access(nid)
 
     def node(self, nid: int) -> NodeDevice:
         """The device of a node, which goes online if it is not."""
@@ -79,7 +84,35 @@ class NodeSubsystem:
 
     def remove(self, nid: int) -> None:
         """Unregister the device of a node that went offline."""
-        self._nodes.pop(nid).unregister()
+        node = self._nodes.pop(nid)
+        for child in list(node.children):
+            child.unregister()
+        node.unregister()
+
+    def show_access(self, nid: int) -> None:
+        """Show how fast a node's memory is, at boot or when its first memory goes online; once for all.
+
+        A node that went offline and comes back shows it no more (hmat_register_target, drivers/acpi/numa/hmat.c, Linux
+        6.1).
+        """
+        access = self._root.memory.nodes.access(nid)
+        if access is None or nid in self._shown:
+            return
+        self._shown.add(nid)
+        for number in access_classes(self._root.system.kernel):
+            target, initiator = self._access_device(nid, number), self._access_device(FIRST_NODE, number)
+            target.link("initiators", self.node(FIRST_NODE))
+            initiator.link("targets", self.node(nid))
+            target.show_values(access)
+
+    def _access_device(self, nid: int, number: int) -> NodeAccessDevice:
+        node = self.node(nid)
+        for child in node.children:
+            if isinstance(child, NodeAccessDevice) and child.name == f"access{number}":
+                return child
+        device = NodeAccessDevice(node, number)
+        device.add()
+        return device
 
 
 @attribute("online")

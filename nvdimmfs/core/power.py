@@ -90,15 +90,30 @@ def _store_autosuspend_delay_ms(_device: HasPower, _data: bytes) -> None:
     raise KernelError(errno.EIO, "the device does not use autosuspend")
 
 
+_runtime_active_kids = constant("runtime_active_kids", "0\n")
+_runtime_status = constant("runtime_status", "unsupported\n")
+
+#: What a device has of which the kernel knows that nothing happens when it is suspended (pm_runtime_no_callbacks).
+NO_CALLBACKS_GROUP: AttributeGroup[HasPower] = AttributeGroup(
+    (
+        async_suspend,
+        _runtime_active_kids,
+        runtime_enabled,
+        _runtime_status,
+        runtime_usage,
+    ),
+    name="power",
+)
+
 POWER_GROUP: AttributeGroup[HasPower] = AttributeGroup(
     (
         autosuspend_delay_ms,
         async_suspend,
         control,
-        constant("runtime_active_kids", "0\n"),
+        _runtime_active_kids,
         constant("runtime_active_time", "0\n"),
         runtime_enabled,
-        constant("runtime_status", "unsupported\n"),
+        _runtime_status,
         constant("runtime_suspended_time", "0\n"),
         runtime_usage,
     ),

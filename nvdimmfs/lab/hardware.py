@@ -10,6 +10,7 @@ from pathlib import Path
 
 import attrs
 
+from nvdimmfs.formats.hmat import stated_types
 from nvdimmfs.lab.device_names import names_in_order
 from nvdimmfs.lab.qemu_machine import (
     RANGE_ALIGNMENT,
@@ -19,6 +20,7 @@ from nvdimmfs.lab.qemu_machine import (
     require_possible,
 )
 from nvdimmfs.machine_file.model import FIRST_PCI_SLOT, BusDescription, MachineDescription, RangeDescription
+from nvdimmfs.machine_file.node_access import values_of
 from nvdimmfs.machine_file.words import BusPlatform, DimmFlag, PersistenceDomain
 from nvdimmfs.mm.e820 import E820Type, parse_entries
 from nvdimmfs.mm.pc_memory_map import LOW_RAM_LIMIT
@@ -149,6 +151,8 @@ def _board(machine: MachineDescription) -> str:
         words.append("memory-backend=ram0")
     if machine_ram(machine)[0].end == LOW_RAM_LIMIT:
         words.append(_LOW_RAM)
+    if machine.node_accesses:
+        words.append("hmat=on")
     domains = [_DOMAINS[bus.persistence_domain] for bus in machine.buses if bus.persistence_domain in _DOMAINS]
     return ",".join([*words, *(f"nvdimm-persistence={domain}" for domain in domains)])
 
@@ -162,7 +166,7 @@ def _memory(machine: MachineDescription) -> str:
 
 
 def _has_nodes(machine: MachineDescription) -> bool:
-    return len(ram_of_nodes(machine)) > 1 or bool(machine.distances)
+    return len(ram_of_nodes(machine)) > 1 or bool(machine.distances or machine.node_accesses)
 
 
 def _ram(machine: MachineDescription, cpus: int) -> _Part:
@@ -185,11 +189,26 @@ def _node_options(machine: MachineDescription, sizes: list[int], cpus: int) -> I
         return
     for node, size in enumerate(sizes):
         processors = f",cpus=0-{cpus - 1}" if node == 0 else ""
+        if machine.node_accesses:
+            processors += ",initiator=0"
         yield from ("-numa", f"node,nodeid={node}{processors}{f',memdev=ram{node}' if size else ''}")
     for one, row in enumerate(machine.distances):
         for other, distance in enumerate(row):
             if one != other:
                 yield from ("-numa", f"dist,src={one},dst={other},val={distance}")
+    yield from _access_options(machine)
+
+
+def _access_options(machine: MachineDescription) -> Iterator[str]:
+    """How fast the memory of nodes is, which QEMU's firmware writes into its HMAT."""
+    targets = values_of(machine)
+    for kind in stated_types(targets):
+        data_type = kind.name.lower().replace("_", "-")
+        for node, values in targets.items():
+            if value := values[kind.directions[0]]:
+                speed = f"latency={value}" if kind.is_latency else f"bandwidth={value}M"
+                words = f"hmat-lb,initiator=0,target={node},hierarchy=memory,data-type={data_type},{speed}"
+                yield from ("-numa", words)
 
 
 def _bus(bus: BusDescription) -> _Part:

@@ -101,6 +101,9 @@ def _problems(machine: MachineDescription) -> Iterator[Problem]:
     for key in ("unreadable", "faults"):
         if getattr(machine, key):
             yield key.removesuffix("s"), "a real machine fails when it does, not on order"
+    unknown = nodes_of(machine).possible - {access.node for access in machine.node_accesses}
+    if machine.node_accesses and unknown:
+        yield "node_access", f"its firmware states it of each node; add node {min(unknown)}"
     nfits = [index for index, bus in enumerate(machine.buses) if bus.platform is BusPlatform.NFIT]
     if len(nfits) > 1:
         yield f"bus[{nfits[1]}]", "the firmware has one NFIT"

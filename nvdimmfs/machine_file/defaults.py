@@ -45,6 +45,10 @@ def completed(machine: MachineDescription) -> MachineDescription:
     A value that cannot be determined stays `TO_BE_CHOSEN`, which `checks.problems` reports.
     """
     machine = _with_ram(machine)
+    if machine.node_accesses:
+        from nvdimmfs.machine_file.node_access import completed_access  # which few machines have
+
+        machine = attrs.evolve(machine, node_accesses=tuple(map(completed_access, machine.node_accesses)))
     addresses = _Addresses(machine)
     virtio = itertools.count()
     return attrs.evolve(machine, buses=tuple(_named(_bus(bus, addresses), virtio) for bus in machine.buses))
@@ -83,7 +87,11 @@ def abridged(machine: MachineDescription) -> MachineDescription:
         shorter = attrs.evolve(machine, buses=tuple(change(bus) for bus in machine.buses))
         if completed(shorter) == whole:
             machine = shorter
-    return machine
+    if not machine.node_accesses:
+        return machine
+    from nvdimmfs.machine_file.node_access import abridged_access
+
+    return attrs.evolve(machine, node_accesses=tuple(map(abridged_access, machine.node_accesses)))
 
 
 def _without_parents(bus: BusDescription) -> BusDescription:

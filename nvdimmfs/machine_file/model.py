@@ -346,6 +346,25 @@ class RamRangeDescription:
 
 
 @attrs.frozen
+class NodeAccessDescription:
+    """How fast the nearest processors reach the memory of a node, as in the HMAT.  What is 0 is not known.
+
+    Attributes:
+        node: the node of the memory.
+        read_latency: nanoseconds.
+        write_latency: nanoseconds; by default read_latency.
+        read_bandwidth: MB/s.
+        write_bandwidth: MB/s; by default read_bandwidth.
+    """
+
+    node: NumaNode
+    read_latency: Count = 0
+    write_latency: Index = TO_BE_CHOSEN
+    read_bandwidth: Count = 0
+    write_bandwidth: Index = TO_BE_CHOSEN
+
+
+@attrs.frozen
 class MachineDescription:
     """A machine.
 
@@ -357,6 +376,7 @@ class MachineDescription:
             given.  With ram_range, the sum of its sizes.
         ram_ranges: where that RAM is, and of which node; without it, all is of node 0.
         distances: the distance of each node to each, row by row, as in the SLIT: 10 to itself; by default 20 to others.
+        node_accesses: how fast the memory of nodes is; without it, the machine has no HMAT.
         memmap: parts of that RAM that are persistent memory of a legacy machine, as on the kernel's command line:
             "512M!4G,256M!6G".
         clock: the mode of its clock: wall time, the steps of user space, or advanced by hand.
@@ -373,6 +393,7 @@ class MachineDescription:
     ram: Size = 4 * GIB
     ram_ranges: tuple[RamRangeDescription, ...] = section("ram_range")
     distances: tuple[tuple[Count, ...], ...] = ()
+    node_accesses: tuple[NodeAccessDescription, ...] = section("node_access")
     memmap: str = ""
     clock: ClockMode = ClockMode.REAL
     buses: tuple[BusDescription, ...] = section("bus")
@@ -390,6 +411,7 @@ class MachineDescription:
 CLASSES: tuple[type[Any], ...] = (
     MachineDescription,
     RamRangeDescription,
+    NodeAccessDescription,
     BusDescription,
     DimmDescription,
     LabelAreaDescription,

@@ -6,10 +6,14 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
-from nvdimmfs.machine_file.model import MachineDescription, RamRangeDescription, RangeDescription
+from nvdimmfs.machine_file.model import (
+    MachineDescription,
+    RamRangeDescription,
+    RangeDescription,
+)
 from nvdimmfs.machine_file.values import TO_BE_CHOSEN
 from nvdimmfs.mm.intervals import IntervalSet
-from nvdimmfs.mm.nodes import FIRST_NODE, NUMA_NO_NODE, Nodes, RamSpan, place_ram
+from nvdimmfs.mm.nodes import FIRST_NODE, NUMA_NO_NODE, NodeAccess, Nodes, RamSpan, place_ram
 from nvdimmfs.mm.pc_memory_map import USABLE_BY_RAM, Ram, installed_memory
 
 
@@ -78,6 +82,7 @@ def nodes_of(machine: MachineDescription) -> Nodes:
         frozenset(online),
         frozenset(range(last + 1)),
         machine.distances,
+        tuple(NodeAccess(*attrs.astuple(each)) for each in machine.node_accesses),
     )
 
 

@@ -30,6 +30,10 @@ def ram_problems(machine: MachineDescription) -> Iterator[Problem]:
     """Yield all errors of RAM and nodes, except overlaps with persistent memory."""
     yield from _ram_ranges(machine) if machine.ram_ranges else _ram(machine)
     yield from _distances(machine)
+    if machine.node_accesses:
+        from nvdimmfs.machine_file.node_access import access_problems  # which few machines have
+
+        yield from access_problems(machine)
 
 
 def _ram(machine: MachineDescription) -> Iterator[Problem]:

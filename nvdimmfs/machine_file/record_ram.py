@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import attrs
 
 from nvdimmfs.formats.acpi import MemoryAffinity
-from nvdimmfs.machine_file.model import BusDescription, MachineDescription, RamRangeDescription, RangeDescription
+from nvdimmfs.formats.hmat import Values
+from nvdimmfs.machine_file.model import (
+    BusDescription,
+    MachineDescription,
+    NodeAccessDescription,
+    RamRangeDescription,
+    RangeDescription,
+)
+from nvdimmfs.machine_file.node_access import KEYS, access_of
 from nvdimmfs.machine_file.ram import nodes_of, placed_around
-from nvdimmfs.machine_file.record_tables import ram_of_nodes, slit_distances
+from nvdimmfs.machine_file.record_tables import access_of_nodes, ram_of_nodes, slit_distances
 from nvdimmfs.machine_file.sysfs import AttributeReader
 from nvdimmfs.mm.hotplug import SMALL_BLOCK
 from nvdimmfs.mm.intervals import IntervalSet
@@ -77,6 +85,23 @@ def recorded_distances(reader: AttributeReader, machine: MachineDescription) -> 
     usual = tuple(tuple(Nodes().distance(nid, other) for other in nodes) for nid in nodes)
     is_square = all(len(row) == len(nodes) for row in (rows, *rows))
     return rows if is_square and rows != usual else ()
+
+
+def recorded_accesses(reader: AttributeReader) -> tuple[NodeAccessDescription, ...]:
+    """How fast the memory of each node is, by the firmware's table, or by sysfs for the nodes that are online."""
+    known = access_of_nodes(reader) or _shown_accesses(reader)
+    return tuple(access_of(node, values) for node, values in sorted(known.items()))
+
+
+def _shown_accesses(reader: AttributeReader) -> Mapping[int, Values]:
+    shown: dict[int, Values] = {}
+    for name in reader.sysfs.numbered(_NODES, "node"):
+        folder = f"{_NODES}/{name}/access0/initiators"
+        texts = {kind: reader.text(f"{folder}/{file}") for kind, (file, _) in KEYS.items()}
+        values = {kind: int(text) for kind, text in texts.items() if text and text.isdecimal()}
+        if values:
+            shown[int(name.removeprefix("node"))] = values
+    return shown
 
 
 def _with_table(found: dict[int, IntervalSet], table: list[MemoryAffinity]) -> dict[int, IntervalSet]:

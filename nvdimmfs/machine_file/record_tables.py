@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 from nvdimmfs.formats import acpi
+from nvdimmfs.formats.hmat import Values, ValueType, localities
 from nvdimmfs.machine_file.model import BusDescription, DimmDescription, MappingDescription, RangeDescription
 from nvdimmfs.machine_file.sysfs import AttributeReader
 
@@ -45,6 +48,21 @@ def ram_of_nodes(reader: AttributeReader) -> list[acpi.MemoryAffinity]:
         return []
     memory = [entry for entry in entries if isinstance(entry, acpi.MemoryAffinity)]
     return [entry for entry in memory if entry.flags == acpi.MEMORY_ENABLED and entry.length]
+
+
+def access_of_nodes(reader: AttributeReader) -> Mapping[int, Values]:
+    """Return how fast the memory of each node is from the processors nearest to it; empty without a table to read."""
+    try:
+        found = localities(_table(reader, "HMAT"))
+    except acpi.AcpiTableError:
+        return {}
+    targets: dict[int, dict[ValueType, int]] = {}
+    for each in found:
+        best = targets.setdefault(each.target, {})
+        for kind, value in each.values.items():
+            choose = min if kind.is_latency else max
+            best[kind] = choose(value, best.get(kind, value))
+    return targets
 
 
 def _table(reader: AttributeReader, name: str) -> bytes:

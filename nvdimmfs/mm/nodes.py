@@ -50,20 +50,39 @@ def place_ram(
 
 
 @attrs.frozen
+class NodeAccess:
+    """How fast the nearest processors, those of `FIRST_NODE`, reach the memory of a node; 0 for what is not known.
+
+    Attributes:
+        nid: the node.
+        read_latency, write_latency: nanoseconds.
+        read_bandwidth, write_bandwidth: MB/s.
+    """
+
+    nid: int
+    read_latency: int = 0
+    write_latency: int = 0
+    read_bandwidth: int = 0
+    write_bandwidth: int = 0
+
+
+@attrs.frozen
 class Nodes:
-    """The NUMA nodes of a machine, as its firmware describes them (SRAT, SLIT).
+    """The NUMA nodes of a machine, as its firmware describes them (SRAT, SLIT, HMAT).
 
     Attributes:
         ram: which RAM belongs to which node; RAM that is in none of the spans belongs to `FIRST_NODE`.
         online: the nodes that are online at boot: those with RAM or processors, or nearest to a range.
         possible: all nodes that the machine can have; a node that is not online appears with its first memory.
         distances: row by row, for all nodes; empty where there is no table.
+        accesses: how fast the memory is of those nodes of which that is known.
     """
 
     ram: tuple[RamSpan, ...] = ()
     online: frozenset[int] = frozenset({FIRST_NODE})
     possible: frozenset[int] = frozenset({FIRST_NODE})
     distances: tuple[tuple[int, ...], ...] = ()
+    accesses: tuple[NodeAccess, ...] = ()
 
     @classmethod
     def count(cls, number: int) -> Nodes:
@@ -76,6 +95,10 @@ class Nodes:
         if max(nid, other) < len(self.distances):
             return self.distances[nid][other]
         return LOCAL_DISTANCE if nid == other else REMOTE_DISTANCE
+
+    def access(self, nid: int) -> NodeAccess | None:
+        """How fast the memory of a node is; None if that is not known."""
+        return next((each for each in self.accesses if each.nid == nid), None)
 
     def node_of(self, address: int) -> int:
         """The node of a physical address (memory_add_physaddr_to_nid, phys_to_target_node)."""

@@ -21,6 +21,8 @@ def table_names(machine: MachineDescription) -> list[str]:
         return []
     count = len(buses_with_table(machine))
     names = ["NFIT"] if count == 1 else [f"NFIT{number + 1}" for number in range(count)]
-    if count or len(nodes_of(machine).possible) > 1:
+    if count or machine.node_accesses or len(nodes_of(machine).possible) > 1:
         names.append("SRAT")
-    return [*names, "SLIT"] if machine.distances else names
+    if machine.distances:
+        names.append("SLIT")
+    return [*names, "HMAT"] if machine.node_accesses else names

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nvdimmfs.formats import acpi
+from nvdimmfs.formats.hmat import hmat
 from nvdimmfs.machine_file.model import (
     BusDescription,
     DimmDescription,
@@ -15,6 +16,7 @@ from nvdimmfs.machine_file.model import (
     MappingDescription,
     RangeDescription,
 )
+from nvdimmfs.machine_file.node_access import values_of
 from nvdimmfs.machine_file.ram import installed_ram
 from nvdimmfs.machine_file.words import DimmFlag, PersistenceDomain, RangeKind
 from nvdimmfs.mm.nodes import FIRST_NODE
@@ -57,9 +59,12 @@ def tables_of(machine: MachineDescription) -> dict[str, bytes]:
     """
     names = iter(table_names(machine))
     tables = {next(names): acpi.nfit(_nfit(bus), bus.revision) for bus in buses_with_table(machine)}
-    for name in names:
-        tables[name] = acpi.slit(machine.distances) if name == "SLIT" else acpi.srat(_affinities(machine))
-    return tables
+    make = {
+        "SRAT": lambda: acpi.srat(_affinities(machine)),
+        "SLIT": lambda: acpi.slit(machine.distances),
+        "HMAT": lambda: hmat(FIRST_NODE, values_of(machine)),
+    }
+    return tables | {name: make[name]() for name in names}
 
 
 _Part = tuple[int, RangeDescription, MappingDescription]

@@ -6,9 +6,12 @@ from pathlib import Path
 import mounting
 import pytest
 import sandboxes
+from hypothesis import given
+from hypothesis import strategies as st
 from machines import described
 
 from nvdimmfs.formats import acpi
+from nvdimmfs.formats.hmat import ValueType, hmat, localities
 from nvdimmfs.machine_file.files import load_machine, machines, parse_machine
 from nvdimmfs.machine_file.words import RangeKind
 from nvdimmfs.platforms.acpi_tables import tables_of
@@ -25,14 +28,15 @@ def recorded(name):
     return {table: bytes.fromhex(data) for table, data in map(str.split, lines)}
 
 
-@pytest.mark.parametrize("name", ["qemu-nfit", "qemu-nodes"])
+@pytest.mark.parametrize("name", ["qemu-nfit", "qemu-nodes", "qemu-speeds"])
 def test_the_nfit_and_the_slit_are_those_of_the_firmware_to_the_byte(name):
     ours, theirs = tables_of(described(name)), recorded(name)
     assert ours["NFIT"].hex() == theirs["NFIT"].hex()
     assert ours.get("SLIT") == theirs.get("SLIT")
+    assert ours.get("HMAT") == theirs.get("HMAT")
 
 
-@pytest.mark.parametrize("name", ["qemu-nfit", "qemu-nodes"])
+@pytest.mark.parametrize("name", ["qemu-nfit", "qemu-nodes", "qemu-speeds"])
 def test_the_srat_has_what_the_firmwares_has_but_the_window_for_more(name):
     ours, theirs = (list(acpi.srat_entries(each["SRAT"])) for each in (tables_of(described(name)), recorded(name)))
     kept = [
@@ -152,3 +156,32 @@ def test_the_acpi_compiler_reads_the_tables_without_complaint(tmp_path):
         assert done.returncode == 0, done.stderr
         text = (tmp_path / f"{name}.dsl").read_text()
         assert not re.search(r"\b(error|invalid)\b|[*]{4}", done.stderr + text, re.IGNORECASE), text
+
+
+SPEEDS = st.dictionaries(
+    st.sampled_from([kind for kind in ValueType if kind.directions == (kind,)]), st.integers(0, 65534)
+)
+
+
+@given(st.dictionaries(st.integers(0, 9), SPEEDS, max_size=4))
+def test_an_hmat_is_parsed_back(targets):
+    known = {target: {kind: value for kind, value in values.items() if value} for target, values in targets.items()}
+    found = {each.target: dict(each.values) for each in localities(hmat(0, targets))}
+    assert found == {target: values for target, values in known.items() if values}
+
+
+@pytest.mark.parametrize("cut", [0, 20, 39, 45, 170, 260])
+def test_an_incomplete_hmat_is_refused(cut):
+    whole = recorded("qemu-speeds")["HMAT"]
+    with pytest.raises(acpi.AcpiTableError):
+        localities(whole[:cut])
+
+
+def test_structures_that_lie_about_their_size_are_refused():
+    whole = recorded("qemu-speeds")["HMAT"]
+    body = acpi.body_of("HMAT", whole)
+    for at, value in ((8, 7), (8, 255), (8 + 3 * 40 + 12, 99)):
+        changed = bytearray(body)
+        changed[at] = value
+        with pytest.raises(acpi.AcpiTableError):
+            localities(acpi.table("HMAT", bytes(changed), 2))

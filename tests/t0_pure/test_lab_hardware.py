@@ -83,6 +83,15 @@ def test_nodes_follow_each_other():
     assert ",node=2" in options
 
 
+def test_the_firmware_states_how_fast_nodes_are():
+    hardware = of_file(RECORDED / "nfit/qemu-speeds.toml")
+    options = " ".join(hardware.options)
+    assert "-numa node,nodeid=2,initiator=0" in options
+    assert "-numa hmat-lb,initiator=0,target=2,hierarchy=memory,data-type=access-latency,latency=50" in options
+    assert "target=1,hierarchy=memory,data-type=read-bandwidth,bandwidth=100M" in options
+    assert "write-bandwidth" not in options
+
+
 def test_a_node_may_have_ram_on_both_sides_of_the_hole_for_devices():
     hardware = of_file(RECORDED / "nfit/e820-nodes.toml")
     assert [(each.name, each.size) for each in hardware.backends] == [("ram0", 3136 * MIB), ("ram1", 1984 * MIB)]

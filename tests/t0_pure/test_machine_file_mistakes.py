@@ -533,6 +533,52 @@ distances = [[20, 20], [20, 10]]
 [[bus]]
 => distances[0][0]: 20 is not 10, the distance of a node to itself
 
+[[node_access]]
+node = 1
+read_latency = 100
+[[bus]]
+=> node_access[0].node: the machine has no node 1; write 0
+
+[[node_access]]
+node = 0
+read_latency = 100
+[[node_access]]
+node = 0
+read_bandwidth = 100
+[[bus]]
+=> node_access[1].node: node_access[0] is about node 0, too; omit one of them
+
+[[node_access]]
+node = 0
+[[bus]]
+=> node_access[0]: it has no value; give read_latency or read_bandwidth
+
+[[ram_range]]
+size = "4G"
+[[ram_range]]
+size = "4G"
+numa_node = 1
+[[node_access]]
+node = 0
+read_latency = 80
+read_bandwidth = 100001
+[[node_access]]
+node = 1
+read_latency = 100
+read_bandwidth = 100000
+[[bus]]
+=> node_access[0].read_bandwidth: 100001 is not a multiple of 2, the unit of a table with 100001;
+   write 100000
+
+[[node_access]]
+node = 0
+read_latency = 100
+[[bus]]
+platform = "device-tree"
+[[bus.range]]
+size = "1G"
+=> node_access: a machine with a device tree has no HMAT; omit it
+
 distances = [[10, 10], [20, 10]]
 [[bus]]
 => distances[0][1]: 10 is not a distance to another node; write 11 to 255

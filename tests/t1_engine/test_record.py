@@ -16,6 +16,7 @@ from nvdimmfs.cli.main import main
 from nvdimmfs.dumps.dump import dump_of_machine
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.checks import problems
+from nvdimmfs.machine_file.defaults import abridged
 from nvdimmfs.machine_file.files import load_machine, machines, parse_machine
 from nvdimmfs.machine_file.model import LabelAreaDescription, UnreadableAttribute
 from nvdimmfs.machine_file.record import record_machine
@@ -262,6 +263,35 @@ def test_ram_of_several_nodes_is_recorded_with_its_place():
     assert recorded.ram_ranges == described.ram_ranges
     assert recorded.distances == described.distances, "the SLIT has node 2, which is not online"
     assert (recorded.ram, recorded.ranges[1].target_node) == ((14 << 30) + (66 << 20), 2)
+
+
+SPEEDS = """
+[[node_access]]
+node = 2
+read_latency = 350
+read_bandwidth = 6400
+write_bandwidth = 2300
+[[node_access]]
+node = 0
+read_latency = 80
+read_bandwidth = 102400
+"""
+
+
+def test_how_fast_nodes_are_is_recorded():
+    described = parse_machine(TWO_SOCKETS + SPEEDS, "two-sockets.toml")
+    recorded = recorded_sysfs(Machine.described(described, clock="steps"))
+    assert recorded.node_accesses == described.node_accesses[::-1]
+    assert "[[node_access]]\nnode = 0\nread_latency = 80\nread_bandwidth = 102400\n\n" in machine_text(
+        abridged(recorded)
+    )
+
+
+def test_how_fast_nodes_are_is_recorded_without_the_table_of_those_that_are_online():
+    machine = Machine.described(parse_machine(TWO_SOCKETS + SPEEDS, "two-sockets.toml"), clock="steps")
+    tables = machine.system.sys.find("firmware/acpi/tables")
+    tables.remove("HMAT")
+    assert [access.node for access in recorded_sysfs(machine).node_accesses] == [0]
 
 
 def test_dimms_are_recorded_by_number_and_not_by_name(tmp_path):

@@ -21,6 +21,7 @@ from nvdimmfs.machine_file.model import (
     MachineDescription,
     MappingDescription,
     NamespaceDescription,
+    NodeAccessDescription,
     RangeDescription,
 )
 from nvdimmfs.machine_file.record import record_machine
@@ -128,7 +129,9 @@ def servers(draw: st.DrawFn) -> MachineDescription:
         dimms=members,
         ranges=ranges,
     )
-    return completed(MachineDescription(buses=(bus,)))
+    speeds = st.integers(1, 60_000)
+    accesses = (NodeAccessDescription(0, draw(speeds), draw(speeds), draw(speeds), draw(speeds)),)
+    return completed(MachineDescription(buses=(bus,), node_accesses=accesses if draw(st.booleans()) else ()))
 
 
 @st.composite
@@ -194,6 +197,7 @@ FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(Health
 def test_a_server(server):
     found = check(server)
     assert [shown(dimm) for dimm in found.buses[0].dimms] == [shown(dimm) for dimm in server.buses[0].dimms]
+    assert found.node_accesses == server.node_accesses
 
 
 @FEW

@@ -69,6 +69,35 @@ def test_the_tables_of_the_firmware_are_disassembled():
     ]
 
 
+#: How fast the memory of the first node is.
+SPEEDS = """
+[[bus]]
+[[bus.dimm]]
+size = "1G"
+[[bus.range]]
+dimms = ["0x1"]
+[[node_access]]
+node = 0
+read_latency = 80
+read_bandwidth = 100000
+"""
+
+
+@sandboxes.needs("acpidump", "iasl", "lstopo-no-graphics")
+def test_how_fast_memory_is_can_be_disassembled_and_hwloc_shows_it(tmp_path):
+    script = """
+        acpidump -b -n HMAT >/dev/null 2>&1; iasl -d hmat.dat >/dev/null 2>&1
+        sed -n 's/.*Data Type : //p; s/.*Entry Base Unit : //p; s/.* Entry : //p' hmat.dsl
+        lstopo-no-graphics --memattrs --of console | grep -A 1 "name .\\(Bandwidth\\|Latency\\)" | sed -n 's/ from.*//p'
+    """
+    (tmp_path / "speeds.toml").write_text(SPEEDS)
+    lines = sh(script, "--machine", tmp_path / "speeds.toml").stdout.splitlines()
+    # Of latency and bandwidth, the type, the base (picoseconds or MB/s), and the value of the only node.
+    table, shown = lines[:6], lines[6:]
+    assert [int(word, 16) for word in table] == [0, 10_000, 8, 3, 32, 3125]
+    assert [line.strip() for line in shown] == ["NUMANode L#0 = 100000", "NUMANode L#0 = 80"]
+
+
 @sandboxes.needs("ndctl", "daxctl", "memkind-auto-dax-kmem-nodes")
 def test_memkind_finds_the_node_of_a_dax_device():
     """The nodes from which the kinds DAX_KMEM allocate; the program exits with 1 while there is none."""
