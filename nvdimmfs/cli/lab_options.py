@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.machine import described
 from nvdimmfs.cli.machine_options import offer_ranges
-from nvdimmfs.lab.asking import SETTLE
+from nvdimmfs.lab.asking import SETTLE, Call
 from nvdimmfs.lab.errors import LabError
 from nvdimmfs.lab.guest import TIMEOUT, GuestPlan
 from nvdimmfs.lab.hardware import hardware_of
@@ -21,20 +25,43 @@ from nvdimmfs.machine_file.files import load_as_written
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.machine_file.selection import SelectionError, selected
 
+#: The name of stdin in place of a file.
+STDIN = "-"
+
 #: How QEMU executes a guest.
 AUTO = "auto"
 _ACCELERATORS = (AUTO, "kvm", "tcg")
 
 
 def offer_guest(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of a guest."""
+    """Declare the options of a guest and its machine."""
     offer_ranges(parser)
+    offer_execution(parser)
+    parser.add_argument(
+        "--settle",
+        metavar="SECONDS",
+        type=float,
+        default=SETTLE,
+        help="how long to leave it alone after each write, so that asynchronous probes end (default: %(default)g)",
+    )
+
+
+def offer_execution(
+    parser: argparse.ArgumentParser, kernel: str | None = DEFAULT_KERNEL, without_option: str = DEFAULT_KERNEL
+) -> None:
+    """Declare how a guest is executed.
+
+    Args:
+        parser: the parser.
+        kernel: the kernel without the option.
+        without_option: the same in words.
+    """
     parser.add_argument(
         "--kernel",
         metavar="RELEASE|PATH",
-        default=DEFAULT_KERNEL,
+        default=kernel,
         help="the kernel of the guest: a release of Debian's, which is downloaded once, a file vmlinuz-RELEASE, or a "
-        "folder with boot/vmlinuz-RELEASE and lib/modules/RELEASE (default: %(default)s)",
+        f"folder with boot/vmlinuz-RELEASE and lib/modules/RELEASE (default: {without_option})",
     )
     parser.add_argument("--cpus", metavar="N", type=int, default=1, help="its processors (default: %(default)s)")
     parser.add_argument(
@@ -50,13 +77,6 @@ def offer_guest(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=TIMEOUT,
         help="how long its boot, and each request, may last (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--settle",
-        metavar="SECONDS",
-        type=float,
-        default=SETTLE,
-        help="how long to leave it alone after each write, so that asynchronous probes end (default: %(default)g)",
     )
 
 
@@ -75,10 +95,25 @@ def guest_plan(arguments: argparse.Namespace, machine: MachineDescription) -> Gu
     """What the guest of a machine is made of.  Its kernel and its image are made if there are none."""
     if arguments.cpus < 1:
         raise CommandError(f"--cpus {arguments.cpus}: a guest has at least one processor", MISUSED)
-    with reported_errors():
-        hardware = hardware_of(machine, arguments.cpus)
-        kernel = find_kernel(arguments.kernel)
-        return GuestPlan(kernel, guest_image(kernel), hardware, _accelerator(arguments.accel))
+    hardware = hardware_of(machine, arguments.cpus)
+    kernel = find_kernel(arguments.kernel)
+    return GuestPlan(kernel, guest_image(kernel), hardware, _accelerator(arguments.accel))
+
+
+def questions(name: str) -> list[Call]:
+    """The questions in a file, without answers.  CommandError for a line that is none."""
+    text = sys.stdin.read() if name == STDIN else Path(name).read_text()
+    return [_question(name, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+
+
+def _question(name: str, number: int, line: str) -> Call:
+    try:
+        call = json.loads(line)
+    except ValueError as error:
+        raise CommandError(f"{name}, line {number}: not JSON: {error}", MISUSED) from None
+    if not isinstance(call, dict) or not isinstance(call.get("op"), str):
+        raise CommandError(f'{name}, line {number}: a question is an object with "op", such as "read"', MISUSED)
+    return cast("Call", {key: value for key, value in call.items() if key not in ("result", "unstable")})
 
 
 @contextlib.contextmanager

@@ -367,8 +367,12 @@ MANUALS = {
         see_also=("nvdimmfs-machine(1)", "nvdimmfs-mount(1)"),
     ),
     "nvdimmfs lab": Manual(
-        examples=(Example("nvdimmfs lab ask --shell 'ndctl list -RN'", "Run ndctl(1) on a real kernel."),),
-        see_also=("nvdimmfs-lab-ask(1)",),
+        examples=(
+            Example("nvdimmfs lab ask --shell 'ndctl list -RN'", "Run ndctl(1) on a real kernel."),
+            Example("nvdimmfs lab record steps.jsonl story.recording", "Record the answers of a real kernel."),
+            Example("nvdimmfs lab replay story.recording", "Compare the answers of nvdimmfs."),
+        ),
+        see_also=("nvdimmfs-lab-ask(1)", "nvdimmfs-lab-record(1)", "nvdimmfs-lab-replay(1)"),
     ),
     "nvdimmfs lab ask": Manual(
         details="""
@@ -396,6 +400,40 @@ MANUALS = {
             Entry("$XDG_CACHE_HOME/nvdimmfs/lab", "Kernels, images and saved guests; it can be deleted at any time."),
         ),
         see_also=("nvdimmfs-machine(1)", "ndctl(1)"),
+    ),
+    "nvdimmfs lab record": Manual(
+        details="""
+        The questions are asked several times, each time of a guest that has just booted. A step whose answers differ,
+        or a row of a dump, is marked as unstable, and no replay compares it. The recording names its machine: a
+        built-in one, or a machine file that must be in the folder of the recording or above it.
+        """,
+        examples=(
+            Example("nvdimmfs lab record --machine qemu-nfit steps.jsonl story.recording", "Record a story."),
+            Example("nvdimmfs lab record --memmap '512M!4G' --runs 3 - story.recording", "Ask three guests."),
+        ),
+        see_also=("nvdimmfs-lab-ask(1)", "nvdimmfs-lab-replay(1)"),
+    ),
+    "nvdimmfs lab replay": Manual(
+        details="""
+        Each recording is a story that begins with the boot of a machine, so each is asked of a new machine. What
+        differs is printed, then how many answers agree: by kind of answer and by attribute where some differ, and of
+        each recording. Stories about programs need a machine that programs find in /sys: that of --guest, or --sys /sys
+        in a sandbox.
+        """,
+        exit_statuses=(
+            Entry("0", "All answers that were compared agree."),
+            Entry("1", "Some differ, or a recording cannot be read."),
+            COMMON_STATUSES[2],
+        ),
+        examples=(
+            Example("nvdimmfs lab replay tests/recordings/e820", "Replay all recordings in a folder."),
+            Example("nvdimmfs lab replay --guest --kernel 6.12 story.recording", "Ask another kernel."),
+            Example(
+                "nvdimmfs run --machine qemu-nfit -- nvdimmfs lab replay --sys /sys story.recording",
+                "Replay a story about programs.",
+            ),
+        ),
+        see_also=("nvdimmfs-lab-record(1)", "nvdimmfs-run(1)"),
     ),
 }
 

@@ -24,6 +24,9 @@ from typing import TypedDict, cast
 #: More than any attribute has, in bytes.
 READ_LENGTH = 65536
 
+#: EHWPOISON (include/uapi/asm-generic/errno.h), which Python names since 3.14 only.
+_EHWPOISON = 133
+
 #: Seconds in which asynchronous probes of the kernel end after a write.
 SETTLE = 0.05
 
@@ -84,7 +87,12 @@ def ask(call: Call, sys_folder: Path = Path("/sys"), dev: Path = Path("/dev")) -
     try:
         return _ask(call, sys_folder, dev)
     except OSError as refusal:
-        return {"errno": errno.errorcode.get(refusal.errno or 0, str(refusal.errno))}
+        return {"errno": errno_name(refusal.errno)}
+
+
+def errno_name(number: int | None) -> str:
+    """The name of an errno, as answers have it since the first recordings; the number where they have none."""
+    return str(number) if number == _EHWPOISON else errno.errorcode.get(number or 0, str(number))
 
 
 def _ask(call: Call, sys_folder: Path, dev: Path) -> Answer:

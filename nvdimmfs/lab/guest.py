@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
@@ -90,7 +90,7 @@ class Guest:
         if done.status:
             raise LabError(f"the guest cannot load its modules: {done.stderr.decode(errors='replace').strip()}")
 
-    def ask(self, calls: Sequence[Call], settle: float = SETTLE) -> Iterator[Answer]:
+    def ask(self, calls: Iterable[Call], settle: float = SETTLE) -> Iterator[Answer]:
         """Ask questions, and yield the answers as they come.
 
         Args:

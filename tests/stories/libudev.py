@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from replay import InProcess
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.lab.trees import InProcess
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.sandbox.uevents import UeventSender
 

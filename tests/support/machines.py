@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import attrs
-
-from nvdimmfs.kernels.kernel import KERNEL_6_1, KERNELS
+from nvdimmfs.lab.stories import machine_of
 from nvdimmfs.machine.machine import Machine
-from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.machine_file.model import MachineDescription
-from nvdimmfs.mm.e820 import memparse
 
 #: The folders with machine files of machines that only recordings have.
 FOLDERS = tuple(Path(__file__).parent.parent / "recordings" / name for name in ("nfit", "virtio"))
@@ -33,7 +29,7 @@ def _file(key: str, name: str) -> Path | str:
 
 def described(name: str) -> MachineDescription:
     """The machine of a recording's header by its name: a built-in one, or one that only recordings have."""
-    return load_machine(_file("machine", name))
+    return machine_of({"machine": name}, FOLDERS)
 
 
 def boot(description: Mapping[str, str], media: Path | None = None) -> Machine:
@@ -43,17 +39,4 @@ def boot(description: Mapping[str, str], media: Path | None = None) -> Machine:
         description: the header's `machine`.
         media: the folder that keeps the bytes of its persistent memory; None keeps them in memory.
     """
-    kernel = KERNELS[description.get("kernel", KERNEL_6_1.name)]
-    if name := description.get("machine"):
-        machine = attrs.evolve(described(name), kernel=kernel.name)
-        return Machine.described(
-            _reversed(machine) if description.get("regions") == "reversed" else machine, media, clock="steps"
-        )
-    memory, _ = memparse(description.get("memory", "4G"))
-    return Machine.legacy(description["memmap"], memory, media, kernel, clock="steps")
-
-
-def _reversed(machine: MachineDescription) -> MachineDescription:
-    """The same machine with its regions numbered from the last range on: the kernel has them register side by side."""
-    buses = tuple(attrs.evolve(bus, ranges=bus.ranges[::-1]) for bus in machine.buses)
-    return attrs.evolve(machine, buses=buses)
+    return Machine.described(machine_of(description, FOLDERS), media, clock="steps")

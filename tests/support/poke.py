@@ -9,12 +9,12 @@ import os
 from pathlib import Path
 
 import attrs
-from replay import InProcess
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.kernel import KERNELS
 from nvdimmfs.kernfs import Attribute, Directory, Symlink
 from nvdimmfs.kernfs.open_file import OpenFile, open_node
+from nvdimmfs.lab.trees import InProcess
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine, parse_machine
 from nvdimmfs.machine_file.model import MachineDescription

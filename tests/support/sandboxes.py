@@ -14,8 +14,10 @@ from pathlib import Path
 
 import mounting
 import pytest
-from recording import Header, load_header
 from watchdog import WATCHDOG
+
+from nvdimmfs.lab.recording import Header
+from nvdimmfs.lab.recording_text import load_header
 
 #: A machine with memory behind both of its ranges.
 TWO_RANGES = ("--memmap", "512M!4G,256M!6G", "--ram", "8G")
@@ -195,6 +197,9 @@ def version(tool: str) -> str:
 
 
 RECORDINGS = mounting.ROOT / "tests" / "recordings"
+
+#: Replays a story where it runs.
+REPLAY = (sys.executable, "-m", "nvdimmfs", "lab", "replay", "--sys", "/sys")
 
 #: Runs a test with each recorded story that calls tools.
 stories_with_tools = pytest.mark.parametrize(

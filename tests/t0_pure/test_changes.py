@@ -1,9 +1,11 @@
 """Recordings that are kept as changes to the answers of another kernel."""
 
 import attrs
-import changes
 import pytest
-from recording import Header, Recording, Step, dumps
+
+from nvdimmfs.lab import changes
+from nvdimmfs.lab.recording import Header, Recording, Step
+from nvdimmfs.lab.recording_text import dumps
 
 WRITE = {"op": "write", "path": "bus/nd/drivers/nd_pmem/bind", "data": "namespace0.0"}
 DUMP = {"op": "dump", "path": "devices/x"}
@@ -19,10 +21,9 @@ BASE = Recording(
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """The recordings are in a folder of the test, which holds one story."""
+def folder(tmp_path):
+    """A folder with one story."""
     (tmp_path / "story.recording").write_text(dumps(BASE))
-    monkeypatch.setattr(changes, "RECORDINGS", tmp_path)
     return tmp_path
 
 
@@ -74,4 +75,18 @@ def test_another_file_is_refused(folder):
     path = folder / "story.changes"
     path.write_text('{"recording":1}\n')
     with pytest.raises(ValueError, match="changes of format 1"):
+        changes.load(path)
+
+
+def test_changes_may_be_in_a_folder_below_that_of_the_recording(folder):
+    path = folder / "linux-6.12" / "story.changes"
+    path.parent.mkdir()
+    path.write_text(changes.dumps("story", BASE, OTHER))
+    assert changes.load(path) == OTHER
+
+
+def test_changes_without_their_recording_are_refused(tmp_path):
+    path = tmp_path / "story.changes"
+    path.write_text(changes.dumps("absent/story", BASE, OTHER))
+    with pytest.raises(ValueError, match=r"there is no absent/story\.recording"):
         changes.load(path)

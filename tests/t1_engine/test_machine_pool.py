@@ -9,11 +9,13 @@ from pathlib import Path
 import attrs
 import pytest
 from machines import described
-from recording import Recording, load, load_header
-from replay import InProcess, replay
 from same_state import StatesDifferError, require_same_state
 
 from nvdimmfs.core.clock import ClockMode
+from nvdimmfs.lab.recording import Recording
+from nvdimmfs.lab.recording_text import load, load_header
+from nvdimmfs.lab.replay import replay
+from nvdimmfs.lab.trees import InProcess
 from nvdimmfs.machine.first_boot import NewMachineError
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine.pool import InheritedMachines, MachinePool

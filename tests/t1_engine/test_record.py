@@ -10,10 +10,10 @@ from pathlib import Path
 import attrs
 import pytest
 from engine_sysfs import EngineSysfs
-from recording import load
 
 from nvdimmfs.cli.main import main
 from nvdimmfs.dumps.dump import dump_of_machine
+from nvdimmfs.lab.recording_text import load
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.checks import problems
 from nvdimmfs.machine_file.defaults import abridged

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
-from changes import SUFFIX, load_header
 from machines import boot
-from replay import InProcess, Report, load, replay
+
+from nvdimmfs.lab.changes import SUFFIX, load, load_header
+from nvdimmfs.lab.replay import Report, replay
+from nvdimmfs.lab.trees import InProcess
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from machines import boot
-from replay import InProcess
 from uevent_story import Event, load
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.durations import SECOND
+from nvdimmfs.lab.trees import InProcess
 
 RECORDINGS = Path(__file__).parent.parent / "recordings/uevents"
 STORIES = sorted(RECORDINGS.glob("*.uevents"))

@@ -12,7 +12,10 @@ from pathlib import Path
 import machines
 import pytest
 from mounting import MACHINE, QUIET, cli, command, in_private_namespace, is_mounted, refusal
-from replay import Mounted, load, replay
+
+from nvdimmfs.lab.recording_text import load
+from nvdimmfs.lab.replay import replay
+from nvdimmfs.lab.trees import Mounted
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 

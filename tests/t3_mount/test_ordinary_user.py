@@ -14,7 +14,6 @@ import sandboxes
 from mounting import MACHINE, is_mounted
 from ordinary_user import USER
 
-REPLAY = mounting.ROOT / "tests" / "stories" / "replay.py"
 MAP = mounting.ROOT / "tests" / "guest" / "ask_mappings.py"
 MAPPINGS = sandboxes.RECORDINGS / "calls" / "mappings.jsonl"
 STORM = mounting.ROOT / "tests" / "guest" / "storm.py"
@@ -83,7 +82,7 @@ def test_tools_print_the_same_as_on_a_real_kernel(name):
     story = sandboxes.RECORDINGS / f"{name}.recording"
     header = sandboxes.header_with_tools(story)
     options = (*machines.options(header.machine), "--clock", "steps")
-    done = run(sys.executable, REPLAY, "/sys", story, options=options)
+    done = run(*sandboxes.REPLAY, story, options=options)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout[:5000] + done.stderr
     assert done.stdout.endswith("agree\n")
 

@@ -1,16 +1,11 @@
 """Real tools in a sandbox: what ndctl, daxctl, mkfs and others answer and do on a machine."""
 
-import sys
-
 import machines
-import mounting
 import pytest
 import sandboxes
 from sandboxes import TWO_RANGES, run, sh
 
 pytestmark = pytest.mark.usefixtures("sandbox")
-
-REPLAY = mounting.ROOT / "tests" / "stories" / "replay.py"
 
 
 # Recorded with the tools themselves
@@ -20,7 +15,7 @@ REPLAY = mounting.ROOT / "tests" / "stories" / "replay.py"
 def test_tools_answer_as_they_do_on_a_real_kernel(story):
     header = sandboxes.header_with_tools(story)
     options = (*machines.options(header.machine), "--clock", "steps")
-    done = run(sys.executable, REPLAY, "/sys", story, options=options)
+    done = run(*sandboxes.REPLAY, story, options=options)
     assert done.returncode == 0, done.stdout[:5000] + done.stderr
     assert done.stderr == ""
     assert done.stdout.endswith("agree\n")

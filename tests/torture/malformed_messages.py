@@ -11,7 +11,6 @@ from pathlib import Path
 import books
 import machine_keys
 import random_machines
-import recording
 from mutating import Subject
 
 from nvdimmfs.block.disk import Disk
@@ -25,6 +24,7 @@ from nvdimmfs.formats.intel_dsm import BusFunction
 from nvdimmfs.formats.ndctl import BUS_FORMATS, CALL, DIMM_FORMATS, Package
 from nvdimmfs.formats.nfit_dsm import Function
 from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, Channel, Directory
+from nvdimmfs.lab import recording_text
 from nvdimmfs.machine.first_boot import NewMachineError
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import MachineFileError, load_machine, machines, parse_machine
@@ -223,7 +223,7 @@ class Recordings(Subject):
 
     def feed(self, data: bytes) -> None:
         try:
-            recording.loads(data.decode("latin-1"))
+            recording_text.loads(data.decode("latin-1"))
         except ValueError:
             return
 

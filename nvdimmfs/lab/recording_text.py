@@ -1,19 +1,19 @@
-"""Recordings of a real kernel's answers: what they hold, and the compact text they are kept as.
+"""The compact text of recordings.
 
-`tests/recordings/README.md` describes the text.  `load` and `dumps` are each other's inverse.
+tests/recordings/README.md describes it.  `load` and `dumps` are each other's inverse.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict, TypeVar
+from typing import Any, TypeVar
 
-import attrs
-
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+from nvdimmfs.lab.asking import SETTLE, Answer, Call, Row
+from nvdimmfs.lab.frames import Json
+from nvdimmfs.lab.packing import pack, pack_text, unpack, unpack_text
+from nvdimmfs.lab.recording import Header, Recording, Step
 
 #: The format's version, the header's "recording".
 FORMAT = 1
@@ -21,111 +21,6 @@ FORMAT = 1
 DecodedT = TypeVar("DecodedT")
 
 UNSTABLE: Json = {"unstable": True}
-
-#: Seconds that a story waits after each write unless its header has another number.
-SETTLE = 0.05
-
-
-#: Characters that a run may stand for: more than any answer has.
-LARGEST_TEXT = 1 << 26
-
-#: What is kept of each zone in /proc/zoneinfo.
-ZONE_FACTS = frozenset({"spanned", "present", "start_pfn:"})
-
-
-class Row(TypedDict, total=False):
-    """One node of a dumped subtree: a link has `link`, a file `size` and, when readable, `data` or `errno`."""
-
-    path: str
-    mode: str
-    size: int
-    link: str
-    data: str
-    errno: str
-    unstable: bool
-
-
-class Call(TypedDict, total=False):
-    """One question: `op` and its arguments.  Text is latin-1, one character a byte; paths are relative to /sys."""
-
-    op: str
-    path: str
-    data: str
-    skip: list[str]
-    depth: int
-    dev: str
-    offset: int
-    length: int
-    hex: str
-    seconds: float
-    argv: list[str]
-
-
-class Answer(TypedDict, total=False):
-    """What the kernel answered: `errno` alone, or what the question asks for."""
-
-    errno: str
-    data: str
-    wrote: int
-    names: list[str]
-    link: str
-    mode: str
-    size: int
-    rows: list[Row]
-    hex: str
-    rc: int
-    stdout: str
-    stderr: str
-
-
-@attrs.frozen
-class Step:
-    """A question and its answer; an unstable one differed between two runs on the same kernel."""
-
-    call: Call
-    answer: Answer
-    unstable: bool = False
-
-
-@attrs.frozen
-class Header:
-    """Where a recording comes from.
-
-    Attributes:
-        machine: what it was made of, for example `{"memmap": "512M!4G,256M!6G", "memory": "4G"}`.
-        kernel: `uname -r`.
-        note: what the story is about.
-        settle: seconds that the tree was left alone after each write.
-        after: the story in the same folder that this one goes on from: the same machine, booted again, with what that
-            story left in its persistent memory.
-        programs: those that the story runs, each with its version.
-        without: the machine file with which the story makes sense when its programs are left out; empty when none is.
-    """
-
-    machine: dict[str, str]
-    kernel: str
-    note: str = ""
-    settle: float = SETTLE
-    after: str = ""
-    programs: dict[str, str] = attrs.Factory(dict)
-    without: str = ""
-
-
-@attrs.frozen
-class Recording:
-    """One story, from the boot of a machine on."""
-
-    header: Header
-    steps: tuple[Step, ...]
-
-    def without_programs(self) -> Recording:
-        """The story for who cannot run programs.  ValueError when it makes no sense then."""
-        if not self.header.programs:
-            return self
-        if not self.header.without:
-            raise ValueError("a story about programs")
-        header = attrs.evolve(self.header, machine={"machine": self.header.without})
-        return Recording(header, tuple(step for step in self.steps if step.call["op"] != "run"))
 
 
 def load(path: Path) -> Recording:
@@ -192,88 +87,9 @@ def dumps(recording: Recording) -> str:
     return "".join(line + "\n" for line in [_compact(header), *lines])
 
 
-def shorten(path: str, content: str) -> str:
-    """What of a file's content is kept of it: all, but of /proc/iomem and /proc/zoneinfo what memory has to do with.
-
-    Of iomem the System RAM and the persistent memory, with all below them but the kernel's own image; of zoneinfo each
-    zone's size and place.
-    """
-    match path.rpartition("/")[2]:
-        case "iomem":
-            return "".join(_memory(content.splitlines(keepends=True)))
-        case "zoneinfo":
-            return "".join(_zones(content.splitlines(keepends=True)))
-    return content
-
-
-def _memory(lines: list[str]) -> Iterator[str]:
-    is_memory = False
-    for line in lines:
-        _, _, owner = line.partition(" : ")
-        if not line.startswith(" "):
-            is_memory = owner.startswith(("System RAM", "Persistent Memory"))
-        if is_memory and not owner.startswith("Kernel "):
-            yield line
-
-
-def _zones(lines: list[str]) -> Iterator[str]:
-    return (line for line in lines if line.startswith("Node ") or line.strip().partition(" ")[0] in ZONE_FACTS)
-
-
 def tree_order(path: str) -> list[str]:
     """Sort key for the rows of a dump: a directory, then what it holds by name."""
     return path.split("/")
-
-
-def pack(digits: str) -> str:
-    """Hexadecimal bytes with long runs of one byte written as `00*512`."""
-    runs = re.compile(r"((?:[0-9a-f]{2})*?)(?:([0-9a-f]{2})\2{15,}|$)")
-    words: list[str] = []
-    position = 0
-    while position < len(digits):
-        match = runs.match(digits, position)
-        if match is None:
-            raise ValueError("an even number of lower-case hexadecimal digits was expected")
-        literal, repeated = match[1], match[2]
-        words += [literal] if literal else []
-        if repeated:
-            words.append(f"{repeated}*{(len(match[0]) - len(literal)) // 2}")
-        position = match.end()
-    return " ".join(words)
-
-
-def pack_text(text: str) -> Json:
-    """Text as it is, or, when one character repeats for long, its parts with such runs as `[character, count]`."""
-    parts: list[Json] = []
-    position = 0
-    for run in re.finditer(r"(.)\1{63,}", text, re.DOTALL):
-        if run.start() > position:
-            parts.append(text[position : run.start()])
-        parts.append([run[1], len(run[0])])
-        position = run.end()
-    if not parts:
-        return text
-    return [*parts, text[position:]] if position < len(text) else parts
-
-
-def unpack_text(packed: Json) -> str:
-    """What `pack_text` packed."""
-    match packed:
-        case str(text):
-            return text
-        case [str(character), int(count)] if len(character) * count <= LARGEST_TEXT:
-            return character * count
-        case list(parts):
-            return "".join(unpack_text(part) for part in parts)
-    raise ValueError(f"not a text: {packed}")
-
-
-def unpack(words: str) -> str:
-    """What `pack` packed."""
-    parts = [(digits, int(count or 1)) for digits, _, count in (word.partition("*") for word in words.split())]
-    if sum(len(digits) * count for digits, count in parts) > LARGEST_TEXT:
-        raise ValueError(f"more than {LARGEST_TEXT} characters in one answer")
-    return "".join(digits * count for digits, count in parts)
 
 
 class _Known:

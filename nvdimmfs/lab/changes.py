@@ -1,13 +1,13 @@
-"""What another kernel answered to the questions of a recording: only the answers that differ are kept.
+r"""The answers of another kernel to the questions of a recording: only those that differ are kept.
 
     {"changes":1,"of":"e820/tree","kernel":"6.12.117+deb12-amd64","emulated":"6.12"}
-    [1,{"rows":{"block/pmem0/partscan":{"mode":"-r--r--r--","size":4096,"data":"1\\n"},"block/pmem0/old":null}}]
+    [1,{"rows":{"block/pmem0/partscan":{"mode":"-r--r--r--","size":4096,"data":"1\n"},"block/pmem0/old":null}}]
     [7,{"answer":{"errno":"EINVAL"}}]
     [9,{"unstable":true}]
 
-The first line says whose questions they are, which kernel answered (`uname -r`) and the `--kernel` that has to answer
-so.  Each other line has the number of a step, from 1 on, and what is different about it: the whole answer, or of a dump
-the rows by their paths below the dump's own; `null` stands for one that is not there.
+The first line names the recording, as a path below a folder that the file is in, the kernel that answered (`uname -r`)
+and the `--kernel` that has to answer so.  Each other line has the number of a step, from 1 on, and its differences: the
+whole answer, or of a dump the rows by their paths below the dump's own; `null` stands for one that is not there.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from recording import Answer, Header, Recording, Row, Step, tree_order
-from recording import load as load_recording
-from recording import load_header as load_recording_header
+
+from nvdimmfs.lab import recording_text
+from nvdimmfs.lab.asking import Answer, Row
+from nvdimmfs.lab.recording import Header, Recording, Step
+from nvdimmfs.lab.recording_text import tree_order
 
 #: The format's version, the first line's "changes".
 FORMAT = 1
@@ -28,22 +30,19 @@ FORMAT = 1
 #: How the names of files with changes end.
 SUFFIX = ".changes"
 
-#: The folder that `of` names a recording in.
-RECORDINGS = Path(__file__).parent.parent / "recordings"
-
 
 def load(path: Path) -> Recording:
-    """A story, kept as a recording or as changes to one.  ValueError when the file is neither."""
-    return _load_changes(path) if path.suffix == SUFFIX else load_recording(path)
+    """Read a story, kept as a recording or as changes to one.  ValueError when the file is neither."""
+    return _load_changes(path) if path.suffix == SUFFIX else recording_text.load(path)
 
 
 def load_header(path: Path) -> Header:
-    """Where a story comes from.  ValueError when the file is neither a recording nor changes to one."""
+    """Read where a story comes from.  ValueError when the file is neither a recording nor changes to one."""
     if path.suffix != SUFFIX:
-        return load_recording_header(path)
+        return recording_text.load_header(path)
     with path.open(encoding="ascii") as lines:
         first = _first(lines.readline())
-    return other_header(load_recording_header(_base(first)), first["kernel"], first["emulated"])
+    return other_header(recording_text.load_header(_base(path, first["of"])), first["kernel"], first["emulated"])
 
 
 def _first(line: str) -> dict[str, str]:
@@ -53,14 +52,19 @@ def _first(line: str) -> dict[str, str]:
     return first
 
 
-def _base(first: dict[str, str]) -> Path:
-    return RECORDINGS / f"{first['of']}.recording"
+def _base(changes: Path, name: str) -> Path:
+    """The recording with the questions, below a folder that the file is in.  ValueError when there is none."""
+    files = (folder / f"{name}.recording" for folder in changes.absolute().parents)
+    found = next((file for file in files if file.exists()), None)
+    if found is None:
+        raise ValueError(f"there is no {name}.recording below the folders that it is in")
+    return found
 
 
 def _load_changes(path: Path) -> Recording:
     head, *lines = path.read_text(encoding="ascii").splitlines()
     first = _first(head)
-    base = load_recording(_base(first))
+    base = recording_text.load(_base(path, first["of"]))
     changes = dict(map(json.loads, lines))
     steps = tuple(_changed(step, changes.pop(number, {})) for number, step in enumerate(base.steps, 1))
     if changes:
@@ -69,12 +73,12 @@ def _load_changes(path: Path) -> Recording:
 
 
 def other_header(header: Header, kernel: str, emulated: str) -> Header:
-    """The header of the same story on another kernel."""
+    """Return the header of the same story on another kernel."""
     return attrs.evolve(header, kernel=kernel, machine={**header.machine, "kernel": emulated})
 
 
 def dumps(of: str, base: Recording, other: Recording) -> str:
-    """The changes from one recording to another with the same questions.  ValueError when the questions differ."""
+    """Encode the changes from one recording to another.  ValueError when the questions are not the same."""
     if [step.call for step in base.steps] != [step.call for step in other.steps]:
         raise ValueError(f"these are not the questions of {of}")
     kernel = {"kernel": other.header.kernel, "emulated": other.header.machine["kernel"]}

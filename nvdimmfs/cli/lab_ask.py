@@ -1,0 +1,59 @@
+"""`nvdimmfs lab ask`: ask a real kernel, and print its answers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.lab_options import STDIN, guest_machine, guest_plan, offer_guest, questions
+from nvdimmfs.lab.guest import Guest
+from nvdimmfs.lab.snapshots import booted, resumed
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    offer_guest(parser)
+    parser.add_argument(
+        "--cold", action="store_true", help="boot a guest for this, instead of resuming one that has booted"
+    )
+    parser.add_argument(
+        "--file", metavar="FILE", action="append", default=[], help="copy a file to /root in the guest; can be repeated"
+    )
+    parser.add_argument(
+        "--shell", metavar="LINE", help="have the guest's shell execute a line, instead of asking questions"
+    )
+    parser.add_argument(
+        "steps", metavar="STEPS", nargs="?", help=f"a file with one question on each line, as JSON; {STDIN} for stdin"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask, and print the answers."""
+    if (arguments.shell is None) == (arguments.steps is None):
+        raise CommandError("ask: give either STEPS or --shell LINE", MISUSED)
+    calls = [] if arguments.steps is None else questions(arguments.steps)
+    files = [Path(name) for name in arguments.file]
+    contents = [(path, path.read_bytes()) for path in files]
+    plan = guest_plan(arguments, guest_machine(arguments))
+    start = booted if arguments.cold else resumed
+    with start(plan, arguments.timeout) as guest:
+        for path, data in contents:
+            guest.put(f"/root/{path.name}", data, path.stat().st_mode & 0o777)
+        if arguments.shell is not None:
+            return _execute(guest, arguments.shell)
+        for call, answer in zip(calls, guest.ask(calls, arguments.settle), strict=True):
+            print(json.dumps({**call, "result": answer}), flush=True)
+    return 0
+
+
+def _execute(guest: Guest, line: str) -> int:
+    """Print what a shell line prints.  Returns its exit status, as a shell reports it."""
+    done = guest.shell(line)
+    sys.stdout.buffer.write(done.stdout)
+    sys.stdout.buffer.flush()
+    sys.stderr.buffer.write(done.stderr)
+    sys.stderr.buffer.flush()
+    return done.status if done.status >= 0 else 128 - done.status

@@ -1,0 +1,99 @@
+"""`nvdimmfs lab record`: ask a real kernel several times, and write a recording."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.lab_options import STDIN, guest_machine, guest_plan, offer_guest, questions
+from nvdimmfs.lab.asking import Answer, Call
+from nvdimmfs.lab.guest import Guest, GuestPlan
+from nvdimmfs.lab.record import recorded_steps
+from nvdimmfs.lab.recording import Header, Recording
+from nvdimmfs.lab.recording_text import dumps, loads
+from nvdimmfs.lab.snapshots import booted, resumed
+from nvdimmfs.machine_file import DEFAULT_MEMMAP
+from nvdimmfs.machine_file.files import SUFFIX, is_name
+
+#: How often the questions are asked, each time of a new guest.
+_RUNS = 2
+
+_USUAL_RAM = "4G"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    offer_guest(parser)
+    parser.add_argument("--note", metavar="TEXT", default="", help="what the story is about")
+    parser.add_argument(
+        "--runs",
+        metavar="N",
+        type=int,
+        default=_RUNS,
+        help="how often to ask, each time a guest that has just booted: what differs is marked (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--without",
+        metavar="NAME",
+        default="",
+        help="the machine with which the story makes sense when the programs that it runs are left out",
+    )
+    parser.add_argument(
+        "steps", metavar="STEPS", help=f"a file with one question on each line, as JSON; {STDIN} for stdin"
+    )
+    parser.add_argument("recording", metavar="RECORDING", help="the file to write")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask, and write the recording."""
+    if arguments.runs < 1:
+        raise CommandError(f"--runs {arguments.runs}: ask once at least", MISUSED)
+    calls = questions(arguments.steps)
+    machine = _named_machine(arguments)
+    plan = guest_plan(arguments, guest_machine(arguments))
+    runs, programs = _runs(plan, calls, arguments)
+    header = Header(machine, plan.kernel.release, arguments.note, arguments.settle, "", programs, arguments.without)
+    recording = Recording(header, recorded_steps(calls, runs))
+    text = dumps(recording)
+    assert loads(text) == recording, "the text of a recording has all of it"
+    Path(arguments.recording).write_text(text, encoding="ascii")
+    unstable = sum(
+        step.unstable or any(row.get("unstable") for row in step.answer.get("rows", [])) for step in recording.steps
+    )
+    print(f"{arguments.recording}: {len(calls)} steps, {unstable} of them unstable")
+    return 0
+
+
+def _named_machine(arguments: argparse.Namespace) -> dict[str, str]:
+    """The machine as the header of a recording names it."""
+    if arguments.machine is None:
+        return {"memmap": arguments.memmap or DEFAULT_MEMMAP, "memory": arguments.ram or _USUAL_RAM}
+    if arguments.memmap is not None or arguments.ram is not None:
+        raise CommandError("a recording names its machine by --machine, or by --memmap and --ram", MISUSED)
+    if is_name(arguments.machine):
+        return {"machine": arguments.machine}
+    return {"machine": Path(arguments.machine).name.removesuffix(SUFFIX)}
+
+
+def _runs(
+    plan: GuestPlan, calls: Sequence[Call], arguments: argparse.Namespace
+) -> tuple[list[list[Answer]], dict[str, str]]:
+    """The answers of each run, and the versions of the programs.
+
+    The first guest is resumed, the others boot, so that they have other outcomes of the races of a boot.
+    """
+    runs = []
+    programs: dict[str, str] = {}
+    for number in range(arguments.runs):
+        with (booted if number else resumed)(plan, arguments.timeout) as guest:
+            runs.append(list(guest.ask(calls, arguments.settle)))
+            programs = programs or _versions(guest, calls)
+    return runs, programs
+
+
+def _versions(guest: Guest, calls: Sequence[Call]) -> dict[str, str]:
+    """The version of each program that a story runs."""
+    names = dict.fromkeys(call["argv"][0] for call in calls if call["op"] == "run")
+    return {name: guest.shell(f"{name} --version").stdout.decode("latin-1").strip() for name in names}

@@ -1,0 +1,188 @@
+"""`nvdimmfs lab replay`: ask nvdimmfs, or a kernel, the questions of recordings again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+
+from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.lab_options import guest_plan, offer_execution
+from nvdimmfs.errors import FAILED
+from nvdimmfs.kernels.kernel import EMULATED_KERNELS
+from nvdimmfs.lab.agreement import Replayed, as_json, as_junit, summary
+from nvdimmfs.lab.changes import SUFFIX, load, load_header
+from nvdimmfs.lab.errors import LabError
+from nvdimmfs.lab.kernels import DEFAULT_KERNEL
+from nvdimmfs.lab.qemu_machine import with_qemu_numbers
+from nvdimmfs.lab.recording import Recording
+from nvdimmfs.lab.replay import Report, replay
+from nvdimmfs.lab.snapshots import resumed
+from nvdimmfs.lab.stories import folders_of, machine_of
+from nvdimmfs.lab.trees import InProcess, Mounted
+from nvdimmfs.machine.machine import Machine
+from nvdimmfs.machine_file.errors import MachineFileError
+from nvdimmfs.machine_file.model import MachineDescription
+from nvdimmfs.machine_file.writer import machine_text
+
+#: Differences of a recording that are printed.
+_SHOWN = 20
+
+#: The mode of the clock of emulated machines: answers do not depend on how fast the host is.
+_CLOCK = "steps"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument(
+        "--in-process", action="store_true", help="ask an emulated machine in this process, without a mount (default)"
+    )
+    place.add_argument("--mounted", action="store_true", help="ask an emulated machine that is mounted")
+    place.add_argument("--guest", action="store_true", help="ask a real kernel, as `nvdimmfs lab ask` does")
+    place.add_argument("--sys", metavar="DIR", help="ask the machine whose /sys is there, in its present state")
+    parser.add_argument("--dev", metavar="DIR", default="/dev", help="with --sys: its /dev (default: %(default)s)")
+    offer_execution(parser, kernel=None, without_option="for an emulated machine that of the recording, else 6.1")
+    parser.add_argument(
+        "--show", metavar="N", type=int, default=_SHOWN, help="differences to print of each recording (%(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, with all differences")
+    parser.add_argument("--junit", metavar="FILE", help="write a report in JUnit's XML")
+    parser.add_argument("recordings", metavar="RECORDING", nargs="+", help="recordings; for a folder, all below it")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Replay, and print how far the answers agree."""
+    ask = _asked(arguments)
+    replayed = []
+    for path in _files(arguments.recordings):
+        each = _replayed(path, ask)
+        replayed.append(each)
+        if each.report and not arguments.json:
+            for difference in each.report.differences[: arguments.show]:
+                print(f"{path}: {difference}")
+    print(json.dumps(as_json(replayed), indent=2) if arguments.json else "\n".join(summary(replayed)))
+    if arguments.junit is not None:
+        Path(arguments.junit).write_text(as_junit(replayed))
+    return FAILED if any(each.report and each.report.differences for each in replayed) else 0
+
+
+def _asked(arguments: argparse.Namespace) -> Callable[[Path], Report]:
+    """How a recording is replayed."""
+    if arguments.guest:
+        return lambda path: _by_guest(path, arguments)
+    if arguments.sys is not None:
+        tree = Mounted(Path(arguments.sys), Path(arguments.dev))
+        return lambda path: replay(load(path), tree)
+    if arguments.kernel is not None and arguments.kernel not in EMULATED_KERNELS:
+        known = ", ".join(EMULATED_KERNELS)
+        raise CommandError(f"--kernel {arguments.kernel}: must be one of {known} without --guest", MISUSED)
+    by = _mounted if arguments.mounted else _in_process
+    return lambda path: by(path, arguments.kernel)
+
+
+def _files(names: list[str]) -> list[Path]:
+    """The recordings that are named, with those below folders.  CommandError when there is none."""
+    found = []
+    for path in map(Path, names):
+        files = [path]
+        if path.is_dir():
+            files = sorted([*path.rglob("*.recording"), *path.rglob(f"*{SUFFIX}")])
+        if not files:
+            raise CommandError(f"{path}: has no file NAME.recording below it", MISUSED)
+        found += files
+    return found
+
+
+def _replayed(path: Path, ask: Callable[[Path], Report]) -> Replayed:
+    try:
+        return Replayed(str(path), ask(path))
+    except _NotReplayedError as reason:
+        return Replayed(str(path), None, str(reason))
+    except MachineFileError as error:
+        return Replayed(str(path), None, error.lines[0])
+    except LabError as error:
+        return Replayed(str(path), None, str(error))
+    except ValueError as error:
+        raise CommandError(f"{path}: {error}") from None
+
+
+class _NotReplayedError(Exception):
+    """A recording that cannot be replayed in this way; the message is the reason."""
+
+
+def _in_process(path: Path, kernel: str | None) -> Report:
+    """Replay on emulated machines in this process; the memory that an earlier story left is in a folder meanwhile."""
+    with tempfile.TemporaryDirectory() as folder:
+        before = load_header(path).after
+        if before:
+            _replay_in_process(path.with_stem(before), kernel, Path(folder))
+        return _replay_in_process(path, kernel, Path(folder) if before else None)
+
+
+def _replay_in_process(path: Path, kernel: str | None, media: Path | None) -> Report:
+    recording = _without_programs(path)
+    machine = Machine.described(_machine(path, recording, kernel), media, clock=_CLOCK)
+    try:
+        return replay(recording, InProcess.of(machine.system))
+    finally:
+        machine.close()
+
+
+def _mounted(path: Path, kernel: str | None) -> Report:
+    """Replay on mounted machines, likewise."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        before = load_header(path).after
+        if before:
+            _replay_mounted(path.with_stem(before), kernel, place)
+        return _replay_mounted(path, kernel, place)
+
+
+def _replay_mounted(path: Path, kernel: str | None, folder: Path) -> Report:
+    recording = _without_programs(path)
+    machine, mount = folder / "machine.toml", folder / "mount"
+    machine.write_text(machine_text(_machine(path, recording, kernel)))
+    mount.mkdir(exist_ok=True)
+    _nvdimmfs("mount", mount, "--machine", machine, "--clock", _CLOCK, "--media", folder / "media")
+    try:
+        return replay(recording, Mounted(mount / "sys", mount / "dev"))
+    finally:
+        _nvdimmfs("umount", mount)
+
+
+def _nvdimmfs(*words: str | Path) -> None:
+    """Run a command of nvdimmfs.  CommandError with its error."""
+    done = subprocess.run([sys.executable, "-m", "nvdimmfs", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CommandError(done.stderr.strip().removeprefix("nvdimmfs: ") or f"{words[0]} failed")
+
+
+def _without_programs(path: Path) -> Recording:
+    try:
+        return load(path).without_programs()
+    except ValueError as reason:
+        hint = "run `nvdimmfs run --machine ... -- nvdimmfs lab replay --sys /sys`"
+        raise _NotReplayedError(f"{reason}; {hint}") from None
+
+
+def _machine(path: Path, recording: Recording, kernel: str | None) -> MachineDescription:
+    """The machine of a recording, with the kernel that is asked for, or else that of the recording."""
+    machine = machine_of(recording.header.machine, folders_of(path))
+    return machine if kernel is None else attrs.evolve(machine, kernel=kernel)
+
+
+def _by_guest(path: Path, arguments: argparse.Namespace) -> Report:
+    recording = load(path)
+    arguments.kernel = arguments.kernel or recording.header.machine.get("kernel", DEFAULT_KERNEL)
+    if recording.header.after:
+        raise _NotReplayedError(f"it goes on after {recording.header.after}, whose memory a guest does not keep")
+    machine = machine_of(recording.header.machine, folders_of(path), with_qemu_numbers)
+    with resumed(guest_plan(arguments, machine), arguments.timeout) as guest:
+        return replay(recording, guest)

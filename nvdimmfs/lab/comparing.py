@@ -1,0 +1,135 @@
+"""Answers that can be compared: without what chance or the host gives, such as device numbers and random UUIDs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import attrs
+
+from nvdimmfs.lab.asking import Answer, Call, Row
+from nvdimmfs.lab.recording import Step
+
+_DEVICE_NUMBER = re.compile(r"\d+:\d+\n")
+_DEVICE_LINES = re.compile(r"^(?:MAJOR|MINOR|DISKSEQ)=.*\n", re.MULTILINE)
+
+#: A generated UUID: those of the stories begin with 0000 or have -1111-2222-3333- inside.
+_RANDOM_UUID = re.compile(
+    r"\b(?!0000|[0-9a-f]{8}-1111-2222-3333)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"
+)
+
+#: What is kept of each zone in /proc/zoneinfo.
+_ZONE_FACTS = frozenset({"spanned", "present", "start_pfn:"})
+
+
+@attrs.frozen
+class Comparison:
+    """One answer beside the one that is expected; every row of a dump counts as one.
+
+    Attributes:
+        question: what was asked, in words.
+        subject: the last part of the path, the name of the node, or the program.
+        expected: the expected answer; None for a row that should not be there.
+        here: the answer; None for a row that is not there.
+    """
+
+    question: str
+    subject: str
+    expected: Answer | Row | None
+    here: Answer | Row | None
+
+    @property
+    def agrees(self) -> bool:
+        return self.expected == self.here
+
+    @property
+    def kind(self) -> str:
+        """The kind of answer: the operation, or that it is a refusal."""
+        refused = self.expected is not None and "errno" in self.expected
+        return f"{self.question.partition(' ')[0]} refused" if refused else self.question.partition(" ")[0]
+
+
+def compared(step: Step, here: Answer) -> Iterator[Comparison]:
+    """Compare each answer of a step that can be compared."""
+    call, expected = step.call, step.answer
+    if step.unstable or call["op"] == "sleep":
+        return
+    if call["op"] == "dump" and "rows" in expected:
+        yield from _compared_rows(expected["rows"], here.get("rows", []))
+        return
+    question = _question(call)
+    yield Comparison(question, _subject(call), _portable_answer(call, expected), _portable_answer(call, here))
+
+
+def _compared_rows(expected: list[Row], here: list[Row]) -> Iterator[Comparison]:
+    before, now = ({row["path"]: row for row in rows} for rows in (expected, here))
+    for path in sorted(before.keys() | now.keys()):
+        if not before.get(path, {}).get("unstable"):
+            name = path.rpartition("/")[2]
+            yield Comparison(f"dump {path}", name, _portable_row(before.get(path)), _portable_row(now.get(path)))
+
+
+def _question(call: Call) -> str:
+    if call["op"] == "run":
+        return f"run {' '.join(call['argv'])}"
+    words = [call["op"], call.get("path", call.get("dev", ""))]
+    if "data" in call:
+        words.append(repr(call["data"]))
+    words += [f"{name}={call[name]}" for name in ("offset", "length") if name in call]
+    return " ".join(words)
+
+
+def _subject(call: Call) -> str:
+    return call["argv"][0] if call["op"] == "run" else call.get("path", call.get("dev", "")).rpartition("/")[2]
+
+
+def _portable_row(row: Row | None) -> Row | None:
+    return {**row, "data": _portable(row["path"], row["data"])} if row and "data" in row else row
+
+
+def _portable_answer(call: Call, answer: Answer) -> Answer:
+    if "stdout" in answer:
+        return {"rc": answer["rc"], "stdout": _portable_output(answer["stdout"])}
+    return {**answer, "data": _portable(call["path"], answer["data"])} if "data" in answer else answer
+
+
+def _portable(path: str, data: str) -> str:
+    """A file's content without what the host or chance gave: device numbers, random UUIDs, the host's own memory."""
+    name = path.rpartition("/")[2]
+    if name == "dev" and _DEVICE_NUMBER.fullmatch(data):
+        return "<major:minor>"
+    data = _RANDOM_UUID.sub("<uuid>", shorten(path, data))
+    return _DEVICE_LINES.sub("", data) if name == "uevent" else data
+
+
+def _portable_output(text: str) -> str:
+    """What a program printed, without random UUIDs.  The order of its lists follows that of directories."""
+    return _RANDOM_UUID.sub("<uuid>", text)
+
+
+def shorten(path: str, content: str) -> str:
+    """What of a file's content is kept of it: all, but of /proc/iomem and /proc/zoneinfo what memory has to do with.
+
+    Of iomem the System RAM and the persistent memory, with all below them but the kernel's own image; of zoneinfo each
+    zone's size and place.
+    """
+    match path.rpartition("/")[2]:
+        case "iomem":
+            return "".join(_memory(content.splitlines(keepends=True)))
+        case "zoneinfo":
+            return "".join(_zones(content.splitlines(keepends=True)))
+    return content
+
+
+def _memory(lines: list[str]) -> Iterator[str]:
+    is_memory = False
+    for line in lines:
+        _, _, owner = line.partition(" : ")
+        if not line.startswith(" "):
+            is_memory = owner.startswith(("System RAM", "Persistent Memory"))
+        if is_memory and not owner.startswith("Kernel "):
+            yield line
+
+
+def _zones(lines: list[str]) -> Iterator[str]:
+    return (line for line in lines if line.startswith("Node ") or line.strip().partition(" ")[0] in _ZONE_FACTS)

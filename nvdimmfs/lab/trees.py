@@ -1,0 +1,198 @@
+"""What can be asked the questions of a recording: a mounted machine, one in this process, a guest.
+
+All answer alike, and to the same questions in the same way as a real kernel.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol, cast
+
+import attrs
+
+from nvdimmfs.core.clock import Clock
+from nvdimmfs.core.system import System
+from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.durations import SECOND
+from nvdimmfs.kernfs import Directory, Node, Symlink
+from nvdimmfs.kernfs.open_file import file_size, open_node
+from nvdimmfs.kernfs.path import resolve
+from nvdimmfs.lab import asking
+from nvdimmfs.lab.asking import READ_LENGTH, SETTLE, Answer, Call, Row, errno_name
+
+#: The file below /sys that shows and moves the clock of an emulated machine.
+_CLOCK = "kernel/debug/nvdimmfs/clock"
+
+
+class Tree(Protocol):
+    """A machine that answers questions."""
+
+    def ask(self, calls: Iterable[Call], settle: float = SETTLE) -> Iterator[Answer]:
+        """Yield the answer to each question, in order.
+
+        Args:
+            calls: the questions.
+            settle: seconds to leave a kernel alone after each write.
+        """
+
+
+@attrs.frozen
+class Mounted:
+    """A tree behind system calls: a mount, or /sys in a sandbox.  What a write begins has ended when it returns.
+
+    Attributes:
+        root: where /sys is.
+        dev: where /dev is.
+    """
+
+    root: Path
+    dev: Path = Path("/dev")
+
+    def ask(self, calls: Iterable[Call], settle: float = SETTLE) -> Iterator[Answer]:
+        for call in calls:
+            if call["op"] == "sleep":
+                self._rest(call["seconds"])
+                yield {}
+                continue
+            yield asking.ask(call, self.root, self.dev)
+            if call["op"] == "write" and settle > SETTLE:
+                self._rest(settle)
+
+    def _rest(self, seconds: float) -> None:
+        """Sleep, or have the machine's clock advanced where it is not the host's time that moves it."""
+        clock = self.root / _CLOCK
+        if clock.exists() and not clock.read_text().startswith("mode: real"):
+            clock.write_text(f"advance {round(seconds * 1000)}ms")
+        else:
+            time.sleep(seconds)
+
+
+@attrs.frozen
+class InProcess:
+    """A tree of kernfs nodes, asked as a virtual file system layer would.
+
+    Paths start in /sys, nodes are names in /dev; a refusal is a KernelError.
+
+    Attributes:
+        root: the directory that stands for /sys.
+        dev: the directory that stands for /dev.
+        clock: the machine's.
+    """
+
+    root: Directory
+    dev: Directory
+    clock: Clock
+
+    @classmethod
+    def of(cls, system: System) -> InProcess:
+        """The tree of a machine."""
+        return cls(system.sys, system.dev, system.clock)
+
+    def ask(self, calls: Iterable[Call], settle: float = SETTLE) -> Iterator[Answer]:
+        for call in calls:
+            yield self.answer(call)
+            if call["op"] == "write" and settle > SETTLE:
+                self.rest(settle)
+
+    def answer(self, call: Call) -> Answer:
+        """Answer one question."""
+        try:
+            return self._answer(call)
+        except (OSError, KernelError) as error:
+            return {"errno": errno_name(error.errno)}
+
+    def _answer(self, call: Call) -> Answer:
+        match call["op"]:
+            case "read":
+                return {"data": self.read(call["path"]).decode("latin-1")}
+            case "write":
+                return {"wrote": self.write(call["path"], call["data"].encode("latin-1"))}
+            case "ls":
+                return {"names": sorted(self.names(call["path"]))}
+            case "readlink":
+                return {"link": self.readlink(call["path"])}
+            case "stat":
+                mode, size = self.lstat(call["path"])
+                return {"mode": stat.filemode(mode), "size": size}
+            case "dump":
+                return {"rows": list(self._rows(call["path"], call.get("skip", []), call.get("depth")))}
+            case "pread":
+                return {"hex": self.pread(_device_name(call), call["offset"], call["length"]).hex()}
+            case "pwrite":
+                return {"wrote": self.pwrite(_device_name(call), call["offset"], bytes.fromhex(call["hex"]))}
+            case "sleep":
+                self.rest(call["seconds"])
+                return {}
+            case "run":  # no program can see this tree
+                raise KernelError(errno.ENOEXEC, call["argv"][0])
+        raise ValueError(f"there is no question {call['op']!r}")
+
+    def _rows(self, path: str, skip: list[str], depth: int | None) -> Iterator[Row]:
+        """A node and, if it is a directory, all below it by name, without what the question skips."""
+        if any(word in path for word in skip):
+            return
+        mode, size = self.lstat(path)
+        row: Row = {"path": path, "mode": stat.filemode(mode)}
+        if stat.S_ISLNK(mode):
+            row["link"] = self.readlink(path)
+        elif stat.S_ISREG(mode):
+            row["size"] = size
+            if mode & 0o444:
+                row = cast("Row", {**row, **self.answer({"op": "read", "path": path})})
+        yield row
+        if stat.S_ISDIR(mode) and depth != 0:
+            for name in sorted(self.names(path)):
+                yield from self._rows(f"{path}/{name}", skip, None if depth is None else depth - 1)
+
+    def read(self, path: str) -> bytes:
+        """A file's whole content."""
+        return open_node(self._node(path), os.O_RDONLY).read(0, READ_LENGTH)
+
+    def write(self, path: str, data: bytes) -> int:
+        """Open, and write once; the number of bytes that were written."""
+        return open_node(self._node(path), os.O_WRONLY).write(0, data)
+
+    def names(self, path: str) -> list[str]:
+        """The names in a directory, in any order."""
+        node = self._node(f"{path}/")
+        assert isinstance(node, Directory)
+        return list(node.children)
+
+    def readlink(self, path: str) -> str:
+        """A symbolic link's text."""
+        node = resolve(self.root, path, follow_last=False)
+        if not isinstance(node, Symlink):
+            raise KernelError(errno.EINVAL, path)
+        return node.text
+
+    def lstat(self, path: str) -> tuple[int, int]:
+        """st_mode and st_size, the last component's link not followed."""
+        node = resolve(self.root, path, follow_last=False)
+        return node.mode, file_size(node)
+
+    def pread(self, node: str, offset: int, length: int) -> bytes:
+        """Bytes of a block device."""
+        return open_node(resolve(self.dev, node), os.O_RDONLY).read(offset, length)
+
+    def pwrite(self, node: str, offset: int, data: bytes) -> int:
+        """Write to a block device and wait until the bytes are there."""
+        file = open_node(resolve(self.dev, node), os.O_WRONLY)
+        count = file.write(offset, data)
+        file.sync()
+        return count
+
+    def rest(self, seconds: float) -> None:
+        """Let time pass."""
+        self.clock.advance(round(seconds * SECOND))
+
+    def _node(self, path: str) -> Node:
+        return resolve(self.root, path)
+
+
+def _device_name(call: Call) -> str:
+    return call["dev"].removeprefix("/dev/")

@@ -1,0 +1,70 @@
+"""`nvdimmfs lab replay` without a guest."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nvdimmfs.cli.main import main
+
+RECORDINGS = Path(__file__).parent.parent / "recordings"
+TREE = RECORDINGS / "virtio/one.recording"
+
+
+@pytest.fixture
+def wrong(tmp_path):
+    """A recording with an answer that no kernel gives."""
+    file = tmp_path / "wrong.recording"
+    header, *steps = TREE.read_text().splitlines()
+    file.write_text("\n".join([header, '["read","bus/nd/devices/region0/size","7\\n"]', *steps]) + "\n")
+    return file
+
+
+def test_a_recording_is_replayed_in_the_process(capsys):
+    assert main(["lab", "replay", str(TREE)]) == 0
+    name, agreement = capsys.readouterr().out.removesuffix(" agree\n").rsplit(": ", 1)
+    same, total = agreement.split("/")
+    assert name == str(TREE)
+    assert int(same) == int(total) > 0
+
+
+def test_a_story_finds_the_memory_that_the_one_before_it_left(capsys):
+    assert main(["lab", "replay", str(RECORDINGS / "nfit/boots/labels-again.recording")]) == 0
+    assert capsys.readouterr().out.endswith(" agree\n")
+
+
+def test_a_difference_fails_and_is_printed(wrong, capsys, tmp_path):
+    junit = tmp_path / "junit.xml"
+    assert main(["lab", "replay", str(wrong), "--junit", str(junit)]) == 1
+    printed = capsys.readouterr().out
+    assert f"{wrong}: step 1: read bus/nd/devices/region0/size\n    kernel {{'data': '7\\n'}}\n" in printed
+    assert "kind read: " in printed
+    assert "attribute size: " in printed
+    assert 'tests="1"' in junit.read_text()
+
+
+def test_json_has_all_recordings_below_a_folder(wrong, capsys):
+    assert main(["lab", "replay", "--json", str(wrong.parent)]) == 1
+    (recording,) = json.loads(capsys.readouterr().out)["recordings"]
+    assert [difference["step"] for difference in recording["differences"]] == [1]
+
+
+def test_a_story_about_programs_is_not_replayed(capsys):
+    assert main(["lab", "replay", str(RECORDINGS / "e820/ndctl-modes.recording")]) == 0
+    assert ": not replayed: a story about programs; run `nvdimmfs run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--kernel", "5.0", str(TREE)], "--kernel 5.0: must be one of "),
+        (["nowhere.recording"], "nowhere.recording: No such file or directory"),
+        ([str(Path(__file__).parent)], f"{Path(__file__).parent}: has no file NAME.recording below it"),
+        ([str(RECORDINGS / "README.md")], f"{RECORDINGS / 'README.md'}: line 1 is not one of a recording"),
+    ],
+)
+def test_mistakes_are_reported_in_one_line(words, message, capsys):
+    assert main(["lab", "replay", *words]) in (1, 2)
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"nvdimmfs: {message}")
+    assert printed.count("\n") == 1
