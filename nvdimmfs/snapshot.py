@@ -25,6 +25,7 @@ import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
+from operator import is_
 from pathlib import PurePath
 from typing import Any, Protocol, runtime_checkable
 from uuid import UUID
@@ -124,10 +125,15 @@ class Snapshot:
         return id(item) in self._objects
 
     def restore(self) -> None:
-        """Restore the state.  Can be called any number of times."""
+        """Restore the state.  Can be called any number of times.
+
+        A dict that has not changed is not written: tables that never change belong to other machines as well, which
+        another thread may use.
+        """
         for mapping, entries in self._dicts:
-            mapping.clear()
-            mapping.update(entries)
+            if not _has_same_entries(mapping, entries):
+                mapping.clear()
+                mapping.update(entries)
         for sequence, items in self._lists:
             sequence[:] = items
         for collection, members in self._sets:
@@ -190,6 +196,13 @@ class Snapshot:
             self._attributes.append((item.__dict__, values, unsaved))
             found += values.values()
         return found
+
+
+def _has_same_entries(mapping: dict[Any, Any], entries: dict[Any, Any]) -> bool:
+    """Whether a dict has the very same keys and values, in the same order."""
+    if len(mapping) != len(entries):
+        return False
+    return all(map(is_, mapping, entries)) and all(map(is_, mapping.values(), entries.values()))
 
 
 def _value(slot: types.MemberDescriptorType, owner: object) -> object:

@@ -73,6 +73,43 @@ def test_containers_are_restored_in_place_and_in_order():
         assert list(entries.items()) == [("a", 1), ("b", 2)]
 
 
+class Table(dict):
+    """Counts how often it was emptied."""
+
+    emptied = 0
+
+    def clear(self):
+        self.emptied += 1
+        super().clear()
+
+
+def test_a_dict_that_has_not_changed_is_not_written():
+    """Two machines share tables, and another thread may use the other one."""
+    table = Table(a=[], b=[])
+    snapshot = Snapshot({"table": table})
+    snapshot.restore()
+    assert table.emptied == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.update(b=[]),
+        lambda table: table.update(a=table.pop("a")),
+        lambda table: table.pop("a"),
+        lambda table: table.update(c=1),
+    ],
+    ids=["an equal value", "the order", "one less", "one more"],
+)
+def test_whatever_has_changed_in_a_dict_is_restored(change):
+    table = {"a": [], "b": []}
+    entries = [(key, id(value)) for key, value in table.items()]
+    snapshot = Snapshot(table)
+    change(table)
+    snapshot.restore()
+    assert [(key, id(value)) for key, value in table.items()] == entries
+
+
 @pytest.mark.parametrize("kind", [Plain, Slotted])
 def test_attributes_are_restored_and_new_ones_removed(kind):
     thing, inner = kind([1]), []

@@ -19,9 +19,10 @@ from nvdimmfs.lab.trees import InProcess
 from nvdimmfs.machine.first_boot import NewMachineError
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine.pool import InheritedMachines, MachinePool
-from nvdimmfs.machine_file.files import parse_machine
+from nvdimmfs.machine_file.files import load_machine, machines, parse_machine
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.mm.e820 import memparse
+from nvdimmfs.snapshot import Snapshot
 from nvdimmfs.testing import Engine
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
@@ -82,6 +83,22 @@ def test_a_difference_would_be_found():
     one.system.sys.find("devices/platform/e820_pmem/ndbus0/region0/size")
     with pytest.raises(StatesDifferError, match="region0"):
         require_same_state(one, other)
+
+
+def written_by(snapshot):
+    """What a reset writes whether or not it has changed, by id."""
+    containers = [each for each, _ in (*snapshot._lists, *snapshot._sets, *snapshot._cells)]
+    owners = [owner for _, owner, _ in snapshot._slots] + [attributes for attributes, _, _ in snapshot._attributes]
+    return {id(each): each for each in (*containers, *owners)}
+
+
+@pytest.mark.parametrize("machine", machines())
+def test_machines_share_nothing_that_a_reset_writes(machine):
+    """The reset of one machine must not disturb another, which another thread may use."""
+    one, other = (Machine.described(load_machine(machine), clock="steps") for _ in range(2))
+    written, also_written = (written_by(Snapshot(each, whole=True)) for each in (one, other))
+    assert len(written) > 200
+    assert not [written[each] for each in written.keys() & also_written.keys()]
 
 
 class TestEngines:
