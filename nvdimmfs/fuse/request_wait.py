@@ -115,6 +115,7 @@ class RequestWait:
         self._turn = trio.lowlevel.ParkingLot()
         self._is_locked = False
         self._waiters = 0
+        self._is_called = False
 
     def lock(self) -> RequestWait:
         """The lock, of which there is one."""
@@ -136,6 +137,7 @@ class RequestWait:
         try:
             while self._is_locked:
                 await self._turn.park()
+                self._is_called = False
         except trio.Cancelled:
             self._readers -= 1
             raise
@@ -148,8 +150,9 @@ class RequestWait:
     ) -> Awaitable[None]:
         self._readers -= 1
         self._is_locked = False
-        if self._waiters:
-            self._turn.unpark()  # that worker runs when this one suspends
+        if self._waiters and not self._is_called:
+            self._is_called = True
+            self._turn.unpark()  # that worker runs when this one suspends, which may be many requests later
         return _DONE
 
     @contextlib.asynccontextmanager
@@ -201,9 +204,12 @@ class RequestWait:
 
     def _spin(self, poll: Callable[[int], Sized]) -> bool:
         """Ask again and again; whether there is a request."""
-        end = time.perf_counter_ns() + _SPIN
+        end: int | None = None
         while not poll(0):
-            if time.perf_counter_ns() > end:
+            now = time.perf_counter_ns()
+            if end is None:
+                end = now + _SPIN
+            if now > end:
                 self._pause, self._next_pause = self._next_pause, min(2 * self._next_pause, _LONGEST_PAUSE)
                 return False
         self._next_pause = _FIRST_PAUSE
