@@ -16,6 +16,7 @@ and never for one that listens:
 | `Map` | `Mappable`, or `Refused` |
 | `Find` | `Found`, or `Refused` |
 | `List` | `Listed` |
+| `ListNodes` | `Nodes` |
 | `Watch` | nothing; later `DeviceEvent` and `EntryEvent` as they happen |
 | `Done` | nothing: it acknowledges the events up to a sequence number |
 | `Listen` | nothing; each read then returns the next `DeviceEvent` and `RefusalEvent`, as many as fit, one a line |
@@ -40,7 +41,7 @@ class ControlError(ValueError):
 
 
 class Message:
-    """Base of the messages.  Their fields are numbers, strings, bytes or pairs of strings."""
+    """Base of the messages.  Their fields are numbers, truth values, strings, bytes, and tuples of them."""
 
     kinds: ClassVar[dict[str, type[Message]]] = {}
     #: The names of fields that hold bytes of a caller's memory, in the order in which these follow the object.
@@ -235,6 +236,23 @@ class Listed(Message):
 
 
 @attrs.frozen
+class ListNodes(Message):
+    """List the devices that have a node in /dev."""
+
+
+@attrs.frozen
+class Nodes(Message):
+    """The devices that have a node.
+
+    Attributes:
+        nodes: of each its kind (block or char), major, minor and name; then, of a disk or a partition, the bytes of a
+            logical block, which is 0 for others, and whether it is read-only.
+    """
+
+    nodes: tuple[tuple[str, int, int, str, int, bool], ...]
+
+
+@attrs.frozen
 class Wait(Message):
     """A fault rule delays the ioctl: the client asks again, by `Waited`, after so many nanoseconds."""
 
@@ -397,9 +415,8 @@ def _field(wanted: Any, value: Any) -> Any:  # noqa: ANN401  # JSON comes in, a 
         return value
     if wanted is bytes:
         return base64.b64decode(value, validate=True)
-    if wanted == tuple[str, ...]:
-        return tuple(_field(str, word) for word in _field(list, value))
-    if wanted == tuple[tuple[str, str], ...]:
-        pairs = (_field(list, pair) for pair in _field(list, value))
-        return tuple((_field(str, key), _field(str, text)) for key, text in pairs)
+    if typing.get_origin(wanted) is tuple:
+        items, (first, *others) = _field(list, value), typing.get_args(wanted)
+        types = [first] * len(items) if others == [...] else [first, *others]
+        return tuple(_field(each, item) for each, item in zip(types, items, strict=True))
     raise TypeError(f"{value!r} is not a {wanted}")

@@ -11,6 +11,9 @@ from collections import deque
 
 import attrs
 
+from nvdimmfs.block.disk import Disk
+from nvdimmfs.block.ioctl_values import disk_of
+from nvdimmfs.block.partition import Partition
 from nvdimmfs.core.device_number import DeviceNumber, Numbered
 from nvdimmfs.core.module import Modules
 from nvdimmfs.core.system import System
@@ -110,6 +113,8 @@ class ControlSession:
                 return _found(device_named(self._system, name))
             case control.List(directories):
                 return _listed(self._system, directories)
+            case control.ListNodes():
+                return _nodes(self._system)
             case control.Copied(data, ahead) if self._ioctl:
                 return self._ioctl.copied(data, ahead)
             case control.Fault() if self._ioctl:
@@ -217,6 +222,21 @@ def _listed(system: System, paths: tuple[str, ...]) -> control.Listed:
             prefix = f"{path}/" if path else ""
             entries.extend((f"{prefix}{name}", _kind(directory, name)) for name in names)
     return control.Listed(tuple(listed), tuple(entries))
+
+
+def _nodes(system: System) -> control.Nodes:
+    """The devices that have a node: character devices first, in the order of the texts of their numbers."""
+    in_order = sorted(system.numbered.items(), key=lambda item: (item[0].kind != "char", str(item[0])))
+    return control.Nodes(tuple(_node(number, device) for number, device in in_order))
+
+
+def _node(number: DeviceNumber, device: Numbered) -> tuple[str, int, int, str, int, bool]:
+    """What `control.Nodes` has of a device."""
+    block_size, read_only = 0, False
+    if isinstance(device, Disk | Partition):
+        disk = disk_of(device)
+        block_size, read_only = disk.limits.logical_block_size, device.read_only or disk.read_only
+    return number.kind, number.major, number.minor, device.name, block_size, read_only
 
 
 def _kind(directory: Directory, name: str) -> str:

@@ -108,6 +108,13 @@ class ControlClient:
         assert isinstance(reply, control.Listed), reply
         return reply
 
+    def nodes(self) -> tuple[tuple[str, int, int, str, int, bool], ...]:
+        """The devices that have a node (`control.Nodes`), character devices first."""
+        with self._request_file() as file:
+            reply = ask(file, control.ListNodes())
+        assert isinstance(reply, control.Nodes), reply
+        return reply.nodes
+
     def _request(self, message: Message) -> int:
         with self._request_file() as file:
             return _result(ask(file, message))

@@ -25,11 +25,10 @@ from attrs import define
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.closed_disks import ClosedDisks
 from nvdimmfs.sandbox.device_node import NODE_MODE, DeviceNode, NodeNumber
-from nvdimmfs.sandbox.disk_directory import disk_directory, queue_of
+from nvdimmfs.sandbox.disk_directory import DiskDescription, describe_disk, disk_directory
 from nvdimmfs.sandbox.host_characters import HostCharacters
 from nvdimmfs.sandbox.loop_devices import LoopDevices, LoopNode, raise_if_limited, why_files
 from nvdimmfs.sandbox.merged_view import hide
-from nvdimmfs.sandbox.small_files import read_small
 
 #: Requests on the master end of a pseudoterminal (include/uapi/asm-generic/ioctls.h).
 _TIOCGPTN = 0x80045430
@@ -130,16 +129,19 @@ class DevDirectory:
         """Open the directory of the machine's files, and return the descriptor."""
         return os.open(self.machine / "dev", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    def add(self, name: str, current: NodeNumber, *, block: bool) -> NodeNumber | None:
+    def add(
+        self, name: str, current: NodeNumber, *, block: bool, disk: DiskDescription | None = None
+    ) -> NodeNumber | None:
         """Create a node and return its number; None for a regular file.
 
         Args:
             name: its name.
             current: the number that the machine has for the device.
             block: whether it is a disk.
+            disk: describes it; None to read that from its sysfs.
         """
         self.remove(name)
-        node = self._create_disk(name) if block else self._create_character(name, current)
+        node = self._create_disk(name, disk) if block else self._create_character(name, current)
         self._nodes[name] = node
         return node.number
 
@@ -211,14 +213,12 @@ class DevDirectory:
         libc.bind_mount(slave, path)
         return TerminalNode(path, NodeNumber.of(slave.stat().st_rdev), master)
 
-    def _create_disk(self, name: str) -> DeviceNode:
+    def _create_disk(self, name: str, disk: DiskDescription | None) -> DeviceNode:
         path, file = self._dev / name, self.machine / "dev" / name
         if self._loop_devices is not None:
             try:
-                disk = disk_directory(self.machine, name)
-                block_size = int(read_small(queue_of(disk) / "logical_block_size"))
-                read_only = read_small(disk / "ro") == "1\n"
-                node = self._loop_devices.attach(file, path, block_size, read_only=read_only)
+                disk = disk or describe_disk(self.machine, name)
+                node = self._loop_devices.attach(file, path, disk.block_size, read_only=disk.read_only)
                 self._closed_disks.watch(path)
                 return node
             except OSError as failure:

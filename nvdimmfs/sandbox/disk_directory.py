@@ -4,6 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from attrs import frozen
+
+from nvdimmfs.sandbox.small_files import read_small
+
+
+@frozen
+class DiskDescription:
+    """What is to be known of a disk or partition before it becomes a block device.
+
+    Attributes:
+        block_size: bytes of a logical block.
+        read_only: whether it refuses writes.
+    """
+
+    block_size: int
+    read_only: bool
+
+
+def describe_disk(machine: Path, name: str) -> DiskDescription:
+    """Describe a disk or partition; arguments as `disk_directory`.  OSError for one that has gone."""
+    directory = disk_directory(machine, name)
+    block_size = int(read_small(queue_of(directory) / "logical_block_size"))
+    return DiskDescription(block_size, read_small(directory / "ro") == "1\n")
+
 
 def disk_directory(machine: Path, name: str) -> Path:
     """The directory of a disk or partition, which exists unless it has gone.

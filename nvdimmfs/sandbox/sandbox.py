@@ -145,7 +145,7 @@ def run_sandbox(request: RunRequest) -> int:
         # init sets up /proc and the filter while the nodes are made.
         starting = stack.enter_context(start(request.command, MACHINE, directory))
         supervisor.watch()
-        supervisor.create_nodes(MACHINE / "sys")
+        supervisor.create_nodes()
         starting.wait_until_ready()
         mounted_disks.watch(proc)
         command = starting.execute()

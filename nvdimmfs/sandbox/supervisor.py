@@ -23,6 +23,7 @@ from nvdimmfs.sandbox.command import RunningCommand
 from nvdimmfs.sandbox.control_client import ControlClient
 from nvdimmfs.sandbox.dev_directory import DevDirectory
 from nvdimmfs.sandbox.device_node import NodeNumber, is_terminal_of_another, parse_number
+from nvdimmfs.sandbox.disk_directory import DiskDescription
 from nvdimmfs.sandbox.ioctl_syscall import IoctlSyscall
 from nvdimmfs.sandbox.memory_syscalls import MemorySyscalls
 from nvdimmfs.sandbox.merged_view import MergedView
@@ -85,23 +86,15 @@ class Supervisor:
         self._calls = CallThreads(syscalls.answer, self._fail)
         self._has_command = threading.Event()
 
-    def create_nodes(self, sys: Path) -> None:
+    def create_nodes(self) -> None:
         """Create the nodes of the devices that already exist.
 
         A device may go meanwhile, or get another number, because another sandbox uses the machine as well.  The events
         of that are received afterwards.
-
-        Args:
-            sys: the machine's /sys, in its mount.
         """
-        for kind in ("char", "block"):
-            directory = sys / "dev" / kind
-            for entry in sorted(directory.iterdir()):
-                try:
-                    name = entry.readlink().name
-                except FileNotFoundError:
-                    continue
-                self._create_node(kind, name, parse_number(entry.name))
+        for kind, major, minor, name, block_size, read_only in self._client.nodes():
+            disk = DiskDescription(block_size, read_only) if kind == "block" else None
+            self._create_node(kind, name, NodeNumber(major, minor), disk)
 
     def watch(self) -> None:
         """Receive the machine's events from now on.
@@ -242,9 +235,9 @@ class Supervisor:
                 self._dev.set_read_only(name, read_only=properties["DISK_RO"] == "1")
         return number
 
-    def _create_node(self, kind: str, name: str, number: NodeNumber) -> NodeNumber:
+    def _create_node(self, kind: str, name: str, number: NodeNumber, disk: DiskDescription | None = None) -> NodeNumber:
         """Create a node and return its number; for a regular file, the machine's own number."""
-        new = self._dev.add(name, number, block=kind == "block")
+        new = self._dev.add(name, number, block=kind == "block", disk=disk)
         if new is None:
             with contextlib.suppress(OSError):  # the disk has gone meanwhile
                 status = self._dev.path(name).stat()

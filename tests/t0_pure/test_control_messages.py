@@ -16,7 +16,9 @@ from nvdimmfs.formats.control import (
     Ioctl,
     Listed,
     Listen,
+    ListNodes,
     Message,
+    Nodes,
     RefusalEvent,
     Waited,
     Watch,
@@ -37,6 +39,10 @@ MESSAGES = st.one_of(
         *(st.text(), st.text(), st.binary(), NUMBERS, st.lists(st.text()).map(tuple), NUMBERS, NUMBERS),
     ),
     st.builds(Listed, st.lists(st.text()).map(tuple), st.lists(st.tuples(st.text(), st.text())).map(tuple)),
+    st.builds(
+        Nodes,
+        st.lists(st.tuples(st.text(), NUMBERS, NUMBERS, st.text(), NUMBERS, st.booleans())).map(tuple),
+    ),
     st.builds(Watch, st.lists(st.text()).map(tuple)),
     st.builds(DeviceEvent, NUMBERS, st.lists(st.tuples(st.text(), st.text())).map(tuple)),
 )
@@ -67,7 +73,7 @@ def test_bytes_of_memory_that_are_not_as_many_as_announced_are_refused(memory):
 @given(st.one_of(st.binary(), st.sampled_from(sorted(Message.kinds)).map(lambda kind: f'{{"{kind}":{{}}}}'.encode())))
 def test_anything_else_is_refused(data):
     with contextlib.suppress(ControlError):
-        assert decode(data) in (Fault(), Listen(), Waited())
+        assert decode(data) in (Fault(), Listen(), ListNodes(), Waited())
 
 
 @pytest.mark.parametrize(
@@ -88,6 +94,8 @@ def test_anything_else_is_refused(data):
         '{"Load":{"name":"nd_e820"},"Fault":{}}',
         '{"DeviceEvent":{"sequence":1,"properties":[["a"]]}}',
         '{"DeviceEvent":{"sequence":1,"properties":["ab"]}}',
+        '{"Nodes":{"nodes":[["char",1,2,"nmem0",0]]}}',
+        '{"Nodes":{"nodes":[["char",1,2,"nmem0",0,0]]}}',
         '{"Watch":{"directories":"bus"}}',
         '{"Watch":{"directories":{"bus":1}}}',
         "[" * 100_000,

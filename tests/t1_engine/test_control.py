@@ -12,6 +12,7 @@ from rules import parse_rule
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
 from nvdimmfs.formats.block_requests import BLKPG, BLKPG_ADD
+from nvdimmfs.kernfs import Attribute
 
 LEGACY = {"memmap": "512M!4G,256M!6G"}
 DIMMS = {"machine": "qemu-nfit"}
@@ -226,6 +227,40 @@ def test_garbage_is_refused(legacy):
     with pytest.raises(KernelError) as refusal:
         legacy.session.write(b"garbage")
     assert refusal.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize("machine", [LEGACY, DIMMS, {"machine": "nfit_test"}])
+def test_nodes_are_listed_as_sysfs_shows_them(machine):
+    sandbox = ControlSession(boot(machine))
+    _, minor = sandbox.number("block", "pmem0")
+    sandbox.request(control.Renumber("block", *sandbox.number("block", "pmem0"), 7, 1000 + minor))
+    expected = []
+    for kind in ("char", "block"):
+        for link in sorted(sandbox.sys.find(f"dev/{kind}"), key=lambda link: link.name):
+            disk = [0, False]
+            if kind == "block":
+                disk = [int(shown(link.target, "queue/logical_block_size")), shown(link.target, "ro") == "1\n"]
+            expected.append((kind, *map(int, link.name.split(":")), link.target.name, *disk))
+    assert sandbox.request(control.ListNodes()) == control.Nodes(tuple(expected))
+
+
+def test_a_partition_is_listed_with_the_blocks_of_its_disk(legacy):
+    number = legacy.number("block", "pmem0")
+    call = control.Ioctl("block", *number, BLKPG, 0, writable=True, privileged=True)
+    legacy.request(call)
+    legacy.request(control.Copied(struct.pack("=iii4xQ", BLKPG_ADD, 0, 152, 24)))
+    assert legacy.request(control.Copied(struct.pack("=qqi132x", 1 << 20, 1 << 20, 1))) == control.Result(0)
+    next(disk for disk in legacy.machine.system.numbered.values() if disk.name == "pmem0").read_only = True
+    size = int(shown(legacy.sys.find("block/pmem0").target, "queue/logical_block_size"))
+    nodes = [node[3:] for node in legacy.request(control.ListNodes()).nodes if node[0] == "block"]
+    assert nodes == [("pmem0", size, True), ("pmem1", size, False), ("pmem0p1", size, True)]
+
+
+def shown(directory, path):
+    """The text of an attribute below a directory."""
+    attribute = directory.find(path)
+    assert isinstance(attribute, Attribute)
+    return attribute.show().decode()
 
 
 def test_a_device_goes_by_the_number_of_its_node(legacy):
