@@ -8,7 +8,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -168,7 +168,7 @@ def preload_server() -> None:
 def serve(
     request: MountRequest,
     on_ready: Callable[[], None],
-    before_mount: Callable[[], None] = lambda: None,
+    before_mount: Callable[[Iterable[str]], None] = lambda _modules: None,
     booted: Machine | None = None,
 ) -> None:
     """Build the machine and serve its tree.
@@ -180,7 +180,7 @@ def serve(
     Args:
         request: the machine, and where it is mounted.
         on_ready: called once the mount answers.
-        before_mount: called when the machine is built.
+        before_mount: called when the machine is built, with the names of the modules that it can load.
         booted: a machine that has booted as the request has it.
     """
     preload_server()
@@ -190,7 +190,7 @@ def serve(
     machine = booted or _booted(request)
     machine.system.keyring = UserKeyring()
     with contextlib.closing(machine):
-        before_mount()
+        before_mount(machine.persistent_memory.modules.known)
         try:
             serve_tree(
                 machine.tree,

@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from nvdimmfs.cli import log as logs
@@ -125,7 +125,7 @@ def _serve(
     arguments: argparse.Namespace,
     log_file: int | None,
     trace: TraceOutput | None,
-    before_mount: Callable[[], None],
+    before_mount: Callable[[Iterable[str]], None],
     on_ready: Callable[[], None],
 ) -> None:
     """In the machine's process: serve it."""

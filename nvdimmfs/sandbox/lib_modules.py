@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 
-from nvdimmfs.modules.module_files import ModuleFile, modules_of_kernel
+from nvdimmfs.modules.module_files import modules_of_kernel
 from nvdimmfs.modules.module_folder import module_folder, write_module_folder
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.merged_view import overmount
@@ -32,14 +33,24 @@ done < {modules}
 _MACHINE_MODULES = "sys/kernel/debug/nvdimmfs/modules"
 
 
-def mount_lib_modules(machine: Path, scratch: Path) -> None:
-    """Mount the machine's modules over the host's, under the release that uname(2) reports.
+def write_lib_modules(scratch: Path, names: Collection[str]) -> None:
+    """Write the files of the machine's modules, under the release that uname(2) reports.
 
     Args:
-        machine: the machine's mount.
-        scratch: the directory to write the module files to.
+        scratch: the directory to write them to.
+        names: the names of the modules that the machine can load, from which its kernel follows.
     """
-    write_module_folder(scratch / os.uname().release, _module_files(machine), os.uname().release)
+    files = modules_of_kernel(test="nfit_test" in names, dax="device_dax" in names)
+    write_module_folder(scratch / os.uname().release, files, os.uname().release)
+
+
+def modules_of_machine(machine: Path) -> Collection[str]:
+    """The names of the modules that a mounted machine can load."""
+    return [line.partition(":")[0] for line in read_small(machine / _MACHINE_MODULES).splitlines()]
+
+
+def mount_lib_modules(scratch: Path) -> None:
+    """Mount the files that `write_lib_modules` has written over the host's."""
     if not LIB_MODULES.is_dir():
         # A mount needs an existing directory, so the parent is replaced by one that has it.
         overmount(LIB_MODULES.parent.resolve(), lambda name: name != LIB_MODULES.name)
@@ -73,9 +84,3 @@ def make_lsmod(machine: Path, directory: Path) -> Path | None:
     command.write_text(_LSMOD.format(modules=shlex.quote(str(machine / "proc/modules"))))
     command.chmod(0o755)
     return directory
-
-
-def _module_files(machine: Path) -> tuple[ModuleFile, ...]:
-    """The module files of the kernel that the machine runs, which follows from the modules that it can load."""
-    names = {line.partition(":")[0] for line in read_small(machine / _MACHINE_MODULES).splitlines()}
-    return modules_of_kernel(test="nfit_test" in names, dax="device_dax" in names)

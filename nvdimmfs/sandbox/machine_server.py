@@ -10,9 +10,9 @@ import contextlib
 import os
 import signal
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import NoReturn, Self, TypeAlias
+from typing import BinaryIO, NoReturn, Self, TypeAlias
 
 from nvdimmfs import host
 from nvdimmfs.errors import FAILED, PERHAPS_MEMORY
@@ -20,12 +20,13 @@ from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.errors import SandboxError, step
 
-#: Builds a machine, calls its first argument before it mounts it, and its second one once the mount answers; then
-#: serves until SIGTERM.
-Serve: TypeAlias = Callable[[Callable[[], None], Callable[[], None]], None]
+#: Builds a machine, calls its first argument with the names of the machine's modules before it mounts it, and its
+#: second one once the mount answers; then serves until SIGTERM.
+Serve: TypeAlias = Callable[[Callable[[Iterable[str]], None], Callable[[], None]], None]
 
-#: The server's report that the mount answers.  Any other report is the exit status that a failure leads to, and a
-#: message.
+#: The server's reports that the machine is built, which the names of its modules and a newline follow, and that the
+#: mount answers.  Any other report is the exit status that a failure leads to, and a message.
+_BUILT = b"="
 _READY = b"+"
 _FAILED = struct.Struct("=B")
 
@@ -45,7 +46,8 @@ class MachineServer:
         self._serve = serve
         self._keep = keep
         self._process = 0
-        self._admissions = self._reports = -1
+        self._admissions = -1
+        self._reports: BinaryIO | None = None
 
     @property
     def process(self) -> int:
@@ -69,22 +71,28 @@ class MachineServer:
         with contextlib.suppress(BrokenPipeError):  # it has ended, as `wait_until_ready` finds
             os.write(self._admissions, _ADMISSION.pack(namespaces))
 
+    def wait_until_built(self) -> Collection[str]:
+        """Wait until the machine is built, and return the names of its modules.  SandboxError when it cannot be."""
+        assert self._reports is not None, "it was started"
+        received = self._reports.readline()
+        if not received.startswith(_BUILT):
+            raise _failure(received + self._reports.read())
+        return received.removeprefix(_BUILT).decode().split()
+
     def wait_until_ready(self) -> None:
-        """Wait until its mount answers.  SandboxError when the machine cannot be built or mounted."""
-        with os.fdopen(self._reports, "rb") as lines:
-            self._reports = -1
-            received = lines.read()
-        if not received:
-            raise SandboxError(f"the machine's process was killed, {PERHAPS_MEMORY}")
+        """Wait until its mount answers; `wait_until_built` comes before.  SandboxError when it cannot be mounted."""
+        assert self._reports is not None, "it was started"
+        received = self._reports.read()
         if received != _READY:
-            raise SandboxError(received[_FAILED.size :].decode(errors="replace"), *_FAILED.unpack_from(received))
+            raise _failure(received)
 
     def stop(self) -> None:
         """Stop it, and wait for its end.  Nothing happens twice."""
-        for descriptor in (self._admissions, self._reports):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._admissions = self._reports = -1
+        if self._admissions >= 0:
+            os.close(self._admissions)
+            self._admissions = -1
+        if self._reports is not None:
+            self._reports.close()
         process, self._process = self._process, 0
         if process:
             os.kill(process, signal.SIGTERM)
@@ -100,7 +108,8 @@ class MachineServer:
     def _start(self) -> None:
         with step("start the machine's process"):
             admission, self._admissions = os.pipe()
-            self._reports, report = os.pipe()
+            reports, report = os.pipe()
+            self._reports = os.fdopen(reports, "rb")
             supervisor, pidfd = os.getpid(), os.pidfd_open(os.getpid())
             self._process = os.fork()
         if self._process == 0:
@@ -119,7 +128,8 @@ class MachineServer:
             libc.die_with_parent(signal.SIGTERM, os.dup(pidfd))
             close_files_except(*STANDARD_FILES, admission, report, pidfd, *self._keep)
 
-            def before_mount() -> None:
+            def before_mount(modules: Iterable[str]) -> None:
+                os.write(report, b"".join((_BUILT, " ".join(modules).encode(), b"\n")))
                 message = os.read(admission, _ADMISSION.size)
                 if not message:
                     os._exit(1)  # the supervisor has given up
@@ -137,6 +147,13 @@ class MachineServer:
                 os.write(report, _FAILED.pack(status) + message)
             os._exit(1)
         os._exit(0)
+
+
+def _failure(report: bytes) -> SandboxError:
+    """The error of a report, which is empty when the process was killed."""
+    if not report:
+        return SandboxError(f"the machine's process was killed, {PERHAPS_MEMORY}")
+    return SandboxError(report[_FAILED.size :].decode(errors="replace"), *_FAILED.unpack_from(report))
 
 
 def _join(process: int, pidfd: int, kinds: int) -> None:

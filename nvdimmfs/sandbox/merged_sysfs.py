@@ -6,8 +6,11 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
-from nvdimmfs.sandbox.merged_view import Addition
+from attrs import frozen
+
+from nvdimmfs.sandbox.merged_view import Addition, Kind, entries_of
 from nvdimmfs.sandbox.small_files import read_small
 
 #: Directories that show the host's entries beside the machine's; the machine never removes any of them.  Directories
@@ -49,6 +52,31 @@ _ACPI_TREE = "devices/LNXSYSTM:00"
 
 #: Names of the devices that announce persistent memory; everything below them is the machine's.
 _PROVIDERS = ("e820_pmem", "ACPI0012:", "nfit_test.", "hmem", "ndbus")
+
+
+@frozen
+class HostSysfs:
+    """What has to be known of the host's /sys, which is read while the machine is mounted.
+
+    Attributes:
+        hidden: the paths that must not be visible in a sandbox.
+        added: what takes the place of entries of both, by path.
+        listed: the entries of the directories that are merged, by name.
+    """
+
+    hidden: frozenset[str]
+    added: Mapping[str, Addition]
+    listed: Mapping[str, Mapping[str, Kind]]
+
+    @classmethod
+    def read(cls, root: Path) -> Self:
+        """Read it.
+
+        Args:
+            root: the host's /sys.
+        """
+        listed = {directory: entries_of(f"{root}/{directory}") for directory in merged_directories()}
+        return cls(hidden_host_paths(root), processors_of_nodes(root), listed)
 
 
 def is_merged(path: str) -> bool:

@@ -110,7 +110,7 @@ def overmount(directory: Path, keep: Callable[[str], bool]) -> None:
     """Mount a tmpfs over a directory, and show in it those of the old entries that `keep` accepts by name."""
     with pinned(directory) as host:
         libc.mount("none", directory, "tmpfs", options="mode=755")
-        for name, kind in sorted(_entries(str(host)).items()):
+        for name, kind in sorted(entries_of(str(host)).items()):
             if keep(name):
                 _show(f"{host}/{name}", f"{directory}/{name}", kind)
 
@@ -130,6 +130,7 @@ class MergedView:
             to be looked at.
         added: what takes the place of the entries at some paths, in merged directories.
         listed: the entries of directories of the machine, by name, as far as they are known already.
+        listed_of_host: likewise, of directories of the host.
         file_systems: merged directories that look like mount points, and the file system's name in /proc/mounts.
         directories: the paths of the merged directories; "" is the top.
     """
@@ -141,6 +142,7 @@ class MergedView:
     hidden: frozenset[str]
     known_link: Callable[[str], str | None] = field(default=lambda _path: None, kw_only=True)
     listed: Mapping[str, Mapping[str, Kind]] = field(factory=dict, kw_only=True)
+    listed_of_host: Mapping[str, Mapping[str, Kind]] = field(factory=dict, kw_only=True)
     added: Mapping[str, Addition] = field(factory=dict, kw_only=True)
     file_systems: Mapping[str, str] = Factory(dict)
     directories: list[str] = Factory(list)
@@ -166,8 +168,10 @@ class MergedView:
         prefix = f"{directory}/" if directory else ""
         machine = self.listed.get(directory)
         if machine is None:
-            machine = _entries(f"{self.machine}/{directory}")
-        host = _entries(f"{self.host}/{directory}")
+            machine = entries_of(f"{self.machine}/{directory}")
+        host = self.listed_of_host.get(directory)
+        if host is None:
+            host = entries_of(f"{self.host}/{directory}")
         added = [path.removeprefix(prefix) for path in self.added if path.rpartition("/")[0] == directory]
         for name in self._in_order_of_creation(directory, dict.fromkeys((*machine, *host, *added))):
             path = f"{prefix}{name}"
@@ -234,7 +238,7 @@ def _lists_newest_first(directory: Path) -> bool:
             (directory / name).rmdir()
 
 
-def _entries(directory: str) -> dict[str, Kind]:
+def entries_of(directory: str) -> dict[str, Kind]:
     """What a directory has, without entries that this process may not look at; nothing when it does not exist."""
     try:
         with os.scandir(directory) as entries:

@@ -23,17 +23,16 @@ from nvdimmfs.sandbox.control_client import CHANNEL, ControlClient
 from nvdimmfs.sandbox.dev_directory import DevDirectory
 from nvdimmfs.sandbox.errors import SandboxError, os_error, step
 from nvdimmfs.sandbox.host_characters import HostCharacters
-from nvdimmfs.sandbox.lib_modules import make_lsmod, mount_lib_modules
+from nvdimmfs.sandbox.lib_modules import make_lsmod, modules_of_machine, mount_lib_modules, write_lib_modules
 from nvdimmfs.sandbox.loop_devices import LoopDevices, raise_if_limited, why_files
 from nvdimmfs.sandbox.loop_records import DIRECTORY, HostLoops, LoopRecords, sweep
 from nvdimmfs.sandbox.machine_server import MachineServer
 from nvdimmfs.sandbox.merged_sysfs import (
     FILE_SYSTEMS,
-    hidden_host_paths,
+    HostSysfs,
     is_merged,
     known_link,
     merged_directories,
-    processors_of_nodes,
 )
 from nvdimmfs.sandbox.merged_view import Kind, MergedView, overmount, pinned
 from nvdimmfs.sandbox.mounted_disks import MountedDisks
@@ -48,6 +47,9 @@ _PERSISTENT_MEMORY_NODES = ("pmem", "ndctl", "nmem", "dax")
 
 #: The device that opens a new pseudoterminal (include/uapi/linux/major.h, drivers/tty/pty.c).
 _PTMX = os.makedev(5, 2)
+
+#: Where the files of the machine's modules are before they are mounted.
+_MODULES = RUN_DIRECTORY / "modules"
 
 #: libsystemd accepts only a real sysfs at /sys, unless this variable turns its check off (ENVIRONMENT.md of systemd).
 ENVIRONMENT = {"SYSTEMD_DEVICE_VERIFY_SYSFS": "0"}
@@ -76,8 +78,11 @@ class RunRequest:
 
 
 def prepare() -> None:
-    """Use what sets up a sandbox, without an effect, in a process that will set one up: its first use takes longer."""
-    hidden_host_paths(Path("/sys"))
+    """Use what sets up a sandbox, in a process that will set one up, as its first use takes longer.
+
+    Nothing of it has an effect but that there is a network namespace for the sandbox.
+    """
+    HostSysfs.read(Path("/sys"))
     namespaces.may_create_nodes()
     control.prepare()
     for directory in merged_directories():
@@ -120,11 +125,11 @@ def run_sandbox(request: RunRequest) -> int:
         if server is not None:
             stack.callback(server.stop)
             server.admit(kinds)
-            server.wait_until_ready()
+        host = _prepare_beside(server)
         client = stack.enter_context(contextlib.closing(_connect()))
         with step("set up /lib/modules"):
-            mount_lib_modules(MACHINE, RUN_DIRECTORY / "modules")
-        view = _make_sysfs(client)
+            mount_lib_modules(_MODULES)
+        view = _make_sysfs(client, host)
         closed_disks = ClosedDisks()
         dev = DevDirectory(Path("/dev"), MACHINE, TERMINALS, loop_devices, closed_disks, request.warn, characters)
         mounted_disks = MountedDisks()
@@ -152,6 +157,22 @@ def run_sandbox(request: RunRequest) -> int:
         status = supervisor.run_until_exit(command, signals, None if server is None else server.process)
         command.wait_for_init()
         return status
+
+
+def _prepare_beside(server: MachineServer | None) -> HostSysfs:
+    """Read the host's /sys and write the files of modules, meanwhile the machine is built and mounted.  SandboxError.
+
+    Args:
+        server: serves the machine, and has been admitted; None for a machine that was mounted before.
+    """
+    with step("set up /sys"):
+        host = HostSysfs.read(Path("/sys"))
+    names = None if server is None else server.wait_until_built()
+    with step("set up /lib/modules"):
+        write_lib_modules(_MODULES, modules_of_machine(MACHINE) if names is None else names)
+    if server is not None:
+        server.wait_until_ready()
+    return host
 
 
 def _working_directory() -> Path:
@@ -254,23 +275,22 @@ def _connect() -> ControlClient:
         return ControlClient(MACHINE)
 
 
-def _make_sysfs(client: ControlClient) -> MergedView:
+def _make_sysfs(client: ControlClient, host: HostSysfs) -> MergedView:
     """Set up a private /sys."""
-    with step("set up /sys"), pinned(Path("/sys")) as host:
-        hidden = hidden_host_paths(Path("/sys"))
+    with step("set up /sys"), pinned(Path("/sys")) as root:
         listed = _listed(client, merged_directories())
-        added = processors_of_nodes(Path("/sys"))
         libc.mount("none", "/sys", "tmpfs", options="mode=555")
         view = MergedView(
-            host,
+            root,
             MACHINE / "sys",
             Path("/sys"),
             is_merged,
-            hidden,
+            host.hidden,
             FILE_SYSTEMS,
             known_link=known_link,
             listed=listed,
-            added=added,
+            listed_of_host=host.listed,
+            added=host.added,
         )
         view.build()
         return view
