@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nvdimmfs import host
+from nvdimmfs.inherited_files import keep_open
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.errors import SandboxError, step
 
@@ -70,7 +71,7 @@ def enter(*, private_network: bool) -> NewNetwork | None:
     """
     if not is_privileged():
         _enter_user_namespace()
-    network = NewNetwork() if private_network else None
+    network = _network() if private_network else None
     try:
         with _creation(libc.CLONE_NEWNS):
             libc.unshare(libc.CLONE_NEWNS)
@@ -81,6 +82,27 @@ def enter(*, private_network: bool) -> NewNetwork | None:
             network.close()
         raise
     return network
+
+
+#: Networks that were created for a sandbox of this process, at most one.
+_prepared: list[NewNetwork] = []
+
+
+def prepare_network() -> None:
+    """Create the network of the sandbox that this process builds next, which takes the kernel milliseconds.
+
+    Nothing happens where this process may not, or the host refuses it: `enter` then finds out.
+    """
+    if is_privileged() and host.has_capability(host.CAP_NET_ADMIN):
+        network = NewNetwork()
+        descriptor = network.descriptor()
+        if descriptor is not None:
+            keep_open(descriptor)
+            _prepared.append(network)
+
+
+def _network() -> NewNetwork:
+    return _prepared.pop() if _prepared else NewNetwork()
 
 
 def _separate_mounts() -> None:
@@ -166,6 +188,14 @@ class NewNetwork:
                 self._thread.start()
             except RuntimeError:  # a limit of the host
                 self._thread = None
+
+    def descriptor(self) -> int | None:
+        """Wait for the thread, and return the descriptor of the namespace; None where there is none."""
+        if self._thread is not None:
+            self._thread.join()
+        if self._failure is not None:
+            self.close()
+        return None if self._namespace < 0 else self._namespace
 
     def enter(self) -> bool:
         """Move this process into it; whether the interface is up, and uevents can be sent.

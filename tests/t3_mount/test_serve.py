@@ -150,6 +150,17 @@ def test_the_command_has_what_the_caller_has(server, sandbox, tmp_path):
     assert answers[0].stdout == answers[1].stdout
 
 
+def test_a_command_has_a_network_of_its_own_unless_it_wants_the_hosts(server, sandbox):
+    """The process that waits for a client may have created one before it knows what the client wants."""
+    script = "readlink /proc/self/ns/net; grep -c 127.0.0.1 /proc/net/fib_trie"
+    answers = [warm("run", *net, "--", "sh", "-c", script, env=server) for net in ((), (), ("--net", "host"))]
+    assert [(answer.returncode, answer.stderr) for answer in answers] == [(0, "")] * 3
+    networks, addresses = zip(*(answer.stdout.split() for answer in answers), strict=True)
+    host = str(Path("/proc/self/ns/net").readlink())
+    assert [network == host for network in networks] == [False, False, True]
+    assert "0" not in addresses[:2]  # the loopback interface is up
+
+
 def test_a_command_that_reads_no_input_leaves_it_to_the_caller(server, sandbox):
     done = mounting.command("sh", "-c", '"$@" run -- true; cat', "sh", *WARM, env=server, input="left\n")
     assert done.stdout == "left\n"
