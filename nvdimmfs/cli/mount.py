@@ -52,6 +52,11 @@ class MountRequest:
     saved: SavedMachine | None = None
     trace: TraceOutput | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the machine depends on its description alone."""
+        return not (self.media or self.blacklist or self.saved or self.trace)
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -187,7 +192,7 @@ def serve(
     from nvdimmfs.fuse.mount import serve as serve_tree
     from nvdimmfs.sandbox.keyring import UserKeyring
 
-    machine = booted or _booted(request)
+    machine = booted or _booted_before(request) or _booted(request)
     machine.system.keyring = UserKeyring()
     with contextlib.closing(machine):
         before_mount(machine.persistent_memory.modules.known)
@@ -201,6 +206,25 @@ def serve(
             )
         except MountError as error:
             raise CommandError(str(error)) from None
+
+
+#: Machines that have booted for the processes that this one forks: each of them has its own, by copy on write.
+_BOOTED: dict[MachineDescription, Machine] = {}
+
+
+def boot_default() -> None:
+    """Boot the machine of a command without options, for the processes that this one forks."""
+    from nvdimmfs.machine.machine import Machine
+    from nvdimmfs.machine_file.selection import selected
+
+    description = selected(None)
+    with gc_disabled():
+        _BOOTED[description] = Machine.described(description)
+
+
+def _booted_before(request: MountRequest) -> Machine | None:
+    """The machine of a request, if one has booted that is like it.  It is taken once."""
+    return _BOOTED.pop(request.machine, None) if request.is_plain else None
 
 
 def _booted(request: MountRequest) -> Machine:

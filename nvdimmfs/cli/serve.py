@@ -63,10 +63,11 @@ def _serve_in_background(idle: float) -> None:
 
 def preload() -> None:
     """Import what the commands need, before there is a client."""
-    from nvdimmfs.cli import main, templates
+    from nvdimmfs.cli import main, mount, templates
 
     templates.preload()
     main.complete_parser()
+    mount.boot_default()
 
 
 def _serve(idle: float, on_ready: Callable[[], None]) -> None:

@@ -120,7 +120,7 @@ def mount(template: Template, request: MountRequest, *, log: int | None = None) 
     files = () if log is None else (log, log, log)
     clean = functools.partial(unmount_stale, request.mountpoint)
     call = _MachineCall.of(request)
-    subject = call.machine if call.is_plain and can_be_kept(request.machine) else None
+    subject = call.machine if request.is_plain and can_be_kept(request.machine) else None
     process = template.call(serve_forked, call, kind=MACHINE_CALL, subject=subject, files=files, clean=clean)
     try:
         process.wait_until_ready()
@@ -147,12 +147,6 @@ class _MachineCall:
     def of(cls, request: MountRequest) -> Self:
         return cls(attrs.evolve(request, machine=_NO_MACHINE), _pickled(request.machine))
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether the machine depends on its description alone."""
-        request = self.request
-        return not (request.media or request.blacklist or request.saved or request.trace)
-
 
 #: Stands for a description that is pickled.
 _NO_MACHINE = MachineDescription()
@@ -167,7 +161,7 @@ def _pickled(description: MachineDescription) -> bytes:
 def serve_forked(call: _MachineCall, on_ready: Callable[[], None]) -> None:
     """In the forked process: serve the machine."""
     try:
-        booted = _INHERITED.take(call.machine) if call.is_plain else None
+        booted = _INHERITED.take(call.machine) if call.request.is_plain else None
         description = pickle.loads(call.machine) if booted is None else booted.description  # noqa: S301  # the owner's
         serve(attrs.evolve(call.request, machine=description), on_ready, booted=booted)
     except Exception as error:
