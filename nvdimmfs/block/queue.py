@@ -340,12 +340,13 @@ def write_cache(disk: HasQueue) -> str:
 def _store_write_cache(disk: HasQueue, data: bytes) -> None:
     """`write back`, `write through` or `none`; text after that is ignored.
 
-    EINVAL for anything else, and for `write back` if the driver declared no cache.
+    EINVAL for anything else, and for `write back` if the driver declared no cache; since Linux 6.12 that is accepted and
+    has no effect.
     """
     if data.startswith(b"write back"):
-        if not disk.limits.write_cache:
+        if not disk.limits.write_cache and not disk.system.kernel.devices.write_back_is_always_accepted:
             raise KernelError(errno.EINVAL, "the driver declared no write cache")
-        disk.settings.write_cache = True
+        disk.settings.write_cache = disk.limits.write_cache
     elif data.startswith((b"write through", b"none")):
         disk.settings.write_cache = False
     else:

@@ -25,6 +25,7 @@ class Fit(enum.Enum):
     DATA_ON_SECTION = "the data begins a section"
     ALIGN_WITHIN_SIZE = "the alignment is no larger than the namespace"
     OFFSET_WITHIN_SIZE = "the data begins within the namespace"
+    OFFSET_WITHIN_REST = "the data's offset is less than the size of the namespace without the unused bytes at its ends"
     OFFSET_IS_POWER_OF_TWO = (
         "the data's offset is a power of two of at least a page, and becomes the device's alignment"
     )
@@ -153,6 +154,12 @@ class InfoBlockRules(Rules):
             "5.7": (
                 FitCheck(Fit.ALIGN_WITHIN_SIZE, errno.EOPNOTSUPP),
                 FitCheck(Fit.OFFSET_WITHIN_SIZE, errno.EOPNOTSUPP),
+                FitCheck(Fit.DATA_ALIGNED, errno.EOPNOTSUPP),
+                FitCheck(Fit.RANGE_ON_SUBSECTION, errno.EOPNOTSUPP),
+            ),
+            "6.12": (
+                FitCheck(Fit.ALIGN_WITHIN_SIZE, errno.EOPNOTSUPP),
+                FitCheck(Fit.OFFSET_WITHIN_REST, errno.EOPNOTSUPP),
                 FitCheck(Fit.DATA_ALIGNED, errno.EOPNOTSUPP),
                 FitCheck(Fit.RANGE_ON_SUBSECTION, errno.EOPNOTSUPP),
             ),
@@ -293,6 +300,11 @@ class DeviceRules(Rules):
     btt_has_integrity_segment = Difference(
         "A BTT's `queue/max_integrity_segments` is 1 even if its blocks have no metadata",
         "btt_blk_init, drivers/nvdimm/btt.c",
+        {"rfc": False, "6.12": True},
+    )
+    write_back_is_always_accepted = Difference(
+        "A disk's `queue/write_cache` takes `write back` even if its driver declared no cache (else EINVAL)",
+        "queue_wc_store, block/blk-sysfs.c",
         {"rfc": False, "6.12": True},
     )
     ratios_wrap_around = Difference(

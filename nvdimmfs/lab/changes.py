@@ -7,7 +7,8 @@ r"""The answers of another kernel to the questions of a recording: only those th
 
 The first line names the recording, as a path below a folder that the file is in, the kernel that answered (`uname -r`)
 and the `--kernel` that has to answer so.  Each other line has the number of a step, from 1 on, and its differences: the
-whole answer, or of a dump the rows by their paths below the dump's own; `null` stands for one that is not there.
+whole answer, or of a dump the rows by their paths below the dump's own; `null` stands for one that is not there.  What
+is not compared, as device numbers and random UUIDs, is no difference.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import attrs
 
 from nvdimmfs.lab import recording_text
 from nvdimmfs.lab.asking import Answer, Row
+from nvdimmfs.lab.comparing import portable_answer, portable_row
 from nvdimmfs.lab.recording import Header, Recording, Step
 from nvdimmfs.lab.recording_text import tree_order
 
@@ -93,10 +95,11 @@ def _change(before: Step, after: Step) -> dict[str, Any]:
     change: dict[str, Any] = {}
     if after.unstable and not before.unstable:
         change["unstable"] = True
-    if after.answer == before.answer:
-        return change
     if "rows" in before.answer and "rows" in after.answer:
-        return {**change, "rows": dict(_changed_rows(before, after))}
+        rows = dict(_changed_rows(before, after))
+        return {**change, "rows": rows} if rows else change
+    if portable_answer(after.call, after.answer) == portable_answer(before.call, before.answer):
+        return change
     return {**change, "answer": after.answer}
 
 
@@ -104,7 +107,7 @@ def _changed_rows(before: Step, after: Step) -> Iterator[tuple[str, dict[str, An
     top = before.call["path"]
     old, new = ({row["path"]: row for row in step.answer["rows"]} for step in (before, after))
     for path in sorted(old.keys() | new.keys(), key=tree_order):
-        if old.get(path) != new.get(path):
+        if portable_row(old.get(path)) != portable_row(new.get(path)):
             row = new.get(path)
             yield _below(path, top), None if row is None else {key: row[key] for key in row if key != "path"}  # type: ignore[literal-required]
 

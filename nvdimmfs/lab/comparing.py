@@ -58,7 +58,7 @@ def compared(step: Step, here: Answer) -> Iterator[Comparison]:
         yield from _compared_rows(expected["rows"], here.get("rows", []))
         return
     question = _question(call)
-    yield Comparison(question, _subject(call), _portable_answer(call, expected), _portable_answer(call, here))
+    yield Comparison(question, _subject(call), portable_answer(call, expected), portable_answer(call, here))
 
 
 def _compared_rows(expected: list[Row], here: list[Row]) -> Iterator[Comparison]:
@@ -66,7 +66,7 @@ def _compared_rows(expected: list[Row], here: list[Row]) -> Iterator[Comparison]
     for path in sorted(before.keys() | now.keys()):
         if not before.get(path, {}).get("unstable"):
             name = path.rpartition("/")[2]
-            yield Comparison(f"dump {path}", name, _portable_row(before.get(path)), _portable_row(now.get(path)))
+            yield Comparison(f"dump {path}", name, portable_row(before.get(path)), portable_row(now.get(path)))
 
 
 def _question(call: Call) -> str:
@@ -83,11 +83,13 @@ def _subject(call: Call) -> str:
     return call["argv"][0] if call["op"] == "run" else call.get("path", call.get("dev", "")).rpartition("/")[2]
 
 
-def _portable_row(row: Row | None) -> Row | None:
+def portable_row(row: Row | None) -> Row | None:
+    """Return a row of a dump without what is not compared."""
     return {**row, "data": _portable(row["path"], row["data"])} if row and "data" in row else row
 
 
-def _portable_answer(call: Call, answer: Answer) -> Answer:
+def portable_answer(call: Call, answer: Answer) -> Answer:
+    """Return an answer without what is not compared, which includes stderr of a program."""
     if "stdout" in answer:
         return {"rc": answer["rc"], "stdout": _portable_output(answer["stdout"])}
     return {**answer, "data": _portable(call["path"], answer["data"])} if "data" in answer else answer

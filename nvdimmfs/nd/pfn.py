@@ -36,6 +36,7 @@ from nvdimmfs.units import (
     SECTION_SIZE,
     STRUCT_PAGE_SIZE,
     SUBSECTION_SIZE,
+    U64_MASK,
     align_down,
     align_up,
 )
@@ -264,6 +265,10 @@ _FITS: dict[Fit, Callable[[PfnLayout, int], bool]] = {
     Fit.DATA_ON_SECTION: lambda layout, _: layout.data.start % SECTION_SIZE == 0,
     Fit.ALIGN_WITHIN_SIZE: lambda layout, align: align <= layout.size,
     Fit.OFFSET_WITHIN_SIZE: lambda layout, _: layout.dataoff < layout.size,
+    # The kernel does not check the subtraction for overflow.
+    Fit.OFFSET_WITHIN_REST: lambda layout, _: (
+        layout.dataoff < (layout.size - layout.start_pad - layout.end_trunc) & U64_MASK
+    ),
     Fit.OFFSET_IS_POWER_OF_TWO: lambda layout, _: layout.dataoff >= PAGE_SIZE and layout.dataoff.bit_count() == 1,
     Fit.OFFSET_ALIGNED: lambda layout, align: layout.dataoff % align == 0 and layout.dataoff % PAGE_SIZE == 0,
     Fit.DATA_ALIGNED: lambda layout, align: layout.data.start % align == 0 and layout.dataoff % PAGE_SIZE == 0,

@@ -53,6 +53,14 @@ def test_only_what_differs_is_kept(folder):
     assert len(changes.dumps("story", BASE, same).splitlines()) == 1
 
 
+def test_a_device_number_is_no_difference():
+    recorded, asked = (
+        attrs.evolve(BASE, steps=(Step(DUMP, {"rows": [{**OLD, "path": "devices/x/dev", "data": number}]}),))
+        for number in ("245:0\n", "244:0\n")
+    )
+    assert len(changes.dumps("story", recorded, story_of(*asked.steps)).splitlines()) == 1
+
+
 def test_a_recording_loads_as_it_is(folder):
     assert changes.load(folder / "story.recording") == BASE
     assert changes.load_header(folder / "story.recording") == BASE.header
