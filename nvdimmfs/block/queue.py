@@ -124,7 +124,7 @@ class QueueSettings:
         """The settings of a new disk; an integrity profile turns its switches on (blk_integrity_register, 6.1)."""
         return cls(
             limits.write_cache,
-            frozenset({_STABLE_WRITES} if limits.tag_size else ()),
+            frozenset({_STABLE_WRITES} if limits.tag_size and rules.metadata_needs_stable_writes else ()),
             integrity=frozenset(
                 {_READ_VERIFY, _WRITE_GENERATE} if limits.tag_size or rules.integrity_begins_switched_on else ()
             ),
@@ -340,8 +340,8 @@ def write_cache(disk: HasQueue) -> str:
 def _store_write_cache(disk: HasQueue, data: bytes) -> None:
     """`write back`, `write through` or `none`; text after that is ignored.
 
-    EINVAL for anything else, and for `write back` if the driver declared no cache; since Linux 6.12 that is accepted and
-    has no effect.
+    EINVAL for anything else, and for `write back` if the driver declared no cache; since Linux 6.12 that is accepted
+    and has no effect.
     """
     if data.startswith(b"write back"):
         if not disk.limits.write_cache and not disk.system.kernel.devices.write_back_is_always_accepted:

@@ -281,6 +281,11 @@ class DeviceRules(Rules):
         "flag_show, block/blk-integrity.c",
         {"rfc": False, "6.12": True},
     )
+    metadata_needs_stable_writes = Difference(
+        "A disk whose blocks have metadata begins with `queue/stable_writes` on",
+        "blk_integrity_register, block/blk-integrity.c",
+        {"rfc": True, "6.12": False},
+    )
     integrity_switches_are_checked = Difference(
         "A text for them that is no number is EINVAL (else 0)",
         "flag_store, block/blk-integrity.c",
