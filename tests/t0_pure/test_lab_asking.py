@@ -1,0 +1,46 @@
+"""The lab's questions, asked about a folder that looks like a small /sys."""
+
+import pytest
+
+from nvdimmfs.lab.asking import ask
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "sys" / "devices").mkdir(parents=True)
+    (tmp_path / "sys" / "devices" / "size").write_text("512\n")
+    (tmp_path / "sys" / "link").symlink_to("devices")
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "iomem").write_text("nothing\n")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "pmem0").write_bytes(bytes(range(16)))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        ({"op": "read", "path": "devices/size"}, {"data": "512\n"}),
+        ({"op": "read", "path": "../proc/iomem"}, {"data": "nothing\n"}),
+        ({"op": "read", "path": "devices/size/"}, {"errno": "ENOTDIR"}),
+        ({"op": "ls", "path": ""}, {"names": ["devices", "link"]}),
+        ({"op": "ls", "path": "link/"}, {"names": ["size"]}),
+        ({"op": "readlink", "path": "link"}, {"link": "devices"}),
+        ({"op": "readlink", "path": "link/"}, {"errno": "EINVAL"}),
+        ({"op": "write", "path": "devices/absent/size", "data": "1"}, {"errno": "ENOENT"}),
+        ({"op": "pread", "dev": "/dev/pmem0", "offset": 4, "length": 3}, {"hex": "040506"}),
+    ],
+    ids=str,
+)
+def test_paths_are_asked_as_they_stand(folder, call, answer):
+    assert ask(call, folder / "sys", folder / "dev") == answer
+
+
+@pytest.mark.parametrize(("path", "kind"), [("link", "l"), ("link/", "d")])
+def test_the_mode_of_a_link_and_of_what_it_leads_to(folder, path, kind):
+    assert ask({"op": "stat", "path": path}, folder / "sys")["mode"][0] == kind
+
+
+def test_an_unknown_question_is_refused(folder):
+    with pytest.raises(ValueError, match="there is no question 'ask'"):
+        ask({"op": "ask"}, folder / "sys")
