@@ -59,11 +59,13 @@ class MachinePool:
         Raises:
             NewMachineError: a setting of the description is refused.
         """
-        if not can_be_kept(description):
-            return PooledMachine(Machine.described(description), description, None)
-        if (unused := self._unused.pop(description, None)) is not None:
+        is_kept = can_be_kept(description)
+        if is_kept and (unused := self._unused.pop(description, None)) is not None:
             return unused
-        machine = Machine.described(description)
+        with without_collection():
+            machine = Machine.described(description)
+        if not is_kept:
+            return PooledMachine(machine, description, None)
         is_known = description in self._known
         _remember(self._known, description, None)
         return PooledMachine(machine, description, _state_of(machine) if is_known else None)

@@ -116,20 +116,21 @@ class TestEngines:
         engine.stat("/sys/devices/system/memory/memory1/state")
         engine.trace.stop()
 
-    def test_nothing_of_one_is_left_in_the_next(self):
-        with Engine(E820), Engine(E820):
+    @pytest.mark.parametrize("clock", ["steps", "manual", "real"])
+    def test_nothing_of_one_is_left_in_the_next(self, clock):
+        with Engine(E820, clock=clock), Engine(E820, clock=clock):
             pass
         pooled = set()
         for _ in range(3):
-            with Engine(E820) as engine:
-                fresh = Machine.described(E820)
+            with Engine(E820, clock=clock) as engine:
+                fresh = Machine.described(E820, clock=clock)
                 pooled.add(engine._machine)
                 engine._machine.system.clock._started_at = None
                 engine._machine.system.stop_trace()
                 engine._machine.system.stop_listening(engine)
                 engine._machine.tree.caller_of = fresh.tree.caller_of
                 require_same_state(engine._machine, fresh)
-            with Engine(E820) as engine:
+            with Engine(E820, clock=clock) as engine:
                 pooled.add(engine._machine)
                 assert not engine.events
                 assert len(engine.trace) == 0
