@@ -86,6 +86,8 @@ class Guest:
 
     def load(self, modules: Sequence[str]) -> None:
         """Load modules, and wait until what they begin has ended.  LabError when one cannot be loaded."""
+        if not modules:
+            return
         done = self.shell(f"modprobe -a {' '.join(modules)} && sleep {_REST}")
         if done.status:
             raise LabError(f"the guest cannot load its modules: {done.stderr.decode(errors='replace').strip()}")
