@@ -26,6 +26,11 @@ class DaxBusDevice(Device):
         """Bytes."""
         raise NotImplementedError
 
+    @property
+    def is_for_kmem(self) -> bool:
+        """Whether kmem is the driver for it, and not device_dax."""
+        raise NotImplementedError
+
     def came_up(self) -> None:
         """A driver was bound to it."""
 
@@ -49,11 +54,8 @@ class DaxDriver(Driver):
     """A driver on the dax bus.
 
     Attributes:
-        match_always: it matches every device; else only those whose names were written to new_id.
-        ids: the names that were written to new_id.
+        ids: the names that were written to new_id; it matches these devices in any case.
     """
-
-    match_always = False
 
     def __init__(self, bus: Bus, module: Module) -> None:
         self.ids: set[str] = set()
@@ -63,7 +65,12 @@ class DaxDriver(Driver):
         ID_GROUP.create(self.directory, self)
 
     def matches(self, device: Device) -> bool:
-        return self.match_always or device.name in self.ids
+        assert isinstance(device, DaxBusDevice)
+        return device.name in self.ids or self.matches_kind(device)
+
+    def matches_kind(self, device: DaxBusDevice) -> bool:
+        """Whether it is the driver for devices of this kind (dax_match_type)."""
+        raise NotImplementedError
 
 
 def _device_name(data: bytes) -> str:

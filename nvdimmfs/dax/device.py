@@ -114,6 +114,10 @@ class DevDax(DaxBusDevice):
     def size(self) -> int:
         return sum(each.size for each in self.ranges)
 
+    @property
+    def is_for_kmem(self) -> bool:
+        return self.region.is_for_kmem
+
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (DEV_DAX_GROUP,)
 

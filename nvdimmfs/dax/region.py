@@ -82,6 +82,8 @@ class DaxRegion:
 
     #: Whether user space creates devices in it.
     is_dynamic = False
+    #: Whether kmem is the driver for its devices, and not device_dax (IORESOURCE_DAX_KMEM, Linux 6.12).
+    is_for_kmem = False
 
     def __init__(
         self,

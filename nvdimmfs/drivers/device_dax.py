@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from nvdimmfs.core.device import Device
-from nvdimmfs.dax.bus import DaxDriver
+from nvdimmfs.dax.bus import DaxBusDevice, DaxDriver
 from nvdimmfs.dax.device import DevDax
 from nvdimmfs.dax.region import DaxRange
 from nvdimmfs.drivers.pagemap import for_device_dax, map_pages
 
 
 class DeviceDaxDriver(DaxDriver):
-    """device_dax: matches every device on the dax bus."""
+    """device_dax: matches every device on the dax bus, but since 6.12 those of soft reserved memory."""
 
     name = "device_dax"
-    match_always = True
+
+    def matches_kind(self, device: DaxBusDevice) -> bool:
+        return not device.is_for_kmem
 
     def probe(self, device: Device) -> None:
         """Reserve its ranges and map them (dev_dax_probe, drivers/dax/device.c, Linux 6.1).

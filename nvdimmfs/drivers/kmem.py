@@ -8,7 +8,7 @@ import errno
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.module import Module
-from nvdimmfs.dax.bus import DaxDriver
+from nvdimmfs.dax.bus import DaxBusDevice, DaxDriver
 from nvdimmfs.dax.device import DevDax
 from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.hotplug import MemoryBlocks, claim_as_ram, whole_blocks
@@ -19,7 +19,7 @@ RESOURCE_NAME = "System RAM (kmem)"
 
 
 class KmemDriver(DaxDriver):
-    """kmem: matches the devices whose names were written to new_id."""
+    """kmem: matches the devices whose names were written to new_id, and since 6.12 those of soft reserved memory."""
 
     name = "kmem"
 
@@ -28,6 +28,9 @@ class KmemDriver(DaxDriver):
         self._blocks = blocks
         self._claims: dict[Device, list[Resource]] = {}
         super().__init__(bus, module)
+
+    def matches_kind(self, device: DaxBusDevice) -> bool:
+        return device.is_for_kmem
 
     def probe(self, device: Device) -> None:
         """Add the whole memory blocks in its ranges (dev_dax_kmem_probe, drivers/dax/kmem.c, Linux 6.1).

@@ -207,6 +207,18 @@ class DeviceRules(Rules):
         "drivers/nvdimm/dax_devs.c, drivers/dax",
         {"rfc": False, "4.9": True},
     )
+    hmem_has_platform_device = Difference(
+        "Soft reserved memory is announced by one device hmem_platform.0, whose driver in dax_hmem registers hmem.N "
+        "(else the kernel registers hmem.N at boot)",
+        "drivers/dax/hmem/device.c, hmem.c",
+        {"rfc": False, "6.12": True},
+    )
+    hmem_is_for_kmem = Difference(
+        "kmem matches dax devices of soft reserved memory, and device_dax only those whose names are in its `new_id` "
+        "(else device_dax matches all devices)",
+        "dax_hmem_probe, drivers/dax/hmem/hmem.c; dax_match_type, drivers/dax/bus.c",
+        {"rfc": False, "6.12": True},
+    )
     bind_errno = Difference[int | None](
         "Errno of every refused write to `bind`",
         "bind_store, drivers/base/bus.c; really_probe, drivers/base/dd.c",

@@ -39,7 +39,7 @@ from nvdimmfs.mm.pc_memory_map import installed_memory
 from nvdimmfs.nd.bus_type import NdBus
 from nvdimmfs.platforms.acpi_bus import FIRST_DIMM_NUMBER, AcpiBus, AcpiDevice, AcpiDimmDevice
 from nvdimmfs.platforms.e820 import legacy_ranges
-from nvdimmfs.platforms.hmem import add_hmem_devices
+from nvdimmfs.platforms.hmem import announce_soft_reserved
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.storage import FolderStorage, MemoryStorage, Storage
 from nvdimmfs.platforms.tables import PlatformTables, firmware_parent
@@ -223,7 +223,7 @@ class Machine:
         """Add the devices that the firmware announces; the module nfit_test adds those of the test platform."""
         platform_bus, acpi_bus = self.persistent_memory.platform_bus, self.persistent_memory.acpi_bus
         if self.memory.kernel.devices.has_dax:
-            add_hmem_devices(platform_bus, self.memory, self.persistent_memory.memory_regions)
+            announce_soft_reserved(platform_bus, self.memory, self.persistent_memory.memory_regions)
         if legacy_ranges(self.memory.iomem) or self.memory.kernel.devices.legacy_device_is_always_there:
             PlatformDevice(platform_bus, "e820_pmem").add()
         known: dict[str, Device] = {"platform": platform_bus.root}

@@ -38,7 +38,7 @@ from nvdimmfs.modules.module_files import (
 from nvdimmfs.nd.bus_type import NdBus
 from nvdimmfs.platforms.acpi_bus import AcpiBus
 from nvdimmfs.platforms.e820 import E820PmemDriver
-from nvdimmfs.platforms.hmem import HmemDriver
+from nvdimmfs.platforms.hmem import HmemDriver, HmemPlatformDriver
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.tables import PlatformTables
 
@@ -135,7 +135,7 @@ class PersistentMemory:
         announced = {
             "nd_e820": "e820_pmem" in self.platform_bus.members,
             "nfit": bool(self.acpi_bus.members),
-            "dax_hmem": "hmem.0" in self.platform_bus.members,
+            "dax_hmem": not self.platform_bus.members.keys().isdisjoint({"hmem.0", "hmem_platform.0"}),
             "nfit_test": bool(self.test_platforms),
             "virtio_pmem": self.virtio_bus is not None,
             "of_pmem": BusPlatform.DEVICE_TREE in self._platforms,
@@ -203,6 +203,8 @@ class PersistentMemory:
         KmemDriver(self._dax_layer.bus, module, self.memory_blocks)
 
     def _dax_hmem(self, module: Module) -> None:
+        if self.memory.kernel.devices.hmem_has_platform_device:
+            HmemPlatformDriver(self.platform_bus, module, self.memory, self.memory_regions)
         HmemDriver(self.platform_bus, module, self._dax_layer, self.tables.storage)
 
     def _nfit(self, module: Module) -> None:
