@@ -24,6 +24,7 @@ from nvdimmfs.drivers.nd_bus import NdBusDriver
 from nvdimmfs.drivers.nd_pmem import NdPmemDriver
 from nvdimmfs.drivers.nd_region import NdRegionDriver
 from nvdimmfs.drivers.nvdimm import NvdimmDriver
+from nvdimmfs.kernels.kernel import Kernel
 from nvdimmfs.kernfs import Directory
 from nvdimmfs.machine_file.words import BusPlatform
 from nvdimmfs.mm.hotplug import MemoryBlocks
@@ -101,7 +102,9 @@ class PersistentMemory:
 
             self.virtio_bus = VirtioBus(self.system)
         inits = self._inits
-        self.modules = Modules(self.system, [_description(file, inits[file.name]) for file in self.module_files])
+        self.modules = Modules(
+            self.system, [_description(file, inits[file.name], self.memory.kernel) for file in self.module_files]
+        )
 
     @property
     def module_files(self) -> tuple[ModuleFile, ...]:
@@ -236,14 +239,14 @@ class PersistentMemory:
         NfitTestDriver(self.platform_bus, module, self._loaded_nd_bus.layer, self.tables, device_class)
 
 
-def _description(file: ModuleFile, init: Callable[[Module], None]) -> ModuleDescription:
+def _description(file: ModuleFile, init: Callable[[Module], None], kernel: Kernel) -> ModuleDescription:
     def image() -> ModuleImage:
         from nvdimmfs.modules.module_sections import image_of  # which few programs look at
 
         return image_of(file.name)
 
     parameters = _PARAMETERS.get(file.name, ())
-    return ModuleDescription(file.name, file.size, init, file.info.depends, parameters, file.taint, image)
+    return ModuleDescription(file.name, file.size_in(kernel), init, file.info.depends, parameters, file.taint, image)
 
 
 def _nothing(_module: Module) -> None:

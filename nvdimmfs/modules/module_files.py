@@ -1,7 +1,7 @@
 """The modules for persistent memory as files: their folders, sizes and dependencies.
 
 Taken from Debian's kernel 6.1.0-56-amd64, on which the recordings were made, and from the modules that
-tools/testing/nvdimm builds for it.
+tools/testing/nvdimm builds for it; sizes also from 6.12.117+deb12-amd64.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import attrs
 
 from nvdimmfs.formats.elf_module import ModuleInfo
+from nvdimmfs.kernels.kernel import Kernel
 
 
 @attrs.frozen
@@ -18,7 +19,7 @@ class ModuleFile:
     Attributes:
         info: its metadata.
         folder: its folder below /lib/modules/RELEASE.
-        size: bytes of code and data once it is loaded.
+        size: bytes of code and data once it is loaded; `size_in` for those of newer kernels.
     """
 
     info: ModuleInfo
@@ -28,6 +29,10 @@ class ModuleFile:
     @property
     def name(self) -> str:
         return self.info.name
+
+    def size_in(self, kernel: Kernel) -> int:
+        """Bytes of code and data once it is loaded by a kernel."""
+        return _SIZES_6_12.get(self.name, self.size) if kernel.has("6.12") and self.info.intree else self.size
 
     @property
     def path(self) -> str:
@@ -39,6 +44,16 @@ class ModuleFile:
         """How it taints the kernel: `O` out of tree, `E` unsigned."""
         return "" if self.info.intree else "OE"
 
+
+#: The sizes that are others in Linux 6.12.
+_SIZES_6_12 = {
+    "dax_pmem": 12288,
+    "kmem": 12288,
+    "libnvdimm": 241664,
+    "nd_e820": 12288,
+    "nd_virtio": 12288,
+    "nfit": 81920,
+}
 
 _LIBNVDIMM = ModuleInfo("libnvdimm", (), ("nd:t1*", "nd:t2*"), (("key_revalidate", "bool"),))
 _ND_BTT = ModuleInfo("nd_btt", (("libnvdimm", "nd_sb_checksum"),), ("nd:tND_DEVICE_BTT*",))
