@@ -26,9 +26,10 @@ from nvdimmfs.machine_file.model import (
     UnreadableAttribute,
 )
 from nvdimmfs.machine_file.record_bus import labelled_namespaces, recorded_bus
+from nvdimmfs.machine_file.record_hmem import memmap_entry, soft_reserved_ranges
 from nvdimmfs.machine_file.record_ram import recorded_accesses, recorded_distances, recorded_ram
 from nvdimmfs.machine_file.sysfs import AttributeReader, Sysfs
-from nvdimmfs.machine_file.values import plain_size
+from nvdimmfs.machine_file.values import TO_BE_CHOSEN, plain_size
 from nvdimmfs.machine_file.words import BusPlatform, MemmapLocation, PersonalityKind
 from nvdimmfs.mm.pc_memory_map import HIGH_RAM_START
 from nvdimmfs.units import GIB, MIB, align_up
@@ -77,7 +78,8 @@ def record_machine(sysfs: Sysfs, devices: DimmDevices | None = None) -> Recordin
     folders = [
         folder for name in sysfs.numbered(_DEVICES, "ndbus") if (folder := sysfs.real(f"{_DEVICES}/{name}")) is not None
     ]
-    if not folders:
+    reserved = soft_reserved_ranges(reader)
+    if not folders and not reserved:
         raise ValueError(f"no nvdimm bus in {_DEVICES}: no persistent memory, or its driver is not loaded")
     legacy = [folder for folder in folders if reader.text(f"{folder}/provider") == _LEGACY_PROVIDER]
     # The kernel numbers regions across all buses, and on an emulated machine the legacy bus is the last one.
@@ -91,11 +93,17 @@ def record_machine(sysfs: Sysfs, devices: DimmDevices | None = None) -> Recordin
             refused = True
     memory = tuple(_legacy_ranges(buses[len(in_order) - len(legacy) :]))
     nfit = tuple(sorted(buses[: len(in_order) - len(legacy)], key=lambda bus: _PLATFORMS.index(bus.platform)))
-    ram = recorded_ram(reader, nfit, memory)
+    known = tuple(range_ for range_ in reserved if range_.start != TO_BE_CHOSEN)
+    ram = recorded_ram(reader, nfit, (*memory, *known))
     machine = MachineDescription(
         ram=ram.ram,
         ram_ranges=ram.ram_ranges,
-        memmap=",".join(f"{plain_size(range_.size)}!{plain_size(range_.start)}" for range_ in memory),
+        memmap=",".join(
+            [
+                *(f"{plain_size(range_.size)}!{plain_size(range_.start)}" for range_ in memory),
+                *(memmap_entry(plain_size(range_.size), plain_size(range_.start)) for range_ in known),
+            ]
+        ),
         buses=nfit,
         personalities=tuple(_personalities(reader, in_order)),
         unreadable=tuple(_unreadable(reader, folders)),
@@ -105,6 +113,8 @@ def record_machine(sysfs: Sysfs, devices: DimmDevices | None = None) -> Recordin
     remarks = list(_remarks(reader, nfit, in_order == folders))
     if refused:
         remarks.append("Only root can send commands to DIMMs, which show label areas, health and firmware.")
+    if len(known) < len(reserved):
+        remarks.append("Soft reserved memory that is not all in dax devices was left out: it does not show its place.")
     if ram.is_cut:
         remarks.append("RAM from 2 GiB to 4 GiB was left out: an emulated machine has devices there.")
     return Recording(machine, tuple(remarks))

@@ -13,6 +13,7 @@ from engine_sysfs import EngineSysfs
 
 from nvdimmfs.cli.main import main
 from nvdimmfs.dumps.dump import dump_of_machine
+from nvdimmfs.kernfs.path import resolve
 from nvdimmfs.lab.recording_text import load
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.checks import problems
@@ -263,6 +264,21 @@ def test_ram_of_several_nodes_is_recorded_with_its_place():
     assert recorded.ram_ranges == described.ram_ranges
     assert recorded.distances == described.distances, "the SLIT has node 2, which is not online"
     assert (recorded.ram, recorded.ranges[1].target_node) == ((14 << 30) + (66 << 20), 2)
+
+
+def test_soft_reserved_memory_is_recorded_also_where_there_is_nothing_else():
+    machine = Machine.legacy("1G%5G-1+0xefffffff", 8 << 30, clock="steps")
+    recorded = recorded_sysfs(machine)
+    assert (recorded.memmap, recorded.ram) == ("1G%5G-1+0xefffffff", 8 << 30)
+
+
+def test_soft_reserved_memory_whose_place_is_not_known_is_left_out_with_a_remark():
+    machine = Machine.legacy("512M!4G,1G%5G-1+0xefffffff", 8 << 30, clock="steps")
+    for path, text in (("dax/drivers/device_dax/unbind", "dax0.0"), ("dax/devices/dax0.0/size", "4194304")):
+        resolve(machine.system.sys, f"bus/{path}").store(text.encode())
+    recording = record_machine(EngineSysfs(machine.system.sys))
+    assert recording.machine.memmap == "512M!4G"
+    assert any("Soft reserved memory" in remark for remark in recording.remarks)
 
 
 SPEEDS = """

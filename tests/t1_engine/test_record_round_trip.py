@@ -38,6 +38,7 @@ from nvdimmfs.machine_file.words import (
     ShutdownState,
 )
 from nvdimmfs.machine_file.writer import machine_text
+from nvdimmfs.mm.pc_memory_map import user_table
 from nvdimmfs.units import GIB, KIB, MIB
 
 #: Families, with the values of health that each has a field for.
@@ -152,6 +153,20 @@ def virtual_machines(draw: st.DrawFn) -> MachineDescription:
     return completed(MachineDescription(buses=tuple(buses)))
 
 
+@st.composite
+def legacy_machines(draw: st.DrawFn) -> MachineDescription:
+    """Machines of which memmap= marks parts of RAM as persistent or as soft reserved, in that order."""
+    places = draw(st.permutations([4 * GIB, 5 * GIB, 6 * GIB, 7 * GIB]))
+    sizes = [draw(st.sampled_from((64 * MIB, 256 * MIB, GIB - 2 * MIB, GIB))) for _ in places]
+    count = draw(st.integers(0, 2))
+    reserved = draw(st.integers(0 if count else 1, 2))
+    persistent = [f"{size}!{start}" for size, start in sorted(zip(sizes, places, strict=True))[:count]]
+    others = list(zip(sizes, places, strict=True))
+    left = [each for each in others if f"{each[0]}!{each[1]}" not in persistent][:reserved]
+    soft = [f"{size}%{start}-1+0xefffffff" for size, start in left]
+    return completed(MachineDescription(memmap=",".join((*persistent, *soft)), ram=8 * GIB))
+
+
 def boot(description: MachineDescription) -> Machine:
     return Machine.described(description, clock="steps")
 
@@ -205,6 +220,14 @@ def test_a_server(server):
 def test_memory_that_no_nfit_announces(machine):
     found = check(machine)
     assert attrs.evolve(found, ram=0) == attrs.evolve(machine, ram=0)
+
+
+@FEW
+@given(legacy_machines())
+def test_legacy_and_soft_reserved_memory(machine):
+    found = check(machine)
+    table, again = (user_table(each.memmap, each.ram).entries for each in (machine, found))
+    assert again == table
 
 
 def test_each_dimm_of_a_server_keeps_its_health():
