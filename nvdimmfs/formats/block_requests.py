@@ -95,6 +95,16 @@ class PartitionRequest(Structure):
 
 
 @attrs.frozen
+class PartitionRequest32(Structure):
+    """The same of a 32-bit program (struct compat_blkpg_ioctl_arg)."""
+
+    layout: ClassVar = struct.Struct("<i8xI")
+
+    operation: int
+    data: int
+
+
+@attrs.frozen
 class PartitionRange(Structure):
     """What BLKPG changes (struct blkpg_partition); its two names are not used.
 

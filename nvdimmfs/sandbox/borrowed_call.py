@@ -44,5 +44,5 @@ def answer_by(
                 added = listener.add_file(call, file)
         listener.respond(call, -errno.EINTR)
 
-    borrow(caller.thread, caller.still_waits, wake, lambda thread: use(thread, added))
+    borrow(caller.thread, caller.still_waits, wake, lambda thread: use(thread, added), is_native=call.is_native)
     return ANSWERED

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Callable
 
 from nvdimmfs.sandbox import libc
-from nvdimmfs.units import U64_MASK
+from nvdimmfs.units import PAGE_SIZE, U32_MASK, U64_MASK, as_signed
 
 # System calls of x86-64 (asm/unistd_64.h).
 MMAP = 9
@@ -26,6 +26,9 @@ GETPID = 39
 GETTID = 186
 MOUNT = 165
 RT_TGSIGQUEUEINFO = 297
+
+#: The same of i386 (asm/unistd_32.h): mmap2(2), whose offset is in pages, stands for mmap(2).
+_OF_32_BITS = {MMAP: 192, MUNMAP: 91, CLOSE: 6, GETPID: 20, GETTID: 224, RT_TGSIGQUEUEINFO: 335}
 
 # Requests and an option of ptrace(2), and the event of a thread that stops because it was interrupted
 # (include/uapi/linux/ptrace.h).
@@ -46,10 +49,15 @@ _WAIT_OWN = 0x40000000 | 0x20000000
 _REGISTERS = struct.Struct("=27Q")
 _RAX, _ORIG_RAX, _RIP, _RSP = 10, 15, 16, 19
 _ARGUMENTS = (14, 13, 12, 7, 9, 8)
+_ARGUMENTS_OF_32_BITS = (5, 11, 12, 13, 14, 4)
 _NO_CALL = U64_MASK  # orig_rax of a thread that is in no system call, so that none is restarted
 
-#: Bytes of the instruction `syscall`.
+#: Bytes of the instruction `syscall`, and of `int 0x80`.  What 32-bit programs use instead of the latter (`sysenter`)
+#: returns behind one, too, at which the kernel restarts a call (do_fast_syscall_32, arch/x86/entry/common.c).
 _SYSCALL_LENGTH = 2
+
+#: The largest result of a call of 32 bits that is no error (IS_ERR_VALUE).
+_LARGEST_RESULT = U32_MASK - 4095
 
 #: Bytes of the kernel's sigset_t, and one with all signals.
 _MASK = struct.Struct("=Q")
@@ -77,27 +85,41 @@ class BorrowedThread:
 
     Attributes:
         result: what its call will have returned, a negative errno included.
+        is_native: whether it waits in a call of a 64-bit program.  Else it makes those of a 32-bit one.
     """
 
-    def __init__(self, thread: int) -> None:
+    def __init__(self, thread: int, *, is_native: bool = True) -> None:
+        self.is_native = is_native
         self._thread = thread
         self._signals: list[int] = []  # that stopped it, and have not been delivered
         self._registers: list[int] = []
         self.result = -errno.EIO
 
     def call(self, number: int, *arguments: int) -> int:
-        """Execute a system call and return what it returns, a negative errno included."""
+        """Execute a system call and return what it returns, a negative errno included.
+
+        Args:
+            number: the call's number on x86-64.
+            arguments: of the call, an offset of mmap(2) in bytes.
+        """
+        places, mask = _ARGUMENTS, U64_MASK
+        if not self.is_native:
+            if number == MMAP:
+                arguments = (*arguments[:5], arguments[5] // PAGE_SIZE)
+            number, places, mask = _OF_32_BITS[number], _ARGUMENTS_OF_32_BITS, U32_MASK
         registers = list(self._registers)
         registers[_RIP] -= _SYSCALL_LENGTH
         registers[_RAX], registers[_ORIG_RAX] = number, _NO_CALL
-        for place, value in zip(_ARGUMENTS, arguments, strict=False):
-            registers[place] = value & U64_MASK
+        for place, value in zip(places, arguments, strict=False):
+            registers[place] = value & mask
         self._set_registers(registers)
         for _ in ("entry", "exit"):
             self._trace(_SYSCALL)
             self._wait_for(_AT_SYSCALL)
-        (value,) = struct.unpack("=q", struct.pack("=Q", self._get_registers()[_RAX]))
-        return int(value)
+        value = self._get_registers()[_RAX]
+        if self.is_native or value & U32_MASK > _LARGEST_RESULT:
+            return as_signed(value, 64 if self.is_native else 32)
+        return value & U32_MASK
 
     def scratch(self, size: int) -> int:
         """The address of memory of its stack that nothing uses."""
@@ -174,7 +196,12 @@ class BorrowedThread:
 
 
 def borrow(
-    thread: int, is_waiting: Callable[[], bool], wake: Callable[[], None], use: Callable[[BorrowedThread], None]
+    thread: int,
+    is_waiting: Callable[[], bool],
+    wake: Callable[[], None],
+    use: Callable[[BorrowedThread], None],
+    *,
+    is_native: bool = True,
 ) -> None:
     """Stop a thread that waits in a system call, use it, and let it return from the call with its `result`.
 
@@ -190,12 +217,13 @@ def borrow(
             such as that which has executed a program; that one goes on, and nothing of it changes.
         wake: lets the call return.
         use: has it make system calls.
+        is_native: whether its call is that of a 64-bit program.
     """
     try:
         libc.ptrace(_SEIZE, thread, 0, _MARK_SYSCALLS)
     except OSError as failure:
         raise NotBorrowedError from failure
-    taken = BorrowedThread(thread)
+    taken = BorrowedThread(thread, is_native=is_native)
     try:
         is_caller = is_waiting()
         libc.ptrace(_INTERRUPT, thread, 0, 0)

@@ -12,7 +12,13 @@ from collections.abc import Callable, Container, Iterator
 import attrs
 from attrs import define
 
-from nvdimmfs.formats.block_requests import BLKROSET, BLKRRPART, BlockRequest
+from nvdimmfs.formats.block_requests import (
+    BLKROSET,
+    BLKRRPART,
+    BlockRequest,
+    PartitionRequest,
+    PartitionRequest32,
+)
 from nvdimmfs.formats.control import Ioctl
 from nvdimmfs.host import CAP_SYS_ADMIN
 from nvdimmfs.machine.ioctl_call import PIECE
@@ -47,6 +53,8 @@ _OF_32_BITS = {
     BlockRequest.BLKFRAGET,
     BlockRequest.HDIO_GETGEO,
 }
+#: Requests of 64-bit programs that 32-bit ones cannot make (compat_blkdev_ioctl, block/ioctl.c): BLKGETSIZE64.
+_OF_64_BITS = {BlockRequest.BLKGETSIZE64}
 #: Requests after which partitions have come or gone.
 _SENDING_UEVENTS = {BlockRequest.BLKPG, BlockRequest.BLKRRPART}
 #: Requests that the kernel carries out on any file before its driver sees them: FIGETBSZ, FS_IOC_FIEMAP, FIFREEZE,
@@ -101,6 +109,8 @@ class IoctlSyscall:
             return None
         if file.kind == "block" and (request in _ON_LOOP_DEVICE or (not is_native and request in _OF_32_BITS)):
             return None
+        if file.kind == "block" and not is_native and request in _OF_64_BITS:
+            return -errno.ENOTTY
         call = Ioctl(
             file.kind,
             file.number.major,
@@ -114,7 +124,10 @@ class IoctlSyscall:
             comm=caller.comm,
         )
         memory = ThreadMemory(caller, address)
-        return self._on_disk(file, call, memory) if file.kind == "block" else self._on_node(call, memory)
+        if file.kind != "block":
+            return self._on_node(call, memory)
+        is_short = not is_native and request == BlockRequest.BLKPG
+        return self._on_disk(file, call, _PartitionOf32Bits(memory) if is_short else memory)
 
     def _on_node(self, call: Ioctl, memory: ThreadMemory) -> int:
         """On ndctlN, nmemN or daxN.M.
@@ -129,7 +142,7 @@ class IoctlSyscall:
             self._reached[command] = min(max(AHEAD, reach.end), PIECE)
         return value
 
-    def _on_disk(self, file: ThreadFile, call: Ioctl, memory: ThreadMemory) -> int | None:
+    def _on_disk(self, file: ThreadFile, call: Ioctl, memory: ArgumentMemory) -> int | None:
         """On a disk or a partition; None to have the kernel execute the call on the loop device, too."""
         if call.request == BLKRRPART:
             if call.privileged and self._has_claimed_partitions(file.number):
@@ -186,6 +199,23 @@ class _KeptInput:
     def read(self, offset: int, length: int) -> tuple[bytes, bytes]:
         self.last, ahead = self.memory.read(offset, length)
         return self.last, ahead
+
+    def write(self, offset: int, data: bytes) -> None:
+        self.memory.write(offset, data)
+
+
+@define
+class _PartitionOf32Bits:
+    """The argument of BLKPG of a 32-bit program, which is shorter (struct compat_blkpg_ioctl_arg, block/ioctl.c)."""
+
+    memory: ArgumentMemory
+
+    def read(self, offset: int, length: int) -> tuple[bytes, bytes]:
+        if offset:
+            return self.memory.read(offset, length)
+        data, _ = self.memory.read(0, PartitionRequest32.size())
+        request = PartitionRequest32.from_bytes(data)
+        return PartitionRequest(request.operation, request.data).to_bytes(), b""
 
     def write(self, offset: int, data: bytes) -> None:
         self.memory.write(offset, data)

@@ -42,6 +42,7 @@ from nvdimmfs.sandbox.seccomp import (
 from nvdimmfs.units import PAGE_SIZE, U32_MASK, align_down, align_up
 
 # Protection and flags of mmap(2) (include/uapi/asm-generic/mman-common.h, mman.h).
+_PROT_READ = 0x1
 _PROT_WRITE = 0x2
 _MAP_FIXED = 0x10
 _MAP_32BIT = 0x40
@@ -62,6 +63,7 @@ _END_OF_OFFSETS = 1 << 63
 _BUS_MCEERR_AR = 4
 #: struct siginfo of SIGBUS: signo, errno, code, address and the logarithm of its granularity.
 _SIGINFO = struct.Struct("=iii4xQh102x")
+_SIGINFO_OF_32_BITS = struct.Struct("=iiiIh110x")
 
 
 @frozen
@@ -192,7 +194,7 @@ class MemorySyscalls:
         try:
             status = os.fstat(memory)
             self._mapped[status.st_dev, status.st_ino] = number
-            if call.is_native and borrowed_thread.is_possible():
+            if borrowed_thread.is_possible():
                 with contextlib.suppress(NotBorrowedError):
                     return _map_in_thread(caller, call, listener, memory, mapping, found.align)
             listener.replace_file(call, memory, descriptor, file.flags & os.O_CLOEXEC)
@@ -296,13 +298,26 @@ def _poison_in_thread(
 
     The whole page of the device is concerned (memory_failure_dev_pagemap, mm/memory-failure.c, Linux 6.1).
     """
-    info = _SIGINFO.pack(signal.SIGBUS, 0, _BUS_MCEERR_AR, address, align.bit_length() - 1)
+    layout = _SIGINFO if call.is_native else _SIGINFO_OF_32_BITS
+    info = layout.pack(signal.SIGBUS, 0, _BUS_MCEERR_AR, address, align.bit_length() - 1)
     with caller.memory() as memory:
 
         def use(thread: BorrowedThread, _: int) -> None:
-            place = thread.scratch(len(info))
+            # The stack may be where an address of 32 bits does not reach.
+            place = thread.scratch(len(info)) if thread.is_native else _page(thread)
+            if place < 0:
+                thread.result = place
+                return
             os.pwrite(memory, info, place)
             process, own = thread.call(borrowed_thread.GETPID), thread.call(borrowed_thread.GETTID)
             thread.result = thread.call(borrowed_thread.RT_TGSIGQUEUEINFO, process, own, signal.SIGBUS, place)
+            if not thread.is_native:
+                thread.call(borrowed_thread.MUNMAP, place, PAGE_SIZE)
 
         return answer_by(use, caller, call, listener)
+
+
+def _page(thread: BorrowedThread) -> int:
+    """The address of a page of its own, or a negative errno."""
+    protection, flags = _PROT_READ | _PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS
+    return thread.call(borrowed_thread.MMAP, 0, PAGE_SIZE, protection, flags, -1, 0)

@@ -16,6 +16,7 @@ from nvdimmfs.platforms.nfit.ars import AddressRangeScrub
 #: sizeof() of each, counted from the headers that the modules name.
 SIZES = {
     block_requests.PartitionRequest: 24,
+    block_requests.PartitionRequest32: 16,
     block_requests.PartitionRange: 152,
     ndctl.LabelAreaSize: 12,
     ndctl.LabelRead: 12,

@@ -19,6 +19,7 @@ RECORDINGS = Path(__file__).parent.parent / "recordings" / "calls"
 IOCTLS = RECORDINGS.with_name("ioctl")
 ASK = mounting.ROOT / "tests" / "guest" / "ask_calls.py"
 ASK_DISKS = ASK.with_name("ask_disks.py")
+ASK_32_BITS = ASK.with_name("ask_32_bits.py")
 ASK_IOCTLS = ASK.with_name("ask_ioctls.py")
 MAP = ASK.with_name("ask_mappings.py")
 STORM = ASK.with_name("storm.py")
@@ -50,6 +51,13 @@ def test_calls_get_the_kernels_answers(topic):
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="elsewhere no MAP_SYNC, and a file after mmap(2)")
 def test_mappings_of_dax_devices_get_the_kernels_answers():
     assert not differences("mappings", MAP)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="makes the calls of an i386 program")
+@pytest.mark.skipif(HostCharacters.find() is None, reason="the host has no libnvdimm")
+@sandboxes.needs_block_devices
+def test_32_bit_programs_get_the_kernels_answers():
+    assert not differences("programs-of-32-bits", ASK_32_BITS)
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="some of the calls are those of an i386 program")
