@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator
 from nvdimmfs.cli.errors import one_line
 from nvdimmfs.cli.trial import Outcome, try_mount, try_run
 from nvdimmfs.errors import FAILED
+from nvdimmfs.lab.qemu import accelerators
+from nvdimmfs.lab.tools import missing_packages
 from nvdimmfs.sandbox.host_support import Finding, Support, findings
 
 #: Values of --for: the command that has to work.
 MOUNT = "mount"
 RUN = "run"
+LAB = "lab"
 
 _MARKS = {Support.FULL: "ok", Support.LIMITED: "--", Support.MISSING: "NO"}
 _WIDTH = 100
@@ -26,8 +29,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for",
         dest="purpose",
-        choices=(MOUNT, RUN),
-        help="try only this command; the status is 0 if it works, whatever else does not (default: both have to work)",
+        choices=(MOUNT, RUN, LAB),
+        help="try only this command; the status is 0 if it works, whatever else does not (default: "
+        "mount and run have to work)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -51,10 +55,12 @@ def _findings(purpose: str | None) -> Iterator[Finding]:
     yield library
     if library.support is Support.MISSING:
         return
-    if purpose != RUN:
+    if purpose in (None, MOUNT):
         yield _check_mount()
-    if purpose != MOUNT:
+    if purpose in (None, RUN):
         yield from _check_run()
+    if purpose in (None, LAB):
+        yield _check_lab(Support.LIMITED if purpose is None else Support.MISSING)
 
 
 def _check_library() -> Finding:
@@ -87,6 +93,18 @@ def _check_run() -> Iterator[Finding]:
         return
     yield Finding(RUN, Support.FULL, "a command finds a machine in its own /sys, /dev and /proc")
     yield from findings(has_block_device=outcome.has_block_device, warning=outcome.warning)
+
+
+def _check_lab(without: Support) -> Finding:
+    """Whether the programs of the lab are there.  `without`: what it counts as if they are not."""
+    packages = missing_packages()
+    if packages:
+        meaning = "`nvdimmfs lab` lacks programs; only needed to ask real kernels"
+        return Finding(LAB, without, meaning, f"apt-get install {' '.join(packages)}")
+    speed = (
+        "at the speed of this processor" if "kvm" in accelerators() else "in software, as there is no usable /dev/kvm"
+    )
+    return Finding(LAB, Support.FULL, f"real kernels can be asked, {speed}")
 
 
 def _line(finding: Finding) -> str:

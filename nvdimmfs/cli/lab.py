@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from nvdimmfs.cli import lab_ask, lab_record, lab_replay
+from nvdimmfs.cli import lab_ask, lab_fuzz, lab_record, lab_replay
 from nvdimmfs.cli.lab_options import reported_errors
 
 
@@ -18,6 +18,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     lab_replay.configure(
         _action(actions, "replay", lab_replay.run, "ask nvdimmfs, or a kernel, the questions of recordings again")
+    )
+    lab_fuzz.configure(
+        _action(actions, "fuzz", lab_fuzz.run, "look for answers that differ from a kernel's, on random walks")
     )
 
 

@@ -21,9 +21,13 @@ from nvdimmfs.lab.image import guest_image
 from nvdimmfs.lab.kernels import DEFAULT_KERNEL, find_kernel
 from nvdimmfs.lab.qemu import accelerators
 from nvdimmfs.lab.qemu_machine import with_qemu_numbers
-from nvdimmfs.machine_file.files import load_as_written
+from nvdimmfs.machine_file import DEFAULT_MEMMAP
+from nvdimmfs.machine_file.files import SUFFIX, is_name, load_as_written
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.machine_file.selection import SelectionError, selected
+
+#: The RAM of a machine without options.
+_USUAL_RAM = "4G"
 
 #: The name of stdin in place of a file.
 STDIN = "-"
@@ -89,6 +93,17 @@ def guest_machine(arguments: argparse.Namespace) -> MachineDescription:
         return selected(named, memmap=arguments.memmap, ram=arguments.ram)
     except SelectionError as error:
         raise CommandError(f"--{error}" if error.option else str(error), MISUSED) from None
+
+
+def named_machine(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the machine as the header of a recording names it."""
+    if arguments.machine is None:
+        return {"memmap": arguments.memmap or DEFAULT_MEMMAP, "memory": arguments.ram or _USUAL_RAM}
+    if arguments.memmap is not None or arguments.ram is not None:
+        raise CommandError("a recording names its machine by --machine, or by --memmap and --ram", MISUSED)
+    if is_name(arguments.machine):
+        return {"machine": arguments.machine}
+    return {"machine": Path(arguments.machine).name.removesuffix(SUFFIX)}
 
 
 def guest_plan(arguments: argparse.Namespace, machine: MachineDescription) -> GuestPlan:

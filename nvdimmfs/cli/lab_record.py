@@ -6,21 +6,22 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import attrs
+
 from nvdimmfs.cli.errors import MISUSED, CommandError
-from nvdimmfs.cli.lab_options import STDIN, guest_machine, guest_plan, offer_guest, questions
+from nvdimmfs.cli.lab_options import STDIN, guest_machine, guest_plan, named_machine, offer_guest, questions
 from nvdimmfs.lab.asking import Answer, Call
 from nvdimmfs.lab.guest import Guest, GuestPlan
 from nvdimmfs.lab.record import recorded_steps
 from nvdimmfs.lab.recording import Header, Recording
 from nvdimmfs.lab.recording_text import dumps, loads
 from nvdimmfs.lab.snapshots import booted, resumed
-from nvdimmfs.machine_file import DEFAULT_MEMMAP
-from nvdimmfs.machine_file.files import SUFFIX, is_name
 
 #: How often the questions are asked, each time of a new guest.
 _RUNS = 2
 
-_USUAL_RAM = "4G"
+#: The speeds of the guests' processors, in turn (`nvdimmfs.lab.qemu.execution_options`).
+_SPEEDS = (1, 0, 2)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.runs < 1:
         raise CommandError(f"--runs {arguments.runs}: ask once at least", MISUSED)
     calls = questions(arguments.steps)
-    machine = _named_machine(arguments)
+    machine = named_machine(arguments)
     plan = guest_plan(arguments, guest_machine(arguments))
     runs, programs = _runs(plan, calls, arguments)
     header = Header(machine, plan.kernel.release, arguments.note, arguments.settle, "", programs, arguments.without)
@@ -66,28 +67,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _named_machine(arguments: argparse.Namespace) -> dict[str, str]:
-    """The machine as the header of a recording names it."""
-    if arguments.machine is None:
-        return {"memmap": arguments.memmap or DEFAULT_MEMMAP, "memory": arguments.ram or _USUAL_RAM}
-    if arguments.memmap is not None or arguments.ram is not None:
-        raise CommandError("a recording names its machine by --machine, or by --memmap and --ram", MISUSED)
-    if is_name(arguments.machine):
-        return {"machine": arguments.machine}
-    return {"machine": Path(arguments.machine).name.removesuffix(SUFFIX)}
-
-
 def _runs(
     plan: GuestPlan, calls: Sequence[Call], arguments: argparse.Namespace
 ) -> tuple[list[list[Answer]], dict[str, str]]:
     """The answers of each run, and the versions of the programs.
 
-    The first guest is resumed, the others boot, so that they have other outcomes of the races of a boot.
+    The first guest is resumed.  The others boot, and have processors of other speeds, so that races end differently.
     """
     runs = []
     programs: dict[str, str] = {}
     for number in range(arguments.runs):
-        with (booted if number else resumed)(plan, arguments.timeout) as guest:
+        guests = booted if number else resumed
+        with guests(attrs.evolve(plan, speed=_SPEEDS[number % len(_SPEEDS)]), arguments.timeout) as guest:
             runs.append(list(guest.ask(calls, arguments.settle)))
             programs = programs or _versions(guest, calls)
     return runs, programs

@@ -372,7 +372,7 @@ MANUALS = {
             Example("nvdimmfs lab record steps.jsonl story.recording", "Record the answers of a real kernel."),
             Example("nvdimmfs lab replay story.recording", "Compare the answers of nvdimmfs."),
         ),
-        see_also=("nvdimmfs-lab-ask(1)", "nvdimmfs-lab-record(1)", "nvdimmfs-lab-replay(1)"),
+        see_also=("nvdimmfs-lab-ask(1)", "nvdimmfs-lab-record(1)", "nvdimmfs-lab-replay(1)", "nvdimmfs-lab-fuzz(1)"),
     ),
     "nvdimmfs lab ask": Manual(
         details="""
@@ -434,6 +434,26 @@ MANUALS = {
             ),
         ),
         see_also=("nvdimmfs-lab-record(1)", "nvdimmfs-run(1)"),
+    ),
+    "nvdimmfs lab fuzz": Manual(
+        details="""
+        A walk is a random sequence of writes, sense and nonsense mixed, with questions between them. It is chosen on
+        an emulated machine, by its seed. A guest is asked twice, at two speeds of its processor: where the answers of
+        both differ, the kernel has a race, and the walk ends. If an answer of the emulated machine differs from the
+        kernel's, the writes that matter are found, and the shortest story that shows the difference is written as a
+        recording, FOLDER/fuzz-SEED.recording.
+        """,
+        exit_statuses=(
+            Entry("0", "All answers agree."),
+            Entry("1", "Some differ, or no guest can be made."),
+            COMMON_STATUSES[2],
+        ),
+        examples=(
+            Example("nvdimmfs lab fuzz --machine qemu-nfit --moves 100 --seed 4711", "Make one walk."),
+            Example("nvdimmfs lab fuzz --memmap '512M!4G' --walks 100 --jobs 4 --out found", "Make a hundred."),
+        ),
+        files=(Entry("FOLDER/fuzz-SEED.recording", "The story of a walk on which an answer differs."),),
+        see_also=("nvdimmfs-lab-replay(1)",),
     ),
 }
 

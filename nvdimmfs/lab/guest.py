@@ -17,7 +17,7 @@ from nvdimmfs.lab.errors import LabError
 from nvdimmfs.lab.frames import Json, Message
 from nvdimmfs.lab.hardware import Hardware
 from nvdimmfs.lab.kernels import GuestKernel
-from nvdimmfs.lab.qemu import Qemu
+from nvdimmfs.lab.qemu import USUAL_SPEED, Qemu, execution_options
 
 #: The seconds that a guest has for its boot and for each request: on a loaded host without KVM, many.
 TIMEOUT = 600.0
@@ -35,17 +35,20 @@ class GuestPlan:
         image: the archive with its programs.
         hardware: its hardware.
         accelerator: how QEMU executes it, one of `qemu.accelerators`.
+        speed: the speed of an emulated processor, as in `qemu.execution_options`.
     """
 
     kernel: GuestKernel
     image: Path
     hardware: Hardware
     accelerator: str
+    speed: int = USUAL_SPEED
 
     def arguments(self, folder: Path, *, shared: bool) -> list[str]:
         """The options of QEMU, with the memory in files of a folder."""
         memmap = f" memmap={self.hardware.memmap}" if self.hardware.memmap else ""
         return [
+            *execution_options(self.accelerator, self.speed),
             *self.hardware.arguments(folder, shared=shared),
             *("-kernel", str(self.kernel.image), "-initrd", str(self.image)),
             *("-append", f"console=ttyS0 panic=-1 loglevel=4{memmap}"),
@@ -85,7 +88,7 @@ class Guest:
             raise LabError("the guest's agent did not start")
 
     def load(self, modules: Sequence[str]) -> None:
-        """Load modules, and wait until what they begin has ended.  LabError when one cannot be loaded."""
+        """Load modules, if any, and wait until what they begin has ended.  LabError when one cannot be loaded."""
         if not modules:
             return
         done = self.shell(f"modprobe -a {' '.join(modules)} && sleep {_REST}")

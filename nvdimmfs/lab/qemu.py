@@ -20,8 +20,23 @@ _TIMEOUT = 120.0
 #: The flags of a processor that runs guests itself, in /proc/cpuinfo.
 _VIRTUALIZATION = {"vmx", "svm"}
 
-#: The processor of guests: all that an accelerator can give.
-_ACCELERATORS = {"tcg": ("-accel", "tcg,thread=multi", "-cpu", "max"), "kvm": ("-accel", "kvm", "-cpu", "host")}
+#: The usual speed of an emulated processor, as in `execution_options`: that of a small computer.
+USUAL_SPEED = 1
+
+
+def execution_options(accelerator: str, speed: int = USUAL_SPEED) -> list[str]:
+    """The options of QEMU for how a guest is executed.
+
+    Emulated, its time is the number of instructions that it has executed, and it does not wait when it is idle.  So its
+    answers do not depend on the load of the host: a race has the same outcome each time.
+
+    Args:
+        accelerator: one of `accelerators`.
+        speed: an emulated instruction lasts 2**speed ns; another speed gives other outcomes of races.
+    """
+    if accelerator == "kvm":
+        return ["-accel", "kvm", "-cpu", "host"]
+    return ["-accel", "tcg,thread=single", "-cpu", "max", "-icount", f"shift={speed},sleep=off"]
 
 
 def accelerators() -> list[str]:
@@ -41,12 +56,11 @@ class Qemu:
         line: the serial line of the agent.
     """
 
-    def __init__(self, arguments: Sequence[str], accelerator: str, folder: Path) -> None:
+    def __init__(self, arguments: Sequence[str], folder: Path) -> None:
         """Start QEMU.  LabError if it ends at once.
 
         Args:
             arguments: the options that are not the same for all guests.
-            accelerator: one of `accelerators`.
             folder: where what it reports and what the guest's kernel prints is written.
         """
         self._console, self._errors = folder / "console", folder / "errors"
@@ -54,7 +68,7 @@ class Qemu:
         self._monitor, monitor = socket.socketpair()
         with line, monitor, self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
-                self._command(arguments, accelerator, line.fileno(), monitor.fileno()),
+                self._command(arguments, line.fileno(), monitor.fileno()),
                 pass_fds=(line.fileno(), monitor.fileno()),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -69,13 +83,13 @@ class Qemu:
             self.close()
             raise
 
-    def _command(self, arguments: Sequence[str], accelerator: str, line: int, monitor: int) -> list[str]:
+    def _command(self, arguments: Sequence[str], line: int, monitor: int) -> list[str]:
         """The kernel kills QEMU (prctl(2), PR_SET_PDEATHSIG) when the process that wants it is killed."""
         console = str(self._console).replace(",", ",,")
         return [
             *(str(tools.require("setpriv")), "--pdeathsig", "KILL", "--"),
             *(str(tools.require("qemu-system-x86_64")), "-nodefaults", "-no-user-config", "-display", "none"),
-            *("-no-reboot", *_ACCELERATORS[accelerator]),
+            "-no-reboot",
             *("-chardev", f"file,id=console,path={console}", "-serial", "chardev:console"),
             *("-chardev", f"socket,id=line,fd={line}", "-serial", "chardev:line"),
             *("-chardev", f"socket,id=monitor,fd={monitor}", "-mon", "chardev=monitor,mode=control"),

@@ -18,13 +18,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
+import attrs
+
 from nvdimmfs.lab import tools
 from nvdimmfs.lab.cache import cache_folder, made_once
 from nvdimmfs.lab.errors import LabError
 from nvdimmfs.lab.first_contents import make_backends
 from nvdimmfs.lab.frames import Message
 from nvdimmfs.lab.guest import TIMEOUT, Guest, GuestPlan
-from nvdimmfs.lab.qemu import Qemu
+from nvdimmfs.lab.qemu import USUAL_SPEED, Qemu
 from nvdimmfs.lab.region_order import number_regions
 
 _SNAPSHOTS = "guests"
@@ -40,12 +42,13 @@ _INTERVAL = 0.01
 
 @contextlib.contextmanager
 def resumed(plan: GuestPlan, timeout: float = TIMEOUT) -> Iterator[Guest]:
-    """A guest that has just booted, from its snapshot, which is made if there is none."""
-    snapshot = made_once(_place(plan), functools.partial(_make, plan, timeout))
+    """A guest that has just booted, from its snapshot, which is made if there is none, at the usual speed."""
+    usual = attrs.evolve(plan, speed=USUAL_SPEED)
+    snapshot = made_once(_place(usual), functools.partial(_make, usual, timeout))
     os.utime(snapshot)
     with tempfile.TemporaryDirectory(prefix="nvdimmfs-lab-") as folder:
         arguments = [*plan.arguments(snapshot, shared=False), "-S", "-incoming", "defer"]
-        with Guest(Qemu(arguments, plan.accelerator, Path(folder)), timeout) as guest:
+        with Guest(Qemu(arguments, Path(folder)), timeout) as guest:
             _load(guest.monitor, snapshot / _STATE)
             yield guest
 
@@ -61,7 +64,7 @@ def booted(plan: GuestPlan, timeout: float = TIMEOUT) -> Iterator[Guest]:
 def _booted(plan: GuestPlan, folder: Path, timeout: float) -> Iterator[Guest]:
     """A guest that boots, with its memory in files of a folder."""
     make_backends(plan.hardware, folder)
-    with Guest(Qemu(plan.arguments(folder, shared=True), plan.accelerator, folder), timeout) as guest:
+    with Guest(Qemu(plan.arguments(folder, shared=True), folder), timeout) as guest:
         guest.wait_for_agent()
         guest.load(plan.hardware.platform_modules)
         number_regions(guest, plan.hardware.machine)

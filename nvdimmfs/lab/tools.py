@@ -63,3 +63,8 @@ def output_of(program: str, arguments: Sequence[str | Path], folder: Path | None
         last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         raise LabError(f"{program} failed with status {done.returncode}: {last}")
     return done.stdout
+
+
+def missing_packages() -> list[str]:
+    """The Debian packages, by name, of programs that the lab needs and this host lacks."""
+    return sorted({package for program, package in PACKAGES.items() if find(program) is None})

@@ -50,7 +50,11 @@ RESTRICTED = {
 RESERVED = {"pyfuse3": "fuse", "trio": "fuse"}
 
 #: Optional libraries, and the module that alone imports each: its users have it.
-OPTIONAL = {"pytest": "nvdimmfs.testing.pytest_plugin", "hypothesis": "nvdimmfs.testing.strategies"}
+OPTIONAL = {
+    "pytest": "nvdimmfs.testing.pytest_plugin",
+    "hypothesis": "nvdimmfs.testing.strategies",
+    "distributed": "nvdimmfs.lab.executors",
+}
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in GROUND)
 

@@ -3,11 +3,14 @@
 import itertools
 import random
 import stat
+from pathlib import Path
 
 import pytest
 
-from nvdimmfs.lab import device_names, frames
+from nvdimmfs.cli.main import main
+from nvdimmfs.lab import device_names, frames, tools
 from nvdimmfs.lab.cpio import Entry, archive, entries_below
+from nvdimmfs.lab.errors import LabError
 
 
 def read_archive(data):
@@ -121,3 +124,15 @@ def test_devices_are_listed_in_the_order_of_their_names(count):
 
 def test_more_devices_than_places_have_names():
     assert len(set(device_names.names_in_order(14))) == 14
+
+
+def test_the_packages_of_missing_programs_are_named(monkeypatch, capsys):
+    monkeypatch.setattr(
+        tools, "find", lambda program: None if program in ("kmod", "depmod", "strace") else Path("/bin/true")
+    )
+    assert tools.missing_packages() == ["kmod", "strace"]
+    assert main(["doctor", "--for", "lab"]) == 1
+    assert "NO  lab" in (printed := capsys.readouterr().out)
+    assert "to improve it: apt-get install kmod strace\n" in printed
+    with pytest.raises(LabError, match=r"strace is not installed: apt-get install strace"):
+        tools.require("strace")

@@ -14,7 +14,7 @@ from nvdimmfs.lab.kernels import DEFAULT_KERNEL, find_kernel
 @pytest.fixture(scope="session", autouse=True)
 def lab():
     """Skip where there can be no guest."""
-    missing = [package for name, package in tools.PACKAGES.items() if tools.find(name) is None]
+    missing = tools.missing_packages()
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
     try:

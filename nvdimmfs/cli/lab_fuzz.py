@@ -1,0 +1,110 @@
+"""`nvdimmfs lab fuzz`: look for answers that differ from those of a kernel, on random walks."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import cast
+
+import attrs
+
+from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.lab_options import guest_machine, guest_plan, named_machine, offer_guest
+from nvdimmfs.errors import FAILED
+from nvdimmfs.kernels.kernel import EMULATED_KERNELS
+from nvdimmfs.lab.executors import mapper
+from nvdimmfs.lab.fuzz import Fuzzer, Walked
+from nvdimmfs.lab.recording import Header, Recording
+from nvdimmfs.lab.recording_text import dumps
+from nvdimmfs.lab.snapshots import resumed
+
+_MOVES = 50
+
+#: How many shorter stories are tried for each that shows a difference.
+_ATTEMPTS = 100
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    offer_guest(parser)
+    parser.add_argument(
+        "--moves", metavar="N", type=int, default=_MOVES, help="the moves of each walk (default: %(default)s)"
+    )
+    parser.add_argument("--seed", metavar="S", type=int, default=1, help="the seed of the first walk (default: 1)")
+    parser.add_argument(
+        "--walks", metavar="N", type=int, default=1, help="how many walks to make, with seeds from S on (default: 1)"
+    )
+    parser.add_argument(
+        "--attempts",
+        metavar="N",
+        type=int,
+        default=_ATTEMPTS,
+        help="how many shorter stories to try for each that shows a difference (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--out", metavar="FOLDER", default=".", help="where to write stories that show a difference (default: here)"
+    )
+    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="walks to make at the same time (default: 1)")
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="have the workers of a Dask cluster make the walks, for example tcp://HOST:8786",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Walk, and write a story for each walk on which answers differ."""
+    for option in ("moves", "walks", "jobs"):
+        if getattr(arguments, option) < 1:
+            raise CommandError(f"--{option} {getattr(arguments, option)}: must be 1 at least", MISUSED)
+    folder = Path(arguments.out)
+    if not folder.is_dir():
+        raise CommandError(f"--out {folder}: there is no such folder", MISUSED)
+    named, fuzzer = named_machine(arguments), _fuzzer(arguments)
+    with resumed(fuzzer.plan, arguments.timeout):
+        pass  # its snapshot exists before several processes want it
+    seeds = range(arguments.seed, arguments.seed + arguments.walks)
+    found = False
+    with mapper(arguments.jobs, arguments.scheduler) as map_:
+        for walked in cast("Iterable[Walked]", map_(fuzzer.walk, seeds)):
+            print(_line(walked), flush=True)
+            if walked.found:
+                found = True
+                _write(folder, named, fuzzer, walked)
+    return FAILED if found else 0
+
+
+def _fuzzer(arguments: argparse.Namespace) -> Fuzzer:
+    machine = guest_machine(arguments)
+    plan = guest_plan(arguments, machine)
+    emulated = ".".join(plan.kernel.release.split(".")[:2])
+    if emulated not in EMULATED_KERNELS:
+        known = ", ".join(EMULATED_KERNELS)
+        raise CommandError(f"--kernel {arguments.kernel}: {emulated} is not emulated; the emulated kernels are {known}")
+    machine = attrs.evolve(machine, kernel=emulated)
+    return Fuzzer(machine, plan, arguments.moves, arguments.settle, arguments.attempts, arguments.timeout)
+
+
+def _line(walked: Walked) -> str:
+    """What became of a walk, in one line."""
+    text = f"seed {walked.seed}: {walked.compared} answers"
+    if walked.ended:
+        text += f", {walked.ended} questions behind a race left out"
+    if walked.found is None:
+        return f"{text}, all agree"
+    found = walked.found
+    return f"{text}; {found.comparison.question} differs, after {len(found.steps) - 1} steps ({found.attempts} tried)"
+
+
+def _write(folder: Path, named: dict[str, str], fuzzer: Fuzzer, walked: Walked) -> None:
+    """Write the story, and print both answers."""
+    assert walked.found is not None
+    kernel = fuzzer.plan.kernel.release
+    header = Header(named, kernel, f"a walk with the seed {walked.seed}, shortened", fuzzer.settle)
+    path = folder / f"fuzz-{walked.seed}.recording"
+    path.write_text(dumps(Recording(header, walked.found.steps)), encoding="ascii")
+    both = walked.found.comparison
+    print(f"    kernel {both.expected}\n    here   {both.here}\n    {path}")
+    sys.stdout.flush()

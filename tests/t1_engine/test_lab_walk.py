@@ -1,0 +1,121 @@
+"""Random walks over emulated machines, and the stories of those that show a difference."""
+
+import contextlib
+from collections import Counter
+
+import pytest
+
+from nvdimmfs.lab import fuzz
+from nvdimmfs.lab.fuzz import Fuzzer
+from nvdimmfs.lab.guest import GuestPlan
+from nvdimmfs.lab.trees import InProcess
+from nvdimmfs.lab.walk import Walk
+from nvdimmfs.machine.machine import Machine
+from nvdimmfs.machine_file.files import load_machine
+
+MACHINES = ["e820", "qemu-nfit-labelled", "virtio-pmem"]
+
+
+@contextlib.contextmanager
+def tree_of(name):
+    machine = Machine.described(load_machine(name), clock="steps")
+    try:
+        yield InProcess.of(machine.system)
+    finally:
+        machine.close()
+
+
+def walked(name, seed, moves=60):
+    with tree_of(name) as tree:
+        walk = Walk(tree, seed)
+        walk.go(moves)
+        return walk.moves
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_seed_makes_the_same_walk_each_time(name):
+    assert walked(name, 3) == walked(name, 3)
+    assert walked(name, 3) != walked(name, 4)
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_walks_are_sense_and_nonsense_mixed(name):
+    """About every kind of write is accepted somewhere, and refused elsewhere."""
+    calls = [call for seed in range(5) for move in walked(name, seed) for call in move]
+    writes = Counter(call["path"].rpartition("/")[2] for call in calls if call["op"] == "write")
+    assert {"bind", "unbind", "uuid", "mode", "align", "sector_size", "namespace"} <= writes.keys()
+    accepted = Counter()
+    for seed in range(5):
+        with tree_of(name) as tree:
+            walk = [call for move in walked(name, seed) for call in move]
+            accepted.update(
+                "wrote" in answer for call, answer in zip(walk, tree.ask(walk), strict=True) if call["op"] == "write"
+            )
+    assert min(accepted[True], accepted[False]) > 100
+
+
+class Kernel:
+    """A kernel that answers as the emulated machine does, apart from one attribute after one write."""
+
+    def __init__(self, tree, speed):
+        self._tree, self._speed = tree, speed
+
+    def ask(self, calls, settle):
+        is_wrong = False
+        for call, answer in zip(calls, self._tree.ask(calls, settle), strict=True):
+            is_wrong |= call["op"] == "write" and call["path"].endswith("bind") and call["data"].strip() == self.trigger
+            yield self.changed(answer) if is_wrong and call["op"] == "ls" else answer
+
+    trigger = "namespace0.0"
+
+    def changed(self, answer):
+        return {"names": [*answer["names"], "wrong"]}
+
+
+class RacingKernel(Kernel):
+    """One whose answer depends on its speed."""
+
+    def changed(self, answer):
+        return {"names": [*answer["names"], f"wrong{self._speed}"]}
+
+
+@pytest.fixture
+def fuzzer(monkeypatch):
+    """A fuzzer whose guests are kernels of a class."""
+
+    def made(kernel):
+        @contextlib.contextmanager
+        def resumed(plan, timeout):
+            with tree_of("e820") as tree:
+                yield kernel(tree, plan.speed)
+
+        monkeypatch.setattr(fuzz, "resumed", resumed)
+        machine = load_machine("e820")
+        return Fuzzer(machine, GuestPlan(None, None, None, "tcg"), moves=40, settle=0.05, attempts=200)
+
+    return made
+
+
+def test_a_difference_becomes_the_shortest_story(fuzzer):
+    walked = fuzzer(Kernel).walk(1)
+    assert walked.found is not None
+    write, ls = walked.found.steps
+    assert write.call["data"].strip() == Kernel.trigger
+    assert ls.call == {"op": "ls", "path": "bus/nd/devices"}
+    assert "wrong" in ls.answer["names"]
+    assert "wrong" not in walked.found.comparison.here["names"]
+
+
+def test_a_walk_without_differences(fuzzer):
+    class Right(Kernel):
+        trigger = "no such device"
+
+    walked = fuzzer(Right).walk(1)
+    assert (walked.found, walked.ended) == (None, 0)
+    assert walked.compared > 100
+
+
+def test_a_walk_ends_where_a_race_ends_differently(fuzzer):
+    walked = fuzzer(RacingKernel).walk(1)
+    assert walked.found is None
+    assert walked.ended > 0
