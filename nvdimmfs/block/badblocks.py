@@ -1,12 +1,14 @@
-"""Lists of bad sectors, with the algorithms of block/badblocks.c (Linux 4.5 to 6.6)."""
+"""Lists of bad sectors, with the algorithms of block/badblocks.c: those of Linux 4.5 to 6.6, and those of 6.12."""
 
 from __future__ import annotations
 
+import bisect
 import errno
 import re
 
 from nvdimmfs.core.parse import c_string
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.kernel import Kernel
 from nvdimmfs.units import PAGE_SIZE, U64_MASK, as_signed
 
 #: Bytes of a sector, the unit of sizes and offsets in the block layer.
@@ -151,6 +153,80 @@ class Badblocks:
         if start + length >= next_start and together < MAX_ENTRY_SECTORS:
             self._entries[index] = _entry(start, together)
             del self._entries[following]
+
+
+class SortedBadblocks(Badblocks):
+    """A list that is always sorted (_badblocks_set, _badblocks_clear, Linux 6.12)."""
+
+    __slots__ = ()
+
+    def set(self, sector: int, count: int) -> None:
+        """Mark sectors bad.  ENOSPC when the list is full and none of them was bad or fits into an entry."""
+        entries, begin, end = self._entries, sector, sector + count
+        last = -1
+        while sector < end:
+            last = self._last_up_to(sector)
+            if last > 0 and entries[last][0] == sector and self._join(last - 1):
+                continue
+            covered = self._cover(last, sector, end)
+            if not covered:
+                if len(entries) >= MAX_ENTRIES:
+                    break
+                last += 1
+                covered = min(end - sector, MAX_ENTRY_SECTORS, self._start_of(last, end) - sector)
+                entries.insert(last, _entry(sector, covered))
+            sector += covered
+        self._join(last)
+        if sector == begin:
+            raise KernelError(errno.ENOSPC, "the list of bad blocks is full")
+
+    def clear(self, sector: int, count: int) -> None:
+        """Mark sectors good.  The call has no effect if an entry would have to be split and the list is full."""
+        end = sector + count
+        left: list[tuple[int, int]] = []
+        for start, length in self._entries:
+            pieces = [(start, min(start + length, sector)), (max(start, end), start + length)]
+            if start + length <= sector or end <= start:
+                pieces = [(start, start + length)]
+            left += [(first, after - first) for first, after in pieces if first < after]
+        if len(left) <= MAX_ENTRIES:
+            self._entries = left
+
+    def _last_up_to(self, sector: int) -> int:
+        """Return the index of the last entry that starts at the sector or before it; -1 if there is none."""
+        return bisect.bisect_right(self._entries, (sector, MAX_ENTRY_SECTORS)) - 1
+
+    def _start_of(self, index: int, end: int) -> int:
+        """Return where an entry starts; `end` behind the last one."""
+        return self._entries[index][0] if index < len(self._entries) else end
+
+    def _cover(self, index: int, sector: int, end: int) -> int:
+        """Return how many sectors from one on the entry before them covers, once it is extended as far as it can be."""
+        if index < 0:
+            return 0
+        start, length = self._entries[index]
+        if sector < start + length:
+            return min(end, start + length) - sector
+        if sector > start + length:
+            return 0
+        extension = min(end - sector, MAX_ENTRY_SECTORS - length, self._start_of(index + 1, end) - sector)
+        self._entries[index] = start, length + extension
+        return extension
+
+    def _join(self, index: int) -> bool:
+        """Merge an entry with the following one if they touch and fit into one entry."""
+        if not 0 <= index < len(self._entries) - 1:
+            return False
+        (start, length), (next_start, next_length) = self._entries[index : index + 2]
+        if start + length != next_start or length + next_length > MAX_ENTRY_SECTORS:
+            return False
+        self._entries[index : index + 2] = [(start, length + next_length)]
+        return True
+
+
+def new_badblocks(kernel: Kernel) -> Badblocks:
+    """Return an empty list, as the kernel keeps it."""
+    return SortedBadblocks() if kernel.devices.badblocks_are_sorted else Badblocks()
 
 
 def _entry(start: int, length: int) -> tuple[int, int]:

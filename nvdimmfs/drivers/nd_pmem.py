@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Self
 
-from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks
+from nvdimmfs.block.badblocks import SECTOR_SIZE, new_badblocks
 from nvdimmfs.block.disk import BlockLayer, Disk, Geometry, badblocks
 from nvdimmfs.block.queue import QueueLimits
 from nvdimmfs.core.attribute import AttributeGroup, attribute
@@ -58,7 +58,8 @@ class PmemDisk(NamespaceDisk):
     ) -> None:
         """`data`: the physical addresses of the part of the namespace that the disk consists of."""
         window = MediaWindow(namespace.media, data.start - namespace.start, data.size)
-        super().__init__(layer, namespace.disk_name, parent, window, _LIMITS[page_mapped], Badblocks())
+        badblocks = new_badblocks(layer.system.kernel)
+        super().__init__(layer, namespace.disk_name, parent, window, _LIMITS[page_mapped], badblocks)
         self.cache_flushed = True
         self._nvdimm_bus = namespace.region.parent
         self._addresses = data

@@ -288,6 +288,11 @@ class DeviceRules(Rules):
         "read_only_store, drivers/nvdimm/region_devs.c",
         {"rfc": False, "6.1": True},
     )
+    badblocks_are_sorted = Difference(
+        "Lists of bad blocks are always sorted, and a range is refused only if no part of it can be kept",
+        "_badblocks_set, _badblocks_clear; block/badblocks.c",
+        {"rfc": False, "6.12": True},
+    )
     integrity_begins_switched_on = Difference(
         "A disk's `integrity/read_verify` and `write_generate` are 1 at first even if its blocks have no metadata",
         "flag_show, block/blk-integrity.c",

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import attrs
 
-from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks, read_error
+from nvdimmfs.block.badblocks import SECTOR_SIZE, new_badblocks, read_error
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE
 from nvdimmfs.media.base import Media
@@ -35,7 +35,7 @@ class NamespaceBadblocks:
     def __init__(self, namespace: NamespaceDevice) -> None:
         self._bus = namespace.region.parent
         self._start, self._end = namespace.start, namespace.end
-        self._sectors = Badblocks()
+        self._sectors = new_badblocks(namespace.system.kernel)
         self.populate()
 
     def __bool__(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Self
 
 import attrs
 
-from nvdimmfs.block.badblocks import Badblocks
+from nvdimmfs.block.badblocks import new_badblocks
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
 from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.core.parse import parse_bool, parse_unsigned
@@ -103,7 +103,7 @@ class RegionDevice(NdDevice):
         self.mappings = description.mappings
         self.memory: Memory = bus_device.memory
         self.page_mapped = description.page_mapped
-        self.badblocks = Badblocks()
+        self.badblocks = new_badblocks(self.system.kernel)
         self.read_only = any(mapping.dimm.unarmed for mapping in self.mappings)
         self.numa_node = description.numa_node
         self.target_node = description.target_node
@@ -148,7 +148,7 @@ class RegionDevice(NdDevice):
 
     def reset_badblocks(self) -> None:
         """Start a new list from the bad ranges that the bus knows."""
-        self.badblocks = Badblocks()
+        self.badblocks = new_badblocks(self.system.kernel)
         self.parent.badrange.populate(self.badblocks, self.start, self.end)
 
     def revalidate_poison(self) -> None:
