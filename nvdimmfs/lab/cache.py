@@ -13,6 +13,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+#: The folder of what exists as long as a guest runs.
+_RUNNING = "running"
+
 #: The end of the name of a lock file, which stands beside what it locks.
 _LOCK = ".lock"
 
@@ -44,6 +47,43 @@ def locked(place: Path) -> Iterator[None]:
     with place.with_name(place.name + _LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def temporary() -> Iterator[Path]:
+    """A new folder, which is removed at the end; if this process is killed, the next one removes it."""
+    running = cache_folder() / _RUNNING
+    with locked(running):
+        running.mkdir(exist_ok=True)
+        for folder in running.iterdir():
+            _remove_if_unused(folder)
+        folder = Path(tempfile.mkdtemp(dir=running))
+        lock = _held(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+        os.close(lock)
+
+
+def _remove_if_unused(folder: Path) -> None:
+    """Remove a folder whose process has ended: no process holds its lock."""
+    try:
+        os.close(_held(folder))
+    except (BlockingIOError, FileNotFoundError):
+        return
+    shutil.rmtree(folder)
+
+
+def _held(folder: Path) -> int:
+    """A descriptor that locks a folder until it is closed, or its process ends.  BlockingIOError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _make(place: Path, make: Callable[[Path], None]) -> None:

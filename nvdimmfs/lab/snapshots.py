@@ -12,7 +12,6 @@ import functools
 import hashlib
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import cast
 import attrs
 
 from nvdimmfs.lab import tools
-from nvdimmfs.lab.cache import cache_folder, made_once
+from nvdimmfs.lab.cache import cache_folder, made_once, temporary
 from nvdimmfs.lab.errors import LabError
 from nvdimmfs.lab.first_contents import make_backends
 from nvdimmfs.lab.frames import Message
@@ -46,9 +45,9 @@ def resumed(plan: GuestPlan, timeout: float = TIMEOUT) -> Iterator[Guest]:
     usual = attrs.evolve(plan, speed=USUAL_SPEED)
     snapshot = made_once(_place(usual), functools.partial(_make, usual, timeout))
     os.utime(snapshot)
-    with tempfile.TemporaryDirectory(prefix="nvdimmfs-lab-") as folder:
+    with temporary() as folder:
         arguments = [*plan.arguments(snapshot, shared=False), "-S", "-incoming", "defer"]
-        with Guest(Qemu(arguments, Path(folder)), timeout) as guest:
+        with Guest(Qemu(arguments, folder), timeout) as guest:
             _load(guest.monitor, snapshot / _STATE)
             yield guest
 
@@ -56,7 +55,7 @@ def resumed(plan: GuestPlan, timeout: float = TIMEOUT) -> Iterator[Guest]:
 @contextlib.contextmanager
 def booted(plan: GuestPlan, timeout: float = TIMEOUT) -> Iterator[Guest]:
     """A guest that boots."""
-    with tempfile.TemporaryDirectory(prefix="nvdimmfs-lab-") as name, _booted(plan, Path(name), timeout) as guest:
+    with temporary() as folder, _booted(plan, folder, timeout) as guest:
         yield guest
 
 

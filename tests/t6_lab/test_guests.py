@@ -1,8 +1,11 @@
 """Guests with a real kernel, asked by the command line."""
 
 import json
+import os
+import select
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +88,58 @@ def test_a_guest_whose_kernel_ends_is_reported_in_one_line():
 def test_a_question_that_is_none_is_a_mistake():
     done = ask(questions=[{"op": "reed"}])
     assert (done.returncode, done.stderr) == (1, "nvdimmfs: not a question: ValueError: there is no question 'reed'\n")
+
+
+def test_a_guest_ends_with_the_process_that_asks_it():
+    command = [sys.executable, "-m", "nvdimmfs", "lab", "ask", "--shell", "while :; do :; done"]
+    asking = subprocess.Popen(command)
+    with asking:
+        children = Path(f"/proc/{asking.pid}/task/{asking.pid}/children")
+        while not (guests := [pid for pid in children.read_text().split() if is_qemu(pid)]):
+            assert asking.poll() is None
+        (guest,) = map(os.pidfd_open, map(int, guests))
+        asking.kill()
+    select.select([guest], [], [])
+    os.close(guest)
+
+
+def is_qemu(pid):
+    try:
+        return "qemu" in str(Path(f"/proc/{pid}/exe").readlink())
+    except FileNotFoundError:
+        return False
+
+
+def test_what_qemu_cannot_give_is_refused_before_anything_is_made():
+    done = ask("--machine", "two-socket-6way", "--shell", "true")
+    assert done.returncode == 1
+    assert done.stderr.startswith("nvdimmfs: QEMU cannot give this machine: bus[0].range[0].dimms: ")
+
+
+def test_a_recording_is_what_the_emulated_machine_answers(tmp_path):
+    """The regions of an NFIT have the numbers of the machine file, and the labels are those of the emulated machine."""
+    steps, recording = tmp_path / "steps.jsonl", tmp_path / "story.recording"
+    calls = [
+        {"op": "dump", "path": "bus/nd/devices/region0/", "depth": 1, "skip": ["/power", "/firmware"]},
+        {"op": "read", "path": "bus/nd/devices/region1/available_size"},
+        {"op": "write", "path": "bus/nd/devices/namespace1.0/size", "data": "16777216"},
+        {"op": "read", "path": "bus/nd/devices/region1/available_size"},
+    ]
+    steps.write_text("".join(json.dumps(call) + "\n" for call in calls))
+    lab = [sys.executable, "-m", "nvdimmfs", "lab"]
+    words = ["record", "--runs", "1", "--machine", "qemu-nfit-labelled", str(steps), str(recording)]
+    recorded = subprocess.run([*lab, *words], capture_output=True, text=True, check=False)
+    assert (recorded.returncode, recorded.stderr) == (0, "")
+    assert recorded.stdout == f"{recording}: 4 steps, 0 of them unstable\n"
+    replayed = subprocess.run([*lab, "replay", str(recording)], capture_output=True, text=True, check=False)
+    assert replayed.returncode == 0, replayed.stdout
+
+
+def test_a_walk_over_a_guest_and_over_the_emulated_machine(tmp_path):
+    words = ["fuzz", "--machine", "e820", "--moves", "5", "--seed", "1", "--out", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "nvdimmfs", "lab", *words], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("seed 1: ")
+    assert done.stdout.endswith(" all agree\n")
