@@ -143,8 +143,8 @@ def _rows(sys_folder: Path, path: str, skip: list[str], depth: int | None) -> It
     """A node and all below it, by name."""
     if any(word in path for word in skip):
         return
-    place = sys_folder / path
-    status = place.lstat()
+    place = f"{sys_folder}/{path}"  # as it stands: a slash at its end follows a link
+    status = os.lstat(place)
     row: Row = {"path": path, "mode": stat.filemode(status.st_mode)}
     if stat.S_ISLNK(status.st_mode):
         row["link"] = os.readlink(place)  # noqa: PTH115
@@ -155,7 +155,7 @@ def _rows(sys_folder: Path, path: str, skip: list[str], depth: int | None) -> It
             row = cast("Row", {**row, **content})  # the answer is `data` or `errno`
     yield row
     if stat.S_ISDIR(status.st_mode) and depth != 0:
-        for name in sorted(child.name for child in place.iterdir()):
+        for name in sorted(os.listdir(place)):  # noqa: PTH208
             yield from _rows(sys_folder, f"{path}/{name}", skip, None if depth is None else depth - 1)
 
 

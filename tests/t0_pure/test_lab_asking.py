@@ -41,6 +41,11 @@ def test_the_mode_of_a_link_and_of_what_it_leads_to(folder, path, kind):
     assert ask({"op": "stat", "path": path}, folder / "sys")["mode"][0] == kind
 
 
+@pytest.mark.parametrize(("path", "rows"), [("link", ["link"]), ("link/", ["link/", "link//size"])])
+def test_a_dump_of_a_link_and_of_what_it_leads_to(folder, path, rows):
+    assert [row["path"] for row in ask({"op": "dump", "path": path}, folder / "sys")["rows"]] == rows
+
+
 def test_an_unknown_question_is_refused(folder):
     with pytest.raises(ValueError, match="there is no question 'ask'"):
         ask({"op": "ask"}, folder / "sys")
