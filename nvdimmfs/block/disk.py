@@ -341,9 +341,17 @@ class DirectBytes:
             raise KernelError(errno.EPERM, f"{self._disk.name} is read-only")
         if (counted := self._disk.counted) is not None:
             self._count_write(counted, len(data))
-        if self._bad(offset, len(data)):
-            self._disk.clear_badblocks(offset // SECTOR_SIZE, len(data) // SECTOR_SIZE)
-        self._disk.data.write(offset, data)
+        if not self._disk.badblocks:
+            self._disk.data.write(offset, data)
+            return
+        # The driver clears and writes page by page (pmem_submit_bio, drivers/nvdimm/pmem.c, Linux 6.1).
+        end = offset + len(data)
+        view = memoryview(data)
+        for start in (offset, *range(align_down(offset, PAGE_SIZE) + PAGE_SIZE, end, PAGE_SIZE)):
+            length = min(align_down(start, PAGE_SIZE) + PAGE_SIZE, end) - start
+            if self._bad(start, length):
+                self._disk.clear_badblocks(start // SECTOR_SIZE, length // SECTOR_SIZE)
+            self._disk.data.write(start, bytes(view[start - offset : start - offset + length]))
 
     def flush(self) -> None:
         if (counted := self._disk.counted) is not None and self._disk.settings.write_cache:

@@ -53,5 +53,8 @@ class Recording:
             return self
         if not self.header.without:
             raise ValueError("a story about programs")
-        header = attrs.evolve(self.header, machine={"machine": self.header.without})
+        machine = {**self.header.machine, "machine": self.header.without}
+        for described in ("memmap", "memory", "regions"):
+            machine.pop(described, None)
+        header = attrs.evolve(self.header, machine=machine)
         return Recording(header, tuple(step for step in self.steps if step.call["op"] != "run"))
