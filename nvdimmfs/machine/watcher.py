@@ -32,21 +32,6 @@ def _uevent(device: Device, action: Action) -> Uevent:
     return Uevent(action, devpath, subsystem.name, tuple(device.uevent_variables()), 0)
 
 
-def _changes_node(event: Uevent) -> bool:
-    """Whether a node comes or goes, or that of a dax device can be opened now, or no more."""
-    if event.subsystem == "dax":
-        return event.action in (Action.ADD, Action.REMOVE, Action.BIND, Action.UNBIND)
-    return event.action in (Action.ADD, Action.REMOVE)
-
-
-def _change_of_driver(before: Uevent, device: Device) -> Action | None:
-    """What happened to a dax device that has another driver than at an earlier event; None if it has the same."""
-    driver = device.driver.name if device.driver else None
-    if before.subsystem != "dax" or dict(before.properties).get("DRIVER") == driver:
-        return None
-    return Action.UNBIND if driver is None else Action.BIND
-
-
 class Watcher:
     """Reports uevents of devices, and changes in some directories, to a session.
 
@@ -75,10 +60,10 @@ class Watcher:
         self._system.tree.unsubscribe(self)
 
     def uevent(self, event: Uevent) -> None:
-        """Report a uevent.  One after which a node is not what it was requires the sandbox to act."""
+        """Report a uevent.  Adding or removing a device with a number requires the sandbox to act on its node."""
         self._sequence += 1
         properties = event.properties
-        if "MAJOR" in dict(properties) and _changes_node(event):
+        if "MAJOR" in dict(properties) and event.action in (Action.ADD, Action.REMOVE):
             self._needs_action = self._sequence
         self._send(control.DeviceEvent(self._sequence, properties))
 
@@ -116,8 +101,6 @@ class Watcher:
         for number, (device, event) in before.items():
             if after.get(number) is not device:
                 self.uevent(event)
-            elif (action := _change_of_driver(event, device)) is not None:
-                self.uevent(_uevent(device, action))
         came = [device for number, device in after.items() if number not in before or before[number][0] is not device]
         for device in came:
             device.renumber(self._free_number(device))

@@ -15,7 +15,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import stat
 import struct
 import termios
 from collections.abc import Callable
@@ -39,9 +38,6 @@ _TIOCSPTLCK = 0x40045431
 _LFLAG, _CC = 3, 6
 
 
-#: The driver that serves the character devices of device DAX.
-DAX_DRIVER = "device_dax"
-
 #: What a disk's files report that has been removed while its node is created.
 _GONE = (errno.ENOENT, errno.ENODEV, errno.ESTALE)
 
@@ -61,40 +57,16 @@ class TerminalNode:
 
 @define(eq=False)
 class HostNode:
-    """A character device whose node is the host's libnvdimm's.
-
-    Attributes:
-        path: where it is.
-        number: its number while it can be opened.
-        characters: where it is from.
-        can_be_opened: whether it can; else it is ENXIO, as for a dax device without its driver (chrdev_open,
-            fs/char_dev.c).
-    """
+    """A character device whose node is the host's libnvdimm's."""
 
     path: Path
     number: NodeNumber
-    characters: HostCharacters
-    can_be_opened: bool = True
+    release: Callable[[NodeNumber], None]
 
     def remove(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
-        self.characters.release(self.number)
-
-    def let_open(self, *, possible: bool) -> None:
-        """Put another node in its place.  A process that has it open keeps what it has."""
-        if possible == self.can_be_opened:
-            return
-        number = self.number if possible else self.characters.closed_number(self.number)
-        before = self.path.stat()
-        new = self.path.with_name(f".{self.path.name}.new")
-        try:
-            os.mknod(new, stat.S_IFCHR | stat.S_IMODE(before.st_mode), os.makedev(number.major, number.minor))
-        except PermissionError:  # a container, the rules of which permit no other minor
-            return
-        os.chown(new, before.st_uid, before.st_gid)
-        new.rename(self.path)
-        self.can_be_opened = possible
+        self.release(self.number)
 
 
 @define(eq=False)
@@ -184,20 +156,6 @@ class DevDirectory:
         if isinstance(node, LoopNode):
             node.set_read_only(read_only=read_only)
 
-    def has_dax_driver(self, name: str) -> bool:
-        """Whether the driver that serves the node of a character device is bound; only dax devices can be without."""
-        device = self.machine / "sys/bus/dax/devices" / name
-        if not name.startswith("dax") or not device.exists():
-            return True
-        driver = device / "driver"
-        return driver.is_symlink() and driver.readlink().name == DAX_DRIVER
-
-    def let_open(self, name: str, *, possible: bool) -> None:
-        """Let the node of a device be opened, or not, where it is one that can be closed."""
-        node = self._nodes.get(name)
-        if isinstance(node, HostNode):
-            node.let_open(possible=possible)
-
     @property
     def disks(self) -> dict[str, NodeNumber]:
         """The paths and numbers of the block devices."""
@@ -240,7 +198,7 @@ class DevDirectory:
         if self._characters is not None:
             number = self._characters.create(path, current)
             if number is not None:
-                return HostNode(path, number, self._characters)
+                return HostNode(path, number, self._characters.release)
         return self._create_terminal(name)
 
     def _create_terminal(self, name: str) -> TerminalNode:

@@ -23,8 +23,7 @@ from nvdimmfs.sandbox.device_node import NODE_MODE, NodeNumber
 #: The buses and the DIMMs that the host itself has: their names, which end with their minors, and where they are.
 _EXISTING = (("ndctl", "/sys/class/nd"), ("nmem", "/sys/bus/nd/devices"))
 
-#: Minors of a major that register_chrdev registers (fs/char_dev.c).  Those above have no driver, so that it is ENXIO to
-#: open them.
+#: Minors of a major that register_chrdev registers (fs/char_dev.c).
 _MINORS = 256
 
 
@@ -82,10 +81,6 @@ class HostCharacters:
             return None
         self.taken.add(number)
         return number
-
-    def closed_number(self, number: NodeNumber) -> NodeNumber:
-        """The number of a node that cannot be opened, while the device with that number has no driver."""
-        return NodeNumber(number.major, _MINORS + number.minor)
 
     def release(self, number: NodeNumber) -> None:
         """A device has gone."""

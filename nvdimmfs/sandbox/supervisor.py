@@ -21,7 +21,7 @@ from nvdimmfs.sandbox.call_threads import CallThreads, start_thread
 from nvdimmfs.sandbox.calling_thread import ThreadFile
 from nvdimmfs.sandbox.command import RunningCommand
 from nvdimmfs.sandbox.control_client import ControlClient
-from nvdimmfs.sandbox.dev_directory import DAX_DRIVER, DevDirectory
+from nvdimmfs.sandbox.dev_directory import DevDirectory
 from nvdimmfs.sandbox.device_node import NodeNumber, is_terminal_of_another, parse_number
 from nvdimmfs.sandbox.disk_directory import DiskDescription
 from nvdimmfs.sandbox.ioctl_syscall import IoctlSyscall
@@ -74,13 +74,13 @@ class Supervisor:
         #: The names of disks that are regular files, by file system and inode.
         self._disk_files: dict[tuple[int, int], str] = {}
         memory = MemorySyscalls(client, ioctl.is_machine_device, self._is_gone_dax, dev.open_files())
-        self._open_nodes = OpenNodes(
+        nodes = OpenNodes(
             proc,
             self._name_of_node,
             lambda file: self._name_of("char", memory.device_of(file)) or self._disk_files.get(file),
             lambda number: self._name_of("block", parse_number(number)),
         )
-        modules = ModuleSyscalls(client, self._open_nodes.names)
+        modules = ModuleSyscalls(client, nodes.names)
         mounts = MountSyscalls(self._node_of_disk, dev.machine)
         syscalls = SyscallDispatcher(ioctl, modules, memory, mounts, proc, self._process_events)
         self._calls = CallThreads(syscalls.answer, self._fail)
@@ -231,22 +231,9 @@ class Supervisor:
             self._dev.remove(name)
         else:
             number = self._dev.number(name) or number
-            if properties["SUBSYSTEM"] == "dax" and properties["ACTION"] in ("bind", "unbind"):
-                self._driver_changed(name, properties.get("DRIVER", ""))
             if "DISK_RO" in properties:
                 self._dev.set_read_only(name, read_only=properties["DISK_RO"] == "1")
         return number
-
-    def _driver_changed(self, name: str, driver: str) -> None:
-        """A driver was bound to a dax device, or, without a name, unbound.
-
-        Without device_dax its node cannot be opened, unless it is open: then it can be even so, as the inode refers to
-        the character device until that is freed (chrdev_open, cdev_purge, fs/char_dev.c, Linux 6.1).
-        """
-        if driver == DAX_DRIVER:
-            self._dev.let_open(name, possible=True)
-        elif name not in self._open_nodes.names():
-            self._dev.let_open(name, possible=False)
 
     def _create_node(self, kind: str, name: str, number: NodeNumber, disk: DiskDescription | None = None) -> NodeNumber:
         """Create a node and return its number; for a regular file, the machine's own number."""
@@ -257,8 +244,6 @@ class Supervisor:
                 self._disk_files[status.st_dev, status.st_ino] = name
             return number
         self._client.renumber(kind, (number.major, number.minor), (new.major, new.minor))
-        if not self._dev.has_dax_driver(name):
-            self._dev.let_open(name, possible=False)
         self._devices.add((kind, new))
         self._names[kind, new] = name
         return new

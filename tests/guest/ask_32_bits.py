@@ -132,10 +132,6 @@ def mapped(program, file, length, flags=SHARED, offset=0, at=0):
 def mappings(program):
     """Mappings of a dax device; the descriptor stays that of a character device."""
     make_dax()
-    yield "dax1.0: open", opened(DEV / "dax1.0")
-    (SYS / "bus/dax/drivers/device_dax/unbind").write_text("dax1.0")
-    yield "dax1.0: open without a driver", opened(DEV / "dax1.0")
-    (SYS / "bus/dax/drivers/device_dax/bind").write_text("dax1.0")
     file = os.open(DEV / "dax1.0", os.O_RDWR)
     for offset in (0, 2 * MIB, 100 * MIB):
         os.close(os.open("/dev/null", os.O_RDONLY))
@@ -153,23 +149,9 @@ def mappings(program):
     yield "dax1.0: ioctl", program.ask(file, BUS_REQUESTS["ARS_CAP"])
     address = program.call(MMAP2, 0, 2 * MIB, READ_WRITE, SHARED, file, 0)
     yield "dax1.0: an error that is injected", poisoned(program, address)
-    program.call(MUNMAP, address, 2 * MIB)
     (SYS / "bus/dax/drivers/device_dax/unbind").write_text("dax1.0")
     yield "dax1.0: mmap2 without a driver", mapped(program, file, 2 * MIB)
-    yield "dax1.0: open without a driver, while it is open", opened(DEV / "dax1.0")
-    (SYS / "bus/dax/drivers/device_dax/bind").write_text("dax1.0")
-    yield "dax1.0: open with the driver", opened(DEV / "dax1.0")
-    yield "dax1.0: mmap2 of the file that was open", mapped(program, file, 2 * MIB)[:1]
     os.close(file)
-
-
-def opened(node):
-    """How it ended to open a node."""
-    try:
-        os.close(os.open(node, os.O_RDWR))
-    except OSError as failure:
-        return errno.errorcode[failure.errno]
-    return "ok"
 
 
 def poisoned(program, address):

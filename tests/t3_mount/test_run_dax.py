@@ -8,8 +8,6 @@ import pytest
 import sandboxes
 from sandboxes import TWO_RANGES, run, sh
 
-from nvdimmfs.sandbox.host_characters import HostCharacters
-
 pytestmark = pytest.mark.usefixtures("sandbox")
 
 #: Mounts by fsconfig(2), as mount(8) does since util-linux 2.39: prints what each step returned.
@@ -108,22 +106,6 @@ EOF
     hello, pmem, btt, refused = sh(script, *TWO_RANGES).stdout.splitlines()
     assert (hello, json.loads(pmem), json.loads(btt)) == ("hello", ["ok", "ok", "ok"], ["ok", "ok", "EINVAL"])
     assert json.loads(refused) == ["EINVAL", "EINVAL", "EINVAL", "EFAULT", "EBADF", "EBADF"]
-
-
-@pytest.mark.skipif(HostCharacters.find() is None, reason="the host has no libnvdimm")
-@sandboxes.needs_root
-@sandboxes.needs("ndctl")
-def test_a_node_can_be_opened_while_device_dax_is_bound_also_after_a_reset():
-    script = """
-        checkpoint=/run/nvdimmfs/machine/sys/kernel/debug/nvdimmfs/checkpoint drivers=/sys/bus/dax/drivers
-        ndctl create-namespace -f -e namespace1.0 -m devdax >/dev/null; echo take > $checkpoint
-        opened() { (: < /dev/dax1.0) 2>/dev/null && echo yes || echo no; }
-        opened; echo dax1.0 > $drivers/device_dax/unbind; opened
-        echo reset > $checkpoint; opened
-        echo dax1.0 > $drivers/device_dax/unbind; modprobe kmem; echo dax1.0 > $drivers/kmem/new_id; opened
-        stat -c %a /dev/dax1.0
-    """
-    assert sh(script, *TWO_RANGES).stdout.split() == ["yes", "no", "yes", "no", "600"]
 
 
 def test_a_thread_that_cannot_be_borrowed_maps_the_file_in_the_mount():
