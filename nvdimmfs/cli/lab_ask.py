@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
-from nvdimmfs.cli.lab_options import STDIN, guest_machine, guest_plan, offer_guest, questions
+from nvdimmfs.cli.lab_options import STDIN, guest_machine, guest_plan, offer_guest, questions, reporting
 from nvdimmfs.lab.guest import Guest
 from nvdimmfs.lab.snapshots import booted, resumed
 
@@ -30,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@reporting
 def run(arguments: argparse.Namespace) -> int:
     """Ask, and print the answers."""
     if (arguments.shell is None) == (arguments.steps is None):

@@ -11,7 +11,7 @@ from typing import cast
 import attrs
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
-from nvdimmfs.cli.lab_options import guest_machine, guest_plan, named_machine, offer_guest
+from nvdimmfs.cli.lab_options import guest_machine, guest_plan, named_machine, offer_guest, reporting
 from nvdimmfs.errors import FAILED
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS
 from nvdimmfs.lab.executors import mapper
@@ -54,6 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@reporting
 def run(arguments: argparse.Namespace) -> int:
     """Walk, and write a story for each walk on which answers differ."""
     for option in ("moves", "walks", "jobs"):

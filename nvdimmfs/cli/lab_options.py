@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import functools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -131,13 +131,17 @@ def _question(name: str, number: int, line: str) -> Call:
     return cast("Call", {key: value for key, value in call.items() if key not in ("result", "unstable")})
 
 
-@contextlib.contextmanager
-def reported_errors() -> Iterator[None]:
-    """Report the errors of the lab in one line."""
-    try:
-        yield
-    except LabError as error:
-        raise CommandError(str(error)) from None
+def reporting(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """Have a command report the errors of the lab in one line."""
+
+    @functools.wraps(run)
+    def reported(arguments: argparse.Namespace) -> int:
+        try:
+            return run(arguments)
+        except LabError as error:
+            raise CommandError(str(error)) from None
+
+    return reported
 
 
 def _accelerator(wanted: str) -> str:

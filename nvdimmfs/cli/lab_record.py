@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
-from nvdimmfs.cli.lab_options import STDIN, guest_machine, guest_plan, named_machine, offer_guest, questions
+from nvdimmfs.cli.lab_options import STDIN, guest_machine, guest_plan, named_machine, offer_guest, questions, reporting
 from nvdimmfs.lab.asking import Answer, Call
 from nvdimmfs.lab.guest import Guest, GuestPlan
 from nvdimmfs.lab.record import recorded_steps
@@ -47,6 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recording", metavar="RECORDING", help="the file to write")
 
 
+@reporting
 def run(arguments: argparse.Namespace) -> int:
     """Ask, and write the recording."""
     if arguments.runs < 1:

@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
-from nvdimmfs.cli.lab_options import guest_plan, offer_execution
+from nvdimmfs.cli.lab_options import guest_plan, offer_execution, reporting
 from nvdimmfs.errors import FAILED
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS
 from nvdimmfs.lab.agreement import Replayed, as_json, as_junit, summary
@@ -57,6 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recordings", metavar="RECORDING", nargs="+", help="recordings; for a folder, all below it")
 
 
+@reporting
 def run(arguments: argparse.Namespace) -> int:
     """Replay, and print how far the answers agree."""
     ask = _asked(arguments)

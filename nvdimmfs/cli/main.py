@@ -115,8 +115,17 @@ def complete_parser() -> Parser:
     """The parser with the arguments of every sub-command declared, for what documents or completes the command line."""
     parser, commands = _parsers()
     for command in commands:
-        command.complete()
+        _complete_all(command)
     return parser
+
+
+def _complete_all(parser: CommandParser) -> None:
+    """Declare the arguments of a command, and of its actions that are commands."""
+    parser.complete()
+    groups = [group for group in parser._actions if isinstance(group, argparse._SubParsersAction)]
+    for action in (action for group in groups for action in group.choices.values()):
+        if isinstance(action, CommandParser):
+            _complete_all(action)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nvdimmfs.lab.hardware import Hardware, Place
-from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.media.base import StoredMedia
+
+if TYPE_CHECKING:
+    from nvdimmfs.machine.machine import Machine
 
 
 def make_backends(hardware: Hardware, folder: Path) -> None:
@@ -31,6 +34,8 @@ def _has_contents(machine: MachineDescription) -> bool:
 
 
 def _fill(hardware: Hardware, folder: Path) -> None:
+    from nvdimmfs.machine.machine import Machine  # which a guest that is resumed has no need of
+
     machine = Machine.described(hardware.machine)
     try:
         for place in hardware.places:
