@@ -131,8 +131,10 @@ def _set_block_size(call: _Call) -> IoctlSteps:
 
 def _discard(call: _Call) -> IoctlSteps:
     """BLKDISCARD and BLKSECDISCARD, which no driver of these disks supports."""
-    _require_writable(call)
-    yield from ()
+    if call.request == BlockRequest.BLKDISCARD and call.device.system.kernel.devices.discard_reads_its_range_first:
+        yield CopyIn(0, BYTE_RANGE.size)
+    else:
+        _require_writable(call)
     raise KernelError(errno.EOPNOTSUPP, f"{call.device.name} supports no discard")
 
 
@@ -197,8 +199,7 @@ def _refuse(call: _Call) -> None:
     """Refuse a request that the disk has no support for, as the kernel does."""
     kernel, request, name = call.device.system.kernel, call.request, call.device.name
     if request in _RESERVATIONS and kernel.has(_RESERVATIONS_SINCE):
-        if not call.privileged:
-            raise KernelError(errno.EPERM, "the caller lacks CAP_SYS_ADMIN")
+        _require_right_to_reserve(call)
         raise KernelError(errno.EOPNOTSUPP, f"{name} has no persistent reservations")
     if request in _TRACE_COMMANDS:
         raise KernelError(errno.EINVAL, f"{name} has no trace that BLKTRACESETUP has set up")
@@ -206,6 +207,18 @@ def _refuse(call: _Call) -> None:
     if since is not None and kernel.has(since):
         _require_argument(call)
     raise KernelError(errno.ENOTTY, f"ioctl {request:#x} is not supported")
+
+
+def _require_right_to_reserve(call: _Call) -> None:
+    """EPERM for who must not make persistent reservations (blkdev_pr_allowed, block/ioctl.c, Linux 6.12)."""
+    if not call.device.system.kernel.devices.writers_may_reserve:
+        if not call.privileged:
+            raise KernelError(errno.EPERM, "the caller lacks CAP_SYS_ADMIN")
+        return
+    if isinstance(call.device, Partition):
+        raise KernelError(errno.EPERM, f"{call.device.name} is a partition")
+    if not (call.privileged or call.writable):
+        raise KernelError(errno.EPERM, "the caller lacks CAP_SYS_ADMIN, and the disk is not open for writing")
 
 
 def _require(call: _Call) -> None:

@@ -324,6 +324,18 @@ class DeviceRules(Rules):
         "btt_blk_init, drivers/nvdimm/btt.c",
         {"rfc": False, "6.12": True},
     )
+    writers_may_reserve = Difference(
+        "Persistent reservations are for privileged callers and those that have opened the disk for writing, and never "
+        "for partitions; else EPERM (else for privileged callers)",
+        "blkdev_pr_allowed, block/ioctl.c",
+        {"rfc": False, "6.12": True},
+    )
+    discard_reads_its_range_first = Difference(
+        "BLKDISCARD is EFAULT for a range that cannot be read, then EOPNOTSUPP (else EBADF for a disk that is not open "
+        "for writing, then EOPNOTSUPP)",
+        "blk_ioctl_discard, block/ioctl.c",
+        {"rfc": False, "6.12": True},
+    )
     write_back_is_always_accepted = Difference(
         "A disk's `queue/write_cache` takes `write back` even if its driver declared no cache (else EINVAL)",
         "queue_wc_store, block/blk-sysfs.c",
