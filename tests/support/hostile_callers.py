@@ -43,6 +43,8 @@ _SLOTS = range(200, 206)
 
 #: Memory that is unmapped and mapped all the time: pages from a fixed address.
 _PAGE, _PAGES = mmap.PAGESIZE, 4
+#: Bytes of the memory that stays as it is.
+_BUFFER = 1 << 16
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _FIXED = 0x10
 _READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
@@ -87,7 +89,9 @@ class Caller:
         self.files = [-1]
         self.area = _LIBC.mmap(None, ctypes.c_size_t(_PAGES * _PAGE), _READ_WRITE, _PRIVATE, -1, ctypes.c_long(0))
         self.read_only = _LIBC.mmap(None, ctypes.c_size_t(_PAGE), mmap.PROT_READ, _PRIVATE, -1, ctypes.c_long(0))
-        self.buffer = ctypes.create_string_buffer(1 << 16)
+        # A page behind it that cannot be accessed: what is written to its end must not go on into other memory.
+        self.buffer = _LIBC.mmap(None, ctypes.c_size_t(_BUFFER + _PAGE), _READ_WRITE, _PRIVATE, -1, ctypes.c_long(0))
+        _LIBC.mprotect(ctypes.c_void_p(self.buffer + _BUFFER), ctypes.c_size_t(_PAGE), 0)
 
     def run(self) -> None:
         if self.is_stranger:
@@ -186,9 +190,9 @@ class Caller:
         kind = chance.randrange(8)
         if kind < 3:
             noise = chance.randbytes(64)
-            place = chance.choice((0, len(self.buffer) - 64, chance.randrange(len(self.buffer) - 64)))
-            ctypes.memmove(ctypes.addressof(self.buffer) + place, noise, 64)
-            return ctypes.addressof(self.buffer) + place
+            place = self.buffer + chance.choice((0, _BUFFER - 64, chance.randrange(_BUFFER - 64)))
+            ctypes.memmove(place, noise, 64)
+            return place
         if kind < 6:
             return self.area + chance.randrange(_PAGES * _PAGE)
         return chance.choice((0, 1, self.read_only, self.read_only + _PAGE - 4, 2**64 - 8, 2**63, 2**47 - 4, 4096))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import re
 from pathlib import Path
 
+import attrs
 import books
 import machine_keys
 import random_machines
@@ -137,7 +137,7 @@ class ControlMessages(Subject):
             number = device.number
             for request in (4, 5, 10, 0x1269, 0x125F):
                 message = control.Ioctl(number.kind, number.major, number.minor, request, 4096, True, True)
-                self.samples.append(control.encode(message))
+                self.samples += [control.encode(each) for each in (message, attrs.evolve(message, ahead=bytes(300)))]
             for kind, shared in ((number.kind, True), ("char", False)):
                 message = control.Map(kind, number.major, number.minor, 1 << 21, 1 << 21, shared)
                 self.samples.append(control.encode(message))
@@ -147,6 +147,8 @@ class ControlMessages(Subject):
             )
         for other in (
             control.Copied(bytes(12)),
+            control.Copied(bytes(4), bytes(8)),
+            control.ListNodes(),
             control.Copied(b""),
             control.Fault(),
             control.Load("nd_pmem"),
@@ -164,7 +166,7 @@ class ControlMessages(Subject):
         with contextlib.suppress(KernelError):
             self._session.write(data)
         while self._session.has_message:
-            json.loads(self._session.read())
+            control.decode(self._session.read())
         self._messages += 1
         if self._messages % self._LONGEST_SESSION == 0:
             self._session.close()
