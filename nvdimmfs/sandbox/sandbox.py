@@ -84,6 +84,7 @@ def prepare() -> None:
     """
     HostSysfs.read(Path("/sys"))
     namespaces.may_create_nodes()
+    HostCharacters.find()
     namespaces.prepare_network()
     control.prepare()
     for directory in merged_directories():
