@@ -41,6 +41,10 @@ _DOMAINS = {PersistenceDomain.CPU_CACHE: "cpu", PersistenceDomain.MEMORY_CONTROL
 _PLATFORM_MODULES = {BusPlatform.NFIT: ("nfit",), BusPlatform.VIRTIO_PMEM: ("virtio_pci", "virtio_pmem")}
 _DRIVERS = ("nd_pmem", "dax_pmem", "device_dax")
 
+#: What a PC of QEMU has by default, as on the machines of the recordings: a display and a network card take addresses
+#: below 4 GiB, and for a CD drive the firmware takes a page of RAM.  The card reaches no network.
+_PERIPHERALS = ("-vga", "std", "-nic", "user,model=e1000e,restrict=on", "-device", "ide-cd,bus=ide.2")
+
 
 @attrs.frozen
 class Backend:
@@ -128,6 +132,7 @@ def hardware_of(machine: MachineDescription, cpus: int = 1) -> Hardware:
             _memory(machine),
             "-smp",
             str(cpus),
+            *_PERIPHERALS,
             *(word for part in parts for word in part.options),
         ),
         machine.memmap,
