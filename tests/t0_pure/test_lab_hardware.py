@@ -42,8 +42,20 @@ def with_dimm(*, bus="", dimm="", range_="", top=""):
 
 
 def devices(hardware: Hardware):
+    """The devices of persistent memory."""
+    return [device for device in values(hardware, "-device") if "memdev=" in device]
+
+
+def values(hardware: Hardware, option: str):
     words = hardware.options
-    return [words[index + 1] for index, word in enumerate(words) if word == "-device"]
+    return [words[index + 1] for index, word in enumerate(words) if word == option]
+
+
+def test_a_guest_has_a_display_a_network_card_and_a_drive_as_any_pc_of_qemu():
+    hardware = of_file("e820")
+    assert values(hardware, "-vga") == ["std"]
+    assert values(hardware, "-nic") == ["user,model=e1000e,restrict=on"]
+    assert values(hardware, "-device") == ["ide-cd,bus=ide.2"]
 
 
 def test_legacy_ranges_are_a_parameter_of_the_kernel():
