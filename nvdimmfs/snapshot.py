@@ -19,8 +19,10 @@ import contextlib
 import enum
 import functools
 import gc
+import os
 import re
 import struct
+import threading
 import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -304,13 +306,50 @@ def _is_frozen(type_: type) -> bool:
     return all(getattr(type_, name) is not getattr(object, name) for name in _REFUSED)
 
 
+class _Pause:
+    """Garbage is not collected while any thread is in a context of `without_collection`."""
+
+    def __init__(self) -> None:
+        self._renew()
+
+    def _renew(self) -> None:
+        self._lock = threading.RLock()  # a signal's handler may interrupt the thread that holds it
+        self._contexts = 0
+        self._was_enabled = False
+
+    def begin(self) -> None:
+        with self._lock:
+            if not self._contexts:
+                self._was_enabled = gc.isenabled()
+                gc.disable()
+            self._contexts += 1
+
+    def end(self) -> None:
+        with self._lock:
+            self._contexts -= 1
+            if not self._contexts and self._was_enabled:
+                gc.enable()
+
+    def after_fork(self) -> None:
+        """In a process that was forked: its only thread is in no context, and the others' contexts never end."""
+        if self._contexts and self._was_enabled:
+            gc.enable()
+        self._renew()
+
+
+_PAUSE = _Pause()
+os.register_at_fork(after_in_child=_PAUSE.after_fork)
+
+
 @contextlib.contextmanager
 def without_collection() -> Iterator[None]:
-    """Collect no garbage in this context: a collection would look at every object of the machine and find none."""
-    was_enabled = gc.isenabled()
-    gc.disable()
+    """Collect no garbage in this context: a collection would look at every object of the machine and find none.
+
+    The setting is that of the process, so the last of the threads that are in such a context restores it.  Nothing
+    forks in one.
+    """
+    _PAUSE.begin()
     try:
         yield
     finally:
-        if was_enabled:
-            gc.enable()
+        _PAUSE.end()

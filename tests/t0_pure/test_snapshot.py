@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import itertools
+import os
+import threading
 from collections import deque
 from typing import ClassVar
 
@@ -12,7 +16,7 @@ import pytest
 
 from nvdimmfs.media.memory import CHUNK_SIZE, MemoryMedia
 from nvdimmfs.media.populated import PopulatedMedia
-from nvdimmfs.snapshot import Snapshot
+from nvdimmfs.snapshot import Snapshot, without_collection
 
 
 class Plain:
@@ -201,3 +205,53 @@ def test_bytes_are_restored_and_shared_until_they_change():
         media.write(0, b"z" * 100)
         media.zero(3 * CHUNK_SIZE, 1)
         media.zero(0, 5 * CHUNK_SIZE)
+
+
+@pytest.fixture
+def collecting():
+    """Garbage is collected, before and after the test."""
+    gc.enable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("collecting")
+class TestWithoutCollection:
+    def test_contexts_that_overlap_restore_the_setting_when_the_last_ends(self):
+        """Whichever began first: two threads may boot machines at once."""
+        for order in ((0, 1), (1, 0)):
+            contexts = [contextlib.ExitStack(), contextlib.ExitStack()]
+            for each in contexts:
+                each.enter_context(without_collection())
+            for number, is_enabled in zip(order, (False, True), strict=True):
+                contexts[number].close()
+                assert gc.isenabled() == is_enabled
+
+    def test_what_was_off_stays_off(self):
+        gc.disable()
+        with without_collection():
+            pass
+        assert not gc.isenabled()
+
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # since Python 3.12
+    def test_a_process_that_another_thread_has_left_in_a_context_collects_again(self):
+        entered, leave = threading.Event(), threading.Event()
+
+        def wait_within():
+            with without_collection():
+                entered.set()
+                leave.wait()
+
+        thread = threading.Thread(target=wait_within)
+        thread.start()
+        entered.wait()
+        try:
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if gc.isenabled() else 1)
+            assert os.waitpid(child, 0)[1] == 0
+            assert not gc.isenabled()
+        finally:
+            leave.set()
+            thread.join()
+        assert gc.isenabled()
