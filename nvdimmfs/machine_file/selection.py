@@ -62,12 +62,12 @@ def selected(
         wanted = attrs.evolve(wanted, clock=_clock_mode(clock))
     if memmap is not None:
         wanted = attrs.evolve(wanted, memmap=memmap)
-    return _completed(wanted)
+    has_files = any(dimm.label.file for bus in wanted.buses for dimm in bus.dimms)
+    return _completed(wanted) if has_files else _completed_once(wanted)  # these files may have changed
 
 
-@functools.lru_cache(maxsize=16)
 def _completed(wanted: MachineDescription) -> MachineDescription:
-    """Fill in the defaults, which depend on the replaced parts, once for each machine."""
+    """Fill in the defaults, which depend on the replaced parts, and check the machine."""
     if wanted.memmap:
         try:
             check_memmap(wanted.memmap, ram_before_addresses(wanted))
@@ -79,6 +79,10 @@ def _completed(wanted: MachineDescription) -> MachineDescription:
     for path, problem in problems(machine):
         raise SelectionError("", f"{path}: {problem}" if path else problem)
     return machine
+
+
+#: As `_completed`, once for each machine: a test suite boots few machines many times.
+_completed_once = functools.lru_cache(maxsize=16)(_completed)
 
 
 def _checked_ram(ram: int | str) -> int:

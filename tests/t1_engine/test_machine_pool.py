@@ -232,6 +232,16 @@ class TestPool:
         pool = MachinePool()
         assert [pool.take(description).booted for _ in range(3)] == [None] * 3
 
+    def test_a_label_file_that_is_gone_is_refused_although_it_was_there_before(self, tmp_path):
+        file = tmp_path / "labels"
+        file.write_bytes(b"x" * 131072)
+        description = parse_machine(f"[[bus]]\n[[bus.dimm]]\nlabel = {{ file = '{file}' }}\n", "machine.toml")
+        with Engine(description) as engine:
+            assert engine.exists("/sys/bus/nd/devices/nmem0")
+        file.unlink()
+        with pytest.raises(ValueError, match=r"label\.file: .* is not a file"):
+            Engine(description)
+
     def test_a_large_machine_boots_each_time(self):
         dimms = "".join("[[bus.dimm]]\n" for _ in range(65))
         large = parse_machine(f"[[bus]]\n{dimms}", "machine.toml")
