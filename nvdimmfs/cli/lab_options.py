@@ -117,7 +117,12 @@ def guest_plan(arguments: argparse.Namespace, machine: MachineDescription) -> Gu
 
 def questions(name: str) -> list[Call]:
     """The questions in a file, without answers.  CommandError for a line that is none."""
-    text = sys.stdin.read() if name == STDIN else Path(name).read_text()
+    data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise CommandError(f"{name}, line {line}: not UTF-8: {error.reason}", MISUSED) from None
     return [_question(name, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 

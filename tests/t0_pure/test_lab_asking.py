@@ -1,7 +1,12 @@
 """The lab's questions, asked about a folder that looks like a small /sys."""
 
+import io
+import sys
+
 import pytest
 
+from nvdimmfs.cli.errors import CommandError
+from nvdimmfs.cli.lab_options import questions
 from nvdimmfs.lab.asking import ask
 
 
@@ -49,3 +54,22 @@ def test_a_dump_of_a_link_and_of_what_it_leads_to(folder, path, rows):
 def test_an_unknown_question_is_refused(folder):
     with pytest.raises(ValueError, match="there is no question 'ask'"):
         ask({"op": "ask"}, folder / "sys")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b'\xff"op"', "not UTF-8: invalid start byte"),
+        (b"read", "not JSON: Expecting value: line 1 column 1 (char 0)"),
+        (b'["read"]', 'a question is an object with "op", such as "read"'),
+    ],
+)
+@pytest.mark.parametrize("is_stdin", [False, True])
+def test_a_line_that_is_no_question_is_named(tmp_path, monkeypatch, line, problem, is_stdin):
+    data = b'{"op": "ls", "path": ""}\n' + line + b"\n"
+    (tmp_path / "steps").write_bytes(data)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    name = "-" if is_stdin else str(tmp_path / "steps")
+    with pytest.raises(CommandError) as refused:
+        questions(name)
+    assert str(refused.value) == f"{name}, line 2: {problem}"
