@@ -154,6 +154,11 @@ def _named(machine: MachineDescription, name: str, folder: Path) -> MachineDescr
     return attrs.evolve(machine, name=machine.name or name, buses=buses)
 
 
+def with_absolute_files(machine: MachineDescription) -> MachineDescription:
+    """The same machine for a process with another working directory."""
+    return _named(machine, machine.name, Path.cwd())
+
+
 def _resolved(dimm: DimmDescription, folder: Path) -> DimmDescription:
     if not dimm.label.file:
         return dimm

@@ -20,6 +20,7 @@ from nvdimmfs.cli.templates import mount, shared_template
 from nvdimmfs.cli.umount import detach
 from nvdimmfs.errors import printable
 from nvdimmfs.fuse.requirements import MountError, require_fuse
+from nvdimmfs.machine_file.files import with_absolute_files
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.testing.errors import UnavailableError
 from nvdimmfs.warm.call import CallError
@@ -165,7 +166,7 @@ def _mounted(
     saved: SavedMachine | None = None,
 ) -> ForkedProcess:
     """Have the template fork a process that serves a machine on a folder, which is removed after a failure."""
-    request = MountRequest(path, description, media, (), cache=True, durable=True, saved=saved)
+    request = MountRequest(path, with_absolute_files(description), media, (), cache=True, durable=True, saved=saved)
     log = os.open(_log_file(path), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         return mount(template, request, log=log)

@@ -482,3 +482,13 @@ def test_a_power_cycle_of_a_killed_machine_is_an_error(capfd):
         refusal = refusal_of(machine.power_cycle)
         assert "has ended" in refusal.__notes__[0]
     capfd.readouterr()
+
+
+def test_a_label_file_is_found_beside_a_machine_file_with_a_relative_path(tmp_path, monkeypatch):
+    """Although the process of the machine has another working directory."""
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "labels").write_bytes(b"x" * 131072)
+    (tmp_path / "below" / "one.toml").write_text("[[bus]]\n[[bus.dimm]]\nlabel = { file = 'labels' }\n")
+    monkeypatch.chdir(tmp_path)
+    with Machine("below/one.toml") as machine:
+        assert machine.exists("/sys/bus/nd/devices/nmem0")
