@@ -173,7 +173,7 @@ def preload_server() -> None:
 def serve(
     request: MountRequest,
     on_ready: Callable[[], None],
-    before_mount: Callable[[Iterable[str]], None] = lambda _modules: None,
+    before_mount: Callable[[Iterable[str]], None] | None = None,
     booted: Machine | None = None,
 ) -> None:
     """Build the machine and serve its tree.
@@ -195,7 +195,8 @@ def serve(
     machine = booted or _booted_before(request) or _booted(request)
     machine.system.keyring = UserKeyring()
     with contextlib.closing(machine):
-        before_mount(machine.persistent_memory.modules.known)
+        if before_mount is not None:
+            before_mount(machine.persistent_memory.modules.known)
         try:
             serve_tree(
                 machine.tree,
