@@ -60,12 +60,15 @@ def body_of(signature: str, data: bytes) -> bytes:
 
 
 def _joined(header: struct.Struct, entries: Iterable[NfitEntry | Affinity]) -> bytes:
+    return joined_structures(header, ((entry.type, entry.to_bytes()) for entry in entries))
+
+
+def joined_structures(header: struct.Struct, contents: Iterable[tuple[int, bytes]]) -> bytes:
     """Return the bytes of structures, each behind a header with its type and length."""
-    contents = ((entry.type, entry.to_bytes()) for entry in entries)
     return b"".join(header.pack(number, header.size + len(data)) + data for number, data in contents)
 
 
-def _split(header: struct.Struct, data: bytes) -> Iterator[tuple[int, bytes]]:
+def split_structures(header: struct.Struct, data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the type and the content of each structure.  AcpiTableError."""
     at = 0
     while at + header.size <= len(data):
@@ -254,7 +257,7 @@ def nfit(entries: Iterable[NfitEntry], revision: int = 1) -> bytes:
 def nfit_entries(data: bytes) -> Iterator[NfitEntry]:
     """Yield the structures of an NFIT whose types are known, in order.  AcpiTableError."""
     known = {each.type: each for each in _NFIT_TYPES}
-    for number, content in _split(_NFIT_HEADER, body_of("NFIT", data)[len(_NFIT_RESERVED) :]):
+    for number, content in split_structures(_NFIT_HEADER, body_of("NFIT", data)[len(_NFIT_RESERVED) :]):
         if number in known:
             try:
                 yield known[number].from_bytes(content)
@@ -303,7 +306,7 @@ def srat(entries: Iterable[Affinity]) -> bytes:
 def srat_entries(data: bytes) -> Iterator[Affinity]:
     """Yield the structures of an SRAT whose types are known, in order.  AcpiTableError."""
     known: dict[int, type[Affinity]] = {each.type: each for each in (ProcessorAffinity, MemoryAffinity)}
-    for number, content in _split(_AFFINITY_HEADER, body_of("SRAT", data)[len(_SRAT_RESERVED) :]):
+    for number, content in split_structures(_AFFINITY_HEADER, body_of("SRAT", data)[len(_SRAT_RESERVED) :]):
         if number in known and len(content) >= known[number].size():
             yield known[number].from_bytes(content)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import attrs
 
-from nvdimmfs.formats.acpi import AcpiTableError, body_of, table
+from nvdimmfs.formats.acpi import AcpiTableError, body_of, joined_structures, split_structures, table
 
 _REVISION = 2
 _RESERVED = bytes(4)
@@ -108,12 +108,12 @@ def hmat(initiator: int, targets: Mapping[int, Values]) -> bytes:
         initiator: the domain of all processors, which is nearest to all memory.
         targets: the values of each domain of memory.  Each is `LARGEST_VALUE` times its base at most.
     """
-    body = b"".join(_structure(_ATTRIBUTES, _DOMAINS.pack(_HAS_PROCESSORS, initiator, target)) for target in targets)
+    contents = [(_ATTRIBUTES, _DOMAINS.pack(_HAS_PROCESSORS, initiator, target)) for target in targets]
     for kind in stated_types(targets):
         column = [values.get(kind.directions[0], 0) for values in targets.values()]
         if any(column):
-            body += _structure(_LOCALITY, _locality(kind, initiator, list(targets), column))
-    return table("HMAT", _RESERVED + body, _REVISION)
+            contents.append((_LOCALITY, _locality(kind, initiator, list(targets), column)))
+    return table("HMAT", _RESERVED + joined_structures(_HEADER, contents), _REVISION)
 
 
 def stated_types(targets: Mapping[int, Values]) -> Iterator[ValueType]:
@@ -124,10 +124,6 @@ def stated_types(targets: Mapping[int, Values]) -> Iterator[ValueType]:
             yield both
         else:
             yield from (read, write)
-
-
-def _structure(kind: int, content: bytes) -> bytes:
-    return _HEADER.pack(kind, _HEADER.size + len(content)) + content
 
 
 def _locality(kind: ValueType, initiator: int, targets: list[int], values: list[int]) -> bytes:
@@ -141,21 +137,11 @@ def _locality(kind: ValueType, initiator: int, targets: list[int], values: list[
 def localities(data: bytes) -> list[Locality]:
     """Return what an HMAT has about each pair of processors and memory, in its order.  AcpiTableError."""
     found: dict[tuple[int, int], dict[ValueType, int]] = {}
-    for kind, content in _split(body_of("HMAT", data)[len(_RESERVED) :]):
+    for kind, content in split_structures(_HEADER, body_of("HMAT", data)[len(_RESERVED) :]):
         if kind == _LOCALITY:
             for pair, types, value in _entries(content):
                 found.setdefault(pair, {}).update(dict.fromkeys(types, value))
     return [Locality(*pair, values) for pair, values in found.items()]
-
-
-def _split(body: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at + _HEADER.size <= len(body):
-        kind, length = _HEADER.unpack_from(body, at)
-        if length < _HEADER.size or at + length > len(body):
-            raise AcpiTableError(f"a structure of type {kind} ends behind the table")
-        yield kind, body[at + _HEADER.size : at + length]
-        at += length
 
 
 def _entries(content: bytes) -> Iterator[tuple[tuple[int, int], tuple[ValueType, ...], int]]:
