@@ -44,7 +44,7 @@ class BlockLayer:
     """
 
     def __init__(self, system: System, memory: Memory) -> None:
-        """`memory`: the machine's, in which pages of disks are dirty."""
+        """`memory`: the machine's, which limits how many pages of disks can be dirty."""
         self.system = system
         self.directory = system.directory("block")
         self.disk_class = Class(system, "block")
@@ -345,13 +345,13 @@ class DirectBytes:
             self._disk.data.write(offset, data)
             return
         # The driver clears and writes page by page (pmem_submit_bio, drivers/nvdimm/pmem.c, Linux 6.1).
-        end = offset + len(data)
-        view = memoryview(data)
-        for start in (offset, *range(align_down(offset, PAGE_SIZE) + PAGE_SIZE, end, PAGE_SIZE)):
-            length = min(align_down(start, PAGE_SIZE) + PAGE_SIZE, end) - start
-            if self._bad(start, length):
-                self._disk.clear_badblocks(start // SECTOR_SIZE, length // SECTOR_SIZE)
-            self._disk.data.write(start, bytes(view[start - offset : start - offset + length]))
+        left = memoryview(data)
+        while left:
+            piece = bytes(left[: PAGE_SIZE - offset % PAGE_SIZE])
+            if self._bad(offset, len(piece)):
+                self._disk.clear_badblocks(offset // SECTOR_SIZE, len(piece) // SECTOR_SIZE)
+            self._disk.data.write(offset, piece)
+            offset, left = offset + len(piece), left[len(piece) :]
 
     def flush(self) -> None:
         if (counted := self._disk.counted) is not None and self._disk.settings.write_cache:
