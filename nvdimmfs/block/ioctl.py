@@ -210,7 +210,7 @@ def _refuse(call: _Call) -> None:
 
 
 def _require_right_to_reserve(call: _Call) -> None:
-    """EPERM for who must not make persistent reservations (blkdev_pr_allowed, block/ioctl.c, Linux 6.12)."""
+    """EPERM unless the caller may make persistent reservations (blkdev_pr_allowed, block/ioctl.c, Linux 6.12)."""
     if not call.device.system.kernel.devices.writers_may_reserve:
         if not call.privileged:
             raise KernelError(errno.EPERM, "the caller lacks CAP_SYS_ADMIN")

@@ -182,13 +182,13 @@ def _switch(name: str) -> KernelAttribute[HasQueue]:
 @attribute("io_poll_delay")
 def io_poll_delay(disk: HasQueue) -> str:
     """`0`, and since Linux 6.12 `-1`: the disk is not polled."""
-    return f"{disk.system.kernel.devices.poll_delay}\n"
+    return "-1\n" if disk.system.kernel.devices.poll_delay_is_a_relic else "0\n"
 
 
 @io_poll_delay.on_store
 def _store_io_poll_delay(disk: HasQueue, _data: bytes) -> None:
     """EINVAL for any text; since Linux 6.12 any text is accepted and ignored."""
-    if not disk.system.kernel.devices.ignores_poll_delay:
+    if not disk.system.kernel.devices.poll_delay_is_a_relic:
         raise KernelError(errno.EINVAL, "only request-based queues have io_poll_delay")
 
 

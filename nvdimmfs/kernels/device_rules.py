@@ -304,7 +304,7 @@ class DeviceRules(Rules):
         {"rfc": True, "6.12": False},
     )
     integrity_switches_are_checked = Difference(
-        "A text for them that is no number is EINVAL (else 0)",
+        "A text that is no number is EINVAL for a disk's `integrity/read_verify` and `write_generate` (else 0)",
         "flag_store, block/blk-integrity.c",
         {"rfc": False, "6.12": True},
     )
@@ -314,9 +314,9 @@ class DeviceRules(Rules):
         "queue_max_sectors_store, block/blk-sysfs.c; blk_validate_limits, block/blk-settings.c",
         {"rfc": False, "6.12": True},
     )
-    ignores_poll_delay = Difference(
-        "Writing a disk's `queue/io_poll_delay` is accepted and has no effect (else EINVAL)",
-        "queue_poll_delay_store, block/blk-sysfs.c",
+    poll_delay_is_a_relic = Difference(
+        "A disk's `queue/io_poll_delay` is -1 and takes any text, without effect (else 0, and EINVAL for any text)",
+        "queue_poll_delay_show, queue_poll_delay_store; block/blk-sysfs.c",
         {"rfc": False, "6.12": True},
     )
     btt_has_integrity_segment = Difference(
@@ -325,8 +325,8 @@ class DeviceRules(Rules):
         {"rfc": False, "6.12": True},
     )
     writers_may_reserve = Difference(
-        "Persistent reservations are for privileged callers and those that have opened the disk for writing, and never "
-        "for partitions; else EPERM (else for privileged callers)",
+        "A persistent reservation needs a privileged caller or a disk that is open for writing, and cannot be of a "
+        "partition (else it needs a privileged caller); EPERM",
         "blkdev_pr_allowed, block/ioctl.c",
         {"rfc": False, "6.12": True},
     )
@@ -345,11 +345,6 @@ class DeviceRules(Rules):
         "A bdi keeps its ratios in millionths, and a percentage that does not fit into 32 bits of them wraps around",
         "bdi_set_min_ratio, bdi_set_max_ratio, mm/page-writeback.c",
         {"rfc": False, "6.12": True},
-    )
-    poll_delay = Difference(
-        "Content of a disk's `queue/io_poll_delay`",
-        "queue_poll_delay_show, block/blk-sysfs.c",
-        {"rfc": "0", "6.12": "-1"},
     )
     legacy_device_is_always_there = Difference(
         "A machine without legacy ranges still has the device e820_pmem and an empty bus",
