@@ -288,7 +288,7 @@ class Disk(WholeDisk):
     @property
     def block_size(self) -> int:
         """Bytes of a block of the page cache, the unit of its writes."""
-        return block_size_of(self.data.size, self.limits)
+        return self.limits.block_size_of(self.data.size)
 
     @property
     def geometry(self) -> Geometry | None:
@@ -302,17 +302,6 @@ class Disk(WholeDisk):
 
     def release(self) -> None:
         self.layer.minors.free(self._minor)
-
-
-def block_size_of(size: int, limits: QueueLimits) -> int:
-    """Bytes of a block of the page cache of a disk or partition (set_init_blocksize, block/bdev.c, Linux 6.1).
-
-    It begins as the logical block size and doubles up to a page as long as it divides the size.
-    """
-    block_size = limits.logical_block_size
-    while block_size < PAGE_SIZE and size % (2 * block_size) == 0:
-        block_size *= 2
-    return block_size
 
 
 class DirectBytes:

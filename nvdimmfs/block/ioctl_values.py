@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
-from nvdimmfs.block.disk import Disk, block_size_of
+from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.partition import Partition
 from nvdimmfs.formats.block_requests import BlockRequest
 from nvdimmfs.kernels.kernel import Kernel
@@ -69,7 +69,7 @@ def _read_ahead(device: Disk | Partition) -> int:
 
 
 def _block_size(device: Disk | Partition) -> int:
-    return block_size_of(device.sectors * SECTOR_SIZE, disk_of(device).limits)
+    return disk_of(device).limits.block_size_of(device.sectors * SECTOR_SIZE)
 
 
 def _physical_block_size(device: Disk | Partition) -> int:

@@ -81,6 +81,17 @@ class QueueLimits:
             raise KernelError(errno.EINVAL, "less than a page")
         return self._whole_blocks(sectors) * SECTOR_SIZE // KIB
 
+    def block_size_of(self, size: int) -> int:
+        """Bytes of a block of the page cache of the disk, or of a partition, of `size` bytes.
+
+        It begins as the logical block size and doubles up to a page as long as it divides the size (set_init_blocksize,
+        block/bdev.c, Linux 6.1).
+        """
+        block_size = self.logical_block_size
+        while block_size < PAGE_SIZE and size % (2 * block_size) == 0:
+            block_size *= 2
+        return block_size
+
     def _whole_blocks(self, sectors: int) -> int:
         return align_down(sectors, self.logical_block_size // SECTOR_SIZE)
 
