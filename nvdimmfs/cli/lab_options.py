@@ -8,7 +8,6 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.machine import described
@@ -21,6 +20,7 @@ from nvdimmfs.lab.image import guest_image
 from nvdimmfs.lab.kernels import DEFAULT_KERNEL, find_kernel
 from nvdimmfs.lab.qemu import accelerators
 from nvdimmfs.lab.qemu_machine import with_qemu_numbers
+from nvdimmfs.lab.questions import question
 from nvdimmfs.machine_file import DEFAULT_MEMMAP
 from nvdimmfs.machine_file.files import SUFFIX, is_name, load_as_written
 from nvdimmfs.machine_file.model import MachineDescription
@@ -118,22 +118,23 @@ def guest_plan(arguments: argparse.Namespace, machine: MachineDescription) -> Gu
 def questions(name: str) -> list[Call]:
     """The questions in a file, without answers.  CommandError for a line that is none."""
     data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+    calls = []
+    for number, line in enumerate(data.splitlines(), 1):
+        if line.strip():
+            try:
+                calls.append(question(_json(line)))
+            except ValueError as error:
+                raise CommandError(f"{name}, line {number}: {error}", MISUSED) from None
+    return calls
+
+
+def _json(line: bytes) -> object:
     try:
-        text = data.decode()
+        return json.loads(line.decode())
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise CommandError(f"{name}, line {line}: not UTF-8: {error.reason}", MISUSED) from None
-    return [_question(name, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-
-
-def _question(name: str, number: int, line: str) -> Call:
-    try:
-        call = json.loads(line)
-    except ValueError as error:
-        raise CommandError(f"{name}, line {number}: not JSON: {error}", MISUSED) from None
-    if not isinstance(call, dict) or not isinstance(call.get("op"), str):
-        raise CommandError(f'{name}, line {number}: a question is an object with "op", such as "read"', MISUSED)
-    return cast("Call", {key: value for key, value in call.items() if key not in ("result", "unstable")})
+        raise ValueError(f"not UTF-8: {error.reason}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from None
 
 
 def reporting(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from nvdimmfs.lab.asking import SETTLE, Answer, Call, Row
 from nvdimmfs.lab.frames import Json
 from nvdimmfs.lab.packing import pack, pack_text, unpack, unpack_text
+from nvdimmfs.lab.questions import question
 from nvdimmfs.lab.recording import Header, Recording, Step
 
 #: The format's version, the header's "recording".
@@ -235,7 +236,8 @@ class _Decoder:
         unstable = words[-1] == UNSTABLE
         if unstable:
             words = words[:-1]
-        call, rest = self._call(words)
+        decoded, rest = self._call(words)
+        call = question(decoded)
         if rest and isinstance(rest[0], dict) and "errno" in rest[0]:
             return Step(call, {"errno": str(rest[0]["errno"])}, unstable)
         if call["op"] == "dump":

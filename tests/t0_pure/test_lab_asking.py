@@ -1,11 +1,12 @@
 """The lab's questions, asked about a folder that looks like a small /sys."""
 
 import io
+import json
 import sys
 
 import pytest
 
-from nvdimmfs.cli.errors import CommandError
+from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.lab_options import questions
 from nvdimmfs.lab.asking import ask
 
@@ -62,7 +63,37 @@ def test_an_unknown_question_is_refused(folder):
         (b'\xff"op"', "not UTF-8: invalid start byte"),
         (b"read", "not JSON: Expecting value: line 1 column 1 (char 0)"),
         (b'["read"]', 'a question is an object with "op", such as "read"'),
+        (
+            b'{"op": "reed"}',
+            "there is no question 'reed'; there are read, write, ls, readlink, stat, dump, pread, pwrite, run, sleep",
+        ),
+        (b'{"op": "write", "path": "x"}', 'write: needs "data"'),
+        (b'{"op": "read", "path": "x", "depth": 1}', 'read: takes no "depth"'),
+        (b'{"op": "read", "path": 1}', 'read: "path" must be a text without NUL'),
+        (rb'{"op": "read", "path": "\u0000"}', 'read: "path" must be a text without NUL'),
+        (rb'{"op": "read", "path": "\ud800"}', 'read: "path" must be a text without NUL'),
+        (
+            rb'{"op": "write", "path": "x", "data": "\u20ac"}',
+            'write: "data" must be a text of characters up to U+00FF, each a byte',
+        ),
+        (b'{"op": "dump", "path": "x", "depth": "1"}', 'dump: "depth" must be a whole number, 0 or more'),
+        (b'{"op": "dump", "path": "x", "skip": "/power"}', 'dump: "skip" must be a list of texts'),
+        (
+            b'{"op": "pread", "dev": "x", "offset": true, "length": 1}',
+            'pread: "offset" must be a whole number of 64 bits',
+        ),
+        (
+            b'{"op": "pread", "dev": "x", "offset": 0, "length": -1}',
+            'pread: "length" must be a whole number, 0 or more',
+        ),
+        (
+            b'{"op": "pwrite", "dev": "x", "offset": 0, "hex": "0"}',
+            'pwrite: "hex" must be hexadecimal digits in lower case, two a byte',
+        ),
+        (b'{"op": "run", "argv": []}', 'run: "argv" must be a list of texts, the first a program'),
+        (b'{"op": "sleep", "seconds": NaN}', 'sleep: "seconds" must be a number from 0 to 1000000000'),
     ],
+    ids=lambda text: repr(text[:50]),
 )
 @pytest.mark.parametrize("is_stdin", [False, True])
 def test_a_line_that_is_no_question_is_named(tmp_path, monkeypatch, line, problem, is_stdin):
@@ -73,3 +104,17 @@ def test_a_line_that_is_no_question_is_named(tmp_path, monkeypatch, line, proble
     with pytest.raises(CommandError) as refused:
         questions(name)
     assert str(refused.value) == f"{name}, line 2: {problem}"
+    assert refused.value.status == MISUSED
+
+
+def test_a_line_that_is_nested_too_deeply_is_named(tmp_path):
+    (tmp_path / "steps").write_text("[" * 100_000)
+    with pytest.raises(CommandError, match=r"steps, line 1: not JSON: "):
+        questions(str(tmp_path / "steps"))
+
+
+def test_questions_are_without_the_answers_that_a_line_has(tmp_path):
+    path = "devices/\u2028"  # which ends a line of text, but none of this file
+    line = {"op": "dump", "path": path, "depth": 1, "skip": ["/power"], "result": {"rows": []}, "unstable": True}
+    (tmp_path / "steps").write_text(f"\n{json.dumps(line, ensure_ascii=False)}\r\n", encoding="utf-8")
+    assert questions(str(tmp_path / "steps")) == [{"op": "dump", "path": path, "depth": 1, "skip": ["/power"]}]

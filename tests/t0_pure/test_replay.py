@@ -91,8 +91,12 @@ def test_a_story_about_programs_makes_no_sense_without_them():
         '{"recording": 1, "machine": {}, "kernel": "6.1"}\n["ls", "x", {"+": []}]',
         '{"recording": 1, "machine": {}, "kernel": "6.1"}\n["pread", "pmem0", 0, 1, "00*99999999999999"]',
         '{"recording": 1, "machine": {}, "kernel": "6.1"}\n' + "[" * 100_000,
+        '{"recording": 1, "machine": {}, "kernel": "6.1"}\n["raed", "x"]',
+        '{"recording": 1, "machine": {}, "kernel": "6.1"}\n["write", "x", "\\u20ac", 1]',
+        '{"recording": 1, "machine": {}, "kernel": "6.1"}\n["sleep", -1]',
+        '{"recording": 1, "machine": {}, "kernel": "6.1"}\n["pwrite", "pmem0", 0, "zz", 1]',
     ],
-    ids=range(9),
+    ids=range(13),
 )
 def test_what_is_no_recording_is_refused_with_the_line(text):
     with pytest.raises(ValueError, match=r"^line \d is not one of a recording"):

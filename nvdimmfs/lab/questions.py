@@ -1,0 +1,104 @@
+"""What a question may be: the operations, their arguments, and what each argument may be.
+
+Each reader of questions calls this before a guest boots: the guest would find a mistake late, and without its line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import cast
+
+from nvdimmfs.lab.asking import Call
+
+#: The arguments that each operation needs.
+_NEEDED = {
+    "read": ("path",),
+    "write": ("path", "data"),
+    "ls": ("path",),
+    "readlink": ("path",),
+    "stat": ("path",),
+    "dump": ("path",),
+    "pread": ("dev", "offset", "length"),
+    "pwrite": ("dev", "offset", "hex"),
+    "run": ("argv",),
+    "sleep": ("seconds",),
+}
+
+#: Those that one takes besides.
+_OPTIONAL = {"dump": ("depth", "skip")}
+
+#: What the line of an answer has besides the question.
+_ABOUT_THE_ANSWER = ("result", "unstable")
+
+#: The largest offset of a file (loff_t).
+_LARGEST_OFFSET = (1 << 63) - 1
+
+#: Seconds that time.sleep() takes on every host.
+_LONGEST_SLEEP = 10**9
+
+_HEX = re.compile(r"(?:[0-9a-f]{2})*")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def question(value: object) -> Call:
+    """Return the question of a JSON value, without the answer that it may have.  ValueError for what is none."""
+    if not isinstance(value, dict) or not isinstance(op := value.get("op"), str):
+        raise ValueError('a question is an object with "op", such as "read"')
+    if op not in _NEEDED:
+        raise ValueError(f"there is no question {op!r}; there are {', '.join(_NEEDED)}")
+    needed, optional = _NEEDED[op], _OPTIONAL.get(op, ())
+    arguments = {name: value[name] for name in value if name != "op" and name not in _ABOUT_THE_ANSWER}
+    for name in needed:
+        if name not in arguments:
+            raise ValueError(f'{op}: needs "{name}"')
+    for name, argument in arguments.items():
+        if name not in needed and name not in optional:
+            raise ValueError(f'{op}: takes no "{name}"')
+        what, is_right = _ARGUMENTS[name]
+        if not is_right(argument):
+            raise ValueError(f'{op}: "{name}" must be {what}')
+    return cast("Call", {"op": op, **arguments})
+
+
+def _is_text(value: object) -> bool:
+    """Whether a system call takes it: C ends a string at NUL, and half a surrogate pair has no bytes."""
+    return isinstance(value, str) and "\0" not in value and (value.isascii() or not _SURROGATE.search(value))
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_data(value: object) -> bool:
+    return isinstance(value, str) and (value.isascii() or max(value) <= "\xff")
+
+
+def _is_hex(value: object) -> bool:
+    return isinstance(value, str) and _HEX.fullmatch(value) is not None
+
+
+def _is_whole(value: object, low: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= _LARGEST_OFFSET
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LONGEST_SLEEP
+
+
+_TEXT = ("a text without NUL", _is_text)
+_COUNT = ("a whole number, 0 or more", lambda value: _is_whole(value, 0))
+
+#: What each argument must be: in words, and whether a value is that.
+_ARGUMENTS: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "path": _TEXT,
+    "dev": _TEXT,
+    "data": ("a text of characters up to U+00FF, each a byte", _is_data),
+    "depth": _COUNT,
+    "skip": ("a list of texts", _is_list_of_texts),
+    "offset": ("a whole number of 64 bits", lambda value: _is_whole(value, -_LARGEST_OFFSET - 1)),
+    "length": _COUNT,
+    "hex": ("hexadecimal digits in lower case, two a byte", _is_hex),
+    "argv": ("a list of texts, the first a program", lambda value: _is_list_of_texts(value) and bool(value)),
+    "seconds": (f"a number from 0 to {_LONGEST_SLEEP}", _is_duration),
+}
