@@ -166,8 +166,9 @@ def _nvdimmfs(*words: str | Path) -> None:
 
 
 def _without_programs(path: Path) -> Recording:
+    recording = load(path)
     try:
-        return load(path).without_programs()
+        return recording.without_programs()
     except ValueError as reason:
         hint = "run `nvdimmfs run --machine ... -- nvdimmfs lab replay --sys /sys`"
         raise _NotReplayedError(f"{reason}; {hint}") from None

@@ -14,7 +14,7 @@ is not compared, as device numbers and random UUIDs, is no difference.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +43,20 @@ def load_header(path: Path) -> Header:
     if path.suffix != SUFFIX:
         return recording_text.load_header(path)
     with path.open(encoding="ascii") as lines:
-        first = _first(lines.readline())
-    return other_header(recording_text.load_header(_base(path, first["of"])), first["kernel"], first["emulated"])
+        of, kernel, emulated = _decoded(1, lambda: _first(lines.readline()))
+    return other_header(recording_text.load_header(_base(path, of)), kernel, emulated)
 
 
-def _first(line: str) -> dict[str, str]:
+def _decoded(number: int, decode: Callable[[], recording_text.DecodedT]) -> recording_text.DecodedT:
+    return recording_text.decoded(number, decode, "changes")
+
+
+def _first(line: str) -> tuple[str, str, str]:
+    """Which recording was asked again, the kernel that answered, and the `--kernel` that has to answer so."""
     first = json.loads(line)
-    if not isinstance(first, dict) or first.pop("changes", None) != FORMAT:
+    if first.get("changes") != FORMAT:
         raise ValueError(f"changes of format {FORMAT} were expected")
-    return first
+    return first["of"], first["kernel"], first["emulated"]
 
 
 def _base(changes: Path, name: str) -> Path:
@@ -64,14 +69,19 @@ def _base(changes: Path, name: str) -> Path:
 
 
 def _load_changes(path: Path) -> Recording:
-    head, *lines = path.read_text(encoding="ascii").splitlines()
-    first = _first(head)
-    base = recording_text.load(_base(path, first["of"]))
-    changes = dict(map(json.loads, lines))
-    steps = tuple(_changed(step, changes.pop(number, {})) for number, step in enumerate(base.steps, 1))
-    if changes:
-        raise ValueError(f"{first['of']} has no step {min(changes)}")
-    return Recording(other_header(base.header, first["kernel"], first["emulated"]), steps)
+    head, *lines = path.read_text(encoding="ascii").splitlines() or [""]
+    of, kernel, emulated = _decoded(1, lambda: _first(head))
+    base = recording_text.load(_base(path, of))
+    steps = list(base.steps)
+    for number, line in enumerate(lines, 2):
+        _decoded(number, lambda: _change_one(steps, of, *json.loads(line)))  # noqa: B023  # called at once
+    return Recording(other_header(base.header, kernel, emulated), tuple(steps))
+
+
+def _change_one(steps: list[Step], of: str, number: int, change: dict[str, Any]) -> None:
+    if not 1 <= number <= len(steps):
+        raise ValueError(f"{of} has no step {number}")
+    steps[number - 1] = _changed(steps[number - 1], change)
 
 
 def other_header(header: Header, kernel: str, emulated: str) -> Header:

@@ -19,6 +19,17 @@ from nvdimmfs.lab.recording import Header, Recording, Step
 #: The format's version, the header's "recording".
 FORMAT = 1
 
+#: The types of what a header may have, as JSON has them.
+_HEADER = {
+    "machine": dict,
+    "kernel": str,
+    "note": str,
+    "settle": int | float,
+    "after": str,
+    "programs": dict,
+    "without": str,
+}
+
 DecodedT = TypeVar("DecodedT")
 
 UNSTABLE: Json = {"unstable": True}
@@ -32,30 +43,44 @@ def load(path: Path) -> Recording:
 def load_header(path: Path) -> Header:
     """Read where a recording comes from.  ValueError when the file is not one."""
     with path.open(encoding="ascii") as lines:
-        return _decoded(1, lambda: _header(json.loads(lines.readline())))
+        return decoded(1, lambda: _header(json.loads(lines.readline())))
 
 
 def loads(text: str) -> Recording:
     """Decode a recording's text.  ValueError when it is not one."""
     lines = text.splitlines() or [""]
-    header = _decoded(1, lambda: json.loads(lines[0]))
-    decoder = _Decoder(_decoded(1, lambda: header.get("skips", [])))
-    return Recording(_decoded(1, lambda: _header(header)), tuple(decoder.steps(lines[1:])))
+    header = decoded(1, lambda: json.loads(lines[0]))
+    decoder = _Decoder(decoded(1, lambda: header.get("skips", [])))
+    return Recording(decoded(1, lambda: _header(header)), tuple(decoder.steps(lines[1:])))
 
 
-def _decoded(number: int, decode: Callable[[], DecodedT]) -> DecodedT:
-    """What a line stands for.  ValueError names the line, whatever the decoder missed in it."""
+def decoded(number: int, decode: Callable[[], DecodedT], whole: str = "a recording") -> DecodedT:
+    """What a line stands for.  ValueError names the line, whatever the decoder missed in it.
+
+    Args:
+        number: that of the line, from 1 on.
+        decode: decodes it.
+        whole: what it is a line of.
+    """
     try:
         return decode()
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"line {number} is not one of a recording: {error}") from error
+        raise ValueError(f"line {number} is not one of {whole}: {error}") from error
 
 
 def _header(first: dict[str, Any]) -> Header:
     if first.get("recording") != FORMAT:
         raise ValueError(f"a recording of format {FORMAT} was expected")
+    for name, kinds in _HEADER.items():
+        if name in first and not isinstance(first[name], kinds):
+            raise TypeError(f'"{name}" has a value of another type: {first[name]!r}')
+    machine = first["machine"]
+    if not machine.keys() & {"machine", "memmap"}:
+        raise ValueError(f'"machine" has neither "memmap" nor "machine": {machine}')
+    if not all(isinstance(value, str) for value in machine.values()):
+        raise TypeError(f'"machine" has a value that is no text: {machine}')
     return Header(
-        first["machine"],
+        machine,
         first["kernel"],
         first.get("note", ""),
         first.get("settle", SETTLE),
@@ -225,7 +250,7 @@ class _Decoder:
             end = position + 1
             while end < len(lines) and lines[end].startswith(" "):
                 end += 1
-            yield _decoded(position + 2, lambda: self._parsed_step(lines[position:end]))  # noqa: B023  # called at once
+            yield decoded(position + 2, lambda: self._parsed_step(lines[position:end]))  # noqa: B023  # called at once
             position = end
 
     def _parsed_step(self, lines: list[str]) -> Step:

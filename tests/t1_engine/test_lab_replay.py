@@ -54,6 +54,33 @@ def test_a_story_about_programs_is_not_replayed(capsys):
     assert ": not replayed: a story about programs; run `nvdimmfs run" in capsys.readouterr().out
 
 
+HEADER = '{"recording":1,"machine":{"memmap":"512M!4G","memory":"4G"},"kernel":"6.1"}'
+CHANGES = '{"changes":1,"of":"story","kernel":"6.12.1","emulated":"6.12"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("a.recording", HEADER + '\n["raed","x"]', "line 2 is not one of a recording: not a step: ['raed', 'x']"),
+        ("a.recording", HEADER.replace('"memmap"', '"map"'), "line 1 is not one of a recording: "),
+        ("a.recording", HEADER.replace('{"memmap":"512M!4G","memory":"4G"}', '"e820"'), "line 1 is not one of a "),
+        ("a.recording", HEADER[:-1] + ',"settle":"long"}', 'line 1 is not one of a recording: "settle" '),
+        ("a.changes", '{"changes":1}', "line 1 is not one of changes: "),
+        ("a.changes", CHANGES + '\n["x"]', "line 2 is not one of changes: "),
+        ("a.changes", CHANGES + '\n[1,"x"]', "line 2 is not one of changes: "),
+        ("a.changes", CHANGES + '\n[1,{"rows":{"a":null}}]', "line 2 is not one of changes: "),
+    ],
+)
+@pytest.mark.parametrize("way", ["--in-process", "--mounted", "--guest"])
+def test_what_cannot_be_decoded_fails(name, text, problem, way, tmp_path, capsys):
+    (tmp_path / "story.recording").write_text(HEADER + '\n["ls","bus/nd/devices",[]]\n')
+    (tmp_path / name).write_text(text + "\n")
+    assert main(["lab", "replay", way, str(tmp_path / name)]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"nvdimmfs: {tmp_path / name}: {problem}")
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
