@@ -84,8 +84,8 @@ def _asked(arguments: argparse.Namespace) -> Callable[[Path], Report]:
     if arguments.kernel is not None and arguments.kernel not in EMULATED_KERNELS:
         known = ", ".join(EMULATED_KERNELS)
         raise CommandError(f"--kernel {arguments.kernel}: must be one of {known} without --guest", MISUSED)
-    by = _mounted if arguments.mounted else _in_process
-    return lambda path: by(path, arguments.kernel)
+    replay_on = _mounted if arguments.mounted else _in_process
+    return lambda path: _emulated(path, arguments.kernel, replay_on)
 
 
 def _files(names: list[str]) -> list[Path]:
@@ -118,16 +118,17 @@ class _NotReplayedError(Exception):
     """A recording that cannot be replayed in this way; the message is the reason."""
 
 
-def _in_process(path: Path, kernel: str | None) -> Report:
-    """Replay on emulated machines in this process; the memory that an earlier story left is in a folder meanwhile."""
-    with tempfile.TemporaryDirectory() as folder:
-        before = load_header(path).after
-        if before:
-            _replay_in_process(path.with_stem(before), kernel, Path(folder))
-        return _replay_in_process(path, kernel, Path(folder) if before else None)
+def _emulated(path: Path, kernel: str | None, replay_on: Callable[[Path, str | None, Path | None], Report]) -> Report:
+    """Replay on an emulated machine; the memory that an earlier story left is in a folder meanwhile."""
+    before = load_header(path).after
+    if not before:
+        return replay_on(path, kernel, None)
+    with tempfile.TemporaryDirectory() as media:
+        replay_on(path.with_stem(before), kernel, Path(media))
+        return replay_on(path, kernel, Path(media))
 
 
-def _replay_in_process(path: Path, kernel: str | None, media: Path | None) -> Report:
+def _in_process(path: Path, kernel: str | None, media: Path | None) -> Report:
     recording = _without_programs(path)
     machine = Machine.described(_machine(path, recording, kernel), media, clock=_CLOCK)
     try:
@@ -136,26 +137,18 @@ def _replay_in_process(path: Path, kernel: str | None, media: Path | None) -> Re
         machine.close()
 
 
-def _mounted(path: Path, kernel: str | None) -> Report:
-    """Replay on mounted machines, likewise."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        before = load_header(path).after
-        if before:
-            _replay_mounted(path.with_stem(before), kernel, place)
-        return _replay_mounted(path, kernel, place)
-
-
-def _replay_mounted(path: Path, kernel: str | None, folder: Path) -> Report:
+def _mounted(path: Path, kernel: str | None, media: Path | None) -> Report:
     recording = _without_programs(path)
-    machine, mount = folder / "machine.toml", folder / "mount"
-    machine.write_text(machine_text(_machine(path, recording, kernel)))
-    mount.mkdir(exist_ok=True)
-    _nvdimmfs("mount", mount, "--machine", machine, "--clock", _CLOCK, "--media", folder / "media")
-    try:
-        return replay(recording, Mounted(mount / "sys", mount / "dev"))
-    finally:
-        _nvdimmfs("umount", mount)
+    with tempfile.TemporaryDirectory() as name:
+        machine, mount = Path(name, "machine.toml"), Path(name, "mount")
+        machine.write_text(machine_text(_machine(path, recording, kernel)))
+        mount.mkdir()
+        kept = () if media is None else ("--media", media)
+        _nvdimmfs("mount", mount, "--machine", machine, "--clock", _CLOCK, *kept)
+        try:
+            return replay(recording, Mounted(mount / "sys", mount / "dev"))
+        finally:
+            _nvdimmfs("umount", mount)
 
 
 def _nvdimmfs(*words: str | Path) -> None:
