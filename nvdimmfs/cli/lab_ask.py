@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     calls = [] if arguments.steps is None else questions(arguments.steps)
     files = [Path(name) for name in arguments.file]
     contents = [(path, path.read_bytes()) for path in files]
-    plan = guest_plan(arguments, guest_machine(arguments))
+    plan = guest_plan(arguments, guest_machine(arguments), arguments.kernel)
     start = booted if arguments.cold else resumed
     with start(plan, arguments.timeout) as guest:
         for path, data in contents:

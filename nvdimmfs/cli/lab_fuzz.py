@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _fuzzer(arguments: argparse.Namespace) -> Fuzzer:
     machine = guest_machine(arguments)
-    plan = guest_plan(arguments, machine)
+    plan = guest_plan(arguments, machine, arguments.kernel)
     emulated = ".".join(plan.kernel.release.split(".")[:2])
     if emulated not in EMULATED_KERNELS:
         known = ", ".join(EMULATED_KERNELS)

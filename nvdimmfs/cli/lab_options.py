@@ -106,12 +106,12 @@ def named_machine(arguments: argparse.Namespace) -> dict[str, str]:
     return {"machine": Path(arguments.machine).name.removesuffix(SUFFIX)}
 
 
-def guest_plan(arguments: argparse.Namespace, machine: MachineDescription) -> GuestPlan:
+def guest_plan(arguments: argparse.Namespace, machine: MachineDescription, kernel_name: str) -> GuestPlan:
     """What the guest of a machine is made of.  Its kernel and its image are made if there are none."""
     if arguments.cpus < 1:
         raise CommandError(f"--cpus {arguments.cpus}: a guest has at least one processor", MISUSED)
     hardware = hardware_of(machine, arguments.cpus)
-    kernel = find_kernel(arguments.kernel)
+    kernel = find_kernel(kernel_name)
     return GuestPlan(kernel, guest_image(kernel), hardware, _accelerator(arguments.accel))
 
 

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(f"--runs {arguments.runs}: ask once at least", MISUSED)
     calls = questions(arguments.steps)
     machine = named_machine(arguments)
-    plan = guest_plan(arguments, guest_machine(arguments))
+    plan = guest_plan(arguments, guest_machine(arguments), arguments.kernel)
     runs, programs = _runs(plan, calls, arguments)
     header = Header(machine, plan.kernel.release, arguments.note, arguments.settle, "", programs, arguments.without)
     recording = Recording(header, recorded_steps(calls, runs))

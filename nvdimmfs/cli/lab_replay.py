@@ -175,9 +175,9 @@ def _machine(path: Path, recording: Recording, kernel: str | None) -> MachineDes
 
 def _by_guest(path: Path, arguments: argparse.Namespace) -> Report:
     recording = load(path)
-    arguments.kernel = arguments.kernel or recording.header.machine.get("kernel", DEFAULT_KERNEL)
     if recording.header.after:
         raise _NotReplayedError(f"it goes on after {recording.header.after}, whose memory a guest does not keep")
     machine = machine_of(recording.header.machine, folders_of(path), with_qemu_numbers)
-    with resumed(guest_plan(arguments, machine), arguments.timeout) as guest:
+    kernel = arguments.kernel or recording.header.machine.get("kernel", DEFAULT_KERNEL)
+    with resumed(guest_plan(arguments, machine, kernel), arguments.timeout) as guest:
         return replay(recording, guest)

@@ -1,10 +1,12 @@
 """`nvdimmfs lab replay` without a guest."""
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
 
+from nvdimmfs.cli import lab_options, lab_replay
 from nvdimmfs.cli.main import main
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
@@ -79,6 +81,37 @@ def test_what_cannot_be_decoded_fails(name, text, problem, way, tmp_path, capsys
     printed = capsys.readouterr()
     assert printed.err.startswith(f"nvdimmfs: {tmp_path / name}: {problem}")
     assert (printed.out, printed.err.count("\n")) == ("", 1)
+
+
+class SilentGuest:
+    """A guest that answers nothing."""
+
+    def ask(self, calls, settle):
+        return ({} for _ in calls)
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """The kernels of the guests that are asked, instead of guests."""
+    asked = []
+
+    @contextlib.contextmanager
+    def resumed(plan, timeout):
+        asked.append(plan.kernel)
+        yield SilentGuest()
+
+    monkeypatch.setattr(lab_options, "find_kernel", lambda name: name)
+    monkeypatch.setattr(lab_options, "guest_image", lambda kernel: Path())
+    monkeypatch.setattr(lab_replay, "resumed", resumed)
+    return asked
+
+
+def test_each_recording_is_asked_of_its_own_kernel(kernels, capsys):
+    newer, own = RECORDINGS / "linux-6.12/e820/btt-4k.changes", RECORDINGS / "e820/btt-4k.recording"
+    assert main(["lab", "replay", "--guest", str(newer), str(own)]) == 1
+    assert kernels == ["6.12", "6.1"]
+    assert main(["lab", "replay", "--guest", "--kernel", "6.6", str(newer)]) == 1
+    assert kernels[2:] == ["6.6"]
 
 
 @pytest.mark.parametrize(
