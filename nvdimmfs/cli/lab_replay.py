@@ -25,7 +25,7 @@ from nvdimmfs.lab.recording import Recording
 from nvdimmfs.lab.replay import Report, replay
 from nvdimmfs.lab.snapshots import resumed
 from nvdimmfs.lab.stories import folders_of, machine_of
-from nvdimmfs.lab.trees import InProcess, Mounted
+from nvdimmfs.lab.trees import OWN_FOLDER, InProcess, Mounted
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.errors import MachineFileError
 from nvdimmfs.machine_file.model import MachineDescription
@@ -177,6 +177,9 @@ def _by_guest(path: Path, arguments: argparse.Namespace) -> Report:
     recording = load(path)
     if recording.header.after:
         raise _NotReplayedError(f"it goes on after {recording.header.after}, whose memory a guest does not keep")
+    own = [asked for step in recording.steps if (asked := step.call.get("path", "")).startswith(OWN_FOLDER)]
+    if own:
+        raise _NotReplayedError(f"it asks for {own[0]}, a file that nvdimmfs alone has")
     machine = machine_of(recording.header.machine, folders_of(path), with_qemu_numbers)
     kernel = arguments.kernel or recording.header.machine.get("kernel", DEFAULT_KERNEL)
     with resumed(guest_plan(arguments, machine, kernel), arguments.timeout) as guest:

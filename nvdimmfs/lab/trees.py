@@ -18,6 +18,7 @@ import attrs
 from nvdimmfs.core.clock import Clock
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
+from nvdimmfs.faults.rule import DEBUG_FOLDER
 from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.kernfs import Directory, Node, Symlink
 from nvdimmfs.kernfs.open_file import file_size, open_node
@@ -25,8 +26,11 @@ from nvdimmfs.kernfs.path import resolve
 from nvdimmfs.lab import asking
 from nvdimmfs.lab.asking import READ_LENGTH, SETTLE, Answer, Call, Row, errno_name
 
-#: The file below /sys that shows and moves the clock of an emulated machine.
-_CLOCK = "kernel/debug/nvdimmfs/clock"
+#: The folder below /sys with files that emulated machines alone have.
+OWN_FOLDER = DEBUG_FOLDER.removeprefix("sys/")
+
+#: The one that shows and moves the clock.
+_CLOCK = f"{OWN_FOLDER}/clock"
 
 
 class Tree(Protocol):

@@ -114,6 +114,15 @@ def test_each_recording_is_asked_of_its_own_kernel(kernels, capsys):
     assert kernels[2:] == ["6.6"]
 
 
+@pytest.mark.parametrize(("name", "file"), [("nfit/plug", "plug"), ("e820/hmem", "modules")])
+def test_a_story_that_writes_files_of_nvdimmfs_is_not_asked_of_a_kernel(name, file, kernels, capsys):
+    story = RECORDINGS / f"{name}.recording"
+    assert main(["lab", "replay", "--guest", str(story)]) == 0
+    reason = f"it asks for kernel/debug/nvdimmfs/{file}, a file that nvdimmfs alone has"
+    assert capsys.readouterr().out == f"{story}: not replayed: {reason}\n"
+    assert kernels == []
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
