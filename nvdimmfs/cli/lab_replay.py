@@ -18,7 +18,7 @@ from nvdimmfs.errors import FAILED
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS
 from nvdimmfs.lab.agreement import Replayed, as_json, as_junit, summary
 from nvdimmfs.lab.changes import SUFFIX, load, load_header
-from nvdimmfs.lab.errors import LabError
+from nvdimmfs.lab.errors import ImpossibleMachineError, LabError
 from nvdimmfs.lab.kernels import DEFAULT_KERNEL
 from nvdimmfs.lab.qemu_machine import with_qemu_numbers
 from nvdimmfs.lab.recording import Recording
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(json.dumps(as_json(replayed), indent=2) if arguments.json else "\n".join(summary(replayed)))
     if arguments.junit is not None:
         Path(arguments.junit).write_text(as_junit(replayed))
-    return FAILED if any(each.report and each.report.differences for each in replayed) else 0
+    return FAILED if any(each.failed or (each.report and each.report.differences) for each in replayed) else 0
 
 
 def _asked(arguments: argparse.Namespace) -> Callable[[Path], Report]:
@@ -104,12 +104,12 @@ def _files(names: list[str]) -> list[Path]:
 def _replayed(path: Path, ask: Callable[[Path], Report]) -> Replayed:
     try:
         return Replayed(str(path), ask(path))
-    except _NotReplayedError as reason:
+    except (_NotReplayedError, ImpossibleMachineError) as reason:
         return Replayed(str(path), None, str(reason))
     except MachineFileError as error:
         return Replayed(str(path), None, error.lines[0])
     except LabError as error:
-        return Replayed(str(path), None, str(error))
+        return Replayed(str(path), None, str(error), failed=True)
     except ValueError as error:
         raise CommandError(f"{path}: {error}") from None
 

@@ -25,11 +25,13 @@ class Replayed:
         name: the recording.
         report: how it went; None if it was not replayed.
         reason: why it was not.
+        failed: whether that is a failure of the lab, rather than a matter of the story.
     """
 
     name: str
     report: Report | None
     reason: str = ""
+    failed: bool = False
 
 
 def by_kind(replayed: list[Replayed]) -> dict[str, Share]:
@@ -109,7 +111,7 @@ def as_junit(replayed: list[Replayed]) -> str:
     for each in replayed:
         case = ElementTree.SubElement(suite, "testcase", name=each.name, classname="recordings")
         if each.report is None:
-            ElementTree.SubElement(case, "skipped", message=each.reason)
+            ElementTree.SubElement(case, "error" if each.failed else "skipped", message=each.reason)
         elif each.report.differences:
             message = f"{each.report.same}/{each.report.total} agree"
             failure = ElementTree.SubElement(case, "failure", message=message)

@@ -113,7 +113,7 @@ class Hardware:
 
 
 def hardware_of(machine: MachineDescription, cpus: int = 1) -> Hardware:
-    """Return the hardware of a completed machine.  LabError for what QEMU cannot give.
+    """Return the hardware of a completed machine.  ImpossibleMachineError for what QEMU cannot give.
 
     Args:
         machine: the machine; its kernel and clock are not a matter of hardware.

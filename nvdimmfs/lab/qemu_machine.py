@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from nvdimmfs.lab.errors import LabError
+from nvdimmfs.lab.errors import ImpossibleMachineError
 from nvdimmfs.machine_file.defaults import completed
 from nvdimmfs.machine_file.model import BusDescription, DimmDescription, MachineDescription, RangeDescription
 from nvdimmfs.machine_file.ram import installed_ram, nodes_of
@@ -53,9 +53,9 @@ def with_qemu_numbers(machine: MachineDescription) -> MachineDescription:
 
 
 def require_possible(machine: MachineDescription) -> None:
-    """LabError with the key of the machine file if QEMU cannot give a completed machine."""
+    """ImpossibleMachineError with the key of the machine file if QEMU cannot give a completed machine."""
     for path, reason in _problems(machine):
-        raise LabError(f"QEMU cannot give this machine: {path}: {reason}")
+        raise ImpossibleMachineError(f"QEMU cannot give this machine: {path}: {reason}")
 
 
 def handle_of_range(bus: BusDescription, range_: RangeDescription) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 from nvdimmfs.cli import lab_options, lab_replay
 from nvdimmfs.cli.main import main
+from nvdimmfs.lab.errors import LabError
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 TREE = RECORDINGS / "virtio/one.recording"
@@ -121,6 +122,23 @@ def test_a_story_that_writes_files_of_nvdimmfs_is_not_asked_of_a_kernel(name, fi
     reason = f"it asks for kernel/debug/nvdimmfs/{file}, a file that nvdimmfs alone has"
     assert capsys.readouterr().out == f"{story}: not replayed: {reason}\n"
     assert kernels == []
+
+
+def test_a_machine_that_qemu_cannot_give_is_not_replayed(kernels, capsys):
+    story = RECORDINGS / "nfit_test/rebind.recording"
+    assert main(["lab", "replay", "--guest", str(story)]) == 0
+    assert ": not replayed: QEMU cannot give this machine: " in capsys.readouterr().out
+
+
+def test_a_guest_that_fails_is_a_failure(kernels, monkeypatch, capsys, tmp_path):
+    def fail(name):
+        raise LabError("the guest ended")
+
+    monkeypatch.setattr(lab_options, "find_kernel", fail)
+    junit = tmp_path / "junit.xml"
+    assert main(["lab", "replay", "--guest", "--junit", str(junit), str(TREE)]) == 1
+    assert capsys.readouterr().out == f"{TREE}: not replayed: the guest ended\n"
+    assert '<error message="the guest ended"' in junit.read_text()
 
 
 @pytest.mark.parametrize(
