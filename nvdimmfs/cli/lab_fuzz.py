@@ -11,7 +11,15 @@ from typing import cast
 import attrs
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
-from nvdimmfs.cli.lab_options import guest_machine, guest_plan, named_machine, offer_guest, reporting
+from nvdimmfs.cli.lab_options import (
+    emulated_release,
+    guest_machine,
+    guest_plan,
+    kernel_in_header,
+    named_machine,
+    offer_guest,
+    reporting,
+)
 from nvdimmfs.errors import FAILED
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS
 from nvdimmfs.lab.executors import mapper
@@ -19,6 +27,7 @@ from nvdimmfs.lab.fuzz import Fuzzer, Walked
 from nvdimmfs.lab.recording import Header, Recording
 from nvdimmfs.lab.recording_text import dumps
 from nvdimmfs.lab.snapshots import resumed
+from nvdimmfs.machine_file.model import MachineDescription
 
 _MOVES = 50
 
@@ -63,7 +72,9 @@ def run(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.out)
     if not folder.is_dir():
         raise CommandError(f"--out {folder}: there is no such folder", MISUSED)
-    named, fuzzer = named_machine(arguments), _fuzzer(arguments)
+    named, machine = named_machine(arguments), guest_machine(arguments)
+    fuzzer = _fuzzer(arguments, machine)
+    named |= kernel_in_header(machine, fuzzer.plan.kernel.release)
     with resumed(fuzzer.plan, arguments.timeout):
         pass  # its snapshot exists before several processes want it
     seeds = range(arguments.seed, arguments.seed + arguments.walks)
@@ -77,15 +88,14 @@ def run(arguments: argparse.Namespace) -> int:
     return FAILED if found else 0
 
 
-def _fuzzer(arguments: argparse.Namespace) -> Fuzzer:
-    machine = guest_machine(arguments)
+def _fuzzer(arguments: argparse.Namespace, machine: MachineDescription) -> Fuzzer:
     plan = guest_plan(arguments, machine, arguments.kernel)
-    emulated = ".".join(plan.kernel.release.split(".")[:2])
+    emulated = emulated_release(plan.kernel.release)
     if emulated not in EMULATED_KERNELS:
         known = ", ".join(EMULATED_KERNELS)
         raise CommandError(f"--kernel {arguments.kernel}: {emulated} is not emulated; the emulated kernels are {known}")
-    machine = attrs.evolve(machine, kernel=emulated)
-    return Fuzzer(machine, plan, arguments.moves, arguments.settle, arguments.attempts, arguments.timeout)
+    emulating = attrs.evolve(machine, kernel=emulated)
+    return Fuzzer(emulating, plan, arguments.moves, arguments.settle, arguments.attempts, arguments.timeout)
 
 
 def _line(walked: Walked) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.machine import described
 from nvdimmfs.cli.machine_options import offer_ranges
+from nvdimmfs.kernels.kernel import EMULATED_KERNELS
 from nvdimmfs.lab.asking import SETTLE, Call
 from nvdimmfs.lab.errors import LabError
 from nvdimmfs.lab.guest import TIMEOUT, GuestPlan
@@ -104,6 +105,24 @@ def named_machine(arguments: argparse.Namespace) -> dict[str, str]:
     if is_name(arguments.machine):
         return {"machine": arguments.machine}
     return {"machine": Path(arguments.machine).name.removesuffix(SUFFIX)}
+
+
+def kernel_in_header(machine: MachineDescription, release: str) -> dict[str, str]:
+    """Return what a header has beside `named_machine`: the emulated kernel that has to answer as a guest did.
+
+    Nothing, if that is the machine's own kernel, or if none is emulated that has to.
+
+    Args:
+        machine: the machine.
+        release: that of the guest, as `uname -r` prints it.
+    """
+    emulated = emulated_release(release)
+    return {"kernel": emulated} if emulated in EMULATED_KERNELS and emulated != machine.kernel else {}
+
+
+def emulated_release(release: str) -> str:
+    """The name of the emulated kernel that answers as a release does, if there is one."""
+    return ".".join(release.split(".")[:2])
 
 
 def guest_plan(arguments: argparse.Namespace, machine: MachineDescription, kernel_name: str) -> GuestPlan:

@@ -9,7 +9,16 @@ from pathlib import Path
 import attrs
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
-from nvdimmfs.cli.lab_options import STDIN, guest_machine, guest_plan, named_machine, offer_guest, questions, reporting
+from nvdimmfs.cli.lab_options import (
+    STDIN,
+    guest_machine,
+    guest_plan,
+    kernel_in_header,
+    named_machine,
+    offer_guest,
+    questions,
+    reporting,
+)
 from nvdimmfs.lab.asking import Answer, Call
 from nvdimmfs.lab.guest import Guest, GuestPlan
 from nvdimmfs.lab.record import recorded_steps
@@ -53,10 +62,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.runs < 1:
         raise CommandError(f"--runs {arguments.runs}: ask once at least", MISUSED)
     calls = questions(arguments.steps)
-    machine = named_machine(arguments)
-    plan = guest_plan(arguments, guest_machine(arguments), arguments.kernel)
+    named, machine = named_machine(arguments), guest_machine(arguments)
+    plan = guest_plan(arguments, machine, arguments.kernel)
     runs, programs = _runs(plan, calls, arguments)
-    header = Header(machine, plan.kernel.release, arguments.note, arguments.settle, "", programs, arguments.without)
+    release = plan.kernel.release
+    named |= kernel_in_header(machine, release)
+    header = Header(named, release, arguments.note, arguments.settle, "", programs, arguments.without)
     recording = Recording(header, recorded_steps(calls, runs))
     text = dumps(recording)
     assert loads(text) == recording, "the text of a recording has all of it"
