@@ -12,7 +12,8 @@ from nvdimmfs.lab.asking import Answer, Call
 from nvdimmfs.lab.comparing import Comparison, compared
 from nvdimmfs.lab.ddmin import shortest
 from nvdimmfs.lab.guest import TIMEOUT, GuestPlan
-from nvdimmfs.lab.recording import Step
+from nvdimmfs.lab.recording import Header, Recording, Step
+from nvdimmfs.lab.replay import Report, replay
 from nvdimmfs.lab.snapshots import resumed
 from nvdimmfs.lab.trees import InProcess
 from nvdimmfs.lab.walk import Walk
@@ -68,6 +69,7 @@ class Fuzzer:
         moves: the number of moves of a walk.
         settle: seconds to leave the guest alone after each write.
         attempts: how many shorter stories to try at most.
+        timeout: the seconds that the guest has for its boot, and for each request.
     """
 
     machine: MachineDescription
@@ -81,14 +83,12 @@ class Fuzzer:
         """Make a walk, and shorten it if answers differ."""
         calls = self._chosen(seed)
         steps = self._stable(calls)
-        total = sum(
-            1 for step, answer in zip(steps, self._ours(_calls(steps)), strict=True) for _ in compared(step, answer)
-        )
+        report = self._replayed(steps)
         ended = len(calls) - len(steps)
-        first = self._first_difference(steps)
-        if first is None:
-            return Walked(seed, total, None, ended)
-        return Walked(seed, total, self._shortened(steps[: first[0] + 1], first[1]), ended)
+        if not report.differences:
+            return Walked(seed, report.total, None, ended)
+        first = report.differences[0]
+        return Walked(seed, report.total, self._shortened(steps[: first.number], first.comparison), ended)
 
     def _shortened(self, steps: Sequence[Step], comparison: Comparison) -> Found:
         """The shortest story that ends in a question whose answer differs."""
@@ -98,24 +98,24 @@ class Fuzzer:
         def fails(some: Sequence[Call]) -> bool:
             nonlocal tried
             tried += 1
-            asked = self._asked([*some, last])
-            return self._first_difference(asked, from_step=len(some)) is not None
+            return self._difference_at_end(self._asked([*some, last])) is not None
 
         calls = [*shortest([call for call in before if call["op"] == "write"], fails, self.attempts), last]
         asked = self._asked(calls)
-        found = self._first_difference(asked, from_step=len(calls) - 1)
+        found = self._difference_at_end(asked)
         if found is None:  # the writes alone do not suffice
             return Found(tuple(steps), comparison, tried)
-        return Found(tuple(asked), found[1], tried)
+        return Found(tuple(asked), found, tried)
 
-    def _first_difference(self, steps: Sequence[Step], from_step: int = 0) -> tuple[int, Comparison] | None:
-        """The number of the first step with another answer on the emulated machine, from 0, and the answer."""
-        answers = self._ours(_calls(steps))
-        for number, (step, answer) in itertools.islice(enumerate(zip(steps, answers, strict=True)), from_step, None):
-            for comparison in compared(step, answer):
-                if not comparison.agrees:
-                    return number, comparison
-        return None
+    def _difference_at_end(self, steps: Sequence[Step]) -> Comparison | None:
+        """The first answer to the last question that is another one on the emulated machine."""
+        differences = self._replayed(steps).differences
+        return next((each.comparison for each in differences if each.number == len(steps)), None)
+
+    def _replayed(self, steps: Sequence[Step]) -> Report:
+        """How the answers of the emulated machine agree with those of the guest."""
+        with self._emulated() as tree:
+            return replay(Recording(Header({}, "", settle=self.settle), tuple(steps)), tree)
 
     def _stable(self, calls: Sequence[Call]) -> list[Step]:
         """The questions with the kernel's answers, up to the first one that is different at another speed."""
@@ -136,10 +136,6 @@ class Fuzzer:
             walk = Walk(tree, seed)
             walk.go(self.moves)
         return [call for move in walk.moves for call in move]
-
-    def _ours(self, calls: Sequence[Call]) -> list[Answer]:
-        with self._emulated() as tree:
-            return list(tree.ask(calls, self.settle))
 
     @contextmanager
     def _emulated(self) -> Iterator[InProcess]:
