@@ -22,13 +22,11 @@ from nvdimmfs.lab.kernels import DEFAULT_KERNEL, find_kernel
 from nvdimmfs.lab.qemu import accelerators
 from nvdimmfs.lab.qemu_machine import with_qemu_numbers
 from nvdimmfs.lab.questions import question
+from nvdimmfs.lab.stories import USUAL_MEMORY
 from nvdimmfs.machine_file import DEFAULT_MEMMAP
 from nvdimmfs.machine_file.files import SUFFIX, is_name, load_as_written
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.machine_file.selection import SelectionError, selected
-
-#: The RAM of a machine without options.
-_USUAL_RAM = "4G"
 
 #: The name of stdin in place of a file.
 STDIN = "-"
@@ -99,7 +97,7 @@ def guest_machine(arguments: argparse.Namespace) -> MachineDescription:
 def named_machine(arguments: argparse.Namespace) -> dict[str, str]:
     """Return the machine as the header of a recording names it."""
     if arguments.machine is None:
-        return {"memmap": arguments.memmap or DEFAULT_MEMMAP, "memory": arguments.ram or _USUAL_RAM}
+        return {"memmap": arguments.memmap or DEFAULT_MEMMAP, "memory": arguments.ram or USUAL_MEMORY}
     if arguments.memmap is not None or arguments.ram is not None:
         raise CommandError("a recording names its machine by --machine, or by --memmap and --ram", MISUSED)
     if is_name(arguments.machine):

@@ -13,7 +13,7 @@ from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.mm.e820 import memparse
 
 #: The RAM of a machine whose header does not give it.
-_USUAL_MEMORY = "4G"
+USUAL_MEMORY = "4G"
 
 #: How far above a recording the file of its machine may be.
 _FOLDERS_ABOVE = 3
@@ -41,7 +41,7 @@ def machine_of(
         files = (folder / f"{name}{SUFFIX}" for folder in folders)
         written = load_as_written(next((file for file in files if file.exists()), name))
     else:
-        ram, _ = memparse(machine.get("memory", _USUAL_MEMORY))
+        ram, _ = memparse(machine.get("memory", USUAL_MEMORY))
         written = MachineDescription(memmap=machine["memmap"], ram=ram)
     kernel = machine.get("kernel", written.kernel)
     whole = completed(attrs.evolve(prepared(written), kernel=kernel))
