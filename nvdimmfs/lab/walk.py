@@ -7,6 +7,7 @@ is a list of questions afterwards, and can be asked anywhere.
 from __future__ import annotations
 
 import random
+import stat
 
 from nvdimmfs.lab.asking import Call
 from nvdimmfs.lab.trees import InProcess
@@ -107,7 +108,7 @@ class Walk:
 
     def _is_written(self, path: str) -> bool:
         mode, _ = self._tree.lstat(path)
-        return mode & 0o170200 == 0o100200
+        return stat.S_ISREG(mode) and bool(mode & stat.S_IWUSR)
 
     def _values(self, device: str, name: str) -> list[str]:
         """Values for an attribute: those of its table, devices for a claim, and what it and its neighbours have."""
