@@ -45,8 +45,8 @@ class Comparison:
     @property
     def kind(self) -> str:
         """The kind of answer: the operation, or that it is a refusal."""
-        refused = self.expected is not None and "errno" in self.expected
-        return f"{self.question.partition(' ')[0]} refused" if refused else self.question.partition(" ")[0]
+        operation = self.question.partition(" ")[0]
+        return f"{operation} refused" if self.expected is not None and "errno" in self.expected else operation
 
 
 def compared(step: Step, here: Answer) -> Iterator[Comparison]:
