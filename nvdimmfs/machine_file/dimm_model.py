@@ -21,6 +21,7 @@ from nvdimmfs.machine_file.values import (
     Number,
     Size,
     Temperature,
+    lists_as_tuples,
 )
 from nvdimmfs.machine_file.words import AlarmKind, DimmFlag, HealthState, SecurityState, ShutdownState
 from nvdimmfs.units import KIB
@@ -61,7 +62,7 @@ class LabelAreaDescription:
         return bytes.fromhex(self.hex) if self.hex else self.text.encode()
 
 
-@attrs.frozen
+@attrs.frozen(field_transformer=lists_as_tuples)
 class HealthDescription:
     """The health that a DIMM reports through the functions of its command family.
 
@@ -108,7 +109,7 @@ class FirmwareDescription:
     update_version: Hexadecimal64 = 0
 
 
-@attrs.frozen
+@attrs.frozen(field_transformer=lists_as_tuples)
 class DimmDescription:
     """A DIMM.  The kernel calls the DIMMs of a bus nmemN in the order of their handles.
 

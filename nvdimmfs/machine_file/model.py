@@ -36,6 +36,7 @@ from nvdimmfs.machine_file.values import (
     Index,
     NumaNode,
     Size,
+    lists_as_tuples,
 )
 from nvdimmfs.machine_file.words import (
     SCRUB_COMMANDS,
@@ -124,7 +125,7 @@ class NamespaceDescription:
     holder_class: str = ""
 
 
-@attrs.frozen
+@attrs.frozen(field_transformer=lists_as_tuples)
 class RangeDescription:
     """A range of system physical addresses.  The kernel creates a region for each, in the order of the file.
 
@@ -162,7 +163,7 @@ class RangeDescription:
         return self.start + self.size
 
 
-@attrs.frozen
+@attrs.frozen(field_transformer=lists_as_tuples)
 class BusDescription:
     """An nvdimm bus.  The kernel names buses ndbusN in the order of the file.
 
@@ -277,7 +278,7 @@ class UnreadableAttribute:
     errno: str
 
 
-@attrs.frozen
+@attrs.frozen(field_transformer=lists_as_tuples)
 class FaultDescription:
     """Something that fails on order, from the boot on.  It has one action: errno, short, garbage, delay, status,
     result, sectors, power_cut, notified or lost.
@@ -364,7 +365,7 @@ class NodeAccessDescription:
     write_bandwidth: Index = TO_BE_CHOSEN
 
 
-@attrs.frozen
+@attrs.frozen(field_transformer=lists_as_tuples)
 class MachineDescription:
     """A machine.
 

@@ -73,6 +73,16 @@ _LONGEST_VALUE = 40
 _MOST_BITS = 128
 
 
+def lists_as_tuples(_: type[Any], fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+    """Have a class take lists where its fields are tuples: its instances are keys of dicts (`field_transformer`)."""
+    return [field.evolve(converter=_as_tuple) if str(field.type).startswith("tuple[") else field for field in fields]
+
+
+def _as_tuple(value: Any) -> Any:  # noqa: ANN401  # whatever the caller gives
+    """A list, and those in it, as tuples; anything else as it is."""
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
+
+
 @attrs.frozen
 class NumberKind:
     """The syntax and limits of a number type.

@@ -188,6 +188,22 @@ def test_label_areas_begin_with_text_or_bytes_or_a_file(tmp_path):
     assert [dimm.label.first_bytes() for dimm in bus.dimms] == [b"label0", b"NA", b"from a file", b"", b""]
 
 
+def with_lists(value):
+    """A value of a description, in which every tuple is a list."""
+    if isinstance(value, tuple):
+        return [with_lists(item) for item in value]
+    if attrs.has(type(value)):
+        return type(value)(*(with_lists(getattr(value, field.name)) for field in attrs.fields(type(value))))
+    return value
+
+
+def test_lists_in_a_description_are_taken_as_tuples():
+    nodes = "distances = [[10, 20], [20, 10]]\n[[ram_range]]\nsize = '2G'\n[[ram_range]]\nsize = '2G'\nnuma_node = 1\n"
+    machine = parse_machine(nodes + TWO_DIMMS, "two nodes")
+    listed = with_lists(machine)
+    assert (listed, hash(listed)) == (machine, hash(machine))
+
+
 def test_a_machine_is_named_after_its_file(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('memmap = "512M!4G"')
