@@ -291,14 +291,21 @@ def _new_saver(type_: type) -> _Saver | None:
         unsaved=frozenset().union(*(vars(class_).get("UNSAVED", ()) for class_ in type_.__mro__)),
         is_frozen=attrs.has(type_) and _is_frozen(type_),
     )
-    # A class that is not written in Python keeps its state out of sight.
-    if not layout.has_dict and not any("__slots__" in vars(class_) for class_ in type_.__mro__):
+    if _hides_state(type_, layout):
         raise TypeError(f"the state of a {type_.__name__} cannot be saved")
 
     def save(snapshot: Snapshot, item: object) -> Iterable[object]:
         return snapshot._save_instance(item, layout)
 
     return save
+
+
+def _hides_state(type_: type, layout: _Layout) -> bool:
+    """Whether an instance has more than its attributes, as its class or a base of it is not written in Python."""
+    if not layout.has_dict and not any("__slots__" in vars(class_) for class_ in type_.__mro__):
+        return True
+    pointers = len(layout.slots) + (type_.__dictoffset__ > 0) + (type_.__weakrefoffset__ > 0)
+    return type_.__basicsize__ > object.__basicsize__ + pointers * struct.calcsize("P")
 
 
 def _is_frozen(type_: type) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import io
 import itertools
 import os
+import random
 import threading
 from collections import deque
 from typing import ClassVar
@@ -179,7 +181,26 @@ def test_what_never_changes_is_not_followed():
     assert constant not in snapshot
 
 
-@pytest.mark.parametrize("stateful", [itertools.count(), (x for x in ()), iter([]), memoryview(b"")])
+class Queue(deque):
+    """Its items are out of sight of the attributes."""
+
+
+@pytest.mark.parametrize(
+    "stateful",
+    [
+        itertools.count(),
+        (x for x in ()),
+        iter([]),
+        memoryview(b""),
+        slice(1),
+        random.Random(1),
+        random.Random(1).random,
+        io.BytesIO(b"ab"),
+        ValueError("text"),
+        Queue([1]),
+    ],
+    ids=lambda stateful: type(stateful).__name__,
+)
 def test_a_state_out_of_sight_is_an_error(stateful):
     with pytest.raises(TypeError, match="cannot be saved"):
         Snapshot([stateful])
