@@ -14,9 +14,12 @@ from collections.abc import Mapping
 
 from watchdog import WATCHDOG
 
+#: Waits for the end of its standard input, then stops the server with this command line and removes its folder.
+_GUARD = 'cat; "$@"; rm -r "$XDG_RUNTIME_DIR"'
+
 
 class WarmServer:
-    """A warm server that lives until this process ends.
+    """A warm server that lives until this process ends, however it ends.
 
     Args:
         program: the command line that starts it, up to the sub-command; it serves the same program alone.
@@ -34,16 +37,16 @@ class WarmServer:
 
     @functools.cached_property
     def _place(self) -> str:
-        folder = tempfile.TemporaryDirectory(prefix="nvdimmfs-warm-")  # of mode 0700, as a server requires
-        atexit.register(self._stop, folder)
-        self._serve(folder.name).check_returncode()
-        return folder.name
-
-    def _stop(self, folder: tempfile.TemporaryDirectory[str]) -> None:
-        self._serve(folder.name, "--stop")
-        folder.cleanup()
-
-    def _serve(self, place: str, *options: str) -> subprocess.CompletedProcess[bytes]:
-        argv = (*self._program, "serve", *options)
-        environment = {**self._environment, "XDG_RUNTIME_DIR": place}
-        return subprocess.run(argv, env=environment, cwd="/", timeout=WATCHDOG, check=False)
+        folder = tempfile.mkdtemp(prefix="nvdimmfs-warm-")  # of mode 0700, as a server requires
+        serve = (*self._program, "serve")
+        environment = {**self._environment, "XDG_RUNTIME_DIR": folder}
+        guard = subprocess.Popen(
+            ("sh", "-c", _GUARD, "sh", *serve, "--stop"),
+            env=environment,
+            cwd="/",
+            stdin=subprocess.PIPE,  # which the kernel closes if this process is killed
+            start_new_session=True,
+        )
+        atexit.register(guard.communicate, timeout=WATCHDOG)
+        subprocess.run(serve, env=environment, cwd="/", timeout=WATCHDOG, check=True)
+        return folder

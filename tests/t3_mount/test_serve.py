@@ -10,12 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import mounting
 import pytest
 from mounting import QUIET, cli, refusal
-from sandboxes import wait_until
+from sandboxes import tagged, wait_for_end_of, wait_until
 from watchdog import WATCHDOG
 
 from nvdimmfs.sandbox import libc
@@ -345,3 +346,17 @@ def test_nothing_is_left_of_a_killed_server(server, sandbox, tag):
         assert (output, errors) == ("", "nvdimmfs: the warm server was killed\n")
     assert ends(killed)
     assert command.returncode == 1
+
+
+def test_the_server_of_a_test_process_ends_when_that_is_killed(tag):
+    program = """
+        import os, signal
+        import mounting
+        print(mounting.warm_environment()["XDG_RUNTIME_DIR"], flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    paths = os.pathsep.join(map(str, (mounting.ROOT, mounting.ROOT / "tests/support")))
+    killed = mounting.command(sys.executable, "-c", textwrap.dedent(program), env=tagged(tag) | {"PYTHONPATH": paths})
+    assert (killed.returncode, killed.stderr) == (-signal.SIGKILL, "")
+    wait_for_end_of(tag)
+    assert not Path(killed.stdout.strip()).exists()
