@@ -12,8 +12,9 @@ from nvdimmfs.inherited_files import close_files_except
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.errors import step
 
-#: How long the supervisor waits for the reaper at the end, in seconds.  What is still in use then may be in use by the
-#: supervisor's own mount namespace, so the reaper goes on after the supervisor has exited.
+#: How long the supervisor waits for the reaper at the end, in seconds, or tries itself where the reaper was killed.
+#: What is still in use then may be in use by the supervisor's own mount namespace, so the reaper goes on after the
+#: supervisor has exited.
 _WAIT = 5.0
 
 #: For how long the reaper tries, in seconds.
@@ -53,7 +54,7 @@ def running_reaper(
     finally:
         let_go()
         if waits and not _has_succeeded(reaper):
-            clean(0)
+            clean(_WAIT)
 
 
 def _run_reaper(clean: Callable[[float], bool], bell: int, keep: tuple[int, ...]) -> NoReturn:

@@ -82,6 +82,23 @@ def test_no_loop_device_is_left_when_a_process_is_killed(role, number, tag):
 
 
 @sandboxes.needs_block_devices
+def test_a_supervisor_without_a_reaper_waits_for_a_loop_device_that_is_open(tag):
+    """A program of the host that looks at every disk has it open for a moment."""
+    process, (first, _) = started(tag)
+    opened = os.open(f"/dev/loop{first.number}", os.O_RDONLY)
+    try:
+        os.kill(processes_of(process)["reaper"], signal.SIGKILL)
+        process.terminate()
+        wait_until(lambda: any(loop_records.DIRECTORY.glob(f"*/{first.number}~")))
+        assert process.poll() is None
+    finally:
+        os.close(opened)
+    process.communicate(timeout=WATCHDOG)
+    wait_for_end_of(tag)
+    assert first.is_gone
+
+
+@sandboxes.needs_block_devices
 def test_a_loop_device_of_killed_processes_is_deleted_by_the_next_sandbox(tag):
     process, devices = started(tag)
     other, others = started(tag)  # has the next numbers, and uses them
