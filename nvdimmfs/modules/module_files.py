@@ -6,10 +6,14 @@ tools/testing/nvdimm builds for it; sizes also from 6.12.117+deb12-amd64.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 
 from nvdimmfs.formats.elf_module import ModuleInfo
-from nvdimmfs.kernels.kernel import Kernel
+
+if TYPE_CHECKING:  # the parser of the command line needs the names of modules alone
+    from nvdimmfs.kernels.kernel import Kernel
 
 
 @attrs.frozen
