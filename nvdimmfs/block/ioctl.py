@@ -13,7 +13,7 @@ import attrs
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.block.disk import Disk
-from nvdimmfs.block.ioctl_values import VALUES, disk_of
+from nvdimmfs.block.ioctl_values import VALUES, disk_of, is_read_only
 from nvdimmfs.block.partition import Partition
 from nvdimmfs.core.user_memory import CopyIn, CopyOut, IoctlSteps
 from nvdimmfs.errors import KernelError
@@ -146,7 +146,7 @@ def _write_zeros(call: _Call) -> IoctlSteps:
     whole = start % SECTOR_SIZE == length % SECTOR_SIZE == 0
     if not whole or not length or start + length > device.sectors * SECTOR_SIZE:
         raise KernelError(errno.EINVAL, f"{length} bytes at {start} are not whole sectors of {device.name}")
-    if device.read_only or disk_of(device).read_only:
+    if is_read_only(device):
         raise KernelError(errno.EPERM, f"{device.name} is read-only")
     if (start | length) % disk_of(device).limits.logical_block_size:
         raise KernelError(errno.EINVAL, f"{length} bytes at {start} are not whole logical blocks")

@@ -56,7 +56,8 @@ def disk_of(device: Disk | Partition) -> Disk:
     return device.parent
 
 
-def _is_read_only(device: Disk | Partition) -> int:
+def is_read_only(device: Disk | Partition) -> bool:
+    """Whether writes are refused, by a partition itself or by its disk."""
     return device.read_only or disk_of(device).read_only
 
 
@@ -78,7 +79,7 @@ def _physical_block_size(device: Disk | Partition) -> int:
 
 #: By number.  The sizes of a BLKGETSIZE are those of a 64-bit program.
 VALUES: Mapping[int, Value] = {
-    BlockRequest.BLKROGET: Value(_INT, _is_read_only),
+    BlockRequest.BLKROGET: Value(_INT, is_read_only),
     BlockRequest.BLKGETSIZE: Value(_ULONG, lambda device: device.sectors),
     BlockRequest.BLKGETSIZE64: Value(_ULONG, lambda device: device.sectors * SECTOR_SIZE & U64_MASK),
     BlockRequest.BLKRAGET: Value(_ULONG, _read_ahead, null_is_invalid=True),

@@ -12,7 +12,7 @@ from collections import deque
 import attrs
 
 from nvdimmfs.block.disk import Disk
-from nvdimmfs.block.ioctl_values import disk_of
+from nvdimmfs.block.ioctl_values import disk_of, is_read_only
 from nvdimmfs.block.partition import Partition
 from nvdimmfs.core.device_number import DeviceNumber, Numbered
 from nvdimmfs.core.module import Modules
@@ -234,8 +234,7 @@ def _node(number: DeviceNumber, device: Numbered) -> tuple[str, int, int, str, i
     """What `control.Nodes` has of a device."""
     block_size, read_only = 0, False
     if isinstance(device, Disk | Partition):
-        disk = disk_of(device)
-        block_size, read_only = disk.limits.logical_block_size, device.read_only or disk.read_only
+        block_size, read_only = disk_of(device).limits.logical_block_size, is_read_only(device)
     return number.kind, number.major, number.minor, device.name, block_size, read_only
 
 
