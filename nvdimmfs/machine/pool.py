@@ -62,13 +62,13 @@ class MachinePool:
         is_kept = can_be_kept(description)
         if is_kept and (unused := self._unused.pop(description, None)) is not None:
             return unused
+        saves = is_kept and description in self._known
         with without_collection():
             machine = Machine.described(description)
-        if not is_kept:
-            return PooledMachine(machine, description, None)
-        is_known = description in self._known
-        _remember(self._known, description, None)
-        return PooledMachine(machine, description, _state_of(machine) if is_known else None)
+            booted = Snapshot(machine, whole=True) if saves else None
+        if is_kept:
+            _remember(self._known, description, None)
+        return PooledMachine(machine, description, booted)
 
     def give_back(self, pooled: PooledMachine) -> None:
         """The user refers to the machine no longer: reset it for the next one, or shut it down."""
@@ -120,11 +120,6 @@ def can_be_kept(description: MachineDescription) -> bool:
     namespaces = sum(len(range_.namespaces) for range_ in description.ranges)
     size = len(dimms) + len(description.ranges) + namespaces
     return size <= _LARGEST and not any(dimm.label.file for dimm in dimms)
-
-
-def _state_of(machine: Machine) -> Snapshot:
-    with without_collection():
-        return Snapshot(machine, whole=True)
 
 
 def _remember(known: dict[KeyT, ValueT], key: KeyT, value: ValueT) -> None:
