@@ -48,7 +48,7 @@ class NodeAccessDevice(Device):
         VALUES_GROUP.create(self.directory.directory("initiators"), self)
 
     def link(self, folder: str, node: Device) -> None:
-        """Add a link to a node, unless it is there, which it stays when the node goes."""
+        """Add a link to a node, if there is none: a link outlives the node."""
         directory = self.directory.directory(folder)
         if node.name not in directory:
             directory.link(node.name, node.directory)
