@@ -16,6 +16,7 @@ import struct
 from collections.abc import Callable
 
 from nvdimmfs.sandbox import libc
+from nvdimmfs.sandbox.seccomp import MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE
 from nvdimmfs.units import PAGE_SIZE, U32_MASK, U64_MASK, as_signed
 
 # System calls of x86-64 (asm/unistd_64.h).
@@ -29,6 +30,9 @@ RT_TGSIGQUEUEINFO = 297
 
 #: The same of i386 (asm/unistd_32.h): mmap2(2), whose offset is in pages, stands for mmap(2).
 _OF_32_BITS = {MMAP: 192, MUNMAP: 91, CLOSE: 6, GETPID: 20, GETTID: 224, RT_TGSIGQUEUEINFO: 335}
+
+#: Protection of mmap(2) (include/uapi/asm-generic/mman-common.h).
+_PROT_READ_WRITE = 0x3
 
 # Requests and an option of ptrace(2), and the event of a thread that stops because it was interrupted
 # (include/uapi/linux/ptrace.h).
@@ -124,6 +128,21 @@ class BorrowedThread:
     def scratch(self, size: int) -> int:
         """The address of memory of its stack that nothing uses."""
         return self._registers[_RSP] - _RED_ZONE - size & ~0xF
+
+    def with_page(self, use: Callable[[int], int], place: int = 0) -> int:
+        """What `use` returns of the address of a page of memory; a negative errno where none can be mapped.
+
+        Args:
+            use: is called while the page is mapped.
+            place: the address, where nothing is mapped; 0 for any.
+        """
+        flags = MAP_PRIVATE | MAP_ANONYMOUS | (MAP_FIXED_NOREPLACE if place else 0)
+        page = self.call(MMAP, place, PAGE_SIZE, _PROT_READ_WRITE, flags, -1, 0)
+        if page < 0:
+            return page
+        result = use(page)
+        self.call(MUNMAP, page, PAGE_SIZE)
+        return result
 
     def stop(self) -> None:
         """Wait until it has stopped."""

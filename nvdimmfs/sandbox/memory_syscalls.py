@@ -42,7 +42,6 @@ from nvdimmfs.sandbox.seccomp import (
 from nvdimmfs.units import PAGE_SIZE, U32_MASK, align_down, align_up
 
 # Protection and flags of mmap(2) (include/uapi/asm-generic/mman-common.h, mman.h).
-_PROT_READ = 0x1
 _PROT_WRITE = 0x2
 _MAP_FIXED = 0x10
 _MAP_32BIT = 0x40
@@ -303,21 +302,12 @@ def _poison_in_thread(
     with caller.memory() as memory:
 
         def use(thread: BorrowedThread, _: int) -> None:
+            def send(place: int) -> int:
+                os.pwrite(memory, info, place)
+                process, own = thread.call(borrowed_thread.GETPID), thread.call(borrowed_thread.GETTID)
+                return thread.call(borrowed_thread.RT_TGSIGQUEUEINFO, process, own, signal.SIGBUS, place)
+
             # The stack may be where an address of 32 bits does not reach.
-            place = thread.scratch(len(info)) if thread.is_native else _page(thread)
-            if place < 0:
-                thread.result = place
-                return
-            os.pwrite(memory, info, place)
-            process, own = thread.call(borrowed_thread.GETPID), thread.call(borrowed_thread.GETTID)
-            thread.result = thread.call(borrowed_thread.RT_TGSIGQUEUEINFO, process, own, signal.SIGBUS, place)
-            if not thread.is_native:
-                thread.call(borrowed_thread.MUNMAP, place, PAGE_SIZE)
+            thread.result = send(thread.scratch(len(info))) if thread.is_native else thread.with_page(send)
 
         return answer_by(use, caller, call, listener)
-
-
-def _page(thread: BorrowedThread) -> int:
-    """The address of a page of its own, or a negative errno."""
-    protection, flags = _PROT_READ | _PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS
-    return thread.call(borrowed_thread.MMAP, 0, PAGE_SIZE, protection, flags, -1, 0)

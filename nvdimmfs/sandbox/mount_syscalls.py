@@ -21,9 +21,6 @@ from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile
 from nvdimmfs.sandbox.device_node import NodeNumber
 from nvdimmfs.sandbox.disk_directory import disk_directory, queue_of
 from nvdimmfs.sandbox.seccomp import (
-    MAP_ANONYMOUS,
-    MAP_FIXED_NOREPLACE,
-    MAP_PRIVATE,
     UNFILTERED_OPTIONS,
     Notification,
     NotificationListener,
@@ -50,8 +47,6 @@ _MOST_CONTEXTS = 256
 #: The options that ask for DAX, and all that begin with that word.
 _ASKING = ("dax", "dax=always")
 _PREFIX = "dax="
-
-_PROT_READ_WRITE = 3
 
 #: Places in the first block of ext4 (struct ext4_super_block, fs/ext4/ext4.h, Linux 6.1): the logarithm of the block
 #: size in KiB, the magic, the incompatible features; and the feature of data in inodes.
@@ -212,14 +207,11 @@ def _mount_in_thread(
     with caller.memory() as memory:
 
         def use(thread: BorrowedThread, _: int) -> None:
-            flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
-            page = thread.call(borrowed_thread.MMAP, UNFILTERED_OPTIONS, PAGE_SIZE, _PROT_READ_WRITE, flags, -1, 0)
-            if page < 0:
-                thread.result = page
-                return
-            os.pwrite(memory, text, page)
-            source, target, kind, own_flags = arguments
-            thread.result = thread.call(borrowed_thread.MOUNT, source, target, kind, own_flags, page)
-            thread.call(borrowed_thread.MUNMAP, page, PAGE_SIZE)
+            def mount(page: int) -> int:
+                os.pwrite(memory, text, page)
+                source, target, kind, own_flags = arguments
+                return thread.call(borrowed_thread.MOUNT, source, target, kind, own_flags, page)
+
+            thread.result = thread.with_page(mount, UNFILTERED_OPTIONS)
 
         return answer_by(use, caller, call, listener)
