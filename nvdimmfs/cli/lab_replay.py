@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     place.add_argument("--guest", action="store_true", help="ask a real kernel, as `nvdimmfs lab ask` does")
     place.add_argument("--sys", metavar="DIR", help="ask the machine whose /sys is there, in its present state")
     parser.add_argument("--dev", metavar="DIR", default="/dev", help="with --sys: its /dev (default: %(default)s)")
-    offer_execution(parser, kernel=None, without_option="for an emulated machine that of the recording, else 6.1")
+    offer_execution(parser, kernel=None, without_option="that of the recording, else 6.1")
     parser.add_argument(
         "--show", metavar="N", type=int, default=_SHOWN, help="differences to print of each recording (%(default)s)"
     )

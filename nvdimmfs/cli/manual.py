@@ -419,10 +419,13 @@ MANUALS = {
         differs is printed, then how many answers agree: by kind of answer and by attribute where some differ, and of
         each recording. Stories about programs need a machine that programs find in /sys: that of --guest, or --sys /sys
         in a sandbox.
+
+        A guest is not asked a story whose machine QEMU cannot give, one that goes on after another, or one that uses
+        files of nvdimmfs's own, in /sys/kernel/debug/nvdimmfs. Each is named with the reason.
         """,
         exit_statuses=(
             Entry("0", "All answers that were compared agree."),
-            Entry("1", "Some differ, or a recording cannot be read."),
+            Entry("1", "Some differ, a recording cannot be read, or a guest cannot be made or ended."),
             COMMON_STATUSES[2],
         ),
         examples=(
