@@ -115,9 +115,16 @@ def _ask(call: Call, sys_folder: Path, dev: Path) -> Answer:
             time.sleep(call["seconds"])
             return {}
         case "run":
-            done = subprocess.run(call["argv"], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-            return {"rc": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+            return _run(call["argv"])
     raise ValueError(f"there is no question {call['op']!r}")
+
+
+def _run(argv: list[str]) -> Answer:
+    """Run a program.  What it prints is UTF-8; other bytes are written as hexadecimal escapes."""
+    done = subprocess.run(
+        argv, capture_output=True, text=True, errors="backslashreplace", stdin=subprocess.DEVNULL, check=False
+    )
+    return {"rc": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
 
 
 def _transfer(path: str, call: Call) -> Answer:

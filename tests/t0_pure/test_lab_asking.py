@@ -118,3 +118,8 @@ def test_questions_are_without_the_answers_that_a_line_has(tmp_path):
     line = {"op": "dump", "path": path, "depth": 1, "skip": ["/power"], "result": {"rows": []}, "unstable": True}
     (tmp_path / "steps").write_text(f"\n{json.dumps(line, ensure_ascii=False)}\r\n", encoding="utf-8")
     assert questions(str(tmp_path / "steps")) == [{"op": "dump", "path": path, "depth": 1, "skip": ["/power"]}]
+
+
+def test_what_a_program_prints_may_be_no_text(folder):
+    call = {"op": "run", "argv": ["sh", "-c", r"printf 'a\377'; printf '\376b' >&2; exit 3"]}
+    assert ask(call, folder / "sys") == {"rc": 3, "stdout": r"a\xff", "stderr": r"\xfeb"}
