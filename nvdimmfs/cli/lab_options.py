@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,9 @@ from nvdimmfs.machine_file.selection import SelectionError, selected
 #: The name of stdin in place of a file.
 STDIN = "-"
 
+#: More than a guest runs; longer times do not fit into what poll(2) takes, milliseconds of 32 bits.
+_MOST_SECONDS = 1_000_000
+
 #: How QEMU executes a guest.
 AUTO = "auto"
 _ACCELERATORS = (AUTO, "kvm", "tcg")
@@ -43,7 +47,7 @@ def offer_guest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--settle",
         metavar="SECONDS",
-        type=float,
+        type=_seconds,
         default=SETTLE,
         help="how long to leave it alone after each write, so that asynchronous probes end (default: %(default)g)",
     )
@@ -77,10 +81,20 @@ def offer_execution(
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=float,
+        type=_seconds,
         default=TIMEOUT,
         help="how long its boot, and each request, may last (default: %(default)g)",
     )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= _MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number of seconds from 0 to {_MOST_SECONDS}")
+    return seconds
 
 
 def guest_machine(arguments: argparse.Namespace) -> MachineDescription:

@@ -8,6 +8,7 @@ import pytest
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.lab_options import questions
+from nvdimmfs.cli.main import main
 from nvdimmfs.lab.asking import ask
 
 
@@ -123,3 +124,11 @@ def test_questions_are_without_the_answers_that_a_line_has(tmp_path):
 def test_what_a_program_prints_may_be_no_text(folder):
     call = {"op": "run", "argv": ["sh", "-c", r"printf 'a\377'; printf '\376b' >&2; exit 3"]}
     assert ask(call, folder / "sys") == {"rc": 3, "stdout": r"a\xff", "stderr": r"\xfeb"}
+
+
+@pytest.mark.parametrize("option", ["--settle", "--timeout"])
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "soon"])
+def test_times_are_checked_before_a_guest_boots(option, value, capsys):
+    assert main(["lab", "ask", f"{option}={value}", "--shell", "true"]) == MISUSED
+    expected = f"nvdimmfs: argument {option}: {value}: must be a number of seconds from 0 to 1000000"
+    assert capsys.readouterr().err.startswith(expected)
