@@ -139,6 +139,8 @@ def test_iostat_counts_what_was_transferred():
 
 # Who uses a device
 
+# `lsof -w` and `2>/dev/null`: they look at all mounts and open files, and those of tests beside these may not answer.
+
 
 @sandboxes.needs("lsof", "fuser", "ndctl")
 def test_lsof_and_fuser_name_the_process_that_has_a_node_open():
@@ -146,11 +148,11 @@ def test_lsof_and_fuser_name_the_process_that_has_a_node_open():
     script = """
         ndctl create-namespace -f -e namespace1.0 -m devdax >/dev/null
         for node in pmem0 ndctl0 dax1.0; do
-            not fuser -s /dev/$node
+            not fuser -s /dev/$node 2>/dev/null
             sleep inf < /dev/$node & user=$!
-            until lsof -t /dev/$node | grep -q .; do :; done  # the process has yet to open it
-            lsof -F tn /dev/$node | sed -n 's/^[tn]//p'
-            test "$(lsof -t /dev/$node)" -eq $user; test "$(fuser /dev/$node 2>/dev/null)" -eq $user
+            until lsof -w -t /dev/$node | grep -q .; do :; done  # the process has yet to open it
+            lsof -w -F tn /dev/$node | sed -n 's/^[tn]//p'
+            test "$(lsof -w -t /dev/$node)" -eq $user; test "$(fuser /dev/$node 2>/dev/null)" -eq $user
         done
     """
     assert said(script) == ["BLK", "/dev/pmem0", "CHR", "/dev/ndctl0", "CHR", "/dev/dax1.0"]
@@ -161,8 +163,8 @@ def test_lsof_and_fuser_find_a_file_by_the_disk_of_its_file_system():
     script = """
         mkfs.ext4 -q /dev/pmem0; mkdir here; mount /dev/pmem0 here
         echo > here/file; sleep inf < here/file & user=$!
-        until lsof -t /dev/pmem0 | grep -q .; do :; done
-        lsof -F n /dev/pmem0 | sed -n 's/^n//p'; test "$(fuser -m /dev/pmem0 2>/dev/null)" -eq $user
+        until lsof -w -t /dev/pmem0 | grep -q .; do :; done
+        lsof -w -F n /dev/pmem0 | sed -n 's/^n//p'; test "$(fuser -m /dev/pmem0 2>/dev/null)" -eq $user
     """
     assert said(script) == ["/run/here/file"]
 
