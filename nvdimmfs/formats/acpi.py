@@ -59,6 +59,11 @@ def body_of(signature: str, data: bytes) -> bytes:
     return data[_HEADER.size : length]
 
 
+def revision_of(data: bytes) -> int:
+    """Return the revision of a table whose header `body_of` accepts."""
+    return int(_HEADER.unpack_from(data)[2])
+
+
 def _joined(header: struct.Struct, entries: Iterable[NfitEntry | Affinity]) -> bytes:
     return joined_structures(header, ((entry.type, entry.to_bytes()) for entry in entries))
 

@@ -110,6 +110,8 @@ def _problems(machine: MachineDescription) -> Iterator[Problem]:
     for index, bus in enumerate(machine.buses):
         yield from _bus_problems(machine, bus, f"bus[{index}]")
     yield from _ram_problems(machine)
+    if machine.acpi_tables:
+        yield "acpi_table", "its firmware has tables of its own, and no kernel looks at this one; omit it"
 
 
 def _ram_problems(machine: MachineDescription) -> Iterator[Problem]:

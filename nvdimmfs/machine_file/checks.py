@@ -78,6 +78,10 @@ def _machine(machine: MachineDescription) -> Iterator[Problem]:
     if not machine.memmap and not machine.buses:
         yield "", 'the machine has no persistent memory; add a [[bus]], or memmap = "512M!4G" for a legacy machine'
     yield from ram_problems(machine)
+    if machine.acpi_tables:
+        from nvdimmfs.machine_file.acpi_table import table_problems  # which few machines have
+
+        yield from table_problems(machine)
     for index, personality in enumerate(machine.personalities):
         yield from _personality(personality, f"personality[{index}]")
     for index, unreadable in enumerate(machine.unreadable):

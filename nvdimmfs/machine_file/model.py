@@ -365,6 +365,21 @@ class NodeAccessDescription:
     write_bandwidth: Index = TO_BE_CHOSEN
 
 
+@attrs.frozen
+class AcpiTableDescription:
+    """A table of the firmware beside those that describe the machine's memory, such as Intel's PCAT.
+
+    Attributes:
+        signature: its name, of four capital letters or digits.
+        revision: its revision.
+        body: the bytes behind its header, two hexadecimal digits each; spaces between them are ignored.
+    """
+
+    signature: str
+    revision: Count = 1
+    body: str = ""
+
+
 @attrs.frozen(field_transformer=lists_as_tuples)
 class MachineDescription:
     """A machine.
@@ -378,6 +393,7 @@ class MachineDescription:
         ram_ranges: where that RAM is, and of which node; without it, all is of node 0.
         distances: the distance of each node to each, row by row, as in the SLIT: 10 to itself; by default 20 to others.
         node_accesses: how fast the memory of nodes is; without it, the machine has no HMAT.
+        acpi_tables: what other tables the firmware has, for programs that read them; the kernel does nothing with them.
         memmap: parts of that RAM that are persistent memory of a legacy machine, as on the kernel's command line:
             "512M!4G,256M!6G".
         clock: the mode of its clock: wall time, the steps of user space, or advanced by hand.
@@ -395,6 +411,7 @@ class MachineDescription:
     ram_ranges: tuple[RamRangeDescription, ...] = section("ram_range")
     distances: tuple[tuple[Count, ...], ...] = ()
     node_accesses: tuple[NodeAccessDescription, ...] = section("node_access")
+    acpi_tables: tuple[AcpiTableDescription, ...] = section("acpi_table")
     memmap: str = ""
     clock: ClockMode = ClockMode.REAL
     buses: tuple[BusDescription, ...] = section("bus")
@@ -413,6 +430,7 @@ CLASSES: tuple[type[Any], ...] = (
     MachineDescription,
     RamRangeDescription,
     NodeAccessDescription,
+    AcpiTableDescription,
     BusDescription,
     DimmDescription,
     LabelAreaDescription,

@@ -28,6 +28,7 @@ from nvdimmfs.machine_file.model import (
 from nvdimmfs.machine_file.record_bus import labelled_namespaces, recorded_bus
 from nvdimmfs.machine_file.record_hmem import memmap_entry, soft_reserved_ranges
 from nvdimmfs.machine_file.record_ram import recorded_accesses, recorded_distances, recorded_ram
+from nvdimmfs.machine_file.record_tables import other_tables
 from nvdimmfs.machine_file.sysfs import AttributeReader, Sysfs
 from nvdimmfs.machine_file.values import TO_BE_CHOSEN, plain_size
 from nvdimmfs.machine_file.words import BusPlatform, MemmapLocation, PersonalityKind
@@ -108,7 +109,7 @@ def record_machine(sysfs: Sysfs, devices: DimmDevices | None = None) -> Recordin
         personalities=tuple(_personalities(reader, in_order)),
         unreadable=tuple(_unreadable(reader, folders)),
     )
-    machine = attrs.evolve(machine, node_accesses=recorded_accesses(reader))
+    machine = attrs.evolve(machine, node_accesses=recorded_accesses(reader), acpi_tables=tuple(other_tables(reader)))
     machine = completed(attrs.evolve(machine, distances=recorded_distances(reader, completed(machine))))
     remarks = list(_remarks(reader, nfit, in_order == folders))
     if refused:

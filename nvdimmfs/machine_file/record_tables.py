@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 
 import attrs
 
 from nvdimmfs.formats import acpi
 from nvdimmfs.formats.hmat import Values, ValueType, localities
-from nvdimmfs.machine_file.model import BusDescription, DimmDescription, MappingDescription, RangeDescription
+from nvdimmfs.machine_file.model import (
+    AcpiTableDescription,
+    BusDescription,
+    DimmDescription,
+    MappingDescription,
+    RangeDescription,
+)
 from nvdimmfs.machine_file.sysfs import AttributeReader
 
 _TABLES = "firmware/acpi/tables"
+
+#: Intel's platform configuration attributes, and the topology of memory (ACPI 6.4, section 5.2.21.13).
+_OTHER_TABLES = ("PCAT", "PMTT")
 
 #: The most flush hint addresses that are believed of a DIMM.
 _MOST_HINTS = 1 << 10
@@ -63,6 +73,18 @@ def access_of_nodes(reader: AttributeReader) -> Mapping[int, Values]:
             choose = min if kind.is_latency else max
             best[kind] = choose(value, best.get(kind, value))
     return targets
+
+
+def other_tables(reader: AttributeReader) -> Iterator[AcpiTableDescription]:
+    """Yield the tables that vendors' programs for DIMMs read, and the kernel does not, as far as they can be read.
+
+    Who made a table is not recorded: those of a machine name the maker of QEMU's firmware.
+    """
+    for signature in _OTHER_TABLES:
+        data = _table(reader, signature)
+        with contextlib.suppress(acpi.AcpiTableError):
+            body = acpi.body_of(signature, data)
+            yield AcpiTableDescription(signature, acpi.revision_of(data), body.hex())
 
 
 def _table(reader: AttributeReader, name: str) -> bytes:

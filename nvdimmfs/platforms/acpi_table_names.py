@@ -25,4 +25,6 @@ def table_names(machine: MachineDescription) -> list[str]:
         names.append("SRAT")
     if machine.distances:
         names.append("SLIT")
-    return [*names, "HMAT"] if machine.node_accesses else names
+    if machine.node_accesses:
+        names.append("HMAT")
+    return [*names, *(table.signature for table in machine.acpi_tables)]

@@ -5,11 +5,13 @@ As QEMU's firmware writes them: of each DIMM its ranges, its parts of them, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
 from nvdimmfs.formats import acpi
 from nvdimmfs.formats.hmat import hmat
 from nvdimmfs.machine_file.model import (
+    AcpiTableDescription,
     BusDescription,
     DimmDescription,
     MachineDescription,
@@ -55,16 +57,22 @@ _FLUSH_HINT_SIZE = 64
 def tables_of(machine: MachineDescription) -> dict[str, bytes]:
     """The tables of a completed machine, by the names of their files.
 
-    A machine without an NFIT and with one node has none.
+    A machine without an NFIT and with one node has none but those that its file gives.
     """
     names = iter(table_names(machine))
     tables = {next(names): acpi.nfit(_nfit(bus), bus.revision) for bus in buses_with_table(machine)}
-    make = {
+    make: dict[str, Callable[[], bytes]] = {
         "SRAT": lambda: acpi.srat(_affinities(machine)),
         "SLIT": lambda: acpi.slit(machine.distances),
         "HMAT": lambda: hmat(FIRST_NODE, values_of(machine)),
     }
+    make |= {each.signature: functools.partial(_given, each) for each in machine.acpi_tables}
     return tables | {name: make[name]() for name in names}
+
+
+def _given(given: AcpiTableDescription) -> bytes:
+    """A table that the machine file gives."""
+    return acpi.table(given.signature, bytes.fromhex(given.body), given.revision)
 
 
 _Part = tuple[int, RangeDescription, MappingDescription]

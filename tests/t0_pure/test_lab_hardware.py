@@ -149,6 +149,7 @@ def test_files_of_the_host_may_have_a_comma_in_their_name():
         ({"range_": "target_node = 1"}, None),
         ({"range_": "numa_node = 1"}, "bus[0].range[0].numa_node: "),
         ({"top": 'ram = "256M"\n'}, "ram: a guest of the lab needs 512 MiB"),
+        ({"top": '[[acpi_table]]\nsignature = "PCAT"\n'}, "acpi_table: "),
         ({"top": '[[unreadable]]\npath = "bus/nd/devices/nmem0/size"\nerrno = "EIO"\n'}, "unreadable: "),
     ],
 )

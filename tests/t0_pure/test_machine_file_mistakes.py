@@ -579,6 +579,43 @@ platform = "device-tree"
 size = "1G"
 => node_access: a machine with a device tree has no HMAT; omit it
 
+[[acpi_table]]
+signature = "pcat"
+[[bus]]
+=> acpi_table[0].signature: "pcat" is not four capital letters or digits, such as PCAT
+
+[[acpi_table]]
+signature = "PCAT"
+revision = 256
+[[bus]]
+=> acpi_table[0].revision: 256 is too large; the maximum is 255
+
+[[acpi_table]]
+signature = "PCAT"
+body = "0"
+[[bus]]
+=> acpi_table[0].body: not bytes in hexadecimal; write for example "00 00 00 00"
+
+[[acpi_table]]
+signature = "HMAT"
+[[bus]]
+=> acpi_table[0].signature: the HMAT follows from node_access; omit it
+
+[[acpi_table]]
+signature = "PMTT"
+[[acpi_table]]
+signature = "PMTT"
+[[bus]]
+=> acpi_table[1].signature: acpi_table[0] has it, too; omit one of them
+
+[[acpi_table]]
+signature = "PCAT"
+[[bus]]
+platform = "device-tree"
+[[bus.range]]
+size = "1G"
+=> acpi_table: a machine with a device tree has no ACPI tables; omit it
+
 distances = [[10, 10], [20, 10]]
 [[bus]]
 => distances[0][1]: 10 is not a distance to another node; write 11 to 255

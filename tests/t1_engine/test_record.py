@@ -303,6 +303,20 @@ def test_how_fast_nodes_are_is_recorded():
     )
 
 
+def test_tables_that_only_programs_read_are_recorded():
+    tables = """
+[[acpi_table]]
+signature = "PCAT"
+revision = 2
+body = "00000000"
+[[acpi_table]]
+signature = "SSDT"
+"""
+    described = parse_machine(TWO_SOCKETS + tables, "two-sockets.toml")
+    recorded = recorded_sysfs(Machine.described(described, clock="steps"))
+    assert recorded.acpi_tables == described.acpi_tables[:1]
+
+
 def test_how_fast_nodes_are_is_recorded_without_the_table_of_those_that_are_online():
     machine = Machine.described(parse_machine(TWO_SOCKETS + SPEEDS, "two-sockets.toml"), clock="steps")
     tables = machine.system.sys.find("firmware/acpi/tables")

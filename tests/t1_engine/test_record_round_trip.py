@@ -13,6 +13,7 @@ from nvdimmfs.machine_file.checks import problems
 from nvdimmfs.machine_file.defaults import abridged, completed
 from nvdimmfs.machine_file.files import load_machine, parse_machine
 from nvdimmfs.machine_file.model import (
+    AcpiTableDescription,
     BusDescription,
     DimmDescription,
     FirmwareDescription,
@@ -132,7 +133,14 @@ def servers(draw: st.DrawFn) -> MachineDescription:
     )
     speeds = st.integers(1, 60_000)
     accesses = (NodeAccessDescription(0, draw(speeds), draw(speeds), draw(speeds), draw(speeds)),)
-    return completed(MachineDescription(buses=(bus,), node_accesses=accesses if draw(st.booleans()) else ()))
+    tables = tuple(
+        AcpiTableDescription(signature, draw(st.integers(0, 255)), draw(st.binary(max_size=40)).hex())
+        for signature in ("PCAT", "PMTT")
+        if draw(st.booleans())
+    )
+    return completed(
+        MachineDescription(buses=(bus,), node_accesses=accesses if draw(st.booleans()) else (), acpi_tables=tables)
+    )
 
 
 @st.composite
@@ -213,6 +221,7 @@ def test_a_server(server):
     found = check(server)
     assert [shown(dimm) for dimm in found.buses[0].dimms] == [shown(dimm) for dimm in server.buses[0].dimms]
     assert found.node_accesses == server.node_accesses
+    assert found.acpi_tables == server.acpi_tables
 
 
 @FEW

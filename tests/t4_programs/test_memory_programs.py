@@ -18,9 +18,9 @@ ADD_MEMORY = """
 """
 
 
-def said(script: str) -> list[str]:
-    """What a script prints, line by line, its columns separated by one space."""
-    return [" ".join(line.split()) for line in sh(script, *SERVER).stdout.splitlines()]
+def said(script: str, *machine: str) -> list[str]:
+    """What a script prints on a machine, SERVER by default, line by line, its columns separated by one space."""
+    return [" ".join(line.split()) for line in sh(script, *(machine or SERVER)).stdout.splitlines()]
 
 
 @sandboxes.needs("ndctl", "daxctl", "numactl", "lscpu")
@@ -109,15 +109,29 @@ def test_memkind_finds_the_node_of_a_dax_device():
     assert said(script) == ["3"]
 
 
-@sandboxes.needs("ipmctl")
-def test_ipmctl_wants_a_table_that_only_firmware_for_its_modules_has():
-    """A machine has no PCAT, as QEMU's have none: without it the program asks for no DIMM.
+#: ipmctl writes its settings, which are then the sandbox's.
+OWN_SETTINGS = "mount -t tmpfs none /usr/share/ipmctl"
 
-    It writes its settings, which are then the sandbox's.
-    """
-    script = """
-        mount -t tmpfs none /usr/share/ipmctl
+
+@sandboxes.needs("ipmctl")
+def test_ipmctl_asks_for_dimms_only_where_there_is_a_pcat():
+    """QEMU's machines have none."""
+    script = f"""
+        {OWN_SETTINGS}
         ipmctl version | cut -d ' ' -f 1-4; not ipmctl show -dimm; not ipmctl show -memoryresources
     """
     refusal = "Initialization failed. No PMem modules in the system."
-    assert said(script) == ["Intel(R) Optane(TM) Persistent Memory", refusal, refusal]
+    assert said(script, "--machine", "one-dimm") == ["Intel(R) Optane(TM) Persistent Memory", refusal, refusal]
+
+
+@sandboxes.needs("ipmctl")
+def test_ipmctl_lists_the_dimms_of_a_machine_with_a_pcat():
+    """By their handles, and what the NFIT has of them; it can manage none, as none has the command `vendor`."""
+    script = f"""
+        {OWN_SETTINGS}
+        ipmctl show -dimm | grep 0x; ipmctl show -system PCAT | grep -e Signature: -e 'Revision: 0x2'
+        ipmctl show -system NFIT | grep -c 'TypeEquals: NvDimmRegion'
+    """
+    handles = ("0x0001", "0x0011", "0x0021", "0x0101", "0x0111", "0x0121", "0x1001", "0x1101")
+    listed = [f"{handle} | 0.000 GiB | Unknown | Unmanageable | N/A" for handle in handles]
+    assert said(script) == [*listed, "Signature: PCAT", "Revision: 0x2", "8"]
