@@ -157,7 +157,7 @@ def min_ratio_fine(bdi: BackingDeviceInfo) -> str:
 
 @min_ratio_fine.on_store
 def _store_min_ratio_fine(bdi: BackingDeviceInfo, data: bytes) -> None:
-    """As for min_ratio."""
+    """Sets min_ratio.  EINVAL for no number and as for min_ratio, ERANGE past 32 bits."""
     bdi.set_min_ratio(parse_unsigned(data, bits=32, base=10))
 
 
@@ -169,7 +169,7 @@ def max_ratio_fine(bdi: BackingDeviceInfo) -> str:
 
 @max_ratio_fine.on_store
 def _store_max_ratio_fine(bdi: BackingDeviceInfo, data: bytes) -> None:
-    """As for max_ratio, with 1,000,000 as the limit."""
+    """Sets max_ratio.  EINVAL for no number, for more than 1,000,000 and as for max_ratio; ERANGE past 32 bits."""
     bdi.set_max_ratio(parse_unsigned(data, bits=32, base=10))
 
 

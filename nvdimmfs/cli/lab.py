@@ -15,6 +15,7 @@ ACTIONS = (
     Command("record", "nvdimmfs.cli.lab_record", "ask a real kernel several times, and write a recording"),
     Command("replay", "nvdimmfs.cli.lab_replay", "ask nvdimmfs, or a kernel, the questions of recordings again"),
     Command("fuzz", "nvdimmfs.cli.lab_fuzz", "look for answers that differ from a kernel's, on random walks"),
+    Command("coverage", "nvdimmfs.cli.lab_coverage", "list what recordings cover, and what none does"),
 )
 
 

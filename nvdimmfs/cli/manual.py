@@ -458,6 +458,14 @@ MANUALS = {
         files=(Entry("FOLDER/fuzz-SEED.recording", "The story of a walk on which an answer differs."),),
         see_also=("nvdimmfs-lab-replay(1)",),
     ),
+    "nvdimmfs lab coverage": Manual(
+        details="""
+        Prints for each attribute and each ioctl what recordings show of it, with the kernels and the number of
+        recordings, then what is declared, but shown by none.
+        """,
+        examples=(Example("nvdimmfs lab coverage --uncovered tests/recordings", "Find what is still to be asked."),),
+        see_also=("nvdimmfs-lab-record(1)",),
+    ),
 }
 
 

@@ -296,7 +296,8 @@ def bind(driver: Driver, data: bytes) -> None:
     """Probe the named device.  Older kernels have one errno for every refusal.
 
     ENODEV: no such device, no match with this driver, or being unregistered.  EBUSY: already bound.  Else the error of
-    the probe.
+    the probe: EINVAL, ENXIO and EOPNOTSUPP for metadata or settings that the driver does not take, ENOMEM and EEXIST
+    where memory or its struct pages cannot be had, and what the firmware of a DIMM answers, such as EIO or E2BIG.
     """
     device = driver.bus.find(data)
     if not driver.matches(device):

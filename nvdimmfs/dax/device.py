@@ -213,7 +213,8 @@ def _store_size(device: DevDax, data: bytes) -> None:
 def mapping(device: DevDax, data: bytes) -> None:
     """Add a range, START-END in hexadecimal.
 
-    EINVAL, ERANGE for anything else; ENXIO when its length is not aligned; ENOMEM when it is not free.
+    EINVAL, ERANGE for anything else; ENXIO when its length is not aligned; ENOMEM when it is not free; EBUSY for
+    an empty range when the device has memory.
     """
     start, dash, end = line(data).partition("-")
     if not dash:

@@ -96,7 +96,7 @@ def sector_size(btt: BttDevice) -> str:
 
 @sector_size.on_store
 def _store_sector_size(btt: BttDevice, data: bytes) -> None:
-    """EBUSY while bound, EINVAL for a size that is not supported."""
+    """EBUSY while bound; EINVAL for a size that is not supported, ERANGE past 64 bits."""
     btt.require_unbound()
     btt.sector_size = select(data, LBASIZES)
 

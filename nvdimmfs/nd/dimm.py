@@ -198,7 +198,7 @@ def available_slots(dimm: DimmDevice) -> str:
 
 @attribute("security", 0o644)
 def security(dimm: DimmDevice) -> str:
-    """The security state: `disabled`, `unlocked`, `locked` or `overwrite`."""
+    """The security state: `disabled`, `unlocked`, `locked` or `overwrite`.  ENOTTY when it is none of these."""
     return f"{dimm.security_state()}\n"
 
 
@@ -209,7 +209,8 @@ def _store_security(dimm: DimmDevice, data: bytes) -> None:
     One key: `disable`, `erase`, `overwrite`, `master_erase`.  The old key and the new one: `update`, `master_update`.
     EIO for a DIMM whose security cannot be changed; EINVAL for anything else, ERANGE past 32 bits; EBUSY to erase or
     overwrite while a bound region uses it; EOPNOTSUPP without security; EIO when frozen; EBUSY while it is being
-    overwritten; ENOKEY for a number that is not a key's; then the errors of the DIMM.
+    overwritten; ENOKEY for a number that is not a key's; then the errors of the DIMM, of which ENXIO is any status
+    that the kernel does not know.
     """
     if dimm.security is None:
         raise KernelError(errno.EIO, f"the security of {dimm.name} cannot be changed")

@@ -317,7 +317,7 @@ def align_attribute(pfn: PageMapPersonality) -> str:
 
 @align_attribute.on_store
 def _store_align(pfn: PageMapPersonality, data: bytes) -> None:
-    """EBUSY while bound, EINVAL for an alignment that is not supported.
+    """EBUSY while bound; EINVAL for an alignment that is not supported, ERANGE past 64 bits.
 
     Before Linux 4.15 any power of two from 4 KiB to 1 GiB is accepted, and EINVAL comes before EBUSY.
     """
