@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from nvdimmfs.cli.errors import one_line
 from nvdimmfs.cli.trial import Outcome, try_mount, try_run
 from nvdimmfs.errors import FAILED
+from nvdimmfs.lab.nfit_test import NFIT_TEST
 from nvdimmfs.lab.qemu import accelerators
-from nvdimmfs.lab.tools import missing_packages
+from nvdimmfs.lab.tools import BUILD_PACKAGES, missing_packages
 from nvdimmfs.sandbox.host_support import Finding, Support, findings
 
 #: Values of --for: the command that has to work.
@@ -61,6 +62,7 @@ def _findings(purpose: str | None) -> Iterator[Finding]:
         yield from _check_run()
     if purpose in (None, LAB):
         yield _check_lab(Support.LIMITED if purpose is None else Support.MISSING)
+        yield _check_build()
 
 
 def _check_library() -> Finding:
@@ -105,6 +107,15 @@ def _check_lab(without: Support) -> Finding:
         "at the speed of this processor" if "kvm" in accelerators() else "in software, as there is no usable /dev/kvm"
     )
     return Finding(LAB, Support.FULL, f"real kernels can be asked, {speed}")
+
+
+def _check_build() -> Finding:
+    """Whether the programs are there that build modules; what they need besides depends on the kernel."""
+    packages = missing_packages(BUILD_PACKAGES)
+    if packages:
+        meaning = f"`nvdimmfs lab build-nfit-test` lacks programs; only needed to ask real kernels about {NFIT_TEST}"
+        return Finding(NFIT_TEST, Support.LIMITED, meaning, f"apt-get install {' '.join(packages)}")
+    return Finding(NFIT_TEST, Support.FULL, "the modules of this machine can be built for real kernels")
 
 
 def _line(finding: Finding) -> str:

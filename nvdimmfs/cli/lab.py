@@ -16,6 +16,7 @@ ACTIONS = (
     Command("replay", "nvdimmfs.cli.lab_replay", "ask nvdimmfs, or a kernel, the questions of recordings again"),
     Command("fuzz", "nvdimmfs.cli.lab_fuzz", "look for answers that differ from a kernel's, on random walks"),
     Command("coverage", "nvdimmfs.cli.lab_coverage", "list what recordings cover, and what none does"),
+    Command("build-nfit-test", "nvdimmfs.cli.lab_build", "build the modules of the machine nfit_test for a kernel"),
 )
 
 

@@ -20,6 +20,7 @@ from nvdimmfs.lab.guest import TIMEOUT, GuestPlan
 from nvdimmfs.lab.hardware import hardware_of
 from nvdimmfs.lab.image import guest_image
 from nvdimmfs.lab.kernels import DEFAULT_KERNEL, find_kernel
+from nvdimmfs.lab.nfit_test import built_modules
 from nvdimmfs.lab.qemu import accelerators
 from nvdimmfs.lab.qemu_machine import with_qemu_numbers
 from nvdimmfs.lab.questions import question
@@ -63,13 +64,7 @@ def offer_execution(
         kernel: the kernel without the option.
         without_option: the same in words.
     """
-    parser.add_argument(
-        "--kernel",
-        metavar="RELEASE|PATH",
-        default=kernel,
-        help="the kernel of the guest: a release of Debian's, which is downloaded once, a file vmlinuz-RELEASE, or a "
-        f"folder with boot/vmlinuz-RELEASE and lib/modules/RELEASE (default: {without_option})",
-    )
+    offer_kernel(parser, "the kernel of the guest", kernel, without_option)
     parser.add_argument("--cpus", metavar="N", type=int, default=1, help="its processors (default: %(default)s)")
     parser.add_argument(
         "--accel",
@@ -84,6 +79,22 @@ def offer_execution(
         type=_seconds,
         default=TIMEOUT,
         help="how long its boot, and each request, may last (default: %(default)g)",
+    )
+
+
+def offer_kernel(
+    parser: argparse.ArgumentParser,
+    what: str,
+    kernel: str | None = DEFAULT_KERNEL,
+    without_option: str = DEFAULT_KERNEL,
+) -> None:
+    """Declare the option that selects a kernel; the arguments are those of `offer_execution`, and what it is for."""
+    parser.add_argument(
+        "--kernel",
+        metavar="RELEASE|PATH",
+        default=kernel,
+        help=f"{what}: a release of Debian's, which is downloaded once, a file vmlinuz-RELEASE, or a "
+        f"folder with boot/vmlinuz-RELEASE and lib/modules/RELEASE (default: {without_option})",
     )
 
 
@@ -138,12 +149,16 @@ def emulated_release(release: str) -> str:
 
 
 def guest_plan(arguments: argparse.Namespace, machine: MachineDescription, kernel_name: str) -> GuestPlan:
-    """What the guest of a machine is made of.  Its kernel and its image are made if there are none."""
+    """What the guest of a machine is made of.
+
+    Its kernel and its image are made if there are none; LabError when it needs modules that have not been built.
+    """
     if arguments.cpus < 1:
         raise CommandError(f"--cpus {arguments.cpus}: a guest has at least one processor", MISUSED)
     hardware = hardware_of(machine, arguments.cpus)
     kernel = find_kernel(kernel_name)
-    return GuestPlan(kernel, guest_image(kernel), hardware, _accelerator(arguments.accel))
+    replacing = built_modules(kernel, kernel_name) if hardware.has_test_platform else None
+    return GuestPlan(kernel, guest_image(kernel, replacing), hardware, _accelerator(arguments.accel))
 
 
 def questions(name: str) -> list[Call]:

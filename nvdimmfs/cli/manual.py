@@ -466,6 +466,33 @@ MANUALS = {
         examples=(Example("nvdimmfs lab coverage --uncovered tests/recordings", "Find what is still to be asked."),),
         see_also=("nvdimmfs-lab-record(1)",),
     ),
+    "nvdimmfs lab build-nfit-test": Manual(
+        details="""
+        The kernel's own test platform is the module nfit_test in tools/testing/nvdimm. Debian does not build it, nor
+        the variants of libnvdimm, nfit, nd_pmem, nd_btt, nd_e820, device_dax and dax_pmem that it needs. This command
+        does, for one kernel, in a minute or two; afterwards, the other actions of `nvdimmfs lab` accept --machine
+        nfit_test with that kernel.
+
+        For a kernel of Debian's, the packages linux-headers-RELEASE, those that it depends on, and linux-source of the
+        same version are downloaded by `apt-get download`, about 170 MB, and unpacked into the cache; nothing is
+        installed. Of a kernel that the user has built, lib/modules/RELEASE/build and source are used. The compiler is
+        that with which the kernel was built, such as gcc-12.
+        """,
+        exit_statuses=(
+            Entry("0", "The modules are there, in the folder that was printed."),
+            Entry("1", "A package or a program is missing, or make failed; one line names the reason."),
+            COMMON_STATUSES[2],
+        ),
+        examples=(
+            Example("nvdimmfs lab build-nfit-test --kernel 6.12", "Build them for Debian's 6.12."),
+            Example(
+                "nvdimmfs lab ask --kernel 6.12 --machine nfit_test --shell 'ndctl list -BD'",
+                "Ask that kernel about it.",
+            ),
+        ),
+        files=(Entry("$XDG_CACHE_HOME/nvdimmfs/lab/nfit_test-*", "The modules; they can be deleted at any time."),),
+        see_also=("nvdimmfs-lab-ask(1)", "nvdimmfs-lab-replay(1)"),
+    ),
 }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nvdimmfs.lab.hardware import Hardware, Place
+from nvdimmfs.lab.qemu_machine import buses_of_qemu
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.media.base import StoredMedia
 
@@ -29,7 +30,7 @@ def make_backends(hardware: Hardware, folder: Path) -> None:
 
 def _has_contents(machine: MachineDescription) -> bool:
     return bool(machine.personalities) or any(
-        dimm.label.initialised or dimm.label.first_bytes() for bus in machine.buses for dimm in bus.dimms
+        dimm.label.initialised or dimm.label.first_bytes() for bus in buses_of_qemu(machine) for dimm in bus.dimms
     )
 
 

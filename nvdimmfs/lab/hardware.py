@@ -12,8 +12,10 @@ import attrs
 
 from nvdimmfs.formats.hmat import stated_types
 from nvdimmfs.lab.device_names import names_in_order
+from nvdimmfs.lab.nfit_test import NFIT_TEST
 from nvdimmfs.lab.qemu_machine import (
     RANGE_ALIGNMENT,
+    buses_of_qemu,
     machine_ram,
     memory_base,
     ram_of_nodes,
@@ -96,6 +98,7 @@ class Hardware:
         memmap: the parameter of the kernel; empty without legacy ranges.
         platform_modules: the modules that announce its memory, to be loaded in this order.
         drivers: the modules to load after those.
+        has_test_platform: whether it needs the modules of `nfit_test`.
     """
 
     machine: MachineDescription
@@ -105,6 +108,7 @@ class Hardware:
     memmap: str
     platform_modules: tuple[str, ...]
     drivers: tuple[str, ...]
+    has_test_platform: bool = False
 
     def arguments(self, folder: Path, *, shared: bool) -> list[str]:
         """The options of QEMU for a machine whose memory is in files of a folder."""
@@ -120,7 +124,7 @@ def hardware_of(machine: MachineDescription, cpus: int = 1) -> Hardware:
         cpus: the number of processors, all of node 0.
     """
     require_possible(machine)
-    parts = [_ram(machine, cpus), *(_bus(bus) for bus in machine.buses)]
+    parts = [_ram(machine, cpus), *(_bus(bus) for bus in buses_of_qemu(machine))]
     return Hardware(
         machine,
         tuple(backend for part in parts for backend in part.backends),
@@ -138,6 +142,7 @@ def hardware_of(machine: MachineDescription, cpus: int = 1) -> Hardware:
         machine.memmap,
         tuple(_platform_modules(machine)),
         (*_DRIVERS, "dax_hmem") if E820Type.SOFT_RESERVED in _kinds_of_memmap(machine) else _DRIVERS,
+        has_test_platform=buses_of_qemu(machine) != machine.buses,
     )
 
 
@@ -158,14 +163,16 @@ def _board(machine: MachineDescription) -> str:
         words.append(_LOW_RAM)
     if machine.node_accesses:
         words.append("hmat=on")
-    domains = [_DOMAINS[bus.persistence_domain] for bus in machine.buses if bus.persistence_domain in _DOMAINS]
+    buses = buses_of_qemu(machine)
+    domains = [_DOMAINS[bus.persistence_domain] for bus in buses if bus.persistence_domain in _DOMAINS]
     return ",".join([*words, *(f"nvdimm-persistence={domain}" for domain in domains)])
 
 
 def _memory(machine: MachineDescription) -> str:
     base = memory_base(machine)
-    behind = max((range_.end - base for range_ in machine.ranges), default=0)
-    slots = max((dimm.handle for bus in machine.buses for dimm in bus.dimms), default=0)
+    buses = buses_of_qemu(machine)
+    behind = max((range_.end - base for bus in buses for range_ in bus.ranges), default=0)
+    slots = max((dimm.handle for bus in buses for dimm in bus.dimms), default=0)
     most = max(_MOST_MEMORY, align_up(machine.ram + behind, GIB))
     return f"{machine.ram // MIB}M,slots={max(slots, _SLOTS)},maxmem={most // MIB}M"
 
@@ -261,4 +268,8 @@ def _kinds_of_memmap(machine: MachineDescription) -> set[int]:
 def _platform_modules(machine: MachineDescription) -> Iterator[str]:
     if E820Type.PRAM in _kinds_of_memmap(machine):
         yield "nd_e820"
-    yield from dict.fromkeys(module for bus in machine.buses for module in _PLATFORM_MODULES[bus.platform])
+    yield from dict.fromkeys(module for bus in machine.buses for module in _modules_of(bus))
+
+
+def _modules_of(bus: BusDescription) -> tuple[str, ...]:
+    return (NFIT_TEST,) if bus.is_test_platform else _PLATFORM_MODULES[bus.platform]

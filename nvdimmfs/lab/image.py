@@ -37,6 +37,9 @@ MODULES = frozenset(
 #: Files about all modules of a kernel, which depmod reads.
 _ABOUT_MODULES = ("modules.builtin", "modules.builtin.modinfo", "modules.order")
 
+#: Where modules are that do not come with the kernel; libndctl uses nfit_test only from there or from `updates`.
+_REPLACING = "extra"
+
 #: The modules of this package that run in guests.
 _GUEST_SOURCES = ("asking.py", "frames.py", "agent.py")
 
@@ -60,26 +63,32 @@ exec python3 -m nvdimmfs.lab.agent {AGENT_LINE} </dev/null >/dev/console 2>&1
 """
 
 
-def guest_image(kernel: GuestKernel) -> Path:
-    """The archive for guests with a kernel, made if a part of it has changed.  LabError for missing programs."""
+def guest_image(kernel: GuestKernel, test_modules: Path | None = None) -> Path:
+    """The archive for guests with a kernel, made if a part of it has changed.  LabError for missing programs.
+
+    Args:
+        kernel: the kernel.
+        test_modules: the folder of modules that replace those of the kernel, as `nfit_test.built_modules` returns it.
+    """
+    replacing = [] if test_modules is None else sorted(test_modules.glob("*.ko"))
     programs = {name: tools.require(name).resolve() for name in tools.GUEST_PACKAGES}
     identity = hashlib.sha256(kernel.release.encode())
-    for path in (kernel.image, *programs.values()):
+    for path in (kernel.image, *programs.values(), *replacing):
         status = path.stat()
         identity.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
     for name in ("image.py", *_GUEST_SOURCES):
         identity.update(_source(name))
     place = cache_folder() / f"image-{kernel.release}-{identity.hexdigest()[:16]}"
-    return made_once(place, functools.partial(_make, kernel, programs)) / "initrd"
+    return made_once(place, functools.partial(_make, kernel, programs, replacing)) / "initrd"
 
 
-def _make(kernel: GuestKernel, programs: dict[str, Path], folder: Path) -> None:
+def _make(kernel: GuestKernel, programs: dict[str, Path], replacing: list[Path], folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as name:
         root = Path(name)
         _lay_out(root)
         _add_programs(root, programs)
         _add_python(root, programs["python3"])
-        _add_modules(root, kernel)
+        _add_modules(root, kernel, replacing)
         _add_agent(root)
         with (folder / "initrd").open("wb") as archive:
             archive.writelines(cpio.archive(cpio.entries_below(root)))
@@ -145,14 +154,19 @@ def _add_python(root: Path, program: Path) -> None:
         _add_libraries(root, extension)
 
 
-def _add_modules(root: Path, kernel: GuestKernel) -> None:
-    """Add the modules, and have depmod make the indexes of them."""
+def _add_modules(root: Path, kernel: GuestKernel, replacing: list[Path]) -> None:
+    """Add the modules, those that replace others in a folder of their own, and have depmod make the indexes of them."""
     target = root / "usr/lib/modules" / kernel.release
+    replaced = {_module_name(path.name) for path in replacing}
     for name in sorted(_wanted_modules(kernel)):
-        place = target / name.removesuffix(".xz")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        data = (kernel.modules / name).read_bytes()
-        place.write_bytes(lzma.decompress(data) if name.endswith(".xz") else data)
+        if _module_name(Path(name).name) not in replaced:
+            place = target / name.removesuffix(".xz")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            data = (kernel.modules / name).read_bytes()
+            place.write_bytes(lzma.decompress(data) if name.endswith(".xz") else data)
+    for path in replacing:
+        (target / _REPLACING).mkdir(exist_ok=True)
+        shutil.copy(path, target / _REPLACING)
     for name in _ABOUT_MODULES:
         if (kernel.modules / name).exists():
             shutil.copy(kernel.modules / name, target)
@@ -164,9 +178,13 @@ def _wanted_modules(kernel: GuestKernel) -> set[str]:
     wanted: set[str] = set()
     for line in (kernel.modules / "modules.dep").read_text().splitlines():
         name, _, needed = line.partition(":")
-        if Path(name).name.split(".")[0].replace("-", "_") in MODULES:
+        if _module_name(Path(name).name) in MODULES:
             wanted.update((name, *needed.split()))
     return wanted
+
+
+def _module_name(file: str) -> str:
+    return file.split(".")[0].replace("-", "_")
 
 
 def _add_agent(root: Path) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 import attrs
 
 from nvdimmfs.lab.errors import ImpossibleMachineError
+from nvdimmfs.lab.nfit_test import NFIT_TEST
 from nvdimmfs.machine_file.defaults import completed
+from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.machine_file.model import BusDescription, DimmDescription, MachineDescription, RangeDescription
 from nvdimmfs.machine_file.ram import installed_ram, nodes_of
 from nvdimmfs.machine_file.reader import key_of
@@ -68,6 +70,11 @@ def memory_base(machine: MachineDescription) -> int:
     return align_up(max(HIGH_RAM_START, installed_memory(machine_ram(machine))[-1].end), GIB)
 
 
+def buses_of_qemu(machine: MachineDescription) -> tuple[BusDescription, ...]:
+    """The buses whose memory QEMU has: all but those that the module `nfit_test` makes."""
+    return tuple(bus for bus in machine.buses if not bus.is_test_platform)
+
+
 def machine_ram(machine: MachineDescription) -> tuple[RamSpan, ...]:
     """Where the RAM of a completed machine is."""
     return installed_memory(installed_ram(machine))
@@ -104,7 +111,7 @@ def _problems(machine: MachineDescription) -> Iterator[Problem]:
     unknown = nodes_of(machine).possible - {access.node for access in machine.node_accesses}
     if machine.node_accesses and unknown:
         yield "node_access", f"its firmware states it of each node; add node {min(unknown)}"
-    nfits = [index for index, bus in enumerate(machine.buses) if bus.platform is BusPlatform.NFIT]
+    nfits = [machine.buses.index(bus) for bus in buses_of_qemu(machine) if bus.has_nfit]
     if len(nfits) > 1:
         yield f"bus[{nfits[1]}]", "the firmware has one NFIT"
     for index, bus in enumerate(machine.buses):
@@ -132,7 +139,8 @@ def _bus_problems(machine: MachineDescription, bus: BusDescription, path: str) -
     if bus.platform is BusPlatform.DEVICE_TREE:
         yield f"{path}.platform", "a PC has no device tree"
     if bus.is_test_platform:
-        yield f"{path}.provider", "the test platform is a module that Debian does not build"
+        yield from _test_platform_problems(bus, path)
+        return
     yield from _structure_problems(bus, path)
     base = memory_base(machine)
     for index, range_ in enumerate(bus.ranges):
@@ -146,6 +154,17 @@ def _bus_problems(machine: MachineDescription, bus: BusDescription, path: str) -
         if range_.badblocks:
             yield f"{own}.badblocks", "memory of QEMU has no errors"
     yield from _differences(bus, _given_by_qemu(bus, nodes_of(machine)), path)
+
+
+def _test_platform_problems(bus: BusDescription, path: str) -> Iterator[Problem]:
+    """What differs from the bus of that name that the module `nfit_test` makes."""
+    module = load_machine(NFIT_TEST)
+    made = next((each for each in module.buses if each.provider == bus.provider), None)
+    if made is None:
+        known = " and ".join(each.provider for each in module.buses)
+        yield f"{path}.provider", f"the module {NFIT_TEST} makes {known}"
+    else:
+        yield from _differences(bus, made, path)
 
 
 def _structure_problems(bus: BusDescription, path: str) -> Iterator[Problem]:
@@ -199,7 +218,11 @@ def _range_of_qemu(bus: BusDescription, range_: RangeDescription, nodes: Nodes) 
     )
 
 
-def _differences(given: Any, possible: Any, path: str) -> Iterator[Problem]:  # noqa: ANN401  # any class of the model
+def _differences(
+    given: Any,  # noqa: ANN401  # any class of the model
+    possible: Any,  # noqa: ANN401
+    path: str,
+) -> Iterator[Problem]:
     """The keys whose values differ, and both values."""
     for field in sorted(attrs.fields(type(given)), key=lambda field: field.name in _FOLLOWING):
         one, other, key = getattr(given, field.name), getattr(possible, field.name), f"{path}.{key_of(field)}"

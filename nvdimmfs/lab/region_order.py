@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from nvdimmfs.lab.errors import LabError
 from nvdimmfs.lab.guest import Guest
+from nvdimmfs.lab.qemu_machine import buses_of_qemu
 from nvdimmfs.machine_file.model import MachineDescription
 
 #: The driver of the NFIT, and its device.
@@ -22,7 +23,7 @@ def number_regions(guest: Guest, machine: MachineDescription) -> None:
 
     No driver of namespaces may be loaded yet.
     """
-    wanted = [range_.start for bus in machine.buses if bus.has_nfit for range_ in bus.ranges]
+    wanted = [range_.start for bus in buses_of_qemu(machine) if bus.has_nfit for range_ in bus.ranges]
     for _ in range(_ATTEMPTS):
         if len(wanted) < 2 or _addresses(guest)[-len(wanted) :] == wanted:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nvdimmfs.lab.errors import LabError
@@ -31,6 +31,15 @@ GUEST_PACKAGES = {
 }
 PACKAGES = HOST_PACKAGES | GUEST_PACKAGES
 
+#: What the modules of nfit_test are built with, besides the compiler of the kernel.
+BUILD_PACKAGES = {
+    "make": "make",
+    "gcc": "gcc",
+    "strip": "binutils",
+    "tar": "tar",
+    "xz": "xz-utils",
+}
+
 #: Folders that hold such programs.  Those of the distribution come first: guests do not get the python3 of a user.
 _FOLDERS = "/usr/bin:/bin:/usr/sbin:/sbin"
 
@@ -45,7 +54,7 @@ def require(program: str) -> Path:
     """The path of a program of this host.  LabError with the package to install."""
     path = find(program)
     if path is None:
-        raise LabError(f"{program} is not installed: apt-get install {PACKAGES[program]}")
+        raise LabError(f"{program} is not installed: apt-get install {(PACKAGES | BUILD_PACKAGES)[program]}")
     return path
 
 
@@ -65,6 +74,6 @@ def output_of(program: str, arguments: Sequence[str | Path], folder: Path | None
     return done.stdout
 
 
-def missing_packages() -> list[str]:
-    """The Debian packages, by name, of programs that the lab needs and this host lacks."""
-    return sorted({package for program, package in PACKAGES.items() if find(program) is None})
+def missing_packages(packages: Mapping[str, str] = PACKAGES) -> list[str]:
+    """The Debian packages, by name, of programs that this host lacks; of those that the lab needs, by default."""
+    return sorted({package for program, package in packages.items() if find(program) is None})

@@ -88,6 +88,26 @@ def test_the_ranges_of_an_nfit_are_dimms_with_their_labels_at_the_end():
     assert Place("dimm2", 254 * MIB, 128 * KIB, label_area="ACPI.NFIT-2") in hardware.places
 
 
+def test_the_test_platform_is_a_module_of_the_guest():
+    hardware = of_file("nfit_test")
+    assert hardware.has_test_platform
+    assert hardware.platform_modules == ("nfit_test",)
+    assert devices(hardware) == []
+    assert [each.name for each in hardware.backends] == ["ram0"]
+    assert not of_file("qemu-nfit").has_test_platform
+
+
+def test_the_test_platform_is_as_the_module_makes_it():
+    text = '[[bus]]\nprovider = "nfit_test.{number}"\nparent = "devices/platform/nfit_test.{number}"\n{keys}'
+    for keys, problem in (
+        ({"number": 2, "keys": ""}, "bus[0].provider: the module nfit_test makes nfit_test.0 and nfit_test.1"),
+        ({"number": 0, "keys": "revision = 1"}, "bus[0].revision: 1; it is 0 always"),
+    ):
+        with pytest.raises(LabError) as refused:
+            require_possible(described(text.format(**keys)))
+        assert str(refused.value) == f"QEMU cannot give this machine: {problem}"
+
+
 def test_nodes_follow_each_other():
     options = " ".join(of_file(RECORDED / "nfit/qemu-nodes.toml").options)
     assert "-numa node,nodeid=0,cpus=0-0,memdev=ram0 -numa node,nodeid=1,memdev=ram1 -numa node,nodeid=2 " in options
@@ -168,7 +188,6 @@ def test_what_qemu_cannot_give_is_refused_with_its_key(keys, problem):
     [
         ("two-socket-6way", "bus[0].range[0].dimms: a range has one DIMM: QEMU does not interleave"),
         ("of-pmem", "bus[0].platform: a PC has no device tree"),
-        ("nfit_test", "bus[1]: the firmware has one NFIT"),
     ],
 )
 def test_machines_that_are_no_guests(name, problem):

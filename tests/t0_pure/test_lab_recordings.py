@@ -54,6 +54,12 @@ def test_a_dump_that_fails_in_one_run_is_unstable():
     assert step.unstable
 
 
+def test_addresses_of_modules_are_left_out():
+    question = {"op": "read", "path": "../proc/modules"}
+    (step,) = recorded_steps([question], [[{"data": "nfit 73728 0 - Live 0xffffffffc043a000 (OE)\n"}]])
+    assert step.answer == {"data": "nfit 73728 0 - Live 0x0000000000000000 (OE)\n"}
+
+
 def test_only_memory_is_kept_of_iomem():
     text = "00000000-00000fff : Reserved\n100000000-1ffffffff : System RAM\n"
     (step,) = recorded_steps([{"op": "read", "path": "../proc/iomem"}], [[{"data": text}]])

@@ -40,7 +40,7 @@ def guests(monkeypatch):
             machine.close()
 
     monkeypatch.setattr(lab_options, "find_kernel", lambda name: GuestKernel(f"{name}.0-57-amd64", Path(), Path()))
-    monkeypatch.setattr(lab_options, "guest_image", lambda kernel: Path())
+    monkeypatch.setattr(lab_options, "guest_image", lambda kernel, modules: Path())
     for module in (lab_record, lab_fuzz, fuzz):
         monkeypatch.setattr(module, "resumed", resumed)
 

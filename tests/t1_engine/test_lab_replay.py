@@ -102,7 +102,7 @@ def kernels(monkeypatch):
         yield SilentGuest()
 
     monkeypatch.setattr(lab_options, "find_kernel", lambda name: name)
-    monkeypatch.setattr(lab_options, "guest_image", lambda kernel: Path())
+    monkeypatch.setattr(lab_options, "guest_image", lambda kernel, modules: Path())
     monkeypatch.setattr(lab_replay, "resumed", resumed)
     return asked
 
@@ -125,7 +125,7 @@ def test_a_story_that_writes_files_of_nvdimmfs_is_not_asked_of_a_kernel(name, fi
 
 
 def test_a_machine_that_qemu_cannot_give_is_not_replayed(kernels, capsys):
-    story = RECORDINGS / "nfit_test/rebind.recording"
+    story = RECORDINGS / "nfit/intel-dimm.recording"
     assert main(["lab", "replay", "--guest", str(story)]) == 0
     assert ": not replayed: QEMU cannot give this machine: " in capsys.readouterr().out
 

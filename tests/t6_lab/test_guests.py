@@ -12,6 +12,7 @@ import pytest
 from nvdimmfs.lab import tools
 from nvdimmfs.lab.errors import LabError
 from nvdimmfs.lab.kernels import DEFAULT_KERNEL, find_kernel
+from nvdimmfs.lab.nfit_test import built_modules
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -145,3 +146,12 @@ def test_a_walk_over_a_guest_and_over_the_emulated_machine(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("seed 1: ")
     assert done.stdout.endswith(" all agree\n")
+
+
+def test_a_guest_has_the_test_platform_once_its_modules_have_been_built():
+    try:
+        built_modules(find_kernel(DEFAULT_KERNEL), DEFAULT_KERNEL)
+    except LabError as reason:
+        pytest.skip(str(reason))
+    done = ask("--machine", "nfit_test", "--shell", "cd /sys/bus/nd/devices; cat ndbus*/provider region1/mappings")
+    assert (done.returncode, done.stdout) == (0, "nfit_test.0\nnfit_test.1\n4\n")
