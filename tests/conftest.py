@@ -27,6 +27,11 @@ pytest_plugins = ["pytester"]
 hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("deterministic")
 
+#: With --hypothesis-profile=long they use others each time, for minutes.
+hypothesis.settings.register_profile(
+    "long", deadline=None, max_examples=500, stateful_step_count=60, suppress_health_check=list(hypothesis.HealthCheck)
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Measure no coverage of property tests: of their many examples it doubles the processor time, and adds no line."""

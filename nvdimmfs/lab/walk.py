@@ -56,10 +56,16 @@ class Walk:
         moves: the moves that were made.
     """
 
-    def __init__(self, tree: InProcess, seed: int) -> None:
+    def __init__(self, tree: InProcess, chance: int | random.Random) -> None:
+        """A walk that has not begun.
+
+        Args:
+            tree: the machine.
+            chance: what chooses the moves: a seed, which makes the same walk each time, or a generator.
+        """
         self.moves: list[Move] = []
         self._tree = tree
-        self._chance = random.Random(seed)  # noqa: S311  # a walk is to be the same each time
+        self._chance = chance if isinstance(chance, random.Random) else random.Random(chance)  # noqa: S311  # as above
         self._move: Move = []
 
     def go(self, moves: int) -> None:
