@@ -101,7 +101,6 @@ class Disk(WholeDisk):
         limits: the queue limits that its driver declared.
         badblocks: its bad sectors; None when the driver keeps no list.
         read_only: whether writes are refused with EPERM.
-        trace: the settings of its running trace; None when its requests are not traced.
         loop_backed: whether user space accesses it through a loop device of the host, whose page cache and read-only
             flag then replace those of the disk.
     """
@@ -110,6 +109,9 @@ class Disk(WholeDisk):
 
     #: Bytes from its start to the next boundary of a physical block.
     alignment = 0
+
+    #: Its first sector, as `Partition.first_sector`.
+    first_sector = 0
 
     def __init__(
         self,
@@ -189,6 +191,11 @@ class Disk(WholeDisk):
     def partitions(self) -> list[Partition]:
         """In the order of their numbers."""
         return [self._partitions[number] for number in sorted(self._partitions)]
+
+    @property
+    def whole(self) -> Disk:
+        """The disk itself, as `Partition.whole`."""
+        return self
 
     @property
     def sectors(self) -> int:

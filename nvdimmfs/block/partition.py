@@ -25,10 +25,12 @@ class WholeDisk(Device):
     Attributes:
         limits: the limits that its driver declared.
         read_only: writes are refused with EPERM.
+        trace: the settings of the running trace; None when requests are not traced.
     """
 
     limits: QueueLimits
     read_only: bool
+    trace: Trace | None
 
     @property
     def counted(self) -> Statistics | None:
@@ -54,7 +56,6 @@ class Partition(Device):
         data: its bytes.
         direct_data: its bytes as requests past the page cache read and write them.
         read_only: whether writes are refused, in addition to the disk's own flag.
-        trace: the settings of its running trace; None when its requests are not traced.
         loop_backed: see `Disk`.
         statistics: what was counted of its requests.
     """
@@ -74,10 +75,19 @@ class Partition(Device):
         self.data = PartitionBytes(self, whole, direct)
         self.direct_data = PartitionBytes(self, direct, direct)
         self.read_only = False
-        self.trace: Trace | None = None
         self.loop_backed = False
         self._minor = number.minor
         self.statistics = Statistics()
+
+    @property
+    def whole(self) -> WholeDisk:
+        """The disk."""
+        return self.parent
+
+    @property
+    def first_sector(self) -> int:
+        """Its first sector on the disk."""
+        return self.entry.start
 
     @property
     def sectors(self) -> int:

@@ -1,26 +1,22 @@
 """The attributes of a disk that control the tracing of its requests (kernel/trace/blktrace.c, Linux 6.1).
 
-The settings are stored; no trace is recorded.
+The settings are stored; no trace is recorded.  A disk has one trace, which its partitions show and change as well.
 """
 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import attrs
 
-from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.core.attribute import AttributeGroup, HasSystem, KernelAttribute, attribute
 from nvdimmfs.core.parse import WHITE_SPACE, c_string, parse_unsigned, parse_unsigned_or_einval
 from nvdimmfs.errors import KernelError
 
-if TYPE_CHECKING:
-    from nvdimmfs.kernfs import Bytes
 
-
-class Traced(HasSystem, Protocol):
-    """A device with requests: a disk or a partition.
+class HasTrace(Protocol):
+    """A disk, as that to which traced requests are sent.
 
     Attributes:
         trace: the settings of the running trace; None when requests are not traced.
@@ -28,9 +24,21 @@ class Traced(HasSystem, Protocol):
 
     trace: Trace | None
 
+
+class Traced(HasSystem, Protocol):
+    """A device with requests: a disk or a partition."""
+
     @property
-    def data(self) -> Bytes:
-        """Its bytes."""
+    def whole(self) -> HasTrace:
+        """The disk; that of a partition."""
+
+    @property
+    def first_sector(self) -> int:
+        """Its first sector on the disk."""
+
+    @property
+    def sectors(self) -> int:
+        """Its size in sectors of 512 bytes."""
 
 
 #: Names of the traced actions, in the order of the bits of `act_mask`.
@@ -53,32 +61,33 @@ class Trace:
 
     @classmethod
     def of_everything(cls, disk: Traced) -> Trace:
-        """The initial settings: trace all actions of all processes on all sectors."""
-        sectors = disk.data.size // SECTOR_SIZE
-        return cls({"act_mask": (1 << 16) - 1, "pid": 0, "start_lba": 0, "end_lba": sectors})
+        """The initial settings: trace all actions of all processes on all sectors of a disk or a partition."""
+        first = disk.first_sector
+        return cls({"act_mask": (1 << 16) - 1, "pid": 0, "start_lba": first, "end_lba": first + disk.sectors})
 
 
 @attribute("enable")
 def enable(disk: Traced) -> str:
     """Whether requests are traced."""
-    return f"{int(disk.trace is not None)}\n"
+    return f"{int(disk.whole.trace is not None)}\n"
 
 
 @enable.on_store
 def _store_enable(disk: Traced, data: bytes) -> None:
     """0 ends the trace, any other number starts one or lets a running one continue.  EINVAL for anything else."""
     if not parse_unsigned_or_einval(data):
-        disk.trace = None
-    elif disk.trace is None:
-        disk.trace = Trace.of_everything(disk)
+        disk.whole.trace = None
+    elif disk.whole.trace is None:
+        disk.whole.trace = Trace.of_everything(disk)
 
 
 def _setting(name: str) -> KernelAttribute[Traced]:
     def show(disk: Traced) -> str:
         """The setting of the running trace; `disabled` when no trace is running."""
-        if disk.trace is None:
+        trace = disk.whole.trace
+        if trace is None:
             return "disabled\n"
-        value = disk.trace.values[name]
+        value = trace.values[name]
         return f"{_action_names(value) if name == 'act_mask' else value}\n"
 
     def store(disk: Traced, data: bytes) -> None:
@@ -87,9 +96,10 @@ def _setting(name: str) -> KernelAttribute[Traced]:
         `act_mask` also accepts names of actions, separated by commas.
         """
         value = _parse_actions(data) if name == "act_mask" else parse_unsigned_or_einval(data)
-        if disk.trace is None:
-            disk.trace = Trace.of_everything(disk)
-        disk.trace.values[name] = value % (1 << _BITS[name])
+        trace = disk.whole.trace
+        if trace is None:
+            trace = disk.whole.trace = Trace.of_everything(disk)
+        trace.values[name] = value % (1 << _BITS[name])
 
     return KernelAttribute(name, 0o644, show, store)
 

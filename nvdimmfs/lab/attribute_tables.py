@@ -147,7 +147,7 @@ CHAPTERS = (
     Chapter(
         "Backing device infos",
         "`/sys/class/bdi/MAJOR:MINOR`",
-        r"bdi/\d+:\d+",
+        rf"(?:bdi/\d+:\d+|{_DISK}/bdi)",
         ("block.backing_device.BDI_GROUP",),
     ),
     Chapter(
