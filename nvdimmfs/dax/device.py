@@ -213,14 +213,16 @@ def _store_size(device: DevDax, data: bytes) -> None:
 def mapping(device: DevDax, data: bytes) -> None:
     """Add a range, START-END in hexadecimal.
 
-    EINVAL, ERANGE for anything else; ENXIO when its length is not aligned; ENOMEM when it is not free; EBUSY for
-    an empty range when the device has memory.
+    EINVAL, ERANGE for anything else; ENXIO, or in Linux 6.12 nothing, when its length is not aligned; ENOMEM when it
+    is not free; EBUSY for an empty range when the device has memory.
     """
     start, dash, end = line(data).partition("-")
     if not dash:
         raise KernelError(errno.EINVAL, "a range is START-END")
     first, last = (parse_unsigned(text.encode("latin-1"), base=16) for text in (start, end))
     if not device.allows_size(last + 1 - first):
+        if device.system.kernel.devices.mapping_ignores_unaligned:
+            return
         raise KernelError(errno.ENXIO, f"{last + 1 - first} is not aligned")
     device.region.add_range(device, first, last + 1 - first)
     device.memory.revoke()

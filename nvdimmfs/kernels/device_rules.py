@@ -219,6 +219,13 @@ class DeviceRules(Rules):
         "dax_hmem_probe, drivers/dax/hmem/hmem.c; dax_match_type, drivers/dax/bus.c",
         {"rfc": False, "6.12": True},
     )
+    mapping_ignores_unaligned = Difference(
+        "A range whose length is not aligned, written to `mapping` of a dax device, is accepted and has no effect "
+        "(else ENXIO)",
+        "mapping_store, drivers/dax/bus.c: the errno is overwritten when the lock is taken (dax/bus.c: replace "
+        "driver-core lock usage by a local rwsem)",
+        {"rfc": False, "6.12": True},
+    )
     bind_errno = Difference[int | None](
         "Errno of every refused write to `bind`",
         "bind_store, drivers/base/bus.c; really_probe, drivers/base/dd.c",
