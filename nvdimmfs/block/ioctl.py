@@ -15,6 +15,7 @@ from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.ioctl_values import VALUES, disk_of, is_read_only
 from nvdimmfs.block.partition import Partition
+from nvdimmfs.block.trace import remove_trace, set_up_trace, start_trace, stop_trace
 from nvdimmfs.core.user_memory import CopyIn, CopyOut, IoctlSteps
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.block_requests import (
@@ -27,6 +28,7 @@ from nvdimmfs.formats.block_requests import (
     BlockRequest,
     PartitionRange,
     PartitionRequest,
+    TraceSetup,
 )
 from nvdimmfs.units import MIB, PAGE_SIZE, U64_MASK
 
@@ -53,7 +55,7 @@ def block_ioctl(
     ENOTTY for a request that is not known; EACCES when the caller lacks CAP_SYS_ADMIN; EBADF where the device must be
     open for writing; EOPNOTSUPP for discards and reservations; EFAULT for memory that the caller has not mapped; EINVAL
     for a partition of a partition and for invalid values; ENXIO when the partition to change does not exist; EBUSY when
-    the partition to add exists or overlaps another; EPERM for zeros on a disk that is read-only.
+    the partition to add exists or overlaps another, and for a second trace; EPERM for zeros on a read-only disk.
 
     Args:
         device: the disk or partition behind the node.
@@ -156,6 +158,31 @@ def _write_zeros(call: _Call) -> IoctlSteps:
     return 0
 
 
+def _set_up_trace(call: _Call) -> IoctlSteps:
+    """BLKTRACESETUP (blk_trace_setup): the name of the device goes back."""
+    argument = yield CopyIn(0, TraceSetup.size())
+    set_up_trace(call.device, TraceSetup.from_bytes(argument))
+    setup = attrs.evolve(TraceSetup.from_bytes(argument), name=call.device.name.encode())
+    try:
+        yield CopyOut(0, setup.to_bytes())
+    except KernelError:
+        remove_trace(call.device)
+        raise
+    return 0
+
+
+def _change_trace(call: _Call) -> IoctlSteps:
+    """BLKTRACESTART, BLKTRACESTOP and BLKTRACETEARDOWN, for which no rights are needed."""
+    change = {
+        BlockRequest.BLKTRACESTART: start_trace,
+        BlockRequest.BLKTRACESTOP: stop_trace,
+        BlockRequest.BLKTRACETEARDOWN: remove_trace,
+    }[BlockRequest(call.request)]
+    change(call.device)
+    yield from ()
+    return 0
+
+
 def _get_geometry(call: _Call) -> IoctlSteps:
     """HDIO_GETGEO (blkdev_getgeo)."""
     _require_argument(call)
@@ -180,6 +207,10 @@ _CHANGES: Mapping[int, Callable[[_Call], IoctlSteps]] = {
     BlockRequest.BLKSECDISCARD: _discard,
     BlockRequest.BLKZEROOUT: _write_zeros,
     BlockRequest.HDIO_GETGEO: _get_geometry,
+    BlockRequest.BLKTRACESETUP: _set_up_trace,
+    BlockRequest.BLKTRACESTART: _change_trace,
+    BlockRequest.BLKTRACESTOP: _change_trace,
+    BlockRequest.BLKTRACETEARDOWN: _change_trace,
 }
 #: Commands to the zones of a disk, and the first kernel that has each.
 _ZONE_COMMANDS: Mapping[int, str] = {
@@ -192,7 +223,6 @@ _ZONE_COMMANDS: Mapping[int, str] = {
 #: Persistent reservations, and the first kernel that has them.
 _RESERVATIONS = frozenset(request for request in BlockRequest if request.name.startswith("IOC_PR_"))
 _RESERVATIONS_SINCE = "4.4"
-_TRACE_COMMANDS = (BlockRequest.BLKTRACESTART, BlockRequest.BLKTRACESTOP, BlockRequest.BLKTRACETEARDOWN)
 
 
 def _refuse(call: _Call) -> None:
@@ -201,8 +231,6 @@ def _refuse(call: _Call) -> None:
     if request in _RESERVATIONS and kernel.has(_RESERVATIONS_SINCE):
         _require_right_to_reserve(call)
         raise KernelError(errno.EOPNOTSUPP, f"{name} has no persistent reservations")
-    if request in _TRACE_COMMANDS:
-        raise KernelError(errno.EINVAL, f"{name} has no trace that BLKTRACESETUP has set up")
     since = _ZONE_COMMANDS.get(request)
     if since is not None and kernel.has(since):
         _require_argument(call)

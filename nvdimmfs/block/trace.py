@@ -1,10 +1,11 @@
-"""The attributes of a disk that control the tracing of its requests (kernel/trace/blktrace.c, Linux 6.1).
+"""The attributes and ioctls of a disk that control the tracing of its requests (kernel/trace/blktrace.c, Linux 6.1).
 
 The settings are stored; no trace is recorded.  A disk has one trace, which its partitions show and change as well.
 """
 
 from __future__ import annotations
 
+import enum
 import errno
 from typing import Protocol
 
@@ -13,6 +14,7 @@ import attrs
 from nvdimmfs.core.attribute import AttributeGroup, HasSystem, KernelAttribute, attribute
 from nvdimmfs.core.parse import WHITE_SPACE, c_string, parse_unsigned, parse_unsigned_or_einval
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.block_requests import TraceSetup
 
 
 class HasTrace(Protocol):
@@ -49,21 +51,70 @@ _ACTIONS = (
 _BITS = {"act_mask": 16, "pid": 32, "start_lba": 64, "end_lba": 64}
 
 
+class TraceState(enum.Enum):
+    """What has become of a trace.  One that an attribute started cannot be started and stopped by ioctls."""
+
+    OF_ATTRIBUTE = "of an attribute"
+    SET_UP = "set up"
+    RUNNING = "running"
+    STOPPED = "stopped"
+
+
 @attrs.define
 class Trace:
-    """The settings of a running trace.
+    """The settings of a trace.
 
     Attributes:
         values: the settings, each by the name of its file.
+        state: what has become of it.
     """
 
     values: dict[str, int]
+    state: TraceState = TraceState.OF_ATTRIBUTE
 
     @classmethod
     def of_everything(cls, disk: Traced) -> Trace:
         """The initial settings: trace all actions of all processes on all sectors of a disk or a partition."""
         first = disk.first_sector
         return cls({"act_mask": (1 << 16) - 1, "pid": 0, "start_lba": first, "end_lba": first + disk.sectors})
+
+
+def set_up_trace(disk: Traced, setup: TraceSetup) -> None:
+    """BLKTRACESETUP (do_blk_trace_setup).  EINVAL without buffers, EBUSY when the disk has a trace."""
+    if not setup.buffer_size or not setup.buffer_count:
+        raise KernelError(errno.EINVAL, "a trace needs buffers")
+    if disk.whole.trace is not None:
+        raise KernelError(errno.EBUSY, "the disk is traced already")
+    trace = Trace.of_everything(disk)
+    trace.state = TraceState.SET_UP
+    for name in _BITS:
+        if value := getattr(setup, name):
+            trace.values[name] = value
+    disk.whole.trace = trace
+
+
+def start_trace(disk: Traced) -> None:
+    """BLKTRACESTART (blk_trace_startstop).  EINVAL without a trace that was set up by an ioctl or stopped."""
+    _change_state(disk, (TraceState.SET_UP, TraceState.STOPPED), TraceState.RUNNING)
+
+
+def stop_trace(disk: Traced) -> None:
+    """BLKTRACESTOP.  EINVAL without a trace that an ioctl has started."""
+    _change_state(disk, (TraceState.RUNNING,), TraceState.STOPPED)
+
+
+def _change_state(disk: Traced, before: tuple[TraceState, ...], after: TraceState) -> None:
+    trace = disk.whole.trace
+    if trace is None or trace.state not in before:
+        raise KernelError(errno.EINVAL, f"there is no trace that is {before[0].value}")
+    trace.state = after
+
+
+def remove_trace(disk: Traced) -> None:
+    """BLKTRACETEARDOWN (blk_trace_remove).  EINVAL without a trace."""
+    if disk.whole.trace is None:
+        raise KernelError(errno.EINVAL, "the disk is not traced")
+    disk.whole.trace = None
 
 
 @attribute("enable")

@@ -120,6 +120,34 @@ class PartitionRange(Structure):
     number: int
 
 
+@attrs.frozen
+class TraceSetup(Structure):
+    """The argument of BLKTRACESETUP (struct blk_user_trace_setup).
+
+    Attributes:
+        name: of the device, an output.
+        act_mask: the actions to trace, a bit each; 0 for all.
+        hole, other_hole: left alone.
+        buffer_size, buffer_count: the buffers of each processor, in bytes.
+        start_lba, end_lba: the sectors to trace; 0 for the first and the last of the device.
+        pid: the process to trace; 0 for all.
+        tail: left alone.
+    """
+
+    layout: ClassVar = struct.Struct("<32sH2sII4sQQI4s")
+
+    name: bytes
+    act_mask: int
+    hole: bytes
+    buffer_size: int
+    buffer_count: int
+    other_hole: bytes
+    start_lba: int
+    end_lba: int
+    pid: int
+    tail: bytes
+
+
 #: The argument of BLKROSET and BLKBSZSET: an int, although the latter has the number of a size_t.
 INTEGER = struct.Struct("<i")
 

@@ -84,7 +84,7 @@ def _table(title: str, names: Mapping[int, str], described: str | None) -> _Tabl
 
 
 def _is_refused(name: str) -> bool:
-    """Whether disks of persistent memory, or all firmware, refuse it: traces, discards, zones and reservations.
+    """Whether disks of persistent memory, or all firmware, refuse it: discards, zones and reservations.
 
     No DIMM of QEMU or of the kernel's test platform has the commands FLAGS and VENDOR.
     """
@@ -93,7 +93,6 @@ def _is_refused(name: str) -> bool:
 
 _REFUSED = frozenset(
     {
-        *("BLKTRACESETUP", "BLKTRACESTART", "BLKTRACESTOP", "BLKTRACETEARDOWN"),
         *("BLKDISCARD", "BLKSECDISCARD"),
         *("BLKREPORTZONE", "BLKRESETZONE", "BLKOPENZONE", "BLKCLOSEZONE", "BLKFINISHZONE"),
         *("FLAGS", "VENDOR"),

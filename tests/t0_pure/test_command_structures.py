@@ -18,6 +18,7 @@ SIZES = {
     block_requests.PartitionRequest: 24,
     block_requests.PartitionRequest32: 16,
     block_requests.PartitionRange: 152,
+    block_requests.TraceSetup: 72,
     ndctl.LabelAreaSize: 12,
     ndctl.LabelRead: 12,
     ndctl.LabelWrite: 8,
