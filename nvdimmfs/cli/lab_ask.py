@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.lab_options import STDIN, guest_machine, guest_plan, offer_guest, questions, reporting
-from nvdimmfs.lab.guest import Guest
+from nvdimmfs.lab.guest import Guest, GuestPlan
 from nvdimmfs.lab.snapshots import booted, resumed
 
 
@@ -18,6 +19,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     offer_guest(parser)
     parser.add_argument(
         "--cold", action="store_true", help="boot a guest for this, instead of resuming one that has booted"
+    )
+    parser.add_argument(
+        "--media",
+        metavar="FOLDER",
+        help="boot a guest whose persistent memory is that in a folder of media, and keep what it writes there",
     )
     parser.add_argument(
         "--file", metavar="FILE", action="append", default=[], help="copy a file to /root in the guest; can be repeated"
@@ -39,8 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     files = [Path(name) for name in arguments.file]
     contents = [(path, path.read_bytes()) for path in files]
     plan = guest_plan(arguments, guest_machine(arguments), arguments.kernel)
-    start = booted if arguments.cold else resumed
-    with start(plan, arguments.timeout) as guest:
+    with _started(plan, arguments) as guest:
         for path, data in contents:
             guest.put(f"/root/{path.name}", data, path.stat().st_mode & 0o777)
         if arguments.shell is not None:
@@ -48,6 +53,13 @@ def run(arguments: argparse.Namespace) -> int:
         for call, answer in zip(calls, guest.ask(calls, arguments.settle), strict=True):
             print(json.dumps({**call, "result": answer}), flush=True)
     return 0
+
+
+def _started(plan: GuestPlan, arguments: argparse.Namespace) -> AbstractContextManager[Guest]:
+    """The guest: one that was saved after its boot, unless it has to boot."""
+    if arguments.media is not None:
+        return booted(plan, arguments.timeout, Path(arguments.media))
+    return booted(plan, arguments.timeout) if arguments.cold else resumed(plan, arguments.timeout)
 
 
 def _execute(guest: Guest, line: str) -> int:

@@ -10,22 +10,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nvdimmfs.lab.hardware import Hardware, Place
+import attrs
+
+from nvdimmfs.lab.hardware import Hardware
 from nvdimmfs.lab.qemu_machine import buses_of_qemu
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.media.base import StoredMedia
 
 if TYPE_CHECKING:
-    from nvdimmfs.machine.machine import Machine
+    from nvdimmfs.platforms.storage import Storage
 
 
 def make_backends(hardware: Hardware, folder: Path) -> None:
     """Make the files of a new machine's memory, which are sparse."""
+    make_empty_backends(hardware, folder)
+    if _has_contents(hardware.machine):
+        _fill(hardware, folder)
+
+
+def make_empty_backends(hardware: Hardware, folder: Path) -> None:
+    """Make the files of memory that has no bytes yet."""
     for backend in hardware.backends:
         with (folder / backend.name).open("wb") as file:
             file.truncate(backend.size)
-    if _has_contents(hardware.machine):
-        _fill(hardware, folder)
 
 
 def _has_contents(machine: MachineDescription) -> bool:
@@ -39,28 +46,46 @@ def _fill(hardware: Hardware, folder: Path) -> None:
 
     machine = Machine.described(hardware.machine)
     try:
-        for place in hardware.places:
-            for offset, data in _contents(machine, place):
-                _write(folder / place.backend, place.offset + offset, data)
+        copy_to_backends(hardware, machine.storage, folder)
     finally:
         machine.close()
 
 
-def _contents(machine: Machine, place: Place) -> Iterator[tuple[int, bytes | bytearray]]:
-    """The bytes of a place: offsets in it, and pieces."""
-    if place.label_area:
-        yield from machine.storage.label_areas[place.label_area].contents()
-        return
-    for (start, size), media in machine.storage.ranges.items():
-        if place.start <= start < place.start + place.size:
-            yield from _within(media, start - place.start, place.size, size)
+@attrs.frozen
+class Part:
+    """The part of a file of a guest's memory in which a medium is.
+
+    Attributes:
+        backend: the name of the file.
+        offset: the first byte of the medium in it.
+        size: bytes of the medium that have room there.
+        media: the medium.
+    """
+
+    backend: str
+    offset: int
+    size: int
+    media: StoredMedia
 
 
-def _within(media: StoredMedia, offset: int, room: int, size: int) -> Iterator[tuple[int, bytes | bytearray]]:
-    """The bytes of a medium that begins in a place, as far as the place has room."""
-    for position, data in media.contents():
-        fits = max(0, room - offset - position)
-        yield offset + position, data[: min(fits, size)]
+def parts_of(hardware: Hardware, storage: Storage) -> Iterator[Part]:
+    """Where in the files of a guest's memory the media of a storage are, those that it has opened."""
+    for place in hardware.places:
+        if place.label_area:
+            media = storage.label_areas[place.label_area]
+            yield Part(place.backend, place.offset, media.size, media)
+            continue
+        for (start, size), media in storage.ranges.items():
+            if place.start <= start < place.start + place.size:
+                room = place.start + place.size - start
+                yield Part(place.backend, place.offset + start - place.start, min(size, room), media)
+
+
+def copy_to_backends(hardware: Hardware, storage: Storage, folder: Path) -> None:
+    """Write the bytes of media into the empty files of a guest's memory."""
+    for part in parts_of(hardware, storage):
+        for position, data in part.media.contents():
+            _write(folder / part.backend, part.offset + position, data[: max(0, part.size - position)])
 
 
 def _write(path: Path, offset: int, data: bytes | bytearray) -> None:

@@ -25,6 +25,7 @@ from nvdimmfs.lab.errors import LabError
 from nvdimmfs.lab.first_contents import make_backends
 from nvdimmfs.lab.frames import Message
 from nvdimmfs.lab.guest import TIMEOUT, Guest, GuestPlan
+from nvdimmfs.lab.hardware import Hardware
 from nvdimmfs.lab.qemu import USUAL_SPEED, Qemu
 from nvdimmfs.lab.region_order import number_regions
 
@@ -53,16 +54,34 @@ def resumed(plan: GuestPlan, timeout: float = TIMEOUT) -> Iterator[Guest]:
 
 
 @contextlib.contextmanager
-def booted(plan: GuestPlan, timeout: float = TIMEOUT) -> Iterator[Guest]:
-    """A guest that boots."""
-    with temporary() as folder, _booted(plan, folder, timeout) as guest:
+def booted(plan: GuestPlan, timeout: float = TIMEOUT, media: Path | None = None) -> Iterator[Guest]:
+    """A guest that boots.
+
+    Args:
+        plan: the guest.
+        timeout: the seconds that it has for its boot, and for each request.
+        media: the folder of media that keeps its persistent memory; None for a new machine, whose memory is lost.
+    """
+    with temporary() as folder, _memory(plan.hardware, folder, media), _booted(plan, folder, timeout) as guest:
         yield guest
 
 
 @contextlib.contextmanager
+def _memory(hardware: Hardware, folder: Path, media: Path | None) -> Iterator[None]:
+    """Make the files of a guest's memory in a folder."""
+    if media is None:
+        make_backends(hardware, folder)
+        yield
+        return
+    from nvdimmfs.lab.kept_memory import kept_memory  # which loads the emulated machine
+
+    with kept_memory(hardware, media, folder):
+        yield
+
+
+@contextlib.contextmanager
 def _booted(plan: GuestPlan, folder: Path, timeout: float) -> Iterator[Guest]:
-    """A guest that boots, with its memory in files of a folder."""
-    make_backends(plan.hardware, folder)
+    """A guest that boots, whose memory is in files of a folder."""
     with Guest(Qemu(plan.arguments(folder, shared=True), folder), timeout) as guest:
         guest.wait_for_agent()
         guest.load(plan.hardware.platform_modules)
@@ -72,6 +91,7 @@ def _booted(plan: GuestPlan, folder: Path, timeout: float) -> Iterator[Guest]:
 
 
 def _make(plan: GuestPlan, timeout: float, folder: Path) -> None:
+    make_backends(plan.hardware, folder)
     with _booted(plan, folder, timeout) as guest:
         _save(guest.monitor, folder / _STATE)
     _remove_unused()

@@ -12,7 +12,8 @@ from argparse_manpage.manpage import Manpage  # type: ignore[import-untyped]
 
 from nvdimmfs import __version__
 from nvdimmfs.cli.main import complete_parser
-from nvdimmfs.cli.manual import Entry, Example, manual_of, paragraphs_of, statuses_of
+from nvdimmfs.cli.manual import manual_of, paragraphs_of, statuses_of
+from nvdimmfs.cli.manual_parts import Entry, Example
 
 SECTION = 1
 TITLE = "nvdimmfs Manual"
