@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.errors import FAILED
-from nvdimmfs.lab.coverage import as_json, as_text, coverage, recordings_below, sums, uncovered
+from nvdimmfs.lab.coverage import RECORDED_KERNELS, as_json, as_text, coverage, recordings_below, sums, uncovered
 from nvdimmfs.lab.evidence import shown_by
 
 
@@ -20,11 +20,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print only what no recording covers; the exit status is 1 if there is any",
     )
+    parser.add_argument(
+        "--kernel", choices=RECORDED_KERNELS, help="with --uncovered: count only the recordings of this kernel"
+    )
     parser.add_argument("folder", metavar="FOLDER", help="a folder with recordings of any form")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the recordings, and print what they cover."""
+    if arguments.kernel is not None and not arguments.uncovered:
+        raise CommandError("--kernel: give --uncovered, too", MISUSED)
     folder = Path(arguments.folder)
     names = recordings_below(folder)
     if not names:
@@ -36,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         except ValueError as error:
             raise CommandError(f"{folder / name}: {error}") from None
     covered = coverage(shown)
-    holes = uncovered(covered)
+    holes = uncovered(covered, arguments.kernel)
     if arguments.json:
         print(json.dumps(as_json(holes if arguments.uncovered else covered), indent=2))
     elif arguments.uncovered:

@@ -247,7 +247,7 @@ def _huge_page_group(size: int) -> AttributeGroup[NodeDevice]:
 
     @nr_hugepages.on_store
     def _store_nr_hugepages(node: NodeDevice, data: bytes) -> None:
-        """Have so many, or as many as there is free memory for.  EINVAL for anything but a number."""
+        """Have so many, or as many as there is free memory for.  EINVAL for no number, ERANGE past 64 bits."""
         node.memory.huge_pages.resize(node.nid, size, _parse_count(data))
 
     @attribute("free_hugepages")

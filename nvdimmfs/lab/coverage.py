@@ -19,7 +19,8 @@ from nvdimmfs.lab.ioctl_tables import ANY, IoctlSubject, ioctl_subjects
 #: The kernels whose answers are recorded.
 RECORDED_KERNELS = ("6.1", "6.12")
 
-_ERRNO = re.compile(r"\bE[A-Z0-9]{2,}\b")
+#: A number such as -EIO is no refusal.
+_ERRNO = re.compile(r"(?<!-)\bE[A-Z0-9]{2,}\b")
 
 #: The errno that recordings name by its number, as Python has named it since 3.14 only.
 _UNNAMED = {"EHWPOISON": "133"}
@@ -142,9 +143,16 @@ def errnos_in(text: str) -> list[str]:
     return list(dict.fromkeys(filter(None, found)))
 
 
-def uncovered(covered: Iterable[Covered]) -> list[Covered]:
-    """What is declared, and no recording shows."""
-    return [each for each in covered if each.declared and not each.is_covered]
+def uncovered(covered: Iterable[Covered], kernel: str | None = None) -> list[Covered]:
+    """What is declared, and no recording shows.
+
+    Args:
+        covered: everything.
+        kernel: only recordings of this kernel count, and what it has; None for all.
+    """
+    if kernel is None:
+        return [each for each in covered if each.declared and not each.is_covered]
+    return [each for each in covered if each.declared and kernel in each.kernels and kernel not in each.stories]
 
 
 def undeclared(covered: Iterable[Covered]) -> list[Covered]:

@@ -101,7 +101,7 @@ def test_uevents_and_modules_show_writes_and_reads(tmp_path):
 
 
 def test_a_description_names_errnos():
-    text = "EBUSY while bound; EINVAL or EOPNOTSUPP; ENOTTY for `pmem` before Linux 4.5.  EHWPOISON; EIO twice, EIO."
+    text = "EBUSY while bound; EINVAL or EOPNOTSUPP; ENOTTY for x before Linux 4.5.  EHWPOISON; EIO, EIO, not -EPERM."
     assert errnos_in(text) == ["EBUSY", "EINVAL", "ENOTSUP", "133", "EIO"]
 
 
@@ -134,6 +134,11 @@ def test_the_command(tmp_path, capsys):
     assert "\n  size: read 6.1 (1)\n" in capsys.readouterr().out
     assert main(["lab", "coverage", "--uncovered", str(tmp_path)]) == 1
     assert "Regions, align: read\n" in capsys.readouterr().out
+    for kernel, is_missing in (("6.1", False), ("6.12", True)):
+        assert main(["lab", "coverage", "--uncovered", "--kernel", kernel, str(tmp_path)]) == 1
+        assert ("Regions, size: read\n" in capsys.readouterr().out) == is_missing
+    assert main(["lab", "coverage", "--kernel", "6.1", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "nvdimmfs: --kernel: give --uncovered, too\n"
     assert main(["lab", "coverage", "--json", str(tmp_path)]) == 0
     rows = json.loads(capsys.readouterr().out)["coverage"]
     (shown,) = [row for row in rows if row["recordings"]]
