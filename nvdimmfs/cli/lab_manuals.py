@@ -130,13 +130,7 @@ LAB_MANUALS = {
             Entry("1", "A package or a program is missing, or make failed; one line names the reason."),
             COMMON_STATUSES[2],
         ),
-        examples=(
-            Example("nvdimmfs lab build-nfit-test --kernel 6.12", "Build them for Debian's 6.12."),
-            Example(
-                "nvdimmfs lab ask --kernel 6.12 --machine nfit_test --shell 'ndctl list -BD'",
-                "Ask that kernel about it.",
-            ),
-        ),
+        examples=(Example("nvdimmfs lab build-nfit-test --kernel 6.12", "Build them for Debian's 6.12."),),
         files=(Entry("$XDG_CACHE_HOME/nvdimmfs/lab/nfit_test-*", "The modules; they can be deleted at any time."),),
         see_also=("nvdimmfs-lab-ask(1)", "nvdimmfs-lab-replay(1)"),
     ),
