@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterator
+import mmap
+import weakref
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator
 
 from nvdimmfs.media.base import StoredMedia
+from nvdimmfs.units import align_up, div_round_up
 
-#: Granularity of allocation, in bytes: no more than a BTT's log, 16 KiB, and large beside Python's overhead.
+#: Granularity in which bytes are written down as written, kept for an earlier state and freed: no more than a BTT's
+#: log, 16 KiB.
 CHUNK_SIZE = 16 * 1024
+
+#: Bytes of a mapping.  The kernel allocates its pages one by one as they are written, so its size costs nothing; most
+#: requests lie in one, and so are one copy.
+SEGMENT_SIZE = 4 << 20
+_CHUNKS = SEGMENT_SIZE // CHUNK_SIZE
+
+
+class _Segment:
+    """A mapping of memory.
+
+    Attributes:
+        memory: its bytes, zero where none were written.
+        written: a bit for each chunk that was written.
+    """
+
+    __slots__ = ("memory", "written")
+
+    def __init__(self, length: int) -> None:
+        # Private: a forked process has a machine of its own.
+        self.memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.written = 0
+
+
+class _Earlier(dict[int, bytes | None]):
+    """What changed chunks held at an earlier time, by number; None for one that had not been written."""
 
 
 class MemoryMedia(StoredMedia):
@@ -18,9 +47,10 @@ class MemoryMedia(StoredMedia):
         if size < 0:
             raise ValueError(f"a medium cannot have {size} bytes")
         self._size = size
-        self._chunks: dict[int, bytearray] = {}
-        self._order: list[int] = []  # the keys of _chunks, sorted, so that zero() finds the chunks in a range
-        self._shared: set[int] = set()  # the chunks that a saved state has, too: they are copied before they change
+        self._segments: dict[int, _Segment] = {}
+        self._order: list[int] = []  # the keys of _segments, sorted, so that zero() finds those in a range
+        self._earlier: list[weakref.ref[_Earlier]] = []  # states that can be restored or are being read
+        self._kept: set[int] = set()  # the chunks that all of these states have, in case they changed
 
     @property
     def size(self) -> int:
@@ -29,99 +59,187 @@ class MemoryMedia(StoredMedia):
     @property
     def resident(self) -> int:
         """Bytes of memory allocated for the contents."""
-        return len(self._chunks) * CHUNK_SIZE
+        return sum(segment.written.bit_count() for segment in self._segments.values()) * CHUNK_SIZE
 
     def read(self, offset: int, length: int) -> bytes:
         self.require_range(offset, length)
-        index, start = divmod(offset, CHUNK_SIZE)
-        if start + length <= CHUNK_SIZE and not self.faults.media_reads:  # the common case: one chunk holds all of it
-            chunk = self._chunks.get(index)
-            return bytes(length) if chunk is None else bytes(chunk[start : start + length])
-        pieces: list[bytes | memoryview] = []
-        for index, start, end in _split(offset, length):
-            chunk = self._chunks.get(index)
-            pieces.append(bytes(end - start) if chunk is None else memoryview(chunk)[start:end])
-        data = b"".join(pieces)
+        index, start = divmod(offset, SEGMENT_SIZE)
+        if start + length <= SEGMENT_SIZE:  # the common case
+            segment = self._segments.get(index)
+            data = bytes(length) if segment is None else segment.memory[start : start + length]
+        else:
+            data = b"".join(self._pieces(offset, length))
         return self.faults.media_read(self.label, data) if self.faults.media_reads else data
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         self.require_range(offset, len(data))
         if self.faults.media_writes:
             data = self.faults.media_write(self.label, data)
+        length = len(data)
+        index, start = divmod(offset, SEGMENT_SIZE)
+        if 0 < length <= SEGMENT_SIZE - start:  # the common case
+            self._write_in(index, start, data)
+            return
         view = memoryview(data)
         done = 0
-        for index, start, end in _split(offset, len(data)):
-            self._chunk(index)[start:end] = view[done : done + end - start]
+        for index, start, end in _split(offset, length):
+            self._write_in(index, start, view[done : done + end - start])
             done += end - start
 
     def zero(self, offset: int, length: int) -> None:
         self.require_range(offset, length)
         if self.faults.media_writes:
             length = self.faults.media_zero(self.label, length)
-        if not length:
-            return
-        first, skip = divmod(offset, CHUNK_SIZE)
-        last, keep = divmod(offset + length, CHUNK_SIZE)
-        if first == last:
-            self._wipe(first, skip, keep)
-            return
-        if skip:
-            self._wipe(first, skip, CHUNK_SIZE)
-            first += 1
-        if keep:
-            self._wipe(last, 0, keep)
-        self._drop(first, last)
+        end = offset + length
+        low = bisect_left(self._order, offset // SEGMENT_SIZE)
+        high = bisect_left(self._order, div_round_up(end, SEGMENT_SIZE))
+        for index in self._order[low:high]:
+            base = index * SEGMENT_SIZE
+            self._zero_in(index, max(0, offset - base), min(SEGMENT_SIZE, end - base))
 
     def saved_state(self) -> Callable[[], None]:
-        """Save the contents, at a cost per chunk that does not depend on its bytes, see `nvdimmfs.snapshot`."""
-        chunks, order, shared = dict(self._chunks), list(self._order), frozenset(self._chunks)
-        self._shared = set(shared)
+        """Save the contents, at no cost until they change, see `nvdimmfs.snapshot`."""
+        earlier = self._state()
 
         def restore() -> None:
-            self._chunks, self._order, self._shared = dict(chunks), list(order), set(shared)
+            self._keep(earlier)  # for other states
+            for number, content in earlier.items():
+                self._put(number, content)
+            earlier.clear()
+            self._kept.clear()
 
         return restore
 
     def contents(self) -> Iterator[tuple[int, bytes | bytearray]]:
-        chunks = [(index * CHUNK_SIZE, self._chunks[index]) for index in self._order]
-        self._shared.update(self._order)
-        return ((offset, chunk[: self._size - offset]) for offset, chunk in chunks)
+        written = [(index, self._segments[index].written) for index in self._order]
+        numbers = (index * _CHUNKS + bit for index, bits in written for bit in _set_bits(bits))
+        return self._contents(numbers, self._state())
 
     def flush(self) -> None:
         """Do nothing: the contents are only in memory."""
 
     def close(self) -> None:
-        self._chunks.clear()
-        self._order.clear()
+        """As the base class.  What a saved state may restore stays."""
+        if not self._earlier:
+            self._segments.clear()
+            self._order.clear()
 
-    def _chunk(self, index: int) -> bytearray:
-        chunk = self._chunks.get(index)
-        if chunk is None:
-            chunk = self._chunks[index] = bytearray(CHUNK_SIZE)
-            self._order.insert(bisect_left(self._order, index), index)
-        elif self._shared and index in self._shared:
-            self._shared.remove(index)
-            chunk = self._chunks[index] = bytearray(chunk)
-        return chunk
+    def _pieces(self, offset: int, length: int) -> Iterator[bytes | memoryview]:
+        for index, start, end in _split(offset, length):
+            segment = self._segments.get(index)
+            yield bytes(end - start) if segment is None else memoryview(segment.memory)[start:end]
 
-    def _wipe(self, index: int, start: int, end: int) -> None:
-        if index in self._chunks:
-            self._chunk(index)[start:end] = bytes(end - start)
+    def _write_in(self, index: int, start: int, data: bytes | memoryview) -> None:
+        """Write bytes, at least one, to a segment."""
+        segment = self._segments.get(index) or self._new_segment(index)
+        end = start + len(data)
+        first, behind = start // CHUNK_SIZE, (end - 1) // CHUNK_SIZE + 1
+        if self._earlier:
+            self._keep(range(index * _CHUNKS + first, index * _CHUNKS + behind))
+        bits = (1 << behind) - (1 << first)
+        if segment.written & bits != bits:
+            segment.written |= bits
+        segment.memory[start:end] = data
 
-    def _drop(self, first: int, last: int) -> None:
-        """Free the chunks from `first` up to, not including, `last`."""
-        low, high = bisect_left(self._order, first), bisect_left(self._order, last)
-        for index in self._order[low:high]:
-            del self._chunks[index]
-            self._shared.discard(index)
-        del self._order[low:high]
+    def _zero_in(self, index: int, start: int, end: int) -> None:
+        """Zero a range of a segment: free the chunks that lie in it, and wipe what it has of two others."""
+        segment = self._segments[index]
+        first, behind = div_round_up(start, CHUNK_SIZE), end // CHUNK_SIZE
+        if first > behind:
+            self._wipe(index, segment, start, end)
+            return
+        self._wipe(index, segment, start, first * CHUNK_SIZE)
+        self._wipe(index, segment, behind * CHUNK_SIZE, end)
+        freed = segment.written & (1 << behind) - (1 << first)
+        if not freed:
+            return
+        if self._earlier:
+            self._keep(index * _CHUNKS + bit for bit in _set_bits(freed))
+        self._free(index, segment, freed)
+
+    def _wipe(self, index: int, segment: _Segment, start: int, end: int) -> None:
+        """Zero a part of one chunk."""
+        chunk = start // CHUNK_SIZE
+        if start < end and segment.written >> chunk & 1:
+            if self._earlier:
+                self._keep((index * _CHUNKS + chunk,))
+            segment.memory[start:end] = bytes(end - start)
+
+    def _free(self, index: int, segment: _Segment, chunks: int) -> None:
+        """Give back the memory of written chunks, between which there is no other written one: it is zero again."""
+        if chunks == segment.written:
+            del self._segments[index], self._order[bisect_left(self._order, index)]
+            return
+        segment.written &= ~chunks
+        start = (chunks & -chunks).bit_length() - 1
+        segment.memory.madvise(mmap.MADV_DONTNEED, start * CHUNK_SIZE, (chunks.bit_length() - start) * CHUNK_SIZE)
+
+    def _new_segment(self, index: int) -> _Segment:
+        segment = _Segment(min(SEGMENT_SIZE, align_up(self._size - index * SEGMENT_SIZE, CHUNK_SIZE)))
+        self._segments[index] = segment
+        insort(self._order, index)
+        return segment
+
+    def _state(self) -> _Earlier:
+        """The contents as they are now, for as long as it is referred to."""
+        earlier = _Earlier()
+        self._earlier.append(weakref.ref(earlier, self._earlier.remove))
+        self._kept.clear()
+        return earlier
+
+    def _keep(self, numbers: Iterable[int]) -> None:
+        """Keep what chunks hold, which are about to change, for the earlier states that have not kept it yet."""
+        for number in numbers:
+            if number in self._kept:
+                continue
+            self._kept.add(number)
+            content = self._chunk(number)
+            for reference in tuple(self._earlier):
+                earlier = reference()
+                if earlier is not None:
+                    earlier.setdefault(number, content)
+
+    def _chunk(self, number: int) -> bytes | None:
+        """The bytes of a chunk; None for one that was not written."""
+        index, bit = divmod(number, _CHUNKS)
+        segment = self._segments.get(index)
+        if segment is None or not segment.written >> bit & 1:
+            return None
+        return segment.memory[bit * CHUNK_SIZE : (bit + 1) * CHUNK_SIZE]
+
+    def _put(self, number: int, content: bytes | None) -> None:
+        """Have a chunk be as it was."""
+        index, bit = divmod(number, _CHUNKS)
+        segment = self._segments.get(index)
+        if content is not None:
+            segment = segment or self._new_segment(index)
+            segment.written |= 1 << bit
+            segment.memory[bit * CHUNK_SIZE : (bit + 1) * CHUNK_SIZE] = content
+        elif segment is not None and segment.written >> bit & 1:
+            self._free(index, segment, 1 << bit)
+
+    def _contents(self, numbers: Iterable[int], earlier: _Earlier) -> Iterator[tuple[int, bytes]]:
+        """Chunks as they were, in this order; all of them had been written."""
+        for number in numbers:
+            content = earlier[number] if number in earlier else self._chunk(number)
+            assert content is not None, "it had been written"
+            offset = number * CHUNK_SIZE
+            yield offset, content[: self._size - offset]
 
 
 def _split(offset: int, length: int) -> Iterator[tuple[int, int, int]]:
-    """The chunks under a range: index, first byte and end within the chunk."""
+    """The segments under a range: index, first byte and end within the segment."""
     end = offset + length
     while offset < end:
-        index, start = divmod(offset, CHUNK_SIZE)
-        stop = min(CHUNK_SIZE, start + end - offset)
+        index, start = divmod(offset, SEGMENT_SIZE)
+        stop = min(SEGMENT_SIZE, start + end - offset)
         yield index, start, stop
         offset += stop - start
+
+
+def _set_bits(bits: int) -> Iterator[int]:
+    """The numbers of the bits that are set, in ascending order."""
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest

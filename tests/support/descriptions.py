@@ -30,7 +30,7 @@ def _bytes(media: Media) -> tuple[tuple[int, bytes], ...]:
     while isinstance(media, PopulatedMedia):
         media = media.media
     assert isinstance(media, MemoryMedia)
-    return tuple((index, bytes(chunk)) for index, chunk in sorted(media._chunks.items()))
+    return tuple((offset, bytes(piece)) for offset, piece in media.contents())
 
 
 def _nodes(directory: Directory) -> Iterator[tuple[object, ...]]:

@@ -53,10 +53,9 @@ def _shown(item: object) -> str:
 def _parts(place: str, here: object, there: object) -> Iterator[Pair]:
     """What two objects of a type refer to, in pairs."""
     match here:
-        case MemoryMedia():  # which chunks are shared with a saved state cannot be seen
+        case MemoryMedia():  # which chunks are kept for a saved state cannot be seen
             assert isinstance(there, MemoryMedia)
-            yield f"{place}.chunks", here._chunks, there._chunks
-            yield f"{place}.order", here._order, there._order
+            yield f"{place}.contents", list(here.contents()), list(there.contents())
         case bytearray():
             _require(here == there, place, here, there)
         case dict() | types.MappingProxyType():

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nvdimmfs.media.base import Media, MediaError, MediaWindow
 from nvdimmfs.media.file import FileMedia
-from nvdimmfs.media.memory import CHUNK_SIZE, MemoryMedia
+from nvdimmfs.media.memory import CHUNK_SIZE, SEGMENT_SIZE, MemoryMedia
 
 SIZE = 5 * CHUNK_SIZE + 100
 PETABYTE = 1 << 50
@@ -38,10 +38,11 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
         elif request.param == "file":
             made.append(FileMedia(tmp_path / f"media{len(made)}", SIZE))
         else:
-            outside = MemoryMedia(SIZE + 2000)
-            outside.write(0, b"\xff" * 1000)
-            outside.write(SIZE + 1000, b"\xff" * 1000)
-            made.append(MediaWindow(outside, 1000, SIZE))
+            start = SEGMENT_SIZE - SIZE // 2  # in two mappings of memory
+            outside = MemoryMedia(start + SIZE + 1000)
+            outside.write(start - 1000, b"\xff" * 1000)
+            outside.write(start + SIZE, b"\xff" * 1000)
+            made.append(MediaWindow(outside, start, SIZE))
         return made[-1]
 
     yield maker
@@ -55,6 +56,7 @@ def media(make: Maker) -> Media:
 
 
 RANGES = st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)).map(lambda ends: (min(ends), abs(ends[0] - ends[1])))
+STATE_STEPS = st.tuples(st.sampled_from(["write", "zero", "save", "restore"]), RANGES, st.integers(0, 255))
 STEPS = st.lists(st.tuples(st.sampled_from(["write", "zero", "read"]), RANGES, st.integers(0, 255)), max_size=12)
 
 
@@ -133,6 +135,41 @@ class TestMemory:
         assert media.read(0, 2) == b"x\0"
         media.zero(0, PETABYTE)
         assert media.resident == 0
+
+    def test_zeroing_a_part_gives_its_memory_back(self) -> None:
+        media = MemoryMedia(2 * SEGMENT_SIZE)
+        media.write(0, b"x" * media.size)
+        media.zero(CHUNK_SIZE - 1, SEGMENT_SIZE + 2)
+        assert media.resident == SEGMENT_SIZE
+        assert media.read(CHUNK_SIZE - 2, 3) == b"x\0\0"
+        assert media.read(SEGMENT_SIZE + CHUNK_SIZE - 1, 3) == b"\0\0x"
+
+    @settings(max_examples=40)
+    @given(steps=st.lists(STATE_STEPS, max_size=20))
+    def test_each_state_can_be_restored_at_any_time(self, steps: list[tuple[str, tuple[int, int], int]]) -> None:
+        media, start = MemoryMedia(2 * SEGMENT_SIZE), SEGMENT_SIZE - SIZE // 2
+        now = bytearray(SIZE)
+        states: list[tuple[Callable[[], None], Iterator[tuple[int, bytes | bytearray]], bytes]] = []
+        for what, (offset, length), seed in steps:
+            if what == "write":
+                data = bytes([seed]) * length
+                media.write(start + offset, data)
+                now[offset : offset + length] = data
+            elif what == "zero":
+                media.zero(start + offset, length)
+                now[offset : offset + length] = bytes(length)
+            elif what == "save":
+                states.append((media.saved_state(), media.contents(), bytes(now)))
+            elif states:
+                restore, _, expected = states[seed % len(states)]
+                restore()
+                now[:] = expected
+            assert media.read(start, SIZE) == now
+        for _, contents, expected in states:
+            found = bytearray(media.size)
+            for offset, piece in contents:
+                found[offset : offset + len(piece)] = piece
+            assert found[start : start + SIZE] == expected
 
     def test_no_medium_has_less_than_nothing(self) -> None:
         with pytest.raises(ValueError, match="-1 bytes"):

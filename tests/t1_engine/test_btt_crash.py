@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import errno
 import itertools
 import random
@@ -13,6 +12,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from media_copies import copy_of
 
 from nvdimmfs.drivers.btt import Btt, BttConfig
 from nvdimmfs.errors import KernelError
@@ -135,7 +135,7 @@ class TestCrash:
         model: dict[int, bytes] = {}
         assert write_until_crash(btt, self.writes(512, 100), model) is None
         for steps in itertools.count():
-            media, after = copy.deepcopy(pristine), dict(model)
+            media, after = copy_of(pristine), dict(model)
             crashing = CrashingMedia(media, steps, random.Random(steps) if shuffled else None)
             pending = write_until_crash(Btt.open(crashing, config()), self.writes(512), after)
             again = Btt.open(media, config())
@@ -177,7 +177,7 @@ class TestCrash:
         write_until_crash(btt, self.writes(512, 100), model)
         pending = None
         for steps in range(64 + 2, 64 + 4):
-            media, after = copy.deepcopy(pristine), dict(model)
+            media, after = copy_of(pristine), dict(model)
             pending = write_until_crash(Btt.open(CrashingMedia(media, steps), config()), [(1, filled(512, 1))], after)
             try:
                 Btt.open(CrashingMedia(media, 0), config())

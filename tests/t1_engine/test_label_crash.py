@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import errno
 import itertools
 import random
@@ -29,6 +28,7 @@ from label_model import (
     plain,
     update,
 )
+from media_copies import copy_of
 
 from nvdimmfs.formats.label import LABEL_SIZE_1_2
 from nvdimmfs.media.memory import MemoryMedia
@@ -88,7 +88,7 @@ class TestCrash:
             following = after(model, operation)
             outcomes = set()
             for steps in itertools.count():
-                cut_off = copy.deepcopy(media)
+                cut_off = copy_of(media)
                 order = random.Random(steps) if shuffled else None
                 try:
                     Dimm(CrashingMedia(cut_off, steps, order)).carry_out(operation)
@@ -137,7 +137,7 @@ class TestCrash:
         pristine = new_media(LABEL_SIZE_1_2)
         update(MappingLabels(LabelStorage(pristine)), a_label(1))
         for steps in range(64):
-            media = copy.deepcopy(pristine)
+            media = copy_of(pristine)
             with pytest.raises(CrashError):
                 init_label_area(CrashingMedia(media, steps))
             assert contents(media) in ({}, {1: (MIB, b"")})
