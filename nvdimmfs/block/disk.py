@@ -325,11 +325,13 @@ class DirectBytes:
 
     def read(self, offset: int, length: int) -> bytes:
         """EIO when the range includes a bad sector."""
-        if (counted := self._disk.counted) is not None:
-            self._count_read(counted, length)
-        if self._bad(offset, length):
-            raise read_error(self._disk.name, offset, length)
+        self._begin_read(offset, length)
         return self._disk.data.read(offset, length)
+
+    def view(self, offset: int, length: int) -> bytes | memoryview:
+        """As `read`, but perhaps not a copy: it is valid until the next write."""
+        self._begin_read(offset, length)
+        return self._disk.data.view(offset, length)
 
     def write(self, offset: int, data: bytes) -> None:
         """A write clears bad sectors.  EPERM when the disk is read-only."""
@@ -353,6 +355,12 @@ class DirectBytes:
         if (counted := self._disk.counted) is not None and self._disk.settings.write_cache:
             counted.count_write(0)
         self._disk.data.flush()
+
+    def _begin_read(self, offset: int, length: int) -> None:
+        if (counted := self._disk.counted) is not None:
+            self._count_read(counted, length)
+        if self._bad(offset, length):
+            raise read_error(self._disk.name, offset, length)
 
     def _count_read(self, counted: Statistics, length: int) -> None:
         counted.count_read(length)
@@ -378,11 +386,15 @@ class DiskBytes(DirectBytes):
 
     def read(self, offset: int, length: int) -> bytes:
         """EIO when a page of the range includes a bad sector: the page cache reads whole pages."""
+        return bytes(self.view(offset, length))
+
+    def view(self, offset: int, length: int) -> bytes | memoryview:
+        """As `read`, but perhaps not a copy: it is valid until the next write."""
         if self._disk.loop_backed:
-            return super().read(offset, length)
+            return super().view(offset, length)
         end = offset + length
         start, stop = align_down(offset, PAGE_SIZE), min(align_up(end, PAGE_SIZE), max(end, self.size))
-        data = super().read(start, stop - start)
+        data = super().view(start, stop - start)
         return data if stop - start == length else data[offset - start : end - start]
 
     def write(self, offset: int, data: bytes) -> None:

@@ -150,6 +150,12 @@ class PartitionBytes:
         with self._counted():
             return self._whole.read(self._start + offset, length)
 
+    def view(self, offset: int, length: int) -> bytes | memoryview:
+        """As `read`, but perhaps not a copy: it is valid until the next write."""
+        self._require_on_disk(offset, length)
+        with self._counted():
+            return self._whole.view(self._start + offset, length)
+
     def write(self, offset: int, data: bytes) -> None:
         """EPERM when the partition is read-only, EIO beyond the end of the disk; also raises the errors of the disk."""
         if self._partition.read_only and not self._partition.loop_backed:

@@ -53,6 +53,10 @@ class DevDaxBytes:
     def read(self, offset: int, length: int) -> bytes:
         return b"".join(self._device.region.media.read(where, size) for where, size in self._pieces(offset, length))
 
+    def view(self, offset: int, length: int) -> bytes:
+        """As `read`."""
+        return self.read(offset, length)
+
     def write(self, offset: int, data: bytes) -> None:
         for where, size in self._pieces(offset, len(data)):
             self._device.region.media.write(where, data[:size])

@@ -158,6 +158,10 @@ class Btt:
         data = self.read_sectors(first, self._sectors(skip + length))
         return data if len(data) == length else data[skip : skip + length]
 
+    def view(self, offset: int, length: int) -> bytes:
+        """As `read`."""
+        return self.read(offset, length)
+
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Replace bytes; partly covered sectors are read first.  ValueError outside the disk."""
         self._require_range(offset, len(data))

@@ -11,6 +11,7 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Coroutine, Sequence
+from typing import cast
 
 import pyfuse3
 from pyfuse3 import (
@@ -358,11 +359,19 @@ class Operations(pyfuse3.Operations):
         opened = self._files[fh]
         try:
             if (tracer := self._tree.tracer) is None:
-                return opened.read(off, size)
+                if opened.direct:
+                    return opened.read(off, size)
+                return self._read_bytes(cast("OpenBinaryFile", opened), off, size)
             return traced_read(tracer, opened, off, size)
         except (KernelError, OSError) as refusal:
             self._refusals.report(refusal, "read", opened.node.path, thread=opened.opener)
             raise
+
+    def _read_bytes(self, opened: OpenBinaryFile, off: int, size: int) -> bytes:
+        """pyfuse3 copies the bytes into its reply, of any buffer, unless the reply waits for an invalidation."""
+        if self.kernel_cache.stale is not None:
+            return opened.read(off, size)
+        return cast("bytes", opened.view(off, size))
 
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         """One store after the other, each of which ends when every sandbox has updated the nodes in its /dev."""

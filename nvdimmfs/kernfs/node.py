@@ -51,6 +51,9 @@ class Bytes(Protocol):
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly `length` bytes; the caller stays within `size`."""
 
+    def view(self, offset: int, length: int) -> bytes | memoryview:
+        """As `read`, but perhaps not a copy: it is valid until the next write."""
+
     def write(self, offset: int, data: bytes) -> None:
         """Replace the bytes at `offset`; the caller stays within `size`."""
 

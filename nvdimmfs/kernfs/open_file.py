@@ -205,6 +205,10 @@ class OpenBinaryFile:
         self._data = node.direct_data if flags & os.O_DIRECT else node.data
 
     def read(self, offset: int, size: int) -> bytes:
+        return bytes(self.view(offset, size))
+
+    def view(self, offset: int, size: int) -> bytes | memoryview:
+        """As `read`, but perhaps not a copy: it is valid until the next write."""
         garbage: Replacement | None = None
         if self._faults.reads:
             size, garbage = faulty_read(Place(self.node, self._faults, self.caller), size)
@@ -213,7 +217,7 @@ class OpenBinaryFile:
             return b""
         self._check_alignment(offset, length)
         try:
-            data = self._data.read(offset, length)
+            data = self._data.view(offset, length)
         except OSError as failure:
             raise refused_by_host(failure) from failure
         return data if garbage is None else garbage(length)
@@ -275,9 +279,9 @@ class OpenDeviceMemory(OpenBinaryFile):
         super().__init__(node, flags)
         self._memory = node
 
-    def read(self, offset: int, size: int) -> bytes:
+    def view(self, offset: int, size: int) -> bytes | memoryview:
         self._memory.require_available()
-        return super().read(offset, size)
+        return super().view(offset, size)
 
 
 class OpenChannel:

@@ -40,6 +40,10 @@ class Media(ABC):
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly `length` bytes from `offset` on; bytes that were never written are zero."""
 
+    def view(self, offset: int, length: int) -> bytes | memoryview:
+        """As `read`, but perhaps not a copy: it is valid until the next write."""
+        return self.read(offset, length)
+
     @abstractmethod
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Write bytes at `offset`; on return they survive the end of this process."""
@@ -172,6 +176,10 @@ class MediaWindow(Media):
     def read(self, offset: int, length: int) -> bytes:
         self.require_range(offset, length)
         return self.media.read(self.start + offset, length)
+
+    def view(self, offset: int, length: int) -> bytes | memoryview:
+        self.require_range(offset, length)
+        return self.media.view(self.start + offset, length)
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         self.require_range(offset, len(data))

@@ -71,6 +71,14 @@ class MemoryMedia(StoredMedia):
             data = b"".join(self._pieces(offset, length))
         return self.faults.media_read(self.label, data) if self.faults.media_reads else data
 
+    def view(self, offset: int, length: int) -> bytes | memoryview:
+        segment = self._segments.get(offset // SEGMENT_SIZE)
+        start = offset % SEGMENT_SIZE
+        if segment is None or start + length > SEGMENT_SIZE or self.faults.media_reads:
+            return self.read(offset, length)
+        self.require_range(offset, length)
+        return memoryview(segment.memory)[start : start + length]
+
     def write(self, offset: int, data: bytes | memoryview) -> None:
         self.require_range(offset, len(data))
         if self.faults.media_writes:

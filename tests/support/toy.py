@@ -146,6 +146,10 @@ class Disk:
             raise KernelError(errno.EIO, "bad sector")
         return bytes(self.bytes[offset : offset + length])
 
+    def view(self, offset: int, length: int) -> bytes:
+        """As `read`."""
+        return self.read(offset, length)
+
     def write(self, offset: int, data: bytes) -> None:
         if offset < 8704 and offset + len(data) > 8192:
             raise OSError(errno.EDQUOT, "Disk quota exceeded")

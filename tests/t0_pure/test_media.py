@@ -73,6 +73,7 @@ def test_bytes_are_what_was_last_written_or_zero(make: Maker, steps: list[tuple[
             media.zero(offset, length)
             model[offset : offset + length] = bytes(length)
         assert media.read(offset, length) == model[offset : offset + length]
+        assert media.view(offset, length) == model[offset : offset + length]
     assert media.read(0, SIZE) == model
 
 
