@@ -81,7 +81,7 @@ async def _serve(tree: Tree, mountpoint: Path, clock: Clock | None, cache: bool,
         nursery.start_soon(_stop_on, signals, operations)
         nursery.start_soon(_announce, started, on_ready)
         nursery.start_soon(operations.timekeeper.keep)
-        init = InitExchange() if cache and kernel_keeps_link_texts(os.uname().release) else None
+        init = InitExchange(keeps_link_texts=cache and kernel_keeps_link_texts(os.uname().release))
         stack.enter_context(waiting_without_trio(lambda: operations.timekeeper.is_busy, init))
         await pyfuse3.main(max_tasks=_REQUESTS_AT_A_TIME)
         nursery.cancel_scope.cancel()

@@ -67,6 +67,16 @@ NAME_MAX = 255
 _DOTS = (".", "..")
 
 
+def without_set_id(mode: int) -> int:
+    """The mode of a file without the bits that make a program run with its owner's or its group's rights.
+
+    S_ISGID of a file that its group cannot execute is no such bit (setattr_should_drop_suidgid, fs/attr.c, Linux 6.1).
+    """
+    if stat.S_ISDIR(mode):
+        return mode
+    return mode & ~(stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0))
+
+
 class Operations(pyfuse3.Operations):
     """A tree as a file system.
 
@@ -222,8 +232,16 @@ class Operations(pyfuse3.Operations):
         fh: FileHandleT | None,
         ctx: RequestContext,
     ) -> EntryAttributes:
-        """Set the attributes, except the size: a new size only updates mtime."""
+        """Set the attributes, except the size: a new size only updates mtime.
+
+        The kernel leaves it to this server to take away S_ISUID and S_ISGID when the owner changes, or an ordinary user
+        truncates the file (`fuse.init_exchange`).  A request to set nothing asks for that alone: of chown(2) that names
+        neither an owner nor a group, or of a write by an ordinary user.
+        """
         target = self.inodes.reached(inode) if fh is None else self.inodes[inode]
+        sets_owner = not (fields.update_mode or fields.update_size or fields.update_atime or fields.update_mtime)
+        if sets_owner or (fields.update_size and ctx.uid):
+            target.node.mode = without_set_id(target.node.mode)
         if fields.update_mode:
             target.node.mode = stat.S_IFMT(target.node.mode) | stat.S_IMODE(attr.st_mode)
         if fields.update_uid:

@@ -96,5 +96,5 @@ def attributes(**values):
     return entry
 
 
-def set_attributes(ask, path, **values):
-    return ask("setattr", ask.inode(path), attributes(**values), fields(**values), None, CONTEXT)
+def set_attributes(ask, path, caller=CONTEXT, **values):
+    return ask("setattr", ask.inode(path), attributes(**values), fields(**values), None, caller)

@@ -9,6 +9,8 @@ import pytest
 from nvdimmfs.fuse.init_exchange import InitExchange, kernel_keeps_link_texts
 
 CACHE_SYMLINKS = 1 << 23
+HANDLE_KILLPRIV_V2 = 1 << 28
+BOTH = CACHE_SYMLINKS | HANDLE_KILLPRIV_V2
 OTHER_FLAGS = 0x29
 
 
@@ -21,18 +23,20 @@ def reply(error, flags):
 
 
 @pytest.mark.parametrize(
-    ("offered", "error", "agreed"),
+    ("offered", "keeps", "error", "agreed"),
     [
-        (OTHER_FLAGS | CACHE_SYMLINKS, 0, OTHER_FLAGS | CACHE_SYMLINKS),
-        (OTHER_FLAGS, 0, OTHER_FLAGS),
-        (OTHER_FLAGS | CACHE_SYMLINKS, -71, OTHER_FLAGS),
+        (OTHER_FLAGS | BOTH, True, 0, OTHER_FLAGS | BOTH),
+        (OTHER_FLAGS | BOTH, False, 0, OTHER_FLAGS | HANDLE_KILLPRIV_V2),
+        (OTHER_FLAGS | CACHE_SYMLINKS, True, 0, OTHER_FLAGS | CACHE_SYMLINKS),
+        (OTHER_FLAGS, True, 0, OTHER_FLAGS),
+        (OTHER_FLAGS | BOTH, True, -71, OTHER_FLAGS),
     ],
 )
-def test_the_reply_accepts_what_the_kernel_offers(offered, error, agreed):
+def test_the_reply_accepts_what_the_kernel_offers(offered, keeps, error, agreed):
     device, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with device, kernel:
         kernel.send(request(offered))
-        exchange, before = InitExchange(), os.fstat(device.fileno())
+        exchange, before = InitExchange(keeps_link_texts=keeps), os.fstat(device.fileno())
         exchange.begin(device.fileno())
         assert os.read(device.fileno(), 1000) == request(offered)
         os.write(device.fileno(), reply(error, OTHER_FLAGS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from types import SimpleNamespace
 
 import pytest
 import toy
@@ -126,6 +127,35 @@ def test_chown_and_utimes_take_effect(ask):
     entry = ask.stat("sys/plain/value")
     assert (entry.st_uid, entry.st_gid, entry.st_atime_ns, entry.st_mtime_ns) == (5, 6, 7, 8)
     assert entry.st_ctime_ns > 10**18
+
+
+@pytest.mark.parametrize(
+    ("uid", "change", "left"),
+    [
+        (0, {"uid": 5}, 0o755),
+        (0, {"gid": 5}, 0o755),
+        (0, {}, 0o755),
+        (0, {"size": 0}, 0o6755),
+        (5, {"size": 0}, 0o755),
+        (5, {"atime": 1}, 0o6755),
+    ],
+)
+def test_a_new_owner_or_a_truncation_takes_away_the_set_id_bits(ask, uid, change, left):
+    path, caller = "sys/plain/value", SimpleNamespace(uid=uid, gid=uid, pid=1)
+    set_attributes(ask, path, mode=stat.S_IFREG | 0o6755)
+    set_attributes(ask, path, caller, **change)
+    assert stat.S_IMODE(ask.stat(path).st_mode) == left
+
+
+def test_a_group_that_cannot_execute_a_file_keeps_its_bit(ask):
+    set_attributes(ask, "sys/plain/value", mode=stat.S_IFREG | 0o6745)
+    set_attributes(ask, "sys/plain/value", uid=5)
+    assert stat.S_IMODE(ask.stat("sys/plain/value").st_mode) == 0o2745
+
+
+def test_a_directory_keeps_its_set_id_bits(ask):
+    set_attributes(ask, "sys/plain", mode=stat.S_IFDIR | 0o7755)
+    assert set_attributes(ask, "sys/plain", uid=5).st_mode == stat.S_IFDIR | 0o7755
 
 
 @pytest.mark.parametrize(("path", "size"), [("sys/plain/value", 4096), ("dev/zero", toy.DISK_SIZE)])

@@ -54,6 +54,12 @@ def test_a_shell_reads_and_writes(mount, script, output):
     assert (done.stdout, done.stderr, done.returncode) == (output, "", 0)
 
 
+@pytest.mark.parametrize("path", ["sys/plain/value", "dev/zero"])
+def test_a_new_owner_takes_away_the_set_id_bits(mount, path):
+    script = f"for mode in 6755 6745; do chmod $mode {path}; chown $(id -u) {path}; stat -c %a {path}; done"
+    assert mount.sh(script).stdout == "755\n2745\n"
+
+
 def test_a_listing_has_the_order_types_and_offsets_of_kernfs(mount):
     names = by_hash(f"attribute-with-a-long-name-{number:04}" for number in range(300))
     offsets = [name_hash(name) for name in names]
