@@ -1,4 +1,4 @@
-"""`scripts/bench disks`: reads and writes of disks, in a sandbox and on a mount, beside a file on tmpfs."""
+"""`scripts/bench disks`: reads and writes of disks, in a sandbox and on a mount, beside tmpfs and the floor."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from scripts.bench_mount import mounted_floor
 from scripts.bench_scale import resident
 from scripts.bench_table import ROUNDS, Row, at_least, at_most, beside
 from scripts.measuring import DEVICES, DRIVER, UUID, mounted, printed_by, rate, stopwatch
@@ -37,9 +38,12 @@ def disk_rows(seconds: float) -> list[Row]:
         call += f"('/dev/pmem0', {str(file)!r})"
         printed = printed_by("run", *MACHINE, "--", str(PYTHON), "-c", call)
         rows = beside_tmpfs("/dev/pmem0 in a sandbox", json.loads(printed))
-        with mounted(*MACHINE) as sysfs:
+        with mounted(*MACHINE) as sysfs, mounted_floor() as (floor, _):
             before = resident(sysfs)
-            rows += beside_tmpfs("dev/pmem0 of a mount", turns(str(sysfs.parent / "dev/pmem0"), str(file)))
+            disks = [str(sysfs.parent / "dev/pmem0"), str(file), *([str(floor / "disk")] if floor else [])]
+            measured = turns(*disks)
+            rows += beside_tmpfs("dev/pmem0 of a mount", measured)
+            rows += beside_floor("dev/pmem0 of a mount", measured)
             grown = (resident(sysfs) - before) * MIB
             rows.append(Row("memory of bytes written", "B", grown / LENGTH, goal=at_most(1.1), note="for each byte"))
             rows.append(btt_row(sysfs, seconds))
@@ -51,17 +55,15 @@ def print_turns(disk: str, file: str) -> None:
     print(json.dumps(turns(disk, file)))
 
 
-def turns(disk: str, file: str) -> dict[str, list[list[float]]]:
-    """MiB a second of each round, of the disk and of the file, by what was done.
+def turns(*paths: str) -> dict[str, list[list[float]]]:
+    """MiB a second of each round, of each path, by what was done.
 
     A write ends when the bytes have reached the disk, and a read finds none of them in the page cache.
     """
     buffer = mmap.mmap(-1, BLOCK)
     buffer.write(os.urandom(BLOCK))
     calls: dict[str, Callable[[str], None]] = {"write": partial(write_all, buffer), "read": partial(read_all, buffer)}
-    rounds = [
-        {what: [speed(call, path) for path in (disk, file)] for what, call in calls.items()} for _ in range(ROUNDS)
-    ]
+    rounds = [{what: [speed(call, path) for path in paths] for what, call in calls.items()} for _ in range(ROUNDS)]
     return {what: [each[what] for each in rounds] for what in calls}
 
 
@@ -87,7 +89,16 @@ def read_all(buffer: mmap.mmap, path: str) -> None:
 
 def beside_tmpfs(disk: str, measured: dict[str, list[list[float]]]) -> list[Row]:
     note = f"{BLOCK // MIB} MiB at a time; beside it: a file on tmpfs"
-    return [beside(f"{what} {disk}", "MiB/s", pairs, at_least(0.5), note) for what, pairs in measured.items()]
+    pairs = {what: [speeds[:2] for speeds in rounds] for what, rounds in measured.items()}
+    return [beside(f"{what} {disk}", "MiB/s", pairs[what], at_least(0.5), note) for what in pairs]
+
+
+def beside_floor(disk: str, measured: dict[str, list[list[float]]]) -> list[Row]:
+    """The same beside the floor; nothing where it cannot be built."""
+    pairs = {what: [(ours, *floor) for ours, _, *floor in rounds] for what, rounds in measured.items()}
+    note = "beside it: the floor"
+    measurable = [what for what in pairs if len(pairs[what][0]) > 1]
+    return [beside(f"{what} {disk}", "MiB/s", pairs[what], None, note) for what in measurable]
 
 
 def btt_row(sysfs: Path, seconds: float) -> Row:

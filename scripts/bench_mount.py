@@ -53,7 +53,7 @@ def mount_rows(seconds: float) -> list[Row]:
         sysfs = stack.enter_context(mounted("--machine", machine))
         floor, server = stack.enter_context(mounted_floor())
         servers = [int(daemon_of(sysfs).name), *([server] if server else [])]
-        return [*floor_rows(sysfs, floor, servers, seconds), *sysfs_rows(sysfs, seconds)]
+        return [*floor_rows(sysfs, floor, servers, seconds), *sysfs_rows(sysfs, floor, seconds)]
 
 
 def floor_rows(sysfs: Path, floor: Path | None, servers: Sequence[int], seconds: float) -> Iterator[Row]:
@@ -71,7 +71,7 @@ def floor_rows(sysfs: Path, floor: Path | None, servers: Sequence[int], seconds:
         yield row._replace(goal=at_least(OF_THE_FLOOR[name]), note="beside it: the floor" if theirs else "")
 
 
-def sysfs_rows(sysfs: Path, seconds: float) -> list[Row]:
+def sysfs_rows(sysfs: Path, floor: Path | None, seconds: float) -> list[Row]:
     """What the kernel answers from its caches, and a store, beside real sysfs."""
     names = [len(os.listdir(path)) for path in (sysfs / LISTED, first_usable(list_directory, MANY_NAMES)[0] or ".")]
     listing = beside_sysfs("readdir, names", list_directory, sysfs / LISTED, MANY_NAMES, at_least(0.5), seconds)
@@ -79,8 +79,18 @@ def sysfs_rows(sysfs: Path, seconds: float) -> list[Row]:
         beside_sysfs("stat", os.stat, sysfs / READ, REAL_READ, at_least(1.0), seconds),
         beside_sysfs("readlink", os.readlink, sysfs / LINK, REAL_LINK, at_least(1.0), seconds),
         by_names(listing, *names),
+        *listing_beside_floor(sysfs, floor, seconds),
         beside_sysfs("open + write + close", rewriter, sysfs / WRITTEN, REAL_WRITTEN, None, seconds),
     ]
+
+
+def listing_beside_floor(sysfs: Path, floor: Path | None, seconds: float) -> Iterator[Row]:
+    """A listing beside one of the floor; nothing where that cannot be built."""
+    if floor is None:
+        return
+    folders = [str(sysfs / LISTED), str(floor / "folder")]
+    row = in_turns("readdir, names", *(partial(list_directory, folder) for folder in folders), seconds)
+    yield by_names(row._replace(note="beside it: the floor"), *(len(os.listdir(folder)) for folder in folders))
 
 
 def beside_sysfs(

@@ -73,7 +73,7 @@ class Row(NamedTuple):
         return None if self.goal is None or value is None else self.goal.is_reached(value)
 
 
-def beside(what: str, unit: str, pairs: Sequence[Sequence[float]], goal: Goal, note: str) -> Row:
+def beside(what: str, unit: str, pairs: Sequence[Sequence[float]], goal: Goal | None, note: str) -> Row:
     """The row of figures that were measured in turns: each pair is a round, ours first."""
     ours, theirs = (statistics.median(figures) for figures in zip(*pairs, strict=True))
     ratio = statistics.median(mine / other for mine, other in pairs)

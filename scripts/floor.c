@@ -2,8 +2,9 @@
  * The floor: a file system in C that does as little as one can.
  *
  * It speaks libfuse's low-level API, waits for requests in read(2), and serves what `scripts/bench` measures on a mount:
- * `attribute`, which is read with direct I/O; `link`; and `folder`, with NAMES files.  Names and attributes may be
- * cached for a day, as those of a mount may.  `scripts/bench` builds it; it ends when it is unmounted.
+ * `attribute`, which is read with direct I/O; `link`; `folder`, with NAMES files; and `disk`, whose bytes are in memory
+ * and go through the page cache.  Names and attributes may be cached for a day, as those of a mount may.
+ * `scripts/bench` builds it; it ends when it is unmounted.
  */
 #define FUSE_USE_VERSION 312
 
@@ -14,18 +15,20 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { ATTRIBUTE = FUSE_ROOT_ID + 1, LINK, FOLDER, FIRST_NAME };
+enum { ATTRIBUTE = FUSE_ROOT_ID + 1, LINK, FOLDER, DISK, FIRST_NAME };
+enum { DISK_SIZE = 64 << 20 };
 
 static const fuse_ino_t names = 1000;
 static const double timeout = 86400;
 static const char text[] = "536870912\n";
 static const char target[] = "folder/name0000";
+static char disk[DISK_SIZE];
 
 static mode_t mode_of(fuse_ino_t inode)
 {
 	if (inode == FUSE_ROOT_ID || inode == FOLDER)
 		return S_IFDIR | 0755;
-	return inode == LINK ? S_IFLNK | 0777 : S_IFREG | 0444;
+	return inode == LINK ? S_IFLNK | 0777 : S_IFREG | 0644;
 }
 
 static struct stat attributes_of(fuse_ino_t inode)
@@ -34,7 +37,7 @@ static struct stat attributes_of(fuse_ino_t inode)
 		.st_ino = inode,
 		.st_mode = mode_of(inode),
 		.st_nlink = S_ISDIR(mode_of(inode)) ? 2 : 1,
-		.st_size = S_ISREG(mode_of(inode)) ? 4096 : 0,
+		.st_size = inode == DISK ? DISK_SIZE : S_ISREG(mode_of(inode)) ? 4096 : 0,
 	};
 }
 
@@ -64,6 +67,8 @@ static fuse_ino_t inode_of(fuse_ino_t parent, const char *name)
 		return ATTRIBUTE;
 	if (!strcmp(name, "link"))
 		return LINK;
+	if (!strcmp(name, "disk"))
+		return DISK;
 	return strcmp(name, "folder") ? 0 : FOLDER;
 }
 
@@ -94,18 +99,37 @@ static void floor_readlink(fuse_req_t request, fuse_ino_t inode)
 
 static void floor_open(fuse_req_t request, fuse_ino_t inode, struct fuse_file_info *file)
 {
-	(void)inode;
-	file->direct_io = 1;
+	file->direct_io = inode != DISK;
 	fuse_reply_open(request, file);
 }
 
 static void floor_read(fuse_req_t request, fuse_ino_t inode, size_t size, off_t offset, struct fuse_file_info *file)
 {
-	size_t rest = offset < (off_t)strlen(text) ? strlen(text) - (size_t)offset : 0;
+	const char *bytes = inode == DISK ? disk : text;
+	size_t end = inode == DISK ? DISK_SIZE : strlen(text), rest = offset < (off_t)end ? end - (size_t)offset : 0;
 
-	(void)inode;
 	(void)file;
-	fuse_reply_buf(request, rest ? text + offset : NULL, rest < size ? rest : size);
+	fuse_reply_buf(request, rest ? bytes + offset : NULL, rest < size ? rest : size);
+}
+
+static void floor_write(fuse_req_t request, fuse_ino_t inode, const char *bytes, size_t size, off_t offset,
+			struct fuse_file_info *file)
+{
+	(void)file;
+	if (inode != DISK || offset < 0 || offset + (off_t)size > DISK_SIZE) {
+		fuse_reply_err(request, EINVAL);
+		return;
+	}
+	memcpy(disk + offset, bytes, size);
+	fuse_reply_write(request, size);
+}
+
+static void floor_fsync(fuse_req_t request, fuse_ino_t inode, int datasync, struct fuse_file_info *file)
+{
+	(void)inode;
+	(void)datasync;
+	(void)file;
+	fuse_reply_err(request, 0);
 }
 
 static void floor_readdir(fuse_req_t request, fuse_ino_t inode, size_t size, off_t offset, struct fuse_file_info *file)
@@ -145,6 +169,8 @@ static const struct fuse_lowlevel_ops operations = {
 	.readlink = floor_readlink,
 	.open = floor_open,
 	.read = floor_read,
+	.write = floor_write,
+	.fsync = floor_fsync,
 	.flush = floor_flush,
 	.readdirplus = floor_readdir,
 };
