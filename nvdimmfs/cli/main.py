@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn, Protocol, cast
 
 from nvdimmfs import __version__
+from nvdimmfs.class_code import keep_class_code, save_class_code
 from nvdimmfs.cli.errors import MISUSED, CommandError, one_line
 from nvdimmfs.errors import FAILED, printable
 
@@ -47,6 +48,10 @@ COMMANDS = (
     Command("record", "nvdimmfs.cli.record", "write a machine file that describes this host"),
     Command("lab", "nvdimmfs.cli.lab", "ask a real kernel, in a virtual machine with persistent memory"),
 )
+
+
+#: Commands that load most of the program.
+_WITH_MANY_CLASSES = frozenset({"mount", "run", "start", "serve"})
 
 
 class CommandModule(Protocol):
@@ -105,6 +110,8 @@ class CommandParser(Parser):
     def complete(self) -> None:
         """Load the command's module and declare its arguments, once."""
         if self.command is not None:
+            if self.command.name in _WITH_MANY_CLASSES:
+                keep_class_code()
             module = cast("CommandModule", importlib.import_module(self.command.module))
             self.set_defaults(run=module.run)
             module.configure(self)
@@ -197,6 +204,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except SystemExit as end:  # after --help or --version
         return int(end.code or 0)
     status: int = arguments.run(arguments)
+    save_class_code()
     return status
 
 

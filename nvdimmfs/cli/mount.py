@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from nvdimmfs.class_code import save_class_code
 from nvdimmfs.cli import log as logs
 from nvdimmfs.cli import machine_options
 from nvdimmfs.cli.daemon import Daemon
@@ -168,6 +169,8 @@ def preload_server() -> None:
     import nvdimmfs.machine.first_boot
     import nvdimmfs.machine.machine
     import nvdimmfs.sandbox.keyring  # noqa: F401  # loaded, not used
+
+    save_class_code()
 
 
 def serve(

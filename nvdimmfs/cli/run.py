@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from nvdimmfs.class_code import save_class_code
 from nvdimmfs.cli import log as logs
 from nvdimmfs.cli import machine_options
 from nvdimmfs.cli.errors import MISUSED, CommandError, one_line
@@ -116,6 +117,7 @@ def _supervise(
             server.start_early()
         from nvdimmfs.sandbox.sandbox import RunRequest, run_sandbox
 
+        save_class_code()
         # A client of a warm server does not wait until the kernel has deleted the loop devices.
         waits = not acts_for_client()
         return run_sandbox(RunRequest(command, server, attach, warn, private_network, waits_for_deletions=waits))
