@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import weakref
 from bisect import bisect_left, insort
@@ -19,6 +20,10 @@ CHUNK_SIZE = 16 * 1024
 SEGMENT_SIZE = 4 << 20
 _CHUNKS = SEGMENT_SIZE // CHUNK_SIZE
 
+#: A mapping that begins with a write of so many bytes may have huge pages: more will follow, and a page fault for each
+#: 4 KiB takes longer than the copy.
+_HUGE = 256 << 10
+
 
 class _Segment:
     """A mapping of memory.
@@ -30,9 +35,12 @@ class _Segment:
 
     __slots__ = ("memory", "written")
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, *, with_huge_pages: bool) -> None:
         # Private: a forked process has a machine of its own.
         self.memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if with_huge_pages:
+            with contextlib.suppress(OSError):  # a kernel without them
+                self.memory.madvise(mmap.MADV_HUGEPAGE)
         self.written = 0
 
 
@@ -139,7 +147,7 @@ class MemoryMedia(StoredMedia):
 
     def _write_in(self, index: int, start: int, data: bytes | memoryview) -> None:
         """Write bytes, at least one, to a segment."""
-        segment = self._segments.get(index) or self._new_segment(index)
+        segment = self._segments.get(index) or self._new_segment(index, with_huge_pages=len(data) >= _HUGE)
         end = start + len(data)
         first, behind = start // CHUNK_SIZE, (end - 1) // CHUNK_SIZE + 1
         if self._earlier:
@@ -182,8 +190,9 @@ class MemoryMedia(StoredMedia):
         start = (chunks & -chunks).bit_length() - 1
         segment.memory.madvise(mmap.MADV_DONTNEED, start * CHUNK_SIZE, (chunks.bit_length() - start) * CHUNK_SIZE)
 
-    def _new_segment(self, index: int) -> _Segment:
-        segment = _Segment(min(SEGMENT_SIZE, align_up(self._size - index * SEGMENT_SIZE, CHUNK_SIZE)))
+    def _new_segment(self, index: int, *, with_huge_pages: bool = False) -> _Segment:
+        length = min(SEGMENT_SIZE, align_up(self._size - index * SEGMENT_SIZE, CHUNK_SIZE))
+        segment = _Segment(length, with_huge_pages=with_huge_pages)
         self._segments[index] = segment
         insort(self._order, index)
         return segment
