@@ -305,14 +305,14 @@ class Operations(pyfuse3.Operations):
     @fuse_handler
     def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
         """`.`, `..`, then the nodes in the order of the file system; an entry's number is the offset behind it."""
-        opened = self._directories[fh]
-        entry = self.inodes.entry if opened.may_cache else self.inodes.uncached_entry
+        opened, inodes, reply = self._directories[fh], self.inodes, pyfuse3.readdir_reply
+        entry = inodes.entry if opened.may_cache else inodes.uncached_entry
         for name, node, following in opened.entries(start_id):
-            inode = self.inodes.seen(node)
-            if not pyfuse3.readdir_reply(token, name.encode(errors="surrogateescape"), entry(inode), following):
+            inode = inodes.seen(node)
+            if not reply(token, name.encode("utf-8", "surrogateescape"), entry(inode), following):
                 return
             if name not in _DOTS:
-                self.inodes.refer(inode)
+                inodes.refer(inode)
 
     @fuse_handler
     def releasedir(self, fh: FileHandleT) -> None:

@@ -71,21 +71,20 @@ class Listing:
 
     Attributes:
         names: in order.
-        hashes: the hash of each in kernfs, where it is the name's offset; None in other file systems, where offsets
-            are counted.
+        offsets: the offset of each (d_off of the entry before it), and of the end.  In kernfs it is the name's hash;
+            in other file systems offsets are counted, and this is a range.
     """
 
     #: For snapshots.
     NEVER_CHANGES: ClassVar[bool] = True
 
     names: Sequence[str]
-    hashes: array[int] | None
+    offsets: Sequence[int]
 
-    def offset(self, index: int) -> int:
-        """The offset of a name (d_off of the entry before it), or of the end."""
-        if self.hashes is None:
-            return FIRST_OFFSET + index
-        return self.hashes[index] if index < len(self.hashes) else INT_MAX
+    @property
+    def is_counted(self) -> bool:
+        """Whether offsets are counted."""
+        return isinstance(self.offsets, range)
 
     def index(self, offset: int, name: str) -> int:
         """The index of the first name at an offset, or behind it if there is none; of several there, that of `name`.
@@ -93,25 +92,35 @@ class Listing:
         A kernel that finds none may also begin with the name before it: its search ends at a leaf of a balanced tree,
         whose form depends on the order of all additions (kernfs_dir_pos, fs/kernfs/dir.c, Linux 6.1).
         """
-        if self.hashes is None:
+        if self.is_counted:
             return offset - FIRST_OFFSET
-        first = index = bisect_left(self.hashes, offset)
-        while index < len(self.hashes) and self.hashes[index] == offset:
+        count = len(self.names)
+        first = index = bisect_left(self.offsets, offset, 0, count)
+        while index < count and self.offsets[index] == offset:
             if self.names[index] == name:
                 return index
             index += 1
         return first
 
 
+def _counted(names: Sequence[str]) -> Listing:
+    return Listing(names, range(FIRST_OFFSET, FIRST_OFFSET + len(names) + 1))
+
+
+def _hashed(names: Sequence[str], hashes_of: array[int]) -> Listing:
+    hashes_of.append(INT_MAX)
+    return Listing(names, hashes_of)
+
+
 def listing_of(order: Order, names: Iterable[str]) -> Listing:
     """The listing of names that are in the order in which they were added."""
     match order:
         case Order.NEWEST:
-            return Listing(list(names)[::-1], None)
+            return _counted(list(names)[::-1])
         case Order.LENGTH:
-            return Listing(by_length(names), None)
+            return _counted(by_length(names))
     ordered = by_hash(names)
-    return Listing(ordered, hashes(ordered))
+    return _hashed(ordered, hashes(ordered))
 
 
 def listing_with_family(family: FamilyNames, gone: Collection[str], names: Iterable[str]) -> Listing:
@@ -132,4 +141,4 @@ def listing_with_family(family: FamilyNames, gone: Collection[str], names: Itera
     if others:
         places = places + array("I", range(len(family), len(hash_of)))
         merged = _Merged(family, others, places_by_hash(places, hash_of, merged.at))
-    return Listing(merged, array("I", map(hash_of.__getitem__, merged.places)))
+    return _hashed(merged, array("I", map(hash_of.__getitem__, merged.places)))

@@ -349,17 +349,17 @@ class OpenDirectory:
         if start < 1:
             yield ".", self.node, 1
         if start <= 1:
-            yield "..", self.node.parent or self.node, listing.offset(0)
-        names, peek, offset = listing.names, self.node.peek, listing.offset
+            yield "..", self.node.parent or self.node, listing.offsets[0]
+        names, peek, offsets = listing.names, self.node.peek, listing.offsets
         for index in range(listing.index(max(start, FIRST_OFFSET), self._offered), len(names)):
             name = self._offered = names[index]
             node = peek(name)
             if node is not None:
-                yield name, node, offset(index + 1)
+                yield name, node, offsets[index + 1]
 
     def _listing(self, start: int) -> Listing:
         current = self.node.listing
-        if current.hashes is not None:
+        if not current.is_counted:
             return current
         if start == 0 or self._counted is None:
             self._counted = current

@@ -170,7 +170,7 @@ def test_a_removed_directory_lists_nothing_but_dots():
 
 def test_offsets_between_names_lead_to_the_name_behind():
     listing = listing_of(Order.HASH, ("region0", "region1"))
-    assert [listing.index(offset, "") for offset in (2, listing.offset(0), listing.offset(0) + 1, INT_MAX)] == [
+    assert [listing.index(offset, "") for offset in (2, listing.offsets[0], listing.offsets[0] + 1, INT_MAX)] == [
         0,
         0,
         1,
