@@ -206,7 +206,7 @@ CHAPTERS = (
     Chapter(
         "Platform and ACPI devices",
         "`/sys/bus/platform/devices/*`, `/sys/bus/acpi/devices/*`",
-        r"(?:devices/platform/[^/]+|bus/(?:platform|acpi)/devices/[^/]+|LNX[^/]+|[A-Z]+\d+:\d+|firmware_node)",
+        r"(?:devices/platform/[^/]+|bus/(?:platform|acpi)/devices/(?!device:)[^/]+|LNX[^/]+|[A-Z]+\d+:\d+|firmware_node)",
         (
             "platforms.platform_bus.PLATFORM_GROUP",
             "platforms.acpi_bus.ACPI_GROUP",
@@ -274,7 +274,7 @@ def attribute_at(path: str) -> AttributeSubject | None:
     Args:
         path: the path, without the slash at its beginning; symbolic links in it stand for what they lead to.
     """
-    folders = path.split("/")
+    folders = [name for name in path.split("/") if name]
     for length in range(1, min(len(folders), _LONGEST + 1)):
         folder, name = "/".join(folders[:-length]), general_name("/".join(folders[-length:]))
         for pattern, subjects in _special_first():

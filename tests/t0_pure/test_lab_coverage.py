@@ -5,6 +5,7 @@ import json
 import pytest
 
 from nvdimmfs.cli.main import main
+from nvdimmfs.lab.attribute_tables import attribute_at
 from nvdimmfs.lab.coverage import coverage, errnos_in, uncovered, undeclared
 from nvdimmfs.lab.evidence import shown_by
 
@@ -172,3 +173,33 @@ def test_what_is_no_recording_is_one_line(name, text, complaint, tmp_path, capsy
     error = capsys.readouterr().err
     assert complaint in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "title"),
+    [
+        ("bus/nd/devices/dax0.0/align", "pfn and dax devices of a region"),
+        ("bus/nd/devices/dax0.0/dax0.0/align", "Devices of the dax bus"),
+        ("bus/dax/devices/dax0.0/align", "Devices of the dax bus"),
+        ("bus/nd/devices/dax0.0/dax_region/align", "Regions of the dax bus"),
+        ("bus/acpi/devices/device:05//path", "ACPI devices of DIMMs"),
+        ("bus/acpi/devices/ACPI0012:00/path", "Platform and ACPI devices"),
+        ("block/pmem0s/size", "Disks"),
+        ("class/block/pmem0s1/size", "Partitions"),
+        ("class/block/pmem0.1p2/trace/pid", "Partitions"),
+        ("class/block/pmem0/bdi/max_ratio", "Backing device infos"),
+        ("bus/nd/devices/region0/driver/unbind", "Drivers"),
+        ("bus/nd/devices/region0/power/control", "Every device"),
+    ],
+)
+def test_a_path_leads_to_the_attribute_of_its_device(path, title):
+    subject = attribute_at(path)
+    assert subject is not None
+    assert subject.title == title
+
+
+@pytest.mark.parametrize(
+    "path", ["bus/nd/devices", "bus/nd/devices/region0", "kernel/debug/nvdimmfs/clock", "size", ""]
+)
+def test_other_paths_lead_to_no_attribute(path):
+    assert attribute_at(path) is None
