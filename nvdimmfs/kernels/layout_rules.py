@@ -29,7 +29,7 @@ class CapacityCheck(enum.Enum):
 
     NONE = enum.auto()
     OFFSET = enum.auto()
-    OFFSET_AND_END = enum.auto()
+    OFFSET_BELOW_END = enum.auto()
     OFFSET_AND_PADS = enum.auto()
 
 
@@ -117,7 +117,7 @@ class LayoutRules(Rules):
             "rfc": CapacityCheck.NONE,
             "4.6": CapacityCheck.OFFSET_AND_PADS,
             "5.7": CapacityCheck.OFFSET,
-            "6.12": CapacityCheck.OFFSET_AND_END,
+            "6.12": CapacityCheck.OFFSET_BELOW_END,
         },
     )
     mode_pmem = Difference(

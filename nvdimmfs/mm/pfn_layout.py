@@ -192,11 +192,11 @@ def _data_offset(rules: LayoutRules, start: int, size: int, align: int, mode: Pf
 
 
 def _check_capacity(rules: LayoutRules, size: int, dataoff: int, start_pad: int, end_trunc: int) -> None:
-    unused = {
-        CapacityCheck.NONE: -dataoff,
-        CapacityCheck.OFFSET: 0,
-        CapacityCheck.OFFSET_AND_END: end_trunc,
-        CapacityCheck.OFFSET_AND_PADS: start_pad + end_trunc,
-    }[rules.capacity]
-    if dataoff + unused >= size:
+    if rules.capacity is CapacityCheck.NONE:
+        return
+    if rules.capacity is CapacityCheck.OFFSET_AND_PADS:
+        dataoff += start_pad + end_trunc
+    if rules.capacity is CapacityCheck.OFFSET_BELOW_END:
+        size = (size - end_trunc) & U64_MASK
+    if dataoff >= size:
         raise KernelError(errno.ENXIO, f"no space for data: it would begin at {dataoff} of {size} bytes")

@@ -199,9 +199,12 @@ class PageMapPersonality(Personality):
         Linux takes sectors relative to the region's start as relative to the namespace's, so that in any but the
         region's first namespace it finds none or wrong ones.  It clears whole entries of the list; EFAULT for an entry
         that reaches into the data.  Where an error stays, Linux retries for ever; here it is EIO.
+
+        EBUSY if the memmap, which has to be reserved for that, ends behind the namespace in what is not free.
         """
         if self.mode is not PfnMode.PMEM or not self.system.kernel.info_block.clears_memmap_errors:
             return
+        self.region.memory.check_region(namespace.start, layout.dataoff, namespace.name)
         io = attrs.evolve(open_namespace_io(namespace), media=MediaWindow(namespace.media, 0, layout.dataoff))
         bad, first, end = self.region.badblocks, INFO_BLOCK_RESERVE // SECTOR_SIZE, layout.dataoff // SECTOR_SIZE
         while entry := bad.first_between(first, end):
