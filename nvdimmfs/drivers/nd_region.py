@@ -51,11 +51,14 @@ class NdRegionDriver(NdDriver):
 def _claim_dimms(region: RegionDevice) -> None:
     """Mark the region's DIMMs as used while it is bound (init_active_labels, Linux 6.1).
 
-    EBUSY while a DIMM is being overwritten (nd_region_activate); ENXIO when a DIMM is disabled and is locked or has
-    labels.
+    EBUSY while a DIMM is being overwritten (nd_region_activate); ENXIO when the caches of the processor may have other
+    data than a DIMM (nd_region_invalidate_memregion), and when a DIMM is disabled and is locked or has labels.
     """
-    if any(mapping.dimm.security and mapping.dimm.security.overwriting for mapping in region.mappings):
+    secured = [mapping.dimm.security for mapping in region.mappings if mapping.dimm.security]
+    if any(security.overwriting for security in secured):
         raise KernelError(errno.EBUSY, f"a DIMM of {region.name} is being overwritten")
+    if any(security.incoherent for security in secured):
+        raise KernelError(errno.ENXIO, f"a DIMM of {region.name} has new data, and a guest cannot flush its caches")
     for mapping in region.mappings:
         if mapping.dimm.data:
             mapping.claim()

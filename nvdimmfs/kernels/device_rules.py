@@ -353,6 +353,23 @@ class DeviceRules(Rules):
         "bdi_set_min_ratio, bdi_set_max_ratio, mm/page-writeback.c",
         {"rfc": False, "6.12": True},
     )
+    knows_disable_master = Difference(
+        "A DIMM's `security` takes `disable_master`, which is EOPNOTSUPP for DIMMs of an NFIT (else EINVAL)",
+        "__store, security_disable; drivers/nvdimm/security.c",
+        {"rfc": False, "6.12": True},
+    )
+    regions_need_coherent_dimms = Difference(
+        "In a virtual machine, whose processor cannot invalidate its caches for a range, a region with a DIMM that was "
+        "unlocked, erased or overwritten since it was registered is not bound any more: ENXIO",
+        "nd_region_invalidate_memregion, drivers/nvdimm/region_devs.c",
+        {"rfc": False, "6.12": True},
+    )
+    test_platform_asks_for_security = Difference(
+        "The modules of nfit_test ask a DIMM for its state when its `security` is read (else as others, when it "
+        "may have changed; CONFIG_NVDIMM_SECURITY_TEST, which Debian does not set, restores it)",
+        "security_show; tools/testing/nvdimm/dimm_devs.c, drivers/nvdimm/dimm_devs.c",
+        {"rfc": True, "6.12": False},
+    )
     legacy_device_is_always_there = Difference(
         "A machine without legacy ranges still has the device e820_pmem and an empty bus",
         "register_e820_pmem, arch/x86/kernel/pmem.c",

@@ -17,6 +17,7 @@ from nvdimmfs.core.clock import Clock
 from nvdimmfs.core.keyring import Keyring
 from nvdimmfs.core.parse import WHITE_SPACE, c_string, parse_unsigned
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.device_rules import DeviceRules
 from nvdimmfs.kernels.durations import OVERWRITE_POLL_LIMIT, OVERWRITE_POLL_STEP
 
 #: Bytes of a passphrase (NVDIMM_PASSPHRASE_LEN), and the passphrase that stands for none.
@@ -74,6 +75,8 @@ class DimmSecurity:
         flags: the state when it was last read.
         master_flags: the same, for the master passphrase.
         overwriting: the kernel has not yet seen an overwrite end.
+        incoherent: the caches of the processor may have data that the DIMM had before it was unlocked, erased or
+            overwritten.
     """
 
     _ops: SecurityOps
@@ -82,7 +85,9 @@ class DimmSecurity:
     _is_busy: Callable[[], bool]
     _clock: Clock
     _overwritten: Callable[[], None]
+    _rules: DeviceRules
     overwriting: bool = False
+    incoherent: bool = False
     flags: SecurityFlags = attrs.field(init=False)
     master_flags: SecurityFlags = attrs.field(init=False)
     _next_query: int = 0
@@ -128,6 +133,11 @@ class DimmSecurity:
             self.refresh()
             return
         self._then_refresh(lambda: self._ops.unlock(key))
+        self._replace_data()
+
+    def _replace_data(self) -> None:
+        """The data is not what the processor may have cached, which such kernels deal with later."""
+        self.incoherent = self._rules.regions_need_coherent_dimms
 
     def store(self, data: bytes) -> None:
         """Execute a written operation: a word, mostly followed by the serial numbers of one or two keys, 0 for no key.
@@ -139,6 +149,8 @@ class DimmSecurity:
         """
         word, *numbers = _words(data)
         command = _COMMANDS.get(word)
+        if word == _DISABLE_MASTER and not self._rules.knows_disable_master:
+            command = None
         if command is None or len(numbers) < command.keys:
             raise KernelError(errno.EINVAL, f"{word!r} is not an operation, or its keys are missing")
         keys = [parse_unsigned(number, bits=32) for number in numbers[: command.keys]]
@@ -154,6 +166,9 @@ class DimmSecurity:
         self._require_changeable()
         secret = self._old_key(key)
         self._then_refresh(lambda: self._ops.disable(secret))
+
+    def disable_master(self, _key: int) -> None:
+        raise KernelError(errno.EOPNOTSUPP, "no DIMM of an NFIT can remove its master passphrase")
 
     def update(self, old: int, new: int) -> None:
         self._require_changeable()
@@ -173,6 +188,7 @@ class DimmSecurity:
         self._require_changeable()
         secret = self._old_key(key)
         self._then_refresh(lambda: self._ops.erase(secret, master=False))
+        self._replace_data()
 
     def erase_by_master(self, key: int) -> None:
         self._require_idle()
@@ -181,11 +197,13 @@ class DimmSecurity:
             raise KernelError(errno.EOPNOTSUPP, "there is no master passphrase")
         secret = self._old_key(key)
         self._then_refresh(lambda: self._ops.erase(secret, master=True))
+        self._replace_data()
 
     def overwrite(self, key: int) -> None:
         self._require_idle()
         self._require_changeable()
         self._ops.overwrite(self._old_key(key))
+        self._replace_data()
         self.overwriting = True
         self.flags |= SecurityFlags.OVERWRITE
         self._query()
@@ -259,9 +277,12 @@ class _Command:
     execute: Callable[..., None]
 
 
+_DISABLE_MASTER = b"disable_master"
+
 _COMMANDS = {
     b"freeze": _Command(0, DimmSecurity.freeze),
     b"disable": _Command(1, DimmSecurity.disable),
+    _DISABLE_MASTER: _Command(1, DimmSecurity.disable_master),
     b"update": _Command(2, DimmSecurity.update),
     b"erase": _Command(1, DimmSecurity.erase),
     b"overwrite": _Command(1, DimmSecurity.overwrite),

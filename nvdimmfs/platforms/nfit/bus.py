@@ -261,6 +261,7 @@ class NfitDimm(DimmDevice):
             is_busy=lambda: bool(self.busy),
             clock=self.system.clock,
             overwritten=self._overwritten,
+            rules=self.system.kernel.devices,
         )
 
     def _overwritten(self) -> None:
