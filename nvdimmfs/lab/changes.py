@@ -4,11 +4,13 @@ r"""The answers of another kernel to the questions of a recording: only those th
     [1,{"rows":{"block/pmem0/partscan":{"mode":"-r--r--r--","size":4096,"data":"1\n"},"block/pmem0/old":null}}]
     [7,{"answer":{"errno":"EINVAL"}}]
     [9,{"unstable":true}]
+    [12,{"ends":true}]
 
 The first line names the recording, as a path below a folder that the file is in, the kernel that answered (`uname -r`)
 and the `--kernel` that has to answer so.  Each other line has the number of a step, from 1 on, and its differences: the
 whole answer, or of a dump the rows by their paths below the dump's own; `null` stands for one that is not there.  What
-is not compared, as device numbers and random UUIDs, is no difference.
+is not compared, as device numbers and random UUIDs, is no difference.  `ends` stands for this step and all behind it: a
+race went another way than in the recording, so that its questions are not to the point any more.
 """
 
 from __future__ import annotations
@@ -81,7 +83,10 @@ def _load_changes(path: Path) -> Recording:
 def _change_one(steps: list[Step], of: str, number: int, change: dict[str, Any]) -> None:
     if not 1 <= number <= len(steps):
         raise ValueError(f"{of} has no step {number}")
-    steps[number - 1] = _changed(steps[number - 1], change)
+    if change.get("ends"):
+        del steps[number - 1 :]
+    else:
+        steps[number - 1] = _changed(steps[number - 1], change)
 
 
 def other_header(header: Header, kernel: str, emulated: str) -> Header:
@@ -90,14 +95,19 @@ def other_header(header: Header, kernel: str, emulated: str) -> Header:
 
 
 def dumps(of: str, base: Recording, other: Recording) -> str:
-    """Encode the changes from one recording to another.  ValueError when the questions are not the same."""
-    if [step.call for step in base.steps] != [step.call for step in other.steps]:
+    """Encode the changes from one recording to another.  ValueError when the questions are not the same.
+
+    The other one may end before the first one does.
+    """
+    if [step.call for step in base.steps[: len(other.steps)]] != [step.call for step in other.steps]:
         raise ValueError(f"these are not the questions of {of}")
     kernel = {"kernel": other.header.kernel, "emulated": other.header.machine["kernel"]}
     lines: list[Any] = [{"changes": FORMAT, "of": of, **kernel}]
-    for number, (before, after) in enumerate(zip(base.steps, other.steps, strict=True), 1):
+    for number, (before, after) in enumerate(zip(base.steps, other.steps, strict=False), 1):
         if change := _change(before, after):
             lines.append([number, change])
+    if len(other.steps) < len(base.steps):
+        lines.append([len(other.steps) + 1, {"ends": True}])
     return "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
 
 

@@ -106,11 +106,12 @@ def register_children(region: RegionDevice, namespaces: Sequence[NamespaceDevice
     plain disk takes no number; it is up after the region is bound, unless it can be up before it is declared the seed.
     """
     first, *others = namespaces
-    seeds_first = race.taken is First.SEEDS
+    kernel = region.system.kernel
+    seeds_first = race.outcome(kernel) is First.SEEDS
     if seeds_first or not others:
         region.seeds[SeedKind.NAMESPACE] = first
     race_of_disks = FIRST_OF_TWO_IS_DISK if len(namespaces) == 2 else FIRST_OF_MORE_IS_DISK
-    disks_are_late = not others or race_of_disks.taken is FirstNamespace.WAITING
+    disks_are_late = not others or race_of_disks.outcome(kernel) is FirstNamespace.WAITING
     for namespace in namespaces:
         if seeds_first:
             namespace.add_async()
@@ -120,7 +121,7 @@ def register_children(region: RegionDevice, namespaces: Sequence[NamespaceDevice
             namespace.add()
     if others and not seeds_first:
         _declare_namespace_seed(region, first, race_of_disks)
-    for personality in personalities(region.system.kernel):
+    for personality in personalities(kernel):
         create_seed(region, personality)
     for namespace in namespaces:
         if namespace.first_probe_deferred:
@@ -153,7 +154,7 @@ def _declare_namespace_seed(region: RegionDevice, first: NamespaceDevice, race_o
             region.seeds[SeedKind.NAMESPACE] = first
 
     race = race_of_disks if first.claim is None else _race_of_claimed(first.claim)
-    if race.taken is FirstNamespace.UP:
+    if race.outcome(region.system.kernel) is FirstNamespace.UP:
         region.system.queue_work_last(declare)
     else:
         declare()
@@ -187,7 +188,7 @@ def advance_seeds(region: RegionDevice, device: NdDevice) -> None:
             seed = create_seed(region, type(device))
     if namespace and region.seeds[SeedKind.NAMESPACE] is namespace:
         _create_namespace_seed(region)
-        if seed and BOTH_SEEDS_REPLACED.taken is FirstLock.NAMESPACE:
+        if seed and BOTH_SEEDS_REPLACED.outcome(region.system.kernel) is FirstLock.NAMESPACE:
             region.system.queue_work(seed.move_to_tail)
 
 

@@ -53,6 +53,14 @@ def test_only_what_differs_is_kept(folder):
     assert len(changes.dumps("story", BASE, same).splitlines()) == 1
 
 
+def test_a_story_may_end_where_a_race_went_another_way(folder):
+    shorter = story_of(*OTHER.steps[:2])
+    path = folder / "story.changes"
+    path.write_text(changes.dumps("story", BASE, shorter))
+    assert path.read_text().splitlines()[-1] == '[3,{"ends":true}]'
+    assert changes.load(path) == shorter
+
+
 def test_a_device_number_is_no_difference():
     recorded, asked = (
         attrs.evolve(BASE, steps=(Step(DUMP, {"rows": [{**OLD, "path": "devices/x/dev", "data": number}]}),))
