@@ -212,12 +212,14 @@ class DeviceRules(Rules):
         "(else the kernel registers hmem.N at boot)",
         "drivers/dax/hmem/device.c, hmem.c",
         {"rfc": False, "6.12": True},
+        commit="7dab174e2e27 dax/hmem: Move hmem device registration to dax_hmem.ko",
     )
     hmem_is_for_kmem = Difference(
         "kmem matches dax devices of soft reserved memory, and device_dax only those whose names are in its `new_id` "
         "(else device_dax matches all devices)",
         "dax_hmem_probe, drivers/dax/hmem/hmem.c; dax_match_type, drivers/dax/bus.c",
         {"rfc": False, "6.12": True},
+        commit="e9ee9fe3a9d4 dax: Assign RAM regions to memory-hotplug by default",
     )
     mapping_ignores_unaligned = Difference(
         "A range whose length is not aligned, written to `mapping` of a dax device, is accepted and has no effect "
@@ -299,32 +301,38 @@ class DeviceRules(Rules):
         "Lists of bad blocks are always sorted, and a range is refused only if no part of it can be kept",
         "_badblocks_set, _badblocks_clear; block/badblocks.c",
         {"rfc": False, "6.12": True},
+        commit="aa511ff8218b badblocks: switch to the improved badblock handling code",
     )
     integrity_begins_switched_on = Difference(
         "A disk's `integrity/read_verify` and `write_generate` are 1 at first even if its blocks have no metadata",
         "flag_show, block/blk-integrity.c",
         {"rfc": False, "6.12": True},
+        commit="9f4aa46f2a74 block: invert the BLK_INTEGRITY_{GENERATE,VERIFY} flags",
     )
     metadata_needs_stable_writes = Difference(
         "A disk whose blocks have metadata begins with `queue/stable_writes` on",
         "blk_integrity_register, block/blk-integrity.c",
         {"rfc": True, "6.12": False},
+        commit="43c5dbe98a39 block: don't require stable pages for non-PI metadata",
     )
     integrity_switches_are_checked = Difference(
         "A text that is no number is EINVAL for a disk's `integrity/read_verify` and `write_generate` (else 0)",
         "flag_store, block/blk-integrity.c",
         {"rfc": False, "6.12": True},
+        commit="1d59857ed2ec block: use kstrtoul in flag_store",
     )
     largest_request_is_capped = Difference(
         "A disk's `queue/max_sectors_kb` takes 0, which restores the default, and numbers above the limit of the "
         "driver, which stand for it (else EINVAL)",
         "queue_max_sectors_store, block/blk-sysfs.c; blk_validate_limits, block/blk-settings.c",
         {"rfc": False, "6.12": True},
+        commit="0327ca9d53bf block: use queue_limits_commit_update in queue_max_sectors_store",
     )
     poll_delay_is_a_relic = Difference(
         "A disk's `queue/io_poll_delay` is -1 and takes any text, without effect (else 0, and EINVAL for any text)",
         "queue_poll_delay_show, queue_poll_delay_store; block/blk-sysfs.c",
         {"rfc": False, "6.12": True},
+        commit="54bdd67d0f88 blk-mq: remove hybrid polling",
     )
     btt_has_integrity_segment = Difference(
         "A BTT's `queue/max_integrity_segments` is 1 even if its blocks have no metadata",
@@ -336,39 +344,57 @@ class DeviceRules(Rules):
         "partition (else it needs a privileged caller); EPERM",
         "blkdev_pr_allowed, block/ioctl.c",
         {"rfc": False, "6.12": True},
+        commit="block: fine-granular CAP_SYS_ADMIN for Persistent Reservation",
     )
     discard_reads_its_range_first = Difference(
         "BLKDISCARD is EFAULT for a range that cannot be read, then EOPNOTSUPP (else EBADF for a disk that is not open "
         "for writing, then EOPNOTSUPP)",
         "blk_ioctl_discard, block/ioctl.c",
         {"rfc": False, "6.12": True},
+        commit="30f1e7241422 block: move discard checks into the ioctl handler",
     )
     write_back_is_always_accepted = Difference(
         "A disk's `queue/write_cache` takes `write back` even if its driver declared no cache (else EINVAL)",
         "queue_wc_store, block/blk-sysfs.c",
         {"rfc": False, "6.12": True},
+        commit="1122c0c1cc71 block: move cache control settings out of queue->flags (6.11)",
     )
     ratios_wrap_around = Difference(
         "A bdi keeps its ratios in millionths, and a percentage that does not fit into 32 bits of them wraps around",
         "bdi_set_min_ratio, bdi_set_max_ratio, mm/page-writeback.c",
         {"rfc": False, "6.12": True},
+        commit="ae82291e9ca4 mm: use part per 1000000 for bdi ratios",
     )
     knows_disable_master = Difference(
         "A DIMM's `security` takes `disable_master`, which is EOPNOTSUPP for DIMMs of an NFIT (else EINVAL)",
         "__store, security_disable; drivers/nvdimm/security.c",
         {"rfc": False, "6.12": True},
+        commit="dcedadfae285 nvdimm/cxl/pmem: Add support for master passphrase disable security command",
     )
     regions_need_coherent_dimms = Difference(
         "In a virtual machine, whose processor cannot invalidate its caches for a range, a region with a DIMM that was "
         "unlocked, erased or overwritten since it was registered is not bound any more: ENXIO",
         "nd_region_invalidate_memregion, drivers/nvdimm/region_devs.c",
         {"rfc": False, "6.12": True},
+        commit="dc370b28c842 nvdimm/region: Move cache management to the region driver",
     )
     test_platform_asks_for_security = Difference(
         "The modules of nfit_test ask a DIMM for its state when its `security` is read (else as others, when it "
         "may have changed; CONFIG_NVDIMM_SECURITY_TEST, which Debian does not set, restores it)",
         "security_show; tools/testing/nvdimm/dimm_devs.c, drivers/nvdimm/dimm_devs.c",
         {"rfc": True, "6.12": False},
+        commit="15a8348707ff libnvdimm: Introduce CONFIG_NVDIMM_SECURITY_TEST flag",
+    )
+    acpi_drivers_name_their_module = Difference(
+        "The driver nfit of the ACPI bus and its module link to each other",
+        "acpi_bus_register_driver, include/acpi/acpi_bus.h; __acpi_bus_register_driver, drivers/acpi/bus.c",
+        {"rfc": False, "6.12": True},
+    )
+    modules_have_several_memories = Difference(
+        "The code, the data and the constants of a module are in memories of their own (else in one), and its sections "
+        "are those of code with indirect branch tracking",
+        "enum mod_mem_type, include/linux/module.h; CONFIG_X86_KERNEL_IBT of Debian's kernels",
+        {"rfc": False, "6.12": True},
     )
     legacy_device_is_always_there = Difference(
         "A machine without legacy ranges still has the device e820_pmem and an empty bus",

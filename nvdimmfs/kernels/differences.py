@@ -90,15 +90,23 @@ class Difference(Generic[T_co]):
         source: functions and files of the kernel that it was read off.
         values: the value in each release that changed it, oldest first.  Older releases have no value, and product
             code does not read it for them.
+        commit: the commit that made the last change, its id and subject, where an archive of mail or of commits names
+            it; else empty.
     """
 
     def __init__(
-        self, description: str, source: str, values: Mapping[str, T_co], show: Callable[[T_co], str] = plain
+        self,
+        description: str,
+        source: str,
+        values: Mapping[str, T_co],
+        show: Callable[[T_co], str] = plain,
+        commit: str = "",
     ) -> None:
         self.name = ""
         self.description = description
         self.source = source
         self.values = dict(values)
+        self.commit = commit
         self._show = show
         # Cache of the last lookup: all devices of a machine use the same kernel.
         self._cached_version: Version | None = None

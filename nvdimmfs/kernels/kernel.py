@@ -150,6 +150,25 @@ class Kernel(Rules):
         "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE of Debian's kernels",
         {"rfc": "offline", "6.12": "online"},
     )
+    counts_of_6_12 = Difference(
+        "Nodes count pages that were demoted (`pgdemote_...`), pages of IOMMU tables and memory that was not accepted, "
+        "and /proc/zoneinfo shows the watermark `promo`",
+        "node_stat_item, zone_stat_item; include/linux/mmzone.h",
+        {"rfc": False, "6.12": True},
+        commit="of `promo`: mm: print the promo watermark in zoneinfo",
+    )
+    movable_reserves_nothing = Difference(
+        "The zone Movable has no share of the reserve: its lowest watermark is a thousandth of it, 32 pages at least, "
+        "128 at most (else its share)",
+        "__setup_per_zone_wmarks, mm/page_alloc.c",
+        {"rfc": False, "6.12": True},
+    )
+    idle_page_lists_are_empty = Difference(
+        "The page list of a processor for a zone that nothing is allocated from, as DMA, has 0 as `high` (else as for "
+        "other zones)",
+        "zone_set_pageset_high_and_batch, mm/page_alloc.c",
+        {"rfc": False, "6.12": True},
+    )
     pfn_flags = Difference(
         "Where a pfn_t keeps its flags: below the address of the page, or in the top bits",
         '__pfn_t in v5 of the series "introduce __pfn_t for unmapped pfn I/O"; include/linux/pfn_t.h',

@@ -89,11 +89,6 @@ class Race(Generic[OutcomeT]):
         """The outcome of the emulation of a kernel."""
         return self.taken if self.taken_newer is None or not kernel.has(NEWER) else self.taken_newer
 
-    @property
-    def trials(self) -> int:
-        """Number of trials; 0 if they were not counted."""
-        return sum(each.times or 0 for each in self.seen)
-
 
 BOUND_REGION = Race(
     "Which side is first when a region is bound again?",
