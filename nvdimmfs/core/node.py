@@ -56,7 +56,7 @@ class NodeDevice(Device):
         self.nid = nid
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
-        return (NODE_GROUP, HUGE_PAGE_2M_GROUP, HUGE_PAGE_1G_GROUP, DEMOTE_GROUP, X86_GROUP)
+        return (NODE_GROUP, HUGE_PAGE_2M_GROUP, HUGE_PAGE_1G_GROUP, DEMOTE_GROUP, X86_GROUP, FAILURE_GROUP)
 
 
 class NodeSubsystem:
@@ -267,5 +267,37 @@ HUGE_PAGE_2M_GROUP = _huge_page_group(PMD_SIZE)
 HUGE_PAGE_1G_GROUP = _huge_page_group(GIB)
 DEMOTE_GROUP: AttributeGroup[NodeDevice] = AttributeGroup((demote, demote_size), name=_folder(GIB), since="5.16")
 
+
 #: The folder of SGX memory, which the machine does not have.
 X86_GROUP: AttributeGroup[NodeDevice] = AttributeGroup((), name="x86", since="5.17")
+
+
+@attribute("total")
+def failed_pages(node: NodeDevice) -> str:
+    """Pages that failed."""
+    return f"{node.memory.failures_of(node.nid).total}\n"
+
+
+@attribute("ignored")
+def ignored_pages(node: NodeDevice) -> str:
+    """Those of them that the kernel goes on to use, because it cannot do without."""
+    return f"{node.memory.failures_of(node.nid).ignored}\n"
+
+
+@attribute("failed")
+def unhandled_pages(node: NodeDevice) -> str:
+    """Those of device memory that no process maps."""
+    return f"{node.memory.failures_of(node.nid).failed}\n"
+
+
+@attribute("recovered")
+def recovered_pages(node: NodeDevice) -> str:
+    """Those that were taken from the page allocator."""
+    return f"{node.memory.failures_of(node.nid).recovered}\n"
+
+
+FAILURE_GROUP: AttributeGroup[NodeDevice] = AttributeGroup(
+    (failed_pages, ignored_pages, unhandled_pages, constant("delayed", "0\n"), recovered_pages),
+    name="memory_failure",
+    since="6.12",
+)

@@ -177,6 +177,7 @@ CHAPTERS = (
             "core.node.HUGE_PAGE_2M_GROUP",
             "core.node.HUGE_PAGE_1G_GROUP",
             "core.node.DEMOTE_GROUP",
+            "core.node.FAILURE_GROUP",
         ),
     ),
     Chapter(

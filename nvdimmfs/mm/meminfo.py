@@ -12,7 +12,7 @@ import attrs
 
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.zone import Zone
-from nvdimmfs.mm.zoneinfo import IDLE_ZONE_COUNTERS, NODE_COUNTERS, reserved_pages
+from nvdimmfs.mm.zoneinfo import idle_zone_counters, node_counters, reserved_pages
 from nvdimmfs.units import GIB, KIB, PAGE_SIZE, PMD_SIZE, align_down, align_up
 
 #: Orders of the buddy allocator: blocks of 1 to 1024 pages (MAX_ORDER, include/linux/mmzone.h, Linux 6.1).
@@ -82,6 +82,9 @@ _HUGE_USES = ("AnonHugePages", "ShmemHugePages", "ShmemPmdMapped")
 #: These stand one column further to the left in the file of a node.
 _FILE_USES = ("FileHugePages", "FilePmdMapped")
 
+#: Memory that the firmware of a confidential guest has not accepted yet; a line of Linux 6.12.
+_UNACCEPTED = "Unaccepted"
+
 _NUMA_EVENTS = ("numa_hit", "numa_miss", "numa_foreign", "interleave_hit", "local_node", "other_node")
 
 
@@ -109,7 +112,7 @@ def meminfo_text(memory: Memory) -> str:
     kilobytes = {
         "MemTotal": _kilobytes(totals.managed),
         "MemFree": _kilobytes(totals.free),
-        "MemAvailable": _kilobytes(max(0, totals.free - reserved_pages(memory.zones))),
+        "MemAvailable": _kilobytes(max(0, totals.free - reserved_pages(memory.zones, memory.kernel))),
         "Buffers": 0,
         "Cached": 0,
         **dict.fromkeys(_SYSTEM_USES, 0),
@@ -122,6 +125,8 @@ def meminfo_text(memory: Memory) -> str:
         "HardwareCorrupted": _kilobytes(memory.poisoned_pages),
         **dict.fromkeys((*_HUGE_USES, *_FILE_USES), 0),
     }
+    if memory.kernel.counts_of_6_12:
+        kilobytes[_UNACCEPTED] = 0
     lines = [_line(name, number) for name, number in kilobytes.items()]
     for name, number in (("Total", count), ("Free", count), ("Rsvd", 0), ("Surp", 0)):
         lines.append(f"HugePages_{name + ':':<6}{number:>8}")
@@ -141,6 +146,8 @@ def node_meminfo_text(memory: Memory, nid: int) -> str:
     }
     lines = [f"Node {nid} {_line(name, number)}" for name, number in kilobytes.items()]
     lines += [f"Node {nid} {name + ':':<15}{0:>8} kB" for name in _FILE_USES]
+    if memory.kernel.counts_of_6_12:
+        lines.append(f"Node {nid} {_line(_UNACCEPTED, 0)}")
     count = memory.huge_pages.count(nid, PMD_SIZE)
     for name, number in (("Total", count), ("Free", count), ("Surp", 0)):
         lines.append(f"Node {nid} HugePages_{name + ':':<7}{number:>5}")
@@ -150,7 +157,10 @@ def node_meminfo_text(memory: Memory, nid: int) -> str:
 def node_vmstat_text(memory: Memory, nid: int) -> str:
     """Vmstat of a node (node_read_vmstat)."""
     free = _Totals.of(memory, memory.zones[nid]).free
-    counters = {"nr_free_pages": free, **dict.fromkeys((*IDLE_ZONE_COUNTERS, *NODE_COUNTERS), 0)}
+    counters = {
+        "nr_free_pages": free,
+        **dict.fromkeys((*idle_zone_counters(memory.kernel), *node_counters(memory.kernel)), 0),
+    }
     return "".join(f"{name} {number}\n" for name, number in counters.items())
 
 

@@ -10,6 +10,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.faults import Faults
 from nvdimmfs.kernels.kernel import KERNEL_6_1, ConflictRule, Kernel, RamRule
 from nvdimmfs.mm.address_space import AddressSpace
+from nvdimmfs.mm.failure_counts import FailureCounts
 from nvdimmfs.mm.hugepages import HugePages
 from nvdimmfs.mm.intervals import IntervalSet
 from nvdimmfs.mm.iomem import iomem_text
@@ -69,6 +70,7 @@ class Memory:
         self._hot_zones: dict[tuple[int, int], Zone] = {}
         self._moved_zones: dict[tuple[int, int], Zone] = {}
         self._poisoned = IntervalSet()
+        self._failures: dict[int, FailureCounts] = {}
         self._taken_off = IntervalSet()
         self._pool = RamPool(
             ((resource.start, resource.end + 1) for resource in ram), self.nodes if self.nodes.ram else None
@@ -137,7 +139,7 @@ class Memory:
 
     def zoneinfo_text(self) -> str:
         """/proc/zoneinfo."""
-        return zoneinfo_text(self.zones, self.free_pages)
+        return zoneinfo_text(self.zones, self.free_pages, self.kernel)
 
     def free_pages(self, zone: Zone) -> int:
         """The free page frames of a zone."""
@@ -253,6 +255,15 @@ class Memory:
     def is_poisoned(self, pfn: int) -> bool:
         """Whether a page frame was declared bad since its memory block went online."""
         return pfn in self._poisoned
+
+    def node_of(self, pfn: int) -> int:
+        """The node of a page frame of online RAM."""
+        hot = (zone.nid for (first, end), zone in self._hot_zones.items() if first <= pfn < end)
+        return next(hot, None) or next((nid for nid, ram in self.node_ram.items() if pfn in ram), FIRST_NODE)
+
+    def failures_of(self, nid: int) -> FailureCounts:
+        """The failed pages of a node."""
+        return self._failures.setdefault(nid, FailureCounts())
 
     def is_free(self, pfn: int) -> bool:
         """Whether a page frame of online RAM is unused and owned by the page allocator."""

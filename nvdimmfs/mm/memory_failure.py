@@ -1,4 +1,4 @@
-"""Pages that user space declares bad (mm/memory-failure.c, Linux 6.1).
+"""Pages that user space declares bad (mm/memory-failure.c, Linux 6.1 and 6.12).
 
 A free page of RAM is removed from the page allocator.  Linux migrates the content of a page that is in use and movable;
 in this model such a page counts as free.  Struct pages and the kernel's image are in use and not movable.
@@ -45,7 +45,11 @@ def memory_failure(memory: Memory, pfn: int) -> None:
         raise KernelError(EHWPOISON, f"pfn {pfn:#x} was declared bad before")
     was_free = memory.is_free(pfn)
     memory.poison(pfn)
-    if not was_free:
+    counts = memory.failures_of(memory.node_of(pfn))
+    if was_free:
+        counts.recovered += 1
+    else:
+        counts.ignored += 1
         raise KernelError(errno.EBUSY, f"pfn {pfn:#x} is in use")
 
 
@@ -56,4 +60,5 @@ def _device_memory_failure(memory: Memory, pfn: int) -> None:
         memory.put_dev_pagemap(pagemap)
     if pagemap is None or not pagemap.pfn_valid(pfn):
         raise KernelError(errno.ENXIO, f"pfn {pfn:#x} has no initialised struct page")
+    memory.failures_of(pagemap.nid).failed += 1
     raise KernelError(errno.EBUSY, f"no process maps pfn {pfn:#x}")

@@ -1,4 +1,4 @@
-"""/proc/zoneinfo (zoneinfo_show_print in mm/vmstat.c, Linux 6.1).
+"""/proc/zoneinfo (zoneinfo_show_print in mm/vmstat.c, Linux 6.1 and 6.12).
 
 Spans, present and managed counts, watermarks, protection and free pages are computed from the machine's memory.
 Counters that change only on a running system (page cache, anonymous memory, allocations per node) are 0, as no process
@@ -7,8 +7,11 @@ runs on the machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import attrs
+
+from nvdimmfs.kernels.kernel import KERNEL_6_1, Kernel
 from nvdimmfs.mm.zone import Zone
 from nvdimmfs.units import MIB, PAGE_SHIFT, PAGE_SIZE
 
@@ -19,8 +22,8 @@ LOWMEM_RESERVE_RATIO = {"DMA": 256, "DMA32": 256, "Normal": 32, "Movable": 0, "D
 _PAGES_PER_BLOCK = 512
 _BLOCKS_KEPT_FREE = 2 + 3 * 3
 
-#: The counters of a node, and those of a zone that change only on a running system.
-NODE_COUNTERS = (
+#: The counters of a node, and those of a zone that change only on a running system; `_NEWER` are those of 6.12.
+_NODE_COUNTERS = (
     "nr_inactive_anon",
     "nr_active_anon",
     "nr_inactive_file",
@@ -61,12 +64,16 @@ NODE_COUNTERS = (
     "nr_kernel_stack",
     "nr_page_table_pages",
     "nr_sec_page_table_pages",
+    "nr_iommu_pages",
     "nr_swapcached",
     "pgpromote_success",
     "pgpromote_candidate",
+    "pgdemote_kswapd",
+    "pgdemote_direct",
+    "pgdemote_khugepaged",
 )
 
-IDLE_ZONE_COUNTERS = (
+_IDLE_ZONE_COUNTERS = (
     "nr_zone_inactive_anon",
     "nr_zone_active_anon",
     "nr_zone_inactive_file",
@@ -77,6 +84,7 @@ IDLE_ZONE_COUNTERS = (
     "nr_bounce",
     "nr_zspages",
     "nr_free_cma",
+    "nr_unaccepted",
     "numa_hit",
     "numa_miss",
     "numa_foreign",
@@ -85,12 +93,34 @@ IDLE_ZONE_COUNTERS = (
     "numa_other",
 )
 
+_NEWER = {"nr_unaccepted", "nr_iommu_pages", "pgdemote_kswapd", "pgdemote_direct", "pgdemote_khugepaged"}
 
-def zoneinfo_text(nodes: Mapping[int, Sequence[Zone]], free_pages: Callable[[Zone], int]) -> str:
+#: The least and the most pages of the lowest watermark of a zone without a share of the reserve (SWAP_CLUSTER_MAX).
+_LEAST_PAGES, _MOST_PAGES = 32, 128
+
+#: The zone that nothing is allocated from while there is other memory.
+_LAST_RESORT = "DMA"
+
+
+def node_counters(kernel: Kernel) -> list[str]:
+    """The names of a node's counters."""
+    return _known(_NODE_COUNTERS, kernel)
+
+
+def idle_zone_counters(kernel: Kernel) -> list[str]:
+    """The names of a zone's counters that change only on a running system."""
+    return _known(_IDLE_ZONE_COUNTERS, kernel)
+
+
+def _known(names: Iterable[str], kernel: Kernel) -> list[str]:
+    return [name for name in names if kernel.counts_of_6_12 or name not in _NEWER]
+
+
+def zoneinfo_text(
+    nodes: Mapping[int, Sequence[Zone]], free_pages: Callable[[Zone], int], kernel: Kernel = KERNEL_6_1
+) -> str:
     """Return the content of the file; `free_pages` returns the number of free pages in a zone."""
-    every_zone = [zone for zones in nodes.values() for zone in zones]
-    reserve = _min_free_pages(every_zone)
-    managed = sum(zone.managed for zone in every_zone)
+    reserve = _Reserve.of(nodes, kernel)
     lines: list[str] = []
     for zones in nodes.values():
         first_populated = next((zone for zone in zones if zone.populated), None)
@@ -98,33 +128,30 @@ def zoneinfo_text(nodes: Mapping[int, Sequence[Zone]], free_pages: Callable[[Zon
             lines.append(f"Node {zone.nid}, zone {zone.name:>8}")
             if zone is first_populated:
                 lines.append("  per-node stats")
-                lines += [_counter(name, 0) for name in NODE_COUNTERS]
-            marks = _watermarks(zone, reserve, managed)
+                lines += [_counter(name, 0) for name in node_counters(kernel)]
+            marks = reserve.watermarks(zone)
             free = free_pages(zone)
-            lines += _summary(zone, free, marks, _protection(zones, index))
+            lines += _summary(zone, free, marks, _protection(zones, index), kernel)
             if zone.populated:
-                lines += _details(zone, free, marks)
+                lines += _details(zone, free, marks, kernel)
     return "".join(line + "\n" for line in lines)
 
 
-def reserved_pages(nodes: Mapping[int, Sequence[Zone]]) -> int:
+def reserved_pages(nodes: Mapping[int, Sequence[Zone]], kernel: Kernel = KERNEL_6_1) -> int:
     """Pages that are not for user space (calculate_totalreserve_pages, mm/page_alloc.c)."""
-    every_zone = [zone for zones in nodes.values() for zone in zones]
-    reserve, managed = _min_free_pages(every_zone), sum(zone.managed for zone in every_zone)
+    reserve = _Reserve.of(nodes, kernel)
     reserved = 0
     for zones in nodes.values():
         for index, zone in enumerate(zones):
-            _, _, high = _watermarks(zone, reserve, managed)
+            high = reserve.watermarks(zone)[2]
             reserved += min(zone.managed, max(_protection(zones, index)) + high)
     return reserved
 
 
-def _summary(zone: Zone, free: int, marks: tuple[int, int, int], protection: Sequence[int]) -> list[str]:
+def _summary(zone: Zone, free: int, marks: Sequence[int], protection: Sequence[int], kernel: Kernel) -> list[str]:
     numbers = {
         "boost": 0,
-        "min": marks[0],
-        "low": marks[1],
-        "high": marks[2],
+        **dict(zip(_WATERMARKS if kernel.counts_of_6_12 else _WATERMARKS[:-1], marks, strict=False)),
         "spanned": zone.spanned,
         "present": zone.present,
         "managed": zone.managed,
@@ -137,16 +164,17 @@ def _summary(zone: Zone, free: int, marks: tuple[int, int, int], protection: Seq
     ]
 
 
-def _details(zone: Zone, free: int, marks: tuple[int, int, int]) -> list[str]:
+def _details(zone: Zone, free: int, marks: Sequence[int], kernel: Kernel) -> list[str]:
     """The further lines of a populated zone: its counters, and the page lists of the one processor."""
     batch = _batch(zone)
+    is_idle = kernel.idle_page_lists_are_empty and zone.name == _LAST_RESORT
     return [
         _counter("nr_free_pages", free),
-        *(_counter(name, 0) for name in IDLE_ZONE_COUNTERS),
+        *(_counter(name, 0) for name in idle_zone_counters(kernel)),
         "  pagesets",
         "    cpu: 0",
         "              count: 0",
-        f"              high:  {max(marks[1], 4 * batch)}",
+        f"              high:  {0 if is_idle else max(marks[1], 4 * batch)}",
         f"              batch: {batch}",
         f"  vm stats threshold: {_stat_threshold(zone)}",
         "  node_unreclaimable:  0",
@@ -165,11 +193,39 @@ def _min_free_pages(zones: Sequence[Zone]) -> int:
     return min(recommended, sum(zone.managed for zone in populated) // 20)
 
 
-def _watermarks(zone: Zone, reserve: int, managed: int) -> tuple[int, int, int]:
-    """The watermarks min, low and high in pages, from the zone's share of the reserve (setup_per_zone_wmarks)."""
-    minimum = reserve * zone.managed // managed if managed else 0
-    step = max(minimum // 4, zone.managed // 1000)
-    return minimum, minimum + step, minimum + 2 * step
+#: The watermarks, lowest first.
+_WATERMARKS = ("min", "low", "high", "promo")
+
+
+@attrs.frozen
+class _Reserve:
+    """What the page allocator keeps free.
+
+    Attributes:
+        pages: in all zones together.
+        managed: the pages of the zones that have a share in it.
+        leaves_out_movable: whether Movable has none.
+    """
+
+    pages: int
+    managed: int
+    leaves_out_movable: bool
+
+    @classmethod
+    def of(cls, nodes: Mapping[int, Sequence[Zone]], kernel: Kernel) -> _Reserve:
+        every_zone = [zone for zones in nodes.values() for zone in zones]
+        without = kernel.movable_reserves_nothing
+        managed = sum(zone.managed for zone in every_zone if not (without and zone.name == "Movable"))
+        return cls(_min_free_pages(every_zone), managed, without)
+
+    def watermarks(self, zone: Zone) -> tuple[int, ...]:
+        """The watermarks of a zone, in pages (__setup_per_zone_wmarks)."""
+        share = self.pages * zone.managed // self.managed if self.managed else 0
+        step = max(share // 4, zone.managed // 1000)
+        lowest = share
+        if self.leaves_out_movable and zone.name == "Movable":
+            lowest = max(_LEAST_PAGES, min(zone.managed // 1024, _MOST_PAGES))
+        return tuple(lowest + number * step for number in range(len(_WATERMARKS)))
 
 
 def _protection(zones: Sequence[Zone], index: int) -> list[int]:

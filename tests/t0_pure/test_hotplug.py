@@ -1,8 +1,10 @@
 """System RAM that comes and goes in blocks: what the recordings leave unsaid."""
 
+import contextlib
 import errno
 import re
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,8 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.mm.hotplug import LARGE_BLOCK, SMALL_BLOCK, MemoryBlocks, OnlineType, whole_blocks
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memory_failure import memory_failure, soft_offline_page
-from nvdimmfs.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, pages
+from nvdimmfs.mm.memremap import DevPagemap
+from nvdimmfs.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, Range, pages
 
 NAME = "System RAM (kmem)"
 #: Behind all RAM, in blocks; and how many there are to play with.
@@ -186,6 +189,31 @@ def test_a_page_of_added_ram_is_described_as_one():
 )
 def test_whole_blocks_lie_within_a_range(start, end, found):
     assert whole_blocks(start, end, 4) == found
+
+
+def test_a_node_counts_what_became_of_its_failed_pages():
+    """As a guest with Linux 6.12 counted them in the files of memory_failure."""
+    memory, _ = machine()
+    memory.memremap_pages(DevPagemap((Range.sized(4 * GIB, 512 * MIB),)))
+    free, device, kernels, nothing = (pages(start) for start in (5 * GIB, 4 * GIB, PAGE_SIZE, 60 * GIB))
+
+    def counted(declare, pfn):
+        counts = memory.failures_of(0)
+        before = attrs.astuple(counts)
+        with contextlib.suppress(KernelError):
+            declare(memory, pfn)
+        difference = [after - once for after, once in zip(attrs.astuple(counts), before, strict=True)]
+        return dict(zip(("ignored", "failed", "recovered"), difference, strict=True))
+
+    none = {"ignored": 0, "failed": 0, "recovered": 0}
+    assert counted(memory_failure, free) == none | {"recovered": 1}
+    assert counted(memory_failure, free) == none
+    assert counted(soft_offline_page, free + 1) == none
+    assert counted(memory_failure, device) == none | {"failed": 1}
+    assert counted(soft_offline_page, device) == none
+    assert counted(memory_failure, kernels) == none | {"ignored": 1}
+    assert counted(memory_failure, nothing) == none
+    assert memory.failures_of(0).total == 3
 
 
 @pytest.mark.parametrize("declare", [soft_offline_page, memory_failure])

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from nvdimmfs.kernels.kernel import KERNELS
+from nvdimmfs.mm.meminfo import meminfo_text, node_meminfo_text, node_vmstat_text
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap
 from nvdimmfs.mm.nodes import Nodes
@@ -11,6 +13,9 @@ from nvdimmfs.units import GIB, MIB, Range
 
 #: /proc/zoneinfo of a real 6.1 kernel (QEMU q35 with 4 GiB, memmap=512M!4G,256M!6G, both namespaces raw).
 RECORDED = (Path(__file__).parent.parent / "recordings" / "zoneinfo-e820.txt").read_text()
+
+#: The same of 6.12, where nothing was mapped, and what 6.12 shows of the node beside it.
+NEWER = Path(__file__).parent.parent / "recordings" / "linux-6.12"
 
 #: The System RAM in that machine's /proc/iomem.
 RECORDED_RAM = ((0x1000, 0x9FBFF), (0x100000, 0x7FFDDFFF), (0x120000000, 0x17FFFFFFF))
@@ -46,6 +51,29 @@ def zones(text):
 
 def test_the_format_is_the_kernels_to_the_byte(memory):
     assert shape(memory.zoneinfo_text()) == shape(RECORDED)
+
+
+def test_the_files_of_a_newer_kernel_have_its_lines():
+    memory = Memory.boot("512M!4G,256M!6G", ram=4 * GIB, kernel=KERNELS["6.12"])
+    newer = (NEWER / "zoneinfo-e820.txt").read_text()
+    assert shape(memory.zoneinfo_text()) == shape(newer)
+    ours = memory.zoneinfo_text()
+    assert zones(ours)["Movable"] == zones(newer)["Movable"]
+    assert zones(ours)["DMA"]["high:"] == zones(newer)["DMA"]["high:"] == "0"
+    texts = re.split(r"^== (.*)\n", (NEWER / "node-e820.txt").read_text(), flags=re.MULTILINE)[1:]
+    recorded = dict(zip(texts[::2], texts[1::2], strict=True))
+    answers = {
+        "vmstat": node_vmstat_text(memory, 0),
+        "meminfo": node_meminfo_text(memory, 0),
+        "/proc/meminfo": meminfo_text(memory),
+    }
+    for name, text in answers.items():
+        assert names(text) == names(recorded[name]), name
+
+
+def names(text):
+    """What stands before the numbers."""
+    return [re.sub(r" +\d+( kB)?$", "", line) for line in text.splitlines()]
 
 
 def test_what_does_not_depend_on_what_runs_is_the_same(memory):
