@@ -38,6 +38,7 @@ class Module:
         pins: further references, such as one for every enabled region on the bus provider.
         switched: the parameters that were written, with their values.
         address: where its memory begins.
+        span: bytes from there to the end of its memory, with pages between its parts that are not mapped.
         directory: /sys/module/<name>.
     """
 
@@ -50,11 +51,13 @@ class Module:
         parameters: tuple[KernelAttribute[Module], ...] = (),
         taint: str = "",
         address: int = 0,
+        span: int = 0,
     ) -> None:
         self.system = system
         self.name = name
         self.address = address
         self.core_size = core_size
+        self.span = span or core_size
         self.uses = uses
         self.taint = taint
         self.pins = 0
@@ -153,6 +156,7 @@ class ModuleDescription:
         parameters: the files of its folder parameters/.
         taint: as `Module.taint`.
         image: returns what a loaded one shows of its file; None for a module without one.
+        memories: the parts that its memory has.
     """
 
     name: str
@@ -162,6 +166,12 @@ class ModuleDescription:
     parameters: tuple[KernelAttribute[Module], ...] = ()
     taint: str = ""
     image: Callable[[], ModuleImage] | None = None
+    memories: int = 1
+
+    @property
+    def span(self) -> int:
+        """Bytes of its memory, with a page between two parts that is not mapped, and what parts are rounded up by."""
+        return self.size + 2 * (self.memories - 1) * PAGE_SIZE
 
 
 class Modules:
@@ -193,8 +203,17 @@ class Modules:
                 raise KernelError(errno.ENOENT, f"{name} needs {used}, which is not loaded")
         self._system.begin_write()
         uses = tuple(self.loaded[used] for used in description.uses)
-        address = free_address(self.loaded.values(), description.size)
-        module = Module(self._system, name, description.size, uses, description.parameters, description.taint, address)
+        address = free_address(self.loaded.values(), description.span)
+        module = Module(
+            self._system,
+            name,
+            description.size,
+            uses,
+            description.parameters,
+            description.taint,
+            address,
+            description.span,
+        )
         if description.image is not None:
             # The memory that is needed while it is loaded is allocated after the other.
             init_address = free_address((*self.loaded.values(), module), PAGE_SIZE)

@@ -52,8 +52,8 @@ class Placed(Protocol):
         """Where its memory begins."""
 
     @property
-    def core_size(self) -> int:
-        """Bytes of its memory, whole pages."""
+    def span(self) -> int:
+        """Bytes from there to the end of its memory, whole pages."""
 
 
 def free_address(loaded: Iterable[Placed], size: int) -> int:
@@ -65,7 +65,7 @@ def free_address(loaded: Iterable[Placed], size: int) -> int:
     for module in sorted(loaded, key=lambda module: module.address):
         if module.address - address >= _with_guard(size):
             break
-        address = module.address + _with_guard(module.core_size)
+        address = module.address + _with_guard(module.span)
     return address
 
 

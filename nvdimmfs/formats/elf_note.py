@@ -21,6 +21,10 @@ _BUILD_SALT, _LTO = 0x100, 0x101
 _BUILD_ID_WORDS = 5
 
 
+#: The kind of a note with properties of a file (NT_GNU_PROPERTY_TYPE_0), and one of them.
+_PROPERTIES, _X86_FEATURES, _IBT = 5, 0xC000_0002, 1
+
+
 def note(owner: str, kind: int, content: bytes) -> bytes:
     """Return a note; name and content are padded to 4 bytes each."""
     name = owner.encode("ascii") + b"\0"
@@ -38,6 +42,15 @@ def kernel_note(salt: str) -> bytes:
         salt: CONFIG_BUILD_SALT, which distributions set to the kernel's release.
     """
     return note("Linux", _LTO, bytes(4)) + note("Linux", _BUILD_SALT, salt.encode("ascii") + b"\0")
+
+
+def ibt_note() -> bytes:
+    """Return the section .note.gnu.property of a module whose code supports indirect branch tracking.
+
+    One property of four bytes, padded to eight (GNU_PROPERTY_X86_FEATURE_1_AND, GNU_PROPERTY_X86_FEATURE_1_IBT; the
+    System V ABI's supplement for x86-64).
+    """
+    return note("GNU", _PROPERTIES, struct.pack("<4I", _X86_FEATURES, 4, _IBT, 0))
 
 
 def build_id_note(text: str) -> bytes:

@@ -32,6 +32,7 @@ from nvdimmfs.mm.memory import Memory
 from nvdimmfs.modules.module_files import (
     BOOT_MODULES,
     DEVICE_TREE_MODULES,
+    MEMORIES,
     VIRTIO_MODULES,
     ModuleFile,
     modules_of_kernel,
@@ -243,10 +244,18 @@ def _description(file: ModuleFile, init: Callable[[Module], None], kernel: Kerne
     def image() -> ModuleImage:
         from nvdimmfs.modules.module_sections import image_of  # which few programs look at
 
-        return image_of(file.name)
+        return image_of(file.name, newer=kernel.devices.modules_have_several_memories)
 
-    parameters = _PARAMETERS.get(file.name, ())
-    return ModuleDescription(file.name, file.size_in(kernel), init, file.info.depends, parameters, file.taint, image)
+    return ModuleDescription(
+        file.name,
+        file.size_in(kernel),
+        init,
+        file.info.depends,
+        _PARAMETERS.get(file.name, ()),
+        file.taint,
+        image,
+        memories=MEMORIES if kernel.devices.modules_have_several_memories else 1,
+    )
 
 
 def _nothing(_module: Module) -> None:

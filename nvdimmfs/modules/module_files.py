@@ -51,6 +51,10 @@ class ModuleFile:
         return "" if self.info.intree else "OE"
 
 
+#: Memories that a module of Linux 6.12 keeps: code, data, constants, and what is constant once it is loaded (enum
+#: mod_mem_type, include/linux/module.h).
+MEMORIES = 4
+
 #: The sizes that are others in Linux 6.12.
 _SIZES_6_12 = {
     "dax_pmem": 12288,

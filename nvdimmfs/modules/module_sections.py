@@ -1,15 +1,17 @@
 """The sections of the modules' memory: what /sys/module/NAME/sections lists.
 
-Names and distances are those of Debian's kernel 6.1.0-57-amd64.
+Names and distances are those of Debian's kernel 6.1.0-57-amd64; `module_sections_6_12` has those of 6.12.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from nvdimmfs.core.module_folders import ModuleImage, Section
-from nvdimmfs.formats.elf_note import build_id_note, kernel_note
+from nvdimmfs.formats.elf_note import build_id_note, ibt_note, kernel_note
+from nvdimmfs.modules.module_sections_6_12 import SECTIONS
+from nvdimmfs.units import PAGE_SIZE, align_down
 
 #: The sections of each module, `NAME:OFFSET` in hexadecimal: those of the memory that it keeps, then those of the
 #: memory that the kernel frees once the module is loaded.
@@ -96,26 +98,31 @@ _SECTIONS = {
 #: A module of which there is no record, and one that is built of the same parts: each registers a driver for ranges.
 _LIKE = {"of_pmem": "nd_e820"}
 
-#: CONFIG_BUILD_SALT of that kernel.
+#: CONFIG_BUILD_SALT of that kernel, and of a newer one, whose modules have several memories of each kind.
 _BUILD_SALT = "6.1.0-57-amd64"
+_NEWER_SALT = "6.12.117+deb12-amd64"
 
 
 @functools.cache
-def image_of(name: str) -> ModuleImage:
+def image_of(name: str, *, newer: bool = False) -> ModuleImage:
     """Return what a loaded module shows of its file.
 
     The modules of tools/testing/nvdimm that no distribution builds have the sections that all modules have.
+
+    Args:
+        name: the module.
+        newer: whether it is one of Linux 6.12.
     """
-    tables = _SECTIONS.get(_LIKE.get(name, name))
-    return ModuleImage(_sections(tables) if tables else _sections_of_all(), notes_of(name))
+    tables = (SECTIONS if newer else _SECTIONS).get(_LIKE.get(name, name))
+    sections = _newer_sections if newer else _sections
+    return ModuleImage(sections(tables) if tables else _sections_of_all(newer=newer), notes_of(name, newer=newer))
 
 
-def notes_of(name: str) -> dict[str, bytes]:
+def notes_of(name: str, *, newer: bool = False) -> dict[str, bytes]:
     """The sections of notes in a module's file.  The build id follows from the name: no two modules have the same."""
-    return {
-        ".note.gnu.build-id": build_id_note(f"{name} {_BUILD_SALT}"),
-        ".note.Linux": kernel_note(_BUILD_SALT),
-    }
+    salt = _NEWER_SALT if newer else _BUILD_SALT
+    notes = {".note.gnu.build-id": build_id_note(f"{name} {salt}"), ".note.Linux": kernel_note(salt)}
+    return {".note.gnu.property": ibt_note(), **notes} if newer else notes
 
 
 def _sections(tables: str) -> tuple[Section, ...]:
@@ -123,14 +130,28 @@ def _sections(tables: str) -> tuple[Section, ...]:
     return (*_memory(kept, is_init=False), *_memory(freed, is_init=True))
 
 
-def _memory(table: str, *, is_init: bool) -> Iterator[Section]:
+def _newer_sections(tables: str) -> tuple[Section, ...]:
+    kept, _, freed = tables.partition("||")
+    return (*_memories(kept.split("|"), is_init=False), *_memories(freed.split("|"), is_init=True))
+
+
+def _memories(tables: Sequence[str], *, is_init: bool) -> Iterator[Section]:
+    """The sections of memories that lie behind each other, each with a page behind it that is not mapped."""
+    start = 0
+    for table in tables:
+        sections = list(_memory(table, is_init=is_init, start=start))
+        yield from sections
+        start = align_down(sections[-1].offset, PAGE_SIZE) + 2 * PAGE_SIZE
+
+
+def _memory(table: str, *, is_init: bool, start: int = 0) -> Iterator[Section]:
     for entry in table.split():
         name, _, offset = entry.partition(":")
-        yield Section(name, int(offset, 16), is_init)
+        yield Section(name, start + int(offset, 16), is_init)
 
 
-def _sections_of_all() -> tuple[Section, ...]:
+def _sections_of_all(*, newer: bool) -> tuple[Section, ...]:
     """The sections that every module has, where the smallest of them has them."""
-    every = [_sections(tables) for tables in _SECTIONS.values()]
+    every = [*map(_newer_sections, SECTIONS.values())] if newer else [*map(_sections, _SECTIONS.values())]
     shared = set[str].intersection(*({section.name for section in sections} for sections in every))
     return tuple(section for section in min(every, key=len) if section.name in shared)

@@ -1,4 +1,4 @@
-"""The folders of loaded modules have what Linux 6.1 shows there, file by file."""
+"""The folders of loaded modules have what Linux 6.1 and 6.12 show there, file by file."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, Directory, Node, Symlink
 from nvdimmfs.kernfs.open_file import file_size, open_node
 from nvdimmfs.machine.machine import Machine
+from nvdimmfs.units import PAGE_SIZE
 
-RECORDINGS = Path(__file__).parent.parent / "recordings" / "modules"
+RECORDINGS = Path(__file__).parent.parent / "recordings"
 
 #: A build id is that of the module's file, which is not the kernel's: its length and its owner are the same.
 BUILD_ID_HEADER = 16
@@ -26,7 +27,7 @@ Row = list[str | int | None]
 
 
 def recorded(name: str) -> tuple[Machine, list[Row]]:
-    """The machine of a recording, and the rows that the kernel gave."""
+    """The machine of a recording, by its path without the ending, and the rows that the kernel gave."""
     header, *rows = map(json.loads, (RECORDINGS / f"{name}.jsonl").read_text().splitlines())
     machine = boot(header["machine"])
     for module in header["load"]:
@@ -57,32 +58,44 @@ def _beginning(path: str) -> str:
     return ".symtab" if path.rpartition("/")[2] in (".init.text", ".init.data", ".symtab", ".strtab") else ".text"
 
 
-def comparable(rows: list[Row]) -> list[Row]:
+def _distance(address: dict[str, int], path: str, *, newer: bool) -> int:
+    """Bytes from the beginning of the memory; each memory of 6.12 begins with a section at the beginning of a page."""
+    folder, _, _ = path.rpartition("/")
+    if not newer:
+        return address[path] - address[f"{folder}/{_beginning(path)}"]
+    own = (found for other, found in address.items() if other.startswith(f"{folder}/") and found % PAGE_SIZE == 0)
+    return address[path] - max(found for found in own if found <= address[path])
+
+
+def comparable(rows: list[Row], *, newer: bool) -> list[Row]:
     """The rows with addresses as distances within a module's memory, and without build ids."""
     address = {str(path): int(str(text), 16) for path, _, _, text in rows if "/sections/" in str(path)}
     changed = []
     for path, mode, size, text in rows:
-        module, _, rest = str(path).partition("/")
-        if rest == "notes/.note.gnu.build-id":
+        if str(path).partition("/")[2] == "notes/.note.gnu.build-id":
             text = str(text)[: 2 * BUILD_ID_HEADER]
         elif str(path) in address:
-            text = f"{address[str(path)] - address[f'{module}/sections/{_beginning(rest)}']:#x}"
+            text = f"{_distance(address, str(path), newer=newer):#x}"
         changed.append([path, mode, size, text])
     return changed
 
 
-@pytest.mark.parametrize("name", ["e820", "nfit", "virtio"])
+STORIES = [f"{folder}modules/{name}" for folder in ("", "linux-6.12/") for name in ("e820", "nfit", "virtio")]
+
+
+@pytest.mark.parametrize("name", STORIES)
 def test_the_folder_of_a_module_is_the_kernels(name):
     """All names in the kernel's order, all modes, sizes and contents."""
     machine, kernel = recorded(name)
     modules = dict.fromkeys(str(path).partition("/")[0] for path, *_ in kernel)
     here = [row for module in modules for row in rows_of(machine.system.sys.find(f"module/{module}"))]
-    assert comparable(here) == comparable(kernel)
+    newer = name.startswith("linux-6.12")
+    assert comparable(here, newer=newer) == comparable(kernel, newer=newer)
 
 
 def test_an_address_is_read_from_its_beginning():
     """As the guest answered: read(fd, 4) gives `0xff`, the next one EINVAL; behind the end there is nothing."""
-    machine, _ = recorded("e820")
+    machine, _ = recorded("modules/e820")
     opened = open_node(machine.system.sys.find("module/nd_pmem/sections/.text"), 0)
     assert opened.read(0, 4) == b"0xff"
     with pytest.raises(KernelError) as refused:
@@ -94,7 +107,7 @@ def test_an_address_is_read_from_its_beginning():
 
 
 def test_files_of_an_unloaded_module_are_gone():
-    machine, _ = recorded("e820")
+    machine, _ = recorded("modules/e820")
     opened = open_node(machine.system.sys.find("module/kmem/sections/.text"), 0)
     machine.persistent_memory.modules.unload("kmem")
     for offset in (0, 5):
@@ -103,10 +116,11 @@ def test_files_of_an_unloaded_module_are_gone():
         assert refused.value.errno == errno.ENODEV
 
 
-def test_modules_do_not_overlap_and_their_memory_is_used_again():
-    machine, _ = recorded("e820")
+@pytest.mark.parametrize("name", ["modules/e820", "linux-6.12/modules/e820"])
+def test_modules_do_not_overlap_and_their_memory_is_used_again(name):
+    machine, _ = recorded(name)
     modules = machine.persistent_memory.modules
-    places = sorted((module.address, module.core_size) for module in modules.loaded.values())
+    places = sorted((module.address, module.span) for module in modules.loaded.values())
     assert all(start + size < behind for (start, size), (behind, _) in itertools.pairwise(places))
     address = modules.loaded["kmem"].address
     modules.unload("kmem")

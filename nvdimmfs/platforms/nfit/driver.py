@@ -14,9 +14,9 @@ class NfitDriver(AcpiDriver):
     """nfit: registers an nvdimm bus with all devices of a table."""
 
     name = "nfit"
-    shows_module = False
 
     def __init__(self, bus: AcpiBus, module: Module, layer: NdLayer, tables: PlatformTables) -> None:
+        self.shows_module = bus.system.kernel.devices.acpi_drivers_name_their_module
         self._tables = tables
         self._platform = NfitPlatform(layer, module, tables)
         super().__init__(bus, module)
