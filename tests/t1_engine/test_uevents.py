@@ -1,4 +1,4 @@
-"""The engine emits the uevents that a real Linux 6.1 emitted for the same writes to sysfs."""
+"""The engine emits the uevents that a real Linux 6.1, or 6.12, emitted for the same writes to sysfs."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.lab.trees import InProcess
 
-RECORDINGS = Path(__file__).parent.parent / "recordings/uevents"
-STORIES = sorted(RECORDINGS.glob("*.uevents"))
+RECORDINGS = Path(__file__).parent.parent / "recordings"
+STORIES = sorted(RECORDINGS.rglob("*.uevents"))
 MODULES = "kernel/debug/nvdimmfs/modules"
 
 
@@ -40,7 +40,7 @@ def do(sysfs, done):
         return refusal.code
 
 
-@pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", STORIES, ids=lambda path: str(path.relative_to(RECORDINGS).with_suffix("")))
 def test_every_event_is_told_as_the_kernel_told_it(path):
     story = load(path)
     machine = boot(story.machine)
