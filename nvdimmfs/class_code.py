@@ -42,9 +42,12 @@ class ClassCode:
         self._file = file
         self._codes: Codes | None = None
         self._has_new = False
+        self._is_saved = False
 
     def compile(self, source: str, filename: str, mode: str) -> CodeType:
         """As the built-in function, with mode `exec`."""
+        if self._is_saved:  # few classes follow: reading the file again would take longer, and memory
+            return builtins.compile(source, filename, mode)
         if self._codes is None:
             self._codes = _read(self._file)
         key = filename, importlib.util.source_hash(_HASH_SEED.sub(r"\1", source).encode())
@@ -55,8 +58,11 @@ class ClassCode:
         return code
 
     def save(self) -> None:
-        """Write what was compiled, unless Python is to write no code (PYTHONDONTWRITEBYTECODE); keep none in memory."""
-        used, self._codes = self._codes, None
+        """Write what was compiled, unless Python is to write no code (PYTHONDONTWRITEBYTECODE); free the memory.
+
+        What is compiled later in this process is not kept.
+        """
+        used, self._codes, self._is_saved = self._codes, None, True
         if not self._has_new or used is None or sys.dont_write_bytecode:
             return
         self._has_new = False
