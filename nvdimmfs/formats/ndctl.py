@@ -76,7 +76,9 @@ def in_order(commands: Iterable[_CommandT]) -> tuple[_CommandT, ...]:
     return tuple(sorted(set(commands)))
 
 
-#: Families of firmware functions (NVDIMM_FAMILY_..., NVDIMM_BUS_FAMILY_...), and the largest of either.
+#: Families of firmware functions (NVDIMM_FAMILY_..., NVDIMM_BUS_FAMILY_...), and the largest of either; -1 stands for
+#: none that the kernel knows.
+DIMM_FAMILY_UNKNOWN = -1
 DIMM_FAMILY_INTEL = 0
 DIMM_FAMILY_HPE1 = 1
 DIMM_FAMILY_MICROSOFT = 3

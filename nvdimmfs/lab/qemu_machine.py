@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from nvdimmfs.formats.ndctl import DIMM_FAMILY_INTEL, DIMM_FAMILY_UNKNOWN
 from nvdimmfs.lab.errors import ImpossibleMachineError
 from nvdimmfs.lab.nfit_test import NFIT_TEST
 from nvdimmfs.machine_file.defaults import completed
@@ -198,8 +199,12 @@ def _given_by_qemu(bus: BusDescription, nodes: Nodes) -> BusDescription:
 
 
 def _dimm_of_qemu(dimm: DimmDescription) -> DimmDescription:
+    """The DIMM.  Without a label area, it has no function (nvdimm_dsm_device), so that the kernel knows no family."""
     flags = tuple(flag for flag in dimm.flags if flag is DimmFlag.NOT_ARMED)
-    return DimmDescription(name=dimm.name, handle=dimm.handle, size=dimm.size, label=dimm.label, flags=flags)
+    family = DIMM_FAMILY_INTEL if dimm.label.size else DIMM_FAMILY_UNKNOWN
+    return DimmDescription(
+        name=dimm.name, handle=dimm.handle, size=dimm.size, label=dimm.label, flags=flags, family=family
+    )
 
 
 def _range_of_qemu(bus: BusDescription, range_: RangeDescription, nodes: Nodes) -> RangeDescription:

@@ -131,10 +131,10 @@ class DimmDescription:
         control_region: whether the NFIT has its control region.  Without one, the DIMM has no identification, and no
             range can use it.
         family: command family: 0 Intel, 1 and 2 HPE, 3 Microsoft, 4 Hyper-V; -1 if the kernel does not know it.
-        dsm_mask: functions of that family that the kernel allows, one bit each.  By default those that access labels,
-            and those for the health, firmware and security that the file gives the DIMM.
-        commands: commands that the DIMM supports.  By default those that access labels and cmd_call; an Intel DIMM
-            with health also has smart and smart_thresh.
+        dsm_mask: functions of that family that the kernel allows, one bit each.  By default those that access the
+            label area, if there is one, and those for the health, firmware and security that the file gives the DIMM.
+        commands: commands that the DIMM supports.  By default those that access the label area, if there is one, and
+            cmd_call; an Intel DIMM with health also has smart and smart_thresh.
         flags: state flags that the platform reports; with not_armed, regions on the DIMM are read-only.
         flush_hints: number of flush hint addresses; regions over a DIMM with at least one support deep flush.
         label: its label area.

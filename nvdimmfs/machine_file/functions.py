@@ -30,13 +30,16 @@ from nvdimmfs.machine_file.words import FirmwareActivation, SecurityState
 #: The functions that access labels.
 _LABELS = command_mask(LABEL_COMMANDS)
 
-#: The functions that report health, by family.  Those beside Intel's leave labels to methods of their own.
+#: The functions that report health, by family.
 _HEALTH = {
-    DIMM_FAMILY_INTEL: _LABELS | command_mask(HEALTH_FUNCTIONS),
-    DIMM_FAMILY_HPE1: _LABELS | command_mask(Hpe1Function),
+    DIMM_FAMILY_INTEL: command_mask(HEALTH_FUNCTIONS),
+    DIMM_FAMILY_HPE1: command_mask(Hpe1Function),
     DIMM_FAMILY_MICROSOFT: command_mask(MicrosoftFunction),
     DIMM_FAMILY_HYPERV: command_mask(HyperVFunction),
 }
+
+#: The families whose DIMMs leave labels to methods of ACPI's where they report health.
+_WITH_LABEL_METHODS = (DIMM_FAMILY_MICROSOFT, DIMM_FAMILY_HYPERV)
 
 #: The commands of an Intel DIMM that are functions under the same number (acpi_nfit_register_dimms, Linux 6.1).
 _HEALTH_COMMANDS = (DimmCommand.SMART, DimmCommand.SMART_THRESH)
@@ -47,7 +50,9 @@ def with_functions(bus: BusDescription, dimm: DimmDescription) -> DimmDescriptio
     if dimm.dsm_mask != TO_BE_CHOSEN:
         return dimm
     commands = dimm.commands
-    if dimm.family == DIMM_FAMILY_INTEL and dimm.reports_health and commands == _DEFAULT_COMMANDS:
+    if not dimm.label.size and commands == _DEFAULT_COMMANDS:
+        commands = _without_labels(commands)
+    if dimm.family == DIMM_FAMILY_INTEL and dimm.reports_health and dimm.commands == _DEFAULT_COMMANDS:
         commands = in_order((*commands, *_HEALTH_COMMANDS))
     return attrs.evolve(dimm, dsm_mask=_default_mask(bus, dimm), commands=commands)
 
@@ -57,8 +62,14 @@ def without_functions(dimm: DimmDescription) -> DimmDescription:
     return attrs.evolve(dimm, dsm_mask=TO_BE_CHOSEN, commands=_DEFAULT_COMMANDS)
 
 
+def _without_labels(commands: tuple[DimmCommand, ...]) -> tuple[DimmCommand, ...]:
+    return tuple(command for command in commands if command not in LABEL_COMMANDS)
+
+
 def _default_mask(bus: BusDescription, dimm: DimmDescription) -> int:
-    mask = _HEALTH.get(dimm.family, _LABELS) if dimm.reports_health else _LABELS
+    mask = _HEALTH.get(dimm.family, 0) if dimm.reports_health else 0
+    if dimm.label.size and not (mask and dimm.family in _WITH_LABEL_METHODS):
+        mask |= _LABELS
     if dimm.family != DIMM_FAMILY_INTEL:
         return mask
     if dimm.firmware.version >= 0:
