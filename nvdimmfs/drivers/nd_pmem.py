@@ -60,7 +60,7 @@ class PmemDisk(NamespaceDisk):
         window = MediaWindow(namespace.media, data.start - namespace.start, data.size)
         badblocks = new_badblocks(layer.system.kernel)
         super().__init__(layer, namespace.disk_name, parent, window, _LIMITS[page_mapped], badblocks)
-        self.cache_flushed = True
+        self.cache_flushed = namespace.region.has_cache
         self._nvdimm_bus = namespace.region.parent
         self._addresses = data
         self.populate_badblocks()

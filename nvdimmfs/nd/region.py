@@ -125,6 +125,11 @@ class RegionDevice(NdDevice):
         return DeviceType.NAMESPACE_IO
 
     @property
+    def has_cache(self) -> bool:
+        """Whether what is stored can be lost in a processor's cache (nvdimm_has_cache, region_devs.c, Linux 6.1)."""
+        return not self.description.volatile and self.description.persistence_domain != "cpu_cache"
+
+    @property
     def end(self) -> int:
         """Last physical address."""
         return self.start + self.size - 1
