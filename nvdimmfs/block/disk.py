@@ -325,12 +325,17 @@ class DirectBytes:
 
     def read(self, offset: int, length: int) -> bytes:
         """EIO when the range includes a bad sector."""
-        self._begin_read(offset, length)
-        return self._disk.data.read(offset, length)
+        return bytes(self.view(offset, length))
 
     def view(self, offset: int, length: int) -> bytes | memoryview:
         """As `read`, but perhaps not a copy: it is valid until the next write."""
-        self._begin_read(offset, length)
+        if (counted := self._disk.counted) is not None:
+            counted.count_read(length)
+        return self._view(offset, length)
+
+    def _view(self, offset: int, length: int) -> bytes | memoryview:
+        if self._bad(offset, length):
+            raise read_error(self._disk.name, offset, length)
         return self._disk.data.view(offset, length)
 
     def write(self, offset: int, data: bytes) -> None:
@@ -338,35 +343,35 @@ class DirectBytes:
         if self._disk.read_only and not self._disk.loop_backed:
             raise KernelError(errno.EPERM, f"{self._disk.name} is read-only")
         if (counted := self._disk.counted) is not None:
-            self._count_write(counted, len(data))
+            counted.count_write(len(data))
+        self._write(offset, data)
+
+    def _write(self, offset: int, data: bytes, origin: int = 0) -> None:
+        """Write, with pages that begin at `origin`."""
         if not self._disk.badblocks:
             self._disk.data.write(offset, data)
             return
         # The driver clears and writes page by page (pmem_submit_bio, drivers/nvdimm/pmem.c, Linux 6.1).
         left = memoryview(data)
         while left:
-            piece = bytes(left[: PAGE_SIZE - offset % PAGE_SIZE])
+            piece = bytes(left[: PAGE_SIZE - (offset - origin) % PAGE_SIZE])
             if self._bad(offset, len(piece)):
                 self._disk.clear_badblocks(offset // SECTOR_SIZE, len(piece) // SECTOR_SIZE)
             self._disk.data.write(offset, piece)
             offset, left = offset + len(piece), left[len(piece) :]
 
+    def view_part(self, origin: int, _size: int, offset: int, length: int, /) -> bytes | memoryview:
+        """Read a part of the disk, which begins at `origin`."""
+        return self.view(origin + offset, length)
+
+    def write_part(self, origin: int, _size: int, offset: int, data: bytes, /) -> None:
+        """Write to a part of the disk."""
+        self.write(origin + offset, data)
+
     def flush(self) -> None:
         if (counted := self._disk.counted) is not None and self._disk.settings.write_cache:
             counted.count_write(0)
         self._disk.data.flush()
-
-    def _begin_read(self, offset: int, length: int) -> None:
-        if (counted := self._disk.counted) is not None:
-            self._count_read(counted, length)
-        if self._bad(offset, length):
-            raise read_error(self._disk.name, offset, length)
-
-    def _count_read(self, counted: Statistics, length: int) -> None:
-        counted.count_read(length)
-
-    def _count_write(self, counted: Statistics, length: int) -> None:
-        counted.count_write(length)
 
     def _bad(self, offset: int, length: int) -> bool:
         bad = self._disk.badblocks
@@ -390,11 +395,23 @@ class DiskBytes(DirectBytes):
 
     def view(self, offset: int, length: int) -> bytes | memoryview:
         """As `read`, but perhaps not a copy: it is valid until the next write."""
+        return self.view_part(0, self.size, offset, length)
+
+    def view_part(self, origin: int, size: int, offset: int, length: int, /) -> bytes | memoryview:
+        """Read through the page cache of a part of the disk, whose first page begins where it does.
+
+        Args:
+            origin: the offset of the part.
+            size: its bytes.
+            offset: the first byte to read, counted from the beginning of the part.
+            length: how many.
+        """
         if self._disk.loop_backed:
-            return super().view(offset, length)
+            return super().view(origin + offset, length)
         end = offset + length
-        start, stop = align_down(offset, PAGE_SIZE), min(align_up(end, PAGE_SIZE), max(end, self.size))
-        data = super().view(start, stop - start)
+        start, stop = align_down(offset, PAGE_SIZE), min(align_up(end, PAGE_SIZE), max(end, size))
+        stop = min(stop, max(end, self.size - origin))  # BLKPG makes parts that are not all on the disk
+        data = self._view_blocks(origin + start, stop - start, self._disk.limits.block_size_of(size))
         return data if stop - start == length else data[offset - start : end - start]
 
     def write(self, offset: int, data: bytes) -> None:
@@ -403,33 +420,39 @@ class DiskBytes(DirectBytes):
         The page cache writes whole blocks.  It first reads a block that is written only in part: EIO when that block
         has bad sectors.
         """
-        if not self._disk.loop_backed:
-            offset, data = self._through_page_cache(offset, data)
-        super().write(offset, data)
+        self.write_part(0, self.size, offset, data)
 
-    def _count_read(self, counted: Statistics, length: int) -> None:
-        """Reads of whole pages do not count: the page cache asks the driver for a page (bdev_read_page, Linux 6.1)."""
-        if self._disk.loop_backed or self._disk.block_size < PAGE_SIZE:
-            super()._count_read(counted, length)
+    def write_part(self, origin: int, size: int, offset: int, data: bytes, /) -> None:
+        """Write through the page cache of a part of the disk, whose size decides how large its blocks are.
 
-    def _count_write(self, counted: Statistics, length: int) -> None:
-        """The page cache writes block by block."""
+        The arguments are those of `view_part`.
+        """
         if self._disk.loop_backed:
-            super()._count_write(counted, length)
+            super().write(origin + offset, data)
             return
-        for _ in range(length // self._disk.block_size):
-            counted.count_write(self._disk.block_size)
+        block_size = self._disk.limits.block_size_of(size)
+        offset, data = self._whole_blocks(origin, block_size, offset, data)
+        if (counted := self._disk.counted) is not None:
+            for _ in range(len(data) // block_size):
+                counted.count_write(block_size)
+        self._write(origin + offset, data, origin)
 
-    def _through_page_cache(self, offset: int, data: bytes) -> tuple[int, bytes]:
+    def _view_blocks(self, offset: int, length: int, block_size: int) -> bytes | memoryview:
+        """Read blocks; whole pages do not count: the page cache asks the driver for each (bdev_read_page, 6.1)."""
+        if block_size < PAGE_SIZE and (counted := self._disk.counted) is not None:
+            counted.count_read(length)
+        return self._view(offset, length)
+
+    def _whole_blocks(self, origin: int, block_size: int, offset: int, data: bytes) -> tuple[int, bytes]:
         """Return offset and bytes of the whole blocks that a write of `data` at `offset` writes.  EPERM, EIO."""
         if self._disk.read_only:
             raise KernelError(errno.EPERM, f"{self._disk.name} is read-only")
-        end, block_size = offset + len(data), self._disk.block_size
+        end = offset + len(data)
         first_block, end_of_blocks = align_down(offset, block_size), align_up(end, block_size)
         before, after = offset - first_block, end_of_blocks - end
         if not before and not after:
             return offset, data
-        whole = bytearray(super().read(first_block, end_of_blocks - first_block))
+        whole = bytearray(self._view_blocks(origin + first_block, end_of_blocks - first_block, block_size))
         whole[before : before + len(data)] = data
         return first_block, bytes(whole)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import AbstractContextManager, nullcontext
-from typing import Self
+from typing import Protocol, Self
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.block.queue import QueueLimits
@@ -16,7 +16,24 @@ from nvdimmfs.core.device_number import DeviceNumber
 from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.partition_table import PartitionEntry
-from nvdimmfs.kernfs import BinaryFile, Bytes
+from nvdimmfs.kernfs import BinaryFile
+
+
+class Parts(Protocol):
+    """The bytes of a disk, of which each part is read and written as a device of its own."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the disk."""
+
+    def view_part(self, origin: int, size: int, offset: int, length: int, /) -> bytes | memoryview:
+        """Read, perhaps without a copy, from an offset in the part of `size` bytes from `origin` on."""
+
+    def write_part(self, origin: int, size: int, offset: int, data: bytes, /) -> None:
+        """Write there."""
+
+    def flush(self) -> None:
+        """Return when all that was written is durable."""
 
 
 class WholeDisk(Device):
@@ -65,7 +82,7 @@ class Partition(Device):
     parent: WholeDisk
 
     def __init__(
-        self, disk: WholeDisk, whole: Bytes, direct: Bytes, entry: PartitionEntry, number: DeviceNumber
+        self, disk: WholeDisk, whole: Parts, direct: Parts, entry: PartitionEntry, number: DeviceNumber
     ) -> None:
         """`whole` and `direct`: the bytes of the disk, through the page cache and past it."""
         super().__init__(disk.system, f"{disk.name}{'p' if disk.name[-1].isdigit() else ''}{entry.number}", disk)
@@ -131,7 +148,7 @@ class Partition(Device):
 class PartitionBytes:
     """The bytes of a partition: a part of the bytes of its disk."""
 
-    def __init__(self, partition: Partition, whole: Bytes, direct: Bytes) -> None:
+    def __init__(self, partition: Partition, whole: Parts, direct: Parts) -> None:
         """`direct`: the bytes of the disk past the page cache, for a partition behind a loop device."""
         self._partition = partition
         self._whole = whole
@@ -148,13 +165,13 @@ class PartitionBytes:
         """EIO beyond the end of the disk; also raises the errors of the disk."""
         self._require_on_disk(offset, length)
         with self._counted():
-            return self._whole.read(self._start + offset, length)
+            return bytes(self._whole.view_part(self._start, self.size, offset, length))
 
     def view(self, offset: int, length: int) -> bytes | memoryview:
         """As `read`, but perhaps not a copy: it is valid until the next write."""
         self._require_on_disk(offset, length)
         with self._counted():
-            return self._whole.view(self._start + offset, length)
+            return self._whole.view_part(self._start, self.size, offset, length)
 
     def write(self, offset: int, data: bytes) -> None:
         """EPERM when the partition is read-only, EIO beyond the end of the disk; also raises the errors of the disk."""
@@ -163,7 +180,7 @@ class PartitionBytes:
         self._require_on_disk(offset, len(data))
         whole = self._direct if self._partition.loop_backed else self._whole
         with self._counted():
-            whole.write(self._start + offset, data)
+            whole.write_part(self._start, self.size, offset, data)
 
     def flush(self) -> None:
         with self._counted():
