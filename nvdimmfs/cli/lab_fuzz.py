@@ -26,8 +26,12 @@ from nvdimmfs.lab.executors import mapper
 from nvdimmfs.lab.fuzz import Fuzzer, Walked
 from nvdimmfs.lab.recording import Header, Recording
 from nvdimmfs.lab.recording_text import dumps
+from nvdimmfs.lab.shapes import Shape, shaped
 from nvdimmfs.lab.snapshots import resumed
+from nvdimmfs.machine_file.defaults import completed
+from nvdimmfs.machine_file.files import SUFFIX
 from nvdimmfs.machine_file.model import MachineDescription
+from nvdimmfs.machine_file.writer import machine_text
 
 _MOVES = 50
 
@@ -38,6 +42,11 @@ _ATTEMPTS = 100
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     offer_guest(parser)
+    parser.add_argument(
+        "--shape",
+        choices=[shape.value for shape in Shape],
+        help="make each walk on a machine of its own, of a random shape, with ranges of memmap= (e820) or DIMMs (nfit)",
+    )
     parser.add_argument(
         "--moves", metavar="N", type=int, default=_MOVES, help="the moves of each walk (default: %(default)s)"
     )
@@ -69,33 +78,74 @@ def run(arguments: argparse.Namespace) -> int:
     for option in ("moves", "walks", "jobs"):
         if getattr(arguments, option) < 1:
             raise CommandError(f"--{option} {getattr(arguments, option)}: must be 1 at least", MISUSED)
+    if arguments.shape is not None and any((arguments.machine, arguments.memmap, arguments.ram)):
+        raise CommandError(f"--shape {arguments.shape}: each walk has a machine of its own, so name none", MISUSED)
     folder = Path(arguments.out)
     if not folder.is_dir():
         raise CommandError(f"--out {folder}: there is no such folder", MISUSED)
-    named, machine = named_machine(arguments), guest_machine(arguments)
-    fuzzer = _fuzzer(arguments, machine)
-    named |= kernel_in_header(machine, fuzzer.plan.kernel.release)
-    with resumed(fuzzer.plan, arguments.timeout):
-        pass  # its snapshot exists before several processes want it
+    walks = _Walks(arguments)
+    if arguments.shape is None:
+        with resumed(walks.fuzzer(arguments.seed).plan, arguments.timeout):
+            pass  # its snapshot exists before several processes want it
     seeds = range(arguments.seed, arguments.seed + arguments.walks)
     found = False
     with mapper(arguments.jobs, arguments.scheduler) as map_:
-        for walked in cast("Iterable[Walked]", map_(fuzzer.walk, seeds)):
+        for walked in cast("Iterable[Walked]", map_(walks.walk, seeds)):
             print(_line(walked), flush=True)
             if walked.found:
                 found = True
-                _write(folder, named, fuzzer, walked)
+                walks.write(folder, walked)
     return FAILED if found else 0
 
 
-def _fuzzer(arguments: argparse.Namespace, machine: MachineDescription) -> Fuzzer:
-    plan = guest_plan(arguments, machine, arguments.kernel)
-    emulated = emulated_release(plan.kernel.release)
-    if emulated not in EMULATED_KERNELS:
-        known = ", ".join(EMULATED_KERNELS)
-        raise CommandError(f"--kernel {arguments.kernel}: {emulated} is not emulated; the emulated kernels are {known}")
-    emulating = attrs.evolve(machine, kernel=emulated)
-    return Fuzzer(emulating, plan, arguments.moves, arguments.settle, arguments.attempts, arguments.timeout)
+@attrs.frozen
+class _Walks:
+    """The walks that are asked for.
+
+    Attributes:
+        arguments: the command line's.
+    """
+
+    arguments: argparse.Namespace
+
+    def walk(self, seed: int) -> Walked:
+        """Make the walk of a seed."""
+        return self.fuzzer(seed).walk(seed)
+
+    def fuzzer(self, seed: int) -> Fuzzer:
+        """The machine of a seed, and the kernel that is asked.  CommandError, LabError."""
+        arguments = self.arguments
+        shape = self._shape(seed)
+        machine = guest_machine(arguments) if shape is None else completed(shape)
+        plan = guest_plan(arguments, machine, arguments.kernel)
+        emulated = emulated_release(plan.kernel.release)
+        if emulated not in EMULATED_KERNELS:
+            known = ", ".join(EMULATED_KERNELS)
+            mistake = f"{emulated} is not emulated; the emulated kernels are {known}"
+            raise CommandError(f"--kernel {arguments.kernel}: {mistake}")
+        emulating = attrs.evolve(machine, kernel=emulated)
+        return Fuzzer(emulating, plan, arguments.moves, arguments.settle, arguments.attempts, arguments.timeout)
+
+    def _shape(self, seed: int) -> MachineDescription | None:
+        """The machine of a random shape, not completed."""
+        return None if self.arguments.shape is None else shaped(Shape(self.arguments.shape), seed)
+
+    def write(self, folder: Path, walked: Walked) -> None:
+        """Write the story, with its machine if that is one of a random shape, and print both answers."""
+        assert walked.found is not None
+        fuzzer, path = self.fuzzer(walked.seed), folder / f"fuzz-{walked.seed}.recording"
+        if shape := self._shape(walked.seed):
+            path.with_suffix(SUFFIX).write_text(machine_text(shape), encoding="utf-8")
+            named, machine = {"machine": path.stem}, shape
+        else:
+            named, machine = named_machine(self.arguments), guest_machine(self.arguments)
+        kernel = fuzzer.plan.kernel.release
+        note = f"a walk with the seed {walked.seed}, shortened"
+        header = Header(named | kernel_in_header(machine, kernel), kernel, note, fuzzer.settle)
+        path.write_text(dumps(Recording(header, walked.found.steps)), encoding="ascii")
+        both = walked.found.comparison
+        print(f"    kernel {both.expected}\n    here   {both.here}\n    {path}")
+        sys.stdout.flush()
 
 
 def _line(walked: Walked) -> str:
@@ -103,19 +153,9 @@ def _line(walked: Walked) -> str:
     text = f"seed {walked.seed}: {walked.compared} answers"
     if walked.ended:
         text += f", {walked.ended} questions behind a race left out"
+    if walked.fatal:
+        text += f", {len(walked.fatal)} at which the kernel panics left out"
     if walked.found is None:
         return f"{text}, all agree"
     found = walked.found
     return f"{text}; {found.comparison.question} differs, after {len(found.steps) - 1} steps ({found.attempts} tried)"
-
-
-def _write(folder: Path, named: dict[str, str], fuzzer: Fuzzer, walked: Walked) -> None:
-    """Write the story, and print both answers."""
-    assert walked.found is not None
-    kernel = fuzzer.plan.kernel.release
-    header = Header(named, kernel, f"a walk with the seed {walked.seed}, shortened", fuzzer.settle)
-    path = folder / f"fuzz-{walked.seed}.recording"
-    path.write_text(dumps(Recording(header, walked.found.steps)), encoding="ascii")
-    both = walked.found.comparison
-    print(f"    kernel {both.expected}\n    here   {both.here}\n    {path}")
-    sys.stdout.flush()

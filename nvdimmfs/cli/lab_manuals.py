@@ -88,10 +88,12 @@ LAB_MANUALS = {
     "nvdimmfs lab fuzz": Manual(
         details="""
         A walk is a random sequence of writes, sense and nonsense mixed, with questions between them. It is chosen on
-        an emulated machine, by its seed. A guest is asked twice, at two speeds of its processor: where the answers of
-        both differ, the kernel has a race, and the walk ends. If an answer of the emulated machine differs from the
-        kernel's, the writes that matter are found, and the shortest story that shows the difference is written as a
-        recording, FOLDER/fuzz-SEED.recording.
+        an emulated machine, by its seed. A guest is asked the same. If an answer differs, guests are asked at other
+        speeds of the processor, at which races of the kernel end otherwise: one that agrees to the end is enough. If
+        two give the same answers up to one that differs from the emulated machine's, the writes that matter are found,
+        and the shortest story that shows the difference is written as a recording, FOLDER/fuzz-SEED.recording. What
+        remains behind a race that never ends as in the emulated machine is left out, and so are writes at which the
+        kernel panics; both are counted.
         """,
         exit_statuses=(
             Entry("0", "All answers agree."),
@@ -101,8 +103,12 @@ LAB_MANUALS = {
         examples=(
             Example("nvdimmfs lab fuzz --machine qemu-nfit --moves 100 --seed 4711", "Make one walk."),
             Example("nvdimmfs lab fuzz --memmap '512M!4G' --walks 100 --jobs 4 --out found", "Make a hundred."),
+            Example("nvdimmfs lab fuzz --shape nfit --moves 400 --walks 20", "Make twenty, on twenty machines."),
         ),
-        files=(Entry("FOLDER/fuzz-SEED.recording", "The story of a walk on which an answer differs."),),
+        files=(
+            Entry("FOLDER/fuzz-SEED.recording", "The story of a walk on which an answer differs."),
+            Entry("FOLDER/fuzz-SEED.toml", "With --shape: the machine of that walk."),
+        ),
         see_also=("nvdimmfs-lab-replay(1)",),
     ),
     "nvdimmfs lab coverage": Manual(

@@ -19,6 +19,7 @@ from nvdimmfs.kernels.kernel import EMULATED_KERNELS
 from nvdimmfs.lab.agreement import Replayed, as_json, as_junit, summary
 from nvdimmfs.lab.changes import SUFFIX, load, load_header
 from nvdimmfs.lab.errors import ImpossibleMachineError, LabError
+from nvdimmfs.lab.guest_modules import MODULES_FILE
 from nvdimmfs.lab.kernels import DEFAULT_KERNEL
 from nvdimmfs.lab.qemu_machine import with_qemu_numbers
 from nvdimmfs.lab.recording import Recording
@@ -177,7 +178,11 @@ def _by_guest(path: Path, arguments: argparse.Namespace) -> Report:
     recording = load(path)
     if recording.header.after:
         raise _NotReplayedError(f"it goes on after {recording.header.after}, whose memory a guest does not keep")
-    own = [asked for step in recording.steps if (asked := step.call.get("path", "")).startswith(OWN_FOLDER)]
+    own = [
+        asked
+        for step in recording.steps
+        if (asked := step.call.get("path", "")).startswith(OWN_FOLDER) and asked != MODULES_FILE
+    ]
     if own:
         raise _NotReplayedError(f"it asks for {own[0]}, a file that nvdimmfs alone has")
     machine = machine_of(recording.header.machine, folders_of(path), with_qemu_numbers)

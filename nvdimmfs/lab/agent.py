@@ -1,10 +1,12 @@
 """The agent in a guest: it receives requests on a serial line and answers them.  Only guests run it.
 
-    {"steps": [CALL, ...], "settle": SECONDS}     {"answers": [ANSWER, ...]} as they come, then {"done": true}
+    {"steps": [CALL, ...], "settle": SECONDS, "together": SECONDS}
+                                                  {"answers": [ANSWER, ...]} as they come, then {"done": true}
     {"shell": LINE}                               {"rc": STATUS, "stdout": TEXT, "stderr": TEXT}
     {"file": PATH, "hex": BYTES, "mode": MODE}    {"done": true}
 
-A request that is none is answered by {"mistake": TEXT}.  Text of a shell is latin-1, one character a byte.
+Answers are kept for the seconds of `together`, to be sent in one message: each costs a serial line some interrupts.  A
+request that is none is answered by {"mistake": TEXT}.  Text of a shell is latin-1, one character a byte.
 """
 
 from __future__ import annotations
@@ -19,11 +21,9 @@ from pathlib import Path
 from typing import cast
 
 from nvdimmfs.lab import frames
-from nvdimmfs.lab.asking import Call, ask
+from nvdimmfs.lab.asking import Answer, Call, ask, errno_name
 from nvdimmfs.lab.frames import Json, Message
-
-#: How long answers are kept to be sent together, in seconds: each message costs a serial line some interrupts.
-_TOGETHER = 0.2
+from nvdimmfs.lab.guest_modules import MODULES_FILE, change_modules
 
 #: The message that the agent sends when it has started.
 READY: Message = {"ready": True}
@@ -55,22 +55,32 @@ def _answers(request: Message) -> Iterator[Message]:
         path.write_bytes(bytes.fromhex(cast("str", request["hex"])))
         path.chmod(cast("int", request["mode"]))
     else:
-        yield from _asked(cast("list[Call]", request["steps"]), cast("float", request["settle"]))
+        settle, together = cast("float", request["settle"]), cast("float", request["together"])
+        yield from _asked(cast("list[Call]", request["steps"]), settle, together)
     yield {"done": True}
 
 
-def _asked(calls: list[Call], settle: float) -> Iterator[Message]:
+def _asked(calls: list[Call], settle: float, together: float) -> Iterator[Message]:
     """The answers to questions, many in a message."""
     answers: list[Json] = []
     sent = time.monotonic()
     for call in calls:
-        answers.append(cast("Json", ask(call)))
+        answers.append(cast("Json", _answer(call)))
         if call["op"] == "write":
             time.sleep(settle)
-        if time.monotonic() - sent > _TOGETHER:
+        if time.monotonic() - sent > together:
             yield {"answers": answers}
             answers, sent = [], time.monotonic()
     yield {"answers": answers}
+
+
+def _answer(call: Call) -> Answer:
+    if call["op"] != "write" or call["path"] != MODULES_FILE:
+        return ask(call)
+    try:
+        return {"wrote": change_modules(call["data"])}
+    except OSError as refusal:
+        return {"errno": errno_name(refusal.errno)}
 
 
 def _send(line: int, message: Message) -> None:

@@ -9,3 +9,7 @@ class LabError(Exception):
 
 class ImpossibleMachineError(LabError):
     """QEMU cannot give a machine."""
+
+
+class GuestEndedError(LabError):
+    """A guest that ended before it was closed: its kernel panicked, or QEMU was killed."""

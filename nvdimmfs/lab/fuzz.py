@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import attrs
 
 from nvdimmfs.lab.asking import Answer, Call
 from nvdimmfs.lab.comparing import Comparison, compared
 from nvdimmfs.lab.ddmin import shortest
-from nvdimmfs.lab.guest import TIMEOUT, GuestPlan
+from nvdimmfs.lab.errors import GuestEndedError
+from nvdimmfs.lab.guest import TIMEOUT, TOGETHER, GuestPlan
 from nvdimmfs.lab.recording import Header, Recording, Step
-from nvdimmfs.lab.replay import Report, replay
+from nvdimmfs.lab.replay import Difference, Report, replay
 from nvdimmfs.lab.snapshots import resumed
 from nvdimmfs.lab.trees import InProcess
 from nvdimmfs.lab.walk import Walk
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.model import MachineDescription
 
-#: Another speed of the guest's processor (`qemu.execution_options`), at which races may end differently.
-_OTHER_SPEED = 0
+#: Other speeds of the guest's processor (`qemu.execution_options`), at which races may end differently.
+_OTHER_SPEEDS = (0, 2, 3)
+
+#: How many questions of a walk are left out at most because the kernel panics.
+_MOST_FATAL = 10
+
+#: What changes a machine: a shorter story has fewer of these.
+_CHANGING = ("write", "pwrite")
 
 #: The mode of the clock of the emulated machine.
 _CLOCK = "steps"
@@ -43,6 +49,29 @@ class Found:
 
 
 @attrs.frozen
+class _Telling:
+    """The answers of the kernel at one speed, where one differs from that of the emulated machine.
+
+    Attributes:
+        steps: all questions with the answers.
+        difference: the first that differs.
+    """
+
+    steps: tuple[Step, ...]
+    difference: Difference
+
+    @property
+    def until_difference(self) -> tuple[Step, ...]:
+        """The steps up to the one whose answer differs."""
+        return self.steps[: self.difference.number]
+
+    def is_confirmed_by(self, other: _Telling) -> bool:
+        """Whether the kernel answers the same at another speed, up to the difference."""
+        pairs = zip(self.until_difference, other.steps, strict=False)
+        return all(_agree(step, other_step.answer) for step, other_step in pairs)
+
+
+@attrs.frozen
 class Walked:
     """The result of a walk.
 
@@ -50,13 +79,15 @@ class Walked:
         seed: its seed.
         compared: how many answers were compared.
         found: what differs; None if nothing does.
-        ended: how many questions remained when a race ended differently at another speed.
+        ended: how many questions were left when races had ended otherwise than here at each speed.
+        fatal: questions that were left out because the kernel panics.
     """
 
     seed: int
     compared: int
     found: Found | None
     ended: int = 0
+    fatal: tuple[Call, ...] = ()
 
 
 @attrs.frozen
@@ -80,15 +111,36 @@ class Fuzzer:
     timeout: float = TIMEOUT
 
     def walk(self, seed: int) -> Walked:
-        """Make a walk, and shorten it if answers differ."""
-        calls = self._chosen(seed)
-        steps = self._stable(calls)
-        report = self._replayed(steps)
-        ended = len(calls) - len(steps)
-        if not report.differences:
-            return Walked(seed, report.total, None, ended)
-        first = report.differences[0]
-        return Walked(seed, report.total, self._shortened(steps[: first.number], first.comparison), ended)
+        """Make a walk, and shorten it if answers differ.
+
+        A kernel that answers otherwise is asked again at other speeds.  Where one agrees to the end, its races ended as
+        they do here.  An answer that two speeds have, and all before it, is no race.
+        """
+        calls, fatal = self._survived(self._chosen(seed))
+        tellings: list[_Telling] = []
+        for speed in (self.plan.speed, *_OTHER_SPEEDS):
+            steps = self._asked(calls, speed)
+            report = self._replayed(steps)
+            if not report.differences:
+                return Walked(seed, report.total, None, len(calls) - len(steps), fatal)
+            telling = _Telling(tuple(steps), report.differences[0])
+            if any(map(telling.is_confirmed_by, tellings)):
+                found = self._shortened(telling.until_difference, telling.difference.comparison)
+                return Walked(seed, report.total, found, fatal=fatal)
+            tellings.append(telling)
+        farthest = max(tellings, key=lambda telling: telling.difference.number).until_difference[:-1]
+        return Walked(seed, self._replayed(farthest).total, None, len(calls) - len(farthest), fatal)
+
+    def _survived(self, calls: Sequence[Call]) -> tuple[list[Call], tuple[Call, ...]]:
+        """The questions that the kernel survives, and those that it does not."""
+        survived = [*calls]
+        fatal: list[Call] = []
+        while (answered := len(self._asked(survived, self.plan.speed))) < len(survived):
+            answered = len(self._asked(survived, self.plan.speed, together=0))
+            if len(fatal) == _MOST_FATAL:
+                return survived[:answered], tuple(fatal)
+            fatal.append(survived.pop(answered))
+        return survived, tuple(fatal)
 
     def _shortened(self, steps: Sequence[Step], comparison: Comparison) -> Found:
         """The shortest story that ends in a question whose answer differs."""
@@ -98,38 +150,33 @@ class Fuzzer:
         def fails(some: Sequence[Call]) -> bool:
             nonlocal tried
             tried += 1
-            return self._difference_at_end(self._asked([*some, last])) is not None
+            calls = [*some, last]
+            return self._difference_at_end(calls, self._asked(calls, self.plan.speed)) is not None
 
-        calls = [*shortest([call for call in before if call["op"] == "write"], fails, self.attempts), last]
-        asked = self._asked(calls)
-        found = self._difference_at_end(asked)
+        calls = [*shortest([call for call in before if call["op"] in _CHANGING], fails, self.attempts), last]
+        asked = self._asked(calls, self.plan.speed)
+        found = self._difference_at_end(calls, asked)
         if found is None:  # the writes alone do not suffice
             return Found(tuple(steps), comparison, tried)
         return Found(tuple(asked), found, tried)
 
-    def _difference_at_end(self, steps: Sequence[Step]) -> Comparison | None:
+    def _difference_at_end(self, calls: Sequence[Call], steps: Sequence[Step]) -> Comparison | None:
         """The first answer to the last question that is another one on the emulated machine."""
         differences = self._replayed(steps).differences
-        return next((each.comparison for each in differences if each.number == len(steps)), None)
+        return next((each.comparison for each in differences if each.number == len(calls)), None)
 
     def _replayed(self, steps: Sequence[Step]) -> Report:
         """How the answers of the emulated machine agree with those of the guest."""
         with self._emulated() as tree:
             return replay(Recording(Header({}, "", settle=self.settle), tuple(steps)), tree)
 
-    def _stable(self, calls: Sequence[Call]) -> list[Step]:
-        """The questions with the kernel's answers, up to the first one that is different at another speed."""
-        steps = self._asked(calls)
-        others = self._answers(calls, _OTHER_SPEED)
-        pairs = zip(steps, others, strict=True)
-        return [step for step, _ in itertools.takewhile(lambda pair: _agree(*pair), pairs)]
-
-    def _asked(self, calls: Sequence[Call]) -> list[Step]:
-        return [Step(call, answer) for call, answer in zip(calls, self._answers(calls, self.plan.speed), strict=True)]
-
-    def _answers(self, calls: Sequence[Call], speed: int) -> list[Answer]:
-        with resumed(attrs.evolve(self.plan, speed=speed), self.timeout) as guest:
-            return list(guest.ask(calls, self.settle))
+    def _asked(self, calls: Sequence[Call], speed: int, together: float = TOGETHER) -> list[Step]:
+        """The questions with the answers, fewer if the kernel panics."""
+        steps: list[Step] = []
+        with resumed(attrs.evolve(self.plan, speed=speed), self.timeout) as guest, suppress(GuestEndedError):
+            answers = guest.ask(calls, self.settle, together)
+            steps.extend(Step(call, next(answers)) for call in calls)
+        return steps
 
     def _chosen(self, seed: int) -> list[Call]:
         with self._emulated() as tree:

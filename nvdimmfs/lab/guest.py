@@ -13,7 +13,7 @@ import attrs
 from nvdimmfs.lab import frames
 from nvdimmfs.lab.agent import READY
 from nvdimmfs.lab.asking import SETTLE, Answer, Call
-from nvdimmfs.lab.errors import LabError
+from nvdimmfs.lab.errors import GuestEndedError, LabError
 from nvdimmfs.lab.frames import Json, Message
 from nvdimmfs.lab.hardware import Hardware
 from nvdimmfs.lab.kernels import GuestKernel
@@ -21,6 +21,9 @@ from nvdimmfs.lab.qemu import USUAL_SPEED, Qemu, execution_options
 
 #: The seconds that a guest has for its boot and for each request: on a loaded host without KVM, many.
 TIMEOUT = 600.0
+
+#: Seconds for which answers are kept to be sent together.
+TOGETHER = 0.2
 
 #: Seconds after loading the modules in which asynchronous probes end.
 _REST = 0.5
@@ -95,14 +98,16 @@ class Guest:
         if done.status:
             raise LabError(f"the guest cannot load its modules: {done.stderr.decode(errors='replace').strip()}")
 
-    def ask(self, calls: Iterable[Call], settle: float = SETTLE) -> Iterator[Answer]:
-        """Ask questions, and yield the answers as they come.
+    def ask(self, calls: Iterable[Call], settle: float = SETTLE, together: float = TOGETHER) -> Iterator[Answer]:
+        """Ask questions, and yield the answers as they come.  GuestEndedError when the guest ends meanwhile.
 
         Args:
             calls: the questions.
             settle: seconds to leave the guest alone after each write.
+            together: for how many seconds of the guest answers are kept to be sent together; those that a guest has not
+                sent when it ends are lost.
         """
-        deadline = self._send({"steps": cast("list[Json]", [*calls]), "settle": settle})
+        deadline = self._send({"steps": cast("list[Json]", [*calls]), "settle": settle, "together": together})
         while "answers" in (message := self._receive(deadline)):
             yield from cast("list[Answer]", message["answers"])
 
@@ -123,7 +128,7 @@ class Guest:
             try:
                 self._qemu.line.sendall(piece)
             except OSError:
-                raise LabError(self._qemu.epitaph()) from None
+                raise GuestEndedError(self._qemu.epitaph()) from None
             self._some(1, deadline)
         return deadline
 
@@ -143,7 +148,7 @@ class Guest:
         except ConnectionError:
             data = b""
         if not data:
-            raise LabError(self._qemu.epitaph())
+            raise GuestEndedError(self._qemu.epitaph())
         return data
 
     def close(self) -> None:

@@ -126,9 +126,9 @@ class Qemu:
     def epitaph(self) -> str:
         """Why it has ended: its own message, or the last line that the guest's kernel printed."""
         self._process.wait()
-        errors, printed = _lines(self._errors), _lines(self._console)
+        errors, printed = _errors_in(_lines(self._errors)), _lines(self._console)
         if errors:
-            return f"QEMU ended: {errors[-1].removeprefix('qemu-system-x86_64: ')}"
+            return f"QEMU ended: {errors[-1]}"
         return f"the guest ended; its console ends in: {printed[-1] if printed else '(nothing)'}"
 
     def close(self) -> None:
@@ -138,6 +138,12 @@ class Qemu:
         self.line.close()
         self._answers.close()
         self._monitor.close()
+
+
+def _errors_in(reported: list[str]) -> list[str]:
+    """What QEMU reports without the name of its program; a warning is no reason why it ends."""
+    texts = [line.removeprefix("qemu-system-x86_64: ") for line in reported]
+    return [text for text in texts if not text.startswith("warning: ")]
 
 
 def _lines(file: Path) -> list[str]:

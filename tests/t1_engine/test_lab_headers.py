@@ -22,7 +22,7 @@ class LyingGuest:
     def __init__(self, tree):
         self._tree = tree
 
-    def ask(self, calls, settle):
+    def ask(self, calls, settle, together=0):
         for answer in self._tree.ask(calls, settle):
             yield {"names": [*answer["names"], "wrong"]} if "names" in answer else answer
 

@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from nvdimmfs.lab import fuzz
+from nvdimmfs.lab.errors import GuestEndedError
 from nvdimmfs.lab.fuzz import Fuzzer
 from nvdimmfs.lab.guest import GuestPlan
 from nvdimmfs.lab.trees import InProcess
@@ -44,6 +45,7 @@ def test_walks_are_sense_and_nonsense_mixed(name):
     calls = [call for seed in range(5) for move in walked(name, seed) for call in move]
     writes = Counter(call["path"].rpartition("/")[2] for call in calls if call["op"] == "write")
     assert {"bind", "unbind", "uuid", "mode", "align", "sector_size", "namespace"} <= writes.keys()
+    assert {"pread", "pwrite", "read", "ls", "dump"} <= {call["op"] for call in calls}
     accepted = Counter()
     for seed in range(5):
         with tree_of(name) as tree:
@@ -60,7 +62,7 @@ class Kernel:
     def __init__(self, tree, speed):
         self._tree, self._speed = tree, speed
 
-    def ask(self, calls, settle):
+    def ask(self, calls, settle, together):
         is_wrong = False
         for call, answer in zip(calls, self._tree.ask(calls, settle), strict=True):
             is_wrong |= call["op"] == "write" and call["path"].endswith("bind") and call["data"].strip() == self.trigger
@@ -113,6 +115,42 @@ def test_a_walk_without_differences(fuzzer):
     walked = fuzzer(Right).walk(1)
     assert (walked.found, walked.ended) == (None, 0)
     assert walked.compared > 100
+
+
+def test_a_race_that_ends_otherwise_at_the_usual_speed_is_no_difference(fuzzer):
+    class RightAtAnotherSpeed(RacingKernel):
+        def changed(self, answer):
+            return answer if self._speed == 3 else super().changed(answer)
+
+    walked = fuzzer(RightAtAnotherSpeed).walk(1)
+    assert (walked.found, walked.ended) == (None, 0)
+
+
+def test_a_difference_behind_a_race_is_found(fuzzer):
+    """Two speeds agree on the answer that differs, and on all before it."""
+
+    class RacingAndWrong(RacingKernel):
+        def changed(self, answer):
+            return super().changed(answer) if self._speed == 1 else Kernel.changed(self, answer)
+
+    walked = fuzzer(RacingAndWrong).walk(1)
+    assert walked.found is not None
+    assert walked.ended == 0
+
+
+def test_a_write_that_the_kernel_does_not_survive_is_left_out(fuzzer):
+    class Mortal(Kernel):
+        def ask(self, calls, settle, together):
+            for call, answer in zip(calls, self._tree.ask(calls, settle), strict=True):
+                if call == deadly:
+                    raise GuestEndedError("panic")
+                yield answer
+
+    mortal = fuzzer(Mortal)
+    *_, deadly = (call for call in mortal._chosen(1) if call["op"] == "write")
+    walked = mortal.walk(1)
+    assert set(map(str, walked.fatal)) == {str(deadly)}
+    assert (walked.found, walked.ended) == (None, 0)
 
 
 def test_a_walk_ends_where_a_race_ends_differently(fuzzer):

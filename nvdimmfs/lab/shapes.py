@@ -1,0 +1,153 @@
+"""Machines of random shapes, within what QEMU can give: a walk over each finds what the usual machines do not have."""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import random
+from collections.abc import Iterator
+
+import attrs
+
+from nvdimmfs.formats.ndctl import DIMM_FAMILY_INTEL, DIMM_FAMILY_UNKNOWN
+from nvdimmfs.lab.qemu_machine import RANGE_ALIGNMENT, memory_base, with_qemu_numbers
+from nvdimmfs.machine_file.model import (
+    BusDescription,
+    DimmDescription,
+    LabelAreaDescription,
+    MachineDescription,
+    MappingDescription,
+    RamRangeDescription,
+    RangeDescription,
+)
+from nvdimmfs.machine_file.words import DimmFlag, PersistenceDomain
+from nvdimmfs.units import GIB, KIB, MIB, PAGE_SIZE, align_down
+
+#: Where the RAM of a PC goes on, above the hole for devices.
+_HIGH_RAM = 4 * GIB
+
+#: Where ranges are below the hole: the kernel is loaded to the beginning of that RAM and to its end.
+_LOW_RANGES = (GIB, GIB + 512 * MIB)
+
+#: Sizes of ranges, and what is added to some of them: a region need not end where a page or a section of memory does.
+_SIZES = (16, 24, 32, 43, 64, 96, 128, 130, 192, 256, 510, 512, 640)
+_ODD_BYTES = (0, 0, 0, PAGE_SIZE, 3 * PAGE_SIZE, 64 * KIB, MIB)
+
+#: Gaps in front of ranges, in MiB.
+_GAPS = (0, 0, 0, 2, 6, 16, 64, 128)
+
+_LABEL_AREAS = (
+    LabelAreaDescription(128 * KIB),
+    LabelAreaDescription(128 * KIB, "1.1"),
+    LabelAreaDescription(128 * KIB, "1.1"),
+    LabelAreaDescription(128 * KIB, "1.2"),
+    LabelAreaDescription(128 * KIB, "1.2"),
+    LabelAreaDescription(132 * KIB, "1.1"),
+    LabelAreaDescription(256 * KIB, "1.2"),
+    LabelAreaDescription(MIB, "1.1"),
+    LabelAreaDescription(0),
+)
+
+_MOST_DIMMS = 6
+_SLOTS = 16
+
+#: The share of DIMMs that are not armed.
+_NOT_ARMED = 0.1
+
+_USUAL_RAM = 4 * GIB
+
+#: The distance of a node to itself, and the largest one to another that walks have.
+_TO_ITSELF = 10
+_FARTHEST = 30
+
+
+class Shape(enum.Enum):
+    """What announces the memory of a machine."""
+
+    E820 = "e820"
+    NFIT = "nfit"
+
+
+def shaped(shape: Shape, seed: int) -> MachineDescription:
+    """Return a machine of a random shape, not completed.
+
+    Args:
+        shape: what announces its memory.
+        seed: the same seed makes the same machine.
+    """
+    chance = random.Random(f"{shape.value} {seed}")  # noqa: S311  # a machine is to be the same each time
+    return _e820(chance) if shape is Shape.E820 else _nfit(chance)
+
+
+def _e820(chance: random.Random) -> MachineDescription:
+    """One to five ranges, some of them in the low RAM or beyond the end of all RAM."""
+    ram = chance.choice((5, 6, 8)) * GIB
+    ranges = list(_ranges_from(chance, _HIGH_RAM, chance.choice((1, 1, 2, 3, 4))))
+    if chance.random() < 0.2:
+        start = chance.choice(_LOW_RANGES) + chance.choice(_ODD_BYTES)
+        ranges.append((start, chance.choice((16, 43, 64, 128)) * MIB))
+    memmap = ",".join(f"{size:#x}!{start:#x}" for start, size in ranges)
+    return MachineDescription(ram=ram, memmap=memmap)
+
+
+def _ranges_from(chance: random.Random, start: int, count: int) -> Iterator[tuple[int, int]]:
+    """So many ranges, one after the other: the start and the size of each."""
+    for _ in range(count):
+        start += chance.choice(_GAPS) * MIB + chance.choice(_ODD_BYTES)
+        size = chance.choice(_SIZES) * MIB + chance.choice(_ODD_BYTES)
+        yield start, size
+        start += size
+
+
+def _nfit(chance: random.Random) -> MachineDescription:
+    """One to six DIMMs in any slots, with label areas of any kind, on one to three nodes."""
+    memmap = f"{chance.choice(_SIZES)}M!{5 * GIB:#x}" if chance.random() < 0.15 else ""
+    machine = attrs.evolve(_with_nodes(chance), memmap=memmap)
+    start = memory_base(attrs.evolve(machine, ram_ranges=()))
+    dimms, ranges = [], []
+    for handle in chance.sample(range(1, _SLOTS + 1), chance.randint(1, _MOST_DIMMS)):
+        start += chance.choice(_GAPS) * MIB
+        size = align_down(chance.choice(_SIZES) * MIB, RANGE_ALIGNMENT)
+        dimms.append(_dimm(chance, handle))
+        ranges.append(attrs.evolve(_range(chance, machine, handle), start=start, size=size))
+        start += size
+    chance.shuffle(ranges)
+    bus = BusDescription(
+        persistence_domain=chance.choice(tuple(PersistenceDomain)),
+        dimms=tuple(sorted(dimms, key=lambda dimm: dimm.handle)),
+        ranges=tuple(ranges),
+    )
+    return with_qemu_numbers(attrs.evolve(machine, buses=(bus,)))
+
+
+def _with_nodes(chance: random.Random) -> MachineDescription:
+    """RAM of one node, or of two, and perhaps a third node without RAM, at any distances."""
+    count = chance.choice((1, 1, 2, 3))
+    if count == 1:
+        return MachineDescription(ram=_USUAL_RAM)
+    of_first = chance.choice((GIB, 2 * GIB, 3 * GIB))
+    sizes = (of_first, _USUAL_RAM - of_first)
+    distances = [[_TO_ITSELF] * count for _ in range(count)]
+    for one, other in itertools.combinations(range(count), 2):
+        distances[one][other] = distances[other][one] = chance.randint(_TO_ITSELF + 1, _FARTHEST)
+    return MachineDescription(
+        ram_ranges=tuple(RamRangeDescription(size=size, numa_node=node) for node, size in enumerate(sizes)),
+        distances=tuple(map(tuple, distances)),
+    )
+
+
+def _dimm(chance: random.Random, handle: int) -> DimmDescription:
+    flags = (DimmFlag.NOT_ARMED,) if chance.random() < _NOT_ARMED else ()
+    label = chance.choice(_LABEL_AREAS)
+    family = DIMM_FAMILY_INTEL if label.size else DIMM_FAMILY_UNKNOWN
+    return DimmDescription(handle=handle, label=label, flags=flags, family=family)
+
+
+def _range(chance: random.Random, machine: MachineDescription, handle: int) -> RangeDescription:
+    """The range of a DIMM, of a random node.  It is near to the nearest node with RAM, as QEMU has it."""
+    mappings = (MappingDescription(f"{handle:#x}"),)
+    if not machine.distances:
+        return RangeDescription(mappings=mappings)
+    node = chance.randrange(len(machine.distances))
+    near = min((ram.numa_node for ram in machine.ram_ranges), key=lambda other: machine.distances[node][other])
+    return RangeDescription(numa_node=near, target_node=node, mappings=mappings)

@@ -1,0 +1,111 @@
+"""What the moves of a random walk have in common: the machine as it is at the moment, and choices."""
+
+from __future__ import annotations
+
+import random
+import stat
+from collections.abc import Sequence
+from typing import TypeVar
+
+from nvdimmfs.errors import KernelError
+from nvdimmfs.lab.asking import Call
+from nvdimmfs.lab.trees import InProcess
+
+ItemT = TypeVar("ItemT")
+
+DEVICES = "bus/nd/devices"
+DRIVERS = "bus/nd/drivers"
+
+#: Attributes that no move writes by chance: the first moves the clock, the others are moves of their own.
+_NOT_WRITTEN = frozenset({"deep_flush", "uevent", "driver_override"})
+
+#: Values of an attribute that has no table of its own.
+ANY_VALUE = ("0", "1", "", "y", "n", "on", "off", "2", "-1", "x", "0x10")
+
+
+class Walker:
+    """One who walks over a machine, which changes.
+
+    Attributes:
+        move: the questions of the present move, which have been asked already.
+    """
+
+    def __init__(self, tree: InProcess, chance: random.Random) -> None:
+        self.move: list[Call] = []
+        self._tree = tree
+        self._chance = chance
+
+    def choose(self, items: Sequence[ItemT]) -> ItemT:
+        """One of several."""
+        return self._chance.choice(items)
+
+    def pick(self, items: Sequence[str]) -> str:
+        """One of several names, or an empty one if there is none."""
+        return self.choose(items) if items else ""
+
+    def weigh(self, weights: Sequence[int]) -> int:
+        """The place of one of several, which have weights."""
+        return self._chance.choices(range(len(weights)), weights)[0]
+
+    def number(self, low: int, high: int) -> int:
+        """A number between two, both included."""
+        return self._chance.randint(low, high)
+
+    def happens(self, probability: float) -> bool:
+        """Whether something happens that has a probability."""
+        return self._chance.random() < probability
+
+    def ask(self, call: Call) -> None:
+        """Ask a question of the machine, which becomes part of the move."""
+        self.move.append(call)
+        self._tree.answer(call)
+
+    def write(self, path: str, data: str) -> None:
+        """Write to an attribute."""
+        self.ask({"op": "write", "path": path, "data": data})
+
+    def drive(self, driver: str, act: str, device: str) -> None:
+        """Bind a device of the bus nd to a driver, or unbind it."""
+        self.write(f"{DRIVERS}/{driver}/{act}", device)
+
+    def seen(self, path: str) -> str:
+        """What a file has at the moment, without space around it; empty if it cannot be read."""
+        return self._tree.answer({"op": "read", "path": path}).get("data", "").strip()
+
+    def bytes_of(self, node: str, offset: int, length: int) -> str:
+        """Bytes of a disk at the moment, in hexadecimal digits; none if it cannot be read."""
+        return self._tree.answer({"op": "pread", "dev": node, "offset": offset, "length": length}).get("hex", "")
+
+    def names(self, folder: str) -> list[str]:
+        """The names in a directory, sorted; none if it does not exist."""
+        try:
+            return sorted(self._tree.names(folder))
+        except KernelError:
+            return []
+
+    def devices(self, *kinds: str) -> list[str]:
+        """The devices of the bus nd, or those of some kinds, by name."""
+        return [name for name in self.names(DEVICES) if name.startswith(kinds or "")]
+
+    def disks(self) -> list[str]:
+        """The disks of namespaces and their holders, and partitions of them."""
+        return [name for name in self.names("class/block") if name.startswith("pmem")]
+
+    def written_files(self, folder: str) -> list[str]:
+        """The files in a directory that can be written, without those that no move writes by chance."""
+        return [
+            name for name in self.names(folder) if name not in _NOT_WRITTEN and self._is_written(f"{folder}/{name}")
+        ]
+
+    def _is_written(self, path: str) -> bool:
+        mode, _ = self._tree.lstat(path)
+        return stat.S_ISREG(mode) and bool(mode & stat.S_IWUSR)
+
+    def real_path(self, link: str) -> str:
+        """The path of what a link at the third level of /sys leads to, such as a device of a bus."""
+        return self._tree.readlink(link).removeprefix("../../../").removeprefix("../../")
+
+    def pick_value(self, path: str, values: Sequence[str]) -> str:
+        """A value for a file: one of a table, or one that it has."""
+        present = self.seen(path).replace("[", " ").replace("]", " ").split()
+        return self.choose([*values, *present]) + self.choose(("\n", "\n", ""))
