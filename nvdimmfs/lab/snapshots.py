@@ -28,6 +28,7 @@ from nvdimmfs.lab.guest import TIMEOUT, Guest, GuestPlan
 from nvdimmfs.lab.hardware import Hardware
 from nvdimmfs.lab.qemu import USUAL_SPEED, Qemu
 from nvdimmfs.lab.region_order import number_regions
+from nvdimmfs.machine_file.words import BusPlatform
 
 _SNAPSHOTS = "guests"
 _STATE = "state"
@@ -42,7 +43,14 @@ _INTERVAL = 0.01
 
 @contextlib.contextmanager
 def resumed(plan: GuestPlan, timeout: float = TIMEOUT) -> Iterator[Guest]:
-    """A guest that has just booted, from its snapshot, which is made if there is none, at the usual speed."""
+    """A guest that has just booted, from its snapshot, which is made if there is none, at the usual speed.
+
+    One with virtio devices boots each time: QEMU 7.2 does not complete the first flush that a resumed one asks for.
+    """
+    if any(bus.platform is BusPlatform.VIRTIO_PMEM for bus in plan.hardware.machine.buses):
+        with booted(plan, timeout) as guest:
+            yield guest
+        return
     usual = attrs.evolve(plan, speed=USUAL_SPEED)
     snapshot = made_once(_place(usual), functools.partial(_make, usual, timeout))
     os.utime(snapshot)

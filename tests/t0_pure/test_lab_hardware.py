@@ -1,12 +1,16 @@
 """What QEMU is asked for to make the machine of a machine file, and what it cannot give."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
+from nvdimmfs.lab import snapshots
 from nvdimmfs.lab.errors import LabError
 from nvdimmfs.lab.first_contents import make_backends
+from nvdimmfs.lab.guest import GuestPlan
 from nvdimmfs.lab.hardware import Hardware, Place, hardware_of
+from nvdimmfs.lab.kernels import GuestKernel
 from nvdimmfs.lab.qemu_machine import require_possible, with_qemu_numbers
 from nvdimmfs.machine_file.defaults import completed
 from nvdimmfs.machine_file.files import load_as_written
@@ -217,3 +221,16 @@ def test_the_memory_of_a_new_machine_has_its_info_blocks(tmp_path):
     with (tmp_path / "ram0").open("rb") as file:
         file.seek(2 * GIB + 4 * KIB)
         assert file.read(16) == b"NVDIMM_PFN_INFO\0"
+
+
+def test_a_guest_with_virtio_devices_boots_each_time(monkeypatch):
+    """QEMU does not complete the first flush that a resumed one asks for."""
+
+    @contextlib.contextmanager
+    def booted(plan, timeout):
+        yield "booted"
+
+    monkeypatch.setattr(snapshots, "booted", booted)
+    plan = GuestPlan(GuestKernel("6.1", Path(), Path()), Path(), of_file("virtio-pmem"), "tcg")
+    with snapshots.resumed(plan) as guest:
+        assert guest == "booted"
