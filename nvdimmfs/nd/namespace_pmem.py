@@ -286,7 +286,7 @@ def sector_size(namespace: NamespacePmem) -> str:
 
 @sector_size.on_store
 def _store_sector_size(namespace: NamespacePmem, data: bytes) -> None:
-    """EBUSY while in use, EINVAL for a size that is not supported."""
+    """EBUSY while in use; EINVAL for a size that is not supported, ERANGE past 64 bits."""
     namespace.require_idle()
     namespace.sector_size = select(data, LBASIZES)
     namespace.update_labels()
