@@ -10,6 +10,8 @@ from typing import Protocol
 
 import attrs
 
+from nvdimmfs.kernels.kernel import KERNEL_6_1, Kernel
+
 #: Major of disks whose driver has registered no major (BLOCK_EXT_MAJOR, include/uapi/linux/major.h).
 BLOCK_EXT_MAJOR = 259
 
@@ -41,14 +43,14 @@ class DeviceNumber:
         return f"{self.major}:{self.minor}"
 
 
-def dimm_number(dimm: int) -> DeviceNumber:
+def dimm_number(dimm: int, kernel: Kernel = KERNEL_6_1) -> DeviceNumber:
     """The device number of nmemN (nvdimm_create, drivers/nvdimm/dimm_devs.c, Linux 6.1)."""
-    return DeviceNumber("char", DIMM_MAJOR, dimm)
+    return DeviceNumber("char", DIMM_MAJOR - kernel.devices.majors_taken_later, dimm)
 
 
-def ndctl_number(bus: int) -> DeviceNumber:
+def ndctl_number(bus: int, kernel: Kernel = KERNEL_6_1) -> DeviceNumber:
     """The device number of ndctlN (nvdimm_bus_create_ndctl, drivers/nvdimm/bus.c, Linux 6.1)."""
-    return DeviceNumber("char", NDCTL_MAJOR, bus)
+    return DeviceNumber("char", NDCTL_MAJOR - kernel.devices.majors_taken_later, bus)
 
 
 def dax_number(minor: int) -> DeviceNumber:

@@ -385,6 +385,12 @@ class DeviceRules(Rules):
         {"rfc": True, "6.12": False},
         commit="15a8348707ff libnvdimm: Introduce CONFIG_NVDIMM_SECURITY_TEST flag",
     )
+    majors_taken_later = Difference(
+        "By how much the majors of nmemN and ndctlN, taken from 254 on downwards, are lower than 245 and 246: "
+        "other drivers of Debian's kernel take one more before",
+        "register_chrdev in nvdimm_bus_init, drivers/nvdimm/bus.c",
+        {"rfc": 0, "6.12": 1},
+    )
     acpi_drivers_name_their_module = Difference(
         "The driver nfit of the ACPI bus and its module link to each other",
         "acpi_bus_register_driver, include/acpi/acpi_bus.h; __acpi_bus_register_driver, drivers/acpi/bus.c",

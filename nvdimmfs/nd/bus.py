@@ -180,7 +180,7 @@ class NdctlDevice(Device):
     def __init__(self, nvdimm_bus: NvdimmBus) -> None:
         super().__init__(nvdimm_bus.system, f"ndctl{nvdimm_bus.id}", nvdimm_bus)
         self.device_class = nvdimm_bus.layer.nd_class
-        self.number = ndctl_number(nvdimm_bus.id)
+        self.number = ndctl_number(nvdimm_bus.id, self.system.kernel)
 
     @property
     def has_power(self) -> bool:

@@ -72,7 +72,7 @@ class DimmDevice(NdDevice):
         self.id = nvdimm_bus.layer.dimm_numbers.allocate()
         super().__init__(nvdimm_bus.system, f"nmem{self.id}", nvdimm_bus)
         self.bus = nvdimm_bus.bus
-        self.number = dimm_number(self.id)
+        self.number = dimm_number(self.id, self.system.kernel)
         self.description = description
         self.labeling = False
         self.locked = False
