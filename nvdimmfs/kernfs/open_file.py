@@ -239,6 +239,8 @@ class OpenBinaryFile:
             if not piece or self._is_unaligned(offset, len(piece)):
                 # A read-only device refuses the write before its size and alignment are checked.
                 self._data.write(self.node.size, b"")
+            if not data:
+                return 0
             if not piece:
                 raise KernelError(errno.ENOSPC, f"{self.node.name} ends at {size}")
             self._check_alignment(offset, len(piece))
