@@ -29,7 +29,12 @@ hypothesis.settings.load_profile("deterministic")
 
 #: With --hypothesis-profile=long they use others each time, for minutes.
 hypothesis.settings.register_profile(
-    "long", deadline=None, max_examples=500, stateful_step_count=60, suppress_health_check=list(hypothesis.HealthCheck)
+    "long",
+    derandomize=False,  # else that of the profile that is loaded
+    deadline=None,
+    max_examples=500,
+    stateful_step_count=60,
+    suppress_health_check=list(hypothesis.HealthCheck),
 )
 
 
