@@ -32,8 +32,12 @@ from nvdimmfs.nd.region import RegionDevice
 from nvdimmfs.traces.effects import InfoBlockWritten
 from nvdimmfs.units import PAGE_SIZE, Range
 
-#: The limits that the driver declares, by whether the memory is mapped with struct page.
-_LIMITS = {dax: QueueLimits(physical_block_size=PAGE_SIZE, dax=dax, write_cache=True) for dax in (False, True)}
+#: The limits that the driver declares, by whether the memory is mapped with struct page, and the bytes of a sector.
+_LIMITS = {
+    (dax, sector): QueueLimits(logical_block_size=sector, physical_block_size=PAGE_SIZE, dax=dax, write_cache=True)
+    for dax in (False, True)
+    for sector in (SECTOR_SIZE, PAGE_SIZE)
+}
 
 
 class NamespaceDisk(Disk):
@@ -59,7 +63,8 @@ class PmemDisk(NamespaceDisk):
         """`data`: the physical addresses of the part of the namespace that the disk consists of."""
         window = MediaWindow(namespace.media, data.start - namespace.start, data.size)
         badblocks = new_badblocks(layer.system.kernel)
-        super().__init__(layer, namespace.disk_name, parent, window, _LIMITS[page_mapped], badblocks)
+        limits = _LIMITS[page_mapped, namespace.logical_block_size]
+        super().__init__(layer, namespace.disk_name, parent, window, limits, badblocks)
         self.cache_flushed = namespace.region.has_cache
         self._nvdimm_bus = namespace.region.parent
         self._addresses = data
