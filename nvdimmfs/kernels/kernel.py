@@ -150,7 +150,7 @@ class Kernel(Rules):
         "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE of Debian's kernels",
         {"rfc": "offline", "6.12": "online"},
     )
-    counts_of_6_12 = Difference(
+    counts_demotions = Difference(
         "Nodes count pages that were demoted (`pgdemote_...`), pages of IOMMU tables and memory that was not accepted, "
         "and /proc/zoneinfo shows the watermark `promo`",
         "node_stat_item, zone_stat_item; include/linux/mmzone.h",

@@ -125,7 +125,7 @@ def meminfo_text(memory: Memory) -> str:
         "HardwareCorrupted": _kilobytes(memory.poisoned_pages),
         **dict.fromkeys((*_HUGE_USES, *_FILE_USES), 0),
     }
-    if memory.kernel.counts_of_6_12:
+    if memory.kernel.counts_demotions:
         kilobytes[_UNACCEPTED] = 0
     lines = [_line(name, number) for name, number in kilobytes.items()]
     for name, number in (("Total", count), ("Free", count), ("Rsvd", 0), ("Surp", 0)):
@@ -146,7 +146,7 @@ def node_meminfo_text(memory: Memory, nid: int) -> str:
     }
     lines = [f"Node {nid} {_line(name, number)}" for name, number in kilobytes.items()]
     lines += [f"Node {nid} {name + ':':<15}{0:>8} kB" for name in _FILE_USES]
-    if memory.kernel.counts_of_6_12:
+    if memory.kernel.counts_demotions:
         lines.append(f"Node {nid} {_line(_UNACCEPTED, 0)}")
     count = memory.huge_pages.count(nid, PMD_SIZE)
     for name, number in (("Total", count), ("Free", count), ("Surp", 0)):

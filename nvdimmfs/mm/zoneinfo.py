@@ -113,7 +113,7 @@ def idle_zone_counters(kernel: Kernel) -> list[str]:
 
 
 def _known(names: Iterable[str], kernel: Kernel) -> list[str]:
-    return [name for name in names if kernel.counts_of_6_12 or name not in _NEWER]
+    return [name for name in names if kernel.counts_demotions or name not in _NEWER]
 
 
 def zoneinfo_text(
@@ -151,7 +151,7 @@ def reserved_pages(nodes: Mapping[int, Sequence[Zone]], kernel: Kernel = KERNEL_
 def _summary(zone: Zone, free: int, marks: Sequence[int], protection: Sequence[int], kernel: Kernel) -> list[str]:
     numbers = {
         "boost": 0,
-        **dict(zip(_WATERMARKS if kernel.counts_of_6_12 else _WATERMARKS[:-1], marks, strict=False)),
+        **dict(zip(_WATERMARKS if kernel.counts_demotions else _WATERMARKS[:-1], marks, strict=False)),
         "spanned": zone.spanned,
         "present": zone.present,
         "managed": zone.managed,
