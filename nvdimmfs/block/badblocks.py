@@ -28,7 +28,7 @@ _WRITTEN = re.compile(rb"\s*([0-9]+)\s*(-?[0-9]+)(.)?", re.DOTALL)
 def read_error(what: str, offset: int, length: int) -> KernelError:
     """The EIO for a read that touches a bad sector, by any reader of persistent memory.
 
-    Disks (`block.disk.DiskBytes`) and drivers (`nd.namespace_io.NamespaceIO`) raise it.
+    Disks (`block.disk_bytes.DiskBytes`) and drivers (`nd.namespace_io.NamespaceIO`) raise it.
     """
     return KernelError(errno.EIO, f"{what}: {length} bytes at {offset} touch a bad sector")
 

@@ -11,7 +11,8 @@ from typing import Self
 import attrs
 
 from nvdimmfs.block.backing_device import BackingDeviceInfo, BackingDevices
-from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks, read_error
+from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks
+from nvdimmfs.block.disk_bytes import DirectBytes, DiskBytes
 from nvdimmfs.block.partition import Partition, WholeDisk
 from nvdimmfs.block.queue import INTEGRITY_GROUP, QUEUE_GROUP, QueueLimits, QueueSettings
 from nvdimmfs.block.statistics import Statistics, diskstats_line, stat_text
@@ -27,7 +28,7 @@ from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.formats.partition_table import MOST_PARTITIONS, PartitionEntry, Sectors, partitions_of
 from nvdimmfs.kernfs import BinaryFile, Bytes
 from nvdimmfs.mm.memory import Memory
-from nvdimmfs.units import KIB, PAGE_SIZE, align_down, align_up, div_round_up
+from nvdimmfs.units import KIB
 
 log = logging.getLogger(__name__)
 
@@ -293,11 +294,6 @@ class Disk(WholeDisk):
         self.loop_backed = True
 
     @property
-    def block_size(self) -> int:
-        """Bytes of a block of the page cache, the unit of its writes."""
-        return self.limits.block_size_of(self.data.size)
-
-    @property
     def geometry(self) -> Geometry | None:
         """The imaginary geometry that its driver reports; None for a driver that reports none."""
         return None
@@ -309,152 +305,6 @@ class Disk(WholeDisk):
 
     def release(self) -> None:
         self.layer.minors.free(self._minor)
-
-
-class DirectBytes:
-    """The bytes of a disk as requests that bypass the page cache read and write them: whole sectors."""
-
-    __slots__ = ("_disk",)
-
-    def __init__(self, disk: Disk) -> None:
-        self._disk = disk
-
-    @property
-    def size(self) -> int:
-        return self._disk.data.size
-
-    def read(self, offset: int, length: int) -> bytes:
-        """EIO when the range includes a bad sector."""
-        return bytes(self.view(offset, length))
-
-    def view(self, offset: int, length: int) -> bytes | memoryview:
-        """As `read`, but perhaps not a copy: it is valid until the next write."""
-        if (counted := self._disk.counted) is not None:
-            counted.count_read(length)
-        return self._view(offset, length)
-
-    def _view(self, offset: int, length: int) -> bytes | memoryview:
-        if self._bad(offset, length):
-            raise read_error(self._disk.name, offset, length)
-        return self._disk.data.view(offset, length)
-
-    def write(self, offset: int, data: bytes) -> None:
-        """A write clears bad sectors.  EPERM when the disk is read-only."""
-        if self._disk.read_only and not self._disk.loop_backed:
-            raise KernelError(errno.EPERM, f"{self._disk.name} is read-only")
-        if (counted := self._disk.counted) is not None:
-            counted.count_write(len(data))
-        self._write(offset, data)
-
-    def _write(self, offset: int, data: bytes, origin: int = 0) -> None:
-        """Write, with pages that begin at `origin`."""
-        if not self._disk.badblocks:
-            self._disk.data.write(offset, data)
-            return
-        # The driver clears and writes page by page (pmem_submit_bio, drivers/nvdimm/pmem.c, Linux 6.1).
-        left = memoryview(data)
-        while left:
-            piece = bytes(left[: PAGE_SIZE - (offset - origin) % PAGE_SIZE])
-            if self._bad(offset, len(piece)):
-                self._disk.clear_badblocks(offset // SECTOR_SIZE, len(piece) // SECTOR_SIZE)
-            self._disk.data.write(offset, piece)
-            offset, left = offset + len(piece), left[len(piece) :]
-
-    def view_part(self, origin: int, _size: int, offset: int, length: int, /) -> bytes | memoryview:
-        """Read a part of the disk, which begins at `origin`."""
-        return self.view(origin + offset, length)
-
-    def write_part(self, origin: int, _size: int, offset: int, data: bytes, /) -> None:
-        """Write to a part of the disk."""
-        self.write(origin + offset, data)
-
-    def flush(self) -> None:
-        if (counted := self._disk.counted) is not None and self._disk.settings.write_cache:
-            counted.count_write(0)
-        self._disk.data.flush()
-
-    def _bad(self, offset: int, length: int) -> bool:
-        bad = self._disk.badblocks
-        if not bad:
-            return False
-        first = offset // SECTOR_SIZE
-        return bad.overlaps(first, div_round_up(offset + length, SECTOR_SIZE) - first)
-
-
-class DiskBytes(DirectBytes):
-    """The bytes of a disk as user space reads and writes them through /dev/<name>: the page cache makes the requests.
-
-    A disk behind a loop device of the host has that one's page cache, and gets its requests.
-    """
-
-    __slots__ = ()
-
-    def read(self, offset: int, length: int) -> bytes:
-        """EIO when a page of the range includes a bad sector: the page cache reads whole pages."""
-        return bytes(self.view(offset, length))
-
-    def view(self, offset: int, length: int) -> bytes | memoryview:
-        """As `read`, but perhaps not a copy: it is valid until the next write."""
-        return self.view_part(0, self.size, offset, length)
-
-    def view_part(self, origin: int, size: int, offset: int, length: int, /) -> bytes | memoryview:
-        """Read through the page cache of a part of the disk, whose first page begins where it does.
-
-        Args:
-            origin: the offset of the part.
-            size: its bytes.
-            offset: the first byte to read, counted from the beginning of the part.
-            length: how many.
-        """
-        if self._disk.loop_backed:
-            return super().view(origin + offset, length)
-        end = offset + length
-        start, stop = align_down(offset, PAGE_SIZE), min(align_up(end, PAGE_SIZE), max(end, size))
-        stop = min(stop, max(end, self.size - origin))  # BLKPG makes parts that are not all on the disk
-        data = self._view_blocks(origin + start, stop - start, self._disk.limits.block_size_of(size))
-        return data if stop - start == length else data[offset - start : end - start]
-
-    def write(self, offset: int, data: bytes) -> None:
-        """A write clears bad sectors.  EPERM when the disk is read-only.
-
-        The page cache writes whole blocks.  It first reads a block that is written only in part: EIO when that block
-        has bad sectors.
-        """
-        self.write_part(0, self.size, offset, data)
-
-    def write_part(self, origin: int, size: int, offset: int, data: bytes, /) -> None:
-        """Write through the page cache of a part of the disk, whose size decides how large its blocks are.
-
-        The arguments are those of `view_part`.
-        """
-        if self._disk.loop_backed:
-            super().write(origin + offset, data)
-            return
-        block_size = self._disk.limits.block_size_of(size)
-        offset, data = self._whole_blocks(origin, block_size, offset, data)
-        if (counted := self._disk.counted) is not None:
-            for _ in range(len(data) // block_size):
-                counted.count_write(block_size)
-        self._write(origin + offset, data, origin)
-
-    def _view_blocks(self, offset: int, length: int, block_size: int) -> bytes | memoryview:
-        """Read blocks; whole pages do not count: the page cache asks the driver for each (bdev_read_page, 6.1)."""
-        if block_size < PAGE_SIZE and (counted := self._disk.counted) is not None:
-            counted.count_read(length)
-        return self._view(offset, length)
-
-    def _whole_blocks(self, origin: int, block_size: int, offset: int, data: bytes) -> tuple[int, bytes]:
-        """Return offset and bytes of the whole blocks that a write of `data` at `offset` writes.  EPERM, EIO."""
-        if self._disk.read_only:
-            raise KernelError(errno.EPERM, f"{self._disk.name} is read-only")
-        end = offset + len(data)
-        first_block, end_of_blocks = align_down(offset, block_size), align_up(end, block_size)
-        before, after = offset - first_block, end_of_blocks - end
-        if not before and not after:
-            return offset, data
-        whole = bytearray(self._view_blocks(origin + first_block, end_of_blocks - first_block, block_size))
-        whole[before : before + len(data)] = data
-        return first_block, bytes(whole)
 
 
 @attribute("size")
