@@ -160,11 +160,10 @@ def _write_zeros(call: _Call) -> IoctlSteps:
 
 def _set_up_trace(call: _Call) -> IoctlSteps:
     """BLKTRACESETUP (blk_trace_setup): the name of the device goes back."""
-    argument = yield CopyIn(0, TraceSetup.size())
-    set_up_trace(call.device, TraceSetup.from_bytes(argument))
-    setup = attrs.evolve(TraceSetup.from_bytes(argument), name=call.device.name.encode())
+    setup = TraceSetup.from_bytes((yield CopyIn(0, TraceSetup.size())))
+    set_up_trace(call.device, setup)
     try:
-        yield CopyOut(0, setup.to_bytes())
+        yield CopyOut(0, attrs.evolve(setup, name=call.device.name.encode()).to_bytes())
     except KernelError:
         remove_trace(call.device)
         raise

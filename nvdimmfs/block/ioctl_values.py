@@ -50,10 +50,8 @@ class Value:
 
 def disk_of(device: Disk | Partition) -> Disk:
     """The disk that a partition is on; the disk itself."""
-    if isinstance(device, Disk):
-        return device
-    assert isinstance(device.parent, Disk), "there is one class of whole disks"
-    return device.parent
+    assert isinstance(device.whole, Disk), "there is one class of whole disks"
+    return device.whole
 
 
 def is_read_only(device: Disk | Partition) -> bool:
