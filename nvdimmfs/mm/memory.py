@@ -259,7 +259,7 @@ class Memory:
     def node_of(self, pfn: int) -> int:
         """The node of a page frame of online RAM."""
         hot = (zone.nid for (first, end), zone in self._hot_zones.items() if first <= pfn < end)
-        return next(hot, None) or next((nid for nid, ram in self.node_ram.items() if pfn in ram), FIRST_NODE)
+        return next(hot, self.nodes.node_of(pfn << PAGE_SHIFT))
 
     def failures_of(self, nid: int) -> FailureCounts:
         """The failed pages of a node."""
