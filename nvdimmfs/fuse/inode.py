@@ -85,6 +85,15 @@ class Inode:
         self.changed()
         self.mtime_ns = self.ctime_ns
 
+    def take_away_set_id(self) -> None:
+        """Take away the bits of the mode that make a program run with its owner's or its group's rights.
+
+        S_ISGID of a file that its group cannot execute is no such bit (setattr_should_drop_suidgid, fs/attr.c, 6.1).
+        """
+        mode = self.node.mode
+        if not stat.S_ISDIR(mode):
+            self.node.mode = mode & ~(stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0))
+
 
 class Inodes:
     """The inodes that the kernel may refer to, by number.

@@ -22,7 +22,6 @@ from pyfuse3 import (
     FlagT,
     FUSEError,
     InodeT,
-    ModeT,
     PollHandle,
     ReaddirToken,
     RequestContext,
@@ -40,6 +39,7 @@ from nvdimmfs.fuse.kernel_cache import CacheInvalidator, FuseInvalidator, Kernel
 from nvdimmfs.fuse.leaving_disks import LeavingDisks
 from nvdimmfs.fuse.peers import ProcFolder
 from nvdimmfs.fuse.pollers import Pollers
+from nvdimmfs.fuse.refused_operations import RefusedOperations
 from nvdimmfs.fuse.sessions import Sessions
 from nvdimmfs.fuse.timekeeping import Clock, NoClock, Timekeeper
 from nvdimmfs.fuse.waits import RequestCaller, Waits
@@ -67,23 +67,12 @@ NAME_MAX = 255
 _DOTS = (".", "..")
 
 
-def without_set_id(mode: int) -> int:
-    """The mode of a file without the bits that make a program run with its owner's or its group's rights.
-
-    S_ISGID of a file that its group cannot execute is no such bit (setattr_should_drop_suidgid, fs/attr.c, Linux 6.1).
-    """
-    if stat.S_ISDIR(mode):
-        return mode
-    return mode & ~(stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0))
-
-
-class Operations(pyfuse3.Operations):
+class Operations(RefusedOperations):
     """A tree as a file system.
 
-    sysfs permits no user to create, rename or remove a file: the errnos below are those that a real 6.1 kernel returned
-    to root.  Otherwise it behaves as kernfs: chmod(2), chown(2) and utimensat(2) succeed and have effect, truncation
-    and O_TRUNC succeed without effect, and one write(2) is one store, whatever its offset.  The kernel checks
-    permissions (default_permissions).
+    It behaves as kernfs: chmod(2), chown(2) and utimensat(2) succeed and have effect, truncation and O_TRUNC succeed
+    without effect, and one write(2) is one store, whatever its offset.  The kernel checks permissions
+    (default_permissions).
 
     Two requests could be avoided by replying ENOSYS to the first of each.  For the flush of close(2) this is done: it
     costs a third of open, read and close (70 of 210 microseconds).  For opendir(2) it is not, although that costs 130
@@ -241,7 +230,7 @@ class Operations(pyfuse3.Operations):
         target = self.inodes.reached(inode) if fh is None else self.inodes[inode]
         sets_owner = not (fields.update_mode or fields.update_size or fields.update_atime or fields.update_mtime)
         if sets_owner or (fields.update_size and ctx.uid):
-            target.node.mode = without_set_id(target.node.mode)
+            target.take_away_set_id()
         if fields.update_mode:
             target.node.mode = stat.S_IFMT(target.node.mode) | stat.S_IMODE(attr.st_mode)
         if fields.update_uid:
@@ -483,76 +472,6 @@ class Operations(pyfuse3.Operations):
             if isinstance(opened, OpenAttribute):
                 self.timekeeper.clock.wait_until(lambda: opened.is_notified)
         return opened.ready()
-
-    # Operations that sysfs refuses
-
-    @fuse_handler
-    def create(
-        self,
-        parent_inode: InodeT,
-        name: FileNameT,
-        mode: ModeT,
-        flags: FlagT,
-        ctx: RequestContext,
-    ) -> tuple[FileInfo, EntryAttributes]:
-        raise FUSEError(errno.EACCES)
-
-    @fuse_handler
-    def mknod(
-        self,
-        parent_inode: InodeT,
-        name: FileNameT,
-        mode: ModeT,
-        rdev: int,
-        ctx: RequestContext,
-    ) -> EntryAttributes:
-        """EACCES for a regular file, which vfs_create would create; EPERM for others, by vfs_mknod (fs/namei.c)."""
-        raise FUSEError(errno.EACCES if stat.S_ISREG(mode) else errno.EPERM)
-
-    @fuse_handler
-    def mkdir(self, parent_inode: InodeT, name: FileNameT, mode: ModeT, ctx: RequestContext) -> EntryAttributes:
-        raise FUSEError(errno.EPERM)
-
-    @fuse_handler
-    def symlink(
-        self,
-        parent_inode: InodeT,
-        name: FileNameT,
-        target: FileNameT,
-        ctx: RequestContext,
-    ) -> EntryAttributes:
-        raise FUSEError(errno.EPERM)
-
-    @fuse_handler
-    def link(
-        self,
-        inode: InodeT,
-        new_parent_inode: InodeT,
-        new_name: FileNameT,
-        ctx: RequestContext,
-    ) -> EntryAttributes:
-        raise FUSEError(errno.EPERM)
-
-    @fuse_handler
-    def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
-        raise FUSEError(errno.EPERM)
-
-    @fuse_handler
-    def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
-        raise FUSEError(errno.EPERM)
-
-    @fuse_handler
-    def rename(
-        self,
-        parent_inode_old: InodeT,
-        name_old: FileNameT,
-        parent_inode_new: InodeT,
-        name_new: FileNameT,
-        flags: FlagT,
-        ctx: RequestContext,
-    ) -> None:
-        """EINVAL for any flag of renameat2(2)."""
-        raise FUSEError(errno.EINVAL if flags else errno.EPERM)
 
     # Extended attributes
 
