@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.lab_options import STDIN, guest_machine, guest_plan, offer_guest, questions, reporting
+from nvdimmfs.lab.asking import Call
 from nvdimmfs.lab.guest import Guest, GuestPlan
 from nvdimmfs.lab.snapshots import booted, resumed
 
@@ -24,6 +25,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--media",
         metavar="FOLDER",
         help="boot a guest whose persistent memory is that in a folder of media, and keep what it writes there",
+    )
+    parser.add_argument(
+        "--power-cut",
+        action="store_true",
+        help="with --media: end the guest as a power failure does, instead of shutting it down",
     )
     parser.add_argument(
         "--file", metavar="FILE", action="append", default=[], help="copy a file to /root in the guest; can be repeated"
@@ -41,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Ask, and print the answers."""
     if (arguments.shell is None) == (arguments.steps is None):
         raise CommandError("ask: give either STEPS or --shell LINE", MISUSED)
+    if arguments.power_cut and arguments.media is None:
+        raise CommandError("ask: --power-cut needs --media: other guests keep nothing that could be lost", MISUSED)
     calls = [] if arguments.steps is None else questions(arguments.steps)
     files = [Path(name) for name in arguments.file]
     contents = [(path, path.read_bytes()) for path in files]
@@ -48,11 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
     with _started(plan, arguments) as guest:
         for path, data in contents:
             guest.put(f"/root/{path.name}", data, path.stat().st_mode & 0o777)
-        if arguments.shell is not None:
-            return _execute(guest, arguments.shell)
-        for call, answer in zip(calls, guest.ask(calls, arguments.settle), strict=True):
-            print(json.dumps({**call, "result": answer}), flush=True)
-    return 0
+        status = _ask(guest, calls, arguments.settle) if arguments.shell is None else _execute(guest, arguments.shell)
+        if arguments.media is not None and not arguments.power_cut:
+            guest.power_off()
+    return status
 
 
 def _started(plan: GuestPlan, arguments: argparse.Namespace) -> AbstractContextManager[Guest]:
@@ -60,6 +67,13 @@ def _started(plan: GuestPlan, arguments: argparse.Namespace) -> AbstractContextM
     if arguments.media is not None:
         return booted(plan, arguments.timeout, Path(arguments.media))
     return booted(plan, arguments.timeout) if arguments.cold else resumed(plan, arguments.timeout)
+
+
+def _ask(guest: Guest, calls: list[Call], settle: float) -> int:
+    """Print the answers.  Returns the exit status of success."""
+    for call, answer in zip(calls, guest.ask(calls, settle), strict=True):
+        print(json.dumps({**call, "result": answer}), flush=True)
+    return 0
 
 
 def _execute(guest: Guest, line: str) -> int:

@@ -26,8 +26,8 @@ LAB_MANUALS = {
         same line with its "result".
 
         With --media, a guest boots on the persistent memory of a folder of `nvdimmfs mount --media`, or of a new one,
-        and what it writes is there when it has ended, in whatever way: a guest is ended as by a power failure, so end
-        the line with sync(1).
+        and what it writes is there when it has ended. It shuts down after its last answer; with --power-cut, it loses
+        what it has cached and not written.
         """,
         exit_statuses=(
             Entry("0", "The questions were asked; with --shell, the line succeeded."),
@@ -39,7 +39,7 @@ LAB_MANUALS = {
             Example("nvdimmfs lab ask --memmap '512M!4G' --ram 4G steps.jsonl", "Ask questions."),
             Example("nvdimmfs lab ask --kernel 6.12 --shell 'uname -r'", "Ask another kernel."),
             Example(
-                "nvdimmfs lab ask --machine one-dimm --media media --shell 'ndctl create-namespace; sync'",
+                "nvdimmfs lab ask --machine one-dimm --media media --shell 'ndctl create-namespace'",
                 "Keep what the guest's kernel writes.",
             ),
         ),

@@ -132,3 +132,9 @@ def test_times_are_checked_before_a_guest_boots(option, value, capsys):
     assert main(["lab", "ask", f"{option}={value}", "--shell", "true"]) == MISUSED
     expected = f"nvdimmfs: argument {option}: {value}: must be a number of seconds from 0 to 1000000"
     assert capsys.readouterr().err.startswith(expected)
+
+
+def test_a_power_cut_needs_media(capsys):
+    assert main(["lab", "ask", "--power-cut", "--shell", "true"]) == MISUSED
+    expected = "nvdimmfs: ask: --power-cut needs --media: other guests keep nothing that could be lost"
+    assert capsys.readouterr().err.startswith(expected)

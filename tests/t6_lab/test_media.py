@@ -1,7 +1,7 @@
 """Persistent memory that a guest's kernel wrote boots here, and what is written here boots there.
 
 Both kinds of labels have each kind of namespace, made here and made there: BTT, pfn, dax, and a partition with a file
-system.  QEMU is killed while the guest writes to a BTT.
+system.  One guest loses its power while it writes to a BTT, another shuts down with all that it wrote in its caches.
 """
 
 import json
@@ -59,6 +59,10 @@ disk = os.open("/dev/pmem0s", os.O_WRONLY | os.O_DSYNC)
 for turn in itertools.count(1):
     os.pwrite(disk, turn.to_bytes(4, "little") * {BLOCK // 4}, turn % {BLOCKS} * {BLOCK})
 """
+
+
+#: What a guest writes to last, and how much of it is looked at.
+LAST = {"pmem0s": BLOCK, "pmem1": SIZE}
 
 
 def write(path, data):
@@ -138,11 +142,11 @@ def shell(line):
 
 @pytest.fixture
 def guest(lab, tmp_path):
-    """Asks a guest that boots on a folder of media, and is killed after its last answer."""
+    """Asks a guest that boots on a folder of media."""
     (tmp_path / "machine.toml").write_text(MACHINE)
 
-    def ask(media, calls):
-        words = ["lab", "ask", "--machine", str(tmp_path / "machine.toml"), "--media", str(media), "-"]
+    def ask(media, calls, *options):
+        words = ["lab", "ask", "--machine", str(tmp_path / "machine.toml"), "--media", str(media), *options, "-"]
         text = "".join(json.dumps(call) + "\n" for call in calls)
         command = [sys.executable, "-m", "nvdimmfs", *words]
         done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
@@ -213,7 +217,7 @@ def test_media_go_to_a_guest_and_come_back(guest, tmp_path):
         shell(f"printf '{TEXT}' > /mnt/there; umount /mnt"),
     ]
     done = [*MADE_THERE, *mounts, shell(f"python3 -c '{WRITER}' > /dev/null 2>&1 &"), {"op": "sleep", "seconds": 1}]
-    answers = guest(media, [*asked, *done])
+    answers = guest(media, [*asked, *done], "--power-cut")
     assert differences(asked, answers[: len(asked)], expected) == []
     assert refused(done, answers[len(asked) :]) == []
     assert answers[len(asked) + len(MADE_THERE)]["stdout"] == TEXT
@@ -227,3 +231,22 @@ def test_media_go_to_a_guest_and_come_back(guest, tmp_path):
     for answer in ask_here(media, [{**bytes_of, "dev": disk} for disk in ("pmem0.1p1", "pmem1.3p1")]):
         assert file_in(bytes.fromhex(answer["hex"]), "there", tmp_path) == TEXT
     assert differences(asked, guest(media, asked), here) == []
+
+
+@pytest.mark.skipif(shutil.which("debugfs") is None, reason="not installed: e2fsprogs")
+def test_a_guest_that_shuts_down_loses_nothing(guest, tmp_path):
+    media = tmp_path / "media"
+    made = [*claimed("namespace0.0", 1, "btt0.0", sector_size="4096"), *namespace("namespace1.0", 2)]
+    assert refused(made, ask_here(media, made)) == []
+
+    done = [
+        shell("modprobe ext4 && mke2fs /dev/pmem1 && mount -t ext4 /dev/pmem1 /mnt"),
+        shell(f"printf '{TEXT}' > /mnt/there"),
+        shell(f"printf '{TEXT}' > /dev/pmem0s"),
+    ]
+    assert refused(done, guest(media, done)) == []
+
+    cached, whole = ({"op": "pread", "dev": disk, "offset": 0, "length": length} for disk, length in LAST.items())
+    text, content = (bytes.fromhex(answer["hex"]) for answer in ask_here(media, [cached, whole]))
+    assert text.startswith(TEXT.encode())
+    assert file_in(content, "there", tmp_path) == TEXT
