@@ -215,8 +215,8 @@ class DeviceRules(Rules):
         commit="7dab174e2e27 dax/hmem: Move hmem device registration to dax_hmem.ko",
     )
     hmem_is_for_kmem = Difference(
-        "kmem matches dax devices of soft reserved memory, and device_dax only those whose names are in its `new_id` "
-        "(else device_dax matches all devices)",
+        "kmem matches dax devices of soft reserved memory, unless `region_idle` was on when their region was made, and "
+        "device_dax only those whose names are in its `new_id` (else device_dax matches all devices)",
         "dax_hmem_probe, drivers/dax/hmem/hmem.c; dax_match_type, drivers/dax/bus.c",
         {"rfc": False, "6.12": True},
         commit="e9ee9fe3a9d4 dax: Assign RAM regions to memory-hotplug by default",

@@ -56,8 +56,9 @@ class HmemDriver(Driver):
         start, size = device.start, device.size
         media = self._storage.media(start, size)
         region = DynamicDaxRegion(self._layer, device, device.id, start, size, ALIGN, device.node, media)
-        region.is_for_kmem = device.system.kernel.devices.hmem_is_for_kmem
-        region.create(0 if self.module.switched.get("region_idle") else size)
+        is_idle = self.module.switched.get("region_idle", False)
+        region.is_for_kmem = device.system.kernel.devices.hmem_is_for_kmem and not is_idle
+        region.create(0 if is_idle else size)
 
     def remove(self, device: Device) -> None:
         """Unregister all devices, in use or not."""
