@@ -243,7 +243,8 @@ def _store_state(device: MemoryBlockDevice, data: bytes) -> None:
     """`offline`, `online`, `online_kernel` or `online_movable`.
 
     EINVAL for anything else, if the block is already in that state, or if it cannot go offline; EBUSY when it is in
-    use.  A write that is refused because the block is online still decides how it goes online the next time.
+    use; since Linux 6.2, EHWPOISON (133) if it is to go online with a page that was declared bad.  A write that is
+    refused because the block is online still decides how it goes online the next time.
     """
     how = _online_type(data)
     if how is not OnlineType.OFFLINE:

@@ -275,25 +275,25 @@ X86_GROUP: AttributeGroup[NodeDevice] = AttributeGroup((), name="x86", since="5.
 @attribute("total")
 def failed_pages(node: NodeDevice) -> str:
     """Pages that failed."""
-    return f"{node.memory.failures_of(node.nid).total}\n"
+    return f"{node.memory.bad_pages.failures_of(node.nid).total}\n"
 
 
 @attribute("ignored")
 def ignored_pages(node: NodeDevice) -> str:
     """Those of them that the kernel goes on to use, because it cannot do without."""
-    return f"{node.memory.failures_of(node.nid).ignored}\n"
+    return f"{node.memory.bad_pages.failures_of(node.nid).ignored}\n"
 
 
 @attribute("failed")
 def unhandled_pages(node: NodeDevice) -> str:
     """Those of device memory that no process maps."""
-    return f"{node.memory.failures_of(node.nid).failed}\n"
+    return f"{node.memory.bad_pages.failures_of(node.nid).failed}\n"
 
 
 @attribute("recovered")
 def recovered_pages(node: NodeDevice) -> str:
     """Those that were taken from the page allocator."""
-    return f"{node.memory.failures_of(node.nid).recovered}\n"
+    return f"{node.memory.bad_pages.failures_of(node.nid).recovered}\n"
 
 
 FAILURE_GROUP: AttributeGroup[NodeDevice] = AttributeGroup(

@@ -145,6 +145,13 @@ class Kernel(Rules):
         "vmemmap_can_optimize, mm/sparse-vmemmap.c",
         {"rfc": False, "6.1": True},
     )
+    tracks_bad_blocks = Difference(
+        "A memory block with bad pages cannot go online again (EHWPOISON), and HardwareCorrupted does not include bad "
+        "pages that were removed with their memory",
+        "memory_block_online, drivers/base/memory.c; clear_hwpoisoned_pages, mm/sparse.c",
+        {"rfc": False, "6.12": True},
+        commit="5033091de814 mm/hwpoison: introduce per-memory_block hwpoison counter",
+    )
     auto_online_blocks = Difference(
         "`auto_online_blocks` at boot: whether memory that a driver adds is put online at once",
         "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE of Debian's kernels",

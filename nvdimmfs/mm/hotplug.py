@@ -11,6 +11,7 @@ from typing import Protocol
 import attrs
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.mm.bad_pages import EHWPOISON
 from nvdimmfs.mm.intervals import IntervalSet
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.resource import Resource, ResourceFlag
@@ -202,7 +203,13 @@ class MemoryBlocks:
             self.listener.node_removed(nid)
 
     def switch_on(self, block: MemoryBlock, how: OnlineType) -> None:
-        """Give the pages of an offline block to the page allocator (online_pages)."""
+        """Give the pages of an offline block to the page allocator (online_pages).
+
+        EHWPOISON when one of them was declared bad, since Linux 6.2 (memory_block_online, drivers/base/memory.c).
+        """
+        bad = self.memory.bad_pages.pfns.count_within(block.first_pfn, block.end_pfn)
+        if bad and self.memory.kernel.tracks_bad_blocks:
+            raise KernelError(EHWPOISON, f"memory{block.number} has {bad} bad pages")
         block.zone = self._zone_for(block, how)
         self.memory.online_pages(block.zone, block.first_pfn, block.end_pfn)
         block.online = True

@@ -46,6 +46,10 @@ class IntervalSet:
         for index in range(bisect.bisect_right(self._ends, start), bisect.bisect_left(self._starts, end)):
             yield max(start, self._starts[index]), min(end, self._ends[index])
 
+    def count_within(self, start: int, end: int) -> int:
+        """The number of members from `start` to before `end`."""
+        return sum(high - low for low, high in self.within(start, end))
+
     def gaps(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """The parts of the range from `start` to before `end` that are not in the set, in order."""
         for low, high in self.within(start, end):

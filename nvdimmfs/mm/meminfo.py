@@ -122,7 +122,7 @@ def meminfo_text(memory: Memory) -> str:
         "VmallocUsed": 0,
         "VmallocChunk": 0,
         "Percpu": 0,
-        "HardwareCorrupted": _kilobytes(memory.poisoned_pages),
+        "HardwareCorrupted": _kilobytes(memory.bad_pages.counted),
         **dict.fromkeys((*_HUGE_USES, *_FILE_USES), 0),
     }
     if memory.kernel.counts_demotions:

@@ -10,7 +10,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.faults import Faults
 from nvdimmfs.kernels.kernel import KERNEL_6_1, ConflictRule, Kernel, RamRule
 from nvdimmfs.mm.address_space import AddressSpace
-from nvdimmfs.mm.failure_counts import FailureCounts
+from nvdimmfs.mm.bad_pages import BadPages
 from nvdimmfs.mm.hugepages import HugePages
 from nvdimmfs.mm.intervals import IntervalSet
 from nvdimmfs.mm.iomem import iomem_text
@@ -49,6 +49,7 @@ class Memory:
         zones: the zones of each node that is online, in the order of /proc/zoneinfo.
         hot_memmaps: the struct pages of RAM added after boot, by its first and end pfn.
         huge_pages: the huge pages that user space has reserved.
+        bad_pages: the page frames that were declared bad.
         pagemaps: the registrations, live and dying, oldest first.
         sparse: the sections.
         pages: conversion between page frames, struct pages and addresses.
@@ -69,8 +70,7 @@ class Memory:
         self.hot_memmaps: dict[tuple[int, int], Memmap] = {}
         self._hot_zones: dict[tuple[int, int], Zone] = {}
         self._moved_zones: dict[tuple[int, int], Zone] = {}
-        self._poisoned = IntervalSet()
-        self._failures: dict[int, FailureCounts] = {}
+        self.bad_pages = BadPages(counted_out=kernel.tracks_bad_blocks)
         self._taken_off = IntervalSet()
         self._pool = RamPool(
             ((resource.start, resource.end + 1) for resource in ram), self.nodes if self.nodes.ram else None
@@ -170,11 +170,6 @@ class Memory:
                 frames.remove(*block)
         return frames
 
-    @property
-    def poisoned_pages(self) -> int:
-        """The page frames that were declared bad."""
-        return self._poisoned.count
-
     # Hotplugged RAM
 
     @property
@@ -194,7 +189,7 @@ class Memory:
 
     def is_all_ram(self, first: int, end: int) -> bool:
         """Whether all page frames from `first` to before `end` are System RAM."""
-        return _count(self._ram, first, end) == end - first
+        return self._ram.count_within(first, end) == end - first
 
     def hot_add(self, first: int, end: int, nid: int = FIRST_NODE) -> None:
         """Allocate struct pages, in RAM, for memory of a node that is added after boot (arch_add_memory).
@@ -206,6 +201,7 @@ class Memory:
 
     def hot_remove(self, first: int, end: int) -> None:
         """Undo `hot_add`; all of the memory must be offline."""
+        self.bad_pages.remove(first, end)
         self.sparse.remove(self.hot_memmaps.pop((first, end)))
 
     def online_pages(self, zone: Zone, first: int, end: int) -> None:
@@ -213,6 +209,7 @@ class Memory:
 
         Only RAM present since boot is used for memmaps; RAM added later is not.
         """
+        self.bad_pages.initialise(first, end)
         if first in self.sparse.hot:
             self._hot_zones[first, end] = zone
         else:
@@ -231,11 +228,10 @@ class Memory:
             del self._hot_zones[first, end]
         else:
             start, stop = first << PAGE_SHIFT, end << PAGE_SHIFT
-            if pages(self._pool.free_within(start, stop)) + _count(self._taken_off, first, end) < end - first:
+            if pages(self._pool.free_within(start, stop)) + self._taken_off.count_within(first, end) < end - first:
                 raise KernelError(errno.EBUSY, f"pfns {first:#x} to {end:#x} are in use")
             self._pool.reserve(start, stop)
             self._moved_zones.pop((first, end), None)
-        self._poisoned.remove(first, end)
         self._taken_off.remove(first, end)
         zone.present -= end - first
         zone.managed -= end - first
@@ -252,22 +248,14 @@ class Memory:
 
     # Bad pages
 
-    def is_poisoned(self, pfn: int) -> bool:
-        """Whether a page frame was declared bad since its memory block went online."""
-        return pfn in self._poisoned
-
     def node_of(self, pfn: int) -> int:
         """The node of a page frame of online RAM."""
         hot = (zone.nid for (first, end), zone in self._hot_zones.items() if first <= pfn < end)
         return next(hot, self.nodes.node_of(pfn << PAGE_SHIFT))
 
-    def failures_of(self, nid: int) -> FailureCounts:
-        """The failed pages of a node."""
-        return self._failures.setdefault(nid, FailureCounts())
-
     def is_free(self, pfn: int) -> bool:
         """Whether a page frame of online RAM is unused and owned by the page allocator."""
-        if pfn in self._poisoned or pfn not in self._ram:
+        if pfn in self.bad_pages or pfn not in self._ram:
             return False
         if pfn in self.sparse.hot:
             return pfn not in self._huge
@@ -279,7 +267,7 @@ class Memory:
         if self.is_free(pfn):
             self._taken_off.add(pfn, pfn + 1)
             self._pool.reserve(pfn << PAGE_SHIFT, pfn + 1 << PAGE_SHIFT)
-        self._poisoned.add(pfn, pfn + 1)
+        self.bad_pages.add(pfn)
 
     # Device memory
 
@@ -482,11 +470,6 @@ class Memory:
             self.device_zone(pagemap.nid).shrink_to(
                 self._widened(range_) for other in others for range_ in other.ranges
             )
-
-
-def _count(pfns: IntervalSet, first: int, end: int) -> int:
-    """Number of members from `first` to before `end`."""
-    return sum(high - low for low, high in pfns.within(first, end))
 
 
 def _sections(range_: Range) -> Range:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import errno
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.mm.bad_pages import EHWPOISON
 from nvdimmfs.mm.memory import Memory
-
-#: "Memory page has hardware error" (include/uapi/asm-generic/errno.h); the errno module of Python 3.11 lacks it.
-EHWPOISON = 133
 
 
 def soft_offline_page(memory: Memory, pfn: int) -> None:
@@ -24,7 +22,7 @@ def soft_offline_page(memory: Memory, pfn: int) -> None:
         raise KernelError(errno.ENXIO, f"pfn {pfn:#x} has no struct page")
     if memory.pages.pfn_to_online_page(pfn) is None:
         raise KernelError(errno.EIO, f"pfn {pfn:#x} is not online RAM")
-    if memory.is_poisoned(pfn):
+    if pfn in memory.bad_pages:
         return
     if not memory.is_free(pfn):
         raise KernelError(errno.EIO, f"pfn {pfn:#x} is in use")
@@ -41,11 +39,11 @@ def memory_failure(memory: Memory, pfn: int) -> None:
     if memory.pages.pfn_to_online_page(pfn) is None:
         _device_memory_failure(memory, pfn)
         return
-    if memory.is_poisoned(pfn):
+    if pfn in memory.bad_pages:
         raise KernelError(EHWPOISON, f"pfn {pfn:#x} was declared bad before")
     was_free = memory.is_free(pfn)
     memory.poison(pfn)
-    counts = memory.failures_of(memory.node_of(pfn))
+    counts = memory.bad_pages.failures_of(memory.node_of(pfn))
     if was_free:
         counts.recovered += 1
     else:
@@ -60,5 +58,5 @@ def _device_memory_failure(memory: Memory, pfn: int) -> None:
         memory.put_dev_pagemap(pagemap)
     if pagemap is None or not pagemap.pfn_valid(pfn):
         raise KernelError(errno.ENXIO, f"pfn {pfn:#x} has no initialised struct page")
-    memory.failures_of(pagemap.nid).failed += 1
+    memory.bad_pages.add_of_device(pagemap.nid)
     raise KernelError(errno.EBUSY, f"no process maps pfn {pfn:#x}")

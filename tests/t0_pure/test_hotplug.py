@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernels.kernel import KERNELS
 from nvdimmfs.mm.hotplug import LARGE_BLOCK, SMALL_BLOCK, MemoryBlocks, OnlineType, whole_blocks
+from nvdimmfs.mm.meminfo import meminfo_text
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memory_failure import memory_failure, soft_offline_page
 from nvdimmfs.mm.memremap import DevPagemap
@@ -43,8 +45,8 @@ class Listener:
         (self.online.add if block.online else self.online.remove)(block.number)
 
 
-def machine(memmap="512M!4G", ram=4 * GIB):
-    memory = Memory.boot(memmap, ram)
+def machine(memmap="512M!4G", ram=4 * GIB, kernel="6.1"):
+    memory = Memory.boot(memmap, ram, KERNELS[kernel])
     return memory, MemoryBlocks(memory)
 
 
@@ -198,7 +200,7 @@ def test_a_node_counts_what_became_of_its_failed_pages():
     free, device, kernels, nothing = (pages(start) for start in (5 * GIB, 4 * GIB, PAGE_SIZE, 60 * GIB))
 
     def counted(declare, pfn):
-        counts = memory.failures_of(0)
+        counts = memory.bad_pages.failures_of(0)
         before = attrs.astuple(counts)
         with contextlib.suppress(KernelError):
             declare(memory, pfn)
@@ -213,7 +215,38 @@ def test_a_node_counts_what_became_of_its_failed_pages():
     assert counted(soft_offline_page, device) == none
     assert counted(memory_failure, kernels) == none | {"ignored": 1}
     assert counted(memory_failure, nothing) == none
-    assert memory.failures_of(0).total == 3
+    assert memory.bad_pages.failures_of(0).total == 3
+
+
+@pytest.mark.parametrize(("kernel", "removed"), [("6.1", 5), ("6.12", 4)])
+def test_hardware_corrupted_counts_failures(kernel, removed):
+    """As /proc/meminfo of guests had it; 6.12 counts no page that is removed with its memory."""
+    memory, blocks = machine(kernel=kernel)
+    memory.memremap_pages(DevPagemap((Range.sized(4 * GIB, 512 * MIB),)))
+    blocks.add(FIRST * SMALL_BLOCK, SMALL_BLOCK, 0, NAME)
+    block = blocks.blocks[FIRST]
+    if not block.online:
+        blocks.switch_on(block, OnlineType.ONLINE)
+    free, device, kernels, added = pages(5 * GIB), pages(4 * GIB), pages(PAGE_SIZE), block.first_pfn
+    counted = []
+    for declare, pfn in [
+        (memory_failure, free),
+        (memory_failure, free),
+        (soft_offline_page, free + 1),
+        (soft_offline_page, kernels),
+        (memory_failure, kernels),
+        (memory_failure, device),
+        (memory_failure, added),
+    ]:
+        with contextlib.suppress(KernelError):
+            declare(memory, pfn)
+        counted.append(memory.bad_pages.counted)
+    assert counted == [1, 1, 2, 2, 3, 4, 5]
+    blocks.switch_off(block)
+    assert memory.bad_pages.counted == 5
+    blocks.remove(FIRST * SMALL_BLOCK, SMALL_BLOCK)
+    assert memory.bad_pages.counted == removed
+    assert re.search(rf"HardwareCorrupted: +{4 * removed} kB\n", meminfo_text(memory))
 
 
 @pytest.mark.parametrize("declare", [soft_offline_page, memory_failure])

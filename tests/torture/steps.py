@@ -75,7 +75,7 @@ class Story:
             missing <= 0
             or _present(memory) != self.ram_present
             or memory.hot_memmaps
-            or memory._poisoned.count
+            or memory.bad_pages.pfns.count
             or memory._taken_off.count
         ):
             return ""
