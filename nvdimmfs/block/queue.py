@@ -52,6 +52,7 @@ class QueueLimits:
         physical_block_size: bytes of the smallest write that the device performs atomically.
         dax: whether user space can map the media directly.
         write_cache: whether written data needs a flush to be durable.
+        fua: whether the device makes a single write durable (Force Unit Access).
         tag_size: bytes of metadata of each block; 0 when the driver registers no integrity profile.
         max_integrity_segments: the largest number of segments of metadata in a request.
     """
@@ -60,6 +61,7 @@ class QueueLimits:
     physical_block_size: int = 512
     dax: bool = False
     write_cache: bool = False
+    fua: bool = False
     tag_size: int = 0
     max_integrity_segments: int = 0
 
@@ -341,6 +343,12 @@ def max_integrity_segments(disk: HasQueue) -> str:
     return f"{disk.limits.max_integrity_segments}\n"
 
 
+@attribute("fua")
+def fua(disk: HasQueue) -> str:
+    """1 when the device makes a single write durable: memory whose DIMMs have flush hints.  Else 0."""
+    return f"{int(disk.limits.fua)}\n"
+
+
 @attribute("write_cache")
 def write_cache(disk: HasQueue) -> str:
     """`write back` when written data needs a flush to be durable, else `write through`."""
@@ -410,7 +418,7 @@ QUEUE_GROUP: AttributeGroup[HasQueue] = AttributeGroup(
         constant("discard_max_hw_bytes", "0\n"),
         constant("discard_zeroes_data", "0\n"),
         constant("dma_alignment", "511\n"),
-        constant("fua", "0\n"),
+        fua,
         constant("max_discard_segments", "1\n"),
         max_hw_sectors_kb,
         max_integrity_segments,

@@ -32,11 +32,15 @@ from nvdimmfs.nd.region import RegionDevice
 from nvdimmfs.traces.effects import InfoBlockWritten
 from nvdimmfs.units import PAGE_SIZE, Range
 
-#: The limits that the driver declares, by whether the memory is mapped with struct page, and the bytes of a sector.
+#: The limits that the driver declares, by whether the memory is mapped with struct page, the bytes of a sector, and
+#: whether the region has flush hints.
 _LIMITS = {
-    (dax, sector): QueueLimits(logical_block_size=sector, physical_block_size=PAGE_SIZE, dax=dax, write_cache=True)
+    (dax, sector, fua): QueueLimits(
+        logical_block_size=sector, physical_block_size=PAGE_SIZE, dax=dax, write_cache=True, fua=fua
+    )
     for dax in (False, True)
     for sector in (SECTOR_SIZE, PAGE_SIZE)
+    for fua in (False, True)
 }
 
 
@@ -63,7 +67,7 @@ class PmemDisk(NamespaceDisk):
         """`data`: the physical addresses of the part of the namespace that the disk consists of."""
         window = MediaWindow(namespace.media, data.start - namespace.start, data.size)
         badblocks = new_badblocks(layer.system.kernel)
-        limits = _LIMITS[page_mapped, namespace.logical_block_size]
+        limits = _LIMITS[page_mapped, namespace.logical_block_size, namespace.region.has_flush_hints]
         super().__init__(layer, namespace.disk_name, parent, window, limits, badblocks)
         self.cache_flushed = namespace.region.has_cache
         self._nvdimm_bus = namespace.region.parent

@@ -130,6 +130,11 @@ class RegionDevice(NdDevice):
         return not self.description.volatile and self.description.persistence_domain != "cpu_cache"
 
     @property
+    def has_flush_hints(self) -> bool:
+        """Whether a DIMM has addresses that flush the memory controller's buffers (nvdimm_has_flush, Linux 6.1)."""
+        return any(mapping.dimm.flush_hints for mapping in self.mappings)
+
+    @property
     def end(self) -> int:
         """Last physical address."""
         return self.start + self.size - 1
@@ -288,7 +293,7 @@ def max_available_extent(region: RegionDevice) -> str:
 @attribute("deep_flush", since="4.15")
 def deep_flush(region: RegionDevice) -> str:
     """1 when writing 1 flushes buffers of the memory controller, else 0."""
-    return f"{int(_has_flush_hints(region))}\n"
+    return f"{int(region.has_flush_hints)}\n"
 
 
 @deep_flush.on_store
@@ -326,16 +331,12 @@ def resource(region: RegionDevice) -> str:
     return f"{region.start:#x}\n"
 
 
-def _has_flush_hints(region: RegionDevice) -> bool:
-    return any(mapping.dimm.flush_hints for mapping in region.mappings)
-
-
 def _region_visible(region: RegionDevice, candidate: KernelAttribute[RegionDevice]) -> int:
     """region_visible, drivers/nvdimm/region_devs.c, Linux 6.1."""
     if candidate is deep_flush:
         if not region.mappings:
             return 0
-        return 0o644 if _has_flush_hints(region) else 0o444
+        return 0o644 if region.has_flush_hints else 0o444
     if candidate is persistence_domain:
         return candidate.permissions if region.description.persistence_domain else 0
     if candidate is available_size and region.nstype is DeviceType.NAMESPACE_PMEM:
