@@ -12,6 +12,7 @@ from nvdimmfs.core.attribute import AttributeGroup, attribute
 from nvdimmfs.core.device import Device, DeviceDriver
 from nvdimmfs.errors import KernelError
 from nvdimmfs.media.base import Media
+from nvdimmfs.mm.buffers import DriverMemory
 from nvdimmfs.mm.nodes import FIRST_NODE
 from nvdimmfs.mm.resource import Resource
 
@@ -77,6 +78,7 @@ class DaxRegion:
         target_node: the node that the memory would form; below 0 for none.
         numa_node: the node that the provider's device is near to.
         media: the bytes of the range.
+        memory: what drivers reserve and map; None for the machine's memory.
         space: the range, with a child resource for each part that belongs to a device.
     """
 
@@ -108,6 +110,7 @@ class DaxRegion:
         self.target_node = target_node
         self.numa_node = numa_node
         self.media = media
+        self.memory: DriverMemory | None = None
         self.space = Resource(f"dax region {number}", start, start + size - 1)
         self.group.create(device.directory, self)
         device.manage(lambda: self.group.remove(device.directory))

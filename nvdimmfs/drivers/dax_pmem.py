@@ -48,6 +48,7 @@ class DaxPmemDriver(NdDriver):
         region = DaxRegion(
             device, device.region.id, start, size, layout.align, device.target_node, data, device.numa_node
         )
+        region.memory = device.region.driver_memory
         dev_dax = DevDax(self._layer, region, namespace.id, pagemap)
         dev_dax.add()
         device.manage(dev_dax.unregister)

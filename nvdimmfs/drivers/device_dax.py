@@ -7,6 +7,7 @@ from nvdimmfs.dax.bus import DaxBusDevice, DaxDriver
 from nvdimmfs.dax.device import DevDax
 from nvdimmfs.dax.region import DaxRange
 from nvdimmfs.drivers.pagemap import for_device_dax, map_pages
+from nvdimmfs.mm.buffers import DriverMemory
 
 
 class DeviceDaxDriver(DaxDriver):
@@ -23,16 +24,16 @@ class DeviceDaxDriver(DaxDriver):
         EBUSY when a range is reserved; else as `map_pages`.
         """
         assert isinstance(device, DevDax)
-        memory = device.layer.memory
+        memory = device.region.memory or device.layer.memory
         for each in device.ranges:
-            _reserve(device, each)
+            _reserve(device, memory, each)
         pagemap = device.page_map()
         for_device_dax(pagemap, device.align)
         device.manage(device.memory.revoke)  # once the pages are unmapped
         map_pages(device, memory, pagemap, device.region.numa_node)
 
 
-def _reserve(device: DevDax, owned: DaxRange) -> None:
-    memory, start, size = device.layer.memory, owned.start, owned.size
+def _reserve(device: DevDax, memory: DriverMemory, owned: DaxRange) -> None:
+    start, size = owned.start, owned.size
     memory.request_region(start, size, device.name)
     device.manage(lambda: memory.release_region(start, size))

@@ -180,7 +180,7 @@ class NdPmemDriver(NdDriver):
             raise KernelError(errno.ENXIO, f"{namespace.name} holds a {found.kind} info block")
         reserve(namespace, namespace, namespace.size)
         if namespace.page_mapped:
-            map_pages(namespace, namespace.region.memory, raw_pagemap(namespace), namespace.numa_node)
+            map_pages(namespace, namespace.region.driver_memory, raw_pagemap(namespace), namespace.numa_node)
         whole = Range.sized(namespace.start, namespace.size)
         disk = PmemDisk(self._layer, namespace, namespace, whole, page_mapped=namespace.page_mapped)
         self._add_disk(namespace, disk)
@@ -195,7 +195,7 @@ class NdPmemDriver(NdDriver):
         layout = pfn.set_up()
         pagemap = pfn_pagemap(pfn, layout)
         reserve(pfn, namespace, namespace.size)
-        map_pages(pfn, namespace.region.memory, pagemap, pfn.numa_node)
+        map_pages(pfn, namespace.region.driver_memory, pagemap, pfn.numa_node)
         if layout.data_size < 0:
             raise KernelError(errno.ENXIO, f"{namespace.name} has no room for data")
         parent = namespace if self.system.kernel.devices.pfn_disk_below_namespace else pfn

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nvdimmfs.core.device import Device
-from nvdimmfs.mm.memory import Memory
+from nvdimmfs.mm.buffers import Buffer, DriverMemory
 from nvdimmfs.mm.memremap import DevPagemap, MemoryType
 from nvdimmfs.mm.pfn_layout import PfnLayout, altmap_for
 from nvdimmfs.nd.namespace import NamespaceDevice
@@ -33,8 +33,10 @@ def for_device_dax(pagemap: DevPagemap, align: int) -> None:
         pagemap.vmemmap_shift = (align >> PAGE_SHIFT).bit_length() - 1
 
 
-def map_pages(device: Device, memory: Memory, pagemap: DevPagemap, node: int) -> None:
-    """Register a page map while the device is bound; errors as `Memory.memremap_pages`."""
+def map_pages(device: Device, memory: DriverMemory, pagemap: DevPagemap, node: int) -> None:
+    """Register a page map while the device is bound, but not of a buffer; errors as `Memory.memremap_pages`."""
+    if isinstance(memory, Buffer):
+        return
     memory.memremap_pages(pagemap, node)
     if (trace := device.system.trace) is not None:
         memmap = "RAM" if pagemap.altmap is None else "media"

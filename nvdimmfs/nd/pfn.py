@@ -204,7 +204,7 @@ class PageMapPersonality(Personality):
         """
         if self.mode is not PfnMode.PMEM or not self.system.kernel.info_block.clears_memmap_errors:
             return
-        self.region.memory.check_region(namespace.start, layout.dataoff, namespace.name)
+        self.region.driver_memory.check_region(namespace.start, layout.dataoff, namespace.name)
         io = attrs.evolve(open_namespace_io(namespace), media=MediaWindow(namespace.media, 0, layout.dataoff))
         bad, first, end = self.region.badblocks, INFO_BLOCK_RESERVE // SECTOR_SIZE, layout.dataoff // SECTOR_SIZE
         while entry := bad.first_between(first, end):

@@ -7,7 +7,7 @@ import errno
 from nvdimmfs.core.device import Device
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.kernel import INFO_BLOCK_RESERVE
-from nvdimmfs.mm.memory import Memory
+from nvdimmfs.mm.buffers import DriverMemory
 from nvdimmfs.nd.claim import Personality
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
 from nvdimmfs.nd.seeds import personalities
@@ -53,18 +53,18 @@ def require_info_blocks(namespace: NamespaceDevice) -> None:
 
     The kernel reserves it while it reads and writes them, which takes no time here.
     """
-    namespace.region.memory.check_region(namespace.start, INFO_BLOCK_RESERVE, namespace.name)
+    namespace.region.driver_memory.check_region(namespace.start, INFO_BLOCK_RESERVE, namespace.name)
 
 
 def reserve(device: Device, namespace: NamespaceDevice, size: int) -> None:
     """Reserve the start of the namespace's addresses while the device is bound.  EBUSY."""
-    memory = namespace.region.memory
+    memory = namespace.region.driver_memory
     owner = device if namespace.system.kernel.devices.memory_named_after_device else namespace
     memory.request_region(namespace.start, size, owner.name)
     device.manage(_release, memory, namespace.start, size)
 
 
-def _release(memory: Memory, start: int, size: int) -> None:
+def _release(memory: DriverMemory, start: int, size: int) -> None:
     memory.release_region(start, size)
 
 

@@ -15,6 +15,7 @@ from nvdimmfs.core.parse import parse_bool, parse_unsigned
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.interleave import InterleaveSet
 from nvdimmfs.media.base import Media, range_medium
+from nvdimmfs.mm.buffers import Buffer, DriverMemory
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.bus import NvdimmBus
 from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType, NdDevice
@@ -59,6 +60,7 @@ class RegionDescription:
         persistence_domain: `cpu_cache`, `memory_controller`, or None when the platform does not report it.
         numa_node: the nearest online node.
         target_node: the node that the memory would form.
+        buffered: a buffer is behind the addresses instead of memory.
     """
 
     start: int
@@ -71,6 +73,7 @@ class RegionDescription:
     persistence_domain: str | None = None
     numa_node: int = 0
     target_node: int = 0
+    buffered: bool = False
 
 
 class RegionDevice(NdDevice):
@@ -81,6 +84,7 @@ class RegionDevice(NdDevice):
         description: the properties with which it was registered.
         start, size, media, mappings, page_mapped: as described.
         memory: the machine's physical memory.
+        driver_memory: what drivers reserve and map.
         badblocks: the known bad sectors of 512 bytes since the region was bound.
         read_only: writing is forbidden; initially so when a DIMM is not armed.
         align: the alignment of namespaces, bytes.
@@ -102,6 +106,7 @@ class RegionDevice(NdDevice):
         self.system.faults.aliases[self.name] = range_medium(self.start, self.size)
         self.mappings = description.mappings
         self.memory: Memory = bus_device.memory
+        self.driver_memory: DriverMemory = Buffer(self.start, self.size) if description.buffered else self.memory
         self.page_mapped = description.page_mapped
         self.badblocks = new_badblocks(self.system.kernel)
         self.read_only = any(mapping.dimm.unarmed for mapping in self.mappings)

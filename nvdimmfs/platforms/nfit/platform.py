@@ -30,6 +30,9 @@ if TYPE_CHECKING:  # loaded when a DIMM has firmware
 class NfitPlatform:
     """Registers a bus with all devices of its table."""
 
+    #: Whether buffers are behind its addresses instead of memory.
+    has_buffers = False
+
     def __init__(self, layer: NdLayer, module: Module, tables: PlatformTables) -> None:
         self._layer = layer
         self._module = module
@@ -117,7 +120,7 @@ class NfitPlatform:
         return dimm
 
     def _add_region(self, bus: NfitBus, range_: model.RangeDescription) -> None:
-        if range_.kind is words.RangeKind.PMEM:
+        if range_.kind is words.RangeKind.PMEM and not self.has_buffers:
             bus.resources.append(self._insert_resource(range_))
         mappings = tuple(
             Mapping(bus.dimms[mapping.dimm], mapping.dpa, mapping.size, mapping.position) for mapping in range_.mappings
@@ -135,6 +138,7 @@ class NfitPlatform:
             persistence_domain=None if domain is words.PersistenceDomain.NONE else domain.value,
             numa_node=range_.numa_node,
             target_node=range_.target_node,
+            buffered=self.has_buffers,
         )
         number = self._layer.region_numbers.allocate()
         region = NfitRegion(bus, number, description, range_.range_index)

@@ -17,6 +17,8 @@ from nvdimmfs.platforms.tables import PlatformTables
 class NfitTestPlatform(NfitPlatform):
     """Registers a bus of the test platform, which executes commands itself."""
 
+    has_buffers = True
+
     def __init__(self, layer: NdLayer, module: Module, tables: PlatformTables, tested: TestedDimms) -> None:
         """`tested`: the bus's DIMMs in the test platform."""
         super().__init__(layer, module, tables)
