@@ -41,6 +41,9 @@ _SETTINGS = {
 }
 _KINDS = ("pfn", "pfn", "btt", "btt", "dax", "dax", "raw", "raw")
 
+#: Seconds after which a scrub of a few ranges has ended, and the kernel knows.
+_SCRUB = 30
+
 #: The first bytes of a namespace that have its info blocks, in pages.
 _INFO_BLOCK, _PAGE = 4096, 4096
 
@@ -111,6 +114,19 @@ def core_file(walker: Walker) -> None:
             walker.write("bus/nd/drivers_autoprobe", "1")
         case _:
             walker.ask({"op": "read", "path": f"{DEVICES}/ndbus0/wait_probe"})
+
+
+def scrub(walker: Walker) -> None:
+    """Have a bus look for errors once more, when it has ended looking, and read its state when it begins and ends."""
+    buses = [name for name in walker.devices("ndbus") if "scrub" in walker.names(f"{DEVICES}/{name}/nfit")]
+    if not buses:
+        return
+    path = f"{DEVICES}/{walker.choose(buses)}/nfit/scrub"
+    walker.ask({"op": "sleep", "seconds": _SCRUB})
+    walker.write(path, walker.choose(("1", "1\n", "0", "2", "x")))
+    walker.ask({"op": "read", "path": path})
+    walker.ask({"op": "sleep", "seconds": _SCRUB})
+    walker.ask({"op": "read", "path": path})
 
 
 def bring_up(walker: Walker) -> None:

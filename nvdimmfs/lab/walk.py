@@ -24,6 +24,7 @@ _MOVES: tuple[tuple[Callable[[Walker], None], int], ...] = (
     (moves_nd.poke, 28),
     (moves_nd.destroy, 6),
     (moves_nd.core_file, 3),
+    (moves_nd.scrub, 1),
     (moves_disk.transfer, 10),
     (moves_disk.partition, 2),
     (moves_disk.info_block, 2),
@@ -33,8 +34,11 @@ _MOVES: tuple[tuple[Callable[[Walker], None], int], ...] = (
     (moves_dax.module, 1),
 )
 
-#: Parts of dumps that are left out: they belong to power management, or count and trace requests.
-_SKIP = ["/power", "/nd/ndctl", "/firmware", "/trace", "/stat", "/inflight", "/diskseq", "/events", "/driver_override"]
+#: Parts of dumps that are left out: they belong to power management, count and trace requests, or change with time.
+_SKIP = [
+    *("/power", "/nd/ndctl", "/firmware", "/trace", "/stat", "/inflight", "/diskseq", "/events", "/driver_override"),
+    "/nfit/scrub",
+]
 
 #: How many levels below a device are dumped: its disk and the disk's queue are among them.
 _DEPTH = 4

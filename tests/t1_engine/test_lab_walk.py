@@ -14,7 +14,7 @@ from nvdimmfs.lab.walk import Walk
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine
 
-MACHINES = ["e820", "qemu-nfit-labelled", "virtio-pmem"]
+MACHINES = ["e820", "qemu-nfit-labelled", "virtio-pmem", "nfit_test"]
 
 
 @contextlib.contextmanager
@@ -54,6 +54,17 @@ def test_walks_are_sense_and_nonsense_mixed(name):
                 "wrote" in answer for call, answer in zip(walk, tree.ask(walk), strict=True) if call["op"] == "write"
             )
     assert min(accepted[True], accepted[False]) > 100
+
+
+def test_a_scrub_is_read_when_time_does_not_matter():
+    """The state of a scrub depends on when it is read: walks do that when it has just begun, and much later."""
+    calls = [call for seed in range(5) for move in walked("nfit_test", seed, 200) for call in move]
+    states = [call for call in calls if call.get("path", "").endswith("nfit/scrub")]
+    assert {call["op"] for call in states} == {"read", "write"}
+    for number, call in enumerate(calls):
+        if call in states and call["op"] == "write":
+            around = [each["op"] for each in calls[number - 1 : number + 4]]
+            assert around == ["sleep", "write", "read", "sleep", "read"]
 
 
 class Kernel:
