@@ -178,14 +178,16 @@ class Modules:
     """All modules of a machine, loaded or not.
 
     Attributes:
+        system: the machine.
         known: the modules that can be loaded, by name.
         loaded: the loaded modules, by name, in the order of loading.
     """
 
     def __init__(self, system: System, known: Iterable[ModuleDescription]) -> None:
-        self._system = system
+        self.system = system
         self.known = {description.name: description for description in known}
         self.loaded: dict[str, Module] = {}
+        MODULES_GROUP.create(system.directory("module"), self)
 
     def load(self, name: str) -> None:
         """Load one module, as init_module(2) does (kernel/module/main.c, Linux 6.1).
@@ -201,11 +203,11 @@ class Modules:
         for used in description.uses:
             if used not in self.loaded:
                 raise KernelError(errno.ENOENT, f"{name} needs {used}, which is not loaded")
-        self._system.begin_write()
+        self.system.begin_write()
         uses = tuple(self.loaded[used] for used in description.uses)
         address = free_address(self.loaded.values(), description.span)
         module = Module(
-            self._system,
+            self.system,
             name,
             description.size,
             uses,
@@ -224,10 +226,10 @@ class Modules:
             module.unload()
             raise
         self.loaded[name] = module
-        if (trace := self._system.trace) is not None:
+        if (trace := self.system.trace) is not None:
             trace.report(ModuleLoaded(name))
         module.kobject.announce_add()
-        self._system.end_write()
+        self.system.end_write()
 
     def unload(self, name: str, open_nodes: Sequence[str] = ()) -> None:
         """Unload one module, as delete_module(2) does with O_NONBLOCK.
@@ -241,15 +243,15 @@ class Modules:
             raise KernelError(errno.EAGAIN, f"{name} is in use")
         if open_nodes:
             raise KernelError(errno.EAGAIN, f"{name} is in use: {open_nodes[0]} is open")
-        self._system.begin_write()
+        self.system.begin_write()
         try:
-            with self._system.transaction():
+            with self.system.transaction():
                 module.unload()
                 del self.loaded[name]
-            if (trace := self._system.trace) is not None:
+            if (trace := self.system.trace) is not None:
                 trace.report(ModuleUnloaded(name))
         finally:  # the host may refuse the end of the transaction; the module is gone all the same
-            self._system.end_write()
+            self.system.end_write()
 
     def probe(self, name: str) -> None:
         """Load a module and first those that it needs, unless it is loaded, as modprobe(8) does.  ENOENT as `load`."""
@@ -271,3 +273,15 @@ def _proc_line(module: Module) -> str:
     users = "".join(f"{user}," for user in module.users) or "-"
     tainted = f" ({module.taint})" if module.taint else ""
     return f"{module.name} {module.core_size} {module.reference_count} {users} Live 0x{0:016x}{tainted}\n"
+
+
+@attribute("compression", since="6.12")
+def compression(_modules: Modules) -> str:
+    """Always `xz`: how files of modules may be compressed that finit_module(2) loads.
+
+    Debian's kernels have it since 6.12 (CONFIG_MODULE_DECOMPRESS, there since 5.17).
+    """
+    return "xz\n"
+
+
+MODULES_GROUP: AttributeGroup[Modules] = AttributeGroup((compression,))

@@ -199,6 +199,12 @@ CHAPTERS = (
         ("core.driver.DRIVER_GROUP", "core.driver.BIND_GROUP", "dax.bus.ID_GROUP"),
     ),
     Chapter(
+        "The directory of modules",
+        "`/sys/module`",
+        r"module",
+        ("core.module.MODULES_GROUP",),
+    ),
+    Chapter(
         "Modules",
         "`/sys/module/NAME`",
         r"module/[^/]+",

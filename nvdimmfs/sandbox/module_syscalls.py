@@ -19,7 +19,7 @@ _CAP_SYS_MODULE = 16
 #: Largest size of a module's name, its NUL included (MODULE_NAME_LEN, include/linux/module.h, 64-bit).
 _MODULE_NAME_LENGTH = 56
 
-#: Flags of finit_module(2) (include/uapi/linux/module.h); a kernel without decompression refuses the last.
+#: Flags of finit_module(2) (include/uapi/linux/module.h).
 _KNOWN_FLAGS = 0x7
 _COMPRESSED_FILE = 0x4
 
@@ -35,8 +35,9 @@ _NEVER_LINKED = "/memfd:"
 #: How much of a caller's memory is copied at once.
 _PIECE = 1 << 20
 
-#: The machine's loaded modules, in the sandbox's /sys.
+#: The machine's loaded modules, in the sandbox's /sys, and the file that is there in a kernel with decompression.
 _LOADED = Path("/sys/module")
+_COMPRESSION = _LOADED / "compression"
 
 
 class ModuleSyscalls:
@@ -71,8 +72,8 @@ class ModuleSyscalls:
         """Load an image from a file.
 
         EPERM, EINVAL for unknown flags and for anything but a regular file that is not empty, EBADF, ETXTBSY when the
-        file is open for writing, EFBIG, EIO, EOPNOTSUPP for a compressed file, ENOEXEC, EFAULT, and the machine's
-        refusals.
+        file is open for writing, EFBIG, EIO, ENOEXEC, EFAULT, and the machine's refusals.  With the flag for
+        compressed files, EOPNOTSUPP, or of a kernel with decompression EINVAL for a file that is none.
         """
         _require_capability(caller)
         descriptor, parameters, flags, *_ = arguments
@@ -83,7 +84,7 @@ class ModuleSyscalls:
             raise os_error(errno.EBADF)
         image = _image_in_file(file)
         if flags & _COMPRESSED_FILE:
-            raise os_error(errno.EOPNOTSUPP)
+            image = _decompressed(image)
         return self._load(image, caller, parameters)
 
     def _load(self, image: bytes, caller: CallingThread, parameters: int) -> int:
@@ -128,6 +129,18 @@ def _image_in_file(file: ThreadFile) -> bytes:
     if len(image) < wanted:
         raise os_error(errno.EIO)
     return image
+
+
+def _decompressed(image: bytes) -> bytes:
+    """What an image contains that xz(1) has compressed (module_decompress, kernel/module/decompress.c, Linux 6.12)."""
+    if not _COMPRESSION.exists():
+        raise os_error(errno.EOPNOTSUPP)
+    import lzma  # which no other kernel needs
+
+    try:
+        return lzma.decompress(image, lzma.FORMAT_XZ)
+    except lzma.LZMAError:
+        raise os_error(errno.EINVAL) from None
 
 
 def _memory_size() -> int:

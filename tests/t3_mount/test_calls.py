@@ -15,8 +15,10 @@ from nvdimmfs.sandbox.host_characters import HostCharacters
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
-RECORDINGS = Path(__file__).parent.parent / "recordings" / "calls"
-IOCTLS = RECORDINGS.with_name("ioctl")
+RECORDINGS = Path(__file__).parent.parent / "recordings"
+#: What 6.1 answered, and what 6.12 did.
+KERNELS = [RECORDINGS / "calls", RECORDINGS / "linux-6.12" / "calls"]
+IOCTLS = RECORDINGS / "ioctl"
 ASK = mounting.ROOT / "tests" / "guest" / "ask_calls.py"
 ASK_DISKS = ASK.with_name("ask_disks.py")
 ASK_32_BITS = ASK.with_name("ask_32_bits.py")
@@ -25,6 +27,16 @@ MAP = ASK.with_name("ask_mappings.py")
 STORM = ASK.with_name("storm.py")
 
 NFIT = ("--machine", "qemu-nfit")
+
+LOAD_COMPRESSED = """
+import ctypes, errno, lzma, os, pathlib
+(module,) = pathlib.Path("/lib/modules", os.uname().release).rglob("kmem.ko")
+file = os.memfd_create("kmem.ko.xz")
+os.write(file, lzma.compress(module.read_bytes()))
+libc = ctypes.CDLL(None, use_errno=True)
+failed = libc.syscall(313, file, b"", 4)
+print(errno.errorcode[ctypes.get_errno()] if failed else failed)
+"""
 
 
 def python(*arguments, options=NFIT, **more):
@@ -42,39 +54,49 @@ def host():
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="uses the system call numbers of x86-64")
 @pytest.mark.parametrize("topic", ["modules", "ioctls"])
-def test_calls_get_the_kernels_answers(topic):
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_calls_get_the_kernels_answers(kernel, topic):
     before = host()
-    assert not differences(topic, ASK, topic)
+    assert not differences(kernel / topic, ASK, topic)
     assert host() == before
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="uses the system call numbers of x86-64")
+@pytest.mark.parametrize(("kernel", "answer"), [("6.1", "ENOTSUP"), ("6.12", "0")])
+def test_a_compressed_module_is_loaded_by_a_kernel_that_decompresses(kernel, answer):
+    assert python("-c", LOAD_COMPRESSED, options=("--kernel", kernel)) == f"{answer}\n"
+
+
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="elsewhere no MAP_SYNC, and a file after mmap(2)")
-def test_mappings_of_dax_devices_get_the_kernels_answers():
-    assert not differences("mappings", MAP)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_mappings_of_dax_devices_get_the_kernels_answers(kernel):
+    assert not differences(kernel / "mappings", MAP)
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="makes the calls of an i386 program")
 @pytest.mark.skipif(HostCharacters.find() is None, reason="the host has no libnvdimm")
 @sandboxes.needs_block_devices
-def test_32_bit_programs_get_the_kernels_answers():
-    assert not differences("programs-of-32-bits", ASK_32_BITS)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_32_bit_programs_get_the_kernels_answers(kernel):
+    assert not differences(kernel / "programs-of-32-bits", ASK_32_BITS)
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="some of the calls are those of an i386 program")
 @sandboxes.needs_block_devices
 def test_disks_answer_as_the_kernels_do():
-    assert not differences("disks", ASK_DISKS, "disks")
+    assert not differences(KERNELS[0] / "disks", ASK_DISKS, "disks")
 
 
 @pytest.mark.skipif(HostCharacters.find() is None, reason="the host has no libnvdimm")
 @sandboxes.needs_block_devices
-def test_character_devices_answer_as_the_kernels_do():
-    assert not differences("characters", ASK_DISKS, "characters")
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_character_devices_answer_as_the_kernels_do(kernel):
+    assert not differences(kernel / "characters", ASK_DISKS, "characters")
 
 
 def differences(story, *program):
     """The calls of a program that have another answer than in a recording, of the kernel and here."""
-    first, *kernel = map(json.loads, (RECORDINGS / f"{story}.jsonl").read_text().splitlines())
+    first, *kernel = map(json.loads, story.with_suffix(".jsonl").read_text().splitlines())
     printed = python(*program, options=machines.options(first["machine"]))
     here = [json.loads(line) for line in printed.splitlines()]
     assert [question for question, _ in here] == [question for question, _ in kernel]
