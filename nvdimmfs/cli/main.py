@@ -7,7 +7,7 @@ import functools
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, NoReturn, Protocol, cast
 
 from nvdimmfs import __version__
@@ -124,6 +124,13 @@ def complete_parser() -> Parser:
     for command in commands:
         _complete_all(command)
     return parser
+
+
+def preload_commands(names: Collection[str]) -> None:
+    """Load the modules of some sub-commands, and declare their arguments, for this process and those that it forks."""
+    for command in _parsers()[1]:
+        if command.command is not None and command.command.name in names:
+            command.complete()
 
 
 def _complete_all(parser: CommandParser) -> None:

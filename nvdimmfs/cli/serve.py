@@ -64,9 +64,10 @@ def _serve_in_background(idle: float) -> None:
 def preload() -> None:
     """Import what the commands need, before there is a client."""
     from nvdimmfs.cli import main, mount, templates
+    from nvdimmfs.warm.client import COMMANDS
 
     templates.preload()
-    main.complete_parser()
+    main.preload_commands(COMMANDS)
     mount.boot_default()
 
 
