@@ -42,6 +42,7 @@ class MountRequest:
         durable: whether acknowledged writes of metadata to `media` survive a power failure of the host.
         saved: the saved machine whose bytes it has at first.
         trace: the file that its trace is appended to.
+        is_private: whether only the mount namespace of a sandbox has the mount, which ends with that.
     """
 
     mountpoint: Path
@@ -52,6 +53,7 @@ class MountRequest:
     durable: bool
     saved: SavedMachine | None = None
     trace: TraceOutput | None = None
+    is_private: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -206,6 +208,7 @@ def serve(
                 request.mountpoint,
                 clock=machine.system.clock,
                 cache=request.cache,
+                unmounts=not request.is_private,
                 on_ready=on_ready,
             )
         except MountError as error:

@@ -150,7 +150,9 @@ def _request(arguments: argparse.Namespace, trace: TraceOutput | None) -> MountR
     machine = machine_options.machine(arguments, saved)
     media = None if arguments.media is None else absolute(arguments.media)
     blacklist, durable = tuple(arguments.blacklist), machine_options.is_durable(arguments)
-    return MountRequest(MACHINE, machine, media, blacklist, cache=True, durable=durable, saved=saved, trace=trace)
+    return MountRequest(
+        MACHINE, machine, media, blacklist, cache=True, durable=durable, saved=saved, trace=trace, is_private=True
+    )
 
 
 def _attached_mount(arguments: argparse.Namespace) -> Path:

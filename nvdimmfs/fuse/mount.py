@@ -38,6 +38,7 @@ def serve(
     *,
     clock: Clock | None = None,
     cache: bool = True,
+    unmounts: bool = True,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Mount a tree and serve it until it is unmounted, or until one of `STOP_SIGNALS` arrives; then unmount it.
@@ -50,12 +51,14 @@ def serve(
         mountpoint: an absolute path.
         clock: the machine's clock; None for a tree in which nothing is due later.
         cache: whether the kernel may cache names and attributes.
+        unmounts: whether to unmount it at the end.  The end of a mount namespace unmounts it as well, and delays no
+            process by the milliseconds that the kernel needs (synchronize_rcu in namespace_unlock, fs/namespace.c).
         on_ready: called once, when the mount answers.
 
     Raises:
         MountError: the kernel or the helper refuses the mount.
     """
-    trio.run(_serve, tree, mountpoint, clock, cache, on_ready)
+    trio.run(_serve, tree, mountpoint, clock, cache, unmounts, on_ready)
 
 
 def prepare() -> None:
@@ -68,14 +71,16 @@ def prepare() -> None:
     trio.run(end)
 
 
-async def _serve(tree: Tree, mountpoint: Path, clock: Clock | None, cache: bool, on_ready: Callable[[], None]) -> None:
+async def _serve(
+    tree: Tree, mountpoint: Path, clock: Clock | None, cache: bool, unmounts: bool, on_ready: Callable[[], None]
+) -> None:
     started = trio.Event()
     operations = Operations(tree, clock=clock, cache=cache, started=started.set)
     async with contextlib.AsyncExitStack() as stack:
         signals = stack.enter_context(trio.open_signal_receiver(*STOP_SIGNALS))
         stack.enter_context(_stacks_on_sigusr1())
         _start_thread(operations)
-        stack.enter_context(_mounted(operations, mountpoint))
+        stack.enter_context(_mounted(operations, mountpoint, unmounts=unmounts))
         stack.callback(_notify_systemd, "STOPPING=1")
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(_stop_on, signals, operations)
@@ -95,7 +100,7 @@ def _start_thread(operations: Operations) -> None:
 
 
 @contextlib.contextmanager
-def _mounted(operations: Operations, mountpoint: Path) -> Iterator[None]:
+def _mounted(operations: Operations, mountpoint: Path, *, unmounts: bool) -> Iterator[None]:
     messages: list[str] = []
     try:
         with _stderr_into(messages):
@@ -105,7 +110,7 @@ def _mounted(operations: Operations, mountpoint: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        pyfuse3.close(unmount=True)
+        pyfuse3.close(unmount=unmounts)
 
 
 def _mount_options() -> set[str]:
