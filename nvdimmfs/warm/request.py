@@ -23,8 +23,8 @@ from attrs import frozen
 
 from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
 from nvdimmfs.sandbox import libc, signals
-from nvdimmfs.warm import code
 from nvdimmfs.warm.client import COMMANDS, PROTOCOL, interpreter
+from nvdimmfs.warm.code import Code
 from nvdimmfs.warm.likeness import Likeness
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Server:
         command_line: carries out a command line.
         prepare: uses what a command line uses, without an effect.
         likeness: what it is like.
-        files: the files of its code.
+        code: the files of its code.
         interpreter: as in a request.
         environment: the environment variables that its interpreter has read.
     """
@@ -75,24 +75,22 @@ class Server:
     command_line: CommandLine
     prepare: Callable[[], None]
     likeness: Likeness
-    files: code.Files
+    code: Code
     interpreter: str
     environment: Mapping[str, str]
 
     @classmethod
     def of_this_process(cls, command_line: CommandLine, prepare: Callable[[], None] = lambda: None) -> Server:
         """The server that this process is."""
-        return cls(command_line, prepare, _own_likeness(), code.files(), interpreter(), _for_interpreter(os.environ))
+        return cls(
+            command_line, prepare, _own_likeness(), Code.of_this_process(), interpreter(), _for_interpreter(os.environ)
+        )
 
     def rehearse(self) -> None:
         """Do what every client needs, without one and without an effect, in a process that has just been forked."""
-        self.code_has_changed()
+        self.code.has_changed()
         _own_likeness()
         self.prepare()
-
-    def code_has_changed(self) -> bool:
-        """Whether the files of its code are no longer what it has loaded."""
-        return code.has_changed(self.files)
 
 
 def _own_likeness() -> Likeness:
@@ -151,14 +149,14 @@ def serve_client(
     status = 1
     try:
         libc.die_with_parent(signal.SIGKILL, os.dup(parent))
-        close_files_except(connection.fileno(), control.fileno(), reports.fileno())
+        close_files_except(connection.fileno(), control.fileno(), reports.fileno(), *server.code.descriptors)
         signals.stand_for_terminal(os.getppid())
         try:
             client = _Client.compared(server, connection)
         except RefusalError as refusal:
             with contextlib.suppress(OSError):
                 connection.send(json.dumps({"refused": str(refusal)}).encode())
-            os._exit(CODE_HAS_CHANGED if server.code_has_changed() else 0)
+            os._exit(CODE_HAS_CHANGED if server.code.has_changed() else 0)
         if client.accept(server, connection, control):
             connection.close()
             client.impersonate()
@@ -276,7 +274,7 @@ def _compare_programs(server: Server, request: _Request) -> None:
         raise RefusalError("the environment of the interpreter is another")
     if request.arguments[:1] not in [[command] for command in COMMANDS]:
         raise RefusalError("the command is none that a server carries out")
-    if server.code_has_changed():
+    if server.code.has_changed():
         raise RefusalError("the code has changed since the server was started")
 
 

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from attrs import define
 
+from nvdimmfs.inherited_files import keep_open
 from nvdimmfs.sandbox import libc
 from nvdimmfs.warm.endpoint import Endpoint
 from nvdimmfs.warm.request import CODE_HAS_CHANGED, CommandLine, Server, serve_client, status_report
@@ -190,6 +191,7 @@ class _Loop:
 
         Where the host refuses a process, the next client is what fails.
         """
+        self._server.code.watch_again()
         with contextlib.suppress(OSError):
             own = os.pidfd_open(os.getpid())
             try:
@@ -235,13 +237,15 @@ class _Loop:
             with contextlib.suppress(OSError):
                 session.control.send(status_report(status))
             self._forget_control(session)
-        if status == CODE_HAS_CHANGED << 8 and self._server.code_has_changed():
+        if status == CODE_HAS_CHANGED << 8 and self._server.code.has_changed():
             self._stop()
 
 
 def _wait_for_client(server: Server, clients: socket.socket, parent: int) -> NoReturn:
     """In the spare process: prepare, and wait for a client.  This process ends when there is none."""
     try:
+        for descriptor in server.code.descriptors:
+            keep_open(descriptor)
         message, files = wait_for_message(clients, parent, server.rehearse)
         if message:
             take(clients)
