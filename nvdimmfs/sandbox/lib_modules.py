@@ -52,8 +52,9 @@ def modules_of_machine(machine: Path) -> Collection[str]:
 def mount_lib_modules(scratch: Path) -> None:
     """Mount the files that `write_lib_modules` has written over the host's."""
     if not LIB_MODULES.is_dir():
-        # A mount needs an existing directory, so the parent is replaced by one that has it.
-        overmount(LIB_MODULES.parent.resolve(), lambda name: name != LIB_MODULES.name)
+        # A mount needs an existing directory, so the parent is replaced by one that has it.  It has what programs load.
+        beside = scratch.with_name(f"{scratch.name}.lib")
+        overmount(LIB_MODULES.parent.resolve(), lambda name: name != LIB_MODULES.name, beside)
         LIB_MODULES.mkdir()
     libc.bind_mount(scratch, LIB_MODULES)
 

@@ -27,6 +27,7 @@ MS_NOSUID = 0x2
 MS_NODEV = 0x4
 MS_NOEXEC = 0x8
 MS_BIND = 0x1000
+MS_MOVE = 0x2000
 MS_REC = 0x4000
 MS_SLAVE = 0x80000
 MNT_DETACH = 0x2
@@ -78,6 +79,11 @@ def mount(source: Path | str, target: Path | str, kind: str = "", flags: int = 0
 def bind_mount(source: Path | str, target: Path | str) -> None:
     """Mount a file or a directory, with all mounts below it, at another path as well."""
     mount(source, target, flags=MS_BIND | MS_REC)
+
+
+def move_mount(source: Path | str, target: Path | str) -> None:
+    """Move a mount to another place, at once; that it is moved from must not be shared."""
+    mount(source, target, flags=MS_MOVE)
 
 
 def umount(target: Path | str) -> None:

@@ -106,13 +106,25 @@ def pinned(directory: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def overmount(directory: Path, keep: Callable[[str], bool]) -> None:
-    """Mount a tmpfs over a directory, and show in it those of the old entries that `keep` accepts by name."""
+def overmount(directory: Path, keep: Callable[[str], bool], beside: Path | None = None) -> None:
+    """Mount a tmpfs over a directory, and show in it those of the old entries that `keep` accepts by name.
+
+    Args:
+        directory: the directory.
+        keep: accepts names.
+        beside: a path where the tmpfs is until it has these entries, so that no other process misses one.
+    """
+    place = beside or directory
     with pinned(directory) as host:
-        libc.mount("none", directory, "tmpfs", options="mode=755")
+        if beside is not None:
+            beside.mkdir()
+        libc.mount("none", place, "tmpfs", options="mode=755")
         for name, kind in sorted(entries_of(str(host)).items()):
             if keep(name):
-                _show(f"{host}/{name}", f"{directory}/{name}", kind)
+                _show(f"{host}/{name}", f"{place}/{name}", kind)
+    if beside is not None:
+        libc.move_mount(beside, directory)
+        beside.rmdir()
 
 
 @define

@@ -114,23 +114,23 @@ def run_sandbox(request: RunRequest) -> int:
         stack.callback(os.close, proc)
         makes_nodes = namespaces.may_create_nodes()
         loop_devices = stack.enter_context(_loop_devices(request)) if makes_nodes else None
-        characters = HostCharacters.find() if makes_nodes else None
         kinds = namespaces.kinds(private_network=request.private_network)
         network = namespaces.enter(private_network=request.private_network)
         if network is not None:
             stack.callback(network.close)
         attached = None if request.attach is None else stack.enter_context(_pinned_machine(request.attach))
-        of_sandboxes = frozenset() if loop_devices is None else loop_devices.records.names_of_others()
-        _make_directories(attached, of_sandboxes, makes_nodes=makes_nodes)
+        _make_run(attached)
         sends_uevents = network is not None and network.enter()
         server = request.server
         if server is not None:
             stack.callback(server.stop)
             server.admit(kinds)
+        # Until the machine answers, what does not depend on it.
+        characters = HostCharacters.find() if makes_nodes else None
+        of_sandboxes = frozenset() if loop_devices is None else loop_devices.records.names_of_others()
+        _make_dev(of_sandboxes, has_nodes=makes_nodes)
         host = _prepare_beside(server)
         client = stack.enter_context(contextlib.closing(_connect()))
-        with step("set up /lib/modules"):
-            mount_lib_modules(_MODULES)
         view = _make_sysfs(client, host)
         closed_disks = ClosedDisks()
         dev = DevDirectory(Path("/dev"), MACHINE, TERMINALS, loop_devices, closed_disks, request.warn, characters)
@@ -162,7 +162,7 @@ def run_sandbox(request: RunRequest) -> int:
 
 
 def _prepare_beside(server: MachineServer | None) -> HostSysfs:
-    """Read the host's /sys and write the files of modules, meanwhile the machine is built and mounted.  SandboxError.
+    """Read the host's /sys and mount the files of modules, meanwhile the machine is built and mounted.  SandboxError.
 
     Args:
         server: serves the machine, and has been admitted; None for a machine that was mounted before.
@@ -172,6 +172,7 @@ def _prepare_beside(server: MachineServer | None) -> HostSysfs:
     names = None if server is None else server.wait_until_built()
     with step("set up /lib/modules"):
         write_lib_modules(_MODULES, modules_of_machine(MACHINE) if names is None else names)
+        mount_lib_modules(_MODULES)
     if server is not None:
         server.wait_until_ready()
     return host
@@ -211,15 +212,13 @@ def _loop_devices(request: RunRequest) -> Iterator[LoopDevices | None]:
         yield LoopDevices(records, delete, lock=None if request.attach is None else MACHINE / Path(CHANNEL).parent)
 
 
-def _make_directories(attached: Path | None, of_sandboxes: Collection[str], *, makes_nodes: bool) -> None:
-    """Set up a private /run and /dev, and the mount points in them.
+def _make_run(attached: Path | None) -> None:
+    """Set up a private /run, and the mount points in it.
 
     Args:
         attached: the mount of the machine; None when it is mounted later.
-        of_sandboxes: the names of loop devices that belong to other sandboxes.
-        makes_nodes: whether this process may create device nodes.
     """
-    with step("set up /run and /dev"):
+    with step("set up /run"):
         overmount(Path("/run"), lambda name: name not in ("udev", DIRECTORY.name))
         MACHINE.mkdir(parents=True)
         TERMINALS.mkdir()
@@ -228,23 +227,36 @@ def _make_directories(attached: Path | None, of_sandboxes: Collection[str], *, m
         Path("/run/udev/control").touch()
         if attached is not None:
             libc.bind_mount(attached, MACHINE)
-        _make_dev(of_sandboxes, has_nodes=makes_nodes)
+
+
+def _make_dev(of_sandboxes: Collection[str], *, has_nodes: bool) -> None:
+    """Set up a private /dev, and the terminals that may be nodes in it.
+
+    The loop devices of other sandboxes are left out: a disk of this one may get the number of one that they delete, and
+    a tool that looks for a name of that number (pvs) would find it.
+
+    Args:
+        of_sandboxes: the names of loop devices that belong to other sandboxes.
+        has_nodes: whether this process may create device nodes.
+    """
+    with step("set up /dev"):
+        _overmount_dev(of_sandboxes, has_nodes=has_nodes)
         options = "newinstance,ptmxmode=0666,mode=600"
         libc.mount("devpts", TERMINALS, "devpts", libc.MS_NOSUID | libc.MS_NOEXEC, options)
 
 
-def _make_dev(of_sandboxes: Collection[str], *, has_nodes: bool) -> None:
-    """Set up a private /dev, with a ptmx that makes new terminals appear in its pts.
-
-    The loop devices of other sandboxes are left out: a disk of this one may get the number of one that they delete, and
-    a tool that looks for a name of that number (pvs) would find it.
+def _overmount_dev(of_sandboxes: Collection[str], *, has_nodes: bool) -> None:
+    """Mount a private /dev, with a ptmx that makes new terminals appear in its pts.
 
     The driver looks for `pts` beside ptmx, which a bind mount breaks.
     """
     ptmx = Path("/dev/ptmx")
     has_link = not has_nodes and os.access(ptmx.with_name("pts") / ptmx.name, os.R_OK | os.W_OK)
     left_out = (*_PERSISTENT_MEMORY_NODES, *([ptmx.name] if has_nodes or has_link else []))
-    overmount(ptmx.parent, lambda name: not name.startswith(left_out) and name not in of_sandboxes)
+    # The machine's process opens /dev/fuse meanwhile.
+    overmount(
+        ptmx.parent, lambda name: not name.startswith(left_out) and name not in of_sandboxes, RUN_DIRECTORY / "dev"
+    )
     if has_nodes:
         os.mknod(ptmx, stat.S_IFCHR, _PTMX)
         ptmx.chmod(0o666)

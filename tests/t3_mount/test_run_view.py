@@ -31,6 +31,34 @@ def host_debugfs():
     return [entry.name for entry in listed if entry.name not in ("btt", "nvdimmfs")]
 
 
+#: Mounts a tmpfs over a folder, and looks at a file in there meanwhile.
+OVERMOUNT = """
+    import sys
+    from pathlib import Path
+    from nvdimmfs.sandbox import namespaces
+    from nvdimmfs.sandbox.merged_view import overmount
+
+    folder, beside = map(Path, sys.argv[1:])
+    namespaces.enter(private_network=False)
+
+    def keep(name):
+        print((folder / "kept").read_text())
+        return name == "kept"
+
+    overmount(folder, keep, beside)
+    print((folder / "kept").read_text(), [entry.name for entry in folder.iterdir()], beside.exists())
+"""
+
+
+def test_no_entry_is_missing_while_a_directory_is_replaced(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("kept", "left out"):
+        (folder / name).write_text("text")
+    done = mounting.command(sys.executable, "-c", textwrap.dedent(OVERMOUNT), folder, tmp_path / "beside")
+    assert (done.stdout, done.stderr) == ("text\ntext\ntext ['kept'] False\n", "")
+
+
 def test_nodes_have_the_numbers_that_sysfs_shows():
     script = """
         for node in ndctl0 nmem0 nmem1; do
