@@ -8,7 +8,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -178,7 +178,7 @@ def preload_server() -> None:
 def serve(
     request: MountRequest,
     on_ready: Callable[[], None],
-    before_mount: Callable[[Iterable[str]], None] | None = None,
+    before_mount: Callable[[Machine], None] | None = None,
     booted: Machine | None = None,
 ) -> None:
     """Build the machine and serve its tree.
@@ -190,7 +190,7 @@ def serve(
     Args:
         request: the machine, and where it is mounted.
         on_ready: called once the mount answers.
-        before_mount: called when the machine is built, with the names of the modules that it can load.
+        before_mount: called when the machine is built.
         booted: a machine that has booted as the request has it.
     """
     preload_server()
@@ -201,7 +201,7 @@ def serve(
     machine.system.keyring = UserKeyring()
     with contextlib.closing(machine):
         if before_mount is not None:
-            before_mount(machine.persistent_memory.modules.known)
+            before_mount(machine)
         try:
             serve_tree(
                 machine.tree,
@@ -221,12 +221,15 @@ _BOOTED: dict[MachineDescription, Machine] = {}
 
 def boot_default() -> None:
     """Boot the machine of a command without options, for the processes that this one forks."""
+    from nvdimmfs.machine.control import listed
     from nvdimmfs.machine.machine import Machine
     from nvdimmfs.machine_file.selection import selected
+    from nvdimmfs.sandbox.merged_sysfs import merged_directories
 
     description = selected(None)
     with gc_disabled():
-        _BOOTED[description] = Machine.described(description)
+        machine = _BOOTED[description] = Machine.described(description)
+        listed(machine.system, merged_directories())  # what a sandbox asks first: the entries are made when it does
 
 
 def _booted_before(request: MountRequest) -> Machine | None:

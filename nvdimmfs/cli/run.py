@@ -10,8 +10,9 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nvdimmfs.class_code import save_class_code
 from nvdimmfs.cli import log as logs
@@ -24,9 +25,13 @@ from nvdimmfs.errors import printable
 from nvdimmfs.fuse.requirements import MountError, require_fuse
 from nvdimmfs.sandbox.errors import NOT_FOUND, SandboxError
 from nvdimmfs.sandbox.front import run_behind_front
-from nvdimmfs.sandbox.machine_server import MachineServer
+from nvdimmfs.sandbox.machine_server import Built, MachineServer
+from nvdimmfs.sandbox.merged_sysfs import merged_directories
 from nvdimmfs.sandbox.places import MACHINE
 from nvdimmfs.sandbox.signals import acts_for_client
+
+if TYPE_CHECKING:  # loaded when a machine is described
+    from nvdimmfs.machine.machine import Machine
 
 #: Values of --net: the command's network namespace.
 PRIVATE = "private"
@@ -127,7 +132,7 @@ def _serve(
     arguments: argparse.Namespace,
     log_file: int | None,
     trace: TraceOutput | None,
-    before_mount: Callable[[Iterable[str]], None],
+    before_mount: Callable[[Built], None],
     on_ready: Callable[[], None],
 ) -> None:
     """In the machine's process: serve it."""
@@ -136,13 +141,19 @@ def _serve(
         if log_file is not None:
             os.dup2(log_file, 2)
             logs.log_to_stderr()
-        serve(request, on_ready, before_mount)
+        serve(request, on_ready, lambda machine: before_mount(_built(machine)))
     except SandboxError:
         raise
     except CommandError as error:
         raise SandboxError(str(error), error.status) from error
     except Exception as error:
         raise SandboxError(one_line(error)) from error
+
+
+def _built(machine: Machine) -> Built:
+    from nvdimmfs.machine.control import listed
+
+    return Built(tuple(machine.persistent_memory.modules.known), listed(machine.system, merged_directories()))
 
 
 def _request(arguments: argparse.Namespace, trace: TraceOutput | None) -> MountRequest:

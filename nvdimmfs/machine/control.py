@@ -112,7 +112,7 @@ class ControlSession:
             case control.Find(name):
                 return _found(device_named(self._system, name))
             case control.List(directories):
-                return _listed(self._system, directories)
+                return listed(self._system, directories)
             case control.ListNodes():
                 return _nodes(self._system)
             case control.Copied(data, ahead) if self._ioctl:
@@ -207,9 +207,9 @@ def _found(found: tuple[DeviceNumber, Numbered] | None) -> Message:
     return control.Found(number.kind, number.major, number.minor)
 
 
-def _listed(system: System, paths: tuple[str, ...]) -> control.Listed:
+def listed(system: System, paths: tuple[str, ...]) -> control.Listed:
     """What directories contain, in the order of listings; without those that are missing, and those that do not fit."""
-    listed: list[str] = []
+    found: list[str] = []
     entries: list[tuple[str, str]] = []
     for path in paths:
         try:
@@ -218,10 +218,10 @@ def _listed(system: System, paths: tuple[str, ...]) -> control.Listed:
             continue
         names = directory.listing.names
         if len(entries) + len(names) <= MOST_LISTED:
-            listed.append(path)
+            found.append(path)
             prefix = f"{path}/" if path else ""
             entries.extend((f"{prefix}{name}", _kind(directory, name)) for name in names)
-    return control.Listed(tuple(listed), tuple(entries))
+    return control.Listed(tuple(found), tuple(entries))
 
 
 def _nodes(system: System) -> control.Nodes:

@@ -10,22 +10,50 @@ import contextlib
 import os
 import signal
 import struct
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import BinaryIO, NoReturn, Self, TypeAlias
 
+from attrs import frozen
+
 from nvdimmfs import host
 from nvdimmfs.errors import FAILED, PERHAPS_MEMORY
+from nvdimmfs.formats import control
 from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.errors import SandboxError, step
 
-#: Builds a machine, calls its first argument with the names of the machine's modules before it mounts it, and its
-#: second one once the mount answers; then serves until SIGTERM.
-Serve: TypeAlias = Callable[[Callable[[Iterable[str]], None], Callable[[], None]], None]
 
-#: The server's reports that the machine is built, which the names of its modules and a newline follow, and that the
-#: mount answers.  Any other report is the exit status that a failure leads to, and a message.
+@frozen
+class Built:
+    """What the supervisor has to know of a machine before its mount answers.
+
+    Attributes:
+        modules: the names of the modules that it can load.
+        listed: what its directories contain.
+    """
+
+    modules: tuple[str, ...]
+    listed: control.Listed
+
+    def encode(self) -> bytes:
+        """Two lines."""
+        return b"".join((" ".join(self.modules).encode(), b"\n", control.encode(self.listed), b"\n"))
+
+    @classmethod
+    def decode(cls, modules: bytes, listed: bytes) -> Self:
+        """From these lines."""
+        message = control.decode(listed)
+        assert isinstance(message, control.Listed), message
+        return cls(tuple(modules.decode().split()), message)
+
+
+#: Builds a machine, calls its first argument before it mounts it, and its second one once the mount answers; then
+#: serves until SIGTERM.
+Serve: TypeAlias = Callable[[Callable[[Built], None], Callable[[], None]], None]
+
+#: The server's reports that the machine is built, which `Built` follows, and that the mount answers.  Any other report
+#: is the exit status that a failure leads to, and a message.
 _BUILT = b"="
 _READY = b"+"
 _FAILED = struct.Struct("=B")
@@ -71,13 +99,13 @@ class MachineServer:
         with contextlib.suppress(BrokenPipeError):  # it has ended, as `wait_until_ready` finds
             os.write(self._admissions, _ADMISSION.pack(namespaces))
 
-    def wait_until_built(self) -> Collection[str]:
-        """Wait until the machine is built, and return the names of its modules.  SandboxError when it cannot be."""
+    def wait_until_built(self) -> Built:
+        """Wait until the machine is built.  SandboxError when it cannot be."""
         assert self._reports is not None, "it was started"
         received = self._reports.readline()
         if not received.startswith(_BUILT):
             raise _failure(received + self._reports.read())
-        return received.removeprefix(_BUILT).decode().split()
+        return Built.decode(received.removeprefix(_BUILT), self._reports.readline())
 
     def wait_until_ready(self) -> None:
         """Wait until its mount answers; `wait_until_built` comes before.  SandboxError when it cannot be mounted."""
@@ -128,8 +156,8 @@ class MachineServer:
             libc.die_with_parent(signal.SIGTERM, os.dup(pidfd))
             close_files_except(*STANDARD_FILES, admission, report, pidfd, *self._keep)
 
-            def before_mount(modules: Iterable[str]) -> None:
-                os.write(report, b"".join((_BUILT, " ".join(modules).encode(), b"\n")))
+            def before_mount(built: Built) -> None:
+                os.write(report, _BUILT + built.encode())
                 message = os.read(admission, _ADMISSION.size)
                 if not message:
                     os._exit(1)  # the supervisor has given up

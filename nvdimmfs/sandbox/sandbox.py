@@ -129,9 +129,9 @@ def run_sandbox(request: RunRequest) -> int:
         characters = HostCharacters.find() if makes_nodes else None
         of_sandboxes = frozenset() if loop_devices is None else loop_devices.records.names_of_others()
         _make_dev(of_sandboxes, has_nodes=makes_nodes)
-        host = _prepare_beside(server)
+        host, listed = _prepare_beside(server)
         client = stack.enter_context(contextlib.closing(_connect()))
-        view = _make_sysfs(client, host)
+        view = _make_sysfs(host, client.list(merged_directories()) if listed is None else listed)
         closed_disks = ClosedDisks()
         dev = DevDirectory(Path("/dev"), MACHINE, TERMINALS, loop_devices, closed_disks, request.warn, characters)
         mounted_disks = MountedDisks()
@@ -161,21 +161,24 @@ def run_sandbox(request: RunRequest) -> int:
         return status
 
 
-def _prepare_beside(server: MachineServer | None) -> HostSysfs:
+def _prepare_beside(server: MachineServer | None) -> tuple[HostSysfs, control.Listed | None]:
     """Read the host's /sys and mount the files of modules, meanwhile the machine is built and mounted.  SandboxError.
 
     Args:
         server: serves the machine, and has been admitted; None for a machine that was mounted before.
+
+    Returns:
+        What the host has in /sys, and what a new machine has there.
     """
     with step("set up /sys"):
         host = HostSysfs.read(Path("/sys"))
-    names = None if server is None else server.wait_until_built()
+    built = None if server is None else server.wait_until_built()
     with step("set up /lib/modules"):
-        write_lib_modules(_MODULES, modules_of_machine(MACHINE) if names is None else names)
+        write_lib_modules(_MODULES, modules_of_machine(MACHINE) if built is None else built.modules)
         mount_lib_modules(_MODULES)
     if server is not None:
         server.wait_until_ready()
-    return host
+    return host, None if built is None else built.listed
 
 
 def _working_directory() -> Path:
@@ -289,10 +292,14 @@ def _connect() -> ControlClient:
         return ControlClient(MACHINE)
 
 
-def _make_sysfs(client: ControlClient, host: HostSysfs) -> MergedView:
-    """Set up a private /sys."""
+def _make_sysfs(host: HostSysfs, listed: control.Listed) -> MergedView:
+    """Set up a private /sys.
+
+    Args:
+        host: what the host has there.
+        listed: what the machine has there, in all directories that are not large.
+    """
     with step("set up /sys"), pinned(Path("/sys")) as root:
-        listed = _listed(client, merged_directories())
         libc.mount("none", "/sys", "tmpfs", options="mode=555")
         view = MergedView(
             root,
@@ -302,7 +309,7 @@ def _make_sysfs(client: ControlClient, host: HostSysfs) -> MergedView:
             host.hidden,
             FILE_SYSTEMS,
             known_link=known_link,
-            listed=listed,
+            listed=_by_directory(listed),
             listed_of_host=host.listed,
             added=host.added,
         )
@@ -310,11 +317,10 @@ def _make_sysfs(client: ControlClient, host: HostSysfs) -> MergedView:
         return view
 
 
-def _listed(client: ControlClient, directories: tuple[str, ...]) -> dict[str, dict[str, Kind]]:
-    """What directories of the machine contain.  One request takes the place of four for each of them."""
-    reply = client.list(directories)
-    listed: dict[str, dict[str, Kind]] = {directory: {} for directory in reply.directories}
-    for path, kind in reply.entries:
+def _by_directory(listed: control.Listed) -> dict[str, dict[str, Kind]]:
+    """The entries of each directory, by name."""
+    entries: dict[str, dict[str, Kind]] = {directory: {} for directory in listed.directories}
+    for path, kind in listed.entries:
         directory, _, name = path.rpartition("/")
-        listed[directory][name] = Kind(kind)
-    return listed
+        entries[directory][name] = Kind(kind)
+    return entries
