@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 
 from nvdimmfs.sandbox.errors import os_error
+from nvdimmfs.sandbox.known_thread import KnownThread
 from nvdimmfs.sandbox.seccomp import Notification, NotificationListener
 
 log = logging.getLogger(__name__)
@@ -40,12 +41,14 @@ class CallThreads:
     together with this process.
 
     Args:
-        answer: answers one; an exception that it raises is passed to `failed`.
+        answer: answers one, with what the thread holds of the caller before; an exception is passed to `failed`.
         failed: called in the thread of the failure.
     """
 
     def __init__(
-        self, answer: Callable[[Notification, NotificationListener], None], failed: Callable[[Exception], None]
+        self,
+        answer: Callable[[Notification, NotificationListener, KnownThread], None],
+        failed: Callable[[Exception], None],
     ) -> None:
         self._answer = answer
         self._failed = failed
@@ -83,6 +86,7 @@ class CallThreads:
     def _serve(self) -> None:
         self._has_listener.wait()
         assert self._listener is not None
+        known = KnownThread()
         try:
             while True:
                 notification = self._listener.receive()
@@ -91,11 +95,13 @@ class CallThreads:
                         continue
                     return
                 self._leave_idle()
-                self._answer(notification, self._listener)
+                self._answer(notification, self._listener, known)
                 if not self._return_to_idle():
                     return
         except Exception as failure:
             self._failed(failure)
+        finally:
+            known.close()
 
     def _leave_idle(self) -> None:
         with self._lock:

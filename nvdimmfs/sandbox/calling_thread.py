@@ -10,93 +10,26 @@ import contextlib
 import errno
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator
 
 from attrs import field, frozen
 
 from nvdimmfs.sandbox import libc
-from nvdimmfs.sandbox.device_node import NodeNumber
 from nvdimmfs.sandbox.errors import os_error
+from nvdimmfs.sandbox.known_thread import KnownThread
 from nvdimmfs.sandbox.mappings import has_writable, mappings, present_bytes
+from nvdimmfs.sandbox.thread_file import ThreadFile, contents, open_file
 from nvdimmfs.units import PAGE_SIZE
 
 #: How many bytes to read ahead: the kernel looks for sizes in the first 256 bytes of the inputs, then of the outputs
 #: (ND_CMD_MAX_ENVELOPE, drivers/nvdimm/bus.c, Linux 6.1).
 AHEAD = 512
 
-#: How often to look again when another thread has replaced a descriptor in the middle of a look.
-_LOOKS = 16
-
 #: What the kernel escapes in the thread's name in /proc/PID/status: a backslash, and the end of a line.
 _ESCAPED = re.compile(rb"\\(.)")
 
-#: Flags, mount and inode in fdinfo (seq_show, fs/proc/fd.c, since Linux 5.14).
-_FDINFO = re.compile(rb"^flags:\t(\d+)\n(mnt_id:\t\d+\nino:\t\d+\n)", re.MULTILINE)
-
 #: The number of seccomp filters in /proc/PID/status (Linux 5.9 and later).
 _FILTERS = re.compile(rb"^Seccomp_filters:\t(\d+)$", re.MULTILINE)
-
-#: Bytes of a file in /proc to read at once.  The fields of fdinfo that matter here are in its first 100 bytes.
-_PROC_BUFFER = 1 << 16
-
-
-@frozen
-class ThreadFile:
-    """An open file of the calling thread, held by an O_PATH descriptor of this process.
-
-    Such a descriptor never calls the file system, neither when it is opened nor when it is closed: a file of a file
-    system that does not answer can be looked at without waiting.  (A descriptor from pidfd_getfd(2) would wait in
-    close(2) for the flush of a FUSE file.)
-
-    Attributes:
-        descriptor: the O_PATH descriptor.
-        proc: an open /proc that shows this process.
-        status: what statx(2) returns without asking the file system; kind and number of a file never change.
-        flags: the flags with which the thread has the file open.
-    """
-
-    descriptor: int
-    proc: int
-    status: libc.FileStatus
-    flags: int
-
-    @property
-    def is_readable(self) -> bool:
-        return not self.flags & os.O_PATH and self.flags & os.O_ACCMODE != os.O_WRONLY
-
-    @property
-    def is_writable(self) -> bool:
-        return not self.flags & os.O_PATH and self.flags & os.O_ACCMODE != os.O_RDONLY
-
-    @property
-    def is_regular(self) -> bool:
-        return stat.S_ISREG(self.status.mode)
-
-    @property
-    def kind(self) -> str:
-        """`char` or `block` for a device that accepts requests; empty for anything else, O_PATH files included."""
-        if self.flags & os.O_PATH:
-            return ""
-        return {stat.S_IFCHR: "char", stat.S_IFBLK: "block"}.get(stat.S_IFMT(self.status.mode), "")
-
-    @property
-    def number(self) -> NodeNumber:
-        """The number of the device."""
-        return NodeNumber.of(self.status.rdev)
-
-    @property
-    def path(self) -> str:
-        """The path of the file, as /proc shows it."""
-        return os.readlink(self._link, dir_fd=self.proc)
-
-    def reopen(self) -> int:
-        """Open the same file anew, read-only, and return the descriptor.  This may wait for the file system."""
-        return os.open(self._link, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY, dir_fd=self.proc)
-
-    @property
-    def _link(self) -> str:
-        return f"self/fd/{self.descriptor}"
 
 
 @frozen
@@ -113,7 +46,8 @@ class CallingThread:
         comm: the name of the thread.
         capabilities: its effective capabilities, in its own user namespace.
         still_waits: returns whether the system call still waits for its answer.
-        held: closes what is held of the thread, when its call is answered.
+        held: closes what is held of the thread's files, when its call is answered.
+        known: what is held of the thread beyond that.
     """
 
     thread: int
@@ -125,6 +59,7 @@ class CallingThread:
     capabilities: int
     still_waits: Callable[[], bool]
     held: contextlib.ExitStack = field(eq=False)
+    known: KnownThread = field(eq=False)
 
     def read(self, address: int, length: int) -> bytes:
         """Read the thread's memory.  EFAULT where nothing is mapped, ESRCH when the thread has gone.
@@ -185,10 +120,15 @@ class CallingThread:
         Another thread may replace the descriptor at any time.  fdinfo shows flags, mount and inode of one and the same
         open file; they count only if this is the inode that is held here.
         """
-        file = _open_file(self.directory, self.proc, descriptor, self.held)
+        file = self.known.file(descriptor) or open_file(self.directory, self.proc, descriptor, self.held)
         if file is not None:
             self._require_waiting()
         return file
+
+    def remember(self, descriptor: int, file: ThreadFile) -> None:
+        """Hold a file for the next call, which mostly has the same descriptor: one that is a node of the machine."""
+        with contextlib.suppress(OSError):  # the thread has gone, or too many files are open
+            self.known.remember(descriptor, file)
 
     def mapped_file(self, address: int) -> tuple[int, int] | None:
         """The file system (st_dev) and inode of what is mapped at an address; None for nothing."""
@@ -217,19 +157,23 @@ class CallingThread:
             raise os_error(errno.ESRCH)
 
 
-@contextlib.contextmanager
-def held_thread(thread: int, proc: int, still_waits: Callable[[], bool]) -> Iterator[CallingThread]:
-    """Take hold of the thread whose system call waits, until the end of the block.  ENOENT, ESRCH when it has gone."""
-    with contextlib.ExitStack() as held:
-        directory = os.open(str(thread), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
-        held.callback(os.close, directory)
-        status = _contents(directory, "status")
-        if not still_waits():
-            raise os_error(errno.ESRCH)
-        comm = _ESCAPED.sub(_unescaped, _value(status, b"Name:\t")).decode(errors="replace")
-        process, user = int(_value(status, b"\nTgid:\t")), int(_value(status, b"\nUid:\t").split(b"\t", 1)[0])
-        capabilities = int(_value(status, b"\nCapEff:\t"), 16)
-        yield CallingThread(thread, directory, proc, process, user, comm, capabilities, still_waits, held)
+def calling_thread(
+    thread: int, proc: int, still_waits: Callable[[], bool], known: KnownThread, held: contextlib.ExitStack
+) -> CallingThread:
+    """The thread whose system call waits.  ENOENT, ESRCH when it has gone.
+
+    Args:
+        thread: its id.
+        proc: an open /proc that shows it and this process.
+        still_waits: returns whether the call still waits for its answer.
+        known: holds the thread, also until the next call.
+        held: closes what is held of its files.
+    """
+    status = known.look(thread, proc, still_waits)
+    comm = _ESCAPED.sub(_unescaped, _value(status, b"Name:\t")).decode(errors="replace")
+    process, user = int(_value(status, b"\nTgid:\t")), int(_value(status, b"\nUid:\t").split(b"\t", 1)[0])
+    capabilities = int(_value(status, b"\nCapEff:\t"), 16)
+    return CallingThread(thread, known.directory, proc, process, user, comm, capabilities, still_waits, held, known)
 
 
 def _value(status: bytes, name: bytes) -> bytes:
@@ -246,88 +190,10 @@ def _unescaped(found: re.Match[bytes]) -> bytes:
     return b"\n" if found[1] == b"n" else found[1]
 
 
-def _open_file(directory: int, proc: int, descriptor: int, held: contextlib.ExitStack) -> ThreadFile | None:
-    """The open file of a descriptor, until `held` is closed; None when the descriptor is not open."""
-    for _ in range(_LOOKS):
-        try:
-            file = os.open(f"fd/{descriptor}", os.O_PATH | os.O_CLOEXEC, dir_fd=directory)
-        except OSError:
-            return None
-        held.callback(os.close, file)
-        try:
-            theirs = _OpenFile.read(directory, f"fdinfo/{descriptor}")
-        except OSError:
-            return None
-        own = _OpenFile.read(proc, f"self/fdinfo/{file}")
-        if theirs is not None and own is not None and theirs.inode == own.inode:
-            return ThreadFile(file, proc, libc.file_status(file), theirs.flags)
-    return None
-
-
-def open_files(directory: int, proc: int) -> Iterator[ThreadFile]:
-    """The files that a process has open, each until the next one.
-
-    Args:
-        directory: its directory in /proc.
-        proc: an open /proc that shows this process.
-    """
-    for descriptor in numbers_in(directory, "fd"):
-        with contextlib.ExitStack() as held:
-            file = _open_file(directory, proc, int(descriptor), held)
-            if file is not None:
-                yield file
-
-
-def numbers_in(directory: int, name: str) -> list[str]:
-    """The names in a directory below /proc that are numbers."""
-    opened = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        return [each for each in os.listdir(opened) if each.isdecimal()]  # noqa: PTH208  # it is open
-    finally:
-        os.close(opened)
-
-
 def _filters(directory: int, name: str) -> int:
     """How many filters of seccomp(2) the thread with that status has; 0 where the kernel does not show it."""
-    found = _FILTERS.search(_contents(directory, name))
+    found = _FILTERS.search(contents(directory, name))
     return 0 if found is None else int(found[1])
-
-
-def _contents(directory: int, name: str) -> bytes:
-    """The beginning of a file in /proc, read at once: the next read might show something else."""
-    file = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        return os.read(file, _PROC_BUFFER)
-    finally:
-        os.close(file)
-
-
-@frozen
-class _OpenFile:
-    """What fdinfo shows of an open file.
-
-    Attributes:
-        flags: with which it is open.
-        inode: the text of its mount and inode number.
-    """
-
-    flags: int
-    inode: bytes
-
-    @classmethod
-    def read(cls, directory: int, name: str) -> _OpenFile | None:
-        """None where the kernel does not show the inode."""
-        found = _FDINFO.search(_contents(directory, name))
-        return found and cls(int(found[1], 8), found[2])
-
-
-def shows_inode_numbers() -> bool:
-    """Whether fdinfo shows the inode of an open file (Linux 5.14 and later)."""
-    own = os.open("/proc/self/fdinfo", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return _OpenFile.read(own, str(own)) is not None
-    finally:
-        os.close(own)
 
 
 @frozen

@@ -22,9 +22,9 @@ from attrs import frozen
 
 from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
 from nvdimmfs.sandbox import libc, seccomp
-from nvdimmfs.sandbox.calling_thread import shows_inode_numbers
 from nvdimmfs.sandbox.errors import NOT_EXECUTABLE, NOT_FOUND, SandboxError, step
 from nvdimmfs.sandbox.signals import FORWARDED_SIGNALS
+from nvdimmfs.sandbox.thread_file import shows_inode_numbers
 
 log = logging.getLogger(__name__)
 

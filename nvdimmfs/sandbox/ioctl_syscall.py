@@ -9,7 +9,6 @@ import os
 import stat
 from collections.abc import Callable, Container, Iterator
 
-import attrs
 from attrs import define
 
 from nvdimmfs.formats.block_requests import (
@@ -22,10 +21,11 @@ from nvdimmfs.formats.block_requests import (
 from nvdimmfs.formats.control import Ioctl
 from nvdimmfs.host import CAP_SYS_ADMIN
 from nvdimmfs.machine.ioctl_call import PIECE
-from nvdimmfs.sandbox.calling_thread import AHEAD, CallingThread, ThreadFile, ThreadMemory
+from nvdimmfs.sandbox.calling_thread import AHEAD, CallingThread, ThreadMemory
 from nvdimmfs.sandbox.control_client import ArgumentMemory, ControlClient
 from nvdimmfs.sandbox.device_node import NodeNumber, is_terminal_of_another
 from nvdimmfs.sandbox.libc import FileStatus
+from nvdimmfs.sandbox.thread_file import ThreadFile
 from nvdimmfs.units import U32_MASK
 
 #: Requests on disks that the kernel executes on the loop device in front: those on its page cache, and on traces of its
@@ -111,6 +111,10 @@ class IoctlSyscall:
             return None
         if file.kind == "block" and not is_native and request in _OF_64_BITS:
             return -errno.ENOTTY
+        memory = ThreadMemory(caller, address)
+        is_node = file.kind == "char"
+        if is_node:
+            caller.remember(descriptor & U32_MASK, file)
         call = Ioctl(
             file.kind,
             file.number.major,
@@ -122,9 +126,9 @@ class IoctlSyscall:
             thread=caller.thread,
             uid=caller.user,
             comm=caller.comm,
+            ahead=memory.read_present(self._reached.get(request & _COMMAND, AHEAD)) if is_node else b"",
         )
-        memory = ThreadMemory(caller, address)
-        if file.kind != "block":
+        if is_node:
             return self._on_node(call, memory)
         is_short = not is_native and request == BlockRequest.BLKPG
         return self._on_disk(file, call, _PartitionOf32Bits(memory) if is_short else memory)
@@ -132,14 +136,12 @@ class IoctlSyscall:
     def _on_node(self, call: Ioctl, memory: ThreadMemory) -> int:
         """On ndctlN, nmemN or daxN.M.
 
-        As many bytes are sent ahead as the last call of that command has copied: mostly, all that the machine reads.
+        As many bytes were sent ahead as the last call of that command has copied: mostly, all that the machine reads.
         """
         reach = _Reach(memory)
-        command = call.request & _COMMAND
-        ahead = memory.read_present(self._reached.get(command, AHEAD))
-        value = self._client.ioctl(attrs.evolve(call, ahead=ahead), reach)
+        value = self._client.ioctl(call, reach)
         if reach.end:
-            self._reached[command] = min(max(AHEAD, reach.end), PIECE)
+            self._reached[call.request & _COMMAND] = min(max(AHEAD, reach.end), PIECE)
         return value
 
     def _on_disk(self, file: ThreadFile, call: Ioctl, memory: ArgumentMemory) -> int | None:

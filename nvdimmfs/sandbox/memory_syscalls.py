@@ -22,7 +22,7 @@ from nvdimmfs.host import CAP_SYS_ADMIN
 from nvdimmfs.sandbox import borrowed_thread
 from nvdimmfs.sandbox.borrowed_call import answer_by
 from nvdimmfs.sandbox.borrowed_thread import BorrowedThread, NotBorrowedError
-from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile
+from nvdimmfs.sandbox.calling_thread import CallingThread
 from nvdimmfs.sandbox.control_client import ControlClient
 from nvdimmfs.sandbox.device_node import NodeNumber
 from nvdimmfs.sandbox.errors import os_error
@@ -39,6 +39,7 @@ from nvdimmfs.sandbox.seccomp import (
     Notification,
     NotificationListener,
 )
+from nvdimmfs.sandbox.thread_file import ThreadFile
 from nvdimmfs.units import PAGE_SIZE, U32_MASK, align_down, align_up
 
 # Protection and flags of mmap(2) (include/uapi/asm-generic/mman-common.h, mman.h).

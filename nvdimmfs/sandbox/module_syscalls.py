@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nvdimmfs.formats.elf_module import FILE_HEADER_SIZE, module_name
-from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile
+from nvdimmfs.sandbox.calling_thread import CallingThread
 from nvdimmfs.sandbox.control_client import ControlClient
 from nvdimmfs.sandbox.errors import os_error
+from nvdimmfs.sandbox.thread_file import ThreadFile
 from nvdimmfs.units import U32_MASK
 
 #: The capability that the calls require (CAP_SYS_MODULE, include/uapi/linux/capability.h).

@@ -17,7 +17,7 @@ from attrs import frozen
 from nvdimmfs.sandbox import borrowed_thread, libc
 from nvdimmfs.sandbox.borrowed_call import answer_by
 from nvdimmfs.sandbox.borrowed_thread import BorrowedThread, NotBorrowedError
-from nvdimmfs.sandbox.calling_thread import CallingThread, ThreadFile
+from nvdimmfs.sandbox.calling_thread import CallingThread
 from nvdimmfs.sandbox.device_node import NodeNumber
 from nvdimmfs.sandbox.disk_directory import disk_directory, queue_of
 from nvdimmfs.sandbox.seccomp import (
@@ -26,6 +26,7 @@ from nvdimmfs.sandbox.seccomp import (
     NotificationListener,
 )
 from nvdimmfs.sandbox.small_files import read_small
+from nvdimmfs.sandbox.thread_file import ThreadFile
 from nvdimmfs.units import PAGE_SIZE, U32_MASK
 
 #: Flags of mount(2) that mount no disk: remount, bind, move, and the four that change propagation

@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable, Iterator
 
 from nvdimmfs.formats.mount_table import parse_mounts
-from nvdimmfs.sandbox.calling_thread import ThreadFile, numbers_in, open_files
 from nvdimmfs.sandbox.mappings import mapped_files
+from nvdimmfs.sandbox.thread_file import ThreadFile, numbers_in, open_files
 
 #: The namespace of process ids that the children of this process are in, and that of a process (proc(5)).
 _OF_CHILDREN, _OWN = "self/ns/pid_for_children", "ns/pid"

@@ -18,7 +18,6 @@ from pathlib import Path
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.control import DeviceEvent, EntryEvent
 from nvdimmfs.sandbox.call_threads import CallThreads, start_thread
-from nvdimmfs.sandbox.calling_thread import ThreadFile
 from nvdimmfs.sandbox.command import RunningCommand
 from nvdimmfs.sandbox.control_client import ControlClient
 from nvdimmfs.sandbox.dev_directory import DevDirectory
@@ -32,6 +31,7 @@ from nvdimmfs.sandbox.mount_syscalls import MountSyscalls
 from nvdimmfs.sandbox.open_nodes import OpenNodes
 from nvdimmfs.sandbox.signals import forward_signals
 from nvdimmfs.sandbox.syscall_dispatch import SyscallDispatcher
+from nvdimmfs.sandbox.thread_file import ThreadFile
 from nvdimmfs.sandbox.uevents import UeventSender
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,10 @@ from functools import partial
 
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.call_limits import Call, CallLimits
-from nvdimmfs.sandbox.calling_thread import CallingThread, held_thread
+from nvdimmfs.sandbox.calling_thread import CallingThread, calling_thread
 from nvdimmfs.sandbox.errors import SandboxError
 from nvdimmfs.sandbox.ioctl_syscall import IoctlSyscall
+from nvdimmfs.sandbox.known_thread import KnownThread
 from nvdimmfs.sandbox.memory_syscalls import MemorySyscalls
 from nvdimmfs.sandbox.module_syscalls import ModuleSyscalls
 from nvdimmfs.sandbox.mount_syscalls import MountSyscalls
@@ -62,22 +63,27 @@ class SyscallDispatcher:
             "finit_module": modules.finit_module,
         }
 
-    def answer(self, notification: Notification, listener: NotificationListener) -> None:
+    def answer(self, notification: Notification, listener: NotificationListener, known: KnownThread) -> None:
         """Execute a call and respond to it, then to calls that had to wait for its end (`CallLimits`).
 
         The caller gets EIO for an unexpected exception, which is a bug and is logged.
 
+        Args:
+            notification: the call.
+            listener: receives the response.
+            known: what this thread holds of the caller before.
+
         Raises:
             SandboxError: the machine has gone.  The caller gets EIO.
         """
-        if self._is_for_kernel(notification):
+        if self._is_for_kernel(notification, known):
             listener.continue_in_kernel(notification)
             return
         call: Call | None = Call(notification)
         while call is not None:
-            call = self._answer(call, listener)
+            call = self._answer(call, listener, known)
 
-    def _is_for_kernel(self, notification: Notification) -> bool:
+    def _is_for_kernel(self, notification: Notification, known: KnownThread) -> bool:
         """Whether a call is an ioctl or a mapping of a file that is not the machine's, as most are.
 
         This look is quick, and holds nothing: if another thread replaces the descriptor at this moment, the kernel
@@ -88,18 +94,20 @@ class SyscallDispatcher:
             return False
         place, may_concern = look
         descriptor = notification.arguments[place] & U32_MASK
+        if known.may_have(notification.thread, descriptor):
+            return False  # a look at what is known is quicker
         try:
             status = libc.file_status(self._proc, f"{notification.thread}/fd/{descriptor}")
         except OSError:
             return True  # not open, or a thread that this /proc does not show
         return not may_concern(status)
 
-    def _answer(self, call: Call, listener: NotificationListener) -> Call | None:
+    def _answer(self, call: Call, listener: NotificationListener, known: KnownThread) -> Call | None:
         """Answer a call, or let it wait.  Returns a call that may be answered in its place."""
         notification = call.notification
         value: int | str | None = -errno.EIO
         try:
-            value = self._execute_held(call, listener)
+            value = self._execute_held(call, listener, known)
         except _CallWaitsError:
             return None
         except SandboxError:
@@ -113,7 +121,7 @@ class SyscallDispatcher:
             listener.respond(notification, value)
         return self._limits.end(call)
 
-    def _execute_held(self, call: Call, listener: NotificationListener) -> int | str | None:
+    def _execute_held(self, call: Call, listener: NotificationListener, known: KnownThread) -> int | str | None:
         """As `_execute`, while the calling thread is held; an OSError becomes a negative errno.
 
         Raises:
@@ -123,7 +131,7 @@ class SyscallDispatcher:
         with contextlib.ExitStack() as held:
             try:
                 still_waits = partial(listener.is_pending, notification)
-                caller = held.enter_context(held_thread(notification.thread, self._proc, still_waits))
+                caller = calling_thread(notification.thread, self._proc, still_waits, known, held)
             except OSError:
                 # It has gone, or this /proc does not show it: then it cannot be a caller of the machine's devices.
                 return -errno.EPERM if notification.syscall in self._module_syscalls else None

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nvdimmfs.sandbox.calling_thread import held_thread
+from nvdimmfs.sandbox.calling_thread import calling_thread
+from nvdimmfs.sandbox.known_thread import KnownThread
 from nvdimmfs.sandbox.mappings import has_writable, lists_writable, present_bytes
 from nvdimmfs.units import PAGE_SIZE
 
@@ -111,7 +112,8 @@ def test_a_thread_has_its_name(name):
     def look():
         assert LIBC.prctl(SET_NAME, name, 0, 0, 0) == 0
         expected = Path("/proc/thread-self/comm").read_bytes().removesuffix(b"\n").decode(errors="replace")
-        with opened("/proc") as proc, held_thread(threading.get_native_id(), proc, lambda: True) as thread:
+        with opened("/proc") as proc, contextlib.closing(KnownThread()) as known, contextlib.ExitStack() as held:
+            thread = calling_thread(threading.get_native_id(), proc, lambda: True, known, held)
             found.append((thread.comm == expected, thread.process, thread.user))
 
     looking = threading.Thread(target=look)
