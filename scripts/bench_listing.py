@@ -1,4 +1,7 @@
-"""`scripts/bench listing`: `ndctl list` in a sandbox, beside the same tree on tmpfs, and other system calls there."""
+"""`scripts/bench listing`: `ndctl list` in a sandbox, beside the same tree on tmpfs, and other system calls there.
+
+Beside it, too: the floor of a listing (scripts/floor_tree.c), which serves a copy of the same tree.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+from scripts.bench_mount import build_floor
 from scripts.bench_table import ROUNDS, Goal, Row, at_most, beside
 from scripts.measuring import ENVIRONMENT, NVDIMMFS, printed_by, write_machine
 from scripts.own_python import PYTHON, ROOT
@@ -27,19 +32,30 @@ TURN = 20_000
 #: What a sandbox may add: less than can be told from the noise of a turn.
 UNNOTICED = at_most(1.05)
 
-#: In the sandbox: shells that list on command, one with the machine's /sys and one with its copy on tmpfs, in turns.
+#: In the sandbox: shells that list on command, in turns.  Each has another /sys: the machine's, its copy on tmpfs and,
+#: if it could be built, that of the floor.
 _LISTER = f"""
-import json, subprocess, sys, time
-folder = sys.argv[1]
-subprocess.run(["sh", "-c", f"cp -a /sys/bus /sys/class /sys/dev /sys/devices {{folder}} 2> /dev/null"], check=False)
+import json, os, subprocess, sys, time
+folder, floor = sys.argv[1:]
+copy, served = f"{{folder}}/copy", f"{{folder}}/served"
+os.mkdir(copy)
+os.mkdir(served)
+subprocess.run(["sh", "-c", f"cp -a /sys/bus /sys/class /sys/dev /sys/devices {{copy}} 2> /dev/null"], check=False)
+trees = ["", copy]
+if floor:
+    server = subprocess.Popen([floor, copy, served])
+    while not os.path.ismount(served):
+        time.sleep(0.01)
+    trees.append(served)
 pipes = {{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}}
-shells = [subprocess.Popen(["unshare", "--mount", "sh"], **pipes) for _ in range(2)]
+shells = [subprocess.Popen(["unshare", "--mount", "sh"], **pipes) for _ in trees]
 def ask(shell, command):
     begin = time.perf_counter()
     print(f"{{command}}; echo", file=shell.stdin)
     shell.stdout.readline()
     return time.perf_counter() - begin
-ask(shells[1], f"mount --bind {{folder}} /sys")
+for shell, tree in zip(shells[1:], trees[1:]):
+    ask(shell, f"mount --bind {{tree}} /sys")
 turns = [[ask(shell, "ndctl list -RNXv > /dev/null") for shell in shells] for _ in range({ROUNDS} + 1)]
 print(json.dumps(turns[1:]))
 """
@@ -63,16 +79,23 @@ def listing_rows(_seconds: float) -> list[Row]:
     if shutil.which("ndctl") is None:
         print("bench: ndctl is not installed, so nothing is listed", file=sys.stderr)
         return rows
-    return [*(listing_row(count, goal) for count, goal in LISTED.items()), *rows]
+    with tempfile.TemporaryDirectory(prefix="nvdimmfs-bench-") as folder:
+        floor = Path(folder, "floor")
+        if reason := build_floor(floor, "floor_tree.c"):
+            print(f"bench: nothing is listed beside the floor: {reason}", file=sys.stderr)
+        floors = "" if reason else str(floor)
+        return [*(row for count, goal in LISTED.items() for row in listing_of(count, goal, floors)), *rows]
 
 
-def listing_row(namespaces: int, goal: Goal) -> Row:
-    """`ndctl list` of so many namespaces."""
+def listing_of(namespaces: int, goal: Goal, floor: str) -> Iterator[Row]:
+    """`ndctl list` of so many namespaces, beside tmpfs and, where it could be built, beside the floor."""
     with tempfile.TemporaryDirectory(prefix="nvdimmfs-bench-", dir="/dev/shm") as folder:  # is a tmpfs
         machine = write_machine(Path(folder, "machine.toml"), namespaces)
-        turns = json.loads(printed_by("run", "--machine", machine, "--", str(PYTHON), "-c", _LISTER, folder))
+        turns = json.loads(printed_by("run", "--machine", machine, "--", str(PYTHON), "-c", _LISTER, folder, floor))
     what, note = f"ndctl list -RNXv, {namespaces:,} namespaces", "beside it: the same tree on tmpfs"
-    return beside(what, "s", turns, goal, note)
+    yield beside(what, "s", [each[:2] for each in turns], goal, note)
+    if floor:
+        yield beside(what, "s", [each[::2] for each in turns], None, "beside it: the floor")
 
 
 def system_call_row(name: str, call: str) -> Row:

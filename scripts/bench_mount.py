@@ -117,7 +117,7 @@ def mounted_floor() -> Iterator[tuple[Path | None, int]]:
     """A mount of the floor and the process that serves it; None and 0, with the reason, where it cannot be built."""
     with tempfile.TemporaryDirectory(prefix="nvdimmfs-bench-") as directory:
         program, folder = Path(directory, "floor"), Path(directory, "mount")
-        if reason := build_floor(program):
+        if reason := build_floor(program, "floor.c"):
             print(f"bench: nothing is measured beside the floor: {reason}", file=sys.stderr)
             yield None, 0
             return
@@ -134,15 +134,15 @@ def mounted_floor() -> Iterator[tuple[Path | None, int]]:
                 subprocess.run(unmount, check=server.poll() is None)
 
 
-def build_floor(program: Path) -> str:
-    """Compile it; returns why not, or nothing."""
+def build_floor(program: Path, source: str) -> str:
+    """Compile a floor of this folder; returns why not, or nothing."""
     missing = [tool for tool in ("gcc", "pkg-config") if shutil.which(tool) is None]
     if missing:
         return f"{missing[0]} is not installed"
     flags = subprocess.run(["pkg-config", "--cflags", "--libs", "fuse3"], capture_output=True, text=True, check=False)
     if flags.returncode:
         return "libfuse3-dev is not installed"
-    subprocess.run(["gcc", "-O2", "-o", program, ROOT / "scripts" / "floor.c", *flags.stdout.split()], check=True)
+    subprocess.run(["gcc", "-O2", "-o", program, ROOT / "scripts" / source, *flags.stdout.split()], check=True)
     return ""
 
 
