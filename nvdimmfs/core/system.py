@@ -15,6 +15,7 @@ from nvdimmfs.core.uevent import Action, Uevent, UeventListener
 from nvdimmfs.faults.faults import Fault
 from nvdimmfs.kernels.durations import WRITE
 from nvdimmfs.kernels.kernel import KERNEL_6_1, Kernel
+from nvdimmfs.kernels.races import OutcomeT, Race, Referee
 from nvdimmfs.kernfs import Directory, Order, Tree
 from nvdimmfs.traces.effects import FaultHit, UeventSent
 
@@ -38,12 +39,13 @@ class System:
         writes: the number of writes to attributes so far.
         transaction: makes a context whose writes to media survive the end of this process together or not at all.
         recorder: keeps the trace, while it is recorded and afterwards.
+        referee: decides races; None for the outcomes of the emulation.
         trace: the same while it is recorded, else None: what is not recorded costs this test.
     """
 
     #: Not part of a snapshot.
     UNSAVED: ClassVar[frozenset[str]] = frozenset(
-        {"keyring", "trace", "_is_traced", "_trace_followers", "_uevent_listeners"}
+        {"keyring", "referee", "trace", "_is_traced", "_trace_followers", "_uevent_listeners"}
     )
 
     def __init__(self, kernel: Kernel = KERNEL_6_1, clock: ClockMode = ClockMode.REAL) -> None:
@@ -70,6 +72,7 @@ class System:
         self.settling = False
         self.queued = 0
         self.keyring: Keyring = NoKeys()
+        self.referee: Referee | None = None
         self._uevent_listeners: list[UeventListener] = []
         self._uevent_sequence = 0
         self.recorder = TraceRecorder(self.clock, self.tree)
@@ -83,6 +86,11 @@ class System:
 
     def _notify_late(self, nanoseconds: int, notify: Callable[[], None]) -> None:
         self.clock.schedule(nanoseconds, notify, "a late notification")
+
+    def outcome(self, race: Race[OutcomeT]) -> OutcomeT:
+        """The outcome of a race that is being run now."""
+        usual = race.outcome(self.kernel)
+        return usual if self.referee is None else self.referee.decide(race, usual)
 
     def start_trace(self) -> None:
         """Record calls and what happens because of them, from now on."""

@@ -11,7 +11,7 @@ lowest free number.
 from __future__ import annotations
 
 import enum
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from attrs import frozen
 
@@ -88,6 +88,18 @@ class Race(Generic[OutcomeT]):
     def outcome(self, kernel: Rules) -> OutcomeT:
         """The outcome of the emulation of a kernel."""
         return self.taken if self.taken_newer is None or not kernel.has(NEWER) else self.taken_newer
+
+
+class Referee(Protocol):
+    """One who decides races, because it knows how they ended elsewhere."""
+
+    def decide(self, race: Race[OutcomeT], usual: OutcomeT) -> OutcomeT:
+        """The outcome of a race that is being run.
+
+        Args:
+            race: the race.
+            usual: the outcome that the emulation takes otherwise.
+        """
 
 
 BOUND_REGION = Race(

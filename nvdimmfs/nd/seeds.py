@@ -106,26 +106,26 @@ def register_children(region: RegionDevice, namespaces: Sequence[NamespaceDevice
     plain disk takes no number; it is up after the region is bound, unless it can be up before it is declared the seed.
     """
     first, *others = namespaces
-    kernel = region.system.kernel
-    seeds_first = race.outcome(kernel) is First.SEEDS
+    system = region.system
+    seeds_first = system.outcome(race) is First.SEEDS
     if seeds_first or not others:
         region.seeds[SeedKind.NAMESPACE] = first
     race_of_disks = FIRST_OF_TWO_IS_DISK if len(namespaces) == 2 else FIRST_OF_MORE_IS_DISK
-    disks_are_late = not others or race_of_disks.outcome(kernel) is FirstNamespace.WAITING
+    state_of_disk = system.outcome(race_of_disks) if others and not seeds_first else FirstNamespace.WAITING
     for namespace in namespaces:
         if seeds_first:
             namespace.add_async()
         else:
-            if disks_are_late and _becomes_disk(namespace):
+            if state_of_disk is FirstNamespace.WAITING and _becomes_disk(namespace):
                 namespace.first_probe_deferred = True
             namespace.add()
     if others and not seeds_first:
-        _declare_namespace_seed(region, first, race_of_disks)
-    for personality in personalities(kernel):
+        _declare_namespace_seed(region, first, state_of_disk)
+    for personality in personalities(system.kernel):
         create_seed(region, personality)
     for namespace in namespaces:
         if namespace.first_probe_deferred:
-            region.system.queue_work(functools.partial(namespace.bus.probe_deferred, namespace))
+            system.queue_work(functools.partial(namespace.bus.probe_deferred, namespace))
 
 
 def _becomes_disk(namespace: NamespaceDevice) -> bool:
@@ -143,8 +143,8 @@ def _becomes_disk(namespace: NamespaceDevice) -> bool:
     return not any(kind.is_signed(namespace, head) for kind in personalities(namespace.system.kernel))
 
 
-def _declare_namespace_seed(region: RegionDevice, first: NamespaceDevice, race_of_disks: Race[FirstNamespace]) -> None:
-    """Declare the first of several namespaces the seed.
+def _declare_namespace_seed(region: RegionDevice, first: NamespaceDevice, state_of_disk: FirstNamespace) -> None:
+    """Declare the first of several namespaces the seed, which is in a state if it is a plain disk.
 
     It stays the seed if it is up by then.  Otherwise a new seed replaces it once it is up.
     """
@@ -153,8 +153,8 @@ def _declare_namespace_seed(region: RegionDevice, first: NamespaceDevice, race_o
         if region.data:
             region.seeds[SeedKind.NAMESPACE] = first
 
-    race = race_of_disks if first.claim is None else _race_of_claimed(first.claim)
-    if race.outcome(region.system.kernel) is FirstNamespace.UP:
+    state = state_of_disk if first.claim is None else region.system.outcome(_race_of_claimed(first.claim))
+    if state is FirstNamespace.UP:
         region.system.queue_work_last(declare)
     else:
         declare()
@@ -188,7 +188,7 @@ def advance_seeds(region: RegionDevice, device: NdDevice) -> None:
             seed = create_seed(region, type(device))
     if namespace and region.seeds[SeedKind.NAMESPACE] is namespace:
         _create_namespace_seed(region)
-        if seed and BOTH_SEEDS_REPLACED.outcome(region.system.kernel) is FirstLock.NAMESPACE:
+        if seed and region.system.outcome(BOTH_SEEDS_REPLACED) is FirstLock.NAMESPACE:
             region.system.queue_work(seed.move_to_tail)
 
 
