@@ -151,6 +151,8 @@ class _Walks:
 def _line(walked: Walked) -> str:
     """What became of a walk, in one line."""
     text = f"seed {walked.seed}: {walked.compared} answers"
+    if walked.races:
+        text += f", {len(walked.races)} races that ended otherwise"
     if walked.ended:
         text += f", {walked.ended} questions behind a race left out"
     if walked.fatal:

@@ -7,15 +7,17 @@ from contextlib import contextmanager, suppress
 
 import attrs
 
+from nvdimmfs.kernels.races import Referee
 from nvdimmfs.lab.asking import Answer, Call
 from nvdimmfs.lab.comparing import Comparison, compared
 from nvdimmfs.lab.ddmin import shortest
 from nvdimmfs.lab.errors import GuestEndedError
 from nvdimmfs.lab.guest import TIMEOUT, TOGETHER, GuestPlan
-from nvdimmfs.lab.recording import Header, Recording, Step
-from nvdimmfs.lab.replay import Difference, Report, replay
+from nvdimmfs.lab.recording import Step
+from nvdimmfs.lab.replay import Difference
 from nvdimmfs.lab.snapshots import resumed
 from nvdimmfs.lab.trees import InProcess
+from nvdimmfs.lab.verdicts import Matched, matched
 from nvdimmfs.lab.walk import Walk
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.model import MachineDescription
@@ -81,6 +83,7 @@ class Walked:
         found: what differs; None if nothing does.
         ended: how many questions were left when races had ended otherwise than here at each speed.
         fatal: questions that were left out because the kernel panics.
+        races: the races that ended otherwise than usual, each by its question.
     """
 
     seed: int
@@ -88,6 +91,7 @@ class Walked:
     found: Found | None
     ended: int = 0
     fatal: tuple[Call, ...] = ()
+    races: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -113,34 +117,39 @@ class Fuzzer:
     def walk(self, seed: int) -> Walked:
         """Make a walk, and shorten it if answers differ.
 
-        A kernel that answers otherwise is asked again at other speeds.  Where one agrees to the end, its races ended as
-        they do here.  An answer that two speeds have, and all before it, is no race.
+        A kernel whose answers differ whatever the outcomes of known races are is asked again at other speeds.  Where
+        one agrees to the end, a race that is not known ended as it does here.  An answer that two speeds have, and all
+        before it, is no race.
         """
-        calls, fatal = self._survived(self._chosen(seed))
+        steps, fatal = self._survived(self._chosen(seed))
+        calls = _calls(steps)
         tellings: list[_Telling] = []
         for speed in (self.plan.speed, *_OTHER_SPEEDS):
-            steps = self._asked(calls, speed)
-            report = self._replayed(steps)
+            if tellings:
+                steps = self._asked(calls, speed)
+            matching = self._matched(steps)
+            report, races = matching.report, matching.races
             if not report.differences:
-                return Walked(seed, report.total, None, len(calls) - len(steps), fatal)
+                return Walked(seed, report.total, None, len(calls) - len(steps), fatal, races)
             telling = _Telling(tuple(steps), report.differences[0])
             if any(map(telling.is_confirmed_by, tellings)):
                 found = self._shortened(telling.until_difference, telling.difference.comparison)
-                return Walked(seed, report.total, found, fatal=fatal)
+                return Walked(seed, report.total, found, fatal=fatal, races=races)
             tellings.append(telling)
         farthest = max(tellings, key=lambda telling: telling.difference.number).until_difference[:-1]
-        return Walked(seed, self._replayed(farthest).total, None, len(calls) - len(farthest), fatal)
+        matching = self._matched(farthest)
+        return Walked(seed, matching.report.total, None, len(calls) - len(farthest), fatal, matching.races)
 
-    def _survived(self, calls: Sequence[Call]) -> tuple[list[Call], tuple[Call, ...]]:
-        """The questions that the kernel survives, and those that it does not."""
+    def _survived(self, calls: Sequence[Call]) -> tuple[list[Step], tuple[Call, ...]]:
+        """The questions that the kernel survives, with its answers, and those that it does not."""
         survived = [*calls]
         fatal: list[Call] = []
-        while (answered := len(self._asked(survived, self.plan.speed))) < len(survived):
-            answered = len(self._asked(survived, self.plan.speed, together=0))
+        while len(steps := self._asked(survived, self.plan.speed)) < len(survived):
+            steps = self._asked(survived, self.plan.speed, together=0)
             if len(fatal) == _MOST_FATAL:
-                return survived[:answered], tuple(fatal)
-            fatal.append(survived.pop(answered))
-        return survived, tuple(fatal)
+                break
+            fatal.append(survived.pop(len(steps)))
+        return steps, tuple(fatal)
 
     def _shortened(self, steps: Sequence[Step], comparison: Comparison) -> Found:
         """The shortest story that ends in a question whose answer differs."""
@@ -162,13 +171,12 @@ class Fuzzer:
 
     def _difference_at_end(self, calls: Sequence[Call], steps: Sequence[Step]) -> Comparison | None:
         """The first answer to the last question that is another one on the emulated machine."""
-        differences = self._replayed(steps).differences
+        differences = self._matched(steps).report.differences
         return next((each.comparison for each in differences if each.number == len(calls)), None)
 
-    def _replayed(self, steps: Sequence[Step]) -> Report:
+    def _matched(self, steps: Sequence[Step]) -> Matched:
         """How the answers of the emulated machine agree with those of the guest."""
-        with self._emulated() as tree:
-            return replay(Recording(Header({}, "", settle=self.settle), tuple(steps)), tree)
+        return matched(steps, self.settle, self._emulated)
 
     def _asked(self, calls: Sequence[Call], speed: int, together: float = TOGETHER) -> list[Step]:
         """The questions with the answers, fewer if the kernel panics."""
@@ -185,8 +193,9 @@ class Fuzzer:
         return [call for move in walk.moves for call in move]
 
     @contextmanager
-    def _emulated(self) -> Iterator[InProcess]:
+    def _emulated(self, referee: Referee | None = None) -> Iterator[InProcess]:
         machine = Machine.described(self.machine, clock=_CLOCK)
+        machine.system.referee = referee
         try:
             yield InProcess.of(machine.system)
         finally:

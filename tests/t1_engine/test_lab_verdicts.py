@@ -1,0 +1,107 @@
+"""Replays in which races end as they did in a guest."""
+
+import contextlib
+import functools
+
+import attrs
+import pytest
+
+from nvdimmfs.kernels.races import BOUND_REGION
+from nvdimmfs.lab.recording import Step
+from nvdimmfs.lab.trees import InProcess
+from nvdimmfs.lab.verdicts import matched
+from nvdimmfs.machine.machine import Machine
+from nvdimmfs.machine_file.files import load_machine
+
+SETTLE = 0.05
+
+
+@contextlib.contextmanager
+def emulated(referee, name="nfit_test"):
+    machine = Machine.described(load_machine(name), clock="steps")
+    machine.system.referee = referee
+    try:
+        yield InProcess.of(machine.system)
+    finally:
+        machine.close()
+
+
+def write(path, data):
+    return {"op": "write", "path": f"bus/nd/{path}", "data": data}
+
+
+def bind_again(region):
+    return [write(f"drivers/nd_region/{act}", region) for act in ("unbind", "bind")]
+
+
+def btt_on(number):
+    seed = f"btt{number}.0"
+    return [
+        write("drivers/nd_pmem/unbind", f"namespace{number}.0"),
+        write(f"devices/{seed}/uuid", f"0000000{number}-1111-2222-3333-000000000000"),
+        write(f"devices/{seed}/sector_size", "4096"),
+        write(f"devices/{seed}/namespace", f"namespace{number}.0"),
+        write("drivers/nd_pmem/bind", seed),
+    ]
+
+
+LOOK = {"op": "dump", "path": "bus/nd/devices/region0/", "depth": 1}
+STORY = [
+    *btt_on(0),
+    LOOK,
+    *bind_again("region0"),
+    LOOK,
+    *btt_on(1),
+    *bind_again("region1"),
+    *bind_again("region0"),
+    LOOK,
+]
+
+
+@attrs.define
+class Others:
+    """A kernel that ends the race of some numbers otherwise, of those about the region that is bound again."""
+
+    numbers: set[int]
+    count: int = 0
+
+    def decide(self, race, usual):
+        if race is not BOUND_REGION:
+            return usual
+        self.count += 1
+        return next(other for other in type(usual) if other is not usual) if self.count in self.numbers else usual
+
+
+def answers(referee):
+    with emulated(referee) as tree:
+        return [Step(call, answer) for call, answer in zip(STORY, tree.ask(STORY), strict=True)]
+
+
+@pytest.mark.parametrize("numbers", [set(), {1}, {3}, {1, 3}])
+def test_the_outcomes_of_races_are_found(numbers):
+    found = matched(answers(Others(numbers)), SETTLE, emulated)
+    assert not found.report.differences
+    assert found.races == (BOUND_REGION.question,) * len(numbers)
+    assert found.report.total > 100
+
+
+def test_what_no_race_explains_remains():
+    """Also behind a race."""
+    *steps, last = answers(Others({1}))
+    wrong = attrs.evolve(last, answer={"rows": [{**row, "mode": "-"} for row in last.answer["rows"]]})
+    found = matched([*steps, wrong], SETTLE, emulated)
+    assert {difference.number for difference in found.report.differences} == {len(STORY)}
+    assert found.races == (BOUND_REGION.question,)
+
+
+def test_a_machine_without_races_is_replayed_once():
+    asked = []
+
+    @functools.wraps(emulated)
+    def counted(referee):
+        asked.append(referee)
+        return emulated(referee, "e820")
+
+    wrong = [Step({"op": "read", "path": "bus/nd/devices/region0/size"}, {"data": "0\n"})]
+    assert len(matched(wrong, SETTLE, counted).report.differences) == 1
+    assert len(asked) == 2  # once up to the difference, and once for the report
