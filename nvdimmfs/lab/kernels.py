@@ -64,11 +64,15 @@ def _unpack_package(release: str, folder: Path) -> None:
 
 
 def _package_of(release: str) -> str:
-    """The package with Debian's newest kernel of a release, on which one of its metapackages depends.  LabError."""
-    wanted = re.compile(rf"^ *Depends: (linux-image-{re.escape(release)}[.+-]\S+)", re.MULTILINE)
+    """The package with the newest kernel of a release that the host's package sources have.  LabError.
+
+    Of a release of its own or of an older or newer Debian, it is the one that a version of a metapackage depends on;
+    apt-cache prints the newest version first.
+    """
+    wanted = re.compile(rf"^Depends: (linux-image-{re.escape(release)}[.+-][^\s,]+)", re.MULTILINE)
     for metapackage in (f"linux-image-{release}-amd64", "linux-image-amd64"):
         try:
-            found = wanted.search(tools.output_of("apt-cache", ["depends", metapackage]))
+            found = wanted.search(tools.output_of("apt-cache", ["show", metapackage]))
         except LabError:
             continue  # there is no such package
         if found:
