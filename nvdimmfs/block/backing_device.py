@@ -149,7 +149,7 @@ def _store_max_ratio(bdi: BackingDeviceInfo, data: bytes) -> None:
     bdi.set_max_ratio(bdi.parse_percent(data))
 
 
-@attribute("min_ratio_fine", since="6.12")
+@attribute("min_ratio_fine", since="6.6")
 def min_ratio_fine(bdi: BackingDeviceInfo) -> str:
     """min_ratio in millionths."""
     return f"{bdi.min_ratio}\n"
@@ -161,7 +161,7 @@ def _store_min_ratio_fine(bdi: BackingDeviceInfo, data: bytes) -> None:
     bdi.set_min_ratio(parse_unsigned(data, bits=32, base=10))
 
 
-@attribute("max_ratio_fine", since="6.12")
+@attribute("max_ratio_fine", since="6.6")
 def max_ratio_fine(bdi: BackingDeviceInfo) -> str:
     """max_ratio in millionths."""
     return f"{bdi.max_ratio}\n"
@@ -173,7 +173,7 @@ def _store_max_ratio_fine(bdi: BackingDeviceInfo, data: bytes) -> None:
     bdi.set_max_ratio(parse_unsigned(data, bits=32, base=10))
 
 
-@attribute("min_bytes", since="6.12")
+@attribute("min_bytes", since="6.6")
 def min_bytes(bdi: BackingDeviceInfo) -> str:
     """min_ratio in bytes: of a fifth of the memory that is free now."""
     return f"{bdi.bytes_of(bdi.min_ratio)}\n"
@@ -185,7 +185,7 @@ def _store_min_bytes(bdi: BackingDeviceInfo, data: bytes) -> None:
     bdi.set_min_ratio(bdi.ratio_of(parse_unsigned(data, base=10)))
 
 
-@attribute("max_bytes", since="6.12")
+@attribute("max_bytes", since="6.6")
 def max_bytes(bdi: BackingDeviceInfo) -> str:
     """max_ratio in bytes: of a fifth of the memory that is free now."""
     return f"{bdi.bytes_of(bdi.max_ratio)}\n"
@@ -197,7 +197,7 @@ def _store_max_bytes(bdi: BackingDeviceInfo, data: bytes) -> None:
     bdi.set_max_ratio(bdi.ratio_of(parse_unsigned(data, base=10)))
 
 
-@attribute("strict_limit", since="6.12")
+@attribute("strict_limit", since="6.6")
 def strict_limit(bdi: BackingDeviceInfo) -> str:
     """Whether max_ratio holds even while few pages are dirty."""
     return f"{int(bdi.strict_limit)}\n"

@@ -1,4 +1,4 @@
-"""Lists of bad sectors, with the algorithms of block/badblocks.c: those of Linux 4.5 to 6.6, and those of 6.12."""
+"""Lists of bad sectors, with the algorithms of block/badblocks.c: that of Linux 4.5 to 6.6, and that of newer ones."""
 
 from __future__ import annotations
 

@@ -286,6 +286,9 @@ class Disk(WholeDisk):
         if read_only == self.read_only:
             return
         self.read_only = read_only
+        if not self.system.kernel.devices.partitions_follow_their_disk:
+            for partition in self.partitions:
+                partition.read_only = read_only
         self.send_uevent(Action.CHANGE, (("DISK_RO", str(int(read_only))),))
 
     def renumber(self, number: DeviceNumber) -> None:
@@ -325,6 +328,12 @@ def diskseq(disk: Disk) -> str:
     return f"{disk.sequence}\n"
 
 
+@attribute("capability")
+def capability(disk: Disk) -> str:
+    """Always `0`; before Linux 6.1 flags of the kernel, in hexadecimal."""
+    return f"{disk.system.kernel.devices.disk_capability}\n"
+
+
 @attribute("badblocks", since="4.5")
 def badblocks(disk: Disk) -> str:
     """Ranges of bad sectors: first sector and number of sectors, one range per line."""
@@ -362,6 +371,16 @@ def _badblocks_visible(disk: Disk, candidate: KernelAttribute[Disk]) -> int:
     return 0 if disk.badblocks is None else candidate.permissions
 
 
+#: Whether the kernel looks for partitions.
+_PARTSCAN = constant("partscan", "1\n")
+
+
+def _disk_visible(disk: Disk, candidate: KernelAttribute[Disk]) -> int:
+    if candidate is _PARTSCAN and not disk.system.kernel.devices.shows_partscan:
+        return 0
+    return candidate.permissions
+
+
 DISK_GROUP: AttributeGroup[Disk] = AttributeGroup(
     (
         size,
@@ -369,18 +388,19 @@ DISK_GROUP: AttributeGroup[Disk] = AttributeGroup(
         diskseq,
         events_poll_msecs,
         constant("alignment_offset", "0\n"),
-        constant("capability", "0\n"),
+        capability,
         constant("discard_alignment", "0\n"),
         constant("events", ""),
         constant("events_async", ""),
         constant("ext_range", "256\n"),
         constant("hidden", "0\n", since="4.15"),
-        constant("partscan", "1\n", since="6.12"),
+        _PARTSCAN,
         constant("inflight", f"{0:8} {0:8}\n"),
         constant("range", "0\n"),
         constant("removable", "0\n"),
         stat,
-    )
+    ),
+    visible=_disk_visible,
 )
 BADBLOCKS_GROUP: AttributeGroup[Disk] = AttributeGroup((badblocks,), visible=_badblocks_visible)
 #: Directories for links to and from stacked devices; always empty here.

@@ -91,6 +91,8 @@ def _change_partition(call: _Call) -> IoctlSteps:
 
 def _read_table(call: _Call) -> IoctlSteps:
     """BLKRRPART."""
+    if not call.device.system.kernel.devices.rereading_checks_rights_first:
+        _whole(call.device)
     _require(call)
     _whole(call.device).rescan_partitions()
     yield from ()

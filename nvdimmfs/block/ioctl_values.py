@@ -56,7 +56,7 @@ def disk_of(device: Disk | Partition) -> Disk:
 
 def is_read_only(device: Disk | Partition) -> bool:
     """Whether writes are refused, by a partition itself or by its disk."""
-    return device.read_only or disk_of(device).read_only
+    return device.read_only if isinstance(device, Disk) else device.is_read_only
 
 
 def _most_sectors(device: Disk | Partition) -> int:

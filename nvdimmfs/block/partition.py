@@ -91,10 +91,16 @@ class Partition(Device):
         self.entry = entry
         self.data = PartitionBytes(self, whole, direct)
         self.direct_data = PartitionBytes(self, direct, direct)
-        self.read_only = False
+        self.read_only = disk.read_only and not disk.system.kernel.devices.partitions_follow_their_disk
         self.loop_backed = False
         self._minor = number.minor
         self.statistics = Statistics()
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether writes are refused, by the partition itself or by its disk."""
+        follows = self.system.kernel.devices.partitions_follow_their_disk
+        return self.read_only or (follows and self.parent.read_only)
 
     @property
     def whole(self) -> WholeDisk:
@@ -221,7 +227,7 @@ def size(device: Partition) -> str:
 @attribute("ro")
 def ro(device: Partition) -> str:
     """Whether writes are refused."""
-    return f"{int(device.read_only or device.parent.read_only)}\n"
+    return f"{int(device.is_read_only)}\n"
 
 
 @attribute("alignment_offset")

@@ -2,7 +2,7 @@
 
 Disks of persistent memory are bio-based and have no request queue to schedule.  Therefore these files report the limits
 that the driver declared, store the value of each switch without further effect, and refuse settings that only a
-request-based queue has (block/blk-sysfs.c, Linux 6.1).  Linux 6.12 does not have those files for such a disk.
+request-based queue has (block/blk-sysfs.c, Linux 6.1).  Newer kernels do not have those files for such a disk.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nvdimmfs.block.statistics import Statistics
 from nvdimmfs.core.attribute import AttributeGroup, HasSystem, KernelAttribute, attribute, constant
 from nvdimmfs.core.parse import c_string, parse_signed, parse_unsigned, parse_unsigned_or_einval
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernels.device_rules import DeviceRules
+from nvdimmfs.kernels.device_rules import DeviceRules, WriteBack
 from nvdimmfs.units import KIB, PAGE_SIZE, U64_MASK, align_down
 
 #: Default size of the largest request, in KiB (BLK_DEF_MAX_SECTORS).
@@ -30,7 +30,7 @@ ROTATING_LATENCY = 75_000_000
 SOLID_LATENCY = 2_000_000
 
 #: The first kernel in which only request-based disks have the files of a request queue (queue_attr_visible).
-_REQUEST_BASED = "6.12"
+_REQUEST_BASED = "6.6"
 #: Limits of writes that are never torn, bytes; 0: the disk promises none (block/blk-sysfs.c, Linux 6.12).
 _ATOMIC_WRITE_LIMITS = ("boundary", "max", "unit_max", "unit_min")
 
@@ -194,13 +194,13 @@ def _switch(name: str) -> KernelAttribute[HasQueue]:
 
 @attribute("io_poll_delay")
 def io_poll_delay(disk: HasQueue) -> str:
-    """`0`, and since Linux 6.12 `-1`: the disk is not polled."""
+    """`0`, and since Linux 6.6 `-1`: the disk is not polled."""
     return "-1\n" if disk.system.kernel.devices.poll_delay_is_a_relic else "0\n"
 
 
 @io_poll_delay.on_store
 def _store_io_poll_delay(disk: HasQueue, _data: bytes) -> None:
-    """EINVAL for any text; since Linux 6.12 any text is accepted and ignored."""
+    """EINVAL for any text; since Linux 6.6 any text is accepted and ignored."""
     if not disk.system.kernel.devices.poll_delay_is_a_relic:
         raise KernelError(errno.EINVAL, "only request-based queues have io_poll_delay")
 
@@ -272,7 +272,7 @@ def _store_max_sectors_kb(disk: HasQueue, data: bytes) -> None:
     if disk.system.kernel.devices.largest_request_is_capped:
         disk.settings.max_sectors_kb = disk.limits.capped_sectors_kb(value)
         return
-    if not PAGE_SIZE // KIB <= value <= disk.limits.max_hw_sectors_kb:
+    if not PAGE_SIZE // KIB <= value <= _largest_request_kb(disk):
         raise KernelError(errno.EINVAL, "less than a page or more than max_hw_sectors_kb")
     disk.settings.max_sectors_kb = value
 
@@ -280,7 +280,13 @@ def _store_max_sectors_kb(disk: HasQueue, data: bytes) -> None:
 @attribute("max_hw_sectors_kb")
 def max_hw_sectors_kb(disk: HasQueue) -> str:
     """KiB of the largest request that the driver accepts."""
-    return f"{disk.limits.max_hw_sectors_kb}\n"
+    return f"{_largest_request_kb(disk)}\n"
+
+
+def _largest_request_kb(disk: HasQueue) -> int:
+    if disk.system.kernel.devices.largest_request_is_whole_blocks:
+        return disk.limits.max_hw_sectors_kb
+    return _MAX_SECTORS * SECTOR_SIZE // KIB
 
 
 @attribute("discard_max_bytes")
@@ -359,13 +365,14 @@ def write_cache(disk: HasQueue) -> str:
 def _store_write_cache(disk: HasQueue, data: bytes) -> None:
     """`write back`, `write through` or `none`; text after that is ignored.
 
-    EINVAL for anything else, and for `write back` if the driver declared no cache; since Linux 6.12 that is accepted
-    and has no effect.
+    EINVAL for anything else, and for `write back` if the driver declared no cache.  Before Linux 6.1, that is accepted;
+    since 6.12 it is accepted and has no effect.
     """
     if data.startswith(b"write back"):
-        if not disk.limits.write_cache and not disk.system.kernel.devices.write_back_is_always_accepted:
+        undeclared = disk.system.kernel.devices.write_back_without_cache
+        if not disk.limits.write_cache and undeclared is WriteBack.REFUSED:
             raise KernelError(errno.EINVAL, "the driver declared no write cache")
-        disk.settings.write_cache = disk.limits.write_cache
+        disk.settings.write_cache = disk.limits.write_cache or undeclared is WriteBack.SET
     elif data.startswith((b"write through", b"none")):
         disk.settings.write_cache = False
     else:
@@ -417,7 +424,7 @@ QUEUE_GROUP: AttributeGroup[HasQueue] = AttributeGroup(
         constant("discard_granularity", "0\n"),
         constant("discard_max_hw_bytes", "0\n"),
         constant("discard_zeroes_data", "0\n"),
-        constant("dma_alignment", "511\n"),
+        constant("dma_alignment", "511\n", since="6.1"),
         fua,
         constant("max_discard_segments", "1\n"),
         max_hw_sectors_kb,
@@ -426,7 +433,7 @@ QUEUE_GROUP: AttributeGroup[HasQueue] = AttributeGroup(
         constant("max_segments", "128\n"),
         constant("nr_zones", "0\n"),
         constant("optimal_io_size", "0\n"),
-        constant("virt_boundary_mask", "0\n"),
+        constant("virt_boundary_mask", "0\n", since="5.15"),
         constant("write_same_max_bytes", "0\n"),
         constant("write_zeroes_max_bytes", "0\n"),
         constant("zone_append_max_bytes", "0\n"),

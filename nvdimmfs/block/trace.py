@@ -117,16 +117,31 @@ def remove_trace(disk: Traced) -> None:
     disk.whole.trace = None
 
 
+def _require_open(disk: Traced) -> None:
+    """ENXIO if its kernel looks for the request queue of the block device, which has one only while it is open.
+
+    Who has a disk open is not known here; no one has a disk open that is only looked at.
+    """
+    if disk.system.kernel.devices.closed_disks_have_no_trace:
+        raise KernelError(errno.ENXIO, "no one has the disk open")
+
+
 @attribute("enable")
 def enable(disk: Traced) -> str:
-    """Whether requests are traced."""
+    """Whether requests are traced.  ENXIO before Linux 5.15."""
+    _require_open(disk)
     return f"{int(disk.whole.trace is not None)}\n"
 
 
 @enable.on_store
 def _store_enable(disk: Traced, data: bytes) -> None:
-    """0 ends the trace, any other number starts one or lets a running one continue.  EINVAL for anything else."""
-    if not parse_unsigned_or_einval(data):
+    """0 ends the trace, any other number starts one or lets a running one continue.  EINVAL for anything else.
+
+    ENXIO before Linux 5.15.
+    """
+    value = parse_unsigned_or_einval(data)
+    _require_open(disk)
+    if not value:
         disk.whole.trace = None
     elif disk.whole.trace is None:
         disk.whole.trace = Trace.of_everything(disk)
@@ -134,7 +149,8 @@ def _store_enable(disk: Traced, data: bytes) -> None:
 
 def _setting(name: str) -> KernelAttribute[Traced]:
     def show(disk: Traced) -> str:
-        """The setting of the running trace; `disabled` when no trace is running."""
+        """The setting of the running trace; `disabled` when no trace is running.  ENXIO before Linux 5.15."""
+        _require_open(disk)
         trace = disk.whole.trace
         if trace is None:
             return "disabled\n"
@@ -144,9 +160,10 @@ def _setting(name: str) -> KernelAttribute[Traced]:
     def store(disk: Traced, data: bytes) -> None:
         """Change the setting; starts a trace if none is running.  EINVAL for anything but a number.
 
-        `act_mask` also accepts names of actions, separated by commas.
+        `act_mask` also accepts names of actions, separated by commas.  ENXIO before Linux 5.15.
         """
         value = _parse_actions(data) if name == "act_mask" else parse_unsigned_or_einval(data)
+        _require_open(disk)
         trace = disk.whole.trace
         if trace is None:
             trace = disk.whole.trace = Trace.of_everything(disk)

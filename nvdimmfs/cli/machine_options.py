@@ -89,7 +89,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kernel",
         metavar="RELEASE",
-        help="the kernel to emulate: 6.1 or 6.12; or 4.5, 4.3 or rfc, whose differences in struct pages and pfn "
+        help="the kernel to emulate: 5.10, 6.1 or 6.12; or 4.5, 4.3 or rfc, whose differences in struct pages and pfn "
         "devices are emulated (default: 6.1)",
     )
     parser.add_argument(

@@ -6,7 +6,7 @@ def read_only(region: RegionDevice) -> str:
 
 @read_only.on_store
 def _store_read_only(region: RegionDevice, data: bytes) -> None:
-    region.read_only = parse_bool(data)
+    region.read_only = truth_value(region, data)
 
 An attribute names the first kernel that has it, `@attribute("align", since="5.7")`, and with `until` the first one that
 dropped it.
@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import attrs
 
 from nvdimmfs.core.clock import Clock
+from nvdimmfs.core.parse import parse_bool
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.durations import READ
 from nvdimmfs.kernels.kernel import Kernel
@@ -55,6 +56,11 @@ class AttributeHost(Protocol):
 
     def end_write(self) -> None:
         """User space has written: run queued work until there is none, and let time pass."""
+
+
+def truth_value(subject: HasSystem, data: bytes) -> bool:
+    """A truth value as the subject's kernel reads it.  EINVAL for anything else."""
+    return parse_bool(data, with_letters=subject.system.kernel.devices.t_and_f_are_truth_values)
 
 
 SubjectT = TypeVar("SubjectT", bound=HasSystem)

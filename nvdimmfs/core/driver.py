@@ -349,12 +349,15 @@ def _store_drivers_autoprobe(bus: Bus, data: bytes) -> None:
 def drivers_probe(bus: Bus, data: bytes) -> None:
     """Let drivers probe the named device.  ENODEV for an unknown one; a refused probe is no error.
 
-    EINVAL when a driver matches, but the device's directory was removed with its parent's.
+    EINVAL when a driver matches, but the device's directory was removed with its parent's; before Linux 5.15 that is no
+    error, either.
     """
     device = bus.find(data)
     if device.driver or device.dead:
         return
     if device.directory.is_detached and bus.has_driver_for(device):
+        if not bus.system.kernel.devices.failed_link_fails_probe:
+            return
         raise KernelError(errno.EINVAL, f"{device.name} has no directory for a link to its driver")
     bus.attach_device(device)
 

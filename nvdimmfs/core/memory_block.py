@@ -6,11 +6,11 @@ import errno
 from collections.abc import Iterable
 from typing import Self
 
-from nvdimmfs.core.attribute import AttributeGroup, attribute, write_only_attribute
+from nvdimmfs.core.attribute import AttributeGroup, attribute, truth_value, write_only_attribute
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.node import NodeDevice, NodeSubsystem, SubsystemRoot
-from nvdimmfs.core.parse import line, parse_bool, parse_unsigned_or_einval
+from nvdimmfs.core.parse import line, parse_unsigned_or_einval
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action
 from nvdimmfs.errors import KernelError
@@ -262,7 +262,7 @@ def online(device: MemoryBlockDevice) -> str:
 @online.on_store
 def _store_online(device: MemoryBlockDevice, data: bytes) -> None:
     """Go online or offline, if it is not already.  EINVAL for anything but a truth value; else as `state`."""
-    if parse_bool(data):
+    if truth_value(device, data):
         device.switch_on()
     else:
         device.switch_off()

@@ -13,11 +13,11 @@ from nvdimmfs.core.attribute import (
     KernelAttribute,
     attribute,
     constant,
+    truth_value,
     write_only_attribute,
 )
 from nvdimmfs.core.kobject import KernelObject
 from nvdimmfs.core.module_folders import ModuleFolders, ModuleImage, free_address
-from nvdimmfs.core.parse import parse_bool
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import synthesize
 from nvdimmfs.errors import KernelError
@@ -104,7 +104,7 @@ def boolean_parameter(name: str, value: bool, *, since: str | None = None) -> Ke
 
     def store(module: Module, data: bytes) -> None:
         """EINVAL for anything but a truth value."""
-        module.switched[name] = parse_bool(data)
+        module.switched[name] = truth_value(module, data)
 
     return KernelAttribute(name, 0o644, show, store, since=since)
 

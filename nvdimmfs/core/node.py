@@ -299,5 +299,5 @@ def recovered_pages(node: NodeDevice) -> str:
 FAILURE_GROUP: AttributeGroup[NodeDevice] = AttributeGroup(
     (failed_pages, ignored_pages, unhandled_pages, constant("delayed", "0\n"), recovered_pages),
     name="memory_failure",
-    since="6.12",
+    since="6.6",
 )

@@ -27,8 +27,11 @@ _SEPARATED_UUID = re.compile(rb"(?:[0-9a-fA-F]{2}[-:\n\0]?){16}")
 #: Length of a UUID's text (UUID_STRING_LEN, include/linux/uuid.h).
 UUID_TEXT_LENGTH = 36
 
-_TRUE = (b"y", b"Y", b"t", b"T", b"1")
-_FALSE = (b"n", b"N", b"f", b"F", b"0")
+_TRUE = (b"y", b"Y", b"1")
+_FALSE = (b"n", b"N", b"0")
+#: The first letters of `true` and `false`.
+_TRUE_LETTER = (b"t", b"T")
+_FALSE_LETTER = (b"f", b"F")
 
 
 def c_string(data: bytes) -> bytes:
@@ -107,14 +110,18 @@ def scan_signed(data: bytes) -> int:
     return as_signed(value)
 
 
-def parse_bool(data: bytes) -> bool:
+def parse_bool(data: bytes, *, with_letters: bool = True) -> bool:
     """A truth value as kstrtobool reads it: by its first character, two for on and off (lib/kstrtox.c, Linux 6.1).
 
     EINVAL for anything else.
+
+    Args:
+        data: what was written.
+        with_letters: whether t and f are truth values, as the first letters of true and false.
     """
-    if data.startswith(_TRUE):
+    if data.startswith(_TRUE) or (with_letters and data.startswith(_TRUE_LETTER)):
         return True
-    if data.startswith(_FALSE):
+    if data.startswith(_FALSE) or (with_letters and data.startswith(_FALSE_LETTER)):
         return False
     second = data[1:2]
     if data[:1] in (b"o", b"O"):

@@ -6,11 +6,11 @@ import errno
 from functools import partial
 from typing import Self
 
-from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, write_only_attribute
-from nvdimmfs.core.device import Device
+from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, truth_value, write_only_attribute
+from nvdimmfs.core.device import Class, Device
 from nvdimmfs.core.device_number import dax_number
 from nvdimmfs.core.numbering import Numbering
-from nvdimmfs.core.parse import line, parse_bool, parse_unsigned
+from nvdimmfs.core.parse import line, parse_unsigned
 from nvdimmfs.core.system import System
 from nvdimmfs.dax.bus import DaxBus, DaxBusDevice
 from nvdimmfs.dax.memory import DevDaxBytes
@@ -37,6 +37,8 @@ class DaxLayer:
 
     def __init__(self, system: System, memory: Memory) -> None:
         self.bus = DaxBus(system)
+        if system.kernel.devices.has_dax_class:
+            Class(system, "dax")
         self.memory = memory
         self.minors = Numbering()
 
@@ -268,16 +270,16 @@ def resource(device: DevDax) -> str:
     return f"{device.ranges[0].start if device.ranges else device.region.start:#x}\n"
 
 
-@attribute("memmap_on_memory", since="6.12")
+@attribute("memmap_on_memory", since="6.8")
 def memmap_on_memory(_device: DevDax) -> str:
     """Whether memory that kmem makes of it holds its own memmap.  Always `0`: the kernel was not booted with that."""
     return "0\n"
 
 
 @memmap_on_memory.on_store
-def _store_memmap_on_memory(_device: DevDax, data: bytes) -> None:
+def _store_memmap_on_memory(device: DevDax, data: bytes) -> None:
     """EINVAL for anything but a truth value, EOPNOTSUPP for a true one (mhp_supports_memmap_on_memory)."""
-    if parse_bool(data):
+    if truth_value(device, data):
         raise KernelError(errno.EOPNOTSUPP, "the kernel was booted without memory_hotplug.memmap_on_memory")
 
 

@@ -39,7 +39,7 @@ class BttConfig:
         parent_uuid: the namespace's; null for one without a label.
         version: by the namespace's claim class.
         read_only: the region's attribute.
-        lanes: of the region (num_lanes).
+        lanes: of the region (num_lanes), each of which needs a free block; 0 for a kernel that does not count them.
         arena_size: bytes of all arenas but the last.
     """
 

@@ -11,7 +11,7 @@ from nvdimmfs.mm.buffers import DriverMemory
 
 
 class DeviceDaxDriver(DaxDriver):
-    """device_dax: matches every device on the dax bus, but since 6.12 those of soft reserved memory."""
+    """device_dax: matches every device on the dax bus, but since 6.6 those of soft reserved memory."""
 
     name = "device_dax"
 

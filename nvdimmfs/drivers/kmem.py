@@ -19,7 +19,7 @@ RESOURCE_NAME = "System RAM (kmem)"
 
 
 class KmemDriver(DaxDriver):
-    """kmem: matches the devices whose names were written to new_id, and since 6.12 those of soft reserved memory."""
+    """kmem: matches the devices whose names were written to new_id, and since 6.6 those of soft reserved memory."""
 
     name = "kmem"
 
@@ -35,15 +35,16 @@ class KmemDriver(DaxDriver):
     def probe(self, device: Device) -> None:
         """Add the whole memory blocks in its ranges (dev_dax_kmem_probe, drivers/dax/kmem.c, Linux 6.1).
 
-        EINVAL without a target node, and for less than one block; EBUSY while the range is reserved, possibly by this
-        driver, if an earlier removal failed; else as `MemoryBlocks.add`.  Of several ranges, one must succeed.
+        EINVAL without a target node, and since Linux 5.15 for less than one block; EBUSY while the range is reserved,
+        possibly by this driver, if an earlier removal failed; else as `MemoryBlocks.add`.  Of several ranges, one must
+        succeed.
         """
         assert isinstance(device, DevDax)
         if device.region.target_node < 0:
             raise KernelError(errno.EINVAL, f"{device.name} has no target node")
         ranges = [whole_blocks(each.start, each.end, self._blocks.size) for each in device.ranges]
         ranges = [(start, end) for start, end in ranges if start < end]
-        if not ranges:
+        if not ranges and device.system.kernel.devices.kmem_needs_a_block:
             raise KernelError(errno.EINVAL, f"{device.name} contains no whole block of {self._blocks.size} bytes")
         claims: list[Resource] = []
         for start, end in ranges:

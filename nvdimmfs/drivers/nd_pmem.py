@@ -8,15 +8,15 @@ from typing import Self
 from nvdimmfs.block.badblocks import SECTOR_SIZE, new_badblocks
 from nvdimmfs.block.disk import BlockLayer, Disk, Geometry, badblocks
 from nvdimmfs.block.queue import QueueLimits
-from nvdimmfs.core.attribute import AttributeGroup, attribute
+from nvdimmfs.core.attribute import AttributeGroup, attribute, truth_value
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.module import Module
-from nvdimmfs.core.parse import parse_bool
 from nvdimmfs.drivers.btt import Btt, BttConfig
 from nvdimmfs.drivers.btt_debugfs import show_arenas
 from nvdimmfs.drivers.pagemap import map_pages, pfn_pagemap, raw_pagemap
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.btt import DEFAULT_NFREE
 from nvdimmfs.formats.info_block import INFO_BLOCK_SIZE
 from nvdimmfs.kernfs import Directory
 from nvdimmfs.media.base import MediaWindow
@@ -133,7 +133,7 @@ def write_cache(disk: PmemDisk) -> str:
 @write_cache.on_store
 def _store_write_cache(disk: PmemDisk, data: bytes) -> None:
     """EINVAL for anything but a truth value."""
-    disk.cache_flushed = parse_bool(data)
+    disk.cache_flushed = truth_value(disk, data)
 
 
 DAX_GROUP: AttributeGroup[PmemDisk] = AttributeGroup((write_cache,), name="dax", since="4.13")
@@ -216,6 +216,7 @@ class NdPmemDriver(NdDriver):
             parent_uuid=namespace.parent_uuid,
             version=btt_version(namespace),
             read_only=btt.region.read_only,
+            lanes=DEFAULT_NFREE if btt.system.kernel.devices.btt_counts_lanes else 0,
         )
         badblocks = NamespaceBadblocks(namespace)
         data = Btt.attach(namespace.media, config, badblocks)

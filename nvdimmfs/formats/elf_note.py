@@ -35,13 +35,15 @@ def _padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % _ALIGN)
 
 
-def kernel_note(salt: str) -> bytes:
-    """Return the section .note.Linux of a module of Linux 6.1.
+def kernel_note(salt: str, *, names_lto: bool = True) -> bytes:
+    """Return the section .note.Linux of a module.
 
     Args:
         salt: CONFIG_BUILD_SALT, which distributions set to the kernel's release.
+        names_lto: whether a first note says that it was not optimised when it was linked (in Linux 6.1, not in 5.10).
     """
-    return note("Linux", _LTO, bytes(4)) + note("Linux", _BUILD_SALT, salt.encode("ascii") + b"\0")
+    of_lto = note("Linux", _LTO, bytes(4)) if names_lto else b""
+    return of_lto + note("Linux", _BUILD_SALT, salt.encode("ascii") + b"\0")
 
 
 def ibt_note() -> bytes:

@@ -52,6 +52,22 @@ class AlignRule(enum.Enum):
     LISTED = "a value listed in supported_alignments; EBUSY is checked before EINVAL"
 
 
+class ModuleBuild(enum.Enum):
+    """A build of Debian's whose modules are on record: CONFIG_BUILD_SALT, which is its release."""
+
+    LINUX_5_10 = "5.10.0-32-amd64"
+    LINUX_6_1 = "6.1.0-57-amd64"
+    LINUX_6_12 = "6.12.117+deb12-amd64"
+
+
+class WriteBack(enum.Enum):
+    """What writing `write back` to `queue/write_cache` does to a disk whose driver declared no cache."""
+
+    SET = "accepted, and read again"
+    REFUSED = "EINVAL"
+    IGNORED = "accepted, without effect"
+
+
 def _checks(checks: object) -> str:
     assert isinstance(checks, tuple)
     return "; ".join(map(str, checks))
@@ -157,7 +173,7 @@ class InfoBlockRules(Rules):
                 FitCheck(Fit.DATA_ALIGNED, errno.EOPNOTSUPP),
                 FitCheck(Fit.RANGE_ON_SUBSECTION, errno.EOPNOTSUPP),
             ),
-            "6.12": (
+            "6.6": (
                 FitCheck(Fit.ALIGN_WITHIN_SIZE, errno.EOPNOTSUPP),
                 FitCheck(Fit.OFFSET_WITHIN_REST, errno.EOPNOTSUPP),
                 FitCheck(Fit.DATA_ALIGNED, errno.EOPNOTSUPP),
@@ -211,15 +227,20 @@ class DeviceRules(Rules):
         "Soft reserved memory is announced by one device hmem_platform.0, whose driver in dax_hmem registers hmem.N "
         "(else the kernel registers hmem.N at boot)",
         "drivers/dax/hmem/device.c, hmem.c",
-        {"rfc": False, "6.12": True},
+        {"rfc": False, "6.6": True},
         commit="7dab174e2e27 dax/hmem: Move hmem device registration to dax_hmem.ko",
     )
     hmem_is_for_kmem = Difference(
         "kmem matches dax devices of soft reserved memory, unless `region_idle` was on when their region was made, and "
         "device_dax only those whose names are in its `new_id` (else device_dax matches all devices)",
         "dax_hmem_probe, drivers/dax/hmem/hmem.c; dax_match_type, drivers/dax/bus.c",
-        {"rfc": False, "6.12": True},
+        {"rfc": False, "6.6": True},
         commit="e9ee9fe3a9d4 dax: Assign RAM regions to memory-hotplug by default",
+    )
+    kmem_needs_a_block = Difference(
+        "kmem refuses a device without a whole memory block with EINVAL (else it binds it, and adds nothing)",
+        "dev_dax_kmem_probe, drivers/dax/kmem.c",
+        {"rfc": False, "5.15": True},
     )
     mapping_ignores_unaligned = Difference(
         "A range whose length is not aligned, written to `mapping` of a dax device, is accepted and has no effect "
@@ -228,11 +249,22 @@ class DeviceRules(Rules):
         "driver-core lock usage by a local rwsem)",
         {"rfc": False, "6.12": True},
     )
+    has_dax_class = Difference(
+        "The class dax exists, and is empty (CONFIG_DEV_DAX_PMEM_COMPAT, which Debian sets)",
+        "dax_bus_init, drivers/dax/bus.c",
+        {"rfc": False, "4.9": True, "6.1": False},
+    )
     bind_errno = Difference[int | None](
         "Errno of every refused write to `bind`",
         "bind_store, drivers/base/bus.c; really_probe, drivers/base/dd.c",
-        {"rfc": errno.ENODEV, "6.1": None},
+        {"rfc": errno.ENODEV, "5.15": None},
         show=errno_name,
+    )
+    failed_link_fails_probe = Difference(
+        "`drivers_probe` is EINVAL for a device whose directory was removed with its parent's, if a driver matches it "
+        "(else accepted)",
+        "really_probe, drivers/base/dd.c",
+        {"rfc": False, "5.15": True},
     )
     bind_uevents = Difference(
         "Uevents `bind` and `unbind` are sent",
@@ -242,7 +274,7 @@ class DeviceRules(Rules):
     power_directories = Difference(
         "Devices of an nvdimm bus have a power directory",
         "device_set_pm_not_required in nd_device_register, drivers/nvdimm/bus.c",
-        {"rfc": True, "6.1": False},
+        {"rfc": True, "5.15": False},
     )
     disk_suffixes = Difference(
         "Suffix of a disk's name, by the kind of device behind it",
@@ -271,6 +303,16 @@ class DeviceRules(Rules):
         {"rfc": 4 * MIB, "4.20": PAGE_SIZE},
         show=size,
     )
+    align_needs_dimms = Difference(
+        "Writing `align` of a region without DIMMs is ENXIO",
+        "align_store, drivers/nvdimm/region_devs.c",
+        {"rfc": True, "6.1": False},
+    )
+    t_and_f_are_truth_values = Difference(
+        "t and f are truth values, as the first letters of `true` and `false` (else EINVAL)",
+        "kstrtobool, lib/kstrtox.c",
+        {"rfc": False, "6.1": True},
+    )
     raw_pagemap = Difference(
         "Raw namespaces of a legacy platform get struct pages",
         "ND_REGION_PAGEMAP, drivers/nvdimm/e820.c; pmem_should_map_pages",
@@ -295,12 +337,12 @@ class DeviceRules(Rules):
     read_only_reaches_disks = Difference(
         "Writing a region's `read_only` changes existing disks",
         "read_only_store, drivers/nvdimm/region_devs.c",
-        {"rfc": False, "6.1": True},
+        {"rfc": False, "5.15": True},
     )
     badblocks_are_sorted = Difference(
         "Lists of bad blocks are always sorted, and a range is refused only if no part of it can be kept",
         "_badblocks_set, _badblocks_clear; block/badblocks.c",
-        {"rfc": False, "6.12": True},
+        {"rfc": False, "6.8": True},
         commit="aa511ff8218b badblocks: switch to the improved badblock handling code",
     )
     integrity_begins_switched_on = Difference(
@@ -331,8 +373,13 @@ class DeviceRules(Rules):
     poll_delay_is_a_relic = Difference(
         "A disk's `queue/io_poll_delay` is -1 and takes any text, without effect (else 0, and EINVAL for any text)",
         "queue_poll_delay_show, queue_poll_delay_store; block/blk-sysfs.c",
-        {"rfc": False, "6.12": True},
+        {"rfc": False, "6.6": True},
         commit="54bdd67d0f88 blk-mq: remove hybrid polling",
+    )
+    btt_counts_lanes = Difference(
+        "An arena of a BTT with fewer free blocks than the region has lanes is ENODEV",
+        "btt_freelist_init, drivers/nvdimm/btt.c",
+        {"rfc": False, "6.1": True, "6.6": False, "6.12": True},
     )
     btt_has_integrity_segment = Difference(
         "A BTT's `queue/max_integrity_segments` is 1 even if its blocks have no metadata",
@@ -343,7 +390,7 @@ class DeviceRules(Rules):
         "A persistent reservation needs a privileged caller or a disk that is open for writing, and cannot be of a "
         "partition (else it needs a privileged caller); EPERM",
         "blkdev_pr_allowed, block/ioctl.c",
-        {"rfc": False, "6.12": True},
+        {"rfc": False, "6.6": True},
         commit="block: fine-granular CAP_SYS_ADMIN for Persistent Reservation",
     )
     discard_reads_its_range_first = Difference(
@@ -353,43 +400,74 @@ class DeviceRules(Rules):
         {"rfc": False, "6.12": True},
         commit="30f1e7241422 block: move discard checks into the ioctl handler",
     )
-    write_back_is_always_accepted = Difference(
-        "A disk's `queue/write_cache` takes `write back` even if its driver declared no cache (else EINVAL)",
+    write_back_without_cache = Difference(
+        "`write back`, written to a disk's `queue/write_cache` though its driver declared no cache",
         "queue_wc_store, block/blk-sysfs.c",
-        {"rfc": False, "6.12": True},
+        {"rfc": WriteBack.SET, "6.1": WriteBack.REFUSED, "6.12": WriteBack.IGNORED},
+        show=_value,
         commit="1122c0c1cc71 block: move cache control settings out of queue->flags (6.11)",
+    )
+    largest_request_is_whole_blocks = Difference(
+        "A disk's `queue/max_hw_sectors_kb` is rounded down to whole blocks",
+        "blk_queue_logical_block_size, block/blk-settings.c",
+        {"rfc": False, "5.15": True},
+    )
+    shows_partscan = Difference(
+        "A disk has the file `partscan`",
+        "partscan_show, block/genhd.c, also in the stable series of 6.6",
+        {"rfc": False, "6.6": True, "6.8": False, "6.12": True},
+    )
+    disk_capability = Difference(
+        "A disk's `capability`, flags of the kernel in hexadecimal",
+        "disk_capability_show, block/genhd.c; GENHD_FL_UP and GENHD_FL_EXT_DEVT, include/linux/genhd.h",
+        {"rfc": "50", "5.15": "40", "6.1": "0"},
+    )
+    partitions_follow_their_disk = Difference(
+        "A partition is read-only while its disk is (else each has a flag of its own, and the driver sets all of them)",
+        "bdev_read_only, include/linux/blkdev.h; set_disk_ro, block/genhd.c",
+        {"rfc": False, "5.15": True},
+    )
+    rereading_checks_rights_first = Difference(
+        "BLKRRPART of a partition by a caller without privileges is EACCES (else EINVAL)",
+        "blkdev_common_ioctl, blkdev_reread_part; block/ioctl.c",
+        {"rfc": False, "6.1": True},
+    )
+    closed_disks_have_no_trace = Difference(
+        "The files in `trace` of a disk that no one has open are ENXIO; here they always are",
+        "sysfs_blk_trace_attr_show, blk_trace_get_queue, kernel/trace/blktrace.c",
+        {"rfc": True, "5.15": False},
     )
     ratios_wrap_around = Difference(
         "A bdi keeps its ratios in millionths, and a percentage that does not fit into 32 bits of them wraps around",
         "bdi_set_min_ratio, bdi_set_max_ratio, mm/page-writeback.c",
-        {"rfc": False, "6.12": True},
+        {"rfc": False, "6.6": True},
         commit="ae82291e9ca4 mm: use part per 1000000 for bdi ratios",
     )
     knows_disable_master = Difference(
         "A DIMM's `security` takes `disable_master`, which is EOPNOTSUPP for DIMMs of an NFIT (else EINVAL)",
         "__store, security_disable; drivers/nvdimm/security.c",
-        {"rfc": False, "6.12": True},
+        {"rfc": False, "6.6": True},
         commit="dcedadfae285 nvdimm/cxl/pmem: Add support for master passphrase disable security command",
     )
     regions_need_coherent_dimms = Difference(
         "In a virtual machine, whose processor cannot invalidate its caches for a range, a region with a DIMM that was "
         "unlocked, erased or overwritten since it was registered is not bound any more: ENXIO",
         "nd_region_invalidate_memregion, drivers/nvdimm/region_devs.c",
-        {"rfc": False, "6.12": True},
+        {"rfc": False, "6.6": True},
         commit="dc370b28c842 nvdimm/region: Move cache management to the region driver",
     )
     test_platform_asks_for_security = Difference(
         "The modules of nfit_test ask a DIMM for its state when its `security` is read (else as others, when it "
         "may have changed; CONFIG_NVDIMM_SECURITY_TEST, which Debian does not set, restores it)",
         "security_show; tools/testing/nvdimm/dimm_devs.c, drivers/nvdimm/dimm_devs.c",
-        {"rfc": True, "6.12": False},
+        {"rfc": True, "6.6": False},
         commit="15a8348707ff libnvdimm: Introduce CONFIG_NVDIMM_SECURITY_TEST flag",
     )
     majors_taken_later = Difference(
         "By how much the majors of nmemN and ndctlN, taken from 254 on downwards, are lower than 245 and 246: "
         "other drivers of Debian's kernel take one more before",
         "register_chrdev in nvdimm_bus_init, drivers/nvdimm/bus.c",
-        {"rfc": 0, "6.12": 1},
+        {"rfc": 0, "5.10": -4, "6.1": 0, "6.12": 1},
     )
     acpi_drivers_name_their_module = Difference(
         "The driver nfit of the ACPI bus and its module link to each other",
@@ -397,10 +475,36 @@ class DeviceRules(Rules):
         {"rfc": False, "6.12": True},
     )
     modules_have_several_memories = Difference(
-        "The code, the data and the constants of a module are in memories of their own (else in one), and its sections "
-        "are those of code with indirect branch tracking",
-        "enum mod_mem_type, include/linux/module.h; CONFIG_X86_KERNEL_IBT of Debian's kernels",
-        {"rfc": False, "6.12": True},
+        "The code, the data and the constants of a module are in memories of their own (else in one)",
+        "enum mod_mem_type, include/linux/module.h",
+        {"rfc": False, "6.6": True},
+    )
+    module_build = Difference(
+        "The build of Debian's whose modules' sizes, sections and notes are shown",
+        "CONFIG_BUILD_SALT, CONFIG_X86_KERNEL_IBT, CONFIG_LTO of Debian's kernels",
+        {
+            "rfc": ModuleBuild.LINUX_6_1,
+            "5.10": ModuleBuild.LINUX_5_10,
+            "6.1": ModuleBuild.LINUX_6_1,
+            "6.6": ModuleBuild.LINUX_6_12,
+        },
+        show=_value,
+    )
+    dax_pmem_has_core = Difference(
+        "What the module dax_pmem does is in a module of its own, dax_pmem_core",
+        "drivers/dax/pmem/core.c",
+        {"rfc": False, "5.10": True, "6.1": False},
+    )
+    has_security_keys = Difference(
+        "Keys unlock DIMMs and change their security (else a write to `security` is EOPNOTSUPP, no DIMM is unlocked, "
+        "and the module libnvdimm has no parameter `key_revalidate`)",
+        "drivers/nvdimm/security.c; nd-core.h, nd.h; CONFIG_NVDIMM_KEYS, which Debian's 5.10 does not set",
+        {"rfc": True, "5.10": False, "5.15": True},
+    )
+    resets_virtio_rings = Difference(
+        "A virtio device uses the feature VIRTIO_F_RING_RESET, bit 40 of `features`",
+        "vp_transport_features, drivers/virtio/virtio_pci_modern.c",
+        {"rfc": False, "6.1": True},
     )
     legacy_device_is_always_there = Difference(
         "A machine without legacy ranges still has the device e820_pmem and an empty bus",

@@ -12,7 +12,7 @@ import errno
 import attrs
 
 from nvdimmfs.kernels.device_rules import DeviceRules, InfoBlockRules
-from nvdimmfs.kernels.differences import RFC, Difference, Rules, errno_name, size, version
+from nvdimmfs.kernels.differences import RFC, Difference, Rules, errno_name, listed, size, version
 from nvdimmfs.kernels.layout_rules import LayoutRules
 from nvdimmfs.units import KIB, MIB, SECTION_SIZE, SUBSECTION_SIZE
 
@@ -24,6 +24,18 @@ INFO_BLOCK_RESERVE = 8 * KIB
 #: paging; the oldest kernels do not support the latter.
 _OLD_PAGE_OFFSET = (0xFFFF_8800_0000_0000, 0xFF10_0000_0000_0000)
 _PAGE_OFFSET = (0xFFFF_8880_0000_0000, 0xFF11_0000_0000_0000)
+
+
+#: Lines of files about memory that came after a release.
+_LINES_AFTER_6_8 = frozenset({"nr_iommu_pages", "promo"})
+_LINES_AFTER_6_6 = _LINES_AFTER_6_8 | {"pgdemote_kswapd", "pgdemote_direct", "pgdemote_khugepaged"}
+_LINES_AFTER_6_1 = _LINES_AFTER_6_6 | {"nr_unaccepted", "Unaccepted"}
+_LINES_AFTER_5_15 = _LINES_AFTER_6_1 | {
+    *("nr_throttled_written", "nr_sec_page_table_pages", "pgpromote_success", "pgpromote_candidate", "boost"),
+    *("SecPageTables", "Zswap", "Zswapped"),
+}
+_LINES_AFTER_5_10 = _LINES_AFTER_5_15 | {"nr_swapcached", "cma", "SwapCached of a node"}
+_LATER_LINES = {"6.1": _LINES_AFTER_6_1, "6.6": _LINES_AFTER_6_6, "6.8": _LINES_AFTER_6_8, "6.12": frozenset[str]()}
 
 
 class RamRule(enum.Enum):
@@ -88,7 +100,7 @@ class Kernel(Rules):
     low_memory = Difference(
         "RAM below this address is reserved by the kernel",
         "reserve_real_mode, arch/x86/realmode/init.c; trim_low_memory_range, arch/x86/kernel/setup.c",
-        {"rfc": 64 * KIB, "6.1": MIB},
+        {"rfc": 64 * KIB, "5.15": MIB},
         show=size,
     )
     granularity = Difference(
@@ -152,29 +164,39 @@ class Kernel(Rules):
         {"rfc": False, "6.12": True},
         commit="5033091de814 mm/hwpoison: introduce per-memory_block hwpoison counter",
     )
+    reports_bad_pages_again = Difference(
+        "Writing the address of a page that is bad already to `hard_offline_page` is EHWPOISON (else accepted)",
+        "memory_failure, mm/memory-failure.c",
+        {"rfc": False, "5.15": True},
+    )
     auto_online_blocks = Difference(
         "`auto_online_blocks` at boot: whether memory that a driver adds is put online at once",
         "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE of Debian's kernels",
         {"rfc": "offline", "6.12": "online"},
     )
-    counts_demotions = Difference(
-        "Nodes count pages that were demoted (`pgdemote_...`), pages of IOMMU tables and memory that was not accepted, "
-        "and /proc/zoneinfo shows the watermark `promo`",
-        "node_stat_item, zone_stat_item; include/linux/mmzone.h",
-        {"rfc": False, "6.12": True},
+    missing_lines = Difference(
+        "Lines that /proc/zoneinfo, /proc/meminfo and a node's `meminfo` and `vmstat` do not have",
+        "vmstat_text, zoneinfo_show_print, mm/vmstat.c; node_read_meminfo, drivers/base/node.c; fs/proc/meminfo.c",
+        {"rfc": _LINES_AFTER_5_10, "5.15": _LINES_AFTER_5_15, **_LATER_LINES},
+        show=listed,
         commit="of `promo`: mm: print the promo watermark in zoneinfo",
+    )
+    page_tables_count_by_zone = Difference(
+        "`nr_page_table_pages` is a counter of a zone (else of a node)",
+        "zone_stat_item, node_stat_item; include/linux/mmzone.h",
+        {"rfc": True, "5.15": False},
     )
     movable_reserves_nothing = Difference(
         "The zone Movable has no share of the reserve: its lowest watermark is a thousandth of it, 32 pages at least, "
         "128 at most (else its share)",
         "__setup_per_zone_wmarks, mm/page_alloc.c",
-        {"rfc": False, "6.12": True},
+        {"rfc": False, "6.6": True},
     )
     idle_page_lists_are_empty = Difference(
         "The page list of a processor for a zone that nothing is allocated from, as DMA, has 0 as `high` (else as for "
         "other zones)",
         "zone_set_pageset_high_and_batch, mm/page_alloc.c",
-        {"rfc": False, "6.12": True},
+        {"rfc": False, "6.8": True},
     )
     pfn_flags = Difference(
         "Where a pfn_t keeps its flags: below the address of the page, or in the top bits",
@@ -206,7 +228,11 @@ KERNELS = {
         ("4.20", "4.20.0"),
         ("5.2", "5.2.1"),
         ("5.7", "5.7.14"),
+        ("5.10", "5.10.0"),
+        ("5.15", "5.15.0"),
         ("6.1", "6.1.0"),
+        ("6.6", "6.6.0"),
+        ("6.8", "6.8.0"),
         ("6.12", "6.12.0"),
     )
 }
@@ -215,4 +241,4 @@ KERNELS = {
 KERNEL_6_1 = KERNELS["6.1"]
 
 #: The kernels that a machine can be started with.
-EMULATED_KERNELS = (RFC, "4.3", "4.5", "6.1", "6.12")
+EMULATED_KERNELS = (RFC, "4.3", "4.5", "5.10", "6.1", "6.12")

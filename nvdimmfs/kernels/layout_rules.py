@@ -117,7 +117,7 @@ class LayoutRules(Rules):
             "rfc": CapacityCheck.NONE,
             "4.6": CapacityCheck.OFFSET_AND_PADS,
             "5.7": CapacityCheck.OFFSET,
-            "6.12": CapacityCheck.OFFSET_BELOW_END,
+            "6.6": CapacityCheck.OFFSET_BELOW_END,
         },
         commit="nvdimm/pfn_dev: Prevent the creation of zero-sized namespaces",
     )

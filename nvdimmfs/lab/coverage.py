@@ -17,7 +17,7 @@ from nvdimmfs.lab.frames import Json
 from nvdimmfs.lab.ioctl_tables import ANY, IoctlSubject, ioctl_subjects
 
 #: The kernels whose answers are recorded.
-RECORDED_KERNELS = ("6.1", "6.12")
+RECORDED_KERNELS = ("5.10", "6.1", "6.12")
 
 #: A number such as -EIO is no refusal.
 _ERRNO = re.compile(r"(?<!-)\bE[A-Z0-9]{2,}\b")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import attrs
@@ -47,9 +47,12 @@ from nvdimmfs.platforms.tables import PlatformTables
 if TYPE_CHECKING:  # which few machines have
     from nvdimmfs.platforms.virtio import VirtioBus
 
+#: A parameter that a kernel without keys of DIMMs does not have.
+_KEY_REVALIDATE = constant("key_revalidate", "Y\n", since="5.0")
+
 #: The parameters of each module with their defaults.
 _PARAMETERS: Mapping[str, tuple[KernelAttribute[Module], ...]] = {
-    "libnvdimm": (constant("key_revalidate", "Y\n", since="5.0"),),
+    "libnvdimm": (_KEY_REVALIDATE, constant("noblk", "N\n", since="5.10", until="6.1")),
     "dax_hmem": (boolean_parameter("region_idle", False),),
     "nfit": (
         boolean_parameter("force_enable_dimms", False),
@@ -110,7 +113,11 @@ class PersistentMemory:
     @property
     def module_files(self) -> tuple[ModuleFile, ...]:
         """The modules' files, in the order of modules.order."""
-        files = modules_of_kernel(test=bool(self.test_platforms), dax=self._dax is not None)
+        files = modules_of_kernel(
+            test=bool(self.test_platforms),
+            dax=self._dax is not None,
+            dax_pmem_core=self.memory.kernel.devices.dax_pmem_has_core,
+        )
         if self.virtio_bus is not None:
             files = (*files, *VIRTIO_MODULES)
         return (*files, *DEVICE_TREE_MODULES) if BusPlatform.DEVICE_TREE in self._platforms else files
@@ -153,6 +160,7 @@ class PersistentMemory:
             "nd_btt": self._nd_btt,
             "nd_pmem": self._nd_pmem,
             "nd_e820": self._nd_e820,
+            "dax_pmem_core": _nothing,
             "dax_pmem": self._dax_pmem,
             "device_dax": self._device_dax,
             "kmem": self._kmem,
@@ -244,18 +252,24 @@ def _description(file: ModuleFile, init: Callable[[Module], None], kernel: Kerne
     def image() -> ModuleImage:
         from nvdimmfs.modules.module_sections import image_of  # which few programs look at
 
-        return image_of(file.name, newer=kernel.devices.modules_have_several_memories)
+        return image_of(file.name, kernel.devices.module_build)
 
     return ModuleDescription(
         file.name,
         file.size_in(kernel),
         init,
         file.info.depends,
-        _PARAMETERS.get(file.name, ()),
+        tuple(_parameters(file.name, kernel)),
         file.taint,
         image,
         memories=MEMORIES if kernel.devices.modules_have_several_memories else 1,
     )
+
+
+def _parameters(name: str, kernel: Kernel) -> Iterator[KernelAttribute[Module]]:
+    for each in _PARAMETERS.get(name, ()):
+        if each is not _KEY_REVALIDATE or kernel.devices.has_security_keys:
+            yield each
 
 
 def _nothing(_module: Module) -> None:

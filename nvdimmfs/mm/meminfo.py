@@ -25,9 +25,12 @@ _OVERCOMMIT_RATIO = 50
 _VMALLOC_4_LEVELS = 32 << 40
 _VMALLOC_5_LEVELS = 12800 << 40
 
+#: A line that the system has longer than its nodes.
+_SWAP_CACHED = "SwapCached"
+
 #: What the first bytes of a process's or the kernel's memory are used for, in the order of /proc/meminfo and of a node.
 _USES = (
-    "SwapCached",
+    _SWAP_CACHED,
     "Active",
     "Inactive",
     "Active(anon)",
@@ -82,7 +85,7 @@ _HUGE_USES = ("AnonHugePages", "ShmemHugePages", "ShmemPmdMapped")
 #: These stand one column further to the left in the file of a node.
 _FILE_USES = ("FileHugePages", "FilePmdMapped")
 
-#: Memory that the firmware of a confidential guest has not accepted yet; a line of Linux 6.12.
+#: Memory that the firmware of a confidential guest has not accepted yet.
 _UNACCEPTED = "Unaccepted"
 
 _NUMA_EVENTS = ("numa_hit", "numa_miss", "numa_foreign", "interleave_hit", "local_node", "other_node")
@@ -125,9 +128,9 @@ def meminfo_text(memory: Memory) -> str:
         "HardwareCorrupted": _kilobytes(memory.bad_pages.counted),
         **dict.fromkeys((*_HUGE_USES, *_FILE_USES), 0),
     }
-    if memory.kernel.counts_demotions:
-        kilobytes[_UNACCEPTED] = 0
-    lines = [_line(name, number) for name, number in kilobytes.items()]
+    kilobytes[_UNACCEPTED] = 0
+    missing = memory.kernel.missing_lines
+    lines = [_line(name, number) for name, number in kilobytes.items() if name not in missing]
     for name, number in (("Total", count), ("Free", count), ("Rsvd", 0), ("Surp", 0)):
         lines.append(f"HugePages_{name + ':':<6}{number:>8}")
     lines += [_line("Hugepagesize", PMD_SIZE // KIB), _line("Hugetlb", huge // KIB)]
@@ -144,9 +147,12 @@ def node_meminfo_text(memory: Memory, nid: int) -> str:
         "MemUsed": _kilobytes(totals.managed - totals.free),
         **dict.fromkeys((*_NODE_USES, *_HUGE_USES), 0),
     }
-    lines = [f"Node {nid} {_line(name, number)}" for name, number in kilobytes.items()]
+    missing = memory.kernel.missing_lines
+    if f"{_SWAP_CACHED} of a node" in missing:
+        del kilobytes[_SWAP_CACHED]
+    lines = [f"Node {nid} {_line(name, number)}" for name, number in kilobytes.items() if name not in missing]
     lines += [f"Node {nid} {name + ':':<15}{0:>8} kB" for name in _FILE_USES]
-    if memory.kernel.counts_demotions:
+    if _UNACCEPTED not in missing:
         lines.append(f"Node {nid} {_line(_UNACCEPTED, 0)}")
     count = memory.huge_pages.count(nid, PMD_SIZE)
     for name, number in (("Total", count), ("Free", count), ("Surp", 0)):

@@ -32,14 +32,16 @@ def soft_offline_page(memory: Memory, pfn: int) -> None:
 def memory_failure(memory: Memory, pfn: int) -> None:
     """Stop using a page that has failed.
 
-    EHWPOISON when it is bad already; EBUSY when the kernel uses it, which marks it bad nevertheless; EBUSY for device
-    memory, as no process maps it; ENXIO for a page that is neither online RAM nor device memory with an initialised
-    struct page.
+    EHWPOISON when it is bad already, which is no error before Linux 5.15; EBUSY when the kernel uses it, which marks
+    it bad nevertheless; EBUSY for device memory, as no process maps it; ENXIO for a page that is neither online RAM nor
+    device memory with an initialised struct page.
     """
     if memory.pages.pfn_to_online_page(pfn) is None:
         _device_memory_failure(memory, pfn)
         return
     if pfn in memory.bad_pages:
+        if not memory.kernel.reports_bad_pages_again:
+            return
         raise KernelError(EHWPOISON, f"pfn {pfn:#x} was declared bad before")
     was_free = memory.is_free(pfn)
     memory.poison(pfn)

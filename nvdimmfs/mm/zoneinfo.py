@@ -22,7 +22,7 @@ LOWMEM_RESERVE_RATIO = {"DMA": 256, "DMA32": 256, "Normal": 32, "Movable": 0, "D
 _PAGES_PER_BLOCK = 512
 _BLOCKS_KEPT_FREE = 2 + 3 * 3
 
-#: The counters of a node, and those of a zone that change only on a running system; `_NEWER` are those of 6.12.
+#: The counters of a node, and those of a zone that change only on a running system, of all kernels.
 _NODE_COUNTERS = (
     "nr_inactive_anon",
     "nr_active_anon",
@@ -93,7 +93,8 @@ _IDLE_ZONE_COUNTERS = (
     "numa_other",
 )
 
-_NEWER = {"nr_unaccepted", "nr_iommu_pages", "pgdemote_kswapd", "pgdemote_direct", "pgdemote_khugepaged"}
+#: The counter that is one of a zone in older kernels, and the one that it then follows there.
+_PAGE_TABLES, _BEFORE_PAGE_TABLES = "nr_page_table_pages", "nr_mlock"
 
 #: The least and the most pages of the lowest watermark of a zone without a share of the reserve (SWAP_CLUSTER_MAX).
 _LEAST_PAGES, _MOST_PAGES = 32, 128
@@ -104,16 +105,20 @@ _LAST_RESORT = "DMA"
 
 def node_counters(kernel: Kernel) -> list[str]:
     """The names of a node's counters."""
-    return _known(_NODE_COUNTERS, kernel)
+    names = _known(_NODE_COUNTERS, kernel)
+    return [name for name in names if name != _PAGE_TABLES] if kernel.page_tables_count_by_zone else names
 
 
 def idle_zone_counters(kernel: Kernel) -> list[str]:
     """The names of a zone's counters that change only on a running system."""
-    return _known(_IDLE_ZONE_COUNTERS, kernel)
+    names = _known(_IDLE_ZONE_COUNTERS, kernel)
+    if kernel.page_tables_count_by_zone:
+        names.insert(names.index(_BEFORE_PAGE_TABLES) + 1, _PAGE_TABLES)
+    return names
 
 
 def _known(names: Iterable[str], kernel: Kernel) -> list[str]:
-    return [name for name in names if kernel.counts_demotions or name not in _NEWER]
+    return [name for name in names if name not in kernel.missing_lines]
 
 
 def zoneinfo_text(
@@ -151,7 +156,7 @@ def reserved_pages(nodes: Mapping[int, Sequence[Zone]], kernel: Kernel = KERNEL_
 def _summary(zone: Zone, free: int, marks: Sequence[int], protection: Sequence[int], kernel: Kernel) -> list[str]:
     numbers = {
         "boost": 0,
-        **dict(zip(_WATERMARKS if kernel.counts_demotions else _WATERMARKS[:-1], marks, strict=False)),
+        **dict(zip(_WATERMARKS, marks, strict=True)),
         "spanned": zone.spanned,
         "present": zone.present,
         "managed": zone.managed,
@@ -159,7 +164,7 @@ def _summary(zone: Zone, free: int, marks: Sequence[int], protection: Sequence[i
     }
     return [
         f"  pages free     {free}",
-        *(f"        {name:<8} {number}" for name, number in numbers.items()),
+        *(f"        {name:<8} {numbers[name]}" for name in _known(numbers, kernel)),
         f"        protection: ({', '.join(map(str, protection))})",
     ]
 

@@ -1,11 +1,12 @@
 """The modules for persistent memory as files: their folders, sizes and dependencies.
 
 Taken from Debian's kernel 6.1.0-56-amd64, on which the recordings were made, and from the modules that
-tools/testing/nvdimm builds for it; sizes also from 6.12.117+deb12-amd64.
+tools/testing/nvdimm builds for it; sizes also from 5.10.0-32-amd64 and 6.12.117+deb12-amd64.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import attrs
@@ -23,7 +24,7 @@ class ModuleFile:
     Attributes:
         info: its metadata.
         folder: its folder below /lib/modules/RELEASE.
-        size: bytes of code and data once it is loaded; `size_in` for those of newer kernels.
+        size: bytes of code and data once it is loaded; `size_in` for those of other kernels.
     """
 
     info: ModuleInfo
@@ -36,9 +37,8 @@ class ModuleFile:
 
     def size_in(self, kernel: Kernel) -> int:
         """Bytes of code and data once it is loaded by a kernel."""
-        if not kernel.has("6.12"):
-            return self.size
-        return (_SIZES_6_12 if self.info.intree else _TEST_SIZES_6_12).get(self.name, self.size)
+        stock, of_test = _SIZES.get(kernel.devices.module_build.value, ({}, {}))
+        return (stock if self.info.intree else of_test).get(self.name, self.size)
 
     @property
     def path(self) -> str:
@@ -54,6 +54,9 @@ class ModuleFile:
 #: Memories that a module of Linux 6.12 keeps: code, data, constants, and what is constant once it is loaded (enum
 #: mod_mem_type, include/linux/module.h).
 MEMORIES = 4
+
+#: The sizes that are others in Linux 5.10.
+_SIZES_5_10 = {"libnvdimm": 200704, "nd_btt": 28672, "nfit": 77824}
 
 #: The sizes that are others in Linux 6.12.
 _SIZES_6_12 = {
@@ -75,6 +78,12 @@ _TEST_SIZES_6_12 = {
     "nfit_test": 53248,
 }
 
+#: Those of a build that differs: of its own modules, and of those that tools/testing/nvdimm builds for it.
+_SIZES: Mapping[str, tuple[Mapping[str, int], Mapping[str, int]]] = {
+    "5.10.0-32-amd64": (_SIZES_5_10, {}),
+    "6.12.117+deb12-amd64": (_SIZES_6_12, _TEST_SIZES_6_12),
+}
+
 _LIBNVDIMM = ModuleInfo("libnvdimm", (), ("nd:t1*", "nd:t2*"), (("key_revalidate", "bool"),))
 _ND_BTT = ModuleInfo("nd_btt", (("libnvdimm", "nd_sb_checksum"),), ("nd:tND_DEVICE_BTT*",))
 _ND_PMEM = ModuleInfo(
@@ -84,6 +93,7 @@ _ND_PMEM = ModuleInfo(
 )
 _ND_E820 = ModuleInfo("nd_e820", (("libnvdimm", "nvdimm_bus_register"),), ("platform:e820_pmem*",))
 _DAX_PMEM = ModuleInfo("dax_pmem", (("libnvdimm", "__nd_driver_register"),), ("nd:t7*",))
+_DAX_PMEM_CORE = ModuleInfo("dax_pmem_core", (("libnvdimm", "nvdimm_namespace_common_probe"),))
 _DEVICE_DAX = ModuleInfo("device_dax", (), ("dax:t0*",))
 _KMEM = ModuleInfo("kmem", (), ("dax:t0*",))
 _NFIT = ModuleInfo(
@@ -194,16 +204,32 @@ TEST_MODULES = (
 #: The modules of device dax; the oldest kernels have none of them.
 _DAX_MODULES = frozenset({"dax_hmem", "dax_pmem", "device_dax", "kmem"})
 
+#: The module of some kernels that does what dax_pmem does in others, and what dax_pmem then imports from it.
+DAX_PMEM_CORE = "dax_pmem_core"
+_PROBE_OF_CORE = (DAX_PMEM_CORE, "__dax_pmem_probe")
 
-def modules_of_kernel(*, test: bool, dax: bool) -> tuple[ModuleFile, ...]:
+
+def modules_of_kernel(*, test: bool, dax: bool, dax_pmem_core: bool = False) -> tuple[ModuleFile, ...]:
     """Return all modules of a kernel, in the order of its modules.order.
 
     Args:
         test: whether it is a kernel with `nfit_test`.
         dax: whether it has device dax.
+        dax_pmem_core: whether dax_pmem has such a module beside it.
     """
-    files = TEST_MODULES if test else STOCK_MODULES
+    files: tuple[ModuleFile, ...] = TEST_MODULES if test else STOCK_MODULES
+    if dax_pmem_core:
+        files = tuple(part for file in files for part in _with_core(file))
     return files if dax else tuple(_without_dax(file) for file in files if file.name not in _DAX_MODULES)
+
+
+def _with_core(file: ModuleFile) -> tuple[ModuleFile, ...]:
+    """Return dax_pmem and its core, or another module alone."""
+    if file.name != _DAX_PMEM.name:
+        return (file,)
+    importing = attrs.evolve(file.info, imports=(*file.info.imports, _PROBE_OF_CORE))
+    core = attrs.evolve(_DAX_PMEM_CORE, intree=file.info.intree)
+    return (attrs.evolve(file, info=importing), attrs.evolve(file, info=core))
 
 
 def _without_dax(file: ModuleFile) -> ModuleFile:

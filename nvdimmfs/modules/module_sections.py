@@ -1,6 +1,7 @@
 """The sections of the modules' memory: what /sys/module/NAME/sections lists.
 
-Names and distances are those of Debian's kernel 6.1.0-57-amd64; `module_sections_6_12` has those of 6.12.
+Names and distances are those of Debian's kernel 6.1.0-57-amd64; `module_sections_5_10` and
+`module_sections_6_12` have those of other kernels.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from collections.abc import Iterator, Sequence
 
 from nvdimmfs.core.module_folders import ModuleImage, Section
 from nvdimmfs.formats.elf_note import build_id_note, ibt_note, kernel_note
-from nvdimmfs.modules.module_sections_6_12 import SECTIONS
+from nvdimmfs.kernels.device_rules import ModuleBuild
+from nvdimmfs.modules.module_sections_5_10 import SECTIONS as _SECTIONS_5_10
+from nvdimmfs.modules.module_sections_6_12 import SECTIONS as _SECTIONS_6_12
 from nvdimmfs.units import PAGE_SIZE, align_down
 
 #: The sections of each module, `NAME:OFFSET` in hexadecimal: those of the memory that it keeps, then those of the
@@ -98,31 +101,41 @@ _SECTIONS = {
 #: A module of which there is no record, and one that is built of the same parts: each registers a driver for ranges.
 _LIKE = {"of_pmem": "nd_e820"}
 
-#: CONFIG_BUILD_SALT of that kernel, and of a newer one, whose modules have several memories of each kind.
-_BUILD_SALT = "6.1.0-57-amd64"
-_NEWER_SALT = "6.12.117+deb12-amd64"
+#: The tables of each build.
+_TABLES = {
+    ModuleBuild.LINUX_5_10: _SECTIONS_5_10,
+    ModuleBuild.LINUX_6_1: _SECTIONS,
+    ModuleBuild.LINUX_6_12: _SECTIONS_6_12,
+}
 
 
 @functools.cache
-def image_of(name: str, *, newer: bool = False) -> ModuleImage:
+def image_of(name: str, build: ModuleBuild = ModuleBuild.LINUX_6_1) -> ModuleImage:
     """Return what a loaded module shows of its file.
 
     The modules of tools/testing/nvdimm that no distribution builds have the sections that all modules have.
 
     Args:
         name: the module.
-        newer: whether it is one of Linux 6.12.
+        build: the build that it is of.
     """
-    tables = (SECTIONS if newer else _SECTIONS).get(_LIKE.get(name, name))
-    sections = _newer_sections if newer else _sections
-    return ModuleImage(sections(tables) if tables else _sections_of_all(newer=newer), notes_of(name, newer=newer))
+    table = _TABLES[build].get(_LIKE.get(name, name))
+    return ModuleImage(_sections_of(table, build) if table else _sections_of_all(build), notes_of(name, build))
 
 
-def notes_of(name: str, *, newer: bool = False) -> dict[str, bytes]:
+def notes_of(name: str, build: ModuleBuild = ModuleBuild.LINUX_6_1) -> dict[str, bytes]:
     """The sections of notes in a module's file.  The build id follows from the name: no two modules have the same."""
-    salt = _NEWER_SALT if newer else _BUILD_SALT
-    notes = {".note.gnu.build-id": build_id_note(f"{name} {salt}"), ".note.Linux": kernel_note(salt)}
-    return {".note.gnu.property": ibt_note(), **notes} if newer else notes
+    salt = build.value
+    is_oldest, is_newest = build is ModuleBuild.LINUX_5_10, build is ModuleBuild.LINUX_6_12
+    notes = {
+        ".note.gnu.build-id": build_id_note(f"{name} {salt}"),
+        ".note.Linux": kernel_note(salt, names_lto=not is_oldest),
+    }
+    return {".note.gnu.property": ibt_note(), **notes} if is_newest else notes
+
+
+def _sections_of(table: str, build: ModuleBuild) -> tuple[Section, ...]:
+    return _newer_sections(table) if build is ModuleBuild.LINUX_6_12 else _sections(table)
 
 
 def _sections(tables: str) -> tuple[Section, ...]:
@@ -150,8 +163,8 @@ def _memory(table: str, *, is_init: bool, start: int = 0) -> Iterator[Section]:
         yield Section(name, start + int(offset, 16), is_init)
 
 
-def _sections_of_all(*, newer: bool) -> tuple[Section, ...]:
+def _sections_of_all(build: ModuleBuild) -> tuple[Section, ...]:
     """The sections that every module has, where the smallest of them has them."""
-    every = [*map(_newer_sections, SECTIONS.values())] if newer else [*map(_sections, _SECTIONS.values())]
+    every = [_sections_of(table, build) for table in _TABLES[build].values()]
     shared = set[str].intersection(*({section.name for section in sections} for sections in every))
     return tuple(section for section in min(every, key=len) if section.name in shared)

@@ -109,7 +109,7 @@ class DimmDevice(NdDevice):
                 raise KernelError(errno.ENXIO, f"{self.name} can no longer read its labels")
             return
         self.locked = False
-        if self.security:
+        if self.security and self.system.kernel.devices.has_security_keys:
             with contextlib.suppress(KernelError):
                 self.security.unlock()
         data = DimmData(self._read_labels())
@@ -210,8 +210,10 @@ def _store_security(dimm: DimmDevice, data: bytes) -> None:
     EIO for a DIMM whose security cannot be changed; EINVAL for anything else, ERANGE past 32 bits; EBUSY to erase or
     overwrite while a bound region uses it; EOPNOTSUPP without security; EIO when frozen; EBUSY while it is being
     overwritten; ENOKEY for a number that is not a key's; then the errors of the DIMM, of which ENXIO is any status
-    that the kernel does not know.
+    that the kernel does not know.  In Linux 5.10, which is built without keys, always EOPNOTSUPP.
     """
+    if not dimm.system.kernel.devices.has_security_keys:
+        raise KernelError(errno.EOPNOTSUPP, "the kernel is built without CONFIG_NVDIMM_KEYS")
     if dimm.security is None:
         raise KernelError(errno.EIO, f"the security of {dimm.name} cannot be changed")
     dimm.security.store(data)

@@ -128,9 +128,9 @@ def _visible(device: HasActivation[ActivationT], candidate: KernelAttribute[HasA
     return candidate.permissions if device.activation else 0
 
 
-#: Where the platform cannot activate firmware, the directory exists and is empty (Linux 6.1).
+#: Where the platform cannot activate firmware, the directory exists and is empty (Linux 5.10 and 6.1).
 FIRMWARE_GROUP: AttributeGroup[HasActivation[BusActivation]] = AttributeGroup(
-    (bus_activate, capability), name="firmware", visible=_visible, since="6.1"
+    (bus_activate, capability), name="firmware", visible=_visible, since="5.10"
 )
 DIMM_FIRMWARE_GROUP: AttributeGroup[HasActivation[DimmActivation]] = AttributeGroup(
     (dimm_activate, result), name="firmware", visible=_visible

@@ -7,8 +7,8 @@ import errno
 import uuid
 from typing import ClassVar, Self
 
-from nvdimmfs.core.attribute import AttributeGroup, attribute
-from nvdimmfs.core.parse import line, parse_bool
+from nvdimmfs.core.attribute import AttributeGroup, attribute, truth_value
+from nvdimmfs.core.parse import line
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.info_block import NULL_UUID
 from nvdimmfs.kernels.kernel import INFO_BLOCK_RESERVE
@@ -263,7 +263,7 @@ def force_raw(namespace: NamespaceDevice) -> str:
 @force_raw.on_store
 def _store_force_raw(namespace: NamespaceDevice, data: bytes) -> None:
     """Allowed at any time, also while bound or claimed.  EINVAL for anything but a truth value."""
-    namespace.force_raw = parse_bool(data)
+    namespace.force_raw = truth_value(namespace, data)
 
 
 NAMESPACE_GROUP: AttributeGroup[NamespaceDevice] = AttributeGroup(

@@ -9,9 +9,9 @@ from typing import Self
 import attrs
 
 from nvdimmfs.block.badblocks import new_badblocks
-from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
+from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, truth_value
 from nvdimmfs.core.numbering import Numbering
-from nvdimmfs.core.parse import parse_bool, parse_unsigned
+from nvdimmfs.core.parse import parse_unsigned
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.interleave import InterleaveSet
 from nvdimmfs.media.base import Media, range_medium
@@ -220,8 +220,11 @@ def _store_align(region: RegionDevice, data: bytes) -> None:
     """EINVAL, ERANGE for no number.
 
     EINVAL unless each DIMM's share is a power of two of at least a page, and the value at most the region's size.
+    Before Linux 6.1, ENXIO for a region without DIMMs.
     """
     value = parse_unsigned(data)
+    if not region.mappings and region.system.kernel.devices.align_needs_dimms:
+        raise KernelError(errno.ENXIO, "the region has no DIMMs")
     share, remainder = divmod(value, max(1, len(region.mappings)))
     if remainder or share < PAGE_SIZE or share & (share - 1) or value > region.size:
         raise KernelError(errno.EINVAL, f"{value} bytes is not a valid alignment")
@@ -259,7 +262,7 @@ def read_only(region: RegionDevice) -> str:
 @read_only.on_store
 def _store_read_only(region: RegionDevice, data: bytes) -> None:
     """Takes effect on the children's disks at once.  EINVAL for anything but a truth value."""
-    region.read_only = parse_bool(data)
+    region.read_only = truth_value(region, data)
     if not region.system.kernel.devices.read_only_reaches_disks:
         return
     for child in region.children:
@@ -302,9 +305,9 @@ def deep_flush(region: RegionDevice) -> str:
 
 
 @deep_flush.on_store
-def _store_deep_flush(_region: RegionDevice, data: bytes) -> None:
+def _store_deep_flush(region: RegionDevice, data: bytes) -> None:
     """Flush the buffers, without visible effect.  EINVAL for anything but a true value."""
-    if not parse_bool(data):
+    if not truth_value(region, data):
         raise KernelError(errno.EINVAL, "only 1 is valid")
 
 

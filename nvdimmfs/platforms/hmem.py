@@ -91,7 +91,7 @@ class HmemPlatformDriver(Driver):
 
 
 def announce_soft_reserved(bus: PlatformBus, memory: Memory, numbering: Numbering) -> None:
-    """Announce soft reserved memory at boot: a device for each range (hmem_init), or since 6.12 one for all of them.
+    """Announce soft reserved memory at boot: a device for each range (hmem_init), or since 6.6 one for all of them.
 
     Args:
         bus: the platform bus.

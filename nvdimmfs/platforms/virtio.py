@@ -25,9 +25,11 @@ VENDOR = 0x1AF4
 #: (VIRTIO_CONFIG_S_..., include/uapi/linux/virtio_config.h).
 ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK = 1, 2, 4, 8
 
-#: The features on which QEMU 7.2 and Linux 6.1 agree, by bit: indirect descriptors, event indexes, version 1, reset of
-#: a ring (VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_RING_F_EVENT_IDX, VIRTIO_F_VERSION_1, VIRTIO_F_RING_RESET).
-FEATURES = frozenset({28, 29, 32, 40})
+#: The features on which QEMU 7.2 and Linux agree, by bit: indirect descriptors, event indexes, version 1
+#: (VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_RING_F_EVENT_IDX, VIRTIO_F_VERSION_1), and with newer kernels reset of a ring
+#: (VIRTIO_F_RING_RESET).
+FEATURES = frozenset({28, 29, 32})
+_RING_RESET = 40
 
 #: Bits of features.
 _FEATURE_BITS = 64
@@ -90,9 +92,10 @@ def modalias(device: VirtioDevice) -> str:
 
 
 @attribute("features")
-def features(_device: VirtioDevice) -> str:
+def features(device: VirtioDevice) -> str:
     """The features that are used, a digit each, from bit 0 on."""
-    return "".join("01"[bit in FEATURES] for bit in range(_FEATURE_BITS)) + "\n"
+    used = FEATURES | {_RING_RESET} if device.system.kernel.devices.resets_virtio_rings else FEATURES
+    return "".join("01"[bit in used] for bit in range(_FEATURE_BITS)) + "\n"
 
 
 VIRTIO_GROUP: AttributeGroup[VirtioDevice] = AttributeGroup((device_id, vendor, status, modalias, features))

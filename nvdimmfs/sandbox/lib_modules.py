@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Collection
 from pathlib import Path
 
-from nvdimmfs.modules.module_files import modules_of_kernel
+from nvdimmfs.modules.module_files import DAX_PMEM_CORE, modules_of_kernel
 from nvdimmfs.modules.module_folder import module_folder, write_module_folder
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.merged_view import overmount
@@ -40,7 +40,9 @@ def write_lib_modules(scratch: Path, names: Collection[str]) -> None:
         scratch: the directory to write them to.
         names: the names of the modules that the machine can load, from which its kernel follows.
     """
-    files = modules_of_kernel(test="nfit_test" in names, dax="device_dax" in names)
+    files = modules_of_kernel(
+        test="nfit_test" in names, dax="device_dax" in names, dax_pmem_core=DAX_PMEM_CORE in names
+    )
     write_module_folder(scratch / os.uname().release, files, os.uname().release)
 
 

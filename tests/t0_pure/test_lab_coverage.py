@@ -150,7 +150,7 @@ def test_the_command(tmp_path, capsys):
         "act": "read",
         "errno": None,
         "declared": True,
-        "kernels": ["6.1", "6.12"],
+        "kernels": ["5.10", "6.1", "6.12"],
         "covered": True,
         "recordings": {"6.1": ["in/story.recording"]},
     }

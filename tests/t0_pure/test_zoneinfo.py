@@ -12,10 +12,8 @@ from nvdimmfs.mm.resource import Resource, ResourceFlag, iomem_root
 from nvdimmfs.units import GIB, MIB, Range
 
 #: /proc/zoneinfo of a real 6.1 kernel (QEMU q35 with 4 GiB, memmap=512M!4G,256M!6G, both namespaces raw).
-RECORDED = (Path(__file__).parent.parent / "recordings" / "zoneinfo-e820.txt").read_text()
-
-#: The same of 6.12, where nothing was mapped, and what 6.12 shows of the node beside it.
-NEWER = Path(__file__).parent.parent / "recordings" / "linux-6.12"
+RECORDINGS = Path(__file__).parent.parent / "recordings"
+RECORDED = (RECORDINGS / "zoneinfo-e820.txt").read_text()
 
 #: The System RAM in that machine's /proc/iomem.
 RECORDED_RAM = ((0x1000, 0x9FBFF), (0x100000, 0x7FFDDFFF), (0x120000000, 0x17FFFFFFF))
@@ -53,14 +51,12 @@ def test_the_format_is_the_kernels_to_the_byte(memory):
     assert shape(memory.zoneinfo_text()) == shape(RECORDED)
 
 
-def test_the_files_of_a_newer_kernel_have_its_lines():
-    memory = Memory.boot("512M!4G,256M!6G", ram=4 * GIB, kernel=KERNELS["6.12"])
-    newer = (NEWER / "zoneinfo-e820.txt").read_text()
-    assert shape(memory.zoneinfo_text()) == shape(newer)
-    ours = memory.zoneinfo_text()
-    assert zones(ours)["Movable"] == zones(newer)["Movable"]
-    assert zones(ours)["DMA"]["high:"] == zones(newer)["DMA"]["high:"] == "0"
-    texts = re.split(r"^== (.*)\n", (NEWER / "node-e820.txt").read_text(), flags=re.MULTILINE)[1:]
+@pytest.mark.parametrize(("release", "ram"), [("5.10", 8 * GIB), ("6.12", 4 * GIB)])
+def test_the_files_of_another_kernel_have_its_lines(release, ram):
+    memory = Memory.boot("512M!4G,256M!6G", ram=ram, kernel=KERNELS[release])
+    folder = RECORDINGS / f"linux-{release}"
+    assert shape(memory.zoneinfo_text()) == shape((folder / "zoneinfo-e820.txt").read_text())
+    texts = re.split(r"^== (.*)\n", (folder / "node-e820.txt").read_text(), flags=re.MULTILINE)[1:]
     recorded = dict(zip(texts[::2], texts[1::2], strict=True))
     answers = {
         "vmstat": node_vmstat_text(memory, 0),
@@ -69,6 +65,13 @@ def test_the_files_of_a_newer_kernel_have_its_lines():
     }
     for name, text in answers.items():
         assert names(text) == names(recorded[name]), name
+
+
+def test_the_reserve_of_a_newer_kernel():
+    memory = Memory.boot("512M!4G,256M!6G", ram=4 * GIB, kernel=KERNELS["6.12"])
+    ours, newer = zones(memory.zoneinfo_text()), zones((RECORDINGS / "linux-6.12" / "zoneinfo-e820.txt").read_text())
+    assert ours["Movable"] == newer["Movable"]
+    assert ours["DMA"]["high:"] == newer["DMA"]["high:"] == "0"
 
 
 def names(text):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from older import BUS, OTHER, OWN, Host, refusal_of
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernels.kernel import EMULATED_KERNELS
+from nvdimmfs.kernels.kernel import EMULATED_KERNELS, KERNELS
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.defaults import legacy_entries
 from nvdimmfs.machine_file.files import load_machine, machines
@@ -86,17 +86,18 @@ PFN = {
     "rfc": {"mode", "namespace", "uuid"},
     "4.3": {"mode", "namespace", "uuid"},
     "4.5": {"mode", "namespace", "uuid", "align"},
-    "6.1": (of_6_1 := {"mode", "namespace", "uuid", "align", "resource", "size", "supported_alignments"}),
-    "6.12": of_6_1,
 }
+OF_NEWER = {"mode", "namespace", "uuid", "align", "resource", "size", "supported_alignments"}
 EVERY_ND_DEVICE = {"modalias", "devtype", "numa_node", "uevent", "subsystem"}
 SINCE_5_7 = {"target_node"}
 
 
 @pytest.mark.parametrize("kernel", EMULATED_KERNELS)
 def test_the_attributes_of_a_pfn_device(boot, kernel):
-    common = EVERY_ND_DEVICE | (SINCE_5_7 if kernel in ("6.1", "6.12") else {"power"})
-    assert boot(kernel).names(f"{BUS}/region0/pfn0.0") == PFN[kernel] | common
+    emulated = KERNELS[kernel]
+    common = EVERY_ND_DEVICE | (SINCE_5_7 if emulated.has("5.7") else set())
+    power = {"power"} if emulated.devices.power_directories else set()
+    assert boot(kernel).names(f"{BUS}/region0/pfn0.0") == PFN.get(kernel, OF_NEWER) | common | power
 
 
 @pytest.mark.parametrize("kernel", ["rfc", "4.3", "4.5"])

@@ -1,4 +1,4 @@
-"""The folders of loaded modules have what Linux 6.1 and 6.12 show there, file by file."""
+"""The folders of loaded modules have what Linux 6.1, 5.10 and 6.12 show there, file by file."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ def comparable(rows: list[Row], *, newer: bool) -> list[Row]:
     return changed
 
 
-STORIES = [f"{folder}modules/{name}" for folder in ("", "linux-6.12/") for name in ("e820", "nfit", "virtio")]
+FOLDERS = ("modules", "linux-5.10/modules", "linux-6.12/modules")
+STORIES = [f"{folder}/{name}" for folder in FOLDERS for name in ("e820", "nfit", "virtio")]
 
 
 @pytest.mark.parametrize("name", STORIES)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
+from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, truth_value
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.module import Module
-from nvdimmfs.core.parse import parse_bool, parse_signed
+from nvdimmfs.core.parse import parse_signed
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.ndctl import (
     BUS_FAMILY_INTEL,
@@ -200,7 +200,7 @@ def no_idle(bus: NfitBus) -> str:
 def _store_no_idle(bus: NfitBus, data: bytes) -> None:
     """EINVAL for anything but a truth value."""
     assert bus.intel_activation, "visible only where firmware can be activated"
-    bus.intel_activation.no_idle = parse_bool(data)
+    bus.intel_activation.no_idle = truth_value(bus, data)
 
 
 def _bus_visible(bus: NfitBus, candidate: KernelAttribute[NfitBus]) -> int:
