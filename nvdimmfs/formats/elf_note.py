@@ -40,7 +40,7 @@ def kernel_note(salt: str, *, names_lto: bool = True) -> bytes:
 
     Args:
         salt: CONFIG_BUILD_SALT, which distributions set to the kernel's release.
-        names_lto: whether a first note says that it was not optimised when it was linked (in Linux 6.1, not in 5.10).
+        names_lto: whether a first note is about optimisation by the linker, as in Linux 6.1, not in 5.10.
     """
     of_lto = note("Linux", _LTO, bytes(4)) if names_lto else b""
     return of_lto + note("Linux", _BUILD_SALT, salt.encode("ascii") + b"\0")

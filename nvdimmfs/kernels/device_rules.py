@@ -181,6 +181,7 @@ class InfoBlockRules(Rules):
             ),
         },
         show=_checks,
+        commit="e96d9a938e89 nvdimm/pfn_dev: Prevent the creation of zero-sized namespaces",
     )
 
 
@@ -245,9 +246,9 @@ class DeviceRules(Rules):
     mapping_ignores_unaligned = Difference(
         "A range whose length is not aligned, written to `mapping` of a dax device, is accepted and has no effect "
         "(else ENXIO)",
-        "mapping_store, drivers/dax/bus.c: the errno is overwritten when the lock is taken (dax/bus.c: replace "
-        "driver-core lock usage by a local rwsem)",
+        "mapping_store, drivers/dax/bus.c: the errno is overwritten when the lock is taken",
         {"rfc": False, "6.12": True},
+        commit="c05ae9d85b47 dax/bus.c: replace driver-core lock usage by a local rwsem",
     )
     has_dax_class = Difference(
         "The class dax exists, and is empty (CONFIG_DEV_DAX_PMEM_COMPAT, which Debian sets)",
@@ -385,13 +386,14 @@ class DeviceRules(Rules):
         "A BTT's `queue/max_integrity_segments` is 1 even if its blocks have no metadata",
         "btt_blk_init, drivers/nvdimm/btt.c",
         {"rfc": False, "6.12": True},
+        commit="c6e56cf6b2e7 block: move integrity information into queue_limits",
     )
     writers_may_reserve = Difference(
         "A persistent reservation needs a privileged caller or a disk that is open for writing, and cannot be of a "
         "partition (else it needs a privileged caller); EPERM",
         "blkdev_pr_allowed, block/ioctl.c",
         {"rfc": False, "6.6": True},
-        commit="block: fine-granular CAP_SYS_ADMIN for Persistent Reservation",
+        commit="9a72a02456a8 block: fine-granular CAP_SYS_ADMIN for Persistent Reservation",
     )
     discard_reads_its_range_first = Difference(
         "BLKDISCARD is EFAULT for a range that cannot be read, then EOPNOTSUPP (else EBADF for a disk that is not open "
@@ -473,11 +475,13 @@ class DeviceRules(Rules):
         "The driver nfit of the ACPI bus and its module link to each other",
         "acpi_bus_register_driver, include/acpi/acpi_bus.h; __acpi_bus_register_driver, drivers/acpi/bus.c",
         {"rfc": False, "6.12": True},
+        commit="48b9c4862bd3 ACPI: store owner from modules with acpi_bus_register_driver()",
     )
     modules_have_several_memories = Difference(
         "The code, the data and the constants of a module are in memories of their own (else in one)",
         "enum mod_mem_type, include/linux/module.h",
         {"rfc": False, "6.6": True},
+        commit="ac3b43283923 module: replace module_layout with module_memory",
     )
     module_build = Difference(
         "The build of Debian's whose modules' sizes, sections and notes are shown",

@@ -191,12 +191,14 @@ class Kernel(Rules):
         "128 at most (else its share)",
         "__setup_per_zone_wmarks, mm/page_alloc.c",
         {"rfc": False, "6.6": True},
+        commit="mm/page_alloc: fix min_free_kbytes calculation regarding ZONE_MOVABLE",
     )
     idle_page_lists_are_empty = Difference(
         "The page list of a processor for a zone that nothing is allocated from, as DMA, has 0 as `high` (else as for "
         "other zones)",
         "zone_set_pageset_high_and_batch, mm/page_alloc.c",
         {"rfc": False, "6.8": True},
+        commit="51a755c56dc0 mm: tune PCP high automatically",
     )
     pfn_flags = Difference(
         "Where a pfn_t keeps its flags: below the address of the page, or in the top bits",

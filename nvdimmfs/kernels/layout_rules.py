@@ -119,7 +119,7 @@ class LayoutRules(Rules):
             "5.7": CapacityCheck.OFFSET,
             "6.6": CapacityCheck.OFFSET_BELOW_END,
         },
-        commit="nvdimm/pfn_dev: Prevent the creation of zero-sized namespaces",
+        commit="e96d9a938e89 nvdimm/pfn_dev: Prevent the creation of zero-sized namespaces",
     )
     mode_pmem = Difference(
         "Mode pmem is supported (else ENXIO)",
