@@ -161,7 +161,7 @@ class Kernel(Rules):
         "A memory block with bad pages cannot go online again (EHWPOISON), and HardwareCorrupted does not include bad "
         "pages that were removed with their memory",
         "memory_block_online, drivers/base/memory.c; clear_hwpoisoned_pages, mm/sparse.c",
-        {"rfc": False, "6.12": True},
+        {"rfc": False, "6.6": True},
         commit="5033091de814 mm/hwpoison: introduce per-memory_block hwpoison counter",
     )
     reports_bad_pages_again = Difference(
