@@ -128,7 +128,7 @@ def _require_open(disk: Traced) -> None:
 
 @attribute("enable")
 def enable(disk: Traced) -> str:
-    """Whether requests are traced.  ENXIO before Linux 5.15."""
+    """Whether requests are traced.  ENXIO in Linux 5.10."""
     _require_open(disk)
     return f"{int(disk.whole.trace is not None)}\n"
 
@@ -137,7 +137,7 @@ def enable(disk: Traced) -> str:
 def _store_enable(disk: Traced, data: bytes) -> None:
     """0 ends the trace, any other number starts one or lets a running one continue.  EINVAL for anything else.
 
-    ENXIO before Linux 5.15.
+    ENXIO in Linux 5.10.
     """
     value = parse_unsigned_or_einval(data)
     _require_open(disk)
@@ -149,7 +149,7 @@ def _store_enable(disk: Traced, data: bytes) -> None:
 
 def _setting(name: str) -> KernelAttribute[Traced]:
     def show(disk: Traced) -> str:
-        """The setting of the running trace; `disabled` when no trace is running.  ENXIO before Linux 5.15."""
+        """The setting of the running trace; `disabled` when no trace is running.  ENXIO in Linux 5.10."""
         _require_open(disk)
         trace = disk.whole.trace
         if trace is None:
@@ -160,7 +160,7 @@ def _setting(name: str) -> KernelAttribute[Traced]:
     def store(disk: Traced, data: bytes) -> None:
         """Change the setting; starts a trace if none is running.  EINVAL for anything but a number.
 
-        `act_mask` also accepts names of actions, separated by commas.  ENXIO before Linux 5.15.
+        `act_mask` also accepts names of actions, separated by commas.  ENXIO in Linux 5.10.
         """
         value = _parse_actions(data) if name == "act_mask" else parse_unsigned_or_einval(data)
         _require_open(disk)
