@@ -261,7 +261,10 @@ def online(device: MemoryBlockDevice) -> str:
 
 @online.on_store
 def _store_online(device: MemoryBlockDevice, data: bytes) -> None:
-    """Go online or offline, if it is not already.  EINVAL for anything but a truth value; else as `state`."""
+    """Go online or offline, if it is not already.
+
+    EINVAL for anything but a truth value; EHWPOISON (133) as for `state`, and its other errors.
+    """
     if truth_value(device, data):
         device.switch_on()
     else:
