@@ -25,7 +25,7 @@ from nvdimmfs.errors import printable
 from nvdimmfs.fuse.requirements import MountError, require_fuse
 from nvdimmfs.sandbox.errors import NOT_FOUND, SandboxError
 from nvdimmfs.sandbox.front import run_behind_front
-from nvdimmfs.sandbox.machine_server import Built, MachineServer
+from nvdimmfs.sandbox.machine_server import Built, MachineServer, end_prepared_server, prepare_server
 from nvdimmfs.sandbox.merged_sysfs import merged_directories
 from nvdimmfs.sandbox.places import MACHINE
 from nvdimmfs.sandbox.signals import acts_for_client
@@ -69,6 +69,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "command", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="the command to run, with its arguments"
     )
+
+
+def prepare() -> None:
+    """Use what a run needs, in a process that may carry out one next, and fork the processes of its sandbox."""
+    from nvdimmfs.fuse import mount
+    from nvdimmfs.sandbox import sandbox
+
+    with contextlib.suppress(OSError):  # a limit of the host, which the sandbox then meets
+        prepare_server(mount.prepare)
+    sandbox.prepare()
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -120,6 +130,8 @@ def _supervise(
             serving = functools.partial(_serve, arguments, log_file, trace)
             server = stack.enter_context(MachineServer(serving, keep))
             server.start_early()
+        else:
+            end_prepared_server()
         from nvdimmfs.sandbox.sandbox import RunRequest, run_sandbox
 
         save_class_code()
@@ -136,6 +148,7 @@ def _serve(
     on_ready: Callable[[], None],
 ) -> None:
     """In the machine's process: serve it."""
+    logs.log_to_stderr(logging.WARNING)  # it may have been forked before this was a `run`
     try:
         request = _request(arguments, trace)
         if log_file is not None:

@@ -73,7 +73,7 @@ def preload() -> None:
 
 def _serve(idle: float, on_ready: Callable[[], None]) -> None:
     from nvdimmfs.cli.main import main
-    from nvdimmfs.sandbox.sandbox import prepare
+    from nvdimmfs.cli.run import prepare
     from nvdimmfs.warm.server import serve
 
     endpoint = _listen()

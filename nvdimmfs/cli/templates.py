@@ -93,13 +93,25 @@ def prepare_machine() -> None:
     gc.collect()
 
 
+def prepare_command() -> None:
+    """Begin the session of a command that may run next, as those of its processes do that are forked now."""
+    _begin_session()
+    prepare_sandbox()
+
+
+def _begin_session() -> None:
+    """A command that signals its process group must not reach the template."""
+    if os.getsid(0) != os.getpid():
+        os.setsid()
+
+
 #: The kinds of calls.
 MACHINE_CALL = "machine"
 COMMAND_CALL = "command"
 
 SPARES = {
     MACHINE_CALL: Spare(prepare_machine, at_once=True, learn=learn_machine),
-    COMMAND_CALL: Spare(prepare_sandbox),
+    COMMAND_CALL: Spare(prepare_command),
 }
 
 
@@ -204,7 +216,7 @@ def run(template: Template, command: Command, files: tuple[int, int, int]) -> Fo
 
 def run_forked(command: Command, _on_ready: Callable[[], None]) -> int:
     """In the forked process: run the command, and return its wait(2) status."""
-    os.setsid()  # a command that signals its process group must not reach the template
+    _begin_session()
     try:
         os.chdir(command.directory)
         os.environ.clear()

@@ -21,7 +21,8 @@ from typing import NoReturn, Self
 from attrs import frozen
 
 from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
-from nvdimmfs.sandbox import libc, seccomp
+from nvdimmfs.sandbox import libc, namespaces, seccomp
+from nvdimmfs.sandbox.early_process import EarlyProcess
 from nvdimmfs.sandbox.errors import NOT_EXECUTABLE, NOT_FOUND, SandboxError, step
 from nvdimmfs.sandbox.signals import FORWARDED_SIGNALS
 from nvdimmfs.sandbox.thread_file import shows_inode_numbers
@@ -131,8 +132,52 @@ class StartingCommand:
             os.waitpid(self._init, 0)
 
 
-def start(argv: Sequence[str], machine: Path, directory: Path) -> StartingCommand:
-    """Start init, which executes the command later; this process's next child must become process 1 of a PID namespace.
+@frozen
+class _Order:
+    """What init executes.
+
+    Attributes:
+        argv: the command and its arguments.
+        machine: the machine's mount.
+        directory: the command's working directory.
+    """
+
+    argv: Sequence[str]
+    machine: Path
+    directory: Path
+
+
+@frozen
+class _LateOrder:
+    """What an init gets that was forked before there was a sandbox.
+
+    Attributes:
+        order: what it executes.
+        supervisor: the supervisor's process id.
+        kinds: the kinds of namespaces to join.
+    """
+
+    order: _Order
+    supervisor: int
+    kinds: int
+
+
+#: Inits that were forked for a sandbox of this process, at most one.
+_prepared: list[EarlyProcess] = []
+
+
+def prepare_init() -> None:
+    """Fork init of the sandbox that this process builds next, where it will be able to join it.
+
+    OSError or SandboxError.  Nothing happens where the PID namespace has to belong to a user namespace of the sandbox.
+    """
+    if namespaces.is_privileged() and namespaces.can_be_joined():
+        with namespaces.new_pid_namespace():
+            _prepared.append(EarlyProcess.forked(_join_sandbox))
+
+
+def start(argv: Sequence[str], machine: Path, directory: Path, kinds: int) -> StartingCommand:
+    """Start init, which executes the command later.  SandboxError.
 
     From now on /proc does not show this process.
 
@@ -140,18 +185,47 @@ def start(argv: Sequence[str], machine: Path, directory: Path) -> StartingComman
         argv: the command and its arguments.
         machine: the machine's mount.
         directory: the command's working directory.
+        kinds: the kinds of namespaces that this process has entered.
     """
+    order = _Order(argv, machine, directory)
     with step("start the command's processes"):
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         reports, report = os.pipe()
         supervisor = os.pidfd_open(os.getpid())
-        init = os.fork()
-    if init == 0:
-        _run_init(argv, machine, directory, theirs, report, supervisor)
+        init, channel = _hand_over(order, kinds, report, supervisor) or _forked(order, report, supervisor)
     os.close(supervisor)
-    theirs.close()
     os.close(report)
-    return StartingCommand(init, argv[0], ours, reports)
+    return StartingCommand(init, argv[0], channel, reports)
+
+
+def _hand_over(order: _Order, kinds: int, report: int, supervisor: int) -> tuple[int, socket.socket] | None:
+    """Have an init that was prepared start the command; None when there is none.  Returns its id, and a socket."""
+    while _prepared:
+        init = _prepared.pop().hand_over(_LateOrder(order, os.getpid(), kinds), (report, supervisor))
+        if init is not None:
+            return init
+    return None
+
+
+def _forked(order: _Order, report: int, supervisor: int) -> tuple[int, socket.socket]:
+    """Fork an init that starts the command.  Returns its process id, and a socket.  OSError or SandboxError."""
+    namespaces.unshare_pid_namespace()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    init = os.fork()
+    if init == 0:
+        _run_init(order, theirs, report, supervisor)
+    theirs.close()
+    return init, ours
+
+
+def _join_sandbox(late: _LateOrder, files: list[int], messages: socket.socket) -> NoReturn:
+    """In an init that was prepared: join the sandbox."""
+    report, supervisor = files
+    try:
+        namespaces.join(late.supervisor, supervisor, late.kinds)
+    except OSError as failure:
+        _report_failure(messages, failure.errno or 0, str(failure.strerror or failure))
+        os._exit(0)
+    _run_init(late.order, messages, report, supervisor)
 
 
 def _failure(name: str, report: bytes) -> SandboxError:
@@ -162,21 +236,19 @@ def _failure(name: str, report: bytes) -> SandboxError:
     return SandboxError(f"cannot run {name}: {report[_FAILED.size :].decode(errors='replace')}", status)
 
 
-def _run_init(
-    argv: Sequence[str], machine: Path, directory: Path, socket_: socket.socket, report: int, supervisor: int
-) -> NoReturn:
+def _run_init(order: _Order, socket_: socket.socket, report: int, supervisor: int) -> NoReturn:
     """In init: set up /proc and the filter, execute the command, reap orphans, and exit when the command has ended."""
     try:
         libc.die_with_parent(signal.SIGKILL, supervisor)
         # Otherwise init would hold the loop devices of disks that have gone.
         close_files_except(*STANDARD_FILES, socket_.fileno(), report)
         _reset_signals()
-        _mount_proc(machine)
+        _mount_proc(order.machine)
         listener = _install_filter()
         socket.send_fds(socket_, [_SUCCEEDED], [listener])
         os.close(listener)
         socket_.recv(len(_SUCCEEDED))
-        command = _execute(argv, directory)
+        command = _execute(order.argv, order.directory)
         process = os.pidfd_open(command.pid)  # nothing has waited for it, so the process id is still its own
         socket.send_fds(socket_, [_SUCCEEDED], [process])
         os.close(process)

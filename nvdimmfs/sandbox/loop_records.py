@@ -21,7 +21,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -175,6 +175,12 @@ class LoopRecords:
             os.close(base)
             raise FileNotFoundError
         return cls(host, base, own, name)
+
+    @classmethod
+    def received(cls, name: str, descriptors: Sequence[int]) -> Self:
+        """Those of a sandbox with that name, in a process that has received `descriptors`."""
+        control, disks, base, own = descriptors
+        return cls(HostLoops(control, disks), base, own, name)
 
     @property
     def descriptors(self) -> tuple[int, ...]:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import struct
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import BinaryIO, NoReturn, Self, TypeAlias
 
 from attrs import frozen
 
-from nvdimmfs import host
 from nvdimmfs.errors import FAILED, PERHAPS_MEMORY
 from nvdimmfs.formats import control
 from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
-from nvdimmfs.sandbox import libc
+from nvdimmfs.sandbox import libc, namespaces
+from nvdimmfs.sandbox.early_process import EarlyProcess
 from nvdimmfs.sandbox.errors import SandboxError, step
 
 
@@ -84,20 +84,20 @@ class MachineServer:
 
     def start_early(self) -> None:
         """Start it before there is a sandbox, where it will be able to join one.  SandboxError as `admit`."""
-        if not host.has_capability(host.CAP_SYS_ADMIN) or host.has_capability(host.CAP_SYS_CHROOT):
+        if namespaces.can_be_joined():
             self._start()
 
-    def admit(self, namespaces: int) -> None:
+    def admit(self, kinds: int) -> None:
         """Let it mount the machine.  SandboxError where a limit of the host forbids to start it.
 
         Args:
-            namespaces: the kinds of namespaces that this process has entered since the server was started early.
+            kinds: those of the namespaces that this process has entered since the server was started early.
         """
         if not self._process:
             self._start()
-            namespaces = 0
+            kinds = 0
         with contextlib.suppress(BrokenPipeError):  # it has ended, as `wait_until_ready` finds
-            os.write(self._admissions, _ADMISSION.pack(namespaces))
+            os.write(self._admissions, _ADMISSION.pack(kinds))
 
     def wait_until_built(self) -> Built:
         """Wait until the machine is built.  SandboxError when it cannot be."""
@@ -139,11 +139,23 @@ class MachineServer:
             reports, report = os.pipe()
             self._reports = os.fdopen(reports, "rb")
             supervisor, pidfd = os.getpid(), os.pidfd_open(os.getpid())
-            self._process = os.fork()
+            self._process = self._hand_over(admission, report, pidfd) or os.fork()
         if self._process == 0:
             self._run(admission, report, supervisor, pidfd)
         for descriptor in (admission, report, pidfd):
             os.close(descriptor)
+
+    def _hand_over(self, *files: int) -> int:
+        """Have a server that was prepared serve, and return its process id; 0 when there is none that can."""
+        if self._keep:
+            end_prepared_server()
+        while _prepared:
+            server = _prepared.pop().hand_over((self._serve, os.getpid()), files)
+            if server is not None:
+                process, messages = server
+                messages.close()
+                return process
+        return 0
 
     def _run(self, admission: int, report: int, supervisor: int, pidfd: int) -> NoReturn:
         """In the server: serve the mount, and report on a pipe that it answers, or why it does not."""
@@ -177,6 +189,33 @@ class MachineServer:
         os._exit(0)
 
 
+#: Servers that were forked for a sandbox of this process, at most one.
+_prepared: list[EarlyProcess] = []
+
+
+def prepare_server(prepare: Callable[[], None]) -> None:
+    """Fork the server of the sandbox that this process builds next, where it will be able to join it.  OSError.
+
+    Args:
+        prepare: called in it, in advance.
+    """
+    if namespaces.can_be_joined():
+        _prepared.append(EarlyProcess.forked(_serve, prepare))
+
+
+def end_prepared_server() -> None:
+    """End it, as it is not needed."""
+    while _prepared:
+        _prepared.pop().end()
+
+
+def _serve(order: tuple[Serve, int], files: list[int], _messages: socket.socket) -> NoReturn:
+    """In a server that was prepared."""
+    serve, supervisor = order
+    admission, report, pidfd = files
+    MachineServer(serve)._run(admission, report, supervisor, pidfd)
+
+
 def _failure(report: bytes) -> SandboxError:
     """The error of a report, which is empty when the process was killed."""
     if not report:
@@ -194,10 +233,6 @@ def _join(process: int, pidfd: int, kinds: int) -> None:
     """
     if kinds:
         with step("join the sandbox"):
-            libc.setns(pidfd, kinds)
-            root = os.open(Path("/proc", str(process), "root"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            os.fchdir(root)
-            os.chroot(".")
-            os.close(root)
+            namespaces.join(process, pidfd, kinds)
     # The kernel clears the signal where other capabilities are gained (commit_creds, kernel/cred.c, Linux 6.1).
     libc.die_with_parent(signal.SIGTERM, pidfd)

@@ -57,6 +57,26 @@ def kinds(*, private_network: bool) -> int:
     return user | libc.CLONE_NEWNS | (libc.CLONE_NEWNET if private_network else 0)
 
 
+def can_be_joined() -> bool:
+    """Whether a process that is forked before `enter` can `join` later."""
+    return not is_privileged() or host.has_capability(host.CAP_SYS_CHROOT)
+
+
+def join(process: int, pidfd: int, kinds: int) -> None:
+    """Join namespaces of another process, and take its root directory.  OSError.
+
+    Args:
+        process: its process id.
+        pidfd: a descriptor of it (pidfd_open(2)).
+        kinds: the kinds of namespaces.
+    """
+    libc.setns(pidfd, kinds)
+    root = os.open(f"/proc/{process}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.fchdir(root)
+    os.chroot(".")
+    os.close(root)
+
+
 def enter(*, private_network: bool) -> NewNetwork | None:
     """Move this process, which must have a single thread, into namespaces of its own.
 
@@ -119,6 +139,20 @@ def unshare_pid_namespace() -> None:
     """Make the next child process 1 of a new PID namespace."""
     with _creation(libc.CLONE_NEWPID):
         libc.unshare(libc.CLONE_NEWPID)
+
+
+@contextlib.contextmanager
+def new_pid_namespace() -> Iterator[None]:
+    """The first child in the block becomes process 1 of a new PID namespace.  OSError or SandboxError."""
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        unshare_pid_namespace()
+        try:
+            yield
+        finally:
+            libc.setns(own, libc.CLONE_NEWPID)
+    finally:
+        os.close(own)
 
 
 @contextlib.contextmanager

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from nvdimmfs.inherited_files import close_files_except
 from nvdimmfs.sandbox import libc
+from nvdimmfs.sandbox.early_process import EarlyProcess
 from nvdimmfs.sandbox.errors import step
+from nvdimmfs.sandbox.loop_records import LoopRecords
 
 #: How long the supervisor waits for the reaper at the end, in seconds, or tries itself where the reaper was killed.
 #: What is still in use then may be in use by the supervisor's own mount namespace, so the reaper goes on after the
@@ -24,24 +27,30 @@ _PATIENCE = 30.0
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGTTOU, signal.SIGPIPE)
 
 
+#: Reapers that were forked for a sandbox of this process, at most one.
+_prepared: list[EarlyProcess] = []
+
+
+def prepare_reaper() -> None:
+    """Fork the reaper of the sandbox that this process builds next.  OSError."""
+    _prepared.append(EarlyProcess.forked(_reap))
+
+
 @contextlib.contextmanager
-def running_reaper(
-    clean: Callable[[float], bool], keep: tuple[int, ...], *, waits: bool = True
-) -> Iterator[Callable[[], None]]:
-    """Start the reaper; at the end of this process, however it comes, it cleans up.
+def running_reaper(records: LoopRecords, *, waits: bool = True) -> Iterator[Callable[[], None]]:
+    """Start the reaper; at the end of this process, however it comes, it deletes the loop devices.
 
     Yields what lets it begin before the end of this process.
 
     Args:
-        clean: removes what is left, and waits up to as many seconds for what is in use; whether nothing is left.
-        keep: the descriptors that `clean` needs.
+        records: the loop devices.
         waits: whether to wait for it at the end.
     """
     with step("start the process that cleans up"):
         bell, rope = os.pipe()  # the kernel closes the rope when this process ends
-        reaper = os.fork()
+        reaper = _hand_over(records, bell) or os.fork()
     if reaper == 0:
-        _run_reaper(clean, bell, keep)
+        _run_reaper(records, bell)
     os.close(bell)
     held = [rope]
 
@@ -54,10 +63,27 @@ def running_reaper(
     finally:
         let_go()
         if waits and not _has_succeeded(reaper):
-            clean(_WAIT)
+            records.delete_devices(_WAIT)
 
 
-def _run_reaper(clean: Callable[[float], bool], bell: int, keep: tuple[int, ...]) -> NoReturn:
+def _hand_over(records: LoopRecords, bell: int) -> int:
+    """Have a reaper that was prepared clean up, and return its process id; 0 when there is none."""
+    while _prepared:
+        reaper = _prepared.pop().hand_over(records.name, (bell, *records.descriptors))
+        if reaper is not None:
+            process, messages = reaper
+            messages.close()
+            return process
+    return 0
+
+
+def _reap(name: str, files: list[int], _messages: socket.socket) -> NoReturn:
+    """In a reaper that was prepared."""
+    bell, *descriptors = files
+    _run_reaper(LoopRecords.received(name, descriptors), bell)
+
+
+def _run_reaper(records: LoopRecords, bell: int) -> NoReturn:
     """In the reaper.
 
     It stays in its parent's session, but in a process group of its own.  If it is stopped when its parent ends, the
@@ -68,10 +94,10 @@ def _run_reaper(clean: Callable[[float], bool], bell: int, keep: tuple[int, ...]
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
         os.chdir("/")
-        close_files_except(bell, *keep)
+        close_files_except(bell, *records.descriptors)
         while os.read(bell, 1):
             pass
-        os._exit(0 if clean(_PATIENCE) else 1)
+        os._exit(0 if records.delete_devices(_PATIENCE) else 1)
     finally:
         os._exit(1)
 

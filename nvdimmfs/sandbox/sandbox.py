@@ -18,7 +18,7 @@ from nvdimmfs.formats import control
 from nvdimmfs.formats.name_hash import by_hash
 from nvdimmfs.sandbox import libc, namespaces
 from nvdimmfs.sandbox.closed_disks import ClosedDisks
-from nvdimmfs.sandbox.command import start
+from nvdimmfs.sandbox.command import prepare_init, start
 from nvdimmfs.sandbox.control_client import CHANNEL, ControlClient
 from nvdimmfs.sandbox.dev_directory import DevDirectory
 from nvdimmfs.sandbox.errors import SandboxError, os_error, step
@@ -37,7 +37,7 @@ from nvdimmfs.sandbox.merged_sysfs import (
 from nvdimmfs.sandbox.merged_view import Kind, MergedView, overmount, pinned
 from nvdimmfs.sandbox.mounted_disks import MountedDisks
 from nvdimmfs.sandbox.places import MACHINE, RUN_DIRECTORY, TERMINALS
-from nvdimmfs.sandbox.reaper import running_reaper
+from nvdimmfs.sandbox.reaper import prepare_reaper, running_reaper
 from nvdimmfs.sandbox.signals import blocked_signals
 from nvdimmfs.sandbox.supervisor import Supervisor
 from nvdimmfs.sandbox.uevents import UeventSender
@@ -80,10 +80,14 @@ class RunRequest:
 def prepare() -> None:
     """Use what sets up a sandbox, in a process that will set one up, as its first use takes longer.
 
-    Nothing of it has an effect but that there is a network namespace for the sandbox.
+    Nothing of it has an effect but that the sandbox's network namespace and two of its processes are there.
     """
+    # First: after a fork, the kernel copies what was used before it once more.
+    with contextlib.suppress(OSError, SandboxError):  # a limit of the host, which the sandbox then meets
+        prepare_init()
+        if namespaces.may_create_nodes():
+            prepare_reaper()
     HostSysfs.read(Path("/sys"))
-    namespaces.may_create_nodes()
     HostCharacters.find()
     namespaces.prepare_network()
     control.prepare()
@@ -148,9 +152,8 @@ def run_sandbox(request: RunRequest) -> int:
         with step("start the supervisor's threads"):
             supervisor.start_threads()
             closed_disks.start_thread()
-        namespaces.unshare_pid_namespace()
         # init sets up /proc and the filter while the nodes are made.
-        starting = stack.enter_context(start(request.command, MACHINE, directory))
+        starting = stack.enter_context(start(request.command, MACHINE, directory, kinds))
         supervisor.watch()
         supervisor.create_nodes()
         starting.wait_until_ready()
@@ -209,9 +212,7 @@ def _loop_devices(request: RunRequest) -> Iterator[LoopDevices | None]:
             request.warn(why_files(failure))
             yield None
             return
-        delete = stack.enter_context(
-            running_reaper(records.delete_devices, records.descriptors, waits=request.waits_for_deletions)
-        )
+        delete = stack.enter_context(running_reaper(records, waits=request.waits_for_deletions))
         yield LoopDevices(records, delete, lock=None if request.attach is None else MACHINE / Path(CHANNEL).parent)
 
 

@@ -88,9 +88,9 @@ class Server:
 
     def rehearse(self) -> None:
         """Do what every client needs, without one and without an effect, in a process that has just been forked."""
+        self.prepare()
         self.code.has_changed()
         _own_likeness()
-        self.prepare()
 
 
 def _own_likeness() -> Likeness:
@@ -130,6 +130,13 @@ class _Request:
             )
         except (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError) as failure:
             raise RefusalError(f"the request cannot be read: {type(failure).__name__}") from None
+
+
+def begin() -> None:
+    """In a process that has just been forked for a client: begin a session, and one of the user's keys."""
+    os.setsid()
+    with contextlib.suppress(OSError):  # the kernel has no keys, or a container may not use them
+        libc.possess_user_keyring()
 
 
 def serve_client(
@@ -247,7 +254,6 @@ class _Client:
 
     def impersonate(self) -> None:
         """Make this process what the client is."""
-        os.setsid()
         *standard, directory = self.files
         for number, file in enumerate(standard):
             os.dup2(file, number)
@@ -259,8 +265,6 @@ class _Client:
         os.environ.update(self.request.environment)
         time.tzset()
         tempfile.tempdir = None
-        with contextlib.suppress(OSError):  # the kernel has no keys, or a container may not use them
-            libc.possess_user_keyring()
         _set_signals(self.likeness.ignored_signals)
         logging.getLogger().handlers[:] = []
         _open_standard_files(self.request.codecs)

@@ -21,9 +21,9 @@ from attrs import define
 
 from nvdimmfs.inherited_files import keep_open
 from nvdimmfs.sandbox import libc
+from nvdimmfs.sandbox.waiting_process import WaitingProcess, take, wait_for_message
 from nvdimmfs.warm.endpoint import Endpoint
-from nvdimmfs.warm.request import CODE_HAS_CHANGED, CommandLine, Server, serve_client, status_report
-from nvdimmfs.warm.waiting_process import WaitingProcess, take, wait_for_message
+from nvdimmfs.warm.request import CODE_HAS_CHANGED, CommandLine, Server, begin, serve_client, status_report
 
 #: Signals that end the server, once the commands that it carries out have ended.
 _STOP_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -170,6 +170,7 @@ class _Loop:
         try:
             process = os.fork()
             if process == 0:
+                begin()
                 serve_client(self._server, connection, control, reports, own)
         finally:
             os.close(own)
@@ -244,6 +245,7 @@ class _Loop:
 def _wait_for_client(server: Server, clients: socket.socket, parent: int) -> NoReturn:
     """In the spare process: prepare, and wait for a client.  This process ends when there is none."""
     try:
+        begin()
         for descriptor in server.code.descriptors:
             keep_open(descriptor)
         message, files = wait_for_message(clients, parent, server.rehearse)

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from nvdimmfs.errors import PERHAPS_MEMORY, REMEDIES
+from nvdimmfs.sandbox.waiting_process import LONGEST_MESSAGE
 from nvdimmfs.warm.call import FAILURE, READY, CallError, Spares, Work
-from nvdimmfs.warm.waiting_process import LONGEST_MESSAGE
 
 RequestT = TypeVar("RequestT")
 

@@ -23,8 +23,8 @@ from attrs import define
 
 from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
 from nvdimmfs.sandbox import libc
+from nvdimmfs.sandbox.waiting_process import LONGEST_MESSAGE, MOST_FILES, WaitingProcess, take, wait_for_message
 from nvdimmfs.warm.call import FAILURE, READY, Spares, Work
-from nvdimmfs.warm.waiting_process import LONGEST_MESSAGE, MOST_FILES, WaitingProcess, take, wait_for_message
 
 #: How long forked processes may take to end once the template ends, in seconds; afterwards they are killed.
 _LONGEST_END = 1.0

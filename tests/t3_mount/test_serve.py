@@ -17,7 +17,7 @@ from pathlib import Path
 import mounting
 import pytest
 from mounting import QUIET, cli, refusal
-from sandboxes import tagged, wait_for_end_of, wait_until
+from sandboxes import processes_with, tagged, wait_for_end_of, wait_until
 from watchdog import WATCHDOG
 
 from nvdimmfs.sandbox import libc
@@ -129,6 +129,32 @@ def test_a_killed_spare_process_is_replaced_and_the_last_one_ends_with_the_serve
     assert cli("serve", "--stop", env=server).returncode == 0
     assert ends(running)
     assert not Path(f"/proc/{spare}").exists()
+
+
+def test_what_was_forked_for_a_sandbox_ends_without_one(runtime, tag, tmp_path):
+    """The process of the next client has forked the processes of its sandbox, which a mount does not need."""
+    name, _, value = tag.partition("=")
+    environment = runtime | {name: value}
+    assert cli("serve", env=environment).returncode == 0
+    wait_until(lambda: len(processes_with(tag)) > 2)
+    folder = tmp_path / "machine"
+    folder.mkdir()
+    assert warm("mount", folder, *QUIET, env=environment).returncode == 0
+    assert cli("serve", "--stop", env=environment).returncode == 0
+    wait_until(lambda: len(processes_with(tag)) == 1)
+    assert cli("umount", folder).returncode == 0
+    wait_until(lambda: not processes_with(tag))
+
+
+def test_what_was_forked_for_a_sandbox_ends_with_a_killed_server(runtime, tag):
+    name, _, value = tag.partition("=")
+    environment = runtime | {name: value}
+    assert cli("serve", env=environment).returncode == 0
+    wait_until(lambda: len(processes_with(tag)) > 2)
+    running = pidfd_of_server(environment)
+    signal.pidfd_send_signal(running, signal.SIGKILL)
+    assert ends(running)
+    wait_until(lambda: not processes_with(tag))
 
 
 def test_a_mount_outlives_the_server(server, tmp_path):

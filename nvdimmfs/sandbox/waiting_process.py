@@ -11,15 +11,15 @@ from typing import NoReturn, Self
 
 from attrs import define
 
-from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
+from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except, keep_open
 from nvdimmfs.sandbox import libc
 
 #: A process reports that it has taken a message.
 _TAKEN = b"+"
 
 LONGEST_MESSAGE = 1 << 16
-#: A message has the standard files and two more at most.
-MOST_FILES = 2 + len(STANDARD_FILES)
+#: A message has the standard files and seven more at most.
+MOST_FILES = 7 + len(STANDARD_FILES)
 
 
 @define(eq=False)
@@ -61,6 +61,11 @@ class WaitingProcess:
         self.end()
         return False
 
+    def keep_for_later(self) -> None:
+        """Have the next `close_files_except` of this process leave its files open."""
+        keep_open(self.pidfd)
+        keep_open(self.messages.fileno())
+
     def end(self) -> None:
         """Kill it while it has no message, and forget it."""
         with contextlib.suppress(ProcessLookupError):
@@ -70,7 +75,9 @@ class WaitingProcess:
         self.messages.close()
 
 
-def wait_for_message(messages: socket.socket, parent: int, prepare: Callable[[], None]) -> tuple[bytes, list[int]]:
+def wait_for_message(
+    messages: socket.socket, parent: int | None, prepare: Callable[[], None] = lambda: None
+) -> tuple[bytes, list[int]]:
     """In the forked process: prepare, and receive the message; empty when there will be none.
 
     What a process writes to for the first time after a fork, the kernel copies (copy on write), and Python writes to
@@ -78,11 +85,15 @@ def wait_for_message(messages: socket.socket, parent: int, prepare: Callable[[],
 
     Args:
         messages: the socket.
-        parent: a descriptor of the process that has forked this one (pidfd_open(2)), which ends with it.
+        parent: a descriptor of the process that has forked this one (pidfd_open(2)), with which this one ends; None
+            where it learns from the socket that there will be no message.
         prepare: uses what will be used, without an effect.
     """
-    libc.die_with_parent(signal.SIGKILL, os.dup(parent))
-    close_files_except(messages.fileno(), parent)
+    kept = [messages.fileno()]
+    if parent is not None:
+        libc.die_with_parent(signal.SIGKILL, os.dup(parent))
+        kept.append(parent)
+    close_files_except(*kept)
     prepare()
     message, files, _, _ = socket.recv_fds(messages, LONGEST_MESSAGE, MOST_FILES)
     return message, files

@@ -1,0 +1,84 @@
+"""Processes of a sandbox that are forked before it is known for which command.
+
+A fork of this program takes 2 ms, and the kernel copies what is used afterwards.  A process that waits for a command
+has time for that.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, Self, TypeAlias, cast
+
+from attrs import frozen
+
+from nvdimmfs.inherited_files import STANDARD_FILES
+from nvdimmfs.sandbox.surroundings import Surroundings
+from nvdimmfs.sandbox.waiting_process import WaitingProcess, wait_for_message
+
+#: What such a process does with an order, the files that come with it, and the socket on which they came.
+Act: TypeAlias = Callable[[Any, list[int], socket.socket], NoReturn]
+
+
+@frozen
+class EarlyProcess:
+    """Such a process.  It ends with this one, unless it gets an order."""
+
+    _process: WaitingProcess
+
+    @classmethod
+    def forked(cls, act: Act, prepare: Callable[[], None] = lambda: None) -> Self:
+        """Fork it.  OSError.
+
+        Args:
+            act: what it does with its order.
+            prepare: called in it, in advance.
+        """
+        process = WaitingProcess.forked(lambda messages: _wait_for_order(messages, act, prepare))
+        process.keep_for_later()
+        return cls(process)
+
+    def hand_over(self, order: object, files: Sequence[int]) -> tuple[int, socket.socket] | None:
+        """Give it an order, files, and the surroundings of this process; None when that fails, as it was killed.
+
+        This does not wait until it has them: the process may have to wait for a processor.
+
+        Returns:
+            Its process id, and the other end of its socket.
+        """
+        process = self._process
+        text = os.memfd_create("order")
+        directory = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.write(text, pickle.dumps((order, Surroundings.of_this_process())))
+            socket.send_fds(process.messages, [b"+"], (text, *STANDARD_FILES, directory, *files))
+        except OSError:
+            process.end()
+            return None
+        finally:
+            os.close(text)
+            os.close(directory)
+        os.close(process.pidfd)
+        return process.pid, process.messages
+
+    def end(self) -> None:
+        """Kill it."""
+        self._process.end()
+
+
+def _wait_for_order(messages: socket.socket, act: Act, prepare: Callable[[], None]) -> NoReturn:
+    """In the process."""
+    try:
+        message, files = wait_for_message(messages, None, prepare)
+        if message:
+            text, *others = files
+            standard_files, (directory, *rest) = others[: len(STANDARD_FILES)], others[len(STANDARD_FILES) :]
+            with os.fdopen(text, "rb") as stream:
+                stream.seek(0)
+                order, surroundings = cast("tuple[Any, Surroundings]", pickle.load(stream))  # noqa: S301  # the parent's
+            surroundings.take_on(standard_files, directory)
+            act(order, rest, messages)
+    finally:
+        os._exit(1)
