@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,11 @@ class Thread:
         return self
 
     def end(self):
+        """Returns once the kernel has no such thread any more, which is after `join`."""
         self._ends.set()
         self._thread.join()
+        while Path(f"/proc/self/task/{self.id}").exists():
+            time.sleep(0.001)
 
     def __exit__(self, *_):
         self.end()
