@@ -89,8 +89,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kernel",
         metavar="RELEASE",
-        help="the kernel to emulate: 5.10, 6.1 or 6.12; or 4.5, 4.3 or rfc, whose differences in struct pages and pfn "
-        "devices are emulated (default: 6.1)",
+        help="the kernel to emulate: 5.10, 5.15, 6.1, 6.6, 6.8 or 6.12; or 4.5, 4.3 or rfc, whose differences in "
+        "struct pages and pfn devices are emulated (default: 6.1)",
     )
     parser.add_argument(
         "--clock",

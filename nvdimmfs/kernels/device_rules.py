@@ -505,6 +505,17 @@ class DeviceRules(Rules):
         "drivers/nvdimm/security.c; nd-core.h, nd.h; CONFIG_NVDIMM_KEYS, which Debian's 5.10 does not set",
         {"rfc": True, "5.10": False, "5.15": True},
     )
+    virtio_regions_have_node = Difference(
+        "Regions of virtio-pmem have the NUMA node of their range (else that of the device, which is -1)",
+        "virtio_pmem_probe, drivers/nvdimm/virtio_pmem.c",
+        {"rfc": False, "6.6": True},
+    )
+    built_in_virtio_drivers = Difference(
+        "Drivers of the virtio bus that are built into the kernel",
+        "CONFIG_VIRTIO_CONSOLE, CONFIG_VIRTIO_FS of Debian's kernels",
+        {"rfc": (), "6.12": ("virtio_console", "virtio_rproc_serial", "virtiofs")},
+        show=listed,
+    )
     resets_virtio_rings = Difference(
         "A virtio device uses the feature VIRTIO_F_RING_RESET, bit 40 of `features`",
         "vp_transport_features, drivers/virtio/virtio_pci_modern.c",

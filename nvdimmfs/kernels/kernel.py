@@ -243,4 +243,4 @@ KERNELS = {
 KERNEL_6_1 = KERNELS["6.1"]
 
 #: The kernels that a machine can be started with.
-EMULATED_KERNELS = (RFC, "4.3", "4.5", "5.10", "6.1", "6.12")
+EMULATED_KERNELS = (RFC, "4.3", "4.5", "5.10", "5.15", "6.1", "6.6", "6.8", "6.12")

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from typing import Self
 
+import attrs
+
 from nvdimmfs.core.attribute import AttributeGroup, attribute
 from nvdimmfs.core.device import Device
-from nvdimmfs.core.driver import Bus, Driver
+from nvdimmfs.core.driver import BIND_GROUP, DRIVER_GROUP, Bus, Driver
+from nvdimmfs.core.kobject import KernelObject
 from nvdimmfs.core.module import Module
 from nvdimmfs.core.system import System
+from nvdimmfs.kernfs import Directory
 from nvdimmfs.machine_file import model
+from nvdimmfs.mm.nodes import NUMA_NO_NODE
 from nvdimmfs.nd.bus import NdLayer
 from nvdimmfs.platforms.memory_bus import add_memory_bus
 from nvdimmfs.platforms.tables import PlatformTables
@@ -40,6 +45,26 @@ class VirtioBus(Bus):
 
     def __init__(self, system: System) -> None:
         super().__init__(system, "virtio")
+        for name in system.kernel.devices.built_in_virtio_drivers:
+            BuiltInDriver(self, name)
+
+
+class BuiltInDriver(Driver):
+    """A driver that is built into the kernel, and for none of the devices here."""
+
+    def __init__(self, bus: VirtioBus, name: str) -> None:
+        self.name = name
+        self.system = bus.system
+        self.bus = bus
+        self.devices = {}
+        self.directory = bus.drivers.add(Directory(name))
+        self.kobject = KernelObject(bus.system, self.directory, "drivers")
+        DRIVER_GROUP.create(self.directory, self)
+        BIND_GROUP.create(self.directory, self)
+        bus.add_driver(self)
+
+    def matches(self, device: Device) -> bool:  # noqa: ARG002  # of any kind
+        return False
 
 
 class VirtioDevice(Device):
@@ -116,4 +141,13 @@ class VirtioPmemDriver(Driver):
 
     def probe(self, device: Device) -> None:
         assert isinstance(device, VirtioDevice)
-        add_memory_bus(self._layer, device, self.module, self._storage, device.table)
+        table = device.table
+        if self.system.kernel.devices.virtio_regions_have_node:
+            table = attrs.evolve(table, ranges=tuple(map(self._on_node, table.ranges)))
+        add_memory_bus(self._layer, device, self.module, self._storage, table)
+
+    def _on_node(self, range_: model.RangeDescription) -> model.RangeDescription:
+        """A range with the node of its address, unless it has one."""
+        if range_.numa_node != NUMA_NO_NODE:
+            return range_
+        return attrs.evolve(range_, numa_node=self._layer.memory.nodes.node_of(range_.start))

@@ -159,7 +159,7 @@ errno = 'EIO'
 CONTRADICTIONS = r"""
 kernel = "6.9"
 memmap = "1G!4G"
-=> kernel: "6.9" is not emulated; the emulated kernels are rfc, 4.3, 4.5, 5.10, 6.1, 6.12
+=> kernel: "6.9" is not emulated; the emulated kernels are rfc, 4.3, 4.5, 5.10, 5.15, 6.1, 6.6, 6.8, 6.12
 
 ram = "64M"
 [[bus]]

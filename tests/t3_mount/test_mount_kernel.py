@@ -12,7 +12,7 @@ REGION = "sys/bus/nd/devices/region0"
 def test_an_unknown_kernel_is_one_line_that_says_which_there_are(name, tmp_path):
     done = command(*MACHINE, "mount", tmp_path, "--kernel", name)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"nvdimmfs: --kernel {name}: must be one of rfc, 4.3, 4.5, 5.10, 6.1, 6.12\n"
+    assert done.stderr == f"nvdimmfs: --kernel {name}: must be one of rfc, 4.3, 4.5, 5.10, 5.15, 6.1, 6.6, 6.8, 6.12\n"
 
 
 def test_a_mount_of_4_3_answers_as_4_3(new_mount):
