@@ -140,11 +140,13 @@ class _Order:
         argv: the command and its arguments.
         machine: the machine's mount.
         directory: the command's working directory.
+        umask: its umask; that of the supervisor is the sandbox's.
     """
 
     argv: Sequence[str]
     machine: Path
     directory: Path
+    umask: int
 
 
 @frozen
@@ -176,7 +178,7 @@ def prepare_init() -> None:
             _prepared.append(EarlyProcess.forked(_join_sandbox))
 
 
-def start(argv: Sequence[str], machine: Path, directory: Path, kinds: int) -> StartingCommand:
+def start(argv: Sequence[str], machine: Path, directory: Path, umask: int, kinds: int) -> StartingCommand:
     """Start init, which executes the command later.  SandboxError.
 
     From now on /proc does not show this process.
@@ -185,9 +187,10 @@ def start(argv: Sequence[str], machine: Path, directory: Path, kinds: int) -> St
         argv: the command and its arguments.
         machine: the machine's mount.
         directory: the command's working directory.
+        umask: its umask.
         kinds: the kinds of namespaces that this process has entered.
     """
-    order = _Order(argv, machine, directory)
+    order = _Order(argv, machine, directory, umask)
     with step("start the command's processes"):
         reports, report = os.pipe()
         supervisor = os.pidfd_open(os.getpid())
@@ -248,6 +251,7 @@ def _run_init(order: _Order, socket_: socket.socket, report: int, supervisor: in
         socket.send_fds(socket_, [_SUCCEEDED], [listener])
         os.close(listener)
         socket_.recv(len(_SUCCEEDED))
+        os.umask(order.umask)
         command = _execute(order.argv, order.directory)
         process = os.pidfd_open(command.pid)  # nothing has waited for it, so the process id is still its own
         socket.send_fds(socket_, [_SUCCEEDED], [process])

@@ -51,6 +51,9 @@ _PTMX = os.makedev(5, 2)
 #: Where the files of the machine's modules are before they are mounted.
 _MODULES = RUN_DIRECTORY / "modules"
 
+#: The umask with which /sys, /run and /lib/modules are made: their modes do not depend on that of the caller.
+_UMASK = 0o022
+
 #: libsystemd accepts only a real sysfs at /sys, unless this variable turns its check off (ENVIRONMENT.md of systemd).
 ENVIRONMENT = {"SYSTEMD_DEVICE_VERIFY_SYSFS": "0"}
 
@@ -113,7 +116,9 @@ def run_sandbox(request: RunRequest) -> int:
     if RUN_DIRECTORY.exists():
         raise SandboxError("this is already inside a sandbox: run the command itself, without nvdimmfs run")
     directory = _working_directory()
+    umask = os.umask(_UMASK)
     with contextlib.ExitStack() as stack:
+        stack.callback(os.umask, umask)
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, proc)
         makes_nodes = namespaces.may_create_nodes()
@@ -153,7 +158,7 @@ def run_sandbox(request: RunRequest) -> int:
             supervisor.start_threads()
             closed_disks.start_thread()
         # init sets up /proc and the filter while the nodes are made.
-        starting = stack.enter_context(start(request.command, MACHINE, directory, kinds))
+        starting = stack.enter_context(start(request.command, MACHINE, directory, umask, kinds))
         supervisor.watch()
         supervisor.create_nodes()
         starting.wait_until_ready()

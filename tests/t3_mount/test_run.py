@@ -54,6 +54,17 @@ def test_a_closed_standard_file_is_closed_for_the_command(closing, numbers, tmp_
     assert (tmp_path / "closed").read_text() == numbers
 
 
+@pytest.mark.parametrize("mask", ["022", "077"])
+def test_the_umask_is_that_of_the_caller_and_the_machine_does_not_depend_on_it(mask, tmp_path):
+    places = "/sys/bus /sys/devices/system/node/node0/cpulist /run/udev /run/nvdimmfs /lib/modules/*/modules.dep"
+    script = f"umask; stat -L -c %a {places} | sort -u"
+    done = mounting.command(
+        "sh", "-c", f"umask {mask}; exec {' '.join(mounting.MACHINE)} run --media {tmp_path}/media -- sh -c '{script}'"
+    )
+    assert (done.stdout, done.stderr) == (f"0{mask}\n444\n644\n755\n", "")
+    assert (tmp_path / "media").stat().st_mode & int(mask, 8) == 0
+
+
 def test_an_empty_command_name():
     assert mounting.refusal(run(""), status=127) == "cannot run a command whose name is empty"
 
