@@ -175,14 +175,14 @@ def _end_by_interrupt() -> int:
 def _open_standard_files() -> None:
     """Open /dev/null in place of a closed stdin, stdout or stderr, so that no other file gets its number.
 
-    Python's object for a closed standard file is None.  The descriptor is closed again in programs that this process
-    executes.
+    That of stdout cannot be written to, so that a command that prints its answer fails instead of losing it.  Python's
+    object for a closed standard file is None.  The descriptor is closed again in programs that this process executes.
     """
-    for number in (_STDIN, _STDOUT, _STDERR):
+    for number, access in ((_STDIN, os.O_RDWR), (_STDOUT, os.O_RDONLY), (_STDERR, os.O_RDWR)):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # open(2) returns the lowest free number
+            os.open(os.devnull, access)  # open(2) returns the lowest free number
     sys.stdout = sys.stdout or open(_STDOUT, "w", closefd=False)  # noqa: SIM115  # stays open
     sys.stderr = sys.stderr or open(_STDERR, "w", closefd=False)  # noqa: SIM115
 

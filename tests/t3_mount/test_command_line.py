@@ -60,10 +60,13 @@ def test_misuse_is_one_line(arguments, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", ["--help", "--version", "plan --help", "plan", "machine show nfit_test"])
-def test_a_full_stdout_is_reported_in_one_line(arguments):
+@pytest.mark.parametrize(
+    ("stdout", "reason"), [("/dev/full", "No space left on device"), ("&-", "Bad file descriptor")]
+)
+def test_a_stdout_that_cannot_be_written_is_reported_in_one_line(arguments, stdout, reason):
     environment = {name: text for name, text in mounting.environment().items() if name != "PYTHONUNBUFFERED"}
-    done = command("sh", "-c", f"{' '.join(MACHINE)} {arguments} >/dev/full", env=environment)
-    assert refusal(done) == "cannot write to stdout: No space left on device"
+    done = command("sh", "-c", f"{' '.join(MACHINE)} {arguments} >{stdout}", env=environment)
+    assert refusal(done) == f"cannot write to stdout: {reason}"
 
 
 def test_a_limit_of_open_files_is_reported_with_a_remedy(tmp_path):

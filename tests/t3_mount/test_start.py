@@ -121,6 +121,13 @@ def test_output_that_cannot_be_written_leaves_nothing(environment, temporary):
         assert deleted.read(1)
 
 
+def test_a_closed_stdout_leaves_nothing(environment, temporary):
+    with deletions(temporary) as deleted:
+        done = shell("sh", f"{{nvdimmfs}} start {' '.join(QUIET)} >&-", env=environment)
+        assert (done.returncode, done.stderr) == (1, "nvdimmfs: cannot write to stdout: Bad file descriptor\n")
+        assert deleted.read(1)
+
+
 @pytest.mark.parametrize("at", ["made", "mounted"])
 def test_a_killed_start_leaves_nothing(environment, temporary, at):
     """Killed while the daemon boots, and while it prints to a pipe that is full."""
