@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nvdimmfs.cli.errors import CommandError
+from nvdimmfs.cli.errors import CommandError, accessing
 from nvdimmfs.cli.places import reading
 from nvdimmfs.dumps.dump import dump_of_folder
 from nvdimmfs.dumps.text import DumpError
@@ -27,5 +27,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is None:
         print(text, end="")
     else:
-        Path(arguments.output).write_text(text, encoding="ascii")
+        with accessing(arguments.output):
+            Path(arguments.output).write_text(text, encoding="ascii")
     return 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -46,6 +48,17 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, SystemError):  # modules in C forget to raise MemoryError
         return f"Python fails: {message}, {PERHAPS_MEMORY}"
     return f"a bug in nvdimmfs: {type(error).__name__}: {message} ({_origin(error.__traceback__)})"
+
+
+@contextlib.contextmanager
+def accessing(file: str | Path) -> Iterator[None]:
+    """Read or write an open file in this context: an OSError of read(2) or write(2) gets its name, as it has none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(file)
+        raise
 
 
 def _origin(frames: TracebackType | None) -> str:

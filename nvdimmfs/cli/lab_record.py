@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.errors import MISUSED, CommandError, accessing
 from nvdimmfs.cli.lab_options import (
     STDIN,
     guest_machine,
@@ -71,7 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
     recording = Recording(header, recorded_steps(calls, runs))
     text = dumps(recording)
     assert loads(text) == recording, "the text of a recording has all of it"
-    Path(arguments.recording).write_text(text, encoding="ascii")
+    with accessing(arguments.recording):
+        Path(arguments.recording).write_text(text, encoding="ascii")
     unstable = sum(
         step.unstable or any(row.get("unstable") for row in step.answer.get("rows", [])) for step in recording.steps
     )

@@ -8,9 +8,10 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
-from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.errors import MISUSED, CommandError, accessing
 from nvdimmfs.cli.mount_table import absolute, require_machine
 
 #: The file in which a mounted machine offers itself.
@@ -37,8 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     source = _open(directory)
     _write_back_memory(directory)
     with os.fdopen(source, "rb", buffering=0) as machine, _replacement(file) as part:
-        with part.open("wb") as copy:
-            while piece := machine.read(_PIECE):
+        with accessing(file), part.open("wb") as copy:
+            while piece := _read(machine, directory):
                 copy.write(piece)
             copy.flush()
             os.fsync(copy.fileno())
@@ -47,6 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
         except SavedMachineError as error:
             raise CommandError(f"{directory}: the machine was not saved completely: {error}") from None
     return 0
+
+
+def _read(machine: FileIO, directory: Path) -> bytes:
+    with accessing(directory):
+        return machine.read(_PIECE)
 
 
 def _open(directory: Path) -> int:

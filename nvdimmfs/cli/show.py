@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nvdimmfs.cli.drawing.bars import is_layout
-from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.errors import MISUSED, CommandError, accessing
 from nvdimmfs.cli.places import reading
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def write_svg(drawing: MachineDrawing, path: str) -> None:
     if path == STANDARD_OUTPUT:
         print(picture, end="")
     else:
-        Path(path).write_text(picture, encoding="utf-8")
+        with accessing(path):
+            Path(path).write_text(picture, encoding="utf-8")
 
 
 def _print(drawing: MachineDrawing, *, plain: bool) -> None:

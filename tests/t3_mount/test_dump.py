@@ -33,6 +33,13 @@ def test_what_differs_between_two_mounts(new_mount):
     assert "mode of attribute read_only of device region0: rw-r--r-- -> rw-------" in done.stdout.splitlines()
 
 
+@pytest.mark.parametrize("words", [("dump", "-o"), ("show", "--svg")])
+def test_a_file_without_room_is_named(new_mount, words):
+    command, option = words
+    mount = new_mount(MACHINE, "--memmap", "64M!4G")
+    assert refusal(cli(command, mount.directory, option, "/dev/full")) == "/dev/full: No space left on device"
+
+
 @pytest.mark.parametrize("command", ["dump", "diff"])
 def test_what_cannot_be_read(new_mount, command, tmp_path):
     status = {"dump": 1, "diff": 2}[command]

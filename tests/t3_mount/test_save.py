@@ -106,7 +106,7 @@ def test_a_save_that_fails_leaves_the_file_as_it_was(mount, tmp_path):
     assert (tmp_path / "fifo").is_fifo()
     (mount.directory / "dev/pmem0").write_bytes(os.urandom(1 << 20))
     limited = cli("save", mount.directory, file, preexec_fn=_limit_file_size)
-    assert "File too large" in refusal(limited)
+    assert refusal(limited) == f"{file}: File too large"
     assert file.read_bytes() == before
     assert not list(tmp_path.glob(".machine.saved*"))
 
