@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 
 #: Names of errnos, by number.  Python names EHWPOISON (include/uapi/asm-generic/errno.h) only since 3.14.
@@ -82,4 +83,11 @@ def refused_by_host(failure: OSError) -> KernelError:
 
 def printable(text: str) -> str:
     """Escape unprintable characters, so that a text is one line and cannot control a terminal."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    r"""An unprintable character as Python writes it; a byte of a file's name that is not UTF-8 as \xff."""
+    if "\udc80" <= letter <= "\udcff":
+        return f"\\x{os.fsencode(letter)[0]:02x}"
+    return ascii(letter)[1:-1]

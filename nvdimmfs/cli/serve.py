@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from nvdimmfs.cli import log as logs
 from nvdimmfs.cli.daemon import Daemon
-from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.errors import CommandError
 from nvdimmfs.warm.endpoint import Endpoint, ServerError, listen, stop
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--idle",
         metavar="SECONDS",
-        type=float,
+        type=_seconds,
         default=IDLE,
         help=f"end when no command has been carried out for so long; 0 for never (default: {IDLE:.0f})",
     )
@@ -33,10 +33,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number of seconds")
+    return seconds
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Start or stop the server.  Returns once clients can connect; in the foreground, once it has ended."""
-    if not 0 <= arguments.idle < math.inf:
-        raise CommandError(f"--idle {arguments.idle:g}: not a number of seconds", MISUSED)
     if arguments.stop:
         _stop()
     elif arguments.foreground:

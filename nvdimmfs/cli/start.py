@@ -75,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _start(arguments: argparse.Namespace) -> None:
     parent = Path(os.environ.get("TMPDIR") or _TEMPORARY).resolve()  # gettempdir() makes a file to try it
+    if not parent.is_dir():
+        raise CommandError(f"{parent}, which TMPDIR names, is not a directory")
     mountpoint = parent / f"{PREFIX}{secrets.token_hex(_RANDOM_BYTES)}"
     read = requested(arguments, mountpoint)
     require_mount()

@@ -86,7 +86,7 @@ def _reason(directory: str, error: OSError) -> str:
     if not Path(directory).exists():
         return f"{directory} does not exist"
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return f"{directory} is not a mount of this version of nvdimmfs"
+        return f"{directory} is not a mount of nvdimmfs"
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"no permission to read {directory}: run as its owner or as root"
     return f"{directory}: {error.strerror}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from abc import ABC, abstractmethod
@@ -198,6 +199,8 @@ class FolderStorage(Storage):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileExistsError as error:
+            raise MediaError(f"{folder}: cannot keep media there: {os.strerror(errno.ENOTDIR)}") from error
         except OSError as error:
             raise MediaError(f"{folder}: cannot keep media there: {error.strerror}") from error
         try:

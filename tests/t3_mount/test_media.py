@@ -187,6 +187,13 @@ def test_a_read_only_file_system_keeps_no_media(fuse, tmp_path):
     assert refusal(done) == f"{tmp_path}/media: cannot keep media there: Read-only file system"
 
 
+def test_a_file_is_no_folder_of_media(tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "media").touch()
+    done = cli("mount", tmp_path / "m", *QUIET, "--media", tmp_path / "media")
+    assert refusal(done) == f"{tmp_path}/media: cannot keep media there: Not a directory"
+
+
 def limited(*command_line: str | Path, kib: int) -> subprocess.CompletedProcess[str]:
     """Run `nvdimmfs` with a limit on the size of files."""
     return command("bash", "-c", f'ulimit -f {kib}; exec "$@"', "bash", *MACHINE, *command_line)

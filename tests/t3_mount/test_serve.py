@@ -312,6 +312,12 @@ def test_it_ends_when_it_is_told_to(server):
     assert refusal(cli("serve", "--stop", env=server)).startswith("no server is running")
 
 
+@pytest.mark.parametrize("text", ["x", "-1", "inf", "nan"])
+def test_a_time_that_is_none(runtime, text):
+    line = refusal(cli("serve", "--idle", text, env=runtime), 2)
+    assert line == f"argument --idle: {text}: must be a number of seconds (see nvdimmfs serve --help)"
+
+
 def test_it_ends_when_it_is_idle(runtime):
     server = subprocess.Popen(
         [*mounting.MACHINE, "serve", "--foreground", "--idle", "0.01"], env=runtime, stderr=subprocess.PIPE

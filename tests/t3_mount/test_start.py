@@ -112,6 +112,12 @@ def test_a_failure_is_one_line_and_eval_fails(environment):
     assert cli("start", "--machine", "missing", "--json", env=environment).stdout == ""
 
 
+def test_a_missing_tmpdir_is_named(environment, temporary):
+    done = cli("start", env=environment | {"TMPDIR": str(temporary / "missing")})
+    assert (done.returncode, done.stdout) == (1, "false\n")
+    assert done.stderr == f"nvdimmfs: {temporary}/missing, which TMPDIR names, is not a directory\n"
+
+
 def test_output_that_cannot_be_written_leaves_nothing(environment, temporary):
     with deletions(temporary) as deleted, Path("/dev/full").open("w") as full:
         done = subprocess.run(

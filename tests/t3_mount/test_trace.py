@@ -142,7 +142,7 @@ class TestMount:
         ("words", "status", "reason"),
         [
             (("/nonexistent",), 1, "/nonexistent does not exist"),
-            (("/tmp",), 1, "/tmp is not a mount of this version of nvdimmfs"),
+            (("/tmp",), 1, "/tmp is not a mount of nvdimmfs"),
             (
                 ("/tmp", "--only", "writes,reeds"),
                 2,
