@@ -174,6 +174,12 @@ class Kernel(Rules):
         "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE of Debian's kernels",
         {"rfc": "offline", "6.12": "online"},
     )
+    aligns_node_meminfo = Difference(
+        "FileHugePages and FilePmdMapped in the meminfo of a node are aligned with the other lines",
+        "node_read_meminfo, drivers/base/node.c",
+        {"rfc": False, "6.6": True},
+        commit="mm,thp: fix nodeN/meminfo output alignment",
+    )
     missing_lines = Difference(
         "Lines that /proc/zoneinfo, /proc/meminfo and a node's `meminfo` and `vmstat` do not have",
         "vmstat_text, zoneinfo_show_print, mm/vmstat.c; node_read_meminfo, drivers/base/node.c; fs/proc/meminfo.c",

@@ -5,9 +5,10 @@ No process uses one, so all of them are free, and they are dissolved when their 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 
-from nvdimmfs.units import GIB, PAGE_SHIFT, PMD_SIZE, align_down, align_up
+from nvdimmfs.units import GIB, PAGE_SHIFT, PMD_SIZE
 
 #: The sizes of huge pages, bytes: of a PMD and of a PUD.
 HUGE_PAGE_SIZES = (PMD_SIZE, GIB)
@@ -18,18 +19,19 @@ class HugePages:
 
     def __init__(
         self,
-        free_ranges: Callable[[int], Iterable[tuple[int, int]]],
+        places: Callable[[int, int], Iterable[int]],
         take: Callable[[int, int], None],
         give_back: Callable[[int, int], None],
     ) -> None:
         """Allocate from page frames.
 
         Args:
-            free_ranges: returns the free page frames of a node, as first and end pfns, in ascending order.
+            places: yields the free places of a node that are so many page frames long, each by its first pfn, in the
+                order in which the page allocator gives them.
             take: removes page frames, given as first and end pfn, from the page allocator.
             give_back: returns them.
         """
-        self._free_ranges = free_ranges
+        self._places = places
         self._take = take
         self._give_back = give_back
         self._pages: dict[tuple[int, int], list[int]] = {}
@@ -49,14 +51,9 @@ class HugePages:
         while len(pages) > count:
             first = pages.pop()
             self._give_back(first, first + length)
-        if len(pages) == count:
-            return
-        for low, high in list(self._free_ranges(nid))[::-1]:
-            first = align_down(high, length) - length
-            while first >= align_up(low, length) and len(pages) < count:
-                self._take(first, first + length)
-                pages.append(first)
-                first -= length
+        for first in list(itertools.islice(self._places(nid, length), count - len(pages))):
+            self._take(first, first + length)
+            pages.append(first)
 
     def dissolve(self, first: int, end: int) -> None:
         """Give back those with page frames from `first` to before `end` (dissolve_free_huge_pages)."""

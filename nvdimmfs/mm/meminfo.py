@@ -151,7 +151,8 @@ def node_meminfo_text(memory: Memory, nid: int) -> str:
     if f"{_SWAP_CACHED} of a node" in missing:
         del kilobytes[_SWAP_CACHED]
     lines = [f"Node {nid} {_line(name, number)}" for name, number in kilobytes.items() if name not in missing]
-    lines += [f"Node {nid} {name + ':':<15}{0:>8} kB" for name in _FILE_USES]
+    width = 16 if memory.kernel.aligns_node_meminfo else 15
+    lines += [f"Node {nid} {name + ':':<{width}}{0:>8} kB" for name in _FILE_USES]
     if _UNACCEPTED not in missing:
         lines.append(f"Node {nid} {_line(_UNACCEPTED, 0)}")
     count = memory.huge_pages.count(nid, PMD_SIZE)

@@ -27,6 +27,7 @@ from nvdimmfs.units import (
     PAGE_SHIFT,
     PAGE_SIZE,
     PAGES_PER_SECTION,
+    PMD_SIZE,
     SECTION_SIZE,
     Range,
     align_down,
@@ -85,7 +86,7 @@ class Memory:
         }
         self.max_pfn = max((end for _, end, _ in spans), default=0)
         self._huge = IntervalSet()
-        self.huge_pages = HugePages(self._free_ranges_of, self._take_huge, self._give_back_huge)
+        self.huge_pages = HugePages(self._huge_places, self._take_huge, self._give_back_huge)
         self._pool.reserve(0, kernel.low_memory)
         for resource in ram:
             for child in resource.children:
@@ -361,9 +362,22 @@ class Memory:
 
     # Implementation
 
-    def _free_ranges_of(self, nid: int) -> Iterator[tuple[int, int]]:
-        for zone in self.zones[nid]:
-            yield from self.free_ranges(zone)
+    def _huge_places(self, nid: int, length: int) -> Iterator[int]:
+        """Free places for huge pages of so many page frames, the first to be taken first.
+
+        Of added memory, the lowest one in the block that went online first; or the lowest of all if it is too large for
+        the page allocator (alloc_contig_pages).  In RAM since boot, the order depends on all that a kernel has
+        allocated; here it is the highest.
+        """
+        for zone in reversed(self.zones[nid]):
+            free = IntervalSet(self.free_ranges(zone))
+            blocks = [block for block, other in self._hot_zones.items() if other is zone]
+            for first, end in blocks if length <= PMD_SIZE >> PAGE_SHIFT else IntervalSet(blocks):
+                for low, high in free.within(first, end):
+                    yield from range(align_up(low, length), align_down(high, length), length)
+                free.remove(first, end)
+            for low, high in reversed(list(free)):
+                yield from range(align_down(high, length) - length, align_up(low, length) - 1, -length)
 
     def _take_huge(self, first: int, end: int) -> None:
         self._huge.add(first, end)

@@ -16,7 +16,7 @@ from nvdimmfs.mm.meminfo import meminfo_text
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memory_failure import memory_failure, soft_offline_page
 from nvdimmfs.mm.memremap import DevPagemap
-from nvdimmfs.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, Range, pages
+from nvdimmfs.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, PMD_SIZE, Range, pages
 
 NAME = "System RAM (kmem)"
 #: Behind all RAM, in blocks; and how many there are to play with.
@@ -310,3 +310,28 @@ def test_it_makes_no_difference_whether_blocks_have_been_looked_at(ram, switches
             assert state(lazy_memory) == state(memory)
     described = [[(b.number, b.online, b.zone and b.zone.name) for b in each.blocks.values()] for each in (lazy, eager)]
     assert described[0] == described[1]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_huge_pages_of_added_memory_are_in_the_block_that_went_online_first(order):
+    """As guests with 6.1 and 6.12 answered."""
+    memory, blocks = machine()
+    blocks.add(FIRST * SMALL_BLOCK, 3 * SMALL_BLOCK, 1, NAME)
+    first, *others = (blocks.blocks[FIRST + number] for number in order)
+    for block in (first, *others):
+        blocks.switch_on(block, OnlineType.ONLINE)
+    memory.huge_pages.resize(1, PMD_SIZE, 10)
+    for block in others:
+        blocks.switch_off(block)
+        assert memory.huge_pages.count(1, PMD_SIZE) == 10
+    blocks.switch_off(first)
+    assert memory.huge_pages.count(1, PMD_SIZE) == 0
+
+
+def test_a_huge_page_of_a_gib_lies_in_several_blocks():
+    memory, blocks = machine()
+    blocks.add(FIRST * SMALL_BLOCK, GIB, 1, NAME)
+    for number in range(GIB // SMALL_BLOCK):
+        blocks.switch_on(blocks.blocks[FIRST + number], OnlineType.ONLINE)
+    memory.huge_pages.resize(1, GIB, 1)
+    assert memory.huge_pages.count(1, GIB) == 1
