@@ -35,10 +35,11 @@ E820 = parse_machine("memmap = '512M!4G,256M!6G'\nclock = 'steps'\n", "machine.t
 
 def description_of(story: Recording) -> MachineDescription:
     header = story.header.machine
+    settings = {"clock": ClockMode.STEPS, "kernel": header.get("kernel", E820.kernel)}
     if name := header.get("machine"):
-        return attrs.evolve(described(name), clock=ClockMode.STEPS)
+        return attrs.evolve(described(name), **settings)
     memory, _ = memparse(header.get("memory", "4G"))
-    return MachineDescription(memmap=header["memmap"], ram=memory, clock=ClockMode.STEPS)
+    return MachineDescription(memmap=header["memmap"], ram=memory, **settings)
 
 
 def stories() -> dict[str, list[Path]]:
