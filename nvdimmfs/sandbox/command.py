@@ -205,8 +205,18 @@ def _hand_over(order: _Order, kinds: int, report: int, supervisor: int) -> tuple
     while _prepared:
         init = _prepared.pop().hand_over(_LateOrder(order, os.getpid(), kinds), (report, supervisor))
         if init is not None:
+            _have_namespace_of(init[0])
             return init
     return None
+
+
+def _have_namespace_of(init: int) -> None:
+    """Have this process's next child be in the PID namespace of an init: `OpenNodes` knows the sandbox by that."""
+    pidfd = os.pidfd_open(init)
+    try:
+        libc.setns(pidfd, libc.CLONE_NEWPID)
+    finally:
+        os.close(pidfd)
 
 
 def _forked(order: _Order, report: int, supervisor: int) -> tuple[int, socket.socket]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import mounting
 import pytest
 from mounting import QUIET, cli, refusal
-from sandboxes import processes_with, tagged, wait_for_end_of, wait_until
+from sandboxes import needs, processes_with, tagged, wait_for_end_of, wait_until
 from watchdog import WATCHDOG
 
 from nvdimmfs.sandbox import libc
@@ -316,6 +316,21 @@ def test_it_ends_when_it_is_told_to(server):
 def test_a_time_that_is_none(runtime, text):
     line = refusal(cli("serve", "--idle", text, env=runtime), 2)
     assert line == f"argument --idle: {text}: must be a number of seconds (see nvdimmfs serve --help)"
+
+
+@needs("modprobe")
+@pytest.mark.parametrize(("opens", "status"), [("", 0), ("exec 3< /dev/pmem0; ", 1)])
+def test_a_module_is_in_use_by_processes_of_the_sandbox(runtime, sandbox, tag, opens, status):
+    """In a sandbox whose init was forked before there was a command, too.  Its supervisor has each disk open."""
+    name, _, value = tag.partition("=")
+    environment = runtime | {name: value}
+    assert cli("serve", env=environment).returncode == 0
+    wait_until(lambda: len(processes_with(tag)) > 2)
+    unbind = "echo namespace0.0 > /sys/bus/nd/drivers/nd_pmem/unbind"
+    done = warm("run", "--", "sh", "-c", f"{opens}{unbind}; modprobe -r nd_pmem", env=environment)
+    assert done.returncode == status, done.stderr
+    assert cli("serve", "--stop", env=environment).returncode == 0
+    wait_until(lambda: not processes_with(tag))
 
 
 def test_it_ends_when_it_is_idle(runtime):
