@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterable
 from typing import Self
 
-from nvdimmfs.core.attribute import AttributeGroup, attribute, truth_value, write_only_attribute
+from nvdimmfs.core.attribute import AttributeGroup, attribute, constant, truth_value, write_only_attribute
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.node import NodeDevice, NodeSubsystem, SubsystemRoot
@@ -285,7 +285,14 @@ def _online_type(data: bytes) -> OnlineType:
 
 
 MEMORY_ROOT_GROUP: AttributeGroup[MemoryRoot] = AttributeGroup(
-    (soft_offline_page, hard_offline_page, block_size_bytes, auto_online_blocks)
+    (
+        soft_offline_page,
+        hard_offline_page,
+        block_size_bytes,
+        auto_online_blocks,
+        # No memory of a crash kernel is described here, which changes of memory would be written into.
+        constant("crash_hotplug", "0\n", since="6.6"),
+    )
 )
 MEMORY_BLOCK_GROUP: AttributeGroup[MemoryBlockDevice] = AttributeGroup(
     (phys_index, state, phys_device, removable, valid_zones, online)

@@ -270,7 +270,7 @@ def resource(device: DevDax) -> str:
     return f"{device.ranges[0].start if device.ranges else device.region.start:#x}\n"
 
 
-@attribute("memmap_on_memory", since="6.8")
+@attribute("memmap_on_memory", since="6.12")
 def memmap_on_memory(_device: DevDax) -> str:
     """Whether memory that kmem makes of it holds its own memmap.  Always `0`: the kernel was not booted with that."""
     return "0\n"
