@@ -12,6 +12,7 @@ from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.lab_options import STDIN, guest_machine, guest_plan, offer_guest, questions, reporting
 from nvdimmfs.lab.asking import Call
 from nvdimmfs.lab.guest import Guest, GuestPlan
+from nvdimmfs.lab.reboots import RebootingGuest
 from nvdimmfs.lab.snapshots import booted, resumed
 
 
@@ -56,7 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
     with _started(plan, arguments) as guest:
         for path, data in contents:
             guest.put(f"/root/{path.name}", data, path.stat().st_mode & 0o777)
-        status = _ask(guest, calls, arguments.settle) if arguments.shell is None else _execute(guest, arguments.shell)
+        if arguments.shell is None:
+            status = _ask(RebootingGuest(guest, plan.hardware), calls, arguments.settle)
+        else:
+            status = _execute(guest, arguments.shell)
         if arguments.media is not None and not arguments.power_cut:
             guest.power_off()
     return status
@@ -69,7 +73,7 @@ def _started(plan: GuestPlan, arguments: argparse.Namespace) -> AbstractContextM
     return booted(plan, arguments.timeout) if arguments.cold else resumed(plan, arguments.timeout)
 
 
-def _ask(guest: Guest, calls: list[Call], settle: float) -> int:
+def _ask(guest: RebootingGuest, calls: list[Call], settle: float) -> int:
     """Print the answers.  Returns the exit status of success."""
     for call, answer in zip(calls, guest.ask(calls, settle), strict=True):
         print(json.dumps({**call, "result": answer}), flush=True)

@@ -21,6 +21,7 @@ from nvdimmfs.cli.lab_options import (
 )
 from nvdimmfs.lab.asking import Answer, Call
 from nvdimmfs.lab.guest import Guest, GuestPlan
+from nvdimmfs.lab.reboots import RebootingGuest
 from nvdimmfs.lab.record import recorded_steps
 from nvdimmfs.lab.recording import Header, Recording
 from nvdimmfs.lab.recording_text import dumps, loads
@@ -92,7 +93,7 @@ def _runs(
     for number in range(arguments.runs):
         guests = booted if number else resumed
         with guests(attrs.evolve(plan, speed=_SPEEDS[number % len(_SPEEDS)]), arguments.timeout) as guest:
-            runs.append(list(guest.ask(calls, arguments.settle)))
+            runs.append(list(RebootingGuest(guest, plan.hardware).ask(calls, arguments.settle)))
             programs = programs or _versions(guest, calls)
     return runs, programs
 

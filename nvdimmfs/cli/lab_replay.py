@@ -18,25 +18,23 @@ from nvdimmfs.errors import FAILED
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS
 from nvdimmfs.lab.agreement import Replayed, as_json, as_junit, summary
 from nvdimmfs.lab.changes import SUFFIX, load, load_header
+from nvdimmfs.lab.emulated import CLOCK, emulated
 from nvdimmfs.lab.errors import ImpossibleMachineError, LabError
 from nvdimmfs.lab.guest_modules import MODULES_FILE
 from nvdimmfs.lab.kernels import DEFAULT_KERNEL
 from nvdimmfs.lab.qemu_machine import with_qemu_numbers
+from nvdimmfs.lab.reboots import REBOOT, RebootingGuest
 from nvdimmfs.lab.recording import Recording
 from nvdimmfs.lab.replay import Report, replay
 from nvdimmfs.lab.snapshots import resumed
 from nvdimmfs.lab.stories import folders_of, machine_of
-from nvdimmfs.lab.trees import OWN_FOLDER, InProcess, Mounted
-from nvdimmfs.machine.machine import Machine
+from nvdimmfs.lab.trees import OWN_FOLDER, Mounted
 from nvdimmfs.machine_file.errors import MachineFileError
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.machine_file.writer import machine_text
 
 #: Differences of a recording that are printed.
 _SHOWN = 20
-
-#: The mode of the clock of emulated machines: answers do not depend on how fast the host is.
-_CLOCK = "steps"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -131,21 +129,20 @@ def _emulated(path: Path, kernel: str | None, replay_on: Callable[[Path, str | N
 
 def _in_process(path: Path, kernel: str | None, media: Path | None) -> Report:
     recording = _without_programs(path)
-    machine = Machine.described(_machine(path, recording, kernel), media, clock=_CLOCK)
-    try:
-        return replay(recording, InProcess.of(machine.system))
-    finally:
-        machine.close()
+    with emulated(_machine(path, recording, kernel), media) as tree:
+        return replay(recording, tree)
 
 
 def _mounted(path: Path, kernel: str | None, media: Path | None) -> Report:
     recording = _without_programs(path)
+    if any(step.call["op"] == REBOOT for step in recording.steps):
+        raise _NotReplayedError("its machine boots again, which ends a mount")
     with tempfile.TemporaryDirectory() as name:
         machine, mount = Path(name, "machine.toml"), Path(name, "mount")
         machine.write_text(machine_text(_machine(path, recording, kernel)))
         mount.mkdir()
         kept = () if media is None else ("--media", media)
-        _nvdimmfs("mount", mount, "--machine", machine, "--clock", _CLOCK, *kept)
+        _nvdimmfs("mount", mount, "--machine", machine, "--clock", CLOCK, *kept)
         try:
             return replay(recording, Mounted(mount / "sys", mount / "dev"))
         finally:
@@ -187,5 +184,6 @@ def _by_guest(path: Path, arguments: argparse.Namespace) -> Report:
         raise _NotReplayedError(f"it asks for {own[0]}, a file that nvdimmfs alone has")
     machine = machine_of(recording.header.machine, folders_of(path), with_qemu_numbers)
     kernel = arguments.kernel or recording.header.machine.get("kernel", DEFAULT_KERNEL)
-    with resumed(guest_plan(arguments, machine, kernel), arguments.timeout) as guest:
-        return replay(recording, guest)
+    plan = guest_plan(arguments, machine, kernel)
+    with resumed(plan, arguments.timeout) as guest:
+        return replay(recording, RebootingGuest(guest, plan.hardware))

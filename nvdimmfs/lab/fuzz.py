@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 
 import attrs
 
@@ -11,15 +11,16 @@ from nvdimmfs.kernels.races import Referee
 from nvdimmfs.lab.asking import Answer, Call
 from nvdimmfs.lab.comparing import Comparison, compared
 from nvdimmfs.lab.ddmin import shortest
+from nvdimmfs.lab.emulated import emulated
 from nvdimmfs.lab.errors import GuestEndedError
 from nvdimmfs.lab.guest import TIMEOUT, TOGETHER, GuestPlan
+from nvdimmfs.lab.reboots import RebootingGuest
 from nvdimmfs.lab.recording import Step
 from nvdimmfs.lab.replay import Difference
 from nvdimmfs.lab.snapshots import resumed
 from nvdimmfs.lab.trees import InProcess
 from nvdimmfs.lab.verdicts import Matched, matched
 from nvdimmfs.lab.walk import Walk
-from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.model import MachineDescription
 
 #: Other speeds of the guest's processor (`qemu.execution_options`), at which races may end differently.
@@ -29,10 +30,7 @@ _OTHER_SPEEDS = (0, 2, 3)
 _MOST_FATAL = 10
 
 #: What changes a machine: a shorter story has fewer of these.
-_CHANGING = ("write", "pwrite")
-
-#: The mode of the clock of the emulated machine.
-_CLOCK = "steps"
+_CHANGING = ("write", "pwrite", "reboot")
 
 
 @attrs.frozen
@@ -182,7 +180,7 @@ class Fuzzer:
         """The questions with the answers, fewer if the kernel panics."""
         steps: list[Step] = []
         with resumed(attrs.evolve(self.plan, speed=speed), self.timeout) as guest, suppress(GuestEndedError):
-            answers = guest.ask(calls, self.settle, together)
+            answers = RebootingGuest(guest, self.plan.hardware).ask(calls, self.settle, together)
             steps.extend(Step(call, next(answers)) for call in calls)
         return steps
 
@@ -192,14 +190,8 @@ class Fuzzer:
             walk.go(self.moves)
         return [call for move in walk.moves for call in move]
 
-    @contextmanager
-    def _emulated(self, referee: Referee | None = None) -> Iterator[InProcess]:
-        machine = Machine.described(self.machine, clock=_CLOCK)
-        machine.system.referee = referee
-        try:
-            yield InProcess.of(machine.system)
-        finally:
-            machine.close()
+    def _emulated(self, referee: Referee | None = None) -> AbstractContextManager[InProcess]:
+        return emulated(self.machine, referee=referee)
 
 
 def _calls(steps: Sequence[Step]) -> list[Call]:

@@ -23,6 +23,7 @@ _NEEDED = {
     "pwrite": ("dev", "offset", "hex"),
     "run": ("argv",),
     "sleep": ("seconds",),
+    "reboot": (),
 }
 
 #: Those that one takes besides.

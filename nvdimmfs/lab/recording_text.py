@@ -32,6 +32,9 @@ _HEADER = {
 
 DecodedT = TypeVar("DecodedT")
 
+#: Questions whose answer is empty.
+_WITHOUT_ANSWER = ("sleep", "reboot")
+
 UNSTABLE: Json = {"unstable": True}
 
 
@@ -152,7 +155,7 @@ class _Encoder:
     def lines(self, step: Step) -> Iterator[str]:
         call, answer = step.call, step.answer
         words: list[Json] = [call["op"], *self._arguments(call)]
-        if call["op"] != "sleep" and (call["op"] != "dump" or "errno" in answer):
+        if call["op"] not in _WITHOUT_ANSWER and (call["op"] != "dump" or "errno" in answer):
             words.append(self._answer(call, answer))
         if step.unstable:
             words.append(UNSTABLE)
@@ -174,6 +177,8 @@ class _Encoder:
                 return [call["dev"], call["offset"], pack(call["hex"])]
             case "sleep":
                 return [call["seconds"]]
+            case "reboot":
+                return []
             case "run":
                 return [[*call["argv"]]]
             case other:
@@ -289,6 +294,8 @@ class _Decoder:
                 return {"op": "pwrite", "dev": dev, "offset": offset, "hex": unpack(packed)}, rest
             case ["sleep", (int() | float()) as seconds]:
                 return {"op": "sleep", "seconds": seconds}, []
+            case ["reboot"]:
+                return {"op": "reboot"}, []
             case ["run", list(argv), *rest]:
                 return {"op": "run", "argv": _strings(argv)}, rest
         raise ValueError(f"not a step: {words}")
@@ -311,7 +318,7 @@ class _Decoder:
                 gone = _strings(change.get("-", []))
                 kept = [name for name in self.known.names[call["path"]] if name not in gone]
                 return {"names": self._learn_names(call["path"], sorted(kept + _strings(change.get("+", []))))}
-            case "sleep", []:
+            case (("sleep" | "reboot"), []):
                 return {}
             case "run", [{"rc": int(status), "stdout": str(output), "stderr": str(errors)}]:
                 return {"rc": status, "stdout": output, "stderr": errors}

@@ -27,7 +27,7 @@ from nvdimmfs.lab.frames import Message
 from nvdimmfs.lab.guest import TIMEOUT, Guest, GuestPlan
 from nvdimmfs.lab.hardware import Hardware
 from nvdimmfs.lab.qemu import USUAL_SPEED, Qemu
-from nvdimmfs.lab.region_order import number_regions
+from nvdimmfs.lab.reboots import finish_boot
 from nvdimmfs.machine_file.words import BusPlatform
 
 _SNAPSHOTS = "guests"
@@ -91,10 +91,7 @@ def _memory(hardware: Hardware, folder: Path, media: Path | None) -> Iterator[No
 def _booted(plan: GuestPlan, folder: Path, timeout: float) -> Iterator[Guest]:
     """A guest that boots, whose memory is in files of a folder."""
     with Guest(Qemu(plan.arguments(folder, shared=True), folder), timeout) as guest:
-        guest.wait_for_agent()
-        guest.load(plan.hardware.platform_modules)
-        number_regions(guest, plan.hardware.machine)
-        guest.load(plan.hardware.drivers)
+        finish_boot(guest, plan.hardware)
         yield guest
 
 

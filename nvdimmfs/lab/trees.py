@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -76,7 +76,7 @@ class Mounted:
             time.sleep(seconds)
 
 
-@attrs.frozen
+@attrs.define
 class InProcess:
     """A tree of kernfs nodes, asked as a virtual file system layer would.
 
@@ -86,16 +86,18 @@ class InProcess:
         root: the directory that stands for /sys.
         dev: the directory that stands for /dev.
         clock: the machine's.
+        power_cycle: boots the machine again, and returns its new system; None where that is not asked for.
     """
 
     root: Directory
     dev: Directory
     clock: Clock
+    power_cycle: Callable[[], System] | None = None
 
     @classmethod
-    def of(cls, system: System) -> InProcess:
-        """The tree of a machine."""
-        return cls(system.sys, system.dev, system.clock)
+    def of(cls, system: System, power_cycle: Callable[[], System] | None = None) -> InProcess:
+        """The tree of a machine, which perhaps can boot again."""
+        return cls(system.sys, system.dev, system.clock, power_cycle)
 
     def ask(self, calls: Iterable[Call], settle: float = SETTLE) -> Iterator[Answer]:
         for call in calls:
@@ -131,6 +133,9 @@ class InProcess:
                 return {"wrote": self.pwrite(_device_name(call), call["offset"], bytes.fromhex(call["hex"]))}
             case "sleep":
                 self.rest(call["seconds"])
+                return {}
+            case "reboot":
+                self._reboot()
                 return {}
             case "run":  # no program can see this tree
                 raise KernelError(errno.ENOEXEC, call["argv"][0])
@@ -193,6 +198,12 @@ class InProcess:
     def rest(self, seconds: float) -> None:
         """Let time pass."""
         self.clock.advance(round(seconds * SECOND))
+
+    def _reboot(self) -> None:
+        if self.power_cycle is None:
+            raise ValueError("this machine does not boot again")
+        system = self.power_cycle()
+        self.root, self.dev, self.clock = system.sys, system.dev, system.clock
 
     def _node(self, path: str) -> Node:
         return resolve(self.root, path)

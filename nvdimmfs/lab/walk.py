@@ -11,11 +11,20 @@ from collections.abc import Callable
 
 from nvdimmfs.lab import moves_dax, moves_disk, moves_nd
 from nvdimmfs.lab.asking import Call
+from nvdimmfs.lab.nfit_test import NFIT_TEST
+from nvdimmfs.lab.reboots import REBOOT
 from nvdimmfs.lab.trees import InProcess
 from nvdimmfs.lab.walker import DEVICES, Walker
 
 #: The questions of one move.
 Move = list[Call]
+
+
+def _reboot(walker: Walker) -> None:
+    """Have the machine boot again.  Not with the test platform, whose buffers are memory of the kernel."""
+    if NFIT_TEST not in walker.names("module"):
+        walker.ask({"op": REBOOT})
+
 
 #: What a walker does in a move, and how often in comparison.
 _MOVES: tuple[tuple[Callable[[Walker], None], int], ...] = (
@@ -32,6 +41,7 @@ _MOVES: tuple[tuple[Callable[[Walker], None], int], ...] = (
     (moves_dax.device, 4),
     (moves_dax.memory_block, 1),
     (moves_dax.module, 1),
+    (_reboot, 1),
 )
 
 #: Parts of dumps that are left out: they belong to power management, count and trace requests, or change with time.

@@ -87,7 +87,7 @@ def test_what_cannot_be_decoded_fails(name, text, problem, way, tmp_path, capsys
 class SilentGuest:
     """A guest that answers nothing."""
 
-    def ask(self, calls, settle):
+    def ask(self, calls, settle, together):
         return ({} for _ in calls)
 
 

@@ -1,29 +1,19 @@
 """Replays in which races end as they did in a guest."""
 
-import contextlib
-import functools
-
 import attrs
 import pytest
 
 from nvdimmfs.kernels.races import BOUND_REGION
+from nvdimmfs.lab.emulated import emulated
 from nvdimmfs.lab.recording import Step
-from nvdimmfs.lab.trees import InProcess
 from nvdimmfs.lab.verdicts import matched
-from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine
 
 SETTLE = 0.05
 
 
-@contextlib.contextmanager
-def emulated(referee, name="nfit_test"):
-    machine = Machine.described(load_machine(name), clock="steps")
-    machine.system.referee = referee
-    try:
-        yield InProcess.of(machine.system)
-    finally:
-        machine.close()
+def machine(referee, name="nfit_test"):
+    return emulated(load_machine(name), referee=referee)
 
 
 def write(path, data):
@@ -73,13 +63,13 @@ class Others:
 
 
 def answers(referee):
-    with emulated(referee) as tree:
+    with machine(referee) as tree:
         return [Step(call, answer) for call, answer in zip(STORY, tree.ask(STORY), strict=True)]
 
 
 @pytest.mark.parametrize("numbers", [set(), {1}, {3}, {1, 3}])
 def test_the_outcomes_of_races_are_found(numbers):
-    found = matched(answers(Others(numbers)), SETTLE, emulated)
+    found = matched(answers(Others(numbers)), SETTLE, machine)
     assert not found.report.differences
     assert found.races == (BOUND_REGION.question,) * len(numbers)
     assert found.report.total > 100
@@ -89,7 +79,7 @@ def test_what_no_race_explains_remains():
     """Also behind a race."""
     *steps, last = answers(Others({1}))
     wrong = attrs.evolve(last, answer={"rows": [{**row, "mode": "-"} for row in last.answer["rows"]]})
-    found = matched([*steps, wrong], SETTLE, emulated)
+    found = matched([*steps, wrong], SETTLE, machine)
     assert {difference.number for difference in found.report.differences} == {len(STORY)}
     assert found.races == (BOUND_REGION.question,)
 
@@ -97,10 +87,9 @@ def test_what_no_race_explains_remains():
 def test_a_machine_without_races_is_replayed_once():
     asked = []
 
-    @functools.wraps(emulated)
     def counted(referee):
         asked.append(referee)
-        return emulated(referee, "e820")
+        return machine(referee, "e820")
 
     wrong = [Step({"op": "read", "path": "bus/nd/devices/region0/size"}, {"data": "0\n"})]
     assert len(matched(wrong, SETTLE, counted).report.differences) == 1

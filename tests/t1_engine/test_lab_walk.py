@@ -6,12 +6,11 @@ from collections import Counter
 import pytest
 
 from nvdimmfs.lab import fuzz
+from nvdimmfs.lab.emulated import emulated
 from nvdimmfs.lab.errors import GuestEndedError
 from nvdimmfs.lab.fuzz import Fuzzer
 from nvdimmfs.lab.guest import GuestPlan
-from nvdimmfs.lab.trees import InProcess
 from nvdimmfs.lab.walk import Walk
-from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import load_machine
 
 MACHINES = ["e820", "qemu-nfit-labelled", "virtio-pmem", "nfit_test"]
@@ -19,11 +18,8 @@ MACHINES = ["e820", "qemu-nfit-labelled", "virtio-pmem", "nfit_test"]
 
 @contextlib.contextmanager
 def tree_of(name):
-    machine = Machine.described(load_machine(name), clock="steps")
-    try:
-        yield InProcess.of(machine.system)
-    finally:
-        machine.close()
+    with emulated(load_machine(name)) as tree:
+        yield tree
 
 
 def walked(name, seed, moves=60):
@@ -54,6 +50,31 @@ def test_walks_are_sense_and_nonsense_mixed(name):
                 "wrote" in answer for call, answer in zip(walk, tree.ask(walk), strict=True) if call["op"] == "write"
             )
     assert min(accepted[True], accepted[False]) > 100
+
+
+def test_a_machine_that_boots_again_has_what_is_in_its_memory():
+    write = {"op": "pwrite", "dev": "pmem0", "offset": 0, "hex": "ab" * 512}
+    unbind = {"op": "write", "path": "bus/nd/drivers/nd_pmem/unbind", "data": "namespace1.0"}
+    with tree_of("e820") as tree:
+        *_, disks, content = tree.ask(
+            [
+                write,
+                unbind,
+                {"op": "reboot"},
+                {"op": "ls", "path": "class/block"},
+                {**write, "op": "pread", "length": 512},
+            ]
+        )
+    assert disks["names"] == ["pmem0", "pmem1"]
+    assert content["hex"] == "ab" * 512
+
+
+def test_walks_boot_again_but_not_on_the_test_platform():
+    def reboots(name):
+        return sum(call["op"] == "reboot" for seed in range(5) for move in walked(name, seed, 200) for call in move)
+
+    assert reboots("e820") > 0
+    assert reboots("nfit_test") == 0
 
 
 def test_a_scrub_is_read_when_time_does_not_matter():

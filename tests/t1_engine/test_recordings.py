@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
-from machines import boot
+from machines import FOLDERS
 
 from nvdimmfs.lab.changes import SUFFIX, load, load_header
+from nvdimmfs.lab.emulated import emulated
 from nvdimmfs.lab.replay import Report, replay
-from nvdimmfs.lab.trees import InProcess
+from nvdimmfs.lab.stories import machine_of
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 
@@ -34,8 +35,5 @@ def test_every_answer_is_the_recorded_one(story: Path, tmp_path: Path) -> None:
 def replay_story(story: Path, media: Path | None) -> Report:
     """Boot the story's machine, replay the story, and shut the machine down."""
     recording = load(story).without_programs()
-    machine = boot(recording.header.machine, media)
-    try:
-        return replay(recording, InProcess.of(machine.system))
-    finally:
-        machine.close()
+    with emulated(machine_of(recording.header.machine, FOLDERS), media) as tree:
+        return replay(recording, tree)
