@@ -28,6 +28,7 @@ from nvdimmfs.kernfs.node import (
     TreeListener,
     subtree,
 )
+from nvdimmfs.kernfs.records import RecordFile
 from nvdimmfs.kernfs.refusal import Refusal
 from nvdimmfs.kernfs.tracer import TracedCall, TracedProcess, Tracer
 
@@ -57,6 +58,7 @@ __all__ = [
     "NumberedNames",
     "NumberedNodes",
     "Order",
+    "RecordFile",
     "Refusal",
     "Session",
     "Symlink",

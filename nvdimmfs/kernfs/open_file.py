@@ -26,6 +26,8 @@ from nvdimmfs.kernfs.faulty import (
 )
 from nvdimmfs.kernfs.listing import Listing
 from nvdimmfs.kernfs.node import Attribute, BinaryFile, Directory, Member, Node
+from nvdimmfs.kernfs.records import RecordFile
+from nvdimmfs.units import PAGE_SIZE
 
 #: The events that poll(2) reports for files that never block (DEFAULT_POLLMASK, include/linux/poll.h, Linux 6.1).
 ALWAYS_READY = select.POLLIN | select.POLLOUT | select.POLLRDNORM | select.POLLWRNORM
@@ -164,6 +166,53 @@ class OpenAttribute:
             self._events_seen = node.events
         text = node.show()
         self._rest = text[offset:] if offset else text
+
+
+class OpenRecords(OpenAttribute):
+    """An open file of records (seq_read_iter, fs/seq_file.c, Linux 6.1).
+
+    A read returns what is left of the last record, and then the records that fit into a buffer, until it has as many
+    bytes as were asked for.  The buffer is a page, or the smallest power of two that is larger than a record.  So a
+    read may be short long before the end of the file.
+    """
+
+    def __init__(self, file: RecordFile, flags: int) -> None:
+        super().__init__(file, flags)
+        self._source = file.source
+        self._record = 0
+        self._buffer = PAGE_SIZE
+
+    def read(self, offset: int, size: int) -> bytes:
+        piece = super().read(offset, size)
+        missing = size - len(piece)
+        if not missing or not (records := self._source.records()[self._record :]):
+            return piece
+        filled = self._filled(records, missing)
+        self._rest = filled[missing:]
+        self._position += min(len(filled), missing)
+        return piece + filled[:missing]
+
+    def _show(self, offset: int) -> None:
+        """Go to an offset: what is left of the record there is read first (traverse)."""
+        self._position, self._rest, self._record, self._notice = 0, b"", 0, None
+        for record in self._source.records() if offset else ():
+            self._record += 1
+            if len(record) > offset:
+                self._rest = record[offset:]
+                return
+            offset -= len(record)
+
+    def _filled(self, records: list[bytes], missing: int) -> bytes:
+        """The next records that fit into the buffer, one at least, until there are as many bytes as are missing."""
+        while len(records[0]) >= self._buffer:
+            self._buffer *= 2
+        filled = b""
+        for record in records:
+            if filled and (len(filled) >= missing or len(filled) + len(record) >= self._buffer):
+                break
+            filled += record
+            self._record += 1
+        return filled
 
 
 class OpenBinaryAttribute(OpenAttribute):
@@ -383,6 +432,8 @@ def open_node(node: Node, flags: int, caller: Caller | None = None) -> OpenFile:
     opened: OpenFile
     if isinstance(node, BinaryAttribute):
         opened = OpenBinaryAttribute(node, flags)
+    elif isinstance(node, RecordFile):
+        opened = OpenRecords(node, flags)
     elif isinstance(node, Attribute):
         opened = OpenAttribute(node, flags)
     elif isinstance(node, DeviceMemory):

@@ -1,0 +1,32 @@
+"""Files that consist of records, such as lines, which each read produces as long as there is room."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from nvdimmfs.kernfs.node import Attribute
+
+
+class RecordSource(Protocol):
+    """What produces the records of a file."""
+
+    def records(self) -> list[bytes]:
+        """All records, in order."""
+
+    def show(self, subject: object) -> bytes:
+        """All records in one text."""
+
+    def store(self, subject: object, data: bytes) -> None:
+        """Refuse a write: `KernelError`."""
+
+
+class RecordFile(Attribute[object]):
+    """A file of /proc that the kernel iterates over (seq_open).
+
+    Attributes:
+        source: what produces its records.
+    """
+
+    def __init__(self, name: str, permissions: int, source: RecordSource, subject: object) -> None:
+        super().__init__(name, permissions, source, subject)
+        self.source = source
