@@ -28,6 +28,14 @@ class First(enum.Enum):
     SEEDS = "the seeds"
 
 
+class FoundOrder(enum.Enum):
+    """The order in which workers find the personalities of a region's namespaces."""
+
+    ASCENDING = "that of the namespaces"
+    FIRST_LAST = "that of the namespaces, but the first is the last"
+    DESCENDING = "the reverse of that of the namespaces"
+
+
 class FirstNamespace(enum.Enum):
     """The state of a region's first namespace when the probe makes it the namespace seed."""
 
@@ -109,10 +117,8 @@ BOUND_REGION = Race(
     "The scheduler prefers the thread that has run less. On guests of the lab, whose processors count instructions, "
     "the seeds were first in 37 of 144 trials. Where the last write bound another region, in which the worker made a "
     "disk without pages, they were first in 132 of 160 trials, 144 of which are of such guests; a recorded story, in "
-    "real time, has the worker first, and so has the emulation. A worker that has mapped pages for an earlier "
-    "namespace of the region may be late for the later ones: a dax device on the third namespace got the number "
-    "behind the seed in 4 of 10 trials, here never. A worker that finds no personality still holds a number of each "
-    "kind briefly, so a seed occasionally gets 1; the emulation never does that. "
+    "real time, has the worker first, and so has the emulation. A worker that finds no personality still holds a "
+    "number of each kind briefly, so a seed occasionally gets 1; the emulation never does that. "
     "Linux 6.12 has another scheduler and no usual outcome: when a writer rested 50 ms before, the seeds were first in "
     "3 of 3 stories, after 60 to 100 ms the worker in 12 of 12.",
     seen_newer=(Seen(First.WORKER, 14), Seen(First.SEEDS, 13)),
@@ -130,6 +136,22 @@ BOUND_AFTER_MAPPING = Race(
     "The worker has run more. If attributes are read between the two writes, the worker catches up: it was late "
     "in 6 of 16 trials after five reads, and in none of 16 after fifteen. In the emulation, reads have no effect.",
     seen_newer=(Seen(First.SEEDS, 21), Seen(First.WORKER, 20)),
+)
+LATER_NAMESPACE = Race(
+    "The worker is first, and has mapped the pages of a namespace: which side is first for the next namespace?",
+    (Seen(First.WORKER, 77), Seen(First.SEEDS, 9)),
+    First.WORKER,
+    "Two and three pfn devices on a region with labels, on guests of the lab at four speeds, and a dax device on a "
+    "third namespace. The worker has run more, as after another region.",
+    seen_newer=(Seen(First.WORKER, 4), Seen(First.SEEDS, 9)),
+)
+FOUND_ORDER = Race(
+    "The seeds are first: in which order do the personalities of several namespaces get their numbers?",
+    (Seen(FoundOrder.ASCENDING, 8), Seen(FoundOrder.FIRST_LAST, 5), Seen(FoundOrder.DESCENDING, 0)),
+    FoundOrder.ASCENDING,
+    "The trials with pfn devices, in which the seeds were first in 13 of 64, and on 6.12 in 52 of 64. Of two "
+    "namespaces, either other order has the first as the last.",
+    seen_newer=(Seen(FoundOrder.ASCENDING, 7), Seen(FoundOrder.FIRST_LAST, 37), Seen(FoundOrder.DESCENDING, 8)),
 )
 FIRST_OF_TWO_IS_DISK = Race(
     "In which state is the first of two namespaces if it is a plain disk?",
@@ -183,10 +205,12 @@ BIND_UEVENT = Race(
     "here. Their bind uevents were in that order in 13 of 20 trials; here that of the first is the last.",
 )
 
-RACES: tuple[Race[First] | Race[FirstNamespace] | Race[FirstLock] | Race[FirstUevent], ...] = (
+RACES: tuple[Race[First] | Race[FoundOrder] | Race[FirstNamespace] | Race[FirstLock] | Race[FirstUevent], ...] = (
     BOUND_REGION,
     NEW_REGION,
     BOUND_AFTER_MAPPING,
+    LATER_NAMESPACE,
+    FOUND_ORDER,
     FIRST_OF_TWO_IS_DISK,
     FIRST_OF_MORE_IS_DISK,
     FIRST_HAS_PAGES,

@@ -24,7 +24,7 @@ from nvdimmfs.lab.trees import InProcess
 Emulated: TypeAlias = Callable[[Referee], AbstractContextManager[InProcess]]
 
 #: How many races before a difference are suspected to be its cause.
-_SUSPECTS = 8
+_SUSPECTS = 12
 
 
 @attrs.define

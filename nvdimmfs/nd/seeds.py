@@ -24,10 +24,13 @@ from nvdimmfs.kernels.races import (
     FIRST_IS_BTT_WITH_METADATA,
     FIRST_OF_MORE_IS_DISK,
     FIRST_OF_TWO_IS_DISK,
+    FOUND_ORDER,
+    LATER_NAMESPACE,
     NEW_REGION,
     First,
     FirstLock,
     FirstNamespace,
+    FoundOrder,
     Race,
 )
 from nvdimmfs.mm.memory import Memory
@@ -37,7 +40,7 @@ from nvdimmfs.nd.dax import DaxDevice
 from nvdimmfs.nd.device import DeviceType, NdDevice
 from nvdimmfs.nd.namespace import Claimant, NamespaceDevice
 from nvdimmfs.nd.namespace_pmem import NamespacePmem
-from nvdimmfs.nd.pfn import PfnDevice
+from nvdimmfs.nd.pfn import PageMapPersonality, PfnDevice
 from nvdimmfs.nd.region import RegionDevice, SeedKind
 
 #: In the order in which a region gets its first seeds (nd_region_probe, drivers/nvdimm/region.c, Linux 6.1).
@@ -112,13 +115,11 @@ def register_children(region: RegionDevice, namespaces: Sequence[NamespaceDevice
         region.seeds[SeedKind.NAMESPACE] = first
     race_of_disks = FIRST_OF_TWO_IS_DISK if len(namespaces) == 2 else FIRST_OF_MORE_IS_DISK
     state_of_disk = system.outcome(race_of_disks) if others and not seeds_first else FirstNamespace.WAITING
-    for namespace in namespaces:
-        if seeds_first:
+    if seeds_first:
+        for namespace in _as_found(system, namespaces):
             namespace.add_async()
-        else:
-            if state_of_disk is FirstNamespace.WAITING and _becomes_disk(namespace):
-                namespace.first_probe_deferred = True
-            namespace.add()
+    else:
+        _find(system, namespaces, state_of_disk)
     if others and not seeds_first:
         _declare_namespace_seed(region, first, state_of_disk)
     for personality in personalities(system.kernel):
@@ -126,6 +127,29 @@ def register_children(region: RegionDevice, namespaces: Sequence[NamespaceDevice
     for namespace in namespaces:
         if namespace.first_probe_deferred:
             system.queue_work(functools.partial(namespace.bus.probe_deferred, namespace))
+
+
+def _as_found(system: System, namespaces: Sequence[NamespaceDevice]) -> Sequence[NamespaceDevice]:
+    """The namespaces in the order in which workers look at them while the seeds are there already."""
+    first, *others = namespaces
+    order = system.outcome(FOUND_ORDER) if others else FoundOrder.ASCENDING
+    if order is FoundOrder.FIRST_LAST:
+        return [*others, first]
+    return [*reversed(namespaces)] if order is FoundOrder.DESCENDING else namespaces
+
+
+def _find(system: System, namespaces: Sequence[NamespaceDevice], state_of_disk: FirstNamespace) -> None:
+    """Register the namespaces, whose worker looks at each before there are seeds, unless it is late."""
+    is_late = has_mapped = False
+    for namespace in namespaces:
+        is_late = is_late or (has_mapped and system.outcome(LATER_NAMESPACE) is First.SEEDS)
+        if is_late:
+            namespace.add_async()
+            continue
+        if state_of_disk is FirstNamespace.WAITING and _becomes_disk(namespace):
+            namespace.first_probe_deferred = True
+        namespace.add()
+        has_mapped = isinstance(namespace.claim, PageMapPersonality)
 
 
 def _becomes_disk(namespace: NamespaceDevice) -> bool:

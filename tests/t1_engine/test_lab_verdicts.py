@@ -3,11 +3,12 @@
 import attrs
 import pytest
 
-from nvdimmfs.kernels.races import BOUND_REGION
+from nvdimmfs.kernels.races import BOUND_REGION, FOUND_ORDER, LATER_NAMESPACE, First, FoundOrder
 from nvdimmfs.lab.emulated import emulated
 from nvdimmfs.lab.recording import Step
 from nvdimmfs.lab.verdicts import matched
 from nvdimmfs.machine_file.files import load_machine
+from nvdimmfs.units import MIB
 
 SETTLE = 0.05
 
@@ -94,3 +95,49 @@ def test_a_machine_without_races_is_replayed_once():
     wrong = [Step({"op": "read", "path": "bus/nd/devices/region0/size"}, {"data": "0\n"})]
     assert len(matched(wrong, SETTLE, counted).report.differences) == 1
     assert len(asked) == 2  # once up to the difference, and once for the report
+
+
+PFNS = [
+    call
+    for number in range(3)
+    for call in [
+        write(f"devices/namespace0.{number}/uuid", f"0000000{number}-1111-2222-3333-000000000000"),
+        write(f"devices/namespace0.{number}/size", str(64 * MIB)),
+        write(f"devices/pfn0.{number}/mode", "ram"),
+        write(f"devices/pfn0.{number}/align", "4096"),
+        write(f"devices/pfn0.{number}/uuid", f"000000a{number}-1111-2222-3333-000000000000"),
+        write(f"devices/pfn0.{number}/namespace", f"namespace0.{number}"),
+        write("drivers/nd_pmem/bind", f"pfn0.{number}"),
+    ]
+]
+
+
+@attrs.frozen
+class Chosen:
+    """Some outcomes, by their race."""
+
+    outcomes: dict
+
+    def decide(self, race, usual):
+        return self.outcomes.get(race.question, usual)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "numbers"),
+    [
+        ({}, "0123"),
+        ({LATER_NAMESPACE: First.SEEDS}, "0231"),
+        ({BOUND_REGION: First.SEEDS}, "1230"),
+        ({BOUND_REGION: First.SEEDS, FOUND_ORDER: FoundOrder.FIRST_LAST}, "3120"),
+        ({BOUND_REGION: First.SEEDS, FOUND_ORDER: FoundOrder.DESCENDING}, "3210"),
+    ],
+    ids=str,
+)
+def test_pfn_devices_of_a_region_have_the_numbers_that_kernels_were_seen_to_give(outcomes, numbers):
+    """Of three namespaces and the seed; each was seen on a guest, but the second, which was seen of two namespaces."""
+    referee = Chosen({race.question: outcome for race, outcome in outcomes.items()})
+    holders = [f"bus/nd/devices/namespace0.{number}/holder" for number in range(3)]
+    look = [{"op": "read", "path": path} for path in (*holders, "bus/nd/devices/region0/pfn_seed")]
+    with machine(referee, "qemu-nfit-labelled") as tree:
+        *_, first, second, third, seed = tree.ask([*PFNS, *bind_again("region0"), *look])
+    assert [answer["data"] for answer in (first, second, third, seed)] == [f"pfn0.{number}\n" for number in numbers]
