@@ -45,7 +45,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shape",
         choices=[shape.value for shape in Shape],
-        help="make each walk on a machine of its own, of a random shape, with ranges of memmap= (e820) or DIMMs (nfit)",
+        help="make each walk on a machine of its own, of a random shape, with ranges of memmap= (e820), with DIMMs "
+        "(nfit), or with virtio-pmem devices (virtio)",
     )
     parser.add_argument(
         "--moves", metavar="N", type=int, default=_MOVES, help="the moves of each walk (default: %(default)s)"

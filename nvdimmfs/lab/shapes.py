@@ -20,7 +20,7 @@ from nvdimmfs.machine_file.model import (
     RamRangeDescription,
     RangeDescription,
 )
-from nvdimmfs.machine_file.words import DimmFlag, PersistenceDomain
+from nvdimmfs.machine_file.words import BusPlatform, DimmFlag, PersistenceDomain
 from nvdimmfs.units import GIB, KIB, MIB, PAGE_SIZE, align_down
 
 #: Where the RAM of a PC goes on, above the hole for devices.
@@ -48,7 +48,14 @@ _LABEL_AREAS = (
     LabelAreaDescription(0),
 )
 
+#: The share of machines that have a range of memmap= as well.
+_BESIDE = 0.15
+
 _MOST_DIMMS = 6
+_MOST_VIRTIO = 4
+
+#: The sizes of virtio-pmem devices, in multiples of their alignment.
+_LEAST_VIRTIO, _LARGEST_VIRTIO = 8, 320
 _SLOTS = 16
 
 #: The share of DIMMs that are not armed.
@@ -66,6 +73,7 @@ class Shape(enum.Enum):
 
     E820 = "e820"
     NFIT = "nfit"
+    VIRTIO = "virtio"
 
 
 def shaped(shape: Shape, seed: int) -> MachineDescription:
@@ -76,7 +84,7 @@ def shaped(shape: Shape, seed: int) -> MachineDescription:
         seed: the same seed makes the same machine.
     """
     chance = random.Random(f"{shape.value} {seed}")  # noqa: S311  # a machine is to be the same each time
-    return _e820(chance) if shape is Shape.E820 else _nfit(chance)
+    return {Shape.E820: _e820, Shape.NFIT: _nfit, Shape.VIRTIO: _virtio}[shape](chance)
 
 
 def _e820(chance: random.Random) -> MachineDescription:
@@ -101,7 +109,7 @@ def _ranges_from(chance: random.Random, start: int, count: int) -> Iterator[tupl
 
 def _nfit(chance: random.Random) -> MachineDescription:
     """One to six DIMMs in any slots, with label areas of any kind, on one to three nodes."""
-    memmap = f"{chance.choice(_SIZES)}M!{5 * GIB:#x}" if chance.random() < 0.15 else ""
+    memmap = f"{chance.choice(_SIZES)}M!{5 * GIB:#x}" if chance.random() < _BESIDE else ""
     machine = attrs.evolve(_with_nodes(chance), memmap=memmap)
     start = memory_base(attrs.evolve(machine, ram_ranges=()))
     dimms, ranges = [], []
@@ -118,6 +126,20 @@ def _nfit(chance: random.Random) -> MachineDescription:
         ranges=tuple(ranges),
     )
     return with_qemu_numbers(attrs.evolve(machine, buses=(bus,)))
+
+
+def _virtio(chance: random.Random) -> MachineDescription:
+    """One to four virtio-pmem devices, in the order of their addresses, perhaps beside a range of memmap=."""
+    memmap = f"{chance.choice(_SIZES)}M!{5 * GIB:#x}" if chance.random() < _BESIDE else ""
+    machine = MachineDescription(ram=chance.choice((4, 5, 6, 8)) * GIB, memmap=memmap)
+    start, buses = memory_base(machine), []
+    for _ in range(chance.randint(1, _MOST_VIRTIO)):
+        start += chance.choice(_GAPS) * MIB
+        size = chance.randint(_LEAST_VIRTIO, _LARGEST_VIRTIO) * RANGE_ALIGNMENT
+        ranges = (RangeDescription(start=start, size=size),)
+        buses.append(BusDescription(platform=BusPlatform.VIRTIO_PMEM, ranges=ranges))
+        start += size
+    return attrs.evolve(machine, buses=tuple(buses))
 
 
 def _with_nodes(chance: random.Random) -> MachineDescription:
