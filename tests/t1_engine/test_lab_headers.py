@@ -71,8 +71,8 @@ def test_a_header_has_the_kernel_that_has_to_answer_so(written, words, machine, 
 
 
 def test_a_header_has_no_kernel_that_is_not_emulated(tmp_path):
-    header = recorded(tmp_path, ["--kernel", "6.6"])
-    assert (header.machine, header.kernel) == ({"memmap": "512M!4G,256M!6G", "memory": "4G"}, "6.6.0-57-amd64")
+    header = recorded(tmp_path, ["--kernel", "6.7"])
+    assert (header.machine, header.kernel) == ({"memmap": "512M!4G,256M!6G", "memory": "4G"}, "6.7.0-57-amd64")
 
 
 def test_a_header_has_the_kernel_of_the_guest_rather_than_that_of_the_machine_file(tmp_path):
