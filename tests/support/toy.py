@@ -206,6 +206,7 @@ class ToyMachine:
 
     def __init__(self) -> None:
         self.tree = toy_tree()
+        self.sys = self.tree.root.find("sys")
         self.system = self
         self.clock = None
 
