@@ -80,7 +80,7 @@ def _source(name_or_path: str | Path) -> tuple[str, str, str, Path]:
         if not file.is_file():
             known = ", ".join(machines()) or "none"
             hint = f"the machines are {known}; or write a path such as ./{name_or_path}"
-            raise MachineFileError([f"{name_or_path}: unknown machine; {hint}"])
+            raise MachineFileError([f"{name_or_path or repr('')}: unknown machine; {hint}"])
         return _text_of_name(name_or_path), str(file), name_or_path, Path()
     path = Path(name_or_path)
     return _text_of(path), str(path), path.stem, path.parent

@@ -20,7 +20,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from nvdimmfs.formats.ndctl import Command
 from nvdimmfs.machine_file.model import MachineDescription, MappingDescription
-from nvdimmfs.machine_file.values import TO_BE_CHOSEN, number_kind, shown
+from nvdimmfs.machine_file.values import LONGEST_VALUE, TO_BE_CHOSEN, number_kind, shown
 from nvdimmfs.machine_file.words import word_of
 
 _T = TypeVar("_T")
@@ -178,7 +178,7 @@ def _problems(error: BaseException, path: str) -> Iterator[tuple[str, str]]:
             yield from _problems(inner, path)
     elif isinstance(error, ForbiddenExtraKeysError):
         for key in sorted(error.extra_fields):
-            yield _joined(path, key), f"unknown key{_suggestion(key, error.cl)}"
+            yield _joined(path, _shown_key(key)), f"unknown key{_suggestion(key, error.cl)}"
     elif isinstance(error, KeyError):
         yield path, "required key missing"
     else:
@@ -191,6 +191,12 @@ def _key(class_: type[Any], note: AttributeValidationNote) -> str:
 
 def _index(note: IterableValidationNote) -> int | str:
     return note.index
+
+
+def _shown_key(key: str) -> str:
+    """A key that is not one of a machine file: in quotes unless it is a plain one, and abbreviated."""
+    is_plain = key.isascii() and key.replace("-", "_").isidentifier() and len(key) <= LONGEST_VALUE
+    return key if is_plain else shown(key)
 
 
 def _joined(path: str, key: str) -> str:

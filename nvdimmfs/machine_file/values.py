@@ -67,7 +67,7 @@ _NUMBER = re.compile(_DIGITS, re.ASCII | re.IGNORECASE)
 LARGEST_TOML_INTEGER = (1 << 63) - 1
 
 #: Length beyond which an error message abbreviates a value.
-_LONGEST_VALUE = 40
+LONGEST_VALUE = 40
 
 #: A number with more bits is formatted in hexadecimal, as Python refuses to convert thousands of digits to decimal.
 _MOST_BITS = 128
@@ -195,6 +195,6 @@ def shown(value: Any) -> str:  # noqa: ANN401  # any value of a file
     if isinstance(value, list):
         return "a list"
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
-        return f"{value:#x}"[:_LONGEST_VALUE] + "..."
+        return f"{value:#x}"[:LONGEST_VALUE] + "..."
     text = json.dumps(value, ensure_ascii=False, default=str)
-    return printable(text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 4]}..." + text[-1])
+    return printable(text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 4]}..." + text[-1])

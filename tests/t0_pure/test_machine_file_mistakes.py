@@ -966,6 +966,13 @@ def test_an_unknown_name_is_told_the_names_that_there_are():
         load_machine("nosuch")
 
 
+@pytest.mark.parametrize(
+    ("key", "shown"), [("", '""'), ("a b", '"a b"'), ("k" * 5000, f'"{"k" * 35}..."'), ("dimm-size", "dimm-size")]
+)
+def test_an_unknown_key_is_told_from_the_message(key, shown):
+    assert complaint(f'"{key}" = 1').startswith(f"{shown}: unknown key; the keys are name, ")
+
+
 def test_a_complaint_does_nothing_to_the_terminal():
-    assert complaint('[[bus]]\n"\\u001b[31m" = 1\n').startswith("bus[0].\\x1b[31m: unknown key")
+    assert complaint('[[bus]]\n"\\u001b[31m" = 1\n').startswith('bus[0]."\\u001b[31m": unknown key')
     assert complaint('ram = "\\u009b31m\\n"').startswith('ram: "\\x9b31m\\n" is not a size')
