@@ -277,12 +277,19 @@ def _overmount_dev(of_sandboxes: Collection[str], *, has_nodes: bool) -> None:
 def _pinned_machine(mount: Path) -> Iterator[Path]:
     """A path to a machine's mount that stays valid when something is mounted over the mount's directory."""
     with step(f"attach to {mount}"), pinned(mount) as path:
-        if not (path / CHANNEL).exists():
+        if not _has_channel(path):
             raise SandboxError(
                 f"cannot attach to {mount}: no machine is mounted there, or it belongs to another user, "
                 "or an older nvdimmfs mounted it"
             )
         yield path
+
+
+def _has_channel(machine: Path) -> bool:
+    try:
+        return (machine / CHANNEL).exists()
+    except PermissionError:  # the debug folder is its owner's
+        return False
 
 
 def _uevent_sender() -> UeventSender:

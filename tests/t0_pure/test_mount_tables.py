@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from nvdimmfs.cli import mount_table
+from nvdimmfs.formats.mount_table import parse_mounts
 from nvdimmfs.sandbox.device_node import NodeNumber
 from nvdimmfs.sandbox.mounted_disks import mounted_on
 
@@ -14,6 +15,15 @@ HOSTILE = [f"/tmp/x{control}{FORGED}" for control in "\r\v\f\x1c\x85\u2028"]
 
 def line(target):
     return f"29 1 0:99 / {target.replace(' ', chr(92) + '040')} rw - fuse.nvdimmfs nvdimmfs rw\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "user"),
+    [("rw,user_id=1000,group_id=0", 1000), ("user_id=0", 0), ("rw,xuser_id=5", None), ("rw", None)],
+)
+def test_who_mounted_it(options, user):
+    (mount,) = parse_mounts(f"29 1 0:99 / /mnt rw - fuse.nvdimmfs nvdimmfs {options}\n".encode())
+    assert (mount.source, mount.user) == ("nvdimmfs", user)
 
 
 @pytest.mark.parametrize("target", HOSTILE)

@@ -145,6 +145,21 @@ def test_a_machine_that_the_user_has_mounted(home):
     assert "WARNING" not in (home / "log").read_text()
 
 
+def test_the_machine_of_another_user(new_mount):
+    place = new_mount(MACHINE, "--memmap", "64M!4G").directory
+
+    def answer(*words):
+        return mounting.refusal(as_user(*MACHINE, *words, folders=[place]))
+
+    assert answer("umount", place) == f"{place} belongs to another user, who alone may unmount it"
+    assert answer("save", place, "file") == f"{place} belongs to another user, who alone may save it"
+    assert answer("show", place) == f"no permission to read {place}: run as its owner or as root"
+    assert answer("run", "--attach", place, "--", "true") == (
+        f"cannot attach to {place}: no machine is mounted there, or it belongs to another user, "
+        "or an older nvdimmfs mounted it"
+    )
+
+
 def test_no_mount_or_file_is_left_behind(tmp_path):
     def state():
         return Path("/dev/fuse").stat().st_rdev, Path("/dev/fuse").stat().st_mode, sorted(Path("/root").iterdir())
