@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nvdimmfs.core.system import System
 from nvdimmfs.dumps.selection import rows
-from nvdimmfs.dumps.text import DumpError, Row, rows_of, text_of
+from nvdimmfs.dumps.text import HEADER, DumpError, Row, rows_of, text_of
 from nvdimmfs.dumps.trees import HostSysfs, MachineSysfs
 
 #: A folder that has these is a sysfs.
@@ -37,7 +37,10 @@ def rows_of_place(place: Path) -> list[Row]:
     if stat.S_ISDIR(place.stat().st_mode):
         return list(rows(HostSysfs(_sysfs(place))))
     try:
-        text = place.read_text(encoding="ascii")
+        with place.open(encoding="ascii") as file:
+            text = file.read(len(HEADER) + 1)
+            if text.startswith(HEADER):  # anything else may have no end, such as a device
+                text += file.read()
     except UnicodeDecodeError:
         raise DumpError(f"{place}: not a dump: it is no ASCII text") from None
     return list(rows_of(text, str(place)))

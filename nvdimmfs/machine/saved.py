@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 import struct
 import zipfile
 import zlib
@@ -230,6 +231,8 @@ def _extend(extents: list[tuple[int, int]], offset: int, length: int) -> None:
 
 def read_saved(path: Path) -> SavedMachine:
     """Read and check a saved machine.  SavedMachineError; OSError when the file cannot be read."""
+    if not stat.S_ISREG(path.stat().st_mode):  # a device may have no end, and a pipe cannot be read twice
+        raise SavedMachineError(f"{path}: not a regular file")
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
             raise SavedMachineError(f"{path}: not a saved machine, or not all of one")

@@ -213,3 +213,8 @@ class TestFolders:
         (tmp_path / "file").write_bytes(b"\xff")
         with pytest.raises(DumpError, match="ASCII"):
             rows_of_place(tmp_path / "file")
+
+
+def test_a_device_without_an_end_is_no_dump():
+    with pytest.raises(DumpError, match="/dev/zero: not a dump: it does not begin with"):
+        rows_of_place(Path("/dev/zero"))

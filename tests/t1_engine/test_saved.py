@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import zipfile
+from pathlib import Path
 
 import pytest
 from poke import Hands
@@ -173,6 +175,12 @@ def refusal(file):
     assert message.startswith(f"{file}: ")
     assert "\n" not in message
     return message
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for place in (Path("/dev/zero"), tmp_path / "pipe", tmp_path):
+        assert refusal(place) == f"{place}: not a regular file"
 
 
 def rewritten(file, changes):
