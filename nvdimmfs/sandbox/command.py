@@ -165,7 +165,7 @@ class _LateOrder:
 
 
 #: Inits that were forked for a sandbox of this process, at most one.
-_prepared: list[EarlyProcess] = []
+_prepared: list[EarlyProcess[_LateOrder]] = []
 
 
 def prepare_init() -> None:

@@ -10,7 +10,7 @@ import os
 import pickle
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, Self, TypeAlias, cast
+from typing import Generic, NoReturn, Self, TypeAlias, TypeVar, cast
 
 from attrs import frozen
 
@@ -18,18 +18,20 @@ from nvdimmfs.inherited_files import STANDARD_FILES
 from nvdimmfs.sandbox.surroundings import Surroundings
 from nvdimmfs.sandbox.waiting_process import WaitingProcess, wait_for_message
 
+OrderT = TypeVar("OrderT")
+
 #: What such a process does with an order, the files that come with it, and the socket on which they came.
-Act: TypeAlias = Callable[[Any, list[int], socket.socket], NoReturn]
+Act: TypeAlias = Callable[[OrderT, list[int], socket.socket], NoReturn]
 
 
 @frozen
-class EarlyProcess:
+class EarlyProcess(Generic[OrderT]):
     """Such a process.  It ends with this one, unless it gets an order."""
 
     _process: WaitingProcess
 
     @classmethod
-    def forked(cls, act: Act, prepare: Callable[[], None] = lambda: None) -> Self:
+    def forked(cls, act: Act[OrderT], prepare: Callable[[], None] = lambda: None) -> Self:
         """Fork it.  OSError.
 
         Args:
@@ -40,7 +42,7 @@ class EarlyProcess:
         process.keep_for_later()
         return cls(process)
 
-    def hand_over(self, order: object, files: Sequence[int]) -> tuple[int, socket.socket] | None:
+    def hand_over(self, order: OrderT, files: Sequence[int]) -> tuple[int, socket.socket] | None:
         """Give it an order, files, and the surroundings of this process; None when that fails, as it was killed.
 
         This does not wait until it has them: the process may have to wait for a processor.
@@ -68,7 +70,7 @@ class EarlyProcess:
         self._process.end()
 
 
-def _wait_for_order(messages: socket.socket, act: Act, prepare: Callable[[], None]) -> NoReturn:
+def _wait_for_order(messages: socket.socket, act: Act[OrderT], prepare: Callable[[], None]) -> NoReturn:
     """In the process."""
     try:
         message, files = wait_for_message(messages, None, prepare)
@@ -77,7 +79,7 @@ def _wait_for_order(messages: socket.socket, act: Act, prepare: Callable[[], Non
             standard_files, (directory, *rest) = others[: len(STANDARD_FILES)], others[len(STANDARD_FILES) :]
             with os.fdopen(text, "rb") as stream:
                 stream.seek(0)
-                order, surroundings = cast("tuple[Any, Surroundings]", pickle.load(stream))  # noqa: S301  # the parent's
+                order, surroundings = cast("tuple[OrderT, Surroundings]", pickle.load(stream))  # noqa: S301  # the parent's
             surroundings.take_on(standard_files, directory)
             act(order, rest, messages)
     finally:

@@ -190,7 +190,7 @@ class MachineServer:
 
 
 #: Servers that were forked for a sandbox of this process, at most one.
-_prepared: list[EarlyProcess] = []
+_prepared: list[EarlyProcess[tuple[Serve, int]]] = []
 
 
 def prepare_server(prepare: Callable[[], None]) -> None:

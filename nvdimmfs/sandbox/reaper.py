@@ -28,7 +28,7 @@ _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal
 
 
 #: Reapers that were forked for a sandbox of this process, at most one.
-_prepared: list[EarlyProcess] = []
+_prepared: list[EarlyProcess[str]] = []
 
 
 def prepare_reaper() -> None:
