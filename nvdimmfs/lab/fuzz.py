@@ -144,7 +144,7 @@ class Fuzzer:
         fatal: list[Call] = []
         while len(steps := self._asked(survived, self.plan.speed)) < len(survived):
             steps = self._asked(survived, self.plan.speed, together=0)
-            if len(fatal) == _MOST_FATAL:
+            if len(steps) == len(survived) or len(fatal) == _MOST_FATAL:  # it survives when it sends answers at once
                 break
             fatal.append(survived.pop(len(steps)))
         return steps, tuple(fatal)

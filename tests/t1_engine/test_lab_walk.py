@@ -185,6 +185,21 @@ def test_a_write_that_the_kernel_does_not_survive_is_left_out(fuzzer):
     assert (walked.found, walked.ended) == (None, 0)
 
 
+def test_a_kernel_that_panics_once_is_asked_again(fuzzer):
+    class OnceMortal(Kernel):
+        trigger = "no such device"
+        panics = iter([True])
+
+        def ask(self, calls, settle, together):
+            if next(self.panics, False):
+                raise GuestEndedError("panic")
+            return super().ask(calls, settle, together)
+
+    walked = fuzzer(OnceMortal).walk(1)
+    assert (walked.found, walked.ended, walked.fatal) == (None, 0, ())
+    assert walked.compared > 100
+
+
 def test_a_walk_ends_where_a_race_ends_differently(fuzzer):
     walked = fuzzer(RacingKernel).walk(1)
     assert walked.found is None
