@@ -92,7 +92,7 @@ class BackingDeviceInfo(Device):
     def parse_percent(self, data: bytes) -> int:
         """A ratio, written in percent.  EINVAL for anything but a decimal number, ERANGE past 32 bits."""
         ratio = parse_unsigned(data, bits=32, base=10) * PERCENT
-        return ratio & U32_MASK if self.system.kernel.devices.ratios_wrap_around else ratio
+        return ratio & U32_MASK if self.system.kernel.disks.ratios_wrap_around else ratio
 
     def bytes_of(self, ratio: int) -> int:
         """The bytes of dirty pages that a ratio allows now (bdi_get_bytes, Linux 6.12)."""

@@ -226,7 +226,7 @@ class SortedBadblocks(Badblocks):
 
 def new_badblocks(kernel: Kernel) -> Badblocks:
     """Return an empty list, as the kernel keeps it."""
-    return SortedBadblocks() if kernel.devices.badblocks_are_sorted else Badblocks()
+    return SortedBadblocks() if kernel.disks.badblocks_are_sorted else Badblocks()
 
 
 def _entry(start: int, length: int) -> tuple[int, int]:

@@ -169,7 +169,7 @@ class Disk(WholeDisk):
     @property
     def settings(self) -> QueueSettings:
         """The writable settings of its queue."""
-        self._settings = self._settings or QueueSettings.initial(self.limits, self.system.kernel.devices)
+        self._settings = self._settings or QueueSettings.initial(self.limits, self.system.kernel.disks)
         return self._settings
 
     @property
@@ -286,7 +286,7 @@ class Disk(WholeDisk):
         if read_only == self.read_only:
             return
         self.read_only = read_only
-        if not self.system.kernel.devices.partitions_follow_their_disk:
+        if not self.system.kernel.disks.partitions_follow_their_disk:
             for partition in self.partitions:
                 partition.read_only = read_only
         self.send_uevent(Action.CHANGE, (("DISK_RO", str(int(read_only))),))
@@ -331,7 +331,7 @@ def diskseq(disk: Disk) -> str:
 @attribute("capability")
 def capability(disk: Disk) -> str:
     """Always `0`; before Linux 6.1 flags of the kernel, in hexadecimal."""
-    return f"{disk.system.kernel.devices.disk_capability}\n"
+    return f"{disk.system.kernel.disks.disk_capability}\n"
 
 
 @attribute("badblocks", since="4.5")
@@ -376,7 +376,7 @@ _PARTSCAN = constant("partscan", "1\n")
 
 
 def _disk_visible(disk: Disk, candidate: KernelAttribute[Disk]) -> int:
-    if candidate is _PARTSCAN and not disk.system.kernel.devices.shows_partscan:
+    if candidate is _PARTSCAN and not disk.system.kernel.disks.shows_partscan:
         return 0
     return candidate.permissions
 

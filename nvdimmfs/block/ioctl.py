@@ -91,7 +91,7 @@ def _change_partition(call: _Call) -> IoctlSteps:
 
 def _read_table(call: _Call) -> IoctlSteps:
     """BLKRRPART."""
-    if not call.device.system.kernel.devices.rereading_checks_rights_first:
+    if not call.device.system.kernel.disks.rereading_checks_rights_first:
         _whole(call.device)
     _require(call)
     _whole(call.device).rescan_partitions()
@@ -135,7 +135,7 @@ def _set_block_size(call: _Call) -> IoctlSteps:
 
 def _discard(call: _Call) -> IoctlSteps:
     """BLKDISCARD and BLKSECDISCARD, which no driver of these disks supports."""
-    if call.request == BlockRequest.BLKDISCARD and call.device.system.kernel.devices.discard_reads_its_range_first:
+    if call.request == BlockRequest.BLKDISCARD and call.device.system.kernel.disks.discard_reads_its_range_first:
         yield CopyIn(0, BYTE_RANGE.size)
     else:
         _require_writable(call)
@@ -240,7 +240,7 @@ def _refuse(call: _Call) -> None:
 
 def _require_right_to_reserve(call: _Call) -> None:
     """EPERM unless the caller may make persistent reservations (blkdev_pr_allowed, block/ioctl.c, Linux 6.12)."""
-    if not call.device.system.kernel.devices.writers_may_reserve:
+    if not call.device.system.kernel.disks.writers_may_reserve:
         if not call.privileged:
             raise KernelError(errno.EPERM, "the caller lacks CAP_SYS_ADMIN")
         return

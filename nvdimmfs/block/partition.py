@@ -91,7 +91,7 @@ class Partition(Device):
         self.entry = entry
         self.data = PartitionBytes(self, whole, direct)
         self.direct_data = PartitionBytes(self, direct, direct)
-        self.read_only = disk.read_only and not disk.system.kernel.devices.partitions_follow_their_disk
+        self.read_only = disk.read_only and not disk.system.kernel.disks.partitions_follow_their_disk
         self.loop_backed = False
         self._minor = number.minor
         self.statistics = Statistics()
@@ -99,7 +99,7 @@ class Partition(Device):
     @property
     def is_read_only(self) -> bool:
         """Whether writes are refused, by the partition itself or by its disk."""
-        follows = self.system.kernel.devices.partitions_follow_their_disk
+        follows = self.system.kernel.disks.partitions_follow_their_disk
         return self.read_only or (follows and self.parent.read_only)
 
     @property

@@ -18,7 +18,7 @@ from nvdimmfs.block.statistics import Statistics
 from nvdimmfs.core.attribute import AttributeGroup, HasSystem, KernelAttribute, attribute, constant
 from nvdimmfs.core.parse import c_string, parse_signed, parse_unsigned, parse_unsigned_or_einval
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernels.device_rules import DeviceRules, WriteBack
+from nvdimmfs.kernels.disk_rules import DiskRules, WriteBack
 from nvdimmfs.units import KIB, PAGE_SIZE, U64_MASK, align_down
 
 #: Default size of the largest request, in KiB (BLK_DEF_MAX_SECTORS).
@@ -133,7 +133,7 @@ class QueueSettings:
         return _ROTATIONAL in self.switches
 
     @classmethod
-    def initial(cls, limits: QueueLimits, rules: DeviceRules) -> QueueSettings:
+    def initial(cls, limits: QueueLimits, rules: DiskRules) -> QueueSettings:
         """The settings of a new disk; an integrity profile turns its switches on (blk_integrity_register, 6.1)."""
         return cls(
             limits.write_cache,
@@ -195,13 +195,13 @@ def _switch(name: str) -> KernelAttribute[HasQueue]:
 @attribute("io_poll_delay")
 def io_poll_delay(disk: HasQueue) -> str:
     """`0`, and since Linux 6.6 `-1`: the disk is not polled."""
-    return "-1\n" if disk.system.kernel.devices.poll_delay_is_a_relic else "0\n"
+    return "-1\n" if disk.system.kernel.disks.poll_delay_is_a_relic else "0\n"
 
 
 @io_poll_delay.on_store
 def _store_io_poll_delay(disk: HasQueue, _data: bytes) -> None:
     """EINVAL for any text; since Linux 6.6 any text is accepted and ignored."""
-    if not disk.system.kernel.devices.poll_delay_is_a_relic:
+    if not disk.system.kernel.disks.poll_delay_is_a_relic:
         raise KernelError(errno.EINVAL, "only request-based queues have io_poll_delay")
 
 
@@ -269,7 +269,7 @@ def _store_max_sectors_kb(disk: HasQueue, data: bytes) -> None:
     Since Linux 6.12, 0 restores the default, and more than max_hw_sectors_kb is that much.
     """
     value = _parse_setting(data)
-    if disk.system.kernel.devices.largest_request_is_capped:
+    if disk.system.kernel.disks.largest_request_is_capped:
         disk.settings.max_sectors_kb = disk.limits.capped_sectors_kb(value)
         return
     if not PAGE_SIZE // KIB <= value <= _largest_request_kb(disk):
@@ -284,7 +284,7 @@ def max_hw_sectors_kb(disk: HasQueue) -> str:
 
 
 def _largest_request_kb(disk: HasQueue) -> int:
-    if disk.system.kernel.devices.largest_request_is_whole_blocks:
+    if disk.system.kernel.disks.largest_request_is_whole_blocks:
         return disk.limits.max_hw_sectors_kb
     return _MAX_SECTORS * SECTOR_SIZE // KIB
 
@@ -369,7 +369,7 @@ def _store_write_cache(disk: HasQueue, data: bytes) -> None:
     since 6.12 it is accepted and has no effect.
     """
     if data.startswith(b"write back"):
-        undeclared = disk.system.kernel.devices.write_back_without_cache
+        undeclared = disk.system.kernel.disks.write_back_without_cache
         if not disk.limits.write_cache and undeclared is WriteBack.REFUSED:
             raise KernelError(errno.EINVAL, "the driver declared no write cache")
         disk.settings.write_cache = disk.limits.write_cache or undeclared is WriteBack.SET
@@ -461,7 +461,7 @@ def _integrity_switch(name: str) -> KernelAttribute[HasQueue]:
 
         Since Linux 6.12: EINVAL for anything but a decimal number, ERANGE past 64 bits.
         """
-        checks = disk.system.kernel.devices.integrity_switches_are_checked
+        checks = disk.system.kernel.disks.integrity_switches_are_checked
         on = bool(parse_unsigned(data, base=10) if checks else _leading_number(data))
         disk.settings.integrity = _with_switch(disk.settings.integrity, name, on=on)
 

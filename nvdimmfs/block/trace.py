@@ -122,7 +122,7 @@ def _require_open(disk: Traced) -> None:
 
     Who has a disk open is not known here; no one has a disk open that is only looked at.
     """
-    if disk.system.kernel.devices.closed_disks_have_no_trace:
+    if disk.system.kernel.disks.closed_disks_have_no_trace:
         raise KernelError(errno.ENXIO, "no one has the disk open")
 
 

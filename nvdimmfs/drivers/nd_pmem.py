@@ -198,7 +198,7 @@ class NdPmemDriver(NdDriver):
         map_pages(pfn, namespace.region.driver_memory, pagemap, pfn.numa_node)
         if layout.data_size < 0:
             raise KernelError(errno.ENXIO, f"{namespace.name} has no room for data")
-        parent = namespace if self.system.kernel.devices.pfn_disk_below_namespace else pfn
+        parent = namespace if self.system.kernel.disks.pfn_disk_below_namespace else pfn
         self._add_disk(pfn, PmemDisk(self._layer, parent, namespace, layout.data, page_mapped=True))
 
     def _attach_btt(self, btt: BttDevice, namespace: NamespaceDevice) -> None:
@@ -227,7 +227,7 @@ class NdPmemDriver(NdDriver):
             logical_block_size=data.sector_size,
             physical_block_size=data.sector_size,
             tag_size=tag_size,
-            max_integrity_segments=int(tag_size > 0 or self.system.kernel.devices.btt_has_integrity_segment),
+            max_integrity_segments=int(tag_size > 0 or self.system.kernel.disks.btt_has_integrity_segment),
         )
         self._add_disk(btt, BttDisk(self._layer, namespace.disk_name, btt, data, limits, badblocks))
         show_arenas(self._btt_folder, btt.name, data, self.system.kernel)

@@ -2,6 +2,8 @@
 
 * `kernel`: the releases, and differences in memory management;
 * `layout_rules`: differences in the layout of pfn devices;
-* `device_rules`: differences in devices, attributes, drivers and info blocks;
+* `info_block_rules`: differences in their info blocks;
+* `device_rules`: differences in devices and drivers;
+* `disk_rules`: differences in disks;
 * `differences`: the type of each entry.
 """

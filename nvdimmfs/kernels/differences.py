@@ -49,6 +49,11 @@ def plain(value: object) -> str:
     return NOTHING if value is None or value == "" else str(value)
 
 
+def member_value(member: enum.Enum) -> str:
+    """Format a member of an enumeration whose values are words."""
+    return str(member.value)
+
+
 def listed(values: object) -> str:
     """Format several values for one cell.  A set is sorted."""
     if isinstance(values, frozenset):

@@ -11,8 +11,10 @@ import errno
 
 import attrs
 
-from nvdimmfs.kernels.device_rules import DeviceRules, InfoBlockRules
+from nvdimmfs.kernels.device_rules import DeviceRules
 from nvdimmfs.kernels.differences import RFC, Difference, Rules, errno_name, listed, size, version
+from nvdimmfs.kernels.disk_rules import DiskRules
+from nvdimmfs.kernels.info_block_rules import InfoBlockRules
 from nvdimmfs.kernels.layout_rules import LayoutRules
 from nvdimmfs.units import KIB, MIB, SECTION_SIZE, SUBSECTION_SIZE
 
@@ -95,6 +97,9 @@ class Kernel(Rules):
     )
     devices: DeviceRules = attrs.field(
         init=False, repr=False, default=attrs.Factory(lambda kernel: DeviceRules(kernel.version), takes_self=True)
+    )
+    disks: DiskRules = attrs.field(
+        init=False, repr=False, default=attrs.Factory(lambda kernel: DiskRules(kernel.version), takes_self=True)
     )
 
     low_memory = Difference(

@@ -132,7 +132,7 @@ class NamespaceDevice(NdDevice):
 
         Older kernels add an m for struct pages.
         """
-        rules = self.system.kernel.devices
+        rules = self.system.kernel.disks
         number = f".{self.id}" if self.id and rules.disk_numbers else ""
         unclaimed = "memory" if self.page_mapped else "raw"
         suffix = rules.disk_suffixes.get(self.claim.kind.value if self.claim else unclaimed, "")

@@ -18,7 +18,8 @@ from nvdimmfs.core.parse import c_string, parse_unsigned, select, select_list
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.info_block import NULL_UUID, checksum_ok
 from nvdimmfs.formats.pfn import DAX_SIGNATURE, INFO_BLOCK_OFFSET, PFN_SIGNATURE, PfnInfoBlock, PfnMode
-from nvdimmfs.kernels.device_rules import AlignRule, Fit
+from nvdimmfs.kernels.device_rules import AlignRule
+from nvdimmfs.kernels.info_block_rules import Fit
 from nvdimmfs.kernels.kernel import INFO_BLOCK_RESERVE
 from nvdimmfs.media.base import MediaWindow
 from nvdimmfs.mm.pfn_layout import Neighbourhood, PfnLayout, lay_out

@@ -263,7 +263,7 @@ def read_only(region: RegionDevice) -> str:
 def _store_read_only(region: RegionDevice, data: bytes) -> None:
     """Takes effect on the children's disks at once.  EINVAL for anything but a truth value."""
     region.read_only = truth_value(region, data)
-    if not region.system.kernel.devices.read_only_reaches_disks:
+    if not region.system.kernel.disks.read_only_reaches_disks:
         return
     for child in region.children:
         if isinstance(child, NdDevice) and isinstance(child.driver, NdDriver):

@@ -13,14 +13,18 @@ import pytest
 import nvdimmfs
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute
 from nvdimmfs.formats.pfn import PfnInfoBlock
-from nvdimmfs.kernels.device_rules import DeviceRules, InfoBlockRules
+from nvdimmfs.kernels.device_rules import DeviceRules
 from nvdimmfs.kernels.differences import Difference, Rules, version
+from nvdimmfs.kernels.disk_rules import DiskRules
+from nvdimmfs.kernels.info_block_rules import InfoBlockRules
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS, KERNEL_6_1, KERNELS, Kernel
 from nvdimmfs.kernels.layout_rules import LayoutRules
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = ROOT / "scripts" / "kernels-doc"
-DIFFERENCES = [each for rules in (Kernel, LayoutRules, InfoBlockRules, DeviceRules) for each in rules.differences()]
+DIFFERENCES = [
+    each for rules in (Kernel, LayoutRules, InfoBlockRules, DeviceRules, DiskRules) for each in rules.differences()
+]
 
 
 def test_kernels_are_told_apart_by_their_release():
