@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.errors import printable
 from nvdimmfs.machine_file import DEFAULT_MEMMAP
 from nvdimmfs.modules.module_files import BOOT_MODULES
 
@@ -176,11 +178,26 @@ def machine(arguments: argparse.Namespace, saved: SavedMachine | None = None) ->
 
         named = described(arguments.machine, load_as_written)
     try:
-        return selected(
+        chosen = selected(
             named, memmap=arguments.memmap, ram=arguments.ram, kernel=arguments.kernel, clock=arguments.clock
         )
     except SelectionError as error:
         raise CommandError(_message(error, arguments.machine), MISUSED) from None
+    if arguments.memmap is not None and not chosen.buses:
+        _warn_of_no_persistent_memory(arguments.memmap)
+    return chosen
+
+
+def _warn_of_no_persistent_memory(memmap: str) -> None:
+    """Warn of ranges that are all of other kinds, as of `@` in the place of `!`, which makes RAM."""
+    from nvdimmfs.mm.memmap_option import makes_persistent_memory
+
+    if not makes_persistent_memory(memmap):
+        print(
+            f"nvdimmfs: warning: --memmap {printable(memmap)} makes no persistent memory; for that, write SIZE!START,"
+            " for example 512M!4G",
+            file=sys.stderr,
+        )
 
 
 def _message(error: SelectionError, name: str | None) -> str:

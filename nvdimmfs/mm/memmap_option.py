@@ -30,6 +30,7 @@ COMMAND_LINE_SIZE = 2048
 LEAST_SYSTEM_RAM = 64 * MIB
 
 _DIGITS = "0123456789"
+_MAKING = ("!", "%")
 _EXAMPLE = "write SIZE!START, for example 512M!4G"
 _OPERATORS = " ".join([*SEPARATORS, "%"])
 
@@ -53,6 +54,11 @@ def check_memmap(text: str, ram: Ram = DEFAULT_RAM) -> None:
         if problem:
             raise MemmapError(f"memmap entry {index + 1} {entry.text!r} (column {column}): {problem}")
     _check_result(text, ram, [entry for _, entry in entries])
+
+
+def makes_persistent_memory(text: str) -> bool:
+    """Whether an option has an entry that makes persistent or soft reserved memory, which it can also convert."""
+    return any(entry.operator in _MAKING for entry in parse_entries(text))
 
 
 def _entries(text: str) -> Iterator[tuple[int, MemmapEntry]]:

@@ -96,3 +96,16 @@ def test_memmap_is_parsed_once_for_defaults_checks_and_boot():
     machine = selected("--machine", "one-dimm", "--memmap", "1G!20G", "--ram", "8G")
     build_iomem(machine.memmap, machine.ram)
     assert e820.parse_entries.cache_info().misses == 1
+
+
+@pytest.mark.parametrize(
+    ("memmap", "warns"),
+    [("512M@4G", True), ("1G$4G,512M#6G", True), ("512M!4G", False), ("1G@8G,512M!4G", False), ("1G%4G-1+12", False)],
+)
+def test_ranges_without_persistent_memory_are_warned_of(memmap, warns, capsys):
+    selected("--memmap", memmap, "--ram", "16G")
+    warning = (
+        f"nvdimmfs: warning: --memmap {memmap} makes no persistent memory; for that, write SIZE!START, for example"
+        " 512M!4G\n"
+    )
+    assert capsys.readouterr().err == (warning if warns else "")
