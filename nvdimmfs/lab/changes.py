@@ -40,6 +40,15 @@ def load(path: Path) -> Recording:
     return _load_changes(path) if path.suffix == SUFFIX else recording_text.load(path)
 
 
+def asked_by(path: Path) -> Path:
+    """The recording with the questions of a story: the file itself, or the one to which it has changes.  ValueError."""
+    if path.suffix != SUFFIX:
+        return path
+    with path.open(encoding="ascii") as lines:
+        of, *_ = _decoded(1, lambda: _first(lines.readline()))
+    return _base(path, of)
+
+
 def load_header(path: Path) -> Header:
     """Read where a story comes from.  ValueError when the file is neither a recording nor changes to one."""
     if path.suffix != SUFFIX:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import attrs
 
+from nvdimmfs.lab.changes import asked_by
 from nvdimmfs.machine_file.defaults import completed
 from nvdimmfs.machine_file.files import SUFFIX, load_as_written
 from nvdimmfs.machine_file.model import MachineDescription
@@ -20,8 +21,9 @@ _FOLDERS_ABOVE = 3
 
 
 def folders_of(recording: Path) -> list[Path]:
-    """The folders that may have the machine file of a recording: its own, and those above it."""
-    return [recording.parent, *recording.parent.parents][: 1 + _FOLDERS_ABOVE]
+    """The folders that may have the machine file of a story: that of the recording which asks it, and those above."""
+    folder = asked_by(recording).parent
+    return [folder, *folder.parents][: 1 + _FOLDERS_ABOVE]
 
 
 def machine_of(

@@ -129,3 +129,9 @@ def test_the_machine_of_a_header(machine, ram, ranges):
     found = machine_of(machine, folders_of(recording))
     assert found.ram == ram
     assert [range_.range_index for range_ in found.ranges] == ranges
+
+
+def test_the_machine_of_changes_is_beside_their_recording():
+    recordings = Path(__file__).parent.parent / "recordings"
+    folders = folders_of(recordings / "linux-6.12/nfit/nodes.changes")
+    assert machine_of({"machine": "qemu-nodes"}, folders).ram == 4 * GIB
