@@ -18,6 +18,7 @@ from nvdimmfs.dax.region import DaxRange, DaxRegion
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.durations import MEMMAP_INIT
 from nvdimmfs.kernfs import DeviceMemory
+from nvdimmfs.mm.buffers import Buffer
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap
 from nvdimmfs.units import ALIGNMENTS, SUBSECTION_SIZE, Range, pages
@@ -141,9 +142,9 @@ class DevDax(DaxBusDevice):
         super().add()
         self.system.dev.add(self.memory)
         for each in self.ranges:
-            if self.system.settling:
+            if self.system.settling and not isinstance(self.region.memory, Buffer):
                 # A process that binds the driver waits until the memmap is initialised.  For a device that was found on
-                # media no process waits, and its mapping appears some time after the device.
+                # media no process waits, and its mapping appears some time after the device.  Buffers have no memmap.
                 self.system.clock.schedule(MEMMAP_INIT, partial(self._show_if_there, each))
             else:
                 self.show(each)
