@@ -13,6 +13,7 @@ from typing import Protocol
 
 import attrs
 
+from nvdimmfs.block.backing_device import DEFAULT_READ_AHEAD
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.block.statistics import Statistics
 from nvdimmfs.core.attribute import AttributeGroup, HasSystem, KernelAttribute, attribute, constant
@@ -179,6 +180,12 @@ def _with_switch(switches: frozenset[str], name: str, *, on: bool) -> frozenset[
     return switches | {name} if on else switches - {name}
 
 
+def _commit_limits(disk: HasQueue) -> None:
+    """A limit of the queue was stored (queue_limits_commit_update, block/blk-settings.c, Linux 6.12)."""
+    if disk.system.kernel.disks.limits_raise_read_ahead:
+        disk.bdi.read_ahead_kb = max(disk.bdi.read_ahead_kb, DEFAULT_READ_AHEAD // KIB)
+
+
 def _switch(name: str) -> KernelAttribute[HasQueue]:
     def show(disk: HasQueue) -> str:
         """0 or 1; has no effect on a bio-based disk."""
@@ -188,6 +195,7 @@ def _switch(name: str) -> KernelAttribute[HasQueue]:
         """Stored as 0 or 1; any number but 0 counts as 1.  EINVAL for anything but a decimal number of 32 bits."""
         settings = disk.settings
         settings.switches = _with_switch(settings.switches, name, on=bool(_parse_setting(data)))
+        _commit_limits(disk)
 
     return KernelAttribute(name, 0o644, show, store)
 
@@ -219,7 +227,11 @@ def _request_based_only(name: str, text: str, *, until: str | None = None) -> Ke
 
 @attribute("read_ahead_kb")
 def read_ahead_kb(disk: HasQueue) -> str:
-    """KiB to read ahead: the same value as in the disk's backing device info."""
+    """KiB to read ahead: the same value as in the disk's backing device info.
+
+    In Linux 6.12, writing a limit raises it to the default: `add_random`, `discard_max_bytes`, `iostats`,
+    `max_sectors_kb`, `rotational`, `stable_writes`, `write_cache`, `integrity/read_verify`, `integrity/write_generate`.
+    """
     return f"{disk.bdi.read_ahead_kb}\n"
 
 
@@ -271,6 +283,7 @@ def _store_max_sectors_kb(disk: HasQueue, data: bytes) -> None:
     value = _parse_setting(data)
     if disk.system.kernel.disks.largest_request_is_capped:
         disk.settings.max_sectors_kb = disk.limits.capped_sectors_kb(value)
+        _commit_limits(disk)
         return
     if not PAGE_SIZE // KIB <= value <= _largest_request_kb(disk):
         raise KernelError(errno.EINVAL, "less than a page or more than max_hw_sectors_kb")
@@ -296,10 +309,11 @@ def discard_max_bytes(_disk: HasQueue) -> str:
 
 
 @discard_max_bytes.on_store
-def _store_discard_max_bytes(_disk: HasQueue, data: bytes) -> None:
+def _store_discard_max_bytes(disk: HasQueue, data: bytes) -> None:
     """EINVAL for anything but 0: the disk has no discard granularity that a number could be a multiple of."""
     if _parse_setting(data):
         raise KernelError(errno.EINVAL, "the disk does not support discards")
+    _commit_limits(disk)
 
 
 @attribute("scheduler", until=_REQUEST_BASED)
@@ -377,6 +391,7 @@ def _store_write_cache(disk: HasQueue, data: bytes) -> None:
         disk.settings.write_cache = False
     else:
         raise KernelError(errno.EINVAL, "neither write back nor write through")
+    _commit_limits(disk)
 
 
 @attribute("wbt_lat_usec", until=_REQUEST_BASED)
@@ -464,6 +479,7 @@ def _integrity_switch(name: str) -> KernelAttribute[HasQueue]:
         checks = disk.system.kernel.disks.integrity_switches_are_checked
         on = bool(parse_unsigned(data, base=10) if checks else _leading_number(data))
         disk.settings.integrity = _with_switch(disk.settings.integrity, name, on=on)
+        _commit_limits(disk)
 
     return KernelAttribute(name, 0o644, show, store)
 

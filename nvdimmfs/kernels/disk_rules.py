@@ -78,6 +78,12 @@ class DiskRules(Rules):
         {"rfc": False, "6.12": True},
         commit="0327ca9d53bf block: use queue_limits_commit_update in queue_max_sectors_store",
     )
+    limits_raise_read_ahead = Difference(
+        "Writing a limit of a disk's queue raises `read_ahead_kb` to 128 KiB if it is less",
+        "blk_apply_bdi_limits, queue_limits_commit_update; block/blk-settings.c",
+        {"rfc": False, "6.12": True},
+        commit="block: never reduce ra_pages in blk_apply_bdi_limits",
+    )
     poll_delay_is_a_relic = Difference(
         "A disk's `queue/io_poll_delay` is -1 and takes any text, without effect (else 0, and EINVAL for any text)",
         "queue_poll_delay_show, queue_poll_delay_store; block/blk-sysfs.c",
