@@ -21,8 +21,8 @@ Move = list[Call]
 
 
 def _reboot(walker: Walker) -> None:
-    """Have the machine boot again.  Not with the test platform, whose buffers are memory of the kernel."""
-    if NFIT_TEST not in walker.names("module"):
+    """Have a machine that can boot again do so.  Not with the test platform, whose buffers are memory of the kernel."""
+    if walker.can_reboot and NFIT_TEST not in walker.names("module"):
         walker.ask({"op": REBOOT})
 
 

@@ -35,6 +35,11 @@ class Walker:
         self._tree = tree
         self._chance = chance
 
+    @property
+    def can_reboot(self) -> bool:
+        """Whether the machine can boot again."""
+        return self._tree.power_cycle is not None
+
     def choose(self, items: Sequence[ItemT]) -> ItemT:
         """One of several."""
         return self._chance.choice(items)
