@@ -36,8 +36,9 @@ _MACHINES = (
 #: Calls of a turn.
 _CALLS = 1200
 
-#: Open files and threads that the supervisor may keep for the next calls.
-_KEPT = 8
+#: Open files and threads that the supervisor may keep for the next calls: two for each of four threads, and of the
+#: caller that each of these answered last its directory, its status, one file and what shows that one.
+_KEPT = 4 * (2 + 4)
 
 
 def body(trial: Trial) -> None:
