@@ -21,10 +21,13 @@ from nvdimmfs.kernfs import DeviceMemory
 from nvdimmfs.mm.buffers import Buffer
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.memremap import DevPagemap
-from nvdimmfs.units import ALIGNMENTS, SUBSECTION_SIZE, Range, pages
+from nvdimmfs.units import ALIGNMENTS, MIB, SUBSECTION_SIZE, Range, pages
 
 #: The smallest unit of ranges, bytes (memremap_compat_align, Linux 6.1).
 GRANULARITY = SUBSECTION_SIZE
+
+#: The smallest range with which MEMMAP_INIT was measured, bytes.
+_MEASURED = 256 * MIB
 
 
 class DaxLayer:
@@ -42,6 +45,11 @@ class DaxLayer:
             Class(system, "dax")
         self.memory = memory
         self.minors = Numbering()
+
+
+def _memmap_init(size: int) -> int:
+    """Nanoseconds in which the memmap of a range is initialised."""
+    return MEMMAP_INIT.nanoseconds * min(size, _MEASURED) // _MEASURED
 
 
 class DaxMapping(Device):
@@ -145,7 +153,8 @@ class DevDax(DaxBusDevice):
             if self.system.settling and not isinstance(self.region.memory, Buffer):
                 # A process that binds the driver waits until the memmap is initialised.  For a device that was found on
                 # media no process waits, and its mapping appears some time after the device.  Buffers have no memmap.
-                self.system.clock.schedule(MEMMAP_INIT, partial(self._show_if_there, each))
+                show = partial(self._show_if_there, each)
+                self.system.clock.schedule(_memmap_init(each.size), show, MEMMAP_INIT.what)
             else:
                 self.show(each)
 

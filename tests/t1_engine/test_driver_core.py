@@ -13,8 +13,8 @@ REGION = f"{SYS}/ndbus0/region0"
 
 
 @pytest.fixture
-def machine():
-    machine = boot({"memmap": "64M!4G,32M!5G"})
+def machine(request):
+    machine = boot({"memmap": getattr(request, "param", "64M!4G,32M!5G")})
     yield machine
     machine.close()
 
@@ -162,7 +162,8 @@ def test_bad_blocks_cannot_be_read_and_become_good_when_written(machine, read, w
     assert refusal_of(write, attribute, "8") == "EINVAL"
 
 
-def test_the_mapping_of_a_found_dax_device_appears_a_little_later(machine, write):
+@pytest.mark.parametrize(("machine", "is_late"), [("256M!4G", True), ("16M!4G", False)], indirect=["machine"])
+def test_the_mapping_of_a_found_dax_device_appears_when_its_memmap_is_initialised(machine, write, is_late):
     write("bus/nd/drivers/nd_pmem/unbind", "namespace0.0")
     write(f"{REGION}/dax0.0/uuid", "00000001-aaaa-bbbb-cccc-000000000001")
     write(f"{REGION}/dax0.0/mode", "pmem")
@@ -174,7 +175,7 @@ def test_the_mapping_of_a_found_dax_device_appears_a_little_later(machine, write
     write(f"{REGION}/dax0.0/namespace", "\n")
     assert refusal_of(write, "bus/nd/drivers/nd_pmem/bind", "namespace0.0") == "ENXIO"
     device = machine.system.sys.find(f"{REGION}/dax0.0/dax0.0")
-    assert "mapping0" not in device.children
+    assert ("mapping0" not in device.children) == is_late
     machine.system.clock.advance(SECOND)
     assert "mapping0" in device.children
 
