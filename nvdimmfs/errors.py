@@ -6,12 +6,15 @@ import errno
 import os
 from collections.abc import Iterator
 
-#: Names of errnos, by number.  Python names EHWPOISON (include/uapi/asm-generic/errno.h) only since 3.14.
-ERRNO_NAMES = {133: "EHWPOISON", **errno.errorcode}
+#: "Memory page has hardware error" (include/uapi/asm-generic/errno.h), which Python has only since 3.14.
+EHWPOISON = 133
+
+#: Names of errnos, by number.
+ERRNO_NAMES = {EHWPOISON: "EHWPOISON", **errno.errorcode}
 
 #: Errnos by name, and names by errno; of two names, the kernel's (include/uapi/asm-generic/errno.h).
 ERRNOS: dict[str, int] = {name: getattr(errno, name) for name in dir(errno) if name.startswith("E")} | {
-    "EHWPOISON": 133
+    "EHWPOISON": EHWPOISON
 }
 KERNEL_ERRNO_NAMES = {**ERRNO_NAMES, errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EDEADLK: "EDEADLK", errno.EAGAIN: "EAGAIN"}
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 from nvdimmfs.mm.failure_counts import FailureCounts
 from nvdimmfs.mm.intervals import IntervalSet
 
-#: "Memory page has hardware error" (include/uapi/asm-generic/errno.h); the errno module of Python 3.11 lacks it.
-EHWPOISON = 133
-
 
 class BadPages:
     """Page frames of RAM that were declared bad, until their struct pages are initialised anew.

@@ -10,8 +10,7 @@ from typing import Protocol
 
 import attrs
 
-from nvdimmfs.errors import KernelError
-from nvdimmfs.mm.bad_pages import EHWPOISON
+from nvdimmfs.errors import EHWPOISON, KernelError
 from nvdimmfs.mm.intervals import IntervalSet
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.mm.resource import Resource, ResourceFlag

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from nvdimmfs.errors import KernelError
-from nvdimmfs.mm.bad_pages import EHWPOISON
+from nvdimmfs.errors import EHWPOISON, KernelError
 from nvdimmfs.mm.memory import Memory
 
 
