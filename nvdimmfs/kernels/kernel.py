@@ -1,13 +1,14 @@
 """Kernel releases, and differences between them in memory management.
 
-Differences in the layout of pfn devices are in `nvdimmfs.kernels.layout_rules`, those in devices in
-`nvdimmfs.kernels.device_rules`.  A `Kernel` gives access to all of them.
+Other differences are in `layout_rules`, `info_block_rules`, `device_rules` and `disk_rules`.  A `Kernel` gives access
+to all of them.
 """
 
 from __future__ import annotations
 
 import enum
 import errno
+from typing import TypeVar
 
 import attrs
 
@@ -17,6 +18,8 @@ from nvdimmfs.kernels.disk_rules import DiskRules
 from nvdimmfs.kernels.info_block_rules import InfoBlockRules
 from nvdimmfs.kernels.layout_rules import LayoutRules
 from nvdimmfs.units import KIB, MIB, SECTION_SIZE, SUBSECTION_SIZE
+
+RulesT = TypeVar("RulesT", bound=Rules)
 
 #: Bytes at the start of a namespace that hold the info block, before the memmap (SZ_8K in drivers/nvdimm/pfn_devs.c,
 #: nd_info_block_reserve since Linux 5.7).
@@ -75,6 +78,12 @@ def _addresses(values: tuple[int, ...]) -> str:
     return " or ".join(f"{value:#x}" for value in values)
 
 
+def _rules(kind: type[RulesT]) -> RulesT:
+    """The default of a field: the rules of one kind for the release."""
+    default: RulesT = attrs.Factory(lambda kernel: kind(kernel.version), takes_self=True)
+    return default
+
+
 @attrs.frozen
 class Kernel(Rules):
     """One kernel release with all differences that this program knows.
@@ -85,22 +94,15 @@ class Kernel(Rules):
         layout: layout of pfn devices.
         info_block: reading and writing the info block of pfn and dax devices.
         devices: other differences in devices.
+        disks: differences in disks.
     """
 
     name: str
     release: str
-    layout: LayoutRules = attrs.field(
-        init=False, repr=False, default=attrs.Factory(lambda kernel: LayoutRules(kernel.version), takes_self=True)
-    )
-    info_block: InfoBlockRules = attrs.field(
-        init=False, repr=False, default=attrs.Factory(lambda kernel: InfoBlockRules(kernel.version), takes_self=True)
-    )
-    devices: DeviceRules = attrs.field(
-        init=False, repr=False, default=attrs.Factory(lambda kernel: DeviceRules(kernel.version), takes_self=True)
-    )
-    disks: DiskRules = attrs.field(
-        init=False, repr=False, default=attrs.Factory(lambda kernel: DiskRules(kernel.version), takes_self=True)
-    )
+    layout: LayoutRules = attrs.field(init=False, repr=False, default=_rules(LayoutRules))
+    info_block: InfoBlockRules = attrs.field(init=False, repr=False, default=_rules(InfoBlockRules))
+    devices: DeviceRules = attrs.field(init=False, repr=False, default=_rules(DeviceRules))
+    disks: DiskRules = attrs.field(init=False, repr=False, default=_rules(DiskRules))
 
     low_memory = Difference(
         "RAM below this address is reserved by the kernel",
