@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.machine import described
 from nvdimmfs.cli.machine_options import offer_ranges
+from nvdimmfs.cli.seconds import seconds
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS
 from nvdimmfs.lab.asking import SETTLE, Call
 from nvdimmfs.lab.errors import LabError
@@ -48,7 +48,7 @@ def offer_guest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--settle",
         metavar="SECONDS",
-        type=_seconds,
+        type=functools.partial(seconds, most=_MOST_SECONDS),
         default=SETTLE,
         help="how long to leave it alone after each write, so that asynchronous probes end (default: %(default)g)",
     )
@@ -76,7 +76,7 @@ def offer_execution(
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=_seconds,
+        type=functools.partial(seconds, most=_MOST_SECONDS),
         default=TIMEOUT,
         help="how long its boot, and each request, may last (default: %(default)g)",
     )
@@ -96,16 +96,6 @@ def offer_kernel(
         help=f"{what}: a release of Debian's, which is downloaded once, a file vmlinuz-RELEASE, or a "
         f"folder with boot/vmlinuz-RELEASE and lib/modules/RELEASE (default: {without_option})",
     )
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= _MOST_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text}: must be a number of seconds from 0 to {_MOST_SECONDS}")
-    return seconds
 
 
 def guest_machine(arguments: argparse.Namespace) -> MachineDescription:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 from collections.abc import Callable
 
 from nvdimmfs.cli import log as logs
 from nvdimmfs.cli.daemon import Daemon
 from nvdimmfs.cli.errors import CommandError
+from nvdimmfs.cli.seconds import seconds
 from nvdimmfs.warm.endpoint import Endpoint, ServerError, listen, stop
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--idle",
         metavar="SECONDS",
-        type=_seconds,
+        type=seconds,
         default=IDLE,
         help=f"end when no command has been carried out for so long; 0 for never (default: {IDLE:.0f})",
     )
@@ -31,16 +31,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stop", action="store_true", help="have the server end, once the commands that it carries out have ended"
     )
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: must be a number of seconds")
-    return seconds
 
 
 def run(arguments: argparse.Namespace) -> int:
