@@ -18,6 +18,7 @@ from typing import Self
 from attrs import define, frozen
 
 import nvdimmfs
+from nvdimmfs.formats.mount_table import parse_mounts
 from nvdimmfs.sandbox import libc
 
 #: Time of change, size and inode number of a file; None for one that cannot be found.
@@ -156,10 +157,6 @@ def _has_one_name(path: str, file_systems: Collection[int]) -> bool:
 
 def _own_file_systems() -> frozenset[int]:
     """The numbers (st_dev) of mounted file systems that only this host writes to."""
-    found = set()
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        fields, _, kind = line.partition(b" - ")
-        major, _, minor = fields.split()[2].partition(b":")
-        if kind.split()[0].decode() in _OWN_FILE_SYSTEMS:
-            found.add(os.makedev(int(major), int(minor)))
-    return frozenset(found)
+    mounts = parse_mounts(Path("/proc/self/mountinfo").read_bytes())
+    devices = {mount.device for mount in mounts if mount.type in _OWN_FILE_SYSTEMS}
+    return frozenset(os.makedev(*map(int, device.split(":"))) for device in devices)
