@@ -22,7 +22,7 @@ from attrs import frozen
 
 from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
 from nvdimmfs.sandbox import libc, namespaces, seccomp
-from nvdimmfs.sandbox.early_process import EarlyProcess
+from nvdimmfs.sandbox.early_process import EarlyProcesses
 from nvdimmfs.sandbox.errors import NOT_EXECUTABLE, NOT_FOUND, SandboxError, step
 from nvdimmfs.sandbox.signals import FORWARDED_SIGNALS
 from nvdimmfs.sandbox.thread_file import shows_inode_numbers
@@ -164,8 +164,7 @@ class _LateOrder:
     kinds: int
 
 
-#: Inits that were forked for a sandbox of this process, at most one.
-_prepared: list[EarlyProcess[_LateOrder]] = []
+_prepared = EarlyProcesses[_LateOrder]()
 
 
 def prepare_init() -> None:
@@ -175,7 +174,7 @@ def prepare_init() -> None:
     """
     if namespaces.is_privileged() and namespaces.can_be_joined():
         with namespaces.new_pid_namespace():
-            _prepared.append(EarlyProcess.forked(_join_sandbox))
+            _prepared.fork(_join_sandbox)
 
 
 def start(argv: Sequence[str], machine: Path, directory: Path, umask: int, kinds: int) -> StartingCommand:
@@ -202,12 +201,10 @@ def start(argv: Sequence[str], machine: Path, directory: Path, umask: int, kinds
 
 def _hand_over(order: _Order, kinds: int, report: int, supervisor: int) -> tuple[int, socket.socket] | None:
     """Have an init that was prepared start the command; None when there is none.  Returns its id, and a socket."""
-    while _prepared:
-        init = _prepared.pop().hand_over(_LateOrder(order, os.getpid(), kinds), (report, supervisor))
-        if init is not None:
-            _have_namespace_of(init[0])
-            return init
-    return None
+    init = _prepared.hand_over(_LateOrder(order, os.getpid(), kinds), (report, supervisor))
+    if init is not None:
+        _have_namespace_of(init[0])
+    return init
 
 
 def _have_namespace_of(init: int) -> None:

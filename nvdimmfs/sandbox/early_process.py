@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Generic, NoReturn, Self, TypeAlias, TypeVar, cast
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from nvdimmfs.inherited_files import STANDARD_FILES
 from nvdimmfs.sandbox.surroundings import Surroundings
@@ -68,6 +68,37 @@ class EarlyProcess(Generic[OrderT]):
     def end(self) -> None:
         """Kill it."""
         self._process.end()
+
+
+@define(eq=False)
+class EarlyProcesses(Generic[OrderT]):
+    """Those of one kind that were forked for the next sandbox of this process, at most one as a rule."""
+
+    _waiting: list[EarlyProcess[OrderT]] = field(factory=list)
+
+    def fork(self, act: Act[OrderT], prepare: Callable[[], None] = lambda: None) -> None:
+        """Fork one; arguments and errors as `EarlyProcess.forked`."""
+        self._waiting.append(EarlyProcess.forked(act, prepare))
+
+    def hand_over(self, order: OrderT, files: Sequence[int]) -> tuple[int, socket.socket] | None:
+        """Give one an order, as `EarlyProcess.hand_over`; None when there is none that can take it."""
+        while self._waiting:
+            if taken := self._waiting.pop().hand_over(order, files):
+                return taken
+        return None
+
+    def start(self, order: OrderT, files: Sequence[int]) -> int:
+        """Give one an order, after which it needs no messages.  Returns its process id; 0 when there is none."""
+        if (taken := self.hand_over(order, files)) is None:
+            return 0
+        process, messages = taken
+        messages.close()
+        return process
+
+    def end(self) -> None:
+        """Kill them, as they are not needed."""
+        while self._waiting:
+            self._waiting.pop().end()
 
 
 def _wait_for_order(messages: socket.socket, act: Act[OrderT], prepare: Callable[[], None]) -> NoReturn:

@@ -20,7 +20,7 @@ from nvdimmfs.errors import FAILED, PERHAPS_MEMORY
 from nvdimmfs.formats import control
 from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
 from nvdimmfs.sandbox import libc, namespaces
-from nvdimmfs.sandbox.early_process import EarlyProcess
+from nvdimmfs.sandbox.early_process import EarlyProcesses
 from nvdimmfs.sandbox.errors import SandboxError, step
 
 
@@ -149,13 +149,7 @@ class MachineServer:
         """Have a server that was prepared serve, and return its process id; 0 when there is none that can."""
         if self._keep:
             end_prepared_server()
-        while _prepared:
-            server = _prepared.pop().hand_over((self._serve, os.getpid()), files)
-            if server is not None:
-                process, messages = server
-                messages.close()
-                return process
-        return 0
+        return _prepared.start((self._serve, os.getpid()), files)
 
     def _run(self, admission: int, report: int, supervisor: int, pidfd: int) -> NoReturn:
         """In the server: serve the mount, and report on a pipe that it answers, or why it does not."""
@@ -189,8 +183,7 @@ class MachineServer:
         os._exit(0)
 
 
-#: Servers that were forked for a sandbox of this process, at most one.
-_prepared: list[EarlyProcess[tuple[Serve, int]]] = []
+_prepared = EarlyProcesses[tuple[Serve, int]]()
 
 
 def prepare_server(prepare: Callable[[], None]) -> None:
@@ -200,13 +193,12 @@ def prepare_server(prepare: Callable[[], None]) -> None:
         prepare: called in it, in advance.
     """
     if namespaces.can_be_joined():
-        _prepared.append(EarlyProcess.forked(_serve, prepare))
+        _prepared.fork(_serve, prepare)
 
 
 def end_prepared_server() -> None:
     """End it, as it is not needed."""
-    while _prepared:
-        _prepared.pop().end()
+    _prepared.end()
 
 
 def _serve(order: tuple[Serve, int], files: list[int], _messages: socket.socket) -> NoReturn:

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from nvdimmfs.inherited_files import close_files_except
 from nvdimmfs.sandbox import libc
-from nvdimmfs.sandbox.early_process import EarlyProcess
+from nvdimmfs.sandbox.early_process import EarlyProcesses
 from nvdimmfs.sandbox.errors import step
 from nvdimmfs.sandbox.loop_records import LoopRecords
 
@@ -27,13 +27,12 @@ _PATIENCE = 30.0
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGTTOU, signal.SIGPIPE)
 
 
-#: Reapers that were forked for a sandbox of this process, at most one.
-_prepared: list[EarlyProcess[str]] = []
+_prepared = EarlyProcesses[str]()
 
 
 def prepare_reaper() -> None:
     """Fork the reaper of the sandbox that this process builds next.  OSError."""
-    _prepared.append(EarlyProcess.forked(_reap))
+    _prepared.fork(_reap)
 
 
 @contextlib.contextmanager
@@ -48,7 +47,7 @@ def running_reaper(records: LoopRecords, *, waits: bool = True) -> Iterator[Call
     """
     with step("start the process that cleans up"):
         bell, rope = os.pipe()  # the kernel closes the rope when this process ends
-        reaper = _hand_over(records, bell) or os.fork()
+        reaper = _prepared.start(records.name, (bell, *records.descriptors)) or os.fork()
     if reaper == 0:
         _run_reaper(records, bell)
     os.close(bell)
@@ -64,17 +63,6 @@ def running_reaper(records: LoopRecords, *, waits: bool = True) -> Iterator[Call
         let_go()
         if waits and not _has_succeeded(reaper):
             records.delete_devices(_WAIT)
-
-
-def _hand_over(records: LoopRecords, bell: int) -> int:
-    """Have a reaper that was prepared clean up, and return its process id; 0 when there is none."""
-    while _prepared:
-        reaper = _prepared.pop().hand_over(records.name, (bell, *records.descriptors))
-        if reaper is not None:
-            process, messages = reaper
-            messages.close()
-            return process
-    return 0
 
 
 def _reap(name: str, files: list[int], _messages: socket.socket) -> NoReturn:
