@@ -23,6 +23,7 @@ from nvdimmfs.cli.machine_options import TraceOutput
 from nvdimmfs.cli.mount_table import absolute
 from nvdimmfs.cli.mountpoint_lock import MountpointLock, locked_mountpoint
 from nvdimmfs.fuse.requirements import MountError, require_fuse
+from nvdimmfs.late_modules import loaded_late
 from nvdimmfs.units import div_round_up
 
 if TYPE_CHECKING:  # loaded when a machine is described
@@ -164,7 +165,8 @@ def log_of_daemon(log_file: int | None) -> None:
 def preload_server() -> None:
     """Import the modules that `serve` needs: half of the start-up time, during which the machine file can be read."""
     try:
-        import nvdimmfs.fuse.mount
+        with loaded_late("ssl", "hashlib", "hmac", "idna"):  # trio's, for TLS
+            import nvdimmfs.fuse.mount
     except ImportError as error:
         raise CommandError(f"the FUSE library cannot be loaded: {error}") from None
     import nvdimmfs.machine.control

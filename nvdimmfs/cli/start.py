@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 import select
 import shlex
 import signal
@@ -77,7 +76,7 @@ def _start(arguments: argparse.Namespace) -> None:
     parent = Path(os.environ.get("TMPDIR") or _TEMPORARY).resolve()  # gettempdir() makes a file to try it
     if not parent.is_dir():
         raise CommandError(f"{parent}, which TMPDIR names, is not a directory")
-    mountpoint = parent / f"{PREFIX}{secrets.token_hex(_RANDOM_BYTES)}"
+    mountpoint = parent / f"{PREFIX}{os.urandom(_RANDOM_BYTES).hex()}"
     read = requested(arguments, mountpoint)
     require_mount()
     log_file = machine_options.opened_log(arguments)

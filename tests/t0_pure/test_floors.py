@@ -16,7 +16,7 @@ pytestmark = pytest.mark.xdist_group("floors")  # one process parses the modules
 
 #: From the ground up.  Packages of one set stand side by side and do not import each other.
 FLOORS = (
-    {"class_code", "errors", "host", "inherited_files", "snapshot", "units"},
+    {"class_code", "errors", "host", "inherited_files", "late_modules", "snapshot", "units"},
     {"media", "kernels"},
     {"formats", "traces"},
     {"faults"},
@@ -34,7 +34,7 @@ FLOORS = (
     {"testing"},
 )
 #: Modules that stand in no package.
-GROUND = {"class_code", "errors", "host", "inherited_files", "snapshot", "units"}
+GROUND = {"class_code", "errors", "host", "inherited_files", "late_modules", "snapshot", "units"}
 LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor}
 
 #: Packages that may import less than everything below them: what they import instead.
