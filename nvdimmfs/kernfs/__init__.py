@@ -3,7 +3,9 @@
 It depends on neither devices nor FUSE: unit tests read and write its nodes directly.
 """
 
+from nvdimmfs.kernfs.attribute import ATTRIBUTE_SIZE, Attribute, AttributeOps
 from nvdimmfs.kernfs.binary_attribute import BinaryAttribute
+from nvdimmfs.kernfs.binary_file import BinaryFile, Bytes
 from nvdimmfs.kernfs.channel import Channel, Session
 from nvdimmfs.kernfs.checkpoint import TreeCheckpoint
 from nvdimmfs.kernfs.device_memory import DeviceMemory, MemoryBytes
@@ -11,11 +13,6 @@ from nvdimmfs.kernfs.files import FileKind, Files, FileTable, LinkKind, Numbered
 from nvdimmfs.kernfs.listing import FamilyNames, Listing
 from nvdimmfs.kernfs.name_order import Order
 from nvdimmfs.kernfs.node import (
-    ATTRIBUTE_SIZE,
-    Attribute,
-    AttributeOps,
-    BinaryFile,
-    Bytes,
     Contents,
     Directory,
     Family,

@@ -7,7 +7,7 @@ import errno
 import attrs
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs.node import Attribute
+from nvdimmfs.kernfs.attribute import Attribute
 
 
 @attrs.frozen

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nvdimmfs.kernfs.node import Attribute, Directory, Node, Tree, subtree
+from nvdimmfs.kernfs.attribute import Attribute
+from nvdimmfs.kernfs.node import Directory, Node, Tree, subtree
 
 
 class TreeCheckpoint:

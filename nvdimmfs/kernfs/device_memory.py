@@ -6,7 +6,7 @@ import errno
 from typing import Protocol
 
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs.node import BinaryFile, Bytes
+from nvdimmfs.kernfs.binary_file import BinaryFile, Bytes
 
 
 class MemoryBytes(Bytes, Protocol):

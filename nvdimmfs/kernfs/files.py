@@ -13,8 +13,9 @@ import attrs
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.name_hash import number_hashes
+from nvdimmfs.kernfs.attribute import Attribute, AttributeOps
 from nvdimmfs.kernfs.name_order import places_by_hash
-from nvdimmfs.kernfs.node import Attribute, AttributeOps, Directory, Node, Symlink
+from nvdimmfs.kernfs.node import Directory, Node, Symlink
 
 #: The most digits of a number of the kernel's (2 to the power of 64 has 20).
 _MOST_DIGITS = 20

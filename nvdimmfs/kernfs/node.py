@@ -1,4 +1,4 @@
-"""The node types and the tree that holds them."""
+"""Nodes, the directories that hold them, and the tree of them all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import stat
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import ClassVar, Generic, Protocol, TypeVar, cast
+from typing import ClassVar, Protocol, TypeVar, cast
 
 import attrs
 
@@ -17,48 +17,13 @@ from nvdimmfs.kernfs.name_order import Order
 from nvdimmfs.kernfs.refusal import Refusals
 from nvdimmfs.kernfs.tracer import TracedProcess, Tracer
 
-#: st_size of every attribute, whatever its content: one page (fs/sysfs/file.c, Linux 6.1).
-ATTRIBUTE_SIZE = 4096
-
 #: The key of a family in the nodes of a directory, which keeps its place in the order; no name has a slash.
 _FAMILY = "/"
 
 #: One object for all directories: each call of frozenset() makes another one, of 216 bytes.
 _NO_NAMES: frozenset[str] = frozenset()
 
-SubjectT = TypeVar("SubjectT")
-SubjectT_contra = TypeVar("SubjectT_contra", contravariant=True)
 NodeT = TypeVar("NodeT", bound="Node")
-
-
-class AttributeOps(Protocol[SubjectT_contra]):
-    """The read and write functions of an attribute, kept apart from the file so that ten thousand files share them."""
-
-    def show(self, subject: SubjectT_contra) -> bytes:
-        """Return the file's content.  Raises `KernelError` if the read fails."""
-
-    def store(self, subject: SubjectT_contra, data: bytes) -> None:
-        """Carry out one write(2), already truncated to a page.  Raises `KernelError` to refuse it."""
-
-
-class Bytes(Protocol):
-    """Random-access bytes of a fixed size, such as those of a block device."""
-
-    @property
-    def size(self) -> int:
-        """Capacity in bytes."""
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Return exactly `length` bytes; the caller stays within `size`."""
-
-    def view(self, offset: int, length: int) -> bytes | memoryview:
-        """As `read`, but perhaps not a copy: it is valid until the next write."""
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Replace the bytes at `offset`; the caller stays within `size`."""
-
-    def flush(self) -> None:
-        """Return when all data written so far would survive a power failure."""
 
 
 class Contents(Protocol):
@@ -222,53 +187,12 @@ class Node:
         """Mark it as removed, with everything below it; it was at `path`."""
         self.parent = None
 
+    def take_over(self, new: Node) -> None:
+        """Take over what makes the present state of `new`, another node for the same file."""
+        self.mode = new.mode
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path}>"
-
-
-class Attribute(Node, Generic[SubjectT]):
-    """A text file whose reads and writes call functions of the kernel.
-
-    Attributes:
-        ops: show and store.
-        subject: the object (mostly a device) that `ops` receives.
-        events: number of calls of `notify`; poll(2) compares it with the count at the reader's last read.
-        size: st_size, the same for all attributes of a class.
-    """
-
-    __slots__ = ("events", "ops", "subject")
-
-    size = ATTRIBUTE_SIZE
-
-    def __init__(self, name: str, permissions: int, ops: AttributeOps[SubjectT], subject: SubjectT) -> None:
-        super().__init__(name, stat.S_IFREG | permissions)
-        self.ops = ops
-        self.subject = subject
-        self.events = 0
-
-    def show(self) -> bytes:
-        """Return the current content.  ENODEV after the removal, for a file descriptor that outlives its device."""
-        if self.parent is None:
-            raise KernelError(errno.ENODEV, f"{self.name} was removed")
-        return self.ops.show(self.subject)
-
-    def store(self, data: bytes) -> int:
-        """Carry out one write(2) and return the number of bytes used: at most one page, the rest is ignored.
-
-        ENODEV after the removal.
-        """
-        if self.parent is None:
-            raise KernelError(errno.ENODEV, f"{self.name} was removed")
-        page = data[:ATTRIBUTE_SIZE]
-        if page:
-            self.ops.store(self.subject, page)
-        return len(page)
-
-    def notify(self) -> None:
-        """Wake all pollers of the file (the kernel's sysfs_notify)."""
-        self.events += 1
-        if self.parent is not None:
-            self.parent.tree.notified(self)
 
 
 @attrs.frozen
@@ -314,30 +238,6 @@ class Symlink(Node):
                 raise KernelError(errno.ENOENT, f"{self.name} was removed")
             self._text = _relative_path(self.parent, self._target)
         return self._text
-
-
-class BinaryFile(Node):
-    """A file over bytes of a fixed size, such as a block device in dev/.
-
-    Attributes:
-        data: the bytes.
-        block_size: required alignment, in bytes, of offset and length of a request that bypasses the page cache.
-        direct_data: the bytes as such a request (O_DIRECT) reads and writes them.
-    """
-
-    __slots__ = ("block_size", "data", "direct_data")
-
-    def __init__(
-        self, name: str, permissions: int, data: Bytes, block_size: int = 1, direct_data: Bytes | None = None
-    ) -> None:
-        super().__init__(name, stat.S_IFREG | permissions)
-        self.data = data
-        self.block_size = block_size
-        self.direct_data = data if direct_data is None else direct_data
-
-    @property
-    def size(self) -> int:
-        return self.data.size
 
 
 class _LazyLink:
@@ -582,7 +482,7 @@ class Directory(Node):
             node = child
         return node
 
-    def adopt(self, node: Attribute[object] | Directory) -> None:
+    def adopt(self, node: Node) -> None:
         """Replace the node of that name, which has just been instantiated, by one that stood for the same file before.
 
         So an open file, or a working directory, stays valid if the directory is reset to a state in which the node was
@@ -590,14 +490,16 @@ class Directory(Node):
         """
         new = self.get(node.name)
         assert new is not None, f"{self.path} has no {node.name}"
-        node.mode, node.parent, new.parent = new.mode, self, None
-        if isinstance(node, Attribute) and isinstance(new, Attribute):
-            node.ops, node.subject, node.events = new.ops, new.subject, new.events
-        elif isinstance(node, Directory) and isinstance(new, Directory):
-            node._nodes, node._pending, node._has_lazy_links = new._nodes, new._pending, new._has_lazy_links
-            node._family, node._gone, node.subdirectories = new._family, new._gone, new.subdirectories
-            node._listing, node.order = None, new.order
+        node.take_over(new)
+        node.parent, new.parent = self, None
         self._nodes[node.name] = node
+
+    def take_over(self, new: Node) -> None:
+        super().take_over(new)
+        if isinstance(new, Directory):
+            self._nodes, self._pending, self._has_lazy_links = new._nodes, new._pending, new._has_lazy_links
+            self._family, self._gone, self.subdirectories = new._family, new._gone, new.subdirectories
+            self._listing, self.order = None, new.order
 
     @property
     def pending(self) -> Collection[str]:

@@ -12,7 +12,9 @@ from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.faults.faults import Caller
 from nvdimmfs.faults.rule import Operation
 from nvdimmfs.formats.name_hash import FIRST_OFFSET
+from nvdimmfs.kernfs.attribute import Attribute
 from nvdimmfs.kernfs.binary_attribute import BinaryAttribute
+from nvdimmfs.kernfs.binary_file import BinaryFile
 from nvdimmfs.kernfs.channel import Channel
 from nvdimmfs.kernfs.device_memory import DeviceMemory
 from nvdimmfs.kernfs.faulty import (
@@ -25,7 +27,7 @@ from nvdimmfs.kernfs.faulty import (
     faulty_write,
 )
 from nvdimmfs.kernfs.listing import Listing
-from nvdimmfs.kernfs.node import Attribute, BinaryFile, Directory, Member, Node
+from nvdimmfs.kernfs.node import Directory, Member, Node
 from nvdimmfs.kernfs.records import RecordFile
 from nvdimmfs.units import PAGE_SIZE
 

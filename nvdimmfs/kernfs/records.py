@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from nvdimmfs.kernfs.node import Attribute
+from nvdimmfs.kernfs.attribute import Attribute
 
 
 class RecordSource(Protocol):
