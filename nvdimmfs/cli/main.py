@@ -13,12 +13,11 @@ from typing import Any, NamedTuple, NoReturn, Protocol, cast
 from nvdimmfs import __version__
 from nvdimmfs.class_code import keep_class_code, save_class_code
 from nvdimmfs.cli.errors import MISUSED, CommandError, one_line
+from nvdimmfs.cli.standard_files import discard_unwritten_output, open_standard_files
 from nvdimmfs.errors import FAILED, printable
 
 #: The exit status that a shell reports for SIGPIPE: 128 plus the number of the signal.
 PIPE_CLOSED = 141
-
-_STDIN, _STDOUT, _STDERR = range(3)
 
 
 class Command(NamedTuple):
@@ -149,9 +148,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments without the program's name; those of the process when None.
     """
     try:
-        _open_standard_files()
+        open_standard_files()
         status = _run(argv)
-        _flush_stdout()
+        sys.stdout.flush()
     except BrokenPipeError:
         status = PIPE_CLOSED
     except KeyboardInterrupt:
@@ -159,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         print(f"nvdimmfs: {printable(one_line(error))}", file=sys.stderr)
         status = error.status if isinstance(error, CommandError) else FAILED
-    _discard_unwritten_output()
+    discard_unwritten_output()
     return status
 
 
@@ -170,39 +169,6 @@ def _end_by_interrupt() -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGINT)
     return 128 + signal.SIGINT
-
-
-def _open_standard_files() -> None:
-    """Open /dev/null in place of a closed stdin, stdout or stderr, so that no other file gets its number.
-
-    That of stdout cannot be written to, so that a command that prints its answer fails instead of losing it.  Python's
-    object for a closed standard file is None.  The descriptor is closed again in programs that this process executes.
-    """
-    for number, access in ((_STDIN, os.O_RDWR), (_STDOUT, os.O_RDONLY), (_STDERR, os.O_RDWR)):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, access)  # open(2) returns the lowest free number
-    sys.stdout = sys.stdout or open(_STDOUT, "w", closefd=False)  # noqa: SIM115  # stays open
-    sys.stderr = sys.stderr or open(_STDERR, "w", closefd=False)  # noqa: SIM115
-
-
-def _flush_stdout() -> None:
-    """Write buffered output.  BrokenPipeError when the reader has closed the pipe, CommandError for other failures."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as failure:
-        raise CommandError(f"cannot write to stdout: {failure.strerror}") from None
-
-
-def _discard_unwritten_output() -> None:
-    """Discard output that cannot be written, which the interpreter would otherwise report at exit."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: Sequence[str] | None) -> int:

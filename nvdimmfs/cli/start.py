@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         _start(arguments)
     except Exception:
         if not arguments.json:
-            with contextlib.suppress(OSError):  # which the failure may be about
+            with contextlib.suppress(OSError, CommandError):  # which the failure may be about
                 print("false")
         raise
     return 0
@@ -100,12 +100,7 @@ def _print(mountpoint: Path, arguments: argparse.Namespace) -> None:
         text = "\n".join(f"set -gx {name} {_quoted_for_fish(value)};" for name, value in values.items())
     else:
         text = "\n".join(f"export {name}={shlex.quote(value)};" for name, value in values.items())
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as failure:
-        raise CommandError(f"cannot write to stdout: {failure.strerror}") from None
+    print(text, flush=True)
 
 
 def _quoted_for_fish(text: str) -> str:

@@ -59,12 +59,13 @@ def test_misuse_is_one_line(arguments, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", ["--help", "--version", "plan --help", "plan", "machine show nfit_test"])
+@pytest.mark.parametrize("arguments", ["--help", "--version", "plan --help", "plan", "machine schema"])
 @pytest.mark.parametrize(
     ("stdout", "reason"), [("/dev/full", "No space left on device"), ("&-", "Bad file descriptor")]
 )
-def test_a_stdout_that_cannot_be_written_is_reported_in_one_line(arguments, stdout, reason):
-    environment = {name: text for name, text in mounting.environment().items() if name != "PYTHONUNBUFFERED"}
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_stdout_that_cannot_be_written_is_reported_in_one_line(arguments, stdout, reason, unbuffered):
+    environment = mounting.environment() | {"PYTHONUNBUFFERED": unbuffered}
     done = command("sh", "-c", f"{' '.join(MACHINE)} {arguments} >{stdout}", env=environment)
     assert refusal(done) == f"cannot write to stdout: {reason}"
 
