@@ -6,10 +6,14 @@ import argparse
 import contextlib
 import errno
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
+
+import attrs
 
 from nvdimmfs.cli.errors import MISUSED, CommandError, accessing
 from nvdimmfs.cli.mount_table import absolute, require_machine
@@ -37,14 +41,14 @@ def run(arguments: argparse.Namespace) -> int:
     require_machine(directory)
     source = _open(directory)
     _write_back_memory(directory)
-    with os.fdopen(source, "rb", buffering=0) as machine, _replacement(file) as part:
-        with accessing(file), part.open("wb") as copy:
+    with os.fdopen(source, "rb", buffering=0) as machine, _replacement(file) as copy:
+        with accessing(file):
             while piece := _read(machine, directory):
-                copy.write(piece)
-            copy.flush()
-            os.fsync(copy.fileno())
+                copy.file.write(piece)
+            copy.file.flush()
+            os.fsync(copy.file.fileno())
         try:
-            read_saved(part)
+            read_saved(copy.path)
         except SavedMachineError as error:
             raise CommandError(f"{directory}: the machine was not saved completely: {error}") from None
     return 0
@@ -76,17 +80,61 @@ def _write_back_memory(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def _replacement(file: Path) -> Iterator[Path]:
-    """A new file in the same folder, which replaces `file` at the end, or is removed after a failure."""
+def _replacement(file: Path) -> Iterator[_Part]:
+    """A new file, which replaces `file` at the end.  After a failure, and if this process is killed, nothing is left.
+
+    File systems without O_TMPFILE know no file without a name: there a kill leaves one beside `file`.
+    """
+    part = _without_name(file) or _with_name(file)
+    try:
+        yield part
+        part.give_name(file)
+    except BaseException:
+        if part.name:
+            part.name.unlink(missing_ok=True)
+        raise
+    finally:
+        with contextlib.suppress(OSError):  # what could not be written cannot be written now
+            part.file.close()
+
+
+@attrs.define
+class _Part:
+    """A new file, and its name if it has one."""
+
+    file: BinaryIO
+    name: Path | None = None
+
+    @property
+    def path(self) -> Path:
+        """A path that leads to it."""
+        return self.name or Path(f"/proc/self/fd/{self.file.fileno()}")
+
+    def give_name(self, name: Path) -> None:
+        """Replace the file of a name by this one."""
+        if self.name is None:
+            own = self.path
+            self.name = name.with_name(f".{name.name}.{secrets.token_hex(4)}")  # link(2) replaces nothing
+            os.link(own, self.name, src_dir_fd=self.file.fileno())  # with a descriptor, os.link() follows the link
+        self.name.replace(name)
+        self.name = None
+
+
+def _without_name(file: Path) -> _Part | None:
+    """A new file in the folder of another; None where only files with names can be made, or reached."""
+    try:
+        part = _Part(os.fdopen(os.open(file.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), "wb"))
+    except OSError:
+        return None
+    if part.path.exists():
+        return part
+    part.file.close()  # there is no /proc
+    return None
+
+
+def _with_name(file: Path) -> _Part:
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(file)) from None
-    os.close(descriptor)
-    part = Path(name)
-    try:
-        yield part
-        part.replace(file)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    return _Part(os.fdopen(descriptor, "wb"), Path(name))

@@ -2,11 +2,16 @@
 
 import mmap
 import os
+import signal
+import sys
 import threading
 import uuid
 
 import pytest
-from mounting import MACHINE, cli, refusal
+from mounting import MACHINE, cli, command, refusal
+
+from nvdimmfs.cli.main import main
+from nvdimmfs.machine.saved import read_saved
 
 ND = "sys/bus/nd/devices"
 
@@ -109,6 +114,43 @@ def test_a_save_that_fails_leaves_the_file_as_it_was(mount, tmp_path):
     assert refusal(limited) == f"{file}: File too large"
     assert file.read_bytes() == before
     assert not list(tmp_path.glob(".machine.saved*"))
+
+
+#: Saves, and is killed when all is written.
+KILLED = """
+import os, signal, sys
+from nvdimmfs.cli.main import main
+from nvdimmfs.machine import saved
+saved.read_saved = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+main(["save", *sys.argv[1:]])
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An empty folder."""
+    place = tmp_path / "folder"
+    place.mkdir()
+    return place
+
+
+def test_a_save_that_is_killed_leaves_nothing(mount, folder):
+    file = save(mount, folder / "machine.saved")
+    before = file.read_bytes()
+    (mount.directory / "dev/pmem0").write_bytes(b"kept")
+    done = command(sys.executable, "-c", KILLED, mount.directory, file)
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
+    assert file.read_bytes() == before
+    assert list(folder.iterdir()) == [file]
+
+
+def test_a_file_system_on_which_each_file_has_a_name(mount, folder, monkeypatch):
+    monkeypatch.setattr("nvdimmfs.cli.save._without_name", lambda _: None)
+    file = folder / "machine.saved"
+    for _ in range(2):
+        assert main(["save", str(mount.directory), str(file)]) == 0
+        read_saved(file)
+        assert list(folder.iterdir()) == [file]
 
 
 def _limit_file_size():
