@@ -68,6 +68,8 @@ def test_setup_lists_the_dependency_groups(clone):
 
 
 def test_the_demonstration_works(clone, fuse):
+    for name in ("nvdimmfs", "mountpoint-fixtures"):
+        (clone / name).symlink_to(ROOT / name)
     (clone / "scripts/setup").write_text("#!/bin/sh\n")
     program = clone / ".venv/bin/nvdimmfs"
     program.parent.mkdir(parents=True)
@@ -77,6 +79,17 @@ def test_the_demonstration_works(clone, fuse):
     assert (done.returncode, done.stderr) == (0, "")
     for line in ("    526385152", "bash: line 1: echo: write error: Device or resource busy", "    pfn0.0\n"):
         assert line in done.stdout
+
+
+def test_the_demonstration_names_what_forbids_a_mount_before_it_sets_up_anything(clone):
+    """The file in place of /dev/fuse is missing in a copy of the package."""
+    shutil.copytree(ROOT / "nvdimmfs", clone / "nvdimmfs", ignore=shutil.ignore_patterns("__pycache__"))
+    requirements = clone / "nvdimmfs/fuse/requirements.py"
+    requirements.write_text(requirements.read_text().replace('Path("/dev/fuse")', 'Path("/dev/missing")'))
+    done = run(clone, "demo")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("demo: /dev/missing is missing; load the kernel's fuse module")
+    assert done.stderr.count("\n") == 1
 
 
 def test_readme_lists_the_packages_that_setup_installs():
