@@ -20,6 +20,7 @@ from nvdimmfs.cli.lab_options import (
     offer_guest,
     reporting,
 )
+from nvdimmfs.cli.numbers import count, count_or_none
 from nvdimmfs.errors import FAILED
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS
 from nvdimmfs.lab.executors import mapper
@@ -49,23 +50,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "(nfit), or with virtio-pmem devices (virtio)",
     )
     parser.add_argument(
-        "--moves", metavar="N", type=int, default=_MOVES, help="the moves of each walk (default: %(default)s)"
+        "--moves", metavar="N", type=count, default=_MOVES, help="the moves of each walk (default: %(default)s)"
     )
-    parser.add_argument("--seed", metavar="S", type=int, default=1, help="the seed of the first walk (default: 1)")
     parser.add_argument(
-        "--walks", metavar="N", type=int, default=1, help="how many walks to make, with seeds from S on (default: 1)"
+        "--seed", metavar="S", type=count_or_none, default=1, help="the seed of the first walk (default: 1)"
+    )
+    parser.add_argument(
+        "--walks", metavar="N", type=count, default=1, help="how many walks to make, with seeds from S on (default: 1)"
     )
     parser.add_argument(
         "--attempts",
         metavar="N",
-        type=int,
+        type=count_or_none,
         default=_ATTEMPTS,
         help="how many shorter stories to try for each that shows a difference (default: %(default)s)",
     )
     parser.add_argument(
         "--out", metavar="FOLDER", default=".", help="where to write stories that show a difference (default: here)"
     )
-    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="walks to make at the same time (default: 1)")
+    parser.add_argument(
+        "--jobs", metavar="N", type=count, default=1, help="walks to make at the same time (default: 1)"
+    )
     parser.add_argument(
         "--scheduler",
         metavar="ADDRESS",
@@ -76,9 +81,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 @reporting
 def run(arguments: argparse.Namespace) -> int:
     """Walk, and write a story for each walk on which answers differ."""
-    for option in ("moves", "walks", "jobs"):
-        if getattr(arguments, option) < 1:
-            raise CommandError(f"--{option} {getattr(arguments, option)}: must be 1 at least", MISUSED)
     if arguments.shape is not None and any((arguments.machine, arguments.memmap, arguments.ram)):
         raise CommandError(f"--shape {arguments.shape}: each walk has a machine of its own, so name none", MISUSED)
     folder = Path(arguments.out)

@@ -12,7 +12,7 @@ from pathlib import Path
 from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.machine import described
 from nvdimmfs.cli.machine_options import offer_ranges
-from nvdimmfs.cli.seconds import seconds
+from nvdimmfs.cli.numbers import count, seconds
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS
 from nvdimmfs.lab.asking import SETTLE, Call
 from nvdimmfs.lab.errors import LabError
@@ -65,7 +65,7 @@ def offer_execution(
         without_option: the same in words.
     """
     offer_kernel(parser, "the kernel of the guest", kernel, without_option)
-    parser.add_argument("--cpus", metavar="N", type=int, default=1, help="its processors (default: %(default)s)")
+    parser.add_argument("--cpus", metavar="N", type=count, default=1, help="its processors (default: %(default)s)")
     parser.add_argument(
         "--accel",
         choices=_ACCELERATORS,
@@ -143,8 +143,6 @@ def guest_plan(arguments: argparse.Namespace, machine: MachineDescription, kerne
 
     Its kernel and its image are made if there are none; LabError when it needs modules that have not been built.
     """
-    if arguments.cpus < 1:
-        raise CommandError(f"--cpus {arguments.cpus}: a guest has at least one processor", MISUSED)
     hardware = hardware_of(machine, arguments.cpus)
     kernel = find_kernel(kernel_name)
     replacing = built_modules(kernel, kernel_name) if hardware.has_test_platform else None

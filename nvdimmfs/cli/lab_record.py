@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from nvdimmfs.cli.errors import MISUSED, CommandError, accessing
+from nvdimmfs.cli.errors import accessing
 from nvdimmfs.cli.lab_options import (
     STDIN,
     guest_machine,
@@ -19,6 +19,7 @@ from nvdimmfs.cli.lab_options import (
     questions,
     reporting,
 )
+from nvdimmfs.cli.numbers import count
 from nvdimmfs.lab.asking import Answer, Call
 from nvdimmfs.lab.guest import Guest, GuestPlan
 from nvdimmfs.lab.reboots import RebootingGuest
@@ -41,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs",
         metavar="N",
-        type=int,
+        type=count,
         default=_RUNS,
         help="how often to ask, each time a guest that has just booted: what differs is marked (default: %(default)s)",
     )
@@ -60,8 +61,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 @reporting
 def run(arguments: argparse.Namespace) -> int:
     """Ask, and write the recording."""
-    if arguments.runs < 1:
-        raise CommandError(f"--runs {arguments.runs}: ask once at least", MISUSED)
     calls = questions(arguments.steps)
     named, machine = named_machine(arguments), guest_machine(arguments)
     plan = guest_plan(arguments, machine, arguments.kernel)

@@ -14,6 +14,7 @@ import attrs
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.lab_options import guest_plan, offer_execution, reporting
+from nvdimmfs.cli.numbers import count_or_none
 from nvdimmfs.errors import FAILED
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS
 from nvdimmfs.lab.agreement import Replayed, as_json, as_junit, summary
@@ -49,7 +50,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dev", metavar="DIR", default="/dev", help="with --sys: its /dev (default: %(default)s)")
     offer_execution(parser, kernel=None, without_option="that of the recording, else 6.1")
     parser.add_argument(
-        "--show", metavar="N", type=int, default=_SHOWN, help="differences to print of each recording (%(default)s)"
+        "--show",
+        metavar="N",
+        type=count_or_none,
+        default=_SHOWN,
+        help="differences to print of each recording (%(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, with all differences")
     parser.add_argument("--junit", metavar="FILE", help="write a report in JUnit's XML")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from nvdimmfs.cli import log as logs
 from nvdimmfs.cli.daemon import Daemon
 from nvdimmfs.cli.errors import CommandError
-from nvdimmfs.cli.seconds import seconds
+from nvdimmfs.cli.numbers import seconds
 from nvdimmfs.warm.endpoint import Endpoint, ServerError, listen, stop
 
 log = logging.getLogger(__name__)

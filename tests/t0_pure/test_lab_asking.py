@@ -136,6 +136,26 @@ def test_times_are_checked_before_a_guest_boots(option, value, capsys):
     assert capsys.readouterr().err.startswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "least"),
+    [
+        ("ask", "--cpus", 1),
+        ("record", "--runs", 1),
+        ("replay", "--show", 0),
+        ("fuzz", "--moves", 1),
+        ("fuzz", "--seed", 0),
+        ("fuzz", "--walks", 1),
+        ("fuzz", "--attempts", 0),
+        ("fuzz", "--jobs", 1),
+    ],
+)
+def test_numbers_are_checked_before_a_guest_boots(command, option, least, capsys):
+    for value in (str(least - 1), "many", "1.5", ""):
+        assert main(["lab", command, f"{option}={value}"]) == MISUSED
+        expected = f"nvdimmfs: argument {option}: {value}: must be a whole number from {least} (see"
+        assert capsys.readouterr().err.startswith(expected)
+
+
 def test_a_power_cut_needs_media(capsys):
     assert main(["lab", "ask", "--power-cut", "--shell", "true"]) == MISUSED
     expected = "nvdimmfs: ask: --power-cut needs --media: other guests keep nothing that could be lost"
