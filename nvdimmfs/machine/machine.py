@@ -31,6 +31,7 @@ from nvdimmfs.machine.procfs import create_proc_files
 from nvdimmfs.machine.save_session import saved_file
 from nvdimmfs.machine_file.model import BusDescription, MachineDescription, UnreadableAttribute
 from nvdimmfs.machine_file.ram import installed_ram, nodes_of
+from nvdimmfs.machine_file.type_checks import require, require_types
 from nvdimmfs.machine_file.words import BusPlatform
 from nvdimmfs.media.base import NO_FAULTS, MediaError
 from nvdimmfs.mm.memory import Memory
@@ -112,7 +113,10 @@ class Machine:
             kernel: the kernel that it runs.
             clock: the mode of its clock, or the mode's name.
         """
-        return cls.described(MachineDescription(memmap=memmap, ram=ram, kernel=kernel.name), media, clock=clock)
+        require("kernel", kernel, (Kernel,), "a Kernel")
+        description = MachineDescription(memmap=memmap, ram=ram, kernel=kernel.name)
+        require_types(description)
+        return cls.described(description, media, clock=clock)
 
     @classmethod
     def described(
@@ -142,6 +146,8 @@ class Machine:
             NewMachineError: a setting of the description is refused.
             SavedMachineError: the file of the saved machine has changed since it was checked.
         """
+        require("description", description, (MachineDescription,), "a MachineDescription")
+        require("media", media, (Path, type(None)), "a Path")
         if clock is not None:
             description = attrs.evolve(description, clock=ClockMode(clock))
         ram = [(span.start, span.end) for span in installed_memory(installed_ram(description))]

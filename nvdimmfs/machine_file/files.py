@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
+import os
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from nvdimmfs.machine_file.defaults import completed
 from nvdimmfs.machine_file.errors import MachineFileError
 from nvdimmfs.machine_file.model import DimmDescription, MachineDescription
 from nvdimmfs.machine_file.reader import NotAMachine, read_machine
+from nvdimmfs.machine_file.type_checks import require
 
 SUFFIX = ".toml"
 
@@ -75,6 +77,7 @@ def parse_machine(text: str, file: str, name: str = "", folder: Path | None = No
 
 def _source(name_or_path: str | Path) -> tuple[str, str, str, Path]:
     """The text of a machine, the name of its file, its own name, and the folder that paths in it start from."""
+    require("a machine", name_or_path, (str, os.PathLike), "a name or a path")
     if isinstance(name_or_path, str) and is_name(name_or_path):
         file = _folder().joinpath(f"{name_or_path}{SUFFIX}")
         if not file.is_file():

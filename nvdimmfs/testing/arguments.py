@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import operator
 import os
 from typing import Final, TypeAlias
+
+from nvdimmfs.errors import KernelError
 
 #: A path below the machine's root: `sys/bus/nd` as below a mount, or `/sys/bus/nd` as in a sandbox.
 AnyPath: TypeAlias = str | os.PathLike[str]
@@ -19,6 +23,47 @@ REQUEST_MASK: Final = 0xFFFF_FFFF
 
 #: Where the debug folder is.
 DEBUG: Final = "sys/kernel/debug/nvdimmfs"
+
+
+#: The largest offset, which is signed and has 64 bits (loff_t, include/linux/types.h).
+_LARGEST_OFFSET: Final = (1 << 63) - 1
+
+
+def path_of(path: object, name: str = "path") -> str:
+    """The text of a path.  TypeError for what is none, bytes included.
+
+    Args:
+        path: an argument that is annotated as `AnyPath`.
+        name: its name.
+    """
+    text = path if isinstance(path, str) else os.fspath(path) if isinstance(path, os.PathLike) else None
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a text or an os.PathLike of one, not {path!r}")
+    return text
+
+
+def integer(name: str, value: int) -> int:
+    """A whole number, also one of another library.  TypeError for anything else."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, not {value!r}") from None
+
+
+def offset_of(value: int) -> int:
+    """An offset in a file.  TypeError; EINVAL for one that no system call takes."""
+    offset = integer("offset", value)
+    if not 0 <= offset <= _LARGEST_OFFSET:
+        raise KernelError(errno.EINVAL, f"the offset {offset} is not from 0 to {_LARGEST_OFFSET}")
+    return offset
+
+
+def size_of(value: int | None) -> int | None:
+    """How much to read.  TypeError; ValueError for a negative size."""
+    size = None if value is None else integer("size", value)
+    if size is not None and size < 0:
+        raise ValueError(f"size must be 0 or more, not {size}")
+    return size
 
 
 def data_of(value: Value) -> bytes:

@@ -18,7 +18,7 @@ import attrs
 from nvdimmfs.cli.templates import Command, run
 from nvdimmfs.errors import printable
 from nvdimmfs.sandbox.errors import NOT_EXECUTABLE, NOT_FOUND
-from nvdimmfs.testing.arguments import READ_SIZE
+from nvdimmfs.testing.arguments import READ_SIZE, path_of
 from nvdimmfs.testing.errors import UnavailableError
 from nvdimmfs.warm.call import CallError
 from nvdimmfs.warm.template import ForkedProcess, Template, TemplateError
@@ -90,7 +90,7 @@ def run_on_machine(
         UnavailableError: the host permits no sandbox.
         subprocess.TimeoutExpired: with the outputs so far; nothing of the command is left.
     """
-    texts = tuple(os.fspath(word) for word in words)
+    texts = tuple(path_of(word, "a word of a command") for word in words)
     command = Command(texts, machine, directory, dict(environment), private_network)
     with contextlib.ExitStack() as stack:
         pipes = [stack.enter_context(_Pipe.made()) for _ in range(3)]

@@ -9,6 +9,10 @@ from typing import Protocol, Self
 import attrs
 
 from nvdimmfs.kernels.durations import SECOND
+from nvdimmfs.machine_file.type_checks import require
+
+#: The largest time of the kernel, in nanoseconds (KTIME_MAX, include/linux/ktime.h).
+_LONGEST_TIME = (1 << 63) - 1
 
 
 @attrs.frozen
@@ -71,9 +75,15 @@ class Clock:
         return self._source.state().pending
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, in any mode, and do the work that is due by then.  ValueError for a negative time."""
+        """Let time pass, in any mode, and do the work that is due by then.
+
+        ValueError for a negative time, and for one of more than 292 years, which no clock of the kernel counts.
+        """
+        require("seconds", seconds, (int, float), "a number")
         if seconds < 0:
             raise ValueError(f"{seconds} s: time does not run backwards")
+        if not seconds * SECOND <= _LONGEST_TIME:
+            raise ValueError(f"{seconds} s: must be a time of at most {_LONGEST_TIME // SECOND} s")
         self._source.advance(round(seconds * SECOND))
 
 
@@ -115,10 +125,12 @@ class Modules:
         FileNotFoundError for an unknown module and for one whose needs are not loaded, FileExistsError for a loaded
         one.
         """
+        require("name", name, (str,), "a text")
         self._source.load(name)
 
     def unload(self, name: str) -> None:
         """Unload a module, as rmmod(8).  FileNotFoundError when it is not loaded, BlockingIOError while it is used."""
+        require("name", name, (str,), "a text")
         self._source.unload(name)
 
 

@@ -30,13 +30,14 @@ from nvdimmfs.machine.first_boot import NewMachineError
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine.pool import MachinePool, PooledMachine
 from nvdimmfs.machine_file.model import MachineDescription
-from nvdimmfs.testing.arguments import AnyPath, Value, data_of
+from nvdimmfs.machine_file.type_checks import require
+from nvdimmfs.testing.arguments import AnyPath, Value, data_of, offset_of, path_of, size_of
 from nvdimmfs.testing.controls import Checkpoint, Clock, Modules
 from nvdimmfs.testing.engine_controls import EngineClock, EngineFault, EngineModules
 from nvdimmfs.testing.events import Events, Uevent
 from nvdimmfs.testing.faults import THIS_PROCESS, Fault, FaultDetails, rule_of_arguments
 from nvdimmfs.testing.refusals import as_os_error
-from nvdimmfs.testing.selection import described
+from nvdimmfs.testing.selection import described, folder_of
 from nvdimmfs.testing.trace import Trace
 from nvdimmfs.testing.trace_source import RecorderSource
 from nvdimmfs.testing.used_by_path import UsedByPath, pieces
@@ -89,11 +90,12 @@ class Engine(UsedByPath):
     ) -> None:
         description = described(machine, memmap=memmap, ram=ram, kernel=kernel, clock=clock)
         super().__init__(description.name)
+        folder = folder_of(media)
         try:
-            if media is None:
+            if folder is None:
                 self._pooled = _POOL.take(description)
             else:
-                self._pooled = PooledMachine(Machine.described(description, Path(media)), description, None)
+                self._pooled = PooledMachine(Machine.described(description, folder), description, None)
         except NewMachineError as error:
             raise ValueError(str(error)) from None
         self._machine = self._pooled.machine
@@ -122,9 +124,10 @@ class Engine(UsedByPath):
 
     def read_bytes(self, path: AnyPath, offset: int = 0, size: int | None = None) -> bytes:
         """Return bytes of a file, such as a disk: `size` at most, or all up to the end."""
+        length = size_of(size)
         self._wait(path, Operation.OPEN, Operation.READ)
         with self._request(path) as name, self._opened(name, os.O_RDONLY) as file:
-            return b"".join(pieces(functools.partial(self._read, file), offset, size))
+            return b"".join(pieces(functools.partial(self._read, file), offset_of(offset), length))
 
     def write(self, path: AnyPath, value: Value, offset: int = 0) -> int:
         """Open a file, write to it once, close it, and return how many bytes were written.
@@ -135,7 +138,7 @@ class Engine(UsedByPath):
         data = data_of(value)
         self._wait(path, Operation.OPEN, Operation.WRITE)
         with self._request(path) as name, self._opened(name, os.O_WRONLY) as file:
-            return self._write(file, offset, data) if data else 0
+            return self._write(file, offset_of(offset), data) if data else 0
 
     def ls(self, path: AnyPath = "/") -> list[str]:
         """Return the sorted names in a directory."""
@@ -189,6 +192,7 @@ class Engine(UsedByPath):
 
         ValueError for a text that is no dump.
         """
+        require("before", before, (str,), "the text of a dump")
         with self._turn():
             now = rows_of_machine(self._machine.system)
         return differences(rows_of(before, "before"), now)
@@ -268,7 +272,7 @@ class Engine(UsedByPath):
         Raises:
             ValueError: there can be no such rule.
         """
-        rule = rule_of_arguments(os.fspath(path), op, errno, times, after, details)
+        rule = rule_of_arguments(path, op, errno, times, after, details)
         with self._turn():
             try:
                 fault = self._machine.faults.declare(rule)
@@ -302,7 +306,7 @@ class Engine(UsedByPath):
     @contextmanager
     def _request(self, path: AnyPath) -> Iterator[str]:
         """Answer a request for a path, whose text the context receives; OSError for a refusal."""
-        name = os.fspath(path)
+        name = path_of(path)
         with self._turn(), as_os_error(name):
             if not name:
                 raise KernelError(errno.ENOENT, "the path is empty")
@@ -317,7 +321,7 @@ class Engine(UsedByPath):
         with self._turn():
             if not self._faults.delays:
                 return
-            nanoseconds = sum(self._delay(os.fspath(path), operation) for operation in operations)
+            nanoseconds = sum(self._delay(path_of(path), operation) for operation in operations)
         if nanoseconds:
             time.sleep(nanoseconds / 1e9)
 

@@ -10,6 +10,8 @@ from typing import Protocol, Self, TypedDict
 from nvdimmfs.errors import KERNEL_ERRNO_NAMES
 from nvdimmfs.faults.parse import rule_of
 from nvdimmfs.faults.rule import WORDS, Rule, RuleError
+from nvdimmfs.machine_file.type_checks import require
+from nvdimmfs.testing.arguments import AnyPath, path_of
 
 
 class FaultDetails(TypedDict, total=False):
@@ -103,14 +105,17 @@ class Fault:
 
 
 def rule_of_arguments(
-    path: str,
+    path: AnyPath,
     operation: str,
     errno: int | str | None,
     times: int | None,
     after: int,
     details: FaultDetails,
 ) -> Rule:
-    """The rule that the arguments of `Engine.fail` describe.  ValueError."""
+    """The rule that the arguments of `Engine.fail` describe.  TypeError; ValueError when there can be no such rule."""
+    pattern = path_of(path)
+    require("op", operation, (str,), "a text")
+    require("errno", errno, (int, str, type(None)), "a number or a name")
     settings: dict[str, str] = {}
     if errno is not None:
         settings["errno"] = KERNEL_ERRNO_NAMES.get(errno, str(errno)) if isinstance(errno, int) else errno
@@ -123,7 +128,7 @@ def rule_of_arguments(
             continue
         settings[key.replace("_", "-")] = _text(key, value)
     try:
-        return rule_of(operation, path, settings)
+        return rule_of(operation, pattern, settings)
     except RuleError as error:
         raise ValueError(str(error)) from None
 

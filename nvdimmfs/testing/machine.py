@@ -15,7 +15,8 @@ from typing import Unpack
 from nvdimmfs.dumps.difference import differences
 from nvdimmfs.dumps.text import rows_of
 from nvdimmfs.machine_file.model import MachineDescription
-from nvdimmfs.testing.arguments import DEBUG, AnyPath
+from nvdimmfs.machine_file.type_checks import require
+from nvdimmfs.testing.arguments import DEBUG, AnyPath, path_of
 from nvdimmfs.testing.commands import CommandResult, Word, run_on_machine
 from nvdimmfs.testing.controls import Checkpoint, Clock, Modules
 from nvdimmfs.testing.errors import UnavailableError
@@ -24,7 +25,7 @@ from nvdimmfs.testing.mounted_channel import MountedChannel
 from nvdimmfs.testing.mounted_controls import MountedCheckpoints, MountedClock, MountedFault, MountedModules
 from nvdimmfs.testing.mounted_files import MountedFiles
 from nvdimmfs.testing.mounted_trace import MountedTraceSource
-from nvdimmfs.testing.selection import described
+from nvdimmfs.testing.selection import described, folder_of
 from nvdimmfs.testing.serving import Serving, ended_line
 from nvdimmfs.testing.trace import Trace
 
@@ -81,7 +82,8 @@ class Machine(MountedFiles):
         trace: bool = True,
     ) -> None:
         description = described(machine, memmap=memmap, ram=ram, kernel=kernel, clock=clock)
-        self._serving = Serving.start(description, None if media is None else Path(media).absolute())
+        folder = folder_of(media)
+        self._serving = Serving.start(description, None if folder is None else folder.absolute())
         self._is_open = True
         self._finalizer = weakref.finalize(self, self._serving.end)
         self.path = self._serving.path
@@ -144,21 +146,25 @@ class Machine(MountedFiles):
                 "host".
 
         Raises:
+            OSError: there is no such working directory.
             UnavailableError: this host permits no sandbox.
         """
         self._require_open()
-        if isinstance(command, str | bytes) or not command:
+        words: object = command
+        if isinstance(words, str | bytes) or not isinstance(words, Sequence) or not words:
             raise ValueError(f"{command!r}: write a command as a list of words")
         if net not in ("private", "host"):
             raise ValueError(f"net {net!r}: must be private or host")
+        require("stdin", stdin, (str, bytes), "a text or bytes")
+        require("timeout", timeout, (int, float, type(None)), "a number of seconds")
         result = run_on_machine(
             self._serving.template,
             self.path,
             command,
             stdin=stdin.encode(errors="surrogateescape") if isinstance(stdin, str) else stdin,
             timeout=timeout,
-            directory=Path.cwd() if cwd is None else Path(cwd).absolute(),
-            environment=os.environ if env is None else env,
+            directory=Path.cwd() if cwd is None else _folder(cwd),
+            environment=os.environ if env is None else _checked(env),
             private_network=net == "private",
         )
         if check:
@@ -183,6 +189,7 @@ class Machine(MountedFiles):
 
         ValueError for a text that is no dump.
         """
+        require("before", before, (str,), "the text of a dump")
         return differences(rows_of(before, "before"), rows_of(self.dump(), "now"))
 
     def checkpoint(self) -> Checkpoint:
@@ -234,7 +241,7 @@ class Machine(MountedFiles):
         Raises:
             ValueError: there can be no such rule.
         """
-        rule = rule_of_arguments(os.fspath(path), op, errno, times, after, details)
+        rule = rule_of_arguments(path, op, errno, times, after, details)
         return Fault(str(rule), MountedFault.declared(self, rule))
 
     # Internal
@@ -248,6 +255,24 @@ class Machine(MountedFiles):
         if self._serving.is_owned and self._serving.has_ended:
             return (ended_line(self.path, self._serving.log),)
         return super()._reasons(number, begin)
+
+
+def _folder(cwd: AnyPath) -> Path:
+    """The absolute path of a working directory.  TypeError; OSError when there is no such directory."""
+    folder = Path(path_of(cwd, "cwd")).absolute()
+    os.close(os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    return folder
+
+
+def _checked(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """TypeError or ValueError for what cannot be an environment."""
+    require("env", environment, (Mapping,), "a mapping of texts")
+    for name, value in environment.items():
+        require("a name in env", name, (str,), "a text")
+        require(f"{name} in env", value, (str,), "a text")
+        if not name or "=" in name or "\0" in name + value:
+            raise ValueError(f"{name!r} in env: no program can have such a variable")
+    return environment
 
 
 def _warn_of_lost_records(count: int) -> None:

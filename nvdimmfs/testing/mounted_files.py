@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
-from nvdimmfs.testing.arguments import AnyPath, Value, data_of
+from nvdimmfs.testing.arguments import AnyPath, Value, data_of, offset_of, path_of, size_of
 from nvdimmfs.testing.mounted_channel import MountedChannel
 from nvdimmfs.testing.refusals import os_error
 from nvdimmfs.testing.used_by_path import UsedByPath, pieces
@@ -33,8 +33,9 @@ class MountedFiles(UsedByPath):
 
     def read_bytes(self, path: AnyPath, offset: int = 0, size: int | None = None) -> bytes:
         """Return bytes of a file, such as a disk: `size` at most, or all up to the end."""
+        length = size_of(size)
         with self._opened(path, os.O_RDONLY) as file:
-            return b"".join(pieces(partial(_read, file), offset, size))
+            return b"".join(pieces(partial(_read, file), offset_of(offset), length))
 
     def write(self, path: AnyPath, value: Value, offset: int = 0) -> int:
         """Open a file, write to it once, close it, and return how many bytes were written.
@@ -44,7 +45,7 @@ class MountedFiles(UsedByPath):
         """
         data = data_of(value)
         with self._opened(path, os.O_WRONLY) as file:
-            return os.pwrite(file, data, offset) if data else 0
+            return os.pwrite(file, data, offset_of(offset)) if data else 0
 
     def ls(self, path: AnyPath = "/") -> list[str]:
         """Return the sorted names in a directory."""
@@ -85,7 +86,7 @@ class MountedFiles(UsedByPath):
     @contextmanager
     def _request(self, path: AnyPath) -> Iterator[str]:
         """Make a request for a path, whose place on the host the context receives; OSError for a refusal."""
-        name = os.fspath(path)
+        name = path_of(path)
         self._require_open()
         begin = time.monotonic_ns()
         try:

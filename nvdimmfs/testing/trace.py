@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Protocol, overload
 
 from nvdimmfs.errors import printable
-from nvdimmfs.testing.arguments import DEBUG, AnyPath, Value, data_of
+from nvdimmfs.testing.arguments import DEBUG, AnyPath, Value, data_of, integer, path_of
 from nvdimmfs.traces.event import Op, TraceEvent
 from nvdimmfs.traces.text import dropped_text, text_of
 
@@ -67,6 +66,7 @@ class TraceView(Sequence[TraceEvent]):
 
     def since(self, mark: int) -> TraceView:
         """The events from a mark on: a number that `Trace.mark` has returned, or that of an event."""
+        mark = integer("mark", mark)
         view = self._view()
         first = view.events[0].number if view.events else mark
         return TraceView([each for each in view.events if each.number >= mark], min(view.dropped, max(0, first - mark)))
@@ -78,8 +78,9 @@ class TraceView(Sequence[TraceEvent]):
 
     def writes(self, path: AnyPath | None = None) -> TraceView:
         """The calls of write(2) and pwrite(2), refused ones included: to one file, or to all but the debug folder."""
+        name = None if path is None else path_of(path)
         view = self._view()
-        return TraceView([each for each in view.events if _is_write(each, path)], view.dropped)
+        return TraceView([each for each in view.events if _is_write(each, name)], view.dropped)
 
     def assert_no_writes(self) -> None:
         """AssertionError if a program wrote to a file, even if the write was refused.
@@ -102,16 +103,17 @@ class TraceView(Sequence[TraceEvent]):
             path: the file's own path, or one through /sys/bus/BUS/devices, /sys/class/CLASS or /sys/block.
             value: as for `Engine.write`; a newline at its end counts for nothing.  None for any value.
         """
+        name = path_of(path)
         view = self._view()
         wanted = None if value is None else _line(data_of(value))
-        tried = [position for position, each in enumerate(view.events) if _is_write(each, path)]
+        tried = [position for position, each in enumerate(view.events) if _is_write(each, name)]
         for position in tried:
             event = view.events[position]
             if not event.is_refused and (wanted is None or _has_written(event, wanted)):
                 return
         what = "nothing" if wanted is None else f"no {wanted.decode(errors='backslashreplace')!r}"
         around = _neighbourhood(view.events, tried[-1] if tried else None)
-        raise AssertionError(f"{what} was written to {printable(os.fspath(path))}:\n{around}")
+        raise AssertionError(f"{what} was written to {printable(name)}:\n{around}")
 
 
 class Source(Protocol):
@@ -174,11 +176,11 @@ class Trace(TraceView):
         self._source.clear()
 
 
-def _is_write(event: TraceEvent, path: AnyPath | None) -> bool:
+def _is_write(event: TraceEvent, path: str | None) -> bool:
     """Whether an event is a write to a file, or to any file outside the debug folder of nvdimmfs."""
     if event.op != Op.WRITE:
         return False
-    return not event.path.startswith(f"/{DEBUG}/") if path is None else _leads_to(os.fspath(path), event.path)
+    return not event.path.startswith(f"/{DEBUG}/") if path is None else _leads_to(path, event.path)
 
 
 def _leads_to(path: str, own: str) -> bool:

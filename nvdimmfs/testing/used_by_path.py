@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Self, overload
 
 from nvdimmfs.formats.layout_document import LayoutDocument
-from nvdimmfs.testing.arguments import DEBUG, READ_SIZE, REQUEST_MASK, AnyPath, Value
+from nvdimmfs.machine_file.type_checks import require
+from nvdimmfs.testing.arguments import DEBUG, READ_SIZE, REQUEST_MASK, AnyPath, Value, integer
 from nvdimmfs.testing.user_memory import UserMemory
 
 
@@ -91,8 +92,11 @@ class UsedByPath(abc.ABC):
             As fcntl.ioctl: for bytes, what the memory contains afterwards; a bytearray is changed in place, and the
             result is that of the system call.
         """
+        number = integer("request", request)
+        require("argument", argument, (bytes, bytearray), "bytes or a bytearray")
+        require("flags", flags, (int,), "a number")
         memory = UserMemory(argument if isinstance(argument, bytearray) else bytearray(argument))
-        result = self._ioctl(path, request & REQUEST_MASK, memory, writable=(flags & os.O_ACCMODE) != os.O_RDONLY)
+        result = self._ioctl(path, number & REQUEST_MASK, memory, writable=(flags & os.O_ACCMODE) != os.O_RDONLY)
         return result if isinstance(argument, bytearray) else bytes(memory.data)
 
     @abc.abstractmethod
@@ -120,7 +124,8 @@ class UsedByPath(abc.ABC):
         Args:
             text: what the file `plug` of the debug folder accepts, such as "dimm size=1G".
         """
-        self.write(f"{DEBUG}/plug", text)
+        require("text", text, (str,), "a text")
+        self.write(f"/{DEBUG}/plug", text)
 
     def on_checkpoint(self, call: Callable[[], None]) -> None:
         """Have a function called after each checkpoint; the pytest plugin does."""

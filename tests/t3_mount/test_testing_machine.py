@@ -335,6 +335,29 @@ class TestCommands:
         given = {"cwd": "/usr", "env": {"WORD": "given", "PATH": os.environ["PATH"]}}
         assert machine.run(["sh", "-c", script], stdin=b"\xff\n", **given).stdout == "\udcff\n/usr\ngiven\n"
 
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"cwd": 5}, "cwd must be a text or an os.PathLike of one, not 5"),
+            ({"stdin": 5}, "stdin must be a text or bytes, not 5"),
+            ({"timeout": "1"}, "timeout must be a number of seconds, not '1'"),
+            ({"env": 5}, "env must be a mapping of texts, not 5"),
+            ({"env": {"WORD": 5}}, "WORD in env must be a text, not 5"),
+            ({"command": [5]}, "a word of a command must be a text or an os.PathLike of one, not 5"),
+        ],
+    )
+    def test_arguments_of_wrong_types(self, machine, arguments, message):
+        with pytest.raises(TypeError, match=f"^{message}$"):
+            machine.run(**{"command": ["true"], **arguments})
+
+    def test_a_folder_that_is_missing_is_no_shortcoming_of_the_host(self, machine, tmp_path):
+        """The pytest plugin would skip the test because of an UnavailableError."""
+        with pytest.raises(FileNotFoundError) as error:
+            machine.run(["true"], cwd=tmp_path / "missing")
+        assert error.value.filename == str(tmp_path / "missing")
+        with pytest.raises(ValueError, match=r"^'A=B' in env: no program can have such a variable$"):
+            machine.run(["true"], env={"A=B": "x"})
+
     def test_much_input_and_output(self, machine):
         text = "x" * (1 << 20)
         assert machine.run(["cat"], stdin=text).stdout == text

@@ -12,7 +12,7 @@ import attrs
 
 from nvdimmfs.machine_file.files import is_name
 from nvdimmfs.machine_file.model import MachineDescription
-from nvdimmfs.testing.selection import described
+from nvdimmfs.testing.selection import TYPES, WORDS, described
 
 #: A machine as `Engine` accepts it.
 AnyMachine: TypeAlias = str | os.PathLike[str] | MachineDescription
@@ -23,23 +23,8 @@ KEYS = ("machine", "kernel", "memmap", "ram", "clock", "media")
 #: The keys whose value may be a list.
 _PARAMETRISED = KEYS[:-1]
 
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "machine": (str, os.PathLike, MachineDescription),
-    "kernel": (str,),
-    "memmap": (str,),
-    "ram": (str, int),
-    "clock": (str,),
-    "media": (bool,),
-}
-
-_WORDS = {
-    "machine": "a name, a path or a MachineDescription",
-    "kernel": "a text",
-    "memmap": "a text",
-    "ram": "a number of bytes or a text",
-    "clock": "a text",
-    "media": "True or False",
-}
+_TYPES: Mapping[str, tuple[type, ...]] = {**TYPES, "media": (bool,)}
+_WORDS: Mapping[str, str] = {**WORDS, "media": "True or False"}
 
 
 class MarkError(ValueError):
