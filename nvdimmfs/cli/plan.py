@@ -12,7 +12,7 @@ from nvdimmfs.cli.errors import MISUSED, CommandError
 from nvdimmfs.cli.sizes import parse_size, rough_size
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.pfn import PfnMode
-from nvdimmfs.mm.pc_memory_map import PHYSICAL_BITS
+from nvdimmfs.mm.pc_memory_map import MAXIMUM_RAM, PHYSICAL_BITS
 from nvdimmfs.mm.pfn_layout import PfnLayout, lay_out
 from nvdimmfs.units import (
     ALIGNMENTS,
@@ -21,6 +21,7 @@ from nvdimmfs.units import (
     Range,
     align_down,
     align_up,
+    exact_size,
     pages,
 )
 
@@ -32,6 +33,9 @@ DEFAULT_RAM = "4G"
 
 _HEADER = ("capacity", "memmap", "RAM left", "for data", "RAM left", "for data")
 _DOES_NOT_FIT = "no room"
+
+
+_END = f"physical addresses end at {rough_size(1 << PHYSICAL_BITS)}"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
     align = parse_size(arguments.align, "--align")
     if align not in ALIGNMENTS:
         raise CommandError(f"--align {arguments.align}: must be 4K, 2M or 1G", MISUSED)
+    if start >= 1 << PHYSICAL_BITS:
+        raise CommandError(f"--start {arguments.start}: {_END}", MISUSED)
     ram = parse_size(arguments.ram, "--ram")
+    if ram > MAXIMUM_RAM:
+        raise CommandError(f"--ram {arguments.ram}: too large; the maximum is {exact_size(MAXIMUM_RAM)}", MISUSED)
     plans = [_plan(text, start, align, ram) for text in arguments.size or DEFAULT_SIZES]
     if arguments.json:
         print(json.dumps([attrs.asdict(plan) for plan in plans], indent=2))
@@ -105,7 +113,7 @@ class Plan:
 def _plan(text: str, start: int, align: int, ram: int) -> Plan:
     size = parse_size(text, "--size")
     if start + size > 1 << PHYSICAL_BITS:
-        raise CommandError(f"--size {text}: physical addresses end at {rough_size(1 << PHYSICAL_BITS)}", MISUSED)
+        raise CommandError(f"--size {text}: {_END}", MISUSED)
     try:
         layouts = [lay_out(start, size, align, mode) for mode in (PfnMode.RAM, PfnMode.PMEM)]
     except KernelError as error:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_args, get_origin
 import attrs
 
 from nvdimmfs.errors import printable
+from nvdimmfs.mm.pc_memory_map import PHYSICAL_BITS
 from nvdimmfs.units import U64_MASK
 
 # The number types.  For the type checker all are int; the annotation is a key of `_KINDS`.
@@ -93,6 +94,7 @@ class NumberKind:
         example: a valid value.
         minimum: the least valid value.
         limit: the least value that is too large.
+        beyond: why a number is too large, where its limit explains little.
         suffixes: whether a string with a suffix such as 512M is accepted.
         hexadecimal: whether it is formatted in hexadecimal.
         fraction: how many parts one has in a file; a file may then have a floating-point number.
@@ -103,6 +105,7 @@ class NumberKind:
     minimum: int = 0
     limit: int = U64_MASK + 1  # addresses and sizes have 64 bits; the checks decide what the machine makes of them
     article: str = "a"
+    beyond: str = ""
     suffixes: bool = False
     hexadecimal: bool = False
     fraction: int = 1
@@ -115,7 +118,8 @@ class NumberKind:
         if number < self.minimum:
             raise ValueError(f"{shown(value)} is too small; the minimum is {self.show(self.minimum)}")
         if number >= self.limit:
-            raise ValueError(f"{shown(value)} is too large; the maximum is {self.show(self.limit - 1)}")
+            reason = self.beyond or f"the maximum is {self.show(self.limit - 1)}"
+            raise ValueError(f"{shown(value)} is too large; {reason}")
         return number
 
     def _number(self, value: object) -> int | None:
@@ -140,9 +144,14 @@ class NumberKind:
         return show_size(number) if self.suffixes else str(number)
 
 
+#: Why a size or an address of more than 64 bits is too large.
+_BEYOND = f"physical addresses end at {1 << PHYSICAL_BITS:#x} (4P)"
+
 _KINDS: dict[tuple[object, ...], NumberKind] = {
-    ("size",): NumberKind("size", '"512M" or 536870912', suffixes=True),
-    ("address",): NumberKind("address", '0x100000000 or "4G"', article="an", suffixes=True, hexadecimal=True),
+    ("size",): NumberKind("size", '"512M" or 536870912', beyond=_BEYOND, suffixes=True),
+    ("address",): NumberKind(
+        "address", '0x100000000 or "4G"', article="an", beyond=_BEYOND, suffixes=True, hexadecimal=True
+    ),
     ("hexadecimal", 16): NumberKind("number", "0x8680", 0, 1 << 16, hexadecimal=True),
     ("hexadecimal", 32): NumberKind("number", "0x101", 0, 1 << 32, hexadecimal=True),
     ("hexadecimal", 64): NumberKind("number", "0x3a0", 0, 1 << 64, hexadecimal=True),

@@ -107,6 +107,11 @@ size = "1G"
 
 [[bus]]
 [[bus.dimm]]
+size = "64E"
+=> bus[0].dimm[0].size: "64E" is too large; physical addresses end at 0x10000000000000 (4P)
+
+[[bus]]
+[[bus.dimm]]
 vendor = 0x12345
 => bus[0].dimm[0].vendor: 74565 is too large; the maximum is 0xffff
 
@@ -947,7 +952,10 @@ def test_a_file_that_is_no_text_is_named(tmp_path):
     [
         ('\ufeffmemmap = "1G!4G"', "not TOML: it begins with a byte order mark; save it without one"),
         (f"ram = {'9' * 5000}", "not a machine file: a number has thousands of digits"),
-        (f"ram = 0x{'f' * 5000}", f"ram: 0x{'f' * 38}... is too large; the maximum is 18446744073709551615"),
+        (
+            f"ram = 0x{'f' * 5000}",
+            f"ram: 0x{'f' * 38}... is too large; physical addresses end at 0x10000000000000 (4P)",
+        ),
     ],
 )
 def test_what_python_itself_would_stumble_over_is_named(text, line):

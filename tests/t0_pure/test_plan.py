@@ -81,6 +81,8 @@ def test_parts_of_sections_cost_ram_in_mode_pmem_too(capsys):
         (("--start", "x"), "--start x: must be a size"),
         (("--ram", "-1"), "--ram"),
         (("--align", "8K"), "must be 4K, 2M or 1G"),
+        (("--start", "64E"), "--start 64E: physical addresses end at 4 PiB"),
+        (("--ram", "64E"), "--ram 64E: too large; the maximum is 4194302 GiB"),
         (("--size", "4P"), "--size 4P: physical addresses end at 4 PiB"),
         (("--size", "6T", "frobnicate"), "frobnicate"),
     ],
