@@ -24,12 +24,17 @@ def absolute(directory: str) -> Path:
     """The path of a directory as in the mount table.  Does not access a mount there, whose daemon may not answer."""
     if not directory:
         raise CommandError("the name of a directory is empty", MISUSED)
-    try:
-        path = Path(os.path.abspath(directory))  # noqa: PTH100  # resolve() would access the last component as well
-    except FileNotFoundError:
-        raise CommandError("the working directory has been removed") from None
+    path = unresolved(directory)
     path = path.parent.resolve() / path.name
     return path if mount_at(path) else path.resolve()
+
+
+def unresolved(directory: str) -> Path:
+    """The absolute path of a directory by its text: to follow a link that it ends with would access a mount there."""
+    try:
+        return Path(os.path.abspath(directory))  # noqa: PTH100
+    except FileNotFoundError:
+        raise CommandError("the working directory has been removed") from None
 
 
 def mount_at(directory: Path) -> Mount | None:

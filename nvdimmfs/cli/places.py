@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from nvdimmfs.cli.errors import daemon_does_not_answer, daemon_was_killed
-from nvdimmfs.cli.mount_table import is_ours, mount_at
+from nvdimmfs.cli.mount_table import is_ours, mount_at, unresolved
 from nvdimmfs.formats.mount_table import Mount
 from nvdimmfs.fuse.daemon_identity import daemon_pid
 
@@ -32,6 +30,6 @@ def reading(folder: str) -> Iterator[None]:
 
 
 def _mount_of(folder: str) -> Mount | None:
-    """The mount that a path leads into, by its text: to follow links in it would access the mount."""
-    path = Path(os.path.abspath(folder))  # noqa: PTH100  # resolve() would access the folder
+    """The mount that a path leads into, by its text."""
+    path = unresolved(folder)
     return next(filter(None, map(mount_at, (path, *path.parents))), None)

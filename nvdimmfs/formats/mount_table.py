@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -34,9 +35,10 @@ class Mount(NamedTuple):
 def parse_mounts(table: bytes) -> list[Mount]:
     """The mounts, in the order of the table.
 
-    Only a newline ends a line: the kernel escapes no other control character in a name.
+    Only a newline ends a line: the kernel escapes no other control character in a name.  Names are decoded as those of
+    arguments and files, so that they can be compared.
     """
-    return [_parse(line) for line in table.decode(errors="surrogateescape").split("\n") if line]
+    return [_parse(line) for line in os.fsdecode(table).split("\n") if line]
 
 
 def _parse(line: str) -> Mount:

@@ -1,8 +1,11 @@
 """Mount tables with hostile names of directories: the kernel escapes only blanks, newlines and backslashes."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from mounting import environment
 
 from nvdimmfs.cli import mount_table
 from nvdimmfs.formats.mount_table import parse_mounts
@@ -24,6 +27,23 @@ def line(target):
 def test_who_mounted_it(options, user):
     (mount,) = parse_mounts(f"29 1 0:99 / /mnt rw - fuse.nvdimmfs nvdimmfs {options}\n".encode())
     assert (mount.source, mount.user) == ("nvdimmfs", user)
+
+
+def test_names_are_decoded_as_those_of_arguments():
+    """In a locale without UTF-8 a mount on such a name was found by no command, and could not be unmounted."""
+    script = (
+        "import sys; from nvdimmfs.formats.mount_table import parse_mounts; "
+        "print(str(parse_mounts(sys.stdin.buffer.read())[0].mountpoint) == sys.argv[1])"
+    )
+    variables = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, "/mnt/ü"],
+        input=line("/mnt/ü").encode(),
+        env=environment() | variables,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert done.stdout == b"True\n"
 
 
 @pytest.mark.parametrize("target", HOSTILE)

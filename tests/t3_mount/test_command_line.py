@@ -117,7 +117,7 @@ def test_media_below_the_mount_point_are_refused(folder, tmp_path):
     assert list((tmp_path / "m").iterdir()) == []
 
 
-@pytest.mark.parametrize("words", ["mount DIR", "umount DIR", "run -- true", "run --attach DIR -- true"])
+@pytest.mark.parametrize("words", ["mount DIR", "umount DIR", "run -- true", "run --attach DIR -- true", "dump ."])
 def test_a_removed_working_directory_is_reported(words, tmp_path):
     (tmp_path / "gone").mkdir()
     done = command("sh", "-c", f"cd {tmp_path}/gone; rmdir {tmp_path}/gone; exec {' '.join(MACHINE)} {words}")
