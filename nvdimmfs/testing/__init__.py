@@ -11,6 +11,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # a type checker takes it for True; the module typing would cost more than all else here
 if TYPE_CHECKING:
+    from nvdimmfs.machine.caller_memory import ARGUMENT_ADDRESS
     from nvdimmfs.testing.commands import CommandResult
     from nvdimmfs.testing.controls import Checkpoint, Clock, Modules, Pending
     from nvdimmfs.testing.engine import Engine
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from nvdimmfs.testing.machine import Machine
     from nvdimmfs.testing.refusals import Refusal, Refusals
     from nvdimmfs.testing.trace import Trace, TraceView
-    from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS
     from nvdimmfs.traces.event import TraceEvent
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "ARGUMENT_ADDRESS": "nvdimmfs.testing.user_memory",
+    "ARGUMENT_ADDRESS": "nvdimmfs.machine.caller_memory",
     "Checkpoint": "nvdimmfs.testing.controls",
     "Clock": "nvdimmfs.testing.controls",
     "CommandResult": "nvdimmfs.testing.commands",

@@ -24,6 +24,7 @@ from nvdimmfs.kernfs import Directory, Node, Symlink, TracedProcess
 from nvdimmfs.kernfs.open_file import OpenChannel, OpenFile, delay_of, file_size, link_count, open_node
 from nvdimmfs.kernfs.path import resolve
 from nvdimmfs.kernfs.traced_calls import traced_open, traced_read, traced_write
+from nvdimmfs.machine.caller_memory import ARGUMENT_ADDRESS, UserMemory
 from nvdimmfs.machine.checkpoint import CheckpointError
 from nvdimmfs.machine.device_calls import device_named, ioctl_delay, traced_ioctl
 from nvdimmfs.machine.first_boot import NewMachineError
@@ -41,7 +42,6 @@ from nvdimmfs.testing.selection import described, folder_of
 from nvdimmfs.testing.trace import Trace
 from nvdimmfs.testing.trace_source import RecorderSource
 from nvdimmfs.testing.used_by_path import UsedByPath, pieces
-from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS, UserMemory
 
 #: The machines of this process that engines use no longer.
 _POOL = MachinePool()

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
+from nvdimmfs.machine.caller_memory import ARGUMENT_ADDRESS, UserMemory
 from nvdimmfs.testing.arguments import AnyPath, Value, data_of, offset_of, path_of, size_of
 from nvdimmfs.testing.mounted_channel import MountedChannel
 from nvdimmfs.testing.refusals import os_error
 from nvdimmfs.testing.used_by_path import UsedByPath, pieces
-from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS, UserMemory
 
 
 class MountedFiles(UsedByPath):

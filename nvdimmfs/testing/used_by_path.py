@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Self, overload
 
 from nvdimmfs.formats.layout_document import LayoutDocument
+from nvdimmfs.machine.caller_memory import UserMemory
 from nvdimmfs.machine_file.type_checks import require
 from nvdimmfs.testing.arguments import DEBUG, READ_SIZE, REQUEST_MASK, AnyPath, Value, integer
-from nvdimmfs.testing.user_memory import UserMemory
 
 
 class UsedByPath(abc.ABC):

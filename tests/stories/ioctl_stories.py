@@ -20,9 +20,9 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.kernfs import Attribute, BinaryFile, Bytes
 from nvdimmfs.kernfs.path import resolve
+from nvdimmfs.machine.caller_memory import ARGUMENT_ADDRESS, UserMemory
 from nvdimmfs.machine.device_calls import device_ioctl, device_named
 from nvdimmfs.machine.machine import Machine
-from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS, UserMemory
 
 Question = dict[str, Any]
 Answer = dict[str, Any]

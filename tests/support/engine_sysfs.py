@@ -9,10 +9,10 @@ import attrs
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, Directory, Symlink
 from nvdimmfs.kernfs.path import resolve
+from nvdimmfs.machine.caller_memory import ARGUMENT_ADDRESS, UserMemory
 from nvdimmfs.machine.device_calls import device_ioctl, device_named
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.sysfs import Sysfs
-from nvdimmfs.testing.user_memory import ARGUMENT_ADDRESS, UserMemory
 
 
 class EngineSysfs(Sysfs):

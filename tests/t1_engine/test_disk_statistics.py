@@ -10,8 +10,8 @@ from poke import Hands
 
 from nvdimmfs.block.ioctl import block_ioctl
 from nvdimmfs.formats.block_requests import BLKRRPART
+from nvdimmfs.machine.caller_memory import UserMemory
 from nvdimmfs.machine.device_calls import device_named
-from nvdimmfs.testing.user_memory import UserMemory
 
 PAGE = 4096
 

@@ -17,10 +17,10 @@ from nvdimmfs.block.partition import Partition
 from nvdimmfs.core.device_number import DeviceNumber
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, BinaryFile
+from nvdimmfs.machine.caller_memory import UserMemory
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
 from nvdimmfs.nd.region import RegionDevice
-from nvdimmfs.testing.user_memory import UserMemory
 
 #: The address of an ioctl's argument.
 ARGUMENT_AT = 0x1000

@@ -25,6 +25,7 @@ from nvdimmfs.formats.ndctl import BUS_FORMATS, CALL, DIMM_FORMATS, Package
 from nvdimmfs.formats.nfit_dsm import Function
 from nvdimmfs.kernfs import ATTRIBUTE_SIZE, Attribute, Channel, Directory
 from nvdimmfs.lab import recording_text
+from nvdimmfs.machine.caller_memory import UserMemory
 from nvdimmfs.machine.first_boot import NewMachineError
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.files import MachineFileError, load_machine, machines, parse_machine
@@ -33,7 +34,6 @@ from nvdimmfs.mm.memmap_option import MemmapError, check_memmap
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.ioctl import ioctl_target, nd_ioctl
 from nvdimmfs.testing import Engine
-from nvdimmfs.testing.user_memory import UserMemory
 from nvdimmfs.units import GIB, TIB
 
 #: More bytes than any field's offset in an argument.
