@@ -142,6 +142,8 @@ def _mounted(path: Path, kernel: str | None, media: Path | None) -> Report:
     recording = _without_programs(path)
     if any(step.call["op"] == REBOOT for step in recording.steps):
         raise _NotReplayedError("its machine boots again, which ends a mount")
+    if any(step.call["op"] == "ioctl" for step in recording.steps):
+        raise _NotReplayedError("it makes ioctls, but the files in a mount's dev/ are not device nodes")
     with tempfile.TemporaryDirectory() as name:
         machine, mount = Path(name, "machine.toml"), Path(name, "mount")
         machine.write_text(machine_text(_machine(path, recording, kernel)))

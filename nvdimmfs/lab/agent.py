@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import cast
 
 from nvdimmfs.lab import frames
-from nvdimmfs.lab.asking import Answer, Call, ask, errno_name
+from nvdimmfs.lab.asking import CHANGES, Answer, Call, ask, errno_name
 from nvdimmfs.lab.frames import Json, Message
 from nvdimmfs.lab.guest_modules import MODULES_FILE, change_modules
 
@@ -66,7 +66,7 @@ def _asked(calls: list[Call], settle: float, together: float) -> Iterator[Messag
     sent = time.monotonic()
     for call in calls:
         answers.append(cast("Json", _answer(call)))
-        if call["op"] == "write":
+        if call["op"] in CHANGES:
             time.sleep(settle)
         if time.monotonic() - sent > together:
             yield {"answers": answers}

@@ -10,14 +10,17 @@ module runs in guests, too, so it imports the standard library alone.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import errno
 import json
+import mmap
 import os
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict, cast
 
@@ -27,8 +30,18 @@ READ_LENGTH = 65536
 #: EHWPOISON (include/uapi/asm-generic/errno.h), which Python names since 3.14 only.
 _EHWPOISON = 133
 
-#: Seconds in which asynchronous probes of the kernel end after a write.
+#: Where the memory of an ioctl's argument ends, behind which nothing is mapped: far from all that a process has, and an
+#: address of more than 32 bits.
+MEMORY_END = 0x2000_0000_0000
+
+#: Of mmap(2): refuse a place that is taken (include/uapi/asm-generic/mman-common.h).
+_MAP_FIXED_NOREPLACE = 0x100000
+
+#: Seconds in which asynchronous probes of the kernel end after a question of `CHANGES`.
 SETTLE = 0.05
+
+#: The questions after which a kernel is left alone.
+CHANGES = ("write", "ioctl")
 
 
 class Row(TypedDict, total=False):
@@ -55,6 +68,9 @@ class Call(TypedDict, total=False):
     offset: int
     length: int
     hex: str
+    request: int
+    open: str
+    value: int
     seconds: float
     argv: list[str]
 
@@ -71,6 +87,7 @@ class Answer(TypedDict, total=False):
     size: int
     rows: list[Row]
     hex: str
+    result: int
     rc: int
     stdout: str
     stderr: str
@@ -102,6 +119,8 @@ def _ask(call: Call, sys_folder: Path, dev: Path) -> Answer:
             return _transfer(path, call)
         case "pread" | "pwrite":
             return _transfer(f"{dev}/{call['dev'].removeprefix('/dev/')}", call)
+        case "ioctl":
+            return _ioctl(f"{dev}/{call['dev'].removeprefix('/dev/')}", call)
         case "ls":
             return {"names": sorted(os.listdir(path))}  # noqa: PTH208
         case "readlink":
@@ -146,6 +165,46 @@ def _transfer(path: str, call: Call) -> Answer:
         os.close(descriptor)
 
 
+def _ioctl(path: str, call: Call) -> Answer:
+    """Call ioctl(2) with a value, or with memory, which is in the answer if it was changed."""
+    data = b"" if "value" in call else bytes.fromhex(call["hex"])
+    descriptor = os.open(path, os.O_RDONLY if call.get("open") == "r" else os.O_RDWR)
+    try:
+        with _mapped(data) as memory:
+            result = _call_ioctl(descriptor, call["request"], call.get("value", MEMORY_END - len(data)))
+            after = bytes(memory)
+    finally:
+        os.close(descriptor)
+    return {"result": result} if after == data else {"result": result, "hex": after.hex()}
+
+
+def _call_ioctl(descriptor: int, request: int, argument: int) -> int:
+    ctypes.set_errno(0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    result: int = libc.ioctl(descriptor, ctypes.c_ulong(request), ctypes.c_void_p(argument))
+    if refusal := ctypes.get_errno():  # a result may be negative and no errno
+        raise OSError(refusal, os.strerror(refusal))
+    return result
+
+
+@contextmanager
+def _mapped(data: bytes) -> Iterator[ctypes.Array[ctypes.c_char]]:
+    """Bytes that end at `MEMORY_END`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    size = -(-max(len(data), 1) // mmap.PAGESIZE) * mmap.PAGESIZE
+    start = ctypes.c_void_p(MEMORY_END - size)
+    rights, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED_NOREPLACE
+    if libc.mmap(start, ctypes.c_size_t(size), rights, flags, -1, ctypes.c_long(0)) != start.value:
+        raise MemoryError(f"the memory below {MEMORY_END:#x} is taken")
+    try:
+        memory = (ctypes.c_char * len(data)).from_address(MEMORY_END - len(data))
+        memory.raw = data
+        yield memory
+    finally:
+        libc.munmap(start, ctypes.c_size_t(size))
+
+
 def _rows(sys_folder: Path, path: str, skip: list[str], depth: int | None) -> Iterator[Row]:
     """A node and all below it, by name."""
     if any(word in path for word in skip):
@@ -176,7 +235,7 @@ def main() -> None:
     for line in sys.stdin:
         call: Call = json.loads(line)
         answer = ask(call, options.sys_folder, options.dev)
-        if call["op"] == "write":
+        if call["op"] in CHANGES:
             time.sleep(options.settle)
         print(json.dumps({**call, "result": answer}), flush=True)  # noqa: T201  # a program of its own
 

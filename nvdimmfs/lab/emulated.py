@@ -37,6 +37,6 @@ def emulated(
         return machine.system
 
     try:
-        yield InProcess.of(machine.system, power_cycle)
+        yield InProcess(machine.system, power_cycle)
     finally:
         machine.close()

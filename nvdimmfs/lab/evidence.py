@@ -107,6 +107,9 @@ def _facts_of_steps(steps: Iterable[Step]) -> Iterator[Fact]:
             for row in answer["rows"]:
                 if ("data" in row or "errno" in row) and (subject := _PLACES[row["path"]]) and "unstable" not in row:
                     yield Fact(subject, READ, row.get("errno", DONE))
+        elif call["op"] == IOCTL and not unstable:
+            asked = ioctls_of(call["dev"].removeprefix("/dev/"), call["request"], bytes.fromhex(call["hex"]))
+            yield from _ioctl_facts(asked, answer)
         elif call["op"] in (READ, WRITE) and not unstable and (subject := _PLACES[call["path"]]):
             yield Fact(subject, call["op"], answer.get("errno", DONE))
 

@@ -21,19 +21,24 @@ _NEEDED = {
     "dump": ("path",),
     "pread": ("dev", "offset", "length"),
     "pwrite": ("dev", "offset", "hex"),
+    "ioctl": ("dev", "request", "hex"),
     "run": ("argv",),
     "sleep": ("seconds",),
     "reboot": (),
 }
 
 #: Those that one takes besides.
-_OPTIONAL = {"dump": ("depth", "skip")}
+_OPTIONAL = {"dump": ("depth", "skip"), "ioctl": ("open", "value")}
 
 #: What the line of an answer has besides the question.
 _ABOUT_THE_ANSWER = ("result", "unstable")
 
 #: The largest offset of a file (loff_t).
 _LARGEST_OFFSET = (1 << 63) - 1
+
+#: The largest number of a request (unsigned int), and the largest value (unsigned long).
+_LARGEST_REQUEST = (1 << 32) - 1
+_LARGEST_VALUE = (1 << 64) - 1
 
 #: Seconds that time.sleep() takes on every host.
 _LONGEST_SLEEP = 10**9
@@ -79,8 +84,8 @@ def _is_hex(value: object) -> bool:
     return isinstance(value, str) and _HEX.fullmatch(value) is not None
 
 
-def _is_whole(value: object, low: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= _LARGEST_OFFSET
+def _is_whole(value: object, low: int, high: int = _LARGEST_OFFSET) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 def _is_duration(value: object) -> bool:
@@ -100,6 +105,9 @@ _ARGUMENTS: dict[str, tuple[str, Callable[[object], bool]]] = {
     "offset": ("a whole number of 64 bits", lambda value: _is_whole(value, -_LARGEST_OFFSET - 1)),
     "length": _COUNT,
     "hex": ("hexadecimal digits in lower case, two a byte", _is_hex),
+    "request": ("a whole number of 32 bits, 0 or more", lambda value: _is_whole(value, 0, _LARGEST_REQUEST)),
+    "open": ('"r" or "rw"', lambda value: value in ("r", "rw")),
+    "value": ("a whole number of 64 bits, 0 or more", lambda value: _is_whole(value, 0, _LARGEST_VALUE)),
     "argv": ("a list of texts, the first a program", lambda value: _is_list_of_texts(value) and bool(value)),
     "seconds": (f"a number from 0 to {_LONGEST_SLEEP}", _is_duration),
 }

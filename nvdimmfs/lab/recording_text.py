@@ -175,6 +175,8 @@ class _Encoder:
                 return [call["dev"], call["offset"], call["length"]]
             case "pwrite":
                 return [call["dev"], call["offset"], pack(call["hex"])]
+            case "ioctl":
+                return [call["dev"], call["request"], pack(call["hex"]), *_how(call)]
             case "sleep":
                 return [call["seconds"]]
             case "reboot":
@@ -208,6 +210,8 @@ class _Encoder:
                 return [answer["mode"], answer["size"]]
             case "pread":
                 return pack(answer["hex"])
+            case "ioctl":
+                return [answer["result"], pack(answer["hex"])] if "hex" in answer else answer["result"]
             case "run":
                 return {"rc": answer["rc"], "stdout": answer["stdout"], "stderr": answer["stderr"]}
             case _:
@@ -292,6 +296,9 @@ class _Decoder:
                 return {"op": "pread", "dev": dev, "offset": offset, "length": length}, rest
             case ["pwrite", str(dev), int(offset), str(packed), *rest]:
                 return {"op": "pwrite", "dev": dev, "offset": offset, "hex": unpack(packed)}, rest
+            case ["ioctl", str(dev), int(request), str(packed), *rest]:
+                how, rest = _split_how(rest)
+                return {"op": "ioctl", "dev": dev, "request": request, "hex": unpack(packed), **how}, rest
             case ["sleep", (int() | float()) as seconds]:
                 return {"op": "sleep", "seconds": seconds}, []
             case ["reboot"]:
@@ -312,6 +319,10 @@ class _Decoder:
                 return {"mode": mode, "size": size}
             case "pread", [str(packed)]:
                 return {"hex": unpack(packed)}
+            case "ioctl", [int(result)]:
+                return {"result": result}
+            case "ioctl", [[int(result), str(packed)]]:
+                return {"result": result, "hex": unpack(packed)}
             case "ls", [list(names)]:
                 return {"names": self._learn_names(call["path"], _strings(names))}
             case "ls", [dict(change)]:
@@ -347,6 +358,29 @@ class _Decoder:
                         self.known.rows[path] = _with_content(self.known.rows[path], content)
             case _:
                 raise ValueError(f"not a row: {change}")
+
+
+def _how(call: Call) -> list[Json]:
+    """How an ioctl is made, where it is not as usual."""
+    how: dict[str, Json] = {}
+    if "open" in call:
+        how["open"] = call["open"]
+    if "value" in call:
+        how["value"] = call["value"]
+    return [how] if how else []
+
+
+def _split_how(rest: list[Json]) -> tuple[Call, list[Json]]:
+    """How an ioctl is made, and the answer."""
+    how: Call = {}
+    match rest:
+        case [dict(words), *others] if "errno" not in words and words != UNSTABLE:
+            if isinstance(opened := words.get("open"), str):
+                how["open"] = opened
+            if isinstance(value := words.get("value"), int):
+                how["value"] = value
+            return how, others
+    return how, rest
 
 
 def _row_words(name: str, before: Row | None, row: Row) -> Json:

@@ -15,7 +15,6 @@ from typing import Protocol, cast
 
 import attrs
 
-from nvdimmfs.core.clock import Clock
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.rule import DEBUG_FOLDER
@@ -24,7 +23,9 @@ from nvdimmfs.kernfs import Directory, Node, Symlink
 from nvdimmfs.kernfs.open_file import file_size, open_node
 from nvdimmfs.kernfs.path import resolve
 from nvdimmfs.lab import asking
-from nvdimmfs.lab.asking import READ_LENGTH, SETTLE, Answer, Call, Row, errno_name
+from nvdimmfs.lab.asking import CHANGES, MEMORY_END, READ_LENGTH, SETTLE, Answer, Call, Row, errno_name
+from nvdimmfs.machine.caller_memory import UserMemory
+from nvdimmfs.machine.device_calls import device_ioctl, device_named
 
 #: The folder below /sys with files that emulated machines alone have.
 OWN_FOLDER = DEBUG_FOLDER.removeprefix("sys/")
@@ -64,7 +65,7 @@ class Mounted:
                 yield {}
                 continue
             yield asking.ask(call, self.root, self.dev)
-            if call["op"] == "write" and settle > SETTLE:
+            if call["op"] in CHANGES and settle > SETTLE:
                 self._rest(settle)
 
     def _rest(self, seconds: float) -> None:
@@ -83,26 +84,17 @@ class InProcess:
     Paths start in /sys, nodes are names in /dev; a refusal is a KernelError.
 
     Attributes:
-        root: the directory that stands for /sys.
-        dev: the directory that stands for /dev.
-        clock: the machine's.
+        system: the machine's.
         power_cycle: boots the machine again, and returns its new system; None where that is not asked for.
     """
 
-    root: Directory
-    dev: Directory
-    clock: Clock
+    system: System
     power_cycle: Callable[[], System] | None = None
-
-    @classmethod
-    def of(cls, system: System, power_cycle: Callable[[], System] | None = None) -> InProcess:
-        """The tree of a machine, which perhaps can boot again."""
-        return cls(system.sys, system.dev, system.clock, power_cycle)
 
     def ask(self, calls: Iterable[Call], settle: float = SETTLE) -> Iterator[Answer]:
         for call in calls:
             yield self.answer(call)
-            if call["op"] == "write" and settle > SETTLE:
+            if call["op"] in CHANGES and settle > SETTLE:
                 self.rest(settle)
 
     def answer(self, call: Call) -> Answer:
@@ -131,6 +123,8 @@ class InProcess:
                 return {"hex": self.pread(_device_name(call), call["offset"], call["length"]).hex()}
             case "pwrite":
                 return {"wrote": self.pwrite(_device_name(call), call["offset"], bytes.fromhex(call["hex"]))}
+            case "ioctl":
+                return self._ioctl(call)
             case "sleep":
                 self.rest(call["seconds"])
                 return {}
@@ -174,39 +168,54 @@ class InProcess:
 
     def readlink(self, path: str) -> str:
         """A symbolic link's text."""
-        node = resolve(self.root, path, follow_last=False)
+        node = resolve(self.system.sys, path, follow_last=False)
         if not isinstance(node, Symlink):
             raise KernelError(errno.EINVAL, path)
         return node.text
 
     def lstat(self, path: str) -> tuple[int, int]:
         """st_mode and st_size, the last component's link not followed."""
-        node = resolve(self.root, path, follow_last=False)
+        node = resolve(self.system.sys, path, follow_last=False)
         return node.mode, file_size(node)
 
     def pread(self, node: str, offset: int, length: int) -> bytes:
         """Bytes of a block device."""
-        return open_node(resolve(self.dev, node), os.O_RDONLY).read(offset, length)
+        return open_node(resolve(self.system.dev, node), os.O_RDONLY).read(offset, length)
 
     def pwrite(self, node: str, offset: int, data: bytes) -> int:
         """Write to a block device and wait until the bytes are there."""
-        file = open_node(resolve(self.dev, node), os.O_WRONLY)
+        file = open_node(resolve(self.system.dev, node), os.O_WRONLY)
         count = file.write(offset, data)
         file.sync()
         return count
 
+    def _ioctl(self, call: Call) -> Answer:
+        """An ioctl of a process that may administer the system."""
+        name = _device_name(call)
+        writable = call.get("open") != "r"
+        found = device_named(self.system, name)
+        if found is None or name in self.system.dev.children:  # DIMMs and buses have nodes in sandboxes alone
+            open_node(resolve(self.system.dev, name), os.O_RDWR if writable else os.O_RDONLY)
+        if found is None:
+            raise KernelError(errno.ENOTTY, f"{name} is not a device")
+        data = b"" if "value" in call else bytes.fromhex(call["hex"])
+        memory = UserMemory(bytearray(data))
+        argument = call.get("value", MEMORY_END - len(data))
+        steps = device_ioctl(found[1], call["request"], argument, writable=writable, privileged=True)
+        result = memory.run(steps)
+        return {"result": result, "hex": memory.data.hex()} if memory.data != data else {"result": result}
+
     def rest(self, seconds: float) -> None:
         """Let time pass."""
-        self.clock.advance(round(seconds * SECOND))
+        self.system.clock.advance(round(seconds * SECOND))
 
     def _reboot(self) -> None:
         if self.power_cycle is None:
             raise ValueError("this machine does not boot again")
-        system = self.power_cycle()
-        self.root, self.dev, self.clock = system.sys, system.dev, system.clock
+        self.system = self.power_cycle()
 
     def _node(self, path: str) -> Node:
-        return resolve(self.root, path)
+        return resolve(self.system.sys, path)
 
 
 def _device_name(call: Call) -> str:

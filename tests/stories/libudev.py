@@ -144,7 +144,7 @@ def _call(name: str, *arguments: object) -> None:
 
 
 def rebind(machine: Machine) -> None:
-    sysfs = InProcess.of(machine.system)
+    sysfs = InProcess(machine.system)
     for word in ("unbind", "bind"):
         sysfs.write(f"bus/nd/drivers/nd_pmem/{word}", b"namespace0.0")
 

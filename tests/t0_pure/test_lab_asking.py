@@ -11,7 +11,7 @@ from nvdimmfs.cli.lab_options import questions
 from nvdimmfs.cli.main import main
 from nvdimmfs.lab.asking import ask
 
-KNOWN = "read, write, ls, readlink, stat, dump, pread, pwrite, run, sleep, reboot"
+KNOWN = "read, write, ls, readlink, stat, dump, pread, pwrite, ioctl, run, sleep, reboot"
 
 
 @pytest.fixture
@@ -55,6 +55,27 @@ def test_a_dump_of_a_link_and_of_what_it_leads_to(folder, path, rows):
     assert [row["path"] for row in ask({"op": "dump", "path": path}, folder / "sys")["rows"]] == rows
 
 
+FIONREAD = 0x541B
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        ({"request": FIONREAD, "hex": "ffffffff"}, {"result": 0, "hex": "10000000"}),
+        ({"request": FIONREAD, "hex": "ffffffff", "open": "r"}, {"result": 0, "hex": "10000000"}),
+        ({"request": FIONREAD, "hex": "10000000"}, {"result": 0}),
+        ({"request": FIONREAD, "hex": "ffffff"}, {"errno": "EFAULT"}),
+        ({"request": FIONREAD, "hex": ""}, {"errno": "EFAULT"}),
+        ({"request": FIONREAD, "hex": "ffffffff", "value": 0}, {"errno": "EFAULT"}),
+        ({"request": 0x1260, "hex": "00" * 8}, {"errno": "ENOTTY"}),
+    ],
+    ids=str,
+)
+def test_an_ioctl_reaches_its_memory_and_nothing_behind_it(folder, call, answer):
+    """FIONREAD returns how many bytes of the file are left, an int."""
+    assert ask({"op": "ioctl", "dev": "pmem0", **call}, folder / "sys", folder / "dev") == answer
+
+
 def test_an_unknown_question_is_refused(folder):
     with pytest.raises(ValueError, match="there is no question 'ask'"):
         ask({"op": "ask"}, folder / "sys")
@@ -93,6 +114,11 @@ def test_an_unknown_question_is_refused(folder):
             b'{"op": "pwrite", "dev": "x", "offset": 0, "hex": "0"}',
             'pwrite: "hex" must be hexadecimal digits in lower case, two a byte',
         ),
+        (
+            b'{"op": "ioctl", "dev": "x", "request": 4294967296, "hex": ""}',
+            'ioctl: "request" must be a whole number of 32 bits, 0 or more',
+        ),
+        (b'{"op": "ioctl", "dev": "x", "request": 1, "hex": "", "open": "w"}', 'ioctl: "open" must be "r" or "rw"'),
         (b'{"op": "run", "argv": []}', 'run: "argv" must be a list of texts, the first a program'),
         (b'{"op": "sleep", "seconds": NaN}', 'sleep: "seconds" must be a number from 0 to 1000000000'),
     ],

@@ -34,6 +34,8 @@ def test_a_recording_shows_reads_writes_and_refusals(tmp_path):
         ["write", "bus/nd/devices/region0/size", "1", {"errno": "EACCES"}],
         ["write", "bus/nd/devices/region0/read_only", "1", 1],
         ["write", "bus/nd/devices/region0/read_only", "x", {"errno": "EINVAL"}, {"unstable": True}],
+        ["ioctl", "pmem0", 0x125E, "00*4", [0, "01000000"]],
+        ["ioctl", "pmem0", 0x1260, "", {"errno": "EFAULT"}],
         ["dump", "devices/platform/x/ndbus0/region0", {}],
     )
     rows = [
@@ -46,6 +48,10 @@ def test_a_recording_shows_reads_writes_and_refusals(tmp_path):
     with story.open("a") as file:
         file.writelines(f" {json.dumps(row)}\n" for row in rows)
     assert facts(story) == [
+        ("BLKGETSIZE", "ioctl", "EFAULT"),
+        ("BLKROGET", "ioctl", ""),
+        ("any request", "ioctl", ""),
+        ("any request", "ioctl", "EFAULT"),
         ("mappingN", "read", ""),
         ("numa_node", "read", "EIO"),
         ("read_only", "write", ""),
