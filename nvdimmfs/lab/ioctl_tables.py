@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 
 import attrs
@@ -13,7 +13,7 @@ import attrs
 from nvdimmfs.block.ioctl import block_ioctl
 from nvdimmfs.formats.block_requests import REQUEST_NAMES
 from nvdimmfs.formats.dimm_functions import Hpe1Function, HyperVFunction, IntelFunction, MicrosoftFunction
-from nvdimmfs.formats.intel_dsm import BusFunction
+from nvdimmfs.formats.intel_dsm import ActivateBus, ActivateBusInfo, BusFunction
 from nvdimmfs.formats.ndctl import (
     BUS_FAMILY_INTEL,
     BUS_FAMILY_NFIT,
@@ -24,14 +24,20 @@ from nvdimmfs.formats.ndctl import (
     DIMM_FAMILY_INTEL,
     DIMM_FAMILY_MICROSOFT,
     DIMM_FORMATS,
+    U32,
     BusCommand,
     DimmCommand,
 )
-from nvdimmfs.formats.nfit_dsm import Function
+from nvdimmfs.formats.nfit_dsm import Function, InjectClear, InjectSet, TranslateSpa
+from nvdimmfs.formats.structure import Structure
 from nvdimmfs.nd.ioctl import nd_ioctl
+from nvdimmfs.platforms.dimm_firmware.intel import STRUCTURES
 
 #: The family and the function, with which a package begins.
 _CALLED = struct.Struct("<QQ")
+
+#: Bytes of an address.
+_ADDRESS_SIZE = 8
 
 #: What is asked with any request; its errnos are those of the whole call.
 ANY = "any request"
@@ -63,12 +69,14 @@ class _Table:
         requests: its requests, by what counts of the number.
         common: what is common to them.
         families: the functions behind its CALL, by family.
+        payloads: what such functions take and return, and how many bytes of it they take, by family and function.
     """
 
     title: str
     requests: Mapping[int, IoctlSubject]
     common: IoctlSubject
     families: Mapping[int, Mapping[int, IoctlSubject]] = MappingProxyType({})
+    payloads: Mapping[tuple[int, int], tuple[type[Structure], int]] = MappingProxyType({})
 
     def subjects(self) -> Iterator[IoctlSubject]:
         """All of them, the common one first."""
@@ -113,12 +121,20 @@ _DIMMS = attrs.evolve(
         DIMM_FAMILY_MICROSOFT: _functions("ioctl(2) on DIMMs of Microsoft's family", MicrosoftFunction),
         DIMM_FAMILY_HYPERV: _functions("ioctl(2) on DIMMs of Hyper-V's family", HyperVFunction),
     },
+    payloads={(DIMM_FAMILY_INTEL, function): payload for function, payload in STRUCTURES.items()},
 )
 _BUSES = attrs.evolve(
     _table("ioctl(2) on buses", {number: BusCommand(number).name for number in BUS_FORMATS}, nd_ioctl.__doc__),
     families={
         BUS_FAMILY_NFIT: _functions("ioctl(2) on buses, functions of an NFIT", Function),
         BUS_FAMILY_INTEL: _functions("ioctl(2) on buses, functions of Intel's family", BusFunction),
+    },
+    payloads={
+        (BUS_FAMILY_NFIT, Function.TRANSLATE_SPA): (TranslateSpa, _ADDRESS_SIZE),
+        (BUS_FAMILY_NFIT, Function.ARS_INJECT_SET): (InjectSet, InjectSet.size() - U32.size),
+        (BUS_FAMILY_NFIT, Function.ARS_INJECT_CLEAR): (InjectClear, InjectClear.size() - U32.size),
+        (BUS_FAMILY_INTEL, BusFunction.FW_ACTIVATE_BUS_INFO): (ActivateBusInfo, 0),
+        (BUS_FAMILY_INTEL, BusFunction.FW_ACTIVATE): (ActivateBus, 1),
     },
 )
 _TABLES = (_DISKS, _DIMMS, _BUSES)
@@ -163,6 +179,25 @@ def ioctls_named(name: str, node: str = "") -> Iterator[IoctlSubject]:
     if found:
         yield table.common
         yield from found
+
+
+def requests_of(node: str) -> Collection[int]:
+    """The requests of the device of a node; of a DIMM or a bus, what counts of the number: its command."""
+    table = _table_of(node)
+    return table.requests.keys() if table else ()
+
+
+def functions_of(node: str) -> Collection[tuple[int, int]]:
+    """The functions behind the CALL of the device of a node, each with its family first."""
+    table = _table_of(node)
+    families = table.families if table else {}
+    return [(family, function) for family, functions in families.items() for function in functions]
+
+
+def payload_of(node: str, family: int, function: int) -> tuple[type[Structure], int] | None:
+    """The payload of a function, and how many bytes of it go in; None where no structure is known."""
+    table = _table_of(node)
+    return table.payloads.get((family, function)) if table else None
 
 
 def _table_of(node: str) -> _Table | None:

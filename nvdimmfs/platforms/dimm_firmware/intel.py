@@ -113,7 +113,7 @@ class IntelFunctions:
         execute = self.find(function)
         if execute is None:
             return U32.pack(Status.NOT_SUPPORTED)
-        structure, inputs = _STRUCTURES[function]
+        structure, inputs = STRUCTURES[function]
         outputs = structure.size() - inputs
         if function == IntelFunction.FW_SEND_DATA and len(payload) > inputs:
             inputs, outputs = len(payload), U32.size
@@ -134,7 +134,7 @@ def evaluate(execute: Callable[[Payload], None], inputs: bytes, outputs: int) ->
 
 
 #: The payload of each function, and how many bytes of it go in.
-_STRUCTURES: dict[int, tuple[type[Structure], int]] = {
+STRUCTURES: dict[int, tuple[type[Structure], int]] = {
     IntelFunction.SMART: (Smart, 0),
     IntelFunction.SMART_THRESHOLD: (SmartThreshold, 0),
     IntelFunction.ENABLE_LSS_STATUS: (LatchShutdown, 1),

@@ -1,0 +1,59 @@
+"""Single kinds of moves of random walks, made many times."""
+
+import random
+
+from nvdimmfs.lab import ioctl_tables, moves_ioctl
+from nvdimmfs.lab.emulated import emulated
+from nvdimmfs.lab.ioctl_tables import IoctlSubject, ioctl_subjects, ioctls_of
+from nvdimmfs.lab.walker import Walker
+from nvdimmfs.machine_file.files import load_machine
+
+
+def asked(name, make, times):
+    """The questions of a kind of move that is made so often on a new machine, and the answers."""
+    with emulated(load_machine(name)) as tree:
+        walker = Walker(tree, random.Random(1))
+        for _ in range(times):
+            make(walker)
+    with emulated(load_machine(name)) as tree:
+        return [*zip(walker.move, tree.ask(walker.move), strict=True)]
+
+
+def ioctls_in(answered):
+    """The ioctls among questions, and how often each was carried out."""
+    found = {}
+    for call, answer in answered:
+        if call["op"] == "ioctl":
+            for subject in ioctls_of(call["dev"], call["request"], bytes.fromhex(call["hex"])):
+                found[subject] = found.get(subject, 0) + ("result" in answer)
+    return found
+
+
+def require_all_made(answered, *titles):
+    """Every ioctl of these kinds of devices was made, and many were carried out."""
+    made = ioctls_in(answered)
+    for title in titles:
+        subjects = {subject for subject in ioctl_subjects() if subject.title.startswith(title)}
+        assert subjects <= made.keys()
+        done = {subject for subject in subjects if made[subject]}
+        assert len(done) > len(subjects) // 3
+
+
+def test_every_request_of_disks_is_made():
+    require_all_made(asked("e820", moves_ioctl.disk, 600), "ioctl(2) on disks")
+
+
+def test_every_command_of_dimms_and_buses_is_made():
+    """Labels are written as well while nobody uses them."""
+    answered = asked("nfit_test", moves_ioctl.control, 400)
+    require_all_made(answered, "ioctl(2) on DIMMs", "ioctl(2) on buses")
+    written = {answer.get("errno", "") for call, answer in answered if call.get("request", 0) & 0xFF == 6}
+    assert {"", "EBUSY"} <= written
+
+
+def test_an_ioctl_that_is_new_in_a_table_is_made(monkeypatch):
+    new = IoctlSubject("ioctl(2) on disks and partitions", "BLKNEW")
+    monkeypatch.setitem(ioctl_tables._DISKS.requests, 0x40101299, new)
+    answered = asked("e820", moves_ioctl.disk, 600)
+    assert new in ioctls_in(answered)
+    assert {len(call["hex"]) for call, _ in answered if call.get("request") == 0x40101299} & {32}
