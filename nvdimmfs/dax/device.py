@@ -100,7 +100,10 @@ class DevDax(DaxBusDevice):
         pagemap: its current or last page map; None before the first.
         mapping_numbering: the N of mappingN.
         memory: its file in /dev, through which its memory is mapped.
+        alive: whether device_dax is bound, so that its node can be opened.
     """
+
+    alive: bool = False
 
     bus: DaxBus
 
@@ -142,6 +145,10 @@ class DevDax(DaxBusDevice):
                 tuple(Range.sized(each.start, each.size) for each in self.ranges), owner=self.name
             )
         return self.pagemap
+
+    def kill(self) -> None:
+        """The driver goes (kill_dev_dax)."""
+        self.alive = False
 
     def came_up(self) -> None:
         self.region.came_up(self)

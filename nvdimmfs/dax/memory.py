@@ -8,7 +8,6 @@ from typing import Protocol
 
 from nvdimmfs.dax.region import DaxRange, DaxRegion
 from nvdimmfs.errors import KernelError
-from nvdimmfs.mm.memremap import DevPagemap, PagemapState
 
 
 class HasMemory(Protocol):
@@ -19,14 +18,14 @@ class HasMemory(Protocol):
         region: the region that it is part of.
         ranges: the ranges that it consists of, in order.
         align: the alignment of its mappings, bytes.
-        pagemap: its page map, which device_dax registers.
+        alive: whether device_dax is bound.
     """
 
     name: str
     region: DaxRegion
     ranges: list[DaxRange]
     align: int
-    pagemap: DevPagemap | None
+    alive: bool
 
     @property
     def size(self) -> int:
@@ -76,8 +75,8 @@ class DevDaxBytes:
 
 def require_device_dax(device: HasMemory) -> None:
     """ENXIO while device_dax is not bound (dax_alive, drivers/dax/super.c, Linux 6.1)."""
-    if device.pagemap is None or device.pagemap.state is not PagemapState.LIVE:
-        raise KernelError(errno.ENXIO, f"{device.name} is not mapped")
+    if not device.alive:
+        raise KernelError(errno.ENXIO, f"{device.name} is not bound to device_dax")
 
 
 def check_mapping(device: HasMemory, start: int, length: int, *, shared: bool) -> None:

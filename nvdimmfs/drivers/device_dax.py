@@ -31,6 +31,8 @@ class DeviceDaxDriver(DaxDriver):
         for_device_dax(pagemap, device.align)
         device.manage(device.memory.revoke)  # once the pages are unmapped
         map_pages(device, memory, pagemap, device.region.numa_node)
+        device.alive = True
+        device.manage(device.kill)
 
 
 def _reserve(device: DevDax, memory: DriverMemory, owned: DaxRange) -> None:

@@ -83,3 +83,14 @@ def test_a_fault_after_the_driver_has_gone_is_an_error(hands, driver):
     assert opened.write_late(6, b", late") == 6
     hands.write(f"{driver}/bind", "dax0.0")
     assert open_node(hands.machine.system.dev.find("dax0.0"), os.O_RDONLY).read(0, 12) == b"before, late"
+
+
+def test_a_device_on_a_buffer_of_the_test_platform_can_be_opened():
+    """Its pages are in no page map."""
+    hands = Hands.described("nfit_test")
+    hands.bring_up(0, "dax", mode="ram")
+    assert open_node(hands.machine.system.dev.find("dax0.0"), os.O_RDWR)
+    hands.write(f"{DEVICE_DAX}/unbind", "dax0.0")
+    with pytest.raises(KernelError) as refused:
+        open_node(hands.machine.system.dev.find("dax0.0"), os.O_RDWR)
+    assert refused.value.errno == errno.ENXIO
