@@ -228,7 +228,7 @@ class Disk(WholeDisk):
 
         ENXIO when it does not exist, EINVAL when `start` is not its start, EBUSY when it would overlap another one.
         """
-        partition = self._partition(number)
+        partition = self.partition(number)
         if start != partition.entry.start:
             raise KernelError(errno.EINVAL, f"{partition.name} starts at {partition.entry.start}")
         self._require_room(start, count, but=number)
@@ -236,11 +236,12 @@ class Disk(WholeDisk):
 
     def delete_partition(self, number: int) -> None:
         """Remove a partition, listed in the table or not.  ENXIO when it does not exist."""
-        partition = self._partition(number)
+        partition = self.partition(number)
         partition.unregister()
         self._partitions = {key: each for key, each in self._partitions.items() if each is not partition}
 
-    def _partition(self, number: int) -> Partition:
+    def partition(self, number: int) -> Partition:
+        """The partition with a number.  ENXIO when it does not exist."""
         if number not in self._partitions:
             raise KernelError(errno.ENXIO, f"there is no partition {number}")
         return self._partitions[number]

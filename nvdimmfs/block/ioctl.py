@@ -14,6 +14,7 @@ import attrs
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.ioctl_values import VALUES, disk_of, is_read_only
+from nvdimmfs.block.openers import require_closed, require_rescan, require_unclaimed
 from nvdimmfs.block.partition import Partition
 from nvdimmfs.block.trace import remove_trace, set_up_trace, start_trace, stop_trace
 from nvdimmfs.core.user_memory import CopyIn, CopyOut, IoctlSteps
@@ -55,7 +56,8 @@ def block_ioctl(
     ENOTTY for a request that is not known; EACCES when the caller lacks CAP_SYS_ADMIN; EBADF where the device must be
     open for writing; EOPNOTSUPP for discards and reservations; EFAULT for memory that the caller has not mapped; EINVAL
     for a partition of a partition and for invalid values; ENXIO when the partition to change does not exist; EBUSY when
-    the partition to add exists or overlaps another, and for a second trace; EPERM for zeros on a read-only disk.
+    the partition to add exists or overlaps another, when the one to delete or one of those to read again is open, when
+    another process has the device to itself, and for a second trace; EPERM for zeros on a read-only disk.
 
     Args:
         device: the disk or partition behind the node.
@@ -94,7 +96,9 @@ def _read_table(call: _Call) -> IoctlSteps:
     if not call.device.system.kernel.disks.rereading_checks_rights_first:
         _whole(call.device)
     _require(call)
-    _whole(call.device).rescan_partitions()
+    disk = _whole(call.device)
+    require_rescan(disk)
+    disk.rescan_partitions()
     yield from ()
     return 0
 
@@ -127,6 +131,7 @@ def _set_block_size(call: _Call) -> IoctlSteps:
     _require(call)
     _require_argument(call)
     (size,) = INTEGER.unpack((yield CopyIn(0, INTEGER.size)))
+    require_unclaimed(call.device)
     least = disk_of(call.device).limits.logical_block_size
     if not least <= size <= PAGE_SIZE or size & size - 1:
         raise KernelError(errno.EINVAL, f"{size} is not a power of two from {least} to {PAGE_SIZE}")
@@ -277,6 +282,7 @@ def _change(disk: Disk, operation: int, partition: PartitionRange) -> None:
     if number <= 0:
         raise KernelError(errno.EINVAL, f"{number} is not a valid partition number")
     if operation == BLKPG_DELETE:
+        require_closed(disk.partition(number))
         disk.delete_partition(number)
         return
     block = disk.limits.logical_block_size

@@ -43,8 +43,10 @@ class WholeDisk(Device):
         limits: the limits that its driver declared.
         read_only: writes are refused with EPERM.
         trace: the settings of the running trace; None when requests are not traced.
+        claims: how many processes have it open with O_EXCL: one at most.
     """
 
+    claims: int = 0
     limits: QueueLimits
     read_only: bool
     trace: Trace | None
@@ -74,11 +76,13 @@ class Partition(Device):
         direct_data: its bytes as requests past the page cache read and write them.
         read_only: whether writes are refused, in addition to the disk's own flag.
         loop_backed: see `Disk`.
+        claims: see `WholeDisk`.
         statistics: what was counted of its requests.
     """
 
     device_type = "partition"
     has_device_link = False
+    claims: int = 0
     parent: WholeDisk
 
     def __init__(

@@ -34,6 +34,9 @@ from nvdimmfs.machine_file.errors import MachineFileError
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.machine_file.writer import machine_text
 
+#: Questions that only device nodes answer.
+_OF_NODES = ("ioctl", "hold", "kill")
+
 #: Differences of a recording that are printed.
 _SHOWN = 20
 
@@ -142,8 +145,8 @@ def _mounted(path: Path, kernel: str | None, media: Path | None) -> Report:
     recording = _without_programs(path)
     if any(step.call["op"] == REBOOT for step in recording.steps):
         raise _NotReplayedError("its machine boots again, which ends a mount")
-    if any(step.call["op"] == "ioctl" for step in recording.steps):
-        raise _NotReplayedError("it makes ioctls, but the files in a mount's dev/ are not device nodes")
+    if any(step.call["op"] in _OF_NODES for step in recording.steps):
+        raise _NotReplayedError("it uses device nodes, but the files in a mount's dev/ are none")
     with tempfile.TemporaryDirectory() as name:
         machine, mount = Path(name, "machine.toml"), Path(name, "mount")
         machine.write_text(machine_text(_machine(path, recording, kernel)))

@@ -88,8 +88,10 @@ class Device:
         first_probe_deferred: no driver probes it when it is registered; `core.driver.Bus.probe_deferred` lets them.
         dead: it is being unregistered: no driver may bind any more.
         of_node: the node of a device tree that describes it; None for none.
+        opens: how many processes have its node in /dev open, of those that are known.
     """
 
+    opens: int = 0
     device_type: str | None = None
     has_device_link: bool = True
     first_probe_deferred: bool = False
@@ -313,9 +315,19 @@ class Device:
             place.parent.remove(place.name)
 
     def _put(self) -> None:
-        """Release an unregistered device, unless a registered child still refers to it."""
-        if not self.registered and not self._children:
+        """Release an unregistered device, unless a registered child or an open node still refers to it."""
+        if not self.registered and not self._children and not self.opens:
             self.release()
+
+    def opened(self) -> None:
+        """A process opens its node, which refers to it until it is closed."""
+        self.opens += 1
+
+    def closed(self) -> None:
+        """A process closes its node."""
+        self.opens -= 1
+        if self.dead:
+            self._put()
 
     def renumber(self, number: DeviceNumber) -> None:
         """Change the device number to that of a node that stands in for the device.

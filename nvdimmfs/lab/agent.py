@@ -24,6 +24,9 @@ from nvdimmfs.lab import frames
 from nvdimmfs.lab.asking import CHANGES, Answer, Call, ask, errno_name
 from nvdimmfs.lab.frames import Json, Message
 from nvdimmfs.lab.guest_modules import MODULES_FILE, change_modules
+from nvdimmfs.lab.holders import QUESTIONS, Holders
+
+_HOLDERS = Holders()
 
 #: The message that the agent sends when it has started.
 READY: Message = {"ready": True}
@@ -75,6 +78,8 @@ def _asked(calls: list[Call], settle: float, together: float) -> Iterator[Messag
 
 
 def _answer(call: Call) -> Answer:
+    if call["op"] in QUESTIONS:
+        return _HOLDERS.answer(call)
     if call["op"] != "write" or call["path"] != MODULES_FILE:
         return ask(call)
     try:

@@ -71,6 +71,7 @@ class Call(TypedDict, total=False):
     request: int
     open: str
     value: int
+    way: str
     seconds: float
     argv: list[str]
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nvdimmfs.core.system import System
 from nvdimmfs.kernels.races import Referee
 from nvdimmfs.lab.trees import InProcess
 from nvdimmfs.machine.machine import Machine
@@ -30,13 +29,13 @@ def emulated(
     machine = Machine.described(description, media, clock=CLOCK)
     machine.system.referee = referee
 
-    def power_cycle() -> System:
+    def power_cycle() -> Machine:
         nonlocal machine
         machine = machine.power_cycled()
         machine.system.referee = referee
-        return machine.system
+        return machine
 
     try:
-        yield InProcess(machine.system, power_cycle)
+        yield InProcess(machine, power_cycle)
     finally:
         machine.close()

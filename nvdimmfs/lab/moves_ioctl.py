@@ -47,7 +47,7 @@ _SIZE_SHIFT, _SIZE_MASK = 16, 0x3FFF
 #: Numbers of fields.
 _NUMBERS = (0, 0, 1, 1, 2, 3, 4, 16, 128, 256, 4096)
 
-#: Bytes of an argument, or of a payload, about which nothing is known: as many as all records of a function need.
+#: Bytes of an argument, or of a payload, of an unknown layout: as many as all records of a function need.
 _ROOM = 4352
 
 #: Bytes of an argument at most; the kernel refuses most of those that have more.
@@ -77,7 +77,7 @@ _SECTOR_SIZE = 512
 
 
 def control(walker: Walker) -> None:
-    """Send a command to a bus or a DIMM, whose labels nobody uses sometimes."""
+    """Send a command to a bus or a DIMM, sometimes while no region uses its labels."""
     dimms = walker.devices("nmem")
     nodes = walker.names("class/nd") if not dimms or walker.happens(0.25) else dimms
     if not nodes:
@@ -138,7 +138,7 @@ def _package(walker: Walker, node: str, family: int, function: int) -> bytes:
     """
     structure, inputs = payload_of(node, family, function) or (None, walker.choose((0, 4, 16)))
     payload = bytes(_ROOM) if structure is None else _filled(walker, structure.layout)
-    if structure is FirmwareSend:  # the status is written behind the data, as many bytes as `length` says
+    if structure is FirmwareSend:  # the status is written behind the data, `length` bytes
         data = _some_bytes(walker, walker.choose((0, 16, 128)))
         payload = payload[: -U32.size] + U32.pack(len(data)) + data + bytes(U32.size)
         inputs = len(payload) - U32.size
@@ -149,7 +149,7 @@ def _package(walker: Walker, node: str, family: int, function: int) -> bytes:
 
 
 def _argument(walker: Walker, layout: CommandFormat | None) -> bytes:
-    """The argument of a command, its fields with the sizes that it says itself."""
+    """The argument of a command, its fields with the sizes that it contains."""
     if layout is None:
         return _some_bytes(walker, 64)
     inputs, outputs = bytearray(), bytearray()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import cast
 
 from nvdimmfs.lab.asking import Call
+from nvdimmfs.lab.holders import WAYS
 
 #: The arguments that each operation needs.
 _NEEDED = {
@@ -22,6 +23,8 @@ _NEEDED = {
     "pread": ("dev", "offset", "length"),
     "pwrite": ("dev", "offset", "hex"),
     "ioctl": ("dev", "request", "hex"),
+    "hold": ("dev", "way"),
+    "kill": ("dev",),
     "run": ("argv",),
     "sleep": ("seconds",),
     "reboot": (),
@@ -107,6 +110,7 @@ _ARGUMENTS: dict[str, tuple[str, Callable[[object], bool]]] = {
     "hex": ("hexadecimal digits in lower case, two a byte", _is_hex),
     "request": ("a whole number of 32 bits, 0 or more", lambda value: _is_whole(value, 0, _LARGEST_REQUEST)),
     "open": ('"r" or "rw"', lambda value: value in ("r", "rw")),
+    "way": (" or ".join(f'"{way}"' for way in WAYS), lambda value: value in WAYS),
     "value": ("a whole number of 64 bits, 0 or more", lambda value: _is_whole(value, 0, _LARGEST_VALUE)),
     "argv": ("a list of texts, the first a program", lambda value: _is_list_of_texts(value) and bool(value)),
     "seconds": (f"a number from 0 to {_LONGEST_SLEEP}", _is_duration),

@@ -177,6 +177,10 @@ class _Encoder:
                 return [call["dev"], call["offset"], pack(call["hex"])]
             case "ioctl":
                 return [call["dev"], call["request"], pack(call["hex"]), *_how(call)]
+            case "hold":
+                return [call["dev"], call["way"]]
+            case "kill":
+                return [call["dev"]]
             case "sleep":
                 return [call["seconds"]]
             case "reboot":
@@ -210,6 +214,8 @@ class _Encoder:
                 return [answer["mode"], answer["size"]]
             case "pread":
                 return pack(answer["hex"])
+            case "hold" | "kill":
+                return answer["result"]
             case "ioctl":
                 return [answer["result"], pack(answer["hex"])] if "hex" in answer else answer["result"]
             case "run":
@@ -299,6 +305,10 @@ class _Decoder:
             case ["ioctl", str(dev), int(request), str(packed), *rest]:
                 how, rest = _split_how(rest)
                 return {"op": "ioctl", "dev": dev, "request": request, "hex": unpack(packed), **how}, rest
+            case ["hold", str(dev), str(way), *rest]:
+                return {"op": "hold", "dev": dev, "way": way}, rest
+            case ["kill", str(dev), *rest]:
+                return {"op": "kill", "dev": dev}, rest
             case ["sleep", (int() | float()) as seconds]:
                 return {"op": "sleep", "seconds": seconds}, []
             case ["reboot"]:
@@ -319,7 +329,7 @@ class _Decoder:
                 return {"mode": mode, "size": size}
             case "pread", [str(packed)]:
                 return {"hex": unpack(packed)}
-            case "ioctl", [int(result)]:
+            case (("ioctl" | "hold" | "kill"), [int(result)]):
                 return {"result": result}
             case "ioctl", [[int(result), str(packed)]]:
                 return {"result": result, "hex": unpack(packed)}

@@ -24,8 +24,11 @@ from nvdimmfs.kernfs.open_file import file_size, open_node
 from nvdimmfs.kernfs.path import resolve
 from nvdimmfs.lab import asking
 from nvdimmfs.lab.asking import CHANGES, MEMORY_END, READ_LENGTH, SETTLE, Answer, Call, Row, errno_name
+from nvdimmfs.lab.holders import EXCLUSIVE, MAPPED, QUESTIONS, Holders
 from nvdimmfs.machine.caller_memory import UserMemory
 from nvdimmfs.machine.device_calls import device_ioctl, device_named
+from nvdimmfs.machine.machine import Machine
+from nvdimmfs.machine.open_nodes import OpenNode, open_device_node
 
 #: The folder below /sys with files that emulated machines alone have.
 OWN_FOLDER = DEBUG_FOLDER.removeprefix("sys/")
@@ -57,6 +60,11 @@ class Mounted:
 
     root: Path
     dev: Path = Path("/dev")
+    _holders: Holders = attrs.field(init=False, eq=False)
+
+    @_holders.default
+    def _new_holders(self) -> Holders:
+        return Holders(self.dev, self.root)
 
     def ask(self, calls: Iterable[Call], settle: float = SETTLE) -> Iterator[Answer]:
         for call in calls:
@@ -64,7 +72,7 @@ class Mounted:
                 self._rest(call["seconds"])
                 yield {}
                 continue
-            yield asking.ask(call, self.root, self.dev)
+            yield self._holders.answer(call) if call["op"] in QUESTIONS else asking.ask(call, self.root, self.dev)
             if call["op"] in CHANGES and settle > SETTLE:
                 self._rest(settle)
 
@@ -84,12 +92,19 @@ class InProcess:
     Paths start in /sys, nodes are names in /dev; a refusal is a KernelError.
 
     Attributes:
-        system: the machine's.
-        power_cycle: boots the machine again, and returns its new system; None where that is not asked for.
+        machine: the machine.
+        power_cycle: boots the machine again, and returns the new one; None where that is not asked for.
+        held: the device nodes that processes hold, the first first.
     """
 
-    system: System
-    power_cycle: Callable[[], System] | None = None
+    machine: Machine
+    power_cycle: Callable[[], Machine] | None = None
+    held: list[OpenNode] = attrs.field(factory=list, init=False)
+
+    @property
+    def system(self) -> System:
+        """The system of the machine."""
+        return self.machine.system
 
     def ask(self, calls: Iterable[Call], settle: float = SETTLE) -> Iterator[Answer]:
         for call in calls:
@@ -125,6 +140,12 @@ class InProcess:
                 return {"wrote": self.pwrite(_device_name(call), call["offset"], bytes.fromhex(call["hex"]))}
             case "ioctl":
                 return self._ioctl(call)
+            case "hold":
+                self._hold(_device_name(call), call["way"])
+                return {"result": 0}
+            case "kill":
+                self._kill(_device_name(call))
+                return {"result": 0}
             case "sleep":
                 self.rest(call["seconds"])
                 return {}
@@ -205,6 +226,20 @@ class InProcess:
         result = memory.run(steps)
         return {"result": result, "hex": memory.data.hex()} if memory.data != data else {"result": result}
 
+    def _hold(self, name: str, way: str) -> None:
+        """Have a process hold a node.  Of a mapping, only what makes it possible is looked at."""
+        if way == MAPPED:
+            resolve(self.system.sys, f"bus/dax/devices/{name}/align")
+        self.held.append(open_device_node(self.machine, name, os.O_RDWR | (os.O_EXCL if way == EXCLUSIVE else 0)))
+
+    def _kill(self, name: str) -> None:
+        for held in self.held:
+            if held.name == name:
+                self.held.remove(held)
+                held.close()
+                return
+        raise KernelError(errno.ESRCH, f"no process holds {name}")
+
     def rest(self, seconds: float) -> None:
         """Let time pass."""
         self.system.clock.advance(round(seconds * SECOND))
@@ -212,7 +247,7 @@ class InProcess:
     def _reboot(self) -> None:
         if self.power_cycle is None:
             raise ValueError("this machine does not boot again")
-        self.system = self.power_cycle()
+        self.machine, self.held = self.power_cycle(), []
 
     def _node(self, path: str) -> Node:
         return resolve(self.system.sys, path)

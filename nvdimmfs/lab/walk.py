@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from nvdimmfs.lab import moves_dax, moves_disk, moves_ioctl, moves_nd
+from nvdimmfs.lab import moves_dax, moves_disk, moves_holders, moves_ioctl, moves_nd
 from nvdimmfs.lab.asking import Call
 from nvdimmfs.lab.nfit_test import NFIT_TEST
 from nvdimmfs.lab.reboots import REBOOT
@@ -40,6 +40,8 @@ _MOVES: tuple[tuple[Callable[[Walker], None], int], ...] = (
     (moves_disk.attribute, 5),
     (moves_ioctl.control, 7),
     (moves_ioctl.disk, 7),
+    (moves_holders.hold, 5),
+    (moves_holders.kill, 4),
     (moves_dax.device, 4),
     (moves_dax.memory_block, 1),
     (moves_dax.module, 1),

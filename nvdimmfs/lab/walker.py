@@ -40,6 +40,11 @@ class Walker:
         """Whether the machine can boot again."""
         return self._tree.power_cycle is not None
 
+    @property
+    def held(self) -> list[str]:
+        """The device nodes that processes hold, the first first."""
+        return [each.name for each in self._tree.held]
+
     def choose(self, items: Sequence[ItemT]) -> ItemT:
         """One of several."""
         return self._chance.choice(items)

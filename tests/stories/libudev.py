@@ -144,7 +144,7 @@ def _call(name: str, *arguments: object) -> None:
 
 
 def rebind(machine: Machine) -> None:
-    sysfs = InProcess(machine.system)
+    sysfs = InProcess(machine)
     for word in ("unbind", "bind"):
         sysfs.write(f"bus/nd/drivers/nd_pmem/{word}", b"namespace0.0")
 

@@ -35,7 +35,7 @@ class Hands:
 
     @classmethod
     def of(cls, machine: Machine) -> Hands:
-        return cls(machine, InProcess(machine.system))
+        return cls(machine, InProcess(machine))
 
     @classmethod
     def on(cls, memmap: str, ram: int = 4 * GIB, kernel: str = "6.1") -> Hands:

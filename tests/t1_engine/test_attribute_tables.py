@@ -43,7 +43,7 @@ def attributes(directory):
 def test_each_file_of_a_machine_is_found_by_its_path(name, kernel):
     machine = boot({**MACHINES[name], "kernel": kernel})
     for path, data in WRITES.get(name, ()):
-        InProcess(machine.system).write(path, data.encode())
+        InProcess(machine).write(path, data.encode())
     found = 0
     for node in attributes(machine.system.sys):
         path = node.path.removeprefix("/sys/")

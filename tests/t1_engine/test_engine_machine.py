@@ -48,7 +48,7 @@ class EngineMachine(RuleBasedStateMachine):
     @initialize(machine=st.sampled_from(MACHINES))
     def boot(self, machine):
         self.machine = boot(machine)
-        self.tree = InProcess(self.machine.system)
+        self.tree = InProcess(self.machine)
         self.ram = accounts.RamAccount.of(self.machine.memory)
         self.announced = books.Announced(self.machine)
         self.now = 0

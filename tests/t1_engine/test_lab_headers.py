@@ -35,7 +35,7 @@ def guests(monkeypatch):
     def resumed(plan, timeout):
         machine = Machine.described(plan.hardware.machine, clock="steps")
         try:
-            yield LyingGuest(InProcess(machine.system))
+            yield LyingGuest(InProcess(machine))
         finally:
             machine.close()
 

@@ -2,7 +2,8 @@
 
 import random
 
-from nvdimmfs.lab import ioctl_tables, moves_ioctl
+from nvdimmfs.formats.block_requests import BLKPG, BLKRRPART
+from nvdimmfs.lab import ioctl_tables, moves_disk, moves_holders, moves_ioctl, moves_nd
 from nvdimmfs.lab.emulated import emulated
 from nvdimmfs.lab.ioctl_tables import IoctlSubject, ioctl_subjects, ioctls_of
 from nvdimmfs.lab.walker import Walker
@@ -57,3 +58,26 @@ def test_an_ioctl_that_is_new_in_a_table_is_made(monkeypatch):
     answered = asked("e820", moves_ioctl.disk, 600)
     assert new in ioctls_in(answered)
     assert {len(call["hex"]) for call, _ in answered if call.get("request") == 0x40101299} & {32}
+
+
+def test_nodes_are_held_and_what_that_prevents_is_tried():
+    def make(walker):
+        walker.choose((moves_disk.partition, moves_holders.hold, moves_holders.hold, moves_holders.kill))(walker)
+
+    answered = asked("e820", make, 400)
+    held = {(call["way"], answer.get("errno", "")) for call, answer in answered if call["op"] == "hold"}
+    assert {("open", ""), ("exclusive", ""), ("exclusive", "EBUSY")} <= held
+    assert {"", "EBUSY"} <= {answer.get("errno", "") for call, answer in answered if call.get("request") == BLKRRPART}
+    assert {"", "EBUSY"} <= {answer.get("errno", "") for call, answer in answered if call.get("request") == BLKPG}
+    assert all("result" in answer for call, answer in answered if call["op"] == "kill")
+
+
+def test_no_process_keeps_a_dax_device():
+    """The kernel does not survive all that walks do then."""
+    with emulated(load_machine("e820")) as tree:
+        walker = Walker(tree, random.Random(1))
+        for _ in range(200):
+            walker.choose((moves_nd.bring_up, moves_holders.hold))(walker)
+            assert not [name for name in walker.held if name.startswith("dax")]
+    ways = {call["way"] for call in walker.move if call["op"] == "hold" and call["dev"].startswith("dax")}
+    assert ways == {"open", "mapped"}

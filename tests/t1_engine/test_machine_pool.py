@@ -71,7 +71,7 @@ def test_a_machine_answers_one_recording_after_the_other(machine):
     pooled = taken_twice(pool, description)
     fresh = Machine.described(description)
     for recording in recordings:
-        report = replay(recording, InProcess(pooled.machine.system))
+        report = replay(recording, InProcess(pooled.machine))
         assert report.total > 0
         assert not report.differences
         pool.give_back(pooled)

@@ -44,7 +44,7 @@ def do(sysfs, done):
 def test_every_event_is_told_as_the_kernel_told_it(path):
     story = load(path)
     machine = boot(story.machine)
-    sysfs = InProcess(machine.system)
+    sysfs = InProcess(machine)
     listener = Listener()
     machine.system.listen(listener)
     for number, step in enumerate(story.steps, 1):

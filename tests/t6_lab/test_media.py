@@ -160,7 +160,7 @@ def ask_here(media, calls):
     """Boot an emulated machine on a folder of media, and ask it."""
     hands = Hands.described(MACHINE, media)
     try:
-        return list(InProcess(hands.machine.system).ask(calls))
+        return list(InProcess(hands.machine).ask(calls))
     finally:
         hands.machine.close()
 
