@@ -4,8 +4,10 @@ pyfuse3 waits in trio for its descriptor before each request: two turns of the s
 each.  A client that opens, reads and closes an attribute sends the next request some ten microseconds after a reply.
 So this module waits in three steps:
 
-1. it asks again and again, for at most `_SPIN`: waking a process on another processor takes longer than that.  If that
-   was in vain, because clients are slow or run on the processor of this process, it is left out for a while;
+1. it asks again and again, for at most `_SPIN`: waking a process on another processor takes longer than that.  Where
+   the next request came soon after that was in vain, it asks for up to `_LONG_SPIN` from then on: a sandbox does some
+   200 us of work between two ioctls.  What is in vain, because clients are slow or run on the processor of this
+   process, is left out for a while;
 2. it sleeps in poll(2), for at most `_POLL`;
 3. it waits in trio.
 
@@ -34,8 +36,14 @@ from nvdimmfs.fuse.init_exchange import InitExchange
 #: How long to ask again and again, in nanoseconds: what waking a process on another processor takes at most, usually.
 _SPIN = 50_000
 
+#: The same where requests come at such intervals.
+_LONG_SPIN = 400_000
+
 #: For how many requests not to ask again and again after that was in vain: at first, and, doubled each time, at most.
 _FIRST_PAUSE, _LONGEST_PAUSE = 8, 1024
+
+#: The same for asking longer, in times that asking was in vain.
+_FIRST_LONG_PAUSE, _LONGEST_LONG_PAUSE = 8, 1024
 
 #: How long to sleep in poll(2), in milliseconds.
 _POLL = 1
@@ -111,6 +119,9 @@ class RequestWait:
         self._has_failed = False
         self._pause = 0 if (os.cpu_count() or 1) > 1 else sys.maxsize
         self._next_pause = _FIRST_PAUSE
+        self._spin_time = _SPIN
+        self._long_pause = 0
+        self._next_long_pause = _FIRST_LONG_PAUSE
         self._poll: Callable[[int], Sized] | None = None
         self._turn = trio.lowlevel.ParkingLot()
         self._is_locked = False
@@ -198,22 +209,40 @@ class RequestWait:
             poll = self._poll = poller.poll
         if self._pause:
             self._pause -= 1
-        elif self._spin(poll):
+            return bool(poll(_POLL))
+        begin = self._spin(poll)
+        if begin is None:
             return True
-        return bool(poll(_POLL))
+        comes = bool(poll(_POLL))
+        self._after_vain_spin(is_soon=comes and time.perf_counter_ns() - begin < _LONG_SPIN)
+        return comes
 
-    def _spin(self, poll: Callable[[int], Sized]) -> bool:
-        """Ask again and again; whether there is a request."""
-        end: int | None = None
+    def _after_vain_spin(self, *, is_soon: bool) -> None:
+        """Choose for how long to ask the next times; `is_soon` when asking longer would not have been in vain."""
+        if self._spin_time == _LONG_SPIN:
+            self._long_pause = self._next_long_pause
+            self._next_long_pause = min(2 * self._next_long_pause, _LONGEST_LONG_PAUSE)
+        elif self._long_pause:
+            self._long_pause -= 1
+        elif is_soon:
+            self._spin_time = _LONG_SPIN
+            return
+        self._spin_time = _SPIN
+        self._pause, self._next_pause = self._next_pause, min(2 * self._next_pause, _LONGEST_PAUSE)
+
+    def _spin(self, poll: Callable[[int], Sized]) -> int | None:
+        """Ask again and again, until there is a request; the time at which that began where it is in vain."""
+        begin: int | None = None
         while not poll(0):
             now = time.perf_counter_ns()
-            if end is None:
-                end = now + _SPIN
-            if now > end:
-                self._pause, self._next_pause = self._next_pause, min(2 * self._next_pause, _LONGEST_PAUSE)
-                return False
+            if begin is None:
+                begin = now
+            if now - begin > self._spin_time:
+                return begin
         self._next_pause = _FIRST_PAUSE
-        return True
+        if begin is not None and time.perf_counter_ns() - begin > _SPIN:
+            self._next_long_pause = _FIRST_LONG_PAUSE
+        return None
 
 
 class _WorkerNursery:

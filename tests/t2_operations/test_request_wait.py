@@ -143,6 +143,57 @@ def test_trio_waits_for_one_in_64(ends, trio_waits, calm):
     assert len(trio_waits) == 10
 
 
+class Client:
+    """It sends a request after so long, and shares the processor with the one that asks if it needs it."""
+
+    def __init__(self, monkeypatch):
+        self.pause = 0
+        self.shares_processor = False
+        self.asked = 0
+        self._now = self._sent = 0
+        monkeypatch.setattr(request_wait.select, "poll", lambda: self)
+        monkeypatch.setattr(request_wait.os, "cpu_count", lambda: 2)
+        monkeypatch.setattr(request_wait.time, "perf_counter_ns", lambda: self._now)
+
+    def register(self, *_):
+        """Nothing to do."""
+
+    def wait_with(self, wait):
+        """Wait for a request, and return how long asking took, in nanoseconds; None where it was left out."""
+        begin, self._sent, asked = self._now, self._now + self.pause, self.asked
+        wait._comes_soon(0)
+        return self._now - begin if self.asked > asked else None
+
+    def poll(self, milliseconds):
+        self.asked += milliseconds == 0
+        if milliseconds:
+            self._now = max(self._now, self._sent)
+            return [(0, 1)]
+        self._now += 1000
+        if self.shares_processor:
+            self._sent += 1000
+        return [(0, 1)] if self._now > self._sent else []
+
+
+def test_asking_takes_longer_where_that_is_not_in_vain(monkeypatch):
+    client, wait = Client(monkeypatch), RequestWait(lambda: False)
+    client.pause = 200_000
+    asleep = [client.wait_with(wait) for _ in range(3)]
+    assert asleep == [200_000, 201_000, 201_000], "it sleeps for the rest of the first pause"
+    assert wait._spin_time == request_wait._LONG_SPIN
+    client.pause = 10_000_000
+    client.wait_with(wait)
+    assert wait._spin_time == request_wait._SPIN
+
+
+def test_asking_longer_is_left_out_where_the_client_needs_the_processor(monkeypatch):
+    client, wait = Client(monkeypatch), RequestWait(lambda: False)
+    client.pause, client.shares_processor = 20_000, True
+    asked = [client.wait_with(wait) or 0 for _ in range(10_000)]
+    longest = sum(each > request_wait._LONG_SPIN for each in asked)
+    assert 0 < longest <= 3
+
+
 def test_asking_in_vain_is_left_out_for_longer_each_time(monkeypatch):
     class Poll:
         """A client that answers after so many polls that do not sleep."""
@@ -163,6 +214,7 @@ def test_asking_in_vain_is_left_out_for_longer_each_time(monkeypatch):
     monkeypatch.setattr(request_wait.select, "poll", lambda: poll)
     monkeypatch.setattr(request_wait.os, "cpu_count", lambda: 2)
     monkeypatch.setattr(request_wait, "_SPIN", -1)
+    monkeypatch.setattr(request_wait, "_LONG_SPIN", -1)
     wait = RequestWait(lambda: False)
 
     def asked(turns):
