@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -32,6 +33,19 @@ _ESCAPED = re.compile(rb"\\(.)")
 _FILTERS = re.compile(rb"^Seccomp_filters:\t(\d+)$", re.MULTILINE)
 
 
+#: The line of /proc/PID/status that follows the ids of users and groups (proc_pid_status in fs/proc/array.c).
+_BEHIND_IDENTITY = b"\nFDSize:\t"
+
+
+@frozen
+class _Identity:
+    """Who a thread is: the id of its process, its real user id, and its name."""
+
+    process: int
+    user: int
+    comm: str
+
+
 @frozen
 class CallingThread:
     """A thread that waits in a system call.
@@ -41,10 +55,8 @@ class CallingThread:
         directory: the thread's directory in /proc.  Once the thread has gone, all lookups in it fail, even if another
             thread has the same id by then.
         proc: an open /proc that shows the thread and this process.
-        process: the id of its process.
-        user: the thread's real user id.
-        comm: the name of the thread.
-        capabilities: its effective capabilities, in its own user namespace.
+        identity: who it is.
+        status: its status, as /proc shows it.
         still_waits: returns whether the system call still waits for its answer.
         held: closes what is held of the thread's files, when its call is answered.
         known: what is held of the thread beyond that.
@@ -53,13 +65,31 @@ class CallingThread:
     thread: int
     directory: int
     proc: int
-    process: int
-    user: int
-    comm: str
-    capabilities: int
+    identity: _Identity
+    status: bytes
     still_waits: Callable[[], bool]
     held: contextlib.ExitStack = field(eq=False)
     known: KnownThread = field(eq=False)
+
+    @property
+    def process(self) -> int:
+        """The id of its process."""
+        return self.identity.process
+
+    @property
+    def user(self) -> int:
+        """The thread's real user id."""
+        return self.identity.user
+
+    @property
+    def comm(self) -> str:
+        """The name of the thread."""
+        return self.identity.comm
+
+    @property
+    def capabilities(self) -> int:
+        """Its effective capabilities, in its own user namespace."""
+        return int(_value(self.status, b"\nCapEff:\t"), 16)
 
     def read(self, address: int, length: int) -> bytes:
         """Read the thread's memory.  EFAULT where nothing is mapped, ESRCH when the thread has gone.
@@ -170,10 +200,16 @@ def calling_thread(
         held: closes what is held of its files.
     """
     status = known.look(thread, proc, still_waits)
+    identity = _identity(status[: status.index(_BEHIND_IDENTITY)])
+    return CallingThread(thread, known.directory, proc, identity, status, still_waits, held, known)
+
+
+@functools.lru_cache(maxsize=64)
+def _identity(status: bytes) -> _Identity:
+    """From the first lines of a thread's status, which are the same at most of its calls."""
     comm = _ESCAPED.sub(_unescaped, _value(status, b"Name:\t")).decode(errors="replace")
     process, user = int(_value(status, b"\nTgid:\t")), int(_value(status, b"\nUid:\t").split(b"\t", 1)[0])
-    capabilities = int(_value(status, b"\nCapEff:\t"), 16)
-    return CallingThread(thread, known.directory, proc, process, user, comm, capabilities, still_waits, held, known)
+    return _Identity(process, user, comm)
 
 
 def _value(status: bytes, name: bytes) -> bytes:

@@ -163,16 +163,17 @@ class IoctlSyscall:
 
     def is_machine_device(self, file: ThreadFile) -> bool:
         """Whether it is the node of one of the machine's devices, and accepts requests."""
-        return bool(file.kind) and self.may_concern(file.status)
+        return bool(file.kind) and self._is_node(file.kind, file.number, file.status.filesystem)
 
     def may_concern(self, status: FileStatus) -> bool:
         """Whether a file with that status is one of the machine's devices."""
-        number = NodeNumber.of(status.rdev)
-        if stat.S_ISBLK(status.mode):
-            return ("block", number) in self._devices
-        if not stat.S_ISCHR(status.mode) or ("char", number) not in self._devices:
+        kind = "block" if stat.S_ISBLK(status.mode) else "char" if stat.S_ISCHR(status.mode) else ""
+        return bool(kind) and self._is_node(kind, NodeNumber.of(status.rdev), status.filesystem)
+
+    def _is_node(self, kind: str, number: NodeNumber, filesystem: int) -> bool:
+        if (kind, number) not in self._devices:
             return False
-        return not is_terminal_of_another(number, status.filesystem, self._terminal_filesystem)
+        return kind == "block" or not is_terminal_of_another(number, filesystem, self._terminal_filesystem)
 
 
 @define

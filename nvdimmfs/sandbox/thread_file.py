@@ -12,7 +12,7 @@ import re
 import stat
 from collections.abc import Iterator
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.device_node import NodeNumber
@@ -41,6 +41,8 @@ class ThreadFile:
         status: what statx(2) returns without asking the file system; kind and number of a file never change.
         flags: the flags with which the thread has the file open.
         inode: what fdinfo shows of its mount and its inode number.
+        kind: `char` or `block` for a device that accepts requests; empty for anything else, O_PATH files included.
+        number: the number of the device.
     """
 
     descriptor: int
@@ -48,6 +50,8 @@ class ThreadFile:
     status: libc.FileStatus
     flags: int
     inode: bytes = b""
+    kind: str = field(init=False)
+    number: NodeNumber = field(init=False)
 
     def is_shown_by(self, fdinfo: bytes) -> bool:
         """Whether that is a file's fdinfo, and it was opened with the same flags."""
@@ -69,16 +73,14 @@ class ThreadFile:
     def is_regular(self) -> bool:
         return stat.S_ISREG(self.status.mode)
 
-    @property
-    def kind(self) -> str:
-        """`char` or `block` for a device that accepts requests; empty for anything else, O_PATH files included."""
+    @kind.default
+    def _kind(self) -> str:
         if self.flags & os.O_PATH:
             return ""
         return {stat.S_IFCHR: "char", stat.S_IFBLK: "block"}.get(stat.S_IFMT(self.status.mode), "")
 
-    @property
-    def number(self) -> NodeNumber:
-        """The number of the device."""
+    @number.default
+    def _number(self) -> NodeNumber:
         return NodeNumber.of(self.status.rdev)
 
     @property

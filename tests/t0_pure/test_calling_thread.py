@@ -104,7 +104,10 @@ def test_where_nothing_is_mapped_nothing_is_present(process, start):
     assert present_bytes(process, start, 2 * PAGE_SIZE) == 0
 
 
-@pytest.mark.parametrize("name", [b"python3", b"", b"a\\b\nc\\n\\\\d", b"\rTgid:\t1\nUid:", b"\xff\xc3\xa4\t:)"])
+@pytest.mark.parametrize(
+    "name",
+    [b"python3", b"", b"a\\b\nc\\n\\\\d", b"\rTgid:\t1\nUid:", b"\xff\xc3\xa4\t:)", b"FDSize:\t", b"\nFDSize:\t"],
+)
 def test_a_thread_has_its_name(name):
     """The kernel escapes some of it where it also shows the other values that are looked at."""
     found = []
