@@ -135,9 +135,23 @@ def _supervise(
         from nvdimmfs.sandbox.sandbox import RunRequest, run_sandbox
 
         save_class_code()
-        # A client of a warm server does not wait until the kernel has deleted the loop devices.
-        waits = not acts_for_client()
-        return run_sandbox(RunRequest(command, server, attach, warn, private_network, waits_for_deletions=waits))
+        return run_sandbox(
+            RunRequest(
+                command,
+                server,
+                attach,
+                warn,
+                private_network,
+                # A client of a warm server does not wait until the kernel has deleted the loop devices.
+                waits_for_deletions=not acts_for_client(),
+                waits_for_machine=attach is not None or _leaves_files(arguments),
+            )
+        )
+
+
+def _leaves_files(arguments: argparse.Namespace) -> bool:
+    """Whether the machine writes anything that is there when it has ended."""
+    return any(each is not None for each in (arguments.media, arguments.log, arguments.trace))
 
 
 def _serve(

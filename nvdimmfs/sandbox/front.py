@@ -21,7 +21,39 @@ from nvdimmfs.sandbox.signals import acts_for_client, blocked_signals, forward_s
 #: How long the supervisor may take to exit after its report, in seconds.
 _LONGEST_EXIT = 1.0
 
+#: How long the process that acts for a client may take to end after its answer, in seconds.
+_LONGEST_END = 30
+
 _REPORT = struct.Struct("=i")
+
+#: Answers the client of a warm server that this process acts for; None where there is none.
+_answer: Callable[[int], None] | None = None
+
+
+def act_for_front(answer: Callable[[int], None]) -> None:
+    """The front is another process, the client of a warm server, which exits once it is answered.
+
+    Args:
+        answer: gives it a wait(2) status.
+    """
+    global _answer
+    _answer = answer
+
+
+def answer_early(status: int) -> None:
+    """Have the client of a warm server, if that is the front, exit before this process has ended.
+
+    This process then has some time to end, and is killed after that: nobody waits for it any more.
+
+    Args:
+        status: a wait(2) status.
+    """
+    if _answer is None:
+        return
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    signal.alarm(_LONGEST_END)
+    _answer(status)
 
 
 def run_behind_front(work: Callable[[], int]) -> int:

@@ -16,7 +16,7 @@ from attrs import frozen
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
 from nvdimmfs.formats.name_hash import by_hash
-from nvdimmfs.sandbox import libc, namespaces
+from nvdimmfs.sandbox import front, libc, namespaces
 from nvdimmfs.sandbox.closed_disks import ClosedDisks
 from nvdimmfs.sandbox.command import prepare_init, start
 from nvdimmfs.sandbox.control_client import CHANNEL, ControlClient
@@ -70,6 +70,8 @@ class RunRequest:
         private_network: whether the command gets a network namespace of its own, which uevents need.
         waits_for_deletions: whether to return only when the kernel has deleted the sandbox's loop devices, for which it
             needs tens of milliseconds.
+        waits_for_machine: whether a client of a warm server is answered only when the server has ended: what the
+            machine writes may be looked at then.
     """
 
     command: Sequence[str]
@@ -78,6 +80,7 @@ class RunRequest:
     warn: Callable[[str], None]
     private_network: bool = True
     waits_for_deletions: bool = True
+    waits_for_machine: bool = True
 
 
 def prepare() -> None:
@@ -166,6 +169,8 @@ def run_sandbox(request: RunRequest) -> int:
         command = starting.execute()
         status = supervisor.run_until_exit(command, signals, None if server is None else server.process)
         command.wait_for_init()
+        if not request.waits_for_machine:
+            front.answer_early(status)
         return status
 
 

@@ -19,10 +19,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import BinaryIO, NoReturn, cast
 
-from attrs import frozen
+from attrs import define, frozen
 
 from nvdimmfs.inherited_files import STANDARD_FILES, close_files_except
-from nvdimmfs.sandbox import libc, signals
+from nvdimmfs.sandbox import front, libc, signals
 from nvdimmfs.warm.client import COMMANDS, PROTOCOL, interpreter
 from nvdimmfs.warm.code import Code
 from nvdimmfs.warm.likeness import Likeness
@@ -139,8 +139,42 @@ def begin() -> None:
         libc.possess_user_keyring()
 
 
+@define(eq=False)
+class Answer:
+    """A process's answer to its client: the wait(2) status of the command line.
+
+    It is given before the process ends: a thread that waits for a file system that never answers would keep it from
+    ending.  If it is killed before, the server answers.
+
+    Attributes:
+        reports: the socket to the client.
+        event: signalled before (eventfd(2)), so that the server does not kill the process when the client ends.
+    """
+
+    reports: socket.socket
+    event: int
+    _is_given: bool = False
+
+    def give(self, status: int) -> None:
+        """Give it; nothing happens twice."""
+        if self._is_given:
+            return
+        self._is_given = True
+        for file in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                file.flush()
+        os.eventfd_write(self.event, 1)
+        with contextlib.suppress(OSError):  # the client has ended, or was refused
+            self.reports.send(status_report(status))
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """Its files."""
+        return self.reports.fileno(), self.event
+
+
 def serve_client(
-    server: Server, connection: socket.socket, control: socket.socket, reports: socket.socket, parent: int
+    server: Server, connection: socket.socket, control: socket.socket, answer: Answer, parent: int
 ) -> NoReturn:
     """In the forked process: carry out a client's command line, or refuse.
 
@@ -148,16 +182,15 @@ def serve_client(
         server: the process that has forked this one.
         connection: to the client.
         control: the socket that the client gets.
-        reports: the other end of that, on which this process reports how it ends.  It reports that before it ends: a
-            thread that waits for a file system that never answers would keep it from ending.  If it is killed, the
-            server reports.
+        answer: the answer to it, on the other end of that.
         parent: a descriptor of the server's process (pidfd_open(2)).
     """
     status = 1
     try:
         libc.die_with_parent(signal.SIGKILL, os.dup(parent))
-        close_files_except(connection.fileno(), control.fileno(), reports.fileno(), *server.code.descriptors)
+        close_files_except(connection.fileno(), control.fileno(), *answer.descriptors, *server.code.descriptors)
         signals.stand_for_terminal(os.getppid())
+        front.act_for_front(answer.give)
         try:
             client = _Client.compared(server, connection)
         except RefusalError as refusal:
@@ -171,18 +204,10 @@ def serve_client(
     except BaseException:
         log.exception("a bug in nvdimmfs")
     finally:
-        _exit(status, reports)
-
-
-def _exit(status: int, reports: socket.socket) -> NoReturn:
-    try:
-        for file in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                file.flush()
-        with contextlib.suppress(OSError):  # the client has ended, or was refused
-            reports.send(status_report(status << 8))
-    finally:
-        os._exit(status)
+        try:
+            answer.give(status << 8)
+        finally:
+            os._exit(status)
 
 
 def status_report(status: int) -> bytes:

@@ -14,16 +14,16 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from attrs import define
+from attrs import define, frozen
 
 from nvdimmfs.inherited_files import keep_open
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.waiting_process import WaitingProcess, take, wait_for_message
 from nvdimmfs.warm.endpoint import Endpoint
-from nvdimmfs.warm.request import CODE_HAS_CHANGED, CommandLine, Server, begin, serve_client, status_report
+from nvdimmfs.warm.request import CODE_HAS_CHANGED, Answer, CommandLine, Server, begin, serve_client, status_report
 
 #: Signals that end the server, once the commands that it carries out have ended.
 _STOP_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -52,11 +52,29 @@ class _Session:
         control: the other end of the client's socket.
         process: the process id.
         pidfd: a descriptor of the process.
+        answered: an event, which the process signals before it answers the client (eventfd(2)).
     """
 
     control: socket.socket
     process: int
     pidfd: int
+    answered: int
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the process has answered the client, which ends then, or does so now."""
+        try:
+            return bool(os.eventfd_read(self.answered))
+        except BlockingIOError:
+            return False
+
+
+@frozen
+class _Spare:
+    """A process that waits for a client, and its event."""
+
+    process: WaitingProcess
+    answered: int
 
 
 def serve(
@@ -95,7 +113,7 @@ class _Loop:
         self._quiet_since = time.monotonic()
         self._by_process: dict[int, _Session] = {}
         self._by_control: dict[int, _Session] = {}
-        self._spare: WaitingProcess | None = None
+        self._spare: _Spare | None = None
         self._poll = select.poll()
         self._poll.register(self._signals, select.POLLIN)
         self._poll.register(endpoint.listener, select.POLLIN)
@@ -131,7 +149,7 @@ class _Loop:
             self._receive(session)
         elif self._is_listening and descriptor == self._endpoint.listener.fileno():
             self._accept()
-        elif self._spare is not None and descriptor == self._spare.pidfd:
+        elif self._spare is not None and descriptor == self._spare.process.pidfd:
             self._drop_spare()
 
     def _stop(self) -> None:
@@ -154,38 +172,36 @@ class _Loop:
 
     def _fork(self, connection: socket.socket, ours: socket.socket, theirs: socket.socket) -> None:
         try:
-            process, pidfd = self._used_spare(connection, theirs, ours) or self._forked(connection, theirs, ours)
+            session = self._used_spare(connection, theirs, ours) or self._forked(connection, theirs, ours)
         except OSError:
             ours.close()
             raise
         ours.setblocking(False)
-        session = _Session(ours, process, pidfd)
         self._by_process[session.pidfd] = self._by_control[ours.fileno()] = session
         self._poll.register(session.pidfd, select.POLLIN)
         self._poll.register(ours, select.POLLIN)
 
-    def _forked(self, connection: socket.socket, control: socket.socket, reports: socket.socket) -> tuple[int, int]:
-        """Fork a process for a client: its process id, and a descriptor of it."""
-        own = os.pidfd_open(os.getpid())
-        try:
+    def _forked(self, connection: socket.socket, control: socket.socket, reports: socket.socket) -> _Session:
+        """Fork a process for a client."""
+        with _event() as answered, _own_descriptor() as own:
             process = os.fork()
             if process == 0:
                 begin()
-                serve_client(self._server, connection, control, reports, own)
-        finally:
-            os.close(own)
-        return process, os.pidfd_open(process)
+                serve_client(self._server, connection, control, Answer(reports, answered), own)
+            return _Session(reports, process, os.pidfd_open(process), answered)
 
-    def _used_spare(self, *sockets: socket.socket) -> tuple[int, int] | None:
+    def _used_spare(self, connection: socket.socket, control: socket.socket, reports: socket.socket) -> _Session | None:
         """Hand a client to the spare process; None when there is none."""
         spare, self._spare = self._spare, None
         if spare is None:
             return None
-        self._poll.unregister(spare.pidfd)
-        if not spare.hand_over(_CLIENT, [each.fileno() for each in sockets]):
+        process = spare.process
+        self._poll.unregister(process.pidfd)
+        if not process.hand_over(_CLIENT, [each.fileno() for each in (connection, control, reports)]):
+            os.close(spare.answered)
             return None
-        spare.messages.close()
-        return spare.pid, spare.pidfd
+        process.messages.close()
+        return _Session(reports, process.pid, process.pidfd, spare.answered)
 
     def _fork_spare(self) -> None:
         """Fork a process for the next client, which prepares while there is nothing to do.
@@ -193,22 +209,20 @@ class _Loop:
         Where the host refuses a process, the next client is what fails.
         """
         self._server.code.watch_again()
-        with contextlib.suppress(OSError):
-            own = os.pidfd_open(os.getpid())
-            try:
-                self._spare = WaitingProcess.forked(lambda clients: _wait_for_client(self._server, clients, own))
-            finally:
-                os.close(own)
-            self._poll.register(self._spare.pidfd, select.POLLIN)
+        with contextlib.suppress(OSError), _event() as answered, _own_descriptor() as own:
+            process = WaitingProcess.forked(lambda clients: _wait_for_client(self._server, clients, own, answered))
+            self._spare = _Spare(process, answered)
+            self._poll.register(process.pidfd, select.POLLIN)
 
     def _drop_spare(self) -> None:
         assert self._spare is not None, "the caller has looked"
         spare, self._spare = self._spare, None
-        self._poll.unregister(spare.pidfd)
-        spare.end()
+        self._poll.unregister(spare.process.pidfd)
+        spare.process.end()
+        os.close(spare.answered)
 
     def _receive(self, session: _Session) -> None:
-        """The client sends a signal, or has ended; the process that acts for it is then killed."""
+        """The client sends a signal, or has ended; a process that has not answered it is then killed."""
         try:
             message = session.control.recv(_LONGEST_MESSAGE)
         except BlockingIOError:
@@ -219,7 +233,8 @@ class _Loop:
         with contextlib.suppress(ProcessLookupError):
             if not message:
                 self._forget_control(session)
-                signal.pidfd_send_signal(session.pidfd, signal.SIGKILL)
+                if not session.has_answered:
+                    signal.pidfd_send_signal(session.pidfd, signal.SIGKILL)
             elif number in _GROUP_SIGNALS:
                 os.killpg(session.process, number)
 
@@ -235,24 +250,47 @@ class _Loop:
         self._poll.unregister(session.pidfd)
         os.close(session.pidfd)
         if session.control.fileno() in self._by_control:
-            with contextlib.suppress(OSError):
-                session.control.send(status_report(status))
+            if not session.has_answered:
+                with contextlib.suppress(OSError):
+                    session.control.send(status_report(status))
             self._forget_control(session)
+        os.close(session.answered)
         if status == CODE_HAS_CHANGED << 8 and self._server.code.has_changed():
             self._stop()
 
 
-def _wait_for_client(server: Server, clients: socket.socket, parent: int) -> NoReturn:
+@contextlib.contextmanager
+def _event() -> Iterator[int]:
+    """An event (eventfd(2)), which is closed where the block fails."""
+    event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    try:
+        yield event
+    except OSError:
+        os.close(event)
+        raise
+
+
+@contextlib.contextmanager
+def _own_descriptor() -> Iterator[int]:
+    """A descriptor of this process (pidfd_open(2)), for those that it forks in the block."""
+    own = os.pidfd_open(os.getpid())
+    try:
+        yield own
+    finally:
+        os.close(own)
+
+
+def _wait_for_client(server: Server, clients: socket.socket, parent: int, answered: int) -> NoReturn:
     """In the spare process: prepare, and wait for a client.  This process ends when there is none."""
     try:
         begin()
-        for descriptor in server.code.descriptors:
+        for descriptor in (*server.code.descriptors, answered):
             keep_open(descriptor)
         message, files = wait_for_message(clients, parent, server.rehearse)
         if message:
             take(clients)
             connection, control, reports = (socket.socket(fileno=file) for file in files)
-            serve_client(server, connection, control, reports, parent)
+            serve_client(server, connection, control, Answer(reports, answered), parent)
     finally:
         os._exit(1)
 

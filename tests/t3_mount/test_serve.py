@@ -21,6 +21,8 @@ from sandboxes import needs, processes_with, tagged, wait_for_end_of, wait_until
 from watchdog import WATCHDOG
 
 from nvdimmfs.sandbox import libc
+from nvdimmfs.warm.request import Answer
+from nvdimmfs.warm.server import _Session
 
 pytestmark = pytest.mark.usefixtures("fuse")
 
@@ -381,6 +383,38 @@ def test_signals_reach_the_command_once(server, sandbox, number):
 
 
 SLEEPER = "export {}; sleep 1000 & echo; wait"
+
+
+@pytest.mark.parametrize("options", [[], ["--log"], ["--trace"], ["--media"]], ids=lambda options: "".join(options))
+def test_all_processes_of_a_command_end_after_the_answer(runtime, sandbox, tag, tmp_path, options):
+    name, _, value = tag.partition("=")
+    files = [tmp_path / "of the machine" for _ in options]
+    assert cli("serve", env=runtime).returncode == 0
+    done = warm("run", *options, *files, "--", "true", env=runtime | {name: value})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    wait_for_end_of(tag)
+    assert warm("run", "--", "true", env=runtime).returncode == 0
+
+
+def test_a_process_that_has_answered_is_not_killed_with_its_client():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    event = os.eventfd(0, os.EFD_NONBLOCK)
+    session = _Session(ours, process.pid, os.pidfd_open(process.pid), event)
+    assert not session.has_answered
+    with theirs:
+        answer = Answer(ours, event)
+        answer.give(7 << 8)
+        answer.give(9 << 8)
+        theirs.setblocking(False)
+        assert theirs.recv(100) == b'{"status": 1792}'
+        with pytest.raises(BlockingIOError):
+            theirs.recv(100)
+    assert session.has_answered
+    process.communicate()
+    for descriptor in (session.pidfd, event):
+        os.close(descriptor)
+    ours.close()
 
 
 def test_nothing_is_left_of_a_killed_client(server, sandbox, tag):
