@@ -173,12 +173,17 @@ def _end_by_interrupt() -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     try:
-        arguments = _parsers()[0].parse_args(argv)
+        arguments = parse(argv)
     except SystemExit as end:  # after --help or --version
         return int(end.code or 0)
     status: int = arguments.run(arguments)
     save_class_code()
     return status
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The parsed arguments.  CommandError for a mistake, SystemExit after --help or --version."""
+    return _parsers()[0].parse_args(argv)
 
 
 @functools.cache

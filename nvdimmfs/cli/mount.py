@@ -234,6 +234,11 @@ def boot_default() -> None:
         listed(machine.system, merged_directories())  # what a sandbox asks first: the entries are made when it does
 
 
+def default_machine() -> Machine | None:
+    """The machine of a command without options, if it has booted and was not taken."""
+    return next(iter(_BOOTED.values()), None)
+
+
 def _booted_before(request: MountRequest) -> Machine | None:
     """The machine of a request, if one has booted that is like it.  It is taken once."""
     return _BOOTED.pop(request.machine, None) if request.is_plain else None

@@ -19,7 +19,7 @@ from nvdimmfs.cli import log as logs
 from nvdimmfs.cli import machine_options
 from nvdimmfs.cli.errors import MISUSED, CommandError, one_line
 from nvdimmfs.cli.machine_options import TraceOutput
-from nvdimmfs.cli.mount import MountRequest, serve
+from nvdimmfs.cli.mount import MountRequest, default_machine, serve
 from nvdimmfs.cli.mount_table import absolute, require_machine
 from nvdimmfs.errors import printable
 from nvdimmfs.fuse.requirements import MountError, require_fuse
@@ -71,14 +71,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def prepare() -> None:
-    """Use what a run needs, in a process that may carry out one next, and fork the processes of its sandbox."""
-    from nvdimmfs.fuse import mount
+def prepare(arguments: argparse.Namespace) -> None:
+    """Use what a run needs, in a process that may carry out one next, and fork the processes of its sandbox.
+
+    Args:
+        arguments: those of a run without options.
+    """
     from nvdimmfs.sandbox import sandbox
 
     with contextlib.suppress(OSError):  # a limit of the host, which the sandbox then meets
-        prepare_server(mount.prepare)
+        prepare_server(lambda: _prepare_machine(arguments))
     sandbox.prepare()
+    with contextlib.suppress(MountError):
+        require_fuse(helper=False)
+
+
+def _prepare_machine(arguments: argparse.Namespace) -> None:
+    """Use what the machine of a run needs, in a process that may serve one next."""
+    from nvdimmfs.fuse import mount
+
+    mount.prepare()
+    _request(arguments, None)
+    machine = default_machine()
+    if machine is not None:
+        _built(machine).encode()
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -71,11 +71,18 @@ def preload() -> None:
 
 def _serve(idle: float, on_ready: Callable[[], None]) -> None:
     from nvdimmfs.cli.main import main
-    from nvdimmfs.cli.run import prepare
     from nvdimmfs.warm.server import serve
 
     endpoint = _listen()
-    serve(endpoint, main, idle, on_ready, prepare)
+    serve(endpoint, main, idle, on_ready, _prepare)
+
+
+def _prepare() -> None:
+    """In a process that may carry out a command next: use what it needs."""
+    from nvdimmfs.cli.main import parse
+    from nvdimmfs.cli.run import prepare
+
+    prepare(parse(["run", "--", "true"]))
 
 
 def _listen() -> Endpoint:

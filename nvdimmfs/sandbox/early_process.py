@@ -103,8 +103,14 @@ class EarlyProcesses(Generic[OrderT]):
 
 def _wait_for_order(messages: socket.socket, act: Act[OrderT], prepare: Callable[[], None]) -> NoReturn:
     """In the process."""
+
+    def prepare_and_rehearse() -> None:
+        prepare()
+        own = pickle.dumps(Surroundings.of_this_process())
+        cast("Surroundings", pickle.loads(own)).rehearse()  # noqa: S301  # its own
+
     try:
-        message, files = wait_for_message(messages, None, prepare)
+        message, files = wait_for_message(messages, None, prepare_and_rehearse)
         if message:
             text, *others = files
             standard_files, (directory, *rest) = others[: len(STANDARD_FILES)], others[len(STANDARD_FILES) :]

@@ -87,10 +87,16 @@ class Server:
         )
 
     def rehearse(self) -> None:
-        """Do what every client needs, without one and without an effect, in a process that has just been forked."""
+        """Do what every client needs, without one and without an effect, in a process that has just been forked.
+
+        It becomes what it is already: what that writes to, the kernel has then copied for this process.
+        """
         self.prepare()
-        self.code.has_changed()
-        _own_likeness()
+        request = _own_request()
+        _compare_programs(self, request)
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        _become(request, _own_likeness())
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _own_likeness() -> Likeness:
@@ -130,6 +136,22 @@ class _Request:
             )
         except (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError) as failure:
             raise RefusalError(f"the request cannot be read: {type(failure).__name__}") from None
+
+
+def _own_request() -> _Request:
+    """A request that this process might make."""
+    content = {
+        "arguments": COMMANDS[:1],
+        "environment": dict(os.environ),
+        "interpreter": interpreter(),
+        "codecs": ["utf-8:strict"] * len(STANDARD_FILES),
+    }
+    file = os.memfd_create("request")
+    try:
+        os.write(file, json.dumps(content).encode())
+        return _Request.read(file)
+    finally:
+        os.close(file)
 
 
 def begin() -> None:
@@ -285,14 +307,19 @@ class _Client:
         os.fchdir(directory)
         for file in self.files:
             os.close(file)
-        os.umask(self.likeness.umask)
-        os.environ.clear()
-        os.environ.update(self.request.environment)
-        time.tzset()
-        tempfile.tempdir = None
-        _set_signals(self.likeness.ignored_signals)
+        _become(self.request, self.likeness)
         logging.getLogger().handlers[:] = []
-        _open_standard_files(self.request.codecs)
+
+
+def _become(request: _Request, likeness: Likeness) -> None:
+    """Take on what a process was given when it was started, but for its files."""
+    os.umask(likeness.umask)
+    os.environ.clear()
+    os.environ.update(request.environment)
+    time.tzset()
+    tempfile.tempdir = None
+    _set_signals(likeness.ignored_signals)
+    _open_standard_files(request.codecs)
 
 
 def _compare_programs(server: Server, request: _Request) -> None:
