@@ -38,6 +38,7 @@ from nvdimmfs.sandbox.merged_view import Kind, MergedView, overmount, pinned
 from nvdimmfs.sandbox.mounted_disks import MountedDisks
 from nvdimmfs.sandbox.places import MACHINE, RUN_DIRECTORY, TERMINALS
 from nvdimmfs.sandbox.reaper import prepare_reaper, running_reaper
+from nvdimmfs.sandbox.seccomp import filter_program
 from nvdimmfs.sandbox.signals import blocked_signals
 from nvdimmfs.sandbox.supervisor import Supervisor
 from nvdimmfs.sandbox.uevents import UeventSender
@@ -89,6 +90,7 @@ def prepare() -> None:
     Nothing of it has an effect but that the sandbox's network namespace and two of its processes are there.
     """
     # First: after a fork, the kernel copies what was used before it once more.
+    filter_program()
     with contextlib.suppress(OSError, SandboxError):  # a limit of the host, which the sandbox then meets
         prepare_init()
         if namespaces.may_create_nodes():

@@ -17,6 +17,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import functools
 import os
 import select
 import struct
@@ -133,18 +134,26 @@ def is_available() -> bool:
     return True
 
 
+class _FilterProgram(ctypes.Structure):
+    """struct sock_fprog (include/uapi/linux/filter.h)."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+@functools.cache
+def filter_program() -> bytes:
+    """The filter's instructions, for this process and those that it forks."""
+    return b"".join(_program(family()))
+
+
 def install_filter() -> int:
     """Filter this process and its descendants, and return the descriptor of the filter's listener.
 
     EBUSY when a filter with a listener is already installed, as inside another sandbox.
     """
-    program = b"".join(_program(family()))
+    program = filter_program()
     instructions = ctypes.create_string_buffer(program, len(program))
-
-    class Program(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
-
-    whole = Program(len(program) // _INSTRUCTION.size, ctypes.cast(instructions, ctypes.c_void_p))
+    whole = _FilterProgram(len(program) // _INSTRUCTION.size, ctypes.cast(instructions, ctypes.c_void_p))
     try:
         # WAIT_KILLABLE: a signal must not restart a call that the listener has already received.
         return libc.seccomp(_SET_MODE_FILTER, _FLAG_NEW_LISTENER | _FLAG_WAIT_KILLABLE, ctypes.byref(whole))
