@@ -10,7 +10,7 @@ from pathlib import Path
 from nvdimmfs.modules.module_files import DAX_PMEM_CORE, modules_of_kernel
 from nvdimmfs.modules.module_folder import module_folder, write_module_folder
 from nvdimmfs.sandbox import libc
-from nvdimmfs.sandbox.merged_view import overmount
+from nvdimmfs.sandbox.overmounts import overmount, prepare
 from nvdimmfs.sandbox.small_files import read_small
 
 #: Where distributions install modules.
@@ -56,9 +56,20 @@ def mount_lib_modules(scratch: Path) -> None:
     if not LIB_MODULES.is_dir():
         # A mount needs an existing directory, so the parent is replaced by one that has it.  It has what programs load.
         beside = scratch.with_name(f"{scratch.name}.lib")
-        overmount(LIB_MODULES.parent.resolve(), lambda name: name != LIB_MODULES.name, beside)
+        overmount(LIB_MODULES.parent.resolve(), _is_kept, beside)
         LIB_MODULES.mkdir()
     libc.bind_mount(scratch, LIB_MODULES)
+
+
+def prepare_lib_modules() -> None:
+    """Prepare that for the sandbox that this process builds next, where the host's root file system has the parent."""
+    parent = LIB_MODULES.parent.resolve()
+    if not LIB_MODULES.is_dir() and parent.stat().st_dev == Path("/").stat().st_dev:
+        prepare(parent, _is_kept)
+
+
+def _is_kept(name: str) -> bool:
+    return name != LIB_MODULES.name
 
 
 def preload_module_folders() -> None:

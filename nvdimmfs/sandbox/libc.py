@@ -33,6 +33,14 @@ MS_SLAVE = 0x80000
 MNT_DETACH = 0x2
 UMOUNT_NOFOLLOW = 0x8
 
+# Numbers and flags of open_tree(2) and move_mount(2), the same on all architectures
+# (include/uapi/asm-generic/unistd.h, include/uapi/linux/mount.h, fcntl.h).
+_OPEN_TREE, _MOVE_MOUNT = 428, 429
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+_AT_RECURSIVE = 0x8000
+_AT_FDCWD = ctypes.c_int(-100)
+
 # Flags and the mask of statx(2), and the fields of its result that are used (include/uapi/linux/stat.h, fcntl.h).
 _AT_EMPTY_PATH = 0x1000
 _AT_STATX_DONT_SYNC = 0x4000
@@ -84,6 +92,20 @@ def bind_mount(source: Path | str, target: Path | str) -> None:
 def move_mount(source: Path | str, target: Path | str) -> None:
     """Move a mount to another place, at once; that it is moved from must not be shared."""
     mount(source, target, flags=MS_MOVE)
+
+
+def open_tree(path: Path) -> int:
+    """Copy a mount with those below it, to a tree that is mounted nowhere, and return a descriptor of that."""
+    flags = _OPEN_TREE_CLONE | _AT_RECURSIVE | os.O_CLOEXEC
+    call = _LIBC.syscall(ctypes.c_long(_OPEN_TREE), _AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags))
+    return _check(call, str(path))
+
+
+def attach_tree(tree: int, target: Path) -> None:
+    """Mount a tree of mounts (`open_tree`)."""
+    paths = (ctypes.c_int(tree), b"", _AT_FDCWD, os.fsencode(target))
+    call = _LIBC.syscall(ctypes.c_long(_MOVE_MOUNT), *paths, ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH))
+    _check(call, str(target))
 
 
 def umount(target: Path | str) -> None:

@@ -281,6 +281,12 @@ class LoopRecords:
             os.close(descriptor)
 
 
+def is_added(name: str) -> bool:
+    """Whether a loop device of that name may be one that a sandbox has added, and deletes."""
+    number = name.removeprefix("loop")
+    return number != name and number.isdecimal() and int(number) >= _FIRST_NUMBER
+
+
 def sweep(host: HostLoops) -> None:
     """Delete the loop devices of sandboxes that were killed, except those in use."""
     try:

@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from attrs import Factory, define, field, frozen
 
@@ -25,6 +26,13 @@ class Kind(enum.Enum):
     DIRECTORY = "directory"
     LINK = "link"
     FILE = "file"
+
+
+class Entry(NamedTuple):
+    """An entry of a directory, as the directory lists it."""
+
+    kind: Kind
+    inode: int
 
 
 @frozen
@@ -61,11 +69,11 @@ def show(source: Path, target: Path) -> None:
     except OSError:
         return
     kind = Kind.LINK if stat.S_ISLNK(mode) else Kind.DIRECTORY if stat.S_ISDIR(mode) else Kind.FILE
-    _show(str(source), str(target), kind)
+    show_entry(str(source), str(target), kind)
 
 
-def _show(source: str, target: str, kind: Kind) -> None:
-    """Make an entry appear.  The paths are texts: /sys has hundreds of entries."""
+def show_entry(source: str, target: str, kind: Kind) -> None:
+    """Make an entry of a known kind appear.  The paths are texts: /sys has hundreds of entries."""
     if kind is Kind.LINK:
         with contextlib.suppress(OSError):
             os.symlink(os.readlink(source), target)  # noqa: PTH115, PTH211
@@ -104,27 +112,6 @@ def pinned(directory: Path) -> Iterator[Path]:
         yield Path(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
-
-
-def overmount(directory: Path, keep: Callable[[str], bool], beside: Path | None = None) -> None:
-    """Mount a tmpfs over a directory, and show in it those of the old entries that `keep` accepts by name.
-
-    Args:
-        directory: the directory.
-        keep: accepts names.
-        beside: a path where the tmpfs is until it has these entries, so that no other process misses one.
-    """
-    place = beside or directory
-    with pinned(directory) as host:
-        if beside is not None:
-            beside.mkdir()
-        libc.mount("none", place, "tmpfs", options="mode=755")
-        for name, kind in sorted(entries_of(str(host)).items()):
-            if keep(name):
-                _show(f"{host}/{name}", f"{place}/{name}", kind)
-    if beside is not None:
-        libc.move_mount(beside, directory)
-        beside.rmdir()
 
 
 @define
@@ -201,7 +188,7 @@ class MergedView:
             elif name in machine:
                 self._show_machine_entry(path, machine[name])
             else:
-                _show(f"{self.host}/{path}", f"{self.target}/{path}", host[name])
+                show_entry(f"{self.host}/{path}", f"{self.target}/{path}", host[name])
 
     def _in_order_of_creation(self, directory: str, names: Iterable[str]) -> list[str]:
         """The names in the order in which they have to be created, so that the tmpfs lists them as sysfs would.
@@ -214,7 +201,7 @@ class MergedView:
     def _show_machine_entry(self, path: str, kind: Kind) -> None:
         known = self.known_link(path)
         if known is None:
-            _show(f"{self.machine}/{path}", f"{self.target}/{path}", kind)
+            show_entry(f"{self.machine}/{path}", f"{self.target}/{path}", kind)
         else:
             os.symlink(known, f"{self.target}/{path}")  # noqa: PTH211  # thousands of links: Path takes twice as long
 
@@ -251,13 +238,17 @@ def _lists_newest_first(directory: Path) -> bool:
 
 
 def entries_of(directory: str) -> dict[str, Kind]:
+    """The kinds of what a directory has; nothing when it does not exist."""
+    return {name: entry.kind for name, entry in found_in(directory).items()}
+
+
+def found_in(directory: str) -> dict[str, Entry]:
     """What a directory has, without entries that this process may not look at; nothing when it does not exist."""
     try:
         with os.scandir(directory) as entries:
-            kinds = {entry.name: _kind(entry) for entry in entries}
+            return {each.name: Entry(kind, each.inode()) for each in entries if (kind := _kind(each)) is not None}
     except FileNotFoundError:
         return {}
-    return {name: kind for name, kind in kinds.items() if kind is not None}
 
 
 def _kind(entry: os.DirEntry[str]) -> Kind | None:

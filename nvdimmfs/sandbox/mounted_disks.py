@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 from collections.abc import Mapping
 from pathlib import Path
 
 from nvdimmfs.formats.mount_table import parse_mounts
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.device_node import NodeNumber
+from nvdimmfs.sandbox.overmounts import has_changed
 
 #: For how many names of disks to search each line of the mount table before it is parsed.
 _FEW = 32
@@ -44,17 +44,10 @@ class MountedDisks:
             return
         with os.fdopen(self._table, "rb") as table:
             self._table = -1
-            targets = mounted_on(disks, table.read()) if disks and _has_changed(table.fileno()) else []
+            targets = mounted_on(disks, table.read()) if disks and has_changed(table.fileno()) else []
         for target in reversed(targets):
             with contextlib.suppress(OSError):
                 libc.umount(target)
-
-
-def _has_changed(table: int) -> bool:
-    """Whether something was mounted or unmounted since a mount table was opened."""
-    poll = select.poll()
-    poll.register(table, select.POLLPRI)
-    return bool(poll.poll(0))
 
 
 def mounted_on(disks: Mapping[str, NodeNumber], table: bytes) -> list[Path]:

@@ -16,16 +16,22 @@ from attrs import frozen
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
 from nvdimmfs.formats.name_hash import by_hash
-from nvdimmfs.sandbox import front, libc, namespaces
+from nvdimmfs.sandbox import front, libc, namespaces, overmounts
 from nvdimmfs.sandbox.closed_disks import ClosedDisks
 from nvdimmfs.sandbox.command import prepare_init, start
 from nvdimmfs.sandbox.control_client import CHANNEL, ControlClient
 from nvdimmfs.sandbox.dev_directory import DevDirectory
 from nvdimmfs.sandbox.errors import SandboxError, os_error, step
 from nvdimmfs.sandbox.host_characters import HostCharacters
-from nvdimmfs.sandbox.lib_modules import make_lsmod, modules_of_machine, mount_lib_modules, write_lib_modules
+from nvdimmfs.sandbox.lib_modules import (
+    make_lsmod,
+    modules_of_machine,
+    mount_lib_modules,
+    prepare_lib_modules,
+    write_lib_modules,
+)
 from nvdimmfs.sandbox.loop_devices import LoopDevices, raise_if_limited, why_files
-from nvdimmfs.sandbox.loop_records import DIRECTORY, HostLoops, LoopRecords, sweep
+from nvdimmfs.sandbox.loop_records import DIRECTORY, HostLoops, LoopRecords, is_added, sweep
 from nvdimmfs.sandbox.machine_server import MachineServer
 from nvdimmfs.sandbox.merged_sysfs import (
     FILE_SYSTEMS,
@@ -34,8 +40,9 @@ from nvdimmfs.sandbox.merged_sysfs import (
     known_link,
     merged_directories,
 )
-from nvdimmfs.sandbox.merged_view import Kind, MergedView, overmount, pinned
+from nvdimmfs.sandbox.merged_view import Kind, MergedView, pinned
 from nvdimmfs.sandbox.mounted_disks import MountedDisks
+from nvdimmfs.sandbox.overmounts import overmount
 from nvdimmfs.sandbox.places import MACHINE, RUN_DIRECTORY, TERMINALS
 from nvdimmfs.sandbox.reaper import prepare_reaper, running_reaper
 from nvdimmfs.sandbox.seccomp import filter_program
@@ -48,6 +55,8 @@ _PERSISTENT_MEMORY_NODES = ("pmem", "ndctl", "nmem", "dax")
 
 #: The device that opens a new pseudoterminal (include/uapi/linux/major.h, drivers/tty/pty.c).
 _PTMX = os.makedev(5, 2)
+
+_DEV = Path("/dev")
 
 #: Where the files of the machine's modules are before they are mounted.
 _MODULES = RUN_DIRECTORY / "modules"
@@ -98,6 +107,10 @@ def prepare() -> None:
     HostSysfs.read(Path("/sys"))
     HostCharacters.find()
     namespaces.prepare_network()
+    if namespaces.may_create_nodes():
+        is_kept = _kept_nodes((), has_ptmx=False)
+        overmounts.prepare(_DEV, lambda name: is_kept(name) and not is_added(name))
+        prepare_lib_modules()
     control.prepare()
     for directory in merged_directories():
         with contextlib.suppress(OSError):
@@ -266,18 +279,21 @@ def _overmount_dev(of_sandboxes: Collection[str], *, has_nodes: bool) -> None:
 
     The driver looks for `pts` beside ptmx, which a bind mount breaks.
     """
-    ptmx = Path("/dev/ptmx")
-    has_link = not has_nodes and os.access(ptmx.with_name("pts") / ptmx.name, os.R_OK | os.W_OK)
-    left_out = (*_PERSISTENT_MEMORY_NODES, *([ptmx.name] if has_nodes or has_link else []))
-    # The machine's process opens /dev/fuse meanwhile.
-    overmount(
-        ptmx.parent, lambda name: not name.startswith(left_out) and name not in of_sandboxes, RUN_DIRECTORY / "dev"
-    )
+    has_link = not has_nodes and os.access(_DEV / "pts/ptmx", os.R_OK | os.W_OK)
+    is_kept = _kept_nodes(of_sandboxes, has_ptmx=not (has_nodes or has_link))
+    overmount(_DEV, is_kept, RUN_DIRECTORY / "dev")  # the machine's process opens /dev/fuse meanwhile
+    ptmx = _DEV / "ptmx"
     if has_nodes:
         os.mknod(ptmx, stat.S_IFCHR, _PTMX)
         ptmx.chmod(0o666)
     elif has_link:
         ptmx.symlink_to(f"pts/{ptmx.name}")
+
+
+def _kept_nodes(of_sandboxes: Collection[str], *, has_ptmx: bool) -> Callable[[str], bool]:
+    """Accepts the names of those of the host's nodes that a sandbox has."""
+    left_out = (*_PERSISTENT_MEMORY_NODES, *(() if has_ptmx else ("ptmx",)))
+    return lambda name: not name.startswith(left_out) and name not in of_sandboxes
 
 
 @contextlib.contextmanager

@@ -146,7 +146,7 @@ def test_root_learns_why_disks_are_files(setting, reason):
         from pathlib import Path
         from nvdimmfs.cli.main import main
         from nvdimmfs.sandbox import libc
-        from nvdimmfs.sandbox.merged_view import overmount
+        from nvdimmfs.sandbox.overmounts import overmount
         libc.unshare(libc.CLONE_NEWNS)
         libc.mount("none", "/", flags=libc.MS_REC | libc.MS_SLAVE)
         {setting}

@@ -36,7 +36,7 @@ OVERMOUNT = """
     import sys
     from pathlib import Path
     from nvdimmfs.sandbox import namespaces
-    from nvdimmfs.sandbox.merged_view import overmount
+    from nvdimmfs.sandbox.overmounts import overmount
 
     folder, beside = map(Path, sys.argv[1:])
     namespaces.enter(private_network=False)
@@ -57,6 +57,52 @@ def test_no_entry_is_missing_while_a_directory_is_replaced(tmp_path):
         (folder / name).write_text("text")
     done = mounting.command(sys.executable, "-c", textwrap.dedent(OVERMOUNT), folder, tmp_path / "beside")
     assert (done.stdout, done.stderr) == ("text\ntext\ntext ['kept'] False\n", "")
+
+
+#: Prepares a folder, changes something, mounts the tmpfs over the folder, and looks whether it is the prepared one.
+PREPARED = """
+    import os, sys
+    from pathlib import Path
+    from nvdimmfs.sandbox import libc, namespaces, overmounts
+
+    folder, change = Path(sys.argv[1]), sys.argv[2]
+    namespaces.enter(private_network=False)
+    libc.bind_mount("/proc/version", folder / "mounted")
+    overmounts.prepare(folder, lambda name: name != "left out")
+    prepared = overmounts._prepared[folder]
+    assert sorted(prepared.entries) == ["directory", "file", "link"], "nothing that is mounted is held"
+    exec(change)
+    attached = []
+    libc.attach_tree = lambda tree, place, attach=libc.attach_tree: (attached.append(place), attach(tree, place))
+    overmounts.overmount(folder, lambda name: name != "left out", folder.with_name("beside"))
+    texts = {path.name: path.read_text() for path in folder.iterdir() if path.is_file() and path.name != "mounted"}
+    print(len(attached), sorted(texts.items()), sorted(os.listdir(folder / "directory")), os.path.ismount(folder))
+    print((folder / "mounted").read_text() == Path("/proc/version").read_text(), os.path.exists(folder / "new"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "attached", "text", "has_new"),
+    [
+        ("", 1, "text", False),
+        ("(folder / 'new').touch()", 1, "text", True),
+        ("(folder / 'left out').unlink()", 1, "text", False),
+        ("(folder / 'file').write_text('other')", 1, "other", False),
+        ("(folder / 'x').write_text('other'); (folder / 'x').rename(folder / 'file')", 0, "other", False),
+        ("libc.bind_mount(folder / 'directory/one', folder / 'file')", 0, "one", False),
+    ],
+    ids=["none", "an entry more", "one that is left out", "a text", "another file", "a mount"],
+)
+def test_what_was_prepared_is_used_where_it_is_still_right(tmp_path, change, attached, text, has_new):
+    folder = tmp_path / "folder"
+    (folder / "directory").mkdir(parents=True)
+    for name, content in {"file": "text", "left out": "", "mounted": "", "directory/one": "one"}.items():
+        (folder / name).write_text(content)
+    (folder / "link").symlink_to("file")
+    done = mounting.command(sys.executable, "-c", textwrap.dedent(PREPARED), folder, change)
+    assert done.stderr == ""
+    texts = [("file", text), ("link", text), *([("new", "")] if has_new else [])]
+    assert done.stdout == f"{attached} {texts} ['one'] True\nTrue {has_new}\n"
 
 
 def test_nodes_have_the_numbers_that_sysfs_shows():
