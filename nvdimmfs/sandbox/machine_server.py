@@ -76,6 +76,7 @@ class MachineServer:
         self._process = 0
         self._admissions = -1
         self._reports: BinaryIO | None = None
+        self._is_ready = False
 
     @property
     def process(self) -> int:
@@ -110,9 +111,12 @@ class MachineServer:
     def wait_until_ready(self) -> None:
         """Wait until its mount answers; `wait_until_built` comes before.  SandboxError when it cannot be mounted."""
         assert self._reports is not None, "it was started"
+        if self._is_ready:
+            return
         received = self._reports.read()
         if received != _READY:
             raise _failure(received)
+        self._is_ready = True
 
     def stop(self) -> None:
         """Stop it, and wait for its end.  Nothing happens twice."""

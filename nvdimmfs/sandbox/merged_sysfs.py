@@ -92,12 +92,13 @@ def merged_directories() -> tuple[str, ...]:
 
 
 def known_link(path: str) -> str | None:
-    """What a link of a NUMA node to one of the machine's memory blocks contains; None for other entries."""
+    """What a link of a NUMA node contains, to one of the machine's memory blocks or its bus; None for other entries."""
     directory, _, name = path.rpartition("/")
-    is_block = name.startswith("memory") and name.removeprefix("memory").isdecimal()
-    if is_block and directory.startswith(f"{_NUMA_NODES}/"):
+    if not directory.startswith(f"{_NUMA_NODES}/"):
+        return None
+    if name.startswith("memory") and name.removeprefix("memory").isdecimal():
         return f"../../memory/{name}"
-    return None
+    return "../../../../bus/node" if name == "subsystem" else None
 
 
 def hidden_host_paths(root: Path) -> frozenset[str]:

@@ -78,10 +78,20 @@ def show_entry(source: str, target: str, kind: Kind) -> None:
         with contextlib.suppress(OSError):
             os.symlink(os.readlink(source), target)  # noqa: PTH115, PTH211
         return
+    _make_place(target, kind)
+    _fill_place(source, target)
+
+
+def _make_place(target: str, kind: Kind) -> None:
+    """Make a directory or a file for a mount."""
     if kind is Kind.DIRECTORY:
         os.mkdir(target)  # noqa: PTH102
     else:
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+
+
+def _fill_place(source: str, target: str) -> None:
+    """Mount an entry on its place, which goes where that is not possible: the entry has vanished."""
     try:
         libc.bind_mount(source, target)
     except OSError:
@@ -131,6 +141,8 @@ class MergedView:
         listed: the entries of directories of the machine, by name, as far as they are known already.
         listed_of_host: likewise, of directories of the host.
         file_systems: merged directories that look like mount points, and the file system's name in /proc/mounts.
+        wait_for_machine: called before the first look at the machine's tree; for the entries that are known already,
+            the tree is made before.
         directories: the paths of the merged directories; "" is the top.
     """
 
@@ -144,7 +156,9 @@ class MergedView:
     listed_of_host: Mapping[str, Mapping[str, Kind]] = field(factory=dict, kw_only=True)
     added: Mapping[str, Addition] = field(factory=dict, kw_only=True)
     file_systems: Mapping[str, str] = Factory(dict)
+    wait_for_machine: Callable[[], None] = field(default=lambda: None, kw_only=True)
     directories: list[str] = Factory(list)
+    _of_machine: list[tuple[str, str]] = field(init=False, factory=list)
     _above_hidden: frozenset[str] = field(init=False)
     _newest_first: bool = field(init=False, default=True)
 
@@ -155,6 +169,10 @@ class MergedView:
         """Create the merged tree."""
         self._newest_first = _lists_newest_first(self.target)
         self._merge("")
+        self.wait_for_machine()
+        for source, target in self._of_machine:
+            _fill_place(source, target)
+        self._of_machine.clear()
 
     def update_entry(self, path: str, *, present: bool) -> None:
         """Follow the machine, which has added or removed an entry of a merged directory."""
@@ -167,6 +185,7 @@ class MergedView:
         prefix = f"{directory}/" if directory else ""
         machine = self.listed.get(directory)
         if machine is None:
+            self.wait_for_machine()
             machine = entries_of(f"{self.machine}/{directory}")
         host = self.listed_of_host.get(directory)
         if host is None:
@@ -199,11 +218,16 @@ class MergedView:
         return listed[::-1] if self._newest_first else listed
 
     def _show_machine_entry(self, path: str, kind: Kind) -> None:
+        source, target = f"{self.machine}/{path}", f"{self.target}/{path}"
         known = self.known_link(path)
-        if known is None:
-            show_entry(f"{self.machine}/{path}", f"{self.target}/{path}", kind)
+        if known is not None:
+            os.symlink(known, target)  # noqa: PTH211  # thousands of links: Path takes twice as long
+        elif kind is Kind.LINK:
+            self.wait_for_machine()
+            show_entry(source, target, kind)
         else:
-            os.symlink(known, f"{self.target}/{path}")  # noqa: PTH211  # thousands of links: Path takes twice as long
+            _make_place(target, kind)
+            self._of_machine.append((source, target))
 
     def _must_merge(self, path: str, host: Kind | None, machine: Kind | None) -> bool:
         """Whether a directory of the host has to be put together entry by entry."""

@@ -157,8 +157,8 @@ def run_sandbox(request: RunRequest) -> int:
         of_sandboxes = frozenset() if loop_devices is None else loop_devices.records.names_of_others()
         _make_dev(of_sandboxes, has_nodes=makes_nodes)
         host, listed = _prepare_beside(server)
+        view = _make_sysfs(host, listed, (lambda: None) if server is None else server.wait_until_ready)
         client = stack.enter_context(contextlib.closing(_connect()))
-        view = _make_sysfs(host, client.list(merged_directories()) if listed is None else listed)
         closed_disks = ClosedDisks()
         dev = DevDirectory(Path("/dev"), MACHINE, TERMINALS, loop_devices, closed_disks, request.warn, characters)
         mounted_disks = MountedDisks()
@@ -189,14 +189,14 @@ def run_sandbox(request: RunRequest) -> int:
         return status
 
 
-def _prepare_beside(server: MachineServer | None) -> tuple[HostSysfs, control.Listed | None]:
+def _prepare_beside(server: MachineServer | None) -> tuple[HostSysfs, control.Listed]:
     """Read the host's /sys and mount the files of modules, meanwhile the machine is built and mounted.  SandboxError.
 
     Args:
         server: serves the machine, and has been admitted; None for a machine that was mounted before.
 
     Returns:
-        What the host has in /sys, and what a new machine has there.
+        What the host has in /sys, and what the machine has there.
     """
     with step("set up /sys"):
         host = HostSysfs.read(Path("/sys"))
@@ -204,9 +204,10 @@ def _prepare_beside(server: MachineServer | None) -> tuple[HostSysfs, control.Li
     with step("set up /lib/modules"):
         write_lib_modules(_MODULES, modules_of_machine(MACHINE) if built is None else built.modules)
         mount_lib_modules(_MODULES)
-    if server is not None:
-        server.wait_until_ready()
-    return host, None if built is None else built.listed
+    if built is not None:
+        return host, built.listed
+    with contextlib.closing(_connect()) as client:
+        return host, client.list(merged_directories())
 
 
 def _working_directory() -> Path:
@@ -328,12 +329,13 @@ def _connect() -> ControlClient:
         return ControlClient(MACHINE)
 
 
-def _make_sysfs(host: HostSysfs, listed: control.Listed) -> MergedView:
+def _make_sysfs(host: HostSysfs, listed: control.Listed, wait_for_machine: Callable[[], None]) -> MergedView:
     """Set up a private /sys.
 
     Args:
         host: what the host has there.
         listed: what the machine has there, in all directories that are not large.
+        wait_for_machine: waits until its mount answers.
     """
     with step("set up /sys"), pinned(Path("/sys")) as root:
         libc.mount("none", "/sys", "tmpfs", options="mode=555")
@@ -348,6 +350,7 @@ def _make_sysfs(host: HostSysfs, listed: control.Listed) -> MergedView:
             listed=_by_directory(listed),
             listed_of_host=host.listed,
             added=host.added,
+            wait_for_machine=wait_for_machine,
         )
         view.build()
         return view
