@@ -12,7 +12,7 @@ and never for one that listens:
 | `Ioctl` | `Wait`, `ReadMemory`, `WriteMemory` or the result |
 | `Waited` | `ReadMemory`, `WriteMemory` or the result |
 | `Copied`, `Fault` | the next of those; a client that has written what is the last need not send `Copied` |
-| `Load`, `Unload`, `Renumber` | the result |
+| `Load`, `Unload`, `Renumber`, `RenumberAll` | the result |
 | `Map` | `Mappable`, or `Refused` |
 | `Find` | `Found`, or `Refused` |
 | `List` | `Listed` |
@@ -197,6 +197,17 @@ class Renumber(Message):
     minor: int
     new_major: int
     new_minor: int
+
+
+@attrs.frozen
+class RenumberAll(Message):
+    """Change the numbers of several devices, one after the other; those that refuse it keep theirs.
+
+    Attributes:
+        changes: for each device, the fields of `Renumber`.
+    """
+
+    changes: tuple[tuple[str, int, int, int, int], ...]
 
 
 @attrs.frozen

@@ -5,6 +5,7 @@ The messages are in `formats.control`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import stat
 from collections import deque
@@ -130,6 +131,11 @@ class ControlSession:
                 return control.Result(0)
             case control.Renumber():
                 self._renumber(request)
+                return control.Result(0)
+            case control.RenumberAll(changes):
+                for change in changes:
+                    with contextlib.suppress(KernelError):  # it has gone, or another sandbox has changed its number
+                        self._renumber(control.Renumber(*change))
                 return control.Result(0)
             case control.Watch(directories) if self._watcher is None and self._listener is None:
                 self._watcher = Watcher(self._system, directories, self._report)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from nvdimmfs.formats import control
 from nvdimmfs.formats.control import DeviceEvent, EntryEvent, Message
@@ -24,6 +24,10 @@ _REPLY_SIZE = 1 << 13
 
 #: How many files for requests to keep open for later ones.
 _MOST_IDLE = 4
+
+
+#: char or block, the number of a device, and that which it gets.
+NumberChange: TypeAlias = tuple[str, tuple[int, int], tuple[int, int]]
 
 
 class ArgumentMemory(Protocol):
@@ -100,6 +104,10 @@ class ControlClient:
     def renumber(self, kind: str, old: tuple[int, int], new: tuple[int, int]) -> int:
         """Give a device the number of its node: 0, or a negative errno."""
         return self._request(control.Renumber(kind, *old, *new))
+
+    def renumber_all(self, changes: Sequence[NumberChange]) -> None:
+        """Give devices the numbers of their nodes, by one request."""
+        self._request(control.RenumberAll(tuple((kind, *old, *new) for kind, old, new in changes)))
 
     def list(self, directories: tuple[str, ...]) -> control.Listed:
         """List directories, all that are not large, by one request."""

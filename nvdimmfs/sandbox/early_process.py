@@ -42,10 +42,17 @@ class EarlyProcess(Generic[OrderT]):
         process.keep_for_later()
         return cls(process)
 
-    def hand_over(self, order: OrderT, files: Sequence[int]) -> tuple[int, socket.socket] | None:
+    def hand_over(
+        self, order: OrderT, files: Sequence[int], *, is_program: bool = True
+    ) -> tuple[int, socket.socket] | None:
         """Give it an order, files, and the surroundings of this process; None when that fails, as it was killed.
 
         This does not wait until it has them: the process may have to wait for a processor.
+
+        Args:
+            order: the order.
+            files: the files.
+            is_program: whether it needs the surroundings.
 
         Returns:
             Its process id, and the other end of its socket.
@@ -54,7 +61,8 @@ class EarlyProcess(Generic[OrderT]):
         text = os.memfd_create("order")
         directory = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.write(text, pickle.dumps((order, Surroundings.of_this_process())))
+            surroundings = Surroundings.of_this_process() if is_program else None
+            os.write(text, pickle.dumps((order, surroundings)))
             socket.send_fds(process.messages, [b"+"], (text, *STANDARD_FILES, directory, *files))
         except OSError:
             process.end()
@@ -80,16 +88,18 @@ class EarlyProcesses(Generic[OrderT]):
         """Fork one; arguments and errors as `EarlyProcess.forked`."""
         self._waiting.append(EarlyProcess.forked(act, prepare))
 
-    def hand_over(self, order: OrderT, files: Sequence[int]) -> tuple[int, socket.socket] | None:
+    def hand_over(
+        self, order: OrderT, files: Sequence[int], *, is_program: bool = True
+    ) -> tuple[int, socket.socket] | None:
         """Give one an order, as `EarlyProcess.hand_over`; None when there is none that can take it."""
         while self._waiting:
-            if taken := self._waiting.pop().hand_over(order, files):
+            if taken := self._waiting.pop().hand_over(order, files, is_program=is_program):
                 return taken
         return None
 
-    def start(self, order: OrderT, files: Sequence[int]) -> int:
+    def start(self, order: OrderT, files: Sequence[int], *, is_program: bool = True) -> int:
         """Give one an order, after which it needs no messages.  Returns its process id; 0 when there is none."""
-        if (taken := self.hand_over(order, files)) is None:
+        if (taken := self.hand_over(order, files, is_program=is_program)) is None:
             return 0
         process, messages = taken
         messages.close()
@@ -116,8 +126,10 @@ def _wait_for_order(messages: socket.socket, act: Act[OrderT], prepare: Callable
             standard_files, (directory, *rest) = others[: len(STANDARD_FILES)], others[len(STANDARD_FILES) :]
             with os.fdopen(text, "rb") as stream:
                 stream.seek(0)
-                order, surroundings = cast("tuple[OrderT, Surroundings]", pickle.load(stream))  # noqa: S301  # the parent's
-            surroundings.take_on(standard_files, directory)
+                loaded = pickle.load(stream)  # noqa: S301  # the parent's
+            order, surroundings = cast("tuple[OrderT, Surroundings | None]", loaded)
+            if surroundings is not None:
+                surroundings.take_on(standard_files, directory)
             act(order, rest, messages)
     finally:
         os._exit(1)

@@ -43,7 +43,7 @@ def act_for_front(answer: Callable[[int], None]) -> None:
 def answer_early(status: int) -> None:
     """Have the client of a warm server, if that is the front, exit before this process has ended.
 
-    This process then has some time to end, and is killed after that: nobody waits for it any more.
+    This process then has some time to end, and is killed after that: nothing waits for it any more.
 
     Args:
         status: a wait(2) status.

@@ -47,7 +47,7 @@ def running_reaper(records: LoopRecords, *, waits: bool = True) -> Iterator[Call
     """
     with step("start the process that cleans up"):
         bell, rope = os.pipe()  # the kernel closes the rope when this process ends
-        reaper = _prepared.start(records.name, (bell, *records.descriptors)) or os.fork()
+        reaper = _prepared.start(records.name, (bell, *records.descriptors), is_program=False) or os.fork()
     if reaper == 0:
         _run_reaper(records, bell)
     os.close(bell)

@@ -32,7 +32,7 @@ from nvdimmfs.sandbox.lib_modules import (
 )
 from nvdimmfs.sandbox.loop_devices import LoopDevices, raise_if_limited, why_files
 from nvdimmfs.sandbox.loop_records import DIRECTORY, HostLoops, LoopRecords, is_added, sweep
-from nvdimmfs.sandbox.machine_server import MachineServer
+from nvdimmfs.sandbox.machine_server import Built, MachineServer
 from nvdimmfs.sandbox.merged_sysfs import (
     FILE_SYSTEMS,
     HostSysfs,
@@ -156,9 +156,10 @@ def run_sandbox(request: RunRequest) -> int:
         characters = HostCharacters.find() if makes_nodes else None
         of_sandboxes = frozenset() if loop_devices is None else loop_devices.records.names_of_others()
         _make_dev(of_sandboxes, has_nodes=makes_nodes)
-        host, listed = _prepare_beside(server)
+        attached_client = None if server is not None else stack.enter_context(contextlib.closing(_connect()))
+        host, listed = _prepare_beside(server, attached_client)
         view = _make_sysfs(host, listed, (lambda: None) if server is None else server.wait_until_ready)
-        client = stack.enter_context(contextlib.closing(_connect()))
+        client = attached_client or stack.enter_context(contextlib.closing(_connect()))
         closed_disks = ClosedDisks()
         dev = DevDirectory(Path("/dev"), MACHINE, TERMINALS, loop_devices, closed_disks, request.warn, characters)
         mounted_disks = MountedDisks()
@@ -189,25 +190,31 @@ def run_sandbox(request: RunRequest) -> int:
         return status
 
 
-def _prepare_beside(server: MachineServer | None) -> tuple[HostSysfs, control.Listed]:
+def _prepare_beside(server: MachineServer | None, client: ControlClient | None) -> tuple[HostSysfs, control.Listed]:
     """Read the host's /sys and mount the files of modules, meanwhile the machine is built and mounted.  SandboxError.
 
     Args:
         server: serves the machine, and has been admitted; None for a machine that was mounted before.
+        client: that machine; None for a new one.
 
     Returns:
         What the host has in /sys, and what the machine has there.
     """
     with step("set up /sys"):
         host = HostSysfs.read(Path("/sys"))
-    built = None if server is None else server.wait_until_built()
+    built = _built(server, client)
     with step("set up /lib/modules"):
-        write_lib_modules(_MODULES, modules_of_machine(MACHINE) if built is None else built.modules)
+        write_lib_modules(_MODULES, built.modules)
         mount_lib_modules(_MODULES)
-    if built is not None:
-        return host, built.listed
-    with contextlib.closing(_connect()) as client:
-        return host, client.list(merged_directories())
+    return host, built.listed
+
+
+def _built(server: MachineServer | None, client: ControlClient | None) -> Built:
+    if server is not None:
+        return server.wait_until_built()
+    assert client is not None, "there is a machine"
+    with step("ask the machine what it has"):
+        return Built(tuple(modules_of_machine(MACHINE)), client.list(merged_directories()))
 
 
 def _working_directory() -> Path:

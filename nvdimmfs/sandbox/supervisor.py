@@ -92,9 +92,13 @@ class Supervisor:
         A device may go meanwhile, or get another number, because another sandbox uses the machine as well.  The events
         of that are received afterwards.
         """
+        changes = []
         for kind, major, minor, name, block_size, read_only in self._client.nodes():
             disk = DiskDescription(block_size, read_only) if kind == "block" else None
-            self._create_node(kind, name, NodeNumber(major, minor), disk)
+            new = self._create_node(kind, name, NodeNumber(major, minor), disk)
+            if new is not None:
+                changes.append((kind, (major, minor), (new.major, new.minor)))
+        self._client.renumber_all(changes)
 
     def watch(self) -> None:
         """Receive the machine's events from now on.
@@ -224,7 +228,10 @@ class Supervisor:
         name, kind = properties["DEVNAME"], "block" if properties["SUBSYSTEM"] == "block" else "char"
         number = NodeNumber(int(properties["MAJOR"]), int(properties["MINOR"]))
         if properties["ACTION"] == "add":
-            number = self._create_node(kind, name, number)
+            new = self._create_node(kind, name, number)
+            if new is not None:
+                self._client.renumber(kind, (number.major, number.minor), (new.major, new.minor))
+                number = new
         elif properties["ACTION"] == "remove":
             number_of_node = self._dev.number(name) or number
             self._devices.discard((kind, number_of_node))
@@ -235,15 +242,16 @@ class Supervisor:
                 self._dev.set_read_only(name, read_only=properties["DISK_RO"] == "1")
         return number
 
-    def _create_node(self, kind: str, name: str, number: NodeNumber, disk: DiskDescription | None = None) -> NodeNumber:
-        """Create a node and return its number; for a regular file, the machine's own number."""
+    def _create_node(
+        self, kind: str, name: str, number: NodeNumber, disk: DiskDescription | None = None
+    ) -> NodeNumber | None:
+        """Create a node and return its number, which the machine has to know; None for a regular file."""
         new = self._dev.add(name, number, block=kind == "block", disk=disk)
         if new is None:
             with contextlib.suppress(OSError):  # the disk has gone meanwhile
                 status = self._dev.path(name).stat()
                 self._disk_files[status.st_dev, status.st_ino] = name
-            return number
-        self._client.renumber(kind, (number.major, number.minor), (new.major, new.minor))
+            return None
         self._devices.add((kind, new))
         self._names[kind, new] = name
         return new

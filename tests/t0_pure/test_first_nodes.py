@@ -25,8 +25,8 @@ class Client:
     def nodes(self):
         return NODES
 
-    def renumber(self, *change):
-        self.renumbered.append(change)
+    def renumber_all(self, changes):
+        self.renumbered += changes
 
 
 @attrs.frozen

@@ -275,6 +275,13 @@ def test_a_device_goes_by_the_number_of_its_node(legacy):
     assert legacy.number("block", "pmem1") == other
 
 
+def test_devices_go_by_the_numbers_of_their_nodes_as_far_as_they_can(legacy):
+    first, second = legacy.number("block", "pmem0"), legacy.number("block", "pmem1")
+    changes = (("block", *first, 7, 5), ("block", 7, 77, 7, 78), ("block", *second, 7, 5), ("block", 7, 5, 7, 6))
+    assert legacy.request(control.RenumberAll(changes)) == control.Result(0)
+    assert (legacy.number("block", "pmem0"), legacy.number("block", "pmem1")) == ((7, 6), second)
+
+
 def test_a_renumbered_device_gives_its_own_number_back(legacy):
     old = legacy.number("block", "pmem0")
     legacy.request(control.Renumber("block", *old, 7, 5))

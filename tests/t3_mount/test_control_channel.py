@@ -141,6 +141,14 @@ UNEXPECTED = (
 )
 
 
+def test_numbers_that_devices_cannot_have_are_left_out(machine):
+    own = number_of(machine, "nmem0")
+    changes = (("pipe", 0, 0, 0, 0), ("char", 10**80, -1, 5, 5), ("char", *own, 10**80, -1))
+    with session(machine) as channel:
+        assert ask(channel, control.RenumberAll(changes)) == control.Result(0)
+    assert number_of(machine, "nmem0") == own
+
+
 def test_what_nobody_says_now_is_refused(machine):
     for message in UNEXPECTED:
         with session(machine) as channel:
