@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import struct
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, Self
@@ -260,13 +259,13 @@ def _run_init(order: _Order, socket_: socket.socket, report: int, supervisor: in
         socket_.recv(len(_SUCCEEDED))
         os.umask(order.umask)
         command = _execute(order.argv, order.directory)
-        process = os.pidfd_open(command.pid)  # nothing has waited for it, so the process id is still its own
+        process = os.pidfd_open(command)  # nothing has waited for it, so the process id is still its own
         socket.send_fds(socket_, [_SUCCEEDED], [process])
         os.close(process)
         socket_.close()
         while True:
             process, status = os.wait()
-            if process == command.pid:
+            if process == command:
                 os.write(report, _ENDED.pack(status))
                 break
     except OSError as failure:
@@ -325,12 +324,12 @@ def _install_filter() -> int:
         raise OSError(failure.errno, reason) from failure
 
 
-def _execute(argv: Sequence[str], directory: Path) -> subprocess.Popen[bytes]:
-    """In init: execute the command in a child.  OSError when that is not possible.
+def _execute(argv: Sequence[str], directory: Path) -> int:
+    """In init: execute the command in a child, and return its process id.  OSError when that is not possible.
 
-    `subprocess` uses vfork(2): a copy of this process would take as long as all that init does.  The result waits for
-    the child when it is deleted, so it must be kept.
+    posix_spawn(3) uses vfork(2): a copy of this process would take as long as all that init does.  All other files of
+    this process close when a program is executed.
     """
     with contextlib.suppress(OSError):
         os.chdir(directory)
-    return subprocess.Popen(list(argv))
+    return os.posix_spawnp(argv[0], list(argv), os.environ)

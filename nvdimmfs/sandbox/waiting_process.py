@@ -80,6 +80,8 @@ def wait_for_message(
 ) -> tuple[bytes, list[int]]:
     """In the forked process: prepare, and receive the message; empty when there will be none.
 
+    The files that come with it close when a program is executed.
+
     What a process writes to for the first time after a fork, the kernel copies (copy on write), and Python writes to
     whatever it looks at.  So most of the time of a first use goes into copies, which `prepare` brings about before.
 
@@ -96,6 +98,8 @@ def wait_for_message(
     close_files_except(*kept)
     prepare()
     message, files, _, _ = socket.recv_fds(messages, LONGEST_MESSAGE, MOST_FILES)
+    for file in files:
+        os.set_inheritable(file, False)  # Python 3.11 does not pass MSG_CMSG_CLOEXEC on
     return message, files
 
 
