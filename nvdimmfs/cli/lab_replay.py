@@ -35,7 +35,7 @@ from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.machine_file.writer import machine_text
 
 #: Questions that only device nodes answer.
-_OF_NODES = ("ioctl", "hold", "kill")
+_OF_NODES = ("ioctl", "hold", "kill", "mount", "umount")
 
 #: Differences of a recording that are printed.
 _SHOWN = 20

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-from nvdimmfs.lab import frames
+from nvdimmfs.lab import frames, mounts
 from nvdimmfs.lab.asking import CHANGES, Answer, Call, ask, errno_name
 from nvdimmfs.lab.frames import Json, Message
 from nvdimmfs.lab.guest_modules import MODULES_FILE, change_modules
@@ -80,6 +80,8 @@ def _asked(calls: list[Call], settle: float, together: float) -> Iterator[Messag
 def _answer(call: Call) -> Answer:
     if call["op"] in QUESTIONS:
         return _HOLDERS.answer(call)
+    if call["op"] in mounts.QUESTIONS:
+        return mounts.answer(call)
     if call["op"] != "write" or call["path"] != MODULES_FILE:
         return ask(call)
     try:

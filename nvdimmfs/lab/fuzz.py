@@ -30,7 +30,7 @@ _OTHER_SPEEDS = (0, 2, 3)
 _MOST_FATAL = 10
 
 #: What changes a machine: a shorter story has fewer of these.
-_CHANGING = ("write", "pwrite", "ioctl", "hold", "kill", "reboot")
+_CHANGING = ("write", "pwrite", "ioctl", "hold", "kill", "mount", "umount", "reboot")
 
 
 @attrs.frozen

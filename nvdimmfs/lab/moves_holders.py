@@ -1,4 +1,4 @@
-"""Moves of a walk with processes that hold device nodes, and that are killed later."""
+"""Moves of a walk with processes that hold device nodes until they are killed, and with file systems."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from nvdimmfs.formats.block_requests import (
 from nvdimmfs.lab.asking import MEMORY_END
 from nvdimmfs.lab.guest_modules import MODULES_FILE
 from nvdimmfs.lab.holders import EXCLUSIVE, MAPPED, OPEN
+from nvdimmfs.lab.mounts import LENGTH
 from nvdimmfs.lab.walker import Walker
+
+#: The unit of `size` (SECTOR_SIZE, include/linux/blk_types.h).
+_SECTOR_SIZE = 512
 
 #: How many processes there are at most.
 _MOST = 4
@@ -91,3 +95,30 @@ def kill(walker: Walker) -> None:
     """Kill a process that holds a node."""
     if walker.held:
         walker.ask({"op": "kill", "dev": walker.choose(walker.held)})
+
+
+def file_system(walker: Walker) -> None:
+    """Mount a file system on a disk, try what that should prevent, and unmount it.
+
+    Not on a disk with errors, which a file system reports in ways of its own, nor on one that refuses writes.
+    """
+    disks = [disk for disk in walker.disks() if _takes_file_system(walker, f"class/block/{disk}")]
+    if not disks:
+        return
+    disk = walker.choose(disks)
+    walker.ask({"op": "mount", "dev": disk})
+    _try_disk(walker, disk)
+    if walker.happens(0.5):
+        _unload(walker, "nd_pmem")
+    others = len(walker.held)
+    walker.ask({"op": "hold", "dev": disk, "way": walker.choose((OPEN, EXCLUSIVE))})
+    walker.ask({"op": "umount", "dev": disk})
+    if len(walker.held) > others:
+        walker.ask({"op": "kill", "dev": disk})
+
+
+def _takes_file_system(walker: Walker, folder: str) -> bool:
+    whole = walker.real_path(folder).rpartition("/")[0] if walker.seen(f"{folder}/partition") else folder
+    size = int(walker.seen(f"{folder}/size") or 0) * _SECTOR_SIZE
+    is_sound = not walker.seen(f"{whole}/badblocks") and not walker.seen(f"{folder}/badblocks")
+    return size >= LENGTH and walker.seen(f"{folder}/ro") == walker.seen(f"{whole}/ro") == "0" and is_sound

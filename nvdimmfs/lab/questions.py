@@ -25,6 +25,8 @@ _NEEDED = {
     "ioctl": ("dev", "request", "hex"),
     "hold": ("dev", "way"),
     "kill": ("dev",),
+    "mount": ("dev",),
+    "umount": ("dev",),
     "run": ("argv",),
     "sleep": ("seconds",),
     "reboot": (),

@@ -179,7 +179,7 @@ class _Encoder:
                 return [call["dev"], call["request"], pack(call["hex"]), *_how(call)]
             case "hold":
                 return [call["dev"], call["way"]]
-            case "kill":
+            case "kill" | "mount" | "umount":
                 return [call["dev"]]
             case "sleep":
                 return [call["seconds"]]
@@ -214,7 +214,7 @@ class _Encoder:
                 return [answer["mode"], answer["size"]]
             case "pread":
                 return pack(answer["hex"])
-            case "hold" | "kill":
+            case "hold" | "kill" | "mount" | "umount":
                 return answer["result"]
             case "ioctl":
                 return [answer["result"], pack(answer["hex"])] if "hex" in answer else answer["result"]
@@ -307,8 +307,8 @@ class _Decoder:
                 return {"op": "ioctl", "dev": dev, "request": request, "hex": unpack(packed), **how}, rest
             case ["hold", str(dev), str(way), *rest]:
                 return {"op": "hold", "dev": dev, "way": way}, rest
-            case ["kill", str(dev), *rest]:
-                return {"op": "kill", "dev": dev}, rest
+            case [("kill" | "mount" | "umount") as op, str(dev), *rest]:
+                return {"op": op, "dev": dev}, rest
             case ["sleep", (int() | float()) as seconds]:
                 return {"op": "sleep", "seconds": seconds}, []
             case ["reboot"]:
@@ -329,7 +329,7 @@ class _Decoder:
                 return {"mode": mode, "size": size}
             case "pread", [str(packed)]:
                 return {"hex": unpack(packed)}
-            case (("ioctl" | "hold" | "kill"), [int(result)]):
+            case (("ioctl" | "hold" | "kill" | "mount" | "umount"), [int(result)]):
                 return {"result": result}
             case "ioctl", [[int(result), str(packed)]]:
                 return {"result": result, "hex": unpack(packed)}

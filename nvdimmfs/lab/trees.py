@@ -22,7 +22,7 @@ from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.kernfs import Directory, Node, Symlink
 from nvdimmfs.kernfs.open_file import file_size, open_node
 from nvdimmfs.kernfs.path import resolve
-from nvdimmfs.lab import asking
+from nvdimmfs.lab import asking, mounts
 from nvdimmfs.lab.asking import CHANGES, MEMORY_END, READ_LENGTH, SETTLE, Answer, Call, Row, errno_name
 from nvdimmfs.lab.holders import EXCLUSIVE, MAPPED, QUESTIONS, Holders
 from nvdimmfs.machine.caller_memory import UserMemory
@@ -95,11 +95,13 @@ class InProcess:
         machine: the machine.
         power_cycle: boots the machine again, and returns the new one; None where that is not asked for.
         held: the device nodes that processes hold, the first first.
+        mounted: the disks that are mounted.
     """
 
     machine: Machine
     power_cycle: Callable[[], Machine] | None = None
     held: list[OpenNode] = attrs.field(factory=list, init=False)
+    mounted: list[OpenNode] = attrs.field(factory=list, init=False)
 
     @property
     def system(self) -> System:
@@ -145,6 +147,12 @@ class InProcess:
                 return {"result": 0}
             case "kill":
                 self._kill(_device_name(call))
+                return {"result": 0}
+            case "mount":
+                self.mounted.append(open_device_node(self.machine, _device_name(call), os.O_RDWR | os.O_EXCL))
+                return {"result": 0}
+            case "umount":
+                self._unmount(_device_name(call))
                 return {"result": 0}
             case "sleep":
                 self.rest(call["seconds"])
@@ -240,6 +248,16 @@ class InProcess:
                 return
         raise KernelError(errno.ESRCH, f"no process holds {name}")
 
+    def _unmount(self, name: str) -> None:
+        """Unmount a disk, whose file system is zeros then: no bytes of it are looked at before."""
+        for mounted in self.mounted:
+            if mounted.name == name:
+                self.mounted.remove(mounted)
+                mounted.close()
+                self.pwrite(name, 0, bytes(mounts.LENGTH))
+                return
+        raise KernelError(errno.EINVAL, f"{name} is not mounted")
+
     def rest(self, seconds: float) -> None:
         """Let time pass."""
         self.system.clock.advance(round(seconds * SECOND))
@@ -247,7 +265,7 @@ class InProcess:
     def _reboot(self) -> None:
         if self.power_cycle is None:
             raise ValueError("this machine does not boot again")
-        self.machine, self.held = self.power_cycle(), []
+        self.machine, self.held, self.mounted = self.power_cycle(), [], []
 
     def _node(self, path: str) -> Node:
         return resolve(self.system.sys, path)

@@ -42,6 +42,7 @@ _MOVES: tuple[tuple[Callable[[Walker], None], int], ...] = (
     (moves_ioctl.disk, 7),
     (moves_holders.hold, 5),
     (moves_holders.kill, 4),
+    (moves_holders.file_system, 3),
     (moves_dax.device, 4),
     (moves_dax.memory_block, 1),
     (moves_dax.module, 1),

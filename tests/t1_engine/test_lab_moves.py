@@ -81,3 +81,20 @@ def test_no_process_keeps_a_dax_device():
             assert not [name for name in walker.held if name.startswith("dax")]
     ways = {call["way"] for call in walker.move if call["op"] == "hold" and call["dev"].startswith("dax")}
     assert ways == {"open", "mapped"}
+
+
+def test_file_systems_are_mounted_and_leave_zeros():
+    answered = asked("e820", moves_holders.file_system, 60)
+    mounted = [call["dev"] for call, answer in answered if call["op"] == "mount" and "result" in answer]
+    assert len(mounted) == sum(call["op"] == "umount" and "result" in answer for call, answer in answered) > 10
+    (busy,) = {answer["errno"] for call, answer in answered if call["op"] == "ioctl" and "errno" in answer} - {"ENXIO"}
+    assert busy == "EBUSY"
+    with emulated(load_machine("e820")) as tree:
+        write = {"op": "pwrite", "dev": "pmem0", "offset": 1024, "hex": "ab"}
+        calls = [
+            write,
+            {"op": "mount", "dev": "pmem0"},
+            {"op": "umount", "dev": "pmem0"},
+            {**write, "op": "pread", "length": 1},
+        ]
+        assert [*tree.ask(calls)][-1] == {"hex": "00"}
