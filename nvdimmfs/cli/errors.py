@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +49,12 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, SystemError):  # modules in C forget to raise MemoryError
         return f"Python fails: {message}, {PERHAPS_MEMORY}"
     return f"a bug in nvdimmfs: {type(error).__name__}: {message} ({_origin(error.__traceback__)})"
+
+
+def require_docstrings(what: str) -> None:
+    """CommandError when Python has removed the docstrings that something is made of."""
+    if sys.flags.optimize > 1:
+        raise CommandError(f"{what} is made of docstrings: run it without `python -OO` or PYTHONOPTIMIZE=2")
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.errors import MISUSED, CommandError, require_docstrings
 from nvdimmfs.errors import FAILED
 from nvdimmfs.lab.coverage import RECORDED_KERNELS, as_json, as_text, coverage, recordings_below, sums, uncovered
 from nvdimmfs.lab.evidence import shown_by
@@ -30,6 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Read the recordings, and print what they cover."""
     if arguments.kernel is not None and not arguments.uncovered:
         raise CommandError("--kernel: give --uncovered, too", MISUSED)
+    require_docstrings("the list of errnos")
     folder = Path(arguments.folder)
     names = recordings_below(folder)
     if not names:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import attrs
 
-from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.errors import MISUSED, CommandError, require_docstrings
 from nvdimmfs.cli.show import offer_svg, write_svg
 from nvdimmfs.errors import FAILED, printable
 from nvdimmfs.machine_file.errors import MachineFileError
@@ -107,6 +107,7 @@ def _check(arguments: argparse.Namespace) -> int:
 def _schema(_: argparse.Namespace) -> int:
     from nvdimmfs.machine_file.schema import schema_text
 
+    require_docstrings("the schema")
     print(schema_text(), end="")
     return 0
 

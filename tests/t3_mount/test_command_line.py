@@ -70,6 +70,12 @@ def test_a_stdout_that_cannot_be_written_is_reported_in_one_line(arguments, stdo
     assert refusal(done) == f"cannot write to stdout: {reason}"
 
 
+@pytest.mark.parametrize("words", ["machine schema", "lab coverage ."])
+def test_what_is_made_of_docstrings_needs_them(words):
+    done = cli(*words.split(), env=mounting.environment() | {"PYTHONOPTIMIZE": "2"})
+    assert refusal(done).endswith(" is made of docstrings: run it without `python -OO` or PYTHONOPTIMIZE=2")
+
+
 def test_a_limit_of_open_files_is_reported_with_a_remedy(tmp_path):
     done = command("sh", "-c", f"ulimit -n 8; exec {' '.join(MACHINE)} mount {tmp_path}")
     assert refusal(done).endswith("Too many open files; `ulimit -n 1024` in the shell raises the limit")
