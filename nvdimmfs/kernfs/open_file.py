@@ -176,6 +176,8 @@ class OpenRecords(OpenAttribute):
     A read returns what is left of the last record, and then the records that fit into a buffer, until it has as many
     bytes as were asked for.  The buffer is a page, or the smallest power of two that is larger than a record.  So a
     read may be short long before the end of the file.
+
+    What the records show depends on who opened the file, not on who reads it (file_ns_capable, kernel/capability.c).
     """
 
     def __init__(self, file: RecordFile, flags: int) -> None:
@@ -187,7 +189,7 @@ class OpenRecords(OpenAttribute):
     def read(self, offset: int, size: int) -> bytes:
         piece = super().read(offset, size)
         missing = size - len(piece)
-        if not missing or not (records := self._source.records()[self._record :]):
+        if not missing or not (records := self._records()[self._record :]):
             return piece
         filled = self._filled(records, missing)
         self._rest = filled[missing:]
@@ -197,12 +199,17 @@ class OpenRecords(OpenAttribute):
     def _show(self, offset: int) -> None:
         """Go to an offset: what is left of the record there is read first (traverse)."""
         self._position, self._rest, self._record, self._notice = 0, b"", 0, None
-        for record in self._source.records() if offset else ():
+        for record in self._records() if offset else ():
             self._record += 1
             if len(record) > offset:
                 self._rest = record[offset:]
                 return
             offset -= len(record)
+
+    def _records(self) -> list[bytes]:
+        """Those for its opener.  The user who serves the tree is the machine's root."""
+        caller = self.caller
+        return self._source.records(privileged=caller is None or caller.uid in (0, os.geteuid()))
 
     def _filled(self, records: list[bytes], missing: int) -> bytes:
         """The next records that fit into the buffer, one at least, until there are as many bytes as are missing."""

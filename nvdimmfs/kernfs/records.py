@@ -10,8 +10,12 @@ from nvdimmfs.kernfs.attribute import Attribute
 class RecordSource(Protocol):
     """What produces the records of a file."""
 
-    def records(self) -> list[bytes]:
-        """All records, in order."""
+    def records(self, *, privileged: bool) -> list[bytes]:
+        """All records, in order.
+
+        Args:
+            privileged: whether root has opened the file, whom the kernel shows more.
+        """
 
     def show(self, subject: object) -> bytes:
         """All records in one text."""

@@ -31,18 +31,18 @@ class ProcFile:
     """A read-only file of /proc whose content is generated at each read.
 
     Attributes:
-        text: generates all of it.
+        text: generates all of it, for root or for another user.
         divide: divides it into records.
     """
 
-    text: Callable[[], str]
+    text: Callable[[bool], str]
     divide: Divide
 
-    def records(self) -> list[bytes]:
-        return [record.encode("ascii") for record in self.divide(self.text())]
+    def records(self, *, privileged: bool) -> list[bytes]:
+        return [record.encode("ascii") for record in self.divide(self.text(privileged))]
 
     def show(self, _subject: object) -> bytes:
-        return self.text().encode("ascii")
+        return self.text(True).encode("ascii")
 
     def store(self, _subject: object, _data: bytes) -> None:
         """EIO: the file is read-only."""
@@ -52,13 +52,13 @@ class ProcFile:
 def create_proc_files(system: System, memory: Memory, modules: Modules, blocks: BlockLayer) -> None:
     """Create /proc/buddyinfo, diskstats, iomem, meminfo, modules, partitions and zoneinfo."""
     files = {
-        "diskstats": ProcFile(blocks.diskstats_text, _disks),
-        "buddyinfo": ProcFile(lambda: buddyinfo_text(memory), _nodes),
+        "diskstats": ProcFile(lambda _: blocks.diskstats_text(), _disks),
+        "buddyinfo": ProcFile(lambda _: buddyinfo_text(memory), _nodes),
         "iomem": ProcFile(memory.iomem_text, _lines),
-        "meminfo": ProcFile(lambda: meminfo_text(memory), _whole),
-        "modules": ProcFile(modules.proc_text, _lines),
-        "partitions": ProcFile(blocks.partitions_text, _lines_below_head),
-        "zoneinfo": ProcFile(memory.zoneinfo_text, _nodes),
+        "meminfo": ProcFile(lambda _: meminfo_text(memory), _whole),
+        "modules": ProcFile(lambda _: modules.proc_text(), _lines),
+        "partitions": ProcFile(lambda _: blocks.partitions_text(), _lines_below_head),
+        "zoneinfo": ProcFile(lambda _: memory.zoneinfo_text(), _nodes),
     }
     for name, file in files.items():
         system.proc.add(RecordFile(name, 0o444, file, system))

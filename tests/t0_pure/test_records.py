@@ -18,11 +18,11 @@ class Source:
 
     lengths: tuple[int, ...]
 
-    def records(self):
+    def records(self, *, privileged):
         return [bytes([ord("a") + number]) * length for number, length in enumerate(self.lengths)]
 
     def show(self, _subject):
-        return b"".join(self.records())
+        return b"".join(self.records(privileged=True))
 
     def store(self, subject, data):
         raise NotImplementedError
