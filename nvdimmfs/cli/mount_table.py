@@ -131,5 +131,10 @@ def _occupied(mount: Mount) -> str:
 
 
 def _mounts(table: Path | None = None) -> list[Mount]:
-    """The mounts in a table, or in this process's."""
-    return parse_mounts((table or _MOUNT_TABLE).read_bytes())
+    """The mounts in a table, or in this process's.  CommandError where /proc is missing, as in a bare chroot."""
+    if table is not None:
+        return parse_mounts(table.read_bytes())
+    try:
+        return parse_mounts(_MOUNT_TABLE.read_bytes())
+    except FileNotFoundError:
+        raise CommandError(f"{_MOUNT_TABLE} is missing; run `mount -t proc proc /proc` as root") from None

@@ -8,6 +8,7 @@ import pytest
 from mounting import environment
 
 from nvdimmfs.cli import mount_table
+from nvdimmfs.cli.errors import CommandError
 from nvdimmfs.formats.mount_table import parse_mounts
 from nvdimmfs.sandbox.device_node import NodeNumber
 from nvdimmfs.sandbox.mounted_disks import mounted_on
@@ -44,6 +45,12 @@ def test_names_are_decoded_as_those_of_arguments():
         check=True,
     )
     assert done.stdout == b"True\n"
+
+
+def test_a_missing_table_is_named_with_a_remedy(tmp_path, monkeypatch):
+    monkeypatch.setattr(mount_table, "_MOUNT_TABLE", tmp_path / "mountinfo")
+    with pytest.raises(CommandError, match=r"mountinfo is missing; run `mount -t proc proc /proc` as root$"):
+        mount_table.mount_at(tmp_path)
 
 
 @pytest.mark.parametrize("target", HOSTILE)
