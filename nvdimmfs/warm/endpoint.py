@@ -24,6 +24,8 @@ _CREDENTIALS = struct.Struct("=3i")
 
 _BACKLOG = 128
 
+_REMEDY = "set XDG_RUNTIME_DIR to a directory of this user"
+
 
 class ServerError(Exception):
     """A server cannot be started or stopped; the message is one line."""
@@ -55,7 +57,7 @@ def listen() -> Endpoint:
     ServerError when a server is running, or when the place is not this user's alone.
     """
     path = _directory()
-    with contextlib.suppress(FileExistsError), _one_line(path):
+    with contextlib.suppress(FileExistsError), _one_line(path, f"; {_REMEDY}"):
         os.mkdir(path, 0o700)  # noqa: PTH102  # one that exists is looked at
     with _one_line(path):
         directory = place.opened(path)
@@ -115,7 +117,7 @@ def _inode(directory: int) -> int | None:
 def _directory() -> str:
     path = place.directory()
     if not path:
-        raise ServerError("there is no place for the socket; set XDG_RUNTIME_DIR to a directory of this user")
+        raise ServerError(f"there is no place for the socket; {_REMEDY}")
     return path
 
 
@@ -147,10 +149,10 @@ def _bound(directory: int) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _one_line(path: str) -> Iterator[None]:
+def _one_line(path: str, remedy: str = "") -> Iterator[None]:
     try:
         yield
     except FileExistsError:
         raise
     except OSError as failure:
-        raise ServerError(f"{path}: {failure.strerror}") from None
+        raise ServerError(f"{path}: {failure.strerror}{remedy}") from None

@@ -314,6 +314,13 @@ def test_it_ends_when_it_is_told_to(server):
     assert refusal(cli("serve", "--stop", env=server)).startswith("no server is running")
 
 
+@pytest.mark.parametrize(("folder", "reason"), [("/missing", "No such file"), ("/dev/null", "Not a directory")])
+def test_a_runtime_directory_that_cannot_be_used(runtime, folder, reason):
+    line = refusal(cli("serve", env=runtime | {"XDG_RUNTIME_DIR": folder}))
+    assert line.startswith(f"{folder}/nvdimmfs: {reason}")
+    assert line.endswith("; set XDG_RUNTIME_DIR to a directory of this user")
+
+
 @pytest.mark.parametrize("text", ["x", "-1", "inf", "nan"])
 def test_a_time_that_is_none(runtime, text):
     line = refusal(cli("serve", "--idle", text, env=runtime), 2)
