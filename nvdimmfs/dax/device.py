@@ -16,7 +16,8 @@ from nvdimmfs.dax.bus import DaxBus, DaxBusDevice
 from nvdimmfs.dax.memory import DevDaxBytes
 from nvdimmfs.dax.region import DaxRange, DaxRegion
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernels.durations import MEMMAP_INIT
+from nvdimmfs.kernels.durations import MEMMAP_INIT, WRITE
+from nvdimmfs.kernels.races import FOUND_MEMMAP, Memmap
 from nvdimmfs.kernfs import DeviceMemory
 from nvdimmfs.mm.buffers import Buffer
 from nvdimmfs.mm.memory import Memory
@@ -160,10 +161,17 @@ class DevDax(DaxBusDevice):
             if self.system.settling and not isinstance(self.region.memory, Buffer):
                 # A process that binds the driver waits until the memmap is initialised.  For a device that was found on
                 # media no process waits, and its mapping appears some time after the device.  Buffers have no memmap.
-                show = partial(self._show_if_there, each)
-                self.system.clock.schedule(_memmap_init(each.size), show, MEMMAP_INIT.what)
+                self._show_initialised(each)
             else:
                 self.show(each)
+
+    def _show_initialised(self, shown: DaxRange) -> None:
+        """Register the mapping of a range when its memmap is initialised, which for a small one is soon."""
+        delay = _memmap_init(shown.size)
+        if delay > WRITE.nanoseconds and self.system.outcome(FOUND_MEMMAP) is Memmap.READY:
+            self.show(shown)
+            return
+        self.system.clock.schedule(delay, partial(self._show_if_there, shown), MEMMAP_INIT.what)
 
     def append(self, start: int, size: int) -> None:
         """Append a range."""

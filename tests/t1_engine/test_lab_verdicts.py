@@ -3,11 +3,20 @@
 import attrs
 import pytest
 
-from nvdimmfs.kernels.races import BOUND_REGION, FOUND_ORDER, LATER_NAMESPACE, First, FoundOrder
+from nvdimmfs.kernels.races import (
+    BOUND_REGION,
+    FOUND_MEMMAP,
+    FOUND_ORDER,
+    LATER_NAMESPACE,
+    First,
+    FoundOrder,
+    Memmap,
+)
 from nvdimmfs.lab.emulated import emulated
 from nvdimmfs.lab.recording import Step
 from nvdimmfs.lab.verdicts import matched
 from nvdimmfs.machine_file.files import load_machine
+from nvdimmfs.machine_file.selection import selected
 from nvdimmfs.units import MIB
 
 SETTLE = 0.05
@@ -112,6 +121,9 @@ PFNS = [
 ]
 
 
+DAX = {"mode": "pmem", "uuid": "00000001-1111-2222-3333-000000000000", "namespace": "namespace0.0"}
+
+
 @attrs.frozen
 class Chosen:
     """Some outcomes, by their race."""
@@ -141,3 +153,28 @@ def test_pfn_devices_of_a_region_have_the_numbers_that_kernels_were_seen_to_give
     with machine(referee, "qemu-nfit-labelled") as tree:
         *_, first, second, third, seed = tree.ask([*PFNS, *bind_again("region0"), *look])
     assert [answer["data"] for answer in (first, second, third, seed)] == [f"pfn0.{number}\n" for number in numbers]
+
+
+@pytest.mark.parametrize(("size", "is_race"), [(256, True), (208, False)])
+def test_whether_the_mapping_of_a_found_dax_device_is_there_is_a_race_for_a_large_one(size, is_race):
+    """The guest had it at once."""
+    seed = "devices/dax0.0"
+    story = [
+        write("drivers/nd_pmem/unbind", "namespace0.0"),
+        *(write(f"{seed}/{name}", data) for name, data in DAX.items()),
+        write("drivers/dax_pmem/bind", "dax0.0"),
+        write("drivers/dax_pmem/unbind", "dax0.0"),
+        write(f"{seed}/namespace", "\n"),
+        write("drivers/nd_pmem/bind", "namespace0.0"),
+        {"op": "ls", "path": "bus/dax/devices/dax0.0/"},
+    ]
+
+    def small_machine(referee):
+        return emulated(selected(None, memmap=f"{size}M!4G", ram="4G"), referee=referee)
+
+    with small_machine(Chosen({FOUND_MEMMAP.question: Memmap.READY})) as tree:
+        steps = [Step(call, answer) for call, answer in zip(story, tree.ask(story), strict=True)]
+    assert "mapping0" in steps[-1].answer["names"]
+    found = matched(steps, SETTLE, small_machine)
+    assert not found.report.differences
+    assert found.races == (FOUND_MEMMAP.question,) * is_race
