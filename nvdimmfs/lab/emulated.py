@@ -24,15 +24,13 @@ def emulated(
     Args:
         description: the machine.
         media: the folder that keeps its persistent memory; None keeps it in memory.
-        referee: decides races from then on; None for the usual outcomes.
+        referee: decides races, also at boot; None for the usual outcomes.
     """
-    machine = Machine.described(description, media, clock=CLOCK)
-    machine.system.referee = referee
+    machine = Machine.described(description, media, clock=CLOCK, referee=referee)
 
     def power_cycle() -> Machine:
         nonlocal machine
         machine = machine.power_cycled()
-        machine.system.referee = referee
         return machine
 
     try:

@@ -64,12 +64,6 @@ def replay(recording: Recording, tree: Tree) -> Report:
     return Report(asked, tuple(differences))
 
 
-def first_difference(recording: Recording, tree: Tree) -> Difference | None:
-    """Ask the questions of the story up to the first answer that differs; None if none does."""
-    differing = (Difference(*each) for each in _comparisons(recording, tree) if not each[1].agrees)
-    return next(differing, None)
-
-
 def _comparisons(recording: Recording, tree: Tree) -> Iterator[tuple[int, Comparison]]:
     answers = tree.ask((step.call for step in recording.steps), recording.header.settle)
     for number, (step, answer) in enumerate(zip(recording.steps, answers, strict=True), 1):

@@ -3,28 +3,41 @@
 A guest ends some races otherwise than the emulated machine does (`kernels.races`), and then answers differ for good.
 So a replay that meets a difference is repeated with another outcome of one of the last races before it.  The outcome
 with which the most answers agree is taken to be that of the guest, and the search goes on at the next difference.
+
+Disks that are found at a time get device numbers in any order, and later disks get those that are free then.  So from a
+number that differs until the machine boots again, none is compared.
 """
 
 from __future__ import annotations
 
 import enum
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeAlias
 
 import attrs
 
-from nvdimmfs.kernels.races import OutcomeT, Race, Referee
+from nvdimmfs.kernels.races import FOUND_NUMBERS, OutcomeT, Race, Referee
+from nvdimmfs.lab.asking import Answer, Row
+from nvdimmfs.lab.comparing import compared
+from nvdimmfs.lab.reboots import REBOOT
 from nvdimmfs.lab.recording import Header, Recording, Step
-from nvdimmfs.lab.replay import Report, first_difference, replay
+from nvdimmfs.lab.replay import Difference, Report, replay
 from nvdimmfs.lab.trees import InProcess
 
 #: Makes a machine that has just booted, whose races a referee decides.
 Emulated: TypeAlias = Callable[[Referee], AbstractContextManager[InProcess]]
 
 #: How many races before a difference are suspected to be its cause.
-_SUSPECTS = 12
+_SUSPECTS = 24
+
+#: Questions that change nothing but the time.
+_READING = frozenset({"dump", "ls", "read", "readlink", "stat"})
+
+#: Where the link of a disk to its backing device leads, which has the disk's device number.
+_BACKING_DEVICE = re.compile(r".*/virtual/bdi/\d+:\d+")
 
 
 @attrs.define
@@ -35,17 +48,22 @@ class _Numbered:
         verdicts: the outcomes that are not the usual ones, by number.
         questions: the questions of the races that were run.
         outcomes: their outcomes.
+        steps: the numbers of the steps at which they were run.
+        step: the number of the step that is taken now.
     """
 
     verdicts: Mapping[int, enum.Enum]
     questions: list[str] = attrs.field(factory=list)
     outcomes: list[enum.Enum] = attrs.field(factory=list)
+    steps: list[int] = attrs.field(factory=list)
+    step: int = 0
 
     def decide(self, race: Race[OutcomeT], usual: OutcomeT) -> OutcomeT:
         verdict = self.verdicts.get(len(self.outcomes))
         outcome = verdict if isinstance(verdict, type(usual)) else usual
         self.questions.append(race.question)
         self.outcomes.append(outcome)
+        self.steps.append(self.step)
         return outcome
 
     def others(self) -> Iterator[tuple[int, enum.Enum]]:
@@ -75,10 +93,22 @@ class _Attempt:
     Attributes:
         referee: who decided its races.
         reached: the number of the step that differs; one more than there are steps if none does.
+        difference: the answer that differs, if one does.
+        durations: the nanoseconds of each step that was taken, of the machine's clock.
     """
 
     referee: _Numbered
     reached: int
+    difference: Difference | None
+    durations: Sequence[int]
+
+    @property
+    def is_of_numbers(self) -> bool:
+        """Whether nothing but a device number differs."""
+        if self.difference is None:
+            return False
+        rows = (self.difference.comparison.expected, self.difference.comparison.here)
+        return all(_has_number(row) for row in rows)
 
 
 def matched(steps: Sequence[Step], settle: float, emulated: Emulated) -> Matched:
@@ -91,26 +121,82 @@ def matched(steps: Sequence[Step], settle: float, emulated: Emulated) -> Matched
     """
     story = Recording(Header({}, "", settle=settle), tuple(steps))
     attempt = _attempted(story, emulated, {})
-    while attempt.reached <= len(steps) and (better := _better(story, emulated, attempt)):
-        attempt = better
+    races: list[str] = []
+    while attempt.reached <= len(steps):
+        if attempt.is_of_numbers:
+            races.append(FOUND_NUMBERS.question)
+            story = _without_numbers(story, attempt.reached)
+            attempt = _attempted(story, emulated, attempt.referee.verdicts)
+        elif better := _better(story, emulated, attempt):
+            attempt = better
+        else:
+            break
     verdicts = attempt.referee.verdicts
     with emulated(_Numbered(verdicts)) as tree:
         report = replay(story, tree)
-    return Matched(report, tuple(attempt.referee.questions[number] for number in sorted(verdicts)))
+    races += (attempt.referee.questions[number] for number in sorted(verdicts))
+    return Matched(report, tuple(races))
+
+
+def _without_numbers(story: Recording, first: int) -> Recording:
+    """The story without device numbers from one step on until the machine boots again."""
+    steps = [*story.steps]
+    for place, step in enumerate(steps[first - 1 :], first - 1):
+        if step.call["op"] == REBOOT:
+            break
+        if "rows" in step.answer:
+            steps[place] = attrs.evolve(step, answer={"rows": [*map(_without_number, step.answer["rows"])]})
+    return attrs.evolve(story, steps=tuple(steps))
+
+
+def _without_number(row: Row) -> Row:
+    return {**row, "unstable": True} if _has_number(row) else row
+
+
+def _has_number(answer: Answer | Row | None) -> bool:
+    return answer is not None and _BACKING_DEVICE.fullmatch(answer.get("link", "")) is not None
 
 
 def _better(story: Recording, emulated: Emulated, attempt: _Attempt) -> _Attempt | None:
     """The attempt that gets farthest, with another outcome of one of the last races; None if none gets farther."""
     best = attempt
     for number, outcome in itertools.islice(attempt.referee.others(), _SUSPECTS):
-        other = _attempted(story, emulated, {**attempt.referee.verdicts, number: outcome})
+        other = _attempted(story, emulated, {**attempt.referee.verdicts, number: outcome}, attempt, number)
         if other.reached > best.reached:
             best = other
     return None if best is attempt else best
 
 
-def _attempted(story: Recording, emulated: Emulated, verdicts: Mapping[int, enum.Enum]) -> _Attempt:
+def _attempted(
+    story: Recording,
+    emulated: Emulated,
+    verdicts: Mapping[int, enum.Enum],
+    last: _Attempt | None = None,
+    changed: int = 0,
+) -> _Attempt:
+    """Replay up to the first difference.
+
+    Args:
+        story: the story.
+        emulated: makes a machine.
+        verdicts: the outcomes of races by number.
+        last: an attempt in which all races before one ended in the same way; None if there is none.
+        changed: the number of that race.  What was only read before it is not read again.
+    """
     referee = _Numbered(verdicts)
+    known = last.referee.steps[changed] if last else 0
+    durations: list[int] = []
     with emulated(referee) as tree:
-        found = first_difference(story, tree)
-    return _Attempt(referee, found.number if found else len(story.steps) + 1)
+        for number, step in enumerate(story.steps, 1):
+            referee.step = number
+            if last and number < known and step.call["op"] in _READING:
+                tree.system.clock.advance(last.durations[number - 1])
+                durations.append(last.durations[number - 1])
+                continue
+            start = tree.system.clock.now
+            (answer,) = tree.ask([step.call], story.header.settle)
+            durations.append(tree.system.clock.now - start)
+            differing = (each for each in compared(step, answer) if not each.agrees)
+            if (found := next(differing, None)) is not None:
+                return _Attempt(referee, number, Difference(number, found), durations)
+    return _Attempt(referee, len(story.steps) + 1, None, durations)

@@ -20,6 +20,7 @@ from nvdimmfs.core.trace import Listener
 from nvdimmfs.errors import KernelError, PowerIsCut
 from nvdimmfs.kernels.durations import BOOT
 from nvdimmfs.kernels.kernel import KERNEL_6_1, KERNELS, Kernel
+from nvdimmfs.kernels.races import Referee
 from nvdimmfs.kernfs import Tree
 from nvdimmfs.machine.checkpoint import Checkpoint, Checkpoints
 from nvdimmfs.machine.debug_folder import create_debug_files
@@ -129,6 +130,7 @@ class Machine:
         durable: bool = True,
         saved: SavedMachine | None = None,
         traced: Listener | None = None,
+        referee: Referee | None = None,
     ) -> Machine:
         """Boot the machine of a machine file.
 
@@ -140,6 +142,7 @@ class Machine:
             durable: whether acknowledged writes of metadata to `media` survive a power failure of the host.
             saved: the saved machine whose bytes it has at first; `media` must be new then.
             traced: receives each event of the trace, which then begins with the boot; None records no trace.
+            referee: decides races, also at boot; None for the usual outcomes.
 
         Raises:
             MediaError: the folder cannot be used, or is not new.
@@ -162,7 +165,7 @@ class Machine:
                 storage.is_new = False
             if storage.is_new and description.personalities:
                 cls._set_up(description, storage)
-            machine = cls._prepared(description, storage, blacklist, traced)
+            machine = cls._prepared(description, storage, blacklist, traced, referee)
             storage.has_booted()
             failed.pop_all()
         return machine
@@ -184,10 +187,11 @@ class Machine:
         storage: Storage,
         blacklist: Collection[str] = (),
         traced: Listener | None = None,
+        referee: Referee | None = None,
     ) -> Machine:
         """A machine as its users find it.  NewMachineError."""
         try:
-            machine = cls._booted(description, storage, blacklist, traced)
+            machine = cls._booted(description, storage, blacklist, traced, referee)
         except PowerIsCut as cut:
             raise NewMachineError(f"cannot boot: {cut.strerror}") from None
         machine._make_unreadable(description.unreadable)
@@ -200,11 +204,13 @@ class Machine:
         storage: Storage,
         blacklist: Collection[str] = (),
         traced: Listener | None = None,
+        referee: Referee | None = None,
     ) -> Machine:
         kernel = KERNELS[description.kernel]
         memory = Memory.boot(description.memmap, installed_ram(description), kernel, nodes_of(description))
         machine = cls(memory, storage, description.buses, description.clock)
         machine.description = description
+        machine.system.referee = referee
         for rule in rules_of(description):
             machine.system.faults.add(rule, is_limited=False)
         if traced is None:
@@ -333,7 +339,7 @@ class Machine:
         Raises:
             NewMachineError: a setting of the description is refused, or a rule of it cuts the power during the boot.
         """
-        return self._prepared(self.description, self.storage)
+        return self._prepared(self.description, self.storage, referee=self.system.referee)
 
     def saved(self) -> Iterator[bytes]:
         """What would survive a power cycle: the content of a file that `machine.saved.read_saved` reads."""

@@ -6,8 +6,10 @@ import pytest
 from nvdimmfs.kernels.races import (
     BOUND_REGION,
     FOUND_MEMMAP,
+    FOUND_NUMBERS,
     FOUND_ORDER,
     LATER_NAMESPACE,
+    NEW_REGION,
     First,
     FoundOrder,
     Memmap,
@@ -15,9 +17,11 @@ from nvdimmfs.kernels.races import (
 from nvdimmfs.lab.emulated import emulated
 from nvdimmfs.lab.recording import Step
 from nvdimmfs.lab.verdicts import matched
+from nvdimmfs.machine_file.defaults import completed
 from nvdimmfs.machine_file.files import load_machine
+from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.machine_file.selection import selected
-from nvdimmfs.units import MIB
+from nvdimmfs.units import GIB, MIB
 
 SETTLE = 0.05
 
@@ -99,11 +103,60 @@ def test_a_machine_without_races_is_replayed_once():
 
     def counted(referee):
         asked.append(referee)
-        return machine(referee, "e820")
+        return emulated(completed(MachineDescription(ram=4 * GIB)), referee=referee)
 
-    wrong = [Step({"op": "read", "path": "bus/nd/devices/region0/size"}, {"data": "0\n"})]
+    wrong = [Step({"op": "ls", "path": "bus"}, {"names": []})]
     assert len(matched(wrong, SETTLE, counted).report.differences) == 1
     assert len(asked) == 2  # once up to the difference, and once for the report
+
+
+def test_races_at_boot_are_decided_too():
+    run = []
+
+    class Listener:
+        def decide(self, race, usual):
+            run.append(race)
+            return usual
+
+    with two_ranges(Listener()) as tree:
+        assert run.count(NEW_REGION) == 2
+        tree.answer({"op": "reboot"})
+    assert run.count(NEW_REGION) == 4
+
+
+def numbered(*disks, links):
+    """Steps that look at the backing devices of disks, and find these numbers."""
+    return [
+        Step({"op": "dump", "path": f"block/{disk}/bdi"}, {"rows": [bdi_row(disk, link)]})
+        for disk, link in zip(disks, links, strict=True)
+    ]
+
+
+def bdi_row(disk, number):
+    return {"path": f"block/{disk}/bdi", "mode": "lrwxrwxrwx", "link": f"{'../' * 7}virtual/bdi/259:{number}"}
+
+
+def two_ranges(referee):
+    return emulated(selected(None, memmap="64M!4G,64M!5G", ram="4G"), referee=referee)
+
+
+@pytest.mark.parametrize(("links", "races"), [((0, 1), 0), ((1, 0), 1)])
+def test_disks_that_are_found_at_a_time_may_have_any_device_numbers(links, races):
+    found = matched(numbered("pmem0", "pmem1", links=links), SETTLE, two_ranges)
+    assert not found.report.differences
+    assert found.races == (FOUND_NUMBERS.question,) * races
+
+
+def test_device_numbers_are_compared_again_when_the_machine_has_booted_again():
+    steps = [
+        *numbered("pmem0", "pmem1", links=(1, 0)),
+        Step({"op": "reboot"}, {}),
+        *numbered("pmem0", links=(0,)),
+        *numbered("pmem1", links=(7,)),
+    ]
+    found = matched(steps, SETTLE, two_ranges)
+    assert not found.report.differences
+    assert found.races == (FOUND_NUMBERS.question,) * 2
 
 
 PFNS = [
