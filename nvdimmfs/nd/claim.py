@@ -85,6 +85,12 @@ class Personality(UuidHolder, Claimant):
         offset = cls.info_offset(namespace)
         return len(head) >= offset + INFO_BLOCK_SIZE and head.startswith(cls.signature, offset)
 
+    @classmethod
+    def may_adopt(cls, namespace: NamespaceDevice, head: bytes) -> bool:
+        """Whether such a personality looks at the info block of a namespace; the arguments are those of `is_signed`."""
+        is_allowed = namespace.claim_class is ClaimClass.NONE or namespace.claim_class in cls.claim_classes
+        return is_allowed and cls.is_signed(namespace, head)
+
     def adopt(self) -> None:
         """Take the configuration from the namespace's info block; a `KernelError` when there is no valid one."""
         raise NotImplementedError

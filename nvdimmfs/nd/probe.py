@@ -9,7 +9,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.kernels.kernel import INFO_BLOCK_RESERVE
 from nvdimmfs.mm.buffers import DriverMemory
 from nvdimmfs.nd.claim import Personality
-from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
+from nvdimmfs.nd.namespace import NamespaceDevice
 from nvdimmfs.nd.seeds import personalities
 
 
@@ -84,9 +84,7 @@ def detect(namespace: NamespaceDevice) -> Personality | None:
 
 def _adopted(kind: type[Personality], namespace: NamespaceDevice, head: bytes) -> Personality | None:
     """A personality configured from the namespace's info block of that kind, if there is one."""
-    if namespace.claim_class is not ClaimClass.NONE and namespace.claim_class not in kind.claim_classes:
-        return None
-    if not kind.is_signed(namespace, head):
+    if not kind.may_adopt(namespace, head):
         return None
     candidate = kind(namespace.region)
     candidate.attach(namespace)

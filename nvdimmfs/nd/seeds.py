@@ -7,6 +7,7 @@ a region is bound (`register_children`) and when a seed is replaced (`advance_se
 
 from __future__ import annotations
 
+import errno
 import functools
 from collections.abc import Sequence
 
@@ -162,9 +163,25 @@ def _becomes_disk(namespace: NamespaceDevice) -> bool:
         return False
     try:
         head = namespace.read_head()
+        return not any(_stops(kind, namespace, head) for kind in personalities(namespace.system.kernel))
     except (KernelError, OSError):  # which the probe meets again, and reports
         return False
-    return not any(kind.is_signed(namespace, head) for kind in personalities(namespace.system.kernel))
+
+
+def _stops(kind: type[Personality], namespace: NamespaceDevice, head: bytes) -> bool:
+    """Whether the info block of a kind keeps a namespace from being a disk, as a valid one does (`nd.probe.detect`)."""
+    if not kind.may_adopt(namespace, head):
+        return False
+    candidate = kind(namespace.region)
+    candidate.namespace = namespace  # not claimed: it only looks
+    try:
+        candidate.adopt()
+    except KernelError as refusal:
+        return refusal.errno == errno.EOPNOTSUPP
+    finally:
+        candidate.namespace = None
+        candidate.release()
+    return True
 
 
 def _declare_namespace_seed(region: RegionDevice, first: NamespaceDevice, state_of_disk: FirstNamespace) -> None:
