@@ -26,6 +26,7 @@ from nvdimmfs.kernels.races import (
     FIRST_OF_MORE_IS_DISK,
     FIRST_OF_TWO_IS_DISK,
     FOUND_ORDER,
+    LATER_BEHIND_BTT,
     LATER_NAMESPACE,
     NEW_REGION,
     First,
@@ -141,20 +142,25 @@ def _as_found(system: System, namespaces: Sequence[NamespaceDevice]) -> Sequence
 
 def _find(system: System, namespaces: Sequence[NamespaceDevice], state_of_disk: FirstNamespace) -> None:
     """Register the namespaces, whose worker looks at each before there are seeds, unless it is late."""
-    is_late = has_mapped = False
-    for namespace in namespaces:
-        is_late = is_late or (has_mapped and system.outcome(LATER_NAMESPACE) is First.SEEDS)
-        if is_late:
-            namespace.add_async()
-            continue
+    last: Claimant | None = None
+    for place, namespace in enumerate(namespaces):
+        if last is not None and system.outcome(_race_behind(last)) is First.SEEDS:
+            for late in _as_found(system, namespaces[place:]):
+                late.add_async()
+            return
         if state_of_disk is FirstNamespace.WAITING and _becomes_disk(namespace):
             namespace.first_probe_deferred = True
         namespace.add()
-        has_mapped = isinstance(namespace.claim, PageMapPersonality)
+        last = namespace.claim
+
+
+def _race_behind(claim: Claimant) -> Race[First]:
+    """The race between the seeds and the worker that goes on to the next namespace."""
+    return LATER_NAMESPACE if isinstance(claim, PageMapPersonality) else LATER_BEHIND_BTT
 
 
 def _becomes_disk(namespace: NamespaceDevice) -> bool:
-    """Whether a namespace has room for a plain disk, and no info block.
+    """Whether a namespace has room for a plain disk, and no info block that counts.
 
     The kernel does not look twice.  So the look must not use up the hits of a fault rule: with one for reads, no
     namespace is taken for a disk in advance.

@@ -8,6 +8,7 @@ from nvdimmfs.kernels.races import (
     FOUND_MEMMAP,
     FOUND_NUMBERS,
     FOUND_ORDER,
+    LATER_BEHIND_BTT,
     LATER_NAMESPACE,
     NEW_REGION,
     First,
@@ -159,19 +160,23 @@ def test_device_numbers_are_compared_again_when_the_machine_has_booted_again():
     assert found.races == (FOUND_NUMBERS.question,) * 2
 
 
-PFNS = [
-    call
-    for number in range(3)
-    for call in [
-        write(f"devices/namespace0.{number}/uuid", f"0000000{number}-1111-2222-3333-000000000000"),
-        write(f"devices/namespace0.{number}/size", str(64 * MIB)),
-        write(f"devices/pfn0.{number}/mode", "ram"),
-        write(f"devices/pfn0.{number}/align", "4096"),
-        write(f"devices/pfn0.{number}/uuid", f"000000a{number}-1111-2222-3333-000000000000"),
-        write(f"devices/pfn0.{number}/namespace", f"namespace0.{number}"),
-        write("drivers/nd_pmem/bind", f"pfn0.{number}"),
+SETTINGS = {"pfn": {"mode": "ram", "align": "4096"}, "btt": {"sector_size": "4096"}}
+
+
+def three(kind):
+    """Personalities of a kind on three namespaces of region0."""
+    return [
+        call
+        for number in range(3)
+        for call in [
+            write(f"devices/namespace0.{number}/uuid", f"0000000{number}-1111-2222-3333-000000000000"),
+            write(f"devices/namespace0.{number}/size", str(64 * MIB)),
+            *(write(f"devices/{kind}0.{number}/{name}", value) for name, value in SETTINGS[kind].items()),
+            write(f"devices/{kind}0.{number}/uuid", f"000000a{number}-1111-2222-3333-000000000000"),
+            write(f"devices/{kind}0.{number}/namespace", f"namespace0.{number}"),
+            write("drivers/nd_pmem/bind", f"{kind}0.{number}"),
+        ]
     ]
-]
 
 
 DAX = {"mode": "pmem", "uuid": "00000001-1111-2222-3333-000000000000", "namespace": "namespace0.0"}
@@ -188,24 +193,27 @@ class Chosen:
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "numbers"),
+    ("kind", "outcomes", "numbers"),
     [
-        ({}, "0123"),
-        ({LATER_NAMESPACE: First.SEEDS}, "0231"),
-        ({BOUND_REGION: First.SEEDS}, "1230"),
-        ({BOUND_REGION: First.SEEDS, FOUND_ORDER: FoundOrder.FIRST_LAST}, "3120"),
-        ({BOUND_REGION: First.SEEDS, FOUND_ORDER: FoundOrder.DESCENDING}, "3210"),
+        ("pfn", {}, "0123"),
+        ("pfn", {LATER_NAMESPACE: First.SEEDS}, "0231"),
+        ("pfn", {BOUND_REGION: First.SEEDS}, "1230"),
+        ("pfn", {BOUND_REGION: First.SEEDS, FOUND_ORDER: FoundOrder.FIRST_LAST}, "3120"),
+        ("pfn", {BOUND_REGION: First.SEEDS, FOUND_ORDER: FoundOrder.DESCENDING}, "3210"),
+        ("btt", {}, "0123"),
+        ("btt", {LATER_BEHIND_BTT: First.SEEDS}, "0231"),
+        ("btt", {LATER_BEHIND_BTT: First.SEEDS, FOUND_ORDER: FoundOrder.DESCENDING}, "0321"),
     ],
     ids=str,
 )
-def test_pfn_devices_of_a_region_have_the_numbers_that_kernels_were_seen_to_give(outcomes, numbers):
+def test_personalities_of_a_region_have_the_numbers_that_kernels_were_seen_to_give(kind, outcomes, numbers):
     """Of three namespaces and the seed; each was seen on a guest, but the second, which was seen of two namespaces."""
     referee = Chosen({race.question: outcome for race, outcome in outcomes.items()})
     holders = [f"bus/nd/devices/namespace0.{number}/holder" for number in range(3)]
-    look = [{"op": "read", "path": path} for path in (*holders, "bus/nd/devices/region0/pfn_seed")]
+    look = [{"op": "read", "path": path} for path in (*holders, f"bus/nd/devices/region0/{kind}_seed")]
     with machine(referee, "qemu-nfit-labelled") as tree:
-        *_, first, second, third, seed = tree.ask([*PFNS, *bind_again("region0"), *look])
-    assert [answer["data"] for answer in (first, second, third, seed)] == [f"pfn0.{number}\n" for number in numbers]
+        *_, first, second, third, seed = tree.ask([*three(kind), *bind_again("region0"), *look])
+    assert [answer["data"] for answer in (first, second, third, seed)] == [f"{kind}0.{number}\n" for number in numbers]
 
 
 @pytest.mark.parametrize(("size", "is_race"), [(256, True), (208, False)])
