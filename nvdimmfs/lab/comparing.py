@@ -25,6 +25,10 @@ _ADDRESS = re.compile(r"\b0x[0-9a-f]{16}\b")
 #: The address of a buffer that the test platform allocated, where an address of memory stands on other machines.
 _BUFFER_ADDRESS = re.compile(r"0xff[0-9a-f]{14}\n")
 
+#: The struct page of an idle page, in hexadecimal digits: its _mapcount and _refcount are known, other members are
+#: pointers of the kernel (include/linux/mm_types.h, Linux 6.1).
+_STRUCT_PAGE = re.compile(r"(?:..){48}ffffffff01000000(?:..){8}")
+
 #: What is kept of each zone in /proc/zoneinfo.
 _ZONE_FACTS = frozenset({"spanned", "present", "start_pfn:"})
 
@@ -64,7 +68,7 @@ def compared(step: Step, here: Answer) -> Iterator[Comparison]:
     if call["op"] == "dump" and "rows" in expected:
         yield from _compared_rows(expected["rows"], here.get("rows", []))
         return
-    if _is_of_buffer(expected):
+    if _is_of_buffer(expected) or _STRUCT_PAGE.search(expected.get("hex", "")):
         return
     question = _question(call)
     yield Comparison(question, _subject(call), portable_answer(call, expected), portable_answer(call, here))
