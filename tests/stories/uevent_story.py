@@ -77,12 +77,18 @@ class Step:
 
 @attrs.frozen
 class Story:
-    """From a freshly booted machine on."""
+    """From a freshly booted machine on.
+
+    Attributes:
+        races: the outcomes of races (`nvdimmfs.kernels.races`) that did not end as they usually do, by their numbers in
+            the story, from 0.
+    """
 
     machine: dict[str, str]
     kernel: str
     note: str
     steps: tuple[Step, ...]
+    races: dict[str, str] = attrs.Factory(dict)
 
 
 def load(path: Path) -> Story:
@@ -95,11 +101,14 @@ def loads(text: str) -> Story:
     header = json.loads(lines[0])
     if header.get("uevents") != FORMAT:
         raise ValueError(f"uevents of format {FORMAT} were expected")
-    return Story(header["machine"], header["kernel"], header["note"], tuple(_steps(lines[1:])))
+    steps = tuple(_steps(lines[1:]))
+    return Story(header["machine"], header["kernel"], header["note"], steps, header.get("races", {}))
 
 
 def dumps(story: Story) -> str:
     header = {"uevents": FORMAT, "machine": story.machine, "kernel": story.kernel, "note": story.note}
+    if story.races:
+        header["races"] = story.races
     return "".join(f"{line}\n" for line in (_compact(header), *(line for step in story.steps for line in _lines(step))))
 
 
