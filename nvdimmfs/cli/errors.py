@@ -19,6 +19,9 @@ MISUSED = 2
 #: What the dynamic linker reports of a module in C for which there is no memory (_dl_map_segments, glibc).
 _NOT_MAPPED = "failed to map segment from shared object"
 
+#: The beginning of a line about an exception that nobody expects.
+_BUG = "a bug in nvdimmfs"
+
 
 class CommandError(Exception):
     """A command fails; the message is one line for the user.
@@ -43,12 +46,13 @@ def one_line(error: BaseException) -> str:
         return reason if error.filename is None else f"{error.filename or repr('')}: {reason}"
     if isinstance(error, MemoryError) or (isinstance(error, ImportError) and _NOT_MAPPED in str(error)):
         return f"{os.strerror(errno.ENOMEM)}; {REMEDIES[errno.ENOMEM]}"
-    if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        return one_line(error.exceptions[0])
+    if isinstance(error, BaseExceptionGroup):
+        lines = [one_line(each) for each in error.exceptions]
+        return next((line for line in lines if line.startswith(_BUG)), lines[0])  # the first one led to the others
     message = " ".join(str(error).split())
     if isinstance(error, SystemError):  # modules in C forget to raise MemoryError
         return f"Python fails: {message}, {PERHAPS_MEMORY}"
-    return f"a bug in nvdimmfs: {type(error).__name__}: {message} ({_origin(error.__traceback__)})"
+    return f"{_BUG}: {type(error).__name__}: {message} ({_origin(error.__traceback__)})"
 
 
 def require_docstrings(what: str) -> None:

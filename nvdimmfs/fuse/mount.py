@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import logging
+import mmap
 import os
 import signal
 import socket
@@ -30,6 +31,10 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Requests handled at a time.  In effect unlimited: a request that waits for an invalidation must never keep the event
 #: loop from reading the request whose reply that invalidation waits for.
 _REQUESTS_AT_A_TIME = 1 << 30
+
+#: Bytes of libfuse's buffer for a request, of which each of pyfuse3's two workers has one (FUSE_MAX_MAX_PAGES and
+#: FUSE_BUFFER_HEADER_SIZE, lib/fuse_i.h and lib/fuse_lowlevel.c, libfuse 3.14).
+_BUFFER, _BUFFERS = (1 << 20) + 4096, 2
 
 
 def serve(
@@ -80,6 +85,7 @@ async def _serve(
         signals = stack.enter_context(trio.open_signal_receiver(*STOP_SIGNALS))
         stack.enter_context(_stacks_on_sigusr1())
         _start_thread(operations)
+        _require_memory()
         stack.enter_context(_mounted(operations, mountpoint, unmounts=unmounts))
         stack.callback(_notify_systemd, "STOPPING=1")
         nursery = await stack.enter_async_context(trio.open_nursery())
@@ -97,6 +103,11 @@ def _start_thread(operations: Operations) -> None:
         operations.kernel_cache.start()
     except RuntimeError as failure:
         raise MountError(f"cannot start a thread: {failure}; see ulimit -u and the control group's pids.max") from None
+
+
+def _require_memory() -> None:
+    """Raise OSError where libfuse could not allocate its buffers: it would print so itself, at the first request."""
+    mmap.mmap(-1, _BUFFERS * _BUFFER).close()
 
 
 @contextlib.contextmanager

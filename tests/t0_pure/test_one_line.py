@@ -21,6 +21,8 @@ NO_MEMORY = os.strerror(errno.ENOMEM)
             "Python fails: error return without exception set, perhaps",
         ),
         (ImportError("No module named 'x'"), "a bug in nvdimmfs: ImportError: "),
+        (ExceptionGroup("", [OSError(errno.ENOMEM, NO_MEMORY), BlockingIOError(errno.EAGAIN, "again")]), NO_MEMORY),
+        (ExceptionGroup("", [OSError(errno.ENOMEM, NO_MEMORY), KeyError("x")]), "a bug in nvdimmfs: KeyError: "),
         (ValueError("two\nlines"), "a bug in nvdimmfs: ValueError: two lines "),
     ],
 )
