@@ -204,12 +204,21 @@ class Disk(WholeDisk):
         return self.data.size // SECTOR_SIZE
 
     def rescan_partitions(self) -> None:
-        """Remove all partitions and add those of the partition table (bdev_disk_changed, Linux 6.1)."""
+        """Remove all partitions and add those of the partition table (bdev_disk_changed, Linux 6.1).
+
+        The numbers of the former ones are free a grace period of RCU later (bdev_free_inode, block/bdev.c), when the
+        new ones have theirs.
+        """
+        former = self.partitions
+        for partition in former:
+            partition.opened()
         self._drop_partitions()
         entries = self._table()
         if entries:
             self.send_uevent(Action.CHANGE)
         self._add_partitions(entries)
+        for partition in former:
+            partition.closed()
 
     def add_partition(self, number: int, start: int, count: int) -> None:
         """Add a partition, listed in the table or not.  Its end is not checked against the size of the disk.

@@ -183,3 +183,17 @@ def test_a_partition_beyond_the_end_of_its_disk_is_eio_there(machine, disk):
         with pytest.raises(KernelError) as refusal:
             data.write(beyond, bytes(2 * SECTOR_SIZE))
         assert refusal.value.errno == errno.EIO
+
+
+def test_partitions_that_are_read_again_have_other_numbers():
+    """The former ones are free afterwards; tests/recordings/nfit_test/fuzz/rescan.recording has such a disk."""
+    machine = boot({"memmap": "512M!4G", "memory": "8G"})
+    disk = machine.persistent_memory.blocks.disks["pmem0"]
+    entry = struct.pack("<8B2I", 0, 0, 0, 0, 0x83, 0, 0, 0, 1, 16)
+    disk.bytes.write(446, entry + bytes(48) + b"\x55\xaa")
+    minors = []
+    for _ in range(3):
+        disk.rescan_partitions()
+        minors += [partition.number.minor for partition in disk.partitions]
+    assert minors == [1, 2, 1]
+    machine.close()
