@@ -19,7 +19,7 @@ MISUSED = 2
 #: What the dynamic linker reports of a module in C for which there is no memory (_dl_map_segments, glibc).
 _NOT_MAPPED = "failed to map segment from shared object"
 
-#: The beginning of a line about an exception that nobody expects.
+#: The beginning of a line about an unexpected exception.
 _BUG = "a bug in nvdimmfs"
 
 
