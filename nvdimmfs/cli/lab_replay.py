@@ -17,6 +17,7 @@ from nvdimmfs.cli.lab_options import guest_plan, offer_execution, reporting
 from nvdimmfs.cli.numbers import count_or_none
 from nvdimmfs.errors import FAILED
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS
+from nvdimmfs.lab import holders, mounts
 from nvdimmfs.lab.agreement import Replayed, as_json, as_junit, summary
 from nvdimmfs.lab.changes import SUFFIX, load, load_header
 from nvdimmfs.lab.emulated import CLOCK, emulated
@@ -35,7 +36,7 @@ from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.machine_file.writer import machine_text
 
 #: Questions that only device nodes answer.
-_OF_NODES = ("ioctl", "hold", "kill", "mount", "umount")
+_OF_NODES = ("ioctl", *holders.QUESTIONS, *mounts.QUESTIONS)
 
 #: Differences of a recording that are printed.
 _SHOWN = 20

@@ -8,13 +8,14 @@ from contextlib import AbstractContextManager, suppress
 import attrs
 
 from nvdimmfs.kernels.races import Referee
+from nvdimmfs.lab import holders, mounts
 from nvdimmfs.lab.asking import Answer, Call
 from nvdimmfs.lab.comparing import Comparison, compared
 from nvdimmfs.lab.ddmin import shortest
 from nvdimmfs.lab.emulated import emulated
 from nvdimmfs.lab.errors import GuestEndedError
 from nvdimmfs.lab.guest import TIMEOUT, TOGETHER, GuestPlan
-from nvdimmfs.lab.reboots import RebootingGuest
+from nvdimmfs.lab.reboots import REBOOT, RebootingGuest
 from nvdimmfs.lab.recording import Step
 from nvdimmfs.lab.replay import Difference
 from nvdimmfs.lab.snapshots import resumed
@@ -30,7 +31,7 @@ _OTHER_SPEEDS = (0, 2, 3)
 _MOST_FATAL = 10
 
 #: What changes a machine: a shorter story has fewer of these.
-_CHANGING = ("write", "pwrite", "ioctl", "hold", "kill", "mount", "umount", "reboot")
+_CHANGING = ("write", "pwrite", "ioctl", *holders.QUESTIONS, *mounts.QUESTIONS, REBOOT)
 
 
 @attrs.frozen

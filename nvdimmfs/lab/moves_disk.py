@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from nvdimmfs.lab.walker import ANY_VALUE, Walker
+from nvdimmfs.lab.walker import ANY_VALUE, SECTOR_SIZE, Walker
 from nvdimmfs.units import PAGE_SIZE
-
-#: The unit of `size` and of partition tables (SECTOR_SIZE, include/linux/blk_types.h).
-_SECTOR_SIZE = 512
 
 #: Values of the attributes of a disk and its queue.
 _VALUES = {
@@ -54,11 +51,6 @@ def transfer(walker: Walker) -> None:
             walker.ask({"op": "pwrite", "dev": disk, "offset": offset, "hex": f"{walker.number(0, 255):02x}" * length})
 
 
-def _size(walker: Walker, disk: str) -> int:
-    """Bytes of a disk."""
-    return int(walker.seen(f"class/block/{disk}/size") or 0) * _SECTOR_SIZE
-
-
 def _has_own_sectors(walker: Walker, disk: str) -> bool:
     """Whether all bytes of a disk are those of its user: that of a btt, or of a pfn device, with its partitions."""
     device = walker.real_path(f"class/block/{disk}")
@@ -66,15 +58,15 @@ def _has_own_sectors(walker: Walker, disk: str) -> bool:
 
 
 def _offset(walker: Walker, disk: str) -> int:
-    size = _size(walker, disk)
+    size = walker.size_of(disk)
     places = [
         0,
         0,
-        _SECTOR_SIZE,
+        SECTOR_SIZE,
         PAGE_SIZE,
-        PAGE_SIZE + _SECTOR_SIZE,
+        PAGE_SIZE + SECTOR_SIZE,
         size - PAGE_SIZE,
-        size - _SECTOR_SIZE,
+        size - SECTOR_SIZE,
         size - 1,
         size,
     ]
@@ -85,7 +77,7 @@ def _offset(walker: Walker, disk: str) -> int:
 
 def _readable(walker: Walker, disk: str, offset: int) -> int:
     """How many bytes of a disk from an offset on have been written."""
-    if _has_own_sectors(walker, disk) or offset >= _size(walker, disk) // 2:
+    if _has_own_sectors(walker, disk) or offset >= walker.size_of(disk) // 2:
         return max(_LENGTHS)
     return max(_BEGINNING - offset, 0)
 
@@ -96,7 +88,7 @@ def partition(walker: Walker) -> None:
     if not disks:
         return
     disk = walker.choose(disks)
-    table = "00" * _SECTOR_SIZE if walker.happens(0.3) else _mbr(walker, _size(walker, disk) // _SECTOR_SIZE)
+    table = "00" * SECTOR_SIZE if walker.happens(0.3) else _mbr(walker, walker.size_of(disk) // SECTOR_SIZE)
     walker.ask({"op": "pwrite", "dev": disk, "offset": 0, "hex": table})
     bind_again(walker, disk)
 

@@ -16,9 +16,6 @@ from nvdimmfs.lab.holders import EXCLUSIVE, MAPPED, OPEN
 from nvdimmfs.lab.mounts import LENGTH
 from nvdimmfs.lab.walker import Walker
 
-#: The unit of `size` (SECTOR_SIZE, include/linux/blk_types.h).
-_SECTOR_SIZE = 512
-
 #: How many processes there are at most.
 _MOST = 4
 
@@ -102,7 +99,7 @@ def file_system(walker: Walker) -> None:
 
     Not on a disk with errors, which a file system reports in ways of its own, nor on one that refuses writes.
     """
-    disks = [disk for disk in walker.disks() if _takes_file_system(walker, f"class/block/{disk}")]
+    disks = [disk for disk in walker.disks() if _takes_file_system(walker, disk)]
     if not disks:
         return
     disk = walker.choose(disks)
@@ -117,8 +114,9 @@ def file_system(walker: Walker) -> None:
         walker.ask({"op": "kill", "dev": disk})
 
 
-def _takes_file_system(walker: Walker, folder: str) -> bool:
+def _takes_file_system(walker: Walker, disk: str) -> bool:
+    folder = f"class/block/{disk}"
     whole = walker.real_path(folder).rpartition("/")[0] if walker.seen(f"{folder}/partition") else folder
-    size = int(walker.seen(f"{folder}/size") or 0) * _SECTOR_SIZE
     is_sound = not walker.seen(f"{whole}/badblocks") and not walker.seen(f"{folder}/badblocks")
-    return size >= LENGTH and walker.seen(f"{folder}/ro") == walker.seen(f"{whole}/ro") == "0" and is_sound
+    is_writable = walker.seen(f"{folder}/ro") == walker.seen(f"{whole}/ro") == "0"
+    return walker.size_of(disk) >= LENGTH and is_writable and is_sound

@@ -35,7 +35,7 @@ from nvdimmfs.formats.ndctl import (
 )
 from nvdimmfs.lab.asking import MEMORY_END, Call
 from nvdimmfs.lab.ioctl_tables import functions_of, payload_of, requests_of
-from nvdimmfs.lab.walker import DEVICES, Walker
+from nvdimmfs.lab.walker import DEVICES, SECTOR_SIZE, Walker
 from nvdimmfs.units import PAGE_SIZE, U32_MASK, U64_MASK
 
 #: The number of a command of a DIMM or a bus, without the command (_IOC_READ | _IOC_WRITE, ND_IOCTL).
@@ -72,8 +72,6 @@ _WITH_VALUE = (BlockRequest.BLKRASET, BlockRequest.BLKFRASET)
 
 #: Requests of disks whose argument is a range.
 _WITH_RANGE = (BlockRequest.BLKDISCARD, BlockRequest.BLKSECDISCARD, BlockRequest.BLKZEROOUT)
-
-_SECTOR_SIZE = 512
 
 
 def control(walker: Walker) -> None:
@@ -225,7 +223,7 @@ def disk(walker: Walker) -> None:
 
 
 def _disk_argument(walker: Walker, node: str, request: int) -> bytes:
-    size = int(walker.seen(f"class/block/{node}/size") or 0) * _SECTOR_SIZE
+    size = walker.size_of(node)
     if request == BLKPG:
         return _partition(walker, size)
     if request in _WITH_RANGE:
@@ -242,8 +240,8 @@ def _disk_argument(walker: Walker, node: str, request: int) -> bytes:
 
 def _range(walker: Walker, size: int) -> tuple[int, int]:
     """First byte and length of a range on a disk, or beyond."""
-    starts = (0, _SECTOR_SIZE, PAGE_SIZE, size // 2 // PAGE_SIZE * PAGE_SIZE, max(size - PAGE_SIZE, 0), size, 100)
-    lengths = (_SECTOR_SIZE, PAGE_SIZE, 4 * PAGE_SIZE, 0, 100, U64_MASK)
+    starts = (0, SECTOR_SIZE, PAGE_SIZE, size // 2 // PAGE_SIZE * PAGE_SIZE, max(size - PAGE_SIZE, 0), size, 100)
+    lengths = (SECTOR_SIZE, PAGE_SIZE, 4 * PAGE_SIZE, 0, 100, U64_MASK)
     return walker.choose(starts), walker.choose(lengths)
 
 

@@ -26,9 +26,9 @@ from nvdimmfs.lab import asking, mounts
 from nvdimmfs.lab.asking import CHANGES, MEMORY_END, READ_LENGTH, SETTLE, Answer, Call, Row, errno_name
 from nvdimmfs.lab.holders import EXCLUSIVE, MAPPED, QUESTIONS, Holders
 from nvdimmfs.machine.caller_memory import UserMemory
-from nvdimmfs.machine.device_calls import device_ioctl, device_named
+from nvdimmfs.machine.device_calls import device_ioctl
 from nvdimmfs.machine.machine import Machine
-from nvdimmfs.machine.open_nodes import OpenNode, open_device_node
+from nvdimmfs.machine.open_nodes import OpenNode, device_of_node, open_device_node
 
 #: The folder below /sys with files that emulated machines alone have.
 OWN_FOLDER = DEBUG_FOLDER.removeprefix("sys/")
@@ -222,15 +222,11 @@ class InProcess:
         """An ioctl of a process that may administer the system."""
         name = _device_name(call)
         writable = call.get("open") != "r"
-        found = device_named(self.system, name)
-        if found is None or name in self.system.dev.children:  # DIMMs and buses have nodes in sandboxes alone
-            open_node(resolve(self.system.dev, name), os.O_RDWR if writable else os.O_RDONLY)
-        if found is None:
-            raise KernelError(errno.ENOTTY, f"{name} is not a device")
+        device = device_of_node(self.system, name, os.O_RDWR if writable else os.O_RDONLY)
         data = b"" if "value" in call else bytes.fromhex(call["hex"])
         memory = UserMemory(bytearray(data))
         argument = call.get("value", MEMORY_END - len(data))
-        steps = device_ioctl(found[1], call["request"], argument, writable=writable, privileged=True)
+        steps = device_ioctl(device, call["request"], argument, writable=writable, privileged=True)
         result = memory.run(steps)
         return {"result": result, "hex": memory.data.hex()} if memory.data != data else {"result": result}
 
@@ -241,22 +237,14 @@ class InProcess:
         self.held.append(open_device_node(self.machine, name, os.O_RDWR | (os.O_EXCL if way == EXCLUSIVE else 0)))
 
     def _kill(self, name: str) -> None:
-        for held in self.held:
-            if held.name == name:
-                self.held.remove(held)
-                held.close()
-                return
-        raise KernelError(errno.ESRCH, f"no process holds {name}")
+        if not _close_first(self.held, name):
+            raise KernelError(errno.ESRCH, f"no process holds {name}")
 
     def _unmount(self, name: str) -> None:
         """Unmount a disk, whose file system is zeros then: no bytes of it are looked at before."""
-        for mounted in self.mounted:
-            if mounted.name == name:
-                self.mounted.remove(mounted)
-                mounted.close()
-                self.pwrite(name, 0, bytes(mounts.LENGTH))
-                return
-        raise KernelError(errno.EINVAL, f"{name} is not mounted")
+        if not _close_first(self.mounted, name):
+            raise KernelError(errno.EINVAL, f"{name} is not mounted")
+        self.pwrite(name, 0, bytes(mounts.LENGTH))
 
     def rest(self, seconds: float) -> None:
         """Let time pass."""
@@ -269,6 +257,16 @@ class InProcess:
 
     def _node(self, path: str) -> Node:
         return resolve(self.system.sys, path)
+
+
+def _close_first(nodes: list[OpenNode], name: str) -> bool:
+    """Close the node of that name that has been open for the longest time; whether there is one."""
+    for node in nodes:
+        if node.name == name:
+            nodes.remove(node)
+            node.close()
+            return True
+    return False
 
 
 def _device_name(call: Call) -> str:

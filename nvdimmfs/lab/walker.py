@@ -19,6 +19,9 @@ DRIVERS = "bus/nd/drivers"
 #: Attributes that no move writes by chance: the first moves the clock, the others are moves of their own.
 _NOT_WRITTEN = frozenset({"deep_flush", "uevent", "driver_override"})
 
+#: The unit of a disk's `size`, and of partition tables (SECTOR_SIZE, include/linux/blk_types.h).
+SECTOR_SIZE = 512
+
 #: Values of an attribute that has no table of its own.
 ANY_VALUE = ("0", "1", "", "y", "n", "on", "off", "2", "-1", "x", "0x10")
 
@@ -100,6 +103,10 @@ class Walker:
     def disks(self) -> list[str]:
         """The disks of namespaces and their holders, and partitions of them."""
         return [name for name in self.names("class/block") if name.startswith("pmem")]
+
+    def size_of(self, disk: str) -> int:
+        """Bytes of a disk or a partition; 0 if there is none of that name."""
+        return int(self.seen(f"class/block/{disk}/size") or 0) * SECTOR_SIZE
 
     def written_files(self, folder: str) -> list[str]:
         """The files in a directory that can be written, without those that no move writes by chance."""

@@ -17,6 +17,7 @@ from nvdimmfs.block.partition import Partition
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.device_number import Numbered
 from nvdimmfs.core.module import Module
+from nvdimmfs.core.system import System
 from nvdimmfs.dax.device import DevDax
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs.open_file import open_node
@@ -55,21 +56,14 @@ class OpenNode:
 def open_device_node(machine: Machine, name: str, flags: int) -> OpenNode:
     """Open a device node, as a process that may administer the system.
 
-    ENOENT when there is none, ENXIO for a dax device without device_dax that no process has open, EBUSY for a block
-    device that another process has to itself, ENOTTY for what is no device.
+    EBUSY for a block device that another process has to itself; other errors as `device_of_node`.
 
     Args:
         machine: the machine.
         name: the name of the node in /dev.
         flags: those of open(2).
     """
-    system = machine.system
-    number_and_device = device_named(system, name)
-    device = None if number_and_device is None else number_and_device[1]
-    if device is None or (name in system.dev.children and not _is_still_known(device)):
-        open_node(resolve(system.dev, name), flags & ~os.O_EXCL)
-    if device is None:
-        raise KernelError(errno.ENOTTY, f"{name} is not a device")
+    device = device_of_node(machine.system, name, flags)
     assert isinstance(device, Device)
     exclusive = bool(flags & os.O_EXCL) and isinstance(device, Disk | Partition)
     if isinstance(device, Disk | Partition):
@@ -80,6 +74,20 @@ def open_device_node(machine: Machine, name: str, flags: int) -> OpenNode:
     if module is not None:
         module.pins += 1
     return OpenNode(name, device, module, exclusive)
+
+
+def device_of_node(system: System, name: str, flags: int) -> Numbered:
+    """The device behind a node that can be opened with such flags.
+
+    ENOENT when there is no such node, ENXIO for a dax device without device_dax that no process has open, ENOTTY for
+    what is no device.  DIMMs and buses have nodes in sandboxes alone.
+    """
+    found = device_named(system, name)
+    if found is None or (name in system.dev.children and not _is_still_known(found[1])):
+        open_node(resolve(system.dev, name), flags & ~os.O_EXCL)
+    if found is None:
+        raise KernelError(errno.ENOTTY, f"{name} is not a device")
+    return found[1]
 
 
 def _is_still_known(device: Numbered) -> bool:
