@@ -41,6 +41,9 @@ PIB = 1 << 50
 U32_MASK = (1 << 32) - 1
 U64_MASK = (1 << 64) - 1
 
+#: The largest signed integer of 64 bits, such as an offset in a file (loff_t) or a time in nanoseconds (ktime_t).
+S64_MAX = (1 << 63) - 1
+
 
 @attrs.frozen(weakref_slot=False)
 class Range:

@@ -11,6 +11,7 @@ from typing import cast
 
 from nvdimmfs.lab.asking import Call
 from nvdimmfs.lab.holders import WAYS
+from nvdimmfs.units import S64_MAX, U32_MASK, U64_MASK
 
 #: The arguments that each operation needs.
 _NEEDED = {
@@ -37,13 +38,6 @@ _OPTIONAL = {"dump": ("depth", "skip"), "ioctl": ("open", "value")}
 
 #: What the line of an answer has besides the question.
 _ABOUT_THE_ANSWER = ("result", "unstable")
-
-#: The largest offset of a file (loff_t).
-_LARGEST_OFFSET = (1 << 63) - 1
-
-#: The largest number of a request (unsigned int), and the largest value (unsigned long).
-_LARGEST_REQUEST = (1 << 32) - 1
-_LARGEST_VALUE = (1 << 64) - 1
 
 #: Seconds that time.sleep() takes on every host.
 _LONGEST_SLEEP = 10**9
@@ -89,7 +83,7 @@ def _is_hex(value: object) -> bool:
     return isinstance(value, str) and _HEX.fullmatch(value) is not None
 
 
-def _is_whole(value: object, low: int, high: int = _LARGEST_OFFSET) -> bool:
+def _is_whole(value: object, low: int, high: int = S64_MAX) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
@@ -107,13 +101,13 @@ _ARGUMENTS: dict[str, tuple[str, Callable[[object], bool]]] = {
     "data": ("a text of characters up to U+00FF, each a byte", _is_data),
     "depth": _COUNT,
     "skip": ("a list of texts", _is_list_of_texts),
-    "offset": ("a whole number of 64 bits", lambda value: _is_whole(value, -_LARGEST_OFFSET - 1)),
+    "offset": ("a whole number of 64 bits", lambda value: _is_whole(value, -S64_MAX - 1)),
     "length": _COUNT,
     "hex": ("hexadecimal digits in lower case, two a byte", _is_hex),
-    "request": ("a whole number of 32 bits, 0 or more", lambda value: _is_whole(value, 0, _LARGEST_REQUEST)),
+    "request": ("a whole number of 32 bits, 0 or more", lambda value: _is_whole(value, 0, U32_MASK)),
     "open": ('"r" or "rw"', lambda value: value in ("r", "rw")),
     "way": (" or ".join(f'"{way}"' for way in WAYS), lambda value: value in WAYS),
-    "value": ("a whole number of 64 bits, 0 or more", lambda value: _is_whole(value, 0, _LARGEST_VALUE)),
+    "value": ("a whole number of 64 bits, 0 or more", lambda value: _is_whole(value, 0, U64_MASK)),
     "argv": ("a list of texts, the first a program", lambda value: _is_list_of_texts(value) and bool(value)),
     "seconds": (f"a number from 0 to {_LONGEST_SLEEP}", _is_duration),
 }

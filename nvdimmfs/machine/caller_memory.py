@@ -10,8 +10,8 @@ import attrs
 from nvdimmfs.core.user_memory import CopyIn, CopyOut, IoctlSteps
 from nvdimmfs.errors import KernelError
 
-#: Where the buffer passed to `Engine.ioctl` is in the memory of the imagined process, for arguments that contain
-#: addresses themselves, such as that of BLKPG.
+#: Where the buffer is in the memory of an imagined process, for arguments that contain addresses themselves, such as
+#: that of BLKPG.
 ARGUMENT_ADDRESS: Final = 0x1000_0000
 
 

@@ -8,6 +8,7 @@ import os
 from typing import Final, TypeAlias
 
 from nvdimmfs.errors import KernelError
+from nvdimmfs.units import S64_MAX
 
 #: A path below the machine's root: `sys/bus/nd` as below a mount, or `/sys/bus/nd` as in a sandbox.
 AnyPath: TypeAlias = str | os.PathLike[str]
@@ -23,10 +24,6 @@ REQUEST_MASK: Final = 0xFFFF_FFFF
 
 #: Where the debug folder is.
 DEBUG: Final = "sys/kernel/debug/nvdimmfs"
-
-
-#: The largest offset, which is signed and has 64 bits (loff_t, include/linux/types.h).
-_LARGEST_OFFSET: Final = (1 << 63) - 1
 
 
 def path_of(path: object, name: str = "path") -> str:
@@ -53,8 +50,8 @@ def integer(name: str, value: int) -> int:
 def offset_of(value: int) -> int:
     """An offset in a file.  TypeError; EINVAL for one that no system call takes."""
     offset = integer("offset", value)
-    if not 0 <= offset <= _LARGEST_OFFSET:
-        raise KernelError(errno.EINVAL, f"the offset {offset} is not from 0 to {_LARGEST_OFFSET}")
+    if not 0 <= offset <= S64_MAX:
+        raise KernelError(errno.EINVAL, f"the offset {offset} is not from 0 to {S64_MAX}")
     return offset
 
 

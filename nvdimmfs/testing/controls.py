@@ -10,9 +10,10 @@ import attrs
 
 from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.machine_file.type_checks import require
+from nvdimmfs.units import S64_MAX
 
 #: The largest time of the kernel, in nanoseconds (KTIME_MAX, include/linux/ktime.h).
-_LONGEST_TIME = (1 << 63) - 1
+_LONGEST_TIME = S64_MAX
 
 
 @attrs.frozen
