@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from typing import Any, get_args, get_origin
@@ -21,12 +22,10 @@ def require(name: str, value: object, kinds: tuple[type, ...], wanted: str) -> N
 
 def require_types(machine: MachineDescription) -> None:
     """TypeError if a part of a description has not the type that its class declares, as a part read from a file has."""
-    try:
+    with contextlib.suppress(TypeError):  # such as that of the cache, for a part that has no hash
         _require_types(machine)
-    except TypeError as error:
-        if str(error).startswith("unhashable"):  # so it is not cached
-            _require_types.__wrapped__(machine)
-        raise
+        return
+    _require_types.__wrapped__(machine)
 
 
 @functools.lru_cache(maxsize=16)
