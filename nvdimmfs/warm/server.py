@@ -63,10 +63,9 @@ class _Session:
     @property
     def has_answered(self) -> bool:
         """Whether the process has answered the client, which ends then, or does so now."""
-        try:
-            return bool(os.eventfd_read(self.answered))
-        except BlockingIOError:
-            return False
+        poll = select.poll()
+        poll.register(self.answered, select.POLLIN)
+        return bool(poll.poll(0))
 
 
 @frozen
@@ -262,7 +261,7 @@ class _Loop:
 @contextlib.contextmanager
 def _event() -> Iterator[int]:
     """An event (eventfd(2)), which is closed where the block fails."""
-    event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    event = os.eventfd(0, os.EFD_CLOEXEC)
     try:
         yield event
     except OSError:
