@@ -29,30 +29,31 @@ class EarlyProcess(Generic[OrderT]):
     """Such a process.  It ends with this one, unless it gets an order."""
 
     _process: WaitingProcess
+    _takes_surroundings: bool
 
     @classmethod
-    def forked(cls, act: Act[OrderT], prepare: Callable[[], None] = lambda: None) -> Self:
+    def forked(cls, act: Act[OrderT], prepare: Callable[[], None], *, takes_surroundings: bool) -> Self:
         """Fork it.  OSError.
 
         Args:
             act: what it does with its order.
             prepare: called in it, in advance.
+            takes_surroundings: whether the process becomes like this one, by what its order brings, before it acts.
         """
-        process = WaitingProcess.forked(lambda messages: _wait_for_order(messages, act, prepare))
-        process.keep_for_later()
-        return cls(process)
 
-    def hand_over(
-        self, order: OrderT, files: Sequence[int], *, is_program: bool = True
-    ) -> tuple[int, socket.socket] | None:
-        """Give it an order, files, and the surroundings of this process; None when that fails, as it was killed.
+        def prepare_all() -> None:
+            prepare()
+            if takes_surroundings:
+                _rehearse()
+
+        process = WaitingProcess.forked(lambda messages: _wait_for_order(messages, act, prepare_all))
+        process.keep_for_later()
+        return cls(process, takes_surroundings)
+
+    def hand_over(self, order: OrderT, files: Sequence[int]) -> tuple[int, socket.socket] | None:
+        """Give it an order, and files; None when that fails, as it was killed.
 
         This does not wait until it has them: the process may have to wait for a processor.
-
-        Args:
-            order: the order.
-            files: the files.
-            is_program: whether it needs the surroundings.
 
         Returns:
             Its process id, and the other end of its socket.
@@ -61,7 +62,7 @@ class EarlyProcess(Generic[OrderT]):
         text = os.memfd_create("order")
         directory = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            surroundings = Surroundings.of_this_process() if is_program else None
+            surroundings = Surroundings.of_this_process() if self._takes_surroundings else None
             os.write(text, pickle.dumps((order, surroundings)))
             socket.send_fds(process.messages, [b"+"], (text, *STANDARD_FILES, directory, *files))
         except OSError:
@@ -80,26 +81,29 @@ class EarlyProcess(Generic[OrderT]):
 
 @define(eq=False)
 class EarlyProcesses(Generic[OrderT]):
-    """Those of one kind that were forked for the next sandbox of this process, at most one as a rule."""
+    """Those of one kind that were forked for the next sandbox of this process, at most one as a rule.
 
+    Attributes:
+        takes_surroundings: whether they take on the surroundings of this process with their order.
+    """
+
+    takes_surroundings: bool = field(default=True, kw_only=True)
     _waiting: list[EarlyProcess[OrderT]] = field(factory=list)
 
     def fork(self, act: Act[OrderT], prepare: Callable[[], None] = lambda: None) -> None:
         """Fork one; arguments and errors as `EarlyProcess.forked`."""
-        self._waiting.append(EarlyProcess.forked(act, prepare))
+        self._waiting.append(EarlyProcess.forked(act, prepare, takes_surroundings=self.takes_surroundings))
 
-    def hand_over(
-        self, order: OrderT, files: Sequence[int], *, is_program: bool = True
-    ) -> tuple[int, socket.socket] | None:
+    def hand_over(self, order: OrderT, files: Sequence[int]) -> tuple[int, socket.socket] | None:
         """Give one an order, as `EarlyProcess.hand_over`; None when there is none that can take it."""
         while self._waiting:
-            if taken := self._waiting.pop().hand_over(order, files, is_program=is_program):
+            if taken := self._waiting.pop().hand_over(order, files):
                 return taken
         return None
 
-    def start(self, order: OrderT, files: Sequence[int], *, is_program: bool = True) -> int:
+    def start(self, order: OrderT, files: Sequence[int]) -> int:
         """Give one an order, after which it needs no messages.  Returns its process id; 0 when there is none."""
-        if (taken := self.hand_over(order, files, is_program=is_program)) is None:
+        if (taken := self.hand_over(order, files)) is None:
             return 0
         process, messages = taken
         messages.close()
@@ -111,16 +115,16 @@ class EarlyProcesses(Generic[OrderT]):
             self._waiting.pop().end()
 
 
+def _rehearse() -> None:
+    """In the process: take on the surroundings that it has."""
+    own = pickle.dumps(Surroundings.of_this_process())
+    cast("Surroundings", pickle.loads(own)).rehearse()  # noqa: S301  # its own
+
+
 def _wait_for_order(messages: socket.socket, act: Act[OrderT], prepare: Callable[[], None]) -> NoReturn:
     """In the process."""
-
-    def prepare_and_rehearse() -> None:
-        prepare()
-        own = pickle.dumps(Surroundings.of_this_process())
-        cast("Surroundings", pickle.loads(own)).rehearse()  # noqa: S301  # its own
-
     try:
-        message, files = wait_for_message(messages, None, prepare_and_rehearse)
+        message, files = wait_for_message(messages, None, prepare)
         if message:
             text, *others = files
             standard_files, (directory, *rest) = others[: len(STANDARD_FILES)], others[len(STANDARD_FILES) :]

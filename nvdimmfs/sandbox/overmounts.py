@@ -82,9 +82,8 @@ def prepare(directory: Path, keep: Callable[[str], bool]) -> None:
 
 def _prepare(directory: Path, keep: Callable[[str], bool]) -> None:
     """In a thread, the mounts of which end with it."""
-    with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), contextlib.ExitStack() as failed:
         table = os.open(_MOUNT_TABLE, os.O_RDONLY | os.O_CLOEXEC)
-        failed = stack.enter_context(contextlib.ExitStack())
         failed.callback(os.close, table)
         libc.unshare(libc.CLONE_NEWNS)
         libc.mount("none", "/", flags=libc.MS_REC | libc.MS_SLAVE)

@@ -27,7 +27,7 @@ _PATIENCE = 30.0
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGTTOU, signal.SIGPIPE)
 
 
-_prepared = EarlyProcesses[str]()
+_prepared = EarlyProcesses[str](takes_surroundings=False)
 
 
 def prepare_reaper() -> None:
@@ -47,7 +47,7 @@ def running_reaper(records: LoopRecords, *, waits: bool = True) -> Iterator[Call
     """
     with step("start the process that cleans up"):
         bell, rope = os.pipe()  # the kernel closes the rope when this process ends
-        reaper = _prepared.start(records.name, (bell, *records.descriptors), is_program=False) or os.fork()
+        reaper = _prepared.start(records.name, (bell, *records.descriptors)) or os.fork()
     if reaper == 0:
         _run_reaper(records, bell)
     os.close(bell)

@@ -80,8 +80,8 @@ class RunRequest:
         private_network: whether the command gets a network namespace of its own, which uevents need.
         waits_for_deletions: whether to return only when the kernel has deleted the sandbox's loop devices, for which it
             needs tens of milliseconds.
-        waits_for_machine: whether a client of a warm server is answered only when the server has ended: what the
-            machine writes may be looked at then.
+        waits_for_machine: whether a client of a warm server is answered only when the machine's process has ended:
+            what the machine writes may be looked at then.
     """
 
     command: Sequence[str]
@@ -156,10 +156,7 @@ def run_sandbox(request: RunRequest) -> int:
         characters = HostCharacters.find() if makes_nodes else None
         of_sandboxes = frozenset() if loop_devices is None else loop_devices.records.names_of_others()
         _make_dev(of_sandboxes, has_nodes=makes_nodes)
-        attached_client = None if server is not None else stack.enter_context(contextlib.closing(_connect()))
-        host, listed = _prepare_beside(server, attached_client)
-        view = _make_sysfs(host, listed, (lambda: None) if server is None else server.wait_until_ready)
-        client = attached_client or stack.enter_context(contextlib.closing(_connect()))
+        client, view = _make_view(server, stack)
         closed_disks = ClosedDisks()
         dev = DevDirectory(Path("/dev"), MACHINE, TERMINALS, loop_devices, closed_disks, request.warn, characters)
         mounted_disks = MountedDisks()
@@ -190,29 +187,30 @@ def run_sandbox(request: RunRequest) -> int:
         return status
 
 
-def _prepare_beside(server: MachineServer | None, client: ControlClient | None) -> tuple[HostSysfs, control.Listed]:
-    """Read the host's /sys and mount the files of modules, meanwhile the machine is built and mounted.  SandboxError.
+def _make_view(server: MachineServer | None, stack: contextlib.ExitStack) -> tuple[ControlClient, MergedView]:
+    """Set up /lib/modules and /sys, meanwhile a new machine is built and mounted.  SandboxError.
 
     Args:
         server: serves the machine, and has been admitted; None for a machine that was mounted before.
-        client: that machine; None for a new one.
-
-    Returns:
-        What the host has in /sys, and what the machine has there.
+        stack: closes the connection to the machine, which this returns.
     """
     with step("set up /sys"):
         host = HostSysfs.read(Path("/sys"))
-    built = _built(server, client)
+    client: ControlClient | None = None
+    if server is None:
+        client = stack.enter_context(contextlib.closing(_connect()))
+        built = _built_before(client)
+    else:
+        built = server.wait_until_built()
     with step("set up /lib/modules"):
         write_lib_modules(_MODULES, built.modules)
         mount_lib_modules(_MODULES)
-    return host, built.listed
+    view = _make_sysfs(host, built.listed, (lambda: None) if server is None else server.wait_until_ready)
+    return client or stack.enter_context(contextlib.closing(_connect())), view
 
 
-def _built(server: MachineServer | None, client: ControlClient | None) -> Built:
-    if server is not None:
-        return server.wait_until_built()
-    assert client is not None, "there is a machine"
+def _built_before(client: ControlClient) -> Built:
+    """What a machine has that was mounted before.  SandboxError."""
     with step("ask the machine what it has"):
         return Built(tuple(modules_of_machine(MACHINE)), client.list(merged_directories()))
 
