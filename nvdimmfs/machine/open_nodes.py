@@ -50,7 +50,7 @@ class OpenNode:
         elif isinstance(self.device, DevDax):
             self.device.closed()
         if self.module is not None:
-            self.module.pins -= 1
+            self.module.pins -= _references(self.device)
 
 
 def open_device_node(machine: Machine, name: str, flags: int) -> OpenNode:
@@ -72,8 +72,16 @@ def open_device_node(machine: Machine, name: str, flags: int) -> OpenNode:
         device.opened()
     module = machine.persistent_memory.modules.loaded.get(owner_of_node(name) or "")
     if module is not None:
-        module.pins += 1
+        module.pins += _references(device)
     return OpenNode(name, device, module, exclusive)
+
+
+def _references(device: Device) -> int:
+    """The references to its module that an open device has: a character device's are those of its cdev and its file.
+
+    cdev_get and fops_get in chrdev_open, fs/char_dev.c; try_module_get in blkdev_get_by_dev, block/bdev.c; Linux 6.1.
+    """
+    return 1 if isinstance(device, Disk | Partition) else 2
 
 
 def device_of_node(system: System, name: str, flags: int) -> Numbered:

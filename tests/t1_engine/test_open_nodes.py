@@ -1,4 +1,4 @@
-"""Device nodes that processes have open; tests/recordings/e820/holds.recording has the kernel's answers."""
+"""Device nodes that processes have open; the kernel's answers are in tests/recordings/e820, holds and references."""
 
 import errno
 import os
@@ -36,13 +36,16 @@ def test_the_number_of_a_disk_is_free_when_its_node_is_closed(hands):
         assert (number_of(hands, "pmem0") == minor) is (close == second.close)
 
 
-@pytest.mark.parametrize("name", ["pmem0", "ndctl0"])
-def test_a_module_is_in_use_while_a_node_is_open(hands, name):
-    modules = hands.machine.persistent_memory.modules.loaded
-    module = modules["nd_pmem" if name == "pmem0" else "libnvdimm"]
+@pytest.mark.parametrize(
+    ("name", "owner", "references"),
+    [("pmem0", "nd_pmem", 1), ("ndctl0", "libnvdimm", 2), ("dax1.0", "device_dax", 2)],
+)
+def test_a_module_is_in_use_while_a_node_is_open(hands, name, owner, references):
+    hands.bring_up(1, "dax", mode="pmem")
+    module = hands.machine.persistent_memory.modules.loaded[owner]
     before = module.reference_count
     node = open_device_node(hands.machine, name, os.O_RDONLY)
-    assert module.reference_count == before + 1
+    assert module.reference_count == before + references
     node.close()
     assert module.reference_count == before
 
