@@ -55,6 +55,16 @@ _SKIP = [
     "/nfit/scrub",
 ]
 
+#: Where the blocks of memory are.
+_MEMORY = "devices/system/memory"
+
+#: What is left out of the dump of a module: addresses, and what depends on its build.
+_SKIP_OF_MODULE = ["/sections", "/notes"]
+
+#: What changes with the devices of the bus, beside it: files that are read, and folders that are listed.
+_FILES_BESIDE = ("../proc/iomem", "../proc/zoneinfo")
+_FOLDERS_BESIDE = ("class/block", "class/nd", "bus/nd/drivers", "bus/dax/devices", "bus/dax/drivers")
+
 #: How many levels below a device are dumped: its disk and the disk's queue are among them.
 _DEPTH = 4
 
@@ -98,5 +108,20 @@ class Walk:
             depth = 1 if device.startswith(("region", "ndbus")) else _DEPTH
             call: Call = {"op": "dump", "path": path, "skip": _SKIP}
             walker.ask(call if everywhere else {**call, "depth": depth})
-        if walker.happens(0.05):
-            walker.ask({"op": "read", "path": walker.choose(("../proc/iomem", "../proc/zoneinfo"))})
+        if walker.happens(0.2):
+            self._look_beside()
+
+    def _look_beside(self) -> None:
+        """Look at something that does not belong to the bus, and changes with its devices."""
+        walker = self._walker
+        match walker.number(0, 3):
+            case 0:
+                walker.ask({"op": "read", "path": walker.choose(_FILES_BESIDE)})
+            case 1:
+                walker.ask({"op": "ls", "path": walker.choose(_FOLDERS_BESIDE)})
+            case 2:
+                blocks = [name for name in walker.names(_MEMORY) if name.startswith("memory")]
+                walker.ask({"op": "dump", "path": f"{_MEMORY}/{walker.choose(blocks)}", "skip": _SKIP})
+            case _:
+                module = walker.choose(walker.names("module"))
+                walker.ask({"op": "dump", "path": f"module/{module}", "skip": _SKIP_OF_MODULE})
