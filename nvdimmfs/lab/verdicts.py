@@ -3,6 +3,7 @@
 A guest ends some races otherwise than the emulated machine does (`kernels.races`), and then answers differ for good.
 So a replay that meets a difference is repeated with another outcome of one of the last races before it.  The outcome
 with which the most answers agree is taken to be that of the guest, and the search goes on at the next difference.
+Where no single race helps, several of one step are tried together: the bind of a region with many namespaces runs many.
 
 Disks that are found at a time get device numbers in any order, and later disks get those that are free then.  So from a
 number that differs until the machine boots again, none is compared.
@@ -32,6 +33,10 @@ Emulated: TypeAlias = Callable[[Referee], AbstractContextManager[InProcess]]
 
 #: How many races before a difference are suspected to be its cause.
 _SUSPECTS = 24
+
+#: How many races of one step are suspected together, and how many combinations of so many races are tried.
+_MOST_TOGETHER = 3
+_MOST_COMBINATIONS = 300
 
 #: Questions that change nothing but the time.
 _READING = frozenset({"dump", "ls", "read", "readlink", "stat"})
@@ -158,13 +163,37 @@ def _has_number(answer: Answer | Row | None) -> bool:
 
 
 def _better(story: Recording, emulated: Emulated, attempt: _Attempt) -> _Attempt | None:
-    """The attempt that gets farthest, with another outcome of one of the last races; None if none gets farther."""
-    best = attempt
-    for number, outcome in itertools.islice(attempt.referee.others(), _SUSPECTS):
-        other = _attempted(story, emulated, {**attempt.referee.verdicts, number: outcome}, attempt, number)
-        if other.reached > best.reached:
-            best = other
-    return None if best is attempt else best
+    """The attempt that gets farthest, with another outcome of one of the last races; None if none gets farther.
+
+    If no single race helps, several of one step do, such as those of a region with many namespaces.
+    """
+    changed = [
+        (number, _attempted(story, emulated, {**attempt.referee.verdicts, number: outcome}, attempt, number))
+        for number, outcome in itertools.islice(attempt.referee.others(), _SUSPECTS)
+    ]
+    for _ in range(_MOST_TOGETHER):
+        best = max((each for _, each in changed), key=lambda each: each.reached, default=attempt)
+        if best.reached > attempt.reached:
+            return best
+        changed = [*itertools.islice(_with_one_more(story, emulated, changed), _MOST_COMBINATIONS)]
+    return None
+
+
+def _with_one_more(
+    story: Recording, emulated: Emulated, changed: Sequence[tuple[int, _Attempt]]
+) -> Iterator[tuple[int, _Attempt]]:
+    """The attempts with another outcome of one more race, which is run later in the same step.
+
+    Args:
+        story: the story.
+        emulated: makes a machine.
+        changed: attempts, each with the number of the last race whose outcome was changed.
+    """
+    for last, attempt in changed:
+        referee = attempt.referee
+        for number, outcome in referee.others():
+            if number > last and referee.steps[number] == referee.steps[last]:
+                yield number, _attempted(story, emulated, {**referee.verdicts, number: outcome}, attempt, number)
 
 
 def _attempted(

@@ -27,12 +27,13 @@ from nvdimmfs.kernels.races import (
     FIRST_OF_TWO_IS_DISK,
     FOUND_ORDER,
     LATER_BEHIND_BTT,
+    LATER_BEHIND_DISK,
     LATER_NAMESPACE,
     NEW_REGION,
     First,
     FirstLock,
     FirstNamespace,
-    FoundOrder,
+    Found,
     Race,
 )
 from nvdimmfs.mm.memory import Memory
@@ -132,30 +133,40 @@ def register_children(region: RegionDevice, namespaces: Sequence[NamespaceDevice
 
 
 def _as_found(system: System, namespaces: Sequence[NamespaceDevice]) -> Sequence[NamespaceDevice]:
-    """The namespaces in the order in which workers look at them while the seeds are there already."""
-    first, *others = namespaces
-    order = system.outcome(FOUND_ORDER) if others else FoundOrder.ASCENDING
-    if order is FoundOrder.FIRST_LAST:
-        return [*others, first]
-    return [*reversed(namespaces)] if order is FoundOrder.DESCENDING else namespaces
+    """The namespaces in the order in which workers look at them while the seeds are there already.
+
+    A worker that is overtaken by those of all later namespaces is itself behind those that are overtaken after it.
+    """
+    *earlier, last = namespaces
+    in_order: list[NamespaceDevice] = []
+    overtaken: list[NamespaceDevice] = []
+    for namespace in earlier:
+        (overtaken if system.outcome(FOUND_ORDER) is Found.LAST else in_order).append(namespace)
+    return [*in_order, last, *reversed(overtaken)]
 
 
 def _find(system: System, namespaces: Sequence[NamespaceDevice], state_of_disk: FirstNamespace) -> None:
     """Register the namespaces, whose worker looks at each before there are seeds, unless it is late."""
-    last: Claimant | None = None
+    last: NamespaceDevice | None = None
     for place, namespace in enumerate(namespaces):
-        if last is not None and system.outcome(_race_behind(last)) is First.SEEDS:
+        if last and not last.first_probe_deferred and system.outcome(_race_behind(last.claim)) is First.SEEDS:
             for late in _as_found(system, namespaces[place:]):
                 late.add_async()
             return
         if state_of_disk is FirstNamespace.WAITING and _becomes_disk(namespace):
             namespace.first_probe_deferred = True
         namespace.add()
-        last = namespace.claim
+        last = namespace
 
 
-def _race_behind(claim: Claimant) -> Race[First]:
-    """The race between the seeds and the worker that goes on to the next namespace."""
+def _race_behind(claim: Claimant | None) -> Race[First]:
+    """The race between the seeds and the worker that goes on to the next namespace.
+
+    Args:
+        claim: what the worker has found on the last namespace; None for a plain disk.
+    """
+    if claim is None:
+        return LATER_BEHIND_DISK
     return LATER_NAMESPACE if isinstance(claim, PageMapPersonality) else LATER_BEHIND_BTT
 
 
