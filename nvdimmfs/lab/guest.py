@@ -25,8 +25,15 @@ TIMEOUT = 600.0
 #: Seconds for which answers are kept to be sent together.
 TOGETHER = 0.2
 
+#: Seconds between two looks at the console of a guest that does not answer.
+_INTERVAL = 1.0
+
 #: Seconds after loading the modules in which asynchronous probes end.
 _REST = 0.5
+
+#: Parameters by which a kernel that goes wrong panics, and boots again at once, which ends QEMU: without them a guest
+#: whose task waits for ever would be waited for until the time is up.
+_ENDING = "panic=-1 oops=panic softlockup_panic=1 hung_task_panic=1"
 
 #: What a system does last; `poweroff -f` does not wait for an init, which the guest does not have.
 _POWER_OFF = "umount -a; sync; poweroff -f"
@@ -54,10 +61,10 @@ class GuestPlan:
         """The options of QEMU, with the memory in files of a folder."""
         memmap = f" memmap={self.hardware.memmap}" if self.hardware.memmap else ""
         return [
-            *execution_options(self.accelerator, self.speed),
+            *execution_options(self.accelerator, self.speed, waits_for_host=self.hardware.waits_for_host),
             *self.hardware.arguments(folder, shared=shared),
             *("-kernel", str(self.kernel.image), "-initrd", str(self.image)),
-            *("-append", f"console=ttyS0 panic=-1 loglevel=4{memmap}"),
+            *("-append", f"console=ttyS0 loglevel=4 {_ENDING}{memmap}"),
         ]
 
 
@@ -143,16 +150,25 @@ class Guest:
 
     def _some(self, count: int, deadline: float) -> bytes:
         """Receive some bytes before a deadline.  LabError."""
-        self._qemu.line.settimeout(max(deadline - time.monotonic(), 0.001))
-        try:
-            data = self._qemu.line.recv(count)
-        except TimeoutError:
-            raise LabError(f"the guest did not answer within {self._timeout:g} s") from None
-        except ConnectionError:
-            data = b""
-        if not data:
+        while (left := deadline - time.monotonic()) > 0:
+            self._qemu.line.settimeout(min(left, _INTERVAL))
+            try:
+                data = self._qemu.line.recv(count)
+            except TimeoutError:
+                self._require_sound()
+                continue
+            except ConnectionError:
+                data = b""
+            if not data:
+                raise GuestEndedError(self._qemu.epitaph())
+            return data
+        raise LabError(f"the guest did not answer within {self._timeout:g} s")
+
+    def _require_sound(self) -> None:
+        """Raise GuestEndedError for a kernel that panicked and boots again, as it does while a machine boots again."""
+        if self._qemu.has_panicked:
+            self._qemu.close()
             raise GuestEndedError(self._qemu.epitaph())
-        return data
 
     def power_off(self) -> None:
         """Have the guest unmount its file systems, write what it has cached, and end.  LabError when it goes on."""

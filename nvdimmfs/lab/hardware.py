@@ -110,6 +110,11 @@ class Hardware:
     drivers: tuple[str, ...]
     has_test_platform: bool = False
 
+    @property
+    def waits_for_host(self) -> bool:
+        """Whether the host completes what a device does: a flush of virtio-pmem is an fsync(2) of the host."""
+        return any(bus.platform is BusPlatform.VIRTIO_PMEM for bus in self.machine.buses)
+
     def arguments(self, folder: Path, *, shared: bool) -> list[str]:
         """The options of QEMU for a machine whose memory is in files of a folder."""
         objects = [word for each in self.backends for word in ("-object", each.option(folder, shared=shared))]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from nvdimmfs.lab import tools
+from nvdimmfs.lab.console import ending, has_panicked
 from nvdimmfs.lab.errors import LabError
 from nvdimmfs.lab.frames import Json, Message
 
@@ -24,7 +25,7 @@ _VIRTUALIZATION = {"vmx", "svm"}
 USUAL_SPEED = 1
 
 
-def execution_options(accelerator: str, speed: int = USUAL_SPEED) -> list[str]:
+def execution_options(accelerator: str, speed: int = USUAL_SPEED, *, waits_for_host: bool = False) -> list[str]:
     """The options of QEMU for how a guest is executed.
 
     Emulated, its time is the number of instructions that it has executed, and it does not wait when it is idle.  So its
@@ -33,10 +34,13 @@ def execution_options(accelerator: str, speed: int = USUAL_SPEED) -> list[str]:
     Args:
         accelerator: one of `accelerators`.
         speed: an emulated instruction lasts 2**speed ns; another speed gives other outcomes of races.
+        waits_for_host: whether the host completes what devices do, such as an fsync(2).  Then an idle guest waits as
+            long as it should: otherwise minutes of its time would pass until the host is done.
     """
     if accelerator == "kvm":
         return ["-accel", "kvm", "-cpu", "host"]
-    return ["-accel", "tcg,thread=single", "-cpu", "max", "-icount", f"shift={speed},sleep=off"]
+    sleep = "on" if waits_for_host else "off"
+    return ["-accel", "tcg,thread=single", "-cpu", "max", "-icount", f"shift={speed},sleep={sleep}"]
 
 
 def accelerators() -> list[str]:
@@ -123,13 +127,17 @@ class Qemu:
         message: Message = json.loads(line)
         return message
 
+    @property
+    def has_panicked(self) -> bool:
+        """Whether the guest's kernel panicked, whether or not it boots again."""
+        return has_panicked(_lines(self._console))
+
     def epitaph(self) -> str:
-        """Why it has ended: its own message, or the last line that the guest's kernel printed."""
+        """Why it has ended: its own message, or what the guest's kernel printed."""
         self._process.wait()
-        errors, printed = _errors_in(_lines(self._errors)), _lines(self._console)
-        if errors:
+        if errors := _errors_in(_lines(self._errors)):
             return f"QEMU ended: {errors[-1]}"
-        return f"the guest ended; its console ends in: {printed[-1] if printed else '(nothing)'}"
+        return ending(_lines(self._console))
 
     def close(self) -> None:
         """Kill it."""

@@ -28,7 +28,6 @@ from nvdimmfs.lab.guest import TIMEOUT, Guest, GuestPlan
 from nvdimmfs.lab.hardware import Hardware
 from nvdimmfs.lab.qemu import USUAL_SPEED, Qemu
 from nvdimmfs.lab.reboots import finish_boot
-from nvdimmfs.machine_file.words import BusPlatform
 
 _SNAPSHOTS = "guests"
 _STATE = "state"
@@ -47,7 +46,7 @@ def resumed(plan: GuestPlan, timeout: float = TIMEOUT) -> Iterator[Guest]:
 
     One with virtio devices boots each time: QEMU 7.2 does not complete the first flush that a resumed one asks for.
     """
-    if any(bus.platform is BusPlatform.VIRTIO_PMEM for bus in plan.hardware.machine.buses):
+    if plan.hardware.waits_for_host:
         with booted(plan, timeout) as guest:
             yield guest
         return

@@ -51,7 +51,10 @@ def devices(hardware: Hardware):
 
 
 def values(hardware: Hardware, option: str):
-    words = hardware.options
+    return values_in(hardware.options, option)
+
+
+def values_in(words, option):
     return [words[index + 1] for index, word in enumerate(words) if word == option]
 
 
@@ -234,3 +237,16 @@ def test_a_guest_with_virtio_devices_boots_each_time(monkeypatch):
     plan = GuestPlan(GuestKernel("6.1", Path(), Path()), Path(), of_file("virtio-pmem"), "tcg")
     with snapshots.resumed(plan) as guest:
         assert guest == "booted"
+
+
+@pytest.mark.parametrize(("machine", "sleep"), [("e820", "off"), ("qemu-nfit", "off"), ("virtio-pmem", "on")])
+def test_an_idle_guest_waits_for_the_host_where_the_host_completes_its_requests(machine, sleep):
+    """Its clock would be minutes ahead when a flush is done, and its kernel would report a task that waits too long."""
+    plan = GuestPlan(GuestKernel("6.1", Path(), Path()), Path(), of_file(machine), "tcg")
+    assert values_in(plan.arguments(Path(), shared=True), "-icount") == [f"shift=1,sleep={sleep}"]
+
+
+def test_a_kernel_that_goes_wrong_panics_which_ends_the_guest():
+    plan = GuestPlan(GuestKernel("6.1", Path(), Path()), Path(), of_file("e820"), "tcg")
+    (parameters,) = values_in(plan.arguments(Path(), shared=True), "-append")
+    assert {"panic=-1", "oops=panic", "hung_task_panic=1", "softlockup_panic=1"} <= {*parameters.split()}

@@ -70,8 +70,17 @@ def test_a_guest_ends_as_its_shell_line_does(tmp_path):
 
 def test_a_guest_whose_kernel_ends_is_reported_in_one_line():
     done = ask("--shell", "echo c > /proc/sysrq-trigger")
-    assert done.returncode == 1
-    assert done.stderr.startswith("nvdimmfs: the guest ended; its console ends in: ")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "nvdimmfs: the guest's kernel panicked: sysrq triggered crash\n"
+
+
+def test_a_guest_whose_kernel_waits_for_ever_is_reported_in_one_line():
+    """A write to a file system that is frozen waits, and nobody thaws it.  Two minutes of an idle guest are moments."""
+    frozen = "modprobe ext4 && mke2fs -F /dev/pmem0 && mount -t ext4 /dev/pmem0 /mnt && fsfreeze --freeze /mnt"
+    done = ask("--shell", f"{frozen} && touch /mnt/file")
+    assert (done.returncode, done.stdout) == (1, "")
+    reason = "hung_task: blocked tasks, after: INFO: task touch:"
+    assert done.stderr.startswith(f"nvdimmfs: the guest's kernel panicked: {reason}")
     assert done.stderr.count("\n") == 1
 
 
