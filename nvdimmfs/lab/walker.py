@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.lab.asking import Call
+from nvdimmfs.lab.fatal import is_fatal
 from nvdimmfs.lab.trees import InProcess
 
 ItemT = TypeVar("ItemT")
@@ -69,7 +70,9 @@ class Walker:
         return self._chance.random() < probability
 
     def ask(self, call: Call) -> None:
-        """Ask a question of the machine, which becomes part of the move."""
+        """Ask a question of the machine, which becomes part of the move, unless a kernel does not survive it."""
+        if is_fatal(self._tree, call):
+            return
         self.move.append(call)
         self._tree.answer(call)
 

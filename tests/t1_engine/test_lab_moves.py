@@ -2,7 +2,7 @@
 
 import random
 
-from nvdimmfs.formats.block_requests import BLKPG, BLKRRPART
+from nvdimmfs.formats.block_requests import BLKPG, BLKRRPART, BlockRequest
 from nvdimmfs.lab import ioctl_tables, moves_disk, moves_holders, moves_ioctl, moves_nd
 from nvdimmfs.lab.emulated import emulated
 from nvdimmfs.lab.ioctl_tables import IoctlSubject, ioctl_subjects, ioctls_of
@@ -98,3 +98,23 @@ def test_file_systems_are_mounted_and_leave_zeros():
             {**write, "op": "pread", "length": 1},
         ]
         assert [*tree.ask(calls)][-1] == {"hex": "00"}
+
+
+def test_no_walk_writes_to_a_btt_on_virtio_pmem():
+    """The kernel does not survive it; it survives reads, and on other memory writes, too."""
+
+    def make(walker):
+        disks = (moves_disk.transfer, moves_holders.file_system, moves_ioctl.disk)
+        walker.choose((moves_nd.bring_up, moves_nd.destroy, *disks))(walker)
+
+    def kinds(name):
+        """How disks are used that are a btt, and other disks."""
+        zeroes = {BlockRequest.BLKZEROOUT: "BLKZEROOUT"}
+        calls = [call for call, _ in asked(name, make, 900) if call.get("dev", "").startswith("pmem")]
+        return {(zeroes.get(call.get("request"), call["op"]), call["dev"].endswith("s")) for call in calls}
+
+    writes = {"pwrite", "mount", "umount", "BLKZEROOUT"}
+    on_virtio, elsewhere = kinds("virtio-pmem"), kinds("e820")
+    assert {(write, True) for write in writes} <= elsewhere
+    assert {(write, False) for write in writes} | {("pread", True), ("ioctl", True)} <= on_virtio
+    assert not {(write, True) for write in writes} & on_virtio
