@@ -82,9 +82,9 @@ def control(walker: Walker) -> None:
         return
     node = walker.choose(nodes)
     if node.startswith("ndctl"):
-        walker.ask({"op": "sleep", "seconds": _REST})  # a scrub may have begun when the bus was bound
+        _rest(walker, node)  # a scrub may have begun when the bus was bound
         _send(walker, node)
-        walker.ask({"op": "sleep", "seconds": _REST})
+        _rest(walker, node)
         return
     regions = walker.devices("region") if walker.happens(0.3) else []
     for region in regions:
@@ -110,6 +110,12 @@ def _send(walker: Walker, node: str) -> None:
     family, function = called or _any_function(walker, node)
     _make(walker, node, _COMMAND_BASE | command, _package(walker, node, family, function))
     if function in _LASTING:
+        _rest(walker, node)
+
+
+def _rest(walker: Walker, node: str) -> None:
+    """Wait until all has ended that a bus or a DIMM may do; a bus without a scrub does nothing."""
+    if node.startswith("nmem") or walker.has_scrub(node.replace("ndctl", "ndbus")):
         walker.ask({"op": "sleep", "seconds": _REST})
 
 

@@ -118,7 +118,7 @@ def core_file(walker: Walker) -> None:
 
 def scrub(walker: Walker) -> None:
     """Have a bus look for errors once more, when it has ended looking, and read its state when it begins and ends."""
-    buses = [name for name in walker.devices("ndbus") if "scrub" in walker.names(f"{DEVICES}/{name}/nfit")]
+    buses = [name for name in walker.devices("ndbus") if walker.has_scrub(name)]
     if not buses:
         return
     path = f"{DEVICES}/{walker.choose(buses)}/nfit/scrub"

@@ -103,6 +103,10 @@ class Walker:
         """The devices of the bus nd, or those of some kinds, by name."""
         return [name for name in self.names(DEVICES) if name.startswith(kinds or "")]
 
+    def has_scrub(self, bus: str) -> bool:
+        """Whether a bus looks for errors on its memory, which takes time: that of the test platform does."""
+        return "scrub" in self.names(f"{DEVICES}/{bus}/nfit")
+
     def disks(self) -> list[str]:
         """The disks of namespaces and their holders, and partitions of them."""
         return [name for name in self.names("class/block") if name.startswith("pmem")]

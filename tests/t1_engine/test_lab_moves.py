@@ -52,6 +52,15 @@ def test_every_command_of_dimms_and_buses_is_made():
     assert {"", "EBUSY"} <= written
 
 
+def test_no_walk_waits_for_a_bus_without_a_scrub():
+    """A guest with virtio-pmem devices, which waits as long as a real one, would be idle for most of a walk."""
+    assert [call["op"] for call, _ in asked("virtio-pmem", moves_ioctl.control, 20)] == ["ioctl"] * 20
+    calls = [call for call, _ in asked("nfit_test", moves_ioctl.control, 60)]
+    of_buses = [number for number, call in enumerate(calls) if call.get("dev") == "ndctl0"]
+    assert of_buses
+    assert {(calls[number - 1]["op"], calls[number + 1]["op"]) for number in of_buses} == {("sleep", "sleep")}
+
+
 def test_an_ioctl_that_is_new_in_a_table_is_made(monkeypatch):
     new = IoctlSubject("ioctl(2) on disks and partitions", "BLKNEW")
     monkeypatch.setitem(ioctl_tables._DISKS.requests, 0x40101299, new)
