@@ -188,12 +188,17 @@ def _call_ioctl(descriptor: int, request: int, argument: int) -> int:
     return result
 
 
+def mapped_length(data: bytes) -> int:
+    """How many bytes below `MEMORY_END` are mapped for an argument: whole pages, with zeros in front of it."""
+    return -(-max(len(data), 1) // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
 @contextmanager
 def _mapped(data: bytes) -> Iterator[ctypes.Array[ctypes.c_char]]:
     """Bytes that end at `MEMORY_END`."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
-    size = -(-max(len(data), 1) // mmap.PAGESIZE) * mmap.PAGESIZE
+    size = mapped_length(data)
     start = ctypes.c_void_p(MEMORY_END - size)
     rights, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED_NOREPLACE
     if libc.mmap(start, ctypes.c_size_t(size), rights, flags, -1, ctypes.c_long(0)) != start.value:

@@ -23,7 +23,7 @@ from nvdimmfs.kernfs import Directory, Node, Symlink
 from nvdimmfs.kernfs.open_file import file_size, open_node
 from nvdimmfs.kernfs.path import resolve
 from nvdimmfs.lab import asking, mounts
-from nvdimmfs.lab.asking import CHANGES, MEMORY_END, READ_LENGTH, SETTLE, Answer, Call, Row, errno_name
+from nvdimmfs.lab.asking import CHANGES, MEMORY_END, READ_LENGTH, SETTLE, Answer, Call, Row, errno_name, mapped_length
 from nvdimmfs.lab.holders import EXCLUSIVE, MAPPED, QUESTIONS, Holders
 from nvdimmfs.machine.caller_memory import UserMemory
 from nvdimmfs.machine.device_calls import device_ioctl
@@ -224,11 +224,13 @@ class InProcess:
         writable = call.get("open") != "r"
         device = device_of_node(self.system, name, os.O_RDWR if writable else os.O_RDONLY)
         data = b"" if "value" in call else bytes.fromhex(call["hex"])
-        memory = UserMemory(bytearray(data))
+        in_front = 0 if "value" in call else mapped_length(data) - len(data)
+        memory = UserMemory(bytearray(in_front) + data, in_front=in_front)
         argument = call.get("value", MEMORY_END - len(data))
         steps = device_ioctl(device, call["request"], argument, writable=writable, privileged=True)
         result = memory.run(steps)
-        return {"result": result, "hex": memory.data.hex()} if memory.data != data else {"result": result}
+        after = memory.data[in_front:]
+        return {"result": result, "hex": after.hex()} if after != data else {"result": result}
 
     def _hold(self, name: str, way: str) -> None:
         """Have a process hold a node.  Of a mapping, only what makes it possible is looked at."""

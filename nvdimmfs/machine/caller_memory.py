@@ -20,12 +20,14 @@ class UserMemory:
     """The memory that an ioctl can reach.
 
     Attributes:
-        data: the bytes from where the argument points; every access beyond them is EFAULT.
+        data: the bytes that are mapped; every access beyond them is EFAULT.
         constant: whether writes are EFAULT.
+        in_front: how many of them are in front of where the argument points.
     """
 
     data: bytearray
     constant: bool = False
+    in_front: int = 0
 
     def run(self, steps: IoctlSteps) -> int:
         """Carry out the accesses of an ioctl to its end, and return its result.  KernelError."""
@@ -38,19 +40,22 @@ class UserMemory:
 
     def read(self, offset: int, length: int) -> tuple[bytes, bytes]:
         """Bytes that the kernel copies in, and the rest of the memory.  OSError (EFAULT) beyond it."""
-        self._check(offset, length)
-        return bytes(self.data[offset : offset + length]), bytes(self.data[offset + length :])
+        start = self._place(offset, length)
+        return bytes(self.data[start : start + length]), bytes(self.data[start + length :])
 
     def write(self, offset: int, data: bytes) -> None:
         """Bytes that the kernel copies out.  OSError (EFAULT) beyond the memory."""
-        self._check(offset, len(data))
+        start = self._place(offset, len(data))
         if self.constant:
             raise OSError(errno.EFAULT, f"{len(data)} bytes at offset {offset} of the argument, which is constant")
-        self.data[offset : offset + len(data)] = data
+        self.data[start : start + len(data)] = data
 
-    def _check(self, offset: int, length: int) -> None:
-        if offset < 0 or offset + length > len(self.data):
+    def _place(self, offset: int, length: int) -> int:
+        """Where bytes at an offset of the argument begin in `data`.  OSError (EFAULT) beyond it."""
+        start = self.in_front + offset
+        if start < 0 or start + length > len(self.data):
             raise OSError(errno.EFAULT, f"{length} bytes at offset {offset} of the argument")
+        return start
 
     def _access(self, steps: IoctlSteps, step: CopyIn | CopyOut) -> CopyIn | CopyOut:
         copied = b""
