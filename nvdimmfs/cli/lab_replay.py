@@ -17,7 +17,7 @@ from nvdimmfs.cli.lab_options import guest_plan, offer_execution, reporting
 from nvdimmfs.cli.numbers import count_or_none
 from nvdimmfs.errors import FAILED
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS
-from nvdimmfs.lab import holders, mounts
+from nvdimmfs.lab import holders, mounts, uevents
 from nvdimmfs.lab.agreement import Replayed, as_json, as_junit, summary
 from nvdimmfs.lab.changes import SUFFIX, load, load_header
 from nvdimmfs.lab.emulated import CLOCK, emulated
@@ -31,6 +31,7 @@ from nvdimmfs.lab.replay import Report, replay
 from nvdimmfs.lab.snapshots import resumed
 from nvdimmfs.lab.stories import folders_of, machine_of
 from nvdimmfs.lab.trees import OWN_FOLDER, Mounted
+from nvdimmfs.lab.uevents import Uevents
 from nvdimmfs.machine_file.errors import MachineFileError
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.machine_file.writer import machine_text
@@ -87,7 +88,7 @@ def _asked(arguments: argparse.Namespace) -> Callable[[Path], Report]:
     if arguments.guest:
         return lambda path: _by_guest(path, arguments)
     if arguments.sys is not None:
-        tree = Mounted(Path(arguments.sys), Path(arguments.dev))
+        tree = Mounted(Path(arguments.sys), Path(arguments.dev), Uevents())
         return lambda path: replay(load(path), tree)
     if arguments.kernel is not None and arguments.kernel not in EMULATED_KERNELS:
         known = ", ".join(EMULATED_KERNELS)
@@ -148,6 +149,8 @@ def _mounted(path: Path, kernel: str | None, media: Path | None) -> Report:
         raise _NotReplayedError("its machine boots again, which ends a mount")
     if any(step.call["op"] in _OF_NODES for step in recording.steps):
         raise _NotReplayedError("it uses device nodes, but the files in a mount's dev/ are none")
+    if any(step.call["op"] == uevents.QUESTION for step in recording.steps):
+        raise _NotReplayedError("it asks for uevents, which are sent in sandboxes alone")
     with tempfile.TemporaryDirectory() as name:
         machine, mount = Path(name, "machine.toml"), Path(name, "mount")
         machine.write_text(machine_text(_machine(path, recording, kernel)))

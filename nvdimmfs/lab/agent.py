@@ -20,13 +20,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-from nvdimmfs.lab import frames, mounts
+from nvdimmfs.lab import frames, mounts, uevents
 from nvdimmfs.lab.asking import CHANGES, Answer, Call, ask, errno_name
 from nvdimmfs.lab.frames import Json, Message
 from nvdimmfs.lab.guest_modules import MODULES_FILE, change_modules
 from nvdimmfs.lab.holders import QUESTIONS, Holders
+from nvdimmfs.lab.uevents import Uevents
 
 _HOLDERS = Holders()
+_UEVENTS = Uevents()
 
 #: The message that the agent sends when it has started.
 READY: Message = {"ready": True}
@@ -50,6 +52,7 @@ def _answers(request: Message) -> Iterator[Message]:
         done = subprocess.run(
             ["/bin/sh", "-c", cast("str", request["shell"])], capture_output=True, stdin=subprocess.DEVNULL, check=False
         )
+        _UEVENTS.forget()
         output, errors = done.stdout.decode("latin-1"), done.stderr.decode("latin-1")
         yield {"rc": done.returncode, "stdout": output, "stderr": errors}
         return
@@ -78,6 +81,9 @@ def _asked(calls: list[Call], settle: float, together: float) -> Iterator[Messag
 
 
 def _answer(call: Call) -> Answer:
+    if call["op"] == uevents.QUESTION:
+        return _UEVENTS.answer()
+    _UEVENTS.forget()
     if call["op"] in QUESTIONS:
         return _HOLDERS.answer(call)
     if call["op"] in mounts.QUESTIONS:

@@ -92,6 +92,7 @@ class Answer(TypedDict, total=False):
     rc: int
     stdout: str
     stderr: str
+    events: list[list[str]]
 
 
 def ask(call: Call, sys_folder: Path = Path("/sys"), dev: Path = Path("/dev")) -> Answer:

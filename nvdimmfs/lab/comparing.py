@@ -10,9 +10,18 @@ import attrs
 from nvdimmfs.formats.block_requests import BlockRequest
 from nvdimmfs.lab.asking import Answer, Call, Row
 from nvdimmfs.lab.recording import Step
+from nvdimmfs.machine_file.model import ACPI_PARENT
 
 _DEVICE_NUMBER = re.compile(r"\d+:\d+\n")
 _DEVICE_LINES = re.compile(r"^(?:MAJOR|MINOR|DISKSEQ)=.*\n", re.MULTILINE)
+
+#: The same in uevents, and the name of a backing device.
+_DEVICE_WORDS = ("MAJOR=", "MINOR=", "DISKSEQ=")
+_BACKING_DEVICE = re.compile(r"/bdi/\d+:\d+")
+
+#: What a machine may lack, as uevents name it: the modules of ext4, which the question `mount` loads in a guest, the
+#: NVDIMM root device, which QEMU has also without an NFIT, and the loop devices of the host, which a sandbox has.
+_OF_OTHERS = re.compile(rf"/module/(?:ext4|jbd2|mbcache|crc16|crc32c_generic)|/{ACPI_PARENT}|.*/block/loop\d+")
 
 #: A generated UUID: those of the stories begin with 0000 or have -1111-2222-3333- inside.
 _RANDOM_UUID = re.compile(
@@ -100,7 +109,9 @@ def _question(call: Call) -> str:
 
 
 def _subject(call: Call) -> str:
-    return call["argv"][0] if call["op"] == "run" else call.get("path", call.get("dev", "")).rpartition("/")[2]
+    if call["op"] == "run":
+        return call["argv"][0]
+    return call.get("path", call.get("dev", call["op"])).rpartition("/")[2]
 
 
 def portable_row(row: Row | None) -> Row | None:
@@ -112,6 +123,10 @@ def portable_answer(call: Call, answer: Answer) -> Answer:
     """Return an answer without what is not compared, which includes stderr of a program and numbers of disks."""
     if call.get("request") == BlockRequest.BLKGETDISKSEQ and "result" in answer:
         return {"result": answer["result"]}
+    if "events" in answer:
+        return {
+            "events": sorted(_portable_event(event) for event in answer["events"] if not _OF_OTHERS.fullmatch(event[1]))
+        }
     if "stdout" in answer:
         return {"rc": answer["rc"], "stdout": _portable_output(answer["stdout"])}
     return {**answer, "data": _portable(call["path"], answer["data"])} if "data" in answer else answer
@@ -124,6 +139,11 @@ def _portable(path: str, data: str) -> str:
         return "<major:minor>"
     data = _RANDOM_UUID.sub("<uuid>", shorten(path, data))
     return _DEVICE_LINES.sub("", data) if name == "uevent" else data
+
+
+def _portable_event(event: list[str]) -> list[str]:
+    """A uevent without device numbers.  Those that one call causes may be sent by threads that race."""
+    return [_BACKING_DEVICE.sub("/bdi/<major:minor>", word) for word in event if not word.startswith(_DEVICE_WORDS)]
 
 
 def _portable_output(text: str) -> str:

@@ -28,6 +28,7 @@ _NEEDED = {
     "kill": ("dev",),
     "mount": ("dev",),
     "umount": ("dev",),
+    "uevents": (),
     "run": ("argv",),
     "sleep": ("seconds",),
     "reboot": (),

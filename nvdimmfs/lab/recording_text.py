@@ -183,7 +183,7 @@ class _Encoder:
                 return [call["dev"]]
             case "sleep":
                 return [call["seconds"]]
-            case "reboot":
+            case "reboot" | "uevents":
                 return []
             case "run":
                 return [[*call["argv"]]]
@@ -218,6 +218,8 @@ class _Encoder:
                 return answer["result"]
             case "ioctl":
                 return [answer["result"], pack(answer["hex"])] if "hex" in answer else answer["result"]
+            case "uevents":
+                return [[*event] for event in answer["events"]]
             case "run":
                 return {"rc": answer["rc"], "stdout": answer["stdout"], "stderr": answer["stderr"]}
             case _:
@@ -313,6 +315,8 @@ class _Decoder:
                 return {"op": "sleep", "seconds": seconds}, []
             case ["reboot"]:
                 return {"op": "reboot"}, []
+            case ["uevents", *rest]:
+                return {"op": "uevents"}, rest
             case ["run", list(argv), *rest]:
                 return {"op": "run", "argv": _strings(argv)}, rest
         raise ValueError(f"not a step: {words}")
@@ -341,6 +345,8 @@ class _Decoder:
                 return {"names": self._learn_names(call["path"], sorted(kept + _strings(change.get("+", []))))}
             case (("sleep" | "reboot"), []):
                 return {}
+            case "uevents", [list(events)]:
+                return {"events": [_strings(event) for event in events]}
             case "run", [{"rc": int(status), "stdout": str(output), "stderr": str(errors)}]:
                 return {"rc": status, "stdout": output, "stderr": errors}
         raise ValueError(f"not an answer to {call['op']}: {rest}")

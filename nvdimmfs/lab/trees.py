@@ -16,15 +16,17 @@ from typing import Protocol, cast
 import attrs
 
 from nvdimmfs.core.system import System
+from nvdimmfs.core.uevent import Uevent
 from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.rule import DEBUG_FOLDER
 from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.kernfs import Directory, Node, Symlink
 from nvdimmfs.kernfs.open_file import file_size, open_node
 from nvdimmfs.kernfs.path import resolve
-from nvdimmfs.lab import asking, mounts
+from nvdimmfs.lab import asking, mounts, uevents
 from nvdimmfs.lab.asking import CHANGES, MEMORY_END, READ_LENGTH, SETTLE, Answer, Call, Row, errno_name, mapped_length
 from nvdimmfs.lab.holders import EXCLUSIVE, MAPPED, QUESTIONS, Holders
+from nvdimmfs.lab.uevents import Uevents
 from nvdimmfs.machine.caller_memory import UserMemory
 from nvdimmfs.machine.device_calls import device_ioctl
 from nvdimmfs.machine.machine import Machine
@@ -56,10 +58,12 @@ class Mounted:
     Attributes:
         root: where /sys is.
         dev: where /dev is.
+        uevents: those that the machine sends; None where it sends none.
     """
 
     root: Path
     dev: Path = Path("/dev")
+    uevents: Uevents | None = attrs.field(default=None, eq=False)
     _holders: Holders = attrs.field(init=False, eq=False)
 
     @_holders.default
@@ -72,9 +76,16 @@ class Mounted:
                 self._rest(call["seconds"])
                 yield {}
                 continue
-            yield self._holders.answer(call) if call["op"] in QUESTIONS else asking.ask(call, self.root, self.dev)
+            yield self._answer(call)
             if call["op"] in CHANGES and settle > SETTLE:
                 self._rest(settle)
+
+    def _answer(self, call: Call) -> Answer:
+        if self.uevents is not None:
+            if call["op"] == uevents.QUESTION:
+                return self.uevents.answer(SETTLE)
+            self.uevents.forget()
+        return self._holders.answer(call) if call["op"] in QUESTIONS else asking.ask(call, self.root, self.dev)
 
     def _rest(self, seconds: float) -> None:
         """Sleep, or have the machine's clock advanced where it is not the host's time that moves it."""
@@ -83,6 +94,21 @@ class Mounted:
             clock.write_text(f"advance {round(seconds * 1000)}ms")
         else:
             time.sleep(seconds)
+
+
+@attrs.define
+class _Listener:
+    """The uevents that were sent since the last look."""
+
+    events: list[Uevent] = attrs.field(factory=list)
+
+    def uevent(self, event: Uevent) -> None:
+        self.events.append(event)
+
+    def taken(self) -> list[list[str]]:
+        """The events, which are not returned again."""
+        events, self.events = self.events, []
+        return [_words(event) for event in events]
 
 
 @attrs.define
@@ -102,6 +128,7 @@ class InProcess:
     power_cycle: Callable[[], Machine] | None = None
     held: list[OpenNode] = attrs.field(factory=list, init=False)
     mounted: list[OpenNode] = attrs.field(factory=list, init=False)
+    _listener: _Listener | None = attrs.field(default=None, init=False)
 
     @property
     def system(self) -> System:
@@ -116,6 +143,9 @@ class InProcess:
 
     def answer(self, call: Call) -> Answer:
         """Answer one question."""
+        events = self._sent()
+        if call["op"] == uevents.QUESTION:
+            return {"events": events}
         try:
             return self._answer(call)
         except (OSError, KernelError) as error:
@@ -163,6 +193,13 @@ class InProcess:
             case "run":  # no program can see this tree
                 raise KernelError(errno.ENOEXEC, call["argv"][0])
         raise ValueError(f"there is no question {call['op']!r}")
+
+    def _sent(self) -> list[list[str]]:
+        """The uevents since the last question; before the first one, nothing listens."""
+        if self._listener is None:
+            self._listener = _Listener()
+            self.system.listen(self._listener)
+        return self._listener.taken()
 
     def _rows(self, path: str, skip: list[str], depth: int | None) -> Iterator[Row]:
         """A node and, if it is a directory, all below it by name, without what the question skips."""
@@ -255,10 +292,15 @@ class InProcess:
     def _reboot(self) -> None:
         if self.power_cycle is None:
             raise ValueError("this machine does not boot again")
-        self.machine, self.held, self.mounted = self.power_cycle(), [], []
+        self.machine, self.held, self.mounted, self._listener = self.power_cycle(), [], [], None
 
     def _node(self, path: str) -> Node:
         return resolve(self.system.sys, path)
+
+
+def _words(event: Uevent) -> list[str]:
+    variables = (f"{key}={value}" for key, value in event.variables)
+    return [event.action.value, event.devpath, event.subsystem, *variables]
 
 
 def _close_first(nodes: list[OpenNode], name: str) -> bool:

@@ -27,6 +27,10 @@ SECTOR_SIZE = 512
 ANY_VALUE = ("0", "1", "", "y", "n", "on", "off", "2", "-1", "x", "0x10")
 
 
+#: How often a walker asks for the uevents of a write.
+_WITH_UEVENTS = 0.3
+
+
 class Walker:
     """One who walks over a machine, which changes.
 
@@ -79,6 +83,8 @@ class Walker:
     def write(self, path: str, data: str) -> None:
         """Write to an attribute."""
         self.ask({"op": "write", "path": path, "data": data})
+        if self.happens(_WITH_UEVENTS):
+            self.ask({"op": "uevents"})
 
     def drive(self, driver: str, act: str, device: str) -> None:
         """Bind a device of the bus nd to a driver, or unbind it."""

@@ -11,7 +11,10 @@ from nvdimmfs.cli.lab_options import questions
 from nvdimmfs.cli.main import main
 from nvdimmfs.lab.asking import ask
 
-KNOWN = "read, write, ls, readlink, stat, dump, pread, pwrite, ioctl, hold, kill, mount, umount, run, sleep, reboot"
+KNOWN = (
+    "read, write, ls, readlink, stat, dump, pread, pwrite, ioctl, hold, kill, mount, umount, uevents, run, sleep, "
+    "reboot"
+)
 
 
 @pytest.fixture

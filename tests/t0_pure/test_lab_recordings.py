@@ -66,6 +66,27 @@ def test_only_memory_is_kept_of_iomem():
     assert step.answer == {"data": "100000000-1ffffffff : System RAM\n"}
 
 
+def test_uevents_are_kept_without_what_chance_gives():
+    """Those of one call in any order, without device numbers, and without what guests alone have."""
+    question = {"op": "uevents"}
+    disk = ["add", "/devices/a/block/pmem0", "block", "MAJOR=259", "MINOR={}", "DEVNAME=pmem0", "DISKSEQ={}"]
+    info = ["add", "/devices/virtual/bdi/259:{}", "bdi"]
+
+    def numbered(number, *events):
+        return {"events": [[word.format(number) for word in event] for event in events]}
+
+    def stable(first, second):
+        (step,) = recorded_steps([question], [[first], [second]])
+        story = Recording(Header({"machine": "e820"}, "6.1"), (step,))
+        assert loads(dumps(story)) == story
+        return not step.unstable
+
+    assert stable(numbered(0, info, disk), numbered(1, disk, info))
+    assert stable(numbered(0, disk), numbered(0, disk, ["add", "/module/ext4", "module"]))
+    assert not stable(numbered(0, info, disk), numbered(0, disk))
+    assert not stable(numbered(0, disk), numbered(0, ["remove", *disk[1:]]))
+
+
 def replayed():
     right = Comparison("read x/size", "size", {"data": "1"}, {"data": "1"})
     wrong = Comparison("write x/size '\\x1b'", "size", {"errno": "EBUSY"}, {"wrote": 1})

@@ -119,7 +119,7 @@ def test_no_walk_writes_to_a_btt_on_virtio_pmem():
     def kinds(name):
         """How disks are used that are a btt, and other disks."""
         zeroes = {BlockRequest.BLKZEROOUT: "BLKZEROOUT"}
-        calls = [call for call, _ in asked(name, make, 900) if call.get("dev", "").startswith("pmem")]
+        calls = [call for call, _ in asked(name, make, 1500) if call.get("dev", "").startswith("pmem")]
         return {(zeroes.get(call.get("request"), call["op"]), call["dev"].endswith("s")) for call in calls}
 
     writes = {"pwrite", "mount", "umount", "BLKZEROOUT"}
