@@ -53,8 +53,7 @@ def transfer(walker: Walker) -> None:
 
 def _has_own_sectors(walker: Walker, disk: str) -> bool:
     """Whether all bytes of a disk are those of its user: that of a btt, or of a pfn device, with its partitions."""
-    device = walker.real_path(f"class/block/{disk}")
-    return any(part.startswith(("btt", "pfn")) for part in device.split("/"))
+    return walker.is_on(disk, "btt", "pfn")
 
 
 def _offset(walker: Walker, disk: str) -> int:

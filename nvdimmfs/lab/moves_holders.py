@@ -97,7 +97,8 @@ def kill(walker: Walker) -> None:
 def file_system(walker: Walker) -> None:
     """Mount a file system on a disk, try what that should prevent, and unmount it.
 
-    Not on a disk with errors, which a file system reports in ways of its own, nor on one that refuses writes.
+    Not on a disk with errors, which a file system reports in ways of its own, nor on one that refuses writes.  Nor on a
+    BTT, whose map has for good in which order a file system wrote its blocks: a later disk there can show the bytes.
     """
     disks = [disk for disk in walker.disks() if _takes_file_system(walker, disk)]
     if not disks:
@@ -119,4 +120,4 @@ def _takes_file_system(walker: Walker, disk: str) -> bool:
     whole = walker.real_path(folder).rpartition("/")[0] if walker.seen(f"{folder}/partition") else folder
     is_sound = not walker.seen(f"{whole}/badblocks") and not walker.seen(f"{folder}/badblocks")
     is_writable = walker.seen(f"{folder}/ro") == walker.seen(f"{whole}/ro") == "0"
-    return walker.size_of(disk) >= LENGTH and is_writable and is_sound
+    return walker.size_of(disk) >= LENGTH and is_writable and is_sound and not walker.is_on(disk, "btt")

@@ -117,6 +117,10 @@ class Walker:
         """The disks of namespaces and their holders, and partitions of them."""
         return [name for name in self.names("class/block") if name.startswith("pmem")]
 
+    def is_on(self, disk: str, *kinds: str) -> bool:
+        """Whether a disk, or that of a partition, is one of a device of some kinds, such as `btt`."""
+        return any(part.startswith(kinds) for part in self.real_path(f"class/block/{disk}").split("/"))
+
     def size_of(self, disk: str) -> int:
         """Bytes of a disk or a partition; 0 if there is none of that name."""
         return int(self.seen(f"class/block/{disk}/size") or 0) * SECTOR_SIZE

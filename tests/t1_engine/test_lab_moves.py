@@ -2,13 +2,14 @@
 
 import random
 
-from nvdimmfs.formats.block_requests import BLKPG, BLKRRPART, BYTE_RANGE, BlockRequest
+import pytest
+
+from nvdimmfs.formats.block_requests import BLKPG, BLKRRPART, BlockRequest
 from nvdimmfs.lab import ioctl_tables, moves_disk, moves_holders, moves_ioctl, moves_nd
 from nvdimmfs.lab.emulated import emulated
 from nvdimmfs.lab.ioctl_tables import IoctlSubject, ioctl_subjects, ioctls_of
 from nvdimmfs.lab.walker import Walker
 from nvdimmfs.machine_file.files import load_machine
-from nvdimmfs.units import PAGE_SIZE
 
 
 def asked(name, make, times):
@@ -110,27 +111,44 @@ def test_file_systems_are_mounted_and_leave_zeros():
         assert [*tree.ask(calls)][-1] == {"hex": "00"}
 
 
-def test_no_walk_writes_to_a_btt_on_virtio_pmem():
-    """The kernel does not survive it; it survives reads, and on other memory writes, too."""
-
-    def zero(walker):
-        """One request among many, so that chance alone would hardly make it."""
-        if disk := walker.pick(walker.disks()):
-            request = BlockRequest.BLKZEROOUT.value
-            walker.ask({"op": "ioctl", "dev": disk, "request": request, "hex": BYTE_RANGE.pack(0, PAGE_SIZE).hex()})
+def test_no_file_system_is_mounted_on_a_btt():
+    """Its map would show in which order the file system wrote blocks."""
 
     def make(walker):
-        disks = (moves_disk.transfer, moves_holders.file_system, moves_ioctl.disk, zero)
-        walker.choose((moves_nd.bring_up, moves_nd.destroy, *disks))(walker)
+        walker.choose((moves_nd.bring_up, moves_nd.destroy, moves_holders.file_system))(walker)
 
-    def kinds(name):
-        """How disks are used that are a btt, and other disks."""
-        zeroes = {BlockRequest.BLKZEROOUT: "BLKZEROOUT"}
-        calls = [call for call, _ in asked(name, make, 900) if call.get("dev", "").startswith("pmem")]
-        return {(zeroes.get(call.get("request"), call["op"]), call["dev"].endswith("s")) for call in calls}
+    answered = asked("e820", make, 300)
+    bound = {call["data"] for call, _ in answered if call.get("path", "").endswith("nd_pmem/bind")}
+    assert {name for name in bound if name.startswith("btt")}
+    mounted = {call["dev"] for call, answer in answered if call["op"] == "mount" and "result" in answer}
+    assert mounted
+    assert not {name for name in mounted if name.endswith("s")}
 
-    writes = {"pwrite", "mount", "umount", "BLKZEROOUT"}
-    on_virtio, elsewhere = kinds("virtio-pmem"), kinds("e820")
-    assert {(write, True) for write in writes} <= elsewhere
-    assert {(write, False) for write in writes} | {("pread", True), ("ioctl", True)} <= on_virtio
-    assert not {(write, True) for write in writes} & on_virtio
+
+BTT_ON_NAMESPACE = (
+    ("drivers/nd_pmem/unbind", "namespace0.0"),
+    ("devices/btt0.0/uuid", "00000001-1111-2222-3333-000000000001"),
+    ("devices/btt0.0/sector_size", "512"),
+    ("devices/btt0.0/namespace", "namespace0.0"),
+    ("drivers/nd_pmem/bind", "btt0.0"),
+)
+
+
+@pytest.mark.parametrize(("name", "is_deadly"), [("virtio-pmem", True), ("e820", False)])
+def test_no_walk_writes_to_a_btt_on_virtio_pmem(name, is_deadly):
+    """The kernel does not survive it; it survives reads, and on other memory writes, too."""
+    zero = {"op": "ioctl", "request": BlockRequest.BLKZEROOUT.value, "hex": bytes(16).hex()}
+    writes = [{"op": "pwrite", "offset": 0, "hex": "ab"}, zero, {"op": "mount"}, {"op": "umount"}]
+    others = [{"op": "pread", "offset": 0, "length": 1}, {**zero, "request": BLKRRPART, "hex": ""}]
+    with emulated(load_machine(name)) as tree:
+        walker = Walker(tree, random.Random(1))
+        for call in (*writes, *others):
+            walker.ask({**call, "dev": "pmem0"})
+        assert len(walker.move) == len(writes) + len(others)
+        for path, data in BTT_ON_NAMESPACE:
+            walker.write(f"bus/nd/{path}", data)
+        walker.move.clear()
+        for call in (*writes, *others):
+            walker.ask({**call, "dev": "pmem0s"})
+        asked_of_btt = [call["op"] for call in walker.move]
+    assert asked_of_btt == [call["op"] for call in (others if is_deadly else [*writes, *others])]
