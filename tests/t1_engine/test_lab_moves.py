@@ -5,6 +5,7 @@ import random
 import pytest
 
 from nvdimmfs.formats.block_requests import BLKPG, BLKRRPART, BlockRequest
+from nvdimmfs.formats.ndctl import CALL, PACKAGE_SIZE, DimmCommand, LabelWrite, Package
 from nvdimmfs.lab import ioctl_tables, moves_disk, moves_holders, moves_ioctl, moves_nd
 from nvdimmfs.lab.emulated import emulated
 from nvdimmfs.lab.ioctl_tables import IoctlSubject, ioctl_subjects, ioctls_of
@@ -152,3 +153,27 @@ def test_no_walk_writes_to_a_btt_on_virtio_pmem(name, is_deadly):
             walker.ask({**call, "dev": "pmem0s"})
         asked_of_btt = [call["op"] for call in walker.move]
     assert asked_of_btt == [call["op"] for call in (others if is_deadly else [*writes, *others])]
+
+
+def test_no_walk_reads_or_writes_nothing_in_a_label_area_of_qemu():
+    """QEMU ends at that; the test platform does not."""
+
+    def lengths(name):
+        """How many bytes of labels were read or written, by the command, and by a CALL."""
+        found = set()
+        for call, _ in asked(name, moves_ioctl.control, 500):
+            memory, command = bytes.fromhex(call.get("hex", "")), call.get("request", 0) & 0xFF
+            if call.get("dev", "").startswith("nmem") and command == CALL and len(memory) >= PACKAGE_SIZE:
+                package = Package.from_bytes(memory)
+                if package.function in (DimmCommand.GET_DATA, DimmCommand.SET_DATA):
+                    payload = memory[PACKAGE_SIZE:][: package.size_in][: LabelWrite.size()]
+                    found.add(("CALL", LabelWrite.from_bytes(payload.ljust(LabelWrite.size(), b"\0")).length))
+            elif command in (DimmCommand.GET_DATA, DimmCommand.SET_DATA) and len(memory) >= LabelWrite.size():
+                found.add(("command", LabelWrite.from_bytes(memory).length))
+        return found
+
+    nothing = {("command", 0), ("CALL", 0)}
+    assert nothing <= lengths("nfit_test")
+    on_qemu = lengths("qemu-nfit-labelled")
+    assert {way for way, _ in on_qemu} >= {"command"}
+    assert not nothing & on_qemu
