@@ -68,7 +68,8 @@ LAB_MANUALS = {
         in a sandbox.
 
         A guest is not asked a story whose machine QEMU cannot give, one that goes on after another, or one that uses
-        files of nvdimmfs's own, in /sys/kernel/debug/nvdimmfs. Each is named with the reason.
+        files of nvdimmfs's own, in /sys/kernel/debug/nvdimmfs, other than modules and plug. Each is named with the
+        reason.
         """,
         exit_statuses=(
             Entry("0", "All answers that were compared agree."),

@@ -23,6 +23,7 @@ from nvdimmfs.lab.changes import SUFFIX, load, load_header
 from nvdimmfs.lab.emulated import CLOCK, emulated
 from nvdimmfs.lab.errors import ImpossibleMachineError, LabError
 from nvdimmfs.lab.guest_modules import MODULES_FILE
+from nvdimmfs.lab.hotplug import is_plug
 from nvdimmfs.lab.kernels import DEFAULT_KERNEL
 from nvdimmfs.lab.qemu_machine import with_qemu_numbers
 from nvdimmfs.lab.reboots import REBOOT, RebootingGuest
@@ -192,7 +193,9 @@ def _by_guest(path: Path, arguments: argparse.Namespace) -> Report:
     own = [
         asked
         for step in recording.steps
-        if (asked := step.call.get("path", "")).startswith(OWN_FOLDER) and asked != MODULES_FILE
+        if (asked := step.call.get("path", "")).startswith(OWN_FOLDER)
+        and asked != MODULES_FILE
+        and not is_plug(step.call)
     ]
     if own:
         raise _NotReplayedError(f"it asks for {own[0]}, a file that nvdimmfs alone has")

@@ -152,7 +152,7 @@ def hardware_of(machine: MachineDescription, cpus: int = 1) -> Hardware:
 
 
 @attrs.frozen
-class _Part:
+class Part:
     """A part of the hardware; as in `Hardware`."""
 
     backends: tuple[Backend, ...]
@@ -186,11 +186,11 @@ def _has_nodes(machine: MachineDescription) -> bool:
     return len(ram_of_nodes(machine)) > 1 or bool(machine.distances or machine.node_accesses)
 
 
-def _ram(machine: MachineDescription, cpus: int) -> _Part:
+def _ram(machine: MachineDescription, cpus: int) -> Part:
     """RAM, and the nodes that it belongs to.  QEMU has the nodes' RAM one after the other."""
     sizes = ram_of_nodes(machine) if _has_nodes(machine) else [machine.ram]
     backends = tuple(Backend(f"ram{node}", size) for node, size in enumerate(sizes) if size)
-    return _Part(backends, tuple(_ram_places(machine)), tuple(_node_options(machine, sizes, cpus)))
+    return Part(backends, tuple(_ram_places(machine)), tuple(_node_options(machine, sizes, cpus)))
 
 
 def _ram_places(machine: MachineDescription) -> Iterator[Place]:
@@ -228,20 +228,26 @@ def _access_options(machine: MachineDescription) -> Iterator[str]:
                 yield from ("-numa", words)
 
 
-def _bus(bus: BusDescription) -> _Part:
+def _bus(bus: BusDescription) -> Part:
     parts = [
-        _dimm(bus, range_, name) if bus.has_nfit else _virtio_device(bus, range_)
+        dimm_part(bus, range_, name) if bus.has_nfit else _virtio_device(bus, range_)
         for range_, name in zip(bus.ranges, names_in_order(len(bus.ranges)), strict=True)
     ]
-    return _Part(
+    return Part(
         tuple(backend for part in parts for backend in part.backends),
         tuple(place for part in parts for place in part.places),
         tuple(option for part in parts for option in part.options),
     )
 
 
-def _dimm(bus: BusDescription, range_: RangeDescription, name: str) -> _Part:
-    """A DIMM.  QEMU has its label area at the end of its memory."""
+def dimm_part(bus: BusDescription, range_: RangeDescription, name: str) -> Part:
+    """A DIMM.  QEMU has its label area at the end of its memory.
+
+    Args:
+        bus: the bus.
+        range_: the range over the DIMM.
+        name: the name of the device in QEMU.
+    """
     dimm = bus.dimm(range_.mappings[0].dimm)
     backend = Backend(f"dimm{dimm.handle}", range_.size + dimm.label.size)
     words = [f"nvdimm,id={name},memdev={backend.name},slot={dimm.handle - 1},addr={range_.start:#x}"]
@@ -253,16 +259,16 @@ def _dimm(bus: BusDescription, range_: RangeDescription, name: str) -> _Part:
         places.append(Place(backend.name, range_.size, dimm.label.size, label_area=label_area_name(bus, dimm)))
     if DimmFlag.NOT_ARMED in dimm.flags:
         words.append("unarmed=on")
-    return _Part((backend,), tuple(places), ("-device", ",".join(words)))
+    return Part((backend,), tuple(places), ("-device", ",".join(words)))
 
 
-def _virtio_device(bus: BusDescription, range_: RangeDescription) -> _Part:
+def _virtio_device(bus: BusDescription, range_: RangeDescription) -> Part:
     """A virtio-pmem device, in the slot of PCI that the model names its parent after."""
     slot = int(bus.parent.split("/")[-2].rpartition(":")[2].partition(".")[0], 16)
     name = f"virtio{slot - FIRST_PCI_SLOT}"
     words = ["virtio-pmem-pci", f"memdev={name}", f"memaddr={range_.start:#x}", f"addr={slot:#x}"]
     place = Place(name, 0, range_.size, range_.start)
-    return _Part((Backend(name, range_.size),), (place,), ("-device", ",".join(words)))
+    return Part((Backend(name, range_.size),), (place,), ("-device", ",".join(words)))
 
 
 def _kinds_of_memmap(machine: MachineDescription) -> set[int]:

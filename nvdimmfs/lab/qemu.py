@@ -105,6 +105,12 @@ class Qemu:
         self._monitor.sendall(json.dumps({"execute": command, "arguments": arguments}).encode())
         return self._result(command)
 
+    def command(self, line: str) -> None:
+        """Have the monitor execute a line that a person would type, and that prints nothing.  LabError if it fails."""
+        printed = self.execute("human-monitor-command", **{"command-line": line})
+        if printed:
+            raise LabError(f"QEMU refuses {line.split()[0]}: {str(printed).strip()}")
+
     def pass_file(self, name: str, file: int) -> None:
         """Give QEMU an open file, which commands call `fd:NAME`."""
         request = json.dumps({"execute": "getfd", "arguments": {"fdname": name}}).encode()

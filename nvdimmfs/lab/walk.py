@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from nvdimmfs.lab import moves_dax, moves_disk, moves_holders, moves_ioctl, moves_nd
+from nvdimmfs.lab import moves_dax, moves_disk, moves_holders, moves_hotplug, moves_ioctl, moves_nd
 from nvdimmfs.lab.asking import Call
 from nvdimmfs.lab.nfit_test import NFIT_TEST
 from nvdimmfs.lab.reboots import REBOOT
@@ -21,8 +21,12 @@ Move = list[Call]
 
 
 def _reboot(walker: Walker) -> None:
-    """Have a machine that can boot again do so.  Not with the test platform, whose buffers are memory of the kernel."""
-    if walker.can_reboot and NFIT_TEST not in walker.names("module"):
+    """Have a machine that can boot again do so.
+
+    Not with the test platform, whose buffers are memory of the kernel, and not with DIMMs that were plugged in: a
+    firmware that boots may have them between others in its table.
+    """
+    if walker.can_reboot and NFIT_TEST not in walker.names("module") and not walker.has_plugged:
         walker.ask({"op": REBOOT})
 
 
@@ -46,6 +50,7 @@ _MOVES: tuple[tuple[Callable[[Walker], None], int], ...] = (
     (moves_dax.device, 4),
     (moves_dax.memory_block, 1),
     (moves_dax.module, 1),
+    (moves_hotplug.plug, 2),
     (_reboot, 1),
 )
 

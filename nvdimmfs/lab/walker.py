@@ -36,10 +36,12 @@ class Walker:
 
     Attributes:
         move: the questions of the present move, which have been asked already.
+        has_plugged: whether a move has plugged something into the machine.
     """
 
     def __init__(self, tree: InProcess, chance: random.Random) -> None:
         self.move: list[Call] = []
+        self.has_plugged = False
         self._tree = tree
         self._chance = chance
 

@@ -6,7 +6,7 @@ import pytest
 
 from nvdimmfs.formats.block_requests import BLKPG, BLKRRPART, BlockRequest
 from nvdimmfs.formats.ndctl import CALL, PACKAGE_SIZE, DimmCommand, LabelWrite, Package
-from nvdimmfs.lab import ioctl_tables, moves_disk, moves_holders, moves_ioctl, moves_nd
+from nvdimmfs.lab import ioctl_tables, moves_disk, moves_holders, moves_hotplug, moves_ioctl, moves_nd
 from nvdimmfs.lab.emulated import emulated
 from nvdimmfs.lab.ioctl_tables import IoctlSubject, ioctl_subjects, ioctls_of
 from nvdimmfs.lab.walker import Walker
@@ -177,3 +177,14 @@ def test_no_walk_reads_or_writes_nothing_in_a_label_area_of_qemu():
     on_qemu = lengths("qemu-nfit-labelled")
     assert {way for way, _ in on_qemu} >= {"command"}
     assert not nothing & on_qemu
+
+
+def test_dimms_are_plugged_into_free_slots_behind_all_memory():
+    """Up to eight, each of which the kernel registers, and none where the firmware has no NFIT that grows."""
+
+    def plugged(name):
+        return [answer for call, answer in asked(name, moves_hotplug.plug, 9) if call["op"] == "write"]
+
+    assert all("wrote" in answer for answer in plugged("qemu-nfit"))
+    assert len(plugged("qemu-nfit")) == 6
+    assert plugged("e820") == plugged("nfit_test") == plugged("virtio-pmem") == []
