@@ -5,6 +5,8 @@ from collections import Counter
 import attrs
 import pytest
 
+from nvdimmfs.formats.dimm_functions import IntelFunction
+from nvdimmfs.formats.ndctl import DIMM_FAMILY_INTEL, Package
 from nvdimmfs.kernels.races import (
     BOUND_REGION,
     FIRST_OF_MORE_IS_DISK,
@@ -93,6 +95,25 @@ def test_the_outcomes_of_races_are_found(numbers):
     assert not found.report.differences
     assert found.races == (BOUND_REGION.question,) * len(numbers)
     assert found.report.total > 100
+
+
+def firmware(function, inputs, outputs):
+    """A CALL of a function of the first DIMM."""
+    package = Package(DIMM_FAMILY_INTEL, function, inputs, outputs).to_bytes() + bytes(inputs + outputs)
+    return {"op": "ioctl", "dev": "nmem0", "request": 0xC0404E0A, "hex": package.hex()}
+
+
+def test_a_read_that_asks_the_firmware_is_repeated():
+    """`frozen` has what the last read of `security` found."""
+    security, frozen = ({"op": "read", "path": f"bus/nd/devices/nmem0/{name}"} for name in ("security", "frozen"))
+    freezing = [firmware(IntelFunction.SET_PASSPHRASE, 64, 4), security, firmware(IntelFunction.FREEZE_LOCK, 0, 4)]
+    story = [*btt_on(0), *freezing, frozen, security, *bind_again("region0"), frozen, LOOK]
+    with machine(Others({1})) as tree:
+        steps = [Step(call, answer) for call, answer in zip(story, tree.ask(story), strict=True)]
+    assert [step.answer["data"] for step in steps if step.call == frozen] == ["0\n", "1\n"]
+    found = matched(steps, SETTLE, machine)
+    assert not found.report.differences
+    assert found.races == (BOUND_REGION.question,)
 
 
 def test_what_no_race_explains_remains():
