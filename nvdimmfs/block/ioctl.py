@@ -14,7 +14,7 @@ import attrs
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.ioctl_values import VALUES, disk_of, is_read_only
-from nvdimmfs.block.openers import require_closed, require_rescan, require_unclaimed
+from nvdimmfs.block.openers import NO_USES, NodeUses, require_closed, require_rescan, require_unclaimed
 from nvdimmfs.block.partition import Partition
 from nvdimmfs.block.trace import remove_trace, set_up_trace, start_trace, stop_trace
 from nvdimmfs.core.user_memory import CopyIn, CopyOut, IoctlSteps
@@ -46,10 +46,17 @@ class _Call:
     argument: int
     privileged: bool
     writable: bool
+    uses: NodeUses
 
 
 def block_ioctl(
-    device: Disk | Partition, request: int, argument: int, *, privileged: bool, writable: bool = True
+    device: Disk | Partition,
+    request: int,
+    argument: int,
+    *,
+    privileged: bool,
+    writable: bool = True,
+    uses: NodeUses = NO_USES,
 ) -> IoctlSteps:
     """Carry out an ioctl on a block device (blkdev_ioctl, Linux 6.1).
 
@@ -66,11 +73,12 @@ def block_ioctl(
             one for BLKPG.
         privileged: whether the caller has CAP_SYS_ADMIN.
         writable: whether the device is open for writing.
+        uses: nodes that processes use without the machine's knowledge.
 
     Returns:
         0.
     """
-    call = _Call(device, request, argument, privileged, writable)
+    call = _Call(device, request, argument, privileged, writable, uses)
     if (value := VALUES.get(request)) is not None and value.exists_in(device.system.kernel):
         if value.null_is_invalid:
             _require_argument(call)
@@ -87,7 +95,7 @@ def _change_partition(call: _Call) -> IoctlSteps:
     change = PartitionRequest.from_bytes((yield CopyIn(0, PartitionRequest.size())))
     _require(call)
     partition = PartitionRange.from_bytes((yield CopyIn(change.data - call.argument, PartitionRange.size())))
-    _change(_whole(call.device), change.operation, partition)
+    _change(_whole(call.device), change.operation, partition, call.uses)
     return 0
 
 
@@ -97,7 +105,7 @@ def _read_table(call: _Call) -> IoctlSteps:
         _whole(call.device)
     _require(call)
     disk = _whole(call.device)
-    require_rescan(disk)
+    require_rescan(disk, call.uses)
     disk.rescan_partitions()
     yield from ()
     return 0
@@ -131,7 +139,7 @@ def _set_block_size(call: _Call) -> IoctlSteps:
     _require(call)
     _require_argument(call)
     (size,) = INTEGER.unpack((yield CopyIn(0, INTEGER.size)))
-    require_unclaimed(call.device)
+    require_unclaimed(call.device, call.uses)
     least = disk_of(call.device).limits.logical_block_size
     if not least <= size <= PAGE_SIZE or size & size - 1:
         raise KernelError(errno.EINVAL, f"{size} is not a power of two from {least} to {PAGE_SIZE}")
@@ -276,13 +284,13 @@ def _whole(device: Disk | Partition) -> Disk:
     return device
 
 
-def _change(disk: Disk, operation: int, partition: PartitionRange) -> None:
+def _change(disk: Disk, operation: int, partition: PartitionRange, uses: NodeUses) -> None:
     """Carry out an operation of BLKPG (blkpg_do_ioctl)."""
     number, start, length = partition.number, partition.start, partition.length
     if number <= 0:
         raise KernelError(errno.EINVAL, f"{number} is not a valid partition number")
     if operation == BLKPG_DELETE:
-        require_closed(disk.partition(number))
+        require_closed(disk.partition(number), uses)
         disk.delete_partition(number)
         return
     block = disk.limits.logical_block_size

@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Collection
+
+from attrs import frozen
 
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.partition import Partition, WholeDisk
 from nvdimmfs.errors import KernelError
+
+
+@frozen
+class NodeUses:
+    """The names of nodes that processes use without the machine's knowledge: those of a sandbox, for example.
+
+    Attributes:
+        open: those that are open, mapped into memory, or mounted.
+        claimed: those that a process or a mount has to itself, as with O_EXCL.
+    """
+
+    open: Collection[str] = ()
+    claimed: Collection[str] = ()
+
+
+#: The machine knows of all uses.
+NO_USES = NodeUses()
 
 
 def open_block_device(device: Disk | Partition, *, exclusive: bool) -> None:
@@ -30,23 +50,23 @@ def close_block_device(device: Disk | Partition, *, exclusive: bool) -> None:
         device.whole.closed()
 
 
-def require_unclaimed(device: Disk | Partition) -> None:
-    """EBUSY while another process has the device to itself (bd_may_claim)."""
+def require_unclaimed(device: Disk | Partition, uses: NodeUses = NO_USES) -> None:
+    """EBUSY while another process has the device, its disk or a partition of it to itself (bd_may_claim)."""
     others = device.partitions if isinstance(device, Disk) else (device.whole,)
     related: list[WholeDisk | Partition] = [device, *others]
     for each in related:
-        if each.claims:
+        if each.claims or each.name in uses.claimed:
             raise KernelError(errno.EBUSY, f"{each.name} is open with O_EXCL")
 
 
-def require_closed(partition: Partition) -> None:
+def require_closed(partition: Partition, uses: NodeUses) -> None:
     """EBUSY while a process has a partition open, which is to go (bdev_del_partition)."""
-    if partition.opens:
+    if partition.opens or partition.name in uses.open:
         raise KernelError(errno.EBUSY, f"{partition.name} is open")
 
 
-def require_rescan(disk: Disk) -> None:
+def require_rescan(disk: Disk, uses: NodeUses) -> None:
     """EBUSY while the partition table of a disk cannot be read again (disk_scan_partitions)."""
     for partition in disk.partitions:
-        require_closed(partition)
-    require_unclaimed(disk)
+        require_closed(partition, uses)
+    require_unclaimed(disk, uses)

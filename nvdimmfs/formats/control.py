@@ -67,6 +67,8 @@ class Ioctl(Message):
         uid: the caller's real user id.
         comm: the name of its process; empty when it is not known.
         ahead: bytes from the argument's address on that are in memory; the machine asks for all others that it reads.
+        open_nodes: the names of device nodes that are open, for the requests that those of disks can prevent.
+        claimed_nodes: the names of those that a process or a mount has to itself.
     """
 
     memory = ("ahead",)
@@ -81,6 +83,8 @@ class Ioctl(Message):
     uid: int = 0
     comm: str = ""
     ahead: bytes = b""
+    open_nodes: tuple[str, ...] = ()
+    claimed_nodes: tuple[str, ...] = ()
 
 
 @attrs.frozen

@@ -14,6 +14,7 @@ import attrs
 
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.ioctl_values import disk_of, is_read_only
+from nvdimmfs.block.openers import NodeUses
 from nvdimmfs.block.partition import Partition
 from nvdimmfs.core.device_number import DeviceNumber, Numbered
 from nvdimmfs.core.module import Modules
@@ -180,6 +181,7 @@ class ControlSession:
             writable=call.writable,
             privileged=call.privileged,
             caller=_IoctlCaller(call.uid, call.comm),
+            uses=NodeUses(call.open_nodes, call.claimed_nodes),
         )
 
     def _map(self, request: control.Map) -> Message:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.ioctl import block_ioctl
+from nvdimmfs.block.openers import NO_USES, NodeUses
 from nvdimmfs.block.partition import Partition
 from nvdimmfs.core.device_number import DeviceNumber, Numbered
 from nvdimmfs.core.system import System
@@ -44,6 +45,7 @@ def traced_ioctl(
     writable: bool,
     privileged: bool,
     caller: Caller,
+    uses: NodeUses = NO_USES,
 ) -> IoctlSteps:
     """As `device_ioctl` on the device with a number, recorded in the trace if there is one.  ENODEV without a device.
 
@@ -56,6 +58,7 @@ def traced_ioctl(
         privileged: as there.
         thread: the id of the calling thread.
         caller: the process, for fault rules.
+        uses: as for `device_ioctl`.
     """
     device = system.numbered.get(number)
 
@@ -64,7 +67,7 @@ def traced_ioctl(
             raise KernelError(errno.ENODEV, f"no {number.kind} device {number}")
         if system.faults.ioctls:
             refuse_ioctl(system.faults, device, caller)
-        return device_ioctl(device, request, argument, writable=writable, privileged=privileged)
+        return device_ioctl(device, request, argument, writable=writable, privileged=privileged, uses=uses)
 
     if (trace := system.trace) is None:
         return start()
@@ -94,7 +97,9 @@ def refuse_ioctl(faults: Faults, device: Numbered, caller: Caller) -> None:
     faults.refuse(faults.ioctls, f"dev/{device.name}", caller)
 
 
-def device_ioctl(device: Numbered, request: int, argument: int, *, writable: bool, privileged: bool) -> IoctlSteps:
+def device_ioctl(
+    device: Numbered, request: int, argument: int, *, writable: bool, privileged: bool, uses: NodeUses = NO_USES
+) -> IoctlSteps:
     """Start an ioctl on a device.  ENOTTY for a device that supports none, and the errors of the ioctl.
 
     Args:
@@ -103,9 +108,10 @@ def device_ioctl(device: Numbered, request: int, argument: int, *, writable: boo
         argument: the address passed to ioctl(2).
         writable: whether the node was opened for more than reading.
         privileged: whether the caller has CAP_SYS_ADMIN.
+        uses: nodes that processes use without the machine's knowledge.
     """
     if isinstance(device, Disk | Partition):
-        return block_ioctl(device, request, argument, writable=writable, privileged=privileged)
+        return block_ioctl(device, request, argument, writable=writable, privileged=privileged, uses=uses)
     target = ioctl_target(device)
     if target is None:
         raise KernelError(errno.ENOTTY, f"{device.name} supports no ioctl")

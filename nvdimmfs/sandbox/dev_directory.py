@@ -161,12 +161,18 @@ class DevDirectory:
         """The paths and numbers of the block devices."""
         return {str(node.path): node.number for node in self._nodes.values() if isinstance(node, LoopNode)}
 
-    def has_claimed_partitions(self, disk: NodeNumber) -> bool:
-        """Whether a partition of the disk with that number is claimed exclusively, such as by a mounted file system."""
-        return any(
-            isinstance(node, LoopNode) and self.number(self._disk_of(name)) == disk and node.is_claimed()
+    def claimed_relatives(self, number: NodeNumber) -> set[str]:
+        """Of the block device with that number, the names of its disk or partitions that are claimed exclusively.
+
+        A mounted file system claims its device.
+        """
+        target = next((name for name, node in self._nodes.items() if node.number == number), "")
+        disk = self._disk_of(target)
+        return {
+            name
             for name, node in self._nodes.items()
-        )
+            if isinstance(node, LoopNode) and (name == disk or self._disk_of(name) == target) and node.is_claimed()
+        }
 
     def _disk_of(self, name: str) -> str:
         """The name of the disk that a partition is on; empty for a name that is no partition's."""

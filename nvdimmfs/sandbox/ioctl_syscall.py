@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Callable, Container, Iterator
 
-from attrs import define
+from attrs import define, evolve
 
 from nvdimmfs.formats.block_requests import (
     BLKROSET,
@@ -25,6 +25,7 @@ from nvdimmfs.sandbox.calling_thread import AHEAD, CallingThread, ThreadMemory
 from nvdimmfs.sandbox.control_client import ArgumentMemory, ControlClient
 from nvdimmfs.sandbox.device_node import NodeNumber, is_terminal_of_another
 from nvdimmfs.sandbox.libc import FileStatus
+from nvdimmfs.sandbox.open_nodes import UsedNodes
 from nvdimmfs.sandbox.thread_file import ThreadFile
 from nvdimmfs.units import U32_MASK
 
@@ -55,6 +56,8 @@ _OF_32_BITS = {
 }
 #: Requests of 64-bit programs that 32-bit ones cannot make (compat_blkdev_ioctl, block/ioctl.c): BLKGETSIZE64.
 _OF_64_BITS = {BlockRequest.BLKGETSIZE64}
+#: Requests that the machine refuses while certain nodes are in use (`block.openers`).
+_PREVENTED_BY_USES = {BlockRequest.BLKPG, BlockRequest.BLKRRPART, BlockRequest.BLKBSZSET}
 #: Requests after which partitions have come or gone.
 _SENDING_UEVENTS = {BlockRequest.BLKPG, BlockRequest.BLKRRPART}
 #: Requests that the kernel carries out on any file before its driver sees them: FIGETBSZ, FS_IOC_FIEMAP, FIFREEZE,
@@ -75,7 +78,7 @@ class IoctlSyscall:
         terminal_filesystem: the file system (st_dev) of its character devices.  The host's terminals have the same
             numbers, on another file system.
         process_events: applies the machine's pending events.
-        has_claimed_partitions: whether a partition of the disk with that number is mounted or otherwise claimed.
+        used_nodes: the nodes that are in use while a request is made to the one with that number.
     """
 
     def __init__(
@@ -84,13 +87,13 @@ class IoctlSyscall:
         devices: Container[tuple[str, NodeNumber]],
         terminal_filesystem: int,
         process_events: Callable[[], None],
-        has_claimed_partitions: Callable[[NodeNumber], bool],
+        used_nodes: Callable[[NodeNumber], UsedNodes],
     ) -> None:
         self._client = client
         self._devices = devices
         self._terminal_filesystem = terminal_filesystem
         self._process_events = process_events
-        self._has_claimed_partitions = has_claimed_partitions
+        self._used_nodes = used_nodes
         #: How many bytes of its argument the last call of a command has copied.
         self._reached: dict[int, int] = {}
 
@@ -146,9 +149,10 @@ class IoctlSyscall:
 
     def _on_disk(self, file: ThreadFile, call: Ioctl, memory: ArgumentMemory) -> int | None:
         """On a disk or a partition; None to have the kernel execute the call on the loop device, too."""
+        if call.request in _PREVENTED_BY_USES:
+            used = self._used_nodes(file.number)
+            call = evolve(call, open_nodes=tuple(sorted(used.open)), claimed_nodes=tuple(sorted(used.claimed)))
         if call.request == BLKRRPART:
-            if call.privileged and self._has_claimed_partitions(file.number):
-                return -errno.EBUSY
             _sync(file)
         kept = _KeptInput(memory)
         value = self._client.ioctl(call, kept)

@@ -15,6 +15,8 @@ import signal
 import threading
 from pathlib import Path
 
+from attrs import evolve
+
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.control import DeviceEvent, EntryEvent
 from nvdimmfs.sandbox.call_threads import CallThreads, start_thread
@@ -28,7 +30,7 @@ from nvdimmfs.sandbox.memory_syscalls import MemorySyscalls
 from nvdimmfs.sandbox.merged_view import MergedView
 from nvdimmfs.sandbox.module_syscalls import ModuleSyscalls
 from nvdimmfs.sandbox.mount_syscalls import MountSyscalls
-from nvdimmfs.sandbox.open_nodes import OpenNodes
+from nvdimmfs.sandbox.open_nodes import OpenNodes, UsedNodes
 from nvdimmfs.sandbox.signals import forward_signals
 from nvdimmfs.sandbox.syscall_dispatch import SyscallDispatcher
 from nvdimmfs.sandbox.thread_file import ThreadFile
@@ -65,22 +67,20 @@ class Supervisor:
         self._stopped = False
         self._failure: Exception | None = None
         self._has_failed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        ioctl = IoctlSyscall(
-            client, self._devices, dev.terminal_filesystem, self._process_events, self._has_claimed_partitions
-        )
+        ioctl = IoctlSyscall(client, self._devices, dev.terminal_filesystem, self._process_events, self._used_nodes)
         #: The names of devices by the numbers of their nodes, also of those that have gone: no other node gets such a
         #: number while one is open.
         self._names: dict[tuple[str, NodeNumber], str] = {}
         #: The names of disks that are regular files, by file system and inode.
         self._disk_files: dict[tuple[int, int], str] = {}
         memory = MemorySyscalls(client, ioctl.is_machine_device, self._is_gone_dax, dev.open_files())
-        nodes = OpenNodes(
+        self._nodes = OpenNodes(
             proc,
             self._name_of_node,
             lambda file: self._name_of("char", memory.device_of(file)) or self._disk_files.get(file),
             lambda number: self._name_of("block", parse_number(number)),
         )
-        modules = ModuleSyscalls(client, nodes.names)
+        modules = ModuleSyscalls(client, self._nodes.names)
         mounts = MountSyscalls(self._node_of_disk, dev.machine)
         syscalls = SyscallDispatcher(ioctl, modules, memory, mounts, proc, self._process_events)
         self._calls = CallThreads(syscalls.answer, self._fail)
@@ -169,9 +169,14 @@ class Supervisor:
         if self._changing.acquire(timeout=_LONGEST_CHANGE):
             self._changing.release()
 
-    def _has_claimed_partitions(self, disk: NodeNumber) -> bool:
+    def _used_nodes(self, target: NodeNumber) -> UsedNodes:
+        """The nodes that are in use while a request is made to the target.
+
+        The target counts as claimed only where it is mounted: a process that has it to itself may be the caller.
+        """
+        used = self._nodes.used()
         with self._changing:
-            return self._dev.has_claimed_partitions(disk)
+            return evolve(used, claimed=used.claimed | self._dev.claimed_relatives(target))
 
     def _is_gone_dax(self, file: ThreadFile) -> bool:
         """Whether a file is the node of a dax device that has gone."""

@@ -11,7 +11,7 @@ from rules import parse_rule
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
-from nvdimmfs.formats.block_requests import BLKPG, BLKPG_ADD
+from nvdimmfs.formats.block_requests import BLKPG, BLKPG_ADD, BLKPG_DELETE, BLKRRPART, BlockRequest
 from nvdimmfs.kernfs import Attribute
 
 LEGACY = {"memmap": "512M!4G,256M!6G"}
@@ -415,3 +415,31 @@ def test_large_directories_are_not_listed(legacy, monkeypatch):
     reply = legacy.request(control.List((blocks, "bus")))
     assert reply.directories == ("bus",)
     assert all(path.startswith("bus/") for path, _ in reply.entries)
+
+
+@pytest.mark.parametrize(
+    ("uses", "answers"),
+    [
+        ({}, (0, 0, 0)),
+        ({"open_nodes": ("pmem0p1",)}, (errno.EBUSY, errno.EBUSY, 0)),
+        ({"open_nodes": ("pmem0p1",), "claimed_nodes": ("pmem0p1",)}, (errno.EBUSY, errno.EBUSY, errno.EBUSY)),
+        ({"open_nodes": ("pmem0",), "claimed_nodes": ("pmem0",)}, (0, errno.EBUSY, errno.EBUSY)),
+        ({"open_nodes": ("pmem1",), "claimed_nodes": ("pmem1",)}, (0, 0, 0)),
+    ],
+)
+def test_the_uses_that_a_request_names_prevent_what_those_that_the_machine_knows_do(legacy, uses, answers):
+    """To delete a partition, to read the table again, and to set the size of a block: e820/holds and e820/mounts."""
+    call = control.Ioctl("block", *legacy.number("block", "pmem0"), BLKPG, 0, writable=True, privileged=True, **uses)
+
+    def change(operation, **others):
+        legacy.request(attrs.evolve(call, **others))
+        legacy.request(control.Copied(struct.pack("=iii4xQ", operation, 0, 152, 24)))
+        return legacy.request(control.Copied(struct.pack("=qqi132x", 1 << 20, 1 << 20, 1)))
+
+    change(BLKPG_ADD)
+    deleted = change(BLKPG_DELETE)
+    change(BLKPG_ADD, open_nodes=(), claimed_nodes=())
+    read_again = legacy.request(attrs.evolve(call, request=BLKRRPART))
+    legacy.request(attrs.evolve(call, request=BlockRequest.BLKBSZSET, argument=1 << 20))
+    sized = legacy.request(control.Copied(struct.pack("=i", 4096)))
+    assert tuple(getattr(answer, "errno", 0) for answer in (deleted, read_again, sized)) == answers

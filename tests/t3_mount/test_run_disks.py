@@ -177,6 +177,71 @@ def test_partitions_are_found_and_mounted():
     assert sh(script, "--memmap", "512M!4G").stdout.split() == ["pmem0", "disk", "pmem0p1", "part", "pmem0", "pmem0p1"]
 
 
+#: Prints what each of some requests is answered while a node is in use: BLKBSZSET, BLKPG and BLKRRPART.
+PARTITIONS = """
+import ctypes, errno, fcntl, os, struct, subprocess, sys
+def change(operation, number, start=0, length=0):
+    part = ctypes.create_string_buffer(struct.pack("=qqi132x", start << 20, length << 20, number))
+    return answer("/dev/pmem0", 0x1269, struct.pack("=iii4xQ", operation, 0, 152, ctypes.addressof(part)))
+def answer(node, request, argument=0):
+    file = node if isinstance(node, int) else os.open(node, os.O_RDWR)
+    try:
+        fcntl.ioctl(file, request, argument)
+    except OSError as refusal:
+        return errno.errorcode[refusal.errno]
+    finally:
+        if file != node:
+            os.close(file)
+    return "0"
+def answers(how):
+    size = struct.pack("i", 4096)
+    nodes = ("/dev/pmem0", "/dev/pmem0p1", "/dev/pmem0p2")
+    sizes = [answer(node, 0x40081271, size) for node in nodes]
+    print(how, *sizes, change(2, 1), change(2, 2), answer(nodes[0], 0x125F))
+def fresh():
+    for number in (1, 2):
+        change(2, number)
+    for number in (1, 2):
+        assert change(1, number, 64 * number, 32) == "0"
+def opened(how, node, flags):
+    fresh()
+    file = os.open(node, flags)
+    answers(how)
+    return file
+fresh()
+answers("unused")
+os.close(opened("open", "/dev/pmem0p1", os.O_RDONLY))
+os.close(opened("exclusive", "/dev/pmem0p1", os.O_RDONLY | os.O_EXCL))
+disk = opened("open", "/dev/pmem0", os.O_RDWR)
+os.close(disk)
+disk = os.open("/dev/pmem0", os.O_RDWR | os.O_EXCL)
+print("own", answer(disk, 0x40081271, struct.pack("i", 4096)), answer(disk, 0x125F))
+os.close(disk)
+os.mkdir("/run/here")
+for node in ("/dev/pmem0p1", "/dev/pmem0"):
+    fresh()
+    subprocess.run(["mkfs.ext4", "-q", "-b", "4096", node], check=True)
+    subprocess.run(["mount", node, "/run/here"], check=True)
+    answers("mounted")
+    subprocess.run(["umount", "/run/here"], check=True)
+"""
+
+
+@sandboxes.needs_block_devices
+@sandboxes.needs("mkfs.ext4")
+def test_what_is_open_or_mounted_prevents_what_it_does_on_a_real_kernel():
+    """BLKBSZSET of the disk and of both partitions, then BLKPG to delete each, then BLKRRPART; Linux 6.1 and 6.12."""
+    assert sh(f"{sys.executable} -c '{PARTITIONS}'", "--memmap", "512M!4G").stdout.splitlines() == [
+        "unused 0 0 0 0 0 0",
+        "open 0 0 0 EBUSY 0 EBUSY",
+        "exclusive EBUSY EBUSY 0 EBUSY 0 EBUSY",
+        "open 0 0 0 0 0 0",
+        "own 0 0",
+        "mounted EBUSY EBUSY 0 EBUSY 0 EBUSY",
+        "mounted EBUSY EBUSY EBUSY 0 0 EBUSY",
+    ]
+
+
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV])
 def test_a_disk_that_goes_while_its_node_is_created_gets_none(number, tmp_path):
     class Loops:
