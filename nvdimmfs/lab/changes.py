@@ -35,9 +35,14 @@ FORMAT = 1
 SUFFIX = ".changes"
 
 
-def load(path: Path) -> Recording:
-    """Read a story, kept as a recording or as changes to one.  ValueError when the file is neither."""
-    return _load_changes(path) if path.suffix == SUFFIX else recording_text.load(path)
+def load(path: Path, load_recording: Callable[[Path], Recording] = recording_text.load) -> Recording:
+    """Read a story, kept as a recording or as changes to one.  ValueError when the file is neither.
+
+    Args:
+        path: the file.
+        load_recording: reads a recording; where many stories are read, one that remembers those that others change.
+    """
+    return _load_changes(path, load_recording) if path.suffix == SUFFIX else load_recording(path)
 
 
 def asked_by(path: Path) -> Path:
@@ -79,10 +84,10 @@ def _base(changes: Path, name: str) -> Path:
     return found
 
 
-def _load_changes(path: Path) -> Recording:
+def _load_changes(path: Path, load_recording: Callable[[Path], Recording]) -> Recording:
     head, *lines = path.read_text(encoding="ascii").splitlines() or [""]
     of, kernel, emulated = _decoded(1, lambda: _first(head))
-    base = recording_text.load(_base(path, of))
+    base = load_recording(_base(path, of))
     steps = list(base.steps)
     for number, line in enumerate(lines, 2):
         _decoded(number, lambda: _change_one(steps, of, *json.loads(line)))  # noqa: B023  # called at once

@@ -127,22 +127,35 @@ class _Known:
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
         self.names: dict[str, list[str]] = {}
+        #: The paths of dumps, by what they are asked for, as long as no path comes or goes.
+        self._paths: dict[tuple[str, int | None, tuple[str, ...]], list[str]] = {}
 
     def expected(self, call: Call) -> dict[str, Row]:
         """The rows that a dump would hold if nothing had changed, in the dump's order."""
-        base, skip, depth = call["path"], call.get("skip", []), call.get("depth")
+        scope = call["path"], call.get("depth"), tuple(call.get("skip", ()))
+        paths = self._paths.get(scope)
+        if paths is None:
+            paths = self._paths[scope] = sorted(self._inside(*scope), key=tree_order)
+        return {path: self.rows[path] for path in paths}
+
+    def _inside(self, base: str, depth: int | None, skip: tuple[str, ...]) -> Iterator[str]:
         deepest = None if depth is None else base.count("/") + depth
-        inside = [
-            path
-            for path in self.rows
-            if (path == base or path.startswith(base + "/"))
-            and (deepest is None or path.count("/") <= deepest)
-            and not any(word in path for word in skip)
-        ]
-        return {path: self.rows[path] for path in sorted(inside, key=tree_order)}
+        below = f"{base}/"
+        for path in self.rows:
+            if path != base and not path.startswith(below):
+                continue
+            if (deepest is None or path.count("/") <= deepest) and not any(word in path for word in skip):
+                yield path
+
+    def learn(self, path: str, row: Row) -> None:
+        """A node has that row from now on."""
+        if path not in self.rows:
+            self._paths.clear()
+        self.rows[path] = row
 
     def forget(self, gone: str) -> None:
         """A node went away with all that it held."""
+        self._paths.clear()
         for path in [path for path in self.rows if path == gone or path.startswith(gone + "/")]:
             del self.rows[path]
 
@@ -253,7 +266,7 @@ class _Encoder:
             before = self.known.rows.get(path)
             if before != row:
                 yield _row_words(_relative(path, base), before, row)
-            self.known.rows[path] = row
+            self.known.learn(path, row)
 
 
 class _Decoder:
@@ -364,14 +377,14 @@ class _Decoder:
         match change:
             case [str(name), str(mode), *rest]:
                 path = _absolute(name, base)
-                self.known.rows[path] = _full_row(path, mode, rest)
+                self.known.learn(path, _full_row(path, mode, rest))
             case dict():
                 for name, content in change.items():
                     path = _absolute(name, base)
                     if content is None:
                         self.known.forget(path)
                     else:
-                        self.known.rows[path] = _with_content(self.known.rows[path], content)
+                        self.known.learn(path, _with_content(self.known.rows[path], content))
             case _:
                 raise ValueError(f"not a row: {change}")
 

@@ -146,15 +146,12 @@ class InProcess:
         events = self._sent()
         if call["op"] == uevents.QUESTION:
             return {"events": events}
-        try:
-            return self._answer(call)
-        except (OSError, KernelError) as error:
-            return {"errno": errno_name(error.errno)}
+        return _answered(lambda: self._answer(call))
 
     def _answer(self, call: Call) -> Answer:
         match call["op"]:
             case "read":
-                return {"data": self.read(call["path"]).decode("latin-1")}
+                return _text(self._node(call["path"]))
             case "write":
                 return {"wrote": self.write(call["path"], call["data"].encode("latin-1"))}
             case "ls":
@@ -203,24 +200,32 @@ class InProcess:
 
     def _rows(self, path: str, skip: list[str], depth: int | None) -> Iterator[Row]:
         """A node and, if it is a directory, all below it by name, without what the question skips."""
-        if any(word in path for word in skip):
-            return
-        mode, size = self.lstat(path)
-        row: Row = {"path": path, "mode": stat.filemode(mode)}
-        if stat.S_ISLNK(mode):
-            row["link"] = self.readlink(path)
-        elif stat.S_ISREG(mode):
-            row["size"] = size
-            if mode & 0o444:
-                row = cast("Row", {**row, **self.answer({"op": "read", "path": path})})
+        if not any(word in path for word in skip):
+            yield from self._rows_of(resolve(self.system.sys, path, follow_last=False), path, skip, depth)
+
+    def _rows_of(self, node: Node, path: str, skip: list[str], depth: int | None) -> Iterator[Row]:
+        row: Row = {"path": path, "mode": stat.filemode(node.mode)}
+        if isinstance(node, Symlink):
+            row["link"] = node.text
+        elif stat.S_ISREG(node.mode):
+            row["size"] = file_size(node)
+            if node.mode & 0o444:
+                row = cast("Row", {**row, **_answered(lambda: _text(node))})
         yield row
-        if stat.S_ISDIR(mode) and depth != 0:
-            for name in sorted(self.names(path)):
-                yield from self._rows(f"{path}/{name}", skip, None if depth is None else depth - 1)
+        if not isinstance(node, Directory) or depth == 0:
+            return
+        for name in sorted(node.children):
+            below = f"{path}/{name}"
+            if any(word in below for word in skip):
+                continue
+            child = node.get(name)
+            if child is None:
+                raise KernelError(errno.ENOENT, below)
+            yield from self._rows_of(child, below, skip, None if depth is None else depth - 1)
 
     def read(self, path: str) -> bytes:
         """A file's whole content."""
-        return open_node(self._node(path), os.O_RDONLY).read(0, READ_LENGTH)
+        return _content(self._node(path))
 
     def write(self, path: str, data: bytes) -> int:
         """Open, and write once; the number of bytes that were written."""
@@ -301,6 +306,23 @@ class InProcess:
 def _words(event: Uevent) -> list[str]:
     variables = (f"{key}={value}" for key, value in event.variables)
     return [event.action.value, event.devpath, event.subsystem, *variables]
+
+
+def _answered(ask: Callable[[], Answer]) -> Answer:
+    """What a question is answered, or the name of the errno that it is refused with."""
+    try:
+        return ask()
+    except (OSError, KernelError) as error:
+        return {"errno": errno_name(error.errno)}
+
+
+def _content(file: Node) -> bytes:
+    return open_node(file, os.O_RDONLY).read(0, READ_LENGTH)
+
+
+def _text(file: Node) -> Answer:
+    """A file's content, one character a byte."""
+    return {"data": _content(file).decode("latin-1")}
 
 
 def _close_first(nodes: list[OpenNode], name: str) -> bool:

@@ -73,10 +73,10 @@ def sources() -> Iterator[Path]:
             yield script
 
 
-def references(tree: ast.AST) -> Counter[str]:
+def references(*trees: ast.AST) -> Counter[str]:
     """How often each name is used, or imported under another name."""
     found: Counter[str] = Counter()
-    for node in ast.walk(tree):
+    for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Name):
             found[node.id] += 1
         elif isinstance(node, ast.Attribute):
@@ -105,7 +105,7 @@ def definitions(tree: ast.AST, file: str, prefix: str = "") -> Iterator[Definiti
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if not node.name.startswith("_"):
-                own = sum((references(part)[node.name] for part in node.body), 0)
+                own = references(*node.body)[node.name]
                 yield Definition(node.name, f"{prefix}{node.name}", file, own)
             if isinstance(node, ast.ClassDef):
                 yield from definitions(node, file, f"{prefix}{node.name}.")
@@ -113,36 +113,57 @@ def definitions(tree: ast.AST, file: str, prefix: str = "") -> Iterator[Definiti
             yield from definitions(node, file, prefix)
 
 
-TREES = {path: ast.parse(path.read_text()) for path in sources()}
-REFERENCES: Counter[str] = Counter()
-for path, tree in TREES.items():
-    REFERENCES += references(tree) if path.is_relative_to(PACKAGE) else references_from_outside(tree)
-DEFINITIONS = [
-    definition
-    for path, tree in TREES.items()
-    if path.is_relative_to(PACKAGE)
-    for definition in definitions(tree, str(path.relative_to(ROOT)))
-]
+@attrs.frozen
+class Package:
+    """All that the package defines, and how often the names are referred to.
+
+    It is read by the test that asks for it, not by each process that collects tests.
+    """
+
+    references: Counter[str]
+    definitions: list[Definition]
+
+    @classmethod
+    def read(cls) -> Package:
+        package = cls(Counter(), [])
+        for path in sources():
+            tree = ast.parse(path.read_text())
+            if path.is_relative_to(PACKAGE):
+                package.references.update(references(tree))
+                package.definitions.extend(definitions(tree, str(path.relative_to(ROOT))))
+            else:
+                package.references.update(references_from_outside(tree))
+        return package
+
+    def is_referred_to(self, definition: Definition) -> bool:
+        return self.references[definition.name] > definition.own_references
+
+
+@pytest.fixture(scope="module")
+def package() -> Package:
+    return Package.read()
 
 
 #: The names that test suites use, and their members.  `test_testing_api.py` finds each in the documentation.
 CONTRACT = {*nvdimmfs.testing.__all__, *strategies.__all__}
 
 
-def is_used(definition: Definition) -> bool:
+def is_used(package: Package, definition: Definition) -> bool:
     if definition.file.startswith("nvdimmfs/testing/") and definition.qualified.partition(".")[0] in CONTRACT:
         return True
-    return REFERENCES[definition.name] > definition.own_references or definition.qualified in PUBLIC_API
+    return package.is_referred_to(definition) or definition.qualified in PUBLIC_API
 
 
-def test_every_public_definition_has_a_caller_outside_the_tests():
-    unused = [f"{each.file}: {each.qualified}" for each in DEFINITIONS if not is_used(each)]
+@pytest.mark.xdist_group("dead code")
+def test_every_public_definition_has_a_caller_outside_the_tests(package):
+    unused = [f"{each.file}: {each.qualified}" for each in package.definitions if not is_used(package, each)]
     assert unused == []
 
 
-def test_the_public_api_has_no_leftovers():
-    qualified = {each.qualified for each in DEFINITIONS}
-    called = {each.qualified for each in DEFINITIONS if REFERENCES[each.name] > each.own_references}
+@pytest.mark.xdist_group("dead code")
+def test_the_public_api_has_no_leftovers(package):
+    qualified = {each.qualified for each in package.definitions}
+    called = {each.qualified for each in package.definitions if package.is_referred_to(each)}
     assert [name for name in PUBLIC_API if name not in qualified or name in called] == []
 
 

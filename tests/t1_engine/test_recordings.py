@@ -24,7 +24,7 @@ STORIES = sorted(filter(makes_sense, [*RECORDINGS.rglob("*.recording"), *RECORDI
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: str(story.relative_to(RECORDINGS).with_suffix("")))
 def test_every_answer_is_the_recorded_one(story: Path, tmp_path: Path) -> None:
-    before = load(story).header.after
+    before = load_header(story).after
     if before:
         replay_story(story.with_stem(before), media=tmp_path)
     report = replay_story(story, media=tmp_path if before else None)
