@@ -1,4 +1,4 @@
-"""The pytest plugin: fixtures, the mark, options and reports, without a mount.  Each test runs pytest in a process."""
+"""The pytest plugin: fixtures, the mark, options and reports, without a mount.  Its runs are `pytester`'s."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from mounting import environment
+from plugin_runs import only_its_plugins, run_apart, run_here  # noqa: F401
 
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.testing.plugin.marks import KEYS, MarkError, Selection, merged, selection, variants
@@ -84,19 +85,6 @@ class TestMarks:
         assert str(Selection()) == "the default machine"
 
 
-PLUGINS = ("-p", "no:cacheprovider", "-p", "xdist.plugin", "-p", "nvdimmfs.testing.pytest_plugin")
-
-
-@pytest.fixture(autouse=True)
-def only_its_plugins(monkeypatch):
-    """The plugins of this environment take longer to load than most of these tests run."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-
-
-def run(pytester, *arguments):
-    return pytester.runpytest_subprocess(*PLUGINS, "-W", "error", *arguments)
-
-
 class TestFixtures:
     def test_a_test_gets_the_machine_of_its_mark(self, pytester):
         own = pytester.mkdir("own")
@@ -131,7 +119,7 @@ class TestAll:
         assert len([name for name in names if name.startswith("nmem")]) == dimms
 """
         )
-        run(pytester).assert_outcomes(passed=10)
+        run_here(pytester).assert_outcomes(passed=10)
 
     def test_the_factory_makes_several_machines_and_closes_them(self, pytester):
         pytester.makepyfile(
@@ -159,11 +147,11 @@ def test_afterwards():
             engine.ls()
 """
         )
-        run(pytester).assert_outcomes(passed=2)
+        run_here(pytester).assert_outcomes(passed=2)
 
     def test_media_in_memory_leave_no_folder(self, pytester, tmp_path):
         pytester.makepyfile("def test_it(nvdimm_engine): pass")
-        run(pytester, "--basetemp", tmp_path / "base").assert_outcomes(passed=1)
+        run_here(pytester, "--basetemp", tmp_path / "base").assert_outcomes(passed=1)
         assert not [*tmp_path.glob("base/nvdimm*")]
 
 
@@ -173,7 +161,7 @@ class TestMistakes:
             test_key="import pytest\n@pytest.mark.nvdimm(machin='e820')\ndef test_it(nvdimm_engine): pass",
             test_name="import pytest\n@pytest.mark.nvdimm(machine=['e820', 'e821'])\ndef test_it(nvdimm_factory): pass",
         )
-        done = run(pytester, "-n0")
+        done = run_here(pytester, "-n0")
         done.assert_outcomes(errors=2)
         assert done.ret == pytest.ExitCode.INTERRUPTED
         done.stdout.fnmatch_lines(
@@ -193,7 +181,7 @@ import pytest
 def test_it(nvdimm_engine, x): pass
 """
         )
-        done = run(pytester)
+        done = run_here(pytester)
         done.assert_outcomes(errors=1)
         done.stdout.fnmatch_lines(["test_*.py::test_it?1?: mark nvdimm: machine must be *, not a list; *"])
         done.stdout.no_fnmatch_line("*another exception*")
@@ -201,21 +189,21 @@ def test_it(nvdimm_engine, x): pass
     @pytest.mark.parametrize("more", [(), ("-n2",)])
     def test_a_wrong_option_is_a_usage_error(self, pytester, more):
         pytester.makepyfile("def test_it(nvdimm_engine): pass")
-        done = run(pytester, "--nvdimm-kernel", "9.9", *more)
+        done = run_here(pytester, "--nvdimm-kernel", "9.9", *more)
         assert done.ret == pytest.ExitCode.USAGE_ERROR
         done.stderr.fnmatch_lines(["ERROR: --nvdimm-kernel: kernel 9.9: must be one of *"])
 
     def test_a_wrong_line_in_the_configuration_names_the_file(self, pytester):
         pytester.makeini("[pytest]\nnvdimm_machine = e821\n")
         pytester.makepyfile("def test_it(nvdimm_engine): pass")
-        done = run(pytester)
+        done = run_here(pytester)
         done.assert_outcomes(errors=1)
         done.stdout.fnmatch_lines(["tox.ini: nvdimm_machine: e821: unknown machine; *"])
 
     def test_it_does_not_matter_where_no_test_uses_it(self, pytester):
         pytester.makeini("[pytest]\nnvdimm_machine = e821\n")
         pytester.makepyfile("def test_it(): pass")
-        run(pytester).assert_outcomes(passed=1)
+        run_here(pytester).assert_outcomes(passed=1)
 
 
 class TestOptions:
@@ -232,7 +220,7 @@ def test_free(nvdimm_engine): pass
 def test_marked(nvdimm_engine): pass
 """
         )
-        done = run(pytester, "-v", "--nvdimm-kernel", "4.3", "--nvdimm-kernel=6.1")
+        done = run_here(pytester, "-v", "--nvdimm-kernel", "4.3", "--nvdimm-kernel=6.1")
         done.assert_outcomes(passed=6)
         names = [f"test_free[[]{machine}-{kernel}[]]" for machine in ("one", "nfit_test") for kernel in ("4.3", "6.1")]
         done.stdout.fnmatch_lines(
@@ -241,7 +229,7 @@ def test_marked(nvdimm_engine): pass
 
     def test_workers_have_them_too(self, pytester):
         pytester.makepyfile("def test_it(nvdimm_engine): assert nvdimm_engine.layout['kernel'] == '4.3'")
-        run(pytester, "-n2", "--nvdimm-kernel", "4.3").assert_outcomes(passed=1)
+        run_here(pytester, "-n2", "--nvdimm-kernel", "4.3").assert_outcomes(passed=1)
 
     def test_it_is_loaded_where_it_is_installed_and_the_mark_is_known(self, pytester, monkeypatch):
         monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
@@ -261,7 +249,7 @@ class TestReports:
     @pytest.mark.parametrize("more", ["-n0", "-n2"])
     def test_a_failing_test_shows_its_machine(self, pytester, more):
         pytester.makepyfile(FAILING)
-        done = run(pytester, more)
+        done = run_here(pytester, more)
         done.assert_outcomes(failed=1)
         done.stdout.fnmatch_lines(
             [
@@ -283,7 +271,7 @@ class TestReports:
 
     def test_the_whole_traceback_is_there_on_request(self, pytester):
         pytester.makepyfile(FAILING)
-        run(pytester, "--full-trace").stdout.fnmatch_lines(["*def as_os_error*"])
+        run_here(pytester, "--full-trace").stdout.fnmatch_lines(["*def as_os_error*"])
 
     def test_each_machine_is_shown_and_one_that_cannot_be_shown_says_why(self, pytester):
         pytester.makepyfile(
@@ -294,7 +282,7 @@ def test_it(nvdimm_factory):
     assert False
 """
         )
-        done = run(pytester)
+        done = run_here(pytester)
         done.stdout.fnmatch_lines(
             ["*- nvdimm: memory of Engine e820 -*", "*- nvdimm: Engine nfit_test -*", "the engine is closed"]
         )
@@ -309,7 +297,7 @@ def test_it(nvdimm_engine):
     assert False
 """
         )
-        run(pytester).stdout.fnmatch_lines(
+        run_here(pytester).stdout.fnmatch_lines(
             [
                 "*- nvdimm: what has acted on Engine the default machine -*",
                 '* write(*, "namespace0.0", 12) = 12',
@@ -322,7 +310,7 @@ def test_it(nvdimm_engine):
 
     def test_a_test_that_passes_shows_none(self, pytester):
         pytester.makepyfile("def test_it(nvdimm_engine): pass")
-        run(pytester, "-rA").stdout.no_fnmatch_line("*memory of*")
+        run_here(pytester, "-rA").stdout.no_fnmatch_line("*memory of*")
 
     def test_many_namespaces_are_cut(self, pytester):
         pytester.makepyfile(
@@ -334,7 +322,7 @@ def test_it(nvdimm_engine):
     assert False
 """
         )
-        run(pytester).stdout.fnmatch_lines(["... and * more lines"])
+        run_here(pytester).stdout.fnmatch_lines(["... and * more lines"])
 
 
 class TestPages:
@@ -359,7 +347,7 @@ def test_pass(nvdimm_engine): pass
 def test_other(): assert False
 """
         )
-        done = run(pytester, "-n2", *["--nvdimm-report", "pages"] * (where == "command line"))
+        done = run_here(pytester, "-n2", *["--nvdimm-report", "pages"] * (where == "command line"))
         done.assert_outcomes(failed=4, errors=1, passed=1)
         written = sorted(page.name for page in pages.iterdir())
         assert len(written) == 4
@@ -371,7 +359,7 @@ def test_other(): assert False
 
     def test_a_folder_that_cannot_be_made_is_a_usage_error(self, pytester):
         pytester.makepyfile(FAILING).rename("file")
-        done = run(pytester, "--nvdimm-report", "file/pages")
+        done = run_here(pytester, "--nvdimm-report", "file/pages")
         assert done.ret == pytest.ExitCode.USAGE_ERROR
         done.stderr.fnmatch_lines(["ERROR: --nvdimm-report: */file/pages: Not a directory"])
 
@@ -386,7 +374,7 @@ def test_it(nvdimm_engine):
     assert False
 """
         )
-        done = run(pytester, "--nvdimm-report", "pages")
+        done = run_here(pytester, "--nvdimm-report", "pages")
         done.assert_outcomes(failed=1)
         done.stdout.fnmatch_lines(["it cannot be written to */pages: File exists"])
 
@@ -402,7 +390,7 @@ nvdimmfs.testing.plugin.evidence.evidence_of = broken
 """
         )
         pytester.makepyfile(FAILING, test_second="def test_it(): pass")
-        done = run(pytester)
+        done = run_apart(pytester)
         done.assert_outcomes(failed=1, passed=1)
         done.stdout.fnmatch_lines(["*- nvdimm: a bug in nvdimmfs -*", "KeyError: 'broken'"])
 

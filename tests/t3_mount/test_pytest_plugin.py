@@ -1,12 +1,11 @@
-"""The pytest plugin with mounted machines.  Each test runs pytest in a process."""
+"""The pytest plugin with mounted machines.  Its runs are `pytester`'s."""
 
 from __future__ import annotations
 
 import mounting
 import pytest
 import sandboxes
-
-PLUGINS = ("-p", "no:cacheprovider", "-p", "xdist.plugin", "-p", "nvdimmfs.testing.pytest_plugin")
+from plugin_runs import only_its_plugins, run_apart, run_here  # noqa: F401
 
 #: Makes this host one that cannot mount.
 NO_FUSE = """
@@ -14,16 +13,6 @@ import pathlib
 import nvdimmfs.fuse.requirements
 nvdimmfs.fuse.requirements.FUSE_DEVICE = pathlib.Path("/missing/fuse")
 """
-
-
-@pytest.fixture(autouse=True)
-def only_its_plugins(monkeypatch):
-    """The plugins of this environment take longer to load than most of these tests run."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-
-
-def run(pytester, *arguments):
-    return pytester.runpytest_subprocess(*PLUGINS, "-W", "error", *arguments)
 
 
 class TestMounted:
@@ -52,7 +41,7 @@ def test_afterwards():
     assert not [path for path in PATHS if path.exists()]
 """
         )
-        run(pytester).assert_outcomes(passed=3)
+        run_here(pytester).assert_outcomes(passed=3)
 
     @pytest.mark.parametrize("more", ["-n0", "-n2"])
     def test_a_failing_test_shows_what_other_programs_were_refused(self, pytester, more):
@@ -64,7 +53,7 @@ def test_it(nvdimm):
         file.write(b"namespace9.0")
 """
         )
-        done = run(pytester, more, "--nvdimm-report", "pages")
+        done = run_here(pytester, more, "--nvdimm-report", "pages")
         done.assert_outcomes(failed=1)
         done.stdout.fnmatch_lines(
             [
@@ -85,7 +74,7 @@ def test_it(nvdimm):
 def test_write(nvdimm):
     nvdimm.write("/sys/bus/nd/drivers/nd_pmem/unbind", "namespace9.0")"""
         )
-        done = run(pytester)
+        done = run_here(pytester)
         done.stdout.fnmatch_lines(
             [
                 ">*nvdimm.write(*",
@@ -111,7 +100,7 @@ def test_it(nvdimm):
     assert False
 """
         )
-        done = run(pytester)
+        done = run_here(pytester)
         done.assert_outcomes(failed=1)
         done.stdout.fnmatch_lines(
             ["*- nvdimm: Machine the default machine -*", "*the process of the machine on * has ended*"]
@@ -129,7 +118,7 @@ def test_it(nvdimm):
     assert False
 """
         )
-        done = run(pytester)
+        done = run_apart(pytester)
         done.assert_outcomes(failed=1)
         done.stdout.fnmatch_lines(["*- nvdimm: Machine the default machine -*", "it does not answer within 0.1 s"])
 
@@ -150,7 +139,7 @@ def test_it(nvdimm, nvdimm_factory, number):
         os.kill(os.getpid(), signal.SIGKILL)
 """
         )
-        done = run(pytester, "-n2")
+        done = run_apart(pytester, "-n2")
         done.stdout.fnmatch_lines(["*worker * crashed while running *test_it?2?*"])
         done.assert_outcomes(passed=5, failed=1)
         sandboxes.wait_for_end_of(tag)
@@ -168,7 +157,7 @@ def test_factory(nvdimm_factory): nvdimm_factory()
 def test_engine(nvdimm_engine): pass
 """
         )
-        done = run(pytester, "-rs")
+        done = run_apart(pytester, "-rs")
         done.assert_outcomes(skipped=2, passed=1)
         done.stdout.fnmatch_lines(["SKIPPED *: mount: /missing/fuse is missing; load the kernel's fuse module*"])
 
@@ -178,13 +167,13 @@ def test_engine(nvdimm_engine): pass
         if where == "configuration":
             pytester.makeini("[pytest]\nnvdimm_required = true\n")
         pytester.makepyfile("def test_fixture(nvdimm): pass\ndef test_factory(nvdimm_factory): nvdimm_factory()")
-        done = run(pytester, "-n2", *["--nvdimm-required"] * (where == "command line"))
+        done = run_apart(pytester, "-n2", *["--nvdimm-required"] * (where == "command line"))
         done.assert_outcomes(errors=1, failed=1)
         done.stdout.fnmatch_lines(["mount: /missing/fuse is missing; load the kernel's fuse module*"])
         done.stdout.no_fnmatch_line("*Traceback*")
 
     def test_other_errors_are_not_taken_for_it(self, pytester):
         pytester.makepyfile("def test_it(nvdimm_engine): raise RuntimeError('mine')")
-        done = run(pytester)
+        done = run_apart(pytester)
         done.assert_outcomes(failed=1)
         done.stdout.fnmatch_lines(["E *RuntimeError: mine"])
