@@ -37,10 +37,9 @@ NOT_SERVED = 99
 PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
 
-@pytest.fixture
-def runtime(tmp_path):
-    """The environment of a user with a place for a server of their own."""
-    folder = tmp_path / "runtime"
+@contextlib.contextmanager
+def runtime_in(folder):
+    """The environment of a user with a place for a server of their own, which is stopped in the end."""
     folder.mkdir(mode=0o700)
     environment = mounting.environment() | {"XDG_RUNTIME_DIR": str(folder), "NVDIMMFS_SERVE": "yes"}
     yield environment
@@ -50,18 +49,37 @@ def runtime(tmp_path):
         assert not (folder / "nvdimmfs/socket").exists() or has_no_listener(folder / "nvdimmfs/socket")
 
 
+@pytest.fixture
+def runtime(tmp_path):
+    """The environment of a user with a place for a server of their own."""
+    with runtime_in(tmp_path / "runtime") as environment:
+        yield environment
+
+
 def has_no_listener(path):
     """Whether a socket is that of a server that was killed."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         return connection.connect_ex(str(path)) == errno.ECONNREFUSED
 
 
+def start_server(environment):
+    done = cli("serve", env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 @pytest.fixture
 def server(runtime):
     """The environment of a user whose server is running."""
-    done = cli("serve", env=runtime)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    start_server(runtime)
     return runtime
+
+
+@pytest.fixture(scope="module")
+def kept_server(tmp_path_factory):
+    """The same, for tests after which the server is as before."""
+    with runtime_in(tmp_path_factory.mktemp("kept") / "runtime") as environment:
+        start_server(environment)
+        yield environment
 
 
 def warm(*arguments, **options):
@@ -103,10 +121,10 @@ SAME = [
 
 
 @pytest.mark.parametrize(("arguments", "status"), SAME, ids=[" ".join(arguments) for arguments, _ in SAME])
-def test_the_answers_are_the_same(server, sandbox, arguments, status):
-    ours = warm(*arguments, env=server)
+def test_the_answers_are_the_same(kept_server, sandbox, arguments, status):
+    ours = warm(*arguments, env=kept_server)
     assert ours.returncode == status, ours.stderr
-    theirs = cli(*arguments, env=server | {"NVDIMMFS_SERVE": "no"})
+    theirs = cli(*arguments, env=kept_server | {"NVDIMMFS_SERVE": "no"})
     assert (ours.returncode, ours.stdout, ours.stderr) == (theirs.returncode, theirs.stdout, theirs.stderr)
 
 
@@ -178,11 +196,11 @@ def test_a_mount_outlives_the_server(server, tmp_path):
     assert cli("umount", folder).returncode == 0
 
 
-def test_the_command_has_what_the_caller_has(server, sandbox, tmp_path):
+def test_the_command_has_what_the_caller_has(kept_server, sandbox, tmp_path):
     """Directory, environment, umask, ignored signals, standard input, and no other file."""
     script = "pwd; echo $WORD; umask; grep SigIgn /proc/self/status; cat; ls /proc/self/fd | wc -l; id -G"
     outer = f"umask 027; trap '' USR2; exec \"$@\" run -- sh -c '{script}'"
-    environment = server | {"WORD": "caf\u00e9 \udcff"}
+    environment = kept_server | {"WORD": "caf\u00e9 \udcff"}
     answers = [
         mounting.command(
             "sh", "-c", outer, "sh", *program, env=environment, cwd=tmp_path, input="typed\n", errors="surrogateescape"
@@ -194,10 +212,10 @@ def test_the_command_has_what_the_caller_has(server, sandbox, tmp_path):
     assert answers[0].stdout == answers[1].stdout
 
 
-def test_a_command_has_a_network_of_its_own_unless_it_wants_the_hosts(server, sandbox):
+def test_a_command_has_a_network_of_its_own_unless_it_wants_the_hosts(kept_server, sandbox):
     """The process that waits for a client may have created one before it knows what the client wants."""
     script = "readlink /proc/self/ns/net; grep -c 127.0.0.1 /proc/net/fib_trie"
-    answers = [warm("run", *net, "--", "sh", "-c", script, env=server) for net in ((), (), ("--net", "host"))]
+    answers = [warm("run", *net, "--", "sh", "-c", script, env=kept_server) for net in ((), (), ("--net", "host"))]
     assert [(answer.returncode, answer.stderr) for answer in answers] == [(0, "")] * 3
     networks, addresses = zip(*(answer.stdout.split() for answer in answers), strict=True)
     host = str(Path("/proc/self/ns/net").readlink())
@@ -205,8 +223,8 @@ def test_a_command_has_a_network_of_its_own_unless_it_wants_the_hosts(server, sa
     assert "0" not in addresses[:2]  # the loopback interface is up
 
 
-def test_a_command_that_reads_no_input_leaves_it_to_the_caller(server, sandbox):
-    done = mounting.command("sh", "-c", '"$@" run -- true; cat', "sh", *WARM, env=server, input="left\n")
+def test_a_command_that_reads_no_input_leaves_it_to_the_caller(kept_server, sandbox):
+    done = mounting.command("sh", "-c", '"$@" run -- true; cat', "sh", *WARM, env=kept_server, input="left\n")
     assert done.stdout == "left\n"
 
 
@@ -227,18 +245,20 @@ DIFFERENT = {
 
 
 @pytest.mark.parametrize("change", DIFFERENT.values(), ids=DIFFERENT)
-def test_another_kind_of_caller_is_not_served(server, change):
+def test_another_kind_of_caller_is_not_served(kept_server, change):
     if change.startswith(("exec unshare", "exec setpriv")) and os.geteuid() != 0:
         pytest.skip("needs root")
-    done = mounting.command("sh", "-c", f'{change} "$@" mount', "sh", *WARM, env=server)
+    done = mounting.command("sh", "-c", f'{change} "$@" mount', "sh", *WARM, env=kept_server)
     assert done.returncode == NOT_SERVED, done.stderr
-    assert warm("mount", env=server).returncode == 2
+    assert warm("mount", env=kept_server).returncode == 2
 
 
-def test_a_terminal_is_not_taken_from_the_command(server):
+def test_a_terminal_is_not_taken_from_the_command(kept_server):
     ours, theirs = os.openpty()
     try:
-        done = subprocess.run([*WARM, "run", "--", "true"], stdin=theirs, env=server, timeout=WATCHDOG, check=False)
+        done = subprocess.run(
+            [*WARM, "run", "--", "true"], stdin=theirs, env=kept_server, timeout=WATCHDOG, check=False
+        )
     finally:
         os.close(ours)
         os.close(theirs)
@@ -266,14 +286,14 @@ def test_another_user_reaches_nothing(server):
 @pytest.mark.parametrize(
     "message", [b"", b"\0", b"[]", b'{"request": 2}', b'{"request": 1}', b'{"request": "' + b"x" * 3000]
 )
-def test_a_message_that_is_no_request_is_refused(server, message):
+def test_a_message_that_is_no_request_is_refused(kept_server, message):
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-        connection.connect(str(place(server) / "socket"))
+        connection.connect(str(place(kept_server) / "socket"))
         connection.settimeout(WATCHDOG)
         connection.send(message)
         answer = connection.recv(4096)
     assert answer.startswith(b'{"refused": ')
-    assert warm("mount", env=server).returncode == 2
+    assert warm("mount", env=kept_server).returncode == 2
 
 
 HOSTILE = {
@@ -299,8 +319,8 @@ def test_a_place_of_another_user_is_refused(runtime):
     assert warm("mount", env=runtime).returncode == NOT_SERVED
 
 
-def test_there_is_one_server(server):
-    assert "a server is running already" in refusal(cli("serve", env=server))
+def test_there_is_one_server(kept_server):
+    assert "a server is running already" in refusal(cli("serve", env=kept_server))
 
 
 def test_the_socket_of_a_killed_server_is_replaced(server):
@@ -385,9 +405,9 @@ def test_changed_code_is_not_used(runtime, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
-def test_signals_reach_the_command_once(server, sandbox, number):
+def test_signals_reach_the_command_once(kept_server, sandbox, number):
     script = f"trap 'echo got' {number.name[3:]}; echo; read word; echo end"
-    command = subprocess.Popen([*WARM, "run", "--", "bash", "-c", script], env=server, **PIPES)
+    command = subprocess.Popen([*WARM, "run", "--", "bash", "-c", script], env=kept_server, **PIPES)
     with command:
         assert command.stdout.readline() == "\n"
         command.send_signal(number)
@@ -431,8 +451,8 @@ def test_a_process_that_has_answered_is_not_killed_with_its_client():
     ours.close()
 
 
-def test_nothing_is_left_of_a_killed_client(server, sandbox, tag):
-    command = subprocess.Popen([*WARM, "run", "--", "sh", "-c", SLEEPER.format(tag)], env=server, **PIPES)
+def test_nothing_is_left_of_a_killed_client(kept_server, sandbox, tag):
+    command = subprocess.Popen([*WARM, "run", "--", "sh", "-c", SLEEPER.format(tag)], env=kept_server, **PIPES)
     with command:
         assert command.stdout.readline() == "\n"
         command.kill()
