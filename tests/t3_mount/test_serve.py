@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -428,6 +429,48 @@ def test_all_processes_of_a_command_end_after_the_answer(runtime, sandbox, tag, 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     wait_for_end_of(tag)
     assert warm("run", "--", "true", env=runtime).returncode == 0
+
+
+#: Starts a server.  The process of each machine, when it has served, writes to a named pipe and waits for another one.
+SERVER_OF_MACHINES_THAT_WAIT = """
+import sys
+from pathlib import Path
+from nvdimmfs.cli import main, run
+
+def serve(*arguments, serve=run.serve):
+    serve(*arguments)
+    Path(sys.argv[1]).write_text("served")
+    Path(sys.argv[2]).read_text()
+
+run.serve = serve
+sys.exit(main.main(["serve"]))
+"""
+
+
+@pytest.mark.parametrize("option", ["", "--log", "--trace", "--media"])
+def test_a_client_waits_for_the_end_of_a_machine_that_writes_files(runtime, sandbox, tmp_path, option):
+    """The files are complete then.  Of other machines it does not wait for the end."""
+    served, may_end = tmp_path / "served", tmp_path / "may end"
+    for pipe in (served, may_end):
+        os.mkfifo(pipe)
+    started = mounting.command(sys.executable, "-c", SERVER_OF_MACHINES_THAT_WAIT, served, may_end, env=runtime)
+    assert (started.returncode, started.stderr) == (0, "")
+    options = [option, tmp_path / "file"] if option else []
+    with os.fdopen(os.open(served, os.O_RDONLY | os.O_NONBLOCK), "rb") as pipe:
+        client = subprocess.Popen([*WARM, "run", *options, "--", "true"], env=runtime, **PIPES)
+        with client:
+            assert select.select([pipe], [], [], WATCHDOG)[0]
+            # One that is answered before the machine's end has its answer by now.
+            wait_until(lambda: client.poll() is not None or (option and is_asleep(client.pid)))
+            assert (client.poll() is None) is bool(option)
+            may_end.write_text("")
+            assert client.communicate() == ("", "")
+    assert client.returncode == 0
+    assert (tmp_path / "file").exists() is bool(option)
+
+
+def is_asleep(process):
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
 def test_a_process_that_has_answered_is_not_killed_with_its_client():
