@@ -7,9 +7,10 @@ import signal
 import uuid
 from collections.abc import Iterator
 
+import mounting
 import pytest
 import stuck_memory
-from sandboxes import processes_with
+from sandboxes import has, processes_with
 
 
 @pytest.fixture
@@ -30,3 +31,18 @@ def strangers(fuse: None) -> None:
         pytest.skip("only root can become another user")
     if reason := stuck_memory.why_not():
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def sleepless() -> tuple[str, ...]:
+    """The prefix of a command that never sleeps (`tests/support/no_sleep.c`); empty where there is no compiler."""
+    if not has("cc"):
+        return ()
+    library = mounting.BYTECODE.parent / "no_sleep.so"  # where ordinary users can read it
+    library.parent.mkdir(exist_ok=True)
+    own = library.with_name(f"{library.name}-{os.getpid()}")
+    source = mounting.ROOT / "tests" / "support" / "no_sleep.c"
+    done = mounting.command("cc", "-shared", "-fPIC", "-o", own, source)
+    assert done.returncode == 0, done.stderr
+    own.replace(library)  # in one step: another worker may use it
+    return ("env", f"LD_PRELOAD={library}")

@@ -77,12 +77,12 @@ def test_disks_are_regular_files_and_other_nodes_are_devices():
 
 
 @pytest.mark.parametrize("name", ["e820/ndctl-commands", "nfit/ndctl-create", "nfit_test/ndctl"])
-def test_tools_print_the_same_as_on_a_real_kernel(name):
+def test_tools_print_the_same_as_on_a_real_kernel(name, sleepless):
     """Of the stories that root replays (test_tools.py), one for each platform."""
     story = sandboxes.RECORDINGS / f"{name}.recording"
     header = sandboxes.header_with_tools(story)
     options = (*machines.options(header.machine), "--clock", "steps")
-    done = run(*sandboxes.REPLAY, story, options=options)
+    done = run(*sleepless, *sandboxes.REPLAY, story, options=options)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout[:5000] + done.stderr
     assert done.stdout.endswith("agree\n")
 

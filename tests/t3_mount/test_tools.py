@@ -12,10 +12,10 @@ pytestmark = pytest.mark.usefixtures("sandbox")
 
 
 @sandboxes.stories_with_tools
-def test_tools_answer_as_they_do_on_a_real_kernel(story):
+def test_tools_answer_as_they_do_on_a_real_kernel(story, sleepless):
     header = sandboxes.header_with_tools(story)
     options = (*machines.options(header.machine), "--clock", "steps")
-    done = run(*sandboxes.REPLAY, story, options=options)
+    done = run(*sleepless, *sandboxes.REPLAY, story, options=options)
     assert done.returncode == 0, done.stdout[:5000] + done.stderr
     assert done.stderr == ""
     assert done.stdout.endswith("agree\n")
