@@ -52,6 +52,8 @@ _END = "exit"
 #: Begins the line behind a command's output, and is followed by its exit status.
 _MARK = "=snippet="
 _LOCALE = "C.UTF-8"
+#: Plugins of this environment that no page uses; to load them takes longer than the runs of pytest last.
+_UNUSED_PLUGINS = ("trio", "hypothesispytest", "xdist", "xdist.looponfail")
 
 
 class SnippetError(Exception):
@@ -212,6 +214,7 @@ def _session(plan: list[Step], scratch: Path) -> str:
     """Everything that the commands print, each followed by a mark."""
     path = mounting.path_with_nvdimmfs(scratch.with_name(f"{scratch.name}-bin"))
     own = {"PATH": path, "LC_ALL": _LOCALE, "COLUMNS": "120", "SOURCE": str(ROOT)}
+    own["PYTEST_ADDOPTS"] = " ".join(f"-p no:{plugin}" for plugin in _UNUSED_PLUGINS)
     environment = mounting.environment() | _server().variables | own
     done = mounting.command(
         "bash", input="exec 2>&1\n" + "".join(map(_script, plan)), cwd=scratch, env=environment, timeout=None
