@@ -1,7 +1,11 @@
-"""What the host's kernel permits this process: its capabilities, and the settings that restrict them."""
+"""What the host's kernel permits this process: its capabilities, the settings that restrict them, and limits."""
 
 from __future__ import annotations
 
+import errno
+import mmap
+import os
+import resource
 from pathlib import Path
 
 #: Capabilities (include/uapi/linux/capability.h, Linux 6.1): mount(2) and unshare(2) require the last one, changing a
@@ -15,6 +19,9 @@ _ALL_USERS = ["0", "0", str(2**32 - 1)]
 
 #: "Seccomp" in /proc/PID/status of a process with a filter (SECCOMP_MODE_FILTER, include/uapi/linux/seccomp.h).
 _FILTERED = "2"
+
+#: Bytes of a thread's stack where the limit of stacks is infinite (ARCH_STACK_DEFAULT_SIZE, GNU C library on x86-64).
+_STACK_SIZE = 2 << 20
 
 
 def has_capability(number: int) -> bool:
@@ -48,6 +55,20 @@ def confinement() -> str:
     if setting("/sys/module/apparmor/parameters/enabled") == "Y":
         return "" if label.startswith("unconfined") or not label else "apparmor"
     return "selinux" if label and Path("/sys/fs/selinux/enforce").exists() else ""
+
+
+def why_no_thread() -> OSError:
+    """Why a thread could not be started just now; Python keeps no errno of it.
+
+    ENOMEM where the memory of its stack cannot be mapped, else EAGAIN: a limit of processes.
+    """
+    size, _ = resource.getrlimit(resource.RLIMIT_STACK)  # of a thread's stack, too (pthread_create(3))
+    number = errno.EAGAIN
+    try:
+        mmap.mmap(-1, _STACK_SIZE if size == resource.RLIM_INFINITY else max(size, mmap.PAGESIZE)).close()
+    except OSError as failure:
+        number = failure.errno or number
+    return OSError(number, os.strerror(number))
 
 
 def setting(path: str) -> str:

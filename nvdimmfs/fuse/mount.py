@@ -15,12 +15,14 @@ from pathlib import Path
 import pyfuse3
 import trio
 
+from nvdimmfs.errors import REMEDIES
 from nvdimmfs.fuse.daemon_identity import SUBTYPE
 from nvdimmfs.fuse.init_exchange import InitExchange, kernel_keeps_link_texts
 from nvdimmfs.fuse.operations import Operations
 from nvdimmfs.fuse.request_wait import waiting_without_trio
 from nvdimmfs.fuse.requirements import MountError, refusal
 from nvdimmfs.fuse.timekeeping import Clock
+from nvdimmfs.host import why_no_thread
 from nvdimmfs.kernfs import Tree
 
 log = logging.getLogger(__name__)
@@ -101,8 +103,10 @@ async def _serve(
 def _start_thread(operations: Operations) -> None:
     try:
         operations.kernel_cache.start()
-    except RuntimeError as failure:
-        raise MountError(f"cannot start a thread: {failure}; see ulimit -u and the control group's pids.max") from None
+    except RuntimeError:
+        reason = why_no_thread()
+        remedy = REMEDIES.get(reason.errno or 0, "")
+        raise MountError(f"cannot start a thread: {reason.strerror}{f'; {remedy}' if remedy else ''}") from None
 
 
 def _require_memory() -> None:

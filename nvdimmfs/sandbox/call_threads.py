@@ -7,12 +7,11 @@ a call wait, without a thread; the thread of a call that ends then answers it.
 
 from __future__ import annotations
 
-import errno
 import logging
 import threading
 from collections.abc import Callable
 
-from nvdimmfs.sandbox.errors import os_error
+from nvdimmfs.host import why_no_thread
 from nvdimmfs.sandbox.known_thread import KnownThread
 from nvdimmfs.sandbox.seccomp import Notification, NotificationListener
 
@@ -23,15 +22,15 @@ _MOST_IDLE = 4
 
 
 def start_thread(target: Callable[[], None], name: str) -> None:
-    """Start a thread that this process does not wait for at its end.  EAGAIN where a limit of the host forbids it.
+    """Start a thread that this process does not wait for at its end.  OSError as `why_no_thread`.
 
     It inherits the blocked signals: those that are meant for the command must be blocked before.
     """
     thread = threading.Thread(target=target, daemon=True, name=name)
     try:
         thread.start()
-    except RuntimeError:  # all that Python keeps of the errno of clone(2)
-        raise os_error(errno.EAGAIN) from None
+    except RuntimeError:
+        raise why_no_thread() from None
 
 
 class CallThreads:
@@ -64,7 +63,7 @@ class CallThreads:
         can (copy_process, kernel/fork.c).
 
         Raises:
-            OSError: EAGAIN, as `start_thread`.
+            OSError: as `start_thread`.
         """
         with self._lock:
             self._idle += 1

@@ -50,7 +50,7 @@ class ClosedDisks:
                 self._paths[libc.watch(self._events, node, _IN_CLOSE_WRITE)] = node
 
     def start_thread(self) -> None:
-        """Begin, before the PID namespace is unshared (`CallThreads.start`).  EAGAIN as `start_thread`."""
+        """Begin, before the PID namespace is unshared (`CallThreads.start`).  OSError as `start_thread`."""
         if self._events >= 0:
             start_thread(self._follow, "closed disks")
 

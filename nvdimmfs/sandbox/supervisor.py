@@ -115,7 +115,7 @@ class Supervisor:
     def start_threads(self) -> None:
         """Start the threads, before the PID namespace is unshared (`CallThreads.start`).  They wait for a command.
 
-        EAGAIN as `start_thread`.
+        OSError as `start_thread`.
         """
         self._calls.start()
         start_thread(self._follow_machine, "events")
