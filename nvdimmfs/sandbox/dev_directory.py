@@ -161,17 +161,17 @@ class DevDirectory:
         """The paths and numbers of the block devices."""
         return {str(node.path): node.number for node in self._nodes.values() if isinstance(node, LoopNode)}
 
-    def claimed_relatives(self, number: NodeNumber) -> set[str]:
-        """Of the block device with that number, the names of its disk or partitions that are claimed exclusively.
+    def claims_of_relatives(self, number: NodeNumber) -> dict[str, bool]:
+        """Of the block device with that number, the names of its disk or partitions, and whether each is claimed.
 
         A mounted file system claims its device.
         """
         target = next((name for name, node in self._nodes.items() if node.number == number), "")
         disk = self._disk_of(target)
         return {
-            name
+            name: node.is_claimed()
             for name, node in self._nodes.items()
-            if isinstance(node, LoopNode) and (name == disk or self._disk_of(name) == target) and node.is_claimed()
+            if isinstance(node, LoopNode) and (name == disk or self._disk_of(name) == target)
         }
 
     def _disk_of(self, name: str) -> str:

@@ -172,11 +172,16 @@ class Supervisor:
     def _used_nodes(self, target: NodeNumber) -> UsedNodes:
         """The nodes that are in use while a request is made to the target.
 
-        The target counts as claimed only where it is mounted: a process that has it to itself may be the caller.
+        Where the target is a disk without partitions, nothing is looked for, which takes milliseconds: udevd reads the
+        table of each disk again that was written to.  The target counts as claimed only where it is mounted: a process
+        that has it to itself may be the caller.
         """
-        used = self._nodes.used()
         with self._changing:
-            return evolve(used, claimed=used.claimed | self._dev.claimed_relatives(target))
+            claims = self._dev.claims_of_relatives(target)
+        if not claims:
+            return UsedNodes(frozenset(), frozenset())
+        used = self._nodes.used()
+        return evolve(used, claimed=used.claimed | {name for name, is_claimed in claims.items() if is_claimed})
 
     def _is_gone_dax(self, file: ThreadFile) -> bool:
         """Whether a file is the node of a dax device that has gone."""
