@@ -68,7 +68,7 @@ class NfitBus(NvdimmBus):
         table: the bus as the machine file describes it.
         hw_error_scrub: 1 when an error makes the bus scrub the whole range.
         resources: its entries in the resource tree.
-        dimms: the registered DIMMs, by their names in the table.
+        dimms: the registered DIMMs, by their names in the table, in the order of their registration.
         region_starts: the first addresses of the registered ranges.
         ars: the platform's side of address range scrubs.
         scrub: the kernel's side.
@@ -116,8 +116,12 @@ class NfitBus(NvdimmBus):
 
     @property
     def dimm_families(self) -> frozenset[int]:
-        """The families of its DIMMs; Intel's only if the last DIMM has it (acpi_nfit_add_dimm, Linux 6.1)."""
-        families = [dimm.family for dimm in self.table.dimms_by_handle]
+        """The families of its DIMMs; Intel's only if the last one has it that was registered.
+
+        Each DIMM that is registered removes it, also from those before it (acpi_nfit_add_dimm, Linux 6.1): those of a
+        boot in the order of their handles, and one that is plugged in behind them.
+        """
+        families = [dimm.table.family for dimm in self.dimms.values()]
         return frozenset(family for family in families if family > DIMM_FAMILY_INTEL or family == families[-1] >= 0)
 
     def poison(self, address: int, length: int) -> None:
