@@ -22,10 +22,10 @@ import attrs
 
 from nvdimmfs.kernels.races import FOUND_NUMBERS, OutcomeT, Race, Referee
 from nvdimmfs.lab.asking import Answer, Row
-from nvdimmfs.lab.comparing import compared
+from nvdimmfs.lab.comparing import Comparison, compared
 from nvdimmfs.lab.reboots import REBOOT
 from nvdimmfs.lab.recording import Header, Recording, Step
-from nvdimmfs.lab.replay import Difference, Report, replay
+from nvdimmfs.lab.replay import Report, replay
 from nvdimmfs.lab.trees import InProcess
 
 #: Makes a machine that has just booted, whose races a referee decides.
@@ -100,22 +100,25 @@ class _Attempt:
     Attributes:
         referee: who decided its races.
         reached: the number of the step that differs; one more than there are steps if none does.
-        difference: the answer that differs, if one does.
+        differences: the answers of that step that differ, such as rows of a dump.
         durations: the nanoseconds of each step that was taken, of the machine's clock.
     """
 
     referee: _Numbered
     reached: int
-    difference: Difference | None
+    differences: Sequence[Comparison]
     durations: Sequence[int]
 
     @property
+    def progress(self) -> tuple[int, int]:
+        """How far it gets: to a later step, or to the same one with fewer answers that differ."""
+        return self.reached, -len(self.differences)
+
+    @property
     def is_of_numbers(self) -> bool:
-        """Whether nothing but a device number differs."""
-        if self.difference is None:
-            return False
-        rows = (self.difference.comparison.expected, self.difference.comparison.here)
-        return all(_has_number(row) for row in rows)
+        """Whether the first answer that differs is a device number."""
+        first = self.differences[0] if self.differences else None
+        return first is not None and _has_number(first.expected) and _has_number(first.here)
 
 
 def matched(steps: Sequence[Step], settle: float, emulated: Emulated) -> Matched:
@@ -174,8 +177,8 @@ def _better(story: Recording, emulated: Emulated, attempt: _Attempt) -> _Attempt
         for number, outcome in itertools.islice(attempt.referee.others(), _SUSPECTS)
     ]
     for _ in range(_MOST_TOGETHER):
-        best = max((each for _, each in changed), key=lambda each: each.reached, default=attempt)
-        if best.reached > attempt.reached:
+        best = max((each for _, each in changed), key=lambda each: each.progress, default=attempt)
+        if best.progress > attempt.progress:
             return best
         changed = [*itertools.islice(_with_one_more(story, emulated, changed), _MOST_COMBINATIONS)]
     return None
@@ -227,10 +230,9 @@ def _attempted(
             start = tree.system.clock.now
             (answer,) = tree.ask([step.call], story.header.settle)
             durations.append(tree.system.clock.now - start)
-            differing = (each for each in compared(step, answer) if not each.agrees)
-            if (found := next(differing, None)) is not None:
-                return _Attempt(referee, number, Difference(number, found), durations)
-    return _Attempt(referee, len(story.steps) + 1, None, durations)
+            if differing := [each for each in compared(step, answer) if not each.agrees]:
+                return _Attempt(referee, number, differing, durations)
+    return _Attempt(referee, len(story.steps) + 1, (), durations)
 
 
 def _only_reads(step: Step) -> bool:

@@ -297,6 +297,19 @@ def test_the_seeds_can_be_first_behind_a_disk_that_stays_the_seed(disks, outcome
     assert (held["data"], declared["data"]) == (f"{holder}\n", f"{seed}\n")
 
 
+def test_races_of_several_steps_that_one_answer_shows_are_found_one_by_one():
+    """Two regions are bound again, and one dump has both: each race makes it agree in more rows."""
+    with machine(Others(set())) as tree:
+        bus = tree.readlink("bus/nd/devices/ndbus0").removeprefix("../../../")
+    look = {"op": "dump", "path": bus, "depth": 2, "skip": ["/nmem", "/power"]}
+    story = [*btt_on(0), *btt_on(1), *bind_again("region0"), *bind_again("region1"), look]
+    with machine(Others({1, 2})) as tree:
+        steps = [Step(call, answer) for call, answer in zip(story, tree.ask(story), strict=True)]
+    found = matched(steps, SETTLE, machine)
+    assert not found.report.differences
+    assert found.races == (BOUND_REGION.question,) * 2
+
+
 @pytest.mark.parametrize(
     ("outcomes", "races"),
     [
