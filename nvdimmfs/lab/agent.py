@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import cast
 
 from nvdimmfs.lab import frames, mounts, uevents
-from nvdimmfs.lab.asking import CHANGES, Answer, Call, ask, errno_name
+from nvdimmfs.lab.asking import CHANGES, Answer, Call, answered, ask
 from nvdimmfs.lab.frames import Json, Message
 from nvdimmfs.lab.guest_modules import MODULES_FILE, change_modules
 from nvdimmfs.lab.holders import QUESTIONS, Holders
@@ -90,10 +90,7 @@ def _answer(call: Call) -> Answer:
         return mounts.answer(call)
     if call["op"] != "write" or call["path"] != MODULES_FILE:
         return ask(call)
-    try:
-        return {"wrote": change_modules(call["data"])}
-    except OSError as refusal:
-        return {"errno": errno_name(refusal.errno)}
+    return answered(lambda: {"wrote": change_modules(call["data"])})
 
 
 def _send(line: int, message: Message) -> None:

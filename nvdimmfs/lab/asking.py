@@ -19,7 +19,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict, cast
@@ -103,8 +103,13 @@ def ask(call: Call, sys_folder: Path = Path("/sys"), dev: Path = Path("/dev")) -
         sys_folder: where /sys is.
         dev: where /dev is.
     """
+    return answered(lambda: _ask(call, sys_folder, dev))
+
+
+def answered(ask_kernel: Callable[[], Answer]) -> Answer:
+    """What a call returns, or as the answer the name of the errno with which the kernel refuses it."""
     try:
-        return _ask(call, sys_folder, dev)
+        return ask_kernel()
     except OSError as refusal:
         return {"errno": errno_name(refusal.errno)}
 

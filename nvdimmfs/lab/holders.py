@@ -9,7 +9,7 @@ import os
 import signal
 from pathlib import Path
 
-from nvdimmfs.lab.asking import Answer, Call, errno_name
+from nvdimmfs.lab.asking import Answer, Call, answered
 
 #: The questions about such processes.
 QUESTIONS = ("hold", "kill")
@@ -37,13 +37,13 @@ class Holders:
 
     def answer(self, call: Call) -> Answer:
         """Answer the question `hold` or `kill`.  A refusal is the errno's name."""
-        try:
-            if call["op"] == "hold":
-                self.hold(call["dev"], call["way"])
-            else:
-                self.kill(call["dev"])
-        except OSError as refusal:
-            return {"errno": errno_name(refusal.errno)}
+        return answered(lambda: self._answer(call))
+
+    def _answer(self, call: Call) -> Answer:
+        if call["op"] == "hold":
+            self.hold(call["dev"], call["way"])
+        else:
+            self.kill(call["dev"])
         return {"result": 0}
 
     def hold(self, node: str, way: str) -> None:

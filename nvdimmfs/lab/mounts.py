@@ -8,7 +8,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from nvdimmfs.lab.asking import Answer, Call, errno_name
+from nvdimmfs.lab.asking import Answer, Call, answered
 
 #: The questions about file systems.
 QUESTIONS = ("mount", "umount")
@@ -24,10 +24,11 @@ _PLACES = Path("/mnt")
 
 def answer(call: Call) -> Answer:
     """Answer a question.  A refusal is the errno's name."""
-    try:
-        (_mount if call["op"] == "mount" else _unmount)(call["dev"])
-    except OSError as refusal:
-        return {"errno": errno_name(refusal.errno)}
+    return answered(lambda: _answer(call))
+
+
+def _answer(call: Call) -> Answer:
+    (_mount if call["op"] == "mount" else _unmount)(call["dev"])
     return {"result": 0}
 
 

@@ -95,6 +95,19 @@ class Personality(UuidHolder, Claimant):
         """Take the configuration from the namespace's info block; a `KernelError` when there is no valid one."""
         raise NotImplementedError
 
+    def adopts_valid(self) -> bool:
+        """Take the configuration from the namespace's info block, if that is valid; whether it is.
+
+        EOPNOTSUPP for one that is not, and that no other device may overwrite.
+        """
+        try:
+            self.adopt()
+        except KernelError as refusal:
+            if refusal.errno == errno.EOPNOTSUPP:
+                raise
+            return False
+        return True
+
     def reset(self) -> None:
         """Reset the configuration, after the claim was released."""
         self.uuid = None

@@ -89,11 +89,12 @@ def _adopted(kind: type[Personality], namespace: NamespaceDevice, head: bytes) -
     candidate = kind(namespace.region)
     candidate.attach(namespace)
     try:
-        candidate.adopt()
-    except KernelError as refusal:
+        is_valid = candidate.adopts_valid()
+    except KernelError:
         candidate.release()
-        if refusal.errno == errno.EOPNOTSUPP:
-            raise
+        raise
+    if not is_valid:
+        candidate.release()
         return None
     candidate.add_async()
     return candidate

@@ -7,7 +7,6 @@ a region is bound (`register_children`) and when a seed is replaced (`advance_se
 
 from __future__ import annotations
 
-import errno
 import functools
 from collections.abc import Sequence
 
@@ -192,13 +191,12 @@ def _stops(kind: type[Personality], namespace: NamespaceDevice, head: bytes) -> 
     candidate = kind(namespace.region)
     candidate.namespace = namespace  # not claimed: it only looks
     try:
-        candidate.adopt()
-    except KernelError as refusal:
-        return refusal.errno == errno.EOPNOTSUPP
+        return candidate.adopts_valid()
+    except KernelError:
+        return True
     finally:
         candidate.namespace = None
         candidate.release()
-    return True
 
 
 def _declare_namespace_seed(region: RegionDevice, first: NamespaceDevice, state_of_disk: FirstNamespace) -> None:
