@@ -6,20 +6,16 @@
  * and go through the page cache.  Names and attributes may be cached for a day, as those of a mount may.
  * `scripts/bench` builds it; it ends when it is unmounted.
  */
-#define FUSE_USE_VERSION 312
+#include "floor.h"
 
-#include <errno.h>
-#include <fuse_lowlevel.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { ATTRIBUTE = FUSE_ROOT_ID + 1, LINK, FOLDER, DISK, FIRST_NAME };
 enum { DISK_SIZE = 64 << 20 };
 
 static const fuse_ino_t names = 1000;
-static const double timeout = 86400;
 static const char text[] = "536870912\n";
 static const char target[] = "folder/name0000";
 static char disk[DISK_SIZE];
@@ -38,16 +34,6 @@ static struct stat attributes_of(fuse_ino_t inode)
 		.st_mode = mode_of(inode),
 		.st_nlink = S_ISDIR(mode_of(inode)) ? 2 : 1,
 		.st_size = inode == DISK ? DISK_SIZE : S_ISREG(mode_of(inode)) ? 4096 : 0,
-	};
-}
-
-static struct fuse_entry_param entry_of(fuse_ino_t inode)
-{
-	return (struct fuse_entry_param){
-		.ino = inode,
-		.attr = attributes_of(inode),
-		.attr_timeout = timeout,
-		.entry_timeout = timeout,
 	};
 }
 
@@ -81,14 +67,6 @@ static void floor_lookup(fuse_req_t request, fuse_ino_t parent, const char *name
 		fuse_reply_entry(request, &entry);
 	else
 		fuse_reply_err(request, ENOENT);
-}
-
-static void floor_getattr(fuse_req_t request, fuse_ino_t inode, struct fuse_file_info *file)
-{
-	struct stat attributes = attributes_of(inode);
-
-	(void)file;
-	fuse_reply_attr(request, &attributes, timeout);
 }
 
 static void floor_readlink(fuse_req_t request, fuse_ino_t inode)
@@ -155,14 +133,6 @@ static void floor_readdir(fuse_req_t request, fuse_ino_t inode, size_t size, off
 	free(buffer);
 }
 
-/* As on a mount: the kernel sends no more of these, so that close(2) waits for nothing. */
-static void floor_flush(fuse_req_t request, fuse_ino_t inode, struct fuse_file_info *file)
-{
-	(void)inode;
-	(void)file;
-	fuse_reply_err(request, ENOSYS);
-}
-
 static const struct fuse_lowlevel_ops operations = {
 	.lookup = floor_lookup,
 	.getattr = floor_getattr,
@@ -175,21 +145,16 @@ static const struct fuse_lowlevel_ops operations = {
 	.readdirplus = floor_readdir,
 };
 
+static void serve(struct fuse_session *session)
+{
+	fuse_session_loop(session);
+}
+
 int main(int count, char **words)
 {
-	struct fuse_args arguments = FUSE_ARGS_INIT(0, NULL);
-	struct fuse_session *session;
-
-	if (count != 2 || fuse_opt_add_arg(&arguments, words[0]) || fuse_opt_add_arg(&arguments, "-odefault_permissions")) {
+	if (count != 2) {
 		fprintf(stderr, "usage: %s FOLDER\n", words[0]);
 		return 2;
 	}
-	session = fuse_session_new(&arguments, &operations, sizeof(operations), NULL);
-	if (!session || fuse_session_mount(session, words[1]))
-		return 1;
-	fuse_session_loop(session);
-	fuse_session_unmount(session);
-	fuse_session_destroy(session);
-	fuse_opt_free_args(&arguments);
-	return 0;
+	return serve_mount(words[0], words[1], &operations, serve);
 }

@@ -4,17 +4,14 @@
  * Like floor.c it speaks libfuse's low-level API, reads files with direct I/O, and may have names, attributes and the texts
  * of links cached for a day.  `scripts/bench listing` builds it; it ends when it is unmounted.
  */
-#define FUSE_USE_VERSION 312
+#include "floor.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <fuse_lowlevel.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,7 +28,6 @@ struct node {
 
 static struct node *nodes;
 static fuse_ino_t count, room;
-static const double timeout = 86400;
 
 static fuse_ino_t new_node(const char *name, mode_t mode)
 {
@@ -100,16 +96,6 @@ static struct stat attributes_of(fuse_ino_t inode)
 	};
 }
 
-static struct fuse_entry_param entry_of(fuse_ino_t inode)
-{
-	return (struct fuse_entry_param){
-		.ino = inode,
-		.attr = attributes_of(inode),
-		.attr_timeout = timeout,
-		.entry_timeout = timeout,
-	};
-}
-
 static void tree_init(void *nothing, struct fuse_conn_info *connection)
 {
 	(void)nothing;
@@ -126,14 +112,6 @@ static void tree_lookup(fuse_req_t request, fuse_ino_t parent, const char *name)
 	if (inode)
 		entry = entry_of(inode);
 	fuse_reply_entry(request, &entry);
-}
-
-static void tree_getattr(fuse_req_t request, fuse_ino_t inode, struct fuse_file_info *file)
-{
-	struct stat attributes = attributes_of(inode);
-
-	(void)file;
-	fuse_reply_attr(request, &attributes, timeout);
 }
 
 static void tree_readlink(fuse_req_t request, fuse_ino_t inode)
@@ -183,23 +161,15 @@ static void tree_readdir(fuse_req_t request, fuse_ino_t inode, size_t size, off_
 	free(buffer);
 }
 
-/* As on a mount: the kernel sends no more of these, so that close(2) waits for nothing. */
-static void tree_flush(fuse_req_t request, fuse_ino_t inode, struct fuse_file_info *file)
-{
-	(void)inode;
-	(void)file;
-	fuse_reply_err(request, ENOSYS);
-}
-
 static const struct fuse_lowlevel_ops operations = {
 	.init = tree_init,
 	.lookup = tree_lookup,
-	.getattr = tree_getattr,
+	.getattr = floor_getattr,
 	.readlink = tree_readlink,
 	.open = tree_open,
 	.read = tree_read,
 	.readdirplus = tree_readdir,
-	.flush = tree_flush,
+	.flush = floor_flush,
 };
 
 /* Like a mount, ask again and again for a while before sleeping: half of the time of a request are wake-ups. */
@@ -229,11 +199,9 @@ static void serve(struct fuse_session *session)
 
 int main(int words, char **word)
 {
-	struct fuse_args arguments = FUSE_ARGS_INIT(0, NULL);
-	struct fuse_session *session;
 	int tree;
 
-	if (words != 3 || fuse_opt_add_arg(&arguments, word[0]) || fuse_opt_add_arg(&arguments, "-odefault_permissions")) {
+	if (words != 3) {
 		fprintf(stderr, "usage: %s TREE FOLDER\n", word[0]);
 		return 2;
 	}
@@ -242,12 +210,5 @@ int main(int words, char **word)
 	if (tree < 0)
 		return 1;
 	copy_directory(tree, new_node("", S_IFDIR | 0755));
-	session = fuse_session_new(&arguments, &operations, sizeof(operations), NULL);
-	if (!session || fuse_session_mount(session, word[2]))
-		return 1;
-	serve(session);
-	fuse_session_unmount(session);
-	fuse_session_destroy(session);
-	fuse_opt_free_args(&arguments);
-	return 0;
+	return serve_mount(word[0], word[2], &operations, serve);
 }
