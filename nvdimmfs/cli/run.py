@@ -142,7 +142,8 @@ def _supervise(
     with contextlib.ExitStack() as stack:
         server = None
         if attach is None:
-            keep = [each for each in (log_file, None if trace is None else trace.file) if each is not None]
+            files = (log_file, None if trace is None else trace.file, _descriptor_named(arguments.machine or ""))
+            keep = [each for each in files if each is not None]
             serving = functools.partial(_serve, arguments, log_file, trace)
             server = stack.enter_context(MachineServer(serving, keep))
             server.start_early()
@@ -163,6 +164,12 @@ def _supervise(
                 waits_for_machine=attach is not None or _leaves_files(arguments),
             )
         )
+
+
+def _descriptor_named(machine: str) -> int | None:
+    """The open file of this process that is the machine file, as of a process substitution: <(...); None for others."""
+    number = machine.removeprefix("/proc/self/fd/").removeprefix("/dev/fd/")
+    return int(number) if number != machine and number.isdecimal() else None
 
 
 def _leaves_files(arguments: argparse.Namespace) -> bool:

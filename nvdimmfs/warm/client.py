@@ -81,6 +81,8 @@ def _may_ask(arguments: list[str]) -> bool:
         return False
     if os.environ.get(place.VARIABLE) == place.NO:
         return False
+    if any("/dev/fd/" in argument or "/proc/self/fd/" in argument for argument in arguments):  # of this process
+        return False
     if arguments[0] == "mount":
         return not any(argument.startswith("--f") for argument in arguments)  # --foreground
     # A command that a server starts has no controlling terminal.

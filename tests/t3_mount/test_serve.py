@@ -229,6 +229,14 @@ def test_a_command_that_reads_no_input_leaves_it_to_the_caller(kept_server, sand
     assert done.stdout == "left\n"
 
 
+@pytest.mark.parametrize("served", ["no", "yes"])
+def test_a_machine_file_can_be_an_open_file_of_the_caller(kept_server, sandbox, served):
+    script = """exec "$@" run --machine <(echo 'memmap = "512M!4G"') -- cat /sys/bus/nd/devices/region0/size"""
+    environment = kept_server | {"NVDIMMFS_SERVE": served}
+    done = mounting.command("bash", "-c", script, "bash", *mounting.MACHINE, env=environment)
+    assert (done.returncode, done.stdout) == (0, "536870912\n"), done.stderr
+
+
 DIFFERENT = {
     "limits": "ulimit -n 512; exec",
     "priority": "exec nice -n 5",
