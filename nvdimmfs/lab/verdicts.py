@@ -14,14 +14,15 @@ from __future__ import annotations
 import enum
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeAlias
 
 import attrs
 
 from nvdimmfs.kernels.races import FOUND_NUMBERS, OutcomeT, Race, Referee
-from nvdimmfs.lab.asking import Answer, Row
+from nvdimmfs.lab.asking import SETTLE, Answer, Call, Row
 from nvdimmfs.lab.comparing import Comparison, compared
 from nvdimmfs.lab.reboots import REBOOT
 from nvdimmfs.lab.recording import Header, Recording, Step
@@ -47,37 +48,59 @@ _ASKING_FILE = "security"
 _BACKING_DEVICE = re.compile(r".*/virtual/bdi/\d+:\d+")
 
 
+#: Where a race is run: the number of the step, 0 for the boot before the first, and how many it ran before.
+_Place: TypeAlias = tuple[int, int]
+
+
 @attrs.define
-class _Numbered:
-    """Decides races by their numbers: how many were run before since the boot.
+class _StepReferee:
+    """Decides races by the places where they are run, so that no other outcome changes which later race is meant.
 
     Attributes:
-        verdicts: the outcomes that are not the usual ones, by number.
+        verdicts: the outcomes that are not the usual ones, by place.
         questions: the questions of the races that were run.
-        outcomes: their outcomes.
-        steps: the numbers of the steps at which they were run.
+        outcomes: their outcomes, in order.
         step: the number of the step that is taken now.
     """
 
-    verdicts: Mapping[int, enum.Enum]
-    questions: list[str] = attrs.field(factory=list)
-    outcomes: list[enum.Enum] = attrs.field(factory=list)
-    steps: list[int] = attrs.field(factory=list)
+    verdicts: Mapping[_Place, enum.Enum]
+    questions: dict[_Place, str] = attrs.field(factory=dict)
+    outcomes: dict[_Place, enum.Enum] = attrs.field(factory=dict)
     step: int = 0
+    _runs: Counter[int] = attrs.field(factory=Counter)
 
     def decide(self, race: Race[OutcomeT], usual: OutcomeT) -> OutcomeT:
-        verdict = self.verdicts.get(len(self.outcomes))
+        place = self.step, self._runs[self.step]
+        self._runs[self.step] += 1
+        verdict = self.verdicts.get(place)
         outcome = verdict if isinstance(verdict, type(usual)) else usual
-        self.questions.append(race.question)
-        self.outcomes.append(outcome)
-        self.steps.append(self.step)
+        self.questions[place] = race.question
+        self.outcomes[place] = outcome
         return outcome
 
-    def others(self) -> Iterator[tuple[int, enum.Enum]]:
+    def others(self) -> Iterator[tuple[_Place, enum.Enum]]:
         """The other outcomes of each race that has no verdict yet, the last race first."""
-        for number, taken in reversed([*enumerate(self.outcomes)]):
-            if number not in self.verdicts:
-                yield from ((number, other) for other in type(taken) if other is not taken)
+        for place, taken in reversed(self.outcomes.items()):
+            if place not in self.verdicts:
+                yield from ((place, other) for other in type(taken) if other is not taken)
+
+    def with_verdict(self, place: _Place, outcome: enum.Enum) -> dict[_Place, enum.Enum]:
+        """The verdicts with one more, without those of later races of its step, which may be others then."""
+        kept = {other: verdict for other, verdict in self.verdicts.items() if other[0] != place[0] or other < place}
+        return {**kept, place: outcome}
+
+
+@attrs.frozen
+class _SteppedTree:
+    """A machine whose referee knows which step is taken."""
+
+    tree: InProcess
+    referee: _StepReferee
+
+    def ask(self, calls: Iterable[Call], settle: float = SETTLE) -> Iterator[Answer]:
+        for number, call in enumerate(calls, 1):
+            self.referee.step = number
+            yield from self.tree.ask([call], settle)
 
 
 @attrs.frozen
@@ -104,7 +127,7 @@ class _Attempt:
         durations: the nanoseconds of each step that was taken, of the machine's clock.
     """
 
-    referee: _Numbered
+    referee: _StepReferee
     reached: int
     differences: Sequence[Comparison]
     durations: Sequence[int]
@@ -142,9 +165,10 @@ def matched(steps: Sequence[Step], settle: float, emulated: Emulated) -> Matched
         else:
             break
     verdicts = attempt.referee.verdicts
-    with emulated(_Numbered(verdicts)) as tree:
-        report = replay(story, tree)
-    races += (attempt.referee.questions[number] for number in sorted(verdicts))
+    referee = _StepReferee(verdicts)
+    with emulated(referee) as tree:
+        report = replay(story, _SteppedTree(tree, referee))
+    races += (attempt.referee.questions[place] for place in sorted(verdicts))
     return Matched(report, tuple(races))
 
 
@@ -173,8 +197,8 @@ def _better(story: Recording, emulated: Emulated, attempt: _Attempt) -> _Attempt
     If no single race helps, several of one step do, such as those of a region with many namespaces.
     """
     changed = [
-        (number, _attempted(story, emulated, {**attempt.referee.verdicts, number: outcome}, attempt, number))
-        for number, outcome in itertools.islice(attempt.referee.others(), _SUSPECTS)
+        (place, _attempted(story, emulated, attempt.referee.with_verdict(place, outcome), attempt, place))
+        for place, outcome in itertools.islice(attempt.referee.others(), _SUSPECTS)
     ]
     for _ in range(_MOST_TOGETHER):
         best = max((each for _, each in changed), key=lambda each: each.progress, default=attempt)
@@ -185,40 +209,40 @@ def _better(story: Recording, emulated: Emulated, attempt: _Attempt) -> _Attempt
 
 
 def _with_one_more(
-    story: Recording, emulated: Emulated, changed: Sequence[tuple[int, _Attempt]]
-) -> Iterator[tuple[int, _Attempt]]:
+    story: Recording, emulated: Emulated, changed: Sequence[tuple[_Place, _Attempt]]
+) -> Iterator[tuple[_Place, _Attempt]]:
     """The attempts with another outcome of one more race, which is run later in the same step.
 
     Args:
         story: the story.
         emulated: makes a machine.
-        changed: attempts, each with the number of the last race whose outcome was changed.
+        changed: attempts, each with the place of the last race whose outcome was changed.
     """
     for last, attempt in changed:
         referee = attempt.referee
-        for number, outcome in referee.others():
-            if number > last and referee.steps[number] == referee.steps[last]:
-                yield number, _attempted(story, emulated, {**referee.verdicts, number: outcome}, attempt, number)
+        for place, outcome in referee.others():
+            if place > last and place[0] == last[0]:
+                yield place, _attempted(story, emulated, referee.with_verdict(place, outcome), attempt, place)
 
 
 def _attempted(
     story: Recording,
     emulated: Emulated,
-    verdicts: Mapping[int, enum.Enum],
+    verdicts: Mapping[_Place, enum.Enum],
     last: _Attempt | None = None,
-    changed: int = 0,
+    changed: _Place = (0, 0),
 ) -> _Attempt:
     """Replay up to the first difference.
 
     Args:
         story: the story.
         emulated: makes a machine.
-        verdicts: the outcomes of races by number.
+        verdicts: the outcomes of races by place.
         last: an attempt in which all races before one ended in the same way; None if there is none.
-        changed: the number of that race.  What was only read before it is not read again.
+        changed: the place of that race.  What was only read before it is not read again.
     """
-    referee = _Numbered(verdicts)
-    known = last.referee.steps[changed] if last else 0
+    referee = _StepReferee(verdicts)
+    known, _ = changed
     durations: list[int] = []
     with emulated(referee) as tree:
         for number, step in enumerate(story.steps, 1):

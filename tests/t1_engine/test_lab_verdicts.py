@@ -310,6 +310,31 @@ def test_races_of_several_steps_that_one_answer_shows_are_found_one_by_one():
     assert found.races == (BOUND_REGION.question,) * 2
 
 
+def test_an_outcome_is_kept_when_a_race_of_an_earlier_step_ends_otherwise():
+    """Where the seeds are first for a region with three namespaces, its bind runs fewer races than usual."""
+    outcomes = {BOUND_REGION: (First.SEEDS, First.WORKER, First.SEEDS)}
+    seeds = [{"op": "read", "path": f"bus/nd/devices/region{number}/pfn_seed"} for number in (1, 0)]
+    one_on_region1 = [{**call, **_on_region1(call)} for call in three("pfn")[:7]]
+    binds = [*bind_again("region0"), *bind_again("region1"), *bind_again("region1")]
+    story = [*three("pfn"), *one_on_region1, *binds, *seeds]
+
+    def labelled(referee):
+        return machine(referee, "qemu-nfit-labelled")
+
+    with labelled(Chosen(outcomes)) as tree:
+        steps = [Step(call, answer) for call, answer in zip(story, tree.ask(story), strict=True)]
+    assert [step.answer["data"] for step in steps[-2:]] == ["pfn1.0\n", "pfn0.0\n"]
+    found = matched(steps, SETTLE, labelled)
+    assert not found.report.differences
+    assert found.races == (BOUND_REGION.question,) * 2
+
+
+def _on_region1(call):
+    """The same question about region1, with other UUIDs."""
+    texts = {key: value for key, value in call.items() if key in ("path", "data")}
+    return {key: text.replace("0.", "1.").replace("-3333-", "-3334-") for key, text in texts.items()}
+
+
 @pytest.mark.parametrize(
     ("outcomes", "races"),
     [
