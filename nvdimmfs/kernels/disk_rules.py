@@ -137,6 +137,11 @@ class DiskRules(Rules):
         "bdev_read_only, include/linux/blkdev.h; set_disk_ro, block/genhd.c",
         {"rfc": False, "5.15": True},
     )
+    partitions_end_with_their_disk = Difference(
+        "BLKPG is EINVAL for a partition that would end behind its disk (else it is added, or its size changed)",
+        "blkpg_do_ioctl, block/ioctl.c; bdev_add_partition, block/partitions/core.c",
+        {"rfc": False, "6.12": True},
+    )
     rereading_checks_rights_first = Difference(
         "BLKRRPART of a partition by a caller without privileges is EACCES (else EINVAL)",
         "blkdev_common_ioctl, blkdev_reread_part; block/ioctl.c",
