@@ -21,8 +21,8 @@ _VALUES = {
 #: The folders of a disk that have attributes.
 _FOLDERS = ("", "/queue", "/integrity", "/bdi")
 
-#: Attributes of disks that are no matter of the disk: they trace it, or count its requests, or accept what depends on how
-#: much of the kernel's memory may be dirty.
+#: Attributes of disks that are no matter of the disk: they trace it, or count its requests, or accept what depends on
+#: how much of the kernel's memory may be dirty.
 _NOT_WRITTEN = frozenset({"trace", "stat", "uevent", "min_bytes", "max_bytes"})
 
 #: Behind these first bytes, a namespace can have struct pages, whose bytes are pointers: no walk reads those.
