@@ -6,6 +6,7 @@ import argparse
 import functools
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, NoReturn, Protocol, cast
@@ -106,7 +107,7 @@ class CommandParser(Parser):
         self.complete()
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:  # argparse leaves them to the outermost parser, whose help has no option of this command
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            self.error(f"unrecognized arguments: {shlex.join(unknown)}")
         return parsed, unknown
 
     def complete(self) -> None:

@@ -22,8 +22,6 @@ def is_ours(mount: Mount) -> bool:
 
 def absolute(directory: str) -> Path:
     """The path of a directory as in the mount table.  Does not access a mount there, whose daemon may not answer."""
-    if not directory:
-        raise CommandError("the name of a directory is empty", MISUSED)
     path = unresolved(directory)
     path = path.parent.resolve() / path.name
     return path if mount_at(path) else path.resolve()
@@ -31,6 +29,8 @@ def absolute(directory: str) -> Path:
 
 def unresolved(directory: str) -> Path:
     """The absolute path of a directory by its text: to follow a link that it ends with would access a mount there."""
+    if not directory:
+        raise CommandError("the name of a directory is empty", MISUSED)
     try:
         return Path(os.path.abspath(directory))  # noqa: PTH100
     except FileNotFoundError:

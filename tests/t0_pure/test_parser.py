@@ -9,14 +9,15 @@ from nvdimmfs.cli.main import parse
 
 
 @pytest.mark.parametrize(
-    ("arguments", "command"),
+    ("arguments", "unknown", "command"),
     [
-        (["show", "--frob", "machine"], "nvdimmfs show"),
-        (["machine", "list", "--frob"], "nvdimmfs machine list"),
+        (["show", "--frob", "machine"], "--frob", "nvdimmfs show"),
+        (["machine", "list", "--frob"], "--frob", "nvdimmfs machine list"),
+        (["show", "machine", ""], "''", "nvdimmfs show"),
     ],
 )
-def test_unknown_option_names_the_help_of_its_command(arguments: list[str], command: str) -> None:
+def test_unknown_option_names_the_help_of_its_command(arguments: list[str], unknown: str, command: str) -> None:
     with pytest.raises(CommandError) as caught:
         parse(arguments)
-    assert str(caught.value) == f"unrecognized arguments: --frob (see {command} --help)"
+    assert str(caught.value) == f"unrecognized arguments: {unknown} (see {command} --help)"
     assert caught.value.status == MISUSED
