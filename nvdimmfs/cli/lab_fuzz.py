@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
-from typing import cast
 
 import attrs
 
@@ -23,7 +22,8 @@ from nvdimmfs.cli.lab_options import (
 from nvdimmfs.cli.numbers import count, count_or_none
 from nvdimmfs.errors import FAILED
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS
-from nvdimmfs.lab.executors import mapper
+from nvdimmfs.lab.campaign import FILE, Campaign, Made
+from nvdimmfs.lab.executors import finished
 from nvdimmfs.lab.fuzz import Fuzzer, Walked
 from nvdimmfs.lab.recording import Header, Recording
 from nvdimmfs.lab.recording_text import dumps
@@ -69,6 +69,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="FOLDER", default=".", help="where to write stories that show a difference (default: here)"
     )
     parser.add_argument(
+        "--resume",
+        action="store_true",
+        help=f"keep a line for each walk in FOLDER/{FILE}, and leave out the walks that are there already",
+    )
+    parser.add_argument(
         "--jobs", metavar="N", type=count, default=1, help="walks to make at the same time (default: 1)"
     )
     parser.add_argument(
@@ -90,15 +95,33 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.shape is None:
         with resumed(walks.fuzzer(arguments.seed).plan, arguments.timeout):
             pass  # its snapshot exists before several processes want it
+    campaign = Campaign.resumed(folder, _settings(arguments)) if arguments.resume else None
+    known = {} if campaign is None else campaign.made
     seeds = range(arguments.seed, arguments.seed + arguments.walks)
-    found = False
-    with mapper(arguments.jobs, arguments.scheduler) as map_:
-        for walked in cast("Iterable[Walked]", map_(walks.walk, seeds)):
-            print(_line(walked), flush=True)
-            if walked.found:
-                found = True
-                walks.write(folder, walked)
-    return FAILED if found else 0
+    made = [known[seed] for seed in seeds if seed in known]
+    left = [seed for seed in seeds if seed not in known]
+    for walked in finished(walks.walk, left, arguments.jobs, arguments.scheduler):
+        print(_line(walked), flush=True)
+        if walked.found:
+            walks.write(folder, walked)
+        made.append(Made(walked.seed, walked.compared, walked.found is not None))
+        if campaign is not None:
+            campaign.add(made[-1])
+    if campaign is not None:
+        print(_summary(made))
+    return FAILED if any(each.differs for each in made) else 0
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, object]:
+    """What has to be the same for all walks of a campaign."""
+    names = ("machine", "memmap", "ram", "shape", "kernel", "moves", "settle")
+    return {name: value for name in names if (value := getattr(arguments, name)) is not None}
+
+
+def _summary(made: Collection[Made]) -> str:
+    """What became of a campaign, in one line."""
+    differing = sum(each.differs for each in made)
+    return f"{len(made)} walks, {sum(each.answers for each in made)} answers, {differing} walks with a difference"
 
 
 @attrs.frozen

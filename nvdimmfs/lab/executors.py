@@ -4,28 +4,67 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
 
 from nvdimmfs.lab.errors import LabError
 
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
-@contextlib.contextmanager
-def mapper(jobs: int, scheduler: str | None) -> Iterator[Callable[..., Iterable[object]]]:
-    """A function like `map`, which works on several items at the same time.
+#: How often processes of this host may be killed before that counts as impossible; Dask allows a unit as many losses.
+_MOST_LOSSES = 3
+
+
+def finished(
+    function: Callable[[ItemT], ResultT], items: Sequence[ItemT], jobs: int = 1, scheduler: str | None = None
+) -> Iterator[ResultT]:
+    """Call a function with each item, and yield the results as they come: in any order, unless `jobs` is 1.
+
+    What a process had that is killed is done again.  LabError when that happens too often, and for a scheduler that
+    does not answer.
 
     Args:
+        function: can be pickled, as can its results.
+        items: what it is called with.
         jobs: the number of processes on this host; 1 for this one alone.
         scheduler: the address of a Dask scheduler, such as tcp://HOST:8786, whose workers do it instead.
     """
     if scheduler is not None:
         with _cluster(scheduler) as executor:
-            yield executor.map
+            futures = [executor.submit(function, item) for item in items]
+            yield from map(Future.result, _as_finished(futures))
     elif jobs > 1:
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context("forkserver")) as pool:
-            yield pool.map
+        yield from _in_processes(function, items, jobs)
     else:
-        yield map
+        yield from map(function, items)
+
+
+def _in_processes(function: Callable[[ItemT], ResultT], items: Sequence[ItemT], jobs: int) -> Iterator[ResultT]:
+    left, losses = [*items], 0
+    while left:
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("forkserver")) as pool:
+            futures = {pool.submit(function, item): item for item in left}
+            try:
+                for future in _as_finished(futures):
+                    result = future.result()
+                    left.remove(futures[future])
+                    yield result
+            except BrokenProcessPool:
+                losses += 1
+                if losses > _MOST_LOSSES:
+                    raise LabError(f"processes that make walks were killed {losses} times") from None
+
+
+def _as_finished(futures: Collection[Future[ResultT]]) -> Iterator[Future[ResultT]]:
+    """Yield futures as they are finished; those that nothing waits for any more are cancelled."""
+    try:
+        yield from as_completed(futures)
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 @contextlib.contextmanager
