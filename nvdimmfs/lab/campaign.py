@@ -9,6 +9,7 @@ Each walk has a line, in the order in which they were finished.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -56,16 +57,18 @@ class Campaign:
         A last line that was not written completely is removed.
         """
         path = folder / FILE
-        text = path.read_text(encoding="ascii") if path.exists() else ""
+        if not path.exists():
+            path.write_text(f"{_line({'campaign': FORMAT, 'settings': settings})}\n", encoding="ascii")
+        text = path.read_text(encoding="ascii")
         whole = text[: text.rfind("\n") + 1]
-        first, *lines = whole.splitlines() or [_line({"campaign": FORMAT, "settings": settings})]
         try:
+            first, *lines = whole.splitlines()
             known, made = _settings(json.loads(first)), [Made(**json.loads(line)) for line in lines]
         except (KeyError, TypeError, ValueError):
             raise LabError(f"{path}: not the walks of a campaign") from None
         if known != settings:
             raise LabError(f"{path}: has walks with other settings: {json.dumps(known)}, not {json.dumps(settings)}")
-        path.write_text("".join(f"{line}\n" for line in (first, *lines)), encoding="ascii")
+        os.truncate(path, len(whole))
         return cls(path, {each.seed: each for each in made})
 
     def add(self, walk: Made) -> None:

@@ -37,7 +37,7 @@ def test_walks_with_other_settings_are_refused(tmp_path):
         Campaign.resumed(tmp_path, SETTINGS | {"moves": 50})
 
 
-@pytest.mark.parametrize("text", ["x\n", "[]\n", '{"campaign":2,"settings":{}}\n', '{"campaign":1}\n'])
+@pytest.mark.parametrize("text", ["", "x", "x\n", "[]\n", '{"campaign":2,"settings":{}}\n', '{"campaign":1}\n'])
 def test_another_file_is_refused_and_kept(tmp_path, text):
     file = tmp_path / "walks.jsonl"
     file.write_text(text)
