@@ -15,6 +15,7 @@ from nvdimmfs.lab.device_names import names_in_order
 from nvdimmfs.lab.nfit_test import NFIT_TEST
 from nvdimmfs.lab.qemu_machine import (
     RANGE_ALIGNMENT,
+    SLOTS,
     buses_of_qemu,
     machine_ram,
     memory_base,
@@ -29,9 +30,7 @@ from nvdimmfs.mm.pc_memory_map import LOW_RAM_LIMIT
 from nvdimmfs.platforms.tables import label_area_name
 from nvdimmfs.units import GIB, MIB, align_up
 
-#: The slots for memory that a guest has, and the end of the memory that fits in: more than most machines need, so that
-#: their tables of ACPI are alike.
-_SLOTS = 16
+#: The end of the memory that fits in a guest, with room as for `SLOTS`.
 _MOST_MEMORY = 256 * GIB
 
 #: QEMU has RAM up to 2.75 GiB at address 0 unless a machine has more, or with this option (pc_q35_init).
@@ -179,7 +178,7 @@ def _memory(machine: MachineDescription) -> str:
     behind = max((range_.end - base for bus in buses for range_ in bus.ranges), default=0)
     slots = max((dimm.handle for bus in buses for dimm in bus.dimms), default=0)
     most = max(_MOST_MEMORY, align_up(machine.ram + behind, GIB))
-    return f"{machine.ram // MIB}M,slots={max(slots, _SLOTS)},maxmem={most // MIB}M"
+    return f"{machine.ram // MIB}M,slots={max(slots, SLOTS)},maxmem={most // MIB}M"
 
 
 def _has_nodes(machine: MachineDescription) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nvdimmfs.lab.hotplug import PLUG_FILE, REGISTRATION
 from nvdimmfs.lab.nfit_test import NFIT_TEST
-from nvdimmfs.lab.qemu_machine import RANGE_ALIGNMENT
+from nvdimmfs.lab.qemu_machine import RANGE_ALIGNMENT, SLOTS
 from nvdimmfs.lab.walker import DEVICES, Walker
 from nvdimmfs.units import KIB, MIB, align_up
 
@@ -14,7 +14,6 @@ _PROVIDER = "ACPI.NFIT"
 #: The most DIMMs of a walk, so that slots are left, and so that walks are not about nothing else.
 _MOST_DIMMS = 8
 
-_SLOTS = 16
 _SIZES = (16, 32, 64, 128, 510)
 _LABEL_SIZES = (0, 128 * KIB, 128 * KIB, 256 * KIB, MIB)
 _GAPS = (0, 0, 2, 16, 128)
@@ -33,7 +32,7 @@ def plug(walker: Walker) -> None:
     if not buses or NFIT_TEST in walker.names("module") or len(handles) >= _MOST_DIMMS:
         return
     walker.has_plugged = True
-    handle = walker.choose(sorted({*range(1, _SLOTS + 1)} - handles))
+    handle = walker.choose(sorted({*range(1, SLOTS + 1)} - handles))
     text = _text(walker, handle, _end_of_memory(walker))
     walker.ask({"op": "write", "path": PLUG_FILE, "data": text})  # its uevents come when the kernel has time for it
     walker.ask({"op": "sleep", "seconds": REGISTRATION})

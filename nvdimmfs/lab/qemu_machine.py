@@ -34,6 +34,10 @@ LEAST_RAM = 512 * MIB
 #: Slots of DIMMs: a handle is the number of the slot plus 1 (nvdimm_slot_to_handle; ACPI_MAX_RAM_SLOTS).
 MOST_DIMMS = 256
 
+#: The slots for memory that a guest has: more than most machines need, so that their tables of ACPI are alike, and that
+#: DIMMs can be plugged in.
+SLOTS = 16
+
 #: What sizes of ranges are rounded down to, and starts are multiples of: the alignment that the lab gives to memory.
 RANGE_ALIGNMENT = 2 * MIB
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import attrs
 
 from nvdimmfs.formats.ndctl import DIMM_FAMILY_INTEL, DIMM_FAMILY_UNKNOWN
-from nvdimmfs.lab.qemu_machine import RANGE_ALIGNMENT, memory_base, with_qemu_numbers
+from nvdimmfs.lab.qemu_machine import RANGE_ALIGNMENT, SLOTS, memory_base, with_qemu_numbers
 from nvdimmfs.machine_file.model import (
     BusDescription,
     DimmDescription,
@@ -56,7 +56,6 @@ _MOST_VIRTIO = 4
 
 #: The sizes of virtio-pmem devices, in multiples of their alignment.
 _LEAST_VIRTIO, _LARGEST_VIRTIO = 8, 320
-_SLOTS = 16
 
 #: The share of DIMMs that are not armed.
 _NOT_ARMED = 0.1
@@ -113,7 +112,7 @@ def _nfit(chance: random.Random) -> MachineDescription:
     machine = attrs.evolve(_with_nodes(chance), memmap=memmap)
     start = memory_base(attrs.evolve(machine, ram_ranges=()))
     dimms, ranges = [], []
-    for handle in chance.sample(range(1, _SLOTS + 1), chance.randint(1, _MOST_DIMMS)):
+    for handle in chance.sample(range(1, SLOTS + 1), chance.randint(1, _MOST_DIMMS)):
         start += chance.choice(_GAPS) * MIB
         size = align_down(chance.choice(_SIZES) * MIB, RANGE_ALIGNMENT)
         dimms.append(_dimm(chance, handle))
