@@ -17,7 +17,7 @@ _DEVICE_LINES = re.compile(r"^(?:MAJOR|MINOR|DISKSEQ)=.*\n", re.MULTILINE)
 
 #: The same in uevents, and the name of a backing device.
 _DEVICE_WORDS = ("MAJOR=", "MINOR=", "DISKSEQ=")
-_BACKING_DEVICE = re.compile(r"/bdi/\d+:\d+")
+BACKING_DEVICE = re.compile(r"/bdi/\d+:\d+$")
 
 #: What a machine may lack, as uevents name it: the modules of ext4, which the question `mount` loads in a guest, the
 #: NVDIMM root device, which QEMU has also without an NFIT, and the loop devices of the host, which a sandbox has.
@@ -151,7 +151,7 @@ def _portable(path: str, data: str) -> str:
 
 def _portable_event(event: list[str]) -> list[str]:
     """A uevent without device numbers.  Those that one call causes may be sent by threads that race."""
-    return [_BACKING_DEVICE.sub("/bdi/<major:minor>", word) for word in event if not word.startswith(_DEVICE_WORDS)]
+    return [BACKING_DEVICE.sub("/bdi/<major:minor>", word) for word in event if not word.startswith(_DEVICE_WORDS)]
 
 
 def _portable_output(text: str) -> str:

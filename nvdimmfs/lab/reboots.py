@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Iterable, Iterator
 
 import attrs
@@ -59,7 +58,7 @@ class RebootingGuest:
     def _plug(self, text: str, settle: float) -> Answer:
         machine = plug(self.guest.monitor, self.hardware.machine, text)
         self.hardware = attrs.evolve(self.hardware, machine=machine)
-        deque(self.guest.ask([{"op": "sleep", "seconds": settle}]), maxlen=0)
+        list(self.guest.ask([{"op": "sleep", "seconds": settle}]))
         return {"wrote": len(text)}
 
 

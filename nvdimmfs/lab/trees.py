@@ -105,10 +105,10 @@ class _Listener:
     def uevent(self, event: Uevent) -> None:
         self.events.append(event)
 
-    def taken(self) -> list[list[str]]:
+    def taken(self) -> list[Uevent]:
         """The events, which are not returned again."""
         events, self.events = self.events, []
-        return [_words(event) for event in events]
+        return events
 
 
 @attrs.define
@@ -145,7 +145,7 @@ class InProcess:
         """Answer one question."""
         events = self._sent()
         if call["op"] == uevents.QUESTION:
-            return {"events": events}
+            return {"events": [*map(_words, events)]}
         return _answered(lambda: self._answer(call))
 
     def _answer(self, call: Call) -> Answer:
@@ -191,7 +191,7 @@ class InProcess:
                 raise KernelError(errno.ENOEXEC, call["argv"][0])
         raise ValueError(f"there is no question {call['op']!r}")
 
-    def _sent(self) -> list[list[str]]:
+    def _sent(self) -> list[Uevent]:
         """The uevents since the last question; before the first one, nothing listens."""
         if self._listener is None:
             self._listener = _Listener()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import enum
 import itertools
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -23,7 +22,7 @@ import attrs
 
 from nvdimmfs.kernels.races import FOUND_NUMBERS, OutcomeT, Race, Referee
 from nvdimmfs.lab.asking import SETTLE, Answer, Call, Row
-from nvdimmfs.lab.comparing import Comparison, compared
+from nvdimmfs.lab.comparing import BACKING_DEVICE, Comparison, compared
 from nvdimmfs.lab.reboots import REBOOT
 from nvdimmfs.lab.recording import Header, Recording, Step
 from nvdimmfs.lab.replay import Report, replay
@@ -43,10 +42,6 @@ _MOST_COMBINATIONS = 300
 #: kernel of the test platform keeps for later writes (security_show, drivers/nvdimm/dimm_devs.c).
 _READING = frozenset({"dump", "ls", "read", "readlink", "stat"})
 _ASKING_FILE = "security"
-
-#: Where the link of a disk to its backing device leads, which has the disk's device number.
-_BACKING_DEVICE = re.compile(r".*/virtual/bdi/\d+:\d+")
-
 
 #: Where a race is run: the number of the step, 0 for the boot before the first, and how many it ran before.
 _Place: TypeAlias = tuple[int, int]
@@ -188,7 +183,8 @@ def _without_number(row: Row) -> Row:
 
 
 def _has_number(answer: Answer | Row | None) -> bool:
-    return answer is not None and _BACKING_DEVICE.fullmatch(answer.get("link", "")) is not None
+    """Whether an answer is the link of a disk to its backing device, which has the disk's device number."""
+    return answer is not None and BACKING_DEVICE.search(answer.get("link", "")) is not None
 
 
 def _better(story: Recording, emulated: Emulated, attempt: _Attempt) -> _Attempt | None:

@@ -26,7 +26,6 @@ SECTOR_SIZE = 512
 #: Values of an attribute that has no table of its own.
 ANY_VALUE = ("0", "1", "", "y", "n", "on", "off", "2", "-1", "x", "0x10")
 
-
 #: How often a walker asks for the uevents of a write.
 _WITH_UEVENTS = 0.3
 
@@ -76,7 +75,7 @@ class Walker:
         return self._chance.random() < probability
 
     def ask(self, call: Call) -> None:
-        """Ask a question of the machine, which becomes part of the move, unless a kernel does not survive it."""
+        """Ask a question of the machine, which becomes part of the move, unless a guest does not survive it."""
         if is_fatal(self._tree, call):
             return
         self.move.append(call)
