@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -41,11 +42,17 @@ def request(handler):
 
 
 class Operations(pyfuse3.Operations):
-    """The files of a folder, by inode number."""
+    """The files of a folder, by numbers that are given once.
+
+    The folder's own inode numbers will not do: its file system gives that of a removed file to the next one, which the
+    kernel, and `paths`, would take for the removed one.
+    """
 
     def __init__(self, folder: Path, faults: Path) -> None:
         super().__init__()
         self.paths = {pyfuse3.ROOT_INODE: folder}
+        self.numbers = {folder: pyfuse3.ROOT_INODE}
+        self.new_numbers = itertools.count(pyfuse3.ROOT_INODE + 1)
         self.faults = faults
 
     async def meet_fault(self, name: str) -> None:
@@ -64,7 +71,9 @@ class Operations(pyfuse3.Operations):
     def entry(self, path: Path):
         found = path.lstat()
         entry = pyfuse3.EntryAttributes()
-        entry.st_ino = pyfuse3.ROOT_INODE if path == self.paths[pyfuse3.ROOT_INODE] else found.st_ino
+        if path not in self.numbers:
+            self.place(next(self.new_numbers), path)
+        entry.st_ino = self.numbers[path]
         entry.st_mode, entry.st_nlink, entry.st_size = found.st_mode, found.st_nlink, found.st_size
         entry.st_uid, entry.st_gid, entry.st_blocks = found.st_uid, found.st_gid, found.st_blocks
         entry.st_mtime_ns, entry.st_ctime_ns, entry.st_atime_ns = (
@@ -72,11 +81,26 @@ class Operations(pyfuse3.Operations):
             found.st_ctime_ns,
             found.st_atime_ns,
         )
-        self.paths.setdefault(entry.st_ino, path)
         return entry
 
+    def place(self, number: int, path: Path) -> None:
+        self.paths[number] = path
+        self.numbers[path] = number
+
+    def displace(self, path: Path) -> int:
+        """Give up the number of a path, which names no file any more.  Returns the number."""
+        number = self.numbers.pop(path)
+        del self.paths[number]
+        return number
+
+    def path(self, number: int) -> Path:
+        try:
+            return self.paths[number]
+        except KeyError:
+            raise FUSEError(errno.ESTALE) from None
+
     def at(self, parent: int, name: bytes) -> Path:
-        return self.paths[parent] / os.fsdecode(name)
+        return self.path(parent) / os.fsdecode(name)
 
     @request
     def lookup(self, parent, name, ctx):
@@ -84,15 +108,15 @@ class Operations(pyfuse3.Operations):
 
     @request
     def getattr(self, inode, ctx):
-        return self.entry(self.paths[inode])
+        return self.entry(self.path(inode))
 
     @request
     def setattr(self, inode, attr, fields, fh, ctx):
         if fields.update_size:
-            os.truncate(self.paths[inode], attr.st_size)
+            os.truncate(self.path(inode), attr.st_size)
         if fields.update_mode:
-            self.paths[inode].chmod(attr.st_mode & 0o7777)
-        return self.entry(self.paths[inode])
+            self.path(inode).chmod(attr.st_mode & 0o7777)
+        return self.entry(self.path(inode))
 
     @request
     def statfs(self, ctx):
@@ -117,7 +141,7 @@ class Operations(pyfuse3.Operations):
 
     @request
     def open(self, inode, flags, ctx):
-        return pyfuse3.FileInfo(fh=os.open(self.paths[inode], flags & ~(os.O_CREAT | os.O_APPEND)))
+        return pyfuse3.FileInfo(fh=os.open(self.path(inode), flags & ~(os.O_CREAT | os.O_APPEND)))
 
     @request
     def create(self, parent, name, mode, flags, ctx):
@@ -145,11 +169,15 @@ class Operations(pyfuse3.Operations):
 
     @request
     def unlink(self, parent, name, ctx):
-        self.at(parent, name).unlink()
+        path = self.at(parent, name)
+        path.unlink()
+        self.displace(path)
 
     @request
     def rmdir(self, parent, name, ctx):
-        self.at(parent, name).rmdir()
+        path = self.at(parent, name)
+        path.rmdir()
+        self.displace(path)
 
     @request
     def mkdir(self, parent, name, mode, ctx):
@@ -158,8 +186,11 @@ class Operations(pyfuse3.Operations):
 
     @request
     def rename(self, old_parent, old_name, parent, name, flags, ctx):
-        moved = self.at(old_parent, old_name).rename(self.at(parent, name))
-        self.paths[moved.lstat().st_ino] = moved
+        old, new = self.at(old_parent, old_name), self.at(parent, name)
+        old.rename(new)
+        if new in self.numbers:
+            self.displace(new)
+        self.place(self.displace(old), new)
 
 
 def main() -> None:
