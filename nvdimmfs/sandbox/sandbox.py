@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
@@ -137,54 +137,104 @@ def run_sandbox(request: RunRequest) -> int:
     umask = os.umask(_UMASK)
     with contextlib.ExitStack() as stack:
         stack.callback(os.umask, umask)
-        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        stack.callback(os.close, proc)
-        makes_nodes = namespaces.may_create_nodes()
-        loop_devices = stack.enter_context(_loop_devices(request)) if makes_nodes else None
-        kinds = namespaces.kinds(private_network=request.private_network)
-        network = namespaces.enter(private_network=request.private_network)
-        if network is not None:
-            stack.callback(network.close)
-        attached = None if request.attach is None else stack.enter_context(_pinned_machine(request.attach))
-        _make_run(attached)
-        sends_uevents = network is not None and network.enter()
-        server = request.server
-        if server is not None:
-            stack.callback(server.stop)
-            server.admit(kinds)
-        # Until the machine answers, what does not depend on it.
-        characters = HostCharacters.find() if makes_nodes else None
-        of_sandboxes = frozenset() if loop_devices is None else loop_devices.records.names_of_others()
-        _make_dev(of_sandboxes, has_nodes=makes_nodes)
-        client, view = _make_view(server, stack)
-        closed_disks = ClosedDisks()
-        dev = DevDirectory(Path("/dev"), MACHINE, TERMINALS, loop_devices, closed_disks, request.warn, characters)
-        mounted_disks = MountedDisks()
-        stack.callback(dev.remove_all)
-        stack.callback(closed_disks.stop)
-        stack.callback(lambda: mounted_disks.unmount(dev.disks))
-        if server is not None:
-            # If it is stopped, it cannot write what disks still hold.
-            stack.callback(os.kill, server.process, signal.SIGCONT)
-        uevents = stack.enter_context(_uevent_sender()) if sends_uevents else None
-        supervisor = stack.enter_context(contextlib.closing(Supervisor(client, dev, view, proc, uevents)))
+        entered = _enter_namespaces(request, stack)
+        disks = _Disks()
+        supervisor = _set_up(request, entered, disks, stack)
         _set_environment()
         signals = stack.enter_context(blocked_signals())  # before the threads, which inherit that
         with step("start the supervisor's threads"):
             supervisor.start_threads()
-            closed_disks.start_thread()
+            disks.closed.start_thread()
         # init sets up /proc and the filter while the nodes are made.
-        starting = stack.enter_context(start(request.command, MACHINE, directory, umask, kinds))
+        starting = stack.enter_context(start(request.command, MACHINE, directory, umask, entered.kinds))
         supervisor.watch()
         supervisor.create_nodes()
         starting.wait_until_ready()
-        mounted_disks.watch(proc)
+        disks.mounted.watch(entered.proc)
         command = starting.execute()
-        status = supervisor.run_until_exit(command, signals, None if server is None else server.process)
+        server = None if request.server is None else request.server.process
+        status = supervisor.run_until_exit(command, signals, server)
         command.wait_for_init()
         if not request.waits_for_machine:
             front.answer_early(status)
         return status
+
+
+@frozen
+class _Entered:
+    """What this process has in the sandbox's namespaces.
+
+    Attributes:
+        kinds: the kinds of namespaces (`namespaces.kinds`).
+        proc: the host's /proc, open.
+        makes_nodes: whether this process may create device nodes.
+        loop_devices: creates block devices; None where there can be none.
+        sends_uevents: whether uevents can be sent in its network namespace.
+    """
+
+    kinds: int
+    proc: int
+    makes_nodes: bool
+    loop_devices: LoopDevices | None
+    sends_uevents: bool
+
+
+@frozen
+class _Disks:
+    """What becomes of the disks that the command has open or mounted."""
+
+    closed: ClosedDisks = field(factory=ClosedDisks)
+    mounted: MountedDisks = field(factory=MountedDisks)
+
+
+def _enter_namespaces(request: RunRequest, stack: contextlib.ExitStack) -> _Entered:
+    """Enter the sandbox's namespaces, and have the machine's process join them.  SandboxError.
+
+    Args:
+        request: the command.
+        stack: closes what this opens, and stops the machine's process.
+    """
+    proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    stack.callback(os.close, proc)
+    makes_nodes = namespaces.may_create_nodes()
+    loop_devices = stack.enter_context(_loop_devices(request)) if makes_nodes else None
+    kinds = namespaces.kinds(private_network=request.private_network)
+    network = namespaces.enter(private_network=request.private_network)
+    if network is not None:
+        stack.callback(network.close)
+    attached = None if request.attach is None else stack.enter_context(_pinned_machine(request.attach))
+    _make_run(attached)
+    sends_uevents = network is not None and network.enter()
+    if request.server is not None:
+        stack.callback(request.server.stop)
+        request.server.admit(kinds)
+    return _Entered(kinds, proc, makes_nodes, loop_devices, sends_uevents)
+
+
+def _set_up(request: RunRequest, entered: _Entered, disks: _Disks, stack: contextlib.ExitStack) -> Supervisor:
+    """Set up /dev, /lib/modules and /sys, and make their supervisor.  SandboxError.
+
+    Args:
+        request: the command.
+        entered: what this process has in the sandbox's namespaces.
+        disks: follows the disks of /dev.
+        stack: removes what this makes.
+    """
+    # What does not depend on the machine, while it boots.
+    loop_devices = entered.loop_devices
+    characters = HostCharacters.find() if entered.makes_nodes else None
+    of_sandboxes = frozenset() if loop_devices is None else loop_devices.records.names_of_others()
+    _make_dev(of_sandboxes, has_nodes=entered.makes_nodes)
+    client, view = _make_view(request.server, stack)
+    dev = DevDirectory(_DEV, MACHINE, TERMINALS, loop_devices, disks.closed, request.warn, characters)
+    stack.callback(dev.remove_all)
+    stack.callback(disks.closed.stop)
+    stack.callback(lambda: disks.mounted.unmount(dev.disks))
+    if request.server is not None:
+        # If it is stopped, it cannot write what disks still hold.
+        stack.callback(os.kill, request.server.process, signal.SIGCONT)
+    uevents = stack.enter_context(_uevent_sender()) if entered.sends_uevents else None
+    return stack.enter_context(contextlib.closing(Supervisor(client, dev, view, entered.proc, uevents)))
 
 
 def _make_view(server: MachineServer | None, stack: contextlib.ExitStack) -> tuple[ControlClient, MergedView]:
