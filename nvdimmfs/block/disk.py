@@ -13,8 +13,10 @@ import attrs
 from nvdimmfs.block.backing_device import BackingDeviceInfo, BackingDevices
 from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks
 from nvdimmfs.block.disk_bytes import DirectBytes, DiskBytes
+from nvdimmfs.block.integrity import INTEGRITY_GROUP
 from nvdimmfs.block.partition import Partition, WholeDisk
-from nvdimmfs.block.queue import INTEGRITY_GROUP, QUEUE_GROUP, QueueLimits, QueueSettings
+from nvdimmfs.block.queue import QUEUE_GROUP
+from nvdimmfs.block.queue_limits import QueueLimits, QueueSettings
 from nvdimmfs.block.statistics import Statistics, diskstats_line, stat_text
 from nvdimmfs.block.trace import TRACE_GROUP, Trace
 from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, constant

@@ -6,7 +6,7 @@ import errno
 from typing import Protocol
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks, read_error
-from nvdimmfs.block.queue import HasQueue
+from nvdimmfs.block.queue_limits import HasQueue
 from nvdimmfs.block.statistics import Statistics
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Bytes

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, Self
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE
-from nvdimmfs.block.queue import QueueLimits
+from nvdimmfs.block.queue_limits import QueueLimits
 from nvdimmfs.block.statistics import Statistics, stat_text
 from nvdimmfs.block.trace import TRACE_GROUP, Trace
 from nvdimmfs.core.attribute import AttributeGroup, attribute, constant, create_files

@@ -1,4 +1,4 @@
-"""The attributes of a disk that describe its request queue and the integrity of its data.
+"""The attributes of a disk that describe its request queue.
 
 Disks of persistent memory are bio-based and have no request queue to schedule.  Therefore these files report the limits
 that the driver declared, store the value of each switch without further effect, and refuse settings that only a
@@ -8,182 +8,39 @@ request-based queue has (block/blk-sysfs.c, Linux 6.1).  Newer kernels do not ha
 from __future__ import annotations
 
 import errno
-import re
-from typing import Protocol
 
-import attrs
-
-from nvdimmfs.block.backing_device import DEFAULT_READ_AHEAD
 from nvdimmfs.block.badblocks import SECTOR_SIZE
-from nvdimmfs.block.statistics import Statistics
+from nvdimmfs.block.queue_limits import (
+    IOSTATS,
+    MAX_SECTORS,
+    ROTATIONAL,
+    STABLE_WRITES,
+    HasQueue,
+    commit_limits,
+    with_switch,
+)
 from nvdimmfs.core.attribute import AttributeGroup, HasSystem, KernelAttribute, attribute, constant
-from nvdimmfs.core.parse import c_string, parse_signed, parse_unsigned, parse_unsigned_or_einval
+from nvdimmfs.core.parse import parse_signed, parse_unsigned_or_einval
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernels.disk_rules import DiskRules, WriteBack
-from nvdimmfs.units import KIB, PAGE_SIZE, U64_MASK, align_down
+from nvdimmfs.kernels.disk_rules import WriteBack
+from nvdimmfs.units import KIB, PAGE_SIZE, U64_MASK
 
-#: Default size of the largest request, in KiB (BLK_DEF_MAX_SECTORS).
-DEFAULT_MAX_SECTORS_KB = 1280
-#: Sectors of the largest request that a driver accepts: limited only by the 32 bits of the field.
-_MAX_SECTORS = (1 << 32) - 1
 #: Target latency of writeback throttling in nanoseconds, for rotational and other disks (block/blk-wbt.c).
-ROTATING_LATENCY = 75_000_000
-SOLID_LATENCY = 2_000_000
+_ROTATIONAL_LATENCY = 75_000_000
+_SOLID_STATE_LATENCY = 2_000_000
 
 #: The first kernel in which only request-based disks have the files of a request queue (queue_attr_visible).
 _REQUEST_BASED = "6.6"
 #: Limits of writes that are never torn, bytes; 0: the disk promises none (block/blk-sysfs.c, Linux 6.12).
 _ATOMIC_WRITE_LIMITS = ("boundary", "max", "unit_max", "unit_min")
 
-#: Switches of a queue; a write stores the value and has no other effect.
-_STABLE_WRITES = "stable_writes"
-_ROTATIONAL, _IOSTATS = "rotational", "iostats"
-_SWITCHES = ("add_random", _IOSTATS, _ROTATIONAL, _STABLE_WRITES)
-#: Switches of an integrity profile.
-_READ_VERIFY, _WRITE_GENERATE = "read_verify", "write_generate"
-_DIGITS = re.compile(rb"[0-9]*")
-
-
-@attrs.frozen
-class QueueLimits:
-    """The limits that a driver declares for its disk.
-
-    Attributes:
-        logical_block_size: bytes of the smallest request.
-        physical_block_size: bytes of the smallest write that the device performs atomically.
-        dax: whether user space can map the media directly.
-        write_cache: whether written data needs a flush to be durable.
-        fua: whether the device makes a single write durable (Force Unit Access).
-        tag_size: bytes of metadata of each block; 0 when the driver registers no integrity profile.
-        max_integrity_segments: the largest number of segments of metadata in a request.
-    """
-
-    logical_block_size: int = 512
-    physical_block_size: int = 512
-    dax: bool = False
-    write_cache: bool = False
-    fua: bool = False
-    tag_size: int = 0
-    max_integrity_segments: int = 0
-
-    @property
-    def max_hw_sectors_kb(self) -> int:
-        """KiB of the largest request that the driver accepts, in whole blocks (blk_queue_logical_block_size, 6.1)."""
-        return self._whole_blocks(_MAX_SECTORS) * SECTOR_SIZE // KIB
-
-    def capped_sectors_kb(self, wanted: int) -> int:
-        """KiB of the largest request when user space asks for `wanted` KiB (blk_validate_limits, Linux 6.12).
-
-        0 stands for the default.  The kernel counts in sectors of 32 bits, without a check for overflow.  EINVAL for
-        less than a page.
-        """
-        sectors = wanted * (KIB // SECTOR_SIZE) & _MAX_SECTORS
-        if not sectors:
-            return DEFAULT_MAX_SECTORS_KB
-        if sectors < PAGE_SIZE // SECTOR_SIZE:
-            raise KernelError(errno.EINVAL, "less than a page")
-        return self._whole_blocks(sectors) * SECTOR_SIZE // KIB
-
-    def block_size_of(self, size: int) -> int:
-        """Bytes of a block of the page cache of the disk, or of a partition, of `size` bytes.
-
-        It begins as the logical block size and doubles up to a page as long as it divides the size (set_init_blocksize,
-        block/bdev.c, Linux 6.1).
-        """
-        block_size = self.logical_block_size
-        while block_size < PAGE_SIZE and size % (2 * block_size) == 0:
-            block_size *= 2
-        return block_size
-
-    def _whole_blocks(self, sectors: int) -> int:
-        return align_down(sectors, self.logical_block_size // SECTOR_SIZE)
-
-
-@attrs.define
-class QueueSettings:
-    """The writable settings of one queue.
-
-    Attributes:
-        write_cache: whether flushes are sent to the disk.
-        switches: names of the plain switches that are on.
-        nomerges: 0 to try all merges of requests, 1 only the simple ones, 2 none.
-        rq_affinity: 0 to complete a request on any CPU, 1 in the group of the submitting CPU, 2 on that CPU itself.
-        max_sectors_kb: KiB of the largest request.
-        latency: target latency of writeback throttling in nanoseconds; None until user space sets it.
-        integrity: names of the integrity switches that are on.
-        statistics: what was counted while `iostats` was on.
-    """
-
-    write_cache: bool
-    switches: frozenset[str] = frozenset()
-    nomerges: int = 0
-    rq_affinity: int = 0
-    max_sectors_kb: int = DEFAULT_MAX_SECTORS_KB
-    latency: int | None = None
-    integrity: frozenset[str] = frozenset()
-    statistics: Statistics = attrs.Factory(Statistics)
-
-    @property
-    def counts_requests(self) -> bool:
-        """Whether user space has turned `iostats` on."""
-        return _IOSTATS in self.switches
-
-    @property
-    def is_rotational(self) -> bool:
-        """Whether user space has declared the disk rotational."""
-        return _ROTATIONAL in self.switches
-
-    @classmethod
-    def initial(cls, limits: QueueLimits, rules: DiskRules) -> QueueSettings:
-        """The settings of a new disk; an integrity profile turns its switches on (blk_integrity_register, 6.1)."""
-        return cls(
-            limits.write_cache,
-            frozenset({_STABLE_WRITES} if limits.tag_size and rules.metadata_needs_stable_writes else ()),
-            integrity=frozenset(
-                {_READ_VERIFY, _WRITE_GENERATE} if limits.tag_size or rules.integrity_begins_switched_on else ()
-            ),
-        )
-
-
-class ReadAhead(Protocol):
-    """The part of a backing device info that the queue shows.
-
-    Attributes:
-        read_ahead_kb: KiB to read ahead.
-    """
-
-    read_ahead_kb: int
-
-
-class HasQueue(HasSystem, Protocol):
-    """The part of a disk that the files of its queue use."""
-
-    @property
-    def limits(self) -> QueueLimits:
-        """The limits that its driver declared."""
-
-    @property
-    def settings(self) -> QueueSettings:
-        """The writable settings of the queue."""
-
-    @property
-    def bdi(self) -> ReadAhead:
-        """Its backing device info."""
+#: Plain switches of a queue; a write stores the value and has no other effect.
+_SWITCHES = ("add_random", IOSTATS, ROTATIONAL, STABLE_WRITES)
 
 
 def _parse_setting(data: bytes) -> int:
     """Parse a decimal number of 32 bits.  EINVAL for anything else."""
     return parse_unsigned_or_einval(data, bits=32, base=10)
-
-
-def _with_switch(switches: frozenset[str], name: str, *, on: bool) -> frozenset[str]:
-    return switches | {name} if on else switches - {name}
-
-
-def _commit_limits(disk: HasQueue) -> None:
-    """A limit of the queue was stored (queue_limits_commit_update, block/blk-settings.c, Linux 6.12)."""
-    if disk.system.kernel.disks.limits_raise_read_ahead:
-        disk.bdi.read_ahead_kb = max(disk.bdi.read_ahead_kb, DEFAULT_READ_AHEAD // KIB)
 
 
 def _switch(name: str) -> KernelAttribute[HasQueue]:
@@ -194,8 +51,8 @@ def _switch(name: str) -> KernelAttribute[HasQueue]:
     def store(disk: HasQueue, data: bytes) -> None:
         """Stored as 0 or 1; any number but 0 counts as 1.  EINVAL for anything but a decimal number of 32 bits."""
         settings = disk.settings
-        settings.switches = _with_switch(settings.switches, name, on=bool(_parse_setting(data)))
-        _commit_limits(disk)
+        settings.switches = with_switch(settings.switches, name, on=bool(_parse_setting(data)))
+        commit_limits(disk)
 
     return KernelAttribute(name, 0o644, show, store)
 
@@ -283,7 +140,7 @@ def _store_max_sectors_kb(disk: HasQueue, data: bytes) -> None:
     value = _parse_setting(data)
     if disk.system.kernel.disks.largest_request_is_capped:
         disk.settings.max_sectors_kb = disk.limits.capped_sectors_kb(value)
-        _commit_limits(disk)
+        commit_limits(disk)
         return
     if not PAGE_SIZE // KIB <= value <= _largest_request_kb(disk):
         raise KernelError(errno.EINVAL, "less than a page or more than max_hw_sectors_kb")
@@ -299,7 +156,7 @@ def max_hw_sectors_kb(disk: HasQueue) -> str:
 def _largest_request_kb(disk: HasQueue) -> int:
     if disk.system.kernel.disks.largest_request_is_whole_blocks:
         return disk.limits.max_hw_sectors_kb
-    return _MAX_SECTORS * SECTOR_SIZE // KIB
+    return MAX_SECTORS * SECTOR_SIZE // KIB
 
 
 @attribute("discard_max_bytes")
@@ -313,7 +170,7 @@ def _store_discard_max_bytes(disk: HasQueue, data: bytes) -> None:
     """EINVAL for anything but 0: the disk has no discard granularity that a number could be a multiple of."""
     if _parse_setting(data):
         raise KernelError(errno.EINVAL, "the disk does not support discards")
-    _commit_limits(disk)
+    commit_limits(disk)
 
 
 @attribute("scheduler", until=_REQUEST_BASED)
@@ -391,7 +248,7 @@ def _store_write_cache(disk: HasQueue, data: bytes) -> None:
         disk.settings.write_cache = False
     else:
         raise KernelError(errno.EINVAL, "neither write back nor write through")
-    _commit_limits(disk)
+    commit_limits(disk)
 
 
 @attribute("wbt_lat_usec", until=_REQUEST_BASED)
@@ -409,7 +266,7 @@ def _store_wbt_lat_usec(disk: HasQueue, data: bytes) -> None:
     if value < -1:
         raise KernelError(errno.EINVAL, "neither a latency nor -1 for the default")
     if value == -1:
-        disk.settings.latency = ROTATING_LATENCY if disk.settings.is_rotational else SOLID_LATENCY
+        disk.settings.latency = _ROTATIONAL_LATENCY if disk.settings.is_rotational else _SOLID_STATE_LATENCY
     else:
         # The kernel does not check the multiplication for overflow.
         disk.settings.latency = value * 1000 & U64_MASK
@@ -456,60 +313,4 @@ QUEUE_GROUP: AttributeGroup[HasQueue] = AttributeGroup(
         constant("zoned", "none\n"),
     ),
     name="queue",
-)
-
-
-def _leading_number(data: bytes) -> int:
-    """The number that a text begins with, 0 without one; it wraps around at 64 bits (simple_strtoul)."""
-    digits = _DIGITS.match(c_string(data))
-    assert digits, "the pattern also matches an empty string"
-    return int(digits[0] or b"0") & U64_MASK
-
-
-def _integrity_switch(name: str) -> KernelAttribute[HasQueue]:
-    def show(disk: HasQueue) -> str:
-        """0 or 1, initially 1 when the blocks have metadata, since 6.12 always; nothing checks any metadata."""
-        return f"{int(name in disk.settings.integrity)}\n"
-
-    def store(disk: HasQueue, data: bytes) -> None:
-        """Stored as 1 if the text begins with a number other than 0, else as 0.  No text is refused.
-
-        Since Linux 6.12: EINVAL for anything but a decimal number, ERANGE past 64 bits.
-        """
-        checks = disk.system.kernel.disks.integrity_switches_are_checked
-        on = bool(parse_unsigned(data, base=10) if checks else _leading_number(data))
-        disk.settings.integrity = _with_switch(disk.settings.integrity, name, on=on)
-        _commit_limits(disk)
-
-    return KernelAttribute(name, 0o644, show, store)
-
-
-@attribute("format")
-def integrity_format(disk: HasQueue) -> str:
-    """`nop` when the blocks have metadata, which nothing fills in or checks, else `none`."""
-    return "nop\n" if disk.limits.tag_size else "none\n"
-
-
-@attribute("tag_size")
-def tag_size(disk: HasQueue) -> str:
-    """Bytes of metadata of each block."""
-    return f"{disk.limits.tag_size}\n"
-
-
-@attribute("protection_interval_bytes")
-def protection_interval_bytes(disk: HasQueue) -> str:
-    """Bytes that the metadata of a block belongs to; 0 without metadata."""
-    return f"{disk.limits.logical_block_size if disk.limits.tag_size else 0}\n"
-
-
-INTEGRITY_GROUP: AttributeGroup[HasQueue] = AttributeGroup(
-    (
-        constant("device_is_integrity_capable", "0\n"),
-        integrity_format,
-        protection_interval_bytes,
-        _integrity_switch(_READ_VERIFY),
-        tag_size,
-        _integrity_switch(_WRITE_GENERATE),
-    ),
-    name="integrity",
 )

@@ -7,7 +7,7 @@ from typing import Self
 
 from nvdimmfs.block.badblocks import SECTOR_SIZE, new_badblocks
 from nvdimmfs.block.disk import BlockLayer, Disk, Geometry, badblocks
-from nvdimmfs.block.queue import QueueLimits
+from nvdimmfs.block.queue_limits import QueueLimits
 from nvdimmfs.core.attribute import AttributeGroup, attribute, truth_value
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Bus

@@ -134,7 +134,7 @@ CHAPTERS = (
             "block.disk.BADBLOCKS_GROUP",
             "drivers.nd_pmem.DAX_GROUP",
             "block.queue.QUEUE_GROUP",
-            "block.queue.INTEGRITY_GROUP",
+            "block.integrity.INTEGRITY_GROUP",
             "block.trace.TRACE_GROUP",
         ),
     ),
