@@ -14,9 +14,10 @@ import attrs
 from nvdimmfs.block.badblocks import SECTOR_SIZE
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.ioctl_values import VALUES, disk_of, is_read_only
-from nvdimmfs.block.openers import NO_USES, NodeUses, require_closed, require_rescan, require_unclaimed
+from nvdimmfs.block.openers import require_closed, require_rescan, require_unclaimed
 from nvdimmfs.block.partition import Partition
 from nvdimmfs.block.trace import remove_trace, set_up_trace, start_trace, stop_trace
+from nvdimmfs.core.device_uses import NO_USES, DeviceUses
 from nvdimmfs.core.user_memory import CopyIn, CopyOut, IoctlSteps
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.block_requests import (
@@ -46,7 +47,7 @@ class _Call:
     argument: int
     privileged: bool
     writable: bool
-    uses: NodeUses
+    uses: DeviceUses
 
 
 def block_ioctl(
@@ -56,7 +57,7 @@ def block_ioctl(
     *,
     privileged: bool,
     writable: bool = True,
-    uses: NodeUses = NO_USES,
+    uses: DeviceUses = NO_USES,
 ) -> IoctlSteps:
     """Carry out an ioctl on a block device (blkdev_ioctl, Linux 6.1).
 
@@ -284,7 +285,7 @@ def _whole(device: Disk | Partition) -> Disk:
     return device
 
 
-def _change(disk: Disk, operation: int, partition: PartitionRange, uses: NodeUses) -> None:
+def _change(disk: Disk, operation: int, partition: PartitionRange, uses: DeviceUses) -> None:
     """Carry out an operation of BLKPG (blkpg_do_ioctl)."""
     number, start, length = partition.number, partition.start, partition.length
     if number <= 0:

@@ -3,30 +3,11 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection
-
-from attrs import frozen
 
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.partition import Partition, WholeDisk
+from nvdimmfs.core.device_uses import NO_USES, DeviceUses
 from nvdimmfs.errors import KernelError
-
-
-@frozen
-class NodeUses:
-    """The names of nodes that processes use without the machine's knowledge: those of a sandbox, for example.
-
-    Attributes:
-        open: those that are open, mapped into memory, or mounted.
-        claimed: those that a process or a mount has to itself, as with O_EXCL.
-    """
-
-    open: Collection[str] = ()
-    claimed: Collection[str] = ()
-
-
-#: The machine knows of all uses.
-NO_USES = NodeUses()
 
 
 def open_block_device(device: Disk | Partition, *, exclusive: bool) -> None:
@@ -50,7 +31,7 @@ def close_block_device(device: Disk | Partition, *, exclusive: bool) -> None:
         device.whole.closed()
 
 
-def require_unclaimed(device: Disk | Partition, uses: NodeUses = NO_USES) -> None:
+def require_unclaimed(device: Disk | Partition, uses: DeviceUses = NO_USES) -> None:
     """EBUSY while another process has the device, its disk or a partition of it to itself (bd_may_claim)."""
     others = device.partitions if isinstance(device, Disk) else (device.whole,)
     related: list[WholeDisk | Partition] = [device, *others]
@@ -59,13 +40,13 @@ def require_unclaimed(device: Disk | Partition, uses: NodeUses = NO_USES) -> Non
             raise KernelError(errno.EBUSY, f"{each.name} is open with O_EXCL")
 
 
-def require_closed(partition: Partition, uses: NodeUses) -> None:
+def require_closed(partition: Partition, uses: DeviceUses) -> None:
     """EBUSY while a process has a partition open, which is to go (bdev_del_partition)."""
     if partition.opens or partition.name in uses.open:
         raise KernelError(errno.EBUSY, f"{partition.name} is open")
 
 
-def require_rescan(disk: Disk, uses: NodeUses) -> None:
+def require_rescan(disk: Disk, uses: DeviceUses) -> None:
     """EBUSY while the partition table of a disk cannot be read again (disk_scan_partitions)."""
     for partition in disk.partitions:
         require_closed(partition, uses)

@@ -14,9 +14,9 @@ import attrs
 
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.ioctl_values import disk_of, is_read_only
-from nvdimmfs.block.openers import NodeUses
 from nvdimmfs.block.partition import Partition
 from nvdimmfs.core.device_number import DeviceNumber, Numbered
+from nvdimmfs.core.device_uses import DeviceUses
 from nvdimmfs.core.module import Modules
 from nvdimmfs.core.system import System
 from nvdimmfs.core.user_memory import IoctlSteps
@@ -181,7 +181,7 @@ class ControlSession:
             writable=call.writable,
             privileged=call.privileged,
             caller=_IoctlCaller(call.uid, call.comm),
-            uses=NodeUses(call.open_nodes, call.claimed_nodes),
+            uses=DeviceUses(frozenset(call.open_nodes), frozenset(call.claimed_nodes)),
         )
 
     def _map(self, request: control.Map) -> Message:

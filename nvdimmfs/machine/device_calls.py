@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 from nvdimmfs.block.disk import Disk
 from nvdimmfs.block.ioctl import block_ioctl
-from nvdimmfs.block.openers import NO_USES, NodeUses
 from nvdimmfs.block.partition import Partition
 from nvdimmfs.core.device_number import DeviceNumber, Numbered
+from nvdimmfs.core.device_uses import NO_USES, DeviceUses
 from nvdimmfs.core.system import System
 from nvdimmfs.core.user_memory import IoctlSteps
 from nvdimmfs.errors import KernelError
@@ -45,7 +45,7 @@ def traced_ioctl(
     writable: bool,
     privileged: bool,
     caller: Caller,
-    uses: NodeUses = NO_USES,
+    uses: DeviceUses = NO_USES,
 ) -> IoctlSteps:
     """As `device_ioctl` on the device with a number, recorded in the trace if there is one.  ENODEV without a device.
 
@@ -98,7 +98,7 @@ def refuse_ioctl(faults: Faults, device: Numbered, caller: Caller) -> None:
 
 
 def device_ioctl(
-    device: Numbered, request: int, argument: int, *, writable: bool, privileged: bool, uses: NodeUses = NO_USES
+    device: Numbered, request: int, argument: int, *, writable: bool, privileged: bool, uses: DeviceUses = NO_USES
 ) -> IoctlSteps:
     """Start an ioctl on a device.  ENOTTY for a device that supports none, and the errors of the ioctl.
 

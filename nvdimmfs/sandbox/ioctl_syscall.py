@@ -11,6 +11,7 @@ from collections.abc import Callable, Container, Iterator
 
 from attrs import define, evolve
 
+from nvdimmfs.core.device_uses import DeviceUses
 from nvdimmfs.formats.block_requests import (
     BLKROSET,
     BLKRRPART,
@@ -25,7 +26,6 @@ from nvdimmfs.sandbox.calling_thread import AHEAD, CallingThread, ThreadMemory
 from nvdimmfs.sandbox.control_client import ArgumentMemory, ControlClient
 from nvdimmfs.sandbox.device_node import NodeNumber, is_terminal_of_another
 from nvdimmfs.sandbox.libc import FileStatus
-from nvdimmfs.sandbox.open_nodes import UsedNodes
 from nvdimmfs.sandbox.thread_file import ThreadFile
 from nvdimmfs.units import U32_MASK
 
@@ -87,7 +87,7 @@ class IoctlSyscall:
         devices: Container[tuple[str, NodeNumber]],
         terminal_filesystem: int,
         process_events: Callable[[], None],
-        used_nodes: Callable[[NodeNumber], UsedNodes],
+        used_nodes: Callable[[NodeNumber], DeviceUses],
     ) -> None:
         self._client = client
         self._devices = devices

@@ -11,27 +11,13 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 
-from attrs import frozen
-
+from nvdimmfs.core.device_uses import DeviceUses
 from nvdimmfs.formats.mount_table import parse_mounts
 from nvdimmfs.sandbox.mappings import mapped_files
 from nvdimmfs.sandbox.thread_file import ThreadFile, numbers_in, open_files
 
 #: The namespace of process ids that the children of this process are in, and that of a process (proc(5)).
 _OF_CHILDREN, _OWN = "self/ns/pid_for_children", "ns/pid"
-
-
-@frozen
-class UsedNodes:
-    """The names of device nodes that are used.
-
-    Attributes:
-        open: those that are open, mapped or mounted.
-        claimed: those that a mount has to itself, or a process.
-    """
-
-    open: frozenset[str]
-    claimed: frozenset[str]
 
 
 class OpenNodes:
@@ -60,7 +46,7 @@ class OpenNodes:
         """The names of the devices, in alphabetical order."""
         return tuple(sorted(self.used().open))
 
-    def used(self) -> UsedNodes:
+    def used(self) -> DeviceUses:
         """The names of the devices by how they are used."""
         open_nodes: set[str | None] = set()
         mounted: set[str | None] = set()
@@ -75,7 +61,7 @@ class OpenNodes:
                         mounted.update(self._mounted_for(directory, tables))
                 finally:
                     os.close(directory)
-        return UsedNodes(_names(open_nodes | mounted), _names(mounted))
+        return DeviceUses(_names(open_nodes | mounted), _names(mounted))
 
     def _opened_by(self, directory: int) -> Iterator[str | None]:
         """What a process has open or mapped."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from attrs import evolve
 
+from nvdimmfs.core.device_uses import NO_USES, DeviceUses
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats.control import DeviceEvent, EntryEvent
 from nvdimmfs.sandbox.call_threads import CallThreads, start_thread
@@ -30,7 +31,7 @@ from nvdimmfs.sandbox.memory_syscalls import MemorySyscalls
 from nvdimmfs.sandbox.merged_view import MergedView
 from nvdimmfs.sandbox.module_syscalls import ModuleSyscalls
 from nvdimmfs.sandbox.mount_syscalls import MountSyscalls
-from nvdimmfs.sandbox.open_nodes import OpenNodes, UsedNodes
+from nvdimmfs.sandbox.open_nodes import OpenNodes
 from nvdimmfs.sandbox.signals import forward_signals
 from nvdimmfs.sandbox.syscall_dispatch import SyscallDispatcher
 from nvdimmfs.sandbox.thread_file import ThreadFile
@@ -169,7 +170,7 @@ class Supervisor:
         if self._changing.acquire(timeout=_LONGEST_CHANGE):
             self._changing.release()
 
-    def _used_nodes(self, target: NodeNumber) -> UsedNodes:
+    def _used_nodes(self, target: NodeNumber) -> DeviceUses:
         """The nodes that are in use while a request is made to the target.
 
         Where the target is a disk without partitions, nothing is looked for, which takes milliseconds: udevd reads the
@@ -179,7 +180,7 @@ class Supervisor:
         with self._changing:
             claims = self._dev.claims_of_relatives(target)
         if not claims:
-            return UsedNodes(frozenset(), frozenset())
+            return NO_USES
         used = self._nodes.used()
         return evolve(used, claimed=used.claimed | {name for name, is_claimed in claims.items() if is_claimed})
 
