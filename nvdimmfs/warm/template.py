@@ -219,21 +219,13 @@ class Template:
         """
         if os.getpid() != self._owner:
             raise TemplateError("the template belongs to the process that has forked this one")
+        message = _message(kind, end_by, clean, subject)
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as failure:
             raise _refused(failure) from failure
-        requests = pipe = -1
         try:
-            with theirs:
-                requests, pipe = os.pipe()
-                message = _message(kind, end_by, clean, subject)
-                socket.send_fds(self._control, [message], [theirs.fileno(), requests, *files])
-            os.close(requests)
-            requests = -1
-            stream, pipe = os.fdopen(pipe, "wb"), -1
-            with contextlib.suppress(BrokenPipeError), stream:
-                pickle.dump((work, request), stream)
+            self._send(message, theirs, files, (work, request))
             report, descriptors, _, _ = socket.recv_fds(ours, _LONGEST_REPORT, 1)
         except (BrokenPipeError, ConnectionResetError) as failure:
             ours.close()
@@ -241,17 +233,34 @@ class Template:
         except OSError as failure:
             ours.close()
             raise _refused(failure) from failure
-        finally:
-            for end in (requests, pipe):
-                if end >= 0:
-                    os.close(end)
-        if not descriptors:
-            ours.close()
-            if report.isdigit():  # there was no descriptor for it left
-                os.kill(int(report), end_by)
-                raise _refused(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
-            raise TemplateError(report.decode(errors="replace")) if report else self._ended()
-        return ForkedProcess(int(report), descriptors[0], ours)
+        if descriptors:
+            return ForkedProcess(int(report), descriptors[0], ours)
+        ours.close()
+        if report.isdigit():  # there was no descriptor for it left
+            os.kill(int(report), end_by)
+            raise _refused(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+        raise TemplateError(report.decode(errors="replace")) if report else self._ended()
+
+    def _send(
+        self, message: bytes, channel: socket.socket, files: Sequence[int], call: tuple[Work[RequestT], RequestT]
+    ) -> None:
+        """Send a call, and close the channel, which the template has then.  OSError.
+
+        The function and its argument go through a pipe, as they may be longer than a message.  If the template ends
+        before it has read them, the missing answer shows that.
+        """
+        with channel:
+            requests, pipe = os.pipe()
+            stream = os.fdopen(pipe, "wb")
+            try:
+                socket.send_fds(self._control, [message], [channel.fileno(), requests, *files])
+            except OSError:
+                stream.close()
+                raise
+            finally:
+                os.close(requests)
+        with contextlib.suppress(BrokenPipeError), stream:
+            pickle.dump(call, stream)
 
     def _ended(self) -> TemplateEndedError:
         """The error for a call of a template that has ended, which is not usable any more then."""
