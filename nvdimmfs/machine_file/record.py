@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import attrs
 
@@ -85,40 +85,51 @@ def record_machine(sysfs: Sysfs, devices: DimmDevices | None = None) -> Recordin
     legacy = [folder for folder in folders if reader.text(f"{folder}/provider") == _LEGACY_PROVIDER]
     # The kernel numbers regions across all buses, and on an emulated machine the legacy bus is the last one.
     in_order = [folder for folder in folders if folder not in legacy] + legacy
-    buses = tuple(recorded_bus(reader, folder) for folder in in_order)
-    refused = False
-    if devices is not None:
-        try:
-            buses = tuple(map(functools.partial(_with_firmware, reader, devices), in_order, buses))
-        except PermissionError:
-            refused = True
-    memory = tuple(_legacy_ranges(buses[len(in_order) - len(legacy) :]))
-    nfit = tuple(sorted(buses[: len(in_order) - len(legacy)], key=lambda bus: _PLATFORMS.index(bus.platform)))
+    buses, is_refused = _buses(reader, in_order, devices)
+    first_legacy = len(in_order) - len(legacy)
+    nfit = tuple(sorted(buses[:first_legacy], key=lambda bus: _PLATFORMS.index(bus.platform)))
+    memory = tuple(_legacy_ranges(buses[first_legacy:]))
     known = tuple(range_ for range_ in reserved if range_.start != TO_BE_CHOSEN)
     ram = recorded_ram(reader, nfit, (*memory, *known))
     machine = MachineDescription(
         ram=ram.ram,
         ram_ranges=ram.ram_ranges,
-        memmap=",".join(
-            [
-                *(f"{plain_size(range_.size)}!{plain_size(range_.start)}" for range_ in memory),
-                *(memmap_entry(plain_size(range_.size), plain_size(range_.start)) for range_ in known),
-            ]
-        ),
+        memmap=_memmap(memory, known),
         buses=nfit,
         personalities=tuple(_personalities(reader, in_order)),
         unreadable=tuple(_unreadable(reader, folders)),
+        node_accesses=recorded_accesses(reader),
+        acpi_tables=tuple(other_tables(reader)),
     )
-    machine = attrs.evolve(machine, node_accesses=recorded_accesses(reader), acpi_tables=tuple(other_tables(reader)))
     machine = completed(attrs.evolve(machine, distances=recorded_distances(reader, completed(machine))))
     remarks = list(_remarks(reader, nfit, in_order == folders))
-    if refused:
+    if is_refused:
         remarks.append("Only root can send commands to DIMMs, which show label areas, health and firmware.")
     if len(known) < len(reserved):
         remarks.append("Soft reserved memory that is not all in dax devices was left out: it does not show its place.")
     if ram.is_cut:
         remarks.append("RAM from 2 GiB to 4 GiB was left out: an emulated machine has devices there.")
     return Recording(machine, tuple(remarks))
+
+
+def _buses(
+    reader: AttributeReader, folders: list[str], devices: DimmDevices | None
+) -> tuple[tuple[BusDescription, ...], bool]:
+    """The buses, with what the commands of their DIMMs show; and whether this process was refused to send them."""
+    buses = tuple(recorded_bus(reader, folder) for folder in folders)
+    if devices is None:
+        return buses, False
+    try:
+        return tuple(map(functools.partial(_with_firmware, reader, devices), folders, buses)), False
+    except PermissionError:
+        return buses, True
+
+
+def _memmap(memory: Iterable[RangeDescription], reserved: Iterable[RangeDescription]) -> str:
+    """The value of memmap= for ranges of a legacy bus and soft reserved ones."""
+    entries = [f"{plain_size(range_.size)}!{plain_size(range_.start)}" for range_ in memory]
+    entries += [memmap_entry(plain_size(range_.size), plain_size(range_.start)) for range_ in reserved]
+    return ",".join(entries)
 
 
 def _with_firmware(reader: AttributeReader, devices: DimmDevices, folder: str, bus: BusDescription) -> BusDescription:
