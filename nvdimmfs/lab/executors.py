@@ -1,11 +1,10 @@
-"""Where walks are made: in this process, in processes of this host, or by the workers of a cluster."""
+"""Where the work of the lab is done: in this process, in processes of this host, or by the workers of a cluster."""
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -33,9 +32,7 @@ def finished(
         scheduler: the address of a Dask scheduler, such as tcp://HOST:8786, whose workers do it instead.
     """
     if scheduler is not None:
-        with _cluster(scheduler) as executor:
-            futures = [executor.submit(function, item) for item in items]
-            yield from map(Future.result, _as_finished(futures))
+        yield from _by_workers(function, items, scheduler)
     elif jobs > 1:
         yield from _in_processes(function, items, jobs)
     else:
@@ -55,7 +52,7 @@ def _in_processes(function: Callable[[ItemT], ResultT], items: Sequence[ItemT], 
             except BrokenProcessPool:
                 losses += 1
                 if losses > _MOST_LOSSES:
-                    raise LabError(f"processes that make walks were killed {losses} times") from None
+                    raise LabError(f"the processes of --jobs were killed {losses} times") from None
 
 
 def _as_finished(futures: Collection[Future[ResultT]]) -> Iterator[Future[ResultT]]:
@@ -67,11 +64,14 @@ def _as_finished(futures: Collection[Future[ResultT]]) -> Iterator[Future[Result
             future.cancel()
 
 
-@contextlib.contextmanager
-def _cluster(scheduler: str) -> Iterator[Executor]:
-    """The workers of a cluster.  They have this program, and the files that it names, installed at the same places."""
+def _by_workers(function: Callable[[ItemT], ResultT], items: Sequence[ItemT], scheduler: str) -> Iterator[ResultT]:
+    """The workers of a cluster have this program, and the files that it names, at the same places.
+
+    Dask's own Executor will not do: it looks at the state of a future after it has fetched the result, and raises the
+    result as an exception if the worker was lost in between (distributed 2026.8, cfexecutor.py).
+    """
     try:
-        from distributed import Client
+        from distributed import Client, KilledWorker, as_completed
     except ImportError:
         raise LabError("--scheduler needs the package distributed: pip install 'nvdimmfs[lab]'") from None
     try:
@@ -79,5 +79,13 @@ def _cluster(scheduler: str) -> Iterator[Executor]:
     except (OSError, ValueError) as error:
         raise LabError(f"--scheduler {scheduler}: {error}") from None
     with client:
-        executor: Executor = client.get_executor()
-        yield executor
+        # Closing the client cancels what nothing waits for any more.
+        futures = [client.submit(function, item, pure=False) for item in items]
+        try:
+            for future, result in as_completed(futures, with_results=True):
+                if future.cancelled():
+                    raise LabError(f"--scheduler {scheduler}: the scheduler ended, or cannot be reached any more")
+                yield result
+        except KilledWorker as error:
+            lost = f"{error.allowed_failures + 1} workers, the last of them {error.last_worker.address}"
+            raise LabError(f"--scheduler {scheduler}: the same work killed {lost}") from None

@@ -1,13 +1,10 @@
-"""Where walks are made: processes, some of which are killed, and the workers of a scheduler."""
+"""Work that processes of this host do, some of which are killed."""
 
 import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
-from types import ModuleType
 
 import pytest
 
@@ -55,7 +52,7 @@ def test_what_a_killed_process_had_is_done_again(tmp_path):
 
 
 def test_processes_that_are_always_killed_are_reported():
-    with pytest.raises(LabError, match=r"^processes that make walks were killed 4 times$"):
+    with pytest.raises(LabError, match=r"^the processes of --jobs were killed 4 times$"):
         [*finished(killed, [1], 2)]
 
 
@@ -64,39 +61,3 @@ def test_processes_end_with_whoever_wanted_the_results():
     next(results)
     results.close()
     assert multiprocessing.active_children() == []
-
-
-class Client:
-    """The client of a Dask scheduler, whose workers are threads."""
-
-    def __init__(self, address):
-        if address.endswith(":1"):
-            raise OSError(f"Timed out trying to connect to {address} after 30 s")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def get_executor(self):
-        return ThreadPoolExecutor(2)
-
-
-@pytest.fixture
-def distributed(monkeypatch):
-    """Stands for the package, which is optional."""
-    package = ModuleType("distributed")
-    package.Client = Client
-    monkeypatch.setitem(sys.modules, "distributed", package)
-
-
-@pytest.mark.usefixtures("distributed")
-def test_the_workers_of_a_scheduler_do_it():
-    assert sorted(finished(squared, range(5), scheduler="tcp://127.0.0.1:8786")) == [0, 1, 4, 9, 16]
-
-
-@pytest.mark.usefixtures("distributed")
-def test_a_scheduler_that_does_not_answer_is_reported():
-    with pytest.raises(LabError, match=r"^--scheduler tcp://127.0.0.1:1: Timed out trying to connect"):
-        [*finished(squared, [1], scheduler="tcp://127.0.0.1:1")]
