@@ -17,6 +17,7 @@ from nvdimmfs.cli.lab_options import (
     kernel_in_header,
     named_machine,
     offer_guest,
+    offer_workers,
     reporting,
 )
 from nvdimmfs.cli.numbers import count, count_or_none
@@ -73,14 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"keep a line for each walk in FOLDER/{FILE}, and leave out the walks that are there already",
     )
-    parser.add_argument(
-        "--jobs", metavar="N", type=count, default=1, help="walks to make at the same time (default: 1)"
-    )
-    parser.add_argument(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="have the workers of a Dask cluster make the walks, for example tcp://HOST:8786",
-    )
+    offer_workers(parser, "walks to make at the same time", "make the walks")
 
 
 @reporting

@@ -98,6 +98,22 @@ def offer_kernel(
     )
 
 
+def offer_workers(parser: argparse.ArgumentParser, jobs: str, work: str) -> None:
+    """Declare the options that share out work, which `lab.executors.finished` takes.
+
+    Args:
+        parser: the parser.
+        jobs: what --jobs counts.
+        work: what the workers of a cluster do.
+    """
+    parser.add_argument("--jobs", metavar="N", type=count, default=1, help=f"{jobs} (default: 1)")
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help=f"have the workers of a Dask cluster {work}, for example tcp://HOST:8786",
+    )
+
+
 def guest_machine(arguments: argparse.Namespace) -> MachineDescription:
     """The selected machine, completed, with the numbers that QEMU chooses."""
     named = None

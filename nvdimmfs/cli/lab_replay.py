@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import attrs
 
 from nvdimmfs.cli.errors import MISUSED, CommandError
-from nvdimmfs.cli.lab_options import guest_plan, offer_execution, reporting
+from nvdimmfs.cli.lab_options import guest_plan, offer_execution, offer_workers, reporting
 from nvdimmfs.cli.numbers import count_or_none
 from nvdimmfs.errors import FAILED
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS
@@ -22,6 +23,7 @@ from nvdimmfs.lab.agreement import Replayed, as_json, as_junit, summary
 from nvdimmfs.lab.changes import SUFFIX, load, load_header
 from nvdimmfs.lab.emulated import CLOCK, emulated
 from nvdimmfs.lab.errors import ImpossibleMachineError, LabError
+from nvdimmfs.lab.executors import finished
 from nvdimmfs.lab.guest_modules import MODULES_FILE
 from nvdimmfs.lab.hotplug import is_plug
 from nvdimmfs.lab.kernels import DEFAULT_KERNEL
@@ -55,6 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     place.add_argument("--sys", metavar="DIR", help="ask the machine whose /sys is there, in its present state")
     parser.add_argument("--dev", metavar="DIR", default="/dev", help="with --sys: its /dev (default: %(default)s)")
     offer_execution(parser, kernel=None, without_option="that of the recording, else 6.1")
+    offer_workers(parser, "recordings to replay at the same time", "replay the recordings")
     parser.add_argument(
         "--show",
         metavar="N",
@@ -70,14 +73,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 @reporting
 def run(arguments: argparse.Namespace) -> int:
     """Replay, and print how far the answers agree."""
-    ask = _asked(arguments)
-    replayed = []
-    for path in _files(arguments.recordings):
-        each = _replayed(path, ask)
-        replayed.append(each)
+    if arguments.sys is not None and (arguments.jobs > 1 or arguments.scheduler is not None):
+        raise CommandError("--sys: one machine is asked one recording after the other, without --jobs", MISUSED)
+    files = _files(arguments.recordings)
+    by_name = {}
+    replaying = functools.partial(_replayed, ask=_asked(arguments))
+    for each in finished(replaying, files, arguments.jobs, arguments.scheduler):
+        by_name[each.name] = each
         if each.report and not arguments.json:
             for difference in each.report.differences[: arguments.show]:
-                print(f"{path}: {difference}")
+                print(f"{each.name}: {difference}", flush=True)
+    replayed = [by_name[str(path)] for path in files]
     print(json.dumps(as_json(replayed), indent=2) if arguments.json else "\n".join(summary(replayed)))
     if arguments.junit is not None:
         Path(arguments.junit).write_text(as_junit(replayed))
@@ -85,9 +91,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _asked(arguments: argparse.Namespace) -> Callable[[Path], Report]:
-    """How a recording is replayed."""
+    """How a recording is replayed; can be pickled, but with --sys."""
     if arguments.guest:
-        return lambda path: _by_guest(path, arguments)
+        return functools.partial(_by_guest, arguments=arguments)
     if arguments.sys is not None:
         tree = Mounted(Path(arguments.sys), Path(arguments.dev), Uevents())
         return lambda path: replay(load(path), tree)
@@ -95,7 +101,7 @@ def _asked(arguments: argparse.Namespace) -> Callable[[Path], Report]:
         known = ", ".join(EMULATED_KERNELS)
         raise CommandError(f"--kernel {arguments.kernel}: must be one of {known} without --guest", MISUSED)
     replay_on = _mounted if arguments.mounted else _in_process
-    return lambda path: _emulated(path, arguments.kernel, replay_on)
+    return functools.partial(_emulated, kernel=arguments.kernel, replay_on=replay_on)
 
 
 def _files(names: list[str]) -> list[Path]:

@@ -5,10 +5,12 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from cluster import cluster
 
+from nvdimmfs.cli.main import main
 from nvdimmfs.lab.errors import LabError
 from nvdimmfs.lab.executors import finished
 
@@ -41,6 +43,15 @@ def test_what_a_lost_worker_had_is_done_again(tmp_path, environment):
         results = sorted(finished(squared, [*range(40), 39], scheduler=dask.address))
     assert mark.exists()
     assert results == [number * number for number in [*range(40), 39]]
+
+
+def test_recordings_are_replayed_by_the_workers(tmp_path, environment, capsys):
+    recordings = Path(__file__).parent.parent / "recordings/virtio"
+    with cluster(tmp_path, 2, environment) as dask:
+        assert main(["lab", "replay", "--scheduler", dask.address, str(recordings)]) == 0
+    by_workers = capsys.readouterr().out
+    assert main(["lab", "replay", str(recordings)]) == 0
+    assert capsys.readouterr().out == by_workers
 
 
 def test_workers_that_are_always_lost_are_reported(tmp_path, environment):

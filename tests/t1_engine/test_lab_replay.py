@@ -52,6 +52,13 @@ def test_json_has_all_recordings_below_a_folder(wrong, capsys):
     assert [difference["step"] for difference in recording["differences"]] == [1]
 
 
+def test_several_recordings_at_the_same_time_are_reported_in_the_order_of_their_names(wrong, capsys):
+    assert main(["lab", "replay", "--jobs", "2", str(TREE), str(wrong), str(TREE)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{wrong}: step 1: read bus/nd/devices/region0/size"
+    assert [line.rsplit(": ", 1)[0] for line in lines[-4:]] == [str(TREE), str(wrong), str(TREE), "all"]
+
+
 def test_a_story_about_programs_is_not_replayed(capsys):
     assert main(["lab", "replay", str(RECORDINGS / "e820/ndctl-modes.recording")]) == 0
     assert ": not replayed: a story about programs; run `nvdimmfs run" in capsys.readouterr().out
@@ -154,6 +161,11 @@ def test_a_guest_that_fails_is_a_failure(kernels, monkeypatch, capsys, tmp_path)
     ("words", "message"),
     [
         (["--kernel", "5.0", str(TREE)], "--kernel 5.0: must be one of "),
+        (["--jobs", "2", "--sys", "/sys", str(TREE)], "--sys: one machine is asked one recording after the other"),
+        (
+            ["--jobs", "2", str(RECORDINGS / "README.md")],
+            f"{RECORDINGS / 'README.md'}: line 1 is not one of a recording",
+        ),
         (["nowhere.recording"], "nowhere.recording: No such file or directory"),
         ([str(Path(__file__).parent)], f"{Path(__file__).parent}: has no file NAME.recording below it"),
         ([str(RECORDINGS / "README.md")], f"{RECORDINGS / 'README.md'}: line 1 is not one of a recording"),
