@@ -14,17 +14,29 @@ from nvdimmfs.cli.main import main
 from nvdimmfs.lab.errors import LabError
 from nvdimmfs.lab.executors import finished
 
-dask_config = pytest.importorskip("dask.config", reason="the package distributed is not installed")
-
 
 @pytest.fixture(autouse=True)
-def quiet(caplog):
-    """Dask warns of each worker that is lost."""
+def distributed(caplog):
+    """The package, without its warnings of workers that are lost.
+
+    Here, not while tests are collected: it takes half a second.  Its settings are there once it has been imported.
+    """
+    pytest.importorskip("distributed", reason="the package distributed is not installed")
     caplog.set_level(logging.CRITICAL, logger="distributed")
 
 
 @pytest.fixture
+def impatient(distributed):
+    """Dask tries for one second to connect, instead of thirty."""
+    from dask import config
+
+    with config.set({"distributed.comm.timeouts.connect": "1s"}):
+        yield
+
+
+@pytest.fixture
 def environment():
+    """Work may kill one worker, but no second one."""
     return {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
 
 
@@ -65,19 +77,18 @@ def test_workers_that_are_always_lost_are_reported(tmp_path, environment):
         [*finished(kill, [1], scheduler=dask.address)]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_scheduler_that_ends_is_reported(tmp_path, environment):
-    with cluster(tmp_path, 1, environment) as dask, dask_config.set({"distributed.comm.timeouts.connect": "1s"}):
+    with cluster(tmp_path, 1, environment) as dask:
         scheduler = dask.scheduler.pid
         results = finished(lambda _: os.kill(scheduler, signal.SIGKILL), [1], scheduler=dask.address)
         with pytest.raises(LabError, match=r"^--scheduler tcp:.*: the scheduler ended"):
             next(results)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_scheduler_that_does_not_answer_is_reported():
-    with (
-        dask_config.set({"distributed.comm.timeouts.connect": "100ms"}),
-        pytest.raises(LabError, match=r"^--scheduler tcp://127.0.0.1:1: Timed out trying to connect"),
-    ):
+    with pytest.raises(LabError, match=r"^--scheduler tcp://127.0.0.1:1: Timed out trying to connect"):
         [*finished(abs, [1], scheduler="tcp://127.0.0.1:1")]
 
 
