@@ -43,7 +43,7 @@ from nvdimmfs.sandbox.thread_file import ThreadFile
 from nvdimmfs.units import PAGE_SIZE, U32_MASK, align_down, align_up
 
 # Protection and flags of mmap(2) (include/uapi/asm-generic/mman-common.h, mman.h).
-_PROT_WRITE = 0x2
+_PROT_WRITE, _PROT_EXEC = 0x2, 0x4
 _MAP_FIXED = 0x10
 _MAP_32BIT = 0x40
 _MAP_GROWSDOWN = 0x100
@@ -159,8 +159,8 @@ class MemorySyscalls:
     def mmap(self, caller: CallingThread, call: Notification, listener: NotificationListener) -> int | str | None:
         """Map a dax device; errors as in the kernel, which are those of `check_mapping` in the end.
 
-        An attribute cannot be mapped: ENODEV.  FUSE would map it privately (kernfs_fop_mmap, fs/kernfs/file.c, Linux
-        6.1).
+        An attribute cannot be mapped: ENODEV (kernfs_fop_mmap, fs/kernfs/file.c, Linux 6.1), and EPERM as a program,
+        since no file of sysfs is one (SB_I_NOEXEC, kernfs_fill_super, fs/kernfs/mount.c).  FUSE would map it privately.
         """
         descriptor = call.arguments[4] & U32_MASK
         file = caller.file(descriptor)
@@ -170,7 +170,7 @@ class MemorySyscalls:
         number = self._device(file)
         if number is None:
             if self._is_attribute(file):
-                return -errno.ENODEV
+                return -errno.EPERM if mapping.protection & _PROT_EXEC else -errno.ENODEV
             return -errno.ENXIO if self._is_gone_dax(file) else None
         mapping.check_flags()
         found = self._client.map(
