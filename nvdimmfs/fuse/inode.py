@@ -11,7 +11,7 @@ import attrs
 from pyfuse3 import ROOT_INODE, EntryAttributes, FUSEError, InodeT
 
 from nvdimmfs.fuse.members import Members
-from nvdimmfs.kernfs import BinaryFile, Directory, Member, Node, Tree
+from nvdimmfs.kernfs import BinaryFile, Directory, Member, Node, RecordFile, Tree
 from nvdimmfs.kernfs.open_file import file_size, link_count
 
 #: How long the kernel may cache names and attributes, in seconds.  It can be long because `KernelCache` invalidates
@@ -250,6 +250,8 @@ class Inodes:
         entry.st_uid = inode.uid
         entry.st_gid = inode.gid
         entry.st_size = file_size(node)
+        if isinstance(node, RecordFile):
+            entry.st_blksize = node.block_size
         entry.st_blocks = entry.st_size // STAT_BLOCK if isinstance(node, BinaryFile) else 0
         entry.st_atime_ns = inode.atime_ns
         entry.st_mtime_ns = inode.mtime_ns

@@ -45,8 +45,8 @@ from nvdimmfs.fuse.timekeeping import Clock, NoClock, Timekeeper
 from nvdimmfs.fuse.waits import RequestCaller, Waits
 from nvdimmfs.fuse.xattrs import ExtendedAttributes
 from nvdimmfs.kernfs import ATTRIBUTE_SIZE, BinaryFile, Directory, Node, Symlink, Tree
+from nvdimmfs.kernfs.open_attribute import OpenAttribute
 from nvdimmfs.kernfs.open_file import (
-    OpenAttribute,
     OpenBinaryFile,
     OpenChannel,
     OpenDirectory,

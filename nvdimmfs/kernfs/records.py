@@ -29,7 +29,13 @@ class RecordFile(Attribute[object]):
 
     Attributes:
         source: what produces its records.
+        size, block_size: st_size and st_blksize (proc_get_inode and proc_fill_super, fs/proc, Linux 6.1).
     """
+
+    __slots__ = ("source",)
+
+    size = 0
+    block_size = 1024
 
     def __init__(self, name: str, permissions: int, source: RecordSource, subject: object) -> None:
         super().__init__(name, permissions, source, subject)

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from nvdimmfs.kernfs.open_file import ALWAYS_READY, NOTIFIED, open_node
+from nvdimmfs.kernfs.open_attribute import ALWAYS_READY, NOTIFIED
+from nvdimmfs.kernfs.open_file import open_node
 from nvdimmfs.testing import Engine
 
 FLAGS = "sys/bus/nd/devices/nmem0/nfit/flags"

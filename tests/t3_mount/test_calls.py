@@ -1,6 +1,7 @@
 """System calls of careless and hostile callers in a sandbox: the kernel's answers, and no crash."""
 
 import json
+import os
 import platform
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ KERNELS = [RECORDINGS / "calls", RECORDINGS / "linux-6.12" / "calls"]
 IOCTLS = RECORDINGS / "ioctl"
 ASK = mounting.ROOT / "tests" / "guest" / "ask_calls.py"
 ASK_DISKS = ASK.with_name("ask_disks.py")
+ASK_ATTRIBUTES = ASK.with_name("ask_attributes.py")
 ASK_32_BITS = ASK.with_name("ask_32_bits.py")
 ASK_IOCTLS = ASK.with_name("ask_ioctls.py")
 MAP = ASK.with_name("ask_mappings.py")
@@ -94,10 +96,18 @@ def test_character_devices_answer_as_the_kernels_do(kernel):
     assert not differences(kernel / "characters", ASK_DISKS, "characters")
 
 
-def differences(story, *program):
+@pytest.mark.parametrize("kernel", ["6.1", "6.12"])
+def test_attributes_answer_as_the_kernels_do(kernel):
+    """Both kernels gave the same answers."""
+    if os.geteuid():
+        pytest.skip("a sandbox of an ordinary user has no other users")
+    assert not differences(KERNELS[0] / "attributes", ASK_ATTRIBUTES, kernel=kernel)
+
+
+def differences(story, *program, **machine):
     """The calls of a program that have another answer than in a recording, of the kernel and here."""
     first, *kernel = map(json.loads, story.with_suffix(".jsonl").read_text().splitlines())
-    printed = python(*program, options=machines.options(first["machine"]))
+    printed = python(*program, options=machines.options(first["machine"] | machine))
     here = [json.loads(line) for line in printed.splitlines()]
     assert [question for question, _ in here] == [question for question, _ in kernel]
     return [pair for pair in zip(kernel, here, strict=True) if pair[0] != pair[1]]
