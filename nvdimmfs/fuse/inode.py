@@ -12,7 +12,7 @@ from pyfuse3 import ROOT_INODE, EntryAttributes, FUSEError, InodeT
 
 from nvdimmfs.fuse.members import Members
 from nvdimmfs.kernfs import BinaryFile, Directory, Member, Node, RecordFile, Tree
-from nvdimmfs.kernfs.open_file import file_size, link_count
+from nvdimmfs.kernfs.file_stat import file_size, link_count
 
 #: How long the kernel may cache names and attributes, in seconds.  It can be long because `KernelCache` invalidates
 #: every change.  stat(2) of a cached file costs 7 microseconds instead of 140.

@@ -1,4 +1,4 @@
-"""Open files: attributes, the bytes of devices, channels, directories."""
+"""Open files: the bytes of devices, channels, directories; and how a file of any kind is opened."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from nvdimmfs.kernfs.binary_file import BinaryFile
 from nvdimmfs.kernfs.channel import Channel
 from nvdimmfs.kernfs.device_memory import DeviceMemory
 from nvdimmfs.kernfs.faulty import Place, Replacement, faulty_open, faulty_read, faulty_write
+from nvdimmfs.kernfs.file_stat import file_size
 from nvdimmfs.kernfs.listing import Listing
 from nvdimmfs.kernfs.node import Directory, Member, Node
 from nvdimmfs.kernfs.open_attribute import ALWAYS_READY, OpenAttribute, OpenBinaryAttribute, OpenRecords
@@ -301,22 +302,3 @@ def write_delay(opened: OpenFile) -> int:
 def open_delay(node: Node, caller: Caller) -> int:
     """How long an open(2) must wait, likewise."""
     return delay_of(Operation.OPEN, node, caller)
-
-
-def file_size(node: Node) -> int:
-    """st_size: a page for an attribute, 0 for directories and links, as in sysfs.
-
-    A binary file that was removed is empty, as Linux shows a block device that has been removed.
-    """
-    if isinstance(node, Attribute):
-        return node.size
-    if isinstance(node, BinaryFile) and node.parent is not None:
-        return node.size
-    return 0
-
-
-def link_count(node: Node) -> int:
-    """st_nlink: 2 plus the number of subdirectories for a directory, otherwise 1 (fs/kernfs/inode.c, Linux 6.1)."""
-    if not isinstance(node, Directory):
-        return 1
-    return 2 + node.subdirectories

@@ -21,7 +21,8 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.rule import DEBUG_FOLDER
 from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.kernfs import Directory, Node, Symlink
-from nvdimmfs.kernfs.open_file import file_size, open_node
+from nvdimmfs.kernfs.file_stat import file_size
+from nvdimmfs.kernfs.open_file import open_node
 from nvdimmfs.kernfs.path import resolve
 from nvdimmfs.lab import asking, mounts, uevents
 from nvdimmfs.lab.asking import CHANGES, MEMORY_END, READ_LENGTH, SETTLE, Answer, Call, Row, errno_name, mapped_length

@@ -21,7 +21,8 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.faults import Faults
 from nvdimmfs.faults.rule import Operation
 from nvdimmfs.kernfs import Directory, Node, Symlink, TracedProcess
-from nvdimmfs.kernfs.open_file import OpenChannel, OpenFile, delay_of, file_size, link_count, open_node
+from nvdimmfs.kernfs.file_stat import file_size, link_count
+from nvdimmfs.kernfs.open_file import OpenChannel, OpenFile, delay_of, open_node
 from nvdimmfs.kernfs.path import resolve
 from nvdimmfs.kernfs.traced_calls import traced_open, traced_read, traced_write
 from nvdimmfs.machine.caller_memory import ARGUMENT_ADDRESS, UserMemory

@@ -12,7 +12,8 @@ from ask_listings import Entry
 from machines import boot
 
 from nvdimmfs.kernfs import Directory
-from nvdimmfs.kernfs.open_file import OpenDirectory, link_count
+from nvdimmfs.kernfs.file_stat import link_count
+from nvdimmfs.kernfs.open_file import OpenDirectory
 from nvdimmfs.kernfs.path import resolve
 from nvdimmfs.machine.machine import Machine
 

@@ -14,7 +14,8 @@ from machines import boot
 
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Attribute, Directory, Node, Symlink
-from nvdimmfs.kernfs.open_file import file_size, open_node
+from nvdimmfs.kernfs.file_stat import file_size
+from nvdimmfs.kernfs.open_file import open_node
 from nvdimmfs.machine.machine import Machine
 from nvdimmfs.units import PAGE_SIZE
 
