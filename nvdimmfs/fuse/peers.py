@@ -74,32 +74,26 @@ class ProcFolder:
         Args:
             thread: as for `look_at`.
         """
-        try:
-            status = os.open(f"{thread}/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._descriptor)
-            with os.fdopen(status, "rb") as file:
-                found = _IDENTITY.search(file.read())
-        except OSError:
-            found = None
+        found = _IDENTITY.search(self._content(thread, "status"))
         return (int(found["process"]), _unescaped(found["name"])) if found else (thread or None, "")
 
     def is_killed(self, thread: int) -> bool:
         """Whether a thread has SIGKILL pending, which it will act on when it has the answer that it waits for."""
-        try:
-            status = os.open(f"{thread}/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._descriptor)
-            with os.fdopen(status, "rb") as file:
-                pending = _PENDING.findall(file.read())
-        except OSError:
-            return False
+        pending = _PENDING.findall(self._content(thread, "status"))
         return any(int(mask, 16) >> (signal.SIGKILL - 1) & 1 for mask in pending)
 
     def name_of(self, thread: int) -> str:
         """The name of a thread (/proc/TID/comm); empty when it has ended, or is in another PID namespace."""
+        return self._content(thread, "comm").decode(errors="replace").removesuffix("\n")
+
+    def _content(self, thread: int, file: str) -> bytes:
+        """The content of a file of a thread; empty when the thread has ended, or is in another PID namespace."""
         try:
-            comm = os.open(f"{thread}/comm", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._descriptor)
-            with os.fdopen(comm, "rb") as file:
-                return file.read().decode(errors="replace").removesuffix("\n")
+            descriptor = os.open(f"{thread}/{file}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._descriptor)
+            with os.fdopen(descriptor, "rb") as opened:
+                return opened.read()
         except OSError:
-            return ""
+            return b""
 
     def _statuses(self, thread: int) -> Iterator[str]:
         tasks = os.open(f"{thread}/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._descriptor)
