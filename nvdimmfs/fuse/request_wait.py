@@ -4,15 +4,15 @@ pyfuse3 waits in trio for its descriptor before each request: two turns of the s
 each.  A client that opens, reads and closes an attribute sends the next request some ten microseconds after a reply.
 So this module waits in three steps:
 
-1. it asks again and again, for at most `_SPIN`: waking a process on another processor takes longer than that.  Where
-   the next request came soon after that was in vain, it asks for up to `_LONG_SPIN` from then on: a sandbox does some
-   200 us of work between two ioctls.  What is in vain, because clients are slow or run on the processor of this
-   process, is left out for a while;
+1. it spins on poll(2), for at most `_SPIN`: waking a process on another processor takes longer than that.  If the
+   next request arrives soon after a spin has failed, later spins last up to `_LONG_SPIN`: a sandbox does some 200 us of
+   work between two ioctls.  Where spins fail, because clients are slow or run on the processor of this process, it
+   stops spinning for a number of requests;
 2. it sleeps in poll(2), for at most `_POLL`;
 3. it waits in trio.
 
-While the first two last, no other task runs.  They are left out when another task has something to do, such as a
-handler that waits for an invalidation, and for every `_IN_A_ROW`-th request, so that signals are noticed.
+During the first two, no other task runs.  They are skipped when another task has something to do, such as a handler
+that waits for an invalidation, and for every `_IN_A_ROW`-th request, so that signals are noticed.
 
 pyfuse3 finds trio in a global of its own, which its module for asyncio replaces as well.
 """
@@ -33,16 +33,16 @@ import trio
 
 from nvdimmfs.fuse.init_exchange import InitExchange
 
-#: How long to ask again and again, in nanoseconds: what waking a process on another processor takes at most, usually.
+#: The length of a spin in nanoseconds: as long as it usually takes at most to wake a process on another processor.
 _SPIN = 50_000
 
-#: The same where requests come at such intervals.
+#: The same for clients whose requests are that far apart.
 _LONG_SPIN = 400_000
 
-#: For how many requests not to ask again and again after that was in vain: at first, and, doubled each time, at most.
+#: The number of requests without a spin after one has failed; it doubles with each failure, up to the second number.
 _FIRST_PAUSE, _LONGEST_PAUSE = 8, 1024
 
-#: The same for asking longer, in times that asking was in vain.
+#: The number of failed spins without a long one after a long one has failed; it doubles likewise.
 _FIRST_LONG_PAUSE, _LONGEST_LONG_PAUSE = 8, 1024
 
 #: How long to sleep in poll(2), in milliseconds.
@@ -218,7 +218,7 @@ class RequestWait:
         return comes
 
     def _after_vain_spin(self, *, is_soon: bool) -> None:
-        """Choose for how long to ask the next times; `is_soon` when asking longer would not have been in vain."""
+        """Choose the length of the next spins; `is_soon` if a long spin would have found the request."""
         if self._spin_time == _LONG_SPIN:
             self._long_pause = self._next_long_pause
             self._next_long_pause = min(2 * self._next_long_pause, _LONGEST_LONG_PAUSE)
@@ -231,7 +231,7 @@ class RequestWait:
         self._pause, self._next_pause = self._next_pause, min(2 * self._next_pause, _LONGEST_PAUSE)
 
     def _spin(self, poll: Callable[[int], Sized]) -> int | None:
-        """Ask again and again, until there is a request; the time at which that began where it is in vain."""
+        """Spin until there is a request.  Returns None for success, else the time at which the spin began."""
         begin: int | None = None
         while not poll(0):
             now = time.perf_counter_ns()

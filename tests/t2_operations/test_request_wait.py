@@ -233,7 +233,7 @@ def test_asking_in_vain_is_left_out_for_longer_each_time(monkeypatch):
 def test_a_host_with_one_processor_never_asks_in_vain(monkeypatch, ends):
     monkeypatch.setattr(request_wait.os, "cpu_count", lambda: 1)
     wait = RequestWait(lambda: False)
-    monkeypatch.setattr(wait, "_spin", lambda _: pytest.fail("it asks again and again"))
+    monkeypatch.setattr(wait, "_spin", lambda _: pytest.fail("it spins"))
     ends[1].send(b"request")
     run_turn(wait, ends[0].fileno())
 
