@@ -204,32 +204,37 @@ class Modules:
             if used not in self.loaded:
                 raise KernelError(errno.ENOENT, f"{name} needs {used}, which is not loaded")
         self.system.begin_write()
-        uses = tuple(self.loaded[used] for used in description.uses)
-        address = free_address(self.loaded.values(), description.span)
+        try:
+            module = self._laid_out(description)
+            try:
+                description.init(module)
+            except (KernelError, OSError):  # a refusal, or a medium of the host that fails
+                module.unload()
+                raise
+            self.loaded[name] = module
+            if (trace := self.system.trace) is not None:
+                trace.report(ModuleLoaded(name))
+            module.kobject.announce_add()
+        finally:  # what the init has queued before it failed happens all the same
+            self.system.end_write()
+
+    def _laid_out(self, description: ModuleDescription) -> Module:
+        """The module in memory and in /sys/module, before its init is called."""
         module = Module(
             self.system,
-            name,
+            description.name,
             description.size,
-            uses,
-            description.parameters,
-            description.taint,
-            address,
-            description.span,
+            uses=tuple(self.loaded[used] for used in description.uses),
+            parameters=description.parameters,
+            taint=description.taint,
+            address=free_address(self.loaded.values(), description.span),
+            span=description.span,
         )
         if description.image is not None:
             # The memory that is needed while it is loaded is allocated after the other.
             init_address = free_address((*self.loaded.values(), module), PAGE_SIZE)
-            module.directory.populate_lazily(ModuleFolders(description.image, address, init_address))
-        try:
-            description.init(module)
-        except (KernelError, OSError):  # a refusal, or a medium of the host that fails
-            module.unload()
-            raise
-        self.loaded[name] = module
-        if (trace := self.system.trace) is not None:
-            trace.report(ModuleLoaded(name))
-        module.kobject.announce_add()
-        self.system.end_write()
+            module.directory.populate_lazily(ModuleFolders(description.image, module.address, init_address))
+        return module
 
     def unload(self, name: str, open_nodes: Sequence[str] = ()) -> None:
         """Unload one module, as delete_module(2) does with O_NONBLOCK.

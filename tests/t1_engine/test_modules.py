@@ -6,6 +6,7 @@ import attrs
 import pytest
 from poke import DEBUG, ND, Hands
 
+from nvdimmfs.core.clock import ClockMode
 from nvdimmfs.core.module import ModuleDescription, Modules
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
@@ -198,6 +199,22 @@ def test_a_module_that_refuses_to_start_takes_back_what_it_did():
     assert steps == ["second undone", "first undone"]
     assert modules.proc_text() == "below 4096 0 - Live 0x0000000000000000\n"
     assert [node.name for node in system.sys.find("module")] == ["below"]
+
+
+def test_the_work_of_a_module_that_refuses_to_start_is_done_when_its_load_returns():
+    system = System(clock=ClockMode.STEPS)
+    done = []
+
+    def init(_module):
+        system.queue_work(lambda: done.append("queued"))
+        raise KernelError(errno.ENODEV, "no hardware")
+
+    modules = Modules(system, [ModuleDescription("above", 8192, init)])
+    before = system.clock.now
+    with pytest.raises(KernelError):
+        modules.load("above")
+    assert done == ["queued"]
+    assert system.clock.now > before
 
 
 def test_an_nfit_that_goes_takes_its_resources_with_it_and_keeps_its_bytes():
