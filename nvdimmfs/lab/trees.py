@@ -310,11 +310,11 @@ def _words(event: Uevent) -> list[str]:
 
 
 def _answered(ask: Callable[[], Answer]) -> Answer:
-    """What a question is answered, or the name of the errno that it is refused with."""
+    """As `asking.answered`, for a kernel whose refusals are `KernelError`s."""
     try:
-        return ask()
-    except (OSError, KernelError) as error:
-        return {"errno": errno_name(error.errno)}
+        return asking.answered(ask)
+    except KernelError as refusal:
+        return {"errno": errno_name(refusal.errno)}
 
 
 def _content(file: Node) -> bytes:
