@@ -24,6 +24,7 @@ from nvdimmfs.cli.numbers import count, count_or_none
 from nvdimmfs.errors import FAILED
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS
 from nvdimmfs.lab.campaign import FILE, Campaign, Made
+from nvdimmfs.lab.excerpts import both_answers, shortened
 from nvdimmfs.lab.executors import finished
 from nvdimmfs.lab.fuzz import Fuzzer, Walked
 from nvdimmfs.lab.recording import Header, Recording
@@ -36,6 +37,9 @@ from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.machine_file.writer import machine_text
 
 _MOVES = 50
+
+#: Erases what follows in a line of a terminal (EL, ECMA-48).
+_ERASE_LINE = "\x1b[K"
 
 #: How many shorter stories are tried for each that shows a difference.
 _ATTEMPTS = 100
@@ -94,16 +98,28 @@ def run(arguments: argparse.Namespace) -> int:
     seeds = range(arguments.seed, arguments.seed + arguments.walks)
     made = [known[seed] for seed in seeds if seed in known]
     left = [seed for seed in seeds if seed not in known]
+    _show_progress(len(made), len(seeds))
     for walked in finished(walks.walk, left, arguments.jobs, arguments.scheduler):
+        _show_progress(None, len(seeds))
         print(_line(walked), flush=True)
         if walked.found:
             walks.write(folder, walked)
         made.append(Made(walked.seed, walked.compared, walked.found is not None))
         if campaign is not None:
             campaign.add(made[-1])
+        _show_progress(len(made), len(seeds))
     if campaign is not None:
         print(_summary(made))
     return FAILED if any(each.differs for each in made) else 0
+
+
+def _show_progress(made: int | None, walks: int) -> None:
+    """Show on a terminal how many walks have been made, in a line that the next one replaces; None erases it."""
+    if not sys.stderr.isatty():
+        return
+    is_shown = made is not None and made < walks
+    text = f"{made} of {walks} walks made; each takes a minute or more" if is_shown else ""
+    print(f"\r{_ERASE_LINE}{text}", end="", file=sys.stderr, flush=True)
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, object]:
@@ -163,8 +179,8 @@ class _Walks:
         note = f"a walk with the seed {walked.seed}, shortened"
         header = Header(named | kernel_in_header(machine, kernel), kernel, note, fuzzer.settle)
         path.write_text(dumps(Recording(header, walked.found.steps)), encoding="ascii")
-        both = walked.found.comparison
-        print(f"    kernel {both.expected}\n    here   {both.here}\n    {path}")
+        kernel, here = both_answers(walked.found.comparison.expected, walked.found.comparison.here)
+        print(f"    kernel {kernel}\n    here   {here}\n    {path}")
         sys.stdout.flush()
 
 
@@ -180,4 +196,5 @@ def _line(walked: Walked) -> str:
     if walked.found is None:
         return f"{text}, all agree"
     found = walked.found
-    return f"{text}; {found.comparison.question} differs, after {len(found.steps) - 1} steps ({found.attempts} tried)"
+    question = shortened(found.comparison.question)
+    return f"{text}; {question} differs, after {len(found.steps) - 1} steps ({found.attempts} tried)"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import attrs
 
 from nvdimmfs.lab.comparing import Comparison, compared
+from nvdimmfs.lab.excerpts import both_answers, shortened
 from nvdimmfs.lab.recording import Recording
 from nvdimmfs.lab.trees import Tree
 
@@ -25,8 +26,8 @@ class Difference:
     comparison: Comparison
 
     def __str__(self) -> str:
-        both = self.comparison
-        return f"step {self.number}: {both.question}\n    kernel {both.expected}\n    here   {both.here}"
+        kernel, here = both_answers(self.comparison.expected, self.comparison.here)
+        return f"step {self.number}: {shortened(self.comparison.question)}\n    kernel {kernel}\n    here   {here}"
 
 
 @attrs.frozen
