@@ -17,10 +17,12 @@ from nvdimmfs.machine_file.model import (
     LabelAreaDescription,
     MachineDescription,
     MappingDescription,
+    NamespaceDescription,
+    PersonalityDescription,
     RamRangeDescription,
     RangeDescription,
 )
-from nvdimmfs.machine_file.words import BusPlatform, DimmFlag, PersistenceDomain
+from nvdimmfs.machine_file.words import BusPlatform, DimmFlag, MemmapLocation, PersistenceDomain, PersonalityKind
 from nvdimmfs.units import GIB, KIB, MIB, PAGE_SIZE, align_down
 
 #: Where the RAM of a PC goes on, above the hole for devices.
@@ -61,6 +63,19 @@ _LEAST_VIRTIO, _LARGEST_VIRTIO = 8, 320
 _NOT_ARMED = 0.1
 
 _USUAL_RAM = 4 * GIB
+
+#: The share of initialised label areas that define namespaces, how many at most, and the units of their sizes: most are
+#: a multiple of what the kernel allows (memremap_compat_align), the others are refused when they are bound.
+_WITH_NAMESPACES = 0.6
+_MOST_NAMESPACES = 3
+_UNITS = (16 * MIB, 16 * MIB, 16 * MIB, 2 * MIB, 6 * MIB)
+
+#: The share of namespaces that have an info block, of those that are large enough; sectors of BTTs, and alignments of
+#: pfn and dax devices.
+_WITH_INFO_BLOCK = 0.6
+_ROOM_OF_INFO_BLOCK = 32 * MIB
+_SECTORS = (512, 520, 4096, 4104)
+_ALIGNS = (PAGE_SIZE, 2 * MIB, 2 * MIB)
 
 #: The distance of a node to itself, and the largest one to another that walks have.
 _TO_ITSELF = 10
@@ -115,8 +130,10 @@ def _nfit(chance: random.Random) -> MachineDescription:
     for handle in chance.sample(range(1, SLOTS + 1), chance.randint(1, _MOST_DIMMS)):
         start += chance.choice(_GAPS) * MIB
         size = align_down(chance.choice(_SIZES) * MIB, RANGE_ALIGNMENT)
-        dimms.append(_dimm(chance, handle))
-        ranges.append(attrs.evolve(_range(chance, machine, handle), start=start, size=size))
+        dimm = _dimm(chance, handle)
+        namespaces = tuple(_namespaces(chance, dimm, size))
+        dimms.append(dimm)
+        ranges.append(attrs.evolve(_range(chance, machine, handle), start=start, size=size, namespaces=namespaces))
         start += size
     chance.shuffle(ranges)
     bus = BusDescription(
@@ -124,7 +141,48 @@ def _nfit(chance: random.Random) -> MachineDescription:
         dimms=tuple(sorted(dimms, key=lambda dimm: dimm.handle)),
         ranges=tuple(ranges),
     )
-    return with_qemu_numbers(attrs.evolve(machine, buses=(bus,)))
+    numbered = with_qemu_numbers(attrs.evolve(machine, buses=(bus,)))
+    return numbered if memmap else attrs.evolve(numbered, personalities=tuple(_personalities(chance, numbered)))
+
+
+def _namespaces(chance: random.Random, dimm: DimmDescription, room: int) -> Iterator[NamespaceDescription]:
+    """Namespaces that the labels of a DIMM define, one after the other."""
+    if not dimm.label.initialised or chance.random() >= _WITH_NAMESPACES:
+        return
+    for number in range(chance.randint(1, _MOST_NAMESPACES)):
+        unit = chance.choice(_UNITS)
+        if room < unit:
+            return
+        size = unit * chance.randint(1, room // unit)
+        yield NamespaceDescription(
+            uuid=f"0000{dimm.handle:04x}-1111-2222-3333-{number:012x}",
+            size=size,
+            alt_name=chance.choice(("", "", "first", "x" * 63)),
+            sector_size=chance.choice((0, 512, 512, 4096)) if dimm.label.initialised == "1.2" else 0,
+        )
+        room -= size
+
+
+def _personalities(chance: random.Random, machine: MachineDescription) -> Iterator[PersonalityDescription]:
+    """Info blocks on some of the namespaces."""
+    not_armed = {f"{dimm.handle:#x}" for bus in machine.buses for dimm in bus.dimms if dimm.flags}
+    for region, range_ in enumerate(machine.ranges):
+        # Their numbers are not in the order of their addresses, so each must have room.
+        has_room = all(namespace.size >= _ROOM_OF_INFO_BLOCK for namespace in range_.namespaces)
+        if not has_room or range_.mappings[0].dimm in not_armed:
+            continue
+        for number, namespace in enumerate(range_.namespaces):
+            if chance.random() < _WITH_INFO_BLOCK:
+                uuid = namespace.uuid.replace("-1111-2222-3333-0", "-1111-2222-3333-1")
+                yield _personality(chance, f"namespace{region}.{number}", uuid)
+
+
+def _personality(chance: random.Random, namespace: str, uuid: str) -> PersonalityDescription:
+    kind = chance.choice(tuple(PersonalityKind))
+    if kind is PersonalityKind.BTT:
+        return PersonalityDescription(namespace, kind, uuid, sector_size=chance.choice(_SECTORS))
+    memmap, align = chance.choice(tuple(MemmapLocation)), chance.choice(_ALIGNS)
+    return PersonalityDescription(namespace, kind, uuid, memmap, align)
 
 
 def _virtio(chance: random.Random) -> MachineDescription:
