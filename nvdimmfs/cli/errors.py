@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +44,7 @@ def one_line(error: BaseException) -> str:
         reason = error.strerror or str(error)
         if error.errno in REMEDIES:
             reason += f"; {REMEDIES[error.errno]}"
-        return reason if error.filename is None else f"{error.filename or repr('')}: {reason}"
+        return reason if error.filename is None else f"{error.filename}: {reason}"
     if isinstance(error, MemoryError) or (isinstance(error, ImportError) and _NOT_MAPPED in str(error)):
         return f"{os.strerror(errno.ENOMEM)}; {REMEDIES[errno.ENOMEM]}"
     if isinstance(error, BaseExceptionGroup):
@@ -81,9 +82,14 @@ def _origin(frames: TracebackType | None) -> str:
     return f"{frames.tb_frame.f_code.co_filename.rpartition(os.sep)[2]}:{frames.tb_lineno}"
 
 
+def umount_line(directory: str | Path) -> str:
+    """The command that unmounts a directory, as a message names it: it can be pasted into a shell."""
+    return f"`nvdimmfs umount {shlex.quote(str(directory))}`"
+
+
 def daemon_was_killed(directory: str | Path) -> CommandError:
     """The daemon of a mount ended without unmounting it."""
-    return CommandError(f"the daemon of {directory} was killed: clean up with `nvdimmfs umount {directory}`")
+    return CommandError(f"the daemon of {directory} was killed: clean up with {umount_line(directory)}")
 
 
 def daemon_does_not_answer(directory: str | Path) -> CommandError:

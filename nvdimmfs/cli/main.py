@@ -74,9 +74,31 @@ class _Once(argparse.Action):
         values: object,
         option_string: str | None = None,
     ) -> None:
+        _refuse_empty(self, values)
         if option_string and getattr(namespace, self.dest) is not self.default:
             parser.error(f"{option_string} is given twice, as {getattr(namespace, self.dest)} and as {values}")
         vars(namespace)[self.dest] = values
+
+
+class _Each(argparse.Action):
+    """Collect the values of an option that can be repeated."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        _option_string: str | None = None,
+    ) -> None:
+        _refuse_empty(self, values)
+        vars(namespace)[self.dest] = [*(getattr(namespace, self.dest) or []), values]
+
+
+def _refuse_empty(action: argparse.Action, values: object) -> None:
+    """ArgumentError for an empty value: from an unset variable of a script, it would name the working directory."""
+    given = values if isinstance(values, list) and action.nargs == argparse.ONE_OR_MORE else [values]
+    if "" in given and action.default != "":
+        raise argparse.ArgumentError(action, "it is empty")
 
 
 class Parser(argparse.ArgumentParser):
@@ -86,6 +108,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**settings)
         self.register("action", None, _Once)
         self.register("action", "store", _Once)
+        self.register("action", "append", _Each)
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message} (see {self.prog} --help)", MISUSED)

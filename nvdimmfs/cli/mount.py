@@ -95,9 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def requested(arguments: argparse.Namespace, mountpoint: Path) -> Callable[[TraceOutput | None], MountRequest]:
     """What reads the machine file and returns the request.  CommandError when the other arguments contradict it."""
-    media = None if arguments.media is None else absolute(arguments.media)
-    if media is not None and media.is_relative_to(mountpoint):
-        raise CommandError(f"--media {media}: the mount would cover it; choose another folder", MISUSED)
+    media, *_ = (_uncovered(arguments, option, mountpoint) for option in ("media", "log", "trace"))
     blacklist, cache = tuple(arguments.blacklist), not arguments.no_cache
     durable = machine_options.is_durable(arguments)
 
@@ -109,6 +107,15 @@ def requested(arguments: argparse.Namespace, mountpoint: Path) -> Callable[[Trac
         )
 
     return read
+
+
+def _uncovered(arguments: argparse.Namespace, option: str, mountpoint: Path) -> Path | None:
+    """What an option names, as an absolute path.  CommandError when it lies in the folder that is mounted on."""
+    name: str | None = getattr(arguments, option)
+    path = None if name is None else absolute(name)
+    if path is not None and path.is_relative_to(mountpoint):
+        raise CommandError(f"--{option} {path}: the mount would cover it; choose another place", MISUSED)
+    return path
 
 
 def require_mount() -> None:

@@ -8,7 +8,7 @@ import errno
 import os
 from pathlib import Path
 
-from nvdimmfs.cli.errors import MISUSED, CommandError, daemon_does_not_answer, daemon_was_killed
+from nvdimmfs.cli.errors import MISUSED, CommandError, daemon_does_not_answer, daemon_was_killed, umount_line
 from nvdimmfs.formats.mount_table import Mount, parse_mounts
 from nvdimmfs.fuse.daemon_identity import FILE_SYSTEM_TYPE, has_stopped_daemon, run_with_timeout
 
@@ -122,7 +122,7 @@ def _occupied(mount: Mount) -> str:
         case DaemonState.KILLED:
             return (
                 f"{mount.mountpoint} is a stale mount, left by a daemon that was killed "
-                f"(Transport endpoint is not connected): clean up with `nvdimmfs umount {mount.mountpoint}`"
+                f"(Transport endpoint is not connected): clean up with {umount_line(mount.mountpoint)}"
             )
         case DaemonState.NOT_ANSWERING:
             return f"{mount.mountpoint} is already a mount of nvdimmfs, and its daemon does not answer"

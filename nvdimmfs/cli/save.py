@@ -35,8 +35,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Copy the machine into a file beside FILE, check it, and give it the name."""
     from nvdimmfs.machine.saved import SavedMachineError, read_saved
 
-    if not arguments.file:
-        raise CommandError("the name of the file is empty", MISUSED)
     directory, file = absolute(arguments.directory), Path(arguments.file).absolute()
     if file.exists() and not file.is_file():
         raise CommandError(f"{file} is not a regular file, and would be replaced by one", MISUSED)

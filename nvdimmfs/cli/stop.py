@@ -7,7 +7,7 @@ import contextlib
 import os
 
 from nvdimmfs.cli import umount
-from nvdimmfs.cli.errors import MISUSED, CommandError
+from nvdimmfs.cli.errors import MISUSED, CommandError, umount_line
 from nvdimmfs.cli.mount_table import absolute
 from nvdimmfs.cli.start import PREFIX
 
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(f"no machine to stop: {_VARIABLE} is not set, and no DIR is given", MISUSED)
     path = absolute(directory)
     if not path.name.startswith(PREFIX):
-        raise CommandError(f"{path} is not from `nvdimmfs start`; `nvdimmfs umount {path}` unmounts it", MISUSED)
+        raise CommandError(f"{path} is not from `nvdimmfs start`; {umount_line(path)} unmounts it", MISUSED)
     arguments.directory = str(path)
     status = umount.run(arguments)
     with contextlib.suppress(OSError):  # the daemon has removed it

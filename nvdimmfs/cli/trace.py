@@ -6,6 +6,7 @@ import argparse
 import errno
 import os
 import select
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,9 +132,10 @@ def _print(directory: str, line: bytes, form: TraceForm, only: list[str], *, fol
     match found:
         case TraceState():
             if not (found.on or found.recorded or follow):
+                file = Path(directory, TRACE).with_suffix("")
                 raise CommandError(
-                    f"the trace of {directory} is off: `nvdimmfs trace --follow {directory}` records what happens "
-                    f"meanwhile, `echo on > {Path(directory, TRACE).with_suffix('')}` from now on"
+                    f"the trace of {directory} is off: `nvdimmfs trace --follow {shlex.quote(directory)}` records what "
+                    f"happens meanwhile, `echo on > {shlex.quote(str(file))}` from now on"
                 )
         case TraceEvent():
             if selects(only, found):

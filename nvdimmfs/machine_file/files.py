@@ -82,8 +82,9 @@ def _source(name_or_path: str | Path) -> tuple[str, str, str, Path]:
         file = _folder().joinpath(f"{name_or_path}{SUFFIX}")
         if not file.is_file():
             known = ", ".join(machines()) or "none"
-            hint = f"the machines are {known}; or write a path such as ./{name_or_path}"
-            raise MachineFileError([f"{name_or_path or repr('')}: unknown machine; {hint}"])
+            such = f" such as ./{name_or_path}" if name_or_path else ""
+            shown = name_or_path or repr("")
+            raise MachineFileError([f"{shown}: unknown machine; the machines are {known}; or write a path{such}"])
         return _text_of_name(name_or_path), str(file), name_or_path, Path()
     path = Path(name_or_path)
     return _text_of(path), str(path), path.stem, path.parent

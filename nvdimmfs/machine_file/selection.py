@@ -88,7 +88,7 @@ _completed_once = functools.lru_cache(maxsize=16)(_completed)
 def _checked_ram(ram: int | str) -> int:
     size, rest = (ram, "") if isinstance(ram, int) else scan_size(ram)
     if rest or not size:
-        raise SelectionError("ram", f"{ram}: must be a size greater than 0, such as 4G")
+        raise SelectionError("ram", f"{_shown(ram)}: must be a size greater than 0, such as 4G")
     if size < MINIMUM_RAM:
         raise SelectionError("ram", f"{ram}: too small; the minimum is {exact_size(MINIMUM_RAM)}")
     if size > MAXIMUM_RAM:
@@ -98,12 +98,17 @@ def _checked_ram(ram: int | str) -> int:
 
 def _checked_kernel(name: str) -> str:
     if name not in EMULATED_KERNELS:
-        raise SelectionError("kernel", f"{name}: must be one of {', '.join(EMULATED_KERNELS)}")
+        raise SelectionError("kernel", f"{_shown(name)}: must be one of {', '.join(EMULATED_KERNELS)}")
     return name
 
 
 def _clock_mode(name: str) -> ClockMode:
     modes = {mode.value: mode for mode in ClockMode}
     if name not in modes:
-        raise SelectionError("clock", f"{name}: must be one of {', '.join(modes)}")
+        raise SelectionError("clock", f"{_shown(name)}: must be one of {', '.join(modes)}")
     return modes[name]
+
+
+def _shown(value: int | str) -> int | str:
+    """A value in a message; of an empty text, its quotes."""
+    return value if value != "" else "''"

@@ -27,6 +27,7 @@ from nvdimmfs.units import (
     Range,
     align_down,
     align_up,
+    exact_size,
     pages,
 )
 
@@ -109,7 +110,7 @@ def lay_out(
     """
     rules = kernel.layout
     if size < rules.minimum_size:
-        raise KernelError(errno.ENODEV, f"a namespace of {size} bytes is smaller than a section")
+        raise KernelError(errno.ENODEV, f"a namespace of {exact_size(size)} is smaller than a section")
     if start % rules.start_alignment:
         raise KernelError(rules.start_errno, f"start {start:#x} is not aligned to {rules.start_alignment:#x}")
     start_pad, end_trunc = _padding(rules, start, size, align, neighbourhood)
@@ -199,4 +200,4 @@ def _check_capacity(rules: LayoutRules, size: int, dataoff: int, start_pad: int,
     if rules.capacity is CapacityCheck.OFFSET_BELOW_END:
         size = (size - end_trunc) & U64_MASK
     if dataoff >= size:
-        raise KernelError(errno.ENXIO, f"no space for data: it would begin at {dataoff} of {size} bytes")
+        raise KernelError(errno.ENXIO, f"no space for data: it would begin at offset {dataoff}, and the size is {size}")

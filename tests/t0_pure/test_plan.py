@@ -77,7 +77,7 @@ def test_parts_of_sections_cost_ram_in_mode_pmem_too(capsys):
     [
         (("--size", "6X"), "--size 6X: must be a size"),
         (("--size", "0"), "must be a size"),
-        (("--size", ""), "must be a size"),
+        (("--size", ""), "argument --size: it is empty"),
         (("--start", "x"), "--start x: must be a size"),
         (("--ram", "-1"), "--ram"),
         (("--align", "8K"), "must be 4K, 2M or 1G"),
@@ -98,6 +98,7 @@ def test_misuse_is_one_line(capsys, arguments, message):
     ("arguments", "message"),
     [
         (("--size", "1M"), "--size 1M: the kernel would refuse to bind it: ENXIO"),
+        (("--size", "1"), "no space for data: it would begin at offset 2097152, and the size is 1"),
         (("--size", "1G", "--start", "4097M"), "EINVAL"),
         (("--size", "512M", "--align", "1G"), "ENXIO"),
     ],

@@ -110,6 +110,12 @@ class TestMount:
             f"meanwhile, `echo on > {mount.directory}/{TRACE}` from now on"
         )
 
+    def test_its_remedy_can_be_pasted(self, mount, tmp_path):
+        (tmp_path / "a machine").symlink_to(mount.directory)
+        line = refusal(cli("trace", "a machine", cwd=tmp_path))
+        assert "`nvdimmfs trace --follow 'a machine'`" in line
+        assert f"`echo on > 'a machine/{TRACE}'`" in line
+
     def test_following(self, mount):
         with Follower(mount, "--json", "--only", "writes") as follower:
             mount.sh(f"cat {SIZE}; echo namespace0.0 > {UNBIND}")
