@@ -41,7 +41,7 @@ _LARGEST = (1 << 31) - 1
 _LONGEST_COMM = 15
 
 _ERRNO_NUMBER = re.compile(r"-?[0-9]{1,9}")
-_NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}")
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,99}|[0-9]{1,99}")
 _SIGNED = re.compile(r"-?[0-9]{1,10}")
 _DELAY = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(us|ms|s|min)")
 _SECTORS = re.compile(r"([0-9]{1,18})(?:\+([0-9]{1,9}))?")
@@ -103,7 +103,7 @@ def _parse_order(line: str) -> Order | None:
             return Remove(which)
         case ["clear"]:
             return Clear()
-    raise RuleError("", f"{_shown(line)} is none of: add OPERATION PATH ..., remove NUMBER, clear")
+    raise RuleError("", f"{_shown(line)} is none of: add OPERATION PATH ..., remove NUMBER, remove NAME, clear")
 
 
 def _words(text: str) -> list[str]:
@@ -115,7 +115,9 @@ def _words(text: str) -> list[str]:
 
 def _rule(words: list[str]) -> Rule:
     if len(words) < 2:
-        raise RuleError("", "a rule begins with an operation and a path: read sys/bus/nd/devices/*/size errno=EIO")
+        raise RuleError(
+            "", "a rule begins with an operation and a path, as in: add read sys/bus/nd/devices/*/size errno=EIO"
+        )
     operation, path, *rest = words
     settings: dict[str, str] = {}
     for word in rest:

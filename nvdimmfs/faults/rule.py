@@ -314,13 +314,13 @@ class Rule:
         if self.operation is Operation.IOCTL and (len(parts) != 2 or parts[0] != "dev"):
             raise RuleError("path", f'"{self.path}" is not a device, such as dev/nmem0 or dev/pmem*')
         if self.operation is Operation.POLL and parts[0] in ("dev", "proc"):
-            raise RuleError("path", f'"{self.path}" is no attribute in sys, which alone are notified')
+            raise RuleError("path", f'"{self.path}" is not in sys; only attributes there are notified')
 
     def _check_action(self) -> None:
         allowed = ACTIONS[self.operation]
         if not isinstance(self.action, allowed):
             keys = ", ".join(action.key for action in allowed)
-            raise RuleError(self.action.key, f"{self._operation} has it not; it can have {keys}")
+            raise RuleError(self.action.key, f"{self._operation} does not fail in this way; write one of {keys}")
         if self.operation is Operation.ALTMAP and self.action != Fail(errno.ENOMEM):
             raise RuleError("errno", "an altmap that has no room is ENOMEM")
         if isinstance(self.action, PowerCut | BadSectors) and self.times is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import snippets
+from markdown_it import MarkdownIt
 
 from nvdimmfs.cli.main import COMMANDS
 
@@ -59,6 +60,14 @@ def test_links_lead_somewhere(page):
         assert file.resolve().is_relative_to(ROOT), f"{target}: not in the repository"
         assert file.exists(), target
         assert not anchor or anchor in anchors(file.read_text()), target
+
+
+@pages
+def test_rows_of_tables_belong_to_tables(page):
+    """A blank line ends a table: the rows behind it would be shown as text."""
+    tokens = MarkdownIt("commonmark").enable("table").parse(page.read_text())
+    texts = [token for token in tokens if token.type == "inline" and token.content.startswith("|")]
+    assert not texts, f"line {texts[0].map[0] + 1}"
 
 
 @pages

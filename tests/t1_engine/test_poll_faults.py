@@ -210,9 +210,9 @@ def test_an_attribute_that_has_gone_is_reported_whatever_rules_there_are(engine,
 @pytest.mark.parametrize(
     ("path", "details", "message"),
     [
-        ("sys/x", {"errno": "EIO"}, "errno: poll has it not; it can have notified, lost, delay"),
-        ("dev/pmem0", {"lost": True}, 'path: "dev/pmem0" is no attribute in sys'),
-        ("proc/iomem", {"notified": True}, "is no attribute in sys"),
+        ("sys/x", {"errno": "EIO"}, "errno: poll does not fail in this way; write one of notified, lost, delay"),
+        ("dev/pmem0", {"lost": True}, 'path: "dev/pmem0" is not in sys'),
+        ("proc/iomem", {"notified": True}, "is not in sys"),
         ("sys/kernel/debug/nvdimmfs/trace", {"lost": True}, "do not fail"),
         ("sys/x", {"lost": True, "notified": True}, "not lost and notified"),
     ],
@@ -223,5 +223,5 @@ def test_a_mistake_is_one_line(engine, path, details, message):
 
 
 def test_other_requests_have_no_notification(engine):
-    with pytest.raises(ValueError, match="lost: read has it not"):
+    with pytest.raises(ValueError, match="lost: read does not fail in this way"):
         engine.fail("sys/x", "read", lost=True)
