@@ -27,7 +27,7 @@ DEBUG: Final = "sys/kernel/debug/nvdimmfs"
 
 
 def path_of(path: object, name: str = "path") -> str:
-    """The text of a path.  TypeError for what is none, bytes included.
+    """The text of a path.  TypeError for what is none, bytes included; ValueError for a NUL, which ends a path.
 
     Args:
         path: an argument that is annotated as `AnyPath`.
@@ -36,6 +36,8 @@ def path_of(path: object, name: str = "path") -> str:
     text = path if isinstance(path, str) else os.fspath(path) if isinstance(path, os.PathLike) else None
     if not isinstance(text, str):
         raise TypeError(f"{name} must be a text or an os.PathLike of one, not {path!r}")
+    if "\0" in text:
+        raise ValueError(f"{name} {text!r}: a path has no NUL")
     return text
 
 

@@ -63,7 +63,7 @@ class CommandResult:
             return json.loads(self.stdout)
         except ValueError as error:
             _add_outputs(error, self.stdout, self.stderr)
-            raise
+            raise error.with_traceback(None) from None  # which is about the frames of json
 
     def check(self) -> None:
         """Raise subprocess.CalledProcessError, with the outputs as notes, unless the status is 0."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
@@ -10,10 +12,14 @@ import attrs
 
 from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.machine_file.type_checks import require
+from nvdimmfs.testing.refusals import os_error
 from nvdimmfs.units import S64_MAX
 
 #: The largest time of the kernel, in nanoseconds (KTIME_MAX, include/linux/ktime.h).
 _LONGEST_TIME = S64_MAX
+
+#: A name of a module as a line of the debug file `modules` can have it.
+_MODULE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 @attrs.frozen
@@ -126,13 +132,19 @@ class Modules:
         FileNotFoundError for an unknown module and for one whose needs are not loaded, FileExistsError for a loaded
         one.
         """
-        require("name", name, (str,), "a text")
-        self._source.load(name)
+        self._source.load(_module_name(name))
 
     def unload(self, name: str) -> None:
         """Unload a module, as rmmod(8).  FileNotFoundError when it is not loaded, BlockingIOError while it is used."""
-        require("name", name, (str,), "a text")
-        self._source.unload(name)
+        self._source.unload(_module_name(name))
+
+
+def _module_name(name: str) -> str:
+    """A name that a module can have.  TypeError; FileNotFoundError for any other text, as from the kernel."""
+    require("name", name, (str,), "a text")
+    if not _MODULE_NAME.fullmatch(name):
+        raise os_error(errno.ENOENT, name, (f"no module can have the name {name!r}",))
+    return name
 
 
 class Checkpoint:

@@ -89,6 +89,7 @@ class Engine(UsedByPath):
         clock: str | None = None,
         trace: bool = True,
     ) -> None:
+        require("trace", trace, (bool,), "True or False")
         description = described(machine, memmap=memmap, ram=ram, kernel=kernel, clock=clock)
         super().__init__(description.name)
         folder = folder_of(media)
@@ -109,7 +110,7 @@ class Engine(UsedByPath):
         self._use(trace=trace)
 
     def __repr__(self) -> str:
-        return f"<Engine {self._name or 'without a name'}{'' if self._is_open else ', closed'}>"
+        return f"<Engine{self._name and f' {self._name}'}{'' if self._is_open else ', closed'}>"
 
     def close(self) -> None:
         """Shut the machine down and close its media.  Further calls do nothing; any other use is a ValueError."""

@@ -81,6 +81,7 @@ class Machine(MountedFiles):
         clock: str | None = None,
         trace: bool = True,
     ) -> None:
+        require("trace", trace, (bool,), "True or False")
         description = described(machine, memmap=memmap, ram=ram, kernel=kernel, clock=clock)
         folder = folder_of(media)
         self._serving = Serving.start(description, None if folder is None else folder.absolute())
@@ -104,7 +105,7 @@ class Machine(MountedFiles):
         self._checkpoints = MountedCheckpoints(self)
 
     def __repr__(self) -> str:
-        return f"<Machine {self._name or 'without a name'} on {self.path}{'' if self._is_open else ', closed'}>"
+        return f"<Machine{self._name and f' {self._name}'} on {self.path}{'' if self._is_open else ', closed'}>"
 
     def close(self) -> None:
         """Unmount the machine, and wait for the end of its process.  Further calls do nothing.

@@ -27,7 +27,10 @@ MARK = "nvdimm"
 
 #: The package of the Python API, and what its functions raise beside bugs.
 _PACKAGE = f"{Path(__file__).parent}/"
-_DOCUMENTED = (OSError, ValueError, AssertionError, subprocess.SubprocessError)
+_DOCUMENTED = (OSError, ValueError, TypeError, AssertionError, subprocess.SubprocessError)
+
+#: Where arguments are checked that machine files have, too.
+_CHECKS = str(Path(__file__).parent.parent / "machine_file" / "type_checks.py")
 
 #: The fixture that all others need, and that a mark with lists parametrises.
 _SELECTION = "_nvdimm_selection"
@@ -81,6 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
         f"{MARK}(machine=None, kernel=None, memmap=None, ram=None, clock=None, media=False): which machine the "
         "fixtures nvdimm, nvdimm_engine and nvdimm_factory make; a list makes a test for each value (nvdimmfs)",
     )
+    config.pluginmanager.register(_Tracebacks(), f"{__name__}.tracebacks")
     if hasattr(config, "workerinput"):
         return
     if any(config.getoption(name) for name in _DEFAULTS):
@@ -165,13 +169,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add to the report of a failing test what its machines show."""
     factory = item.stash.get(_FACTORY, None)
-    if factory is not None and call.excinfo is not None and not item.config.getoption("fulltrace"):
-        _cut_traceback(call.excinfo)
     report = yield
     if factory is not None and report.failed:
         try:
@@ -179,6 +179,15 @@ def pytest_runtest_makereport(
         except Exception:  # the failure of the test matters more; pytest would end the run
             report.sections.append(("nvdimm: a bug in nvdimmfs", traceback.format_exc()))
     return report
+
+
+class _Tracebacks:
+    """Cuts tracebacks before pytest makes reports of them, and after it has taken those of unittest's tests."""
+
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+        """Cut that of a test with a machine."""
+        if _FACTORY in item.stash and call.excinfo is not None and not item.config.getoption("fulltrace"):
+            _cut_traceback(call.excinfo)
 
 
 @contextlib.contextmanager
@@ -231,9 +240,11 @@ def _written(report: pytest.TestReport, shown: Sequence[Evidence], folder: Path,
 
 
 def _report_folder(config: pytest.Config) -> Path | None:
-    """The folder of the pages; None where none are wanted."""
+    """The folder of the pages; None where none are wanted.  UsageError."""
     folder: str | None = config.getoption("nvdimm_report")
-    if folder:
+    if folder == "":
+        raise pytest.UsageError("--nvdimm-report: the name of the folder is empty")
+    if folder is not None:
         return config.invocation_params.dir / folder
     line = config.getini("nvdimm_report")
     return (config.inipath.parent if config.inipath else config.rootpath) / line if line else None
@@ -251,9 +262,15 @@ def _cut_traceback(error: pytest.ExceptionInfo[BaseException]) -> None:
     entries = [error.tb]
     while following := entries[-1].tb_next:
         entries.append(following)
-    own = [_is_own(entry.tb_frame.f_code.co_filename) for entry in entries]
-    if own[-1] and isinstance(error.value, _DOCUMENTED):
-        entries[own.index(True) - 1].tb_next = None
+    files = [entry.tb_frame.f_code.co_filename for entry in entries]
+    first = next((place for place, file in enumerate(files) if _is_own(file)), 0)
+    if first and isinstance(error.value, _DOCUMENTED) and _is_deliberate(error.value, files[-1]):
+        entries[first - 1].tb_next = None
+
+
+def _is_deliberate(error: BaseException, file: str) -> bool:
+    """Whether nvdimmfs raises an exception in a file for its caller, rather than by a bug."""
+    return _is_own(file) or file == _CHECKS or type(error).__module__.startswith("nvdimmfs.")
 
 
 def _is_own(file: str) -> bool:

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self, overload
+from typing import NoReturn, Self, SupportsIndex, overload
 
 from nvdimmfs.formats.layout_document import LayoutDocument
 from nvdimmfs.machine.caller_memory import UserMemory
@@ -33,6 +33,10 @@ class UsedByPath(abc.ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce_ex__(self, _protocol: SupportsIndex) -> NoReturn:
+        """TypeError for copy and pickle: two objects would be one machine, and one would not know that it is closed."""
+        raise TypeError(f"{type(self).__name__} cannot be copied or pickled; make one in the process that uses it")
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -37,6 +37,7 @@ PUBLIC_API = {
     "Operations.statfs": "pyfuse3",
     "Parser.format_help": "argparse",
     "_SystemLog.emit": "logging",
+    "_Tracebacks.pytest_runtest_makereport": "pytest",
     "nvdimm": "a fixture",
     "nvdimm_engine": "a fixture",
     "pytest_addoption": "pytest",

@@ -245,6 +245,29 @@ def test_it(nvdimm_engine):
 """
 
 
+FUNCTION = """
+from nvdimmfs.testing.commands import CommandResult
+
+def test_it(nvdimm_factory):
+    {}
+"""
+
+METHOD = """
+import unittest
+import pytest
+from nvdimmfs.testing.commands import CommandResult
+
+class TestIt(unittest.TestCase):
+    @pytest.fixture(autouse=True)
+    def keep(self, nvdimm_factory):
+        self.factory = nvdimm_factory
+
+    def test_it(self):
+        nvdimm_factory = self.factory
+        {}
+"""
+
+
 class TestReports:
     @pytest.mark.parametrize("more", ["-n0", "-n2"])
     def test_a_failing_test_shows_its_machine(self, pytester, more):
@@ -257,17 +280,36 @@ class TestReports:
                 "E *No such device: '/sys/bus/nd/drivers/nd_pmem/unbind'",
                 "E *no device 'namespace9.0' on bus nd",
                 "*: OSError",
-                "*- nvdimm: refused by Engine the default machine -*",
+                "*- nvdimm: refused by Engine (the default machine) -*",
                 "* write(*, \"namespace9.0\", 12) = -1 ENODEV (no device 'namespace9.0' on bus nd)",
-                "*- nvdimm: the last calls of Engine the default machine -*",
+                "*- nvdimm: the last calls of Engine (the default machine) -*",
                 '* write(*, "namespace0.0", 12) = 12',
                 "    nd_pmem is unbound from namespace0.0",
-                "*- nvdimm: memory of Engine the default machine -*",
+                "*- nvdimm: memory of Engine (the default machine) -*",
                 "physical addresses",
                 "  bound to no driver",
             ]
         )
         done.stdout.no_fnmatch_line("*as_os_error*")
+
+    @pytest.mark.parametrize(
+        ("line", "error"),
+        [
+            ("nvdimm_factory.engine('nosuch')", "MachineFileError"),
+            ("nvdimm_factory.engine(memmap='512M')", "SelectionError"),
+            ("nvdimm_factory.engine(ram=1.5)", "TypeError"),
+            ("nvdimm_factory.engine().write('/sys/x', None)", "TypeError"),
+            ("nvdimm_factory.engine().diff('x')", "DumpError"),
+            ("CommandResult(('true',), 0, 'x', '').json()", "JSONDecodeError"),
+        ],
+    )
+    @pytest.mark.parametrize("form", [FUNCTION, METHOD])
+    def test_tracebacks_of_all_mistakes_end_at_the_line_of_the_test(self, pytester, form, line, error):
+        pytester.makepyfile(form.format(line))
+        done = run_here(pytester)
+        done.assert_outcomes(failed=1)
+        done.stdout.fnmatch_lines([f">*{line.partition('(')[0]}(*", f"E *{error}: *", f"test_*.py:*: {error}"])
+        done.stdout.no_fnmatch_line("*/nvdimmfs/*.py:*")
 
     def test_the_whole_traceback_is_there_on_request(self, pytester):
         pytester.makepyfile(FAILING)
@@ -284,7 +326,7 @@ def test_it(nvdimm_factory):
         )
         done = run_here(pytester)
         done.stdout.fnmatch_lines(
-            ["*- nvdimm: memory of Engine e820 -*", "*- nvdimm: Engine nfit_test -*", "the engine is closed"]
+            ["*- nvdimm: memory of Engine (e820) -*", "*- nvdimm: Engine (nfit_test) -*", "the engine is closed"]
         )
 
     def test_writes_are_shown_before_many_reads(self, pytester):
@@ -299,10 +341,10 @@ def test_it(nvdimm_engine):
         )
         run_here(pytester).stdout.fnmatch_lines(
             [
-                "*- nvdimm: what has acted on Engine the default machine -*",
+                "*- nvdimm: what has acted on Engine (the default machine) -*",
                 '* write(*, "namespace0.0", 12) = 12',
                 "    nd_pmem is unbound from namespace0.0",
-                "*- nvdimm: the last calls of Engine the default machine -*",
+                "*- nvdimm: the last calls of Engine (the default machine) -*",
                 "26 calls before these are left out",
                 "* read(*",
             ]
@@ -357,11 +399,19 @@ def test_other(): assert False
             assert "E   assert False" in page
             assert re.search(r"failed in its (call|setup) after [0-9.]+ s in worker gw[01];", page)
 
-    def test_a_folder_that_cannot_be_made_is_a_usage_error(self, pytester):
+    @pytest.mark.parametrize(
+        ("folder", "reason"),
+        [
+            ("file/pages", "*/file/pages: Not a directory"),
+            ("file", "*/file: Not a directory"),
+            ("", "the name of the folder is empty"),
+        ],
+    )
+    def test_a_folder_that_cannot_be_made_is_a_usage_error(self, pytester, folder, reason):
         pytester.makepyfile(FAILING).rename("file")
-        done = run_here(pytester, "--nvdimm-report", "file/pages")
+        done = run_here(pytester, "--nvdimm-report", folder)
         assert done.ret == pytest.ExitCode.USAGE_ERROR
-        done.stderr.fnmatch_lines(["ERROR: --nvdimm-report: */file/pages: Not a directory"])
+        done.stderr.fnmatch_lines([f"ERROR: --nvdimm-report: {reason}"])
 
     def test_a_page_that_cannot_be_written_is_reported(self, pytester):
         pytester.makepyfile(

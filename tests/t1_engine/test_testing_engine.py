@@ -300,7 +300,7 @@ class TestMachine:
 
     def test_it_is_drawn(self, engine):
         assert "namespace0.0" in engine.show()
-        assert repr(engine) == "<Engine without a name>"
+        assert repr(engine) == "<Engine>"
 
     def test_threads_take_turns(self, engine):
         """Each thread binds and unbinds; whatever the order, an answer is success or EBUSY, ENODEV or ENXIO."""

@@ -58,9 +58,9 @@ def test_it(nvdimm):
         done.stdout.fnmatch_lines(
             [
                 "*- nvdimm: page -*",
-                "*- nvdimm: refused by Machine the default machine -*",
+                "*- nvdimm: refused by Machine (the default machine) -*",
                 "*write*nd_pmem/unbind*namespace9.0*ENODEV*no device 'namespace9.0' on bus nd*",
-                "*- nvdimm: memory of Machine the default machine -*",
+                "*- nvdimm: memory of Machine (the default machine) -*",
                 "*namespace0.0 bound to nd_pmem*",
             ]
         )
@@ -103,7 +103,7 @@ def test_it(nvdimm):
         done = run_here(pytester)
         done.assert_outcomes(failed=1)
         done.stdout.fnmatch_lines(
-            ["*- nvdimm: Machine the default machine -*", "*the process of the machine on * has ended*"]
+            ["*- nvdimm: Machine (the default machine) -*", "*the process of the machine on * has ended*"]
         )
 
     def test_a_machine_that_does_not_answer_holds_nothing_up(self, pytester):
@@ -120,7 +120,7 @@ def test_it(nvdimm):
         )
         done = run_apart(pytester)
         done.assert_outcomes(failed=1)
-        done.stdout.fnmatch_lines(["*- nvdimm: Machine the default machine -*", "it does not answer within 0.1 s"])
+        done.stdout.fnmatch_lines(["*- nvdimm: Machine (the default machine) -*", "it does not answer within 0.1 s"])
 
     def test_a_worker_that_is_killed_leaves_nothing(self, pytester, tmp_path, monkeypatch, tag):
         """xdist starts another worker, which runs the other tests."""

@@ -82,7 +82,7 @@ def test_it_is_mounted_and_gone_at_the_end():
         assert (machine.sys / "bus/nd/devices/region0/size").read_text() == "536870912\n"
         assert (machine.dev / "pmem0").stat().st_size == 512 << 20
         assert "Persistent Memory (legacy)" in (machine.proc / "iomem").read_text()
-        assert re.fullmatch(r"<Machine .* on /.*>", repr(machine))
+        assert re.fullmatch(r"<Machine on /.*>", repr(machine))
         path = machine.path
     assert not mounting.is_mounted(path)
     assert not path.exists()

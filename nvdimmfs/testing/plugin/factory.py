@@ -59,7 +59,7 @@ class Made:
     @property
     def title(self) -> str:
         """Its kind and its arguments."""
-        return f"{type(self.machine).__name__} {self.selection}"
+        return f"{type(self.machine).__name__} ({self.selection})"
 
 
 class Factory:

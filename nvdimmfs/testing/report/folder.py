@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -17,7 +19,10 @@ _UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
 
 def prepare(folder: Path) -> None:
     """Make the folder, and remove the pages of an earlier run.  OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
     for page in folder.glob(f"*{_SUFFIX}"):
         page.unlink()
 
