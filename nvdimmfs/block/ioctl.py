@@ -300,7 +300,7 @@ def _change(disk: Disk, operation: int, partition: PartitionRange, uses: DeviceU
     if disk.system.kernel.disks.partitions_end_with_their_disk and start + length > disk.sectors * SECTOR_SIZE:
         raise KernelError(errno.EINVAL, f"{length} bytes at {start} end behind {disk.name}")
     if operation == BLKPG_ADD:
-        if not disk.registered:  # it may have gone while the caller's memory was read (disk_live in bdev_add_partition)
+        if not disk.registered:  # removed while the caller's memory was read (disk_live in bdev_add_partition)
             raise KernelError(errno.ENXIO, f"{disk.name} is gone")
         disk.add_partition(number, start // SECTOR_SIZE, length // SECTOR_SIZE)
     elif operation == BLKPG_RESIZE:

@@ -106,7 +106,7 @@ def daemon_state(mount: Mount) -> DaemonState:
 
 
 def _probe(mountpoint: Path) -> bytes:
-    """Whether the daemon is alive; waits for its answer, perhaps for ever."""
+    """Whether the daemon is alive; waits for its answer, perhaps forever."""
     try:
         os.statvfs(mountpoint)
     except OSError as error:

@@ -26,7 +26,7 @@ _WORDS = (*SELECTORS, REFUSED)
 #: Bytes to read at once.
 _BUFFER_SIZE = 1 << 18
 
-#: The machine has gone: it was unmounted, or its process has ended.
+#: The machine is gone: it was unmounted, or its process has ended.
 _GONE = frozenset({errno.ENOTCONN, errno.ECONNABORTED, errno.ENODEV})
 
 
@@ -117,7 +117,7 @@ def _lines(directory: str, file: int, *, follow: bool) -> Iterator[bytes]:
 
 
 def _is_readable(file: int) -> bool:
-    """Wait until there is more to read.  False when the reader of standard output has gone."""
+    """Wait until there is more to read.  False when the reader of standard output is gone."""
     waits = select.poll()
     waits.register(file, select.POLLIN)
     waits.register(sys.stdout.fileno(), 0)  # POLLERR is always reported

@@ -35,7 +35,7 @@ class HasMemory(Protocol):
 class DevDaxBytes:
     """The memory as bytes.  In the kernel it can only be mapped; in a mount it can also be read and written.
 
-    A write is accepted without a driver, too: what a process changed in a mapping arrives after the driver has gone.
+    A write is accepted without a driver, too: what a process changed in a mapping arrives after the driver is gone.
     """
 
     def __init__(self, device: HasMemory) -> None:

@@ -16,7 +16,7 @@ from nvdimmfs.fuse.kernel_cache import KernelCache
 log = logging.getLogger(__name__)
 
 #: The largest errno that a FUSE reply may carry (fuse_dev_do_write, fs/fuse/dev.c, Linux 6.1).  Larger ones, such as
-#: ENOTSUPP, are internal to the kernel: it drops a reply with one, and the caller waits for ever.
+#: ENOTSUPP, are internal to the kernel: it drops a reply with one, and the caller waits forever.
 _LARGEST_ERRNO = 511
 
 

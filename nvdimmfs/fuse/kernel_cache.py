@@ -247,7 +247,7 @@ class KernelCache:
     async def stop(self) -> None:
         """Make no more calls: the mount is about to end, and the kernel's caches end with it.
 
-        Once requests are no longer answered, a thread that waits for a lock would wait for ever.
+        Once requests are no longer answered, a thread that waits for a lock would wait forever.
         """
         async with self._lock:
             self._stopped = True

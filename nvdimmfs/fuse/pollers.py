@@ -6,7 +6,7 @@ import errno
 
 from pyfuse3 import FileHandleT, InodeT, PollHandle
 
-#: The process has stopped waiting, or the mount has gone.
+#: The process has stopped waiting, or the mount is gone.
 _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENOTCONN})
 
 

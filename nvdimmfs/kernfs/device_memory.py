@@ -19,8 +19,8 @@ class MemoryBytes(Bytes, Protocol):
 class DeviceMemory(BinaryFile):
     """The memory of a device, which processes map.
 
-    Once the device or its driver has gone, a fault in a mapping is SIGBUS; so a read is an error, unlike one of a disk
-    that has gone.  What a mapping has changed before is still written.
+    Once the device or its driver is gone, a fault in a mapping is SIGBUS; so a read is an error, unlike one of a disk
+    that is gone.  What a mapping has changed before is still written.
     """
 
     __slots__ = ("_memory",)
@@ -30,12 +30,12 @@ class DeviceMemory(BinaryFile):
         self._memory = memory
 
     def require_available(self) -> None:
-        """ENXIO when the device has gone, or has no driver."""
+        """ENXIO when the device is gone, or has no driver."""
         if self.parent is None:
             raise KernelError(errno.ENXIO, f"{self.name} was removed")
         self._memory.require_driver()
 
     def revoke(self) -> None:
-        """The driver has gone, or the size has changed: what the host has cached of it must not be used any more."""
+        """The driver is gone, or the size has changed: what the host has cached of it must not be used any more."""
         if self.parent is not None:
             self.parent.tree.revoked(self)

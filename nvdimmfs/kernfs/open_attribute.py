@@ -92,7 +92,7 @@ class OpenAttribute:
 
     @property
     def is_notified(self) -> bool:
-        """Whether it was notified since it was last read, or has gone, as poll(2) reports it by the fault rules."""
+        """Whether it was notified since it was last read, or is gone, as poll(2) reports it by the fault rules."""
         if self.node.parent is None:
             return True
         is_notified = self._events_seen != self.node.events

@@ -153,7 +153,7 @@ class OpenBinaryFile:
 
 
 class OpenDeviceMemory(OpenBinaryFile):
-    """The memory of a device.  To open it without a driver is ENXIO, as is to read it once the driver has gone."""
+    """The memory of a device.  To open it without a driver is ENXIO, as is to read it once the driver is gone."""
 
     def __init__(self, node: DeviceMemory, flags: int) -> None:
         node.require_available()

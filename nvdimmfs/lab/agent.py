@@ -35,7 +35,7 @@ READY: Message = {"ready": True}
 
 
 def serve(line: int) -> None:
-    """Answer requests for ever."""
+    """Answer requests forever."""
     tty.setraw(line)
     _send(line, READY)
     while True:

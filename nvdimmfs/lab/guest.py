@@ -32,7 +32,7 @@ _INTERVAL = 1.0
 _REST = 0.5
 
 #: Parameters by which a kernel that goes wrong panics, and boots again at once, which ends QEMU: without them a guest
-#: whose task waits for ever would be waited for until the time is up.
+#: whose task waits forever would be waited for until the time is up.
 _ENDING = "panic=-1 oops=panic softlockup_panic=1 hung_task_panic=1"
 
 #: What a system does last; `poweroff -f` does not wait for an init, which the guest does not have.

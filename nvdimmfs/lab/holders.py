@@ -73,7 +73,7 @@ class Holders:
 
 
 def _hold(path: Path, way: str, length: int, answer: int) -> None:
-    """Hold a node for ever, and send the errno of a refusal before, or 0."""
+    """Hold a node forever, and send the errno of a refusal before, or 0."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     refusal = 0
     try:

@@ -135,7 +135,7 @@ class ControlSession:
                 return control.Result(0)
             case control.RenumberAll(changes):
                 for change in changes:
-                    with contextlib.suppress(KernelError):  # it has gone, or another sandbox has changed its number
+                    with contextlib.suppress(KernelError):  # it is gone, or another sandbox has changed its number
                         self._renumber(control.Renumber(*change))
                 return control.Result(0)
             case control.Watch(directories) if self._watcher is None and self._listener is None:

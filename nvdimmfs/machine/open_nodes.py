@@ -33,7 +33,7 @@ class OpenNode:
 
     Attributes:
         name: the name of the node.
-        device: the device, which may have gone meanwhile.
+        device: the device, which may be gone meanwhile.
         module: the module that serves it; None for one that is part of the kernel.
         exclusive: whether it was opened with O_EXCL, which only block devices know.
     """
@@ -99,5 +99,5 @@ def device_of_node(system: System, name: str, flags: int) -> Numbered:
 
 
 def _is_still_known(device: Numbered) -> bool:
-    """Whether the node of a dax device leads to a driver that has gone, as long as a process has it open (i_cdev)."""
+    """Whether the node of a dax device leads to a driver that is gone, as long as a process has it open (i_cdev)."""
     return isinstance(device, DevDax) and bool(device.opens)

@@ -34,7 +34,7 @@ class NdBus(Bus):
         """Remove the bus.
 
         A root device that is unregistered while no driver is bound to it leaves its DIMMs and regions registered: they
-        are forgotten, without uevents.  (In Linux 6.1 they stay for ever, out of sight.)
+        are forgotten, without uevents.  (In Linux 6.1 they stay forever, out of sight.)
         """
         for device in list(self.members.values()):
             device.forget()

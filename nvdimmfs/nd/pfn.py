@@ -199,7 +199,7 @@ class PageMapPersonality(Personality):
 
         Linux takes sectors relative to the region's start as relative to the namespace's, so that in any but the
         region's first namespace it finds none or wrong ones.  It clears whole entries of the list; EFAULT for an entry
-        that reaches into the data.  Where an error stays, Linux retries for ever; here it is EIO.
+        that reaches into the data.  Where an error stays, Linux retries forever; here it is EIO.
 
         EBUSY if the memmap, which has to be reserved for that, ends behind the namespace in what is not free.
         """

@@ -72,7 +72,7 @@ _RED_ZONE = 128
 
 
 class NotBorrowedError(Exception):
-    """The thread cannot be used: a debugger has it, it has filters of its own, the host forbids it, or it has gone."""
+    """The thread cannot be used: a debugger has it, it has filters of its own, the host forbids it, or it is gone."""
 
 
 class _EndedError(Exception):

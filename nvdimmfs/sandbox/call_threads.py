@@ -36,7 +36,7 @@ def start_thread(target: Callable[[], None], name: str) -> None:
 class CallThreads:
     """Answers notifications until this process ends.
 
-    The threads are never joined.  One whose caller's memory does not arrive may wait for ever; the kernel ends it
+    The threads are never joined.  One whose caller's memory does not arrive may wait forever; the kernel ends it
     together with this process.
 
     Args:

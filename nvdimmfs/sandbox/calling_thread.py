@@ -52,7 +52,7 @@ class CallingThread:
 
     Attributes:
         thread: the thread id.
-        directory: the thread's directory in /proc.  Once the thread has gone, all lookups in it fail, even if another
+        directory: the thread's directory in /proc.  Once the thread is gone, all lookups in it fail, even if another
             thread has the same id by then.
         proc: an open /proc that shows the thread and this process.
         identity: who it is.
@@ -92,7 +92,7 @@ class CallingThread:
         return int(_value(self.status, b"\nCapEff:\t"), 16)
 
     def read(self, address: int, length: int) -> bytes:
-        """Read the thread's memory.  EFAULT where nothing is mapped, ESRCH when the thread has gone.
+        """Read the thread's memory.  EFAULT where nothing is mapped, ESRCH when the thread is gone.
 
         This waits for as long as a page of the memory does not arrive.
         """
@@ -112,7 +112,7 @@ class CallingThread:
             return b""
 
     def write(self, address: int, data: bytes) -> None:
-        """Write to the thread's memory.  EFAULT or EIO where nothing writable is mapped, ESRCH when it has gone.
+        """Write to the thread's memory.  EFAULT or EIO where nothing writable is mapped, ESRCH when it is gone.
 
         process_vm_writev(2) takes a thread id, which may be another thread's by the time of the call.  The open memory
         is the thread's own.  But it ignores write protection, and a wait for a page in it cannot be ended by a signal;
@@ -145,7 +145,7 @@ class CallingThread:
         return bytes(text.partition(b"\0")[0])
 
     def file(self, descriptor: int) -> ThreadFile | None:
-        """The open file of a descriptor; None when the descriptor is not open.  ESRCH when the thread has gone.
+        """The open file of a descriptor; None when the descriptor is not open.  ESRCH when the thread is gone.
 
         Another thread may replace the descriptor at any time.  fdinfo shows flags, mount and inode of one and the same
         open file; they count only if this is the inode that is held here.
@@ -157,7 +157,7 @@ class CallingThread:
 
     def remember(self, descriptor: int, file: ThreadFile) -> None:
         """Hold a file for the next call, which mostly has the same descriptor: one that is a node of the machine."""
-        with contextlib.suppress(OSError):  # the thread has gone, or too many files are open
+        with contextlib.suppress(OSError):  # the thread is gone, or too many files are open
             self.known.remember(descriptor, file)
 
     def mapped_file(self, address: int) -> tuple[int, int] | None:
@@ -190,7 +190,7 @@ class CallingThread:
 def calling_thread(
     thread: int, proc: int, still_waits: Callable[[], bool], known: KnownThread, held: contextlib.ExitStack
 ) -> CallingThread:
-    """The thread whose system call waits.  ENOENT, ESRCH when it has gone.
+    """The thread whose system call waits.  ENOENT, ESRCH when it is gone.
 
     Args:
         thread: its id.

@@ -74,7 +74,7 @@ class ClosedDisks:
 
 
 def _write_back(node: Path) -> None:
-    """Write back the page cache of a disk.  Does nothing for one that has gone, which was written back then."""
+    """Write back the page cache of a disk.  Does nothing for one that is gone, which was written back then."""
     with contextlib.suppress(OSError):
         disk = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
         try:

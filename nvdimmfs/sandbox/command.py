@@ -249,7 +249,7 @@ def _run_init(order: _Order, socket_: socket.socket, report: int, supervisor: in
     """In init: set up /proc and the filter, execute the command, reap orphans, and exit when the command has ended."""
     try:
         libc.die_with_parent(signal.SIGKILL, supervisor)
-        # Otherwise init would hold the loop devices of disks that have gone.
+        # Otherwise init would hold the loop devices of disks that are gone.
         close_files_except(*STANDARD_FILES, socket_.fileno(), report)
         _reset_signals()
         _mount_proc(order.machine)

@@ -69,7 +69,7 @@ class ControlClient:
         os.write(self._events, control.encode(control.Watch(directories)))
 
     def events(self) -> list[DeviceEvent | EntryEvent]:
-        """Read all pending events.  SandboxError when the machine has gone."""
+        """Read all pending events.  SandboxError when the machine is gone."""
         found = []
         with step("read the machine's events", "its process has ended, or it was unmounted"):
             while data := os.read(self._events, _BUFFER_SIZE):

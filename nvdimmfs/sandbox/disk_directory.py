@@ -23,14 +23,14 @@ class DiskDescription:
 
 
 def describe_disk(machine: Path, name: str) -> DiskDescription:
-    """Describe a disk or partition; arguments as `disk_directory`.  OSError for one that has gone."""
+    """Describe a disk or partition; arguments as `disk_directory`.  OSError for one that is gone."""
     directory = disk_directory(machine, name)
     block_size = int(read_small(queue_of(directory) / "logical_block_size"))
     return DiskDescription(block_size, read_small(directory / "ro") == "1\n")
 
 
 def disk_directory(machine: Path, name: str) -> Path:
-    """The directory of a disk or partition, which exists unless it has gone.
+    """The directory of a disk or partition, which exists unless it is gone.
 
     Args:
         machine: the machine's mount.

@@ -31,7 +31,7 @@ _MINORS = 256
 class HostCharacters:
     """Chooses numbers.
 
-    A number is used again as late as possible: a process may still have the node of a device open that has gone.
+    A number is used again as late as possible: a process may still have the node of a device open that is gone.
 
     Attributes:
         majors: the host's major numbers of ndctl and dimmctl.
@@ -83,7 +83,7 @@ class HostCharacters:
         return number
 
     def release(self, number: NodeNumber) -> None:
-        """A device has gone."""
+        """The device of a number was removed: the number may be used again."""
         self.released.append(number)
 
     def _is_free(self, number: NodeNumber) -> bool:

@@ -49,9 +49,9 @@ class KnownThread:
     _file: _KnownFile | None = None
 
     def look(self, thread: int, proc: int, still_waits: Callable[[], bool]) -> bytes:
-        """The status of a thread whose system call waits, which is known from then on.  OSError when it has gone.
+        """The status of a thread whose system call waits, which is known from then on.  OSError when it is gone.
 
-        Ids are unique among the threads that live, and the status of one that has gone cannot be read.  So the
+        Ids are unique among the threads that live, and the status of one that is gone cannot be read.  So the
         thread that is known calls again if it has this id and a status.
 
         Args:

@@ -57,7 +57,7 @@ class LoopNode:
         number: the node's number.
         loop: the open loop device; the kernel detaches the file when the last opener closes it.
         device: the loop device's number.
-        spare: where to put that number when the disk has gone; None when another sandbox added the device.
+        spare: where to put that number when the disk is gone; None when another sandbox added the device.
     """
 
     path: Path
@@ -81,7 +81,7 @@ class LoopNode:
     def remove(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
-        with contextlib.suppress(OSError):  # the machine's disk has gone, but still accepts writes that are under way
+        with contextlib.suppress(OSError):  # the machine's disk is gone, but still accepts writes that are under way
             fcntl.ioctl(self.loop, BLKFLSBUF)
         os.close(self.loop)
         if self.spare is not None:

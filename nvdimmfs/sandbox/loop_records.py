@@ -1,6 +1,6 @@
 """Which loop devices of the host a sandbox has added, in records that outlive it.
 
-The kernel detaches the file of a loop device whose last opener has gone (autoclear), and keeps the device itself.  A
+The kernel detaches the file of a loop device whose last opener is gone (autoclear), and keeps the device itself.  A
 sandbox deletes those that it added.  If it is killed before, its reaper does so (`reaper`), and if that is killed as
 well, the next sandbox (`sweep`).  So that none of them deletes a device of anybody else, each sandbox has a directory
 below `DIRECTORY`, with a file for each device that it uses, and holds a lock on the directory while it or its reaper
@@ -305,7 +305,7 @@ def _sweep(host: HostLoops, base: int, name: str) -> None:
     own = _open_directory(name, base)
     try:
         fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if name.partition(".")[0] != _boot():  # the devices have gone with the kernel that had them
+        if name.partition(".")[0] != _boot():  # the devices ended with the kernel that had them
             for record in _names(own):
                 os.unlink(record, dir_fd=own)
         _delete_recorded(host, base, name, own, patience=0)

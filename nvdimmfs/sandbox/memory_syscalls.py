@@ -133,7 +133,7 @@ class MemorySyscalls:
     Args:
         client: the machine.
         is_machine_device: whether a file is the node of one of the machine's devices.
-        is_gone_dax: whether a file is the node of a dax device that has gone.
+        is_gone_dax: whether a file is the node of a dax device that is gone.
         files: an open directory, that of the machine's files in its mount.
     """
 

@@ -168,7 +168,7 @@ class MountSyscalls:
         """Whether the machine's disk, or the disk of a partition, has DAX."""
         try:
             return read_small(queue_of(disk_directory(self._machine, name)) / "dax") == "1\n"
-        except OSError:  # it has gone, or the kernel is older than the attribute
+        except OSError:  # it is gone, or the kernel is older than the attribute
             return False
 
 

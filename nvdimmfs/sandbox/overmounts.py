@@ -2,7 +2,7 @@
 
 Each entry is a mount, of which the host's /dev needs a hundred.  So a process that waits for its command makes such a
 directory before (`prepare`), as a tree of mounts that is mounted nowhere (open_tree(2)).  `overmount` attaches it, and
-adds what else the directory has now.  It begins anew where an entry has gone, which shows by name, kind or inode, and
+adds what else the directory has now.  It begins anew where an entry is gone, which shows by name, kind or inode, and
 where anything was mounted or unmounted meanwhile: to unmount an entry takes milliseconds, as the kernel waits for all
 processors.
 

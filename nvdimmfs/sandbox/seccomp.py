@@ -280,7 +280,7 @@ class NotificationListener:
             fcntl.ioctl(descriptor, _SET_FLAGS, _FLAG_SYNC_WAKE_UP)
 
     def receive(self) -> Notification | None:
-        """Wait for the next notification; None when its caller has gone in the meantime.
+        """Wait for the next notification; None if its caller exits in the meantime.
 
         Several threads may wait; each notification reaches one of them.  When no filtered process is left, the wait
         never ends, or on newer kernels, never begins: then `has_callers` is false.
@@ -322,7 +322,7 @@ class NotificationListener:
     def add_file(self, notification: Notification, file: int) -> int:
         """Give the caller one more descriptor, of an open file of this process, and return it.  It closes at execve(2).
 
-        OSError as open(2) where the caller has too many; ENOENT when it has gone.
+        OSError as open(2) where the caller has too many; ENOENT when it is gone.
         """
         return self._add_file(notification, file, 0, 0, os.O_CLOEXEC)
 
@@ -346,5 +346,5 @@ class NotificationListener:
         try:
             fcntl.ioctl(self.descriptor, _SEND, response)
         except OSError as failure:
-            if failure.errno != errno.ENOENT:  # ENOENT: the caller has gone
+            if failure.errno != errno.ENOENT:  # ENOENT: the caller is gone
                 raise

@@ -69,7 +69,7 @@ class Supervisor:
         self._failure: Exception | None = None
         self._has_failed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         ioctl = IoctlSyscall(client, self._devices, dev.terminal_filesystem, self._process_events, self._used_nodes)
-        #: The names of devices by the numbers of their nodes, also of those that have gone: no other node gets such a
+        #: The names of devices by the numbers of their nodes, also of those that are gone: no other node gets such a
         #: number while one is open.
         self._names: dict[tuple[str, NodeNumber], str] = {}
         #: The names of disks that are regular files, by file system and inode.
@@ -165,7 +165,7 @@ class Supervisor:
             os.eventfd_write(self._has_failed, 1)
 
     def _stop(self) -> None:
-        """Change nothing from now on.  A change that is being made may take its time, but not for ever."""
+        """Change nothing from now on.  A change that is being made may take its time, but not forever."""
         self._stopped = True
         if self._changing.acquire(timeout=_LONGEST_CHANGE):
             self._changing.release()
@@ -185,12 +185,12 @@ class Supervisor:
         return evolve(used, claimed=used.claimed | {name for name, is_claimed in claims.items() if is_claimed})
 
     def _is_gone_dax(self, file: ThreadFile) -> bool:
-        """Whether a file is the node of a dax device that has gone."""
+        """Whether a file is the node of a dax device that is gone."""
         name = self._name_of_node(file)
         return name is not None and name.startswith("dax") and ("char", file.number) not in self._devices
 
     def _name_of_node(self, file: ThreadFile) -> str | None:
-        """The name of the device, possibly one that has gone, whose node a file is; None for other files."""
+        """The name of the device, possibly one that is gone, whose node a file is; None for other files."""
         if not file.kind:
             is_open = file.is_readable or file.is_writable
             return self._disk_files.get((file.status.filesystem, file.status.inode)) if is_open else None
@@ -259,7 +259,7 @@ class Supervisor:
         """Create a node and return its number, which the machine has to know; None for a regular file."""
         new = self._dev.add(name, number, block=kind == "block", disk=disk)
         if new is None:
-            with contextlib.suppress(OSError):  # the disk has gone meanwhile
+            with contextlib.suppress(OSError):  # the disk is gone by now
                 status = self._dev.path(name).stat()
                 self._disk_files[status.st_dev, status.st_ino] = name
             return None

@@ -74,7 +74,7 @@ class SyscallDispatcher:
             known: what this thread holds of the caller before.
 
         Raises:
-            SandboxError: the machine has gone.  The caller gets EIO.
+            SandboxError: the machine is gone.  The caller gets EIO.
         """
         if self._is_for_kernel(notification, known):
             listener.continue_in_kernel(notification)
@@ -133,7 +133,7 @@ class SyscallDispatcher:
                 still_waits = partial(listener.is_pending, notification)
                 caller = calling_thread(notification.thread, self._proc, still_waits, known, held)
             except OSError:
-                # It has gone, or this /proc does not show it: then it cannot be a caller of the machine's devices.
+                # It is gone, or this /proc does not show it: then it cannot be a caller of the machine's devices.
                 return -errno.EPERM if notification.syscall in self._module_syscalls else None
             if call.user is None and not self._limits.begin(call, caller.user):
                 raise _CallWaitsError

@@ -71,7 +71,7 @@ class TraceEvent:
         data_size: how many bytes those were before they were cut.
         output: the bytes that an ioctl gave to its caller; long ones are cut.
         output_size: how many bytes those were.
-        result: what the call returned; None when it was refused, and for an ioctl whose caller has gone.
+        result: what the call returned; None when it was refused, and for an ioctl whose caller is gone.
         errno: the errno of a refusal, else None.
         reason: why it was refused; empty when there is nothing to say beyond the errno.
         effects: what the kernel did, in order.

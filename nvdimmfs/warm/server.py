@@ -88,7 +88,7 @@ def serve(
     Args:
         endpoint: where clients connect; it is closed at the end.
         command_line: carries out a command line and returns the exit status; called in a forked process.
-        idle: the time in seconds; 0 serves for ever.
+        idle: the time in seconds; 0 serves forever.
         on_ready: called once clients can connect.
         prepare: called in a process that is forked before there is a client for it.
     """
@@ -133,7 +133,7 @@ class _Loop:
                 self._stop()
 
     def _milliseconds_left(self) -> float | None:
-        """Until the server has been idle for long enough; None while it is not idle, or may be for ever."""
+        """Until the server has been idle for long enough; None while it is not idle, or may be forever."""
         if self._by_process or not self._idle:
             return None
         return max(0.0, self._quiet_since + self._idle - time.monotonic()) * 1000

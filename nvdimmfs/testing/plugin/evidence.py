@@ -82,7 +82,7 @@ def evidence_of(made: Made, *, compared: bool = False) -> Evidence:
 
 
 def _answer(made: Made, compared: bool, answer: SimpleQueue[Evidence | Exception]) -> None:
-    """In a thread, which may wait for ever: a test may have failed because its machine does not answer."""
+    """In a thread, which may wait forever: a test may have failed because its machine does not answer."""
     try:
         answer.put(_shown(made, compared))
     except Exception as bug:
