@@ -197,7 +197,7 @@ class SortedBadblocks(Badblocks):
         return bisect.bisect_right(self._entries, (sector, MAX_ENTRY_SECTORS)) - 1
 
     def _start_of(self, index: int, end: int) -> int:
-        """Return where an entry starts; `end` behind the last one."""
+        """Return where an entry starts; `end` after the last one."""
         return self._entries[index][0] if index < len(self._entries) else end
 
     def _cover(self, index: int, sector: int, end: int) -> int:

@@ -58,7 +58,7 @@ class BlockLayer:
 
     @property
     def devices(self) -> list[tuple[DeviceNumber, Disk | Partition]]:
-        """All disks, each with its partitions behind it, and their numbers."""
+        """All disks, each followed by its partitions, and their numbers."""
         devices: list[Disk | Partition] = []
         for disk in self.disks.values():
             devices += [disk, *disk.partitions]

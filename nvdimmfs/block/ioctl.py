@@ -298,7 +298,7 @@ def _change(disk: Disk, operation: int, partition: PartitionRange, uses: DeviceU
     if start < 0 or length <= 0 or start % block or length % block:
         raise KernelError(errno.EINVAL, f"{length} bytes at {start} are not whole logical blocks")
     if disk.system.kernel.disks.partitions_end_with_their_disk and start + length > disk.sectors * SECTOR_SIZE:
-        raise KernelError(errno.EINVAL, f"{length} bytes at {start} end behind {disk.name}")
+        raise KernelError(errno.EINVAL, f"{length} bytes at {start} end beyond {disk.name}")
     if operation == BLKPG_ADD:
         if not disk.registered:  # removed while the caller's memory was read (disk_live in bdev_add_partition)
             raise KernelError(errno.ENXIO, f"{disk.name} is gone")

@@ -190,7 +190,7 @@ def _line(walked: Walked) -> str:
     if walked.races:
         text += f", {len(walked.races)} races that ended otherwise"
     if walked.ended:
-        text += f", {walked.ended} questions behind a race left out"
+        text += f", {walked.ended} questions after a race left out"
     if walked.fatal:
         text += f", {len(walked.fatal)} at which the kernel panics left out"
     if walked.found is None:

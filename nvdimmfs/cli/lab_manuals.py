@@ -93,7 +93,7 @@ LAB_MANUALS = {
         speeds of the processor, at which races of the kernel end otherwise: one that agrees to the end is enough. If
         two give the same answers up to one that differs from the emulated machine's, the writes that matter are found,
         and the shortest story that shows the difference is written as a recording, FOLDER/fuzz-SEED.recording. What
-        remains behind a race that never ends as in the emulated machine is left out, and so are writes at which the
+        remains after a race that never ends as in the emulated machine is left out, and so are writes at which the
         kernel panics; both are counted.
         """,
         exit_statuses=(

@@ -83,7 +83,7 @@ def check_mapping(device: HasMemory, start: int, length: int, *, shared: bool) -
     """Refuse a mapping that the device does not support (check_vma, drivers/dax/device.c, Linux 6.1).
 
     ENXIO while device_dax is not bound, EINVAL for a private mapping, and unless its start and length are multiples of
-    the device's alignment.  A mapping may begin and end behind the end of the device: a fault there is SIGBUS.
+    the device's alignment.  A mapping may begin and end beyond the end of the device: a fault there is SIGBUS.
 
     Args:
         device: the device.

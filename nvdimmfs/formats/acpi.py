@@ -69,7 +69,7 @@ def _joined(header: struct.Struct, entries: Iterable[NfitEntry | Affinity]) -> b
 
 
 def joined_structures(header: struct.Struct, contents: Iterable[tuple[int, bytes]]) -> bytes:
-    """Return the bytes of structures, each behind a header with its type and length."""
+    """Return the bytes of structures, each after a header with its type and length."""
     return b"".join(header.pack(number, header.size + len(data)) + data for number, data in contents)
 
 
@@ -79,7 +79,7 @@ def split_structures(header: struct.Struct, data: bytes) -> Iterator[tuple[int, 
     while at + header.size <= len(data):
         number, length = header.unpack_from(data, at)
         if length < header.size or at + length > len(data):
-            raise AcpiTableError(f"a structure of type {number} ends behind the table")
+            raise AcpiTableError(f"a structure of type {number} ends beyond the table")
         yield number, data[at + header.size : at + length]
         at += length
 

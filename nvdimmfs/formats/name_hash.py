@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-#: INT_MAX: the offset behind the last name of a kernfs directory.
+#: INT_MAX: the offset after the last name of a kernfs directory.
 INT_MAX = 0x7FFFFFFF
 
 #: The offset of a directory's first name; 0 and 1 are those of `.` and `..`.

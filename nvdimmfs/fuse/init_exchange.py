@@ -21,7 +21,7 @@ import struct
 _CACHE_SYMLINKS = 1 << 23
 _HANDLE_KILLPRIV_V2 = 1 << 28
 
-#: Where `flags` is in the request and in its reply: behind the header, major, minor and max_readahead (fuse.h).
+#: Where `flags` is in the request and in its reply: after the header, major, minor and max_readahead (fuse.h).
 _FLAGS_IN, _FLAGS_OUT = 40 + 12, 16 + 12
 _FLAGS = struct.Struct("=I")
 

@@ -293,7 +293,7 @@ class Operations(RefusedOperations):
 
     @fuse_handler
     def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
-        """`.`, `..`, then the nodes in the order of the file system; an entry's number is the offset behind it."""
+        """`.`, `..`, then the nodes in the order of the file system; an entry's number is the offset after it."""
         opened, inodes, reply = self._directories[fh], self.inodes, pyfuse3.readdir_reply
         entry = inodes.entry if opened.may_cache else inodes.uncached_entry
         for name, node, following in opened.entries(start_id):

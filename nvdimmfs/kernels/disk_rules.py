@@ -138,7 +138,7 @@ class DiskRules(Rules):
         {"rfc": False, "5.15": True},
     )
     partitions_end_with_their_disk = Difference(
-        "BLKPG is EINVAL for a partition that would end behind its disk (else it is added, or its size changed)",
+        "BLKPG is EINVAL for a partition that would end beyond its disk (else it is added, or its size changed)",
         "blkpg_do_ioctl, block/ioctl.c; bdev_add_partition, block/partitions/core.c",
         {"rfc": False, "6.12": True},
     )

@@ -250,7 +250,7 @@ FOUND_MEMMAP = Race(
     "walks rest in 45 of 60 trials with 256 MiB and more, and in as many on 6.12.",
 )
 BOOT_NUMBERS = Race(
-    "nd_pmem is loaded behind several regions, as at boot: in which order do their disks get device numbers?",
+    "nd_pmem is loaded when several regions exist, as at boot: in which order do their disks get device numbers?",
     (Seen(NumberOrder.FOUND, 72), Seen(NumberOrder.OTHER, 0)),
     NumberOrder.FOUND,
     "Two regions of 512 and 256 MiB, two of 64 and 512, three of 128, with memmap=, on guests of the lab at two speeds "
@@ -264,7 +264,7 @@ REGION_NUMBERS = Race(
     "A worker probes each region, and each machine has an order of its own. With the same regions and guests as at "
     "boot, 26 of 72 trials had that of the regions: all 24 with 64 and 512 MiB, 2 of 24 with 512 and 256. Of three "
     "regions, the first two had changed places in 18 of 24 trials. On 6.12, 34 of 72 trials had that of the regions. "
-    "A walk goes on as behind disks that are found.",
+    "A walk goes on as after disks that are found.",
 )
 FOUND_NUMBERS = Race(
     "Several disks are found on media at a time: in which order do they get their device numbers?",

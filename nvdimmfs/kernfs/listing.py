@@ -38,7 +38,7 @@ class _Merged(Sequence[str]):
     Attributes:
         family: the names of the family.
         others: the other names.
-        places: for each name in order, its position in the family; for another name, that in `others` behind those.
+        places: for each name in order, its position in the family; the positions in `others` count on from those.
     """
 
     family: FamilyNames
@@ -87,7 +87,7 @@ class Listing:
         return isinstance(self.offsets, range)
 
     def index(self, offset: int, name: str) -> int:
-        """The index of the first name at an offset, or behind it if there is none; of several there, that of `name`.
+        """The index of the first name at an offset, or after it if there is none; of several there, that of `name`.
 
         A kernel that finds none may also begin with the name before it: its search ends at a leaf of a balanced tree,
         whose form depends on the order of all additions (kernfs_dir_pos, fs/kernfs/dir.c, Linux 6.1).

@@ -555,7 +555,7 @@ class Directory(Node):
             self.tree.instantiated(self, new)
 
     def _nodes_of(self, family: Family, places: Mapping[str, object]) -> Iterator[Node]:
-        """The nodes of a family, of which some are instantiated already and stand behind it."""
+        """The nodes of a family, of which some are instantiated already and follow it in `places`."""
         for name in family.names:
             if name not in self._gone:
                 known = places.get(name)

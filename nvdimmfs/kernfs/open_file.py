@@ -222,7 +222,7 @@ class OpenDirectory:
         self._offered = ""
 
     def entries(self, start: int) -> Iterator[tuple[str, Node | Member, int]]:
-        """Names, nodes, and the offsets behind them, from an offset on; 0 begins a new listing.
+        """Names, nodes, and the offsets after them, from an offset on; 0 begins a new listing.
 
         A caller that has no room for an entry takes no more, and goes on later with the offset before it.
         """

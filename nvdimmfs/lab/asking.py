@@ -30,7 +30,7 @@ READ_LENGTH = 65536
 #: EHWPOISON (include/uapi/asm-generic/errno.h), which Python names since 3.14 only.
 _EHWPOISON = 133
 
-#: Where the memory of an ioctl's argument ends, behind which nothing is mapped: far from all that a process has, and an
+#: Where the memory of an ioctl's argument ends, beyond which nothing is mapped: far from all that a process has, and an
 #: address of more than 32 bits.
 MEMORY_END = 0x2000_0000_0000
 

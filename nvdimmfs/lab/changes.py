@@ -9,7 +9,7 @@ r"""The answers of another kernel to the questions of a recording: only those th
 The first line names the recording, as a path below a folder that the file is in, the kernel that answered (`uname -r`)
 and the `--kernel` that has to answer so.  Each other line has the number of a step, from 1 on, and its differences: the
 whole answer, or of a dump the rows by their paths below the dump's own; `null` stands for one that is not there.  What
-is not compared, as device numbers and random UUIDs, is no difference.  `ends` stands for this step and all behind it: a
+is not compared, as device numbers and random UUIDs, is no difference.  `ends` stands for this step and all after it: a
 race went another way than in the recording, so that its questions are not to the point any more.
 """
 

@@ -58,7 +58,7 @@ def _is_of_empty_label_data(tree: InProcess, call: Call) -> bool:
             return False
         package = Package.from_bytes(memory)
         command, memory = package.function, memory[PACKAGE_SIZE:][: package.size_in]
-    head = memory[: LabelWrite.size()].ljust(LabelWrite.size(), b"\0")  # QEMU reads zeros behind what goes in
+    head = memory[: LabelWrite.size()].ljust(LabelWrite.size(), b"\0")  # QEMU reads zeros after what goes in
     return command in _OF_LABEL_DATA and not LabelWrite.from_bytes(head).length
 
 

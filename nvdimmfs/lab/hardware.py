@@ -175,9 +175,9 @@ def _board(machine: MachineDescription) -> str:
 def _memory(machine: MachineDescription) -> str:
     base = memory_base(machine)
     buses = buses_of_qemu(machine)
-    behind = max((range_.end - base for bus in buses for range_ in bus.ranges), default=0)
+    end = max((range_.end - base for bus in buses for range_ in bus.ranges), default=0)
     slots = max((dimm.handle for bus in buses for dimm in bus.dimms), default=0)
-    most = max(_MOST_MEMORY, align_up(machine.ram + behind, GIB))
+    most = max(_MOST_MEMORY, align_up(machine.ram + end, GIB))
     return f"{machine.ram // MIB}M,slots={max(slots, SLOTS)},maxmem={most // MIB}M"
 
 

@@ -26,7 +26,7 @@ _WITHOUT_LABELS = 'family = -1\ncommands = ["cmd_call"]\n'
 
 
 def plug(walker: Walker) -> None:
-    """Plug in a DIMM behind all memory, in a free slot, and look at it when the kernel has registered it."""
+    """Plug in a DIMM above all memory, in a free slot, and look at it when the kernel has registered it."""
     buses = [each for each in walker.devices("ndbus") if walker.seen(f"{DEVICES}/{each}/provider") == _PROVIDER]
     handles = {int(walker.seen(f"{DEVICES}/{each}/nfit/handle") or "0", 0) for each in walker.devices("nmem")}
     if not buses or NFIT_TEST in walker.names("module") or len(handles) >= _MOST_DIMMS:

@@ -142,7 +142,7 @@ def _package(walker: Walker, node: str, family: int, function: int) -> bytes:
     """
     structure, inputs = payload_of(node, family, function) or (None, walker.choose((0, 4, 16)))
     payload = bytes(_ROOM) if structure is None else _filled(walker, structure.layout)
-    if structure is FirmwareSend:  # the status is written behind the data, `length` bytes
+    if structure is FirmwareSend:  # the status is written after the data, `length` bytes
         data = _some_bytes(walker, walker.choose((0, 16, 128)))
         payload = payload[: -U32.size] + U32.pack(len(data)) + data + bytes(U32.size)
         inputs = len(payload) - U32.size
@@ -252,7 +252,7 @@ def _range(walker: Walker, size: int) -> tuple[int, int]:
 
 
 def _partition(walker: Walker, size: int) -> bytes:
-    """The argument of BLKPG, with the range that it points to behind it."""
+    """The argument of BLKPG, followed by the range that it points to."""
     operation = walker.choose((BLKPG_ADD, BLKPG_ADD, BLKPG_DELETE, BLKPG_RESIZE, 0))
     start, length = _range(walker, size)
     length = walker.choose((length & U32_MASK, size // 4 // PAGE_SIZE * PAGE_SIZE, size - start))

@@ -71,7 +71,7 @@ def handle_of_range(bus: BusDescription, range_: RangeDescription) -> int:
 
 
 def memory_base(machine: MachineDescription) -> int:
-    """The first address at which QEMU has DIMMs and virtio devices: the next multiple of 1 GiB behind all RAM."""
+    """The first address at which QEMU has DIMMs and virtio devices: the next multiple of 1 GiB above all RAM."""
     return align_up(max(HIGH_RAM_START, installed_memory(machine_ram(machine))[-1].end), GIB)
 
 

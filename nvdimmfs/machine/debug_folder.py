@@ -168,7 +168,7 @@ def _store_fail_altmap(debugger: Debugger, data: bytes) -> None:
 
 
 def _show_faults(debugger: Debugger) -> str:
-    """One line for each rule, as it can be written, with its number and its hits behind a #."""
+    """One line for each rule, as it can be written, with its number and its hits after a #."""
     return debugger.faults.text
 
 

@@ -123,7 +123,7 @@ def can_be_kept(description: MachineDescription) -> bool:
 
 
 def _remember(known: dict[KeyT, ValueT], key: KeyT, value: ValueT) -> None:
-    """Put an entry behind all others, and forget the oldest of too many."""
+    """Put an entry after all others, and forget the oldest of too many."""
     known.pop(key, None)
     known[key] = value
     for oldest in [*known][:-_MOST]:

@@ -75,7 +75,7 @@ class SavedMedium:
 
     @property
     def is_sound(self) -> bool:
-        """Whether the extents lie on the medium, one behind the other."""
+        """Whether the extents lie on the medium, one after the other."""
         end = 0
         for offset, length in self.extents:
             if offset < end or length <= 0:

@@ -372,7 +372,7 @@ class AcpiTableDescription:
     Attributes:
         signature: its name, of four capital letters or digits.
         revision: its revision.
-        body: the bytes behind its header, two hexadecimal digits each; spaces between them are ignored.
+        body: the bytes after its header, two hexadecimal digits each; spaces between them are ignored.
     """
 
     signature: str

@@ -149,10 +149,10 @@ class MemoryMedia(StoredMedia):
         """Write bytes, at least one, to a segment."""
         segment = self._segments.get(index) or self._new_segment(index, with_huge_pages=len(data) >= _HUGE)
         end = start + len(data)
-        first, behind = start // CHUNK_SIZE, (end - 1) // CHUNK_SIZE + 1
+        first, stop = start // CHUNK_SIZE, (end - 1) // CHUNK_SIZE + 1
         if self._earlier:
-            self._keep(range(index * _CHUNKS + first, index * _CHUNKS + behind))
-        bits = (1 << behind) - (1 << first)
+            self._keep(range(index * _CHUNKS + first, index * _CHUNKS + stop))
+        bits = (1 << stop) - (1 << first)
         if segment.written & bits != bits:
             segment.written |= bits
         segment.memory[start:end] = data
@@ -160,13 +160,13 @@ class MemoryMedia(StoredMedia):
     def _zero_in(self, index: int, start: int, end: int) -> None:
         """Zero a range of a segment: free the chunks that lie in it, and wipe what it has of two others."""
         segment = self._segments[index]
-        first, behind = div_round_up(start, CHUNK_SIZE), end // CHUNK_SIZE
-        if first > behind:
+        first, stop = div_round_up(start, CHUNK_SIZE), end // CHUNK_SIZE
+        if first > stop:
             self._wipe(index, segment, start, end)
             return
         self._wipe(index, segment, start, first * CHUNK_SIZE)
-        self._wipe(index, segment, behind * CHUNK_SIZE, end)
-        freed = segment.written & (1 << behind) - (1 << first)
+        self._wipe(index, segment, stop * CHUNK_SIZE, end)
+        freed = segment.written & (1 << stop) - (1 << first)
         if not freed:
             return
         if self._earlier:

@@ -149,7 +149,7 @@ def _newer_sections(tables: str) -> tuple[Section, ...]:
 
 
 def _memories(tables: Sequence[str], *, is_init: bool) -> Iterator[Section]:
-    """The sections of memories that lie behind each other, each with a page behind it that is not mapped."""
+    """The sections of memories that follow one another, each followed by a page that is not mapped."""
     start = 0
     for table in tables:
         sections = list(_memory(table, is_init=is_init, start=start))

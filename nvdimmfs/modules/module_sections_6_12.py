@@ -6,7 +6,7 @@ Names and distances are those of Debian's kernel 6.12.117+deb12-amd64.
 from __future__ import annotations
 
 #: The sections of each module, `NAME:OFFSET` in hexadecimal, by memory (enum mod_mem_type, include/linux/module.h):
-#: code, data, constants, and perhaps what is constant once the module is loaded; behind || what is freed then.
+#: code, data, constants, and perhaps what is constant once the module is loaded; after || what is freed then.
 SECTIONS = {
     "dax_hmem": (
         ".text:0 .exit.text:3c0 | __patchable_function_entries:0 .data:40 .exit.data:1e8 __dyndbg:1f0 "

@@ -201,7 +201,7 @@ class PageMapPersonality(Personality):
         region's first namespace it finds none or wrong ones.  It clears whole entries of the list; EFAULT for an entry
         that reaches into the data.  Where an error stays, Linux retries forever; here it is EIO.
 
-        EBUSY if the memmap, which has to be reserved for that, ends behind the namespace in what is not free.
+        EBUSY if the memmap, which has to be reserved for that, ends beyond the namespace, in memory that is not free.
         """
         if self.mode is not PfnMode.PMEM or not self.system.kernel.info_block.clears_memmap_errors:
             return

@@ -34,7 +34,7 @@ class ArgumentMemory(Protocol):
     """The memory that the argument of ioctl(2) points to.  OSError where nothing is mapped."""
 
     def read(self, offset: int, length: int) -> tuple[bytes, bytes]:
-        """Bytes that the kernel would copy in, and those behind them for which no other page has to arrive."""
+        """Bytes that the kernel would copy in, and those after them for which no other page has to arrive."""
 
     def write(self, offset: int, data: bytes) -> None:
         """Bytes that the kernel would copy out."""

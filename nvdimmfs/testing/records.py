@@ -45,7 +45,7 @@ class Records(Sequence[RecordT], Generic[RecordT]):
         return f"<{type(self).__name__} {', '.join(map(str, self._received))}>"
 
     def new(self) -> list[RecordT]:
-        """What was reported since the last call, or since the boot; the cursor moves behind it."""
+        """What was reported since the last call, or since the boot; the cursor moves past it."""
         self._fetch()
         with self._lock:
             start, self._cursor = self._cursor, len(self._received)

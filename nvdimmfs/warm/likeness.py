@@ -45,7 +45,7 @@ _NAMESPACES = (
 #: Files of /proc/PID whose content must be the same; a kernel may lack the last ones.
 _FILES = ("cgroup", "limits", "oom_score_adj", "personality", "attr/current", "loginuid")
 
-#: Fields of /proc/PID/stat behind the name that must be the same: the nice value, the priority and policy of the
+#: Fields of /proc/PID/stat after the name that must be the same: the nice value, the priority and policy of the
 #: scheduler (proc(5): fields 19, 40 and 41).
 _STAT = (16, 37, 38)
 

@@ -117,7 +117,7 @@ def test_a_read_that_asks_the_firmware_is_repeated():
 
 
 def test_what_no_race_explains_remains():
-    """Also behind a race."""
+    """Also after a race."""
     *steps, last = answers(Others({1}))
     wrong = attrs.evolve(last, answer={"rows": [{**row, "mode": "-"} for row in last.answer["rows"]]})
     found = matched([*steps, wrong], SETTLE, machine)
