@@ -98,7 +98,7 @@ class Snapshot:
 
         Args:
             root: the object.
-            whole: save the attributes that `UNSAVED` names as well: nobody refers to the objects but by `root`, so
+            whole: save the attributes that `UNSAVED` names as well: the objects are referred to by `root` alone, so
                 nothing outlives the reset that these attributes would be about.
         """
         self._is_whole = whole

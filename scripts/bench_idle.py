@@ -1,4 +1,4 @@
-"""`scripts/bench idle`: what the daemon of a mount costs while nobody asks it anything."""
+"""`scripts/bench idle`: what the daemon of a mount costs while it gets no requests."""
 
 from __future__ import annotations
 

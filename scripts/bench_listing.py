@@ -29,7 +29,7 @@ CALLS = {
 }
 #: How often each is made in a turn.
 TURN = 20_000
-#: What a sandbox may add: less than can be told from the noise of a turn.
+#: What a sandbox may add: less than the noise of a turn.
 UNNOTICED = at_most(1.05)
 
 #: In the sandbox: shells that list on command, in turns.  Each has another /sys: the machine's, its copy on tmpfs and,

@@ -68,7 +68,7 @@ class Row(NamedTuple):
 
     @property
     def is_reached(self) -> bool | None:
-        """Whether the goal is reached; None where nothing can be said."""
+        """Whether the goal is reached; None where there is no goal, or no figure."""
         value = self.figure if self.beside is None else self.times
         return None if self.goal is None or value is None else self.goal.is_reached(value)
 

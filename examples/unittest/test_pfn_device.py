@@ -38,7 +38,7 @@ class PfnDevice(unittest.TestCase):
         self.assertIn("driver of device pfn0.0: none -> nd_pmem", changes)
         self.assertIn("device pfn0.1 appeared", changes)
 
-    def test_udev_hears_of_the_disk(self):
+    def test_udev_receives_the_uevents_of_the_disk(self):
         make_pfn_device(self.engine, "namespace0.0")
         events = [(event.action, event.name) for event in self.engine.events]
         self.assertLess(events.index(("remove", "pmem0")), events.index(("add", "pmem0")))

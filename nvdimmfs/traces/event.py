@@ -73,7 +73,7 @@ class TraceEvent:
         output_size: how many bytes those were.
         result: what the call returned; None when it was refused, and for an ioctl whose caller is gone.
         errno: the errno of a refusal, else None.
-        reason: why it was refused; empty when there is nothing to say beyond the errno.
+        reason: why it was refused; empty when the errno is the whole reason.
         effects: what the kernel did, in order.
         omitted: the number of further effects, which had no room.
     """

@@ -56,7 +56,7 @@ def dropped_line(count: int) -> str:
 
 
 def decoded(line: str | bytes) -> TraceEvent | TraceState | Dropped:
-    """What a line says.  TraceFormatError, also for a version of the format that is not known."""
+    """What a line stands for.  TraceFormatError, also for a version of the format that is not known."""
     try:
         fields = json.loads(line)
         if "trace" in fields:

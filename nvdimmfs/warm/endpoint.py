@@ -76,17 +76,17 @@ def stop() -> None:
     Returns once the socket is gone.  ServerError when there is no server.
     """
     path = _directory()
-    nobody = ServerError(f"no server is running: nothing listens on {path}/{place.SOCKET}")
+    no_server = ServerError(f"no server is running: nothing listens on {path}/{place.SOCKET}")
     try:
         directory = place.opened(path)
     except FileNotFoundError:
-        raise nobody from None
+        raise no_server from None
     except OSError as failure:
         raise ServerError(f"{path}: {failure.strerror}") from None
     try:
         _stop(directory)
     except (FileNotFoundError, ConnectionRefusedError):
-        raise nobody from None
+        raise no_server from None
     finally:
         os.close(directory)
 

@@ -1,4 +1,4 @@
-"""Whether two processes have the same rights and see the same world, from what the kernel says about them.
+"""Whether two processes have the same rights and see the same files, by what /proc shows of them.
 
 A command that a server starts has the server's credentials, namespaces and limits.  So a server acts only for a process
 that has the same ones.

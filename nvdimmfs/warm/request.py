@@ -56,7 +56,7 @@ _IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 
 
 class RefusalError(Exception):
-    """The server does not act for a client; the message says why."""
+    """The server does not act for a client; the message is the reason."""
 
 
 @frozen
@@ -244,7 +244,7 @@ class _Client:
     Attributes:
         request: what it asks for.
         files: its standard files and its working directory.
-        process: its process id, which the kernel says.
+        process: its process id, as the kernel reports it.
         directory: its directory in /proc, open.
         likeness: what it is like.
     """
@@ -274,7 +274,7 @@ class _Client:
         return cls(request, files[1:], process, directory, likeness)
 
     def accept(self, server: Server, connection: socket.socket, control: socket.socket) -> bool:
-        """Tell the client that this process is ready; whether to go on.
+        """Report to the client that this process is ready; whether to go on.
 
         The client's process id may have become that of another process before its directory in /proc was opened.  So
         the client sends a second message, and the directory is read again after that.  From then on the client does

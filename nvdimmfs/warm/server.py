@@ -243,7 +243,7 @@ class _Loop:
             session.control.close()
 
     def _ended(self, session: _Session) -> None:
-        """Tell a client how the process that acted for it has ended."""
+        """Report to a client how the process that acted for it has ended."""
         _, status = os.waitpid(session.process, 0)
         del self._by_process[session.pidfd]
         self._poll.unregister(session.pidfd)

@@ -229,12 +229,12 @@ def _run(files: list[int], message: bytes, template: int) -> NoReturn:
 
 
 def _send(channel: socket.socket, report: bytes) -> None:
-    with contextlib.suppress(OSError):  # nobody waits for it
+    with contextlib.suppress(OSError):  # the owner does not wait for it
         channel.send(report[:LONGEST_MESSAGE])
 
 
 def _call_in_child(clean: Callable[[], None]) -> None:
-    """Call a function in a process of its own, which is killed if it takes too long."""
+    """Call a function in a process of its own, which is killed if that takes too long."""
     child = os.fork()
     if child == 0:
         try:
