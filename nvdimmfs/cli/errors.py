@@ -95,3 +95,14 @@ def daemon_was_killed(directory: str | Path) -> CommandError:
 def daemon_does_not_answer(directory: str | Path) -> CommandError:
     """The daemon of a mount exists and did not answer in time."""
     return CommandError(f"the daemon of {directory} does not answer: it is stopped, or hangs")
+
+
+def mount_cannot_be_read(directory: str | Path, error: OSError) -> CommandError:
+    """A file of a mounted machine cannot be read, or there is no machine in the directory."""
+    if not Path(directory).exists():
+        return CommandError(f"{directory} does not exist")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return CommandError(f"{directory} is not a mount of nvdimmfs")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return CommandError(f"no permission to read {directory}: run as its owner or as root")
+    return CommandError(f"{directory}: {error.strerror}")

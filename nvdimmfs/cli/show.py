@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nvdimmfs.cli.drawing.bars import is_layout
-from nvdimmfs.cli.errors import MISUSED, CommandError, accessing
+from nvdimmfs.cli.errors import MISUSED, CommandError, accessing, mount_cannot_be_read
 from nvdimmfs.cli.places import reading
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def _read_layout(directory: str) -> LayoutDocument:
         with reading(directory):
             text = Path(directory, LAYOUT).read_text(encoding="utf-8")
     except OSError as error:
-        raise CommandError(_reason(directory, error)) from None
+        raise mount_cannot_be_read(directory, error) from None
     try:
         document = json.loads(text)
     except ValueError:
@@ -98,13 +97,3 @@ def _read_layout(directory: str) -> LayoutDocument:
     if not is_layout(document):
         raise CommandError(f"{directory} was mounted by another version of nvdimmfs: unmount it and mount it again")
     return document
-
-
-def _reason(directory: str, error: OSError) -> str:
-    if not Path(directory).exists():
-        return f"{directory} does not exist"
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return f"{directory} is not a mount of nvdimmfs"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return f"no permission to read {directory}: run as its owner or as root"
-    return f"{directory}: {error.strerror}"

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from nvdimmfs.cli.errors import CommandError, daemon_was_killed
+from nvdimmfs.cli.errors import CommandError, daemon_was_killed, mount_cannot_be_read
 from nvdimmfs.cli.places import reading
 from nvdimmfs.traces.event import TraceEvent, TraceState
 from nvdimmfs.traces.forms import JSON, TEXT, TraceForm
@@ -79,18 +79,8 @@ def _opened(directory: str, *, follow: bool) -> int:
         if follow:
             os.write(file, b"follow")
     except OSError as error:
-        raise CommandError(_reason(directory, error)) from None
+        raise mount_cannot_be_read(directory, error) from None
     return file
-
-
-def _reason(directory: str, error: OSError) -> str:
-    if not Path(directory).exists():
-        return f"{directory} does not exist"
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return f"{directory} is not a mount of nvdimmfs"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return f"no permission to read {directory}: run as its owner or as root"
-    return f"{directory}: {error.strerror}"
 
 
 def _lines(directory: str, file: int, *, follow: bool) -> Iterator[bytes]:
