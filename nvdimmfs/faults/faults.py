@@ -68,9 +68,19 @@ class Fault:
         if isinstance(self.rule.action, PowerCut) and self.applies_next:
             raise KernelError(errno.EBUSY, "the power is cut; boot the machine again")
 
-    def refusal(self, action: Fail) -> KernelError:
-        """The failure of a request or an act of the kernel."""
-        return KernelError(action.errno, self.reason)
+    def refuse(self) -> None:
+        """Fail a request or an act of the kernel, if that is what the rule does.  KernelError."""
+        if isinstance(self.rule.action, Fail):
+            raise KernelError(self.rule.action.errno, self.reason)
+
+    def altered(self, data: bytes) -> bytes:
+        """The bytes that are read or written instead of `data`: fewer, garbage, or the same."""
+        match self.rule.action:
+            case Short(length):
+                return data[:length]
+            case Garbage() as garbage:
+                return garbage.replaced(len(data), self.hits)
+        return data
 
     @property
     def reason(self) -> str:
@@ -263,8 +273,8 @@ class Faults:
     def refuse(self, candidates: tuple[Fault, ...], subject: str, caller: Caller | None = None) -> None:
         """Fail with the errno of the rule that applies to a subject, which patterns describe by name.  KernelError."""
         fault = self.decide(candidates, lambda pattern: fnmatch.fnmatchcase(subject, pattern), subject, caller)
-        if fault is not None and isinstance(fault.rule.action, Fail):
-            raise fault.refusal(fault.rule.action)
+        if fault is not None:
+            fault.refuse()
 
     # Media
 
@@ -282,25 +292,15 @@ class Faults:
     def media_read(self, medium: str, data: bytes) -> bytes:
         """What a reader of a medium gets instead of its bytes.  KernelError: the hardware fails, not the host."""
         fault = self.decide(self.media_reads, lambda pattern: self.names(medium, pattern), medium)
-        match fault and fault.rule.action:
-            case Garbage() as garbage:
-                assert fault is not None
-                return garbage.replaced(len(data), fault.hits)
-            case Fail() as failure:
-                assert fault is not None
-                raise fault.refusal(failure)
-        return data
+        if fault is None:
+            return data
+        fault.refuse()
+        return fault.altered(data)
 
     def media_write(self, medium: str, data: bytes | memoryview) -> bytes | memoryview:
         """What reaches a medium instead of the bytes that are written.  KernelError; OSError when the power is cut."""
         fault = self._write_fault(medium)
-        match fault and fault.rule.action:
-            case Short(length):
-                return data[:length]
-            case Garbage() as garbage:
-                assert fault is not None
-                return garbage.replaced(len(data), fault.hits)
-        return data
+        return data if fault is None else fault.altered(bytes(data))
 
     def media_zero(self, medium: str, length: int) -> int:
         """How many bytes reach a medium that are to be zeroed, likewise.  Garbage leaves them alone."""
@@ -318,8 +318,8 @@ class Faults:
             self.count(cut, medium)
             raise PowerIsCut(errno.EIO, f"the power of the machine is cut ({cut.reason})")
         fault = self.decide(self.media_writes, lambda pattern: self.names(medium, pattern), medium)
-        if fault is not None and isinstance(fault.rule.action, Fail):
-            raise fault.refusal(fault.rule.action)
+        if fault is not None:
+            fault.refuse()
         return fault
 
     def bad_sectors(self, medium: str) -> Iterator[BadSectors]:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from attrs import define, frozen
 
 from nvdimmfs.faults.faults import Caller, Fault, Faults
-from nvdimmfs.faults.rule import DEBUG_FOLDER, Fail, Garbage, Lost, Operation, Short
+from nvdimmfs.faults.rule import DEBUG_FOLDER, Garbage, Lost, Operation, Short
 from nvdimmfs.kernfs.node import Node
 from nvdimmfs.kernfs.pattern import matches_path
 
@@ -61,21 +61,20 @@ class Place:
 def faulty_open(place: Place) -> None:
     """Fail, if a rule applies.  KernelError."""
     fault = place.decide(place.faults.opens)
-    if fault is not None and isinstance(fault.rule.action, Fail):
-        raise fault.refusal(fault.rule.action)
+    if fault is not None:
+        fault.refuse()
 
 
 def faulty_read(place: Place, size: int) -> tuple[int, Replacement | None]:
     """What a rule makes of a read: how many bytes to read, and what replaces them.  KernelError."""
     fault = place.decide(place.faults.reads)
-    match fault and fault.rule.action:
-        case Fail() as failure:
-            assert fault is not None
-            raise fault.refusal(failure)
+    if fault is None:
+        return size, None
+    fault.refuse()
+    match fault.rule.action:
         case Short(length):
             return min(length, size), None
         case Garbage() as garbage:
-            assert fault is not None
             return size, functools.partial(garbage.replaced, hit=fault.hits)
     return size, None
 
@@ -83,16 +82,10 @@ def faulty_read(place: Place, size: int) -> tuple[int, Replacement | None]:
 def faulty_write(place: Place, data: bytes) -> bytes:
     """What a rule makes of the bytes of a write.  KernelError."""
     fault = place.decide(place.faults.writes)
-    match fault and fault.rule.action:
-        case Fail() as failure:
-            assert fault is not None
-            raise fault.refusal(failure)
-        case Short(length):
-            return data[:length]
-        case Garbage() as garbage:
-            assert fault is not None
-            return garbage.replaced(len(data), fault.hits)
-    return data
+    if fault is None:
+        return data
+    fault.refuse()
+    return fault.altered(data)
 
 
 @define(eq=False)

@@ -17,7 +17,7 @@ from nvdimmfs.core.module import Module
 from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.faults import commands_of
-from nvdimmfs.faults.rule import Fail, Result, Status
+from nvdimmfs.faults.rule import Result, Status
 from nvdimmfs.formats.ndctl import CALL, PACKAGE_SIZE, BusCommand, Command, DimmCommand, Package, command_mask
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.badrange import Badrange
@@ -131,14 +131,13 @@ class NvdimmBus(NdDevice):
             name,
             commands=_names(dimm is not None, command, argument),
         )
-        match fault and fault.rule.action:
-            case Fail() as failure:
-                assert fault is not None
-                raise fault.refusal(failure)
+        if fault is None:
+            return self.control(dimm, command, argument)
+        fault.refuse()
+        match fault.rule.action:
             case Status(status):
                 return self.fail(dimm, command, argument, status)
             case Result(result):
-                assert fault is not None
                 return self._with_result(result, fault.reason, dimm, command, argument)
         return self.control(dimm, command, argument)
 

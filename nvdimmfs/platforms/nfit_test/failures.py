@@ -76,12 +76,12 @@ class CommandFailures:
         fault = self._faults.decide(
             candidates, lambda pattern: self._is_named(dimm, pattern), self._name, commands=frozenset({str(function)})
         )
-        match fault and fault.rule.action:
+        if fault is None:
+            return None
+        match fault.rule.action:
             case Fail(number):
-                assert fault is not None
                 return Failure(-number, fault.reason)
             case Result(result):
-                assert fault is not None
                 return Failure(result, fault.reason)
         return None
 
