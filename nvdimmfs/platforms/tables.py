@@ -46,7 +46,7 @@ class PlatformTables:
         """
         table = addition.bus
         device = table.parent.rpartition("/")[2]
-        writes_all = self.storage.is_new and table.parent not in self._labelled
+        writes_all = self._is_new(table)
         names = {dimm.name: label_area_name(table, dimm) for dimm in addition.new_dimms if dimm.label.size}
         new = {name for name, area in names.items() if not self.storage.keeps_label_area(area)}
         for range_ in addition.new_ranges:
@@ -68,16 +68,23 @@ class PlatformTables:
 
         The first call, on new media, writes the labels that the machine file describes.
         """
+        is_new = self._is_new(table)
         areas = {
             dimm.name: self.storage.label_area(label_area_name(table, dimm), dimm.label)
             for dimm in table.dimms
             if dimm.label.size
         }
-        if self.storage.is_new and table.parent not in self._labelled:
+        if is_new:
             with self.storage.faults.suspended():
                 write_labels(table, areas)
         self._labelled.add(table.parent)
         return areas
+
+    def _is_new(self, table: model.BusDescription) -> bool:
+        """Whether no labels were written for a bus: not by these tables, nor before the machine booted again."""
+        names = (label_area_name(table, dimm) for dimm in table.dimms)
+        is_labelled = table.parent in self._labelled or any(map(self.storage.keeps_label_area, names))
+        return self.storage.is_new and not is_labelled
 
     def forget(self, table: model.BusDescription) -> None:
         """Discard all bytes of a bus, whose memory belonged to the driver and is freed."""

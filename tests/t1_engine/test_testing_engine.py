@@ -408,6 +408,31 @@ class TestPowerCycle:
             engine.power_cycle()
             assert engine.read(f"{namespace}/size") == f"{32 << 20}\n"
 
+    def test_labels_of_the_machine_file_are_written_once(self, tmp_path):
+        """They are those of a new machine: what became of them since is kept."""
+        machine = """
+            [[bus]]
+            [[bus.dimm]]
+            handle = 1
+            label = { size = "128K", initialised = "1.2" }
+            [[bus.range]]
+            size = "64M"
+            dimms = ["0x1"]
+            [[bus.range.namespace]]
+            uuid = "00000001-1111-2222-3333-000000000000"
+            size = "32M"
+        """
+        file = tmp_path / "labelled.toml"
+        file.write_text(machine)
+        namespace = f"{ND}/devices/namespace0.0"
+        with Engine(file) as engine:
+            engine.power_cycle()
+            assert engine.read(f"{namespace}/size") == f"{32 << 20}\n"
+            engine.write(UNBIND, "namespace0.0")
+            engine.write(f"{namespace}/size", 16 << 20)
+            engine.power_cycle()
+            assert engine.read(f"{namespace}/size") == f"{16 << 20}\n"
+
     def test_what_was_plugged_in_stays(self):
         with Engine("one-dimm") as engine:
             dimms = len(engine.ls("/sys/class/nd"))
