@@ -157,11 +157,7 @@ class MemorySyscalls:
         return stat.S_ISCHR(status.mode) or status.filesystem == self._filesystem
 
     def mmap(self, caller: CallingThread, call: Notification, listener: NotificationListener) -> int | str | None:
-        """Map a dax device; errors as in the kernel, which are those of `check_mapping` in the end.
-
-        An attribute cannot be mapped: ENODEV (kernfs_fop_mmap, fs/kernfs/file.c, Linux 6.1), and EPERM as a program,
-        since no file of sysfs is one (SB_I_NOEXEC, kernfs_fill_super, fs/kernfs/mount.c).  FUSE would map it privately.
-        """
+        """Map a dax device.  Errors in the kernel's order: those of `_Mapping` first, those of `check_mapping` last."""
         descriptor = call.arguments[4] & U32_MASK
         file = caller.file(descriptor)
         mapping = _Mapping.of(call)
@@ -169,22 +165,10 @@ class MemorySyscalls:
             return None
         number = self._device(file)
         if number is None:
-            if self._is_attribute(file):
-                return -errno.EPERM if mapping.protection & _PROT_EXEC else -errno.ENODEV
-            return -errno.ENXIO if self._is_gone_dax(file) else None
+            return self._refusal(file, mapping)
         mapping.check_flags()
-        found = self._client.map(
-            Map(
-                "char",
-                number.major,
-                number.minor,
-                mapping.start,
-                mapping.length,
-                mapping.is_shared,
-                caller.thread,
-                caller.comm,
-            )
-        )
+        place = mapping.start, mapping.length, mapping.is_shared
+        found = self._client.map(Map("char", number.major, number.minor, *place, caller.thread, caller.comm))
         if isinstance(found, int):
             return None if found == -errno.ENODEV else found
         try:
@@ -201,6 +185,16 @@ class MemorySyscalls:
         finally:
             os.close(memory)
         return None
+
+    def _refusal(self, file: ThreadFile, mapping: _Mapping) -> int | None:
+        """The error for a file that is no device of the machine's; None where the host's kernel decides.
+
+        An attribute cannot be mapped: ENODEV (kernfs_fop_mmap, fs/kernfs/file.c, Linux 6.1), and EPERM as a program,
+        since no file of sysfs is one (SB_I_NOEXEC, kernfs_fill_super, fs/kernfs/mount.c).  FUSE would map it privately.
+        """
+        if self._is_attribute(file):
+            return -errno.EPERM if mapping.protection & _PROT_EXEC else -errno.ENODEV
+        return -errno.ENXIO if self._is_gone_dax(file) else None
 
     def _is_attribute(self, file: ThreadFile) -> bool:
         """Whether a file is one of the machine's /sys, at which the sandbox shows it."""
