@@ -182,16 +182,14 @@ def write_only_attribute(
     return declare
 
 
-def constant(
-    name: str, text: str, permissions: int = 0o444, *, since: str | None = None, until: str | None = None
-) -> KernelAttribute[HasSystem]:
-    """An attribute with constant content."""
+def constant(name: str, text: str, *, since: str | None = None, until: str | None = None) -> KernelAttribute[HasSystem]:
+    """A read-only attribute with constant content."""
 
     def show(_subject: HasSystem) -> str:
         return text
 
     show.__doc__ = f"Always `{text.strip()}`." if text.strip() else "Always empty."
-    return KernelAttribute(name, permissions, show, None, since=since, until=until)
+    return KernelAttribute(name, 0o444, show, None, since=since, until=until)
 
 
 @attrs.frozen(eq=False)

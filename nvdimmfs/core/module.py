@@ -95,7 +95,7 @@ class Module:
         self.system.directory("module").remove(self.name)
 
 
-def boolean_parameter(name: str, value: bool, *, since: str | None = None) -> KernelAttribute[Module]:
+def boolean_parameter(name: str, value: bool) -> KernelAttribute[Module]:
     """A parameter that can be switched while the module is loaded; `value` is the default."""
 
     def show(module: Module) -> str:
@@ -106,7 +106,7 @@ def boolean_parameter(name: str, value: bool, *, since: str | None = None) -> Ke
         """EINVAL for anything but a truth value."""
         module.switched[name] = truth_value(module, data)
 
-    return KernelAttribute(name, 0o644, show, store, since=since)
+    return KernelAttribute(name, 0o644, show, store)
 
 
 @functools.cache

@@ -10,8 +10,8 @@ class Numbering:
 
     __slots__ = ("_free", "_next")
 
-    def __init__(self, first: int = 0) -> None:
-        self._next = first
+    def __init__(self) -> None:
+        self._next = 0
         self._free: list[int] = []
 
     def allocate(self) -> int:

@@ -26,7 +26,6 @@ VERSION = 2 << 16 | 1
 _PREFIX = 0x80000000
 _VALUES = 0x40000000
 _CHILDREN = 0x20000000
-_OFFSET = 0x0FFFFFFF
 
 _HEADER = struct.Struct(">III")
 _NUMBER = struct.Struct(">I")

@@ -39,9 +39,9 @@ class Structure:
         """The structure's bytes."""
         return self.layout.pack(*_reader(type(self))(self))
 
-    def write_to(self, buffer: bytearray, offset: int = 0) -> None:
-        """Encode into `buffer`, in place.  The caller makes sure that there is room."""
-        self.layout.pack_into(buffer, offset, *_reader(type(self))(self))
+    def write_to(self, buffer: bytearray) -> None:
+        """Encode into the beginning of `buffer`, in place.  The caller makes sure that there is room."""
+        self.layout.pack_into(buffer, 0, *_reader(type(self))(self))
 
 
 _Reader: TypeAlias = Callable[[Structure], tuple[int | bytes, ...]]

@@ -104,9 +104,9 @@ def tag_bloom(tags: list[str]) -> int:
     return bloom
 
 
-def murmur_hash2(data: bytes, seed: int = 0) -> int:
-    """MurmurHash2 of 32 bits, words in the host's byte order (Austin Appleby, public domain)."""
-    result = (seed ^ len(data)) & U32_MASK
+def murmur_hash2(data: bytes) -> int:
+    """MurmurHash2 of 32 bits with the seed 0, words in the host's byte order (Austin Appleby, public domain)."""
+    result = len(data) & U32_MASK
     whole = len(data) & ~3
     for position in range(0, whole, 4):
         word = int.from_bytes(data[position : position + 4], sys.byteorder) * _MULTIPLIER & U32_MASK

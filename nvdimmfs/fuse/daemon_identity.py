@@ -79,12 +79,10 @@ def _serves(process: Path, connection: str) -> bool:
     return [_CONNECTION, connection] in lines
 
 
-def run_with_timeout(
-    query: Callable[[], bytes], is_hopeless: Callable[[], bool] = lambda: False, timeout: float = ANSWER_TIMEOUT
-) -> bytes:
+def run_with_timeout(query: Callable[[], bytes], is_hopeless: Callable[[], bool] = lambda: False) -> bytes:
     """The result of `query`, or nothing when it raises OSError.
 
-    TimeoutError when it runs for longer than `timeout` seconds, or is hopeless before that.  The query runs in a child
+    TimeoutError when it runs for longer than `ANSWER_TIMEOUT`, or is hopeless before that.  The query runs in a child
     process, because a process that waits for a stopped daemon can only be killed, and keeps the mount busy until then.
     """
     read_end, write_end = os.pipe()
@@ -93,7 +91,7 @@ def run_with_timeout(
         _run_query(query, write_end)
     os.close(write_end)
     with os.fdopen(read_end, "rb") as results:
-        has_ended = _wait_for(results, is_hopeless, timeout)
+        has_ended = _wait_for(results, is_hopeless)
         result = results.read() if has_ended else b""
     _kill(child)
     if not has_ended:
@@ -101,8 +99,8 @@ def run_with_timeout(
     return result
 
 
-def _wait_for(results: BinaryIO, is_hopeless: Callable[[], bool], timeout: float) -> bool:
-    end = time.monotonic() + timeout
+def _wait_for(results: BinaryIO, is_hopeless: Callable[[], bool]) -> bool:
+    end = time.monotonic() + ANSWER_TIMEOUT
     while (left := end - time.monotonic()) > 0:
         if select.select([results], [], [], min(left, _LOOK_INTERVAL))[0]:
             return True

@@ -162,24 +162,18 @@ class Resource:
             child.detach()
             parent._adopt(child)
 
-    def intersects(
-        self,
-        start: int,
-        size: int,
-        flags: ResourceFlag = ResourceFlag.SYSTEM_RAM,
-        desc: ResourceDescriptor = ResourceDescriptor.NONE,
-    ) -> Intersection:
-        """How a range overlaps resources with all of `flags` (and of kind `desc`): region_intersects."""
+    def intersects(self, start: int, size: int) -> Intersection:
+        """How a range overlaps System RAM (region_intersects)."""
         end = start + size - 1
         matching = other = False
         for child in self._overlapping(start, end):
-            if child.matches(flags, desc):
+            if child.matches(ResourceFlag.SYSTEM_RAM):
                 matching = True
                 continue
             inner = [
                 resource
                 for _, resource in child.walk()
-                if resource.start <= end and resource.end >= start and resource.matches(flags, desc)
+                if resource.start <= end and resource.end >= start and resource.matches(ResourceFlag.SYSTEM_RAM)
             ]
             matching = matching or bool(inner)
             other = other or not _covered(max(start, child.start), min(end, child.end), inner)

@@ -89,8 +89,8 @@ def test_a_structure_decodes_as_it_was_encoded(structure):
     value = structure.from_bytes(data)
     assert structure.from_bytes(value.to_bytes()) == value
     buffer = bytearray(b"\xff" * (structure.size() + 2))
-    value.write_to(buffer, 1)
-    assert buffer == b"\xff" + value.to_bytes() + b"\xff"
+    value.write_to(buffer)
+    assert buffer == value.to_bytes() + b"\xff\xff"
 
 
 @pytest.mark.parametrize("structure", [ndctl.ArsCapability, ndctl.ArsStart, ndctl.ClearError, nfit_dsm.TranslateSpa])
