@@ -119,7 +119,7 @@ class NfitBus(NvdimmBus):
         """The families of its DIMMs; Intel's only if the last one has it that was registered.
 
         Each DIMM that is registered removes it, also from those before it (acpi_nfit_add_dimm, Linux 6.1): those of a
-        boot in the order of their handles, and one that is plugged in behind them.
+        boot in the order of their handles, and one that is plugged in after them.
         """
         families = [dimm.table.family for dimm in self.dimms.values()]
         return frozenset(family for family in families if family > DIMM_FAMILY_INTEL or family == families[-1] >= 0)

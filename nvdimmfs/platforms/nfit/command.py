@@ -204,7 +204,7 @@ def _call(
 def _take_answer(
     target: CommandTarget, command: int, layout: CommandFormat, argument: bytearray, inputs: int, answer: bytes
 ) -> Outcome:
-    """Copy the output behind the inputs, field by field, as far as it goes."""
+    """Copy the output to the bytes after the inputs, field by field, as far as it goes."""
     taken = 0
     for index in range(len(layout.outputs)):
         size = layout.output_size(index, argument, answer, len(answer) - taken)
