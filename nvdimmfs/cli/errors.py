@@ -99,10 +99,7 @@ def daemon_does_not_answer(directory: str | Path) -> CommandError:
 
 def mount_cannot_be_read(directory: str | Path, error: OSError) -> CommandError:
     """A file of a mounted machine cannot be read, or there is no machine in the directory."""
-    if not Path(directory).exists():
-        return CommandError(f"{directory} does not exist")
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return CommandError(f"{directory} is not a mount of nvdimmfs")
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return CommandError(f"no permission to read {directory}: run as its owner or as root")
+        what = "is not a mount of nvdimmfs" if Path(directory).exists() else "does not exist"
+        return CommandError(f"{directory} {what}")
     return CommandError(f"{directory}: {error.strerror}")

@@ -6,7 +6,7 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
-from nvdimmfs.cli.errors import daemon_does_not_answer, daemon_was_killed
+from nvdimmfs.cli.errors import CommandError, daemon_does_not_answer, daemon_was_killed
 from nvdimmfs.cli.mount_table import is_ours, mount_at, unresolved
 from nvdimmfs.formats.mount_table import Mount
 from nvdimmfs.fuse.daemon_identity import daemon_pid
@@ -14,7 +14,11 @@ from nvdimmfs.fuse.daemon_identity import daemon_pid
 
 @contextlib.contextmanager
 def reading(folder: str) -> Iterator[None]:
-    """Read a folder in this context.  CommandError when it is in a mount of nvdimmfs whose daemon does not answer."""
+    """Read a folder in this context.
+
+    CommandError when it is in a mount of nvdimmfs whose daemon does not answer, or that belongs to another user: FUSE
+    keeps even root out of the mount of an ordinary user.
+    """
     mount = _mount_of(folder)
     place = folder if mount is None else mount.mountpoint
     try:
@@ -26,6 +30,8 @@ def reading(folder: str) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.ENOTCONN:
             raise daemon_was_killed(place) from None
+        if isinstance(error, PermissionError) and mount is not None and is_ours(mount):
+            raise CommandError(f"{place} belongs to another user, who alone may read it") from None
         raise
 
 

@@ -78,6 +78,8 @@ def _opened(directory: str, *, follow: bool) -> int:
         file = os.open(Path(directory, TRACE), (os.O_RDWR if follow else os.O_RDONLY) | os.O_CLOEXEC)
         if follow:
             os.write(file, b"follow")
+    except PermissionError:
+        raise
     except OSError as error:
         raise mount_cannot_be_read(directory, error) from None
     return file

@@ -6,12 +6,15 @@ Several processes may use it at the same time.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from nvdimmfs.lab.errors import LabError
 
 #: The folder of what exists as long as a guest runs.
 _RUNNING = "running"
@@ -20,10 +23,20 @@ _RUNNING = "running"
 _LOCK = ".lock"
 
 
+#: What helps where the cache is not the user's, and the errnos of that.
+_REMEDY = "set XDG_CACHE_HOME to a folder of yours"
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
 def cache_folder() -> Path:
-    """The lab's folder in the user's cache (XDG Base Directory Specification 0.8)."""
+    """The lab's folder in the user's cache (XDG Base Directory Specification 0.8).  LabError for a user without one."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "nvdimmfs" / "lab"
+    if not Path(base).is_absolute():
+        try:
+            base = str(Path.home() / ".cache")
+        except RuntimeError:
+            raise LabError(f"this user has no home folder, in whose .cache the lab keeps kernels; {_REMEDY}") from None
+    return Path(base, "nvdimmfs", "lab")
 
 
 def made_once(place: Path, make: Callable[[Path], None]) -> Path:
@@ -42,9 +55,14 @@ def made_once(place: Path, make: Callable[[Path], None]) -> Path:
 
 @contextlib.contextmanager
 def locked(place: Path) -> Iterator[None]:
-    """Exclude other processes that lock the same place, and wait for them (flock(2))."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.with_name(place.name + _LOCK).open("w") as lock:
+    """Exclude other processes that lock the same place, and wait for them (flock(2)).  LabError."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        file = place.with_name(place.name + _LOCK).open("w")
+    except OSError as error:
+        line = f"cannot write to the lab's cache: {error.filename}: {error.strerror}"
+        raise LabError(f"{line}; {_REMEDY}" if error.errno in _NOT_OURS else line) from None
+    with file as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

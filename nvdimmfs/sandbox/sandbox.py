@@ -356,19 +356,15 @@ def _kept_nodes(of_sandboxes: Collection[str], *, has_ptmx: bool) -> Callable[[s
 def _pinned_machine(mount: Path) -> Iterator[Path]:
     """A path to a machine's mount that stays valid when something is mounted over the mount's directory."""
     with step(f"attach to {mount}"), pinned(mount) as path:
-        if not _has_channel(path):
+        try:
+            has_channel = (path / CHANNEL).exists()
+        except PermissionError:  # the debug folder is its owner's
+            raise SandboxError(f"cannot attach to {mount}: it belongs to another user") from None
+        if not has_channel:
             raise SandboxError(
-                f"cannot attach to {mount}: no machine is mounted there, or it belongs to another user, "
-                "or an older nvdimmfs mounted it"
+                f"cannot attach to {mount}: no machine is mounted there, or an older nvdimmfs mounted it"
             )
         yield path
-
-
-def _has_channel(machine: Path) -> bool:
-    try:
-        return (machine / CHANNEL).exists()
-    except PermissionError:  # the debug folder is its owner's
-        return False
 
 
 def _uevent_sender() -> UeventSender:

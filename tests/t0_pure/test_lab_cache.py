@@ -1,13 +1,16 @@
 """The lab's cache: made once, by one process, and nothing remains of what ended."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from nvdimmfs.lab.cache import cache_folder, made_once, temporary
+from nvdimmfs.lab.errors import LabError
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +66,26 @@ def test_a_temporary_folder_of_another_process_is_kept_until_it_ends(cache):
     with temporary() as ours:
         assert list((cache / "running").iterdir()) == [ours]
     assert list((cache / "running").iterdir()) == []
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", home)
+    with pytest.raises(LabError, match=r"no home folder, .*; set XDG_CACHE_HOME to a folder of yours$"):
+        cache_folder()
+
+
+@pytest.mark.parametrize(
+    ("number", "end"), [(errno.EACCES, "; set XDG_CACHE_HOME to a folder of yours"), (errno.ENOSPC, "")]
+)
+def test_a_cache_that_cannot_be_written_is_named(cache, monkeypatch, number, end):
+    def mkdir(path, **_):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(LabError) as failure, temporary():
+        pass
+    assert str(failure.value) == f"cannot write to the lab's cache: {cache}: {os.strerror(number)}{end}"
