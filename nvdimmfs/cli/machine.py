@@ -96,12 +96,27 @@ def _show(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     status = 0
     for name_or_path in arguments.machines:
-        try:
-            load_machine(name_or_path)
-        except MachineFileError as error:
-            _print_errors(error.lines)
+        mistakes = _mistakes(name_or_path)
+        if mistakes:
+            _print_errors(mistakes)
             status = FAILED
     return status
+
+
+def _mistakes(name_or_path: str) -> list[str]:
+    """Each mistake in a machine file; in one that can be read, what its machine refuses at its first boot."""
+    try:
+        description = load_machine(name_or_path)
+    except MachineFileError as error:
+        return error.lines
+    from nvdimmfs.machine.first_boot import NewMachineError
+    from nvdimmfs.machine.machine import Machine
+
+    try:
+        Machine.described(description).close()
+    except NewMachineError as error:
+        return [f"{name_or_path}: {error}"]
+    return []
 
 
 def _schema(_: argparse.Namespace) -> int:

@@ -52,7 +52,7 @@ def _ram(machine: MachineDescription) -> Iterator[Problem]:
 
 
 def _low_memory(path: str, size: int) -> Iterator[Problem]:
-    yield path, f"a PC boots with RAM at address 0: {plain_size(MINIMUM_RAM)} of it, here there are {plain_size(size)}"
+    yield path, f"a PC needs {plain_size(MINIMUM_RAM)} of RAM at address 0 to boot; here it has {plain_size(size)}"
 
 
 def _ram_ranges(machine: MachineDescription) -> Iterator[Problem]:

@@ -87,7 +87,8 @@ def _converter() -> cattrs.Converter:
 
 def _read_text(value: object, _: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f'{shown(value)} is not a string; put it in quotes: "..."')
+        remedy = "write one" if isinstance(value, dict | list) else "put it in quotes"
+        raise ValueError(f'{shown(value)} is not a string; {remedy}: "..."')
     return value
 
 

@@ -224,6 +224,25 @@ def test_check_is_silent_about_what_is_right():
     assert run("check", "qemu-nfit", "e820") == (0, "", "")
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            '[[personality]]\nnamespace = "namespace9.0"\nkind = "pfn"\nuuid = "01234567-89ab-cdef-0123-456789abcdef"',
+            "cannot create a pfn on namespace9.0: ENOENT: /sys/bus/nd/devices/namespace9.0 does not exist",
+        ),
+        (
+            '[[unreadable]]\npath = "sys/bus/nd/devices/region0/size"\nerrno = "EIO"',
+            "unreadable: /sys/sys/bus/nd/devices/region0/size does not exist",
+        ),
+    ],
+)
+def test_check_boots_what_has_no_other_mistake(tmp_path, text, problem):
+    file = tmp_path / "mine.toml"
+    file.write_text(f'memmap = "64M!4G"\n{text}')
+    assert run("check", "e820", str(file)) == (1, "", f"{file}: {problem}\n")
+
+
 def test_check_tells_every_mistake_of_every_file(tmp_path):
     for name in ("a", "b"):
         (tmp_path / f"{name}.toml").write_text("ram = true\nnam = 3")

@@ -84,6 +84,12 @@ bus = [3]
 provider = 3
 => bus[0].provider: 3 is not a string; put it in quotes: "..."
 
+memmap = ["512M!4G", "256M!6G"]
+=> memmap: a list is not a string; write one: "..."
+
+[memmap]
+=> memmap: a table is not a string; write one: "..."
+
 [[bus]]
 commands = "cmd_call"
 => bus[0].commands: "cmd_call" is not a list; write ["...", "..."]
@@ -383,7 +389,7 @@ size = "2P"
 [[bus.range]]
 start = "64M"
 size = "1G"
-=> ram: a PC boots with RAM at address 0: 128M of it, here there are 64M
+=> ram: a PC needs 128M of RAM at address 0 to boot; here it has 64M
 
 [[bus]]
 [[bus.range]]
@@ -442,7 +448,7 @@ size = "1G"
 start = "4G"
 size = "4G"
 [[bus]]
-=> ram_range: a PC boots with RAM at address 0: 128M of it, here there are 0
+=> ram_range: a PC needs 128M of RAM at address 0 to boot; here it has 0
 
 [[ram_range]]
 size = "5P"
