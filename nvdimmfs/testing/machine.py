@@ -92,7 +92,11 @@ class Machine(MountedFiles):
         self.trace = Trace(MountedTraceSource(self))
         try:
             channel = MountedChannel(self.path, _warn_of_lost_records)
-            super().__init__(description.name, self.path, channel)
+        except BaseException:
+            self._finalizer()
+            raise
+        super().__init__(description.name, self.path, channel)
+        try:
             if trace:
                 self.trace.start()
         except BaseException:
@@ -114,9 +118,8 @@ class Machine(MountedFiles):
         """
         if self._is_open:
             self._is_open = False
-            if hasattr(self, "_channel"):
-                with self._serving.answering():
-                    self._channel.close()
+            with self._serving.answering():
+                self._channel.close()
             self._finalizer()
 
     # Commands

@@ -19,6 +19,7 @@ from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.testing.arguments import DEBUG
 from nvdimmfs.testing.controls import Checkpoint, ClockState, Pending
 from nvdimmfs.testing.mounted_files import MountedFiles
+from nvdimmfs.testing.refusals import reasons_of
 
 #: The lines of the file `clock`.
 _MODE = re.compile(r"^mode: (\w+)$", re.MULTILINE)
@@ -75,7 +76,7 @@ class MountedFault:
         except OSError as refusal:
             if refusal.errno not in (errno.EEXIST, errno.ENOSPC):
                 raise
-            raise ValueError("; ".join(getattr(refusal, "__notes__", [])) or str(refusal)) from None
+            raise ValueError(reasons_of(refusal)) from None
         return cls(files, name)
 
     def hits(self) -> int:
@@ -161,4 +162,4 @@ class MountedCheckpoints:
         except OSError as refusal:
             if refusal.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
                 raise
-            raise ValueError("; ".join(getattr(refusal, "__notes__", [])) or str(refusal)) from None
+            raise ValueError(reasons_of(refusal)) from None

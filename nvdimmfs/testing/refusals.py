@@ -67,3 +67,8 @@ def os_error(number: int, path: str, reasons: tuple[str, ...]) -> OSError:
     for reason in reasons:
         error.add_note(reason)
     return error
+
+
+def reasons_of(error: OSError) -> str:
+    """The notes of an exception in one line; without notes, its text."""
+    return "; ".join(getattr(error, "__notes__", ())) or str(error)
