@@ -1,4 +1,8 @@
-"""Nodes, the directories that hold them, and the tree of them all."""
+"""Nodes, the directories that hold them, and the tree of them all.
+
+They are one module because each knows the others: a node its directory, a directory its nodes and the tree, the tree
+its root.  docs/explanation/kernfs-laziness.md explains why nodes are instantiated late.
+"""
 
 from __future__ import annotations
 
