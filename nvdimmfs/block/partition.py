@@ -207,7 +207,7 @@ class PartitionBytes:
         The driver of a real machine then accesses whatever follows the disk in memory.
         """
         if self._start + offset + length > self._whole.size:
-            raise KernelError(errno.EIO, f"{self._partition.name} goes on where {self._partition.parent.name} ends")
+            raise KernelError(errno.EIO, f"{self._partition.name} ends beyond {self._partition.parent.name}")
 
 
 @attribute("partition")

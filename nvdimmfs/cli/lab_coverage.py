@@ -29,12 +29,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Read the recordings, and print what they cover."""
     if arguments.kernel is not None and not arguments.uncovered:
-        raise CommandError("--kernel: give --uncovered, too", MISUSED)
+        raise CommandError("--kernel needs --uncovered; give both", MISUSED)
     require_docstrings("the list of errnos")
     folder = Path(arguments.folder)
     names = recordings_below(folder)
     if not names:
-        raise CommandError(f"{folder}: has no recording below it", MISUSED)
+        raise CommandError(f"{folder}: there is no recording below it", MISUSED)
     shown = {}
     for name in names:
         try:

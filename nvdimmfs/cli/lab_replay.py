@@ -74,7 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Replay, and print how far the answers agree."""
     if arguments.sys is not None and (arguments.jobs > 1 or arguments.scheduler is not None):
-        raise CommandError("--sys: one machine is asked one recording after the other, without --jobs", MISUSED)
+        raise CommandError("--sys asks one machine, one recording after the other; omit --jobs", MISUSED)
     files = _files(arguments.recordings)
     by_name = {}
     replaying = functools.partial(_replayed, ask=_asked(arguments))
@@ -112,7 +112,7 @@ def _files(names: list[str]) -> list[Path]:
         if path.is_dir():
             files = sorted([*path.rglob("*.recording"), *path.rglob(f"*{SUFFIX}")])
         if not files:
-            raise CommandError(f"{path}: has no file NAME.recording below it", MISUSED)
+            raise CommandError(f"{path}: there is no file NAME.recording below it", MISUSED)
         found += files
     return found
 

@@ -77,7 +77,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     if arguments.json and arguments.svg is not None:
-        raise CommandError("--json and --svg are two answers; ask for one", MISUSED)
+        raise CommandError("--json and --svg cannot be combined; give one of them", MISUSED)
     machine = described(arguments.machine)
     if arguments.json:
         _print_json(attrs.asdict(machine, value_serializer=_plain))

@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Draw it."""
     if arguments.json and arguments.svg is not None:
-        raise CommandError("--json and --svg are two answers; ask for one", MISUSED)
+        raise CommandError("--json and --svg cannot be combined; give one of them", MISUSED)
     document = _read_layout(arguments.directory)
     if arguments.json:
         print(json.dumps(document, indent=2))

@@ -130,7 +130,7 @@ def _ask_helper(mountpoint: Path, *, lazy: bool) -> int:
         return errno.EBUSY
     mount = mount_at(mountpoint)
     if mount is not None and mount.user != os.getuid():
-        raise CommandError(f"{mountpoint} belongs to another user, who alone may unmount it")
+        raise CommandError(f"{mountpoint} belongs to another user; only that user or root may unmount it")
     raise CommandError(f"cannot unmount {mountpoint}: {' '.join(done.stderr.split())}")
 
 

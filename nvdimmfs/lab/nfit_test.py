@@ -161,7 +161,7 @@ def _require_compiler(headers: Path) -> None:
     found = _COMPILER.search((headers / ".config").read_text())
     if found and tools.find(found[1]) is None:
         package = found[1].removeprefix("x86_64-linux-gnu-")
-        raise LabError(f"{found[1]} is not installed, with which this kernel was built: apt-get install {package}")
+        raise LabError(f"this kernel was built with {found[1]}, which is not installed: apt-get install {package}")
 
 
 def _make(trees: _Trees, work: Path, report: Report) -> None:

@@ -28,7 +28,7 @@ def number_regions(guest: Guest, machine: MachineDescription) -> None:
         if len(wanted) < 2 or _addresses(guest)[-len(wanted) :] == wanted:
             return
         guest.shell(f"echo {_DEVICE} > {_DRIVER}/unbind; echo {_DEVICE} > {_DRIVER}/bind")
-    raise LabError(f"the guest's kernel numbers the regions otherwise than the machine file, {_ATTEMPTS} times")
+    raise LabError(f"the guest's kernel did not number the regions as the machine file does, in {_ATTEMPTS} attempts")
 
 
 def _addresses(guest: Guest) -> list[int]:

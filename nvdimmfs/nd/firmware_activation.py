@@ -91,7 +91,7 @@ def _store_bus_activate(bus: HasActivation[BusActivation], data: bytes) -> None:
         raise KernelError(errno.EINVAL, "neither live nor quiesce")
     activation = _activation_of(bus)
     if activation.state() is ActivationState.BUSY:
-        raise KernelError(errno.EBUSY, "an activation runs")
+        raise KernelError(errno.EBUSY, "an activation is running")
     if activation.state() is ActivationState.IDLE:
         raise KernelError(errno.ENXIO, "no firmware is armed")
     activation.activate()

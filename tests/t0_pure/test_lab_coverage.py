@@ -145,7 +145,7 @@ def test_the_command(tmp_path, capsys):
         assert main(["lab", "coverage", "--uncovered", "--kernel", kernel, str(tmp_path)]) == 1
         assert ("Regions, size: read\n" in capsys.readouterr().out) == is_missing
     assert main(["lab", "coverage", "--kernel", "6.1", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == "nvdimmfs: --kernel: give --uncovered, too\n"
+    assert capsys.readouterr().err == "nvdimmfs: --kernel needs --uncovered; give both\n"
     assert main(["lab", "coverage", "--json", str(tmp_path)]) == 0
     rows = json.loads(capsys.readouterr().out)["coverage"]
     (shown,) = [row for row in rows if row["recordings"]]
@@ -165,7 +165,7 @@ def test_the_command(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [
-        ("", "", "has no recording below it"),
+        ("", "", "there is no recording below it"),
         ("a.recording", "{}\n", "a.recording: line 1 is not one of a recording: a recording of format 1 was expected"),
         ("a.jsonl", '{"a": 1}\n', "a.jsonl: line 1 names no kernel"),
         ("a.jsonl", "", "a.jsonl: line 1 names no kernel"),

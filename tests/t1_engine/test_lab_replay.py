@@ -161,13 +161,13 @@ def test_a_guest_that_fails_is_a_failure(kernels, monkeypatch, capsys, tmp_path)
     ("words", "message"),
     [
         (["--kernel", "5.0", str(TREE)], "--kernel 5.0: must be one of "),
-        (["--jobs", "2", "--sys", "/sys", str(TREE)], "--sys: one machine is asked one recording after the other"),
+        (["--jobs", "2", "--sys", "/sys", str(TREE)], "--sys asks one machine, one recording after the other"),
         (
             ["--jobs", "2", str(RECORDINGS / "README.md")],
             f"{RECORDINGS / 'README.md'}: line 1 is not one of a recording",
         ),
         (["nowhere.recording"], "nowhere.recording: No such file or directory"),
-        ([str(Path(__file__).parent)], f"{Path(__file__).parent}: has no file NAME.recording below it"),
+        ([str(Path(__file__).parent)], f"{Path(__file__).parent}: there is no file NAME.recording below it"),
         ([str(RECORDINGS / "README.md")], f"{RECORDINGS / 'README.md'}: line 1 is not one of a recording"),
     ],
 )

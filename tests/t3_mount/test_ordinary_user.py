@@ -151,7 +151,7 @@ def test_the_machine_of_another_user(new_mount):
     def answer(*words):
         return mounting.refusal(as_user(*MACHINE, *words, folders=[place]))
 
-    assert answer("umount", place) == f"{place} belongs to another user, who alone may unmount it"
+    assert answer("umount", place) == f"{place} belongs to another user; only that user or root may unmount it"
     assert answer("save", place, "file") == f"{place} belongs to another user, who alone may save it"
     for command in ("show", "trace"):
         assert answer(command, place) == f"{place} belongs to another user, who alone may read it"

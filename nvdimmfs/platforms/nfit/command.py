@@ -166,7 +166,7 @@ def clear_to_send(is_dimm: bool, function: int, argument: bytearray, *, scrubbin
     if function == CALL and len(argument) >= PACKAGE_SIZE and Package.from_bytes(argument).family:
         raise KernelError(errno.EOPNOTSUPP, "the function is reserved for the kernel")
     if function == BusCommand.ARS_START and scrubbing:
-        raise KernelError(errno.EBUSY, "the kernel scrubs")
+        raise KernelError(errno.EBUSY, "the kernel is scrubbing")
 
 
 def _function(target: CommandTarget, command: int, package: Package | None) -> int:

@@ -113,7 +113,7 @@ class IntelDimmActivation:
     def arm(self, armed: bool) -> None:
         state = self.state()
         if state is ActivationState.BUSY:
-            raise KernelError(errno.EBUSY, "an activation runs")
+            raise KernelError(errno.EBUSY, "an activation is running")
         if (state is ActivationState.ARMED) is armed:
             return
         self._bus.forget_state()
