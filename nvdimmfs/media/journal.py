@@ -1,13 +1,13 @@
-"""Media of one folder, and the journal that makes several writes to them one.
+"""Media of one folder, and the journal that makes several writes to them atomic.
 
 A store, an ioctl or a block request may write to several media, or to one of them at several places.  Between the start
 and the end of a `Journal.transaction` such writes are kept in memory, where readers find them.  At its end they go to
 the journal in one record, and only then to the files of the media.  If the process ends before the record is complete,
-none of the writes was made; if it ends later, the next opening of the folder makes them all, again if need be.
+none of the writes was made; if it ends later, the next opening of the folder applies them all, again if need be.
 
-The journal starts again from the front when it is full.  Until then it holds writes that were made long ago; making
-them again must not undo a newer write.  Therefore a write outside of a transaction, which is in no record, first makes
-the journal start again if one of its records has written nearby.
+The journal starts again from the front when it is full.  Until then it holds writes that were applied long ago; to
+apply them again must not undo a newer write.  Therefore a write outside of a transaction, which is in no record, first
+makes the journal start again if one of its records has written nearby.
 
 docs/reference/media-folder.md describes the guarantees and the file.
 """
@@ -37,6 +37,7 @@ from nvdimmfs.media.journal_record import (
     records,
 )
 from nvdimmfs.media.overlay import Extent, Overlay
+from nvdimmfs.units import align_up, div_round_up
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class _Places:
 
     def add(self, extent: Extent) -> None:
         """Add a place: units of it, or a range if it is long."""
-        first, end = extent.start // _NEARBY, -(-extent.end // _NEARBY)
+        first, end = extent.start // _NEARBY, div_round_up(extent.end, _NEARBY)
         if end - first > ROOM // _NEARBY:
             self.ranges.append((extent.start, extent.end))
         else:
@@ -74,7 +75,7 @@ class _Places:
         end = offset + length
         if any(offset < stop and start < end for start, stop in self.ranges):
             return True
-        first, last = offset // _NEARBY, -(-end // _NEARBY)
+        first, last = offset // _NEARBY, div_round_up(end, _NEARBY)
         if last - first > len(self.units):
             return any(first <= unit < last for unit in self.units)
         return any(unit in self.units for unit in range(first, last))
@@ -108,7 +109,7 @@ class Journal:
         self._waiting: dict[JournaledMedia, None] = {}
         self._in_transaction = False
         self._failure: OSError | None = None
-        _complete(self._path)
+        _replay(self._path)
 
     def open(self, path: Path, size: int) -> JournaledMedia:
         """Open a file of the folder as a medium; see `FileMedia`."""
@@ -181,7 +182,7 @@ class Journal:
             raise OSError(errno.EIO, "an earlier write could not be completed", str(self._path)) from self._failure
 
     def start_again(self) -> None:
-        """Need no record any more: all are in the files of the media, and on the host's disk if this is durable.
+        """Start from the front.  The files of the media have all records, and are synced first if this is durable.
 
         OSError.
         """
@@ -245,7 +246,7 @@ class Journal:
             self._file = -1
 
     def _commit(self) -> None:
-        """Make the writes that wait.  OSError when the host refuses; then none was made."""
+        """Record the writes that wait, and apply them.  OSError when the host refuses; then none was made."""
         extents = [(media, extent) for media in self._waiting for extent in media.waiting.extents()]
         if not extents:
             return
@@ -254,7 +255,7 @@ class Journal:
             if extent.data is not None:
                 media.file.reserve(extent.start, extent.end - extent.start)
         self._append([Change(media.name, extent) for media, extent in extents])
-        self._make(extents)
+        self._apply(extents)
 
     def _append(self, changes: list[Change]) -> None:
         if self._file < 0:
@@ -287,7 +288,7 @@ class Journal:
     def _extend(self, end: int) -> None:
         """Have the file reach at least to `end`.  OSError."""
         if end > self._size:
-            size = -(-end // STEP) * STEP
+            size = align_up(end, STEP)
             write_all(self._file, bytes(size - self._size), self._size)
             self._size = size
 
@@ -298,15 +299,15 @@ class Journal:
         except OSError as failure:
             self._failure = failure
 
-    def _make(self, extents: list[tuple[JournaledMedia, Extent]]) -> None:
-        """Write to the files.
+    def _apply(self, extents: list[tuple[JournaledMedia, Extent]]) -> None:
+        """Write to the files what the last record has.
 
         The record is complete: a failure now is not the caller's.  Readers go on to find the writes in memory, and the
         next opening of the folder completes them; until then, nothing else can be written.
         """
         try:
             for media, extent in extents:
-                make(media.file, extent)
+                apply(media.file, extent)
                 self._places.setdefault(media, _Places()).add(extent)
         except OSError as failure:
             self._failure = failure
@@ -401,7 +402,7 @@ class JournaledMedia(StoredMedia):
         return self._journal.transaction()
 
 
-def make(file: FileMedia, extent: Extent) -> None:
+def apply(file: FileMedia, extent: Extent) -> None:
     """Write bytes to a file.  OSError."""
     if extent.data is None:
         file.zero(extent.start, extent.end - extent.start)
@@ -418,8 +419,8 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _complete(path: Path) -> None:
-    """Make the changes of a journal that a killed process left, and remove it.  MediaError."""
+def _replay(path: Path) -> None:
+    """Apply the changes of a journal that a killed process left, and remove it.  MediaError."""
     try:
         journal = path.read_bytes()
     except FileNotFoundError:
@@ -434,7 +435,7 @@ def _complete(path: Path) -> None:
                     (_file_of(change, path.parent, files, opened), change.extent) for change in changes
                 ]:
                     if file is not None:
-                        make(file, extent)
+                        apply(file, extent)
             for opened_file in files.values():
                 if opened_file is not None:
                     opened_file.flush()
@@ -468,7 +469,7 @@ def _file_of(
 
 
 def _remove(path: Path, descriptor: int) -> None:
-    """Remove a journal whose changes are all made, first its content: after a power failure, a name can return."""
+    """Remove a journal whose changes are all applied, first its content: after a power failure, a name can return."""
     os.ftruncate(descriptor, 0)
     os.fsync(descriptor)
     path.unlink()
