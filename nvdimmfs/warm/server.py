@@ -49,13 +49,13 @@ class _Session:
     """A client, and the process that acts for it.
 
     Attributes:
-        control: the other end of the client's socket.
+        reports: the other end of the control socket that the client has.
         process: the process id.
         pidfd: a descriptor of the process.
         answered: an event, which the process signals before it answers the client (eventfd(2)).
     """
 
-    control: socket.socket
+    reports: socket.socket
     process: int
     pidfd: int
     answered: int
@@ -111,7 +111,7 @@ class _Loop:
         self._idle = idle
         self._quiet_since = time.monotonic()
         self._by_process: dict[int, _Session] = {}
-        self._by_control: dict[int, _Session] = {}
+        self._by_reports: dict[int, _Session] = {}
         self._spare: _Spare | None = None
         self._poll = select.poll()
         self._poll.register(self._signals, select.POLLIN)
@@ -144,7 +144,7 @@ class _Loop:
             self._stop()
         elif session := self._by_process.get(descriptor):
             self._ended(session)
-        elif session := self._by_control.get(descriptor):
+        elif session := self._by_reports.get(descriptor):
             self._receive(session)
         elif self._is_listening and descriptor == self._endpoint.listener.fileno():
             self._accept()
@@ -165,20 +165,20 @@ class _Loop:
         with contextlib.suppress(OSError):
             connection, _ = self._endpoint.listener.accept()
             with connection:
-                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                with theirs:
-                    self._fork(connection, ours, theirs)
+                control, reports = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                with control:  # the client gets it
+                    self._fork(connection, control, reports)
 
-    def _fork(self, connection: socket.socket, ours: socket.socket, theirs: socket.socket) -> None:
+    def _fork(self, connection: socket.socket, control: socket.socket, reports: socket.socket) -> None:
         try:
-            session = self._used_spare(connection, theirs, ours) or self._forked(connection, theirs, ours)
+            session = self._used_spare(connection, control, reports) or self._forked(connection, control, reports)
         except OSError:
-            ours.close()
+            reports.close()
             raise
-        ours.setblocking(False)
-        self._by_process[session.pidfd] = self._by_control[ours.fileno()] = session
+        reports.setblocking(False)
+        self._by_process[session.pidfd] = self._by_reports[reports.fileno()] = session
         self._poll.register(session.pidfd, select.POLLIN)
-        self._poll.register(ours, select.POLLIN)
+        self._poll.register(reports, select.POLLIN)
 
     def _forked(self, connection: socket.socket, control: socket.socket, reports: socket.socket) -> _Session:
         """Fork a process for a client."""
@@ -223,7 +223,7 @@ class _Loop:
     def _receive(self, session: _Session) -> None:
         """The client sends a signal, or has ended; a process that has not answered it is then killed."""
         try:
-            message = session.control.recv(_LONGEST_MESSAGE)
+            message = session.reports.recv(_LONGEST_MESSAGE)
         except BlockingIOError:
             return
         except OSError:
@@ -231,16 +231,16 @@ class _Loop:
         number = _signal_in(message)
         with contextlib.suppress(ProcessLookupError):
             if not message:
-                self._forget_control(session)
+                self._forget_client(session)
                 if not session.has_answered:
                     signal.pidfd_send_signal(session.pidfd, signal.SIGKILL)
             elif number in _GROUP_SIGNALS:
                 os.killpg(session.process, number)
 
-    def _forget_control(self, session: _Session) -> None:
-        if self._by_control.pop(session.control.fileno(), None):
-            self._poll.unregister(session.control)
-            session.control.close()
+    def _forget_client(self, session: _Session) -> None:
+        if self._by_reports.pop(session.reports.fileno(), None):
+            self._poll.unregister(session.reports)
+            session.reports.close()
 
     def _ended(self, session: _Session) -> None:
         """Report to a client how the process that acted for it has ended."""
@@ -248,11 +248,11 @@ class _Loop:
         del self._by_process[session.pidfd]
         self._poll.unregister(session.pidfd)
         os.close(session.pidfd)
-        if session.control.fileno() in self._by_control:
+        if session.reports.fileno() in self._by_reports:
             if not session.has_answered:
                 with contextlib.suppress(OSError):
-                    session.control.send(status_report(status))
-            self._forget_control(session)
+                    session.reports.send(status_report(status))
+            self._forget_client(session)
         os.close(session.answered)
         if status == CODE_HAS_CHANGED << 8 and self._server.code.has_changed():
             self._stop()
