@@ -228,6 +228,8 @@ class Machine(MountedFiles):
             self.close()
             raise
         self._channel.reopen()
+        self._checkpoints.end()
+        self._checkpoints = MountedCheckpoints(self)
         if is_traced:
             self.trace.start()
 

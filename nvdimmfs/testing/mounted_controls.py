@@ -128,11 +128,16 @@ class MountedModules:
 
 
 class MountedCheckpoints:
-    """The checkpoints of a mounted machine, which keeps each as long as the test has its `Checkpoint`."""
+    """The checkpoints of a mounted machine since its boot; it keeps each as long as the test has its `Checkpoint`."""
 
     def __init__(self, files: MountedFiles) -> None:
         self._files = files
         self._unused: deque[str] = deque()
+        self._are_gone = False
+
+    def end(self) -> None:
+        """The machine boots again, and has none of them any more."""
+        self._are_gone = True
 
     def take(self) -> Checkpoint:
         """Save the state.  ValueError for a machine that cannot be reset."""
@@ -141,6 +146,8 @@ class MountedCheckpoints:
         self._write(f"take {name}")
 
         def reset() -> None:
+            if self._are_gone:
+                raise ValueError("the machine has booted again since the checkpoint")
             self._write(f"reset {name}")
 
         checkpoint = Checkpoint(reset)

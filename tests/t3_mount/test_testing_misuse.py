@@ -61,3 +61,19 @@ def test_a_name_of_no_module(machine, name):
 def test_its_name_in_messages(machine):
     assert repr(machine).startswith(f"<{type(machine).__name__}")
     assert "without" not in repr(machine)
+
+
+@pytest.mark.parametrize("kind", [Engine, Machine])
+def test_a_checkpoint_of_before_a_power_cycle(kind):
+    with kind(memmap="64M!4G") as machine:
+        checkpoint = machine.checkpoint()
+        with machine.checkpoint():
+            pass  # nothing refers to this one any more
+        machine.power_cycle()
+        with pytest.raises(ValueError, match=r"^the machine has booted again since the checkpoint$"):
+            checkpoint.reset()
+        with pytest.raises(ValueError, match=r"^there is no checkpoint yet$"):
+            machine.reset()
+        with machine.checkpoint():
+            machine.write("/sys/bus/nd/drivers/nd_pmem/unbind", "namespace0.0")
+        assert machine.exists("/dev/pmem0")
