@@ -10,6 +10,7 @@ import contextlib
 import errno
 import logging
 import os
+import shlex
 import signal
 import socket
 import struct
@@ -238,11 +239,14 @@ def _join_sandbox(late: _LateOrder, files: list[int], messages: socket.socket) -
 
 
 def _failure(name: str, report: bytes) -> SandboxError:
+    shown = shlex.quote(name)
     if not report:
-        return SandboxError(f"cannot run {name}: its process was killed", NOT_EXECUTABLE)
+        return SandboxError(f"cannot run {shown}: its process was killed", NOT_EXECUTABLE)
     _, number = _FAILED.unpack_from(report)
-    status = NOT_FOUND if number == errno.ENOENT else NOT_EXECUTABLE
-    return SandboxError(f"cannot run {name}: {report[_FAILED.size :].decode(errors='replace')}", status)
+    line = f"cannot run {shown}: {report[_FAILED.size :].decode(errors='replace')}"
+    if number != errno.ENOENT:
+        return SandboxError(line, NOT_EXECUTABLE)
+    return SandboxError(f"{line}; a shell runs a line: sh -c {shown}" if " " in name else line, NOT_FOUND)
 
 
 def _run_init(order: _Order, socket_: socket.socket, report: int, supervisor: int) -> NoReturn:
