@@ -20,10 +20,13 @@ from nvdimmfs.fuse.daemon_identity import daemon_pid
 from nvdimmfs.fuse.peers import Look, ProcFolder
 from nvdimmfs.fuse.requirements import MOUNT_HELPER
 
-#: How often to look at a daemon that is to write out its media and exit, in seconds; after how many looks that found it
-#: asleep, to search for a copy of the mount that explains it; and how many looks to take while there is one.
+#: How often to look at a daemon that is to write out its media and exit, in seconds.
 _LOOK_INTERVAL = 0.5
+
+#: After so many looks that found the daemon idle, a copy of the mount is searched for, which would explain it.
 _LOOKS_PER_SEARCH = 10
+
+#: So many looks are taken at most while there is a copy: ten minutes.
 _MOST_LOOKS = 1200
 
 #: Flags of umount2(2) (include/uapi/linux/mount.h): detach even while in use; do not follow a symbolic link.
@@ -148,7 +151,8 @@ def _wait_for_exit(daemon: int, process: int, mount: Mount) -> None:
     Raises:
         CommandError: the daemon is stopped, or sleeps and does nothing although no copy can be seen, or for too long.
     """
-    proc, before, idle, last_of_copy = ProcFolder(), Look(""), 0, 0
+    proc, before = ProcFolder(), Look("")
+    idle = last_of_copy = 0  # looks in a row that found it idle, and those of them until a copy was last found
     poll = select.poll()
     poll.register(daemon, select.POLLIN)
     while not poll.poll(_LOOK_INTERVAL * 1000):

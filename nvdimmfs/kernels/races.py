@@ -17,7 +17,7 @@ from attrs import frozen
 
 from nvdimmfs.kernels.differences import Rules
 
-#: The release whose scheduler is another one than that of 6.1 (EEVDF, kernel/sched/fair.c), and which was asked, too.
+#: The release on which races were observed as well: its scheduler is not that of 6.1 (EEVDF, kernel/sched/fair.c).
 NEWER = "6.12"
 
 
@@ -112,7 +112,7 @@ class Race(Generic[OutcomeT]):
 
 
 class Referee(Protocol):
-    """One who decides races, because it knows how they ended elsewhere."""
+    """Decides races: the lab does, which knows how they ended on a guest."""
 
     def decide(self, race: Race[OutcomeT], usual: OutcomeT) -> OutcomeT:
         """The outcome of a race that is being run.
@@ -158,7 +158,7 @@ LATER_NAMESPACE = Race(
     "third namespace. The worker has run more, as after another region.",
     seen_newer=(Seen(First.WORKER, 4), Seen(First.SEEDS, 9)),
 )
-LATER_BEHIND_BTT = Race(
+LATER_AFTER_BTT = Race(
     "The worker is first, and has found a BTT: which side is first for the next namespace?",
     (Seen(First.WORKER, 41), Seen(First.SEEDS, 41)),
     First.WORKER,
@@ -167,7 +167,7 @@ LATER_BEHIND_BTT = Race(
     "has the emulation.",
     seen_newer=(Seen(First.WORKER, 22), Seen(First.SEEDS, 77)),
 )
-LATER_BEHIND_DISK = Race(
+LATER_AFTER_DISK = Race(
     "The worker is first, and has made a plain disk that is up: which side is first for the next namespace?",
     (Seen(First.WORKER, 181), Seen(First.SEEDS, 65)),
     First.WORKER,
@@ -198,7 +198,7 @@ FIRST_OF_MORE_IS_DISK = Race(
     FirstNamespace.WAITING,
     "Three namespaces, in a region bound by Python, by a shell and by ndctl, on idle and on busy guests with one "
     "processor (65 of 72) and with two (34 of 36). On guests of the lab, whose processors count instructions, the "
-    "first was up in 137 of 189 trials, with BTTs and pfn devices behind it. When it is up, there is no free seed to "
+    "first was up in 137 of 189 trials, with BTTs and pfn devices after it. When it is up, there is no free seed to "
     "allocate from.",
     seen_newer=(Seen(FirstNamespace.WAITING, 49), Seen(FirstNamespace.UP, 2)),
 )
@@ -290,8 +290,8 @@ RACES: tuple[
     NEW_REGION,
     BOUND_AFTER_MAPPING,
     LATER_NAMESPACE,
-    LATER_BEHIND_BTT,
-    LATER_BEHIND_DISK,
+    LATER_AFTER_BTT,
+    LATER_AFTER_DISK,
     FOUND_ORDER,
     FIRST_OF_TWO_IS_DISK,
     FIRST_OF_MORE_IS_DISK,

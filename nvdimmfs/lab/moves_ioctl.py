@@ -54,7 +54,7 @@ _ROOM = 4352
 _MOST = 2 * PAGE_SIZE
 
 #: Bytes that follow the structure of a payload.
-_BEHIND = (0, 0, 0, 0, 16, 64)
+_TRAILING = (0, 0, 0, 0, 16, 64)
 
 #: Families that no kernel knows, or no device has.
 _OTHER_FAMILIES = (2, 5, 6, U64_MASK)
@@ -146,7 +146,7 @@ def _package(walker: Walker, node: str, family: int, function: int) -> bytes:
         data = _some_bytes(walker, walker.choose((0, 16, 128)))
         payload = payload[: -U32.size] + U32.pack(len(data)) + data + bytes(U32.size)
         inputs = len(payload) - U32.size
-    payload += bytes(walker.choose(_BEHIND))
+    payload += bytes(walker.choose(_TRAILING))
     if walker.happens(0.1):
         inputs = walker.number(0, len(payload))
     return Package(family, function, inputs, len(payload) - inputs).to_bytes() + payload

@@ -25,8 +25,8 @@ from nvdimmfs.kernels.races import (
     FIRST_OF_MORE_IS_DISK,
     FIRST_OF_TWO_IS_DISK,
     FOUND_ORDER,
-    LATER_BEHIND_BTT,
-    LATER_BEHIND_DISK,
+    LATER_AFTER_BTT,
+    LATER_AFTER_DISK,
     LATER_NAMESPACE,
     NEW_REGION,
     First,
@@ -134,7 +134,7 @@ def register_children(region: RegionDevice, namespaces: Sequence[NamespaceDevice
 def _as_found(system: System, namespaces: Sequence[NamespaceDevice]) -> Sequence[NamespaceDevice]:
     """The namespaces in the order in which workers look at them while the seeds are there already.
 
-    A worker that is overtaken by those of all later namespaces is itself behind those that are overtaken after it.
+    Those that are found last (`FOUND_ORDER`) are found in the reverse order.
     """
     *earlier, last = namespaces
     in_order: list[NamespaceDevice] = []
@@ -148,7 +148,7 @@ def _find(system: System, namespaces: Sequence[NamespaceDevice], state_of_disk: 
     """Register the namespaces, whose worker looks at each before there are seeds, unless it is late."""
     last: NamespaceDevice | None = None
     for place, namespace in enumerate(namespaces):
-        if last and not last.first_probe_deferred and system.outcome(_race_behind(last.claim)) is First.SEEDS:
+        if last and not last.first_probe_deferred and system.outcome(_race_after(last.claim)) is First.SEEDS:
             for late in _as_found(system, namespaces[place:]):
                 late.add_async()
             return
@@ -158,15 +158,15 @@ def _find(system: System, namespaces: Sequence[NamespaceDevice], state_of_disk: 
         last = namespace
 
 
-def _race_behind(claim: Claimant | None) -> Race[First]:
+def _race_after(claim: Claimant | None) -> Race[First]:
     """The race between the seeds and the worker that goes on to the next namespace.
 
     Args:
         claim: what the worker has found on the last namespace; None for a plain disk.
     """
     if claim is None:
-        return LATER_BEHIND_DISK
-    return LATER_NAMESPACE if isinstance(claim, PageMapPersonality) else LATER_BEHIND_BTT
+        return LATER_AFTER_DISK
+    return LATER_NAMESPACE if isinstance(claim, PageMapPersonality) else LATER_AFTER_BTT
 
 
 def _becomes_disk(namespace: NamespaceDevice) -> bool:

@@ -34,7 +34,7 @@ _FILTERS = re.compile(rb"^Seccomp_filters:\t(\d+)$", re.MULTILINE)
 
 
 #: The line of /proc/PID/status that follows the ids of users and groups (proc_pid_status in fs/proc/array.c).
-_BEHIND_IDENTITY = b"\nFDSize:\t"
+_AFTER_IDENTITY = b"\nFDSize:\t"
 
 
 @frozen
@@ -200,7 +200,7 @@ def calling_thread(
         held: closes what is held of its files.
     """
     status = known.look(thread, proc, still_waits)
-    identity = _identity(status[: status.index(_BEHIND_IDENTITY)])
+    identity = _identity(status[: status.index(_AFTER_IDENTITY)])
     return CallingThread(thread, known.directory, proc, identity, status, still_waits, held, known)
 
 

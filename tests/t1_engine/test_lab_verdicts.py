@@ -13,8 +13,8 @@ from nvdimmfs.kernels.races import (
     FOUND_MEMMAP,
     FOUND_NUMBERS,
     FOUND_ORDER,
-    LATER_BEHIND_BTT,
-    LATER_BEHIND_DISK,
+    LATER_AFTER_BTT,
+    LATER_AFTER_DISK,
     LATER_NAMESPACE,
     NEW_REGION,
     First,
@@ -240,8 +240,8 @@ def look_at_three(kind):
         ("pfn", {**SEEDS_FIRST, FOUND_ORDER: (Found.IN_ORDER, Found.LAST)}, "1320"),
         ("pfn", {**SEEDS_FIRST, FOUND_ORDER: (Found.LAST,)}, "3210"),
         ("btt", {}, "0123"),
-        ("btt", {LATER_BEHIND_BTT: (First.SEEDS,)}, "0231"),
-        ("btt", {LATER_BEHIND_BTT: (First.SEEDS,), FOUND_ORDER: (Found.LAST,)}, "0321"),
+        ("btt", {LATER_AFTER_BTT: (First.SEEDS,)}, "0231"),
+        ("btt", {LATER_AFTER_BTT: (First.SEEDS,), FOUND_ORDER: (Found.LAST,)}, "0321"),
     ],
 )
 def test_personalities_of_a_region_have_the_numbers_that_kernels_were_seen_to_give(kind, outcomes, numbers):
@@ -278,13 +278,13 @@ def btt_behind_disks(disks):
     ("disks", "outcomes", "holder", "seed"),
     [
         (1, {}, "btt0.0", "namespace0.0"),
-        (1, {LATER_BEHIND_DISK: (First.SEEDS,)}, "btt0.1", "namespace0.0"),
+        (1, {LATER_AFTER_DISK: (First.SEEDS,)}, "btt0.1", "namespace0.0"),
         (1, SEEDS_FIRST, "btt0.1", "namespace0.2"),
         (2, {}, "btt0.0", "namespace0.3"),
         (2, {FIRST_OF_MORE_IS_DISK: (FirstNamespace.UP,)}, "btt0.0", "namespace0.0"),
         (
             2,
-            {FIRST_OF_MORE_IS_DISK: (FirstNamespace.UP,), LATER_BEHIND_DISK: (First.WORKER, First.SEEDS)},
+            {FIRST_OF_MORE_IS_DISK: (FirstNamespace.UP,), LATER_AFTER_DISK: (First.WORKER, First.SEEDS)},
             "btt0.1",
             "namespace0.0",
         ),
