@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import re
 from collections.abc import Iterator
 
@@ -15,7 +16,7 @@ from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.rule import RuleError
 from nvdimmfs.formats.btt import LBASIZES
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS, KERNELS
-from nvdimmfs.machine_file.defaults import legacy_entries
+from nvdimmfs.machine_file.defaults import completed, legacy_entries
 from nvdimmfs.machine_file.dimm_checks import Problem, dimm_problems
 from nvdimmfs.machine_file.effect_checks import effect_problems
 from nvdimmfs.machine_file.faults import rule_of_description
@@ -53,6 +54,24 @@ _VIRTIO_DEVICE = re.compile(r"/virtio[0-9]+$")
 
 #: Largest length of a file name, in bytes (include/uapi/linux/limits.h).
 NAME_MAX = 255
+
+
+def checked(machine: MachineDescription) -> tuple[MachineDescription, tuple[Problem, ...]]:
+    """Return the machine with all omitted values filled in, and its errors.
+
+    This is done once for each machine: a command reads a file, and then selects the machine in it; a test suite boots
+    few machines many times.  With files, it is done each time, as these may have changed.
+    """
+    has_files = any(dimm.label.file for bus in machine.buses for dimm in bus.dimms)
+    return _checked(machine) if has_files else _checked_once(machine)
+
+
+def _checked(machine: MachineDescription) -> tuple[MachineDescription, tuple[Problem, ...]]:
+    whole = completed(machine)
+    return whole, tuple(problems(whole))
+
+
+_checked_once = functools.lru_cache(maxsize=16)(_checked)
 
 
 def problems(machine: MachineDescription) -> Iterator[Problem]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import os
+from collections.abc import Iterable
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import attrs
 
 from nvdimmfs.errors import printable
-from nvdimmfs.machine_file.checks import problems
+from nvdimmfs.machine_file.checks import checked
 from nvdimmfs.machine_file.defaults import completed
 from nvdimmfs.machine_file.errors import MachineFileError
 from nvdimmfs.machine_file.model import DimmDescription, MachineDescription
@@ -117,7 +118,7 @@ def _parsed(text: str, file: str, name: str, folder: Path) -> MachineDescription
 
 def _check(machine: MachineDescription, file: str) -> None:
     """MachineFileError when the machine cannot exist."""
-    found = list(problems(completed(machine)))
+    _, found = checked(machine)
     if found:
         raise MachineFileError(error_lines(file, found))
 
@@ -145,7 +146,7 @@ def _text_of(path: Path) -> str:
         ) from None
 
 
-def error_lines(file: str, found: list[tuple[str, str]]) -> list[str]:
+def error_lines(file: str, found: Iterable[tuple[str, str]]) -> list[str]:
     """The errors of a file, one line each: the file's name, the key path and the message."""
     return [printable(" ".join(f"{file}: {path}{': ' if path else ''}{message}".split())) for path, message in found]
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-
 import attrs
 
 from nvdimmfs.core.clock import ClockMode
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS
 from nvdimmfs.machine_file import DEFAULT_MEMMAP
-from nvdimmfs.machine_file.checks import problems
-from nvdimmfs.machine_file.defaults import completed, ram_before_addresses
+from nvdimmfs.machine_file.checks import checked
+from nvdimmfs.machine_file.defaults import ram_before_addresses
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.mm.e820 import scan_size
 from nvdimmfs.mm.memmap_option import MemmapError, check_memmap
@@ -62,8 +60,7 @@ def selected(
         wanted = attrs.evolve(wanted, clock=_clock_mode(clock))
     if memmap is not None:
         wanted = attrs.evolve(wanted, memmap=memmap)
-    has_files = any(dimm.label.file for bus in wanted.buses for dimm in bus.dimms)
-    return _completed(wanted) if has_files else _completed_once(wanted)  # these files may have changed
+    return _completed(wanted)
 
 
 def _completed(wanted: MachineDescription) -> MachineDescription:
@@ -75,14 +72,10 @@ def _completed(wanted: MachineDescription) -> MachineDescription:
             raise SelectionError("", str(error), is_of_memmap=True) from None
         except ValueError:
             pass  # the RAM is wrong, as `problems` reports
-    machine = completed(wanted)
-    for path, problem in problems(machine):
+    machine, problems = checked(wanted)
+    for path, problem in problems:
         raise SelectionError("", f"{path}: {problem}" if path else problem)
     return machine
-
-
-#: As `_completed`, once for each machine: a test suite boots few machines many times.
-_completed_once = functools.lru_cache(maxsize=16)(_completed)
 
 
 def _checked_ram(ram: int | str) -> int:
