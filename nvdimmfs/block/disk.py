@@ -19,7 +19,7 @@ from nvdimmfs.block.queue import QUEUE_GROUP
 from nvdimmfs.block.queue_limits import QueueLimits, QueueSettings
 from nvdimmfs.block.statistics import Statistics, diskstats_line, stat_text
 from nvdimmfs.block.trace import TRACE_GROUP, Trace
-from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute, constant
+from nvdimmfs.core.attribute import AttributeGroup, attribute, constant
 from nvdimmfs.core.device import Class, Device
 from nvdimmfs.core.device_number import BLOCK_EXT_MAJOR, DeviceNumber
 from nvdimmfs.core.numbering import Numbering
@@ -144,7 +144,15 @@ class Disk(WholeDisk):
         self.bdi = BackingDeviceInfo(layer.bdis, self.number)
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
-        return (DISK_GROUP, BADBLOCKS_GROUP, QUEUE_GROUP, INTEGRITY_GROUP, TRACE_GROUP, *STACKING_GROUPS)
+        return (
+            DISK_GROUP,
+            *(() if self.badblocks is None else (BADBLOCKS_GROUP,)),
+            *((PARTSCAN_GROUP,) if self.system.kernel.disks.shows_partscan else ()),
+            QUEUE_GROUP,
+            INTEGRITY_GROUP,
+            TRACE_GROUP,
+            *STACKING_GROUPS,
+        )
 
     def uevent_variables(self) -> list[tuple[str, str]]:
         return [*super().uevent_variables(), *self.sequence_variables()]
@@ -379,20 +387,6 @@ def _store_events_poll_msecs(_disk: Disk, data: bytes) -> None:
     raise KernelError(errno.ENODEV, "the disk has no events")
 
 
-def _badblocks_visible(disk: Disk, candidate: KernelAttribute[Disk]) -> int:
-    return 0 if disk.badblocks is None else candidate.permissions
-
-
-#: Whether the kernel looks for partitions.
-_PARTSCAN = constant("partscan", "1\n")
-
-
-def _disk_visible(disk: Disk, candidate: KernelAttribute[Disk]) -> int:
-    if candidate is _PARTSCAN and not disk.system.kernel.disks.shows_partscan:
-        return 0
-    return candidate.permissions
-
-
 DISK_GROUP: AttributeGroup[Disk] = AttributeGroup(
     (
         size,
@@ -406,14 +400,15 @@ DISK_GROUP: AttributeGroup[Disk] = AttributeGroup(
         constant("events_async", ""),
         constant("ext_range", "256\n"),
         constant("hidden", "0\n", since="4.15"),
-        _PARTSCAN,
         constant("inflight", f"{0:8} {0:8}\n"),
         constant("range", "0\n"),
         constant("removable", "0\n"),
         stat,
-    ),
-    visible=_disk_visible,
+    )
 )
-BADBLOCKS_GROUP: AttributeGroup[Disk] = AttributeGroup((badblocks,), visible=_badblocks_visible)
+#: Whether the kernel looks for partitions.
+PARTSCAN_GROUP: AttributeGroup[Disk] = AttributeGroup((constant("partscan", "1\n"),))
+#: Of a disk whose driver keeps a list.
+BADBLOCKS_GROUP: AttributeGroup[Disk] = AttributeGroup((badblocks,))
 #: Directories for links to and from stacked devices; always empty here.
 STACKING_GROUPS: tuple[AttributeGroup[Disk], ...] = tuple(AttributeGroup((), name) for name in ("holders", "slaves"))

@@ -246,19 +246,13 @@ class LinkGroup(Generic[SubjectT_contra]):
 
     Attributes:
         targets: the target of each link, by the link's name.
-        visible: the names of the links that a subject has.
     """
 
     targets: Mapping[str, Callable[[SubjectT_contra], Node]]
-    visible: Callable[[SubjectT_contra], tuple[str, ...]]
 
-    def modes(self, subject: SubjectT_contra) -> tuple[str, ...]:
-        """The names of the subject's links."""
-        return self.visible(subject)
-
-    def files(self, subject: SubjectT_contra) -> FileTable[SubjectT_contra]:
-        """The links that the subject has."""
-        return FileTable({name: LinkKind(self.targets[name]) for name in self.visible(subject)})
+    def files(self, _subject: SubjectT_contra) -> FileTable[SubjectT_contra]:
+        """The links."""
+        return FileTable({name: LinkKind(target) for name, target in self.targets.items()})
 
 
 #: Tables of files by kernel, groups and modes: ten thousand devices share one table.
@@ -273,7 +267,7 @@ def create_files(
     Visibility is decided in this call, although the nodes are made when they are looked up: in the kernel, too, it does
     not change afterwards.
     """
-    varying = [group.modes(subject) for group in groups if group.visible]
+    varying = [group.modes(subject) for group in groups if isinstance(group, AttributeGroup) and group.visible]
     key = (subject.system.kernel.name, groups, *varying)
     table = _tables.get(key)
     if table is None:

@@ -98,6 +98,7 @@ class Device:
     of_node: DeviceTreeNode | None = None
 
     def __init__(self, system: System, name: str, parent: Device | None) -> None:
+        # Python keeps the attributes of an instance in a third of the space if all are set here.
         self.system = system
         self.name = name
         self.parent = parent
@@ -212,8 +213,17 @@ class Device:
         return self._directory
 
     def _create_files(self, directory: Directory) -> None:
+        number = (NUMBER_GROUP,) if self.number else ()
         power = (POWER_GROUP,) if self.has_power else ()
-        create_files(directory, self, (DEVICE_GROUP, *self.groups(), *power, DEVICE_LINKS))
+        create_files(directory, self, (DEVICE_GROUP, *number, *self.groups(), *power, *self._links()))
+
+    def _links(self) -> tuple[LinkGroup[Device], ...]:
+        """The links in its directory that stay as long as it."""
+        if self.of_node is not None:
+            return (SUBSYSTEM_LINK, OF_NODE_LINK)
+        if self.device_class and self.parent and self.has_device_link:
+            return (SUBSYSTEM_LINK, DEVICE_LINK)
+        return (SUBSYSTEM_LINK,) if self.bus or self.device_class else ()
 
     def move_to_tail(self) -> None:
         """Move to the end of the parent's children.
@@ -374,13 +384,9 @@ def dev(device: Device) -> str:
     return f"{device.number}\n"
 
 
-def _visible(device: Device, candidate: object) -> int:
-    if candidate is dev:
-        return 0o444 if device.number else 0
-    return 0o644
-
-
-DEVICE_GROUP: AttributeGroup[Device] = AttributeGroup((uevent, dev), visible=_visible)
+DEVICE_GROUP: AttributeGroup[Device] = AttributeGroup((uevent,))
+#: Of a device that has a number.
+NUMBER_GROUP: AttributeGroup[Device] = AttributeGroup((dev,))
 
 
 def _subsystem(device: Device) -> Directory:
@@ -399,14 +405,6 @@ def _of_node(device: Device) -> Directory:
     return device.of_node.directory
 
 
-def _visible_links(device: Device) -> tuple[str, ...]:
-    if device.of_node is not None:
-        return ("subsystem", "of_node")
-    if device.device_class and device.parent and device.has_device_link:
-        return ("subsystem", "device")
-    return ("subsystem",) if device.bus or device.device_class else ()
-
-
-DEVICE_LINKS: LinkGroup[Device] = LinkGroup(
-    {"subsystem": _subsystem, "device": _parent, "of_node": _of_node}, visible=_visible_links
-)
+SUBSYSTEM_LINK: LinkGroup[Device] = LinkGroup({"subsystem": _subsystem})
+DEVICE_LINK: LinkGroup[Device] = LinkGroup({"device": _parent})
+OF_NODE_LINK: LinkGroup[Device] = LinkGroup({"of_node": _of_node})

@@ -56,13 +56,13 @@ CHAPTERS = (
         "Every device",
         "`/sys/devices/...`",
         r".+",
-        ("core.device.DEVICE_GROUP", "core.power.POWER_GROUP"),
+        ("core.device.DEVICE_GROUP", "core.device.NUMBER_GROUP", "core.power.POWER_GROUP"),
     ),
     Chapter(
         "Every device of an nvdimm bus",
         "`/sys/bus/nd/devices/*`",
         rf"(?:ndbus\d+|nmem\d+|region\d+|(?:namespace|btt|pfn)\d+\.\d+|{_ND_DAX})",
-        ("nd.device.ND_DEVICE_GROUP", "nd.device.NUMA_GROUP"),
+        ("nd.device.ND_DEVICE_GROUP", "nd.device.NUMA_GROUP", "nd.device.TARGET_NODE_GROUP"),
     ),
     Chapter(
         "Buses `ndbusN`",
@@ -132,6 +132,7 @@ CHAPTERS = (
         (
             "block.disk.DISK_GROUP",
             "block.disk.BADBLOCKS_GROUP",
+            "block.disk.PARTSCAN_GROUP",
             "drivers.nd_pmem.DAX_GROUP",
             "block.queue.QUEUE_GROUP",
             "block.integrity.INTEGRITY_GROUP",

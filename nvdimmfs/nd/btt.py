@@ -19,7 +19,7 @@ from nvdimmfs.formats.btt import (
     sector_size_of,
 )
 from nvdimmfs.nd.claim import MIN_CLAIM_SIZE, Personality, namespace_attribute, uuid_attribute
-from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType
+from nvdimmfs.nd.device import ND_DEVICE_GROUP, DeviceType
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
 from nvdimmfs.nd.namespace_io import read_info_block
 from nvdimmfs.nd.region import RegionDevice, SeedKind
@@ -80,7 +80,7 @@ class BttDevice(Personality):
         self.sector_size = block.external_lbasize
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
-        return (BTT_GROUP, ND_DEVICE_GROUP, NUMA_GROUP)
+        return (BTT_GROUP, ND_DEVICE_GROUP, *self.numa_groups)
 
 
 def btt_version(namespace: NamespaceDevice) -> BttVersion:

@@ -6,7 +6,7 @@ import enum
 import logging
 import uuid
 
-from nvdimmfs.core.attribute import AttributeGroup, KernelAttribute, attribute
+from nvdimmfs.core.attribute import AttributeGroup, attribute
 from nvdimmfs.core.device import Device
 from nvdimmfs.core.driver import Bus
 from nvdimmfs.core.parse import parse_separated_uuid, parse_uuid
@@ -52,6 +52,13 @@ class NdDevice(Device):
     def shows_node(self) -> bool:
         """Whether it has the attributes of its NUMA nodes."""
         return True
+
+    @property
+    def numa_groups(self) -> tuple[AttributeGroup[NdDevice], ...]:
+        """The attributes of its NUMA nodes, as far as it has them."""
+        if not self.shows_node:
+            return ()
+        return (NUMA_GROUP,) if self.target_node == NUMA_NO_NODE else (NUMA_GROUP, TARGET_NODE_GROUP)
 
     def parse_uuid(self, data: bytes) -> uuid.UUID:
         """Parse a UUID in the form that the kernel accepts.  EINVAL for anything else."""
@@ -110,11 +117,6 @@ def target_node(device: NdDevice) -> str:
     return f"{device.target_node}\n"
 
 
-def _numa_visible(device: NdDevice, candidate: KernelAttribute[NdDevice]) -> int:
-    if not device.shows_node or (candidate is target_node and device.target_node == NUMA_NO_NODE):
-        return 0
-    return candidate.permissions
-
-
 ND_DEVICE_GROUP: AttributeGroup[NdDevice] = AttributeGroup((modalias, devtype))
-NUMA_GROUP: AttributeGroup[NdDevice] = AttributeGroup((numa_node, target_node), visible=_numa_visible)
+NUMA_GROUP: AttributeGroup[NdDevice] = AttributeGroup((numa_node,))
+TARGET_NODE_GROUP: AttributeGroup[NdDevice] = AttributeGroup((target_node,))

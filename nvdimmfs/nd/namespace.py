@@ -14,7 +14,7 @@ from nvdimmfs.formats.info_block import NULL_UUID
 from nvdimmfs.kernels.kernel import INFO_BLOCK_RESERVE
 from nvdimmfs.media.base import Media, MediaWindow
 from nvdimmfs.mm.resource import Intersection
-from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType, NdDevice
+from nvdimmfs.nd.device import ND_DEVICE_GROUP, DeviceType, NdDevice
 from nvdimmfs.nd.region import RegionDevice, SeedKind
 
 
@@ -185,7 +185,7 @@ class NamespaceIo(NamespaceDevice):
         super().__init__(region, 0, region.start, region.size)
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
-        return (ND_DEVICE_GROUP, NAMESPACE_GROUP, FIXED_SIZE_GROUP, NUMA_GROUP)
+        return (ND_DEVICE_GROUP, NAMESPACE_GROUP, FIXED_SIZE_GROUP, *self.numa_groups)
 
 
 @attribute("nstype")

@@ -20,7 +20,7 @@ from nvdimmfs.formats.label import (
     LabelFlag,
     NamespaceLabel,
 )
-from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP
+from nvdimmfs.nd.device import ND_DEVICE_GROUP
 from nvdimmfs.nd.dimm import DimmData
 from nvdimmfs.nd.identity import UuidCounts, UuidHolder
 from nvdimmfs.nd.label import MappingLabels, label_id
@@ -146,7 +146,7 @@ class NamespacePmem(UuidHolder, NamespaceDevice):
         self.region.numbering[SeedKind.NAMESPACE].free(self.id)
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
-        return (ND_DEVICE_GROUP, NAMESPACE_GROUP, PMEM_GROUP, NUMA_GROUP)
+        return (ND_DEVICE_GROUP, NAMESPACE_GROUP, PMEM_GROUP, *self.numa_groups)
 
     def _write_label(self, mapping: Mapping, position: int, flags: LabelFlag) -> None:
         interleave_set = self.region.description.interleave_set

@@ -24,7 +24,7 @@ from nvdimmfs.kernels.kernel import INFO_BLOCK_RESERVE
 from nvdimmfs.media.base import MediaWindow
 from nvdimmfs.mm.pfn_layout import Neighbourhood, PfnLayout, lay_out
 from nvdimmfs.nd.claim import Personality, namespace_attribute, uuid_attribute
-from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType
+from nvdimmfs.nd.device import ND_DEVICE_GROUP, DeviceType
 from nvdimmfs.nd.namespace import ClaimClass, NamespaceDevice
 from nvdimmfs.nd.namespace_io import open_namespace_io, read_info_block
 from nvdimmfs.nd.region import RegionDevice, SeedKind
@@ -67,7 +67,7 @@ class PageMapPersonality(Personality):
         self.mode = PfnMode.NONE
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
-        return (PFN_GROUP, ND_DEVICE_GROUP, NUMA_GROUP)
+        return (PFN_GROUP, ND_DEVICE_GROUP, *self.numa_groups)
 
     def bound_layout(self) -> PfnLayout:
         """The layout of the namespace.  ENXIO unless bound."""

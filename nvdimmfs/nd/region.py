@@ -18,7 +18,7 @@ from nvdimmfs.media.base import Media, range_medium
 from nvdimmfs.mm.buffers import Buffer, DriverMemory
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.nd.bus import NvdimmBus
-from nvdimmfs.nd.device import ND_DEVICE_GROUP, NUMA_GROUP, DeviceType, NdDevice
+from nvdimmfs.nd.device import ND_DEVICE_GROUP, DeviceType, NdDevice
 from nvdimmfs.nd.dpa import DpaWindow
 from nvdimmfs.nd.driver import NdDriver
 from nvdimmfs.nd.mapping import Mapping
@@ -187,7 +187,7 @@ class RegionDevice(NdDevice):
         return any(other.start < start + size and start <= other.end for other in others)
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
-        return (ND_DEVICE_GROUP, REGION_GROUP, NUMA_GROUP, MAPPING_GROUP)
+        return (ND_DEVICE_GROUP, REGION_GROUP, *self.numa_groups, MAPPING_GROUP)
 
     def release(self) -> None:
         self.parent.layer.region_numbers.free(self.id)
