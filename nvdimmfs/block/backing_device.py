@@ -10,8 +10,11 @@ from nvdimmfs.core.device import Class, Device
 from nvdimmfs.core.device_number import DeviceNumber
 from nvdimmfs.core.parse import parse_unsigned
 from nvdimmfs.core.system import System
+from nvdimmfs.core.uevent import Action
 from nvdimmfs.errors import KernelError
+from nvdimmfs.kernfs import Directory, LazyTarget
 from nvdimmfs.mm.memory import Memory
+from nvdimmfs.traces.effects import DeviceAdded
 from nvdimmfs.units import KIB, PAGE_SIZE, U32_MASK, as_signed, pages
 
 #: Default readahead, in bytes (VM_READAHEAD_PAGES, include/linux/mm.h).
@@ -65,6 +68,23 @@ class BackingDeviceInfo(Device):
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (BDI_GROUP,)
+
+    @property
+    def directory(self) -> Directory:
+        """Its directory, which is created when it is looked at: few of those of ten thousand disks are."""
+        node = self._place().get(self.name)
+        assert isinstance(node, Directory), f"{self.name} is not registered"
+        return node
+
+    def register(self) -> LazyTarget:
+        """Register it.  Returns the target for the disk's link to it."""
+        place = self._place()
+        target = place.add_lazily(self.name, self.instantiate)
+        self._bdis.bdi_class.directory.link(self.name, target)
+        if (trace := self.system.trace) is not None:
+            trace.report(DeviceAdded(target.path))
+        self.send_uevent(Action.ADD)
+        return target
 
     @property
     def read_ahead_kb(self) -> int:

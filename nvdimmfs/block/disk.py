@@ -162,10 +162,11 @@ class Disk(WholeDisk):
         return [("DISKSEQ", str(self.sequence))] if diskseq.exists_in(self.system.kernel) else []
 
     def add(self) -> None:
-        self.bdi.add()
+        bdi = self.bdi.register()
         super().add()
-        self.directory.link("bdi", self.bdi.directory)
-        self.layer.directory.link(self.name, self.directory)
+        directory = self.directory
+        directory.link("bdi", bdi)
+        self.layer.directory.link(self.name, directory)
         block_size = self.limits.logical_block_size
         self.system.dev.add(BinaryFile(self.name, 0o600, self.bytes, block_size, self.direct_bytes))
         self.layer.disks[self.name] = self

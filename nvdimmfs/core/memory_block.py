@@ -14,7 +14,7 @@ from nvdimmfs.core.parse import line, parse_unsigned_or_einval
 from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action
 from nvdimmfs.errors import KernelError
-from nvdimmfs.kernfs import Directory, FamilyTarget, Files, FileTable, LinkKind, NumberedNames, NumberedNodes, Symlink
+from nvdimmfs.kernfs import Directory, Files, FileTable, LazyTarget, LinkKind, NumberedNames, NumberedNodes, Symlink
 from nvdimmfs.mm import memory_failure
 from nvdimmfs.mm.hotplug import MemoryBlock, MemoryBlocks, OnlineType
 from nvdimmfs.units import PAGE_SHIFT
@@ -142,7 +142,7 @@ class MemorySubsystem(Bus):
 
     def _link_to(self, number: int) -> Symlink:
         name = f"memory{number}"
-        return Symlink(name, FamilyTarget(self.root.directory, name))
+        return Symlink(name, LazyTarget(self.root.directory, name))
 
     def _boot_device(self, name: str) -> Device:
         self.root.directory.find(name)  # which instantiates it

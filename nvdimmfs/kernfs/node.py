@@ -10,7 +10,7 @@ import errno
 import stat
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import ClassVar, Protocol, TypeVar, cast
+from typing import ClassVar, Protocol, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -200,11 +200,11 @@ class Node:
 
 
 @attrs.frozen
-class FamilyTarget:
-    """The target of a link to a node of a family, which may not be instantiated.
+class LazyTarget:
+    """The target of a link to a node that may not be instantiated.
 
     Attributes:
-        directory: the directory of the family.
+        directory: the directory that it is in.
         name: the node's name.
     """
 
@@ -214,7 +214,7 @@ class FamilyTarget:
     @property
     def path(self) -> str:
         """The node's path."""
-        return f"{self.directory.path}/{self.name}"
+        return f"{self.directory.path.rstrip('/')}/{self.name}"
 
 
 class Symlink(Node):
@@ -222,7 +222,7 @@ class Symlink(Node):
 
     __slots__ = ("_target", "_text")
 
-    def __init__(self, name: str, target: Node | FamilyTarget) -> None:
+    def __init__(self, name: str, target: Node | LazyTarget) -> None:
         super().__init__(name, stat.S_IFLNK | 0o777)
         self._target = target
         self._text = ""
@@ -244,13 +244,17 @@ class Symlink(Node):
         return self._text
 
 
-class _LazyLink:
-    """A symbolic link that is not instantiated yet."""
+class _LazyDirectory:
+    """A directory that is not instantiated yet."""
 
-    __slots__ = ("target",)
+    __slots__ = ("create",)
 
-    def __init__(self, target: Node) -> None:
-        self.target = target
+    def __init__(self, create: Callable[[], Directory]) -> None:
+        self.create = create
+
+
+#: A symbolic link that is not instantiated yet: its target.  A class would be a call more for each of 100,000.
+_LazyLink: TypeAlias = tuple[Node | LazyTarget]
 
 
 class Directory(Node):
@@ -271,7 +275,7 @@ class Directory(Node):
         "_family",
         "_former_path",
         "_gone",
-        "_has_lazy_links",
+        "_has_lazy_nodes",
         "_listing",
         "_nodes",
         "_pending",
@@ -297,10 +301,10 @@ class Directory(Node):
     def __init__(self, name: str, permissions: int = 0o755) -> None:
         super().__init__(name, stat.S_IFDIR | permissions)
         # By name.  Contents keep the place of their nodes in the order, under a key that cannot be a name.
-        self._nodes: dict[str, Node | Contents | Family | _LazyLink] = {}
+        self._nodes: dict[str, Node | Contents | Family | _LazyDirectory | _LazyLink] = {}
         # The names of nodes that are described and not instantiated yet.
         self._pending: Collection[str] = ()
-        self._has_lazy_links = False
+        self._has_lazy_nodes = False
         # A family some of whose nodes are not instantiated yet, and the names of those that were removed.
         self._family: Family | None = None
         self._gone = _NO_NAMES
@@ -341,7 +345,7 @@ class Directory(Node):
         return iter(self.children.values())
 
     def __contains__(self, name: str) -> bool:
-        return name in self._nodes or name in self._pending or self._is_in_family(name)
+        return name in self._nodes or name in self._pending or (self._family is not None and self._is_in_family(name))
 
     def get(self, name: str) -> Node | None:
         """Return the node with that name, or None."""
@@ -351,8 +355,10 @@ class Directory(Node):
             node = self._nodes.get(name)
         if isinstance(node, Node):
             return node
-        if isinstance(node, _LazyLink):
-            new: Node = Symlink(name, node.target)
+        if isinstance(node, tuple):
+            new: Node = Symlink(name, *node)
+        elif isinstance(node, _LazyDirectory):
+            new = node.create()
         elif self._family is not None and self._is_in_family(name):
             new = self._new_of(self._family, name)
         else:
@@ -407,23 +413,44 @@ class Directory(Node):
 
     def add(self, node: NodeT) -> NodeT:
         """Add a node and return it.  EEXIST when the name is taken."""
-        self._require_free(node.name)
-        self._insert(node)
+        name, tree = node.name, self.tree
+        if name in self._nodes or name in self._pending or self._family is not None:
+            self._require_free(name)
+        self._nodes[name] = node
+        node.parent = self
         self._listing = None
         if isinstance(node, Directory):
+            node.tree = tree
             self.subdirectories += 1
-        self.tree.added(self, node)
+        if tree.listeners:
+            tree.added(self, node)
         return node
 
-    def link(self, name: str, target: Node) -> None:
+    def link(self, name: str, target: Node | LazyTarget) -> None:
         """Add a symbolic link, instantiated on demand unless the tree has listeners.  EEXIST when the name is taken."""
         if self.tree.listeners:
             self.add(Symlink(name, target))
             return
-        self._require_free(name)
-        self._nodes[name] = _LazyLink(target)
-        self._has_lazy_links = True
+        if name in self._nodes or name in self._pending or self._family is not None:
+            self._require_free(name)
+        self._nodes[name] = (target,)
+        self._has_lazy_nodes = True
         self._listing = None
+
+    def add_lazily(self, name: str, create: Callable[[], Directory]) -> LazyTarget:
+        """Add a directory, created on demand unless the tree has listeners.  EEXIST when the name is taken.
+
+        Returns the target for links to it.
+        """
+        if self.tree.listeners:
+            self.add(create())
+        else:
+            self._require_free(name)
+            self._nodes[name] = _LazyDirectory(create)
+            self._has_lazy_nodes = True
+            self._listing = None
+            self.subdirectories += 1
+        return LazyTarget(self, name)
 
     def populate_lazily(self, contents: Contents) -> None:
         """Add nodes that are instantiated on demand.  EEXIST when one of the names is taken."""
@@ -501,14 +528,16 @@ class Directory(Node):
     def take_over(self, new: Node) -> None:
         super().take_over(new)
         if isinstance(new, Directory):
-            self._nodes, self._pending, self._has_lazy_links = new._nodes, new._pending, new._has_lazy_links
+            self._nodes, self._pending, self._has_lazy_nodes = new._nodes, new._pending, new._has_lazy_nodes
             self._family, self._gone, self.subdirectories = new._family, new._gone, new.subdirectories
             self._listing, self.order = None, new.order
 
     @property
     def pending(self) -> Collection[str]:
         """The names of nodes that are not instantiated yet, other than links and those of a family."""
-        return self._pending
+        if not self._has_lazy_nodes:
+            return self._pending
+        return (*self._pending, *(name for name, node in self._nodes.items() if isinstance(node, _LazyDirectory)))
 
     @property
     def family_names(self) -> Collection[str]:
@@ -520,7 +549,7 @@ class Directory(Node):
     def detach(self, path: str) -> None:
         for child in self.instantiated:
             child.detach(f"{path}/{child.name}")
-        self._nodes, self._pending, self._has_lazy_links, self.subdirectories = {}, (), False, 0
+        self._nodes, self._pending, self._has_lazy_nodes, self.subdirectories = {}, (), False, 0
         self._family = self._listing = None
         self._former_path = path
         self.parent = None
@@ -534,9 +563,9 @@ class Directory(Node):
 
     def _instantiate(self, *, whole: bool = True) -> None:
         """Instantiate all pending nodes and lazy links, each at its place in the order; if `whole`, the family, too."""
-        if not self._pending and not self._has_lazy_links and not (whole and self._family):
+        if not self._pending and not self._has_lazy_nodes and not (whole and self._family):
             return
-        places, self._nodes, self._pending, self._has_lazy_links = self._nodes, {}, (), False
+        places, self._nodes, self._pending, self._has_lazy_nodes = self._nodes, {}, (), False
         if whole:
             self._family = None
         instantiated: list[Node] = []
@@ -545,8 +574,10 @@ class Directory(Node):
             if isinstance(node, Node) or (name == _FAMILY and not whole):
                 self._nodes[name] = node
                 continue
-            if isinstance(node, _LazyLink):
-                new_nodes = (Symlink(name, node.target),)
+            if isinstance(node, tuple):
+                new_nodes = (Symlink(name, *node),)
+            elif isinstance(node, _LazyDirectory):
+                new_nodes = (node.create(),)
             elif name == _FAMILY:
                 new_nodes = self._nodes_of(cast("Family", node), places)
             else:
@@ -664,7 +695,7 @@ def subtree(node: Node) -> Iterator[Node]:
             pending.extend(each.instantiated)
 
 
-def _relative_path(directory: Directory, target: Node | FamilyTarget) -> str:
+def _relative_path(directory: Directory, target: Node | LazyTarget) -> str:
     """Return the path up from `directory` to the nearest directory that also holds the target, then down to it.
 
     A link to an ancestor names it (`../../ndbus0`, not `..`), as fs/kernfs/symlink.c does.

@@ -225,12 +225,37 @@ def test_links_that_many_subjects_have_lead_each_to_its_own_target():
     assert [root.find(f"{name}/self").text for name in ("one", "two")] == ["../one", "../two"]
 
 
+def test_a_directory_is_made_when_it_is_looked_up_and_links_to_it_lead_there():
+    root = Tree().root
+    targets = [root.add_lazily(name, lambda name=name: Directory(name, 0o700)) for name in ("one", "two")]
+    root.link("link", targets[1])
+    assert (root.subdirectories, "one" in root, sorted(root.pending)) == (2, True, ["one", "two"])
+    assert root.find("link").text == "two"
+    assert list(root.instantiated) == [root.find("link")]
+    two = root.find("two")
+    assert (two.path, two.mode & 0o777, root.find("link").target) == ("/two", 0o700, two)
+    assert [node.name for node in root] == ["one", "two", "link"]
+    assert root.find("two") is two
+    root.remove("one")
+    assert root.subdirectories == 1
+
+
+def test_a_directory_is_made_at_once_for_those_who_listen():
+    root, witness = Tree().root, Witness()
+    root.tree.subscribe(witness)
+    root.add_lazily("one", lambda: Directory("one"))
+    assert witness.notifications == [("added", "/one")]
+    with pytest.raises(KernelError) as refusal:
+        root.add_lazily("one", lambda: Directory("one"))
+    assert refusal.value.errno == errno.EEXIST
+
+
 NAMES = "abcdef"
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.sampled_from(NAMES), st.booleans()),
         st.tuples(st.just("fill"), st.lists(st.sampled_from(NAMES), unique=True, max_size=3), st.booleans()),
-        st.tuples(st.sampled_from(["remove", "look", "link"]), st.sampled_from(NAMES), st.none()),
+        st.tuples(st.sampled_from(["remove", "look", "link", "later"]), st.sampled_from(NAMES), st.none()),
         st.tuples(st.just("list"), st.none(), st.none()),
     ),
     max_size=12,
@@ -261,6 +286,8 @@ def take_step(root, verb, what, as_directory, now):
             root.add(Directory(what) if as_directory else Attribute(what, 0o644, Plain(), None))
         elif verb == "link":
             root.add(Symlink(what, root)) if now else root.link(what, root)
+        elif verb == "later":
+            root.add(Directory(what)) if now else root.add_lazily(what, lambda: Directory(what))
         elif verb == "fill":
             fill(root, table(**{name: [] for name in what}) if as_directory else table(*what), now)
         elif verb == "remove":

@@ -131,6 +131,24 @@ def test_a_block_of_memory_that_was_looked_at_later_stays_valid(hands):
     assert link not in mirror.nodes
 
 
+def test_a_backing_device_info_that_was_looked_at_later_stays_valid(hands):
+    mirror = Mirror(hands.machine)
+    sys = hands.machine.system.sys
+    checkpoint = hands.machine.checkpoint()
+    assert not list(sys.find("devices/virtual/bdi").instantiated)
+    bdi = sys.find("class/bdi/259:0").target
+    ratio = bdi.find("min_ratio")
+    ratio.store(b"7")
+    checkpoint.reset()
+    assert sys.find("devices/virtual/bdi/259:0") is bdi
+    assert sys.find("block/pmem0").target.find("bdi").target is bdi
+    assert (bdi.find("min_ratio"), ratio.show()) == (ratio, b"0\n")
+    ratio.store(b"8")
+    hands.write("bus/nd/drivers/nd_pmem/unbind", "namespace0.0")
+    assert bdi.parent is None
+    assert bdi not in mirror.nodes
+
+
 def test_pending_events_and_the_time_are_restored():
     hands = Hands.described("nfit_test")
     machine = hands.machine

@@ -17,10 +17,10 @@ from nvdimmfs.formats.name_hash import by_hash, name_hash
 from nvdimmfs.kernfs import (
     Attribute,
     Directory,
-    FamilyTarget,
     FileKind,
     Files,
     FileTable,
+    LazyTarget,
     NumberedNames,
     NumberedNodes,
     Symlink,
@@ -47,7 +47,7 @@ def ask():
     blocks, links = tree.root.add(Directory("blocks")), tree.root.add(Directory("links"))
 
     def link(number):
-        return Symlink(f"block{number}", FamilyTarget(blocks, f"block{number}"))
+        return Symlink(f"block{number}", LazyTarget(blocks, f"block{number}"))
 
     for place, create in ((blocks, block), (links, link)):
         place.add(Attribute("before", 0o444, Value("1"), None))
