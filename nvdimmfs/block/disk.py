@@ -214,6 +214,11 @@ class Disk(WholeDisk):
         """Its size in sectors of 512 bytes."""
         return self.data.size // SECTOR_SIZE
 
+    @property
+    def begins_blank(self) -> bool:
+        """Whether it is known, without a read, that its first page is zero."""
+        return False
+
     def rescan_partitions(self) -> None:
         """Remove all partitions and add those of the partition table (bdev_disk_changed, Linux 6.1).
 
@@ -273,6 +278,8 @@ class Disk(WholeDisk):
 
     def _table(self) -> list[PartitionEntry]:
         """The entries of the partition table on the disk; empty when it cannot be read."""
+        if self.begins_blank and self.counted is None:
+            return []
         try:
             return partitions_of(Sectors(self.bytes.read, self.bytes.size, self.limits.logical_block_size))
         except KernelError:

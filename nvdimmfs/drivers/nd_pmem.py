@@ -55,6 +55,8 @@ class NamespaceDisk(Disk):
 class PmemDisk(NamespaceDisk):
     """A disk over the memory itself, which user space can map."""
 
+    data: MediaWindow
+
     def __init__(
         self,
         layer: BlockLayer,
@@ -73,6 +75,10 @@ class PmemDisk(NamespaceDisk):
         self._nvdimm_bus = namespace.region.parent
         self._addresses = data
         self.populate_badblocks()
+
+    @property
+    def begins_blank(self) -> bool:
+        return self.data.is_blank(0, PAGE_SIZE)
 
     def populate_badblocks(self) -> None:
         """Add the bad ranges that the bus knows."""

@@ -44,6 +44,13 @@ class Media(ABC):
         """As `read`, but perhaps not a copy: it is valid until the next write."""
         return self.read(offset, length)
 
+    def is_blank(self, _offset: int, _length: int) -> bool:
+        """Whether a range is known to be zero, so that nothing is learned from reading it: False if it may not be.
+
+        Also False where a read could fail on order, or counts for a fault rule.
+        """
+        return False
+
     @abstractmethod
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Write bytes at `offset`; on return they survive the end of this process."""
@@ -180,6 +187,9 @@ class MediaWindow(Media):
     def view(self, offset: int, length: int) -> bytes | memoryview:
         self.require_range(offset, length)
         return self.media.view(self.start + offset, length)
+
+    def is_blank(self, offset: int, length: int) -> bool:
+        return self.media.is_blank(self.start + offset, length)
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         self.require_range(offset, len(data))

@@ -87,6 +87,10 @@ class MemoryMedia(StoredMedia):
         self.require_range(offset, length)
         return memoryview(segment.memory)[start : start + length]
 
+    def is_blank(self, offset: int, length: int) -> bool:
+        first, last = offset // SEGMENT_SIZE, (offset + length - 1) // SEGMENT_SIZE
+        return first == last and first not in self._segments and not self.faults.media_reads
+
     def write(self, offset: int, data: bytes | memoryview) -> None:
         self.require_range(offset, len(data))
         if self.faults.media_writes:

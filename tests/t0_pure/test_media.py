@@ -13,6 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nvdimmfs.faults.faults import Faults
+from nvdimmfs.faults.parse import rule_of
 from nvdimmfs.media.base import Media, MediaError, MediaWindow
 from nvdimmfs.media.file import FileMedia
 from nvdimmfs.media.memory import CHUNK_SIZE, SEGMENT_SIZE, MemoryMedia
@@ -73,6 +75,7 @@ def test_bytes_are_what_was_last_written_or_zero(make: Maker, steps: list[tuple[
             media.zero(offset, length)
             model[offset : offset + length] = bytes(length)
         assert media.read(offset, length) == model[offset : offset + length]
+        assert not (media.is_blank(offset, length) and any(model[offset : offset + length]))
         assert media.view(offset, length) == model[offset : offset + length]
     assert media.read(0, SIZE) == model
 
@@ -81,6 +84,18 @@ def test_a_new_medium_is_zero(media: Media) -> None:
     assert media.size == SIZE
     assert media.read(0, SIZE) == bytes(SIZE)
     assert media.read(SIZE, 0) == b""
+
+
+def test_memory_that_was_never_written_is_known_to_be_zero_unless_reads_can_fail() -> None:
+    memory = MemoryMedia(3 * SEGMENT_SIZE)
+    window = MediaWindow(memory, SEGMENT_SIZE, SEGMENT_SIZE)
+    memory.write(0, b"x")
+    assert [medium.is_blank(0, 4096) for medium in (memory, window)] == [False, True]
+    faults = Faults()
+    memory.connect("pmem", faults)
+    assert window.is_blank(0, 4096)
+    faults.add(rule_of("media-read", "pmem", {"errno": "EIO"}))
+    assert not window.is_blank(0, 4096)
 
 
 def test_a_memoryview_can_be_written(media: Media) -> None:

@@ -27,6 +27,7 @@ def failing(hands, monkeypatch):
         for media in (*storage._media.values(), *storage._label_areas.values()):
             patch.setattr(media, "read", fail)
             patch.setattr(media, "write", fail)
+            patch.setattr(media, "is_blank", lambda *_: False)  # nothing is known of a file before it is read
         yield
 
 
