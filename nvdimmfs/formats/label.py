@@ -232,6 +232,12 @@ def _guid(data: bytes) -> UUID:
     return UUID(bytes_le=data)
 
 
+@functools.lru_cache(maxsize=16)
+def _guid_bytes(guid: UUID) -> bytes:
+    """The inverse."""
+    return guid.bytes_le
+
+
 def _padded_name(name: bytes) -> bytes:
     return name[:LABEL_NAME_SIZE].ljust(LABEL_NAME_SIZE, b"\0")
 
@@ -293,7 +299,7 @@ class NamespaceLabel:
         if label_size < LABEL_SIZE_1_2:
             return common.ljust(label_size, b"\0")
         type_guid, abstraction_guid = self.type_guid or NULL_UUID, self.abstraction_guid or NULL_UUID
-        extension = _LABEL_EXTENSION.pack(self.align, type_guid.bytes_le, abstraction_guid.bytes_le)
+        extension = _LABEL_EXTENSION.pack(self.align, _guid_bytes(type_guid), _guid_bytes(abstraction_guid))
         return _with_checksum((common + extension).ljust(label_size, b"\0"), _LABEL_CHECKSUM_OFFSET)
 
     @classmethod

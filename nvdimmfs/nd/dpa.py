@@ -119,8 +119,9 @@ class DpaSpace:
         else:
             self._named[name] = [new]
         self._count(new, 1)
-        self._update_gap_index(before)
-        self._update_gap_index(new)
+        if before:
+            self._update_gap_before(before, new)
+        self._update_gap_before(new, after)
         return new
 
     def rename(self, old: str, new: str) -> None:
@@ -284,9 +285,11 @@ class DpaSpace:
 
     def _update_gap_index(self, resource: DpaResource | None) -> None:
         """Record whether there is free space right after an extent."""
-        if resource is None:
-            return
-        following = self._next(resource)
+        if resource is not None:
+            self._update_gap_before(resource, self._next(resource))
+
+    def _update_gap_before(self, resource: DpaResource, following: DpaResource | None) -> None:
+        """The same, with the extent that follows; None for none."""
         free = following is None or following.start > resource.end + 1
         place = bisect.bisect_left(self._before_gaps, resource.start, key=_start)
         noted = place < len(self._before_gaps) and self._before_gaps[place] is resource

@@ -113,9 +113,9 @@ class LabelStorage:
         """The copy of a slot in memory: a label that is active, or was before the slot was freed."""
         return self._slots[slot]
 
-    def slots_of(self, uuid: UUID) -> frozenset[int]:
+    def slots_of(self, uuid: UUID) -> tuple[int, ...]:
         """The slots whose copies in memory are labels of a namespace, including free slots."""
-        return frozenset(self._slots_of.get(uuid, ()))
+        return self._slots_of.get(uuid, ())
 
     def undo(self) -> Callable[[], None]:
         """A function that puts the copy in memory back into its present state: the host refused the writes since."""

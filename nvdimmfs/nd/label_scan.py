@@ -53,16 +53,18 @@ def _choose(region: RegionDevice, label: NamespaceLabel) -> list[NamespaceLabel]
         raise KernelError(errno.ENODEV, f"{region.name} has no interleave set cookie")
     if label.isetcookie not in (cookie, interleave_set.altcookie):
         return []
-    for position in range(len(region.mappings)):
-        if not any(_has_label(region, label.uuid, key, position) for key in (cookie, interleave_set.altcookie)):
+    found = [_tracked(mapping).with_uuid(label.uuid) for mapping in region.mappings]
+    type_guid = interleave_set.type_guid
+    for position in range(len(found)):
+        if not any(_has_label(found, type_guid, key, position) for key in (cookie, interleave_set.altcookie)):
             raise KernelError(errno.ENODEV, f"no label of {label.uuid} for position {position}")
-    chosen = [_tracked(mapping).with_uuid(label.uuid)[:1] for mapping in region.mappings]
-    for mapping, labels in zip(region.mappings, chosen, strict=True):
+    for mapping, labels in zip(region.mappings, found, strict=True):
         if not labels or not _within(labels[0], mapping):
             raise KernelError(errno.ENODEV, f"no label of {label.uuid} that fits {mapping.dimm.name}")
-    if not any(labels[0].position == 0 for labels in chosen):
+    chosen = [labels[0] for labels in found]
+    if all(each.position for each in chosen):
         raise KernelError(errno.ENODEV, f"no label of {label.uuid} has position 0")
-    return [labels[0] for labels in chosen]
+    return chosen
 
 
 def _cookie(region: RegionDevice, interleave_set: InterleaveSet) -> int:
@@ -70,20 +72,21 @@ def _cookie(region: RegionDevice, interleave_set: InterleaveSet) -> int:
     return interleave_set.cookie1 if data and data.labels.is_version_1_1 else interleave_set.cookie2
 
 
-def _has_label(region: RegionDevice, identity: uuid.UUID, cookie: int, position: int) -> bool:
-    """Whether a DIMM has the label for a position, and no DIMM before it has two (has_uuid_at_pos)."""
-    interleave_set = region.description.interleave_set
-    assert interleave_set is not None, "the caller looked"
-    for mapping in region.mappings:
-        candidates = [
-            label
-            for label in _tracked(mapping).with_uuid(identity)
-            if label.isetcookie == cookie and label.has_type(interleave_set.type_guid)
-        ]
+def _has_label(found: list[list[NamespaceLabel]], type_guid: uuid.UUID, cookie: int, position: int) -> bool:
+    """Whether a DIMM has the label for a position, and no DIMM before it has two (has_uuid_at_pos).
+
+    Args:
+        found: the namespace's labels on each DIMM.
+        type_guid: the range's.
+        cookie: the interleave set's.
+        position: of a DIMM in the interleave set.
+    """
+    for labels in found:
+        candidates = [label for label in labels if label.isetcookie == cookie and label.has_type(type_guid)]
         for count, label in enumerate(candidates):
             if count:
                 return False
-            if label.nlabel == len(region.mappings) and label.position == position:
+            if label.nlabel == len(found) and label.position == position:
                 return True
     return False
 
@@ -100,18 +103,21 @@ def _register_in_order(region: RegionDevice, found: dict[uuid.UUID, list[Namespa
     namespace whose extent was renamed counts as starting at the region's start.
     """
 
-    def key(labels: list[NamespaceLabel]) -> bytes:
-        return start_of(region, labels[0].uuid).to_bytes(8, "little")
+    def key(placed: tuple[int | None, list[NamespaceLabel]]) -> bytes:
+        start, _ = placed
+        return (region.start if start is None else start).to_bytes(8, "little")
 
-    return [_namespace(region, labels) for labels in kernel_sorted(found.values(), key)]
+    placed = [(start_of(region, labels[0].uuid), labels) for labels in found.values()]
+    return [_namespace(region, start, labels) for start, labels in kernel_sorted(placed, key)]
 
 
-def _namespace(region: RegionDevice, labels: list[NamespaceLabel]) -> NamespacePmem:
+def _namespace(region: RegionDevice, start: int | None, labels: list[NamespaceLabel]) -> NamespacePmem:
     first = next(label for label in labels if label.position == 0)
     namespace = NamespacePmem(region)
     namespace.uuid = first.uuid
     namespace.alt_name = first.name.partition(b"\0")[0]
     namespace.sector_size = first.lbasize
     namespace.claim_class = claim_class_of(first)
-    namespace.place(sum(label.rawsize for label in labels))
+    size = sum(label.rawsize for label in labels)
+    namespace.place_at(start if size else None, size)
     return namespace

@@ -48,17 +48,12 @@ def claim_class_of(label: NamespaceLabel) -> ClaimClass:
     return _CLASSES.get(label.abstraction_guid, ClaimClass.UNKNOWN)
 
 
-def start_of(region: RegionDevice, identity: uuid.UUID) -> int:
-    """The physical address of a namespace's extents; the region's start if it has none on the first DIMM.
+def start_of(region: RegionDevice, identity: uuid.UUID) -> int | None:
+    """The physical address of a namespace's extents; None if it has none on the first DIMM.
 
     Extents are found by uuid.  If an unbound region on the same DIMM has left extents of that uuid, this is the address
     that they would have in this region, and it may be outside (nd_namespace_pmem_set_resource, Linux 6.1).
     """
-    start = _start_of_extents(region, identity)
-    return region.start if start is None else start
-
-
-def _start_of_extents(region: RegionDevice, identity: uuid.UUID) -> int | None:
     mapping = region.mappings[0]
     extents = _extents(mapping, identity)
     return region.start + (extents[0] - mapping.start) * len(region.mappings) & U64_MASK if extents else None
@@ -108,7 +103,10 @@ class NamespacePmem(UuidHolder, NamespaceDevice):
 
     def place(self, size: int) -> None:
         """Set size and start, the latter from the extent on the first DIMM."""
-        start = _start_of_extents(self.region, self.parent_uuid) if size else None
+        self.place_at(start_of(self.region, self.parent_uuid) if size else None, size)
+
+    def place_at(self, start: int | None, size: int) -> None:
+        """Set start and size; without a start it has no size."""
         self.size = size if start is not None else 0
         self.start = self.region.start if start is None else start
 

@@ -30,19 +30,22 @@ def write_labels(bus: BusDescription, areas: Mapping[str, Media]) -> None:
     labels: dict[str, list[NamespaceLabel]] = {dimm: [] for dimm in dimms}
     for range_ in labelled:
         members = interleave_set(bus, range_)
+        places = [
+            (position, opened[mapping.dimm].is_version_1_1, labels[mapping.dimm])
+            for position, mapping in enumerate(range_.mappings)
+        ]
         for namespace in range_.namespaces:
-            for position, mapping in enumerate(range_.mappings):
-                label = _label(opened[mapping.dimm], range_, namespace, members, position)
-                labels[mapping.dimm].append(label)
+            for position, old, of_dimm in places:
+                of_dimm.append(_label(range_, namespace, members, position, old=old))
     for dimm in dimms:
         write_new_labels(areas[dimm], labels[dimm])
 
 
 def _label(
-    area: LabelStorage, range_: RangeDescription, namespace: NamespaceDescription, members: InterleaveSet, position: int
+    range_: RangeDescription, namespace: NamespaceDescription, members: InterleaveSet, position: int, *, old: bool
 ) -> NamespaceLabel:
+    """The label of a namespace on one DIMM; `old`: of version 1.1."""
     ways = len(range_.mappings)
-    old = area.is_version_1_1
     return NamespaceLabel(
         uuid=uuid.UUID(namespace.uuid),
         name=namespace.alt_name.encode(),
