@@ -248,7 +248,7 @@ def default_machine() -> Machine | None:
 
 def _booted_before(request: MountRequest) -> Machine | None:
     """The machine of a request, if one has booted that is like it.  It is taken once."""
-    return _BOOTED.pop(request.machine, None) if request.is_plain else None
+    return _BOOTED.pop(request.machine, None) if _BOOTED and request.is_plain else None
 
 
 def _booted(request: MountRequest) -> Machine:

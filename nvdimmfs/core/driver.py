@@ -288,7 +288,11 @@ class Bus:
 
 
 def _bind_uevent_pending(device: Device | None) -> bool:
-    return device is not None and (device.bind_uevent_pending or _bind_uevent_pending(device.parent))
+    while device is not None:
+        if device.bind_uevent_pending:
+            return True
+        device = device.parent
+    return False
 
 
 @write_only_attribute("bind")

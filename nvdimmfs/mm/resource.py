@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import enum
 import errno
+import functools
 import itertools
 import operator
 from collections.abc import Iterator
@@ -114,8 +115,7 @@ class Resource:
         (legacy)".  EBUSY when it overlaps a busy resource, or any resource in part.
         """
         parent = self._free_within(start, size, name)
-        flags = parent.flags & ResourceFlag.SYSTEM_RAM | ResourceFlag.BUSY
-        return parent._adopt(Resource(name, start, start + size - 1, flags, parent.desc))
+        return parent._adopt(Resource(name, start, start + size - 1, _requested_in(parent.flags), parent.desc))
 
     def check(self, start: int, size: int, name: str) -> None:
         """Raise the EBUSY that `request` would raise, without reserving the range."""
@@ -206,8 +206,9 @@ class Resource:
         """Return the resource that prevents a child with these addresses: this one if it does not fit, or a child."""
         if end < start or start < self.start or end > self.end:
             return self
-        index = self._first_ending_from(start)
-        return self.children[index] if index < len(self.children) and self.children[index].start <= end else None
+        children = self.children
+        index = bisect.bisect_left(children, start, key=_end)
+        return children[index] if index < len(children) and children[index].start <= end else None
 
     def _overlapping(self, start: int, end: int) -> Iterator[Resource]:
         """Yield the children that overlap a range."""
@@ -232,6 +233,12 @@ class Resource:
 def iomem_root(end: int) -> Resource:
     """Create the root of a tree that ends at the processor's last physical address ("PCI mem" in the kernel)."""
     return Resource("PCI mem", 0, end)
+
+
+@functools.cache  # arithmetic of flags takes as long as all else in `request`, which each namespace makes
+def _requested_in(flags: ResourceFlag) -> ResourceFlag:
+    """The flags of what is requested within a resource."""
+    return flags & ResourceFlag.SYSTEM_RAM | ResourceFlag.BUSY
 
 
 _start = operator.attrgetter("start")

@@ -29,6 +29,9 @@ from nvdimmfs.nd.label import init_label_area
 #: The file in a media folder that lists the files which an interrupted boot must not leave behind.
 _LIST_OF_FILES_IN_THE_MAKING = ".unfinished"
 
+#: Each probe has a transaction.
+_NOTHING: AbstractContextManager[None] = nullcontext()
+
 
 class Storage(ABC):
     """Provides the medium behind a physical range, the same one for each call while the storage is open."""
@@ -107,7 +110,7 @@ class Storage(ABC):
 
     def transaction(self) -> AbstractContextManager[None]:
         """A context whose writes to all media outlive the process together or not at all, see `media.journal`."""
-        return self.journal.transaction() if self.journal else nullcontext()
+        return self.journal.transaction() if self.journal else _NOTHING
 
     @abstractmethod
     def install(self, start: int, end: int) -> None:
