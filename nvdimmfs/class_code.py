@@ -6,6 +6,8 @@ module keeps the code of such sources there as well.  It finds them by their has
 checked by hash (PEP 552), so that nothing that is found can be outdated.
 
 Nothing depends on it: where the file cannot be read or written, the sources are compiled.
+
+attrs also keeps each source, for debuggers: a megabyte, which no command has a use for.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from types import CodeType
+from types import CodeType, SimpleNamespace
 from typing import cast
 
 #: The code of sources, by the name that tracebacks show for them, and their hash.
@@ -93,14 +95,22 @@ def _read(file: Path) -> Codes:
     return codes if len(codes) <= _MOST else {}
 
 
+class _Forgetful(dict[str, object]):
+    """Takes what attrs adds to the cache of `linecache`, and keeps nothing."""
+
+    def setdefault(self, _name: str, lines: object, /) -> object:  # type: ignore[override]  # as attrs calls it
+        return lines
+
+
 _of_this_process = ClassCode(Path(importlib.util.cache_from_source(__file__)).with_suffix(".attrs"))
 
 
 def keep_class_code() -> None:
-    """Have attrs use the kept code, from now on."""
+    """Have attrs use the kept code, and keep no sources, from now on."""
     import attr._make
 
     attr._make.compile = _of_this_process.compile  # type: ignore[attr-defined]  # in place of the built-in function
+    attr._make.linecache = SimpleNamespace(cache=_Forgetful())  # type: ignore[assignment, attr-defined]  # in its place
 
 
 def save_class_code() -> None:

@@ -38,6 +38,17 @@ print(before)
 """
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_commands_keep_no_sources(keeps: bool) -> None:
+    program = (
+        f"import linecache; from nvdimmfs.class_code import keep_class_code; {'keep_class_code()' if keeps else ''}\n"
+        "import attrs; cls = attrs.make_class('Point', ['x']); assert cls(1) == cls(1)\n"
+        "print(any('.Point' in name for name in linecache.cache))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout == f"{not keeps}\n"
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "code"
