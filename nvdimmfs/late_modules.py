@@ -21,11 +21,38 @@ class _LateModule(ModuleType):
         self.__spec__ = ModuleSpec(name, None)
 
     def __getattr__(self, name: str) -> object:
-        if name.startswith("__"):  # what the import system looks for
+        if name.startswith("__") and name != "__all__":  # what the import system looks for
             raise AttributeError(name)
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
         return getattr(importlib.import_module(self.__name__), name)
+
+
+class _NoMetadata(ModuleType):
+    """Takes the place of `importlib.metadata`, and knows no package."""
+
+    PackageNotFoundError = ModuleNotFoundError
+
+    @staticmethod
+    def version(name: str) -> str:
+        raise ModuleNotFoundError(name)
+
+
+@contextlib.contextmanager
+def without_versions() -> Iterator[None]:
+    """Have what is imported meanwhile not find the versions of packages.
+
+    pyfuse3 looks for its own, and loads a parser of mail for it; without, `pyfuse3.__version__` is "unknown".
+    """
+    name = "importlib.metadata"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = _NoMetadata(name)
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 @contextlib.contextmanager

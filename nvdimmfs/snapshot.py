@@ -26,7 +26,6 @@ import threading
 import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from decimal import Decimal
 from operator import is_
 from pathlib import PurePath
 from typing import Any, Protocol, runtime_checkable
@@ -44,7 +43,6 @@ _CONSTANT = (
     type,
     range,
     enum.Enum,
-    Decimal,
     UUID,
     PurePath,
     re.Pattern,

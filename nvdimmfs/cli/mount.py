@@ -23,7 +23,7 @@ from nvdimmfs.cli.machine_options import TraceOutput
 from nvdimmfs.cli.mount_table import absolute
 from nvdimmfs.cli.mountpoint_lock import MountpointLock, locked_mountpoint
 from nvdimmfs.fuse.requirements import MountError, require_fuse
-from nvdimmfs.late_modules import loaded_late
+from nvdimmfs.late_modules import loaded_late, without_versions
 from nvdimmfs.units import div_round_up
 
 if TYPE_CHECKING:  # loaded when a machine is described
@@ -172,7 +172,8 @@ def log_of_daemon(log_file: int | None) -> None:
 def preload_server() -> None:
     """Import the modules that `serve` needs: half of the start-up time, during which the machine file can be read."""
     try:
-        with loaded_late("ssl", "hashlib", "hmac", "idna"):  # trio's, for TLS
+        # trio's, for TLS, and of `ctypes.util`
+        with loaded_late("ssl", "hashlib", "hmac", "idna", "tempfile"), without_versions():
             import nvdimmfs.fuse.mount
     except ImportError as error:
         raise CommandError(f"the FUSE library cannot be loaded: {error}") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import TypeAlias, TypeVar
 
 from attrs import frozen
@@ -193,6 +192,8 @@ def _delay(text: str) -> Action:
     match = _DELAY.fullmatch(text)
     if match is None:
         raise RuleError("delay", f"{_shown(text)} is not a time such as 500ms; the units are {', '.join(UNITS)}")
+    from decimal import Decimal  # which few rules need
+
     nanoseconds = round(Decimal(match[1]) * UNITS[match[2]])
     if nanoseconds > _LONGEST_DELAY:
         raise RuleError("delay", f"{text} is more than 60min")

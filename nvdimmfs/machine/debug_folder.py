@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import attrs
@@ -228,6 +227,8 @@ def _store_clock(debugger: Debugger, data: bytes) -> None:
     match = _ADVANCE.fullmatch(text)
     if match is None:
         raise KernelError(errno.EINVAL, f"{text!r} is not `advance 30s`, with a unit of {', '.join(_TIME_UNITS)}")
+    from decimal import Decimal  # which few machines need
+
     nanoseconds = round(Decimal(match[1]) * _TIME_UNITS[match[2]])
     if nanoseconds > _LONGEST_ADVANCE:
         raise KernelError(errno.EINVAL, f"{text!r} is more than {duration_text(_LONGEST_ADVANCE)}")

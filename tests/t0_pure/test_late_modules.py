@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nvdimmfs.late_modules import loaded_late
+from nvdimmfs.late_modules import loaded_late, without_versions
 
 LATE, USER = "nvdimmfs_test_late", "nvdimmfs_test_user"
 
@@ -38,6 +38,27 @@ def test_it_is_loaded_at_once_when_a_name_of_it_is_imported() -> None:
         from nvdimmfs_test_late import value
     assert value == 6
     assert sys.modules[LATE].__file__
+
+
+def test_it_is_loaded_at_once_when_all_its_names_are_imported() -> None:
+    Path(next(iter(sys.path)), f"{LATE}.py").write_text("value = 6\n__all__ = ['value']\n")
+    names: dict[str, object] = {}
+    with loaded_late(LATE):
+        exec(f"from {LATE} import *", names)
+    assert names["value"] == 6
+
+
+def test_versions_are_unknown_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "importlib.metadata")
+    with without_versions():
+        from importlib.metadata import PackageNotFoundError, version
+
+        with pytest.raises(PackageNotFoundError, match="pyfuse3"):
+            version("pyfuse3")
+    from importlib.metadata import version as real
+
+    assert real("pyfuse3")
+    assert real is not version
 
 
 def test_others_load_it_as_usual_afterwards() -> None:
@@ -69,8 +90,25 @@ def test_a_module_that_is_missing_is_missed_when_it_is_used(tmp_path: Path) -> N
         user.used()
 
 
+TLS = frozenset(("ssl", "_ssl", "hashlib", "_hashlib", "hmac", "idna"))
+#: What else no mount has a use for, and others import.
+UNUSED = frozenset(("bz2", "decimal", "email", "importlib.metadata", "ipaddress", "lzma", "tempfile"))
+
+LOADED = "import sys; print(*sys.modules)"
+
+
+def loaded_by(program: str) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", f"{program}\n{LOADED}"], check=True, capture_output=True, text=True)
+    return set(done.stdout.split())
+
+
 def test_servers_load_no_tls() -> None:
-    program = "from nvdimmfs.cli.serve import preload; preload(); import sys; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
+    loaded = loaded_by("from nvdimmfs.cli.serve import preload; preload()")
     assert "trio" in loaded
-    assert not {"ssl", "_ssl", "hashlib", "_hashlib", "hmac", "idna"} & {*loaded}
+    assert not TLS & loaded
+
+
+def test_a_mount_loads_nothing_that_it_does_not_use() -> None:
+    loaded = loaded_by("from nvdimmfs.cli.main import parse; parse(['mount', 'x']).run.__globals__['preload_server']()")
+    assert "trio" in loaded
+    assert not (TLS | UNUSED) & loaded
