@@ -171,17 +171,17 @@ def log_of_daemon(log_file: int | None) -> None:
 
 def preload_server() -> None:
     """Import the modules that `serve` needs: half of the start-up time, during which the machine file can be read."""
-    try:
-        # trio's, for TLS, and of `ctypes.util`
-        with loaded_late("ssl", "hashlib", "hmac", "idna", "tempfile"), without_versions():
-            import nvdimmfs.fuse.mount
-    except ImportError as error:
-        raise CommandError(f"the FUSE library cannot be loaded: {error}") from None
-    import nvdimmfs.machine.control
-    import nvdimmfs.machine.first_boot
-    import nvdimmfs.machine.machine
-    import nvdimmfs.sandbox.keyring  # noqa: F401  # loaded, not used
-
+    with young_collected():
+        try:
+            # trio's, for TLS, and of `ctypes.util`
+            with loaded_late("ssl", "hashlib", "hmac", "idna", "tempfile"), without_versions():
+                import nvdimmfs.fuse.mount
+        except ImportError as error:
+            raise CommandError(f"the FUSE library cannot be loaded: {error}") from None
+        import nvdimmfs.machine.control
+        import nvdimmfs.machine.first_boot
+        import nvdimmfs.machine.machine
+        import nvdimmfs.sandbox.keyring  # noqa: F401  # loaded, not used
     save_class_code()
 
 
@@ -283,6 +283,29 @@ def _writer(output: TraceOutput) -> Callable[[TraceEvent], None]:
 
     form = JSON if output.path.endswith(machine_options.JSON_SUFFIX) else TEXT
     return TraceWriter(output.file, output.path, form)
+
+
+@contextlib.contextmanager
+def young_collected() -> Iterator[None]:
+    """Collect the garbage among new objects, for code that loads modules, and look at no object twice.
+
+    attrs makes each class with slots twice.  The first is garbage, whose memory the next classes can have.
+    """
+    was_enabled, thresholds = gc.isenabled(), gc.get_threshold()
+    gc.set_threshold(_NEW_OBJECTS, _NEVER, _NEVER)
+    gc.enable()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        if not was_enabled:
+            gc.disable()
+
+
+#: Collect when there are so many more objects, of which modules make 60,000.
+_NEW_OBJECTS = 5_000
+#: More collections than there will be.
+_NEVER = 1_000_000
 
 
 @contextlib.contextmanager
