@@ -39,6 +39,14 @@ class BackingDevices:
         self.bdi_class = Class(system, "bdi")
         self.min_ratios = 0
         self._memory = memory
+        self._place: Directory | None = None
+
+    @property
+    def place(self) -> Directory:
+        """/sys/devices/virtual/bdi, which is there while there are disks."""
+        if self._place is None or self._place.is_detached:
+            self._place = self.system.directory("devices/virtual").directory(self.bdi_class.name)
+        return self._place
 
     @property
     def dirty_pages(self) -> int:
@@ -72,14 +80,13 @@ class BackingDeviceInfo(Device):
     @property
     def directory(self) -> Directory:
         """Its directory, which is created when it is looked at: few of those of ten thousand disks are."""
-        node = self._place().get(self.name)
+        node = self._bdis.place.get(self.name)
         assert isinstance(node, Directory), f"{self.name} is not registered"
         return node
 
     def register(self) -> LazyTarget:
         """Register it.  Returns the target for the disk's link to it."""
-        place = self._place()
-        target = place.add_lazily(self.name, self.instantiate)
+        target = self._bdis.place.add_lazily(self.name, self.instantiate)
         self._bdis.bdi_class.directory.link(self.name, target)
         if (trace := self.system.trace) is not None:
             trace.report(DeviceAdded(target.path))

@@ -294,11 +294,12 @@ class Device:
         return bool(self.device_class and (self.parent is None or self.parent.device_class is None))
 
     def _place(self) -> Directory:
-        if self.parent:
-            above = self.parent.directory
+        device_class = self.device_class
+        if self.parent is None:
+            above = self.system.directory("devices/virtual" if device_class else "devices")
         else:
-            above = self.system.directory("devices/virtual" if self.device_class else "devices")
-        return above.directory(self.device_class.name) if self._has_glue and self.device_class else above
+            above = self.parent.directory
+        return above.directory(device_class.name) if device_class and self._has_glue else above
 
     def _create_links(self, directory: Directory) -> None:
         """Create the links that lead to the device."""

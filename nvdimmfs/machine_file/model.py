@@ -13,7 +13,7 @@ QEMU's vendor 0x8086 reads as 0x8680.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import attrs
 
@@ -123,6 +123,13 @@ class NamespaceDescription:
     alt_name: str = ""
     sector_size: Count = 0
     holder_class: str = ""
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, int, int, str, int, str]]:
+        """As its arguments, which takes less than half of the time: a daemon may be sent ten thousand."""
+        return (
+            type(self),
+            (self.uuid, self.size, self.start, self.alt_name, self.sector_size, self.holder_class),
+        )
 
 
 @attrs.frozen(field_transformer=lists_as_tuples)

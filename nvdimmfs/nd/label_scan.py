@@ -56,7 +56,8 @@ def _choose(region: RegionDevice, label: NamespaceLabel) -> list[NamespaceLabel]
     found = [_tracked(mapping).with_uuid(label.uuid) for mapping in region.mappings]
     type_guid = interleave_set.type_guid
     for position in range(len(found)):
-        if not any(_has_label(found, type_guid, key, position) for key in (cookie, interleave_set.altcookie)):
+        has_label = _has_label(found, type_guid, cookie, position)
+        if not has_label and not _has_label(found, type_guid, interleave_set.altcookie, position):
             raise KernelError(errno.ENODEV, f"no label of {label.uuid} for position {position}")
     for mapping, labels in zip(region.mappings, found, strict=True):
         if not labels or not _within(labels[0], mapping):
