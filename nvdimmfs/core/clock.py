@@ -78,12 +78,12 @@ class Clock:
         mode: how it advances.
         scheduled: the work that is due later, with what was cancelled, as a heap.
         is_booting: user space does not run yet, and no act counts as its.
-        earlier: called when an event is scheduled that is due before all others.
+        wake: wakes the mount: an event may be due sooner than when it fell asleep.
         tracer: records the work that is done; None while none is recorded.
     """
 
     #: Not part of a snapshot.
-    UNSAVED: ClassVar[frozenset[str]] = frozenset({"earlier", "tracer", "_host"})
+    UNSAVED: ClassVar[frozenset[str]] = frozenset({"tracer", "wake", "_host"})
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Clock:
         self.mode = mode
         self.is_booting = False
         self._is_uncounted = False
-        self.earlier: Callable[[], None] = _ignore
+        self.wake: Callable[[], None] = _ignore
         self.tracer: WorkTracer | None = None
         self._host = host
         self._after_event = after_event
@@ -154,7 +154,7 @@ class Clock:
         """User space runs: from now on time passes."""
         if self._started_at is None:
             self._started_at = self._host()
-            self.earlier()
+            self.wake()
 
     def count(self) -> None:
         """Add the time that has passed on the host to the time that was counted, before a snapshot."""
@@ -164,7 +164,7 @@ class Clock:
     def resume(self) -> None:
         """Go on from the time of a snapshot, as if none had passed since `count`."""
         self._count_from_now()
-        self.earlier()
+        self.wake()
 
     def _count_from_now(self) -> None:
         if self._started_at is not None:
@@ -188,7 +188,7 @@ class Clock:
         self._scheduled += 1
         heapq.heappush(self.scheduled, event)
         if self.scheduled[0] is event:
-            self.earlier()
+            self.wake()
         return event
 
     def run_due(self) -> None:
@@ -205,7 +205,7 @@ class Clock:
             self._run_until(self.now + nanoseconds)
         finally:
             self._time += nanoseconds
-        self.earlier()
+        self.wake()
 
     def spend(self, price: Duration) -> None:
         """Count an act of user space: the clock advances by its price, or host time has passed."""

@@ -121,7 +121,7 @@ class KernelCache:
     Attributes:
         stale: what has changed since the last call, and the kernel may have cached; None for nothing, as most requests
             find.
-        earlier: called when there is something new for `invalidate_postponed` or `revisit` to do.
+        wake: wakes `Timekeeper.keep`: there is something new for `invalidate_postponed` or `revisit` to do.
     """
 
     def __init__(self, inodes: Inodes, invalidator: CacheInvalidator) -> None:
@@ -137,7 +137,7 @@ class KernelCache:
         self._drops_names = False
         self._names_dropped = trio.lowlevel.ParkingLot()
         self._stopped = False
-        self.earlier: Callable[[], None] = lambda: None
+        self.wake: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Start the thread that makes the calls, so that none need be started later.  RuntimeError."""
@@ -185,7 +185,7 @@ class KernelCache:
         """A process has closed a directory, and so no longer lists it."""
         self._open_directories -= 1
         if self.has_postponed:
-            self.earlier()
+            self.wake()
 
     @property
     def has_postponed(self) -> bool:
@@ -200,7 +200,7 @@ class KernelCache:
         It changed because time passed, not through the current request, which may hold a lock that invalidation needs.
         """
         self._postponed.add(self._take_stale())
-        self.earlier()
+        self.wake()
 
     async def invalidate_postponed(self) -> None:
         """Invalidate the postponed entries, and drop names that were left.  The kernel then uses nothing stale.
@@ -301,7 +301,7 @@ class KernelCache:
             awaited = await self._not_cached_yet(awaited)
         if awaited:
             self._awaited = list(dict.fromkeys([*self._awaited, *awaited]))
-            self.earlier()
+            self.wake()
 
     async def _not_cached_yet(self, inodes: Iterable[InodeT]) -> list[InodeT]:
         """Drop attributes.  Returns the inodes that the kernel refers to, and has no attributes of."""

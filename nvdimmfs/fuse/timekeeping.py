@@ -16,13 +16,13 @@ class Clock(Protocol):
 
     Attributes:
         scheduled: the work that is due later.
-        earlier: called when work is scheduled that is due before all other work.
+        wake: wakes `Timekeeper.keep`: work may be due sooner than when it fell asleep.
     """
 
     @property
     def scheduled(self) -> Sized: ...
 
-    earlier: Callable[[], None]
+    wake: Callable[[], None]
 
     @property
     def host_seconds_left(self) -> float | None:
@@ -42,7 +42,7 @@ class NoClock:
     """The clock of a tree in which no work is ever due."""
 
     def __init__(self) -> None:
-        self.earlier: Callable[[], None] = lambda: None
+        self.wake: Callable[[], None] = lambda: None
         self.scheduled: tuple[()] = ()
 
     @property
@@ -87,8 +87,8 @@ class Timekeeper:
         self._report = report
         self.is_busy = True
         self._changed = trio.lowlevel.ParkingLot()
-        clock.earlier = self._wake
-        kernel_cache.earlier = self._wake
+        clock.wake = self._wake
+        kernel_cache.wake = self._wake
 
     def run_due(self) -> None:
         """Run the work that is due.  Called by every request; most find no work at all."""

@@ -161,6 +161,8 @@ class _Known:
 
 
 class _Encoder:
+    """Turns steps, one after the other, into lines, which leave out what a reader of the lines before knows."""
+
     def __init__(self) -> None:
         self.known = _Known()
         self.skips: list[list[str]] = []
@@ -270,6 +272,8 @@ class _Encoder:
 
 
 class _Decoder:
+    """Turns lines into the steps that an `_Encoder` was given."""
+
     def __init__(self, skips: list[list[str]]) -> None:
         self.known = _Known()
         self.skips = skips
@@ -291,8 +295,8 @@ class _Decoder:
         unstable = words[-1] == UNSTABLE
         if unstable:
             words = words[:-1]
-        decoded, rest = self._call(words)
-        call = question(decoded)
+        asked, rest = self._call(words)
+        call = question(asked)
         if rest and isinstance(rest[0], dict) and "errno" in rest[0]:
             return Step(call, {"errno": str(rest[0]["errno"])}, unstable)
         if call["op"] == "dump":

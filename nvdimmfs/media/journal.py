@@ -7,7 +7,7 @@ none of the writes was made; if it ends later, the next opening of the folder ap
 
 The journal starts again from the front when it is full.  Until then it holds writes that were applied long ago; to
 apply them again must not undo a newer write.  Therefore a write outside of a transaction, which is in no record, first
-makes the journal start again if one of its records has written nearby.
+makes the journal start again if one of the records has written nearby.
 
 docs/reference/media-folder.md describes the guarantees and the file.
 """
@@ -122,10 +122,10 @@ class Journal:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make all writes in the context, to all media of the folder, at its end, together.
+        """Make all writes in the context together, at its end, to all media of the folder.
 
-        A context within another one is a part of it.  A failure of the host (OSError), in the context or at its end,
-        makes none of its writes; a refusal (KernelError) makes those that preceded it, as in the kernel.
+        A context within another one is a part of it.  If the host fails (OSError), in the context or at its end, none
+        of its writes is made.  If the emulated kernel refuses (KernelError), those before the refusal are made.
         """
         if self._in_transaction:
             with self._part_of_transaction():
@@ -428,17 +428,7 @@ def _replay(path: Path) -> None:
     except OSError as failure:
         raise MediaError(f"{path}: cannot be read: {failure.strerror}") from failure
     try:
-        with contextlib.ExitStack() as opened:
-            files: dict[str, FileMedia | None] = {}
-            for changes in records(journal):
-                for file, extent in [
-                    (_file_of(change, path.parent, files, opened), change.extent) for change in changes
-                ]:
-                    if file is not None:
-                        apply(file, extent)
-            for opened_file in files.values():
-                if opened_file is not None:
-                    opened_file.flush()
+        _apply_records(journal, path.parent)
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             _remove(path, descriptor)
@@ -448,6 +438,21 @@ def _replay(path: Path) -> None:
         raise MediaError(f"{path}: the journal of the media {error}; without it, the last writes may be lost") from None
     except OSError as failure:
         raise MediaError(f"{path.parent}: cannot complete the last writes: {failure.strerror}") from failure
+
+
+def _apply_records(journal: bytes, folder: Path) -> None:
+    """Apply the changes of a journal, and make them durable.  JournalError, MediaError, OSError."""
+    with contextlib.ExitStack() as opened:
+        files: dict[str, FileMedia | None] = {}
+        for changes in records(journal):
+            # All files of a transaction are looked up before the first is written.
+            targets = [(_file_of(change, folder, files, opened), change.extent) for change in changes]
+            for file, extent in targets:
+                if file is not None:
+                    apply(file, extent)
+        for file in files.values():
+            if file is not None:
+                file.flush()
 
 
 def _file_of(

@@ -188,6 +188,10 @@ class Memory:
         """Take a node offline that has no memory any more (try_offline_node)."""
         self.zones.pop(nid, None)
 
+    def is_ram(self, pfn: int) -> bool:
+        """Whether a page frame is System RAM."""
+        return pfn in self._ram
+
     def is_all_ram(self, first: int, end: int) -> bool:
         """Whether all page frames from `first` to before `end` are System RAM."""
         return self._ram.count_within(first, end) == end - first
@@ -247,12 +251,12 @@ class Memory:
         nid = next(nid for nid, ram in self.node_ram.items() if pfn in ram)
         return next(zone for zone in self.zones[nid] if zone.populated and pfn in zone)
 
-    # Bad pages
-
     def node_of(self, pfn: int) -> int:
         """The node of a page frame of online RAM."""
         hot = (zone.nid for (first, end), zone in self._hot_zones.items() if first <= pfn < end)
         return next(hot, self.nodes.node_of(pfn << PAGE_SHIFT))
+
+    # Bad pages
 
     def is_free(self, pfn: int) -> bool:
         """Whether a page frame of online RAM is unused and owned by the page allocator."""
@@ -281,8 +285,8 @@ class Memory:
         larger than it, EINVAL; not aligned to 2 MiB, EINVAL; a subsection populated already, EEXIST; no room for the
         memmap, ENOMEM.  A node below 0 means node 0.
 
-        Of ranges, those before the one that failed are removed.  What its own sections below the one that failed had
-        taken stays until the next boot: they are EEXIST from then on, and their memmap is never freed.
+        When a range fails, the ranges before it are removed.  Those of its own sections that were populated before the
+        failure stay until the next boot: they are EEXIST from then on, and their memmap is never freed.
         """
         assert pagemap.state is PagemapState.IDLE, "already registered"
         try:
@@ -329,10 +333,6 @@ class Memory:
         pagemap.refs -= 1
         if pagemap.state is PagemapState.DYING:
             self._finish(pagemap)
-
-    def is_ram(self, pfn: int) -> bool:
-        """Whether a page frame is System RAM."""
-        return pfn in self._ram
 
     def initialised(self, first: int, end: int) -> Iterator[tuple[int, int, DevPagemap | None]]:
         """Yield the page frames from `first` to before `end` with an initialised struct page, in order.

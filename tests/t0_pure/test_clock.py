@@ -145,7 +145,7 @@ def test_every_clock_can_be_advanced(host, mode, at, done):
     assert clock.now == 60 * SECOND
 
 
-def test_whoever_waits_goes_from_event_to_event(at, done):
+def test_a_wait_goes_from_event_to_event(at, done):
     clock = Clock(ClockMode.STEPS)
     for second in (1, 2, 3):
         at(clock, second * SECOND, second)
@@ -163,10 +163,10 @@ def test_waiting_moves_no_other_clock(host, mode, at, done):
     assert (clock.now, done) == (0, [])
 
 
-def test_who_sleeps_is_woken_for_an_earlier_event_only(host, at):
+def test_a_sleeper_is_woken_only_for_an_event_that_is_due_before_the_others(host, at):
     clock, woken = Clock(ClockMode.REAL, host=host), []
     clock.start()
-    clock.earlier = lambda: woken.append(clock.next_due)
+    clock.wake = lambda: woken.append(clock.next_due)
     at(clock, 2 * SECOND, "first")
     at(clock, 3 * SECOND, "later")
     at(clock, SECOND, "earlier")

@@ -139,7 +139,7 @@ def test_a_partition_has_none(machine, disk):
     assert call(first, BLKRRPART) == "EINVAL"
 
 
-def test_who_may_not_administer_the_system_changes_nothing(disk):
+def test_without_cap_sys_admin_nothing_changes(disk):
     assert call(disk, BLKRRPART, privileged=False) == "EACCES"
     assert call(disk, BLKROSET, struct.pack("=i", 1), privileged=False) == "EACCES"
     assert partition(disk, ADD, MIB, MIB, 1, privileged=False) == "EACCES"

@@ -109,7 +109,7 @@ def test_devices_of_a_bus_are_found_by_name_before_they_are_made():
     assert refusal.value.errno == errno.ENODEV
 
 
-def test_who_listens_at_boot_hears_of_each_block():
+def test_a_listener_at_boot_gets_a_uevent_of_each_block():
     class Listener:
         def __init__(self):
             self.names = []

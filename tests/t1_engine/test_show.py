@@ -236,7 +236,7 @@ def test_a_terminal_gets_colours_and_the_same_words(hands, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("options", "environment"), [(("--no-color",), {}), ((), {"NO_COLOR": "1"}), ((), {"TERM": "dumb"})]
 )
-def test_who_wants_no_colour_gets_plain_text(hands, tmp_path, options, environment):
+def test_colour_can_be_declined(hands, tmp_path, options, environment):
     written = on_a_terminal("show", pretend_mount(hands, tmp_path), *options, **environment)
     assert written == plain(hands.layout())
 

@@ -65,7 +65,7 @@ def test_the_limit_of_user_namespaces_is_named(sandbox):
     assert text.endswith(f"permits only 0; {remedy}\n")
 
 
-def test_who_only_mounts_needs_no_user_namespace(fuse):
+def test_mounting_alone_needs_no_user_namespace(fuse):
     done = command(
         "unshare",
         "-Ur",
