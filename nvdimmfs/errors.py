@@ -73,6 +73,18 @@ class KernelError(Exception):
         return f"{self.code}: {self.reason}" if self.reason else self.code
 
 
+class PartialTransferError(KernelError):
+    """A transfer of which only the beginning is possible: read(2) and write(2) return how much that is.
+
+    Attributes:
+        done: bytes that can be read, or were written, before the first that cannot; 0 for none.
+    """
+
+    def __init__(self, number: int, reason: str, done: int) -> None:
+        super().__init__(number, reason)
+        self.done = done
+
+
 class PowerIsCut(OSError):  # noqa: N818  # it states what happened
     """The power of the machine is cut: as when the host fails, nothing that belongs together is kept in part."""
 

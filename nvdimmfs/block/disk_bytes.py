@@ -8,7 +8,7 @@ from typing import Protocol
 from nvdimmfs.block.badblocks import SECTOR_SIZE, Badblocks, read_error
 from nvdimmfs.block.queue_limits import HasQueue
 from nvdimmfs.block.statistics import Statistics
-from nvdimmfs.errors import KernelError
+from nvdimmfs.errors import KernelError, PartialTransferError
 from nvdimmfs.kernfs import Bytes
 from nvdimmfs.units import PAGE_SIZE, align_down, align_up, div_round_up
 
@@ -117,7 +117,10 @@ class DiskBytes(DirectBytes):
     __slots__ = ()
 
     def view(self, offset: int, length: int) -> bytes | memoryview:
-        """EIO when a page of the range includes a bad sector: the page cache reads whole pages."""
+        """EIO when a page of the range includes a bad sector: the page cache reads whole pages.
+
+        It is a PartialTransferError: read(2) returns the bytes of the pages before.
+        """
         return self.view_part(0, self.size, offset, length)
 
     def view_part(self, origin: int, size: int, offset: int, length: int, /) -> bytes | memoryview:
@@ -134,14 +137,17 @@ class DiskBytes(DirectBytes):
         end = offset + length
         start, stop = align_down(offset, PAGE_SIZE), min(align_up(end, PAGE_SIZE), max(end, size))
         stop = min(stop, max(end, self.size - origin))  # BLKPG makes parts that are not all on the disk
+        if self._bad(origin + start, stop - start):
+            bad = next(page for page in range(start, stop, PAGE_SIZE) if self._has_bad(origin, page, stop))
+            raise _partial(read_error(self._disk.name, origin + bad, PAGE_SIZE), max(bad - offset, 0))
         data = self._view_blocks(origin + start, stop - start, self._disk.limits.block_size_of(size))
         return data if stop - start == length else data[offset - start : end - start]
 
     def write(self, offset: int, data: bytes) -> None:
         """A write clears bad sectors.  EPERM when the disk is read-only.
 
-        The page cache writes whole blocks.  It first reads a block that is written only in part: EIO when that block
-        has bad sectors.
+        The page cache writes whole blocks, page by page.  It first reads a block that is written only in part: EIO when
+        that block has bad sectors, a PartialTransferError once the pages before are written.
         """
         self.write_part(0, self.size, offset, data)
 
@@ -153,12 +159,38 @@ class DiskBytes(DirectBytes):
         if self._disk.loop_backed:
             super().write(origin + offset, data)
             return
+        if self._disk.read_only:
+            raise KernelError(errno.EPERM, f"{self._disk.name} is read-only")
         block_size = self._disk.limits.block_size_of(size)
-        offset, data = self._whole_blocks(origin, block_size, offset, data)
+        before = offset % block_size
+        head = self._view_blocks(origin + offset - before, block_size, block_size)[:before] if before else b""
+        failure: PartialTransferError | None = None
+        try:
+            tail = self._behind(origin, block_size, offset + len(data))
+        except KernelError as error:
+            last_page = align_down(offset + len(data), PAGE_SIZE)
+            if last_page <= offset:
+                raise
+            data, tail = data[: last_page - offset], b""
+            failure = _partial(error, len(data))
+        self._write_blocks(origin, offset - before, b"".join((head, data, tail)), block_size)
+        if failure:
+            raise failure
+
+    def _behind(self, origin: int, block_size: int, end: int) -> bytes | memoryview:
+        """The rest of the block in which a write ends.  EIO."""
+        within = end % block_size
+        return self._view_blocks(origin + end - within, block_size, block_size)[within:] if within else b""
+
+    def _write_blocks(self, origin: int, offset: int, data: bytes, block_size: int) -> None:
+        """Write whole blocks, which are requests of their own."""
         if (counted := self._disk.counted) is not None:
             for _ in range(len(data) // block_size):
                 counted.count_write(block_size)
         self._write(origin + offset, data, origin)
+
+    def _has_bad(self, origin: int, page: int, stop: int) -> bool:
+        return self._bad(origin + page, min(PAGE_SIZE, stop - page))
 
     def _view_blocks(self, offset: int, length: int, block_size: int) -> bytes | memoryview:
         """Read blocks; whole pages do not count: the page cache asks the driver for each (bdev_read_page, 6.1)."""
@@ -166,15 +198,6 @@ class DiskBytes(DirectBytes):
             counted.count_read(length)
         return self._view(offset, length)
 
-    def _whole_blocks(self, origin: int, block_size: int, offset: int, data: bytes) -> tuple[int, bytes]:
-        """Return offset and bytes of the whole blocks that a write of `data` at `offset` writes.  EPERM, EIO."""
-        if self._disk.read_only:
-            raise KernelError(errno.EPERM, f"{self._disk.name} is read-only")
-        end = offset + len(data)
-        first_block, end_of_blocks = align_down(offset, block_size), align_up(end, block_size)
-        before, after = offset - first_block, end_of_blocks - end
-        if not before and not after:
-            return offset, data
-        whole = bytearray(self._view_blocks(origin + first_block, end_of_blocks - first_block, block_size))
-        whole[before : before + len(data)] = data
-        return first_block, bytes(whole)
+
+def _partial(error: KernelError, done: int) -> PartialTransferError:
+    return PartialTransferError(error.errno, error.reason, done)

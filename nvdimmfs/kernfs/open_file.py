@@ -8,7 +8,7 @@ import select
 from collections.abc import Iterator
 from typing import Protocol
 
-from nvdimmfs.errors import KernelError, refused_by_host
+from nvdimmfs.errors import KernelError, PartialTransferError, refused_by_host
 from nvdimmfs.faults.faults import Caller
 from nvdimmfs.faults.rule import Operation
 from nvdimmfs.formats.name_hash import FIRST_OFFSET
@@ -124,6 +124,10 @@ class OpenBinaryFile:
                 raise KernelError(errno.ENOSPC, f"{self.node.name} ends at {size}")
             self._check_alignment(offset, len(piece))
             self._data.write(offset, piece)
+        except PartialTransferError as failure:
+            if not failure.done:
+                raise
+            return failure.done
         except OSError as failure:
             raise refused_by_host(failure) from failure
         return len(piece)
@@ -277,6 +281,16 @@ def open_node(node: Node, flags: int, caller: Caller | None = None) -> OpenFile:
         raise KernelError(number, f"{node.path} is not a file")
     opened.caller = caller
     return opened
+
+
+def read_call(file: OpenFile, offset: int, size: int) -> bytes:
+    """As read(2) of a process: what is before a page that cannot be read; for the host's page cache that is EIO."""
+    try:
+        return file.read(offset, size)
+    except PartialTransferError as failure:
+        if not failure.done:
+            raise
+        return file.read(offset, failure.done)
 
 
 def delay_of(operation: Operation, node: Node, caller: Caller | None) -> int:

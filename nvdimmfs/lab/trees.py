@@ -22,7 +22,7 @@ from nvdimmfs.faults.rule import DEBUG_FOLDER
 from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.kernfs import Directory, Node, Symlink
 from nvdimmfs.kernfs.file_stat import file_size
-from nvdimmfs.kernfs.open_file import open_node
+from nvdimmfs.kernfs.open_file import open_node, read_call
 from nvdimmfs.kernfs.path import resolve
 from nvdimmfs.lab import asking, mounts, uevents
 from nvdimmfs.lab.asking import CHANGES, MEMORY_END, READ_LENGTH, SETTLE, Answer, Call, Row, errno_name, mapped_length
@@ -252,7 +252,7 @@ class InProcess:
 
     def pread(self, node: str, offset: int, length: int) -> bytes:
         """Bytes of a block device."""
-        return open_node(resolve(self.system.dev, node), os.O_RDONLY).read(offset, length)
+        return read_call(open_node(resolve(self.system.dev, node), os.O_RDONLY), offset, length)
 
     def pwrite(self, node: str, offset: int, data: bytes) -> int:
         """Write to a block device and wait until the bytes are there."""

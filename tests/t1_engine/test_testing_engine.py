@@ -481,3 +481,14 @@ class TestPowerCycle:
             engine.power_cycle()
         with pytest.raises(ValueError, match="closed"):
             engine.ls()
+
+
+def test_what_is_before_a_bad_page_is_written(engine):
+    """As write(2) returns it: tests/recordings/e820/bad-pages has all cases."""
+    engine.write("/sys/block/pmem0/badblocks", "16 1")
+    with pytest.raises(OSError, match="Input/output error"):
+        engine.read_bytes("/dev/pmem0", 8192, 512)
+    assert engine.write("/dev/pmem0", b"x" * 4097, 4096) == 4096
+    assert engine.read_bytes("/dev/pmem0", 8191, 1) == b"x"
+    assert engine.write("/dev/pmem0", b"y" * 4097, 8192) == 4097
+    assert engine.read("/sys/block/pmem0/badblocks") == ""
