@@ -18,7 +18,7 @@ from nvdimmfs.cli.lab_options import guest_plan, offer_execution, offer_workers,
 from nvdimmfs.cli.numbers import count_or_none
 from nvdimmfs.errors import FAILED
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS
-from nvdimmfs.lab import holders, mounts, uevents
+from nvdimmfs.lab import holders, mounts, uevents, watchers
 from nvdimmfs.lab.agreement import Replayed, as_json, as_junit, summary
 from nvdimmfs.lab.changes import SUFFIX, load, load_header
 from nvdimmfs.lab.emulated import CLOCK, emulated
@@ -158,6 +158,8 @@ def _mounted(path: Path, kernel: str | None, media: Path | None) -> Report:
         raise _NotReplayedError("it uses device nodes, but the files in a mount's dev/ are none")
     if any(step.call["op"] == uevents.QUESTION for step in recording.steps):
         raise _NotReplayedError("it asks for uevents, which are sent in sandboxes alone")
+    if any(step.call["op"] in watchers.QUESTIONS for step in recording.steps):
+        raise _NotReplayedError("it polls files, which moves the clock of a mount")
     with tempfile.TemporaryDirectory() as name:
         machine, mount = Path(name, "machine.toml"), Path(name, "mount")
         machine.write_text(machine_text(_machine(path, recording, kernel)))

@@ -20,15 +20,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-from nvdimmfs.lab import frames, mounts, uevents
+from nvdimmfs.lab import frames, mounts, uevents, watchers
 from nvdimmfs.lab.asking import CHANGES, Answer, Call, answered, ask
 from nvdimmfs.lab.frames import Json, Message
 from nvdimmfs.lab.guest_modules import MODULES_FILE, change_modules
 from nvdimmfs.lab.holders import QUESTIONS, Holders
 from nvdimmfs.lab.uevents import Uevents
+from nvdimmfs.lab.watchers import Watchers
 
 _HOLDERS = Holders()
 _UEVENTS = Uevents()
+_WATCHERS = Watchers()
 
 #: The message that the agent sends when it has started.
 READY: Message = {"ready": True}
@@ -86,6 +88,8 @@ def _answer(call: Call) -> Answer:
     _UEVENTS.forget()
     if call["op"] in QUESTIONS:
         return _HOLDERS.answer(call)
+    if call["op"] in watchers.QUESTIONS:
+        return _WATCHERS.answer(call)
     if call["op"] in mounts.QUESTIONS:
         return mounts.answer(call)
     if call["op"] != "write" or call["path"] != MODULES_FILE:

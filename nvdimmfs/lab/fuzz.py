@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, suppress
 import attrs
 
 from nvdimmfs.kernels.races import Referee
-from nvdimmfs.lab import holders, mounts
+from nvdimmfs.lab import holders, mounts, watchers
 from nvdimmfs.lab.asking import Answer, Call
 from nvdimmfs.lab.comparing import Comparison, compared
 from nvdimmfs.lab.ddmin import shortest
@@ -31,7 +31,7 @@ _OTHER_SPEEDS = (0, 2, 3)
 _MOST_FATAL = 10
 
 #: What changes a machine: a shorter story has fewer of these.
-_CHANGING = ("write", "pwrite", "ioctl", *holders.QUESTIONS, *mounts.QUESTIONS, REBOOT)
+_CHANGING = ("write", "pwrite", "ioctl", *holders.QUESTIONS, *mounts.QUESTIONS, *watchers.QUESTIONS, REBOOT)
 
 
 @attrs.frozen

@@ -41,7 +41,10 @@ _ABOUT_MODULES = ("modules.builtin", "modules.builtin.modinfo", "modules.order")
 _REPLACING = "extra"
 
 #: The modules of this package that run in guests.
-_GUEST_SOURCES = ("asking.py", "frames.py", "guest_modules.py", "holders.py", "mounts.py", "uevents.py", "agent.py")
+_GUEST_SOURCES = (
+    *("asking.py", "frames.py", "guest_modules.py", "holders.py", "mounts.py", "uevents.py", "watchers.py"),
+    "agent.py",
+)
 
 #: Parts of Python's standard library that no guest needs.
 _WITHOUT = ("__pycache__", "test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "ensurepip", "pydoc_data")

@@ -29,6 +29,8 @@ _NEEDED = {
     "mount": ("dev",),
     "umount": ("dev",),
     "uevents": (),
+    "watch": ("path",),
+    "poll": (),
     "run": ("argv",),
     "sleep": ("seconds",),
     "reboot": (),

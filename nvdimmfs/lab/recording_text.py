@@ -198,7 +198,9 @@ class _Encoder:
                 return [call["dev"]]
             case "sleep":
                 return [call["seconds"]]
-            case "reboot" | "uevents":
+            case "watch":
+                return [call["path"]]
+            case "reboot" | "uevents" | "poll":
                 return []
             case "run":
                 return [[*call["argv"]]]
@@ -229,8 +231,10 @@ class _Encoder:
                 return [answer["mode"], answer["size"]]
             case "pread":
                 return pack(answer["hex"])
-            case "hold" | "kill" | "mount" | "umount":
+            case "hold" | "kill" | "mount" | "umount" | "watch":
                 return answer["result"]
+            case "poll":
+                return [*answer["names"]]
             case "ioctl":
                 return [answer["result"], pack(answer["hex"])] if "hex" in answer else answer["result"]
             case "uevents":
@@ -332,8 +336,10 @@ class _Decoder:
                 return {"op": "sleep", "seconds": seconds}, []
             case ["reboot"]:
                 return {"op": "reboot"}, []
-            case ["uevents", *rest]:
-                return {"op": "uevents"}, rest
+            case [("uevents" | "poll") as op, *rest]:
+                return {"op": op}, rest
+            case ["watch", str(path), *rest]:
+                return {"op": "watch", "path": path}, rest
             case ["run", list(argv), *rest]:
                 return {"op": "run", "argv": _strings(argv)}, rest
         raise ValueError(f"not a step: {words}")
@@ -350,7 +356,7 @@ class _Decoder:
                 return {"mode": mode, "size": size}
             case "pread", [str(packed)]:
                 return {"hex": unpack(packed)}
-            case (("ioctl" | "hold" | "kill" | "mount" | "umount"), [int(result)]):
+            case (("ioctl" | "hold" | "kill" | "mount" | "umount" | "watch"), [int(result)]):
                 return {"result": result}
             case "ioctl", [[int(result), str(packed)]]:
                 return {"result": result, "hex": unpack(packed)}
@@ -362,6 +368,8 @@ class _Decoder:
                 return {"names": self._learn_names(call["path"], sorted(kept + _strings(change.get("+", []))))}
             case (("sleep" | "reboot"), []):
                 return {}
+            case "poll", [list(names)]:
+                return {"names": _strings(names)}
             case "uevents", [list(events)]:
                 return {"events": [_strings(event) for event in events]}
             case "run", [{"rc": int(status), "stdout": str(output), "stderr": str(errors)}]:

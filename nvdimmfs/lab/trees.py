@@ -5,6 +5,7 @@ All answer alike, and to the same questions in the same way as a real kernel.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -22,12 +23,14 @@ from nvdimmfs.faults.rule import DEBUG_FOLDER
 from nvdimmfs.kernels.durations import SECOND
 from nvdimmfs.kernfs import Directory, Node, Symlink
 from nvdimmfs.kernfs.file_stat import file_size
-from nvdimmfs.kernfs.open_file import open_node, read_call
+from nvdimmfs.kernfs.open_attribute import NOTIFIED
+from nvdimmfs.kernfs.open_file import OpenFile, open_node, read_call
 from nvdimmfs.kernfs.path import resolve
-from nvdimmfs.lab import asking, mounts, uevents
+from nvdimmfs.lab import asking, mounts, uevents, watchers
 from nvdimmfs.lab.asking import CHANGES, MEMORY_END, READ_LENGTH, SETTLE, Answer, Call, Row, errno_name, mapped_length
 from nvdimmfs.lab.holders import EXCLUSIVE, MAPPED, QUESTIONS, Holders
 from nvdimmfs.lab.uevents import Uevents
+from nvdimmfs.lab.watchers import Watchers
 from nvdimmfs.machine.caller_memory import UserMemory
 from nvdimmfs.machine.device_calls import device_ioctl
 from nvdimmfs.machine.machine import Machine
@@ -66,10 +69,15 @@ class Mounted:
     dev: Path = Path("/dev")
     uevents: Uevents | None = attrs.field(default=None, eq=False)
     _holders: Holders = attrs.field(init=False, eq=False)
+    _watchers: Watchers = attrs.field(init=False, eq=False)
 
     @_holders.default
     def _new_holders(self) -> Holders:
         return Holders(self.dev, self.root)
+
+    @_watchers.default
+    def _new_watchers(self) -> Watchers:
+        return Watchers(self.root)
 
     def ask(self, calls: Iterable[Call], settle: float = SETTLE) -> Iterator[Answer]:
         for call in calls:
@@ -86,6 +94,8 @@ class Mounted:
             if call["op"] == uevents.QUESTION:
                 return self.uevents.answer(SETTLE)
             self.uevents.forget()
+        if call["op"] in watchers.QUESTIONS:
+            return self._watchers.answer(call)
         return self._holders.answer(call) if call["op"] in QUESTIONS else asking.ask(call, self.root, self.dev)
 
     def _rest(self, seconds: float) -> None:
@@ -123,12 +133,14 @@ class InProcess:
         power_cycle: boots the machine again, and returns the new one; None where that is not asked for.
         held: the device nodes that processes hold, the first first.
         mounted: the disks that are mounted.
+        watched: the files that are watched, by path.
     """
 
     machine: Machine
     power_cycle: Callable[[], Machine] | None = None
     held: list[OpenNode] = attrs.field(factory=list, init=False)
     mounted: list[OpenNode] = attrs.field(factory=list, init=False)
+    watched: dict[str, OpenFile] = attrs.field(factory=dict, init=False)
     _listener: _Listener | None = attrs.field(default=None, init=False)
 
     @property
@@ -182,6 +194,11 @@ class InProcess:
             case "umount":
                 self._unmount(_device_name(call))
                 return {"result": 0}
+            case "watch":
+                self._watch(call["path"])
+                return {"result": 0}
+            case "poll":
+                return {"names": self._notified()}
             case "sleep":
                 self.rest(call["seconds"])
                 return {}
@@ -291,6 +308,19 @@ class InProcess:
             raise KernelError(errno.EINVAL, f"{name} is not mounted")
         self.pwrite(name, 0, bytes(mounts.LENGTH))
 
+    def _watch(self, path: str) -> None:
+        """Open a file for as long as it exists, and read it."""
+        self.watched[path] = open_node(self._node(path), os.O_RDONLY)
+        _read_again(self.watched[path])
+
+    def _notified(self) -> list[str]:
+        """The paths of the files that were notified or removed since they were read."""
+        found = sorted(path for path, file in self.watched.items() if file.ready() & NOTIFIED)
+        for path in found:
+            _read_again(self.watched[path])
+        self.watched = {path: file for path, file in self.watched.items() if not file.ready() & NOTIFIED}
+        return found
+
     def rest(self, seconds: float) -> None:
         """Let time pass."""
         self.system.clock.advance(round(seconds * SECOND))
@@ -299,6 +329,7 @@ class InProcess:
         if self.power_cycle is None:
             raise ValueError("this machine does not boot again")
         self.machine, self.held, self.mounted, self._listener = self.power_cycle(), [], [], None
+        self.watched = {}
 
     def _node(self, path: str) -> Node:
         return resolve(self.system.sys, path)
@@ -324,6 +355,11 @@ def _content(file: Node) -> bytes:
 def _text(file: Node) -> Answer:
     """A file's content, one character a byte."""
     return {"data": _content(file).decode("latin-1")}
+
+
+def _read_again(file: OpenFile) -> None:
+    with contextlib.suppress(KernelError):
+        file.read(0, READ_LENGTH)
 
 
 def _close_first(nodes: list[OpenNode], name: str) -> bool:

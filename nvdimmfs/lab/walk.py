@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from nvdimmfs.lab import moves_dax, moves_disk, moves_holders, moves_hotplug, moves_ioctl, moves_nd
+from nvdimmfs.lab import moves_dax, moves_disk, moves_holders, moves_hotplug, moves_ioctl, moves_nd, moves_watch
 from nvdimmfs.lab.asking import Call
 from nvdimmfs.lab.nfit_test import NFIT_TEST
 from nvdimmfs.lab.reboots import REBOOT
@@ -51,6 +51,7 @@ _MOVES: tuple[tuple[Callable[[Walker], None], int], ...] = (
     (moves_dax.memory_block, 1),
     (moves_dax.module, 1),
     (moves_hotplug.plug, 2),
+    (moves_watch.watch, 6),
     (_reboot, 1),
 )
 
@@ -113,6 +114,8 @@ class Walk:
             depth = 1 if device.startswith(("region", "ndbus")) else _DEPTH
             call: Call = {"op": "dump", "path": path, "skip": _SKIP}
             walker.ask(call if everywhere else {**call, "depth": depth})
+        if walker.watches and walker.happens(0.3):
+            walker.ask({"op": "poll"})
         if walker.happens(0.2):
             self._look_beside()
 

@@ -50,6 +50,11 @@ class Walker:
         return self._tree.power_cycle is not None
 
     @property
+    def watches(self) -> bool:
+        """Whether files are watched."""
+        return bool(self._tree.watched)
+
+    @property
     def held(self) -> list[str]:
         """The device nodes that processes hold, the first first."""
         return [each.name for each in self._tree.held]
@@ -128,13 +133,16 @@ class Walker:
 
     def written_files(self, folder: str) -> list[str]:
         """The files in a directory that can be written, without those that no move writes by chance."""
-        return [
-            name for name in self.names(folder) if name not in _NOT_WRITTEN and self._is_written(f"{folder}/{name}")
-        ]
+        return [name for name in self._files(folder, stat.S_IWUSR) if name not in _NOT_WRITTEN]
 
-    def _is_written(self, path: str) -> bool:
-        mode, _ = self._tree.lstat(path)
-        return stat.S_ISREG(mode) and bool(mode & stat.S_IWUSR)
+    def read_files(self, folder: str) -> list[str]:
+        """The files in a directory that can be read."""
+        return self._files(folder, stat.S_IRUSR)
+
+    def _files(self, folder: str, right: int) -> list[str]:
+        """The files in a directory for which root has a right."""
+        modes = {name: self._tree.lstat(f"{folder}/{name}")[0] for name in self.names(folder)}
+        return [name for name, mode in modes.items() if stat.S_ISREG(mode) and mode & right]
 
     def real_path(self, link: str) -> str:
         """The path of what a link at the third level of /sys leads to, such as a device of a bus."""

@@ -12,8 +12,8 @@ from nvdimmfs.cli.main import main
 from nvdimmfs.lab.asking import ask
 
 KNOWN = (
-    "read, write, ls, readlink, stat, dump, pread, pwrite, ioctl, hold, kill, mount, umount, uevents, run, sleep, "
-    "reboot"
+    "read, write, ls, readlink, stat, dump, pread, pwrite, ioctl, hold, kill, mount, umount, uevents, watch, poll, "
+    "run, sleep, reboot"
 )
 
 

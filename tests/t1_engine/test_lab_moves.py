@@ -6,7 +6,7 @@ import pytest
 
 from nvdimmfs.formats.block_requests import BLKPG, BLKRRPART, BlockRequest
 from nvdimmfs.formats.ndctl import CALL, PACKAGE_SIZE, DimmCommand, LabelWrite, Package
-from nvdimmfs.lab import ioctl_tables, moves_disk, moves_holders, moves_hotplug, moves_ioctl, moves_nd
+from nvdimmfs.lab import ioctl_tables, moves_disk, moves_holders, moves_hotplug, moves_ioctl, moves_nd, moves_watch
 from nvdimmfs.lab.emulated import emulated
 from nvdimmfs.lab.ioctl_tables import IoctlSubject, ioctl_subjects, ioctls_of
 from nvdimmfs.lab.walker import Walker
@@ -188,3 +188,12 @@ def test_dimms_are_plugged_into_free_slots_behind_all_memory():
     assert all("wrote" in answer for answer in plugged("qemu-nfit"))
     assert len(plugged("qemu-nfit")) == 6
     assert plugged("e820") == plugged("nfit_test") == plugged("virtio-pmem") == []
+
+
+def test_files_are_watched_that_can_be_read():
+    answered = asked("nfit_test", moves_watch.watch, 200)
+    assert {call["op"] for call, _ in answered} == {"watch"}
+    assert all(answer == {"result": 0} for _, answer in answered)
+    names = {call["path"].rpartition("/")[2] for call, _ in answered}
+    assert {"badblocks", "namespace_seed", "uevent"} < names
+    assert not names & {"scrub", "security", "bind"}

@@ -35,3 +35,17 @@ def test_a_machine_that_has_booted_again_is_sent(tree):
     assert sent(tree) == []
     tree.answer(UNBIND)
     assert ("unbind", "namespace0.0") in sent(tree)
+
+
+def test_watched_files_are_notified_and_removed(tree):
+    """A region that is unbound keeps its own files."""
+    assert tree.answer({"op": "watch", "path": "bus/nd/devices/none"}) == {"errno": "ENOENT"}
+    assert tree.answer({"op": "watch", "path": "bus/nd/devices"}) == {"errno": "EISDIR"}
+    for path in ("bus/nd/devices/region0/size", "bus/nd/devices/btt0.0/size", "bus/nd/devices/btt1.0/size"):
+        assert tree.answer({"op": "watch", "path": path}) == {"result": 0}
+    assert tree.answer({"op": "poll"}) == {"names": []}
+    tree.answer({"op": "write", "path": "bus/nd/drivers/nd_region/unbind", "data": "region0"})
+    assert tree.answer({"op": "poll"}) == {"names": ["bus/nd/devices/btt0.0/size"]}
+    assert tree.answer({"op": "poll"}) == {"names": []}
+    tree.answer({"op": "reboot"})
+    assert tree.answer({"op": "poll"}) == {"names": []}

@@ -8,6 +8,8 @@ import mounting
 import poll_probe
 import pytest
 
+from nvdimmfs.lab.watchers import Watchers
+
 RECORDING = Path(__file__).parent.parent / "recordings/poll/e820.answers"
 ANSWERS = dict(line.split(": ", 1) for line in RECORDING.read_text().splitlines())
 
@@ -23,3 +25,18 @@ def answers(new_mount):
 
 def test_every_result_is_the_kernels(answers):
     assert answers == ANSWERS
+
+
+def test_watchers_of_the_lab_find_what_was_removed(new_mount):
+    """As in tests/recordings/nfit_test/notices, which the engine is asked."""
+    mount = new_mount(mounting.MACHINE, "--memmap", "512M!4G,256M!6G", "--ram", "4G")
+    watchers = Watchers(mount.directory / "sys")
+    devices = "bus/nd/devices"
+    assert watchers.answer({"op": "watch", "path": devices}) == {"errno": "EISDIR"}
+    for path in ("region0/size", "btt0.0/size", "btt1.0/size", "btt1.0/size"):
+        assert watchers.answer({"op": "watch", "path": f"{devices}/{path}"}) == {"result": 0}
+    assert watchers.answer({"op": "poll"}) == {"names": []}
+    (mount.directory / "sys/bus/nd/drivers/nd_region/unbind").write_text("region0")
+    assert watchers.answer({"op": "poll"}) == {"names": [f"{devices}/btt0.0/size"]}
+    assert watchers.answer({"op": "poll"}) == {"names": []}
+    watchers.close()
