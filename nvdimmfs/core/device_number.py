@@ -6,9 +6,7 @@ registered.  `Device.renumber` changes the number of a registered device.
 
 from __future__ import annotations
 
-from typing import Protocol
-
-import attrs
+from typing import NamedTuple, Protocol
 
 from nvdimmfs.kernels.kernel import KERNEL_6_1, Kernel
 
@@ -22,8 +20,7 @@ NDCTL_MAJOR = 246
 DAX_MAJOR = 252
 
 
-@attrs.frozen(weakref_slot=False)
-class DeviceNumber:
+class DeviceNumber(NamedTuple):
     """A major and minor number, and the kind of device node that has it.
 
     Attributes:
