@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import Self
 
 from nvdimmfs.core.attribute import AttributeGroup, attribute, constant
 from nvdimmfs.core.device import Class, Device
-from nvdimmfs.core.device_number import DeviceNumber
 from nvdimmfs.core.parse import parse_unsigned
 from nvdimmfs.core.system import System
-from nvdimmfs.core.uevent import Action
 from nvdimmfs.errors import KernelError
 from nvdimmfs.kernfs import Directory, LazyTarget
 from nvdimmfs.mm.memory import Memory
@@ -48,6 +47,17 @@ class BackingDevices:
             self._place = self.system.directory("devices/virtual").directory(self.bdi_class.name)
         return self._place
 
+    def register(self, name: str, create: Callable[[], Directory]) -> LazyTarget:
+        """Register the one of a new disk: its directory is created when it is looked at, which few of thousands are.
+
+        Returns the target for the disk's link to it.  The uevent is the caller's.
+        """
+        target = self.place.add_lazily(name, create)
+        self.bdi_class.directory.link(name, target)
+        if (trace := self.system.trace) is not None:
+            trace.report(DeviceAdded(target.path))
+        return target
+
     @property
     def dirty_pages(self) -> int:
         """The most dirty pages that there may be (global_dirty_limits, mm/page-writeback.c)."""
@@ -64,9 +74,9 @@ class BackingDeviceInfo(Device):
         strict_limit: whether max_ratio holds even while few pages are dirty.
     """
 
-    def __init__(self, bdis: BackingDevices, number: DeviceNumber) -> None:
-        """`number`: that of the disk, which is its name."""
-        super().__init__(bdis.system, str(number), None)
+    def __init__(self, bdis: BackingDevices, name: str) -> None:
+        """`name`: the device number of the disk."""
+        super().__init__(bdis.system, name, None)
         self.device_class = bdis.bdi_class
         self._bdis = bdis
         self.read_ahead_pages = DEFAULT_READ_AHEAD // PAGE_SIZE
@@ -79,19 +89,10 @@ class BackingDeviceInfo(Device):
 
     @property
     def directory(self) -> Directory:
-        """Its directory, which is created when it is looked at: few of those of ten thousand disks are."""
+        """Its directory, which this creates."""
         node = self._bdis.place.get(self.name)
         assert isinstance(node, Directory), f"{self.name} is not registered"
         return node
-
-    def register(self) -> LazyTarget:
-        """Register it.  Returns the target for the disk's link to it."""
-        target = self._bdis.place.add_lazily(self.name, self.instantiate)
-        self._bdis.bdi_class.directory.link(self.name, target)
-        if (trace := self.system.trace) is not None:
-            trace.report(DeviceAdded(target.path))
-        self.send_uevent(Action.ADD)
-        return target
 
     @property
     def read_ahead_kb(self) -> int:

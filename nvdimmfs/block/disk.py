@@ -28,7 +28,7 @@ from nvdimmfs.core.system import System
 from nvdimmfs.core.uevent import Action
 from nvdimmfs.errors import KernelError, refused_by_host
 from nvdimmfs.formats.partition_table import MOST_PARTITIONS, PartitionEntry, Sectors, partitions_of
-from nvdimmfs.kernfs import BinaryFile, Bytes
+from nvdimmfs.kernfs import BinaryFile, Bytes, Directory
 from nvdimmfs.mm.memory import Memory
 from nvdimmfs.units import KIB
 
@@ -141,7 +141,7 @@ class Disk(WholeDisk):
         self.trace: Trace | None = None
         self._partitions: Mapping[int, Partition] = _NO_PARTITIONS
         self.loop_backed = False
-        self.bdi = BackingDeviceInfo(layer.bdis, self.number)
+        self._bdi: BackingDeviceInfo | None = None
 
     def groups(self) -> tuple[AttributeGroup[Self], ...]:
         return (
@@ -162,7 +162,9 @@ class Disk(WholeDisk):
         return [("DISKSEQ", str(self.sequence))] if diskseq.exists_in(self.system.kernel) else []
 
     def add(self) -> None:
-        bdi = self.bdi.register()
+        bdi = self.layer.bdis.register(self._bdi_name, self._instantiate_bdi)
+        if not self.system.count_unheard_uevent():
+            self.bdi.send_uevent(Action.ADD)
         super().add()
         directory = self.directory
         directory.link("bdi", bdi)
@@ -171,6 +173,19 @@ class Disk(WholeDisk):
         self.system.dev.add(BinaryFile(self.name, 0o600, self.bytes, block_size, self.direct_bytes))
         self.layer.disks[self.name] = self
         self._add_partitions(self._table())
+
+    @property
+    def bdi(self) -> BackingDeviceInfo:
+        """Its backing device info."""
+        self._bdi = self._bdi or BackingDeviceInfo(self.layer.bdis, self._bdi_name)
+        return self._bdi
+
+    @property
+    def _bdi_name(self) -> str:
+        return f"{BLOCK_EXT_MAJOR}:{self._minor}"
+
+    def _instantiate_bdi(self) -> Directory:
+        return self.bdi.instantiate()
 
     @property
     def bytes(self) -> DiskBytes:
