@@ -11,7 +11,6 @@ from nvdimmfs.dax.device import DaxLayer, DevDax
 from nvdimmfs.dax.region import DaxRegion
 from nvdimmfs.drivers.pagemap import pfn_pagemap
 from nvdimmfs.errors import KernelError
-from nvdimmfs.media.base import MediaWindow
 from nvdimmfs.nd.dax import DaxDevice
 from nvdimmfs.nd.device import DeviceType
 from nvdimmfs.nd.driver import NdDriver
@@ -44,7 +43,7 @@ class DaxPmemDriver(NdDriver):
         start, size = layout.data.start, layout.data_size
         if size < 0:
             raise KernelError(errno.ENOMEM, f"{device.name} has no room for data")
-        data = MediaWindow(namespace.media, start - namespace.start, size)
+        data = namespace.window(start, size)
         region = DaxRegion(
             device, device.region.id, start, size, layout.align, device.target_node, data, device.numa_node
         )

@@ -67,7 +67,7 @@ class PmemDisk(NamespaceDisk):
         page_mapped: bool,
     ) -> None:
         """`data`: the physical addresses of the part of the namespace that the disk consists of."""
-        window = MediaWindow(namespace.media, data.start - namespace.start, data.size)
+        window = namespace.window(data.start, data.size)
         badblocks = new_badblocks(layer.system.kernel)
         limits = _LIMITS[page_mapped, namespace.logical_block_size, namespace.region.has_flush_hints]
         super().__init__(layer, namespace.disk_name, parent, window, limits, badblocks)
@@ -181,9 +181,10 @@ class NdPmemDriver(NdDriver):
 
         ENXIO: a personality was found, and will be registered.  EOPNOTSUPP: one was found that does not fit.
         """
-        require_info_blocks(namespace)
-        if found := detect(namespace):
-            raise KernelError(errno.ENXIO, f"{namespace.name} holds a {found.kind} info block")
+        if not namespace.begins_blank:  # else `reserve` refuses what `require_info_blocks` would
+            require_info_blocks(namespace)
+            if found := detect(namespace):
+                raise KernelError(errno.ENXIO, f"{namespace.name} holds a {found.kind} info block")
         reserve(namespace, namespace, namespace.size)
         if namespace.page_mapped:
             map_pages(namespace, namespace.region.driver_memory, raw_pagemap(namespace), namespace.numa_node)

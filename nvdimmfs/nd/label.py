@@ -278,7 +278,8 @@ class MappingLabels:
 
     def with_uuid(self, uuid: UUID) -> list[NamespaceLabel]:
         """The labels of a namespace in the order of their slots: one, or several in a damaged area."""
-        return [self.area[slot] for slot in sorted(self._slots_of(uuid))]
+        slots = self._slots_of(uuid)
+        return [self.area[slot] for slot in (sorted(slots) if len(slots) > 1 else slots)]
 
     def keep(self, uuids: Iterable[UUID]) -> None:
         """Keep only the first label of each of these namespaces (end of scan_labels)."""

@@ -80,13 +80,28 @@ class NamespaceDevice(NdDevice):
 
     @property
     def media(self) -> Media:
-        """Its bytes.  EBUSY when it is not inside its region, which a uuid of two regions can cause (`start_of`).
+        """Its bytes; errors as `window`."""
+        return self.window(self.start, self.size)
 
-        Linux 6.1 binds such a namespace if nothing has reserved those addresses, to whatever memory is there.
+    def window(self, start: int, size: int) -> MediaWindow:
+        """Its bytes from a physical address on.
+
+        EBUSY when it is not inside its region, which a uuid of two regions can cause (`start_of`).  Linux 6.1 binds it
+        if nothing has reserved those addresses, to whatever memory is there.
         """
+        self._require_region()
+        return MediaWindow(self.region.media, start - self.region.start, size)
+
+    @property
+    def begins_blank(self) -> bool:
+        """Whether it is known, without a read, that it has no info block; errors as `window`."""
+        self._require_region()
+        offset = self.start - self.region.start
+        return self.size >= INFO_BLOCK_RESERVE and self.region.media.is_blank(offset, INFO_BLOCK_RESERVE)
+
+    def _require_region(self) -> None:
         if self.start < self.region.start or self.end > self.region.end:
             raise KernelError(errno.EBUSY, f"{self.name} at {self.start:#x} is not inside {self.region.name}")
-        return MediaWindow(self.region.media, self.start - self.region.start, self.size)
 
     def read_head(self) -> bytes:
         """Its first bytes, as many as are reserved for info blocks.  Errors as `media` and as the medium."""

@@ -75,8 +75,6 @@ def detect(namespace: NamespaceDevice) -> Personality | None:
     """
     if namespace.force_raw:
         return None
-    if namespace.media.is_blank(0, INFO_BLOCK_RESERVE):
-        return None
     head = namespace.read_head()
     for kind in personalities(namespace.system.kernel):
         if found := _adopted(kind, namespace, head):
