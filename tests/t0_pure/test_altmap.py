@@ -73,7 +73,7 @@ def test_sixteen_gibibytes_use_every_free_frame():
     assert (altmap.align, altmap.alloc, altmap.available) == (510, 65536, 0)
 
 
-def test_what_is_given_back_leaves_alignment_lost():
+def test_pages_given_back_leave_the_alignment_lost():
     altmap = VmemAltmap(0x100000, 0x1FFFFF, 2, 4606)
     altmap.allocate(PAGES_PER_PMD, 8)
     altmap.give_back(8 * PAGES_PER_PMD)

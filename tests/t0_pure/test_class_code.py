@@ -84,7 +84,7 @@ def test_the_seed_of_a_hash_makes_no_difference(file: Path) -> None:
     assert code.compile(SOURCE.format(seed=123), "<a>", "exec") is one
 
 
-def test_what_two_processes_compile_is_kept_together(file: Path) -> None:
+def test_code_that_two_processes_compile_is_kept_together(file: Path) -> None:
     one, other = ClassCode(file), ClassCode(file)
     one.compile("x = 1", "<a>", "exec")
     other.compile("x = 2", "<a>", "exec")

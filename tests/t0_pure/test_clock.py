@@ -57,7 +57,7 @@ def test_events_are_handled_in_the_order_of_their_times_then_of_their_scheduling
     assert clock.next_due is None
 
 
-def test_what_is_cancelled_does_not_happen(at, done):
+def test_a_cancelled_event_does_not_happen(at, done):
     clock = Clock(ClockMode.MANUAL)
     first, second = at(clock, 1, "first"), at(clock, 2, "second")
     first.cancel()
@@ -120,7 +120,7 @@ def test_time_stands_still_until_user_space_is_there(host, at, done):
 
 
 @pytest.mark.parametrize(("mode", "passed"), [("real", 0), ("steps", WRITE.nanoseconds), ("manual", 0)])
-def test_what_an_act_costs(host, mode, passed):
+def test_the_time_that_an_act_takes(host, mode, passed):
     clock = Clock(ClockMode(mode), host=host)
     clock.spend(WRITE)
     assert clock.now == passed

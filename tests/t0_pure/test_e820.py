@@ -304,7 +304,7 @@ def test_other_kinds_have_their_names():
         "exactmap,640K@0,1G@1M,256M!4G",
     ],
 )
-def test_what_the_kernel_honours_is_accepted(memmap):
+def test_a_memmap_that_the_kernel_honours_is_accepted(memmap):
     check_memmap(memmap)
 
 
@@ -348,7 +348,7 @@ def test_what_the_kernel_honours_is_accepted(memmap):
         (",".join(["1M!4G"] * 400), "command line ends at 2048"),
     ],
 )
-def test_what_the_kernel_would_not_honour_is_refused_with_one_line(memmap, message):
+def test_a_memmap_that_the_kernel_would_not_honour_is_refused_with_one_line(memmap, message):
     with pytest.raises(MemmapError, match=message) as caught:
         check_memmap(memmap)
     assert "\n" not in str(caught.value)
@@ -373,7 +373,7 @@ memmaps = st.lists(
 
 @settings(max_examples=200)
 @given(memmaps.filter(lambda memmap: not refusal_of(memmap)))
-def test_what_is_accepted_has_every_persistent_byte_that_it_asks_for(memmap):
+def test_an_accepted_memmap_has_every_persistent_byte_that_it_asks_for(memmap):
     persistent = [entry for entry in boot_table(memmap).entries if entry.type == PRAM]
     for wanted in map(parse_entry, memmap.split(",") if memmap else []):
         assert not wanted.rest

@@ -140,7 +140,7 @@ def test_a_mistake_is_one_line_that_names_the_place(text):
 
 
 @pytest.mark.parametrize("text", ["ad read sys/x errno=EIO", "remove", "clear all", "add"])
-def test_what_is_no_order_is_refused(text):
+def test_an_unknown_order_is_refused(text):
     with pytest.raises(RuleError):
         parse_orders(text)
 
@@ -250,7 +250,7 @@ def test_commands_have_words_and_numbers(written, command, function, applies):
     assert bool(commands_of(command, words[command], function) & set(rule.commands)) == applies
 
 
-def test_what_does_not_count_meets_the_rules():
+def test_uncounted_calls_meet_the_rules_all_the_same():
     faults = Faults()
     fault = faults.add(parse_rule("read sys/x errno=EIO times=1"))
     with faults.uncounted():

@@ -124,7 +124,7 @@ def test_memory_that_is_on_line_stays():
     assert FIRST in blocks.blocks
 
 
-def test_what_is_there_is_not_added_twice():
+def test_memory_that_is_present_is_not_added_again():
     memory, blocks = machine()
     blocks.add(FIRST * SMALL_BLOCK, SMALL_BLOCK, 0, NAME)
     before = state(memory)

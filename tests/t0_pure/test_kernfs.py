@@ -123,7 +123,7 @@ def test_a_link_says_where_its_target_was():
     assert tree.root.add(Symlink("late", goal)).text == "devices/ndbus0/region0"
 
 
-def test_what_left_the_tree_with_its_directory_can_be_removed_again():
+def test_a_node_that_left_the_tree_with_its_directory_can_be_removed_again():
     tree = Tree()
     above = tree.root.directory("ndbus0")
     directory = above.directory("region0")

@@ -13,7 +13,7 @@ SIMILAR_KEYS = st.text("ab_", min_size=1, max_size=8)
 
 
 @given(st.dictionaries(st.one_of(KEYS, SIMILAR_KEYS), st.tuples(KEYS, st.integers(0, 0xFFFFFFFF)), max_size=40))
-def test_what_is_written_is_read_back_by_key(found):
+def test_entries_are_read_back_by_key(found):
     entries = [Entry(key, value, priority) for key, (value, priority) in found.items()]
     assert list(read_index(write_index(entries))) == sorted(entries, key=lambda entry: entry.key.encode())
 

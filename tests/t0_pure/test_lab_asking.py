@@ -152,7 +152,7 @@ def test_questions_are_without_the_answers_that_a_line_has(tmp_path):
     assert questions(str(tmp_path / "steps")) == [{"op": "dump", "path": path, "depth": 1, "skip": ["/power"]}]
 
 
-def test_what_a_program_prints_may_be_no_text(folder):
+def test_the_output_of_a_program_may_be_no_text(folder):
     call = {"op": "run", "argv": ["sh", "-c", r"printf 'a\377'; printf '\376b' >&2; exit 3"]}
     assert ask(call, folder / "sys") == {"rc": 3, "stdout": r"a\xff", "stderr": r"\xfeb"}
 

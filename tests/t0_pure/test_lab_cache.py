@@ -41,7 +41,7 @@ def test_nothing_remains_of_what_could_not_be_made(cache):
     assert [path.name for path in cache.iterdir()] == ["thing.lock"]
 
 
-def test_what_a_killed_process_was_making_is_removed(cache):
+def test_a_half_made_entry_of_a_killed_process_is_removed(cache):
     made_once(cache / "other", lambda _: None)
     (cache / ".thing.killed").mkdir()
     made_once(cache / "thing", lambda _: None)

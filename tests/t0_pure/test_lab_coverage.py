@@ -112,7 +112,7 @@ def test_a_description_names_errnos():
     assert errnos_in(text) == ["EBUSY", "EINVAL", "ENOTSUP", "133", "EIO"]
 
 
-def test_what_is_declared_and_not_shown_is_uncovered(tmp_path):
+def test_a_declared_fact_that_no_recording_shows_is_uncovered(tmp_path):
     sector_size = ["write", "bus/nd/devices/btt0.0/sector_size", "513", {"errno": "EINVAL"}]
     story = written(tmp_path, "story.recording", {"recording": 1, **HEADER}, sector_size)
     covered = coverage({"story": shown_by(story)})
@@ -172,7 +172,7 @@ def test_the_command(tmp_path, capsys):
         ("a.jsonl", "x\n", "a.jsonl: line 1 is not JSON"),
     ],
 )
-def test_what_is_no_recording_is_one_line(name, text, complaint, tmp_path, capsys):
+def test_a_path_without_recordings_is_refused_in_one_line(name, text, complaint, tmp_path, capsys):
     if name:
         (tmp_path / name).write_text(text)
     assert main(["lab", "coverage", str(tmp_path)]) != 0

@@ -41,7 +41,7 @@ def test_of_a_long_text_the_beginning_of_a_difference_is_shown():
     assert len(here) < 150
 
 
-def test_what_is_long_and_the_same_is_counted():
+def test_long_equal_parts_are_counted():
     same = {"hex": "00" * LONG, "result": 0}
     assert both_answers(same, same | {"result": 1}) == (
         "{'hex': 8192 bytes, 'result': 0}",

@@ -10,7 +10,7 @@ PLENTY = 10_000
 
 
 @pytest.mark.parametrize("needed", [{0}, {99}, {0, 99}, {13, 14, 57}, set(range(20, 30))])
-def test_what_suffices_remains(needed):
+def test_the_steps_that_suffice_remain(needed):
     assert shortest(range(100), lambda some: needed <= set(some), PLENTY) == sorted(needed)
 
 

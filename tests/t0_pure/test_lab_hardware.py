@@ -147,7 +147,7 @@ def test_less_than_4_gib_of_ram_is_at_the_addresses_of_the_emulated_machine():
     assert "max-ram-below-4g=2048M" in hardware_of(described('ram = "2560M"\nmemmap = "256M!1G"')).options[1]
 
 
-def test_what_a_dimm_can_be():
+def test_properties_of_a_dimm_that_qemu_can_give():
     machine = with_dimm(bus='persistence_domain = "cpu_cache"', dimm='flags = ["not_armed"]')
     hardware = hardware_of(machine)
     assert hardware.options[1].endswith(",nvdimm-persistence=cpu")
@@ -180,7 +180,7 @@ def test_files_of_the_host_may_have_a_comma_in_their_name():
         ({"top": '[[unreadable]]\npath = "bus/nd/devices/nmem0/size"\nerrno = "EIO"\n'}, "unreadable: "),
     ],
 )
-def test_what_qemu_cannot_give_is_refused_with_its_key(keys, problem):
+def test_a_key_that_qemu_cannot_give_is_named(keys, problem):
     machine = with_dimm(**keys)
     if problem is None:
         require_possible(machine)

@@ -81,7 +81,7 @@ def test_a_dimm_is_plugged_in_with_its_label_area():
     ],
     ids=["odd start", "taken memory", "no description"],
 )
-def test_what_cannot_be_plugged_in_is_not_asked_for(text, error):
+def test_a_device_that_cannot_be_plugged_in_is_not_asked_for(text, error):
     monitor = RecordingMonitor()
     with pytest.raises(error):
         plug(monitor, load_machine("qemu-nfit"), text)

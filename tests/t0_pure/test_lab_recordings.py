@@ -33,7 +33,7 @@ def test_another_answer_of_another_run_is_unstable():
     assert step == Step(READ, {"data": "1\n"}, unstable=True)
 
 
-def test_what_chance_gives_is_not_unstable():
+def test_a_random_uuid_is_not_unstable():
     uuid = "c0ffee00-aaaa-bbbb-cccc-00000000000{}\n"
     (step,) = recorded_steps([READ], [[{"data": uuid.format(0)}], [{"data": uuid.format(1)}]])
     assert not step.unstable

@@ -75,7 +75,7 @@ def test_a_file_is_made_when_it_is_looked_up_with_all_others(device):
     assert device.find("size") is size
 
 
-def test_what_is_in_a_directory_is_made_when_that_is_looked_at(device):
+def test_the_files_of_a_directory_are_made_when_it_is_looked_at(device):
     power = device.find("power")
     assert list(power.instantiated) == []
     assert power.find("control").show() == b"subject"

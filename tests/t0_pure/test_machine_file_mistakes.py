@@ -885,7 +885,7 @@ def test_an_empty_file_is_no_machine():
     assert complaint("").startswith("the machine has no persistent memory; add a [[bus]], or memmap = ")
 
 
-def test_what_is_not_toml_is_named_with_its_place():
+def test_a_syntax_error_of_toml_is_named_with_its_place():
     assert complaint("ram = = 3") == "not TOML: Invalid value (at line 1, column 7)"
 
 
@@ -913,7 +913,7 @@ def test_all_contradictions_of_a_file_are_told_at_once():
 
 
 @pytest.mark.parametrize(("text", "line"), mistakes(CONTRADICTIONS))
-def test_what_contradicts_itself_is_named_with_what_would_be_right(text, line):
+def test_a_contradiction_is_named_with_its_remedy(text, line):
     assert complaint(text) == line
 
 
@@ -964,7 +964,7 @@ def test_a_file_that_is_no_text_is_named(tmp_path):
         ),
     ],
 )
-def test_what_python_itself_would_stumble_over_is_named(text, line):
+def test_texts_that_python_cannot_parse_are_named(text, line):
     assert complaint(text) == line
 
 

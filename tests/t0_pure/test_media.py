@@ -103,7 +103,7 @@ def test_a_memoryview_can_be_written(media: Media) -> None:
     assert media.read(0, 7) == b"\0\0\00023\0\0"
 
 
-def test_what_was_read_does_not_change_later(media: Media) -> None:
+def test_bytes_that_were_read_do_not_change_later(media: Media) -> None:
     media.write(0, b"before")
     data = media.read(0, 6)
     media.write(0, b"after!")

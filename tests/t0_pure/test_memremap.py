@@ -167,7 +167,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("why", REFUSALS)
-def test_what_cannot_be_mapped_has_its_errno_and_leaves_nothing_behind(memory, why):
+def test_a_refused_mapping_has_its_errno_and_leaves_nothing(memory, why):
     device, number = REFUSALS[why]
     memory.memremap_pages(pagemap(4 * GIB, 512 * MIB, owner="namespace0.0"))
     before = state(memory)

@@ -53,7 +53,7 @@ def test_the_direct_map_moved_after_4_15(kernel):
     assert memory.pages.phys_to_virt(0) == (DIRECT_MAP if kernel == "6.1" else 0xFFFF880000000000)
 
 
-def test_what_is_no_page_is_refused(memory):
+def test_addresses_and_numbers_that_are_no_page_are_refused(memory):
     pages_of = memory.pages
     assert refused(pages_of.page_to_pfn, VMEMMAP + 1) == errno.EINVAL
     assert refused(pages_of.page_to_pfn, VMEMMAP - 64) == errno.EINVAL

@@ -51,7 +51,7 @@ def test_numbers(data, value):
         (b"18446744073709551615x", errno.EINVAL),
     ],
 )
-def test_what_is_no_number(data, code):
+def test_texts_that_are_no_number_are_refused(data, code):
     with pytest.raises(KernelError) as refusal:
         parse_unsigned(data)
     assert refusal.value.errno == code
@@ -96,7 +96,7 @@ def test_a_uuid_is_its_first_36_characters(value, rest):
     "data",
     [b"", b"\n", b"00000001aaaabbbbcccc000000000001", b"00000001:aaaa:bbbb:cccc:000000000001", b"0000000g" + b"-" * 28],
 )
-def test_what_is_no_uuid(data):
+def test_texts_that_are_no_uuid_are_refused(data):
     with pytest.raises(KernelError) as refusal:
         parse_uuid(data)
     assert refusal.value.errno == errno.EINVAL
@@ -135,7 +135,7 @@ def test_synthetic_uevents(data, answer):
     "data",
     ["", "\n", "ad", "adding", "ADD", "add ", "add x", f"add {IDENTITY} ", f"add {IDENTITY} A", f"add {IDENTITY} A=é"],
 )
-def test_what_is_no_synthetic_uevent(data):
+def test_texts_that_are_no_synthetic_uevent_are_refused(data):
     with pytest.raises(KernelError) as refusal:
         parse_synthetic(data.encode("latin-1"))
     assert refusal.value.errno == errno.EINVAL

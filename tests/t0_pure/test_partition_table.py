@@ -30,7 +30,7 @@ def test_a_boot_indicator_that_is_none_makes_it_no_table(boot):
     assert partitions_of(disk((0, mbr(entry(0x83, 8, 16), entry(0x83, 100, 5, boot=boot))))) == []
 
 
-def test_what_reaches_beyond_the_end_is_cut_and_what_starts_there_left_out():
+def test_a_partition_beyond_the_end_is_cut_or_left_out():
     table = mbr(entry(0x83, SECTORS - 10, 100), entry(0x83, SECTORS, 1))
     assert partitions_of(disk((0, table))) == [PartitionEntry(1, SECTORS - 10, 10)]
 

@@ -86,7 +86,7 @@ def test_the_layout_is_the_worked_one(start, size, align, mode, dataoff, end_tru
         (4 * GIB, 512 * MIB, GIB, PMEM, "4.9", errno.ENXIO),
     ],
 )
-def test_what_cannot_be_laid_out_has_the_kernels_errno(start, size, align, mode, kernel, number):
+def test_an_impossible_layout_has_the_kernels_errno(start, size, align, mode, kernel, number):
     with pytest.raises(KernelError) as caught:
         lay_out(start, size, align, mode, KERNELS[kernel])
     assert caught.value.errno == number

@@ -103,7 +103,7 @@ def test_misuse_is_one_line(capsys, arguments, message):
         (("--size", "512M", "--align", "1G"), "ENXIO"),
     ],
 )
-def test_what_the_kernel_would_refuse_is_refused(capsys, arguments, message):
+def test_a_plan_that_the_kernel_would_refuse_is_refused(capsys, arguments, message):
     assert main(["plan", *arguments]) == 1
     line = capsys.readouterr().err
     assert message in line

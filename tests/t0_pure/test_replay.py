@@ -117,7 +117,7 @@ def test_a_story_about_programs_makes_no_sense_without_them():
     ],
     ids=range(13),
 )
-def test_what_is_no_recording_is_refused_with_the_line(text):
+def test_a_text_that_is_no_recording_is_refused_with_the_line(text):
     with pytest.raises(ValueError, match=r"^line \d is not one of a recording"):
         loads(text)
 

@@ -143,7 +143,7 @@ def test_busy_children_never_overlap_and_releasing_all_leaves_nothing(requests):
     assert not root.children
 
 
-def test_what_lies_below_a_resource_that_is_removed_moves_up():
+def test_children_of_a_removed_resource_move_up():
     root = iomem_root(0xFFFF)
     outer = root.insert(Resource("Persistent Memory", 0x1000, 0x4FFF))
     root.request(0x1000, 0x1000, "namespace0.0")

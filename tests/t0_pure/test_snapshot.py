@@ -151,7 +151,7 @@ def test_what_a_frozen_object_a_function_a_method_and_a_partial_refer_to_is_rest
     assert (frozen.inner, owner.value, up(), partial.args) == ([1], 1, 1, ([1],))
 
 
-def test_what_is_not_part_of_the_state_is_neither_restored_nor_followed():
+def test_an_unsaved_attribute_is_neither_restored_nor_followed():
     thing = Plain(1)
     thing.listener = seen = [1]
     snapshot = Snapshot(thing)
@@ -174,7 +174,7 @@ def test_a_snapshot_of_everything_has_that_too():
     assert seen == [1]
 
 
-def test_what_never_changes_is_not_followed():
+def test_a_constant_is_not_followed():
     constant = Constant(inner := [])
     snapshot = Snapshot([constant])
     assert inner not in snapshot
@@ -248,7 +248,7 @@ class TestWithoutCollection:
                 contexts[number].close()
                 assert gc.isenabled() == is_enabled
 
-    def test_what_was_off_stays_off(self):
+    def test_a_collector_that_was_off_stays_off(self):
         gc.disable()
         with without_collection():
             pass

@@ -61,7 +61,7 @@ def test_comments_concern_the_next_block(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["<!-- skip: why -->\n\nwords\n", "    $ indented\n"])
-def test_what_would_not_be_run_is_refused(text, tmp_path):
+def test_a_block_that_would_not_be_run_is_refused(text, tmp_path):
     with pytest.raises(SnippetError):
         snippets.blocks(page(tmp_path, text))
 

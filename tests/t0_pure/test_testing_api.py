@@ -70,7 +70,7 @@ def test_every_fixture_of_the_plugin_has_a_line():
     assert sorted(cells("Fixtures", 0)) == sorted(name for name in defined if not name.startswith("_"))
 
 
-def test_what_the_factory_can_make_is_documented():
+def test_each_method_of_the_factory_is_documented():
     public = {name for name in dir(Factory) if not name.startswith("_")} - {"close"}
     assert set(re.findall(r"`nvdimm_factory\.(\w+)\(", CHAPTERS["Fixtures"])) == public
 

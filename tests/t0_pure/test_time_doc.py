@@ -28,6 +28,6 @@ def test_the_tables_are_complete(module, kind, table):
 
 
 @pytest.mark.parametrize("race", RACES, ids=lambda race: race.question)
-def test_what_was_seen_most_is_taken(race):
+def test_the_outcome_that_was_seen_most_is_taken(race):
     most = max(race.seen, key=lambda seen: seen.times or 0)
     assert race.taken is most.outcome

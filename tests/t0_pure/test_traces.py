@@ -144,11 +144,11 @@ class TestText:
         assert call_text(TraceEvent(op="poll", path="/f", result=0x0B)) == 'poll("/f") = POLLIN|POLLPRI|POLLERR'
         assert call_text(TraceEvent(op="poll", path="/f", result=0)) == 'poll("/f") = 0'
 
-    def test_what_nobody_called_for(self):
+    def test_events_without_a_caller(self):
         assert call_text(TraceEvent(op="kernel")) == "--- the kernel is at work ---"
         assert call_text(TraceEvent(op="boot")) == "--- the machine boots ---"
 
-    def test_what_is_left_out_is_counted(self):
+    def test_omitted_effects_and_dropped_events_are_counted(self):
         assert text_of(attrs.evolve(WRITE, omitted=3)).endswith("\n    ... and 3 more\n")
         assert state_text(TraceState(False, 9, 0, 0)) == "--- the trace is off, with room for 9 lines ---\n"
         assert state_text(TraceState(True, 9, 20, 2)).endswith(

@@ -46,7 +46,7 @@ def test_udevs_message_of_a_device_with_type_and_tags():
 
 
 @given(EVENTS)
-def test_what_is_packed_is_what_is_unpacked(properties):
+def test_messages_are_unpacked_as_they_were_packed(properties):
     assert parse_udev_message(udev_message(properties)) == properties
     assert parse_kernel_message(kernel_message([*properties.items()])) == properties
 

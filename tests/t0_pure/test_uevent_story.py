@@ -26,7 +26,7 @@ def test_another_format_is_refused():
         loads('{"recording": 1}\n')
 
 
-def test_what_the_host_gives_out_is_not_compared():
+def test_numbers_that_the_host_assigns_are_not_compared():
     other = Event("add", DISK.devpath, "block", ("MAJOR=7", "MINOR=31", "DEVNAME=pmem0", "DISKSEQ=44"))
     assert DISK.portable == other.portable != SEED.portable
     assert BDI.portable == attrs.evolve(BDI, devpath="/devices/virtual/bdi/7:31").portable

@@ -79,7 +79,7 @@ def names(text):
     return [re.sub(r" +\d+( kB)?$", "", line) for line in text.splitlines()]
 
 
-def test_what_does_not_depend_on_what_runs_is_the_same(memory):
+def test_values_that_do_not_depend_on_the_processes_are_the_same(memory):
     ours, theirs = zones(memory.zoneinfo_text()), zones(RECORDED)
     assert ours.keys() == theirs.keys()
     for name in ours:

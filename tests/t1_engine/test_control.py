@@ -135,7 +135,7 @@ def test_a_write_in_pieces_is_last_with_the_last_piece(dimms):
     assert isinstance(answer, control.Result)
 
 
-def test_what_came_with_a_call_that_waits_is_forgotten(dimms):
+def test_bytes_read_ahead_are_forgotten_while_a_call_waits(dimms):
     """The caller's memory may change while a fault rule delays the call."""
     dimms.machine.system.faults.add(parse_rule("ioctl dev/nmem0 delay=1s"))
     call = ioctl(dimms.number("char", "nmem0"), GET_CONFIG_SIZE)
@@ -198,7 +198,7 @@ def test_an_ioctl_that_is_given_up_leaves_others_alone(dimms):
 
 
 @pytest.mark.parametrize("machine", [LEGACY, DIMMS])
-def test_what_takes_no_ioctl_says_so(machine):
+def test_a_device_without_ioctls_answers_enotty(machine):
     sandbox = ControlSession(boot(machine))
     refused = sandbox.request(ioctl(sandbox.number("char", "ndctl0"), GET_CONFIG_SIZE))
     assert refused.errno == errno.ENOTTY
@@ -213,7 +213,7 @@ def test_an_unknown_number_is_no_device(legacy):
     [control.Fault(), control.Copied(b"x"), control.Done(1), control.Result(0), control.ReadMemory(0, 1)],
     ids=lambda message: type(message).__name__,
 )
-def test_what_nobody_asked_for_is_refused(legacy, message):
+def test_an_answer_without_a_question_is_refused(legacy, message):
     assert legacy.request(message).errno == errno.EINVAL
 
 

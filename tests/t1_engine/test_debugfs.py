@@ -69,7 +69,7 @@ def test_looking_changes_nothing_and_takes_no_time(hands):
 
 
 @pytest.mark.parametrize("name", [name for name, mode in FILES.items() if mode == 0o444])
-def test_what_can_only_be_read_cannot_be_written(hands, name):
+def test_a_read_only_file_cannot_be_written(hands, name):
     assert hands.refused(f"{DEBUG}/{name}", "1") == errno.EACCES
     with pytest.raises(KernelError) as caught:
         hands.machine.system.sys.find(f"{DEBUG}/{name}").store(b"1")
@@ -125,7 +125,7 @@ def test_sections_are_runs_whole_or_in_part():
     )
 
 
-def test_what_a_failed_registration_left_has_no_owner():
+def test_sections_of_a_failed_registration_have_no_owner():
     hands = Hands.on("1T!64T", ram=4 * GIB)
     assert hands.driver_of("namespace0.0") is None
     *_, left = hands.debug("sections").splitlines()
@@ -308,7 +308,7 @@ def test_the_last_question_is_answered_anew_at_each_read(hands):
         ("0xffffea0004028001", errno.ENXIO),
     ],
 )
-def test_what_is_no_page_is_refused_and_the_last_question_stays(hands, question, number):
+def test_a_question_about_no_page_is_refused_and_the_last_one_stays(hands, question, number):
     before = hands.ask("pfn 1")
     if question:
         assert hands.refused(f"{DEBUG}/translate", question) == number
@@ -424,7 +424,7 @@ def test_an_order_can_be_taken_back(hands, written):
 
 
 @pytest.mark.parametrize("written", ["x", "\n", "EWHAT", "9999", "enomem", "1e3", "E", "-"])
-def test_what_is_no_errno_is_refused(hands, written):
+def test_a_text_that_is_no_errno_is_refused(hands, written):
     hands.write(f"{DEBUG}/fail_registration", "EIO")
     assert hands.refused(f"{DEBUG}/fail_registration", written) == errno.EINVAL
     assert hands.debug("fail_registration") == "EIO\n"
@@ -453,7 +453,7 @@ def test_the_parts_of_a_pfn_device(hands):
     assert parts(hands, 1) == [("data", 6 * GIB, 256 * MIB)]
 
 
-def test_what_the_alignment_costs_at_both_ends():
+def test_bytes_lost_to_the_alignment_at_both_ends():
     hands = Hands.on("2050M!8G")
     hands.bring_up(0, "pfn", mode="pmem", align=GIB)
     assert parts(hands) == [

@@ -67,7 +67,7 @@ def test_two_extents_below_the_first_multiple_of_the_alignment_hide_the_free_spa
     assert refusal.value.errno == errno.ENXIO
 
 
-def test_what_lies_behind_them_can_be_had_where_nothing_is_in_the_way():
+def test_space_after_them_can_be_had_where_nothing_is_in_the_way():
     space = space_with(("a", 0, 4), ("b", 4, 8))
     window = DpaWindow(0, 128, 16)
     assert space.largest_extent(window) == space.available(window) == 96

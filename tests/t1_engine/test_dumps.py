@@ -134,7 +134,7 @@ class TestDifferences:
 
 
 class TestEngine:
-    def test_what_a_write_changes(self):
+    def test_the_differences_that_a_write_makes(self):
         with Engine(memmap="512M!4G") as engine:
             before = engine.dump()
             assert engine.diff(before) == []

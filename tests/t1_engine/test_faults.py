@@ -556,7 +556,7 @@ def test_a_machine_file_has_each_key(tmp_path):
     assert parse_machine(machine_text(machine), "again").faults == machine.faults
 
 
-def test_what_a_new_machine_has_on_its_media_is_written_without_faults(tmp_path):
+def test_the_media_of_a_new_machine_are_written_without_faults(tmp_path):
     text = """
         [[fault]]
         operation = "media-write"

@@ -19,7 +19,7 @@ def refuse(*_arguments):
 @pytest.mark.parametrize(
     ("kind", "settings"), [("pfn", {"mode": "pmem"}), ("dax", {"mode": "pmem"}), ("btt", {"sector_size": 512})]
 )
-def test_what_could_not_be_bound_is_bound_once_there_is_room(kind, settings, call, tmp_path, monkeypatch):
+def test_a_device_that_could_not_be_bound_is_bound_once_there_is_room(kind, settings, call, tmp_path, monkeypatch):
     machine = Machine.legacy("512M!4G", 4 * GIB, tmp_path, clock="steps")
     hands = Hands.of(machine)
     seed = hands.configure(0, kind, **settings)

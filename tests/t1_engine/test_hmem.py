@@ -113,7 +113,7 @@ def test_ids_are_those_of_memory_regions():
     assert hands.sysfs.names("bus/dax/devices") == ["dax0.0"]
 
 
-def test_what_is_bound_goes_with_its_module(hands):
+def test_bound_devices_go_with_their_module(hands):
     hands.write(f"{DEBUG}/modules", "unload dax_hmem\n")
     assert hands.sysfs.names("bus/dax/devices") == []
     assert not hands.memory.pagemaps

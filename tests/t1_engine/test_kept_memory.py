@@ -64,7 +64,7 @@ def run_guest_that_fails(made, media, guest, memory):
 
 
 @pytest.mark.parametrize("text", [DIMM, LEGACY], ids=["dimm", "legacy"])
-def test_what_a_guest_writes_is_in_the_folder_however_it_ends(text, folders):
+def test_writes_of_a_guest_are_in_the_folder_however_it_ends(text, folders):
     media, guest = folders
     Hands.described(text, media).machine.close()
     image = media / RANGES[text]

@@ -50,7 +50,7 @@ def test_a_name_finds_the_same_secret_as_the_number(keyring):
 
 
 @pytest.mark.parametrize("serial", [4, 5, 6])
-def test_what_is_no_passphrase_is_no_key(keyring, serial):
+def test_other_keys_are_no_passphrases(keyring, serial):
     assert keyring.payload(serial) is None
 
 

@@ -40,7 +40,7 @@ def environment():
     return {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
 
 
-def test_what_a_lost_worker_had_is_done_again(tmp_path, environment):
+def test_the_items_of_a_lost_worker_are_done_again(tmp_path, environment):
     """The results, too, that it had not handed over."""
     mark = tmp_path / "killed"
 

@@ -46,7 +46,7 @@ def test_results_come_in_the_order_in_which_they_are_finished(tmp_path):
     assert [*finished(first_is_last, [(0, tmp_path / "mark"), (1, tmp_path / "mark")], 2)] == [1, 0]
 
 
-def test_what_a_killed_process_had_is_done_again(tmp_path):
+def test_the_items_of_a_killed_process_are_done_again(tmp_path):
     items = [(number, tmp_path / str(number)) for number in range(2)]
     assert sorted(finished(squared_once_killed, items, 2)) == [0, 1]
 

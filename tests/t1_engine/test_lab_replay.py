@@ -82,7 +82,7 @@ CHANGES = '{"changes":1,"of":"story","kernel":"6.12.1","emulated":"6.12"}'
     ],
 )
 @pytest.mark.parametrize("way", ["--in-process", "--mounted", "--guest"])
-def test_what_cannot_be_decoded_fails(name, text, problem, way, tmp_path, capsys):
+def test_a_recording_that_cannot_be_decoded_fails(name, text, problem, way, tmp_path, capsys):
     (tmp_path / "story.recording").write_text(HEADER + '\n["ls","bus/nd/devices",[]]\n')
     (tmp_path / name).write_text(text + "\n")
     assert main(["lab", "replay", way, str(tmp_path / name)]) == 1

@@ -116,7 +116,7 @@ def test_a_read_that_asks_the_firmware_is_repeated():
     assert found.races == (BOUND_REGION.question,)
 
 
-def test_what_no_race_explains_remains():
+def test_a_difference_that_no_race_explains_remains():
     """Also after a race."""
     *steps, last = answers(Others({1}))
     wrong = attrs.evolve(last, answer={"rows": [{**row, "mode": "-"} for row in last.answer["rows"]]})

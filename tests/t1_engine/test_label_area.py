@@ -369,7 +369,7 @@ class TestMapping:
         labels.delete(UUID(int=7))
         assert labels.entries == 0, "no label is left that room would be kept for"
 
-    def test_what_was_made_before_the_dimm_was_bound_anew_stays_on_it_when_deleted(self) -> None:
+    def test_a_label_from_before_the_dimm_was_bound_again_stays_on_it_when_deleted(self) -> None:
         labels = self.filled(1, 2)
         labels.follow(LabelStorage(labels.area.media))
         labels.delete(UUID(int=1))

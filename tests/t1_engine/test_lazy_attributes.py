@@ -47,7 +47,7 @@ def test_a_device_that_nobody_looks_at_has_no_attributes_made(machine):
         assert not [node for node in device.instantiated if isinstance(node, Attribute)]
 
 
-def test_what_is_about_power_management_is_kept_only_for_who_asks(machine):
+def test_attributes_of_power_management_are_kept_only_where_they_are_used(machine):
     power = machine.system.sys.find("devices/platform").find("power")
     assert power.find("control").show() == b"auto\n"
     assert power.find("control").store(b"on\n") == 3
@@ -139,7 +139,7 @@ def sometimes(subject):
     return f"{subject.visible}\n"
 
 
-def test_what_is_visible_is_decided_when_the_files_are_declared(machine):
+def test_visibility_is_decided_when_the_files_are_declared(machine):
     """As in the kernel, where is_visible is asked when a device is registered, and never again."""
     group = AttributeGroup((sometimes,), visible=lambda subject, candidate: candidate.permissions * subject.visible)
     subject = Subject(machine.system)

@@ -119,7 +119,7 @@ def calls_of(name: str, tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT], ids=errno.errorcode.get)
 @pytest.mark.parametrize("name", STORES)
-def test_what_a_host_refuses_is_refused_whole(name: str, error: int, tmp_path: Path) -> None:
+def test_a_store_that_the_host_refuses_is_refused_whole(name: str, error: int, tmp_path: Path) -> None:
     """At each call up to the one that makes the record durable; the store succeeds once the host accepts it."""
     calls = calls_of(name, tmp_path)
     for number in range(1, calls.index("fdatasync") + 2):
@@ -140,7 +140,7 @@ def test_what_a_host_refuses_is_refused_whole(name: str, error: int, tmp_path: P
 
 
 @pytest.mark.parametrize("name", STORES)
-def test_what_was_accepted_and_then_failed_is_completed_by_the_next_mount(
+def test_a_store_that_failed_after_it_was_accepted_is_completed_by_the_next_mount(
     name: str, tmp_path: Path, log_watch: Any
 ) -> None:
     """The host's disk fails between the journal and the media: readers see the store, nothing else can be stored."""

@@ -39,7 +39,7 @@ def test_the_device_of_a_node_is_the_parent_of_a_bus_for_all_its_ranges(hands):
     }
 
 
-def test_what_the_regions_lack(hands):
+def test_attributes_that_the_regions_lack(hands):
     region = names(hands, f"{NODE}/ndbus0/region0")
     assert region.isdisjoint({"deep_flush", "persistence_domain", "set_cookie", "available_size", "mapping0", "nfit"})
     assert region >= {"numa_node", "of_node", "resource", "badblocks", "max_available_extent"}

@@ -97,14 +97,14 @@ def test_an_unloaded_module_leaves_nothing_but_the_range():
         ("", errno.EINVAL),
     ],
 )
-def test_what_is_refused(text, refusal):
+def test_orders_that_are_refused(text, refusal):
     hands = boot()
     before = hands.snapshot()
     assert hands.refused(MODULES, f"{text}\n") == refusal
     assert hands.snapshot() == before
 
 
-def test_what_is_not_loaded_cannot_be_unloaded():
+def test_a_module_that_is_not_loaded_cannot_be_unloaded():
     assert boot("nd_e820").refused(MODULES, "unload nd_e820\n") == errno.ENOENT
 
 
@@ -121,7 +121,7 @@ def test_both_kinds_of_memory_can_be_in_one_machine():
     assert {"nd_e820", "nfit"} <= set(loaded(boot(machine=description)))
 
 
-def test_what_a_module_needs_is_loaded_even_when_nobody_else_asks_for_it():
+def test_a_module_that_only_another_one_needs_is_loaded():
     hands = boot("nd_pmem", "dax_pmem", machine=load_machine("nfit_test"))
     assert {"nd_pmem", "dax_pmem"} <= set(loaded(hands))
     hands = boot("nfit_test", "nd_pmem", machine=load_machine("nfit_test"))

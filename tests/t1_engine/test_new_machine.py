@@ -141,7 +141,7 @@ def test_a_first_boot_that_is_killed_leaves_nothing_half_made(text, tmp_path, mo
         assert {path.name for path in folder.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
 
 
-def test_what_the_user_has_is_never_taken_for_half_made(tmp_path):
+def test_media_of_the_user_are_never_taken_for_half_made(tmp_path):
     for text in (LEGACY, LEGACY + '[[unreadable]]\npath = "x"\nerrno = "EIO"\n'):
         with contextlib.suppress(NewMachineError):
             hands = boot(text, tmp_path)
@@ -151,7 +151,7 @@ def test_what_the_user_has_is_never_taken_for_half_made(tmp_path):
     assert hands.sysfs.pread("pmem0", 0, 4) == b"mine"
 
 
-def test_what_cannot_be_put_on_media_is_one_line():
+def test_a_device_that_cannot_be_put_on_media_is_refused_in_one_line():
     with pytest.raises(NewMachineError, match=r"cannot create a pfn on namespace1\.0: ENXIO: "):
         boot(LEGACY.replace("256M!5G", "2M!5G").replace('"btt"', '"pfn"').replace("sector_size = 520", ""))
 

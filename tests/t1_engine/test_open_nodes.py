@@ -50,7 +50,7 @@ def test_a_module_is_in_use_while_a_node_is_open(hands, name, owner, references)
     assert module.reference_count == before
 
 
-def test_what_is_no_device_cannot_be_opened(hands):
+def test_opening_a_missing_or_exclusive_node_is_refused(hands):
     assert refusal(hands, "pmem9", os.O_RDONLY) == errno.ENOENT
     node = open_device_node(hands.machine, "pmem0", os.O_RDONLY | os.O_EXCL)
     assert refusal(hands, "pmem0", os.O_RDONLY | os.O_EXCL) == errno.EBUSY

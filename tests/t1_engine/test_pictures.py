@@ -165,7 +165,7 @@ def test_a_clock_that_is_not_the_hosts_is_drawn():
     assert "clock steps" in words(checked(draw_svg(drawing)))
 
 
-def test_what_memmap_marks_is_numbered_before_the_ranges_of_the_firmware(tmp_path):
+def test_ranges_of_memmap_are_numbered_before_those_of_the_firmware(tmp_path):
     file = tmp_path / "both.toml"
     file.write_text(
         'ram = "8G"\nmemmap = "512M!4G"\n[[bus]]\n[[bus.dimm]]\nsize = "1G"\n[[bus.range]]\ndimms = ["0x1"]\n'

@@ -80,7 +80,7 @@ def test_a_rule_without_times_wakes_again_and_again_and_not_once_it_is_removed(e
     assert fault.hits == 5
 
 
-def test_what_was_reported_stays_when_the_rule_is_removed(engine, program):
+def test_a_reported_notification_stays_when_the_rule_is_removed(engine, program):
     with engine.fail(FLAGS, "poll", notified=True):
         assert program.is_woken()
     assert program.is_woken()

@@ -187,7 +187,7 @@ def test_a_bound_personality_is_recorded_with_the_name_its_namespace_will_have(t
     assert personality.align == 2 << 20
 
 
-def test_what_cannot_be_read_keeps_its_errno(tmp_path):
+def test_unreadable_attributes_keep_their_errno(tmp_path):
     refused = {"nmem0/nfit/serial": errno.EIO, "region1/align": errno.ENODEV, "region0/badblocks": errno.ENXIO}
     machine = record_machine(Refusing(rebuild(tmp_path, NFIT), refused)).machine
     assert set(machine.unreadable) == {

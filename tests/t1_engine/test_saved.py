@@ -108,7 +108,7 @@ def test_equal_machines_make_equal_files(hands, save):
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_what_is_written_while_it_is_saved_is_in_or_out(tmp_path, kept):
+def test_a_write_during_a_save_is_in_it_whole_or_not_at_all(tmp_path, kept):
     machine = Machine.described(load_machine("qemu-nfit"), tmp_path / "media" if kept else None, clock="steps")
     chance = random.Random(1)
     for offset in range(0, 8 << 20, 1 << 20):
@@ -177,7 +177,7 @@ def refusal(file):
     return message
 
 
-def test_what_is_no_regular_file_is_not_read(tmp_path):
+def test_files_that_are_not_regular_are_not_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for place in (Path("/dev/zero"), tmp_path / "pipe", tmp_path):
         assert refusal(place) == f"{place}: not a regular file"

@@ -112,7 +112,7 @@ def test_arenas_that_are_alike_are_drawn_once():
         assert sum(segment.size for segment in bar.segments) == bar.size
 
 
-def test_what_nobody_uses_is_drawn_too():
+def test_unused_parts_are_drawn_too():
     hands = Hands.on("512M!4G,3M!6G,256M!7G")
     hands.write("bus/nd/drivers/nd_region/unbind", "region2")
     used, idle, free = bars_of(hands.layout())
@@ -121,7 +121,7 @@ def test_what_nobody_uses_is_drawn_too():
     assert free.title == "region2"
 
 
-def test_what_is_system_ram_is_called_so():
+def test_system_ram_is_called_so():
     """Whole memory blocks are, and have struct pages in RAM, whichever driver has the namespace."""
     hands = Hands.on("512M!4G")
     hands.write(f"{DEBUG}/modules", "load kmem\n")
@@ -259,7 +259,7 @@ def refusal(capsys, *arguments):
     return status, done.err.removeprefix("nvdimmfs: ").strip()
 
 
-def test_what_is_no_machine_is_one_line(tmp_path, capsys):
+def test_a_directory_without_a_machine_is_refused_in_one_line(tmp_path, capsys):
     directory = str(tmp_path)
     assert refusal(capsys, directory) == (1, f"{directory} is not a mount of nvdimmfs")
     assert refusal(capsys, f"{directory}/none") == (1, f"{directory}/none does not exist")

@@ -84,12 +84,12 @@ class TestFiles:
         assert engine.write("dev/pmem0", b"", size) == 0
 
     @pytest.mark.parametrize("value", [1, True, "1", b"1", bytearray(b"1"), memoryview(b"1")])
-    def test_what_can_be_written(self, engine, value):
+    def test_types_that_can_be_written(self, engine, value):
         path = f"{ND}/devices/namespace0.0/force_raw"
         assert engine.write(path, value) == 1
         assert engine.read(path) == "1\n"
 
-    def test_what_cannot_be_written(self, engine):
+    def test_a_float_cannot_be_written(self, engine):
         with pytest.raises(TypeError, match="a float cannot be written"):
             engine.write(f"{ND}/devices/namespace0.0/force_raw", 1.0)
 
@@ -192,7 +192,7 @@ class TestIoctl:
         ("path", "number"),
         [("dev/nmem9", errno.ENOENT), ("sys/bus/nd/uevent", errno.ENOTTY), ("proc/iomem", errno.ENOTTY)],
     )
-    def test_what_is_no_device(self, dimms, path, number):
+    def test_files_that_take_no_ioctl(self, dimms, path, number):
         with pytest.raises(OSError, match=path) as refusal:
             dimms.ioctl(path, GET_CONFIG_SIZE, b"")
         assert refusal.value.errno == number
@@ -433,7 +433,7 @@ class TestPowerCycle:
             engine.power_cycle()
             assert engine.read(f"{namespace}/size") == f"{16 << 20}\n"
 
-    def test_what_was_plugged_in_stays(self):
+    def test_devices_that_were_plugged_in_stay(self):
         with Engine("one-dimm") as engine:
             dimms = len(engine.ls("/sys/class/nd"))
             engine.plug("dimm size=1G label=128K")

@@ -175,7 +175,7 @@ def test_time_passes_when_somebody_says_so(tested, text, nanoseconds):
 @pytest.mark.parametrize(
     "text", ["x", "advance", "advance 30", "advance -1s", "30s", "advance 1h", "advance 1e3s", "advance 999999999s"]
 )
-def test_what_is_no_time_is_refused(tested, text):
+def test_a_text_that_is_no_time_is_refused(tested, text):
     before = tested.machine.system.clock.now
     assert tested.refused(CLOCK, text) == errno.EINVAL
     assert tested.machine.system.clock.now == before

@@ -394,7 +394,7 @@ class TestSwitch:
             len(engine.trace)
 
 
-def test_what_is_recorded_is_valid_json(engine):
+def test_recorded_events_are_valid_json(engine):
     schema = Path(__file__).resolve().parents[2] / "docs" / "reference" / "trace.schema.json"
     validator = jsonschema.Draft7Validator(json.loads(schema.read_text()))
     configure(engine, uuid=UUID, mode="pmem", namespace="namespace0.0")

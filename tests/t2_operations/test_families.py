@@ -175,7 +175,7 @@ def test_every_request_reaches_a_node_that_was_only_listed(ask, listing):
     assert ask.errno("opendir", links["block301"]["st_ino"], CONTEXT) == errno.ENOTDIR
 
 
-def test_what_the_kernel_has_forgotten_is_stale(ask, listing):
+def test_an_inode_that_the_kernel_has_forgotten_is_stale(ask, listing):
     inode = listing("blocks").read().entries["block200"]["st_ino"]
     assert ask.inode("blocks/block200") == inode
     ask("forget", [(inode, 1)])

@@ -150,7 +150,7 @@ def test_a_sandbox_whose_process_is_seen_to_be_stopped_is_not_waited_for_longer(
             stopped.kill()
 
 
-def test_what_a_stalled_sandbox_writes_late_is_refused_after_the_next_store(ask, log_watch):
+def test_a_late_write_of_a_stalled_sandbox_is_refused_after_the_next_store(ask, log_watch):
     log_watch.expect("not waited for until it does")
     disk = ask.open("dev/zero", os.O_RDWR)
     data = ask.tree.root.find("dev/zero").data

@@ -34,7 +34,7 @@ def asker(clock):
 
 
 @pytest.mark.parametrize("path", ["sys/plain/value", "sys"])
-def test_what_is_due_is_done_before_a_request(host, path):
+def test_due_work_is_done_before_a_request(host, path):
     clock, done = Clock(ClockMode.REAL, host=host), []
     ask = asker(clock)
     inode = ask.inode(path)

@@ -214,7 +214,7 @@ class TestCallers:
         thread.join()
         assert found[0][0] == os.getpid()
 
-    def test_what_cannot_be_seen(self):
+    def test_a_process_that_cannot_be_seen_has_no_name(self):
         process = os.fork()
         if not process:
             os._exit(0)

@@ -77,7 +77,7 @@ def test_a_stdout_that_cannot_be_written_is_reported_in_one_line(arguments, stdo
 
 
 @pytest.mark.parametrize("words", ["machine schema", "lab coverage ."])
-def test_what_is_made_of_docstrings_needs_them(words):
+def test_commands_that_print_docstrings_need_them(words):
     done = cli(*words.split(), env=mounting.environment() | {"PYTHONOPTIMIZE": "2"})
     assert refusal(done).endswith(" is made of docstrings: run it without `python -OO` or PYTHONOPTIMIZE=2")
 
@@ -122,7 +122,7 @@ def test_large_modules_are_imported_only_when_needed():
 
 @pytest.mark.parametrize("option", ["--media", "--log", "--trace"])
 @pytest.mark.parametrize("place", ["m", "m/media", "link", "./m/../m/x"])
-def test_what_a_mount_would_cover_is_refused(option, place, tmp_path):
+def test_a_path_that_the_mount_would_cover_is_refused(option, place, tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "link").symlink_to("m")
     line = refusal(cli("mount", "m", option, place, cwd=tmp_path), status=2)

@@ -180,7 +180,7 @@ def test_a_doctor_who_says_no_names_what_would_help(case):
 
 
 @pytest.mark.parametrize("case", DISTINCT.values(), ids=DISTINCT)
-def test_what_the_doctor_says_helps(case):
+def test_the_advice_of_the_doctor_helps(case):
     """The flag that the doctor names, or the command that it names, run by the container's root."""
     check = "nvdimmfs doctor"
     if case.mended is not None:
@@ -207,7 +207,7 @@ def test_a_helper_that_is_not_set_user_id(tmp_path):
         prefix=AS_USER,
     )
     doctor_says_no(case)
-    test_what_the_doctor_says_helps(case)
+    test_the_advice_of_the_doctor_helps(case)
 
 
 @pytest.mark.parametrize(

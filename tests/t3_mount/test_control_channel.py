@@ -149,7 +149,7 @@ def test_numbers_that_devices_cannot_have_are_left_out(machine):
     assert number_of(machine, "nmem0") == own
 
 
-def test_what_nobody_says_now_is_refused(machine):
+def test_a_message_out_of_turn_is_refused(machine):
     for message in UNEXPECTED:
         with session(machine) as channel:
             assert isinstance(ask(channel, message), control.Refused), message

@@ -32,7 +32,7 @@ def sandbox(fuse):
         pytest.skip(reason)
 
 
-def test_what_works_is_ok(sandbox):
+def test_the_doctor_finds_that_all_works(sandbox):
     done = cli("doctor")
     assert (done.returncode, done.stderr) == (0, "")
     assert "ok  mount" in done.stdout
@@ -249,7 +249,7 @@ def test_another_content_is_reported(monkeypatch):
         ("", "cannot mount on /m: the FUSE library gives no reason"),
     ],
 )
-def test_what_the_helper_says_is_explained(message, words):
+def test_messages_of_the_helper_are_explained(message, words):
     assert words in str(refusal(Path("/m"), message.splitlines()))
 
 

@@ -24,7 +24,7 @@ def test_a_mount_and_an_engine_have_the_same_dump(new_mount, machine, tmp_path):
     assert (same.stdout, same.stderr, same.returncode) == ("", "", 0)
 
 
-def test_what_differs_between_two_mounts(new_mount):
+def test_the_differences_of_two_mounts(new_mount):
     one, two = (new_mount(MACHINE, "--memmap", "64M!4G", "--clock", "manual") for _ in range(2))
     one.sh("echo namespace0.0 > sys/bus/nd/drivers/nd_pmem/unbind; chmod 600 sys/bus/nd/devices/region0/read_only")
     done = cli("diff", two.directory, one.directory)
@@ -41,7 +41,7 @@ def test_a_file_without_room_is_named(new_mount, words):
 
 
 @pytest.mark.parametrize("command", ["dump", "diff"])
-def test_what_cannot_be_read(new_mount, command, tmp_path):
+def test_places_that_cannot_be_read(new_mount, command, tmp_path):
     status = {"dump": 1, "diff": 2}[command]
     second = [tmp_path] if command == "diff" else []
     for place, reason in ((tmp_path / "nothing", "No such file"), (tmp_path, "neither a mount")):

@@ -36,7 +36,7 @@ def test_calls_with_effects(machine):
     assert (refused.code, refused.reason) == ("ENODEV", "namespace0.0 is not bound to nd_pmem")
 
 
-def test_what_is_new_is_read_each_time(machine):
+def test_events_since_a_mark(machine):
     mark = machine.trace.mark()
     machine.read(SIZE)
     assert [event.op for event in machine.trace.since(mark)] == ["open", "read", "read"]

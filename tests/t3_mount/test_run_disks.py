@@ -55,7 +55,7 @@ def test_a_new_disk_does_not_inherit_that_it_is_read_only():
 
 
 @sandboxes.needs_block_devices
-def test_what_was_written_is_on_the_media_when_the_disk_goes():
+def test_written_bytes_are_on_the_media_when_the_disk_goes():
     script = """
         cd /sys/bus/nd/drivers/nd_pmem
         printf hello | dd of=/dev/pmem0 bs=4k seek=16 status=none
@@ -67,7 +67,7 @@ def test_what_was_written_is_on_the_media_when_the_disk_goes():
 
 @sandboxes.needs_block_devices
 @sandboxes.needs("mkfs.ext4")
-def test_what_is_left_mounted_is_unmounted_before_the_machine_ends(tmp_path):
+def test_a_mounted_disk_is_unmounted_before_the_machine_ends(tmp_path):
     options = (*TWO_RANGES, "--media", str(tmp_path / "media"))
     sh("mkfs.ext4 -q /dev/pmem0; mkdir /run/here; mount /dev/pmem0 /run/here; echo hello > /run/here/file", *options)
     assert sh("mkdir /run/here; mount /dev/pmem0 /run/here; cat /run/here/file", *options).stdout == "hello\n"
@@ -233,7 +233,7 @@ for node in ("/dev/pmem0p1", "/dev/pmem0"):
 
 @sandboxes.needs_block_devices
 @sandboxes.needs("mkfs.ext4")
-def test_what_is_open_or_mounted_prevents_what_it_does_on_a_real_kernel():
+def test_open_and_mounted_disks_are_busy_as_on_a_real_kernel():
     """BLKBSZSET of the disk and of both partitions, then BLKPG to delete each, then BLKRRPART; Linux 6.1 and 6.12."""
     assert sh(f"{sys.executable} -c '{PARTITIONS}'", "--memmap", "512M!4G").stdout.splitlines() == [
         "unused 0 0 0 0 0 0",

@@ -93,7 +93,7 @@ PREPARED = """
     ],
     ids=["none", "an entry more", "one that is left out", "a text", "another file", "a mount"],
 )
-def test_what_was_prepared_is_used_where_it_is_still_right(tmp_path, change, attached, text, has_new):
+def test_a_prepared_folder_is_used_where_it_is_still_right(tmp_path, change, attached, text, has_new):
     folder = tmp_path / "folder"
     (folder / "directory").mkdir(parents=True)
     for name, content in {"file": "text", "left out": "", "mounted": "", "directory/one": "one"}.items():

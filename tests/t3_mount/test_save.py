@@ -47,7 +47,7 @@ def test_a_sandbox_runs_on_a_saved_machine(mount, sandbox, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "kept", "")
 
 
-def test_what_is_stored_to_device_dax_is_saved(mount, new_mount, tmp_path):
+def test_bytes_stored_to_device_dax_are_saved(mount, new_mount, tmp_path):
     nd = mount.directory / "sys/bus/nd"
     (nd / "drivers/nd_pmem/unbind").write_text("namespace0.0")
     for name, value in (("mode", "pmem"), ("uuid", str(uuid.UUID(int=1))), ("namespace", "namespace0.0")):

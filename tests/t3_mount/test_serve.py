@@ -159,7 +159,7 @@ def test_a_killed_spare_process_is_replaced_and_the_last_one_ends_with_the_serve
     assert not Path(f"/proc/{child}").exists()
 
 
-def test_what_was_forked_for_a_sandbox_ends_without_one(runtime, tag, tmp_path):
+def test_processes_forked_for_a_sandbox_end_without_one(runtime, tag, tmp_path):
     """The process of the next client has forked the processes of its sandbox, which a mount does not need."""
     name, _, value = tag.partition("=")
     environment = runtime | {name: value}
@@ -174,7 +174,7 @@ def test_what_was_forked_for_a_sandbox_ends_without_one(runtime, tag, tmp_path):
     wait_until(lambda: not processes_with(tag))
 
 
-def test_what_was_forked_for_a_sandbox_ends_with_a_killed_server(runtime, tag):
+def test_processes_forked_for_a_sandbox_end_with_a_killed_server(runtime, tag):
     name, _, value = tag.partition("=")
     environment = runtime | {name: value}
     assert cli("serve", env=environment).returncode == 0

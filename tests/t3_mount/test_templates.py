@@ -85,7 +85,7 @@ def directory_of(process):
         return None
 
 
-def test_what_the_template_has_learned_the_next_spare_process_has(tmp_path):
+def test_a_spare_process_has_what_the_template_has_learned(tmp_path):
     """Here it learns in which directory to work; a lesson that fails is forgotten."""
     template = Template.start(preload, {MACHINE_CALL: Spare(preload, learn=os.chdir)})
     own = template._process.pid

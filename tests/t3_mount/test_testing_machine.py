@@ -314,7 +314,7 @@ class TestCommands:
         assert (done.returncode, done.stdout, done.stderr) == (3, "536870912\n", "error\n")
         assert done.command[0] == "sh"
 
-    def test_what_a_command_does_stays(self, machine):
+    def test_the_effects_of_a_command_stay(self, machine):
         machine.run(["sh", "-c", f"echo namespace0.0 > {UNBIND}"], check=True)
         assert not machine.exists("/dev/pmem0")
 

@@ -69,7 +69,7 @@ def test_lsblk_sees_what_sysfs_tells():
 
 
 @sandboxes.needs_block_devices
-def test_what_was_written_is_there_when_the_disk_goes():
+def test_written_bytes_are_there_when_the_disk_goes():
     """The page cache is written back, both when the disk is closed (dd) and while a process has it open."""
     script = """
         cd /sys/bus/nd/drivers/nd_pmem

@@ -81,7 +81,7 @@ class Follower:
 
 
 class TestMount:
-    def test_what_is_kept_is_printed(self, mount):
+    def test_kept_events_are_printed(self, mount):
         (mount.directory / TRACE).write_text("on")
         assert mount.sh(f"echo namespace0.0 > {UNBIND}; cat {SIZE}").stdout == "536870912\n"
         assert mount.sh(f"echo namespace0.0 > {UNBIND}").returncode != 0

@@ -111,7 +111,7 @@ def test_cached_names_lead_on_although_another_stranger_waits_to_make_one(machin
             maker.kill()
 
 
-def test_what_a_mapping_has_changed_is_on_the_media_when_the_disk_goes(machine):
+def test_changes_through_a_mapping_are_on_the_media_when_the_disk_goes(machine):
     """As real Linux 6.1 writes back the page cache of a disk that is unbound; afterwards, writes are ENOSPC."""
     disk = os.open(machine.directory / "dev/pmem0", os.O_RDWR)
     try:

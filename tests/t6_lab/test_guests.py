@@ -112,7 +112,7 @@ def is_qemu(pid):
         return False
 
 
-def test_what_qemu_cannot_give_is_refused_before_anything_is_made():
+def test_a_machine_that_qemu_cannot_give_is_refused_before_anything_is_made():
     done = ask("--machine", "two-socket-6way", "--shell", "true")
     assert done.returncode == 1
     assert done.stderr.startswith("nvdimmfs: QEMU cannot give this machine: bus[0].range[0].dimms: ")
