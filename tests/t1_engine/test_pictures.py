@@ -320,7 +320,7 @@ def test_machine_show_writes_a_picture_into_a_file_or_on_standard_output(tmp_pat
 
 def test_machine_show_gives_one_answer(capsys):
     assert main(["machine", "show", "nfit_test", "--svg", "--json"]) == 2
-    assert "ask for one" in capsys.readouterr().err
+    assert "cannot be combined" in capsys.readouterr().err
 
 
 # Lengths
