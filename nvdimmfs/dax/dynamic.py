@@ -26,14 +26,23 @@ class DynamicDaxRegion(DaxRegion):
     is_dynamic = True
 
     def __init__(
-        self, layer: DaxLayer, device: Device, number: int, start: int, size: int, align: int, node: int, media: Media
+        self,
+        layer: DaxLayer,
+        device: Device,
+        number: int,
+        start: int,
+        size: int,
+        align: int,
+        target_node: int,
+        media: Media,
+        numa_node: int,
     ) -> None:
         """ENOMEM as for `DaxRegion`."""
         self.seed: DevDax | None = None
         self.youngest: DevDax | None = None
         self._layer = layer
         self._numbering = Numbering()
-        super().__init__(device, number, start, size, align, node, media, node)
+        super().__init__(device, number, start, size, align, target_node, media, numa_node)
 
     @property
     def group(self) -> AttributeGroup[Self]:

@@ -40,8 +40,9 @@ from nvdimmfs.mm.nodes import FIRST_NODE
 from nvdimmfs.mm.pc_memory_map import installed_memory
 from nvdimmfs.nd.bus_type import NdBus
 from nvdimmfs.platforms.acpi_bus import FIRST_DIMM_NUMBER, AcpiBus, AcpiDevice, AcpiDimmDevice
+from nvdimmfs.platforms.acpi_table_names import table_names
 from nvdimmfs.platforms.e820 import legacy_ranges
-from nvdimmfs.platforms.hmem import announce_soft_reserved
+from nvdimmfs.platforms.hmem import HmemRange, announce_soft_reserved
 from nvdimmfs.platforms.platform_bus import PlatformBus, PlatformDevice
 from nvdimmfs.platforms.storage import FolderStorage, MemoryStorage, Storage
 from nvdimmfs.platforms.tables import PlatformTables, firmware_parent
@@ -235,7 +236,8 @@ class Machine:
         """Add the devices that the firmware announces; the module nfit_test adds those of the test platform."""
         platform_bus, acpi_bus = self.persistent_memory.platform_bus, self.persistent_memory.acpi_bus
         if self.memory.kernel.devices.has_dax:
-            announce_soft_reserved(platform_bus, self.memory, self.persistent_memory.memory_regions)
+            regions = self.persistent_memory.memory_regions
+            announce_soft_reserved(platform_bus, self.memory, regions, _memory_with_hmat(self.description))
         if legacy_ranges(self.memory.iomem) or self.memory.kernel.devices.legacy_device_is_always_there:
             PlatformDevice(platform_bus, "e820_pmem").add()
         known: dict[str, Device] = {"platform": platform_bus.root}
@@ -350,3 +352,12 @@ class Machine:
     def close(self) -> None:
         """Flush and close the media.  The machine must not be used afterwards."""
         self.storage.close()
+
+
+def _memory_with_hmat(machine: MachineDescription) -> list[HmemRange]:
+    """The memory of each node, which the kernel registers if it finds an HMAT; none without one."""
+    if not machine.node_accesses or not table_names(machine):
+        return []
+    from nvdimmfs.platforms.acpi_tables import memory_of_nodes  # which few machines need
+
+    return [HmemRange(entry.start, entry.length, entry.domain) for entry in memory_of_nodes(machine)]

@@ -68,15 +68,16 @@ def completed_ram(
 def nodes_of(machine: MachineDescription) -> Nodes:
     """The nodes of a completed machine.
 
-    A node with RAM, or that a range is near to, is online at boot; one that a range belongs to is possible.  The kernel
-    numbers nodes without gaps.
+    A node with processors, or that a range is near to, is online at boot, as is one with RAM that memmap= leaves it
+    (`Memory`); one that a range belongs to is possible.  The kernel numbers nodes without gaps.
     """
     ram = installed_ram(machine)
     spans = () if isinstance(ram, int) else ram
     ranges = machine.ranges
     near = {range_.numa_node for range_ in ranges}
-    online = {FIRST_NODE, *near, *(span.nid for span in spans)} - {NUMA_NO_NODE}
-    last = max((*online, *(range_.target_node for range_ in ranges), len(machine.distances) - 1))
+    online = {FIRST_NODE, *near} - {NUMA_NO_NODE}
+    with_memory = (*(span.nid for span in spans), *(range_.target_node for range_ in ranges))
+    last = max((*online, *with_memory, len(machine.distances) - 1))
     return Nodes(
         spans if any(span.nid for span in spans) else (),
         frozenset(online),

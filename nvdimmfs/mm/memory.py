@@ -6,6 +6,8 @@ import bisect
 import errno
 from collections.abc import Iterator
 
+import attrs
+
 from nvdimmfs.errors import KernelError
 from nvdimmfs.faults.faults import Faults
 from nvdimmfs.kernels.kernel import KERNEL_6_1, ConflictRule, Kernel, RamRule
@@ -92,8 +94,8 @@ class Memory:
             for child in resource.children:
                 self._pool.reserve(child.start, child.end + 1)
         self.sparse = SparseMemory(self.node_ram, self._pool, whole_sections=kernel.rounds_out)
-        online = sorted(self.nodes.online | self.node_ram.keys())
-        self.zones = {nid: _zones(nid, list(self.node_ram.get(nid, ()))) for nid in online}
+        self.nodes = attrs.evolve(self.nodes, online=self.nodes.online | self.node_ram.keys())
+        self.zones = {nid: _zones(nid, list(self.node_ram.get(nid, ()))) for nid in sorted(self.nodes.online)}
         every_zone = [zone for zones in self.zones.values() for zone in zones]
         self._boot_spans = {zone: (zone.start_pfn, zone.end_pfn) for zone in every_zone if zone.populated}
         for zone in every_zone:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import attrs
 
@@ -72,7 +72,7 @@ class Nodes:
 
     Attributes:
         ram: which RAM belongs to which node; RAM that is in none of the spans belongs to `FIRST_NODE`.
-        online: the nodes that are online at boot: those with RAM or processors, or nearest to a range.
+        online: the nodes that are online at boot even without RAM: those with processors, or nearest to a range.
         possible: all nodes that the machine can have; a node that is not online appears with its first memory.
         distances: row by row, for all nodes; empty where there is no table.
         accesses: how fast the memory is of those nodes of which that is known.
@@ -95,6 +95,15 @@ class Nodes:
         if max(nid, other) < len(self.distances):
             return self.distances[nid][other]
         return LOCAL_DISTANCE if nid == other else REMOTE_DISTANCE
+
+    def nearest(self, nid: int, online: Collection[int]) -> int:
+        """A node if it is online, else the nearest one that is (numa_map_to_online_node, Linux 6.1).
+
+        Args:
+            nid: the node.
+            online: the nodes that are online, in ascending order.
+        """
+        return nid if nid in online else min(online, key=lambda other: self.distance(nid, other))
 
     def access(self, nid: int) -> NodeAccess | None:
         """How fast the memory of a node is; None if that is not known."""

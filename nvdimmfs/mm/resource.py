@@ -162,18 +162,24 @@ class Resource:
             child.detach()
             parent._adopt(child)
 
-    def intersects(self, start: int, size: int) -> Intersection:
-        """How a range overlaps System RAM (region_intersects)."""
+    def intersects(
+        self,
+        start: int,
+        size: int,
+        flags: ResourceFlag = ResourceFlag.SYSTEM_RAM,
+        desc: ResourceDescriptor = ResourceDescriptor.NONE,
+    ) -> Intersection:
+        """How a range overlaps resources of a kind, System RAM by default (region_intersects)."""
         end = start + size - 1
         matching = other = False
         for child in self._overlapping(start, end):
-            if child.matches(ResourceFlag.SYSTEM_RAM):
+            if child.matches(flags, desc):
                 matching = True
                 continue
             inner = [
                 resource
                 for _, resource in child.walk()
-                if resource.start <= end and resource.end >= start and resource.matches(ResourceFlag.SYSTEM_RAM)
+                if resource.start <= end and resource.end >= start and resource.matches(flags, desc)
             ]
             matching = matching or bool(inner)
             other = other or not _covered(max(start, child.start), min(end, child.end), inner)

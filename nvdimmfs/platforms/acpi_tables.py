@@ -70,6 +70,13 @@ def tables_of(machine: MachineDescription) -> dict[str, bytes]:
     return tables | {name: make[name]() for name in names}
 
 
+def memory_of_nodes(machine: MachineDescription) -> list[acpi.MemoryAffinity]:
+    """The memory in the SRAT, node by node and by address, as the kernel keeps it for an HMAT (alloc_memory_target)."""
+    found = [entry for entry in _affinities(machine) if isinstance(entry, acpi.MemoryAffinity)]
+    order = list(dict.fromkeys(entry.domain for entry in found))
+    return sorted(found, key=lambda entry: (order.index(entry.domain), entry.start))
+
+
 def _given(given: AcpiTableDescription) -> bytes:
     """A table that the machine file gives."""
     return acpi.table(given.signature, bytes.fromhex(given.body), given.revision)

@@ -36,10 +36,13 @@ class E820PmemDriver(Driver):
 
     def _add_region(self, nvdimm_bus: NvdimmBus, resource: Resource) -> None:
         media = self._storage.media(resource.start, resource.size)
-        address_node = self._layer.memory.nodes.node_of(resource.start)
-        node = address_node if self.system.kernel.devices.legacy_has_node else NUMA_NO_NODE
+        memory = self._layer.memory
+        near = target = NUMA_NO_NODE
+        if self.system.kernel.devices.legacy_has_node:
+            target = memory.nodes.node_of(resource.start)
+            near = memory.nodes.nearest(target, memory.zones)
         description = RegionDescription(
-            resource.start, resource.size, media, page_mapped=True, numa_node=node, target_node=node
+            resource.start, resource.size, media, page_mapped=True, numa_node=near, target_node=target
         )
         add_plain_region(nvdimm_bus, description)
 

@@ -10,7 +10,7 @@ from nvdimmfs.machine.machine import Machine
 from nvdimmfs.machine_file.model import MachineDescription
 
 #: The folders with machine files of machines that only recordings have.
-FOLDERS = tuple(Path(__file__).parent.parent / "recordings" / name for name in ("nfit", "virtio"))
+FOLDERS = tuple(Path(__file__).parent.parent / "recordings" / name for name in ("e820", "nfit", "virtio"))
 
 #: The fields of a recording's header that describe its machine, and the options of the command line.
 OPTIONS = {"machine": "--machine", "memmap": "--memmap", "memory": "--ram", "kernel": "--kernel"}

@@ -132,7 +132,7 @@ def test_the_firmware_states_how_fast_nodes_are():
 
 
 def test_a_node_may_have_ram_on_both_sides_of_the_hole_for_devices():
-    hardware = of_file(RECORDED / "nfit/e820-nodes.toml")
+    hardware = of_file(RECORDED / "e820/e820-nodes.toml")
     assert [(each.name, each.size) for each in hardware.backends] == [("ram0", 3136 * MIB), ("ram1", 1984 * MIB)]
     assert [place.start for place in hardware.places] == [0, 4 * GIB, 4 * GIB + 1088 * MIB]
 
