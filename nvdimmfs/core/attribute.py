@@ -250,6 +250,9 @@ class LinkGroup(Generic[SubjectT_contra]):
 
     targets: Mapping[str, Callable[[SubjectT_contra], Node]]
 
+    #: All are there.
+    visible: ClassVar[None] = None
+
     def files(self, _subject: SubjectT_contra) -> FileTable[SubjectT_contra]:
         """The links."""
         return FileTable({name: LinkKind(target) for name, target in self.targets.items()})
@@ -267,7 +270,7 @@ def create_files(
     Visibility is decided in this call, although the nodes are made when they are looked up: in the kernel, too, it does
     not change afterwards.
     """
-    varying = [group.modes(subject) for group in groups if isinstance(group, AttributeGroup) and group.visible]
+    varying = [group.modes(subject) for group in groups if group.visible]
     key = (subject.system.kernel.name, groups, *varying)
     table = _tables.get(key)
     if table is None:
