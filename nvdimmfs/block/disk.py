@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Self
 
@@ -349,6 +350,16 @@ class Disk(WholeDisk):
         if self.badblocks is not None:
             self.badblocks.clear(sector, count)
 
+    @contextmanager
+    def finding_badblocks(self) -> Iterator[None]:
+        """A context that may add bad sectors: what a page cache has of the disk then must be read again."""
+        before = self.badblocks.show() if self.badblocks is not None else ""
+        yield
+        if self.badblocks is not None and self.badblocks.show() != before:
+            for name in (self.name, *(partition.name for partition in self.partitions)):
+                if (node := self.system.dev.get(name)) and node.parent:
+                    node.parent.tree.revoked(node)
+
     def release(self) -> None:
         self.layer.minors.free(self._minor)
 
@@ -387,7 +398,8 @@ def badblocks(disk: Disk) -> str:
 def _store_badblocks(disk: Disk, data: bytes) -> None:
     """Mark a range as bad: first sector and number of sectors.  EINVAL for anything else, ENOSPC for a full list."""
     assert disk.badblocks is not None, "the file exists only for disks with a list"
-    disk.badblocks.store(data)
+    with disk.finding_badblocks():
+        disk.badblocks.store(data)
 
 
 @attribute("stat")

@@ -99,7 +99,8 @@ class PmemDisk(NamespaceDisk):
 
     def revalidate_poison(self) -> None:
         """Add the bad ranges that the bus has learned of, and wake the pollers of the list."""
-        self.populate_badblocks()
+        with self.finding_badblocks():
+            self.populate_badblocks()
         self._notify_badblocks()
 
     def _notify_badblocks(self) -> None:

@@ -17,7 +17,7 @@ and never for one that listens:
 | `Find` | `Found`, or `Refused` |
 | `List` | `Listed` |
 | `ListNodes` | `Nodes` |
-| `Watch` | nothing; later `DeviceEvent` and `EntryEvent` as they happen |
+| `Watch` | nothing; later `DeviceEvent`, `EntryEvent` and `StaleDiskEvent` as they happen |
 | `Done` | nothing: it acknowledges the events up to a sequence number |
 | `Listen` | nothing; each read then returns the next `DeviceEvent` and `RefusalEvent`, as many as fit, one a line |
 
@@ -327,6 +327,19 @@ class EntryEvent(Message):
     sequence: int
     path: str
     present: bool
+
+
+@attrs.frozen
+class StaleDiskEvent(Message):
+    """A disk has new bad sectors, so that what a page cache has of it must be read again.
+
+    Attributes:
+        sequence: of this session's messages.
+        name: in /dev.
+    """
+
+    sequence: int
+    name: str
 
 
 @attrs.frozen

@@ -134,7 +134,7 @@ class TreeListener(Protocol):
         """poll(2) may report notifications that there were none of: processes that wait are to ask again."""
 
     def revoked(self, node: Node) -> None:
-        """What processes have mapped of `node` can no longer be used, or its size has changed."""
+        """What processes have mapped of `node`, or a page cache has of it, can no longer be used."""
 
     def resetting(self) -> None:
         """The tree is about to be reset to a checkpoint."""

@@ -13,7 +13,7 @@ from nvdimmfs.core.uevent import Action, Uevent
 from nvdimmfs.errors import KernelError
 from nvdimmfs.formats import control
 from nvdimmfs.formats.control import Message
-from nvdimmfs.kernfs import Directory, Node
+from nvdimmfs.kernfs import DeviceMemory, Directory, Node
 
 
 def directory_at(system: System, path: str) -> Directory:
@@ -85,7 +85,12 @@ class Watcher:
         """Ignored, likewise."""
 
     def revoked(self, node: Node) -> None:
-        """Ignored: the FUSE mount has the pages."""
+        """Report a disk: the loop device in front of it has a page cache.  The FUSE mount has other pages."""
+        if isinstance(node, DeviceMemory):
+            return
+        self._sequence += 1
+        self._needs_action = self._sequence
+        self._send(control.StaleDiskEvent(self._sequence, node.name))
 
     def resetting(self) -> None:
         """Remember the devices with numbers, to find out later which came or went."""

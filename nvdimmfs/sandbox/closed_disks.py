@@ -59,6 +59,12 @@ class ClosedDisks:
         with self._busy:
             self._stopped = True
 
+    def empty(self, node: Path) -> None:
+        """Write back the page cache of a disk, and have it read again what it has."""
+        with self._busy:
+            if not self._stopped:
+                _write_back(node)
+
     def _follow(self) -> None:
         while True:
             closed = set()
@@ -68,9 +74,7 @@ class ClosedDisks:
                 elif watch in self._paths:
                     closed.add(self._paths[watch])
             for node in closed:
-                with self._busy:
-                    if not self._stopped:
-                        _write_back(node)
+                self.empty(node)
 
 
 def _write_back(node: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from nvdimmfs.formats import control
-from nvdimmfs.formats.control import DeviceEvent, EntryEvent, Message
+from nvdimmfs.formats.control import DeviceEvent, EntryEvent, Message, StaleDiskEvent
 from nvdimmfs.sandbox.errors import step
 
 #: Where the channel is, relative to the mount.
@@ -68,13 +68,13 @@ class ControlClient:
         """Receive events from now on: of all devices, and of entries of these directories."""
         os.write(self._events, control.encode(control.Watch(directories)))
 
-    def events(self) -> list[DeviceEvent | EntryEvent]:
+    def events(self) -> list[DeviceEvent | EntryEvent | StaleDiskEvent]:
         """Read all pending events.  SandboxError when the machine is gone."""
         found = []
         with step("read the machine's events", "its process has ended, or it was unmounted"):
             while data := os.read(self._events, _BUFFER_SIZE):
                 event = control.decode(data)
-                assert isinstance(event, DeviceEvent | EntryEvent), event
+                assert isinstance(event, DeviceEvent | EntryEvent | StaleDiskEvent), event
                 found.append(event)
         return found
 

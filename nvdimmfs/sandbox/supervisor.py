@@ -19,7 +19,7 @@ from attrs import evolve
 
 from nvdimmfs.core.device_uses import NO_USES, DeviceUses
 from nvdimmfs.errors import KernelError
-from nvdimmfs.formats.control import DeviceEvent, EntryEvent
+from nvdimmfs.formats.control import DeviceEvent, EntryEvent, StaleDiskEvent
 from nvdimmfs.sandbox.call_threads import CallThreads, start_thread
 from nvdimmfs.sandbox.command import RunningCommand
 from nvdimmfs.sandbox.control_client import ControlClient
@@ -222,9 +222,12 @@ class Supervisor:
             if sequence:
                 self._client.acknowledge(sequence)
 
-    def _apply(self, event: DeviceEvent | EntryEvent) -> None:
+    def _apply(self, event: DeviceEvent | EntryEvent | StaleDiskEvent) -> None:
         if isinstance(event, EntryEvent):
             self._view.update_entry(event.path, present=event.present)
+            return
+        if isinstance(event, StaleDiskEvent):
+            self._dev.drop_pages(event.name)
             return
         properties = event.properties
         if "MAJOR" in dict(properties):

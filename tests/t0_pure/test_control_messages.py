@@ -20,6 +20,7 @@ from nvdimmfs.formats.control import (
     Message,
     Nodes,
     RefusalEvent,
+    StaleDiskEvent,
     Waited,
     Watch,
     WriteMemory,
@@ -45,6 +46,7 @@ MESSAGES = st.one_of(
     ),
     st.builds(Watch, st.lists(st.text()).map(tuple)),
     st.builds(DeviceEvent, NUMBERS, st.lists(st.tuples(st.text(), st.text())).map(tuple)),
+    st.builds(StaleDiskEvent, NUMBERS, st.text()),
 )
 
 

@@ -322,6 +322,17 @@ def test_a_watcher_hears_of_entries(legacy):
     assert [(event.path, event.present) for event in come] == [("devices/virtual/bdi", True)]
 
 
+def test_a_watcher_is_told_of_disks_with_new_bad_sectors(legacy):
+    """Its partitions are devices of their own.  A list that stays as it is, or gets shorter by a write, is no news."""
+    legacy.request(control.Watch(()))
+    legacy.write("class/block/pmem0/badblocks", "16 1")
+    (event,) = legacy.events()
+    assert event == control.StaleDiskEvent(1, "pmem0")
+    assert legacy.session.has_unacknowledged
+    legacy.write("class/block/pmem0/badblocks", "16 1")
+    assert legacy.events() == []
+
+
 @pytest.mark.parametrize(("folder", "number"), [("no/such", errno.ENOENT), ("bus/nd/uevent", errno.ENOTDIR)])
 def test_only_folders_are_watched(legacy, folder, number):
     assert legacy.request(control.Watch((folder,))).errno == number

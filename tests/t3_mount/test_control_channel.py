@@ -128,6 +128,7 @@ UNEXPECTED = (
     control.Refused(1, ""),
     control.DeviceEvent(1, ()),
     control.EntryEvent(1, "", True),
+    control.StaleDiskEvent(1, ""),
     get_size(-1, 1 << 200),
     control.Ioctl("pipe", 0, 0, -5, 1 << 200, writable=False, privileged=False),
     control.Load(""),

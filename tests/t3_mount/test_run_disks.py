@@ -10,7 +10,7 @@ from pathlib import Path
 import mounting
 import pytest
 import sandboxes
-from sandboxes import TWO_RANGES, sh, start, tagged
+from sandboxes import TWO_RANGES, run, sh, start, tagged
 from watchdog import WATCHDOG
 
 from nvdimmfs.sandbox.dev_directory import DevDirectory
@@ -52,6 +52,24 @@ def test_a_new_disk_does_not_inherit_that_it_is_read_only():
         blockdev --getro /dev/pmem0
     """
     assert sh(script, *TWO_RANGES).stdout.split() == ["1", "0"]
+
+
+@sandboxes.needs_block_devices
+def test_a_new_bad_sector_is_found_though_its_page_was_read_before():
+    script = """
+        dd if=/dev/pmem0 of=/dev/null bs=4k count=16 status=none
+        echo 24 1 > /sys/block/pmem0/badblocks
+        dd if=/dev/pmem0 bs=4k count=16 status=none 2> /dev/null | wc -c
+    """
+    assert sh(script, *TWO_RANGES).stdout == f"{3 * 4096}\n"
+
+
+@sandboxes.needs_block_devices
+def test_bytes_around_bad_sectors_are_answered_as_by_the_kernel():
+    story = mounting.ROOT / "tests/recordings/e820/bad-pages.recording"
+    replay = (sys.executable, "-m", "nvdimmfs", "lab", "replay", "--sys", "/sys", story)
+    done = run(*replay, options=TWO_RANGES, env=mounting.environment())
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"{story}: 96/96 agree")
 
 
 @sandboxes.needs_block_devices
