@@ -17,12 +17,28 @@ sys.excepthook = lambda kind, error, frames: (
 
 def main() -> "NoReturn":
     """Run the command line of this process, and exit with its status."""
+    _drop_coerced_locale()
     from nvdimmfs.warm.client import carry_out
 
     carry_out(sys.argv[1:])
     from nvdimmfs.cli.main import main as command_line
 
     _leave(command_line())
+
+
+def _drop_coerced_locale() -> None:
+    """Remove the LC_CTYPE that the interpreter sets where it finds the locale C (PEP 538), so that `run` has none."""
+    import os
+
+    if os.environ.get("LC_CTYPE") not in ("C.UTF-8", "C.utf8", "UTF-8"):
+        return
+    try:
+        with open("/proc/self/environ", "rb") as file:  # what the process was started with  # noqa: PTH123
+            given = file.read().split(b"\0")
+    except OSError:
+        return
+    if not any(variable.startswith(b"LC_CTYPE=") for variable in given):
+        del os.environ["LC_CTYPE"]
 
 
 def _leave(status: int) -> "NoReturn":

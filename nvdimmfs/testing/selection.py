@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from nvdimmfs.machine_file.files import load_as_written
 from nvdimmfs.machine_file.model import MachineDescription
 from nvdimmfs.machine_file.selection import selected
 from nvdimmfs.machine_file.type_checks import require, require_types
+from nvdimmfs.mm.memmap_option import makes_persistent_memory
 from nvdimmfs.testing.arguments import AnyPath, path_of
 
 #: The types of the arguments, and the same in words.
@@ -49,6 +51,9 @@ def described(
         if value is not None:
             require(name, value, TYPES[name], WORDS[name])
     wanted = selected(_named(machine), memmap=memmap, ram=ram, kernel=kernel, clock=clock)
+    if memmap is not None and not wanted.buses and not makes_persistent_memory(memmap):
+        line = f"memmap {memmap!r} makes no persistent memory; for that, write SIZE!START, for example 512M!4G"
+        warnings.warn(line, stacklevel=3)
     if clock is None and wanted.clock is ClockMode.REAL:
         return attrs.evolve(wanted, clock=ClockMode.STEPS)
     return wanted

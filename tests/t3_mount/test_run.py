@@ -69,6 +69,15 @@ def test_the_umask_is_that_of_the_caller_and_the_machine_does_not_depend_on_it(m
     assert (tmp_path / "media").stat().st_mode & int(mask, 8) == 0
 
 
+@pytest.mark.parametrize("given", [{}, {"LANG": "C"}, {"LC_ALL": "C"}, {"LC_CTYPE": "C.UTF-8"}])
+def test_the_locale_is_that_of_the_caller(given):
+    """Python sets LC_CTYPE in its environment where the locale is C (PEP 538)."""
+    plain = {name: value for name, value in mounting.environment().items() if not name.startswith(("LC_", "LANG"))}
+    done = mounting.command(*mounting.MACHINE, "run", "--", "env", env=plain | given)
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines() if line.startswith(("LC_", "LANG")))
+    assert (done.returncode, found) == (0, given)
+
+
 def test_an_empty_command_name():
     assert mounting.refusal(run(""), status=127) == "cannot run a command whose name is empty"
 

@@ -35,6 +35,13 @@ def test_an_argument(kind, arguments, error, message):
         kind(**arguments)
 
 
+@pytest.mark.parametrize("kind", [Engine, Machine])
+def test_a_memmap_without_persistent_memory_is_warned_of(kind):
+    with pytest.warns(UserWarning, match=r"^memmap '512M@4G' makes no persistent memory; .* 512M!4G$") as warned:
+        kind(memmap="512M@4G").close()
+    assert warned[0].filename == __file__
+
+
 def test_a_path_with_a_nul(machine):
     with pytest.raises(ValueError, match=r"^path '/sys/\\x00': a path has no NUL$"):
         machine.read("/sys/\0")
