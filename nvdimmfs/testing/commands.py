@@ -68,7 +68,7 @@ class CommandResult:
     def check(self) -> None:
         """Raise subprocess.CalledProcessError, with the outputs as notes, unless the status is 0."""
         if self.returncode:
-            error = subprocess.CalledProcessError(self.returncode, self.command, self.stdout, self.stderr)
+            error = subprocess.CalledProcessError(self.returncode, list(self.command), self.stdout, self.stderr)
             _add_outputs(error, self.stdout, self.stderr)
             raise error
 
@@ -114,7 +114,7 @@ def run_on_machine(
             assert timeout is not None
             _kill(process, outputs)
             stdout, stderr = outputs.texts()
-            late = subprocess.TimeoutExpired(texts, timeout, stdout, stderr)
+            late = subprocess.TimeoutExpired(list(texts), timeout, stdout, stderr)
             _add_outputs(late, stdout, stderr)
             raise late
         stdout, stderr = outputs.texts()

@@ -44,7 +44,7 @@ class TestMarks:
     @pytest.mark.parametrize(
         ("marks", "message"),
         [
-            ([Mark("e820")], "'e820' has no name; the names are machine, kernel, "),
+            ([Mark("e820")], "'e820' needs a name, as in machine=...; the names are machine, kernel, "),
             ([Mark(machin="e820")], "unknown name machin; the names are machine, kernel, "),
         ],
     )

@@ -386,6 +386,7 @@ class TestCommands:
             machine.run(["sh", "-c", script], timeout=1)
         assert sandboxes.processes_with(tag) == []
         assert error.value.cmd[0] == "sh"
+        assert str(error.value).startswith("Command '['sh', ")  # as of subprocess.run
 
     def test_an_interrupt_kills_all_of_it(self, machine, tag):
         main = threading.main_thread().native_id

@@ -89,7 +89,7 @@ def merged(marks: Iterable[Mark], defaults: Mapping[str, object]) -> dict[str, o
     found: dict[str, object] = {}
     for mark in marks:
         if mark.args:
-            raise MarkError(f"{mark.args[0]!r} has no name; the names are {', '.join(KEYS)}")
+            raise MarkError(f"{mark.args[0]!r} needs a name, as in machine=...; the names are {', '.join(KEYS)}")
         for key, value in mark.kwargs.items():
             if key not in KEYS:
                 raise MarkError(f"unknown name {key}; the names are {', '.join(KEYS)}")
