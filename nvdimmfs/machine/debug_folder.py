@@ -185,14 +185,15 @@ def _show_modules(debugger: Debugger) -> str:
 
 def _store_modules(debugger: Debugger, data: bytes) -> None:
     """`load NAME` or `unload NAME`.  EINVAL for any other text; also errors of `Modules.load` and `unload`."""
-    verb, _, name = line(data).strip().partition(" ")
+    order = line(data).strip()
+    verb, _, name = order.partition(" ")
     modules = debugger.persistent_memory.modules
     if verb == "load" and name:
         modules.load(name)
     elif verb == "unload" and name:
         modules.unload(name)
     else:
-        raise KernelError(errno.EINVAL, f"{data!r} is not load or unload and the name of a module")
+        raise KernelError(errno.EINVAL, f"{order!r} is not load or unload and the name of a module")
 
 
 def _show_power_cut(debugger: Debugger) -> str:

@@ -31,7 +31,7 @@ from nvdimmfs.machine_file.model import (
 )
 from nvdimmfs.machine_file.ram import installed_ram, nodes_of
 from nvdimmfs.machine_file.reader import NotAMachine, read_table, structured
-from nvdimmfs.machine_file.values import TO_BE_CHOSEN
+from nvdimmfs.machine_file.values import TO_BE_CHOSEN, parse_size
 from nvdimmfs.mm.pc_memory_map import installed_memory
 
 #: The first word of a text that is one line.
@@ -144,6 +144,8 @@ def _document_of_line(text: str) -> dict[str, Any]:
         values[key] = value
     if "size" not in values:
         raise NotAMachine([("", "the size of the DIMM is missing; write for example: dimm size=1G")])
+    if parse_size(values["size"]) == 0:
+        raise NotAMachine([("", "a DIMM of size 0 has nothing to plug in; write for example: dimm size=1G")])
     label = {key: values[word] for word, key in _LABEL_KEYS.items() if values.get(word)}
     dimm = {key: values[key] for key in _DIMM_WORDS if key in values} | ({"label": label} if label else {})
     range_: dict[str, object] = {"start": values["start"]} if "start" in values else {}

@@ -105,7 +105,7 @@ def _label(label: LabelAreaDescription, path: str) -> Iterator[Problem]:
         return
     if label.size and label.size < MINIMUM_LABEL_AREA:
         right = f"write 0 for none, or at least {plain_size(MINIMUM_LABEL_AREA)}"
-        yield f"{path}.size", f"{label.size} bytes are too small for two index blocks and labels; {right}"
+        yield f"{path}.size", f"{label.size} is too small for two index blocks and labels; {right}"
     elif label.size > LARGEST_LABEL_AREA:
         yield f"{path}.size", f"{plain_size(label.size)} is too large; the maximum is {LARGEST_LABEL_AREA}"
     elif contents == ["initialised"]:

@@ -331,7 +331,7 @@ firmware = { version = 7 }
 [[bus]]
 [[bus.dimm]]
 label = { size = 512 }
-=> bus[0].dimm[0].label.size: 512 bytes are too small for two index blocks and labels; write 0 for none, or at least
+=> bus[0].dimm[0].label.size: 512 is too small for two index blocks and labels; write 0 for none, or at least
    1K
 
 [[bus]]

@@ -135,6 +135,7 @@ def test_labels_that_a_folder_has_are_not_written_again(tmp_path):
         ("dimm", "size of the DIMM is missing"),
         ("dimm size=1X", '"1X" is not a size'),
         ("dimm size=1G colour=red", '"colour=red" is not one of'),
+        ("dimm size=0x0", "a DIMM of size 0 has nothing to plug in"),
         ("dimm size=1G size=2G", '"size" is there twice'),
         ("dimm size=1G start=4G", "overlaps RAM"),
         ("dimm size=1G handle=1", "also the handle"),
