@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import struct
 import threading
 from pathlib import Path
@@ -20,6 +21,9 @@ from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.call_threads import start_thread
 
 log = logging.getLogger(__name__)
+
+#: How the name of a partition ends.
+_PARTITION = re.compile(r"(?<=.)p\d+$")
 
 #: Events (include/uapi/linux/inotify.h): a file that was open for writing was closed; a watch has ended.
 _IN_CLOSE_WRITE = 0x8
@@ -65,6 +69,17 @@ class ClosedDisks:
             if not self._stopped:
                 _write_back(node)
 
+    def _with_same_bytes(self, node: Path) -> list[Path]:
+        """The disk of a partition, or the partitions of a disk: loop devices with page caches of their own.
+
+        On a real machine each loses its page cache at its own last close, so it has nothing from before.
+        """
+        disk = _PARTITION.sub("", node.name)
+        others = {path for path in [*self._paths.values()] if disk in (path.name, _PARTITION.sub("", path.name))}
+        if node.name != disk:  # partitions have no bytes in common
+            others &= {node.with_name(disk)}
+        return sorted(others - {node})
+
     def _follow(self) -> None:
         while True:
             closed = set()
@@ -75,6 +90,8 @@ class ClosedDisks:
                     closed.add(self._paths[watch])
             for node in closed:
                 self.empty(node)
+                for other in self._with_same_bytes(node):
+                    self.empty(other)
 
 
 def _write_back(node: Path) -> None:

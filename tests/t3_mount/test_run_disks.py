@@ -65,6 +65,21 @@ def test_a_new_bad_sector_is_found_though_its_page_was_read_before():
 
 
 @sandboxes.needs_block_devices
+def test_a_disk_and_its_partition_have_the_same_bytes_once_they_are_closed():
+    """Each has a page cache, which is emptied shortly after the other one was written."""
+    script = f"""
+        {sys.executable} -c '{REREAD}'
+        until test -b /dev/pmem0p1; do sleep 0.1; done
+        write() {{ printf $1 | dd of=$2 bs=512 seek=$3 conv=sync status=none; }}
+        await() {{ until dd if=$2 bs=512 skip=$3 count=1 status=none | grep -aq $1; do sleep 0.1; done; echo $1; }}
+        write hello /dev/pmem0 2048; await hello /dev/pmem0 2048; await hello /dev/pmem0p1 0
+        write world /dev/pmem0p1 0; await world /dev/pmem0 2048
+        write again /dev/pmem0 2048; await again /dev/pmem0p1 0
+    """
+    assert sh(script, *TWO_RANGES).stdout.split() == ["hello", "hello", "world", "again"]
+
+
+@sandboxes.needs_block_devices
 def test_bytes_around_bad_sectors_are_answered_as_by_the_kernel():
     story = mounting.ROOT / "tests/recordings/e820/bad-pages.recording"
     replay = (sys.executable, "-m", "nvdimmfs", "lab", "replay", "--sys", "/sys", story)
