@@ -48,9 +48,14 @@ class BackingDevices:
         return self._place
 
     def register(self, name: str, create: Callable[[], Directory]) -> LazyTarget:
-        """Register the one of a new disk: its directory is created when it is looked at, which few of thousands are.
+        """Register the backing device info of a new disk; the caller sends its uevent.
 
-        Returns the target for the disk's link to it.  The uevent is the caller's.
+        Args:
+            name: the device number of the disk.
+            create: creates the directory, when it is looked at: of thousands, few are.
+
+        Returns:
+            The target for the disk's link to the directory.
         """
         target = self.place.add_lazily(name, create)
         self.bdi_class.directory.link(name, target)

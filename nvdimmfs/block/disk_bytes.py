@@ -166,18 +166,19 @@ class DiskBytes(DirectBytes):
         head = self._view_blocks(origin + offset - before, block_size, block_size)[:before] if before else b""
         failure: PartialTransferError | None = None
         try:
-            tail = self._behind(origin, block_size, offset + len(data))
+            tail = self._rest_of_block(origin, block_size, offset + len(data))
         except KernelError as error:
             last_page = align_down(offset + len(data), PAGE_SIZE)
             if last_page <= offset:
                 raise
             data, tail = data[: last_page - offset], b""
             failure = _partial(error, len(data))
-        self._write_blocks(origin, offset - before, b"".join((head, data, tail)), block_size)
+        blocks = b"".join((head, data, tail)) if head or tail else data
+        self._write_blocks(origin, offset - before, blocks, block_size)
         if failure:
             raise failure
 
-    def _behind(self, origin: int, block_size: int, end: int) -> bytes | memoryview:
+    def _rest_of_block(self, origin: int, block_size: int, end: int) -> bytes | memoryview:
         """The rest of the block in which a write ends.  EIO."""
         within = end % block_size
         return self._view_blocks(origin + end - within, block_size, block_size)[within:] if within else b""

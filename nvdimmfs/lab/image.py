@@ -42,8 +42,14 @@ _REPLACING = "extra"
 
 #: The modules of this package that run in guests.
 _GUEST_SOURCES = (
-    *("asking.py", "frames.py", "guest_modules.py", "holders.py", "mounts.py", "uevents.py", "watchers.py"),
     "agent.py",
+    "asking.py",
+    "frames.py",
+    "guest_modules.py",
+    "holders.py",
+    "mounts.py",
+    "uevents.py",
+    "watchers.py",
 )
 
 #: Parts of Python's standard library that no guest needs.
