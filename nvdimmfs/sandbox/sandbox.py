@@ -238,7 +238,7 @@ def _set_up(request: RunRequest, entered: _Entered, disks: _Disks, stack: contex
 
 
 def _make_view(server: MachineServer | None, stack: contextlib.ExitStack) -> tuple[ControlClient, MergedView]:
-    """Set up /lib/modules and /sys, meanwhile a new machine is built and mounted.  SandboxError.
+    """Set up /lib/modules and /sys, while a new machine is built and mounted.  SandboxError.
 
     Args:
         server: serves the machine, and has been admitted; None for a machine that was mounted before.
