@@ -24,6 +24,7 @@ from nvdimmfs.formats.label import (
 )
 from nvdimmfs.kernels.kernel import EMULATED_KERNELS
 from nvdimmfs.machine_file.defaults import completed
+from nvdimmfs.machine_file.dimm_model import MINIMUM_LABEL_AREA
 from nvdimmfs.machine_file.files import load_machine
 from nvdimmfs.machine_file.files import machines as built_in_machines
 from nvdimmfs.machine_file.model import (
@@ -35,11 +36,13 @@ from nvdimmfs.machine_file.model import (
     MappingDescription,
     RangeDescription,
 )
+from nvdimmfs.machine_file.type_checks import require
 from nvdimmfs.machine_file.words import DimmFlag, RangeKind
 from nvdimmfs.machine_file.writer import machine_text
 from nvdimmfs.media.memory import MemoryMedia
 from nvdimmfs.nd.label import LabelStorage, init_label_area
 from nvdimmfs.testing.engine import Engine
+from nvdimmfs.testing.used_by_path import UsedByPath
 from nvdimmfs.testing.values import MEMMAPS, SENSIBLE, UUIDS, fitting_driver
 from nvdimmfs.units import GIB, KIB, MIB, PAGE_SIZE
 
@@ -147,8 +150,9 @@ def writes(engine: Engine) -> st.SearchStrategy[Write]:
     A write binds a device to a driver that fits, unbinds one, or gives an attribute of a device of the bus nd or dax
     one of its values.  The machine may refuse it all the same.  Drawing one does not change the machine, but lets time
     pass where the clock moves by steps; call this function anew for each write.  A machine whose buses have no device
-    has no such write.
+    has no such write.  TypeError for what is no machine.
     """
+    require("engine", engine, (UsedByPath,), "an Engine or a Machine")
     return _writes(engine)
 
 
@@ -222,7 +226,14 @@ def label_areas(
             of several labels.
         sizes: sizes of the area, bytes.
         most: labels at most.
+
+    Raises:
+        ValueError: there is no size, or one that is too small for two labels of version 1.2.
     """
+    if not sizes or min(sizes) < MINIMUM_LABEL_AREA:
+        raise ValueError(f"sizes must have numbers from {MINIMUM_LABEL_AREA}, not {sizes!r}")
+    if most < 0:
+        raise ValueError(f"most must be 0 or more, not {most}")
     return _label_areas(damaged, sizes, most)
 
 

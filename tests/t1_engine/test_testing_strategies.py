@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -64,3 +65,21 @@ def test_a_label_area_is_valid(content):
     area = LabelStorage(media)
     assert area.index is not None
     assert len(area.active()) == area.layout.nslot - area.nfree <= 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sizes": ()}, r"sizes must have numbers from 1024, not \(\)"),
+        ({"sizes": (4096, 5)}, r"sizes must have numbers from 1024, not \(4096, 5\)"),
+        ({"most": -1}, "most must be 0 or more, not -1"),
+    ],
+)
+def test_label_areas_that_cannot_be_are_refused_where_they_are_asked_for(arguments, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        label_areas(**arguments)
+
+
+def test_writes_are_those_of_a_machine():
+    with pytest.raises(TypeError, match=r"^engine must be an Engine or a Machine, not 'e820'$"):
+        writes("e820")
