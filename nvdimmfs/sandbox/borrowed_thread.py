@@ -57,7 +57,7 @@ _ARGUMENTS_OF_32_BITS = (5, 11, 12, 13, 14, 4)
 _NO_CALL = U64_MASK  # orig_rax of a thread that is in no system call, so that none is restarted
 
 #: Bytes of the instruction `syscall`, and of `int 0x80`.  What 32-bit programs use instead of the latter (`sysenter`)
-#: returns behind one, too, at which the kernel restarts a call (do_fast_syscall_32, arch/x86/entry/common.c).
+#: returns after one, too, at which the kernel restarts a call (do_fast_syscall_32, arch/x86/entry/common.c).
 _SYSCALL_LENGTH = 2
 
 #: The largest result of a call of 32 bits that is no error (IS_ERR_VALUE).

@@ -64,7 +64,7 @@ class ClosedDisks:
             self._stopped = True
 
     def empty(self, node: Path) -> None:
-        """Write back the page cache of a disk, and have it read again what it has."""
+        """Write back and drop the page cache of a disk, so that its bytes are read from the machine again."""
         with self._busy:
             if not self._stopped:
                 _write_back(node)
@@ -95,7 +95,7 @@ class ClosedDisks:
 
 
 def _write_back(node: Path) -> None:
-    """Write back the page cache of a disk.  Does nothing for one that is gone, which was written back then."""
+    """Write back and drop the page cache of a disk (BLKFLSBUF).  One that is gone was written back when it went."""
     with contextlib.suppress(OSError):
         disk = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
         try:
