@@ -48,6 +48,9 @@ class Listener:
     def notified(self, attribute):
         self.notified_attributes.append("/".join(attribute.path.split("/")[-2:]))
 
+    def revoked(self, node):
+        """Not what this is about either."""
+
     def take(self):
         taken, self.notified_attributes = self.notified_attributes, []
         return taken
