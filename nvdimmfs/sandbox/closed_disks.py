@@ -16,7 +16,7 @@ import struct
 import threading
 from pathlib import Path
 
-from nvdimmfs.formats.block_requests import BLKFLSBUF
+from nvdimmfs.formats.block_requests import BLKFLSBUF, BlockRequest
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.call_threads import start_thread
 
@@ -69,6 +69,16 @@ class ClosedDisks:
             if not self._stopped:
                 _write_back(node)
 
+    def read_page_by_page(self, node: Path) -> None:
+        """Empty the page cache of a disk, and have it read single pages from now on, as one that has bad sectors.
+
+        A read-ahead makes large folios of many pages, on hosts that have them, and a bad sector prevents the use of all
+        pages of its folio (filemap_read_folio, mm/filemap.c, Linux 6.18).
+        """
+        with self._busy:
+            if not self._stopped:
+                _write_back(node, reads_ahead=False)
+
     def _with_same_bytes(self, node: Path) -> list[Path]:
         """The disk of a partition, or the partitions of a disk: loop devices with page caches of their own.
 
@@ -94,11 +104,13 @@ class ClosedDisks:
                     self.empty(other)
 
 
-def _write_back(node: Path) -> None:
+def _write_back(node: Path, *, reads_ahead: bool = True) -> None:
     """Write back and drop the page cache of a disk (BLKFLSBUF).  One that is gone was written back when it went."""
     with contextlib.suppress(OSError):
         disk = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            if not reads_ahead:
+                fcntl.ioctl(disk, BlockRequest.BLKRASET, 0)
             fcntl.ioctl(disk, BLKFLSBUF)
         finally:
             os.close(disk)

@@ -222,7 +222,7 @@ class DevDirectory:
     def drop_pages(self, name: str) -> None:
         """Have a disk's page cache read again what it has; that of a file in the mount is the machine's to drop."""
         if self._loop_devices is not None:
-            self._closed_disks.empty(self._dev / name)
+            self._closed_disks.read_page_by_page(self._dev / name)
 
     def _create_disk(self, name: str, disk: DiskDescription | None) -> DeviceNode:
         path, file = self._dev / name, self.machine / "dev" / name
