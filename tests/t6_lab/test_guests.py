@@ -86,8 +86,8 @@ def test_a_guest_whose_kernel_waits_for_ever_is_reported_in_one_line():
 
 def test_a_question_that_is_none_is_a_mistake():
     done = ask(questions=[{"op": "reed"}])
-    known = "read, write, ls, readlink, stat, dump, pread, pwrite, ioctl, hold, kill, mount, umount, uevents, run, "
-    known += "sleep, reboot"
+    known = "read, write, ls, readlink, stat, dump, pread, pwrite, ioctl, hold, kill, mount, umount, uevents, "
+    known += "watch, poll, run, sleep, reboot"
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"nvdimmfs: -, line 1: there is no question 'reed'; there are {known}\n"
 
