@@ -48,7 +48,8 @@ def cluster(folder: Path, workers: int, environment: dict[str, str]) -> Iterator
 
         scheduler = start("scheduler", "--port", "0", "--host", "127.0.0.1")
         address = _address(file, scheduler)
-        yield Cluster(address, scheduler, [start("worker", "--nthreads", "1", "--no-nanny") for _ in range(workers)])
+        of_worker = ("--nthreads", "1", "--no-nanny", "--local-directory", str(folder))
+        yield Cluster(address, scheduler, [start("worker", *of_worker) for _ in range(workers)])
 
 
 def _address(file: Path, scheduler: subprocess.Popen[bytes]) -> str:
