@@ -35,7 +35,7 @@ class Cluster:
 @contextmanager
 def cluster(folder: Path, workers: int, environment: dict[str, str]) -> Iterator[Cluster]:
     """All are killed at the end: a worker that is asked to end waits for its scheduler."""
-    file = folder / "scheduler.json"
+    file, environment = folder / "scheduler.json", {**environment, "DASK_TEMPORARY_DIRECTORY": str(folder)}
     with ExitStack() as processes:
 
         def start(what: str, *options: str) -> subprocess.Popen[bytes]:
@@ -48,8 +48,7 @@ def cluster(folder: Path, workers: int, environment: dict[str, str]) -> Iterator
 
         scheduler = start("scheduler", "--port", "0", "--host", "127.0.0.1")
         address = _address(file, scheduler)
-        of_worker = ("--nthreads", "1", "--no-nanny", "--local-directory", str(folder))
-        yield Cluster(address, scheduler, [start("worker", *of_worker) for _ in range(workers)])
+        yield Cluster(address, scheduler, [start("worker", "--nthreads", "1", "--no-nanny") for _ in range(workers)])
 
 
 def _address(file: Path, scheduler: subprocess.Popen[bytes]) -> str:
