@@ -48,6 +48,11 @@ class Badblocks:
     def __bool__(self) -> bool:
         return bool(self._entries)
 
+    @property
+    def entries(self) -> tuple[tuple[int, int], ...]:
+        """The first sector and the number of sectors of each, all of them; `show` has room for fewer."""
+        return tuple(self._entries)
+
     def overlaps(self, sector: int, count: int) -> bool:
         """Whether any of the sectors is bad."""
         return self.first_between(sector, sector + count) is not None

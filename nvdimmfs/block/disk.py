@@ -353,12 +353,17 @@ class Disk(WholeDisk):
     @contextmanager
     def finding_badblocks(self) -> Iterator[None]:
         """A context that may add bad sectors: what a page cache has of the disk then must be read again."""
-        before = self.badblocks.show() if self.badblocks is not None else ""
-        yield
-        if self.badblocks is not None and self.badblocks.show() != before:
-            for name in (self.name, *(partition.name for partition in self.partitions)):
-                if (node := self.system.dev.get(name)) and node.parent:
-                    node.parent.tree.revoked(node)
+        before = () if self.badblocks is None else self.badblocks.entries
+        try:
+            yield
+        finally:  # a list that becomes full has some of them
+            if self.badblocks is not None and self.badblocks.entries != before:
+                self._revoke()
+
+    def _revoke(self) -> None:
+        for name in (self.name, *(partition.name for partition in self.partitions)):
+            if (node := self.system.dev.get(name)) and node.parent:
+                node.parent.tree.revoked(node)
 
     def release(self) -> None:
         self.layer.minors.free(self._minor)

@@ -333,6 +333,19 @@ def test_a_watcher_is_told_of_disks_with_new_bad_sectors(legacy):
     assert legacy.events() == []
 
 
+def test_a_watcher_is_told_of_each_bad_sector_of_a_long_list(legacy):
+    """`badblocks` has room for a page of text, which is not the whole list, and a list that is full has a part."""
+    for sector in range(1_000_000, 1_000_000 + 511 * 16, 16):
+        legacy.write("class/block/pmem0/badblocks", f"{sector} 1")
+    legacy.request(control.Watch(()))
+    with pytest.raises(KernelError, match="ENOSPC"):
+        legacy.write("class/block/pmem0/badblocks", "2000000 1000")
+    assert legacy.events() == [control.StaleDiskEvent(1, "pmem0")]
+    with pytest.raises(KernelError, match="ENOSPC"):
+        legacy.write("class/block/pmem0/badblocks", "3000000 1")
+    assert legacy.events() == []
+
+
 @pytest.mark.parametrize(("folder", "number"), [("no/such", errno.ENOENT), ("bus/nd/uevent", errno.ENOTDIR)])
 def test_only_folders_are_watched(legacy, folder, number):
     assert legacy.request(control.Watch((folder,))).errno == number
