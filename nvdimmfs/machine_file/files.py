@@ -31,6 +31,8 @@ _IN_THE_REPOSITORY = "mountpoint-fixtures"
 
 #: Size limit of a machine file, in bytes; far more than any machine needs.
 _LARGEST_FILE = 16 << 20
+#: How a ZIP archive begins, which saved machines are.
+_ARCHIVE = b"PK\x03\x04"
 
 
 def load_machine(name_or_path: str | Path) -> MachineDescription:
@@ -135,6 +137,8 @@ def _text_of(path: Path) -> str:
     try:
         with path.open("rb") as file:
             data = file.read(_LARGEST_FILE + 1)
+        if data.startswith(_ARCHIVE):
+            raise MachineFileError([f"{path}: not a machine file, but an archive; a saved machine needs --restore"])
         if len(data) > _LARGEST_FILE:
             raise MachineFileError([f"{path}: not a machine file: it is larger than {_LARGEST_FILE >> 20} MiB"])
         return data.decode()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import pytest
 
 from nvdimmfs.machine_file.files import MachineFileError, load_machine, parse_machine
@@ -951,6 +953,16 @@ def test_a_file_that_is_no_text_is_named(tmp_path):
     with pytest.raises(MachineFileError) as caught:
         load_machine(tmp_path / "x.toml")
     assert caught.value.lines == [f"{tmp_path}/x.toml: not UTF-8 text: byte 6 is 0xff"]
+
+
+def test_a_saved_machine_is_named_as_such(tmp_path):
+    with zipfile.ZipFile(tmp_path / "saved", "w") as file:
+        file.writestr("description.toml", "")
+    with pytest.raises(MachineFileError) as caught:
+        load_machine(tmp_path / "saved")
+    assert caught.value.lines == [
+        f"{tmp_path}/saved: not a machine file, but an archive; a saved machine needs --restore"
+    ]
 
 
 @pytest.mark.parametrize(
