@@ -21,8 +21,8 @@ MAX_ENTRY_SECTORS = 512
 _LENGTH_BITS = 9
 _ENTRY_MASK = (1 << 63) - 1
 
-#: The input that sscanf accepts for "%llu %d%c".
-_WRITTEN = re.compile(rb"\s*([0-9]+)\s*(-?[0-9]+)(.)?", re.DOTALL)
+#: The input that sscanf accepts for "%llu %d%c".  It returns no digit of a number, so that "128" has no count.
+_WRITTEN = re.compile(rb"[\s\xa0]*([0-9]++)[\s\xa0]*(-?[0-9]++)(.)?", re.DOTALL)
 
 
 def read_error(what: str, offset: int, length: int) -> KernelError:
