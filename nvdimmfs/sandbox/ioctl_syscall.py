@@ -124,7 +124,7 @@ class IoctlSyscall:
             file.number.minor,
             request,
             address,
-            writable=file.is_writable,
+            writable=not file.is_read_only if is_node else file.is_writable,
             privileged=file.kind == "block" and caller.has_capability(CAP_SYS_ADMIN),
             thread=caller.thread,
             uid=caller.user,

@@ -63,11 +63,17 @@ class ThreadFile:
 
     @property
     def is_readable(self) -> bool:
-        return not self.flags & os.O_PATH and self.flags & os.O_ACCMODE != os.O_WRONLY
+        return not self.flags & os.O_PATH and self.flags & os.O_ACCMODE in (os.O_RDONLY, os.O_RDWR)
 
     @property
     def is_writable(self) -> bool:
-        return not self.flags & os.O_PATH and self.flags & os.O_ACCMODE != os.O_RDONLY
+        """Whether it can be written to.  A file with the access mode 3 is neither readable nor writable (open(2))."""
+        return not self.flags & os.O_PATH and self.flags & os.O_ACCMODE in (os.O_WRONLY, os.O_RDWR)
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether it was opened with O_RDONLY, which is what nd_ioctl looks at (drivers/nvdimm/bus.c, Linux 6.1)."""
+        return self.flags & os.O_ACCMODE == os.O_RDONLY
 
     @property
     def is_regular(self) -> bool:

@@ -20,6 +20,19 @@ pytestmark = pytest.mark.usefixtures("sandbox")
 
 UDEVD = Path("/usr/lib/systemd/systemd-udevd")
 
+#: Prints what requests that write are answered to a disk and to a DIMM, which are open with each access mode.
+WRITE_REQUESTS = """
+import errno, fcntl, os, struct
+def ask(node, mode, request, argument):
+    try:
+        return fcntl.ioctl(os.open(node, mode), request, bytearray(argument))
+    except OSError as failure:
+        return errno.errorcode[failure.errno]
+for mode in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR, 3):
+    print(mode, ask("/dev/pmem0", mode, 0x1277, struct.pack("QQ", 0, 4096)), end=" ")
+    print(ask("/dev/nmem0", mode, 0xC00C4E06, struct.pack("III", 0, 4, 0) + bytes(64)))
+"""
+
 REREAD = """
 import fcntl, os, struct, sys
 disk = os.open("/dev/pmem0", os.O_RDWR)
@@ -40,6 +53,14 @@ def test_disks_are_formatted_mounted_and_listed():
         lsblk -n -o NAME,SIZE /dev/pmem0
     """
     assert sh(script, *TWO_RANGES).stdout.split() == ["hello", "pmem0", "512M"]
+
+
+@sandboxes.needs_block_devices
+def test_requests_that_write_depend_on_how_the_node_is_open():
+    """With the access mode 3, a disk refuses them and a DIMM does not (Linux 6.1)."""
+    expected = ["0 EBADF EPERM", "1 ENOTSUP EBUSY", "2 ENOTSUP EBUSY", "3 EBADF EBUSY"]
+    done = sandboxes.run(sys.executable, "-c", WRITE_REQUESTS, options=("--machine", "qemu-nfit"))
+    assert done.stdout.splitlines() == expected, done.stderr
 
 
 @sandboxes.needs_block_devices
