@@ -316,6 +316,6 @@ def _in_place(mapping: MappingDescription, position: int) -> MappingDescription:
 
 def _placed_namespaces(namespaces: Iterable[NamespaceDescription], start: int) -> Iterator[NamespaceDescription]:
     for namespace in namespaces:
-        placed = attrs.evolve(namespace, start=start) if namespace.start == TO_BE_CHOSEN else namespace
+        placed = namespace.placed(start) if namespace.start == TO_BE_CHOSEN else namespace
         start = max(start, placed.start + placed.size)
         yield placed

@@ -124,6 +124,10 @@ class NamespaceDescription:
     sector_size: Count = 0
     holder_class: str = ""
 
+    def placed(self, start: int) -> Self:
+        """The same at an address; attrs.evolve takes three times as long, and there may be ten thousand."""
+        return type(self)(self.uuid, self.size, start, self.alt_name, self.sector_size, self.holder_class)
+
     def __reduce__(self) -> tuple[type[Self], tuple[str, int, int, str, int, str]]:
         """As its arguments, which takes less than half of the time: a daemon may be sent ten thousand."""
         return (
