@@ -32,14 +32,11 @@ _HOLDERS = Holders()
 _UEVENTS = Uevents()
 _WATCHERS = Watchers()
 
-#: The message that the agent sends when it has started.
-READY: Message = {"ready": True}
-
 
 def serve(line: int) -> None:
     """Answer requests forever."""
     tty.setraw(line)
-    _send(line, READY)
+    _send(line, frames.READY)
     while True:
         request = frames.received(lambda count: os.read(line, count), lambda: os.write(line, frames.NEXT))
         try:

@@ -24,6 +24,9 @@ PIECE = 2048
 #: The byte by which the agent asks for the next piece.
 NEXT = b"."
 
+#: The message that the agent sends when it has started.
+READY: Message = {"ready": True}
+
 #: How to get so many bytes, or fewer, but at least one.
 Receive: TypeAlias = Callable[[int], bytes]
 

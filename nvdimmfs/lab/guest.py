@@ -11,7 +11,6 @@ from typing import Self, cast
 import attrs
 
 from nvdimmfs.lab import frames
-from nvdimmfs.lab.agent import READY
 from nvdimmfs.lab.asking import SETTLE, Answer, Call
 from nvdimmfs.lab.errors import GuestEndedError, LabError
 from nvdimmfs.lab.frames import Json, Message
@@ -97,7 +96,7 @@ class Guest:
 
     def wait_for_agent(self) -> None:
         """Wait until the guest has booted.  LabError."""
-        if self._receive(time.monotonic() + self._timeout) != READY:
+        if self._receive(time.monotonic() + self._timeout) != frames.READY:
             raise LabError("the guest's agent did not start")
 
     def load(self, modules: Sequence[str]) -> None:
