@@ -15,6 +15,7 @@ from nvdimmfs.core.device import Device
 from nvdimmfs.core.device_number import DeviceNumber
 from nvdimmfs.core.numbering import Numbering
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.partition_name import partition_name
 from nvdimmfs.formats.partition_table import PartitionEntry
 from nvdimmfs.kernfs import BinaryFile
 
@@ -89,7 +90,7 @@ class Partition(Device):
         self, disk: WholeDisk, whole: Parts, direct: Parts, entry: PartitionEntry, number: DeviceNumber
     ) -> None:
         """`whole` and `direct`: the bytes of the disk, through the page cache and past it."""
-        super().__init__(disk.system, f"{disk.name}{'p' if disk.name[-1].isdigit() else ''}{entry.number}", disk)
+        super().__init__(disk.system, partition_name(disk.name, entry.number), disk)
         self.device_class = disk.device_class
         self.number = number
         self.entry = entry

@@ -14,6 +14,7 @@ from nvdimmfs.block.disk import BlockLayer
 from nvdimmfs.core.module import Modules
 from nvdimmfs.core.system import System
 from nvdimmfs.errors import KernelError
+from nvdimmfs.formats.partition_name import disk_of_partition
 from nvdimmfs.kernfs import RecordFile
 from nvdimmfs.mm.meminfo import buddyinfo_text, meminfo_text
 from nvdimmfs.mm.memory import Memory
@@ -21,9 +22,8 @@ from nvdimmfs.mm.memory import Memory
 #: Divides the text of a file into the records that the kernel produces one by one.
 Divide: TypeAlias = Callable[[str], list[str]]
 
-#: Where the lines of a zone begin, and how the name of a partition ends.
+#: Where the lines of a zone begin.
 _ZONE = re.compile(r"^(?=Node )", re.MULTILINE)
-_PARTITION = re.compile(r"p\d+$")
 
 
 @attrs.frozen
@@ -83,7 +83,7 @@ def _disks(text: str) -> list[str]:
     """The lines of a disk and its partitions (diskstats_show)."""
     records: list[str] = []
     for line in _lines(text):
-        if records and _PARTITION.search(line.split()[2]):
+        if records and disk_of_partition(line.split()[2]):
             records[-1] += line
         else:
             records.append(line)

@@ -11,19 +11,16 @@ import contextlib
 import fcntl
 import logging
 import os
-import re
 import struct
 import threading
 from pathlib import Path
 
 from nvdimmfs.formats.block_requests import BLKFLSBUF, BlockRequest
+from nvdimmfs.formats.partition_name import disk_of_partition
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.call_threads import start_thread
 
 log = logging.getLogger(__name__)
-
-#: How the name of a partition ends.
-_PARTITION = re.compile(r"(?<=.)p\d+$")
 
 #: Events (include/uapi/linux/inotify.h): a file that was open for writing was closed; a watch has ended.
 _IN_CLOSE_WRITE = 0x8
@@ -84,11 +81,9 @@ class ClosedDisks:
 
         On a real machine each loses its page cache at its own last close, so it has nothing from before.
         """
-        disk = _PARTITION.sub("", node.name)
-        others = {path for path in [*self._paths.values()] if disk in (path.name, _PARTITION.sub("", path.name))}
-        if node.name != disk:  # partitions have no bytes in common
-            others &= {node.with_name(disk)}
-        return sorted(others - {node})
+        disk = disk_of_partition(node.name)
+        paths = [*self._paths.values()]  # to which another thread adds
+        return [path for path in paths if path.name == disk or disk_of_partition(path.name) == node.name]
 
     def _follow(self) -> None:
         while True:

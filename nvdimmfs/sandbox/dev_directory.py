@@ -22,10 +22,11 @@ from pathlib import Path
 
 from attrs import define
 
+from nvdimmfs.formats.partition_name import disk_of_partition
 from nvdimmfs.sandbox import libc
 from nvdimmfs.sandbox.closed_disks import ClosedDisks
 from nvdimmfs.sandbox.device_node import NODE_MODE, DeviceNode, NodeNumber
-from nvdimmfs.sandbox.disk_directory import DiskDescription, describe_disk, disk_directory
+from nvdimmfs.sandbox.disk_directory import DiskDescription, describe_disk
 from nvdimmfs.sandbox.host_characters import HostCharacters
 from nvdimmfs.sandbox.loop_devices import LoopDevices, LoopNode, raise_if_limited, why_files
 from nvdimmfs.sandbox.merged_view import hide
@@ -167,17 +168,12 @@ class DevDirectory:
         A mounted file system claims its device.
         """
         target = next((name for name, node in self._nodes.items() if node.number == number), "")
-        disk = self._disk_of(target)
+        disk = disk_of_partition(target)
         return {
             name: node.is_claimed()
             for name, node in self._nodes.items()
-            if isinstance(node, LoopNode) and (name == disk or self._disk_of(name) == target)
+            if isinstance(node, LoopNode) and (name == disk or disk_of_partition(name) == target)
         }
-
-    def _disk_of(self, name: str) -> str:
-        """The name of the disk that a partition is on; empty for a name that is no partition's."""
-        directory = disk_directory(self.machine, name)
-        return directory.parent.name if (directory / "partition").exists() else ""
 
     def remove(self, name: str) -> None:
         """Remove a node, if it exists."""

@@ -90,6 +90,17 @@ def test_requests_to_a_partition_count_for_both(hands):
     assert [line.partition("pmem")[2] for line in lines] == [f"0 5 0 40 0 5 0 32{rest}", f"0p1 4 0 32 0 5 0 32{rest}"]
 
 
+@pytest.mark.parametrize(("kind", "disk"), [("", "pmem0"), ("btt", "pmem0s")])
+def test_a_disk_and_its_partitions_are_one_record_of_diskstats(hands, kind, disk):
+    if kind:
+        hands.bring_up(0, kind, sector_size=512)
+    _, device = device_named(hands.machine.system, disk)
+    hands.open(disk).write(0, mbr(entry(0x83, 2048, 20480)))
+    UserMemory(bytearray()).run(block_ioctl(device, BLKRRPART, 0, privileged=True))
+    (record,) = hands.machine.system.proc.find("diskstats").source.records(privileged=True)
+    assert record.count(b"\n") == 2
+
+
 def test_a_btt_without_a_write_cache_gets_no_flush(hands):
     hands.bring_up(0, "btt", sector_size=4096)
     hands.write("block/pmem0s/queue/iostats", "1")

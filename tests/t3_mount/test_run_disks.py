@@ -35,10 +35,16 @@ for mode in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR, 3):
 
 REREAD = """
 import fcntl, os, struct, sys
-disk = os.open("/dev/pmem0", os.O_RDWR)
+disk = os.open(sys.argv[1], os.O_RDWR)
 table = bytes(446) + struct.pack("<4xB3xII", 0x83, 2048, 20480)
 os.pwrite(disk, table.ljust(510, bytes(1)) + bytes((0x55, 0xAA)), 0)
 fcntl.ioctl(disk, 0x125F)
+"""
+
+MAKE_BTT = """
+cd /sys/bus/nd; echo namespace0.0 > drivers/nd_pmem/unbind
+echo 512 > devices/btt0.0/sector_size; echo 01234567-89ab-cdef-0123-456789abcdef > devices/btt0.0/uuid
+echo namespace0.0 > devices/btt0.0/namespace; echo btt0.0 > drivers/nd_pmem/bind
 """
 
 
@@ -86,18 +92,20 @@ def test_a_new_bad_sector_is_found_though_its_page_was_read_before():
 
 
 @sandboxes.needs_block_devices
-def test_a_disk_and_its_partition_have_the_same_bytes_once_they_are_closed():
+@pytest.mark.parametrize(("disk", "partition"), [("pmem0", "pmem0p1"), ("pmem0s", "pmem0s1")])
+def test_a_disk_and_its_partition_have_the_same_bytes_once_they_are_closed(disk, partition):
     """Each has a page cache, which is emptied shortly after the other one was written."""
     script = f"""
-        {sys.executable} -c '{REREAD}'
-        until test -b /dev/pmem0p1; do sleep 0.1; done
+        test {disk} = pmem0 || {{ {MAKE_BTT} }}
+        {sys.executable} -c '{REREAD}' /dev/{disk}
+        until test -b /dev/{partition}; do sleep 0.1; done
         write() {{ printf $1 | dd of=$2 bs=512 seek=$3 conv=sync status=none; }}
         await() {{ until dd if=$2 bs=512 skip=$3 count=1 status=none | grep -aq $1; do sleep 0.1; done; echo $1; }}
-        write hello /dev/pmem0 2048; await hello /dev/pmem0 2048; await hello /dev/pmem0p1 0
-        write world /dev/pmem0p1 0; await world /dev/pmem0 2048
-        write again /dev/pmem0 2048; await again /dev/pmem0p1 0
+        write hello /dev/{disk} 2048; await hello /dev/{disk} 2048; await hello /dev/{partition} 0
+        write world /dev/{partition} 0; await world /dev/{disk} 2048
+        await world /dev/{partition} 0; write again /dev/{disk} 2048; await again /dev/{partition} 0
     """
-    assert sh(script, *TWO_RANGES).stdout.split() == ["hello", "hello", "world", "again"]
+    assert sh(script, *TWO_RANGES).stdout.split() == ["hello", "hello", "world", "world", "again"]
 
 
 @sandboxes.needs_block_devices
@@ -209,7 +217,7 @@ def test_root_learns_why_disks_are_files(setting, reason):
 @sandboxes.needs("blockdev")
 def test_partitions_are_found_and_mounted():
     script = f"""
-        {sys.executable} -c '{REREAD}'
+        {sys.executable} -c '{REREAD}' /dev/pmem0
         test "$(stat -c %Hr:%Lr /dev/pmem0p1)" = "$(cat /sys/block/pmem0/pmem0p1/dev)"
         mkfs.ext4 -q -b 4096 /dev/pmem0p1; mkdir /run/here; mount /dev/pmem0p1 /run/here
         not blockdev --rereadpt /dev/pmem0 2> /dev/null
