@@ -34,6 +34,12 @@ if TYPE_CHECKING:  # loaded when a machine is described
 
 log = logging.getLogger(__name__)
 
+#: How many more objects there are at a collection of garbage while modules are loaded, which make 60,000.
+_NEW_OBJECTS = 5_000
+
+#: More collections than there will be.
+_NEVER = 1_000_000
+
 
 @attrs.frozen
 class MountRequest:
@@ -300,12 +306,6 @@ def young_collected() -> Iterator[None]:
         gc.set_threshold(*thresholds)
         if not was_enabled:
             gc.disable()
-
-
-#: Collect when there are so many more objects, of which modules make 60,000.
-_NEW_OBJECTS = 5_000
-#: More collections than there will be.
-_NEVER = 1_000_000
 
 
 @contextlib.contextmanager

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -45,7 +45,7 @@ def _in_processes(function: Callable[[ItemT], ResultT], items: Sequence[ItemT], 
         with ProcessPoolExecutor(jobs, multiprocessing.get_context("forkserver")) as pool:
             futures = {pool.submit(function, item): item for item in left}
             try:
-                for future in _as_finished(futures):
+                for future in as_completed(futures):
                     result = future.result()
                     left.remove(futures[future])
                     yield result
@@ -53,15 +53,9 @@ def _in_processes(function: Callable[[ItemT], ResultT], items: Sequence[ItemT], 
                 losses += 1
                 if losses > _MOST_LOSSES:
                     raise LabError(f"the processes of --jobs were killed {losses} times") from None
-
-
-def _as_finished(futures: Collection[Future[ResultT]]) -> Iterator[Future[ResultT]]:
-    """Yield futures as they are finished; those that nothing waits for any more are cancelled."""
-    try:
-        yield from as_completed(futures)
-    finally:
-        for future in futures:
-            future.cancel()
+            finally:
+                for future in futures:  # those that nothing waits for any more
+                    future.cancel()
 
 
 def _by_workers(function: Callable[[ItemT], ResultT], items: Sequence[ItemT], scheduler: str) -> Iterator[ResultT]:

@@ -56,14 +56,11 @@ class Watchers:
 
         Each is read again.  What was removed is not watched any longer.
         """
-        poll = select.poll()
-        paths = {file: path for path, file in self._files.items()}
-        for file in paths:
-            poll.register(file, _NOTIFIED)
-        found = sorted(paths[file] for file, events in poll.poll(0) if events & _NOTIFIED)
+        found = self._pending()
         for path in found:
             _read(self._files[path])
-        self._forget_removed()
+        for path in self._pending():  # what was removed is notified even so
+            os.close(self._files.pop(path))
         return found
 
     def close(self) -> None:
@@ -71,14 +68,13 @@ class Watchers:
         while self._files:
             os.close(self._files.popitem()[1])
 
-    def _forget_removed(self) -> None:
-        """Close the files that are still notified once they have been read, as those that were removed are."""
+    def _pending(self) -> list[str]:
+        """The paths of the files whose notifications poll(2) reports, sorted."""
         poll = select.poll()
-        for file in self._files.values():
+        paths = {file: path for path, file in self._files.items()}
+        for file in paths:
             poll.register(file, _NOTIFIED)
-        gone = {file for file, events in poll.poll(0) if events & _NOTIFIED}
-        for path in [path for path, file in self._files.items() if file in gone]:
-            os.close(self._files.pop(path))
+        return sorted(paths[file] for file, events in poll.poll(0) if events & _NOTIFIED)
 
 
 def _read(file: int) -> None:
